@@ -1,0 +1,53 @@
+"""What a cache tells its handlers, after it has taken the change in."""
+
+from enum import StrEnum
+
+import msgspec
+
+from raycp.base.objects import Obj
+
+
+class EventType(StrEnum):
+    """What happened to the object."""
+
+    ADDED = "added"
+    MODIFIED = "modified"
+    DELETED = "deleted"
+
+
+class Source(StrEnum):
+    """How the cache came to know it."""
+
+    INITIAL = "initial"
+    """the first list of this reflector"""
+    RELIST = "relist"
+    """a later list, after a 410 or a lost connection"""
+    REPLAY = "replay"
+    """a watch from the watermark up to the list's version"""
+    WATCH = "watch"
+    """the live watch"""
+    OWN_WRITE = "own-write"
+    """the answer of a write of ours, folded in before its event arrived"""
+    RESYNC = "resync"
+    """no change: the periodic second look"""
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One change of one object in one cluster.
+
+    ``old`` is None for ADDED; ``new`` is None for DELETED. ``observed`` is the shard's ``Clock.now()`` when the bytes
+    arrived. A recreation (another uid) is told as DELETED, then ADDED.
+    """
+
+    type: EventType
+    source: Source
+    old: Obj | None
+    new: Obj | None
+    observed: float
+
+    @property
+    def obj(self) -> Obj:
+        """The newest known form of the object."""
+        found = self.new if self.new is not None else self.old
+        assert found is not None
+        return found

@@ -1,0 +1,45 @@
+"""An object as it is cached: raw JSON bytes, a decoded ``Meta``, and the digest that tells user changes from noise."""
+
+import msgspec
+
+
+class OwnerRef(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """``metadata.ownerReferences[]``."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class Meta(msgspec.Struct, rename="camel", gc=False):
+    """The part of ``metadata`` that raycp reads. Times are RFC 3339 text, as the API server wrote them."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+    owner_references: list[OwnerRef] | None = None
+
+
+class Obj(msgspec.Struct, gc=False):
+    """A cached object.
+
+    ``raw`` is the object's JSON without ``managedFields``; ``rv`` is ``resourceVersion`` as an integer; ``version`` is the
+    64-bit digest of what users change (design, section 5: generation, or the body where the kind has none, with labels,
+    annotations, finalizers and deletionTimestamp), equal in every process for equal content; ``changed_at`` is the newest
+    ``managedFields[].time`` as Unix seconds, 0 where the server told none.
+    """
+
+    meta: Meta
+    raw: bytes
+    rv: int
+    version: int
+    changed_at: float = 0.0

@@ -1,0 +1,94 @@
+"""What travels between a shard and a worker, as msgpack (``msgspec``): tasks one way, their outcomes the other."""
+
+from enum import StrEnum
+
+import msgspec
+
+from raycp.base.keys import RequestKey
+
+
+class Child(msgspec.Struct, array_like=True, gc=False):
+    """An owned object that travels with its owner's task: ``kind`` is ``str(GVK)``, ``raw`` its JSON."""
+
+    cluster: str
+    kind: str
+    raw: bytes
+
+
+class Task(msgspec.Struct, array_like=True, gc=False):
+    """One hand-out of one key.
+
+    ``epoch``, ``shard``, ``term`` name who handed it out (law 6b) and go into every write. ``raw`` is the object, None
+    when it is gone. ``version`` is what the reconcile will have seen. ``attempt`` counts from 1. ``waited`` is the time
+    in seconds between being ready and being handed out.
+    """
+
+    id: int
+    key: RequestKey
+    tier: str
+    reason: str
+    attempt: int
+    epoch: int
+    shard: str
+    term: int
+    version: int
+    waited: float
+    raw: bytes | None
+    children: list[Child] = []
+
+
+class Outcome(StrEnum):
+    """How a reconcile ended."""
+
+    OK = "ok"
+    RETRY = "retry"
+    """an error: again, with backoff"""
+    PERMANENT = "permanent"
+    """no retry until the object changes"""
+    INTERRUPTED = "interrupted"
+    """revoked before its end (hand-over, drain): again at once, not a failure"""
+
+
+class Written(msgspec.Struct, array_like=True, gc=False):
+    """A write of ours that the API server has answered. ``raw`` is the answered object, None for a deletion or where the
+    shard of that cluster has already taken it in and only has to reach (``uid``, ``rv``)."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    rv: int
+    raw: bytes | None
+    deleted: bool = False
+
+
+class ApiCall(msgspec.Struct, array_like=True, gc=False):
+    """One API request of a reconcile, for the object's timeline. ``seconds`` is its duration, ``status`` the HTTP status or 0."""
+
+    verb: str
+    cluster: str
+    path: str
+    status: int
+    seconds: float
+
+
+class Done(msgspec.Struct, array_like=True, gc=False):
+    """The acknowledgement of a ``Task``.
+
+    ``requeue_after`` in seconds (None: not asked); ``tier`` only where the result names one; ``retry_after`` in seconds
+    overrides the backoff; ``seconds`` is work time; ``waiting`` names what the object waits for (quota, capacity), which is
+    counted apart in the SLI.
+    """
+
+    id: int
+    key: RequestKey
+    outcome: Outcome
+    seconds: float
+    requeue_after: float | None = None
+    tier: str | None = None
+    retry_after: float | None = None
+    error: str = ""
+    waiting: str = ""
+    writes: list[Written] = []
+    calls: list[ApiCall] = []
