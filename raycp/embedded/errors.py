@@ -1,0 +1,237 @@
+"""Errors as kube-apiserver answers them: one exception that is a whole ``metav1.Status``.
+
+Reasons, codes and wording follow ``k8s.io/apimachinery/pkg/api/errors`` and ``pkg/util/validation/field``.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Named(Protocol):
+    """What an error has to know of a resource; ``ResourceInfo`` is one."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def plural(self) -> str: ...
+
+
+class FieldError(NamedTuple):
+    """One cause of an ``Invalid``: ``type`` is a reason (``FieldValueInvalid``), ``field`` a path (``spec.x[0]``)."""
+
+    type: str
+    field: str
+    message: str
+
+    def text(self) -> str:
+        """As ``field.Error.Error()`` prints it."""
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class ApiError(Exception):
+    """A refusal. ``details`` are ``StatusDetails`` (name, group, kind, uid, causes, retryAfterSeconds)."""
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+        self.headers = dict(headers or {})
+
+    def status(self) -> dict[str, Any]:
+        """The full ``v1.Status``."""
+        answer: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+        }
+        if self.reason:
+            answer["reason"] = self.reason
+        if self.details is not None:
+            answer["details"] = {k: v for k, v in self.details.items() if v}
+        answer["code"] = self.code
+        return answer
+
+
+def _details(info: Named, name: str = "", *, by_kind: bool = False, **more: Any) -> dict[str, Any]:
+    return {"name": name, "group": info.group, "kind": info.kind if by_kind else info.plural, **more}
+
+
+def _qualified(info: Named) -> str:
+    return f"{info.plural}.{info.group}" if info.group else info.plural
+
+
+def not_found(info: Named, name: str) -> ApiError:
+    """404: no such object."""
+    return ApiError(404, "NotFound", f'{_qualified(info)} "{name}" not found', _details(info, name))
+
+
+def no_such_path() -> ApiError:
+    """404: no such resource or subresource."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def already_exists(info: Named, name: str) -> ApiError:
+    """409: create of a name that is taken."""
+    return ApiError(409, "AlreadyExists", f'{_qualified(info)} "{name}" already exists', _details(info, name))
+
+
+def generate_name_conflict(info: Named, name: str) -> ApiError:
+    """409: eight tries at a generated name all met an existing one."""
+    return ApiError(
+        409,
+        "AlreadyExists",
+        f'{_qualified(info)} "{name}" already exists, the server was not able to generate a unique name for the object',
+        _details(info, name, retryAfterSeconds=1),
+        {"Retry-After": "1"},
+    )
+
+
+OLD_VERSION = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = False) -> ApiError:
+    """409: a stale version or a failed precondition. ``by_kind`` as deletions tell it: kind, not plural, no group."""
+    details = {"name": name, "kind": info.kind} if by_kind else _details(info, name)
+    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {_qualified(info)} "{name}": {why}', details)
+
+
+def manager_conflict(causes: Iterable[FieldError], message: str) -> ApiError:
+    """409: server-side apply met fields of other managers. Cause type is ``FieldManagerConflict``."""
+    return ApiError(409, "Conflict", message, {"causes": _causes(causes)})
+
+
+def _causes(causes: Iterable[FieldError]) -> list[dict[str, str]]:
+    return [
+        {"reason": c.type, "message": c.message, **({"field": c.field} if c.field else {})}  # field is omitempty
+        for c in causes
+    ]
+
+
+def invalid(info: Named, name: str, causes: Iterable[FieldError]) -> ApiError:
+    """422 with its causes."""
+    return invalid_kind(info.group, info.kind, name, causes)
+
+
+def invalid_kind(group: str, kind: str, name: str, causes: Iterable[FieldError]) -> ApiError:
+    """422 about a kind that is no resource, such as ``meta.k8s.io`` ``ListOptions``."""
+    found = list(causes)
+    texts = [c.text() for c in found]
+    said = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+    qualified = f"{kind}.{group}" if group else kind
+    return ApiError(
+        422,
+        "Invalid",
+        f'{qualified} "{name}" is invalid: {said}' if texts else f'{qualified} "{name}" is invalid',
+        {"name": name, "group": group, "kind": kind, "causes": _causes(found)},
+    )
+
+
+def bad_request(message: str) -> ApiError:
+    """400."""
+    return ApiError(400, "BadRequest", message)
+
+
+def unauthorized() -> ApiError:
+    """401: credentials were given and are no good."""
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden(info: Named, name: str, why: str, *, causes: Iterable[FieldError] = ()) -> ApiError:
+    """403 about a resource. ``why`` follows the colon."""
+    details = _details(info, name)
+    found = _causes(causes)
+    if found:
+        details["causes"] = found
+    quoted = f'{_qualified(info)} "{name}"' if name else _qualified(info)
+    return ApiError(403, "Forbidden", f"{quoted} is forbidden: {why}", details)
+
+
+def forbidden_path(user: str, verb: str, path: str) -> ApiError:
+    """403 about a path that is no resource."""
+    return ApiError(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', {})
+
+
+def expired(message: str, continue_token: str = "") -> ApiError:
+    """410: the version asked for is compacted. ``continue_token`` lets a list go on, inconsistently."""
+    error = ApiError(410, "Expired", message)
+    if continue_token:
+        error.details = {}
+    return error
+
+
+def too_large_version(asked: int, current: int) -> ApiError:
+    """504: a version from the future."""
+    return ApiError(
+        504,
+        "Timeout",
+        f"Too large resource version: {asked}, current: {current}",
+        {
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        },
+        {"Retry-After": "1"},
+    )
+
+
+def method_not_allowed(info: Named | None = None, action: str = "") -> ApiError:
+    """405."""
+    if info is not None and action:
+        return ApiError(
+            405,
+            "MethodNotAllowed",
+            f'{action} is not supported on resources of kind "{_qualified(info)}"',
+            _details(info),
+        )
+    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+
+
+def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
+    """415."""
+    listed = ", ".join(accepted)
+    return ApiError(
+        415,
+        "UnsupportedMediaType",
+        f"the body of the request was in an unknown format - accepted media types include: {listed}",
+        {},
+    )
+
+
+def not_acceptable(accepted: Iterable[str]) -> ApiError:
+    """406."""
+    listed = ", ".join(accepted)
+    return ApiError(406, "NotAcceptable", f"only the following media types are accepted: {listed}", {})
+
+
+def too_large(limit: int) -> ApiError:
+    """413: a body beyond ``limit`` bytes."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}", {})
+
+
+def too_many_requests(message: str, retry_after: int) -> ApiError:
+    """429 with ``Retry-After``."""
+    return ApiError(
+        429, "TooManyRequests", message, {"retryAfterSeconds": retry_after}, {"Retry-After": str(retry_after)}
+    )
+
+
+def internal(message: str) -> ApiError:
+    """500 as ``NewInternalError`` makes it."""
+    return ApiError(500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]})
+
+
+def not_implemented(what: str) -> ApiError:
+    """501: known and refused; ``docs/embedded.md`` lists what."""
+    return ApiError(501, "NotImplemented", f"{what} is not served by an embedded cluster", {})
