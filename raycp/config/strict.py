@@ -5,7 +5,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Refused(ValueError):
-    """A value that a field does not take. The message is a predicate ("is not a duration"); ``remedy`` says what to write."""
+    """A value that a field does not take. Its text is a predicate ("is not a duration"), ``remedy`` what to write."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)

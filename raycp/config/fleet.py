@@ -1,0 +1,132 @@
+"""The whole fleet file."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from raycp.config.clusters import ClusterSpec
+from raycp.config.controllers import ControllerSpec
+from raycp.config.names import FleetName, Labels
+from raycp.config.runtime import (
+    LeaderSpec,
+    ObserverSpec,
+    RaySpec,
+    ShardsSpec,
+    StateSpec,
+    TimeoutsSpec,
+    WorkersSpec,
+)
+from raycp.config.strict import Strict
+from raycp.config.tiers import SloObjective, TiersSpec
+
+API_VERSION = "raycp.io/v1alpha1"
+
+
+class FleetMeta(Strict):
+    """What the fleet is called."""
+
+    name: FleetName
+    """Part of the names of its Ray namespace and of its ConfigMaps; at most 40 characters."""
+    labels: Labels = {}
+    """Shown with its status and put on its metrics' info series."""
+
+
+class FleetSpec(Strict):
+    """What the fleet should be."""
+
+    ray: RaySpec = RaySpec()
+    """The Ray cluster that hosts it."""
+    clusters: list[ClusterSpec] = Field(min_length=1)
+    """Its Kubernetes clusters: one hub, and members."""
+    controllers: list[ControllerSpec] = Field(min_length=1)
+    """What it reconciles."""
+    tiers: TiersSpec = TiersSpec()
+    """How its slots are shared between more and less urgent work."""
+    slo: list[SloObjective] = []
+    """What it promises."""
+    leader: LeaderSpec = LeaderSpec()
+    """Who leads, and for how long a right to write lasts."""
+    shards: ShardsSpec = ShardsSpec()
+    """The processes that watch."""
+    workers: WorkersSpec = WorkersSpec()
+    """The processes that reconcile."""
+    observer: ObserverSpec = ObserverSpec()
+    """The process that tells how it goes."""
+    state: StateSpec = StateSpec()
+    """What it keeps in the hub."""
+    timeouts: TimeoutsSpec = TimeoutsSpec()
+    """Time limits."""
+
+
+class FleetDoc(Strict):
+    """A fleet file."""
+
+    api_version: Literal["raycp.io/v1alpha1"]
+    """The version of this format."""
+    kind: Literal["Fleet"]
+    """What the file describes."""
+    metadata: FleetMeta
+    """What the fleet is called."""
+    spec: FleetSpec
+    """What it should be."""
+
+    @property
+    def name(self) -> str:
+        """The fleet's name."""
+        return self.metadata.name
+
+    @property
+    def ray_namespace(self) -> str:
+        """The Ray namespace of its actors."""
+        return self.spec.ray.namespace or f"raycp-{self.name}"
+
+    @property
+    def hub(self) -> ClusterSpec:
+        """The hub cluster; the only cluster of a one-cluster fleet, whatever its role says."""
+        if len(self.spec.clusters) == 1:
+            return self.spec.clusters[0]
+        return next(cluster for cluster in self.spec.clusters if cluster.role == "hub")
+
+    @property
+    def members(self) -> Sequence[ClusterSpec]:
+        """The member clusters; in a one-cluster fleet that cluster, which is then both."""
+        if len(self.spec.clusters) == 1:
+            return self.spec.clusters
+        return [cluster for cluster in self.spec.clusters if cluster.role == "member"]
+
+    def cluster(self, name: str) -> ClusterSpec:
+        """The cluster of that name. Raises ``KeyError``."""
+        for cluster in self.spec.clusters:
+            if cluster.name == name:
+                return cluster
+        raise KeyError(name)
+
+    def clusters_of(self, controller: ControllerSpec, on: Literal["hub", "members"]) -> list[ClusterSpec]:
+        """Where a controller runs that declares ``on``: the hub or the members, narrowed by its selector."""
+        candidates: Sequence[ClusterSpec] = [self.hub] if on == "hub" else self.members
+        return [cluster for cluster in candidates if controller.selects(cluster.all_labels)]
+
+    def spread(self, controller: ControllerSpec) -> float:
+        """Seconds over which a controller's system work is spread: at most half of its resync."""
+        wanted = self.spec.timeouts.spread if controller.spread is None else controller.spread
+        return min(wanted, controller.resync / 2) if controller.resync else wanted
+
+    def reconcile_timeout(self, controller: ControllerSpec) -> float:
+        """Seconds that one reconcile of a controller may take."""
+        return controller.reconcile_timeout or self.spec.timeouts.reconcile
+
+    def canonical(self) -> str:
+        """The one text of this content: JSON with every default filled in, keys sorted, durations in seconds."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_canonical(cls, text: str) -> Self:
+        """Read back what ``canonical`` wrote, perhaps by another version: fields that this one does not know are
+        left out.
+
+        Raises ``pydantic.ValidationError``.
+        """
+        content: Any = json.loads(text)
+        return cls.model_validate(content, by_alias=True, by_name=False, extra="ignore")
