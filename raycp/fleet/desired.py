@@ -1,0 +1,80 @@
+"""What should live: a pure function from the fleet to its members."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from raycp.config import TIERS
+from raycp.fleet.plan import Fleet
+
+Slot = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A member that should live.
+
+    ``options`` are Ray actor options; ``fingerprint`` changes when the living one has to be replaced rather than told.
+    """
+
+    role: str
+    place: str
+    options: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+def assign_shards(clusters: list[str], per_shard: int, before: dict[str, str]) -> dict[str, str]:
+    """Cluster -> shard id, at most ``per_shard`` clusters each; a cluster keeps its shard, new ones fill the emptiest."""
+    shards: dict[str, list[str]] = {}
+    for cluster in clusters:
+        shard = before.get(cluster)
+        if shard is not None and len(shards.setdefault(shard, [])) < per_shard:
+            shards[shard].append(cluster)
+    placed = {cluster: shard for shard, members in shards.items() for cluster in members}
+    wanted = max(1, -(-len(clusters) // per_shard))
+    free = (str(number) for number in range(len(clusters) + 1) if str(number) not in shards)
+    while len(shards) < wanted:
+        shards[next(free)] = []
+    for cluster in clusters:
+        if cluster not in placed:
+            shard = min(shards, key=lambda name: (len(shards[name]), int(name)))
+            shards[shard].append(cluster)
+            placed[cluster] = shard
+    return placed
+
+
+def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dict[Slot, Wanted]:
+    """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on."""
+    doc = fleet.doc
+    runtime: dict[str, Any] = json.loads(fleet.runtime)
+    env = doc.spec.ray.env
+    found: dict[Slot, Wanted] = {}
+
+    def add(role: str, place: str, fingerprint: Any, **options: Any) -> None:
+        text = json.dumps(fingerprint, sort_keys=True, default=str)
+        found[role, place] = Wanted(role, place, options, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+    def environment(extra: dict[str, Any]) -> dict[str, Any]:
+        merged = {**extra, "env_vars": {**env, **extra.get("env_vars", {})}}
+        return {key: value for key, value in merged.items() if value}
+
+    for cluster in doc.spec.clusters:
+        if cluster.embedded is not None:
+            spec = cluster.embedded.model_dump(mode="json")
+            add("embedded", cluster.name, [spec, env], num_cpus=0, runtime_env=environment({}))
+    for shard in sorted(shards):
+        options: dict[str, Any] = {"num_cpus": 0, "runtime_env": environment({})}
+        if doc.spec.shards.node_labels:
+            options["label_selector"] = dict(doc.spec.shards.node_labels)
+        add("shard", shard, [env], **options)
+    for tier in TIERS:
+        for number in range(pools.get(tier, doc.spec.tiers.of(tier).workers.min)):
+            options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}
+            if doc.spec.workers.node_labels:
+                options["label_selector"] = dict(doc.spec.workers.node_labels)
+            modules = sorted({plan.module for plan in fleet.controllers})
+            workers = doc.spec.workers.model_dump(mode="json")
+            add("worker", f"{tier}/{number}", [env, runtime, modules, workers], **options)
+    add("observer", "observer", [env, doc.spec.observer.model_dump(mode="json")], num_cpus=0, runtime_env=environment({}))
+    return found

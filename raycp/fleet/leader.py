@@ -1,0 +1,335 @@
+"""The leader: keeps the fleet's members as the fleet file wants them. Never on the way of a change.
+
+It holds nothing that can't be found again: a leader that Ray restarts asks the living members for the newest plan and goes on
+under the same epoch with the next incarnation. Members go on without it.
+"""
+
+import asyncio
+import logging
+import secrets
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock, SystemClock
+from raycp.config import TIERS
+from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
+from raycp.fleet.hub import HubKeeper
+from raycp.fleet.loops import Loops
+from raycp.fleet.names import LEADER, Member
+from raycp.fleet.plan import ClusterPlan, Fleet, Plan, Report, ShardPlan
+from raycp.fleet.status import fleet_status
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
+from raycp.fleet.supervision import Supervised, supervise
+from raycp.kube import ConnectSpec
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 1.0
+
+
+class LeaderCore:
+    """Supervises one fleet. All state changes happen on one loop; every step is safe to run again."""
+
+    def __init__(self, substrate: Substrate, clock: Clock, identity: str) -> None:
+        self._substrate = substrate
+        self._clock = clock
+        self._loops = Loops(clock)
+        self._hub = HubKeeper(clock, identity, self._loops)
+        self._members: dict[Slot, Supervised] = {}
+        self._generations: dict[Slot, int] = {}
+        self._pools: dict[str, int] = {}
+        self._endpoints: dict[str, ConnectSpec] = {}
+        self._wake = asyncio.Event()
+        self._applying = asyncio.Lock()
+        self._down = False
+        self._started = clock.now()
+        self.plan: Plan | None = None
+        self.plan_changed = asyncio.Condition()
+        self.problems: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Recover from living members, then supervise until ``down``."""
+        self._loops.spawn(self._run(), "leader")
+
+    async def _run(self) -> None:
+        try:
+            await self._recover()
+        except Exception:
+            log.exception("recovery from living members failed; the next apply completes it")
+        while True:
+            try:
+                if self.plan is not None and not self._down:
+                    await self._step()
+            except Exception:
+                log.exception("a step of supervision failed; it is taken again")
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(CHECK_EVERY):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _recover(self) -> None:
+        """Adopt a fleet that lives on: its newest plan, its members, its epoch."""
+        living = [member for member in await self._substrate.members() if member != LEADER]
+        if not living:
+            return
+        answers = await asyncio.gather(
+            *(self._substrate.call(member, "plan", timeout=5.0) for member in living if member.role != "embedded"),
+            return_exceptions=True,
+        )
+        plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if isinstance(answer, bytes) and answer]
+        if not plans:
+            log.warning("members live but none knows the fleet's plan; waiting for `raycp run`")
+            return
+        plan = max(plans, key=lambda known: known.version)
+        log.info("recovered the fleet %s from its members: plan %d, epoch %d", plan.fleet.name, plan.version, plan.epoch)
+        self._endpoints = {cluster.name: cluster.connect for cluster in plan.clusters if cluster.connect is not None}
+        for member in living:
+            self._adopt(member)
+        self.plan = plan
+        self._hub.recovered(plan)
+
+    # what the driver asks
+
+    async def ask(self, method: str, payload: bytes) -> bytes:
+        """Control questions: apply, status, ready, plan, down, kubeconfig."""
+        if method == "apply":
+            await self.apply(msgspec.msgpack.decode(payload, type=Fleet))
+            return b""
+        if method == "status":
+            return msgspec.json.encode(self.status())
+        if method == "plan":
+            return b"" if self.plan is None else msgspec.msgpack.encode(self.plan)
+        if method == "down":
+            await self.down()
+            return b""
+        if method == "kubeconfig":
+            return await self._substrate.call(self._living("embedded", payload.decode()), "kubeconfig")
+        if method == "connect":
+            return msgspec.msgpack.encode(self._endpoints.get(payload.decode()))
+        if method in ("stop-member", "forward"):
+            raise KeyError(method)
+        raise KeyError(f"the leader has no method {method!r}")
+
+    def _living(self, role: str, place: str) -> Member:
+        state = self._members.get((role, place))
+        if state is None:
+            raise KeyError(f"no {role} {place}")
+        return state.member
+
+    async def apply(self, fleet: Fleet) -> None:
+        """Make ``fleet`` the desired one; the same generation again changes nothing."""
+        async with self._applying:
+            before = self.plan
+            if before is not None and before.fleet.generation == fleet.generation:
+                self._wake.set()
+                return
+            self._down = False
+            known = {cluster.name: cluster.shard for cluster in before.clusters} if before else {}
+            doc = fleet.doc
+            shards = assign_shards([cluster.name for cluster in doc.spec.clusters], doc.spec.shards.clusters_per_shard, known)
+            self._pools = {
+                tier: max(doc.spec.tiers.of(tier).workers.min, min(self._pools.get(tier, 0), doc.spec.tiers.of(tier).workers.max))
+                for tier in TIERS
+            }
+            terms = {shard.shard: shard for shard in before.shards} if before else {}
+            clusters = tuple(
+                ClusterPlan(
+                    cluster.name,
+                    "hub" if cluster.name == doc.hub.name else "member",
+                    cluster.all_labels,
+                    shards[cluster.name],
+                    self._endpoints.get(cluster.name) if cluster.embedded is not None else connection(fleet, cluster.name),
+                )
+                for cluster in doc.spec.clusters
+            )
+            self.plan = Plan(
+                fleet=msgspec.structs.replace(fleet, sequence=before.fleet.sequence + 1 if before else 1),
+                version=before.version + 1 if before else 1,
+                epoch=before.epoch if before else 0,
+                incarnation=before.incarnation if before else 0,
+                token=before.token if before else secrets.token_urlsafe(32),
+                clusters=clusters,
+                shards=tuple(terms.get(shard, ShardPlan(shard, "", 0)) for shard in sorted(set(shards.values()))),
+                observer=before.observer if before else "",
+            )
+            await self._announce()
+
+    async def _announce(self) -> None:
+        async with self.plan_changed:
+            self.plan_changed.notify_all()
+        self._wake.set()
+
+    async def _change(self, **fields: Any) -> None:
+        assert self.plan is not None
+        self.plan = msgspec.structs.replace(self.plan, version=self.plan.version + 1, **fields)
+        await self._announce()
+
+    # supervision
+
+    async def _step(self) -> None:
+        plan = self.plan
+        assert plan is not None
+        wanted = wanted_members(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools)
+        for member in await self._substrate.members():
+            if member != LEADER and self._generations.get(member.slot, -1) < member.generation:
+                self._adopt(member)
+            elif member != LEADER and (state := self._members.get(member.slot)) is not None and state.member != member:
+                await self._substrate.kill(member)
+        for slot, state in list(self._members.items()):
+            want = wanted.get(slot)
+            if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
+                await self._retire(state)
+            elif not state.fingerprint:
+                state.fingerprint = want.fingerprint
+        await asyncio.gather(*(self._create(want) for slot, want in wanted.items() if slot not in self._members))
+        await self._publish()
+        await self._hub.step(self)
+
+    def _adopt(self, member: Member) -> Supervised:
+        state = Supervised(member)
+        self._members[member.slot] = state
+        self._generations[member.slot] = member.generation
+        state.task = self._loops.spawn(supervise(self, self._substrate, self._clock, state), f"supervise {member}")
+        return state
+
+    async def _create(self, want: Wanted) -> None:
+        slot = (want.role, want.place)
+        member = Member(want.role, want.place, self._generations.get(slot, -1) + 1)
+        self._generations[slot] = member.generation
+        try:
+            await self._substrate.create(member, want.options)
+        except Exception as error:
+            self.problems[str(member)] = f"could not be created: {error}"
+            log.error("%s could not be created: %s", member, error)
+            return
+        self._adopt(member).fingerprint = want.fingerprint
+
+    async def _retire(self, state: Supervised) -> None:
+        """Drain and end a member that is wanted no more, or wanted otherwise."""
+        self._members.pop(state.member.slot, None)
+        if state.task is not None:
+            state.task.cancel()
+        log.info("retiring %s", state.member)
+        timeout = self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
+        self._loops.spawn(self._end(state.member, timeout), f"retire {state.member}")
+
+    async def _end(self, member: Member, timeout: float) -> None:
+        try:
+            await self._substrate.call(member, "drain", msgspec.msgpack.encode(timeout), timeout=timeout + 5.0)
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+            log.info("%s was not drained: %s", member, error)
+        await self._substrate.kill(member)
+        self._wake.set()
+
+    async def died(self, state: Supervised, error: MemberDied) -> None:
+        """A member's process is gone: forget it, so that the next step makes its successor."""
+        log.warning("%s", error)
+        if self._members.get(state.member.slot) is state:
+            del self._members[state.member.slot]
+        if state.member.role == "embedded":
+            self._endpoints.pop(state.member.place, None)
+        self._wake.set()
+
+    async def reported(self, state: Supervised, report: Report) -> None:
+        """A member told of itself."""
+        if state.member.role == "embedded" and state.member.place not in self._endpoints and report.ready:
+            answer = await self._substrate.call(state.member, "endpoint")
+            self._endpoints[state.member.place] = msgspec.msgpack.decode(answer, type=ConnectSpec)
+        self._wake.set()
+
+    async def _publish(self) -> None:
+        """Bring addresses that members reported, and connections that are prepared, into the plan."""
+        plan = self.plan
+        assert plan is not None
+        shards = []
+        for known in plan.shards:
+            state = self._members.get(("shard", known.shard))
+            if state is not None and state.report.port and known.member != state.member.actor_name:
+                term = known.term + 1
+                shards.append(ShardPlan(known.shard, state.member.actor_name, term, state.report.host, state.report.port))
+            elif state is not None and state.report.port and (known.host, known.port) != (state.report.host, state.report.port):
+                shards.append(msgspec.structs.replace(known, host=state.report.host, port=state.report.port))
+            else:
+                shards.append(known)
+        leadership = self._hub.leadership
+        clusters = []
+        for cluster in plan.clusters:
+            connect = cluster.connect
+            if plan.fleet.doc.cluster(cluster.name).embedded is not None:
+                connect = self._endpoints.get(cluster.name)
+            elif connect is None:
+                connect = connection(plan.fleet, cluster.name)
+            clusters.append(msgspec.structs.replace(cluster, connect=connect))
+        observer = self._members.get(("observer", "observer"))
+        address = observer.report.extra.get("url", "") if observer is not None else ""
+        new = {
+            "shards": tuple(shards),
+            "clusters": tuple(clusters),
+            "observer": address,
+            "epoch": leadership.epoch if leadership else plan.epoch,
+            "incarnation": leadership.incarnation if leadership else plan.incarnation,
+        }
+        if any(getattr(plan, name) != value for name, value in new.items()):
+            await self._change(**new)
+
+    async def down(self) -> None:
+        """Drain workers and shards, then end all members. The leader itself is ended by the driver."""
+        self._down = True
+        states = list(self._members.values())
+        self._members.clear()
+        for state in states:
+            if state.task is not None:
+                state.task.cancel()
+        timeout = self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
+        for roles in (("worker",), ("shard",), ("observer",), ("embedded",)):
+            group = [state.member for state in states if state.member.role in roles]
+            await asyncio.gather(*(self._end(member, timeout if roles == ("worker",) else 5.0) for member in group))
+        for member in await self._substrate.members():
+            if member != LEADER:
+                await self._substrate.kill(member)
+        await self._hub.close()
+        self.plan = None
+
+    def status(self) -> dict[str, Any]:
+        """The fleet as JSON: what ``raycp status`` prints."""
+        wanted = (
+            wanted_members(self.plan.fleet, {c.shard for c in self.plan.clusters}, self._pools) if self.plan is not None else {}
+        )
+        return fleet_status(
+            self.plan, wanted, self._members, self._hub.leadership, {**self.problems, **self._hub.problems},
+            self._clock.now() - self._started,
+        )
+
+
+def connection(fleet: Fleet, name: str) -> ConnectSpec:
+    """How a cluster that is not embedded is reached."""
+    spec = fleet.doc.cluster(name)
+    return ConnectSpec(
+        name=name,
+        mode=spec.mode if spec.mode != "embedded" else "direct",
+        path=spec.kubeconfig.path if spec.kubeconfig else "",
+        context=(spec.kubeconfig.context or "") if spec.kubeconfig else "",
+        insecure=spec.insecure_skip_tls_verify,
+        qps=spec.qps or 0.0,
+        max_in_flight=spec.max_in_flight,
+        timeout=spec.request_timeout,
+    )
+
+
+def leader_core(member: Member) -> LeaderCore:
+    """The core of the leader actor, running."""
+    import os
+    import socket
+
+    import ray
+
+    from raycp.fleet.substrate import RaySubstrate
+
+    core = LeaderCore(
+        RaySubstrate(ray.get_runtime_context().namespace), SystemClock(), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
+    )
+    core.start()
+    return core

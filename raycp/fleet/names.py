@@ -1,0 +1,42 @@
+"""Names of actors: fleet, role, place and generation (a generation is never used again, since ``get_if_exists`` returns old code)."""
+
+from typing import NamedTuple
+
+SEPARATOR = "::"
+
+
+class Member(NamedTuple):
+    """One actor of a fleet.
+
+    ``role`` is leader, shard, worker, observer or embedded; ``place`` says which: a shard's id, a pool and number
+    (``standard/0``), a cluster's name. The leader alone has generation 0 for ever: Ray restarts it under its name.
+    """
+
+    role: str
+    place: str
+    generation: int
+
+    @property
+    def slot(self) -> tuple[str, str]:
+        """What a successor takes over: role and place."""
+        return self.role, self.place
+
+    @property
+    def actor_name(self) -> str:
+        """The name in Ray's namespace of the fleet."""
+        return SEPARATOR.join(("raycp", self.role, self.place, f"g{self.generation}"))
+
+    @classmethod
+    def parse(cls, actor_name: str) -> "Member | None":
+        """The member of that name; None for an actor that is not ours."""
+        parts = actor_name.split(SEPARATOR)
+        if len(parts) != 4 or parts[0] != "raycp" or not parts[3].startswith("g") or not parts[3][1:].isdigit():
+            return None
+        return cls(parts[1], parts[2], int(parts[3][1:]))
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.place} (generation {self.generation})"
+
+
+LEADER = Member("leader", "leader", 0)
+

@@ -1,0 +1,150 @@
+"""The fleet as its members see it: one value, told to all of them whenever it changes.
+
+``Fleet`` is what the driver hands to the leader and what the hub stores (the YAML in canonical form, with what the driver
+learned by loading the controllers' modules); ``Plan`` is what the leader makes of it: clusters with their shards, shards with
+their addresses, epoch and terms. Neither holds a secret except ``Plan.token`` and connections of embedded clusters, which
+only travel by actor call.
+"""
+
+from functools import cached_property
+
+import msgspec
+
+from raycp.config import FleetDoc
+from raycp.kube import ConnectSpec
+
+
+class OwnedPlan(msgspec.Struct, frozen=True, array_like=True):
+    """A kind of children and where they live: ``same`` (the owner's cluster) or ``members``. ``kind`` is ``str(GVK)``."""
+
+    kind: str
+    on: str
+    selector: str = ""
+
+
+class ControllerPlan(msgspec.Struct, frozen=True):
+    """A controller and where it runs. Times in seconds; kinds as ``str(GVK)``; ``spec`` is its index in ``spec.controllers``."""
+
+    name: str
+    module: str
+    kind: str
+    on: str
+    clusters: tuple[str, ...]
+    spec: int
+    selector: str = ""
+    fields: str = ""
+    owns: tuple[OwnedPlan, ...] = ()
+    resync: float = 36000.0
+    spread: float = 60.0
+    timeout: float = 60.0
+    concurrency: int = 0
+    deleted: bool = False
+    crds: tuple[str, ...] = ()
+
+
+class Fleet(msgspec.Struct, frozen=True, dict=True):
+    """What should run, as the user said it.
+
+    ``document`` is the fleet YAML as canonical JSON; ``controllers`` come from the loaded modules; ``runtime`` is the Ray
+    runtime environment of workers as JSON (working directory, variables); ``generation`` identifies all of it; ``sequence``
+    orders applies.
+    """
+
+    name: str
+    document: str
+    generation: str
+    sequence: int
+    controllers: tuple[ControllerPlan, ...]
+    runtime: str = "{}"
+
+    @cached_property
+    def doc(self) -> FleetDoc:
+        """The fleet file."""
+        return FleetDoc.from_canonical(self.document)
+
+
+class ClusterPlan(msgspec.Struct, frozen=True):
+    """A cluster of the fleet. ``connect`` is None while its embedded server is not up yet."""
+
+    name: str
+    role: str
+    labels: dict[str, str]
+    shard: str
+    connect: ConnectSpec | None
+
+
+class ShardPlan(msgspec.Struct, frozen=True):
+    """A shard's primary: who it is and where it listens; port 0 while it is not up."""
+
+    shard: str
+    member: str
+    term: int
+    host: str = ""
+    port: int = 0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a member needs to know of the fleet. A plan with a higher ``version`` replaces one with a lower."""
+
+    fleet: Fleet
+    version: int
+    epoch: int
+    incarnation: int
+    token: str
+    clusters: tuple[ClusterPlan, ...]
+    shards: tuple[ShardPlan, ...]
+    observer: str = ""
+
+    def cluster(self, name: str) -> ClusterPlan:
+        """The cluster of that name. Raises ``KeyError``."""
+        for known in self.clusters:
+            if known.name == name:
+                return known
+        raise KeyError(name)
+
+    @property
+    def hub(self) -> ClusterPlan:
+        """The hub cluster."""
+        return self.cluster(self.fleet.doc.hub.name)
+
+
+class ClusterReport(msgspec.Struct):
+    """A cluster as its shard sees it. ``lag`` is the age in seconds of the newest sign of life of its oldest watch."""
+
+    name: str
+    reachable: bool = False
+    synced: bool = False
+    reason: str = ""
+    objects: int = 0
+    lag: float = 0.0
+    version: str = ""
+    breaker: str = "closed"
+
+
+class LaneReport(msgspec.Struct):
+    """A lane of a shard's queue. Waits in seconds."""
+
+    tier: str
+    ready: int = 0
+    delayed: int = 0
+    in_flight: int = 0
+    oldest: float = 0.0
+
+
+class Report(msgspec.Struct):
+    """What a member tells the leader of itself with each ``watch``. ``plan`` is the version of the plan that it runs."""
+
+    pid: int
+    node: str
+    host: str = ""
+    port: int = 0
+    plan: int = 0
+    state: str = "starting"
+    ready: bool = False
+    reasons: list[str] = []
+    clusters: list[ClusterReport] = []
+    lanes: list[LaneReport] = []
+    slots: int = 0
+    busy: int = 0
+    cached_bytes: int = 0
+    extra: dict[str, str] = {}

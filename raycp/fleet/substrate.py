@@ -1,0 +1,128 @@
+"""What the leader asks of Ray, as a protocol of six verbs, and its implementation on Ray."""
+
+import asyncio
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
+from ray.util import list_named_actors
+
+from raycp.fleet.names import Member
+
+
+class MemberDied(Exception):
+    """The member's process is gone. ``certain`` where its raylet reported the process's exit (law 6f)."""
+
+    def __init__(self, member: Member, reason: str, certain: bool) -> None:
+        super().__init__(f"{member} died: {reason}")
+        self.member = member
+        self.reason = reason
+        self.certain = certain
+
+
+class MemberUnavailable(Exception):
+    """No answer: the member may live or not."""
+
+
+class MemberFailed(Exception):
+    """The member answered with an error of its own."""
+
+
+class Substrate(Protocol):
+    """Where members live. Payloads and answers are msgpack bytes."""
+
+    async def members(self) -> list[Member]:
+        """All members alive or starting."""
+        ...
+
+    async def create(self, member: Member, options: dict[str, Any]) -> None:
+        """Start the member's process; idempotent. ``options`` are Ray actor options (num_cpus, runtime_env ...)."""
+        ...
+
+    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
+        """Ask a member. Raises ``MemberDied``, ``MemberUnavailable`` or ``MemberFailed``."""
+        ...
+
+    async def kill(self, member: Member) -> None:
+        """End the member's process now; idempotent."""
+        ...
+
+
+def _certain(error: RayActorError) -> bool:
+    text = str(error)
+    return isinstance(error, ActorDiedError) and "worker process has died" in text and "node" not in text.split("Worker exit detail")[0].lower()
+
+
+class RaySubstrate:
+    """Members as detached, named Ray actors in the fleet's namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._handles: dict[Member, Any] = {}
+
+    async def members(self) -> list[Member]:
+        rows = await asyncio.to_thread(list_named_actors, all_namespaces=True)
+        names = [str(row["name"]) for row in rows if row["namespace"] == self._namespace]
+        return [member for name in names if (member := Member.parse(name)) is not None]
+
+    async def create(self, member: Member, options: dict[str, Any]) -> None:
+        from raycp.fleet.actors import actor_class
+
+        def make() -> Any:
+            return (
+                actor_class(member.role)
+                .options(
+                    name=member.actor_name,
+                    namespace=self._namespace,
+                    lifetime="detached",
+                    get_if_exists=True,
+                    max_restarts=-1 if member.role == "leader" else 0,
+                    max_task_retries=0,
+                    enable_task_events=False,
+                    **options,
+                )
+                .remote(member.actor_name)
+            )
+
+        self._handles[member] = await asyncio.to_thread(make)
+
+    async def _handle(self, member: Member) -> Any:
+        handle = self._handles.get(member)
+        if handle is None:
+            try:
+                handle = await asyncio.to_thread(ray.get_actor, member.actor_name, namespace=self._namespace)
+            except ValueError as error:
+                raise MemberDied(member, "no such actor", certain=False) from error
+            self._handles[member] = handle
+        return handle
+
+    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
+        handle = await self._handle(member)
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await handle.ask.remote(method, payload)
+        except (TimeoutError, GetTimeoutError) as error:
+            raise MemberUnavailable(f"{member} did not answer {method} within {timeout:g} s") from error
+        except ActorUnavailableError as error:
+            raise MemberUnavailable(f"{member} is not reachable") from error
+        except RayActorError as error:
+            self._handles.pop(member, None)
+            raise MemberDied(member, _first_line(error), _certain(error)) from error
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            raise MemberFailed(f"{member}: {method}: {_first_line(cause)}") from error
+        return bytes(answer)
+
+    async def kill(self, member: Member) -> None:
+        try:
+            handle = await self._handle(member)
+        except MemberDied:
+            return
+        await asyncio.to_thread(ray.kill, handle, no_restart=True)
+        self._handles.pop(member, None)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = [line for line in lines if line.startswith("The actor is dead because")]
+    return (detail or lines or [type(error).__name__])[0][:300]

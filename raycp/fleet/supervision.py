@@ -1,0 +1,104 @@
+"""One living member under the leader's eye: tell it the plan, hear its reports, notice its death."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.fleet.names import Member
+from raycp.fleet.plan import Plan, Report
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 4.0
+"""How long a member may keep a watch without news; short, so that an actor's end never waits long for it."""
+
+HUNG_AFTER = 30.0
+"""A member that answers nothing for this long, though Ray does not report its death, is ended and replaced."""
+
+
+class Supervised:
+    """What the leader knows of a member."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.report = Report(pid=0, node="")
+        self.fingerprint = ""
+        self.configured = 0
+        self.problem = "starting"
+        self.task: asyncio.Task[None] | None = None
+
+
+class Listener(Protocol):
+    """The leader, as supervision needs it."""
+
+    plan: Plan | None
+    plan_changed: asyncio.Condition
+
+    async def died(self, state: Supervised, error: MemberDied) -> None: ...
+
+    async def reported(self, state: Supervised, report: Report) -> None: ...
+
+
+async def supervise(leader: Listener, substrate: Substrate, clock: Clock, state: Supervised) -> None:
+    """Configure the member with each new plan and keep a watch open at it, until it dies or the task is cancelled."""
+    configuring = asyncio.create_task(_configure_for_ever(leader, substrate, clock, state))
+    try:
+        await _watch_for_ever(leader, substrate, clock, state)
+    except MemberDied as error:
+        await leader.died(state, error)
+    finally:
+        configuring.cancel()
+
+
+async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: Supervised) -> None:
+    heard = clock.now()
+    seen = b""
+    while True:
+        try:
+            answer = await substrate.call(state.member, "watch", seen, timeout=WATCH_SECONDS + 6.0)
+        except MemberUnavailable as error:
+            state.problem = str(error)
+            if state.report.pid and clock.now() - heard > HUNG_AFTER:
+                log.error("%s has been silent for %.0f s; it is ended", state.member, clock.now() - heard)
+                await substrate.kill(state.member)
+                raise MemberDied(state.member, "silent, ended by the leader", certain=False) from error
+            await clock.sleep(0.2)
+            continue
+        except MemberFailed as error:
+            state.problem = str(error)
+            log.error("%s", error)
+            await clock.sleep(1.0)
+            continue
+        heard = clock.now()
+        seen = answer
+        report = msgspec.msgpack.decode(answer, type=Report)
+        state.report = report
+        if state.problem and not state.problem.startswith("configure"):
+            state.problem = ""
+        await leader.reported(state, report)
+
+
+async def _configure_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: Supervised) -> None:
+    while True:
+        plan = leader.plan
+        if plan is None or state.configured >= plan.version:
+            async with leader.plan_changed:
+                if leader.plan is None or state.configured >= leader.plan.version:
+                    await leader.plan_changed.wait()
+            continue
+        try:
+            await substrate.call(state.member, "configure", msgspec.msgpack.encode(plan), timeout=30.0)
+        except MemberDied:
+            return
+        except (MemberUnavailable, MemberFailed) as error:
+            state.problem = f"configure: {error}"
+            log.error("%s could not be configured: %s", state.member, error)
+            await clock.sleep(1.0)
+        else:
+            state.configured = plan.version
+            if state.problem.startswith("configure"):
+                state.problem = ""

@@ -1,0 +1,146 @@
+"""Messages between the members of a fleet, one msgpack frame each (``raycp.fleet.channel``).
+
+A worker opens one connection to every shard and says ``Hello``; the shard answers ``Welcome``. ``Pull`` gives the shard credit
+for so many tasks and carries acknowledgements; ``Tasks`` spends credit. A pull is thus a long-poll that costs one frame each
+way, and the hand-out order stays the queue's. Shards connect to each other in the same way, for wakes (law 10) and reads.
+"""
+
+import msgspec
+
+from raycp.base.keys import RequestKey
+from raycp.base.tasks import Child, Done, Task, Written
+
+
+class Hello(msgspec.Struct, tag="hello", array_like=True):
+    """First frame of a connection. ``token`` is the fleet's secret; ``in_flight`` are keys of this shard still running here."""
+
+    token: str
+    member: str
+    role: str
+    host: str
+    port: int
+    prefer: str = ""
+    in_flight: list[tuple[int, RequestKey]] = []
+
+
+class ClusterState(msgspec.Struct, array_like=True):
+    """What a shard knows of a cluster, for placement and ``ctx.clusters``."""
+
+    name: str
+    role: str
+    labels: dict[str, str]
+    reachable: bool
+    synced: bool
+    reason: str = ""
+
+
+class Welcome(msgspec.Struct, tag="welcome", array_like=True):
+    """The shard's answer to ``Hello``."""
+
+    shard: str
+    epoch: int
+    term: int
+    clusters: list[ClusterState]
+
+
+class Clusters(msgspec.Struct, tag="clusters", array_like=True):
+    """A change of the shard's cluster states."""
+
+    clusters: list[ClusterState]
+
+
+class Pull(msgspec.Struct, tag="pull", array_like=True):
+    """``credit`` more tasks are welcome; ``done`` are finished."""
+
+    credit: int
+    done: list[Done] = []
+
+
+class Tasks(msgspec.Struct, tag="tasks", array_like=True):
+    """Hand-outs."""
+
+    tasks: list[Task]
+
+
+class Revoke(msgspec.Struct, tag="revoke", array_like=True):
+    """Stop these tasks: their next write is refused, they come back as interrupted."""
+
+    ids: list[int]
+
+
+class Fold(msgspec.Struct, tag="fold", array_like=True):
+    """Own writes for the shard of the object written (law 8). Answered by ``Reply``."""
+
+    id: int
+    writes: list[Written]
+
+
+class Read(msgspec.Struct, tag="read", array_like=True):
+    """A read from the cache. ``op`` is get, list or owned; answered by ``Reply`` with a list of ``Child``.
+
+    ``name`` is the object's name for get and the owner's uid for owned. ``clusters`` empty means all of the shard's.
+    """
+
+    id: int
+    op: str
+    clusters: list[str]
+    kinds: list[str]
+    namespace: str = ""
+    name: str = ""
+    selector: str = ""
+    index: str = ""
+
+
+class Reply(msgspec.Struct, tag="reply", array_like=True):
+    """Answer to ``Fold`` and ``Read``. ``error`` is empty on success; ``blind`` names clusters that could not be read."""
+
+    id: int
+    found: list[Child] = []
+    blind: list[str] = []
+    error: str = ""
+
+
+class Wake(msgspec.Struct, array_like=True):
+    """An owner to look at because a child changed in another shard. ``seq`` rises per sender."""
+
+    seq: int
+    key: RequestKey
+    reason: str
+    real: bool = True
+
+
+class Wakes(msgspec.Struct, tag="wakes", array_like=True):
+    """Wakes for owners in the receiver's clusters; sent again until heard."""
+
+    wakes: list[Wake]
+
+
+class Heard(msgspec.Struct, tag="heard", array_like=True):
+    """Wakes that were followed by a reconcile that started after them, or whose owner is gone."""
+
+    seqs: list[int]
+
+
+class Refused(msgspec.Struct, tag="refused", array_like=True):
+    """The connection is not wanted: wrong token, wrong shard."""
+
+    reason: str
+
+
+Message = (
+    Hello | Welcome | Clusters | Pull | Tasks | Revoke | Fold | Read | Reply | Wakes | Heard | Refused
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """One frame: four bytes of length, then msgpack."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(4, "big") + body
+
+
+def decode(body: bytes | memoryview) -> Message:
+    """Raises ``msgspec.DecodeError`` for what is not one of our messages."""
+    return _decoder.decode(body)

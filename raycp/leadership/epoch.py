@@ -1,0 +1,73 @@
+"""Epoch and incarnation: numbers that only rise, kept in the hub.
+
+The *epoch* belongs to the fleet's leadership: it rises when a leadership begins that does not continue a living fleet. The
+*incarnation* belongs to the leader's process: it rises with every restart. Both are written with compare-and-set before they
+are used, so two leaders never hold the same pair (law 6d).
+"""
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.leadership.records import Conflict, Records
+
+RECORD = "leader"
+
+
+class Leadership(msgspec.Struct, frozen=True):
+    """Who leads, as recorded. ``since`` is Unix seconds of the epoch's start."""
+
+    epoch: int
+    incarnation: int
+    holder: str
+    since: float
+
+
+async def read_leadership(records: Records) -> Leadership | None:
+    """The recorded leadership; None where none was ever recorded."""
+    found = await records.read(RECORD)
+    return None if found is None else _decode(found.data)
+
+
+async def enter(records: Records, holder: str, clock: Clock, living_epoch: int = 0) -> Leadership:
+    """Become the recorded leader.
+
+    ``living_epoch`` is the epoch of the members found alive, 0 for none: a leader that comes back to a living fleet goes on
+    with its epoch, any other begins the next. Raises ``ApiError``, ``Unreachable``; retries on conflict, since each retry
+    reads what the other wrote.
+    """
+    while True:
+        found = await records.read(RECORD)
+        before = None if found is None else _decode(found.data)
+        epoch, incarnation, since = next_leadership(before, living_epoch, clock.wall())
+        mine = Leadership(epoch, incarnation, holder, since)
+        try:
+            await records.write(RECORD, _encode(mine), found)
+        except Conflict:
+            continue
+        return mine
+
+
+def next_leadership(before: Leadership | None, living_epoch: int, wall: float) -> tuple[int, int, float]:
+    """(epoch, incarnation, since) that follow ``before``; never a pair that was used."""
+    if before is None:
+        return max(1, living_epoch), 1, wall
+    if living_epoch >= before.epoch:
+        since = before.since if living_epoch == before.epoch else wall
+        return living_epoch, before.incarnation + 1, since
+    return before.epoch + 1, before.incarnation + 1, wall
+
+
+def _encode(leadership: Leadership) -> dict[str, str]:
+    return {
+        "epoch": str(leadership.epoch),
+        "incarnation": str(leadership.incarnation),
+        "holder": leadership.holder,
+        "since": f"{leadership.since:.3f}",
+    }
+
+
+def _decode(data: dict[str, str]) -> Leadership:
+    try:
+        return Leadership(int(data["epoch"]), int(data["incarnation"]), data.get("holder", ""), float(data.get("since", "0")))
+    except (KeyError, ValueError):
+        return Leadership(0, 0, "", 0.0)
