@@ -1,0 +1,105 @@
+"""Reading a few fields of a large JSON object without decoding the rest of it.
+
+From dotted paths a ``msgspec`` type is made that has these fields only; its decoder skips over all others.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+_PART = re.compile(r"""([^.\[\]'"]+)|\[(?:'([^']+)'|"([^"]+)")\]""")
+_names = itertools.count()
+
+
+def parse_path(path: str) -> tuple[str, ...]:
+    """``spec.template.metadata.labels['a/b']`` into its keys, as in Kubernetes' downward API.
+
+    Raises ``ValueError`` for what is no path. Positions in lists can't be named.
+    """
+    parts: list[str] = []
+    rest = path.strip()
+    while rest:
+        found = _PART.match(rest)
+        if not found:
+            break
+        parts.append(found[1] or found[2] or found[3])
+        rest = rest[found.end() :]
+        if rest.startswith("."):
+            rest = rest[1:]
+            if not rest or rest.startswith("["):
+                break
+        elif rest and not rest.startswith("["):
+            break
+    if rest or not parts:
+        raise ValueError(f"{path!r} is no path such as spec.qosTier or metadata.labels['a/b']")
+    return tuple(parts)
+
+
+class FieldReader:
+    """Decodes the given paths, and nothing else, out of an object's JSON."""
+
+    def __init__(self, paths: Sequence[tuple[str, ...]]) -> None:
+        tree: dict[str, Any] = {}
+        for path in paths:
+            node = tree
+            for part in path:
+                node = node.setdefault(part, {})
+        self._paths = [(path, self._getters(tree, path)) for path in dict.fromkeys(paths)]
+        self._decoder = msgspec.json.Decoder(_struct(tree))
+        self._lenient = msgspec.json.Decoder()
+
+    def read(self, raw: bytes) -> dict[tuple[str, ...], str]:
+        """Each path's value as text (``true``, ``5``, ``critical``); a missing one, a mapping or a list is left out."""
+        try:
+            root: Any = self._decoder.decode(raw)
+        except msgspec.ValidationError:
+            # A part of a path is not a mapping in this object; look at the others one by one.
+            return self._slowly(raw)
+        except msgspec.DecodeError:
+            return {}
+        values: dict[tuple[str, ...], str] = {}
+        for path, getters in self._paths:
+            node = root
+            for getter in getters:
+                node = getattr(node, getter, None)
+                if node is None:
+                    break
+            else:
+                _put(values, path, node)
+        return values
+
+    def _slowly(self, raw: bytes) -> dict[tuple[str, ...], str]:
+        values: dict[tuple[str, ...], str] = {}
+        root = self._lenient.decode(raw)
+        for path, _ in self._paths:
+            node: Any = root
+            for part in path:
+                node = node.get(part) if isinstance(node, dict) else None
+            _put(values, path, node)
+        return values
+
+    @staticmethod
+    def _getters(tree: dict[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
+        getters: list[str] = []
+        for part in path:
+            getters.append(f"f{list(tree).index(part)}")
+            tree = tree[part]
+        return tuple(getters)
+
+
+def _put(values: dict[tuple[str, ...], str], path: tuple[str, ...], node: Any) -> None:
+    if isinstance(node, bool):
+        values[path] = "true" if node else "false"
+    elif isinstance(node, str | int | float):
+        values[path] = str(node)
+
+
+def _struct(tree: dict[str, Any]) -> Any:
+    if not tree:
+        return Any
+    fields = [(f"f{index}", _struct(child) | None if child else Any, None) for index, child in enumerate(tree.values())]
+    rename = {f"f{index}": part for index, part in enumerate(tree)}
+    return msgspec.defstruct(f"_Fields{next(_names)}", fields, rename=rename, gc=False)

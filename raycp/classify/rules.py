@@ -1,0 +1,114 @@
+"""The table of DESIGN section 5 as one pure function."""
+
+import msgspec
+
+from raycp.base.events import Event, EventType, Source
+from raycp.classify.verdict import Priority, Reason, Verdict
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What the shard knows about the object of an event, for one controller.
+
+    ``version_reconciled``: the version (``Obj.version``) of its last successful reconcile; None when it is not known, as
+    after a crash without standby. ``covered``: the watermark says that the state with this resource version has been
+    reconciled. ``has_watermark``: there is a watermark for this cluster and kind. ``first_start``: this controller has never
+    run on this cluster, whatever a watermark of other controllers says. ``is_child``: the object is owned by the key's
+    object, rather than being it. ``own_writer``: an ``OWN_WRITE`` was written by this very controller for this very key;
+    a write of another controller is a change like any other.
+    """
+
+    version_reconciled: int | None = None
+    covered: bool = False
+    has_watermark: bool = False
+    is_child: bool = False
+    first_start: bool = False
+    own_writer: bool = True
+
+
+CREATE = Verdict(True, Reason.CREATE, user=True, clock="live")
+UPDATE = Verdict(True, Reason.UPDATE, user=True, clock="live")
+DELETE = Verdict(True, Reason.DELETE, user=True, clock="live")
+AWAY = Verdict(True, Reason.AWAY, Priority.AWAY, user=True, clock="away")
+BACKLOG = Verdict(True, Reason.BACKLOG, Priority.BACKLOG, clock="backlog")
+EXISTING = Verdict(True, Reason.EXISTING, Priority.SYSTEM, background=True, spread=True)
+RESYNC = Verdict(True, Reason.RESYNC, Priority.SYSTEM, background=True, spread=True)
+STATUS = Verdict(True, Reason.STATUS, Priority.STATUS, debounce=True)
+OWNED = Verdict(True, Reason.OWNED)
+OWNED_STATUS = Verdict(True, Reason.OWNED, debounce=True)
+OWNED_AWAY = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY)
+OWNED_BACKLOG = Verdict(True, Reason.BACKLOG, Priority.BACKLOG)
+OWN_WRITE = Verdict(False, Reason.OWN_WRITE)
+UNCHANGED = Verdict(False, Reason.UNCHANGED)
+
+
+def classify(event: Event, known: Known) -> Verdict:
+    """What this event means for one controller's key.
+
+    Guarantees: an event whose version differs from the reconciled one is always enqueued in its tier's lane, or, for the
+    controller's own write, covered by the reconcile that wrote it; nothing that lists as already reconciled gets in front
+    of a change; deletions are never lost.
+    """
+    source = event.source
+    if source is Source.OWN_WRITE and known.own_writer:
+        return OWN_WRITE
+    if known.is_child:
+        return _child(event, known)
+    if source is Source.RESYNC:
+        return RESYNC
+    watching = source is Source.WATCH or source is Source.OWN_WRITE
+    if event.new is None or event.type is EventType.DELETED:
+        return DELETE if watching else AWAY
+    if source is Source.INITIAL:
+        return _listed(event.new.version, known)
+    old = event.old
+    if watching:
+        # A creation is a user's, even with the version that a namesake of it was reconciled at.
+        if old is None or event.type is EventType.ADDED:
+            return CREATE
+        if old.version != event.new.version:
+            return UPDATE
+        return UNCHANGED if old.rv == event.new.rv else STATUS
+    return _caught_up(event, known)
+
+
+def _listed(version: int, known: Known) -> Verdict:
+    """The object of a first list."""
+    if known.version_reconciled is not None:
+        return EXISTING if known.version_reconciled == version else AWAY
+    if known.first_start or not known.has_watermark:
+        return BACKLOG
+    return EXISTING if known.covered else AWAY
+
+
+def _caught_up(event: Event, known: Known) -> Verdict:
+    """A relist, or a replay from the watermark: something happened while nobody watched."""
+    old, new = event.old, event.new
+    assert new is not None
+    if old is not None and old.rv == new.rv:
+        return UNCHANGED
+    if known.version_reconciled == new.version or (old is not None and old.version == new.version):
+        # Only the status moved. The object may be one whose reconcile is still to come; then its key is queued already.
+        return STATUS
+    if old is None and known.covered and known.version_reconciled is None:
+        return EXISTING
+    return AWAY
+
+
+def _child(event: Event, known: Known) -> Verdict:
+    source = event.source
+    if source is Source.RESYNC:
+        return UNCHANGED  # its owner is resynced itself
+    old, new = event.old, event.new
+    if source is Source.WATCH or source is Source.OWN_WRITE:
+        if old is None or new is None or old.version != new.version:
+            return OWNED
+        return UNCHANGED if old.rv == new.rv else OWNED_STATUS
+    if new is None or event.type is EventType.DELETED:
+        return OWNED_AWAY
+    if old is not None:
+        return UNCHANGED if old.rv == new.rv else OWNED_AWAY
+    if known.covered:
+        return UNCHANGED  # a reconcile of its owner has seen it
+    if source is Source.INITIAL and (known.first_start or not known.has_watermark):
+        return OWNED_BACKLOG
+    return OWNED_AWAY

@@ -1,0 +1,83 @@
+"""The words of a classification: why something is enqueued, how far in front, and what follows from it."""
+
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class Reason(StrEnum):
+    """Why a key is in the queue, or why it is not. The texts appear in metrics, in ``raycp why`` and on the wire."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    AWAY = "away"
+    """made by a user while nobody watched; deletions too"""
+    BACKLOG = "backlog"
+    """listed at a start that knows of no earlier one"""
+    EXISTING = "existing"
+    """listed at a start, and already reconciled at this version"""
+    RESYNC = "resync"
+    STATUS = "status"
+    """something other than the object's version changed, and not by this controller"""
+    OWNED = "owned"
+    """a child changed"""
+    OWNED_AWAY = "owned-away"
+    """a child changed while nobody watched"""
+    OWN_WRITE = "own-write"
+    """the echo of this controller's own write: never enqueued"""
+    UNCHANGED = "unchanged"
+    """nothing to do: never enqueued"""
+    POLL = "poll"
+    """``Result(requeue_after)``"""
+    RETRY = "retry"
+    INTERRUPTED = "interrupted"
+    """revoked before its end, by a hand-over or a drain"""
+    WORKER_LOST = "worker-lost"
+    WAKE = "wake"
+    """an event in another shard concerns it (law 10)"""
+    RULES = "rules"
+    """a change of the fleet file made it due: a controller was added, tier rules changed"""
+
+
+class Priority(IntEnum):
+    """Order within a lane: higher first, always. Between lanes shares decide, not these.
+
+    A poll that names a tier is in that tier's lane, yet behind everything that happened; so polls never ratchet up.
+    """
+
+    LIVE = 100
+    """users' changes as they happen, changes of children, and what became of them"""
+    AWAY = 80
+    """users' changes made while nobody watched"""
+    OWNED_AWAY = 70
+    STATUS = 60
+    BACKLOG = 40
+    POLL = 20
+    SYSTEM = 0
+    """resyncs and existing objects at a start"""
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What to do about an event.
+
+    ``background``: into the background lane, else into the lane of the object's tier (a child's owner's tier).
+    ``spread``: after a random delay, see ``spread_delay``. ``debounce``: the shard may wait a little for more of the same.
+    ``user``: a user made this change, so it is not system-triggered work. ``clock``: which clock of the SLI starts (law 9):
+    at the observation (``live``), at the time the API server noted (``away``), or apart (``backlog``).
+    """
+
+    enqueue: bool
+    reason: Reason
+    priority: Priority = Priority.LIVE
+    background: bool = False
+    spread: bool = False
+    debounce: bool = False
+    user: bool = False
+    clock: Literal["live", "away", "backlog"] | None = None
+
+    @property
+    def real(self) -> bool:
+        """Whether something happened: such an item cancels a system delay and shortens a backoff (law 3)."""
+        return self.enqueue and not self.background

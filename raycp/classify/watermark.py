@@ -1,0 +1,161 @@
+"""What of one cluster and kind has been seen and reconciled, in a form that can be stored every second.
+
+A watermark is the highest resource version observed, and the exceptions: the keys with a change at or below it that is not
+reconciled yet, failing and waiting ones included. After a restart it answers the question on which the start-up storm
+hangs: is this listed object one that was dealt with, or one that changed while nobody watched?
+
+Resource versions are compared as integers, as KEP-5504 (Kubernetes 1.35) allows and every server since has kept to.
+"""
+
+import base64
+import heapq
+import zlib
+from collections.abc import Collection, Iterator
+
+import msgspec
+
+from raycp.base.keys import RequestKey
+
+MAX_EXCEPTIONS = 5_000
+"""Beyond this many pending keys the stored form falls back to the least pending version."""
+
+_PLAIN_LIMIT = 2_048
+
+
+class _Wire(msgspec.Struct, rename={"exceptions": "x"}, omit_defaults=True):
+    """``exceptions``: controller → namespace → names; all of one cluster."""
+
+    rv: int
+    cluster: str = ""
+    exceptions: dict[str, dict[str, list[str]]] = {}
+
+
+class Watermark:
+    """Laws:
+
+    1. ``covers(rv, key)`` is true only if every change of ``key`` up to ``rv`` was observed and reconciled.
+    2. ``pending`` before ``observe``: a version counts as observed only after what it made due is noted here.
+    3. What is encoded says less than, or the same as, what is known; never more.
+    """
+
+    __slots__ = ("_heap", "_pending", "_restored", "_rv")
+
+    def __init__(self, rv: int = 0) -> None:
+        self._rv = rv
+        # key -> (version of its first change that is not reconciled, version of its last)
+        self._pending: dict[RequestKey, tuple[int, int]] = {}
+        self._heap: list[tuple[int, RequestKey]] = []
+        self._restored: set[RequestKey] = set()
+
+    @property
+    def rv(self) -> int:
+        """The highest observed resource version."""
+        return self._rv
+
+    @property
+    def pending_count(self) -> int:
+        """Keys with changes that are not reconciled."""
+        return len(self._pending)
+
+    def covers(self, rv: int, key: RequestKey) -> bool:
+        """Whether the state of ``key``'s object at ``rv`` has been reconciled."""
+        return rv <= self._rv and key not in self._pending
+
+    def observe(self, rv: int) -> None:
+        """All changes up to ``rv`` are in the cache, and what they made due is noted as pending. Never goes back."""
+        if rv > self._rv:
+            self._rv = rv
+
+    def pending(self, key: RequestKey, rv: int) -> None:
+        """The change of ``rv`` makes ``key`` due: it is an exception until ``reconciled``."""
+        known = self._pending.get(key)
+        if known is None:
+            self._pending[key] = (rv, rv)
+            heapq.heappush(self._heap, (rv, key))
+        elif rv > known[1]:
+            self._pending[key] = (known[0], rv)
+            self._restored.discard(key)
+        elif rv < known[0]:
+            self._pending[key] = (rv, known[1])
+            heapq.heappush(self._heap, (rv, key))
+
+    def reconciled(self, key: RequestKey, upto: int | None = None) -> bool:
+        """A reconcile of ``key`` succeeded that saw its object at ``upto`` (None: at its latest).
+
+        Returns whether the key is no exception any more; a change after ``upto`` keeps it one.
+        """
+        known = self._pending.get(key)
+        if known is None:
+            return True
+        if upto is None or upto >= known[1] or key in self._restored:
+            del self._pending[key]
+            self._restored.discard(key)
+            if len(self._heap) > 2 * len(self._pending) + 1_024:
+                self._heap = [(first, other) for other, (first, _) in self._pending.items()]
+                heapq.heapify(self._heap)
+            return True
+        if upto >= known[0]:
+            first = upto + 1
+            self._pending[key] = (first, known[1])
+            heapq.heappush(self._heap, (first, key))
+        return False
+
+    def forget(self, key: RequestKey) -> None:
+        """The key is no longer ours to reconcile (its controller is gone, its object moved to another shard)."""
+        self.reconciled(key)
+
+    def least_pending(self) -> int | None:
+        """The lowest version of a change that is not reconciled, or None."""
+        heap = self._heap
+        while heap:
+            first, key = heap[0]
+            known = self._pending.get(key)
+            if known is not None and known[0] == first:
+                return first
+            heapq.heappop(heap)
+        return None
+
+    def exceptions(self) -> Iterator[RequestKey]:
+        """The keys that are due though the watermark has passed them."""
+        return iter(list(self._pending))
+
+    def unlisted(self, listed: Collection[RequestKey]) -> list[RequestKey]:
+        """Exceptions whose object is not in the initial list: it was deleted, and that is still to be reconciled."""
+        return [key for key in self._pending if key not in listed]
+
+    def encode(self, max_exceptions: int = MAX_EXCEPTIONS) -> str:
+        """Text for a ConfigMap's value; compressed where it is long (5 000 exceptions: about 40 KB).
+
+        With more exceptions than ``max_exceptions`` only the version just below the least pending one is told.
+        """
+        if len(self._pending) > max_exceptions:
+            least = self.least_pending()
+            assert least is not None
+            wire = _Wire(min(least - 1, self._rv))
+        else:
+            wire = _Wire(self._rv)
+            for key in sorted(self._pending):
+                wire.cluster = key.cluster
+                wire.exceptions.setdefault(key.controller, {}).setdefault(key.namespace, []).append(key.name)
+        plain = msgspec.json.encode(wire)
+        if len(plain) <= _PLAIN_LIMIT:
+            return plain.decode()
+        return "z:" + base64.b85encode(zlib.compress(plain, 6)).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> "Watermark":
+        """The watermark that was encoded. Raises ``ValueError`` for anything else."""
+        try:
+            plain = zlib.decompress(base64.b85decode(text[2:])) if text.startswith("z:") else text.encode()
+            wire = msgspec.json.decode(plain, type=_Wire)
+        except (ValueError, zlib.error, msgspec.DecodeError) as error:
+            raise ValueError(f"not a watermark: {error}") from error
+        mark = cls(wire.rv)
+        for controller, spaces in wire.exceptions.items():
+            for namespace, names in spaces.items():
+                for name in names:
+                    key = RequestKey(controller, wire.cluster, namespace, name)
+                    # Its versions were not stored; any successful reconcile of this process has seen them.
+                    mark.pending(key, wire.rv)
+                    mark._restored.add(key)
+        return mark
