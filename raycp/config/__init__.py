@@ -9,3 +9,27 @@ difference between two.
 ``units`` has the types of durations and shares, ``schema`` the JSON schema for editors, ``reference`` the table of all
 fields that ``docs/fleet-yaml.md`` shows.
 """
+
+from raycp.config.canonical import Change, diff, generation
+from raycp.config.clusters import ClusterSpec
+from raycp.config.controllers import ControllerSpec
+from raycp.config.embedded import EmbeddedSpec
+from raycp.config.fleet import FleetDoc
+from raycp.config.load import load_fleet, parse_fleet
+from raycp.config.problems import ConfigError, Problem
+from raycp.config.schema import fleet_json_schema
+
+__all__ = [
+    "Change",
+    "ClusterSpec",
+    "ConfigError",
+    "ControllerSpec",
+    "EmbeddedSpec",
+    "FleetDoc",
+    "Problem",
+    "diff",
+    "fleet_json_schema",
+    "generation",
+    "load_fleet",
+    "parse_fleet",
+]

@@ -20,6 +20,7 @@ def _no_secrets(env: dict[str, str]) -> dict[str, str]:
             raise Refused(
                 f"has {key}, which looks like a secret; environment variables of Ray jobs are readable by everyone",
                 "mount the secret as a file on the nodes and pass its path, as NAME_FILE or NAME_PATH",
+                secret=True,
             )
     return env
 

@@ -5,11 +5,15 @@ from pydantic.alias_generators import to_camel
 
 
 class Refused(ValueError):
-    """A value that a field does not take. Its text is a predicate ("is not a duration"), ``remedy`` what to write."""
+    """A value that a field does not take. Its text is a predicate ("is not a duration"), ``remedy`` what to write.
 
-    def __init__(self, message: str, remedy: str) -> None:
+    With ``secret`` the value is not shown.
+    """
+
+    def __init__(self, message: str, remedy: str, *, secret: bool = False) -> None:
         super().__init__(message)
         self.remedy = remedy
+        self.secret = secret
 
 
 class Strict(BaseModel):

@@ -1,0 +1,108 @@
+"""A fleet file from disk to ``FleetDoc``, or all that is wrong with it."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from raycp.config.crosscheck import crosscheck
+from raycp.config.files import missing_files
+from raycp.config.fleet import API_VERSION, FleetDoc
+from raycp.config.problems import (
+    ConfigError,
+    Loc,
+    Problem,
+    Violation,
+    dotted,
+    from_validation,
+    line_of,
+    shown,
+    value_at,
+)
+from raycp.config.yamltree import MAX_BYTES, BadYaml, parse
+
+
+def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
+    """Read, validate and cross-check the fleet file at ``path``.
+
+    Relative kubeconfig and data paths count from the file's directory and come out absolute; ``~`` is left for the node
+    that reads it. With ``check_files`` the files that it names must exist on this machine too. Raises ``ConfigError``.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise ConfigError([Problem(str(file), "", "", "is a directory", "name the YAML file in it")])
+        if file.stat().st_size > MAX_BYTES:
+            raise ConfigError([Problem(str(file), "", "", "is larger than 4 MiB", "this is not a fleet file")])
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError([Problem(str(file), "", "", "does not exist", "name the fleet file with -c")]) from None
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.start})"
+        raise ConfigError([Problem(str(file), "", "", message, "save it as UTF-8")]) from None
+    except OSError as error:
+        message = f"can't be read: {error.strerror or error}"
+        raise ConfigError([Problem(str(file), "", "", message, "look at its permissions")]) from None
+    return parse_fleet(text, file, check_files=check_files)
+
+
+def parse_fleet(text: str, file: Path = Path("fleet.yaml"), *, check_files: bool = False) -> FleetDoc:
+    """As ``load_fleet``, from the text; ``file`` is its name in messages and the base of relative paths."""
+    try:
+        content, lines = parse(text)
+    except BadYaml as bad:
+        raise ConfigError([Problem(str(file), dotted(bad.loc), "", bad.message, bad.remedy, bad.line)]) from None
+    _recognise(content, file, lines)
+    try:
+        doc = FleetDoc.model_validate(content, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ConfigError(from_validation(error, FleetDoc, file, lines)) from None
+    violations = crosscheck(doc)
+    if not violations:
+        doc = _absolute(doc, file.absolute().parent)
+        violations = missing_files(doc) if check_files else []
+    if violations:
+        raise ConfigError([_placed(each, content, file, lines) for each in violations])
+    return doc
+
+
+def _recognise(content: Any, file: Path, lines: dict[Loc, int]) -> None:
+    """Tell a wrong kind of file from a fleet file with mistakes: else each of its keys would be a problem."""
+    remedy = f"a fleet file begins with apiVersion: {API_VERSION} and kind: Fleet"
+    if not isinstance(content, dict):
+        raise ConfigError([Problem(str(file), "", shown(content), "is not a mapping", remedy, 1)])
+    for key, expected in (("kind", "Fleet"), ("apiVersion", API_VERSION)):
+        if key in content and content[key] != expected:
+            line = line_of((key,), lines)
+            raise ConfigError([Problem(str(file), key, shown(content[key]), f"is not {expected}", remedy, line)])
+
+
+def _placed(violation: Violation, content: Any, file: Path, lines: dict[Loc, int]) -> Problem:
+    value = value_at(content, violation.loc)
+    text = "" if value is None or isinstance(value, dict | list) else shown(value)
+    line = line_of(violation.loc, lines)
+    return Problem(str(file), dotted(violation.loc), text, violation.message, violation.remedy, line)
+
+
+def _absolute(doc: FleetDoc, base: Path) -> FleetDoc:
+    clusters = []
+    for cluster in doc.spec.clusters:
+        update: dict[str, Any] = {}
+        if cluster.kubeconfig:
+            update["kubeconfig"] = cluster.kubeconfig.model_copy(
+                update={"path": _from(base, cluster.kubeconfig.path)}
+            )
+        if cluster.embedded:
+            spec = cluster.embedded
+            update["embedded"] = spec.model_copy(
+                update={
+                    "data_dir": Path(_from(base, str(spec.data_dir))) if spec.data_dir else None,
+                    "stages": [Path(_from(base, str(stage))) for stage in spec.stages],
+                }
+            )
+        clusters.append(cluster.model_copy(update=update))
+    return doc.model_copy(update={"spec": doc.spec.model_copy(update={"clusters": clusters})})
+
+
+def _from(base: Path, path: str) -> str:
+    return path if path.startswith("~") or Path(path).is_absolute() else str(base / path)
