@@ -18,8 +18,10 @@ from raycp.config.fleet import FleetDoc
 from raycp.config.load import load_fleet, parse_fleet
 from raycp.config.problems import ConfigError, Problem
 from raycp.config.schema import fleet_json_schema
+from raycp.config.tiers import TIERS, TierName
 
 __all__ = [
+    "TIERS",
     "Change",
     "ClusterSpec",
     "ConfigError",
@@ -27,6 +29,7 @@ __all__ = [
     "EmbeddedSpec",
     "FleetDoc",
     "Problem",
+    "TierName",
     "diff",
     "fleet_json_schema",
     "generation",

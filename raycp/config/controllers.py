@@ -10,6 +10,10 @@ from raycp.config.strict import Strict
 from raycp.config.units import Duration, Percent, PositiveDuration
 
 
+RESYNC = 36000.0
+"""Seconds between two looks at an unchanged object where nobody says otherwise: 10 hours, as controller-runtime has it."""
+
+
 class BackoffSpec(Strict):
     """Waiting times between attempts: they double from `min` to `max`, each shifted at random by `jitter`."""
 
@@ -41,13 +45,16 @@ class ControllerSpec(Strict):
     """Labels that a cluster must have, one value or several each, such as `{region: [east, west]}`. Empty: all
     clusters."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Reconciles of this controller at the same time over the fleet. By default only the workers' slots limit it."""
-    resync: Duration = 36000.0
-    """Every object is looked at again about this often (10 % at random), though nothing changed. `0s`: never."""
+    """Reconciles of this controller at the same time over the fleet. By default what the controller declares, else only the
+    workers' slots limit it."""
+    resync: Duration | None = None
+    """Every object is looked at again about this often (10 % at random), though nothing changed. `0s`: never. By default
+    what the controller declares, else 10 hours."""
     spread: Duration | None = None
     """System work of a start or resync is spread over this time at random; by default `timeouts.spread`."""
     reconcile_timeout: PositiveDuration | None = None
-    """A reconcile that takes longer is stopped and counts as failed; by default `timeouts.reconcile`."""
+    """A reconcile that takes longer is stopped and counts as failed. By default what the controller declares, else
+    `timeouts.reconcile`."""
     retry: RetrySpec = RetrySpec()
     """When a failed reconcile is tried again."""
     config: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from raycp.config.clusters import ClusterSpec
-from raycp.config.controllers import ControllerSpec
+from raycp.config.controllers import RESYNC, ControllerSpec
 from raycp.config.names import FleetName, Labels
 from raycp.config.runtime import (
     LeaderSpec,
@@ -108,14 +108,22 @@ class FleetDoc(Strict):
         candidates: Sequence[ClusterSpec] = [self.hub] if on == "hub" else self.members
         return [cluster for cluster in candidates if controller.selects(cluster.all_labels)]
 
-    def spread(self, controller: ControllerSpec) -> float:
+    def resync(self, controller: ControllerSpec, declared: float | None = None) -> float:
+        """Seconds between two looks at an unchanged object, 0 for never: the file's word, else the controller's, else 10 h."""
+        for wanted in (controller.resync, declared):
+            if wanted is not None:
+                return wanted
+        return RESYNC
+
+    def spread(self, controller: ControllerSpec, declared_resync: float | None = None) -> float:
         """Seconds over which a controller's system work is spread: at most half of its resync."""
         wanted = self.spec.timeouts.spread if controller.spread is None else controller.spread
-        return min(wanted, controller.resync / 2) if controller.resync else wanted
+        resync = self.resync(controller, declared_resync)
+        return min(wanted, resync / 2) if resync else wanted
 
-    def reconcile_timeout(self, controller: ControllerSpec) -> float:
-        """Seconds that one reconcile of a controller may take."""
-        return controller.reconcile_timeout or self.spec.timeouts.reconcile
+    def reconcile_timeout(self, controller: ControllerSpec, declared: float | None = None) -> float:
+        """Seconds that one reconcile may take: the file's word on the controller, else its own, else the fleet's."""
+        return controller.reconcile_timeout or declared or self.spec.timeouts.reconcile
 
     def canonical(self) -> str:
         """The one text of this content: JSON with every default filled in, keys sorted, durations in seconds."""
