@@ -1,0 +1,157 @@
+"""What a simulated Pod will do: when it starts, how long it runs, how it ends. Pure, and the same for the same seed.
+
+In order of precedence:
+
+1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` runs for
+   ever), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
+2. the command of its first container, where it is one of the few that everybody uses to try things out: ``sleep N``,
+   ``exit N``, ``true``, ``false``, ``echo``, ``date``, also as ``sh -c`` with ``;`` and ``&&`` between them;
+3. the cluster's ``startupDelay``, ``podRuntime`` and ``failureRate``.
+
+A draw depends on (seed, namespace, name, restart count) alone, so that a run can be repeated.
+"""
+
+import random
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raycp.embedded.life.stagefile import seconds_of
+
+PREFIX = "embedded.raycp.io/"
+LONGEST_BACKOFF = 300.0
+"""seconds; kubelet's cap on the wait between restarts"""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The cluster's own defaults. Seconds; ``failure_rate`` from 0 to 1."""
+
+    startup_delay: float = 0.0
+    pod_runtime: float | None = 2.0
+    failure_rate: float = 0.0
+    seed: int = 0
+    nodeless: bool = False
+    """Pods run without being bound (a cluster without nodes)"""
+
+
+def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
+    """What stages see as ``.raycp``: startup, runtime, backoff (seconds), starts, ends, restarts (bool), phase, exitCode, reason,
+    message, restartCount."""
+    meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    notes: Mapping[str, str] = meta.get("annotations") or {}
+    policy = spec.get("restartPolicy", "Always")
+    restarts = max((int(c.get("restartCount") or 0) for c in status.get("containerStatuses") or []), default=0)
+    script = command_of(spec)
+    runtime, code = _runtime(notes, script, policy, rates), _exit_code(notes, script)
+    if runtime is not None and code == 0 and script is None:
+        share = _share(notes.get(PREFIX + "failure-probability"), rates.failure_rate)
+        if share > 0:
+            draw = random.Random(f"{rates.seed}/{meta.get('namespace', '')}/{meta['name']}/{restarts}").random()
+            code = 1 if draw < share else 0
+    again = runtime is not None and (policy == "Always" or (policy == "OnFailure" and code != 0))
+    phase, reason, message = ("Succeeded", "Completed", "") if code == 0 else ("Failed", "Error", "")
+    pod_reason = pod_message = ""
+    deadline = spec.get("activeDeadlineSeconds")
+    if deadline is not None and (runtime is None or float(deadline) < runtime):
+        runtime, code, again, phase = float(deadline), 137, False, "Failed"
+        pod_reason, pod_message = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+        reason = "Error"
+    return {
+        "starts": bool(spec.get("nodeName")) or rates.nodeless,
+        "startup": _seconds(notes.get(PREFIX + "startup-delay"), rates.startup_delay),
+        "runtime": runtime if runtime is not None else 0.0,
+        "ends": runtime is not None and not again,
+        "restarts": again,
+        "backoff": min(LONGEST_BACKOFF, 10.0 * 2 ** max(0, restarts - 1)),
+        "restartCount": restarts,
+        "phase": phase,
+        "exitCode": code,
+        "reason": notes.get(PREFIX + "reason") or reason,
+        "message": notes.get(PREFIX + "message") or message,
+        "podReason": pod_reason,
+        "podMessage": pod_message,
+    }
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a well-known command does: seconds of sleep, exit code, printed lines."""
+
+    seconds: float
+    code: int
+    lines: tuple[str, ...]
+
+
+def command_of(spec: Mapping[str, Any]) -> Script | None:
+    """The script of the first container; None where its command is not one of those that are understood."""
+    containers = spec.get("containers") or []
+    if not containers:
+        return None
+    words = [*(containers[0].get("command") or []), *(containers[0].get("args") or [])]
+    if not words:
+        return None
+    words = [str(word) for word in words]
+    if words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash") and len(words) >= 3 and words[1].startswith("-") and "c" in words[1]:
+        try:
+            lines = [shlex.split(part, comments=True) for part in re.split(r";|&&|\n", words[2])]
+        except ValueError:
+            return None
+    else:
+        lines = [words]
+    seconds, printed = 0.0, []
+    for line in lines:
+        if not line:
+            continue
+        name, arguments = line[0].rsplit("/", 1)[-1], line[1:]
+        if name == "sleep" and len(arguments) == 1 and re.fullmatch(r"\d+(\.\d+)?[smh]?", arguments[0]):
+            number = arguments[0]
+            seconds += float(number.rstrip("smh")) * {"m": 60.0, "h": 3600.0}.get(number[-1], 1.0)
+        elif name == "sleep" and arguments in (["infinity"], ["inf"]):
+            return Script(float("inf"), 0, tuple(printed))
+        elif name == "exit" and len(arguments) <= 1 and (not arguments or arguments[0].isdigit()):
+            return Script(seconds, int(arguments[0]) & 255 if arguments else 0, tuple(printed))
+        elif name == "false":
+            return Script(seconds, 1, tuple(printed))
+        elif name in ("true", ":", "date", "set"):
+            continue
+        elif name == "echo":
+            printed.append(" ".join(arguments[1:] if arguments[:1] == ["-n"] else arguments))
+        else:
+            return None
+    return Script(seconds, 0, tuple(printed))
+
+
+def _runtime(notes: Mapping[str, str], script: Script | None, policy: str, rates: Rates) -> float | None:
+    """Seconds from Running to the end; None: for ever."""
+    noted = notes.get(PREFIX + "runtime")
+    if noted is not None:
+        return None if noted == "never" else _seconds(noted, rates.pod_runtime or 0.0)
+    if script is not None:
+        return None if script.seconds == float("inf") else script.seconds
+    if PREFIX + "exit-code" not in notes and policy == "Always":
+        return None
+    return rates.pod_runtime
+
+
+def _exit_code(notes: Mapping[str, str], script: Script | None) -> int:
+    noted = notes.get(PREFIX + "exit-code", "")
+    if noted.strip().isdigit():
+        return int(noted) & 255
+    return script.code if script is not None else 0
+
+
+def _seconds(text: str | None, otherwise: float) -> float:
+    found = seconds_of(text, 0.0) if text else None
+    return otherwise if found is None else max(0.0, found)
+
+
+def _share(text: str | None, otherwise: float) -> float:
+    if not text:
+        return otherwise
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return otherwise

@@ -1,0 +1,277 @@
+"""Which node can take a Pod: pure. The filters of kube-scheduler that need no other Pods' placement, with its wording.
+
+NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit, NodePorts.
+Not looked at: inter-Pod affinity, topology spread, volumes, preemption (``docs/embedded.md`` says so).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from raycp.embedded.life.quantities import milli
+from raycp.embedded.life.seams import Meta
+
+
+class Toleration(msgspec.Struct, rename="camel"):
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
+
+
+class Taint(msgspec.Struct, rename="camel"):
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class Requirement(msgspec.Struct):
+    key: str = ""
+    operator: str = "In"
+    values: list[str] | None = None
+
+
+class Term(msgspec.Struct, rename="camel"):
+    match_expressions: list[Requirement] | None = None
+    match_fields: list[Requirement] | None = None
+
+
+class NodeTerms(msgspec.Struct, rename="camel"):
+    node_selector_terms: list[Term] | None = None
+
+
+class NodeAffinity(msgspec.Struct):
+    required: NodeTerms | None = msgspec.field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
+
+
+class Affinity(msgspec.Struct, rename="camel"):
+    node_affinity: NodeAffinity | None = None
+
+
+class Resources(msgspec.Struct):
+    requests: dict[str, str | int | float] | None = None
+
+
+class Port(msgspec.Struct, rename="camel"):
+    host_port: int = 0
+    protocol: str = "TCP"
+
+
+class Container(msgspec.Struct, rename="camel"):
+    resources: Resources | None = None
+    ports: list[Port] | None = None
+    restart_policy: str = ""
+
+
+class PodSpec(msgspec.Struct, rename="camel"):
+    node_name: str = ""
+    node_selector: dict[str, str] | None = None
+    affinity: Affinity | None = None
+    tolerations: list[Toleration] | None = None
+    containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
+    overhead: dict[str, str | int | float] | None = None
+    scheduler_name: str = "default-scheduler"
+    scheduling_gates: list[Any] | None = None
+    priority: int = 0
+
+
+class PodStatus(msgspec.Struct):
+    phase: str = ""
+
+
+class Pod(msgspec.Struct):
+    """What the scheduler reads of a Pod."""
+
+    metadata: Meta = msgspec.field(default_factory=Meta)
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+decode_pod = msgspec.json.Decoder(Pod).decode
+
+
+class Condition(msgspec.Struct, rename="camel"):
+    type: str = ""
+    status: str = ""
+
+
+class NodeSpec(msgspec.Struct):
+    unschedulable: bool = False
+    taints: list[Taint] | None = None
+
+
+class NodeStatus(msgspec.Struct):
+    allocatable: dict[str, str | int | float] | None = None
+    capacity: dict[str, str | int | float] | None = None
+    conditions: list[Condition] | None = None
+
+
+class NodeObject(msgspec.Struct):
+    """What the scheduler reads of a node."""
+
+    metadata: Meta = msgspec.field(default_factory=Meta)
+    spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
+
+
+decode_node = msgspec.json.Decoder(NodeObject).decode
+
+
+@dataclass
+class Room:
+    """A node and what of it is taken. Amounts in thousandths."""
+
+    name: str
+    labels: Mapping[str, str]
+    taints: list[Taint]
+    unschedulable: bool
+    allocatable: dict[str, int]
+    used: dict[str, int] = field(default_factory=dict)
+    pods: int = 0
+    ports: set[tuple[str, int]] = field(default_factory=set)
+
+    def take(self, asks: "Asks") -> None:
+        for name, amount in asks.amounts:
+            self.used[name] = self.used.get(name, 0) + amount
+        self.pods += 1
+        self.ports.update(asks.ports)
+
+    def free(self, asks: "Asks") -> None:
+        for name, amount in asks.amounts:
+            self.used[name] = self.used.get(name, 0) - amount
+        self.pods -= 1
+        self.ports.difference_update(asks.ports)
+
+    def load(self) -> float:
+        """How full it is, from 0 to 1: the mean over cpu, memory and Pods."""
+        parts = [self.pods * 1000 / max(1, self.allocatable.get("pods", 1))]
+        parts += [self.used.get(name, 0) / max(1, self.allocatable.get(name, 1)) for name in ("cpu", "memory")]
+        return sum(parts) / len(parts)
+
+
+class Asks(msgspec.Struct, frozen=True):
+    """What a Pod takes up. Amounts in thousandths."""
+
+    amounts: tuple[tuple[str, int], ...]
+    ports: frozenset[tuple[str, int]]
+
+
+def room_of(node: NodeObject) -> Room:
+    amounts = node.status.allocatable or node.status.capacity or {}
+    return Room(
+        node.metadata.name,
+        node.metadata.labels or {},
+        node.spec.taints or [],
+        node.spec.unschedulable,
+        {name: milli(value) for name, value in amounts.items()},
+    )
+
+
+def asks_of(spec: PodSpec) -> Asks:
+    """Containers and sidecars together, or the largest init container with the sidecars before it; plus overhead."""
+    total: dict[str, int] = {}
+    for container in spec.containers or ():
+        _add(total, container)
+    peak: dict[str, int] = {}
+    sidecars: dict[str, int] = {}
+    for container in spec.init_containers or ():
+        if container.restart_policy == "Always":
+            _add(sidecars, container)
+            _add(total, container)
+            step = dict(sidecars)
+        else:
+            step = dict(sidecars)
+            _add(step, container)
+        peak = {name: max(peak.get(name, 0), step.get(name, 0)) for name in peak.keys() | step.keys()}
+    amounts = {name: max(total.get(name, 0), peak.get(name, 0)) for name in total.keys() | peak.keys()}
+    for name, value in (spec.overhead or {}).items():
+        amounts[name] = amounts.get(name, 0) + milli(value)
+    ports = frozenset((p.protocol, p.host_port) for c in spec.containers or () for p in c.ports or () if p.host_port)
+    return Asks(tuple(sorted((name, amount) for name, amount in amounts.items() if amount)), ports)
+
+
+def _add(total: dict[str, int], container: Container) -> None:
+    if container.resources is not None:
+        for name, value in (container.resources.requests or {}).items():
+            total[name] = total.get(name, 0) + milli(value)
+
+
+def obstacle(room: Room, spec: PodSpec, asks: Asks) -> str | None:
+    """Why the node can't take the Pod, in kube-scheduler's words; None: it can."""
+    if room.unschedulable and not tolerated(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations):
+        return "node(s) were unschedulable"
+    for taint in room.taints:
+        if taint.effect in ("NoSchedule", "NoExecute") and not tolerated(taint, spec.tolerations):
+            return f"node(s) had untolerated taint(s) {{{taint.key}: {taint.value}}}"
+    if not selects(room, spec):
+        return "node(s) didn't match Pod's node affinity/selector"
+    if asks.ports & room.ports:
+        return "node(s) didn't have free ports for the requested pod ports"
+    if (room.pods + 1) * 1000 > room.allocatable.get("pods", 0):
+        return "Too many pods"
+    for name, amount in asks.amounts:
+        if room.used.get(name, 0) + amount > room.allocatable.get(name, 0):
+            return f"Insufficient {name}"
+    return None
+
+
+def tolerated(taint: Taint, tolerations: Iterable[Toleration] | None) -> bool:
+    """Whether any toleration covers the taint."""
+    for toleration in tolerations or ():
+        if toleration.effect and toleration.effect != taint.effect:
+            continue
+        if toleration.key and toleration.key != taint.key:
+            continue
+        if toleration.operator == "Exists" or (toleration.key and toleration.value == taint.value):
+            return True
+    return False
+
+
+def selects(room: Room, spec: PodSpec) -> bool:
+    """``nodeSelector`` and the required terms of node affinity (any term, all of its expressions)."""
+    for key, value in (spec.node_selector or {}).items():
+        if room.labels.get(key) != value:
+            return False
+    required = spec.affinity.node_affinity.required if spec.affinity and spec.affinity.node_affinity else None
+    if required is None:
+        return True
+    for term in required.node_selector_terms or ():
+        if not term.match_expressions and not term.match_fields:
+            continue
+        if all(_meets(r, room.labels) for r in term.match_expressions or ()) and all(
+            _meets(r, {"metadata.name": room.name}) for r in term.match_fields or ()
+        ):
+            return True
+    return False
+
+
+def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    have, values = labels.get(requirement.key), requirement.values or []
+    match requirement.operator:
+        case "In":
+            return have in values
+        case "NotIn":
+            return have not in values
+        case "Exists":
+            return have is not None
+        case "DoesNotExist":
+            return have is None
+        case "Gt" | "Lt":
+            try:
+                number, bound = int(have or ""), int(values[0])
+            except (ValueError, IndexError):
+                return False
+            return number > bound if requirement.operator == "Gt" else number < bound
+    return False
+
+
+def explain(total: int, obstacles: Mapping[str, int]) -> str:
+    """The message of PodScheduled=False: ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.``"""
+    if not total:
+        return "no nodes available to schedule pods"
+    reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in obstacles.items()))
+    return f"0/{total} nodes are available: {reasons}."

@@ -1,0 +1,137 @@
+"""All life of one cluster: built from its spec, started and stopped as one."""
+
+import asyncio
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from raycp.base.clock import Clock
+from raycp.config.embedded import EmbeddedSpec
+from raycp.embedded.life.failures import PREFIX, Rates, plan
+from raycp.embedded.life.gc import GarbageCollector
+from raycp.embedded.life.gofuncs import GENERIC, node_ip, pod_ip
+from raycp.embedded.life.namespaces import NamespaceController
+from raycp.embedded.life.nodes import STATE, Nodes
+from raycp.embedded.life.player import Player
+from raycp.embedded.life.scheduler import Scheduler
+from raycp.embedded.life.seams import Api, Object, iso
+from raycp.embedded.life.serviceaccounts import ServiceAccounts
+from raycp.embedded.life.stagefile import Stage, load_stages
+from raycp.embedded.registry import Registry
+from raycp.embedded.store import Change, Store
+
+VERSION = "v1.36.0-raycp"
+"""what simulated nodes say that they run"""
+
+
+class Life:
+    """``await start()`` returns when nodes exist and all controllers listen; ``await stop()`` ends them.
+
+    ``stages`` of the spec replace the shipped ones of the kinds that they name. Raises ``StageError``, ``OSError`` for a stage
+    file that can't be used, at construction.
+    """
+
+    def __init__(
+        self, api: Api, store: Store, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = ""
+    ) -> None:
+        self.spec = spec
+        self.clock = clock
+        self._store = store
+        self._pods = _table(registry, "pods")
+        self._nodes_table = _table(registry, "nodes")
+        self._rates = Rates(spec.startup_delay, spec.pod_runtime, spec.failure_rate, spec.seed)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._undo: list[Any] = []
+        on = spec.controllers
+        self.gc = GarbageCollector(api, store, registry, clock) if on.gc else None
+        self.namespaces = NamespaceController(api, store, registry, clock) if on.namespace else None
+        self.accounts = ServiceAccounts(api, store, registry, clock, ca_pem) if on.serviceaccount else None
+        self.scheduler = Scheduler(api, store, registry, clock) if on.scheduler else None
+        self.nodes = Nodes(api, store, registry, clock, spec.nodes, spec.node, spec.seed) if on.stages else None
+        self.player = self._player(api, store, registry) if on.stages else None
+
+    async def start(self) -> None:
+        for part in (self.gc, self.namespaces, self.accounts, self.scheduler, self.player):
+            if part is not None:
+                part.start()
+                self._tasks.append(asyncio.create_task(part.run(), name=f"life {type(part).__name__}"))
+        if self.nodes is not None:
+            self._undo.append(self._nodes_table.subscribe("", self._node_changed))
+            await self.nodes.start()
+            self._tasks.append(asyncio.create_task(self.nodes.run(), name="life Nodes"))
+
+    async def stop(self) -> None:
+        for undo in self._undo:
+            undo()
+        for part in (self.gc, self.namespaces, self.accounts, self.scheduler, self.player, self.nodes):
+            if part is not None:
+                part.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _player(self, api: Api, store: Store, registry: Registry) -> Player:
+        stages = self._stages()
+        views = {"Pod": self._view_pod, "Node": self._view_node}
+        return Player(api, store, registry, self.clock, stages, self.spec.seed, views)
+
+    def _stages(self) -> list[Stage]:
+        functions = {
+            **GENERIC,
+            "Now": lambda: iso(self.clock.wall()),
+            "StartTime": lambda: self._began,
+            "Version": lambda: VERSION,
+            "ContainerID": lambda uid, name, restarts: f"embedded://{uid}-{name}-{restarts or 0}",
+            "NodeIP": lambda: node_ip("node"),
+            "NodeName": lambda: "node",
+            "NodePort": lambda: 10250,
+            "PodIP": lambda: pod_ip("", False, "", "", ""),
+        }
+        self._began = iso(self.clock.wall())
+        given = [s for path in self.spec.stages for s in load_stages(Path(path).read_text(), str(path), functions)]
+        shipped = resources.files("raycp.embedded.life") / "stages"
+        for name in ("pod.yaml", "node.yaml"):
+            ours = load_stages((shipped / name).read_text(), name, functions)
+            given += [s for s in ours if s.kind not in {g.kind for g in given if g.source != name}]
+        return given
+
+    # what stages see
+
+    def _view_pod(self, pod: Object) -> Object | None:
+        node = (pod.get("spec") or {}).get("nodeName")
+        if node and self.nodes is not None and not self.nodes.alive(node):
+            return None  # nobody there who could do anything
+        nodeless = not self._nodes_table.count and not self.spec.nodes
+        rates = self._rates if not nodeless else Rates(
+            self._rates.startup_delay, self._rates.pod_runtime, self._rates.failure_rate, self._rates.seed, nodeless=True
+        )
+        if not node and not nodeless and "deletionTimestamp" not in pod["metadata"]:
+            return None  # not bound: kubelet's work has not begun
+        meta = pod["metadata"]
+        host = bool(pod["spec"].get("hostNetwork"))
+        ip = pod_ip(node or "", host, meta.get("uid", ""), meta["name"], meta.get("namespace", ""))
+        return {**pod, "raycp": {**plan(pod, rates), "ip": ip}}
+
+    def _view_node(self, node: Object) -> Object | None:
+        assert self.nodes is not None
+        state = (node["metadata"].get("annotations") or {}).get(STATE)
+        return {**node, "raycp": {"alive": state is None, "capacity": self.nodes.capacity}}
+
+    def _node_changed(self, change: Change) -> None:
+        """A node that goes dark or comes back: its Pods are looked at afresh."""
+        player = self.player
+        if player is None or change.prev is None:
+            return
+        mark = (PREFIX + "state").encode()
+        if (mark in change.record.raw) is not (mark in change.prev.raw):
+            name = b'"nodeName":"%s"' % change.record.name.encode()
+            for record in self._pods.records(""):
+                if name in record.raw:
+                    player.look_again("pods", record.ns, record.name)
+
+
+def _table(registry: Registry, plural: str) -> Any:
+    found = registry.named(plural)
+    assert found is not None
+    return found.table

@@ -1,0 +1,67 @@
+"""Patches that stages and nodes make, done on decoded objects: merge, and the strategic merge of Pod and Node status."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MERGE_KEYS = {"conditions": "type", "addresses": "type", "podIPs": "ip", "hostIPs": "ip"}
+"""patchMergeKey of the lists in PodStatus and NodeStatus; all other lists are replaced"""
+
+
+def merge(target: Any, patch: Any, keys: Mapping[str, str]) -> Any:
+    """RFC 7386 on ``target``, which may be changed; lists named in ``keys`` are merged by that key of their items."""
+    if not isinstance(patch, dict):
+        return patch
+    if not isinstance(target, dict):
+        target = {}
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        elif isinstance(value, list) and name in keys:
+            target[name] = _merge_list(target.get(name) or [], value, keys[name], keys)
+        elif isinstance(value, dict):
+            target[name] = merge(target.get(name), value, keys)
+        else:
+            target[name] = value
+    return target
+
+
+def _merge_list(target: list[Any], patch: list[Any], key: str, keys: Mapping[str, str]) -> list[Any]:
+    at = {item.get(key): i for i, item in enumerate(target)}
+    result = list(target)
+    for item in patch:
+        if item.get(key) in at:
+            result[at[item[key]]] = merge(result[at[item[key]]], item, keys)
+        else:
+            result.append({name: value for name, value in item.items() if value is not None})
+    return result
+
+
+def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
+    """``add``, ``replace``, ``remove``, ``test`` of RFC 6902. Raises ``ValueError`` where one can't be done."""
+    for operation in operations:
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in str(operation["path"]).split("/")[1:]]
+        holder = target
+        for part in parts[:-1]:
+            holder = holder[int(part)] if isinstance(holder, list) else holder.get(part)
+            if holder is None:
+                raise ValueError(f"no such path: {operation['path']}")
+        last, op = parts[-1], operation["op"]
+        if isinstance(holder, list):
+            at = len(holder) if last == "-" else int(last)
+            if op == "add":
+                holder.insert(at, operation["value"])
+            elif op == "replace":
+                holder[at] = operation["value"]
+            elif op == "remove":
+                del holder[at]
+            elif op == "test" and holder[at] != operation["value"]:
+                raise ValueError(f"test failed: {operation['path']}")
+        elif op in ("add", "replace"):
+            holder[last] = operation["value"]
+        elif op == "remove":
+            holder.pop(last, None)
+        elif op == "test" and holder.get(last) != operation["value"]:
+            raise ValueError(f"test failed: {operation['path']}")
+        elif op not in ("test", "add", "replace", "remove"):
+            raise ValueError(f"operation {op!r} is not understood in a stage")
+    return target

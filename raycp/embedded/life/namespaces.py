@@ -1,0 +1,157 @@
+"""The end of a namespace: everything in it is deleted, then its ``kubernetes`` finalizer goes, and with that the namespace.
+
+Order, conditions and messages follow kube-controller-manager's ``pkg/controller/namespace/deletion``.
+"""
+
+from typing import Any
+
+from raycp.base.clock import Clock
+from raycp.embedded.errors import ApiError
+from raycp.embedded.life.seams import Api, Inbox, Tables, decode_meta, iso
+from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.store import Change, Record, Store
+
+FINALIZER = "kubernetes"
+
+
+class NamespaceController:
+    """``start()``, then ``run()`` for ever."""
+
+    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+        self.api = api
+        self.registry = registry
+        self.clock = clock
+        self.inbox = Inbox(self._look, clock)
+        self._tables = Tables(store, registry)
+        self._heard: set[tuple[str, str]] = set()
+        self._ending: set[str] = set()
+
+    def start(self) -> None:
+        def changed(change: Change) -> None:
+            if change.type == "DELETED":
+                self._ending.discard(change.record.name)
+            else:
+                self._seen(change.record)
+
+        table = self._tables.subscribe("namespaces", changed)
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear())
+        self._hear()
+        for record in table.records(""):
+            self._seen(record)
+
+    def stop(self) -> None:
+        self._tables.close()
+
+    async def run(self) -> None:
+        await self.inbox.run()
+
+    def _hear(self) -> None:
+        """Hear deletions in every namespaced resource, of CRDs too."""
+        for resource in self._namespaced():
+            key = (resource.info.group, resource.info.plural)
+            if key not in self._heard:
+                self._heard.add(key)
+                self._tables.on(resource.table, self._content_changed)
+
+    def _content_changed(self, change: Change) -> None:
+        if change.record.ns in self._ending:
+            self.inbox.put(change.record.ns)
+
+    def _namespaced(self) -> list[Resource]:
+        return [resource for resource in self.registry.preferred() if resource.info.namespaced]
+
+    def _seen(self, record: Record) -> None:
+        if b'"deletionTimestamp"' in record.raw and decode_meta(record.raw).metadata.deletion_timestamp:
+            self._ending.add(record.name)
+            self.inbox.put(record.name)
+
+    async def _look(self, name: str) -> float | None:
+        namespace = self._tables.read("namespaces", "", name)
+        if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
+            return None
+        if FINALIZER not in (namespace.get("spec") or {}).get("finalizers", ()):
+            return None
+        left: dict[str, int] = {}
+        finalizers: dict[str, int] = {}
+        for resource in self._namespaced():
+            for record in resource.table.records(name):
+                await self._delete(resource, record)
+            for record in resource.table.records(name):
+                left[resource.info.name] = left.get(resource.info.name, 0) + 1
+                for finalizer in decode_meta(record.raw).metadata.finalizers or ():
+                    finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
+        if left:
+            await self._report(name, left, finalizers)
+            return None  # the last deletion wakes us
+        namespace = self._tables.read("namespaces", "", name)
+        if namespace is not None:
+            namespace["spec"]["finalizers"] = [f for f in namespace["spec"]["finalizers"] if f != FINALIZER]
+            await self.api.update("namespaces", namespace, subresource="finalize")
+        return None
+
+    async def _delete(self, resource: Resource, record: Record) -> None:
+        meta = decode_meta(record.raw).metadata
+        if meta.deletion_timestamp:
+            return
+        try:
+            await self.api.delete(resource.info.name, record.ns, record.name, propagation="Background", uid=record.uid)
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+
+    async def _report(self, name: str, left: dict[str, int], finalizers: dict[str, int]) -> None:
+        """Conditions in the namespace's status, as ``kubectl describe`` shows them for one that hangs."""
+        namespace = self._tables.read("namespaces", "", name)
+        if namespace is None:
+            return
+        status: dict[str, Any] = namespace.setdefault("status", {"phase": "Terminating"})
+        before = {c["type"]: c for c in status.get("conditions") or ()}
+        now = iso(self.clock.wall())
+        wanted = [
+            ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                "False",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            (
+                "NamespaceDeletionContentFailure",
+                "False",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            (
+                "NamespaceContentRemaining",
+                "True",
+                "SomeResourcesRemain",
+                "Some resources are remaining: "
+                + ", ".join(f"{resource} has {count} resource instances" for resource, count in sorted(left.items())),
+            ),
+            (
+                ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", _remaining(finalizers))
+                if finalizers
+                else (
+                    "NamespaceFinalizersRemaining",
+                    "False",
+                    "ContentHasNoFinalizers",
+                    "All content-preserving finalizers finished",
+                )
+            ),
+        ]
+        conditions = []
+        for type_, value, reason, message in wanted:
+            old = before.get(type_, {})
+            since = old["lastTransitionTime"] if old.get("status") == value else now
+            conditions.append(
+                {"type": type_, "status": value, "lastTransitionTime": since, "reason": reason, "message": message}
+            )
+        if conditions != status.get("conditions"):
+            status["conditions"] = conditions
+            await self.api.update("namespaces", namespace, subresource="status")
+
+
+def _remaining(finalizers: dict[str, int]) -> str:
+    return "Some content in the namespace has finalizers remaining: " + ", ".join(
+        f"{name} in {count} resource instances" for name, count in sorted(finalizers.items())
+    )

@@ -1,0 +1,78 @@
+"""Who owns whom, and what garbage collection does about it: pure.
+
+Rules of kube-controller-manager's garbage collector (``pkg/controller/garbagecollector``):
+
+- an object is collected when it has owner references and every owner is gone;
+- an owner being deleted in the foreground waits for its dependents that say ``blockOwnerDeletion``; all are deleted;
+- an owner being deleted with ``Orphan`` has its references taken off its dependents first.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from raycp.embedded.life.seams import OwnerRef
+
+
+class Node(NamedTuple):
+    """Where an object is: the name of its resource (``plural`` or ``plural.group``), namespace, name, uid."""
+
+    resource: str
+    ns: str
+    name: str
+    uid: str
+
+
+@dataclass
+class Graph:
+    """Edges from owner uid to dependents; objects without owner references take no place here."""
+
+    owners: dict[str, tuple[OwnerRef, ...]] = field(default_factory=dict)
+    """references by the dependent's uid"""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    """dependents by uid"""
+    dependents: dict[str, set[str]] = field(default_factory=dict)
+    """uids of dependents by the owner's uid"""
+
+    def put(self, node: Node, refs: Iterable[OwnerRef]) -> bool:
+        """Take in a dependent's references; whether they changed."""
+        new = tuple(refs)
+        old = self.owners.get(node.uid, ())
+        if old == new:
+            return False
+        for ref in old:
+            self._unlink(ref.uid, node.uid)
+        if not new:
+            self.owners.pop(node.uid, None)
+            self.nodes.pop(node.uid, None)
+            return True
+        self.owners[node.uid] = new
+        self.nodes[node.uid] = node
+        for ref in new:
+            self.dependents.setdefault(ref.uid, set()).add(node.uid)
+        return True
+
+    def drop(self, uid: str) -> None:
+        """The object is gone; its dependents keep their references to it."""
+        for ref in self.owners.pop(uid, ()):
+            self._unlink(ref.uid, uid)
+        self.nodes.pop(uid, None)
+
+    def of(self, owner: str) -> list[Node]:
+        """The dependents of the object with that uid."""
+        return [self.nodes[uid] for uid in sorted(self.dependents.get(owner, ()))]
+
+    def blocking(self, owner: str) -> list[Node]:
+        """Those that hold up their owner's foreground deletion."""
+        return [
+            self.nodes[uid]
+            for uid in sorted(self.dependents.get(owner, ()))
+            if any(ref.uid == owner and ref.block_owner_deletion for ref in self.owners[uid])
+        ]
+
+    def _unlink(self, owner: str, dependent: str) -> None:
+        group = self.dependents.get(owner)
+        if group is not None:
+            group.discard(dependent)
+            if not group:
+                del self.dependents[owner]

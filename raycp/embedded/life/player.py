@@ -1,0 +1,281 @@
+"""Plays stages on objects: each one that matches a stage is changed as it says, once its delay is over.
+
+One heap of (due, object) for all kinds. A stage that was chosen for an object stays chosen, with its time, for as long as it
+matches: a change that has nothing to do with it does not start its delay anew.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from raycp.base.clock import Clock
+from raycp.embedded.errors import ApiError
+from raycp.embedded.life.eventing import Events
+from raycp.embedded.life.gotemplate import TemplateError
+from raycp.embedded.life.merging import MERGE_KEYS, json_patch, merge
+from raycp.embedded.life.rendering import render
+from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso
+from raycp.embedded.life.stagefile import Patch, Stage, Step, choose
+from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.store import Change, Record, Store
+
+View = Callable[[Object], Object | None]
+"""what stages see of an object; None: leave it alone for now"""
+
+
+class _Key(NamedTuple):
+    resource: str
+    ns: str
+    name: str
+
+
+@dataclass
+class _Plan:
+    """What is to happen to one object."""
+
+    stage: Stage
+    due: float
+    uid: str
+    number: int
+
+
+class Player:
+    """``start()``, then ``run()`` for ever. ``views`` by kind add what the simulation knows (``.raycp``)."""
+
+    def __init__(
+        self,
+        api: Api,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        stages: list[Stage],
+        seed: int = 0,
+        views: dict[str, View] | None = None,
+    ) -> None:
+        self.api = api
+        self.clock = clock
+        self.events = Events(api, clock)
+        self.problems: dict[str, str] = {}
+        """by stage: the last thing that went wrong"""
+        self._registry = registry
+        self._rng = random.Random(seed)
+        self._views = views or {}
+        self._tables = Tables(store, registry)
+        self._plans: dict[_Key, _Plan] = {}
+        self._heap: list[tuple[float, int, _Key]] = []
+        self._numbers = itertools.count()
+        self._wake = asyncio.Event()
+        self._by_resource: dict[str, list[Stage]] = {}
+        self._resources: dict[str, Resource] = {}
+        self._kinds: dict[str, list[Stage]] = {}
+        self._inbox = Inbox(self._look, clock)
+        for stage in stages:
+            self._kinds.setdefault(f"{stage.api_version}/{stage.kind}", []).append(stage)
+
+    def start(self) -> None:
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear())
+        self._hear()
+
+    def stop(self) -> None:
+        self._tables.close()
+
+    async def run(self) -> None:
+        watching = asyncio.create_task(self._inbox.run())
+        try:
+            await self._play_when_due()
+        finally:
+            watching.cancel()
+
+    def look_again(self, resource: str, ns: str, name: str) -> None:
+        """Something outside the object has changed what its view tells."""
+        self._inbox.put(_Key(resource, ns, name))
+
+    def _hear(self) -> None:
+        for kind in list(self._kinds):
+            api_version, _, name = kind.rpartition("/")
+            resource = self._registry.by_kind(api_version, name)
+            if resource is not None:
+                self._listen(resource, self._kinds.pop(kind))
+
+    def _listen(self, resource: Resource, stages: list[Stage]) -> None:
+        name = resource.info.name
+        self._by_resource[name] = stages
+        self._resources[name] = resource
+
+        def changed(change: Change) -> None:
+            record = change.record
+            key = _Key(name, record.ns, record.name)
+            if change.type == "DELETED":
+                self._plans.pop(key, None)
+            else:
+                self._inbox.put(key)
+
+        self._tables.on(resource.table, changed)
+        self._inbox.put_all(_Key(name, r.ns, r.name) for r in resource.table.records(""))
+
+    def _view(self, obj: Object) -> Object | None:
+        view = self._views.get(obj["kind"])
+        return view(obj) if view is not None else obj
+
+    def _record(self, key: _Key) -> tuple[Resource, Record] | None:
+        resource = self._resources[key.resource]
+        record = resource.table.get(key.ns, key.name)
+        return (resource, record) if record is not None else None
+
+    async def _look(self, key: _Key) -> float | None:
+        """Choose what happens next to an object that has changed."""
+        found = self._record(key)
+        if found is None:
+            self._plans.pop(key, None)
+            return None
+        obj = found[0].read(found[1])
+        seen = self._view(obj)
+        if seen is None:
+            self._plans.pop(key, None)
+            return None
+        old = self._plans.get(key)
+        if old is not None and old.uid == found[1].uid and old.stage.matches(seen):
+            return None
+        stage = choose(self._by_resource[key.resource], seen, self._rng)
+        if stage is None:
+            self._plans.pop(key, None)
+            return None
+        delay = stage.delay(seen, self.clock.wall(), self._rng)
+        if delay <= 0:
+            self._plans.pop(key, None)
+            await self._play(key, stage, found[0], obj, seen)
+            return None
+        number = next(self._numbers)
+        self._plans[key] = _Plan(stage, self.clock.now() + delay, found[1].uid, number)
+        if not self._heap or self._heap[0][0] > self._plans[key].due:
+            self._wake.set()
+        heapq.heappush(self._heap, (self._plans[key].due, number, key))
+        return None
+
+    async def _play_when_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            until = loop.time() + Inbox.SLICE
+            while self._heap and self._heap[0][0] <= self.clock.now() + 1e-9:
+                _, number, key = heapq.heappop(self._heap)
+                plan = self._plans.get(key)
+                if plan is None or plan.number != number:
+                    continue  # superseded
+                del self._plans[key]
+                await self._due(key, plan)
+                if loop.time() > until:
+                    await asyncio.sleep(0)
+                    until = loop.time() + Inbox.SLICE
+            await _first(self._wake, self._heap[0][0] - self.clock.now() if self._heap else None, self.clock)
+
+    async def _due(self, key: _Key, plan: _Plan) -> None:
+        found = self._record(key)
+        if found is None or found[1].uid != plan.uid:
+            return
+        obj = found[0].read(found[1])
+        seen = self._view(obj)
+        if seen is None or not plan.stage.matches(seen):
+            self._inbox.put(key)
+            return
+        await self._play(key, plan.stage, found[0], obj, seen)
+
+    async def _play(self, key: _Key, stage: Stage, resource: Resource, obj: Object, seen: Object) -> None:
+        try:
+            for step in stage.steps:
+                obj = await self._step(key, step, resource, obj, seen)
+        except ApiError as error:
+            if error.code == 409:
+                self._inbox.put(key)  # changed meanwhile: look at it afresh
+            elif error.code != 404:
+                self._fail(stage, obj, error.message)
+        except (TemplateError, ValueError, KeyError) as error:
+            self._fail(stage, obj, str(error))
+        else:
+            if stage.immediate:
+                self._inbox.put(key)
+
+    def _fail(self, stage: Stage, obj: Object, message: str) -> None:
+        """A stage that can't be played is told once per stage and message, as an event on the object."""
+        if self.problems.get(stage.name) != message:
+            self.problems[stage.name] = message
+            self.events.tell(obj, "Warning", "StageFailed", f"stage {stage.name}: {message}")
+
+    async def _step(self, key: _Key, step: Step, resource: Resource, obj: Object, seen: Object) -> Object:
+        if step.event is not None:
+            event = step.event
+            self.events.tell(obj, event.get("type") or "Normal", event.get("reason") or "", event.get("message") or "")
+        if step.finalizers is not None:
+            obj = await self._finalizers(key, step, obj)
+        if step.delete:
+            await self.api.delete(key.resource, key.ns, key.name, uid=obj["metadata"]["uid"], grace=0)
+            return obj
+        if step.patch is not None:
+            obj = await self._patch(key, step.patch, obj, seen)
+        if step.apply is not None:
+            await self._apply(step.apply, seen)
+        return obj
+
+    async def _finalizers(self, key: _Key, step: Step, obj: Object) -> Object:
+        assert step.finalizers is not None
+        old = list(obj["metadata"].get("finalizers") or ())
+        new = [] if step.finalizers["empty"] else [f for f in old if f not in step.finalizers["remove"]]
+        new += [f for f in step.finalizers["add"] if f not in new]
+        if new == old:
+            return obj
+        obj["metadata"]["finalizers"] = new
+        return await self.api.update(key.resource, obj)
+
+    async def _patch(self, key: _Key, patch: Patch, obj: Object, seen: Object) -> Object:
+        content = self._content(patch, seen)
+        if patch.type == "json":
+            content = content or []
+            for operation in content:
+                if patch.root:
+                    operation["path"] = f"/{patch.root}{operation['path']}"
+            changed = json_patch(obj, content)
+        else:
+            strategic = patch.type == "strategic" or (not patch.type and obj["kind"] in ("Pod", "Node"))
+            content = {patch.root: content} if patch.root else content
+            changed = merge(obj, content, MERGE_KEYS if strategic else {})
+        return await self.api.update(key.resource, changed, subresource=patch.subresource)
+
+    async def _apply(self, patch: Patch, seen: Object) -> None:
+        """Create what the template says, or merge it into what is there."""
+        wanted = self._content(patch, seen)
+        resource = self._registry.by_kind(wanted["apiVersion"], wanted["kind"])
+        if resource is None:
+            raise ValueError(f"no such kind: {wanted['apiVersion']}/{wanted['kind']}")
+        meta = wanted.setdefault("metadata", {})
+        ns = meta.setdefault("namespace", seen["metadata"].get("namespace", "")) if resource.info.namespaced else ""
+        live = self._tables.read(resource.info.name, ns, str(meta.get("name", "")))
+        if live is None:
+            await self.api.create(resource.info.name, wanted, ns)
+        else:
+            await self.api.update(resource.info.name, merge(live, wanted, MERGE_KEYS), subresource=patch.subresource)
+
+    def _content(self, patch: Patch, seen: Object) -> Any:
+        meta = seen["metadata"]
+        volatile = [iso(self.clock.wall()), meta.get("uid") or "", meta.get("name") or ""]
+        ip = (seen.get("raycp") or {}).get("ip")
+        return render(patch.template, seen, [ip, *volatile] if ip else volatile)
+
+
+async def _first(event: asyncio.Event, seconds: float | None, clock: Clock) -> None:
+    """Until ``event`` is set, at most ``seconds`` of ``clock``."""
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(_wait(event.wait))]
+    if seconds is not None:
+        waits.append(asyncio.create_task(clock.sleep(max(0.0, seconds))))  # type: ignore[arg-type]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
+
+
+async def _wait(wait: Callable[[], Awaitable[Any]]) -> None:
+    await wait()

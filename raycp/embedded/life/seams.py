@@ -1,0 +1,186 @@
+"""What life needs of the API server that it lives in, and the small tools that its controllers share."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.embedded.errors import ApiError
+from raycp.embedded.registry import Registry
+from raycp.embedded.store import Change, Store, Table
+
+Object = dict[str, Any]
+
+
+class Api(Protocol):
+    """The in-process client (``raycp.embedded.localapi.LocalApi``): the pipeline's rules without HTTP. Raises ``ApiError``.
+
+    Resources are named ``plural`` or ``plural.group``.
+    """
+
+    async def create(self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = "") -> Object: ...
+
+    async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object: ...
+
+    async def delete(
+        self, resource: str, ns: str, name: str, *, propagation: str = "", uid: str = "", grace: int | None = None
+    ) -> None: ...
+
+
+class OwnerRef(msgspec.Struct, rename="camel"):
+    """``metadata.ownerReferences[]``."""
+
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    block_owner_deletion: bool = False
+
+
+class Meta(msgspec.Struct, rename="camel"):
+    """The metadata that life looks at."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    finalizers: list[str] | None = None
+    owner_references: list[OwnerRef] | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class Whole(msgspec.Struct):
+    """An object of which only metadata matters."""
+
+    metadata: Meta = msgspec.field(default_factory=Meta)
+
+
+decode_meta = msgspec.json.Decoder(Whole).decode
+
+
+def iso(wall: float) -> str:
+    """``metav1.Time`` of Unix seconds."""
+    return datetime.fromtimestamp(int(wall), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def iso_micro(wall: float) -> str:
+    """``metav1.MicroTime`` of Unix seconds."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def unix(text: str) -> float:
+    """Unix seconds of a ``metav1.Time`` or ``MicroTime``."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+class Inbox:
+    """A set of keys to look at, in order of arrival, and the loop that looks at them.
+
+    The store tells its subscribers in the middle of a commit, where nobody may write; they ``put`` here, and ``run`` works
+    later on the event loop, yielding often enough that requests are answered meanwhile. A key that fails with
+    ``ApiError`` comes back after a second, doubling up to a minute.
+    """
+
+    SLICE = 0.005
+    """seconds of work between two yields"""
+
+    def __init__(self, work: Callable[[Any], Awaitable[float | None]], clock: Clock) -> None:
+        self._work = work
+        self._clock = clock
+        self._keys: deque[Any] = deque()
+        self._known: set[Any] = set()
+        self._wake = asyncio.Event()
+        self._failures: dict[Any, int] = {}
+        self._timers: set[asyncio.Task[None]] = set()
+
+    def put(self, key: Any) -> None:
+        """Look at ``key`` soon; once, however often it is put before that."""
+        if key not in self._known:
+            self._known.add(key)
+            self._keys.append(key)
+            self._wake.set()
+
+    def put_all(self, keys: Iterable[Any]) -> None:
+        for key in keys:
+            self.put(key)
+
+    def later(self, key: Any, seconds: float) -> None:
+        """Look at ``key`` in ``seconds``."""
+
+        async def wait() -> None:
+            await self._clock.sleep(seconds)
+            self.put(key)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._timers.add(task)
+        task.add_done_callback(self._timers.discard)
+
+    async def run(self) -> None:
+        """For ever. ``work`` may return seconds after which it wants to see the key again."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                until = loop.time() + self.SLICE
+                while self._keys:
+                    key = self._keys.popleft()
+                    self._known.discard(key)
+                    await self._one(key)
+                    if loop.time() > until:
+                        await asyncio.sleep(0)
+                        until = loop.time() + self.SLICE
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+
+    async def _one(self, key: Any) -> None:
+        try:
+            again = await self._work(key)
+        except ApiError:
+            tries = self._failures[key] = self._failures.get(key, 0) + 1
+            self.later(key, min(60.0, 2.0 ** (tries - 1)) if tries > 1 else 0.05)
+            return
+        self._failures.pop(key, None)
+        if again is not None:
+            self.later(key, again)
+
+
+class Tables:
+    """Subscriptions that go away together, and tables that appear with their CRD."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self.store = store
+        self.registry = registry
+        self._undo: list[Callable[[], None]] = []
+
+    def table(self, resource: str) -> Table:
+        found = self.registry.named(resource)
+        assert found is not None, resource
+        return found.table
+
+    def read(self, resource: str, ns: str, name: str) -> Object | None:
+        """The object now, a fresh dict."""
+        found = self.registry.named(resource)
+        record = found.table.get(ns, name) if found is not None else None
+        return found.read(record) if found is not None and record is not None else None
+
+    def subscribe(self, resource: str, hear: Callable[[Change], None]) -> Table:
+        """Hear every later change of a built-in resource."""
+        table = self.table(resource)
+        self._undo.append(table.subscribe("", hear))
+        return table
+
+    def on(self, table: Table, hear: Callable[[Change], None]) -> None:
+        self._undo.append(table.subscribe("", hear))
+
+    def close(self) -> None:
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
