@@ -9,9 +9,8 @@ from raycp.config.names import DnsLabel, TextMap
 from raycp.config.strict import Strict
 from raycp.config.units import Duration, Percent, PositiveDuration
 
-
 RESYNC = 36000.0
-"""Seconds between two looks at an unchanged object where nobody says otherwise: 10 hours, as controller-runtime has it."""
+"""Seconds between two looks at an unchanged object where nobody says otherwise: 10 hours, as in controller-runtime."""
 
 
 class BackoffSpec(Strict):
@@ -45,10 +44,12 @@ class ControllerSpec(Strict):
     """Labels that a cluster must have, one value or several each, such as `{region: [east, west]}`. Empty: all
     clusters."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Reconciles of this controller at the same time over the fleet. By default what the controller declares, else only the
+    """Reconciles of this controller at the same time over the fleet. By default what the controller declares, else
+    only the
     workers' slots limit it."""
     resync: Duration | None = None
-    """Every object is looked at again about this often (10 % at random), though nothing changed. `0s`: never. By default
+    """Every object is looked at again about this often (10 % at random), though nothing changed. `0s`: never. By
+    default
     what the controller declares, else 10 hours."""
     spread: Duration | None = None
     """System work of a start or resync is spread over this time at random; by default `timeouts.spread`."""

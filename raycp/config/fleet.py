@@ -109,7 +109,7 @@ class FleetDoc(Strict):
         return [cluster for cluster in candidates if controller.selects(cluster.all_labels)]
 
     def resync(self, controller: ControllerSpec, declared: float | None = None) -> float:
-        """Seconds between two looks at an unchanged object, 0 for never: the file's word, else the controller's, else 10 h."""
+        """Seconds between two looks at an unchanged object, 0 for never: the file's, the controller's, or 10 h."""
         for wanted in (controller.resync, declared):
             if wanted is not None:
                 return wanted

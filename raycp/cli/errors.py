@@ -1,0 +1,62 @@
+"""Errors as the command line shows them: one clear message on stderr, an exit code, no traceback."""
+
+import os
+import sys
+import traceback
+
+FAILED = 1
+"""The input was right, the work was not done."""
+BAD_INPUT = 2
+"""The input was wrong: nothing was done."""
+
+
+class CliError(Exception):
+    """The command can't go on. ``remedy`` says what to do about it."""
+
+    code = FAILED
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}; {self.remedy}" if self.remedy else message
+
+
+class BadInput(CliError):
+    """What the user gave is wrong."""
+
+    code = BAD_INPUT
+
+
+def report(error: BaseException) -> int:
+    """Print ``error`` on stderr and return the exit code. With ``RAYCP_DEBUG=1`` the traceback is printed too."""
+    if os.environ.get("RAYCP_DEBUG", "") not in ("", "0"):
+        traceback.print_exception(error)
+    code, text = describe(error)
+    lines = text.splitlines() or [type(error).__name__]
+    print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+    return code
+
+
+def describe(error: BaseException) -> tuple[int, str]:
+    """Exit code and message. Errors made for readers speak for themselves, others get a hint."""
+    if isinstance(error, CliError):
+        return error.code, str(error)
+    if _is(error, "raycp.config.problems", "ConfigError") or _is(error, "raycp.sdk.controller", "DefinitionError"):
+        return BAD_INPUT, str(error)
+    if _is(error, "raycp.kube.errors", "KubeError"):
+        return FAILED, str(error)
+    if isinstance(error, OSError) and error.filename:
+        return FAILED, f"{error.filename}: {error.strerror}"
+    detail = str(error).strip()
+    name = type(error).__name__
+    hint = "this is a fault of raycp's or a message it should have put better: RAYCP_DEBUG=1 shows where it arose"
+    return FAILED, f"{name}: {detail}; {hint}" if detail else f"{name}; {hint}"
+
+
+def _is(error: BaseException, module: str, name: str) -> bool:
+    """``isinstance`` without importing: an error's class is loaded if the error is there."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(error, kind)

@@ -1,0 +1,103 @@
+"""``raycp``: finds the command, imports it, runs it."""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from raycp.cli.errors import BAD_INPUT, BadInput, report
+
+COMMANDS: dict[str, str] = {
+    "demo": "bring up an embedded fleet, submit jobs, report, take it down",
+    "run": "bring a fleet up on the Ray at hand, or on one of its own",
+    "submit": "bring a fleet up through Ray's job API",
+    "apply": "change a running fleet to what the file says",
+    "down": "take a fleet down and leave no actor behind",
+    "status": "leader, shards, workers, clusters and lanes of a fleet",
+    "check": "validate a fleet file, and clusters, versions and rights behind it",
+    "schema": "print the JSON schema of the fleet file, or every field of it",
+    "embedded": "run embedded clusters alone and write their kubeconfigs",
+    "why": "what happened to an object, and what it waits for",
+    "slo": "objectives, budgets and burn rates; Prometheus rules",
+    "top": "a live view of lanes, clusters and latency",
+    "handover": "hand the fleet to its standbys",
+    "upgrade": "bring up a new fleet beside the old one and hand over",
+    "leader": "who leads, since when, and the history of switches",
+    "bench": "measure: latency, storms, switches, embedded clusters",
+    "version": "versions of raycp and of what it stands on",
+}
+"""Every command and what it does, in the order of the help. A command is its module's name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``argv`` (without the program's name) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(arguments)
+    except SystemExit as end:  # argparse: --help is 0, wrong usage 2
+        return end.code if isinstance(end.code, int) else BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader (head, less) has gone: not our failure, and nothing may be flushed into it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return report(error)
+
+
+def available() -> dict[str, str]:
+    """The commands whose modules are installed."""
+    return {name: what for name, what in COMMANDS.items() if importlib.util.find_spec(f"raycp.cli.{name}")}
+
+
+def _main(arguments: list[str]) -> int:
+    commands = available()
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if len(arguments) > 1 and arguments[0] == "help":
+            return _main([arguments[1], "--help"])
+        print(_help(commands))
+        return 0 if arguments else BAD_INPUT
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        name = "version"
+    if name not in commands:
+        raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
+    module = importlib.import_module(f"raycp.cli.{name}")
+    parser = argparse.ArgumentParser(prog="raycp", add_help=False)
+    subparsers: Any = parser.add_subparsers(dest="command", required=True)
+    module.add_parser(subparsers)
+    code: int = module.run(parser.parse_args([name, *rest]))
+    sys.stdout.flush()
+    return code
+
+
+def _help(commands: dict[str, str]) -> str:
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {what}" for name, what in commands.items()]
+    return "\n".join(
+        [
+            "usage: raycp COMMAND [options]",
+            "",
+            "A Kubernetes control plane on Ray that reconciles many clusters at once.",
+            "",
+            *lines,
+            "",
+            "`raycp COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 bad input.",
+        ]
+    )
+
+
+def _suggestion(name: str, commands: dict[str, str]) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(name, commands, n=1)
+    return f"did you mean {found[0]!r}?" if found else "`raycp --help` lists them"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
