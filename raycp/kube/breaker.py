@@ -1,0 +1,173 @@
+"""The circuit breaker of one cluster: a cluster that fails fails fast, so that its tasks don't hold slots that others
+need.
+
+States and laws:
+
+1. CLOSED: all pass. It opens at ``failures`` failures in a row, or when at least half of ``min_calls`` or more calls
+   within ``window`` seconds failed. What counts is the server's inability: no connection, no answer in time, 502,
+   503, 504; an answer of any other kind (404, 409, 429 too) is a success.
+2. OPEN: none pass for ``retry`` seconds, which doubles from ``retry_min`` to ``retry_max`` at each failed probe.
+3. HALF_OPEN: one probe at a time passes; ``probes`` successes in a row close it, one failure opens it again. A probe
+   that never reports back counts as failed after ``probe_timeout`` seconds.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from raycp.base.clock import Clock
+
+
+class State(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class BreakerPolicy(msgspec.Struct, frozen=True):
+    """Counts and seconds of the module's laws."""
+
+    failures: int = 5
+    window: float = 10.0
+    min_calls: int = 20
+    retry_min: float = 1.0
+    retry_max: float = 30.0
+    probes: int = 2
+    probe_timeout: float = 10.0
+
+
+class BreakerState(msgspec.Struct):
+    """The visible state: ``since`` on the injected clock, ``retry_in`` in seconds, the reason it opened, how often it
+    opened.
+    """
+
+    state: State
+    since: float
+    retry_in: float
+    reason: str
+    opened_total: int
+
+
+class Breaker:
+    """See the module's laws. ``on_change(old, new, reason)`` tells each change of state."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        policy: BreakerPolicy = BreakerPolicy(),  # noqa: B008  (frozen)
+        on_change: Callable[[State, State, str], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._policy = policy
+        self._on_change = on_change
+        self._state = State.CLOSED
+        self._since = clock.now()
+        self._reason = ""
+        self._in_row = 0
+        self._retry = policy.retry_min
+        self._retry_at = 0.0
+        self._probe_since: float | None = None
+        self._probe_successes = 0
+        self._calls: deque[tuple[float, bool]] = deque()
+        self._failed = 0
+        self.opened_total = 0
+
+    @property
+    def state(self) -> State:
+        """OPEN turns to HALF_OPEN when its time has come, whether anybody asks or not."""
+        if self._state is State.OPEN and self._clock.now() >= self._retry_at:
+            return State.HALF_OPEN
+        return self._state
+
+    def allow(self) -> bool:
+        """Whether a call may go out; True for a probe obliges the caller to report ``success`` or ``failure``."""
+        if self._state is State.CLOSED:
+            return True
+        now = self._clock.now()
+        if self._state is State.OPEN:
+            if now < self._retry_at:
+                return False
+            self._move(State.HALF_OPEN, self._reason)
+            self._probe_successes = 0
+            self._probe_since = None
+        if self._probe_since is not None:
+            if now - self._probe_since < self._policy.probe_timeout:
+                return False
+            self._open(f"probe without an answer for {self._policy.probe_timeout:g} s")
+            return False
+        self._probe_since = now
+        return True
+
+    def success(self) -> None:
+        """A call was answered."""
+        if self._state is State.CLOSED:
+            self._in_row = 0
+            if self._failed:
+                self._count(False)
+        elif self._state is State.HALF_OPEN:
+            self._probe_since = None
+            self._probe_successes += 1
+            if self._probe_successes >= self._policy.probes:
+                self._retry = self._policy.retry_min
+                self._in_row = self._failed = 0
+                self._calls.clear()
+                self._move(State.CLOSED, "")
+
+    def failure(self, reason: str) -> None:
+        """A call failed as law 1 counts it. Late failures of calls sent before it opened change nothing."""
+        if self._state is State.CLOSED:
+            self._in_row += 1
+            self._count(True)
+            if self._in_row >= self._policy.failures or (
+                len(self._calls) >= self._policy.min_calls and self._failed * 2 >= len(self._calls)
+            ):
+                self._retry = self._policy.retry_min
+                self._open(reason, first=True)
+        elif self._state is State.HALF_OPEN and self._probe_since is not None:
+            self._open(reason)
+
+    def cancelled(self) -> None:
+        """A call that was allowed ended without telling anything about the server (its caller gave up)."""
+        if self._state is State.HALF_OPEN:
+            self._probe_since = None
+
+    def snapshot(self) -> BreakerState:
+        now = self._clock.now()
+        state = self.state
+        return BreakerState(
+            state=state,
+            since=self._since,
+            retry_in=max(0.0, self._retry_at - now) if state is State.OPEN else 0.0,
+            reason=self._reason,
+            opened_total=self.opened_total,
+        )
+
+    def _count(self, failed: bool) -> None:
+        """The window is kept only while it holds failures: a healthy cluster pays nothing for it."""
+        now = self._clock.now()
+        self._calls.append((now, failed))
+        self._failed += failed
+        horizon = now - self._policy.window
+        while self._calls and self._calls[0][0] < horizon:
+            self._failed -= self._calls.popleft()[1]
+        if not self._failed:
+            self._calls.clear()
+
+    def _open(self, reason: str, *, first: bool = False) -> None:
+        if not first:
+            self._retry = min(self._policy.retry_max, self._retry * 2)
+        self._retry_at = self._clock.now() + self._retry
+        self._probe_since = None
+        self._calls.clear()
+        self._failed = self._in_row = 0
+        self.opened_total += 1
+        self._move(State.OPEN, reason)
+
+    def _move(self, new: State, reason: str) -> None:
+        old, self._state = self._state, new
+        self._reason = reason
+        self._since = self._clock.now()
+        if old is not new and self._on_change is not None:
+            self._on_change(old, new, reason)

@@ -1,0 +1,56 @@
+"""How to reach one cluster: a value that travels to actors by actor call, and never shows a secret."""
+
+import os
+from typing import Literal
+
+import msgspec
+
+Mode = Literal["kubeconfig", "inCluster", "direct"]
+
+_SECRET = ("token", "client_key_pem", "client_cert_pem")
+
+
+class ConnectSpec(msgspec.Struct, kw_only=True):
+    """``mode`` decides which fields count:
+
+    - ``direct``: ``server``, ``ca_pem``, and ``token`` or ``client_cert_pem`` with ``client_key_pem``;
+    - ``kubeconfig``: ``path`` (``~`` is expanded where the actor runs; None: ``$KUBECONFIG`` or ``~/.kube/config``;
+      several paths joined by ``:`` are merged) and ``context`` (None: the current one);
+    - ``inCluster``: the Pod's service account.
+
+    ``qps`` 0 means no client limit (server-side priority and fairness decides); ``burst`` 0 means twice ``qps``.
+    ``timeout`` in seconds is the default deadline of a request.
+    """
+
+    name: str
+    mode: Mode = "kubeconfig"
+    path: str | None = None
+    context: str | None = None
+    server: str = ""
+    ca_pem: str | None = None
+    token: str | None = None
+    client_cert_pem: str | None = None
+    client_key_pem: str | None = None
+    tls_server_name: str | None = None
+    proxy: str | None = None
+    insecure: bool = False
+    qps: float = 0.0
+    burst: int = 0
+    max_in_flight: int = 256
+    timeout: float = 30.0
+    user_agent: str = "raycp"
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{field}={'<hidden>' if field in _SECRET else value!r}"
+            for field in self.__struct_fields__
+            if (value := getattr(self, field)) and field not in ("ca_pem", "proxy")
+        )
+        return f"ConnectSpec({shown})"
+
+    __str__ = __repr__
+
+    def files(self) -> list[str]:
+        """The kubeconfig files that ``kubeconfig`` mode reads, expanded."""
+        given = self.path or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        return [os.path.expanduser(part) for part in given.split(os.pathsep) if part]

@@ -1,0 +1,290 @@
+"""One HTTP/1.1 connection: an ``asyncio.Protocol`` over llhttp (httptools), one exchange at a time.
+
+A general client pays for features that an API server's client never uses (cookies, redirects, multipart, per-request
+context objects). This one writes a prepared request in one piece and collects the answer; that is all it does.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+import httptools
+
+from raycp.kube.errors import Unreachable
+
+_STREAM_HIGH = 4 << 20  # bytes waiting in a stream before the socket is told to pause
+_STREAM_LOW = 1 << 20
+
+
+class Response:
+    """An answer. ``headers`` has lower-case names; the last of repeated ones wins."""
+
+    __slots__ = ("_headers", "_raw_headers", "body", "status")
+
+    def __init__(self, status: int, body: bytes, raw_headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.body = body
+        self._raw_headers = raw_headers
+        self._headers: dict[str, str] | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self._headers is None:
+            self._headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in self._raw_headers}
+        return self._headers
+
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {len(self.body)} bytes)"
+
+
+class LineStream:
+    """The body of a streaming answer as batches of lines; reading pauses while the consumer is behind."""
+
+    __slots__ = ("_connection", "_error", "_lines", "_parts", "_paused", "_size", "_waiter", "done", "last_bytes")
+
+    def __init__(self, connection: "Connection", now: float) -> None:
+        self._connection = connection
+        self._lines: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self.done = False
+        self.last_bytes = now
+
+    def feed(self, data: bytes, now: float) -> None:
+        self.last_bytes = now
+        self._size += len(data)
+        if b"\n" not in data:
+            self._parts.append(data)
+        else:
+            if self._parts:
+                self._parts.append(data)
+                data = b"".join(self._parts)
+                self._parts.clear()
+            lines = data.split(b"\n")
+            tail = lines.pop()
+            if tail:
+                self._parts.append(tail)
+            self._lines.extend(line for line in lines if line)
+            if self._lines:
+                self._wake()
+        if self._size > _STREAM_HIGH and not self._paused and self._lines:
+            self._paused = True
+            self._connection.pause()
+
+    def finish(self, error: Exception | None) -> None:
+        self.done = True
+        self._error = error
+        if error is None and self._parts:  # a last line without its newline
+            self._lines.append(b"".join(self._parts))
+            self._parts.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def batches(self, idle_timeout: float | None) -> AsyncGenerator[list[bytes], None]:
+        """All lines that are there, again and again until the end. Raises ``Unreachable`` when the connection breaks
+        or no byte came for ``idle_timeout`` seconds.
+        """
+        loop = self._connection.loop
+        while True:
+            if self._lines:
+                lines, self._lines = self._lines, []
+                self._size = 0
+                if self._paused:
+                    self._paused = False
+                    self._connection.resume()
+                yield lines
+                continue
+            if self.done:
+                if self._error is not None:
+                    raise self._error
+                return
+            self._waiter = loop.create_future()
+            timer = None
+            if idle_timeout is not None:
+                due = self.last_bytes + idle_timeout
+                timer = loop.call_at(due, self._check_idle, idle_timeout)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+
+    def _check_idle(self, idle_timeout: float) -> None:
+        loop = self._connection.loop
+        due = self.last_bytes + idle_timeout
+        if loop.time() + 0.001 < due:  # bytes came, though not a whole line
+            loop.call_at(due, self._check_idle, idle_timeout)
+        elif not self.done:
+            self._connection.fail(
+                Unreachable(f"stream stalled: no byte for {idle_timeout:g} s", sent=True, timed_out=True)
+            )
+
+
+class Connection(asyncio.Protocol):
+    """States: idle (``ready``), one exchange under way, closed. ``on_close`` is called once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[["Connection"], None]) -> None:
+        self.loop = loop
+        self._on_close = on_close
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[Response | LineStream] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._stream: LineStream | None = None
+        self._want_stream = False
+        self._got_bytes = False
+        self._until_close = False
+        self._status = 0
+        self.closed = False
+        self.used = 0
+        self.idle_since = 0.0
+        self.generation = 0
+
+    # -- what the pool calls
+
+    @property
+    def ready(self) -> bool:
+        return not self.closed and self._waiter is None and self._stream is None
+
+    def send(self, payload: bytes, timeout: float, *, stream: bool = False) -> "asyncio.Future[Response | LineStream]":
+        """Write one request; the future gives its ``Response``, or a ``LineStream`` for a successful streaming one.
+
+        ``timeout`` in seconds bounds the whole answer, for a stream only its headers.
+        """
+        assert self._transport is not None
+        self.used += 1
+        self._want_stream = stream
+        self._got_bytes = False
+        self._waiter = waiter = self.loop.create_future()
+        self._timer = self.loop.call_later(timeout, self._expire, timeout)
+        self._transport.write(payload)
+        return waiter
+
+    def pause(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Drop the connection; whoever waits on it gets ``Unreachable``."""
+        self.fail(Unreachable("connection closed by this client", sent=True))
+
+    def fail(self, error: Unreachable) -> None:
+        if self.closed:
+            return
+        self._finish(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._got_bytes = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.fail(Unreachable(f"the server does not speak HTTP/1.1: {error}", sent=True))
+        except httptools.HttpParserUpgrade:
+            self.fail(Unreachable("the server asked for a protocol upgrade", sent=True))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._until_close and exc is None and not self.closed:
+            self.on_message_complete()  # a body that ends with the connection
+        what = "connection lost" if exc is None else f"connection lost: {_describe(exc)}"
+        error = Unreachable(
+            what + (" in the middle of an answer" if self._got_bytes else " before any answer"), sent=True
+        )
+        error.no_bytes = not self._got_bytes  # type: ignore[attr-defined]
+        self._finish(error)
+
+    def _finish(self, error: Unreachable) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._cancel_timer()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.finish(error)
+        self._on_close(self)
+
+    def _expire(self, timeout: float) -> None:
+        self.fail(Unreachable(f"no answer within {timeout:.3g} s", sent=True, timed_out=True))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._headers = []
+        self._body = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+        names = [name.lower() for name, _ in self._headers]
+        self._until_close = (
+            b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
+        )
+        if self._want_stream and self._status < 300:
+            self._stream = LineStream(self, self.loop.time())
+            self._resolve(self._stream)
+
+    def on_body(self, data: bytes) -> None:
+        if self._stream is not None:
+            self._stream.feed(data, self.loop.time())
+        else:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._status < 200:  # 100 Continue: the answer follows
+            return
+        self._until_close = False
+        keep = self._parser.should_keep_alive()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.finish(None)
+        else:
+            body = self._body
+            self._resolve(Response(self._status, body[0] if len(body) == 1 else b"".join(body), self._headers))
+            self._body = []
+        if not keep and not self.closed:
+            self.closed = True
+            self._on_close(self)
+            if self._transport is not None:
+                self._transport.close()
+
+    def _resolve(self, result: "Response | LineStream") -> None:
+        self._cancel_timer()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(result)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,188 @@
+"""What can go wrong between raycp and one API server. No message or repr here ever carries a credential."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class KubeError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConnectError(KubeError):
+    """A cluster cannot be used as configured: ``problem`` says what is wrong, ``remedy`` what to do about it."""
+
+    def __init__(self, cluster: str, problem: str, remedy: str) -> None:
+        super().__init__(f"cluster {cluster!r}: {problem}. {remedy}")
+        self.cluster = cluster
+        self.problem = problem
+        self.remedy = remedy
+
+
+class Unreachable(KubeError):
+    """The server gave no (whole) answer.
+
+    ``sent`` is False when the request certainly had no effect because it never left this process; True means that a
+    write may or may not have taken effect. ``refused`` tells a refused connection (nobody listens, nothing is lost by
+    trying again soon) from silence. ``timed_out`` tells a deadline of ours.
+    """
+
+    def __init__(self, message: str, *, sent: bool, refused: bool = False, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.refused = refused
+        self.timed_out = timed_out
+
+
+class CircuitOpen(Unreachable):
+    """Refused locally: the cluster's breaker is open. ``retry_after`` in seconds is when it lets a probe through."""
+
+    def __init__(self, cluster: str, reason: str, retry_after: float) -> None:
+        super().__init__(f"cluster {cluster!r}: breaker open for {retry_after:.1f} s ({reason})", sent=False)
+        self.retry_after = retry_after
+
+
+class Throttled(Unreachable):
+    """Refused locally: the client budget could not admit the request within its deadline."""
+
+    def __init__(self, cluster: str, waited: float) -> None:
+        super().__init__(
+            f"cluster {cluster!r}: no request token within {waited:.1f} s (client budget)", sent=False, timed_out=True
+        )
+
+
+class Fenced(KubeError):
+    """A write was refused locally: its permit has ended or was revoked (law 6e)."""
+
+
+class NoSuchKind(KubeError):
+    """The cluster serves no such kind (missing CRD, other version)."""
+
+    def __init__(self, cluster: str, kind: str, hint: str = "") -> None:
+        super().__init__(f"cluster {cluster!r} serves no {kind}" + (f"; {hint}" if hint else ""))
+        self.cluster = cluster
+        self.kind = kind
+
+
+class ApiError(KubeError):
+    """The server answered with an error: ``status`` is the HTTP code, ``reason``, ``message`` and ``details`` are
+    those of the ``metav1.Status`` body, ``retry_after`` is in seconds where the server named one.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str = "",
+        message: str = "",
+        retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
+        *,
+        request: str = "",
+    ) -> None:
+        super().__init__(
+            f"{status} {reason or 'Unknown'}: {message or 'no message'}" + (f" ({request})" if request else "")
+        )
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        self.details: Mapping[str, Any] = details or {}
+        self.request = request
+
+    @property
+    def not_found(self) -> bool:
+        return self.status == 404
+
+    @property
+    def conflict(self) -> bool:
+        """A resourceVersion, uid or field-manager conflict; not ``already_exists``."""
+        return self.status == 409 and self.reason != "AlreadyExists"
+
+    @property
+    def already_exists(self) -> bool:
+        return self.status == 409 and self.reason == "AlreadyExists"
+
+    @property
+    def expired(self) -> bool:
+        """The resourceVersion or continue token is too old: 410, whatever its reason."""
+        return self.status == 410 or self.reason == "Expired"
+
+    @property
+    def throttled(self) -> bool:
+        return self.status == 429
+
+    @property
+    def too_large_version(self) -> bool:
+        """The server has not reached (or, restored, will never reach) the version asked for (504, cause
+        ResourceVersionTooLarge).
+        """
+        if self.status not in (504, 500):
+            return False
+        causes = self.details.get("causes") or ()
+        return "Too large resource version" in self.message or any(
+            c.get("reason") == "ResourceVersionTooLarge" for c in causes
+        )
+
+
+class _Details(msgspec.Struct):
+    name: str = ""
+    group: str = ""
+    kind: str = ""
+    uid: str = ""
+    causes: list[dict[str, str]] | None = None
+    retryAfterSeconds: int = 0
+
+
+class Status(msgspec.Struct):
+    """``metav1.Status`` as it stands in error bodies and in watch ERROR lines."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    status: str = ""
+    details: _Details | None = None
+
+    def to_error(self, request: str = "", retry_after: float | None = None) -> ApiError:
+        """The error that this status describes."""
+        details = {k: v for k, v in msgspec.structs.asdict(self.details).items() if v} if self.details else {}
+        if retry_after is None and self.details and self.details.retryAfterSeconds:
+            retry_after = float(self.details.retryAfterSeconds)
+        return ApiError(self.code or 500, self.reason, self.message, retry_after, details, request=request)
+
+
+_status = msgspec.json.Decoder(Status)
+
+
+def api_error(http_status: int, body: bytes, retry_after: str | None, request: str = "") -> ApiError:
+    """The ``ApiError`` for an answer with an HTTP status of 400 or more. Bodies that are no Status are quoted, cut to
+    200 characters.
+    """
+    try:
+        seconds = float(retry_after) if retry_after else None
+    except ValueError:  # an HTTP date: rare, and the caller's own backoff does
+        seconds = None
+    try:
+        status = _status.decode(body)
+    except msgspec.MsgspecError:
+        status = Status()
+    if status.status != "Failure" and not status.reason:
+        text = body[:200].decode("utf-8", "replace").strip()
+        return ApiError(http_status, _REASONS.get(http_status, ""), text, seconds, request=request)
+    status.code = http_status
+    return status.to_error(request, seconds)
+
+
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    409: "Conflict",
+    410: "Gone",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}

@@ -1,0 +1,120 @@
+"""Admission of requests of one client: in-flight cap, budget and breaker, in the order in which they cost least."""
+
+import asyncio
+import heapq
+import itertools
+
+from raycp.base.clock import Clock
+from raycp.kube.breaker import Breaker
+from raycp.kube.budget import Budget
+from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
+
+
+class Gate:
+    """``enter`` before a request, ``leave`` after it. While nothing is scarce, both are a few comparisons."""
+
+    def __init__(
+        self, cluster: str, clock: Clock, max_in_flight: int, budget: Budget | None, breaker: Breaker | None
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._order = itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._pump: asyncio.Task[None] | None = None
+        self.max_in_flight = max_in_flight
+        self.in_flight = 0
+        self.budget = budget
+        self.breaker = breaker
+
+    async def enter(self, priority: int, timeout: float) -> None:
+        """Raises ``CircuitOpen`` at once, ``Throttled`` when ``timeout`` seconds did not bring a token or a place."""
+        breaker = self.breaker
+        if breaker is not None and not breaker.allow():
+            state = breaker.snapshot()
+            raise CircuitOpen(self._cluster, state.reason, state.retry_in)
+        try:
+            if self.budget is not None and not self.budget.try_take(priority):
+                await self._wait_token(priority, timeout)
+            if self.in_flight >= self.max_in_flight:
+                await self._wait_place(priority, timeout)
+            else:
+                self.in_flight += 1
+        except BaseException:
+            if breaker is not None:
+                breaker.cancelled()
+            raise
+
+    def leave(self) -> None:
+        while self._waiting:
+            _, _, place = heapq.heappop(self._waiting)
+            if not place.done():
+                place.set_result(None)  # the place changes hands without becoming free
+                return
+        self.in_flight -= 1
+
+    def report(self, error: BaseException | None) -> None:
+        """How the request ended: feeds breaker and budget."""
+        breaker = self.breaker
+        if error is None:
+            if breaker is not None:
+                breaker.success()
+            return
+        if isinstance(error, ApiError):
+            if error.status == 429 and self.budget is not None:
+                self.budget.throttled(error.retry_after)
+            if breaker is not None:
+                if error.status in (502, 503, 504) and not error.too_large_version:
+                    breaker.failure(f"{error.status} {error.reason}")
+                else:
+                    breaker.success()
+        elif breaker is not None:
+            if isinstance(error, Unreachable):
+                breaker.failure(str(error))
+            else:
+                breaker.cancelled()
+
+    async def _wait_place(self, priority: int, timeout: float) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._order), place))
+        try:
+            async with asyncio.timeout(timeout):
+                await place
+        except TimeoutError:
+            if place.done() and not place.cancelled():
+                self.leave()
+            raise Throttled(self._cluster, timeout) from None
+        except BaseException:
+            if place.done() and not place.cancelled():  # given to one who has gone: pass it on
+                self.leave()
+            raise
+
+    async def _wait_token(self, priority: int, timeout: float) -> None:
+        assert self.budget is not None
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def give() -> None:
+            if granted.done():
+                assert self.budget is not None
+                self.budget.give_back(1)
+            else:
+                granted.set_result(None)
+
+        waiter = self.budget.enqueue(priority, give)
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._pump_tokens())
+        try:
+            async with asyncio.timeout(timeout):
+                await granted
+        except TimeoutError:
+            raise Throttled(self._cluster, timeout) from None
+        finally:
+            waiter.dead = True
+
+    async def _pump_tokens(self) -> None:
+        assert self.budget is not None
+        while (wait := self.budget.pump()) is not None:
+            await self._clock.sleep(min(wait, 1.0))
+
+    async def close(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()

@@ -1,0 +1,205 @@
+"""Requests, streams, errors and the write guard, over real TLS sockets."""
+
+import asyncio
+import json
+
+import pytest
+from conftest import direct
+from scripted_api import ScriptedApi, answer, cut_in_line, hang, once_for, reset
+
+from raycp.base.clock import SystemClock
+from raycp.base.keys import GVK
+from raycp.kube import ApiError, ClusterClient, ConnectError, Fenced, NoSuchKind, Unreachable, WriteStamp
+
+CM = GVK("", "v1", "ConfigMap")
+
+
+def body(name: str) -> bytes:
+    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}}).encode()
+
+
+async def test_create_get_update_delete(client: ClusterClient) -> None:
+    made = json.loads(await client.create(CM, "default", body("x")))
+    assert made["metadata"]["uid"]
+    assert json.loads(await client.get(CM, "default", "x"))["data"] == {"a": "1"}
+    await client.patch(CM, "default", "x", b'{"data":{"a":"2"}}')
+    with pytest.raises(ApiError) as caught:
+        await client.create(CM, "default", body("x"))
+    assert caught.value.already_exists
+    await client.delete(CM, "default", "x", uid=made["metadata"]["uid"])
+    with pytest.raises(ApiError) as caught:
+        await client.get(CM, "default", "x")
+    assert caught.value.not_found
+    assert caught.value.details["name"] == "x"
+
+
+async def test_connections_are_kept(client: ClusterClient) -> None:
+    for _ in range(10):
+        await client.version()
+    assert client._pool.opened == 1
+    await asyncio.gather(*(client.version() for _ in range(20)))
+    assert client._pool.opened <= 20
+
+
+async def test_discovery_names_the_near_miss(client: ClusterClient) -> None:
+    found = await client.resource(GVK("", "v1", "Pod"))
+    assert (found.plural, found.namespaced, found.subresources) == ("pods", True, frozenset({"status"}))
+    with pytest.raises(NoSuchKind, match="did you mean ConfigMap"):
+        await client.resource(GVK("", "v1", "ConfigMaps"))
+    with pytest.raises(NoSuchKind, match="is the CRD installed"):
+        await client.resource(GVK("x.io", "v1", "Foo"))
+
+
+async def test_the_guard_stamps_each_write_and_no_read(server: ScriptedApi, client: ClusterClient) -> None:
+    client.write_guard = lambda: WriteStamp({"X-Raycp-Epoch": "7"}, budget=2.0)
+    await client.create(CM, "default", body("x"))
+    assert server.headers[-1]["X-Raycp-Epoch"] == "7"
+    assert server.requests[-1][2]["timeout"] == "1999ms"
+    await client.get(CM, "default", "x")
+    assert "X-Raycp-Epoch" not in server.headers[-1]
+
+
+async def test_a_fenced_write_is_never_sent(server: ScriptedApi, client: ClusterClient) -> None:
+    def refuse() -> WriteStamp:
+        raise Fenced("permit has ended")
+
+    client.write_guard = refuse
+    await client.resource(CM)
+    before = len(server.requests)
+    with pytest.raises(Fenced):
+        await client.create(CM, "default", body("x"))
+    assert len(server.requests) == before
+    assert client.gate.in_flight == 0
+
+
+async def test_a_read_survives_a_reset_of_a_kept_connection_and_a_write_does_not(
+    server: ScriptedApi, client: ClusterClient
+) -> None:
+    await client.resource(CM)
+    server.faults.append(once_for(lambda r: r.path == "/version", reset))
+    await client.version()
+    server.faults.append(once_for(lambda r: r.method == "POST", reset))
+    with pytest.raises(Unreachable) as caught:
+        await client.create(CM, "default", body("x"))
+    assert caught.value.sent
+
+
+async def test_deadline(server: ScriptedApi, client: ClusterClient) -> None:
+    server.faults.append(once_for(lambda r: r.path == "/version", hang))
+    with pytest.raises(Unreachable) as caught:
+        await client.request("GET", "/version", timeout=0.1)
+    assert caught.value.timed_out
+    await client.version()
+
+
+async def test_a_cancelled_request_frees_its_place_and_spoils_no_other(server: ScriptedApi, client: ClusterClient) -> None:
+    server.faults.append(once_for(lambda r: r.path == "/version", hang))
+    task = asyncio.create_task(client.version())
+    while client.gate.in_flight == 0 or not server.count("GET"):
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert client.gate.in_flight == 0
+    assert (await client.version()).gitVersion
+
+
+async def test_stream_gives_whole_lines_and_tells_a_break(server: ScriptedApi, client: ClusterClient) -> None:
+    server.put("a")
+    query = {"watch": True, "resourceVersion": 100, "timeoutSeconds": 1}
+    lines = [line async for batch in client.stream("/api/v1/configmaps", query) for line in batch]
+    assert json.loads(lines[0])["type"] == "ADDED"
+    assert all(json.loads(line) for line in lines)
+    server.faults.append(once_for(lambda r: "watch" in r.query, cut_in_line))
+    with pytest.raises(Unreachable, match="in the middle"):
+        async for _ in client.stream("/api/v1/configmaps", query):
+            pass
+
+
+async def test_a_silent_stream_is_given_up(server: ScriptedApi, client: ClusterClient) -> None:
+    server.mute_watch = True
+    with pytest.raises(Unreachable, match="stalled") as caught:
+        async for _ in client.stream("/api/v1/configmaps", {"watch": True}, idle_timeout=0.1):
+            pass
+    assert caught.value.timed_out
+
+
+async def test_rotated_token_is_no_error_in_direct_mode_only_when_given_anew(server: ScriptedApi, client: ClusterClient) -> None:
+    server.token = "another"
+    with pytest.raises(ApiError) as caught:
+        await client.version()
+    assert caught.value.status == 401
+
+
+async def test_connect_errors_name_a_remedy_and_no_secret(server: ScriptedApi) -> None:
+    other = ScriptedApi()
+    clock = SystemClock()
+    with pytest.raises(ConnectError, match="not trusted.*CA in the config"):
+        await ClusterClient.connect(direct(server, ca_pem=other.authority.pem), clock)
+    with pytest.raises(ConnectError, match="renew") as caught:
+        await ClusterClient.connect(direct(server, token="wrong-secret"), clock)
+    assert "wrong-secret" not in str(caught.value)
+    with pytest.raises(ConnectError, match="Nothing listens"):
+        await ClusterClient.connect(direct(server, server="https://127.0.0.1:1"), clock)
+    with pytest.raises(ConnectError, match="PEM"):
+        await ClusterClient.connect(direct(server, ca_pem="nonsense"), clock)
+    with pytest.raises(ConnectError, match="not an http"):
+        await ClusterClient.connect(direct(server, server="ftp://x"), clock)
+
+
+async def test_insecure_warns_loudly(server: ScriptedApi, caplog: pytest.LogCaptureFixture) -> None:
+    client = await ClusterClient.connect(direct(server, ca_pem=None, insecure=True), SystemClock())
+    assert "NOT verified" in caplog.text
+    await client.close()
+
+
+async def test_no_secret_in_any_repr(server: ScriptedApi) -> None:
+    cert, key = server.authority.issue("me")
+    spec = direct(server, client_cert_pem=cert, client_key_pem=key)
+    client = await ClusterClient.connect(spec, SystemClock())
+    shown = f"{spec!r} {spec} {client!r} {client._credentials!r} {vars(client._credentials)['target']!r}"
+    assert server.token is not None
+    assert server.token not in shown
+    assert "PRIVATE KEY" not in shown
+    await client.close()
+
+
+async def test_client_certificate() -> None:
+    server = ScriptedApi(require_client_cert=True)
+    await server.start()
+    cert, key = server.authority.issue("me")
+    client = await ClusterClient.connect(direct(server, token=None, client_cert_pem=cert, client_key_pem=key), SystemClock())
+    assert (await client.version()).gitVersion
+    await client.close()
+    with pytest.raises(ConnectError):
+        await ClusterClient.connect(direct(server, token=None), SystemClock())
+    await server.stop()
+
+
+async def test_429_holds_the_budget_and_503_feeds_the_breaker(server: ScriptedApi, client: ClusterClient) -> None:
+    path = "/version"
+    server.faults.append(once_for(lambda r: r.path == path, answer(429, "TooManyRequests", {"Retry-After": "1"})))
+    with pytest.raises(ApiError) as caught:
+        await client.version()
+    assert caught.value.retry_after == 1.0
+    assert client.budget is not None
+    assert client.budget.state().held > 0.5
+    start = asyncio.get_running_loop().time()
+    await client.version()
+    assert asyncio.get_running_loop().time() - start > 0.7
+    for _ in range(5):
+        server.faults.append(once_for(lambda r: r.path == path, answer(503, "ServiceUnavailable")))
+    for _ in range(5):
+        with pytest.raises(ApiError):
+            await client.request("GET", path, priority=0)
+    with pytest.raises(Unreachable, match="breaker open"):
+        await client.version()
+
+
+async def test_in_flight_cap(server: ScriptedApi) -> None:
+    client = await ClusterClient.connect(direct(server, max_in_flight=2), SystemClock())
+    await asyncio.gather(*(client.version() for _ in range(30)))
+    assert client._pool.opened <= 2
+    assert client.gate.in_flight == 0
+    await client.close()
