@@ -1,0 +1,261 @@
+"""The observer's book of the SLO: reports of all shards in, windows, budgets and alerts out, kept over a restart.
+
+Laws:
+
+1. A shard sends absolute values under its name and generation; only the difference to its last send enters the
+   windows. A send of a
+   dead generation is ignored, so nothing counts twice.
+2. A checkpoint holds the windows *and* each shard's last values: after a restart the first send of a living shard
+   brings what happened in
+   between.
+3. Window time is Unix time at the start and moves on with ``Clock.now()``: a jump of the wall clock tears no hole.
+"""
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.slo.budget import burn_rate, error_budget, firing, ratio
+from raycp.slo.histogram import LogHistogram
+from raycp.slo.objectives import MONTH, Objective, Objectives
+from raycp.slo.sample import SEGMENTS
+from raycp.slo.tracker import ObjectiveTotals, Report, SeriesTotals, decode_report
+from raycp.slo.windows import LatencyWindow, Ring, Windows
+
+SHOWN = ("instant", "5m", "1h", "6h", "3d", "30d")
+RECENT = (900.0, 900)
+"""Span and slots of the history that the plots of instant SLI show: a quarter of an hour by the second."""
+
+
+class _Counted:
+    """What one objective has counted."""
+
+    def __init__(self, window: float) -> None:
+        self.windows = Windows({"window": (window, 120)} if window != MONTH else None)
+        self.recent = Ring(*RECENT)
+        self.latency = LogHistogram()
+        self.latency_1h = LatencyWindow(3600.0, 30)
+        self.total = 0.0
+        self.bad = 0.0
+        self.clusters: dict[str, list[float]] = {}
+        self.segments = [0.0] * len(SEGMENTS)
+        self.bad_segments = [0.0] * len(SEGMENTS)
+
+
+class _Said(msgspec.Struct, array_like=True):
+    """The last report of one shard."""
+
+    actor: str
+    generation: int
+    report: Report
+
+
+class _SavedObjective(msgspec.Struct):
+    name: str
+    windows: dict[str, Any]
+    latency: dict[int, float]
+    latency_sum: float
+    total: float
+    bad: float
+    clusters: dict[str, list[float]]
+    segments: list[float]
+    bad_segments: list[float]
+
+
+class _Saved(msgspec.Struct):
+    at: float
+    objectives: list[_SavedObjective]
+    series: list[SeriesTotals]
+    said: list[_Said]
+
+
+class SloBook:
+    """Merges reports and answers questions. Single-threaded."""
+
+    def __init__(self, clock: Clock, objectives: Objectives) -> None:
+        self._clock = clock
+        self._zero = clock.wall() - clock.now()
+        self._objectives = objectives
+        self._counted: dict[str, _Counted] = {}
+        self._series: dict[tuple[str, str, str, str], SeriesTotals] = {}
+        self._said: dict[str, _Said] = {}
+
+    def set_objectives(self, objectives: Objectives) -> None:
+        """Report on these from now on; counts of unchanged ones (same name) go on."""
+        self._objectives = objectives
+
+    def feed(self, actor: str, generation: int, report: bytes) -> bool:
+        """Take in one shard's report. False if it comes from a dead generation. Raises ``msgspec.DecodeError`` for
+        anything else.
+        """
+        told = decode_report(report)
+        last = self._said.get(actor)
+        if last is not None and generation < last.generation:
+            return False
+        same = last is not None and last.generation == generation
+        before_o = {(o.name, o.cluster): o for o in last.report.objectives} if same and last else {}
+        before_s = {(s.controller, s.cluster, s.tier, s.kind): s for s in last.report.series} if same and last else {}
+        now = self._now()
+        for totals in told.objectives:
+            self._count(now, totals, before_o.get((totals.name, totals.cluster)))
+        for series in told.series:
+            self._sum_series(series, before_s.get((series.controller, series.cluster, series.tier, series.kind)))
+        self._said[actor] = _Said(actor, generation, told)
+        return True
+
+    def report(self) -> list[dict[str, Any]]:
+        """Per objective: windows with ratio and burn rate, budget, firing alerts, latency, attribution, clusters.
+        JSON-able.
+        """
+        return [self._report(objective) for objective in self._objectives]
+
+    def series(self) -> list[dict[str, Any]]:
+        """Per controller, cluster, tier and kind, since the fleet began: count, failed, declared wait, latency
+        percentiles.
+        """
+        found = []
+        for (controller, cluster, tier, kind), totals in sorted(self._series.items()):
+            latency = LogHistogram(totals.buckets, totals.latency_sum).summary()
+            found.append(
+                {"controller": controller, "cluster": cluster, "tier": tier, "kind": kind, "count": totals.count,
+                 "failed": totals.failed, "waited_seconds": totals.waited, "latency": latency}
+            )  # fmt: skip
+        return found
+
+    def history(self, name: str) -> list[tuple[float, float, float]]:
+        """(Unix second, total, bad) of the last quarter of an hour, oldest first: the instant SLI as a curve."""
+        counted = self._counted.get(name)
+        return counted.recent.series(self._now()) if counted else []
+
+    def checkpoint(self) -> bytes:
+        """Everything needed to go on after a restart: compact JSON, deflated (a ConfigMap's ``binaryData`` holds 1
+        MiB).
+        """
+        objectives = [
+            _SavedObjective(
+                name,
+                c.windows.dump(),
+                c.latency.buckets,
+                c.latency.sum,
+                c.total,
+                c.bad,
+                c.clusters,
+                c.segments,
+                c.bad_segments,
+            )
+            for name, c in self._counted.items()
+        ]
+        saved = _Saved(self._now(), objectives, list(self._series.values()), list(self._said.values()))
+        return zlib.compress(msgspec.json.encode(saved), 6)
+
+    def restore(self, saved: bytes) -> None:
+        """Take up a checkpoint, before the first ``feed``. Raises ``ValueError`` for bytes that are none; nothing has
+        changed then.
+        """
+        try:
+            state = msgspec.json.decode(zlib.decompress(saved), type=_Saved)
+        except (zlib.error, msgspec.MsgspecError) as error:
+            raise ValueError(f"this is no SLO checkpoint: {error}") from error
+        # a wall clock set back since the checkpoint must not make the windows' time go back
+        self._zero += max(0.0, state.at - self._now())
+        for o in state.objectives:
+            counted = self._counted_of(o.name)
+            counted.windows.load(o.windows)
+            counted.latency = LogHistogram(o.latency, o.latency_sum)
+            counted.total, counted.bad, counted.clusters = o.total, o.bad, o.clusters
+            counted.segments, counted.bad_segments = o.segments, o.bad_segments
+        self._series = {(s.controller, s.cluster, s.tier, s.kind): s for s in state.series}
+        self._said = {s.actor: s for s in state.said}
+
+    def _now(self) -> float:
+        return self._zero + self._clock.now()
+
+    def _counted_of(self, name: str) -> _Counted:
+        counted = self._counted.get(name)
+        if counted is None:
+            objective = self._objectives.get(name)
+            counted = self._counted[name] = _Counted(objective.window if objective else MONTH)
+        return counted
+
+    def _count(self, now: float, told: ObjectiveTotals, before: ObjectiveTotals | None) -> None:
+        latencies = LogHistogram(told.buckets, told.latency_sum)
+        total, bad, segments, bad_segments = told.total, told.bad, told.segments, told.bad_segments
+        if before is not None:
+            latencies = latencies.minus(LogHistogram(before.buckets, before.latency_sum))
+            total, bad = total - before.total, bad - before.bad
+            segments = [a - b for a, b in zip(segments, before.segments, strict=True)]
+            bad_segments = [a - b for a, b in zip(bad_segments, before.bad_segments, strict=True)]
+        counted = self._counted_of(told.name)
+        counted.windows.add(now, total, bad)
+        counted.recent.add(now, total, bad)
+        counted.total += total
+        counted.bad += bad
+        if latencies.buckets:
+            counted.latency.add(latencies)
+            counted.latency_1h.add(now, latencies)
+        cluster = counted.clusters.setdefault(told.cluster, [0.0, 0.0])
+        cluster[0] += total
+        cluster[1] += bad
+        counted.segments = [a + b for a, b in zip(counted.segments, segments, strict=True)]
+        counted.bad_segments = [a + b for a, b in zip(counted.bad_segments, bad_segments, strict=True)]
+
+    def _sum_series(self, told: SeriesTotals, before: SeriesTotals | None) -> None:
+        key = (told.controller, told.cluster, told.tier, told.kind)
+        sums = self._series.setdefault(key, SeriesTotals(*key, 0, 0, 0.0, 0.0, {}))
+        latencies = LogHistogram(sums.buckets, sums.latency_sum)
+        latencies.add(LogHistogram(told.buckets, told.latency_sum))
+        if before is not None:
+            latencies.add(LogHistogram(before.buckets, before.latency_sum), -1.0)
+        sums.count += told.count - (before.count if before else 0)
+        sums.failed += told.failed - (before.failed if before else 0)
+        sums.waited += told.waited - (before.waited if before else 0)
+        sums.buckets, sums.latency_sum = latencies.buckets, latencies.sum
+
+    def _report(self, objective: Objective) -> dict[str, Any]:
+        now = self._now()
+        counted = self._counted_of(objective.name)
+        windows: dict[str, dict[str, float | None]] = {}
+        for name in SHOWN:
+            total, bad = counted.windows.sum(name, now)
+            windows[name] = {
+                "total": round(total, 3),
+                "bad": round(bad, 3),
+                "ratio": ratio(total, bad),
+                "burn": burn_rate(objective, total, bad),
+            }
+        whole = "30d" if objective.window == MONTH else "window"
+        budget = error_budget(objective, *counted.windows.sum(whole, now))
+        hour = counted.latency_1h.total(now)
+        return {
+            "name": objective.name,
+            "controller": objective.controller,
+            "tier": objective.tier or "all",
+            "objective": objective.objective,
+            "within_seconds": objective.within,
+            "window_seconds": objective.window,
+            "total": counted.total,
+            "bad": counted.bad,
+            "ratio": ratio(counted.total, counted.bad),
+            "windows": windows,
+            "budget": budget._asdict(),
+            "alerts": [
+                {"severity": a.severity, "long": a.long, "short": a.short, "factor": a.factor(objective)}
+                for a in firing(objective, lambda name: counted.windows.sum(name, now))
+            ],
+            "latency": counted.latency.summary(),
+            "latency_1h": hour.summary(),
+            "attribution": _shares(counted.segments),
+            "attribution_missed": _shares(counted.bad_segments),
+            "clusters": {
+                name: {"total": total, "bad": bad, "ratio": ratio(total, bad)}
+                for name, (total, bad) in sorted(counted.clusters.items())
+            },
+        }
+
+
+def _shares(segments: list[float]) -> dict[str, float]:
+    """Each segment's share of the whole time; empty where nothing was spent."""
+    whole = sum(segments)
+    return {name: max(0.0, s) / whole for name, s in zip(SEGMENTS, segments, strict=True)} if whole > 0 else {}

@@ -1,0 +1,81 @@
+"""Error budget, burn rates and burn alerts: pure functions of counts.
+
+A burn rate of 1 spends exactly the whole budget over the objective's window. The alerts are those of Google's SRE
+workbook, chapter 5
+("multiwindow, multi-burn-rate"): a long window says that it matters, a short one that it still goes on.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raycp.slo.objectives import Objective
+from raycp.slo.windows import SPANS
+
+
+class BurnAlert(NamedTuple):
+    """Fires when ``spent`` of the budget would go within ``long``, and the ``short`` window agrees."""
+
+    severity: str
+    spent: float
+    long: str
+    short: str
+
+    def factor(self, objective: Objective) -> float:
+        """The burn rate that spends ``spent`` of the budget in the long window: 14.4 for 2 % in 1 h of 30 d."""
+        return self.spent * objective.window / SPANS[self.long][0]
+
+    def threshold(self, objective: Objective) -> float:
+        """The share of missed changes at which it fires; below 1, since an objective of 90 % can burn 10-fold at
+        most.
+        """
+        return min(self.factor(objective) * objective.budget, 0.99)
+
+
+BURN_ALERTS = (
+    BurnAlert("page", 0.02, "1h", "5m"),
+    BurnAlert("page", 0.05, "6h", "30m"),
+    BurnAlert("ticket", 0.10, "1d", "2h"),
+    BurnAlert("ticket", 0.10, "3d", "6h"),
+)
+
+Sum = Callable[[str], tuple[float, float]]
+"""Window name → (total, bad)."""
+
+
+def ratio(total: float, bad: float) -> float | None:
+    """The share within the objective; None where nothing happened."""
+    return 1.0 - bad / total if total > 0 else None
+
+
+def burn_rate(objective: Objective, total: float, bad: float) -> float:
+    """How many times faster than allowed the budget is spent; 0 where nothing happened."""
+    return bad / total / objective.budget if total > 0 and objective.budget > 0 else 0.0
+
+
+class Budget(NamedTuple):
+    """Of ``total`` changes in the window ``allowed`` may miss and ``missed`` did; ``remaining`` is the share of the
+    budget that is
+    left, negative when overspent."""
+
+    total: float
+    allowed: float
+    missed: float
+    remaining: float
+
+
+def error_budget(objective: Objective, total: float, bad: float) -> Budget:
+    allowed = total * objective.budget
+    if allowed <= 0:
+        return Budget(total, allowed, bad, 1.0 if bad <= 0 else -1.0)
+    return Budget(total, allowed, bad, 1.0 - bad / allowed)
+
+
+def firing(objective: Objective, window: Sum) -> list[BurnAlert]:
+    """The alerts that fire on these windows, the most severe first."""
+    found = []
+    for alert in BURN_ALERTS:
+        limit = alert.threshold(objective)
+        pair = (window(alert.long), window(alert.short))
+        if all(total > 0 and bad / total > limit for total, bad in pair):
+            found.append(alert)
+    return found

@@ -1,0 +1,407 @@
+"""One clock per change, kept per key (design, law 9).
+
+Laws:
+
+1. A clock starts when the change is first observed and stops when a reconcile that was handed out after that has
+   succeeded. A
+   change that arrives during a reconcile waits for the next one.
+2. Coalescing, retries, requeues, a worker's death and a hand-over to another process stop nothing and restart nothing.
+3. A reconcile that ends with a declared wait (quota, capacity) succeeded but stops no clock: the time until the key
+   is woken
+   or handed out again is counted apart, as ``waited``.
+4. A permanent failure stops the clock as missed. A change that is still open past an objective's threshold is charged
+   to it at once
+   (``sweep``), once, and not again when it ends: what never ends is not invisible.
+5. Kinds are never mixed: each pending change keeps its own kind, start and segments.
+
+Expected flow: ``started`` [``delayed`` | ``woken``]* ``handed_out`` (``done`` | ``returned``), again and again until
+nothing is pending.
+Calls out of order are tolerated: unknown keys are ignored, since a clock must never break the queue.
+"""
+
+import heapq
+import itertools
+from typing import Literal
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.keys import RequestKey
+from raycp.slo.objectives import Objective, Objectives
+from raycp.slo.sample import Kind, Sample, Segments
+
+MAX_PENDING = 16
+"""Changes of one key with clocks of their own; further ones join the last (older start, counted)."""
+
+Phase = Literal["delay", "queue", "work", "waiting"]
+DELAY, QUEUE, DISPATCH, WORK, API, WAITING = range(6)
+
+
+class Overdue(msgspec.Struct, frozen=True, gc=False):
+    """An open change that has just passed an objective's threshold."""
+
+    key: RequestKey
+    tier: str
+    objective: Objective
+    times: int
+
+
+class ChangeState(msgspec.Struct, array_like=True, gc=False):
+    """A pending change on its way to another process: ``age`` in seconds when it was exported."""
+
+    kind: Kind
+    version: int
+    age: float
+    lag: float
+    times: int
+    base: list[float]
+    charged: list[str]
+
+
+class KeyState(msgspec.Struct, array_like=True, gc=False):
+    """One key's clocks on their way to another process; ``wall`` is the Unix time at which the ages were taken."""
+
+    key: RequestKey
+    tier: str
+    attempts: int
+    spent: list[float]
+    waiting: str
+    changes: list[ChangeState]
+    wall: float
+
+
+class _Change:
+    __slots__ = ("at", "base", "charged", "kind", "lag", "observed", "open", "times", "version")
+
+    def __init__(
+        self, kind: Kind, version: int, observed: float, lag: float, base: list[float], times: int = 1
+    ) -> None:
+        self.kind = kind
+        self.version = version
+        self.observed = observed
+        self.lag = lag
+        self.base = base
+        self.times = times
+        self.at = observed
+        self.charged: frozenset[str] = frozenset()
+        self.open = True
+
+
+class _KeyClock:
+    """``spent`` sums the phases since the key became active; a change's share is the difference to its ``base``."""
+
+    __slots__ = ("attempts", "changes", "phase", "ready_at", "seen", "since", "spent", "tier", "waiting")
+
+    def __init__(self, tier: str, since: float) -> None:
+        self.tier = tier
+        self.changes: list[_Change] = []
+        self.seen = 0
+        self.attempts = 0
+        self.phase: Phase = "queue"
+        self.since = since
+        self.ready_at = 0.0
+        self.waiting = ""
+        self.spent = [0.0] * 6
+
+    def reading(self, now: float) -> list[float]:
+        """``spent`` as it will be at ``now``; time in work counts as dispatch until the worker tells more."""
+        spent = self.spent.copy()
+        passed = now - self.since
+        if passed <= 0:
+            return spent
+        if self.phase == "delay":
+            delayed = min(passed, max(0.0, self.ready_at - self.since))
+            spent[DELAY] += delayed
+            spent[QUEUE] += passed - delayed
+        elif self.phase == "queue":
+            spent[QUEUE] += passed
+        elif self.phase == "waiting":
+            spent[WAITING] += passed
+        else:
+            spent[DISPATCH] += passed
+        return spent
+
+    def enter(self, phase: Phase, now: float) -> None:
+        self.spent = self.reading(now)
+        self.phase = phase
+        self.since = max(self.since, now)
+
+
+class SliClocks:
+    """The clocks of one shard. Single-threaded; a change costs a few microseconds in all."""
+
+    def __init__(self, clock: Clock, objectives: Objectives | None = None) -> None:
+        self._clock = clock
+        self._objectives = objectives or Objectives()
+        self._keys: dict[RequestKey, _KeyClock] = {}
+        self._due: list[tuple[float, int, RequestKey, _Change, Objective]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        """Keys with a clock running."""
+        return len(self._keys)
+
+    def set_objectives(self, objectives: Objectives) -> None:
+        """Judge by other objectives from now on; open changes are watched for the new ones too."""
+        self._objectives = objectives
+        self._due = []
+        for key, state in self._keys.items():
+            for change in state.changes:
+                self._watch(key, state.tier, change)
+
+    def started(
+        self,
+        key: RequestKey,
+        kind: Kind,
+        observed: float,
+        *,
+        tier: str = "standard",
+        version: int = 0,
+        lag: float = 0.0,
+    ) -> None:
+        """A change was observed at ``observed`` (this clock's seconds; for ``away`` when it was made, see
+        ``away_start``).
+
+        ``version`` is the object's version (design, section 5), by which the same change told twice is known as one;
+        0 where there is
+        none. ``lag`` is the known delay between API server and shard, told in the segments only.
+        """
+        now = self._clock.now()
+        state = self._keys.get(key)
+        if state is None:
+            state = self._keys[key] = _KeyClock(tier, now)
+            base = [0.0] * 6
+        else:
+            state.tier = tier
+            base = state.reading(now)
+        changes = state.changes
+        if version and len(changes) > state.seen and (changes[-1].version, changes[-1].kind) == (version, kind):
+            return
+        if len(changes) - state.seen >= MAX_PENDING:
+            for last in reversed(changes[state.seen :]):
+                if last.kind == kind:
+                    last.times += 1
+                    last.observed = min(last.observed, observed)
+                    return
+        change = _Change(kind, version, observed, lag + max(0.0, now - observed), base)
+        change.at = now
+        changes.append(change)
+        self._watch(key, tier, change)
+
+    def retier(self, key: RequestKey, tier: str) -> None:
+        """The key is judged by ``tier`` when it ends."""
+        state = self._keys.get(key)
+        if state is not None:
+            state.tier = tier
+
+    def delayed(self, key: RequestKey, ready_at: float) -> None:
+        """The key is not ready before ``ready_at`` (backoff, spread)."""
+        state = self._keys.get(key)
+        if state is not None and state.phase != "work":
+            if state.phase != "waiting":  # a wait goes on through the poll that looks after it
+                state.enter("delay", self._clock.now())
+            state.ready_at = ready_at
+
+    def woken(self, key: RequestKey) -> None:
+        """The key is ready now: a real event cancelled its delay or ended its declared wait."""
+        state = self._keys.get(key)
+        if state is not None and state.phase in ("delay", "waiting"):
+            state.enter("queue", self._clock.now())
+
+    def handed_out(self, key: RequestKey) -> None:
+        """A worker has it; what is pending now will have been seen by this reconcile."""
+        state = self._keys.get(key)
+        if state is not None:
+            state.enter("work", self._clock.now())
+            state.seen = len(state.changes)
+
+    def returned(self, key: RequestKey) -> None:
+        """The hand-out ended without a result: the worker died or was interrupted."""
+        state = self._keys.get(key)
+        if state is not None and state.phase == "work":
+            state.enter("queue", self._clock.now())
+            state.seen = 0
+            state.attempts += 1
+
+    def done(
+        self,
+        key: RequestKey,
+        ok: bool,
+        *,
+        work: float = 0.0,
+        api: float = 0.0,
+        waiting: str = "",
+        permanent: bool = False,
+    ) -> list[Sample]:
+        """The reconcile ended. ``work`` is the worker's time in seconds, ``api`` its part spent in API requests;
+        ``waiting`` declares
+        what the object waits for; ``permanent`` means a failure that no retry follows."""
+        state = self._keys.get(key)
+        if state is None:
+            return []
+        now = self._clock.now()
+        self._account(state, now, work, api)
+        state.attempts += 1
+        seen, state.seen = state.seen, 0
+        if ok and waiting:
+            state.phase = "waiting"
+            state.waiting = waiting
+            return []
+        if not ok and not permanent:
+            return []
+        samples = [self._stop(key, state, change, now, ok) for change in state.changes[:seen]]
+        state.changes = state.changes[seen:]
+        if not state.changes:
+            del self._keys[key]
+        else:
+            state.attempts = 0
+            state.waiting = ""
+        return samples
+
+    def drop(self, key: RequestKey) -> None:
+        """Nobody will reconcile this key any more (controller or cluster removed): no sample."""
+        state = self._keys.pop(key, None)
+        for change in state.changes if state else ():
+            change.open = False
+
+    def drop_where(self, *, controller: str | None = None, cluster: str | None = None) -> int:
+        """``drop`` all keys of a controller or cluster; how many."""
+        gone = [k for k in self._keys if controller in (None, k.controller) and cluster in (None, k.cluster)]
+        for key in gone:
+            self.drop(key)
+        return len(gone)
+
+    def sweep(self) -> list[Overdue]:
+        """The open changes that have passed an objective's threshold since the last call. Call it about once a
+        second.
+        """
+        now = self._clock.now()
+        found: list[Overdue] = []
+        while self._due and self._due[0][0] < now:
+            _, _, key, change, objective = heapq.heappop(self._due)
+            state = self._keys.get(key)
+            if not change.open or state is None or objective.name in change.charged:
+                continue
+            if not objective.judges(key.controller, state.tier):
+                continue
+            waited = state.reading(now)[WAITING] - change.base[WAITING]
+            due = change.observed + objective.within + waited
+            if due >= now:
+                at = max(due, now + objective.within) if state.phase == "waiting" else due
+                heapq.heappush(self._due, (at, next(self._order), key, change, objective))
+                continue
+            change.charged |= {objective.name}
+            found.append(Overdue(key, state.tier, objective, change.times))
+        return found
+
+    def oldest(self, kind: Kind = "user") -> float:
+        """The age in seconds of the oldest open change of this kind, without declared waits; 0 if there is none."""
+        now = self._clock.now()
+        ages = [
+            now - change.observed - (state.reading(now)[WAITING] - change.base[WAITING])
+            for state in self._keys.values()
+            for change in state.changes
+            if change.kind == kind
+        ]
+        return max(ages, default=0.0)
+
+    def export(self, keys: list[RequestKey] | None = None) -> list[KeyState]:
+        """The clocks of ``keys`` (default all) as ages, for a hand-over; they go on here until dropped."""
+        now, wall = self._clock.now(), self._clock.wall()
+        out = []
+        for key in self._keys if keys is None else keys:
+            state = self._keys.get(key)
+            if state is not None:
+                changes = [
+                    ChangeState(c.kind, c.version, now - c.observed, c.lag, c.times, c.base, sorted(c.charged))
+                    for c in state.changes
+                ]
+                waiting = state.waiting if state.phase == "waiting" else ""
+                out.append(KeyState(key, state.tier, state.attempts, state.reading(now), waiting, changes, wall))
+        return out
+
+    def adopt(self, states: list[KeyState]) -> None:
+        """Go on with another process's clocks. Time on the way counts as queue time; a host whose wall clock runs
+        behind loses
+        none of the age. Of changes that were observed here already (a standby's own watch), those of a version that
+        is adopted give way;
+        the others are put behind."""
+        now, wall = self._clock.now(), self._clock.wall()
+        for told in states:
+            passed = max(0.0, wall - told.wall)
+            mine = self._keys.get(told.key)
+            state = _KeyClock(told.tier, now - passed)
+            state.attempts, state.spent = told.attempts, list(told.spent)
+            if told.waiting:
+                state.phase, state.waiting = "waiting", told.waiting
+            for c in told.changes:
+                change = _Change(c.kind, c.version, now - passed - c.age, c.lag, list(c.base), c.times)
+                change.charged = frozenset(c.charged)
+                state.changes.append(change)
+                self._watch(told.key, told.tier, change)
+            if mine is not None:
+                adopted = {c.version for c in state.changes if c.version}
+                base = state.reading(now)
+                for change in mine.changes:
+                    if change.version in adopted:
+                        change.open = False
+                    else:
+                        change.base = base
+                        state.changes.append(change)
+            if state.changes:
+                self._keys[told.key] = state
+
+    def _watch(self, key: RequestKey, tier: str, change: _Change) -> None:
+        for objective in self._objectives.of(key.controller, tier, change.kind):
+            entry = (change.observed + objective.within, next(self._order), key, change, objective)
+            heapq.heappush(self._due, entry)
+
+    def _account(self, state: _KeyClock, now: float, work: float, api: float) -> None:
+        passed = max(0.0, now - state.since)
+        if state.phase != "work":  # a late or doubled acknowledgement
+            state.enter("queue", now)
+            return
+        work = min(max(0.0, work), passed)
+        api = min(max(0.0, api), work)
+        state.spent[DISPATCH] += passed - work
+        state.spent[WORK] += work - api
+        state.spent[API] += api
+        state.phase = "queue"
+        state.since = now
+        for change in state.changes[
+            state.seen :
+        ]:  # came during this reconcile and waited for its end: that is dispatch
+            change.base = state.spent.copy()
+            change.base[DISPATCH] -= now - change.at
+
+    @staticmethod
+    def _stop(key: RequestKey, state: _KeyClock, change: _Change, now: float, ok: bool) -> Sample:
+        change.open = False
+        spent, base = state.spent, change.base
+        waited = spent[WAITING] - base[WAITING]
+        return Sample(
+            key=key,
+            tier=state.tier,
+            kind=change.kind,
+            seconds=max(0.0, now - change.observed - waited),
+            waited=waited,
+            ok=ok,
+            attempts=state.attempts,
+            segments=Segments(change.lag, *(max(0.0, spent[i] - base[i]) for i in (DELAY, QUEUE, DISPATCH, WORK, API))),
+            times=change.times,
+            waiting=state.waiting,
+            charged=change.charged,
+        )
+
+
+def away_start(clock: Clock, changed_at: float, ramp_up: float, server_ahead: float = 0.0) -> float:
+    """Where the clock of a change made while nobody watched starts, in ``clock.now()`` seconds.
+
+    ``changed_at`` is the newest ``managedFields[].time`` (Unix seconds by the server's clock, which is
+    ``server_ahead`` seconds
+    ahead of ours, by its ``Date`` header); 0 when there is none: then ``ramp_up`` is the start. Never later than now.
+    """
+    now = clock.now()
+    if changed_at <= 0:
+        return min(ramp_up, now)
+    return min(now, now - (clock.wall() - (changed_at - server_ahead)))

@@ -1,0 +1,146 @@
+"""The shard's counting of samples: into metrics, and into a compact report of absolute values for the observer."""
+
+import msgspec
+
+from raycp.observe.catalog import SliMetrics
+from raycp.slo.clocks import Overdue
+from raycp.slo.histogram import LogHistogram
+from raycp.slo.objectives import Objectives
+from raycp.slo.sample import SEGMENTS, Sample, Segments
+
+
+class SeriesTotals(msgspec.Struct, array_like=True, gc=False):
+    """All samples of one (controller, cluster, tier, kind) so far: counts, latencies (a ``LogHistogram``'s buckets),
+    sums of seconds.
+    """
+
+    controller: str
+    cluster: str
+    tier: str
+    kind: str
+    count: float
+    failed: float
+    waited: float
+    latency_sum: float
+    buckets: dict[int, float]
+
+
+class ObjectiveTotals(msgspec.Struct, array_like=True, gc=False):
+    """All changes of one cluster judged by one objective so far; ``segments`` and ``bad_segments`` sum where the time
+    went, for all and
+    for those that missed."""
+
+    name: str
+    cluster: str
+    total: float
+    bad: float
+    latency_sum: float
+    buckets: dict[int, float]
+    segments: list[float]
+    bad_segments: list[float]
+
+
+class Report(msgspec.Struct, array_like=True, gc=False):
+    """Everything that one process has counted since its start."""
+
+    series: list[SeriesTotals]
+    objectives: list[ObjectiveTotals]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_report = msgspec.msgpack.Decoder(Report).decode
+
+
+class SloTracker:
+    """Counts what clocks tell. One per shard; a sample costs a few microseconds."""
+
+    def __init__(self, objectives: Objectives, metrics: SliMetrics) -> None:
+        self._metrics = metrics
+        self._series: dict[tuple[str, str, str, str], tuple[SeriesTotals, LogHistogram]] = {}
+        self._judged: dict[tuple[str, str], tuple[ObjectiveTotals, LogHistogram]] = {}
+        self.set_objectives(objectives)
+
+    def set_objectives(self, objectives: Objectives) -> None:
+        """Judge by these from now on; what the former ones counted stays in the report."""
+        self._objectives = objectives
+        for objective in objectives:
+            labels = (objective.name, objective.controller, objective.tier or "all")
+            self._metrics.objective.labels(*labels).set(objective.objective)
+            self._metrics.within.labels(*labels).set(objective.within)
+
+    def take(self, samples: list[Sample]) -> None:
+        """Count changes that have ended."""
+        for sample in samples:
+            key = sample.key
+            self._count_series(sample)
+            for objective in self._objectives.of(key.controller, sample.tier, sample.kind):
+                charged = objective.name in sample.charged
+                bad = sample.times if charged or not objective.kept(sample) else 0
+                totals, latencies = self._totals(objective.name, key.cluster)
+                latencies.record(sample.seconds, sample.times)
+                spent = msgspec.structs.astuple(sample.segments)
+                for i, seconds in enumerate(spent):
+                    totals.segments[i] += seconds * sample.times
+                    if bad:
+                        totals.bad_segments[i] += seconds * sample.times
+                if not charged:  # else counted by ``take_overdue``
+                    self._count(objective.name, objective.controller, objective.tier, key.cluster, sample.times, bad)
+
+    def take_overdue(self, overdue: list[Overdue]) -> None:
+        """Charge changes that are still open past their threshold: they count now, as missed."""
+        for late in overdue:
+            objective = late.objective
+            self._count(objective.name, objective.controller, objective.tier, late.key.cluster, late.times, late.times)
+
+    def report(self) -> bytes:
+        """Absolute values, for ``SloBook.feed``."""
+        series, judged = [], []
+        for series_totals, latencies in self._series.values():
+            series_totals.buckets, series_totals.latency_sum = latencies.buckets, latencies.sum
+            series.append(series_totals)
+        for totals, latencies in self._judged.values():
+            totals.buckets, totals.latency_sum = latencies.buckets, latencies.sum
+            judged.append(totals)
+        return _encode(Report(series, judged))
+
+    def _count_series(self, sample: Sample) -> None:
+        key = sample.key
+        labels = (key.controller, key.cluster, sample.tier, sample.kind)
+        found = self._series.get(labels)
+        if found is None:
+            found = self._series[labels] = (SeriesTotals(*labels, 0, 0, 0.0, 0.0, {}), LogHistogram())
+        totals, latencies = found
+        totals.count += sample.times
+        totals.waited += sample.waited * sample.times
+        if sample.ok:
+            latencies.record(sample.seconds, sample.times)
+            self._metrics.latency.labels(*labels).observe(sample.seconds, sample.times)
+        else:
+            totals.failed += sample.times
+        if sample.waited:
+            self._metrics.declared_wait.labels(key.controller, key.cluster, sample.tier, sample.waiting).inc(
+                sample.waited * sample.times
+            )
+        if sample.kind == "user":
+            self._count_segments(key.controller, sample.tier, sample.segments, sample.times)
+
+    def _count_segments(self, controller: str, tier: str, segments: Segments, times: int) -> None:
+        for name, seconds in zip(SEGMENTS, msgspec.structs.astuple(segments), strict=True):
+            if seconds:
+                self._metrics.segments.labels(controller, tier, name).inc(seconds * times)
+
+    def _count(self, name: str, controller: str, tier: str | None, cluster: str, total: float, bad: float) -> None:
+        totals, _ = self._totals(name, cluster)
+        totals.total += total
+        totals.bad += bad
+        labels = (name, controller, tier or "all", cluster)
+        self._metrics.slo_total.labels(*labels).inc(total)
+        self._metrics.slo_bad.labels(*labels).inc(bad)
+
+    def _totals(self, name: str, cluster: str) -> tuple[ObjectiveTotals, LogHistogram]:
+        found = self._judged.get((name, cluster))
+        if found is None:
+            none = [0.0] * len(SEGMENTS)
+            found = (ObjectiveTotals(name, cluster, 0, 0, 0.0, {}, none, none.copy()), LogHistogram())
+            self._judged[(name, cluster)] = found
+        return found

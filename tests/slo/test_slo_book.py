@@ -1,0 +1,162 @@
+"""From clocks through trackers into the observer's book, over deaths and restarts."""
+
+import pytest
+
+from raycp.base.clock import VirtualClock
+from raycp.base.keys import RequestKey
+from raycp.observe import Merger, Metrics, SliMetrics
+from raycp.slo import Objective, Objectives, SliClocks, SloBook, SloTracker
+
+OBJECTIVE = Objective("echo", None, 0.99, 1.0)
+
+
+class Shard:
+    """What a shard does with clocks and tracker."""
+
+    def __init__(self, clock: VirtualClock, objectives: Objectives) -> None:
+        self.metrics = Metrics()
+        self.clock = clock
+        self.clocks = SliClocks(clock, objectives)
+        self.tracker = SloTracker(objectives, SliMetrics(self.metrics))
+        self._next = 0
+
+    async def change(self, seconds: float, *, cluster: str = "east", ok: bool = True) -> None:
+        self._next += 1
+        key = RequestKey("echo", cluster, "default", str(self._next))
+        self.clocks.started(key, "user", self.clock.now())
+        await self.clock.advance(seconds / 2)
+        self.tracker.take_overdue(self.clocks.sweep())
+        self.clocks.handed_out(key)
+        await self.clock.advance(seconds / 2)
+        self.tracker.take_overdue(self.clocks.sweep())
+        self.tracker.take(self.clocks.done(key, ok, permanent=not ok, work=seconds / 2))
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+async def test_a_report(clock: VirtualClock) -> None:
+    objectives = Objectives([OBJECTIVE])
+    shard, book = Shard(clock, objectives), SloBook(clock, objectives)
+    for _ in range(98):
+        await shard.change(0.01)
+    await shard.change(3.0)
+    await shard.change(0.01, ok=False, cluster="west")
+    book.feed("shard-0", 1, shard.tracker.report())
+    book.feed("shard-0", 1, shard.tracker.report())
+    (report,) = book.report()
+    assert (report["total"], report["bad"], report["ratio"]) == (100, 2, pytest.approx(0.98))
+    assert report["windows"]["5m"]["burn"] == pytest.approx(2.0)
+    assert report["budget"]["remaining"] == pytest.approx(-1.0)
+    assert report["latency"]["p50"] == pytest.approx(0.01, rel=0.04)
+    assert report["latency"]["p999"] == pytest.approx(3.0, rel=0.04)
+    assert report["clusters"]["west"] == {"total": 1, "bad": 1, "ratio": 0.0}
+    assert report["attribution"]["queue"] == pytest.approx(0.5, abs=0.01)
+    assert sum(report["attribution_missed"].values()) == pytest.approx(1.0)
+    series = {(s["cluster"], s["kind"]): s for s in book.series()}
+    assert series[("west", "user")]["failed"] == 1
+    assert sum(total for _, total, _ in book.history(OBJECTIVE.name)) == 100
+
+
+async def test_an_open_change_burns_before_it_ends_and_once(clock: VirtualClock) -> None:
+    objectives = Objectives([OBJECTIVE])
+    shard, book = Shard(clock, objectives), SloBook(clock, objectives)
+    key = RequestKey("echo", "east", "default", "hangs")
+    shard.clocks.started(key, "user", clock.now())
+    shard.clocks.handed_out(key)
+    await clock.advance(2)
+    shard.tracker.take_overdue(shard.clocks.sweep())
+    book.feed("s", 1, shard.tracker.report())
+    assert book.report()[0]["windows"]["instant"]["ratio"] == 0.0
+    shard.tracker.take(shard.clocks.done(key, True))
+    book.feed("s", 1, shard.tracker.report())
+    assert (book.report()[0]["total"], book.report()[0]["bad"]) == (1, 1)
+    merger = Merger()
+    merger.feed("s", 1, shard.metrics.snapshot())
+    assert merger.total("raycp_slo_changes_total") == merger.total("raycp_slo_bad_changes_total") == 1
+
+
+async def test_deaths_and_restarts_lose_and_double_nothing(clock: VirtualClock) -> None:
+    objectives = Objectives([OBJECTIVE])
+    book = SloBook(clock, objectives)
+    first = Shard(clock, objectives)
+    await first.change(0.5)
+    old = first.tracker.report()
+    book.feed("shard-0", 1, old)
+    second = Shard(clock, objectives)
+    await second.change(2.0)
+    book.feed("shard-0", 2, second.tracker.report())
+    assert not book.feed("shard-0", 1, old)
+    saved = book.checkpoint()
+    await second.change(0.5)
+    reborn_clock = VirtualClock(start=3.0, wall=clock.wall() + 60)
+    reborn = SloBook(reborn_clock, objectives)
+    reborn.restore(saved)
+    assert reborn.report()[0]["total"] == 2
+    assert reborn.report()[0]["windows"]["5m"]["total"] == pytest.approx(2)
+    assert reborn.report()[0]["windows"]["instant"]["total"] == 0
+    reborn.feed("shard-0", 2, second.tracker.report())
+    assert (reborn.report()[0]["total"], reborn.report()[0]["bad"]) == (3, 1)
+    assert reborn.report()[0]["latency"]["count"] == 3
+    assert not reborn.feed("shard-0", 1, old)
+
+
+async def test_a_wall_clock_set_back_tears_no_hole(clock: VirtualClock) -> None:
+    objectives = Objectives([OBJECTIVE])
+    shard, book = Shard(clock, objectives), SloBook(clock, objectives)
+    await shard.change(0.1)
+    book.feed("s", 1, shard.tracker.report())
+    clock.shift_wall(-7200)
+    await shard.change(0.1)
+    book.feed("s", 1, shard.tracker.report())
+    assert book.report()[0]["windows"]["5m"]["total"] == 2
+    again = SloBook(clock, objectives)
+    again.restore(book.checkpoint())
+    assert again.report()[0]["windows"]["5m"]["total"] == 2
+
+
+def test_nonsense_is_refused(clock: VirtualClock) -> None:
+    book = SloBook(clock, Objectives([OBJECTIVE]))
+    with pytest.raises(ValueError, match="no SLO checkpoint"):
+        book.restore(b"{}")
+    assert book.report()[0]["total"] == 0
+
+
+async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: VirtualClock) -> None:
+    objectives = Objectives(
+        [Objective(f"c{i}", tier, 0.999, 1.0) for i in range(5) for tier in ("critical", "standard")]
+    )
+    book = SloBook(clock, objectives)
+    for shard_number in range(20):
+        tracker = SloTracker(objectives, SliMetrics(Metrics()))
+        clocks = SliClocks(clock, objectives)
+        for cluster in range(5):
+            for controller in range(5):
+                for tier in ("critical", "standard"):
+                    key = RequestKey(f"c{controller}", f"cluster-{shard_number}-{cluster}", "ns", "x")
+                    for delay in (0.003, 0.02, 0.4):
+                        clocks.started(key, "user", clock.now() - delay, tier=tier)
+                        clocks.handed_out(key)
+                        tracker.take(clocks.done(key, True, work=delay))
+        book.feed(f"shard-{shard_number}", 1, tracker.report())
+    assert len(book.checkpoint()) < 700_000
+
+
+async def test_cost_per_change(clock: VirtualClock) -> None:
+    """Clocks and tracker together, per change; CPU time, best of three."""
+    import time
+
+    objectives = Objectives([OBJECTIVE])
+    best = 9.0
+    for _ in range(3):
+        shard = Shard(clock, objectives)
+        keys = [RequestKey("echo", "east", "default", str(i)) for i in range(3000)]
+        start = time.process_time()
+        for key in keys:
+            shard.clocks.started(key, "user", clock.now(), version=1)
+            shard.clocks.handed_out(key)
+            shard.tracker.take(shard.clocks.done(key, True, work=0.001))
+        best = min(best, (time.process_time() - start) / len(keys))
+    assert best < 100e-6
