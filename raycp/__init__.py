@@ -12,3 +12,29 @@ The nouns, in the order in which one meets them:
   where ``raycp.placement`` says;
 - an *embedded cluster* (``raycp.embedded``) is a Kubernetes API server in one Python process, for first runs and tests.
 """
+
+from raycp.sdk import (
+    ALL,
+    Context,
+    Permanent,
+    Result,
+    Retry,
+    SyncContext,
+    conditions,
+    controller,
+    finalizer,
+    owned,
+)
+
+__all__ = [
+    "ALL",
+    "Context",
+    "Permanent",
+    "Result",
+    "Retry",
+    "SyncContext",
+    "conditions",
+    "controller",
+    "finalizer",
+    "owned",
+]

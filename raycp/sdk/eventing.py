@@ -1,0 +1,185 @@
+"""Kubernetes Events: made by ``Context.event``, aggregated and sent by one ``EventRecorder`` per worker process.
+
+Equal events (same object, reason, note) within six minutes are one Event with a ``series`` count, as the
+events.k8s.io API and client-go's recorder have it; one object can't send more than a burst of 25 and then one per
+five minutes of new ones (client-go's spam filter). The queue is bounded: Events are for people, and never worth a
+reconcile's time.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.keys import GVK
+from raycp.base.tasks import Task
+from raycp.kube.errors import ApiError, KubeError
+from raycp.sdk.backend import MERGE_PATCH, Answer, Call
+
+EVENT = GVK("events.k8s.io", "v1", "Event")
+_NOTE_LIMIT = 1024  # bytes; events.k8s.io/v1 Event.note
+_REASON_LIMIT = 128
+_SERIES_LIFE = 360.0
+_SERIES_PERIOD = 30.0
+_BURST = 25
+_REFILL = 300.0
+_KNOWN = 4096
+
+
+def event_for(
+    obj: dict[str, Any], type: str, reason: str, note: str, action: str, controller: str, instance: str, wall: float
+) -> dict[str, Any]:
+    """An ``events.k8s.io/v1`` Event about ``obj``, without a name. Events of cluster-scoped objects live in
+    ``default``."""
+    metadata = obj["metadata"]
+    regarding = {
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        "name": metadata["name"],
+        "namespace": metadata.get("namespace", ""),
+        "uid": metadata.get("uid", ""),
+        "resourceVersion": metadata.get("resourceVersion", ""),
+    }
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": {"namespace": metadata.get("namespace") or "default"},
+        "eventTime": micro_time(wall),
+        "reportingController": controller,
+        "reportingInstance": (instance or controller)[:128],
+        "action": action[:_REASON_LIMIT],
+        "reason": reason[:_REASON_LIMIT],
+        "regarding": {key: value for key, value in regarding.items() if value},
+        "note": note.encode()[:_NOTE_LIMIT].decode(errors="ignore"),
+        "type": "Warning" if type == "Warning" else "Normal",
+    }
+
+
+def micro_time(wall: float) -> str:
+    """``metav1.MicroTime`` of a Unix time in seconds."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(slots=True)
+class _Series:
+    namespace: str
+    name: str
+    first: float
+    last: float
+    count: int = 1
+    sent: int = 0
+    sent_at: float = 0.0
+
+
+class EventRecorder:
+    """Takes events at once, sends them when it gets to it.
+
+    ``send`` is ``Backend.request``. ``dropped`` counts events that were given up: queue full, spam, or refused by the
+    server.
+    """
+
+    def __init__(self, send: Callable[[Task, Call], Awaitable[Answer]], clock: Clock, *, capacity: int = 1000) -> None:
+        self._send = send
+        self._clock = clock
+        self._capacity = capacity
+        self._queue: deque[tuple[Task, str, dict[str, Any], _Series]] = deque()
+        self._known: OrderedDict[str, _Series] = OrderedDict()
+        self._budget: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._wake = asyncio.Event()
+        self.dropped = 0
+        self.sent = 0
+
+    def record(self, task: Task, cluster: str, event: bytes) -> None:
+        """Queue an Event (JSON, as ``event_for`` makes it). Never blocks, never raises; call on the recorder's loop."""
+        try:
+            body = msgspec.json.decode(event)
+            regarding = body["regarding"]
+            identity = (
+                cluster,
+                regarding.get("uid") or regarding["name"],
+                body["type"],
+                body["reason"],
+                body["action"],
+                body["note"],
+            )
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            self.dropped += 1
+            return
+        now = self._clock.now()
+        digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+        series = self._known.get(digest)
+        if series is not None and now - series.last < _SERIES_LIFE:
+            series.count += 1
+            series.last = now
+            if now - series.sent_at < _SERIES_PERIOD:
+                return
+        else:
+            if not self._admit((cluster, identity[1]), now):
+                self.dropped += 1
+                return
+            stamp = f"{int(self._clock.wall() * 1e6):x}"
+            name = f"{regarding['name'][:220]}.{digest}{stamp}"
+            series = _Series(body["metadata"]["namespace"], name, now, now)
+            self._known[digest] = series
+            self._known.move_to_end(digest)
+            while len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+        series.sent_at = now
+        if len(self._queue) >= self._capacity:
+            self._queue.popleft()
+            self.dropped += 1
+        self._queue.append((task, cluster, body, series))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what is queued."""
+        while self._queue:
+            task, cluster, body, series = self._queue.popleft()
+            try:
+                await self._post(task, cluster, body, series)
+                self.sent += 1
+            except KubeError:
+                self.dropped += 1
+
+    async def _post(self, task: Task, cluster: str, body: dict[str, Any], series: _Series) -> None:
+        count = series.count
+        if series.sent:
+            patch = {"series": {"count": count, "lastObservedTime": micro_time(self._clock.wall())}}
+            call = Call(
+                "patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH
+            )
+            try:
+                await self._send(task, call)
+                series.sent = count
+                return
+            except ApiError as error:
+                if not error.not_found:  # expired on the server: told anew
+                    raise
+        body = {**body, "metadata": {**body["metadata"], "name": series.name}}
+        await self._send(
+            task, Call("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body))
+        )
+        series.sent = count
+
+    def _admit(self, about: tuple[str, str], now: float) -> bool:
+        tokens, at = self._budget.get(about, (float(_BURST), now))
+        tokens = min(float(_BURST), tokens + (now - at) / _REFILL)
+        admitted = tokens >= 1
+        self._budget[about] = (tokens - 1 if admitted else tokens, now)
+        self._budget.move_to_end(about)
+        while len(self._budget) > _KNOWN:
+            self._budget.popitem(last=False)
+        return admitted

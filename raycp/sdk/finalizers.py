@@ -1,0 +1,66 @@
+"""``finalizer``: clean up outside the object before it goes.
+
+Expected flow, as in kube-rs's ``finalizer``: a living object first gets the finalizer, then ``apply`` runs; a deleted
+one runs ``cleanup``, then loses the finalizer and is gone.
+
+Guarantees:
+
+1. Once ``apply`` has started, the object can't go before ``cleanup`` has succeeded.
+2. A deleted object without the finalizer runs neither.
+
+Assumptions: both functions are idempotent and may be cancelled anywhere; ``cleanup`` bears that ``apply`` never ran,
+or half; both are always called under the same name.
+
+Caveats: an object whose controller is not running stays in ``Terminating`` until it runs again, or until someone
+removes the finalizer by hand and what it guarded with it.
+
+Errors: those of the two functions pass through; a conflict on the finalizer list is ``ApiError`` 409 and so a retry.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from raycp.kube.errors import ApiError
+from raycp.sdk.context import Context
+from raycp.sdk.results import Result
+
+Step = Callable[[dict[str, Any]], Awaitable[Result | None]]
+
+
+async def finalizer(ctx: Context, obj: dict[str, Any], name: str, *, apply: Step, cleanup: Step) -> Result | None:
+    """Run ``apply(obj)`` or ``cleanup(obj)`` under finalizer ``name`` (``domain/word``). See the module."""
+    held = name in (obj["metadata"].get("finalizers") or ())
+    if obj["metadata"].get("deletionTimestamp"):
+        if not held:
+            return None
+        result = await cleanup(obj)
+        if result is not None and result.requeue_after is not None:
+            return result  # not clean yet
+        await release(ctx, obj, name)
+        return result
+    if not held:
+        obj = await hold(ctx, obj, name)
+    return await apply(obj)
+
+
+async def hold(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | None = None) -> dict[str, Any]:
+    """Add finalizer ``name`` and return the object as it is then; no write where it is there already."""
+    finalizers = list(obj["metadata"].get("finalizers") or ())
+    if name in finalizers:
+        return obj
+    return await ctx.patch(obj, {"metadata": {"finalizers": [*finalizers, name]}}, cluster=cluster)
+
+
+async def release(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | None = None) -> bool:
+    """Take finalizer ``name`` away; False where it was not there or the object is gone."""
+    finalizers = list(obj["metadata"].get("finalizers") or ())
+    if name not in finalizers:
+        return False
+    try:
+        kept = [held for held in finalizers if held != name]
+        await ctx.patch(obj, {"metadata": {"finalizers": kept or None}}, cluster=cluster)
+    except ApiError as error:
+        if error.not_found:
+            return False
+        raise
+    return True
