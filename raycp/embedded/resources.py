@@ -26,7 +26,7 @@ class Subresource:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ResourceInfo:
     """One resource in one version. Compared by identity: there is one per (group, version, plural), CRDs aside."""
 

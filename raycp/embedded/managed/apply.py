@@ -1,0 +1,223 @@
+"""Server-side apply: merge what a manager wants into the live object, and tell conflicts."""
+
+from typing import Any
+
+from raycp.embedded.errors import FieldError, bad_request, manager_conflict
+from raycp.embedded.managed.fieldset import (
+    Fields,
+    difference,
+    intersection,
+    paths,
+    union,
+    with_parents,
+)
+from raycp.embedded.managed.tracker import (
+    Entry,
+    decode_entries,
+    drop_changes,
+    encode_entries,
+    reset_fields,
+    strip,
+    without_managed,
+)
+from raycp.embedded.managed.walk import compare, deduced, element, field_set, is_leaf_list
+from raycp.embedded.resources import ResourceInfo
+from raycp.embedded.strategy import shapes, strategy
+from raycp.embedded.strategy.convert import zero
+from raycp.embedded.strategy.shapes import Shape
+
+
+def server_side_apply(
+    info: ResourceInfo,
+    live: dict[str, Any] | None,
+    patch: dict[str, Any],
+    manager: str,
+    force: bool = False,
+    time_iso: str = "",
+    subresource: str | None = None,
+    field_validation: str = "Warn",
+    warnings: list[str] | None = None,
+    shape: Shape | None = None,
+) -> dict[str, Any]:
+    """The live object (or an empty one) with the manager's wishes merged in, typed and tracked; not yet prepared.
+
+    Fields that this manager applied before, does not name now, and nobody else owns are removed. ``patch`` is as
+    parsed from the body. Raises 400 (managedFields given, bad types), 409 (fields of others, unless ``force``).
+    """
+    rules = strategy(info)
+    if shape is None:
+        shape = rules.shape
+    given = patch.get("metadata")
+    if type(given) is dict and given.get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
+    _check_keys(shape, patch, "")
+    base = without_managed(live) if live is not None else _empty(info, shape)
+    entries = decode_entries(live["metadata"].get("managedFields")) if live is not None else {}
+    if live is not None and not entries:
+        # fields of an object that nobody tracked belong to everybody who was there before
+        all_fields = strip(compare(shape, _empty(info, shape), base)[0], reset_fields(info, subresource))
+        if all_fields:
+            created = live["metadata"].get("creationTimestamp")
+            before = Entry("before-first-apply", "Update", info.api_version, all_fields, created, "")
+            entries[before.key] = before
+    reset = reset_fields(info, subresource)
+    wanted = strip(field_set(shape, patch), reset)
+    mine = Entry(manager, "Apply", info.api_version, wanted, None, subresource or "")
+    last = entries.get(mine.key)
+    entries[mine.key] = mine
+    if last is not None:
+        mine.time = last.time
+    merged = merge(shape, base, patch)
+    if last is not None and last.fields:
+        owned: Fields = {}
+        for entry in entries.values():
+            owned = union(owned, entry.fields)
+        gone = difference(with_parents(last.fields), with_parents(owned))
+        if gone:
+            merged = _remove(shape, merged, gone)
+    made = rules.convert(_copy(merged), field_validation, warnings)
+    changed, removed = compare(shape, base, without_managed(made))
+    changed, removed = strip(changed, reset), strip(removed, reset)
+    # what defaulting added is nobody's
+    named = intersection(changed, strip(compare(shape, base, merged)[0], reset))
+    others = {key: intersection(e.fields, named) for key, e in entries.items() if key != mine.key}
+    conflicts = {key: fields for key, fields in others.items() if fields}
+    if conflicts and not force:
+        raise _conflict([(entries[key], fields) for key, fields in conflicts.items()])
+    drop_changes(entries, named, removed, but=mine.key)
+    if changed or removed or live is None:
+        mine.time = time_iso
+    encoded = encode_entries(entries)
+    meta = made["metadata"]
+    meta.pop("managedFields", None)
+    if encoded:
+        meta["managedFields"] = encoded
+    return made
+
+
+def _empty(info: ResourceInfo, shape: Shape) -> dict[str, Any]:
+    made = zero(shape)
+    made = made if type(made) is dict else {}
+    made.update(apiVersion=info.api_version, kind=info.kind)
+    made.setdefault("metadata", {})
+    return made
+
+
+def _conflict(found: list[tuple[Entry, Fields]]) -> Exception:
+    causes: list[FieldError] = []
+    told: list[str] = []
+    for entry, fields in sorted(found, key=lambda f: f[0].manager):
+        name = f'"{entry.manager}"'
+        if entry.subresource:
+            name += f' with subresource "{entry.subresource}"'
+        if entry.operation == "Update":
+            name += f" using {entry.api_version}" + (f" at {entry.time}" if entry.time else "")
+        here = sorted(paths(fields))
+        causes += [FieldError("FieldManagerConflict", path, f"conflict with {name}") for path in here]
+        told.append(
+            f"conflict with {name}: {here[0]}"
+            if len(here) == 1
+            else f"conflicts with {name}:\n" + "\n".join(f"- {path}" for path in here)
+        )
+    count = f"{len(causes)} conflict" + ("s" if len(causes) != 1 else "")
+    return manager_conflict(causes, f"Apply failed with {count}: " + "\n".join(told))
+
+
+def _copy(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copy(one) for key, one in value.items()}
+    if type(value) is list:
+        return [_copy(one) for one in value]
+    return value
+
+
+def merge(shape: Shape, live: Any, wanted: Any) -> Any:
+    """``live`` with ``wanted`` over it; atomic parts are replaced whole. Parts of both are shared."""
+    shape = deduced(shape, wanted)
+    if type(wanted) is dict and type(live) is dict and shape.kind in (shapes.OBJECT, shapes.MAP) and not shape.atomic:
+        made = dict(live)
+        for key, one in wanted.items():
+            inner = shape.fields.get(key, shape.item)
+            made[key] = merge(inner, made[key], one) if inner is not None and key in made else one
+        return made
+    if type(wanted) is list and type(live) is list and shape.kind == shapes.LIST and not is_leaf_list(shape):
+        return _merge_lists(shape, live, wanted)
+    return wanted
+
+
+def _merge_lists(shape: Shape, live: list[Any], wanted: list[Any]) -> list[Any]:
+    assert shape.item is not None
+    there = {element(shape, one): one for one in live}
+    asked = [(element(shape, one), one) for one in wanted]
+    names = {name for name, _ in asked}
+    order = [(element(shape, one), one) for one in live]
+    made: list[Any] = []
+    done: set[str | None] = set()
+    left = 0
+    right = 0
+    while left < len(order) or right < len(asked):
+        if left < len(order):
+            name, one = order[left]
+            if name not in names:
+                made.append(one)
+                left += 1
+                continue
+            if name in done:
+                left += 1
+                continue
+        name, one = asked[right]
+        right += 1
+        if name in done:
+            continue
+        done.add(name)
+        made.append(merge(shape.item, there[name], one) if name in there else one)
+    return made
+
+
+def _remove(shape: Shape, value: Any, gone: Fields) -> Any:
+    """``value`` without the paths in ``gone`` and all that is below them."""
+    shape = deduced(shape, value)
+    if type(value) is dict:
+        made: dict[str, Any] = {}
+        for key, one in value.items():
+            below = gone.get(f"f:{key}")
+            if below is None:
+                made[key] = one
+            elif below and "." not in below:
+                inner = shape.fields.get(key, shape.item)
+                made[key] = _remove(inner, one, below) if inner is not None else one
+        return made
+    if type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
+        kept = []
+        for one in value:
+            name = element(shape, one)
+            below = gone.get(name) if name is not None else None
+            if below is None:
+                kept.append(one)
+            elif below and "." not in below:
+                kept.append(_remove(shape.item, one, below))
+        return kept
+    return value
+
+
+def _check_keys(shape: Shape, value: Any, path: str) -> None:
+    """Associative lists must have their keys, once each (else typed conversion fails: 400... told as 500 by Go)."""
+    shape = deduced(shape, value)
+    if type(value) is dict:
+        for key, one in value.items():
+            inner = shape.fields.get(key, shape.item)
+            if inner is not None and type(one) in (dict, list):
+                _check_keys(inner, one, f"{path}.{key}")
+    elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None and not is_leaf_list(shape):
+        seen: set[str] = set()
+        for index, one in enumerate(value):
+            name = element(shape, one)
+            if name is None:
+                why = f"{path}: element {index}: associative list with keys has an element that omits key field"
+                raise bad_request(f"failed to create typed patch object: {why}")
+            if name in seen:
+                raise bad_request(
+                    f"failed to create typed patch object: {path}: duplicate entries for key [{name[2:]}]"
+                )
+            seen.add(name)
+            _check_keys(shape.item, one, f"{path}[{index}]")

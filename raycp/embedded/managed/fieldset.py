@@ -1,0 +1,137 @@
+"""Sets of field paths, kept in the very form of ``FieldsV1``, and what set algebra needs.
+
+``{"f:data": {".": {}, "f:a": {}}}`` holds the paths ``.data`` and ``.data.a``. A node without entries is a member; a
+node with entries is one if it has ``"."``. The empty set is a root without entries. Sets are shared: never change one.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+Fields = dict[str, Any]
+MEMBER: Fields = {}
+"""an entry that is a path of the set and has nothing below"""
+
+
+def _member(node: Fields) -> bool:
+    return not node or "." in node
+
+
+def union(a: Fields, b: Fields) -> Fields:
+    """Paths of either."""
+    if not a or a is b:
+        return b
+    if not b:
+        return a
+    made = dict(a)
+    for key, below in b.items():
+        mine = made.get(key)
+        if mine is None:
+            made[key] = below
+        elif key != ".":
+            made[key] = _union_node(mine, below)
+    return made
+
+
+def _union_node(a: Fields, b: Fields) -> Fields:
+    if a is b or a == b:
+        return a
+    if not a:
+        return b if "." in b else {".": {}, **b}
+    if not b:
+        return a if "." in a else {".": {}, **a}
+    return union(a, b)
+
+
+def _node(member: bool, below: Fields) -> Fields | None:
+    if member:
+        return {".": {}, **below} if below else MEMBER
+    return below or None
+
+
+def difference(a: Fields, b: Fields) -> Fields:
+    """Paths of ``a`` that are not in ``b``."""
+    if not a or not b:
+        return a
+    made: Fields = {}
+    for key, mine in a.items():
+        other = b.get(key)
+        if other is None:
+            made[key] = mine
+        elif key != ".":
+            node = _node(_member(mine) and not _member(other), _below(difference(mine, other)))
+            if node is not None:
+                made[key] = node
+    return made
+
+
+def recursive_difference(a: Fields, b: Fields) -> Fields:
+    """Paths of ``a`` that are neither in ``b`` nor below a path of ``b``."""
+    if not a or not b:
+        return a
+    made: Fields = {}
+    for key, mine in a.items():
+        other = b.get(key)
+        if other is None:
+            made[key] = mine
+        elif key != "." and not _member(other):
+            node = _node(_member(mine), _below(recursive_difference(mine, other)))
+            if node is not None:
+                made[key] = node
+    return made
+
+
+def intersection(a: Fields, b: Fields) -> Fields:
+    """Paths of both."""
+    made: Fields = {}
+    for key, mine in a.items():
+        other = b.get(key)
+        if other is None or key == ".":
+            continue
+        node = _node(_member(mine) and _member(other), _below(intersection(mine, other)))
+        if node is not None:
+            made[key] = node
+    return made
+
+
+def _below(node: Fields) -> Fields:
+    if "." in node:
+        return {key: one for key, one in node.items() if key != "."}
+    return node
+
+
+def with_parents(fields: Fields) -> Fields:
+    """``EnsureNamedFieldsAreMembers``: fields on the way to a path become members too (list items do not)."""
+    made: Fields = {}
+    for key, below in fields.items():
+        if key == ".":
+            continue
+        inner = with_parents(below)
+        member = _member(below) or key.startswith("f:")
+        node = _node(member, inner)
+        if node is not None:
+            made[key] = node
+    return made
+
+
+def paths(fields: Fields, path: str = "") -> Iterator[str]:
+    """All paths, as messages show them: ``.spec.containers[name="c"].image``."""
+    for key, below in fields.items():
+        if key == ".":
+            continue
+        here = path + _element_text(key)
+        if _member(below):
+            yield here
+        yield from paths(below, here)
+
+
+def _element_text(key: str) -> str:
+    kind, _, rest = key.partition(":")
+    if kind == "f":
+        return f".{rest}"
+    if kind == "k":
+        keys = json.loads(rest)
+        return "[" + ",".join(f"{name}={json.dumps(value)}" for name, value in sorted(keys.items())) + "]"
+    if kind == "v":
+        return f"[={rest}]"
+    return f"[{rest}]"

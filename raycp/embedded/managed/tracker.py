@@ -1,0 +1,223 @@
+"""``track``: the bookkeeping of creates, updates and patches that are not server-side applies."""
+
+from typing import Any
+
+from raycp.embedded.managed.fieldset import Fields, difference, intersection, recursive_difference, union
+from raycp.embedded.managed.walk import compare, created_set
+from raycp.embedded.resources import ResourceInfo
+from raycp.embedded.strategy import strategy
+from raycp.embedded.strategy.shapes import Shape
+
+UPDATE_LIMIT = 10
+"""more Update entries than this are folded into ``ancient-changes``"""
+_STRIPPED_META = frozenset(
+    f"f:{name}"
+    for name in (
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    )
+)
+Key = tuple[str, str, str, str]
+
+
+class Entry:
+    """One entry of ``managedFields``."""
+
+    __slots__ = ("api_version", "fields", "manager", "operation", "subresource", "time")
+
+    def __init__(
+        self, manager: str, operation: str, api_version: str, fields: Fields, time: str | None, subresource: str
+    ) -> None:
+        self.manager, self.operation, self.api_version = manager, operation, api_version
+        self.fields, self.time, self.subresource = fields, time, subresource
+
+    @property
+    def key(self) -> Key:
+        """Two entries with one key are one manager; an applier is the same whatever version it used."""
+        version = "" if self.operation == "Apply" else self.api_version
+        return (self.manager, self.operation, version, self.subresource)
+
+    def encode(self) -> dict[str, Any]:
+        made: dict[str, Any] = {"manager": self.manager, "operation": self.operation, "apiVersion": self.api_version}
+        if self.time:
+            made["time"] = self.time
+        made["fieldsType"] = "FieldsV1"
+        made["fieldsV1"] = self.fields
+        if self.subresource:
+            made["subresource"] = self.subresource
+        return made
+
+
+def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, Entry]:
+    """The entries of an object, those that cannot be read left out."""
+    found: dict[Key, Entry] = {}
+    for raw in managed or ():
+        if type(raw) is not dict or raw.get("operation") not in ("Apply", "Update"):
+            continue
+        entry = Entry(
+            raw.get("manager", ""),
+            raw["operation"],
+            raw.get("apiVersion", ""),
+            raw.get("fieldsV1") or {},
+            raw.get("time"),
+            raw.get("subresource", ""),
+        )
+        same = found.get(entry.key)
+        if same is not None:
+            same.fields = union(same.fields, entry.fields)
+        else:
+            found[entry.key] = entry
+    return found
+
+
+def encode_entries(entries: dict[Key, Entry]) -> list[dict[str, Any]]:
+    """In the server's order: Apply before Update, then by time, then by manager."""
+    kept = [entry for entry in entries.values() if entry.fields]
+    kept.sort(key=lambda e: (e.operation, e.time or "", e.manager, e.api_version, e.subresource))
+    return [entry.encode() for entry in kept]
+
+
+def strip(fields: Fields, reset: Fields) -> Fields:
+    """Without what no manager owns: identity and system fields, and what the (sub)resource resets."""
+    made = {key: one for key, one in fields.items() if key not in ("f:apiVersion", "f:kind")}
+    meta = made.get("f:metadata")
+    if meta is not None:
+        kept = {key: one for key, one in meta.items() if key not in _STRIPPED_META and key != "."}
+        if kept:
+            made["f:metadata"] = kept
+        else:
+            del made["f:metadata"]
+    return recursive_difference(made, reset) if reset else made
+
+
+_STATUS: Fields = {"f:status": {}}
+_NOT_STATUS = {"f:spec": {}, "f:data": {}}
+
+
+def reset_fields(info: ResourceInfo, subresource: str | None) -> Fields:
+    """What a write of this (sub)resource does not change, whatever the body says."""
+    if subresource == "status":
+        return {"f:metadata": {}, "f:spec": {}} if info.crd is not None else _NOT_STATUS
+    if not subresource and "status" in info.subresource_table:
+        return _STATUS
+    return {}
+
+
+def is_reset(managed: list[dict[str, Any]] | None) -> bool:
+    """``managedFields: [{}]`` asks to forget all."""
+    return managed is not None and len(managed) == 1 and not any(managed[0].values())
+
+
+def without_managed(obj: dict[str, Any]) -> dict[str, Any]:
+    """A copy as deep as needed, without ``managedFields``."""
+    meta = obj.get("metadata")
+    if type(meta) is dict and "managedFields" in meta:
+        return {**obj, "metadata": {key: one for key, one in meta.items() if key != "managedFields"}}
+    return obj
+
+
+def track(
+    info: ResourceInfo,
+    old: dict[str, Any] | None,
+    new: dict[str, Any],
+    manager: str,
+    operation: str,
+    time_iso: str,
+    subresource: str | None = None,
+    shape: Shape | None = None,
+) -> None:
+    """Write ``new``'s ``metadata.managedFields`` for a create (``old`` None), update or patch by ``manager``.
+
+    An update without any change leaves them as they were. ``operation`` is "Update" ("Apply" has its own function).
+    """
+    if shape is None:
+        shape = strategy(info).shape
+    meta = new["metadata"]
+    given = meta.pop("managedFields", None)
+    if old is None:
+        if given:
+            _track_update(info, {}, new, decode_entries(given), meta, manager, operation, time_iso, subresource, shape)
+            return
+        fields = strip(created_set(shape, new), reset_fields(info, subresource))
+        if fields:
+            meta["managedFields"] = [
+                Entry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()
+            ]
+        return
+    before = old["metadata"].get("managedFields")
+    if is_reset(given) and not subresource:
+        return
+    entries = decode_entries(given) if given and not subresource else {}
+    if not entries:
+        entries = decode_entries(before)
+    if not entries:
+        return  # nobody tracked it so far, so nobody does
+    _track_update(info, old, new, entries, meta, manager, operation, time_iso, subresource, shape)
+
+
+def _track_update(
+    info: ResourceInfo,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    entries: dict[Key, Entry],
+    meta: dict[str, Any],
+    manager: str,
+    operation: str,
+    time_iso: str,
+    subresource: str | None,
+    shape: Shape,
+) -> None:
+    changed, removed = compare(shape, without_managed(old), new)
+    reset = reset_fields(info, subresource)
+    changed = strip(changed, reset)
+    removed = strip(removed, reset)
+    drop_changes(entries, changed, removed)
+    if changed:
+        mine = Entry(manager, operation, info.api_version, changed, time_iso, subresource or "")
+        same = entries.get(mine.key)
+        if same is not None:
+            mine.fields = union(changed, same.fields)
+        entries[mine.key] = mine
+        cap_updates(entries)
+    encoded = encode_entries(entries)
+    if encoded:
+        meta["managedFields"] = encoded
+
+
+def drop_changes(entries: dict[Key, Entry], changed: Fields, removed: Fields, but: Key | None = None) -> None:
+    """Take changed and removed paths from all entries ``but`` one's changed ones."""
+    for key in list(entries):
+        entry = entries[key]
+        if key == but:
+            continue
+        if changed:
+            taken = intersection(entry.fields, changed)
+            if taken:
+                entry.fields = difference(entry.fields, taken)
+        if removed:
+            entry.fields = difference(entry.fields, removed)
+        if not entry.fields:
+            del entries[key]
+
+
+def cap_updates(entries: dict[Key, Entry]) -> None:
+    """Fold the oldest Update entries of each version into one when there are more than ``UPDATE_LIMIT``."""
+    updates = sorted((e for e in entries.values() if e.operation == "Update"), key=lambda e: e.time or "")
+    surplus = len(updates) - UPDATE_LIMIT
+    if surplus <= 0:
+        return
+    for entry in updates[: surplus + 1]:
+        ancient = Entry("ancient-changes", "Update", entry.api_version, entry.fields, entry.time, "")
+        if entry.key != ancient.key:
+            del entries[entry.key]
+        same = entries.get(ancient.key)
+        if same is not None and same is not entry:
+            ancient.fields = union(same.fields, ancient.fields)
+        entries[ancient.key] = ancient

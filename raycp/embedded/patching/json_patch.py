@@ -1,0 +1,165 @@
+"""RFC 6902, as evanphx/json-patch applies it for kube-apiserver (negative indices count from the end)."""
+
+from typing import Any
+
+LIMIT = 10_000
+"""operations in one patch"""
+
+
+class PatchFailed(Exception):
+    """An operation cannot be applied: 422."""
+
+
+class MalformedPatch(Exception):
+    """The patch is no patch: 400."""
+
+
+def apply(document: Any, patch: Any) -> Any:
+    """A new document; the old one is left alone. Raises ``MalformedPatch``, ``PatchFailed``."""
+    if type(patch) is not list or not all(type(op) is dict for op in patch):
+        raise MalformedPatch("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    root = {"": document}
+    for operation in patch:
+        _apply_one(root, operation)
+    return root[""]
+
+
+def _apply_one(root: dict[str, Any], operation: dict[str, Any]) -> None:
+    kind, path = operation.get("op"), operation.get("path")
+    if kind not in ("add", "remove", "replace", "move", "copy", "test"):
+        raise PatchFailed(f"Unexpected kind: {kind or 'unknown'}")
+    if type(path) is not str:
+        raise PatchFailed(f"{kind} operation failed to decode path: missing path")
+    if kind in ("add", "replace", "test") and "value" not in operation and kind != "test":
+        raise PatchFailed(f"{kind} operation failed: missing value")
+    if kind == "add":
+        _add(root, path, operation["value"])
+    elif kind == "replace":
+        _replace(root, path, operation["value"])
+    elif kind == "remove":
+        _remove(root, path)
+    elif kind == "test":
+        if not same(_get(root, path, missing=None), operation.get("value")):
+            raise PatchFailed(f"testing value {path} failed")
+    else:
+        source = operation.get("from")
+        if type(source) is not str:
+            raise PatchFailed(f"{kind} operation failed: missing from")
+        value = _get(root, source)
+        if kind == "move":
+            _remove(root, source)
+        _add(root, path, _deep(value))
+
+
+def same(a: Any, b: Any) -> bool:
+    """JSON equality: ``true`` is not 1."""
+    if type(a) is dict and type(b) is dict:
+        return a.keys() == b.keys() and all(same(one, b[key]) for key, one in a.items())
+    if type(a) is list and type(b) is list:
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    return bool(a == b)
+
+
+def _deep(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _deep(one) for key, one in value.items()}
+    if type(value) is list:
+        return [_deep(one) for one in value]
+    return value
+
+
+def _parts(path: str) -> list[str]:
+    if path and not path.startswith("/"):
+        raise PatchFailed(f"path {path} does not start with /")
+    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
+
+
+def _own(parent: Any, key: Any) -> Any:
+    """The child of ``parent``, copied one level so that it may be changed."""
+    child = parent[key]
+    if type(child) is dict:
+        child = parent[key] = dict(child)
+    elif type(child) is list:
+        child = parent[key] = list(child)
+    return child
+
+
+def _index(items: list[Any], part: str, *, end: bool = False) -> int:
+    if end and part == "-":
+        return len(items)
+    digits = part[1:] if part.startswith("-") else part
+    if not digits.isdigit():
+        raise PatchFailed(f'strconv.Atoi: parsing "{part}": invalid syntax')
+    index = int(part)
+    limit = len(items) + (1 if end else 0)
+    if index < 0:
+        index += limit
+    if not 0 <= index < limit:
+        raise PatchFailed(f"Unable to access invalid index: {part}")
+    return index
+
+
+def _parent(root: dict[str, Any], path: str, kind: str) -> tuple[Any, str]:
+    """The container of what ``path`` points to, made changeable along the way, and the last part."""
+    parts = ["", *_parts(path)]
+    at: Any = root
+    for part in parts[:-1]:
+        try:
+            at = _own(at, part if type(at) is dict else _index(at, part))
+        except KeyError:
+            raise PatchFailed(f"{kind} operation does not apply: doc is missing path: {path}: missing value") from None
+        if type(at) not in (dict, list):
+            raise PatchFailed(f"{kind} operation does not apply: doc is missing path: {path}: missing value")
+    return at, parts[-1]
+
+
+def _add(root: dict[str, Any], path: str, value: Any) -> None:
+    at, last = _parent(root, path, "add")
+    if type(at) is dict:
+        at[last] = value
+    else:
+        at.insert(_index(at, last, end=True), value)
+
+
+def _replace(root: dict[str, Any], path: str, value: Any) -> None:
+    at, last = _parent(root, path, "replace")
+    if type(at) is dict:
+        if last not in at:
+            raise PatchFailed(f"replace operation does not apply: doc is missing key: {path}: missing value")
+        at[last] = value
+    else:
+        at[_index(at, last)] = value
+
+
+def _remove(root: dict[str, Any], path: str) -> None:
+    at, last = _parent(root, path, "remove")
+    if type(at) is dict:
+        if last not in at:
+            raise PatchFailed(f"remove operation does not apply: doc is missing path: {path}: missing value")
+        del at[last]
+    else:
+        del at[_index(at, last)]
+
+
+_REFUSE = object()
+
+
+def _get(root: dict[str, Any], path: str, missing: Any = _REFUSE) -> Any:
+    at: Any = root
+    for part in ["", *_parts(path)]:
+        if type(at) is dict and part in at:
+            at = at[part]
+        elif type(at) is list:
+            try:
+                at = at[_index(at, part)]
+            except PatchFailed:
+                if missing is _REFUSE:
+                    raise
+                return missing
+        elif missing is _REFUSE:
+            raise PatchFailed(f"operation does not apply: doc is missing from path: {path}: missing value")
+        else:
+            return missing
+    return at

@@ -1,0 +1,171 @@
+"""Strategic merge patch: lists merge by key, directives say replace, delete, retain, order.
+
+Follows ``k8s.io/apimachinery/pkg/util/strategicpatch``: ``$patch``, ``$retainKeys``, ``$deleteFromPrimitiveList/x``,
+``$setElementOrder/x``. Merge keys and strategies come from the kind's shape.
+"""
+
+from typing import Any
+
+from raycp.embedded.strategy import shapes
+from raycp.embedded.strategy.shapes import Shape
+
+_DIRECTIVE, _RETAIN = "$patch", "$retainKeys"
+_DELETE_FROM, _ORDER = "$deleteFromPrimitiveList/", "$setElementOrder/"
+
+
+class MalformedPatch(Exception):
+    """400."""
+
+
+class PatchFailed(Exception):
+    """500, as a server tells what it did not foresee."""
+
+
+def apply(document: dict[str, Any], patch: dict[str, Any], shape: Shape) -> dict[str, Any]:
+    """A new document that shares what the patch does not name. Raises ``MalformedPatch``."""
+    return _merge_map(document, patch, shape)
+
+
+def _merge_map(original: dict[str, Any], patch: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
+    directive = patch.get(_DIRECTIVE)
+    if directive is not None:
+        if directive == "replace":
+            return {key: one for key, one in patch.items() if key != _DIRECTIVE}
+        if directive == "delete":
+            return {}
+        if directive != "merge":
+            raise MalformedPatch(f"unknown patch type found: {directive}")
+    made = dict(original)
+    retain = patch.get(_RETAIN)
+    if retain is not None:
+        if type(retain) is not list or not all(type(key) is str for key in retain):
+            raise MalformedPatch("invalid patch format of retainKeys")
+        if any(key not in retain for key in patch if not key.startswith("$")):
+            raise MalformedPatch("The retainKeys directive must contain all keys of the patch")
+        made = {key: one for key, one in made.items() if key in retain}
+    for key, one in patch.items():
+        if key in (_DIRECTIVE, _RETAIN):
+            continue
+        if key.startswith(_DELETE_FROM):
+            field = key[len(_DELETE_FROM) :]
+            if type(one) is not list:
+                raise MalformedPatch("invalid patch format of primitive list")
+            if type(made.get(field)) is list:
+                made[field] = [item for item in made[field] if item not in one]
+            continue
+        if key.startswith(_ORDER):
+            continue
+        inner = _child(shape, key)
+        if one is None:
+            made.pop(key, None)
+        elif type(one) is dict:
+            before = made.get(key)
+            replace = inner is not None and "replace" in inner.patch_strategy.split(",")
+            if type(before) is dict and not replace:
+                made[key] = _merge_map(before, one, inner)
+            else:
+                made[key] = _clean(one)
+        elif type(one) is list:
+            made[key] = _merge_list(made.get(key), one, patch.get(_ORDER + key), inner)
+        else:
+            made[key] = one
+    for key, order in patch.items():
+        if key.startswith(_ORDER) and key[len(_ORDER) :] not in patch:
+            field = key[len(_ORDER) :]
+            if type(order) is not list:
+                raise MalformedPatch("invalid patch format of setElementOrder list")
+            inner = _child(shape, field)
+            if type(made.get(field)) is list and inner is not None:
+                made[field] = _ordered(made[field], made[field], order, inner.merge_key)
+    return made
+
+
+def _child(shape: Shape | None, key: str) -> Shape | None:
+    if shape is None:
+        return None
+    found = shape.fields.get(key)
+    return found if found is not None else shape.item if shape.kind == shapes.MAP else None
+
+
+def _clean(value: Any) -> Any:
+    """A patch value as a new value: directives and nulls of maps are dropped."""
+    if type(value) is dict:
+        if value.get(_DIRECTIVE) == "delete":
+            return {}
+        return {
+            key: _clean(one)
+            for key, one in value.items()
+            if one is not None and key not in (_DIRECTIVE, _RETAIN) and not key.startswith((_DELETE_FROM, _ORDER))
+        }
+    if type(value) is list:
+        return [_clean(one) for one in value if not (type(one) is dict and one.get(_DIRECTIVE) == "delete")]
+    return value
+
+
+def _merge_list(before: Any, patch: list[Any], order: Any, shape: Shape | None) -> list[Any]:
+    merging = shape is not None and "merge" in shape.patch_strategy.split(",")
+    if not merging or shape is None:
+        return [_clean(one) for one in patch]
+    old: list[Any] = before if type(before) is list else []
+    if order is not None and type(order) is not list:
+        raise MalformedPatch("invalid patch format of setElementOrder list")
+    if not shape.merge_key:
+        made = list(old)
+        made += [one for index, one in enumerate(patch) if one not in old and one not in patch[:index]]
+        return _ordered(made, old, order, "") if order is not None else made
+    return _merge_by_key(old, patch, order, shape, shape.merge_key)
+
+
+def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, shape: Shape, key: str) -> list[Any]:
+    wanted: list[dict[str, Any]] = []
+    deleted: list[Any] = []
+    replace = False
+    for one in patch:
+        if type(one) is not dict:
+            raise MalformedPatch("invalid patch: expected objects in a list that merges by key")
+        directive = one.get(_DIRECTIVE)
+        if directive == "replace":
+            replace = True
+            if key in one:
+                wanted.append({name: value for name, value in one.items() if name != _DIRECTIVE})
+        elif directive == "delete":
+            if key not in one:
+                raise MalformedPatch(f"delete patch type with no merge key defined: map does not contain key {key}")
+            deleted.append(one[key])
+        elif directive not in (None, "merge"):
+            raise MalformedPatch(f"unknown patch type found: {directive}")
+        else:
+            wanted.append(one)
+    if replace:
+        return [_clean(one) for one in wanted]
+    made = [one for one in old if not (type(one) is dict and one.get(key) in deleted)]
+    for one in wanted:
+        if key not in one:
+            raise MalformedPatch(f"map: {one} does not contain declared merge key: {key}")
+        for index, there in enumerate(made):
+            if type(there) is dict and there.get(key) == one[key]:
+                made[index] = _merge_map(there, one, shape.item)
+                break
+        else:
+            made.append(_clean(one))
+    return _ordered(made, old, order, key) if order is not None else made
+
+
+def _ordered(items: list[Any], server: list[Any], order: list[Any], key: str) -> list[Any]:
+    """Items named by ``order`` in that order; the server's own stay in place relative to what they preceded."""
+
+    def identity(one: Any) -> Any:
+        return one.get(key) if key and type(one) is dict else one
+
+    wanted = [identity(one) for one in order]
+    place = {identity(one): index for index, one in enumerate(server)}
+    listed = sorted((one for one in items if identity(one) in wanted), key=lambda one: wanted.index(identity(one)))
+    others = [one for one in items if identity(one) not in wanted]
+    made: list[Any] = []
+    while listed and others:
+        left, right = identity(listed[0]), identity(others[0])
+        if left in place and right in place and place[right] < place[left]:
+            made.append(others.pop(0))
+        else:
+            made.append(listed.pop(0))
+    return made + listed + others

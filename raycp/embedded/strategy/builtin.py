@@ -1,0 +1,211 @@
+"""The strategy of a built-in kind: schema-driven decoding, the kind's rules around what holds for all."""
+
+from typing import Any
+
+from raycp.embedded.errors import FieldError, bad_request
+from raycp.embedded.resources import ResourceInfo
+from raycp.embedded.strategy import convert, decode, metadata, names
+from raycp.embedded.strategy.rules import KindRules, rules_for
+from raycp.embedded.strategy.shapes import OBJECT, Shape, builtin_shape
+
+
+def body_shape(group: str, version: str, kind: str) -> Shape:
+    """The shape of a kind of request bodies. Kinds without schema (PodExecOptions) are taken as they are."""
+    found = builtin_shape(group, version, kind)
+    if found is None:
+        found = Shape(OBJECT, kind)
+        found.open = True
+    return found
+
+
+class BodyDecoder:
+    """Decodes bodies of one kind (also of those that are no resources: Binding, Scale, DeleteOptions)."""
+
+    def __init__(self, group: str, version: str, kind: str) -> None:
+        self.rules: KindRules = rules_for(group, kind)
+        self.defaults = self.rules.defaults
+        self.group, self.version, self.kind = group, version, kind
+        self.api_version = f"{group}/{version}" if group else version
+        self.shape = body_shape(group, version, kind)
+        self._convert = convert.converter(self.shape)
+
+    def decode(
+        self, body: bytes, content_type: str, field_validation: str = "Warn"
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The object, and warnings of unknown and duplicate fields. Raises 400 and 415."""
+        kind = decode.media_type(content_type)
+        if kind == decode.JSON:
+            obj = decode.parse_json(body, self.kind)
+            twice: list[str] | None = None
+        elif kind == decode.YAML:
+            obj, twice = decode.parse_yaml(body, self.kind)
+        elif kind == decode.PROTOBUF:
+            from raycp.embedded.strategy.protobuf import decode_protobuf
+
+            obj, twice = decode_protobuf(body, self.group, self.version, self.kind), []
+        else:
+            raise decode.unsupported_media_type(decode.ACCEPTED)
+        if obj is None:
+            obj = {}
+        if type(obj) is not dict:
+            raise bad_request(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal "
+                f"{convert.json_name(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
+            )
+        self.check_kind(obj)
+        seen = convert.Seen()
+        self.typed(obj, seen)
+        self.defaults(obj)
+        if field_validation == "Ignore":
+            return obj, []
+        problems: list[str] = []
+        if twice is None:
+            if seen.unknown:
+                problems += self._unknown(decode.parse_json(body))
+            if decode.may_have_duplicates(body, seen.keys):
+                problems += [f'duplicate field "{path}"' for path in decode.duplicate_fields(body)]
+        else:
+            problems += twice
+            if seen.unknown:
+                problems += self._unknown(decode.parse(body, content_type, self.kind))
+        if problems and field_validation == "Strict":
+            raise decode.cannot_handle(self.kind, self.version, "strict decoding error: " + ", ".join(problems))
+        return obj, problems
+
+    def convert(
+        self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None
+    ) -> dict[str, Any]:
+        """An object that a patch made, with Go's types (in place). Unknown fields warn, or are 400 if strict."""
+        problems: list[str] = []
+        if field_validation != "Ignore":
+            problems = self._unknown(obj)
+        self.typed(obj)
+        self.defaults(obj)
+        if problems:
+            if field_validation == "Strict":
+                raise bad_request("strict decoding error: " + ", ".join(problems))
+            if warnings is not None:
+                warnings.extend(problems)
+        return obj
+
+    def normalize(self, obj: dict[str, Any], field_validation: str = "Ignore") -> dict[str, Any]:
+        """``convert`` without a place for warnings."""
+        return self.convert(obj, field_validation)
+
+    def _unknown(self, original: Any) -> list[str]:
+        return [f'unknown field "{path}"' for path in convert.unknown_fields(self.shape, original)]
+
+    def check_kind(self, obj: dict[str, Any]) -> None:
+        """A missing apiVersion or kind is that of the path; another one is refused (400)."""
+        version, kind = obj.get("apiVersion"), obj.get("kind")
+        if version == self.api_version and kind == self.kind:
+            return
+        if (version is not None and type(version) is not str) or (kind is not None and type(kind) is not str):
+            raise bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal into Go struct")
+        if version and version != self.api_version:
+            raise bad_request(
+                f"the API version in the data ({version}) does not match the expected API version ({self.api_version})"
+            )
+        if kind and kind != self.kind:
+            raise bad_request(
+                f'{kind} in version "{self.version}" cannot be handled as a {self.kind}: converting '
+                f"({self.group}.{kind}) to ({self.group}.{self.kind}): unknown conversion"
+            )
+        obj["apiVersion"], obj["kind"] = self.api_version, self.kind
+
+    def typed(self, obj: dict[str, Any], seen: convert.Seen | None = None) -> dict[str, Any]:
+        """``obj`` with Go's types (in place). Raises 400."""
+        try:
+            self._convert(obj, seen or convert.Seen())
+        except convert.Mismatch as error:
+            path = convert.path_text(error.path[::-1])
+            raise decode.cannot_handle(
+                self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})"
+            ) from None
+        return obj
+
+
+class BuiltinStrategy(BodyDecoder):
+    """Implements ``Strategy`` for kinds of the API server itself."""
+
+    def __init__(self, info: ResourceInfo) -> None:
+        super().__init__(info.group, info.version, info.kind)
+        self.info = info
+        self.has_status = "status" in info.subresources
+        self._has_metadata = "metadata" in self.shape.fields
+
+    def prepare_create(self, obj: dict[str, Any], now_iso: str, ns: str | None) -> dict[str, Any]:
+        """What a create may not set, and what the server adds. In place; ``metadata.uid`` and the name are the caller's."""
+        meta = obj.get("metadata")
+        if type(meta) is not dict:
+            meta = obj["metadata"] = {}
+        rules = self.rules
+        metadata.fresh(meta, now_iso, ns if self.info.namespaced else None)
+        if self.has_status and not rules.keeps_status:
+            status = self.shape.fields.get("status")
+            if status is not None and obj.get("status"):
+                obj["status"] = convert.zero(status)
+        if rules.generation:
+            meta["generation"] = 1
+        rules.create(obj)
+        return obj
+
+    def prepare_update(
+        self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None
+    ) -> dict[str, Any]:
+        """``new`` made ready to replace ``old``; ``old`` is left alone, parts of it may be shared."""
+        meta, before = new.setdefault("metadata", {}), old["metadata"]
+        rules = self.rules
+        metadata.carry_over(meta, before)
+        if subresource == "status":
+            for key in old:
+                if key not in ("status", "metadata", "apiVersion", "kind"):
+                    new[key] = old[key]
+            for key in [k for k in new if k not in old and k not in ("status", "metadata", "apiVersion", "kind")]:
+                del new[key]
+            rules.status_update(new, old)
+            return new
+        if subresource is None and self.has_status:
+            if "status" in old:
+                new["status"] = old["status"]
+            else:
+                new.pop("status", None)
+        rules.update(new, old)
+        if rules.generation and self._wanted(new) != self._wanted(old):
+            meta["generation"] = before.get("generation", 0) + 1
+        return new
+
+    def _wanted(self, obj: dict[str, Any]) -> Any:
+        if self.rules.generation_of is not None:
+            return self.rules.generation_of(obj)
+        return obj.get("spec")
+
+    def validate(
+        self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None
+    ) -> list[FieldError]:
+        """All that is wrong with ``new``, in the order in which a real server tells it."""
+        errors: list[FieldError] = []
+        meta = new["metadata"]
+        rules = self.rules
+        namespaced = self.info.namespaced
+        if old is None:
+            if self._has_metadata:
+                metadata.validate(meta, namespaced, rules.name, errors)
+            rules.validate(new, errors)
+            return errors
+        before = old["metadata"]
+        metadata.validate(meta, namespaced, names.path_segment, errors)
+        changed: list[FieldError] = []
+        metadata.validate_update(meta, before, changed)
+        errors += changed + changed  # validateCommonFields and the kind's own ValidateUpdate both tell it
+        if subresource == "status":
+            rules.validate_status(new, old, errors)
+            return errors
+        if rules.metadata_again:
+            metadata.validate(meta, namespaced, rules.name, errors)
+        rules.validate_update(new, old, errors)
+        return errors
+
+    def prune_and_default_read(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Nothing: built-in kinds are stored as they are served."""
+        return obj

@@ -1,0 +1,347 @@
+"""Decoded JSON becomes what Go's typed decoder and encoder would make of it, in place.
+
+A converter takes a value and a ``Seen``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
+adds the fields that are always there (``omission``). A value of the wrong type raises ``Mismatch``; its path is put
+together while the exception rises, so that the common way builds no paths.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from raycp.embedded.strategy import shapes
+from raycp.embedded.strategy.scalars import (
+    Malformed,
+    canonical_base64,
+    canonical_quantity,
+    canonical_time,
+)
+from raycp.embedded.strategy.shapes import Shape
+
+Converter = Callable[[Any, "Seen"], Any]
+
+_JSON_NAMES = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
+
+
+class Seen:
+    """What a conversion met: the number of keys (to find duplicates) and whether a field was unknown."""
+
+    __slots__ = ("keys", "unknown")
+
+    def __init__(self) -> None:
+        self.keys = 0
+        self.unknown = False
+
+
+class Mismatch(Exception):
+    """A value does not fit its field. ``path`` is inside out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path: list[str | int] = []
+
+
+def path_text(path: list[str | int]) -> str:
+    """``["spec", "containers", 0]`` -> ``spec.containers[0]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def json_name(value: Any) -> str:
+    """What Go calls a JSON value."""
+    return _JSON_NAMES.get(type(value), "null")
+
+
+def _expected(value: Any, wanted: str) -> Mismatch:
+    return Mismatch(f"cannot unmarshal {json_name(value)} into Go value of type {wanted}")
+
+
+def converter(shape: Shape) -> Converter:
+    """The converter of a shape, compiled on first use."""
+    found: Converter | None = shape.programs.get("convert")
+    if found is None:
+        made = _compile(shape)
+        found = shape.programs["convert"] = made
+    return found
+
+
+def _later(shape: Shape) -> Converter:
+    """A converter that compiles when it is first called: cycles, and definitions that are seldom used."""
+
+    def convert(value: Any, seen: Seen) -> Any:
+        return converter(shape)(value, seen)
+
+    return convert
+
+
+def _compile(shape: Shape) -> Converter:
+    if shape.kind == shapes.OBJECT:
+        return _object(shape)
+    if shape.kind == shapes.MAP:
+        return _map(shape)
+    if shape.kind == shapes.LIST:
+        return _list(shape)
+    return _SCALARS[shape.kind]
+
+
+def zero(shape: Shape) -> Any:
+    """The value of a field that is always there when nobody set it."""
+    if shape.kind == shapes.OBJECT:
+        return {name: zero(shape.fields[name]) for name, how in shape.presence.items() if how == "P"}
+    return _ZEROS.get(shape.kind)
+
+
+_ZEROS: dict[str, Any] = {
+    shapes.STRING: "",
+    shapes.BOOL: False,
+    shapes.INT32: 0,
+    shapes.INT64: 0,
+    shapes.NUMBER: 0,
+    shapes.QUANTITY: "0",
+    shapes.INTSTR: 0,
+}
+
+
+def _object(shape: Shape) -> Converter:
+    # field -> (type that needs no conversion, converter, whether an empty value stays)
+    plan: dict[str, tuple[type | None, Converter, bool]] = {}
+    always: list[tuple[str, Shape]] = []
+    for name, field in shape.fields.items():
+        how = shape.presence.get(name, "p")
+        plain = _PLAIN.get(field.kind)
+        plan[name] = (plain, _later(field) if field.kind == shapes.OBJECT else converter(field), how != "o")
+        if how == "P":
+            always.append((name, field))
+    take = plan.get
+    is_open = shape.open
+    name = shape.name
+    zeros = tuple((key, field if field.kind == shapes.OBJECT else None, zero_scalar(field)) for key, field in always)
+
+    def convert(value: Any, seen: Seen) -> Any:
+        if type(value) is not dict:
+            raise _expected(value, name)
+        seen.keys += len(value)
+        drop: list[str] | None = None
+        for key, one in value.items():
+            how = take(key)
+            if how is None:
+                if is_open:
+                    continue
+                seen.unknown = True
+            elif type(one) is how[0]:
+                if one or how[2]:
+                    continue
+            elif one is not None:
+                try:
+                    new = how[1](one, seen)
+                except Mismatch as error:
+                    error.path.append(key)
+                    raise
+                if new or how[2]:
+                    if new is not one:
+                        value[key] = new
+                    continue
+            if drop is None:
+                drop = []
+            drop.append(key)
+        if drop is not None:
+            for key in drop:
+                del value[key]
+        for key, field, nothing in zeros:
+            if key not in value:
+                value[key] = nothing if field is None else zero(field)
+        return value
+
+    return convert
+
+
+def zero_scalar(shape: Shape) -> Any:
+    """``zero`` of anything but an object, which has to be made anew each time."""
+    return None if shape.kind == shapes.OBJECT else zero(shape)
+
+
+def _map(shape: Shape) -> Converter:
+    assert shape.item is not None
+    item = shape.item
+    plain = _PLAIN.get(item.kind)
+    wanted = f"map[string]{item.kind}"
+    inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
+
+    def convert(value: Any, seen: Seen) -> Any:
+        if type(value) is not dict:
+            raise _expected(value, wanted)
+        seen.keys += len(value)
+        for key, one in value.items():
+            if type(one) is plain:
+                continue
+            if one is None:
+                value[key] = zero(item)
+                continue
+            try:
+                value[key] = inner(one, seen)
+            except Mismatch as error:
+                error.path.append(key)
+                raise
+        return value
+
+    return convert
+
+
+def _list(shape: Shape) -> Converter:
+    assert shape.item is not None
+    item = shape.item
+    plain = _PLAIN.get(item.kind)
+    wanted = f"[]{item.name or item.kind}"
+    inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
+
+    def convert(value: Any, seen: Seen) -> Any:
+        if type(value) is not list:
+            raise _expected(value, wanted)
+        for index, one in enumerate(value):
+            if type(one) is plain:
+                continue
+            if one is None:
+                value[index] = zero(item)
+                continue
+            try:
+                value[index] = inner(one, seen)
+            except Mismatch as error:
+                error.path.append(index)
+                raise
+        return value
+
+    return convert
+
+
+def _string(value: Any, seen: Seen) -> Any:
+    if type(value) is not str:
+        raise _expected(value, "string")
+    return value
+
+
+def _bool(value: Any, seen: Seen) -> Any:
+    if type(value) is not bool:
+        raise _expected(value, "bool")
+    return value
+
+
+def _int32(value: Any, seen: Seen) -> Any:
+    if type(value) is not int:
+        if type(value) is float:
+            raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type int32")
+        raise _expected(value, "int32")
+    if not -0x80000000 <= value <= 0x7FFFFFFF:
+        raise Mismatch(f"cannot unmarshal number {value} into Go value of type int32")
+    return value
+
+
+def _int64(value: Any, seen: Seen) -> Any:
+    if type(value) is not int:
+        if type(value) is float:
+            raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type int64")
+        raise _expected(value, "int64")
+    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        raise Mismatch(f"cannot unmarshal number {value} into Go value of type int64")
+    return value
+
+
+def _number(value: Any, seen: Seen) -> Any:
+    if type(value) is not int and type(value) is not float:
+        raise _expected(value, "float64")
+    return value
+
+
+def _text(value: Any, wanted: str) -> str:
+    if type(value) is not str:
+        raise _expected(value, wanted)
+    return value
+
+
+def _bytes(value: Any, seen: Seen) -> Any:
+    try:
+        return canonical_base64(_text(value, "[]uint8"))
+    except Malformed as error:
+        raise Mismatch(str(error)) from None
+
+
+def _time(value: Any, seen: Seen) -> Any:
+    try:
+        return canonical_time(_text(value, "v1.Time"))
+    except Malformed as error:
+        raise Mismatch(str(error)) from None
+
+
+def _microtime(value: Any, seen: Seen) -> Any:
+    try:
+        return canonical_time(_text(value, "v1.MicroTime"), micro=True)
+    except Malformed as error:
+        raise Mismatch(str(error)) from None
+
+
+def _quantity(value: Any, seen: Seen) -> Any:
+    if type(value) is int or type(value) is float:
+        value = str(value)
+    try:
+        return canonical_quantity(_text(value, "resource.Quantity").strip())
+    except Malformed as error:
+        raise Mismatch(str(error)) from None
+
+
+def _intstr(value: Any, seen: Seen) -> Any:
+    if type(value) is str:
+        return value
+    if type(value) is int and -0x80000000 <= value <= 0x7FFFFFFF:
+        return value
+    raise _expected(value, "intstr.IntOrString")
+
+
+def _any(value: Any, seen: Seen) -> Any:
+    seen.keys += count_keys(value)
+    return value
+
+
+def count_keys(value: Any) -> int:
+    """The number of keys of all objects inside."""
+    if type(value) is dict:
+        return len(value) + sum(map(count_keys, value.values()))
+    if type(value) is list:
+        return sum(map(count_keys, value))
+    return 0
+
+
+_PLAIN: dict[str, type] = {shapes.STRING: str, shapes.BOOL: bool}
+_SCALARS: dict[str, Converter] = {
+    shapes.STRING: _string,
+    shapes.BOOL: _bool,
+    shapes.INT32: _int32,
+    shapes.INT64: _int64,
+    shapes.NUMBER: _number,
+    shapes.BYTES: _bytes,
+    shapes.TIME: _time,
+    shapes.MICROTIME: _microtime,
+    shapes.QUANTITY: _quantity,
+    shapes.INTSTR: _intstr,
+    shapes.ANY: _any,
+}
+
+
+def unknown_fields(shape: Shape, value: Any, path: str = "") -> list[str]:
+    """The paths of all fields that the shape does not know. ``value`` is as decoded, before conversion."""
+    found: list[str] = []
+    if shape.kind == shapes.OBJECT and type(value) is dict:
+        for key, one in value.items():
+            here = f"{path}.{key}" if path else key
+            field = shape.fields.get(key)
+            if field is not None:
+                found += unknown_fields(field, one, here)
+            elif not shape.open:
+                found.append(here)
+    elif shape.kind == shapes.MAP and type(value) is dict and shape.item is not None:
+        for key, one in value.items():
+            found += unknown_fields(shape.item, one, f"{path}.{key}" if path else key)
+    elif shape.kind == shapes.LIST and type(value) is list and shape.item is not None:
+        for index, one in enumerate(value):
+            found += unknown_fields(shape.item, one, f"{path}[{index}]")
+    return found

@@ -1,0 +1,135 @@
+"""Kubernetes' scalar types: quantities, times, durations, base64: parsed and written back as Go does."""
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
+from functools import lru_cache
+
+_QUANTITY = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(n|u|m|k|Ki|Mi|Gi|Ti|Pi|Ei|[MGTPE]|[eE][+-]?\d+)?")
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL_NAMES = {exp: name for name, exp in _DECIMAL.items()}
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_BINARY_NAMES = {power: name for name, power in _BINARY.items()}
+
+
+class Malformed(ValueError):
+    """A scalar that does not parse."""
+
+
+@lru_cache(maxsize=4096)
+def quantity_value(text: str) -> Fraction:
+    """The exact value of a quantity, rounded up to a nano as apimachinery does. Raises ``Malformed``."""
+    return _parse_quantity(text)[0]
+
+
+@lru_cache(maxsize=4096)
+def canonical_quantity(text: str) -> str:
+    """``0.5`` -> ``500m``, ``1024Mi`` -> ``1Gi`` (``resource.Quantity``'s canonical form). Raises ``Malformed``."""
+    value, form = _parse_quantity(text)
+    if form == "binary":
+        whole = value.denominator == 1
+        if not whole or -1024 < value < 1024:
+            form = "decimal"  # CanonicalizeBytes falls back to the decimal form below 1024 and for fractions
+        else:
+            number, power = int(value), 0
+            while power < 6 and number % 1024 == 0:
+                number //= 1024
+                power += 1
+            return f"{number}{_BINARY_NAMES[power] if power else ''}"
+    sign = "-" if value < 0 else ""
+    value = abs(value)
+    if value == 0:
+        return "0"
+    exponent = 0
+    # the largest exponent, a multiple of 3, that leaves an integer mantissa
+    nanos = int(value * 10**9)
+    exponent = -9
+    while exponent < 18 and nanos % 1000 == 0:
+        nanos //= 1000
+        exponent += 3
+    if form == "exponent":
+        return f"{sign}{nanos}{f'e{exponent}' if exponent else ''}"
+    return f"{sign}{nanos}{_DECIMAL_NAMES[exponent]}"
+
+
+def _parse_quantity(text: str) -> tuple[Fraction, str]:
+    found = _QUANTITY.fullmatch(text)
+    if found is None:
+        raise Malformed(
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+            if text
+            else "unable to parse quantity's suffix"
+        )
+    sign, digits, suffix = found[1], found[2], found[3] or ""
+    number = Fraction(Decimal(digits))
+    form = "decimal"
+    if suffix in _DECIMAL:
+        number *= Fraction(10) ** _DECIMAL[suffix]
+    elif suffix in _BINARY:
+        number *= 1024 ** _BINARY[suffix]
+        form = "binary"
+    else:
+        number *= Fraction(10) ** int(suffix[1:])
+        form = "exponent"
+    nanos = number * 10**9
+    if nanos.denominator != 1:
+        number = Fraction(
+            int((Decimal(nanos.numerator) / Decimal(nanos.denominator)).to_integral_value(ROUND_CEILING)), 10**9
+        )
+    return (-number if sign == "-" else number), form
+
+
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
+
+
+@lru_cache(maxsize=1024)
+def canonical_time(text: str, micro: bool = False) -> str:
+    """RFC 3339 in UTC, to the second, or to the microsecond. Raises ``Malformed``."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise Malformed(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}"')
+    if found[8] == "Z" and not micro and found[7] is None and "00" < found[2] <= "12" and "00" < found[3] <= "28":
+        if found[4] <= "23" and found[5] <= "59" and found[6] <= "59":
+            return text
+    try:
+        moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8])).astimezone(UTC)
+    except ValueError as error:
+        raise Malformed(f'parsing time "{text}": {error}') from error
+    if micro:
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{(found[7] or '').ljust(6, '0')[:6]}Z"
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def unix_time(text: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time. Raises ``Malformed``."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise Malformed(f'parsing time "{text}"')
+    moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8]))
+    return moment.timestamp() + float(f"0.{found[7] or 0}")
+
+
+def canonical_base64(text: str) -> str:
+    """Standard base64, as ``[]byte`` decodes it: line breaks are dropped. Raises ``Malformed``."""
+    try:
+        if "\n" in text or "\r" in text:
+            text = text.replace("\n", "").replace("\r", "")
+        return base64.b64encode(base64.b64decode(text, validate=True)).decode()
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("illegal base64 data") from error
+
+
+_DURATION = re.compile(r"[+-]?(?:(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration (``1h30m``). Raises ``Malformed``."""
+    if _DURATION.fullmatch(text) is None:
+        raise Malformed(f'time: invalid duration "{text}"')
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return -seconds if text.startswith("-") else seconds
