@@ -59,9 +59,9 @@ class Shell:
             member = Member.parse(self._name)
             if member is None:
                 raise ValueError(f"{self._name!r} is not the name of a member")
-            from raycp.observe.log import configure_logging
+            from raycp.observe.log import setup_logging
 
-            configure_logging(role=member.role, member=member.actor_name)
+            setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"))
             module, function = _CORES[member.role].split(":")
             self._core = getattr(importlib.import_module(module), function)(member)
         except Exception as error:

@@ -73,7 +73,7 @@ def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dic
             options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}
             if doc.spec.workers.node_labels:
                 options["label_selector"] = dict(doc.spec.workers.node_labels)
-            modules = sorted({plan.module for plan in fleet.controllers})
+            modules = sorted({plan.use for plan in fleet.controllers})
             workers = doc.spec.workers.model_dump(mode="json")
             add("worker", f"{tier}/{number}", [env, runtime, modules, workers], **options)
     add("observer", "observer", [env, doc.spec.observer.model_dump(mode="json")], num_cpus=0, runtime_env=environment({}))

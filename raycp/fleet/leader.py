@@ -17,7 +17,7 @@ from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.loops import Loops
 from raycp.fleet.names import LEADER, Member
-from raycp.fleet.plan import ClusterPlan, Fleet, Plan, Report, ShardPlan
+from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan
 from raycp.fleet.status import fleet_status
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.fleet.supervision import Supervised, supervise
@@ -85,7 +85,11 @@ class LeaderCore:
             return
         plan = max(plans, key=lambda known: known.version)
         log.info("recovered the fleet %s from its members: plan %d, epoch %d", plan.fleet.name, plan.version, plan.epoch)
-        self._endpoints = {cluster.name: cluster.connect for cluster in plan.clusters if cluster.connect is not None}
+        self._endpoints = {
+            cluster.name: cluster.connect
+            for cluster in plan.clusters
+            if cluster.connect is not None and plan.fleet.doc.cluster(cluster.name).embedded is not None
+        }
         for member in living:
             self._adopt(member)
         self.plan = plan
@@ -107,10 +111,6 @@ class LeaderCore:
             return b""
         if method == "kubeconfig":
             return await self._substrate.call(self._living("embedded", payload.decode()), "kubeconfig")
-        if method == "connect":
-            return msgspec.msgpack.encode(self._endpoints.get(payload.decode()))
-        if method in ("stop-member", "forward"):
-            raise KeyError(method)
         raise KeyError(f"the leader has no method {method!r}")
 
     def _living(self, role: str, place: str) -> Member:
@@ -141,7 +141,7 @@ class LeaderCore:
                     "hub" if cluster.name == doc.hub.name else "member",
                     cluster.all_labels,
                     shards[cluster.name],
-                    self._endpoints.get(cluster.name) if cluster.embedded is not None else connection(fleet, cluster.name),
+                    before.cluster(cluster.name).connect if before is not None and cluster.name in known else None,
                 )
                 for cluster in doc.spec.clusters
             )
@@ -153,7 +153,7 @@ class LeaderCore:
                 token=before.token if before else secrets.token_urlsafe(32),
                 clusters=clusters,
                 shards=tuple(terms.get(shard, ShardPlan(shard, "", 0)) for shard in sorted(set(shards.values()))),
-                observer=before.observer if before else "",
+                observer=before.observer if before else ObserverPlan(),
             )
             await self._announce()
 
@@ -185,8 +185,16 @@ class LeaderCore:
             elif not state.fingerprint:
                 state.fingerprint = want.fingerprint
         await asyncio.gather(*(self._create(want) for slot, want in wanted.items() if slot not in self._members))
+        self._hub.step(plan, self._reachable(plan))
         await self._publish()
-        await self._hub.step(self)
+
+    def _reachable(self, plan: Plan) -> dict[str, ConnectSpec]:
+        """How each cluster is reached; embedded ones only when they are up."""
+        return {
+            cluster.name: self._endpoints[cluster.name] if cluster.embedded is not None else connection(plan.fleet, cluster.name)
+            for cluster in plan.fleet.doc.spec.clusters
+            if cluster.embedded is None or cluster.name in self._endpoints
+        }
 
     def _adopt(self, member: Member) -> Supervised:
         state = Supervised(member)
@@ -255,16 +263,15 @@ class LeaderCore:
             else:
                 shards.append(known)
         leadership = self._hub.leadership
+        endpoints = self._reachable(plan)
         clusters = []
         for cluster in plan.clusters:
-            connect = cluster.connect
-            if plan.fleet.doc.cluster(cluster.name).embedded is not None:
-                connect = self._endpoints.get(cluster.name)
-            elif connect is None:
-                connect = connection(plan.fleet, cluster.name)
+            connect = self._hub.published(cluster.name, endpoints.get(cluster.name))
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
         observer = self._members.get(("observer", "observer"))
-        address = observer.report.extra.get("url", "") if observer is not None else ""
+        address = ObserverPlan()
+        if observer is not None and observer.report.port:
+            address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
         new = {
             "shards": tuple(shards),
             "clusters": tuple(clusters),
@@ -310,10 +317,11 @@ def connection(fleet: Fleet, name: str) -> ConnectSpec:
     return ConnectSpec(
         name=name,
         mode=spec.mode if spec.mode != "embedded" else "direct",
-        path=spec.kubeconfig.path if spec.kubeconfig else "",
-        context=(spec.kubeconfig.context or "") if spec.kubeconfig else "",
+        path=spec.kubeconfig.path if spec.kubeconfig else None,
+        context=spec.kubeconfig.context if spec.kubeconfig else None,
         insecure=spec.insecure_skip_tls_verify,
         qps=spec.qps or 0.0,
+        burst=spec.burst or 0,
         max_in_flight=spec.max_in_flight,
         timeout=spec.request_timeout,
     )

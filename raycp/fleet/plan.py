@@ -23,10 +23,15 @@ class OwnedPlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ControllerPlan(msgspec.Struct, frozen=True):
-    """A controller and where it runs. Times in seconds; kinds as ``str(GVK)``; ``spec`` is its index in ``spec.controllers``."""
+    """A controller and where it runs. Times in seconds; kinds as ``str(GVK)``.
+
+    ``use`` and ``original`` find it in its module; ``name`` is what it is called here; ``spec`` is its index in
+    ``spec.controllers``.
+    """
 
     name: str
-    module: str
+    use: str
+    original: str
     kind: str
     on: str
     clusters: tuple[str, ...]
@@ -39,6 +44,7 @@ class ControllerPlan(msgspec.Struct, frozen=True):
     timeout: float = 60.0
     concurrency: int = 0
     deleted: bool = False
+    config: str = "{}"
     crds: tuple[str, ...] = ()
 
 
@@ -83,6 +89,14 @@ class ShardPlan(msgspec.Struct, frozen=True):
     port: int = 0
 
 
+class ObserverPlan(msgspec.Struct, frozen=True):
+    """Where the observer hears from members, and the URL of its HTTP face; port 0 while it is not up."""
+
+    host: str = ""
+    port: int = 0
+    url: str = ""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What a member needs to know of the fleet. A plan with a higher ``version`` replaces one with a lower."""
 
@@ -93,7 +107,7 @@ class Plan(msgspec.Struct, frozen=True):
     token: str
     clusters: tuple[ClusterPlan, ...]
     shards: tuple[ShardPlan, ...]
-    observer: str = ""
+    observer: ObserverPlan = ObserverPlan()
 
     def cluster(self, name: str) -> ClusterPlan:
         """The cluster of that name. Raises ``KeyError``."""

@@ -68,6 +68,13 @@ class Revoke(msgspec.Struct, tag="revoke", array_like=True):
     ids: list[int]
 
 
+class Culprit(msgspec.Struct, tag="culprit", array_like=True):
+    """Last words of a worker that ends itself because these tasks block it: they come back with backoff and this error."""
+
+    ids: list[int]
+    error: str
+
+
 class Fold(msgspec.Struct, tag="fold", array_like=True):
     """Own writes for the shard of the object written (law 8). Answered by ``Reply``."""
 
@@ -121,6 +128,31 @@ class Heard(msgspec.Struct, tag="heard", array_like=True):
     seqs: list[int]
 
 
+class Stats(msgspec.Struct, tag="stats", array_like=True):
+    """What a member tells the observer once a second: absolute values since its start. ``slo`` is empty but for shards."""
+
+    member: str
+    generation: int
+    metrics: bytes
+    slo: bytes = b""
+    report: bytes = b""
+
+
+class Question(msgspec.Struct, tag="question", array_like=True):
+    """The observer asks a shard over the connection that the shard opened; answered by ``Answered``."""
+
+    id: int
+    what: str
+    arguments: list[str] = []
+
+
+class Answered(msgspec.Struct, tag="answered", array_like=True):
+    """JSON."""
+
+    id: int
+    body: bytes
+
+
 class Refused(msgspec.Struct, tag="refused", array_like=True):
     """The connection is not wanted: wrong token, wrong shard."""
 
@@ -128,7 +160,7 @@ class Refused(msgspec.Struct, tag="refused", array_like=True):
 
 
 Message = (
-    Hello | Welcome | Clusters | Pull | Tasks | Revoke | Fold | Read | Reply | Wakes | Heard | Refused
+    Hello | Welcome | Clusters | Pull | Tasks | Revoke | Culprit | Fold | Read | Reply | Wakes | Heard | Refused | Stats | Question | Answered
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,234 @@
+"""The SDK's ``Backend`` on a worker: caches are read at the shards, requests go to the API servers, stamped and fenced.
+
+Lives on the user loop; the links live on the actor's loop, so questions to shards cross over and back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.keys import GVK
+from raycp.base.tasks import Child, Done, Task, Written
+from raycp.fleet.clients import Clients
+from raycp.fleet.links import ShardLink
+from raycp.fleet.plan import Plan
+from raycp.fleet.userloop import UserLoop
+from raycp.fleet.wire import Fold, Message, Read, Reply
+from raycp.kube import ApiError, Unreachable, WriteStamp
+from raycp.observe import ApiMetrics, Metrics
+from raycp.sdk.backend import Answer, CacheRead, Call, ClusterInfo
+from raycp.sdk.controller import Controller
+from raycp.sdk.eventing import EventRecorder
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT = 5.0
+FOLD_TIMEOUT = 1.0
+_METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+T = TypeVar("T")
+
+
+class _List(msgspec.Struct):
+    items: list[msgspec.Raw] | None = None
+
+
+class HasLinks(Protocol):
+    """The worker, as its backend needs it."""
+
+    _links: dict[str, ShardLink]
+
+
+class WorkerBackend:
+    """One per worker."""
+
+    def __init__(
+        self, worker: HasLinks, clients: Clients, clock: Clock, user: UserLoop, actor_loop: asyncio.AbstractEventLoop, metrics: Metrics
+    ) -> None:
+        self._worker = worker
+        self._clients = clients
+        self._clock = clock
+        self._user = user
+        self._actor_loop = actor_loop
+        self._api = ApiMetrics(metrics)
+        self._shards: dict[str, str] = {}
+        self._infos: dict[str, ClusterInfo] = {}
+        self._stamps: dict[tuple[int, str, int], dict[str, str]] = {}
+        self._recorder: EventRecorder | None = None
+        self._recording: asyncio.Task[None] | None = None
+
+    def update(self, plan: Plan) -> None:
+        """Work by ``plan`` from now on."""
+        self._infos = {cluster.name: ClusterInfo(cluster.name, cluster.role, cluster.labels) for cluster in plan.clusters}
+        self._shards = {cluster.name: cluster.shard for cluster in plan.clusters}
+
+    # Backend
+
+    def clusters(self) -> Sequence[ClusterInfo]:
+        """See ``Backend.clusters``: what the plan says, with what the shards last told of reachability."""
+        found = []
+        for name, info in self._infos.items():
+            link = self._worker._links.get(self._shards[name])
+            state = link.states.get(name) if link is not None else None
+            if state is None:
+                found.append(ClusterInfo(name, info.role, info.labels, False, False, "its shard is not connected"))
+            else:
+                found.append(ClusterInfo(name, info.role, info.labels, state.reachable, state.synced, state.reason))
+        return found
+
+    async def namespaced(self, cluster: str, kind: GVK) -> bool:
+        """See ``Backend.namespaced``."""
+        return (await (await self._clients.get(cluster)).resource(kind)).namespaced
+
+    async def read(self, task: Task, query: CacheRead) -> list[Child]:
+        """See ``Backend.read``; what no shard watches is read live."""
+        reply = await self._ask(
+            query.cluster,
+            lambda identity: Read(
+                identity, query.op, [query.cluster], [str(query.kind)], query.namespace, query.name, query.selector
+            ),
+        )
+        if reply.error == "unwatched":
+            return await self._read_live(query)
+        if reply.error or reply.blind:
+            raise Unreachable(f"cluster {query.cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)
+        return reply.found
+
+    async def request(self, task: Task, call: Call) -> Answer:
+        """See ``Backend.request``."""
+        client = await self._clients.get(call.cluster)
+        resource = await client.resource(call.kind)
+        path = resource.path(call.namespace or None, call.name or None, call.subresource or None)
+        started = self._clock.now()
+        code = "error"
+        try:
+            answer = await client.request(
+                _METHODS[call.verb],
+                path,
+                body=call.body,
+                query=call.query or None,
+                content_type=call.content_type,
+                guard=self._guard(task) if call.writes else None,
+            )
+            code = str(answer.status)
+        except ApiError as error:
+            code = str(error.status)
+            if error.status == 404 and call.verb in ("create", "list") and not error.reason:
+                client.discovery.forget()
+            raise
+        finally:
+            self._api.requests.labels(call.cluster, call.verb, code).inc()
+            self._api.seconds.labels(call.cluster, call.verb).observe(self._clock.now() - started)
+        return Answer(answer.status, answer.body, path)
+
+    def event(self, task: Task, cluster: str, event: bytes) -> None:
+        """See ``Backend.event``."""
+        if self._recorder is None:
+            self._recorder = EventRecorder(self.request, self._clock)
+            self._recording = asyncio.get_running_loop().create_task(self._recorder.run())
+        self._recorder.record(task, cluster, event)
+
+    # for the worker
+
+    async def complete_children(self, task: Task, controller: Controller, shard: str) -> None:
+        """Add to ``task.children`` those that other shards hold; clusters that can't be asked become ``task.blind``."""
+        kinds = [str(owned.kind) for owned in controller.owns if owned.on == "members"]
+        others = sorted({other for other in self._shards.values() if other != shard})
+        if not kinds or not others or task.raw is None:
+            return
+        uid = msgspec.json.decode(task.raw, type=_Identified).metadata.uid
+
+        async def ask(other: str) -> None:
+            clusters = [name for name, known in self._shards.items() if known == other and self._infos[name].role == "member"]
+            if not clusters:
+                return
+            try:
+                reply = await self._ask(clusters[0], lambda identity: Read(identity, "owned", clusters, kinds, "", uid))
+            except Unreachable:
+                task.blind.extend(clusters)
+            else:
+                task.children.extend(reply.found)
+                task.blind.extend(clusters if reply.error else reply.blind)
+
+        await asyncio.gather(*(ask(other) for other in others))
+
+    async def fold_elsewhere(self, done: Done, shard: str) -> None:
+        """Tell writes to the shards of their objects before the key is released (law 8).
+
+        Those that their shard has taken in are dropped from ``done``; for others the key's shard waits for (uid, version).
+        """
+        groups: dict[str, list[Written]] = {}
+        for write in done.writes:
+            groups.setdefault(self._shards.get(write.cluster, ""), []).append(write)
+        kept = groups.pop(shard, [])
+
+        async def fold(writes: list[Written]) -> list[Written]:
+            try:
+                reply = await self._ask(writes[0].cluster, lambda identity: Fold(identity, writes), FOLD_TIMEOUT)
+            except Unreachable:
+                return [msgspec.structs.replace(write, raw=None) for write in writes]
+            return [] if not reply.error else [msgspec.structs.replace(write, raw=None) for write in writes]
+
+        for rest in await asyncio.gather(*(fold(writes) for writes in groups.values())):
+            kept.extend(rest)
+        done.writes = kept
+
+    def finish(self, link: ShardLink, done: Done, then: Callable[[ShardLink, Done], None]) -> None:
+        """Hand an acknowledgement to the actor's loop."""
+        self._actor_loop.call_soon_threadsafe(then, link, done)
+
+    # inside
+
+    def _guard(self, task: Task) -> Callable[[], WriteStamp]:
+        key = (task.epoch, task.shard, task.term)
+        headers = self._stamps.get(key)
+        if headers is None:
+            headers = {"X-Raycp-Epoch": str(task.epoch), "X-Raycp-Shard": task.shard, "X-Raycp-Term": str(task.term)}
+            self._stamps[key] = headers
+        stamp = WriteStamp(headers)
+        return lambda: stamp
+
+    async def _ask(self, cluster: str, make: Callable[[int], Message], timeout: float = READ_TIMEOUT) -> Reply:
+        link = self._worker._links.get(self._shards.get(cluster, ""))
+        if link is None:
+            raise Unreachable(f"no shard is up that watches cluster {cluster!r}", sent=False)
+        return await self._cross(link.call(make, timeout))
+
+    async def _cross(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._actor_loop))
+
+    async def _read_live(self, query: CacheRead) -> list[Child]:
+        client = await self._clients.get(query.cluster)
+        resource = await client.resource(query.kind)
+        if query.op == "get":
+            try:
+                answer = await client.request("GET", resource.path(query.namespace or None, query.name))
+            except ApiError as error:
+                if error.status == 404:
+                    return []
+                raise
+            return [Child(query.cluster, str(query.kind), answer.body)]
+        if query.op == "owned":
+            selector = ",".join(part for part in (f"raycp.io/owner-uid={query.name}", query.selector) if part)
+        else:
+            selector = query.selector
+        found: list[Child] = []
+        head = {"apiVersion": query.kind.api_version, "kind": query.kind.kind}
+        answer = await client.request(
+            "GET", resource.path(query.namespace or None), query={"labelSelector": selector} if selector else None
+        )
+        for item in msgspec.json.decode(answer.body, type=_List).items or []:
+            fields = {**head, **msgspec.json.decode(item, type=dict[str, msgspec.Raw])}
+            found.append(Child(query.cluster, str(query.kind), msgspec.json.encode(fields)))
+        return found
+
+
+class _Meta(msgspec.Struct):
+    uid: str = ""
+
+
+class _Identified(msgspec.Struct):
+    metadata: _Meta

@@ -1,0 +1,174 @@
+"""The driver's side of a fleet: bring it up, ask it, change it, take it down.
+
+``run`` and ``submit`` use ``up``; all commands reach the fleet through ``FleetClient``, which speaks to its leader. Every step may
+be repeated: a driver killed half-way leaves a state that the next one completes.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock, SystemClock
+from raycp.config import FleetDoc
+from raycp.fleet.names import LEADER
+from raycp.fleet.plan import Fleet, Plan
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, RaySubstrate
+
+log = logging.getLogger(__name__)
+
+
+class FleetError(Exception):
+    """A fleet could not be brought up, reached or changed; the message says why and what to do."""
+
+
+class FleetClient:
+    """Speaks to one fleet's leader. Needs a connection to Ray (``raycp.fleet.rayenv.connect``)."""
+
+    def __init__(self, namespace: str, clock: Clock | None = None) -> None:
+        self.namespace = namespace
+        self._substrate = RaySubstrate(namespace)
+        self._clock = clock or SystemClock()
+
+    async def exists(self) -> bool:
+        """Whether any actor of the fleet lives."""
+        return bool(await self._substrate.members())
+
+    async def ensure_leader(self, env: dict[str, str]) -> None:
+        """Make the leader if there is none."""
+        options: dict[str, Any] = {"num_cpus": 0}
+        if env:
+            options["runtime_env"] = {"env_vars": env}
+        await self._substrate.create(LEADER, options)
+        deadline = self._clock.now() + 30.0
+        while True:
+            try:
+                await self._substrate.call(LEADER, "ping", timeout=10.0)
+                return
+            except (MemberDied, MemberUnavailable) as error:
+                if self._clock.now() > deadline:
+                    raise FleetError(f"the leader does not start: {error}. See Ray's logs, and `ray status` for free resources") from error
+                await self._clock.sleep(0.2)
+
+    async def ask(self, method: str, payload: bytes = b"", timeout: float = 10.0, patience: float = 10.0) -> bytes:
+        """Ask the leader; one that is being restarted is waited for, ``patience`` seconds. Raises ``FleetError``."""
+        deadline = self._clock.now() + patience
+        while True:
+            try:
+                return await self._substrate.call(LEADER, method, payload, timeout)
+            except MemberDied as error:
+                if not await self.exists():
+                    raise FleetError(f"no fleet runs in Ray namespace {self.namespace}: bring it up with `raycp run`") from error
+                if self._clock.now() > deadline:
+                    raise FleetError(f"the leader is gone: {error}; `raycp run` brings it back") from error
+            except MemberUnavailable as error:
+                if self._clock.now() > deadline:
+                    raise FleetError(f"the leader does not answer: {error}") from error
+            except MemberFailed as error:
+                raise FleetError(str(error)) from error
+            await self._clock.sleep(0.1)
+
+    async def apply(self, fleet: Fleet) -> None:
+        """Make ``fleet`` the desired one."""
+        await self.ask("apply", msgspec.msgpack.encode(fleet))
+
+    async def status(self) -> dict[str, Any]:
+        """See ``raycp.fleet.status``."""
+        found: dict[str, Any] = json.loads(await self.ask("status"))
+        return found
+
+    async def plan(self) -> Plan | None:
+        """The leader's plan; it holds secrets, keep it in memory."""
+        raw = await self.ask("plan")
+        return msgspec.msgpack.decode(raw, type=Plan) if raw else None
+
+    async def kubeconfig(self, cluster: str) -> str:
+        """The kubeconfig of an embedded cluster."""
+        return (await self.ask("kubeconfig", cluster.encode())).decode()
+
+    async def wait_ready(self, generation: str, timeout: float, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Wait until the fleet runs ``generation`` and is ready; the status then. Raises ``FleetError`` with the reasons."""
+        deadline = self._clock.now() + timeout
+        while True:
+            status = await self.status()
+            if tell is not None:
+                tell(status)
+            if status.get("ready") and status.get("generation") == generation:
+                return status
+            if self._clock.now() > deadline:
+                reasons = "\n  ".join(status.get("reasons") or ["it runs another generation"])
+                raise FleetError(f"the fleet is not ready after {timeout:g} s:\n  {reasons}")
+            await self._clock.sleep(0.05)
+
+    async def down(self, drain: float) -> int:
+        """Take the fleet down; how many actors there were. Completes a ``down`` that was cut off."""
+        before = len(await self._substrate.members())
+        if before:
+            try:
+                await self._substrate.call(LEADER, "down", timeout=drain + 30.0)
+            except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
+            await self._substrate.kill(LEADER)
+        deadline = self._clock.now() + 30.0
+        while members := await self._substrate.members():
+            if self._clock.now() > deadline:
+                raise FleetError(f"these actors don't end: {', '.join(str(member) for member in members)}")
+            for member in members:
+                await self._substrate.kill(member)
+            await self._clock.sleep(0.1)
+        return before
+
+
+async def up(client: FleetClient, fleet: Fleet, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Bring ``fleet`` up, or complete what an earlier driver began; the status when it is ready. Raises ``FleetError``."""
+    await client.ensure_leader(dict(fleet.doc.spec.ray.env))
+    await client.apply(fleet)
+    return await client.wait_ready(fleet.generation, fleet.doc.spec.timeouts.ready, tell)
+
+
+class FleetHandle:
+    """A running fleet, for benchmarks and tests. ``kubeconfigs`` holds the text per embedded cluster."""
+
+    def __init__(self, client: FleetClient, fleet: Fleet, kubeconfigs: dict[str, str]) -> None:
+        self.client = client
+        self.fleet = fleet
+        self.kubeconfigs = kubeconfigs
+
+    async def status(self) -> dict[str, Any]:
+        """See ``FleetClient.status``."""
+        return await self.client.status()
+
+    async def stop(self) -> None:
+        """Take it down."""
+        await self.client.down(5.0)
+
+
+@contextlib.asynccontextmanager
+async def running_fleet(doc: FleetDoc, *, address: str = "local", search: list[Any] | None = None) -> AsyncIterator[FleetHandle]:
+    """A fleet for the time of a ``with`` block, on a local Ray of its own unless ``address`` says otherwise.
+
+    Raises ``ConfigError``, ``RayError``, ``FleetError``.
+    """
+    from pathlib import Path
+
+    from raycp.fleet.building import build_fleet
+    from raycp.fleet.rayenv import connect, shut_down
+
+    fleet = build_fleet(doc, Path("fleet.yaml"), search or [])
+    at_hand = await asyncio.to_thread(connect, address, doc.spec.ray.num_cpus)
+    client = FleetClient(doc.ray_namespace)
+    try:
+        await up(client, fleet)
+        kubeconfigs = {c.name: await client.kubeconfig(c.name) for c in doc.spec.clusters if c.embedded is not None}
+        handle = FleetHandle(client, fleet, kubeconfigs)
+        try:
+            yield handle
+        finally:
+            await handle.stop()
+    finally:
+        if at_hand.ours:
+            await asyncio.to_thread(shut_down)

@@ -1,0 +1,186 @@
+"""A worker's connection to one shard: credit, acknowledgements, questions. Survives the shard's restart."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from raycp.base.clock import Clock
+from raycp.base.tasks import Done, Task
+from raycp.fleet.channel import Connection, dial
+from raycp.fleet.loops import Loops
+from raycp.fleet.names import Member
+from raycp.fleet.plan import ShardPlan
+from raycp.fleet.wire import (
+    Clusters,
+    ClusterState,
+    Culprit,
+    Hello,
+    Message,
+    Pull,
+    Refused,
+    Reply,
+    Revoke,
+    Tasks,
+    Welcome,
+)
+from raycp.kube import Unreachable
+
+log = logging.getLogger(__name__)
+
+RECONNECT_MIN = 0.02
+RECONNECT_MAX = 1.0
+
+
+class LinkOwner(Protocol):
+    """The worker, as a link needs it."""
+
+    member: Member
+    clock: Clock
+    loops: Loops
+
+    def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]: ...
+
+    def tasks(self, link: "ShardLink", tasks: Sequence[Task]) -> None: ...
+
+    def revoke(self, link: "ShardLink", ids: Sequence[int]) -> None: ...
+
+    def changed(self) -> None: ...
+
+
+class ShardLink:
+    """Lives on the worker's actor loop.
+
+    Law of credit: what the shard may have outstanding here (unspent credit and running tasks) never exceeds the limit.
+    """
+
+    def __init__(self, owner: LinkOwner, shard: str, target: ShardPlan, token: str) -> None:
+        self.shard = shard
+        self.target = (target.host, target.port, target.member)
+        self.connected = False
+        self.states: dict[str, ClusterState] = {}
+        self._owner = owner
+        self._token = token
+        self._limit = 0
+        self._outstanding = 0
+        self._unsent: list[Done] = []
+        self._flushing = False
+        self._connection: Connection | None = None
+        self._calls: dict[int, asyncio.Future[Reply]] = {}
+        self._ids = itertools.count(1)
+        self._lost = asyncio.Event()
+        self._task = owner.loops.spawn(self._keep(), f"link to shard {shard}")
+
+    async def _keep(self) -> None:
+        wait = RECONNECT_MIN
+        while True:
+            host, port, _ = self.target
+            own_host, own_port, prefer, running = self._owner.hello_facts(self.shard)
+            in_flight = [(identity, task.key) for identity, task in running]
+            in_flight += [(done.id, done.key) for done in self._unsent]
+            hello = Hello(self._token, self._owner.member.actor_name, "worker", own_host, own_port, prefer, in_flight)
+            self._lost.clear()
+            try:
+                self._connection = await dial(host, port, hello, self)
+            except (OSError, TimeoutError):
+                await self._owner.clock.sleep(wait)
+                wait = min(RECONNECT_MAX, wait * 2)
+                continue
+            self._outstanding = len(running)
+            await self._lost.wait()
+            if self.connected:
+                wait = RECONNECT_MIN
+            self.connected = False
+            self._owner.changed()
+            await self._owner.clock.sleep(wait)
+            wait = min(RECONNECT_MAX, wait * 2)
+
+    # frames
+
+    def received(self, message: Message) -> None:
+        """A frame from the shard."""
+        if isinstance(message, Tasks):
+            self._owner.tasks(self, message.tasks)
+        elif isinstance(message, Reply):
+            waiting = self._calls.pop(message.id, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+        elif isinstance(message, Welcome):
+            self.connected = True
+            self.states = {state.name: state for state in message.clusters}
+            self._flush()
+            self._owner.changed()
+        elif isinstance(message, Clusters):
+            self.states = {state.name: state for state in message.clusters}
+        elif isinstance(message, Revoke):
+            self._owner.revoke(self, message.ids)
+        elif isinstance(message, Refused):
+            log.warning("shard %s refuses this worker: %s", self.shard, message.reason)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._connection = None
+        self.states = {name: ClusterState(s.name, s.role, s.labels, s.reachable, False, "its shard is not reachable") for name, s in self.states.items()}
+        for waiting in self._calls.values():
+            if not waiting.done():
+                waiting.set_exception(Unreachable(f"shard {self.shard} is gone", sent=True))
+        self._calls.clear()
+        self._lost.set()
+
+    # credit and acknowledgements
+
+    def set_credit(self, limit: int) -> None:
+        """Let the shard have ``limit`` tasks outstanding here. A lower limit takes effect as tasks end."""
+        self._limit = limit
+        self._schedule()
+
+    def finished(self, done: Done) -> None:
+        """A task has ended; acknowledge it with the next frame."""
+        self._unsent.append(done)
+        self._schedule()
+
+    def culprit(self, ids: list[int], error: str) -> None:
+        """Last words: these tasks can't be stopped."""
+        if self._connection is not None:
+            self._connection.send(Culprit(ids, error))
+
+    def _schedule(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._connection is None or not self.connected:
+            return
+        done, self._unsent = self._unsent, []
+        self._outstanding -= len(done)
+        credit = max(0, self._limit - self._outstanding)
+        self._outstanding += credit
+        if done or credit:
+            self._connection.send(Pull(credit, done))
+
+    # questions
+
+    async def call(self, make: Callable[[int], Message], timeout: float) -> Reply:
+        """Ask the shard. Raises ``Unreachable``."""
+        if self._connection is None or not self.connected:
+            raise Unreachable(f"shard {self.shard} is not connected", sent=False)
+        identity = next(self._ids)
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._calls[identity] = waiting
+        self._connection.send(make(identity))
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiting
+        except TimeoutError:
+            raise Unreachable(f"shard {self.shard} did not answer within {timeout:g} s", sent=True, timed_out=True) from None
+        finally:
+            self._calls.pop(identity, None)
+
+    async def close(self) -> None:
+        """Give the connection up; unsent acknowledgements are lost, the shard learns from the next ``Hello``."""
+        self._task.cancel()
+        if self._connection is not None:
+            self._connection.close()

@@ -1,0 +1,346 @@
+"""The observer: hears from every member once a second, and is the fleet's one HTTP face.
+
+Values of dead generations stay in the sums (``Merger``, ``SloBook``). Sums and SLO windows are checkpointed to the hub, so that its
+own replacement goes on with them.
+"""
+
+import asyncio
+import base64
+import itertools
+import logging
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock, SystemClock
+from raycp.fleet.channel import Connection, listen
+from raycp.fleet.clients import Clients
+from raycp.fleet.desired import wanted_members
+from raycp.fleet.member import MemberCore, own_address
+from raycp.fleet.names import Member
+from raycp.fleet.plan import Plan, Report
+from raycp.fleet.status import fleet_status
+from raycp.fleet.supervision import Supervised
+from raycp.fleet.telling import Teller
+from raycp.fleet.wire import Answered, Hello, Message, Question, Stats
+from raycp.kube import KubeError
+from raycp.leadership.epoch import Leadership, read_leadership
+from raycp.leadership.records import Conflict, Record, Records
+from raycp.observe import Check, FleetMetrics, Merger, Metrics
+from raycp.observe.web import WebServer, serve
+from raycp.slo import Objectives, SloBook
+
+log = logging.getLogger(__name__)
+
+STALE = 5.0
+"""A member that has told nothing for this long is shown as silent."""
+
+ASK_TIMEOUT = 2.0
+
+
+class _Source:
+    """One member's connection."""
+
+    def __init__(self, observer: "ObserverCore", connection: Connection, member: Member) -> None:
+        self.observer = observer
+        self.connection = connection
+        self.member = member
+
+    def received(self, message: Message) -> None:
+        if isinstance(message, Stats):
+            self.observer.feed(self.member, message)
+        elif isinstance(message, Answered):
+            self.observer.answered(message)
+
+    def lost(self) -> None:
+        self.observer.gone(self)
+
+
+class _Heard(msgspec.Struct):
+    report: Report
+    at: float
+
+
+class ObserverCore(MemberCore):
+    """Implements ``raycp.observe.View`` over what members tell."""
+
+    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
+        super().__init__(member, clock, host, node)
+        self._own_metrics = Metrics()
+        self._merger = Merger()
+        self._book = SloBook(clock, Objectives())
+        self._sources: dict[str, _Source] = {}
+        self._heard: dict[tuple[str, str], tuple[Member, _Heard]] = {}
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._web: WebServer | None = None
+        self._web_problem = "starting"
+        self._questions: dict[int, asyncio.Future[bytes]] = {}
+        self._ids = itertools.count(1)
+        self._clients = Clients(clock)
+        self._leadership: Leadership | None = None
+        self._saved: Record | None = None
+        self._restored = False
+        self._rates: dict[str, tuple[float, float, float]] = {}
+        fleet = FleetMetrics(self._own_metrics)
+        self._epoch = fleet.epoch.labels()
+        self._incarnation = fleet.incarnation.labels()
+        self._actors = fleet.actors
+        self._teller = Teller(member, clock, self.loops, self._own_metrics, self.report)
+
+    async def configure(self, plan: Plan, before: Plan | None) -> None:
+        if self._server is None:
+            self._server, self._port = await listen(self.host, plan.token, self._accept)
+            self.loops.forever(self._checkpoint, "checkpoint", every=plan.fleet.doc.spec.state.checkpoint)
+        self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
+        self._clients.update(plan)
+        self._teller.update(plan)
+        self._epoch.set(plan.epoch)
+        self._incarnation.set(plan.incarnation)
+        spec = plan.fleet.doc.spec.observer
+        if self._web is None:
+            try:
+                self._web = await serve(self, spec.host, spec.port)
+                self._web_problem = ""
+            except OSError as error:
+                self._web_problem = f"can't listen on {spec.host}:{spec.port}: {error.strerror or error}; set spec.observer.port"
+                log.error("%s", self._web_problem)
+        wanted = {cluster.name for cluster in plan.clusters}
+        if before is not None:
+            for cluster in {cluster.name for cluster in before.clusters} - wanted:
+                log.info("cluster %s has left the fleet", cluster)
+
+    def _accept(self, connection: Connection, hello: Hello) -> _Source | str:
+        member = Member.parse(hello.member)
+        if member is None:
+            return "not a member"
+        source = _Source(self, connection, member)
+        self._sources[hello.member] = source
+        return source
+
+    def gone(self, source: _Source) -> None:
+        """A member's connection ended."""
+        if self._sources.get(source.member.actor_name) is source:
+            del self._sources[source.member.actor_name]
+
+    def feed(self, member: Member, stats: Stats) -> None:
+        """Absolute values of one member."""
+        place = f"{member.role}/{member.place}"
+        try:
+            self._merger.feed(place, stats.generation, stats.metrics)
+            if stats.slo:
+                self._book.feed(place, stats.generation, stats.slo)
+            report = msgspec.msgpack.decode(stats.report, type=Report)
+        except (msgspec.MsgspecError, ValueError):
+            log.exception("%s told something that can't be read", member)
+            return
+        known = self._heard.get(member.slot)
+        if known is None or known[0].generation <= member.generation:
+            self._heard[member.slot] = (member, _Heard(report, self.clock.now()))
+
+    async def extra(self, method: str, payload: bytes) -> bytes:
+        if method == "slo":
+            return msgspec.json.encode(await self.slo())
+        if method == "series":
+            return msgspec.json.encode(self._book.series())
+        return await super().extra(method, payload)
+
+    async def drain(self, timeout: float) -> None:
+        await self._checkpoint()
+        if self._web is not None:
+            await self._web.stop()
+
+    def fill(self, report: Report) -> None:
+        report.port = self._port
+        report.ready = self._web is not None
+        report.reasons = [] if report.ready else [self._web_problem]
+        report.state = "running" if report.ready else "starting"
+        if self._web is not None:
+            report.extra["url"] = self._web.url
+
+    # checkpoint
+
+    async def _checkpoint(self) -> None:
+        plan = self.plan
+        if plan is None or plan.hub.connect is None:
+            return
+        try:
+            client = await self._clients.get(plan.hub.name)
+            records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
+            self._leadership = await read_leadership(records)
+            if not self._restored:
+                self._saved = await records.read("slo")
+                if self._saved is not None and "book" in self._saved.data:
+                    self._book.restore(base64.b64decode(self._saved.data["book"]))
+                self._restored = True
+            data = {"book": base64.b64encode(self._book.checkpoint()).decode()}
+            self._saved = await records.write("slo", data, self._saved)
+        except (KubeError, ValueError) as error:
+            log.warning("the SLO checkpoint could not be kept: %s", error)
+        except Conflict:
+            self._saved = await records.read("slo")
+
+    # View
+
+    async def metrics(self) -> bytes:
+        """See ``View.metrics``."""
+        return self._merger.render()
+
+    async def healthy(self) -> list[Check]:
+        """See ``View.healthy``: the observer itself, and whether it hears from shards."""
+        now = self.clock.now()
+        silent = [str(member) for member, heard in self._heard.values() if now - heard.at > STALE]
+        return [
+            Check("observer", True),
+            Check("members", not silent, f"silent: {', '.join(silent)}" if silent else "", required=False),
+        ]
+
+    async def ready(self) -> list[Check]:
+        """See ``View.ready``."""
+        status = self._status()
+        checks = [Check("leader", status.get("leader", {}).get("epoch", 0) > 0, "the hub has not recorded a leader yet")]
+        deadline_passed = self._past_sync_deadline()
+        for cluster in status.get("clusters", []):
+            ok = cluster["synced"]
+            checks.append(Check(f"cluster-{cluster['name']}", ok, cluster["reason"], required=not deadline_passed))
+        slots = sum(worker["slots"] for worker in status.get("workers", []) if worker["ready"])
+        checks.append(Check("workers", slots > 0, "no worker is ready"))
+        return [Check(c.name, c.ok, "" if c.ok else c.reason, c.required) for c in checks]
+
+    def _past_sync_deadline(self) -> bool:
+        states = [heard.report.state for member, heard in self._heard.values() if member.role == "shard"]
+        return bool(states) and all(state == "running" for state in states)
+
+    def _status(self) -> dict[str, Any]:
+        plan = self.plan
+        if plan is None:
+            return {"ready": False, "reasons": ["no plan yet"]}
+        members = {}
+        for slot, (member, heard) in self._heard.items():
+            state = Supervised(member)
+            state.report = heard.report
+            silent = self.clock.now() - heard.at
+            state.problem = "" if silent < STALE else f"silent for {silent:.0f} s"
+            members[slot] = state
+        for cluster in plan.fleet.doc.spec.clusters:
+            if cluster.embedded is not None:
+                members.pop(("embedded", cluster.name), None)
+        wanted = {
+            slot: want
+            for slot, want in wanted_members(plan.fleet, {c.shard for c in plan.clusters}, {}).items()
+            if slot[0] in ("shard", "worker", "observer")
+        }
+        leadership = self._leadership or (Leadership(plan.epoch, plan.incarnation, "", 0.0) if plan.epoch else None)
+        return fleet_status(plan, wanted, members, leadership, {}, 0.0)
+
+    async def status(self) -> dict[str, Any]:
+        """See ``View.status``."""
+        status = self._status()
+        leader = status.get("leader", {})
+        shown = {key: status.get(key) for key in ("fleet", "generation", "ready", "reasons", "problems")}
+        plan = self.plan
+        leader_out = {
+            **leader,
+            "alive": bool(leader.get("epoch")),
+            "node": self._leadership.holder.split("/")[0] if self._leadership else "",
+        }
+        return {
+            **shown,
+            "now": self.clock.wall(),
+            "leader": leader_out,
+            "switches": [],
+            "plan": plan.version if plan else 0,
+            "controllers": status.get("controllers", []),
+        }
+
+    async def clusters(self) -> list[dict[str, Any]]:
+        """See ``View.clusters``."""
+        return [{**cluster, "lag_seconds": cluster["lagSeconds"]} for cluster in self._status().get("clusters", [])]
+
+    async def shards(self) -> list[dict[str, Any]]:
+        """See ``View.shards``."""
+        return [
+            {
+                **shard,
+                "name": shard["shard"],
+                "standby": shard["standbys"],
+                "memory_bytes": self._memory("shard", shard["shard"]),
+                "permit_left_seconds": None,
+            }
+            for shard in self._status().get("shards", [])
+        ]
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """See ``View.workers``."""
+        return [
+            {**worker, "name": worker["worker"], "active": worker["busy"], "memory_bytes": self._memory("worker", worker["worker"])}
+            for worker in self._status().get("workers", [])
+        ]
+
+    def _memory(self, role: str, place: str) -> float:
+        return self._merger.total("raycp_process_resident_memory_bytes", role=role, name=place)
+
+    async def lanes(self) -> list[dict[str, Any]]:
+        """See ``View.lanes``."""
+        now = self.clock.now()
+        rows = []
+        for lane in self._status().get("lanes", []):
+            tier = lane["tier"]
+            total = sum(values[-2] if len(values) > 1 else values[0] for labels, values in self._merger.rows("workqueue_adds_total") if labels.get("tier") == tier)
+            then, before, rate = self._rates.get(tier, (now, total, 0.0))
+            if now - then >= 1.0:
+                rate = max(0.0, (total - before) / (now - then))
+                self._rates[tier] = (now, total, rate)
+            elif tier not in self._rates:
+                self._rates[tier] = (now, total, 0.0)
+            rows.append(
+                {
+                    "tier": tier,
+                    "depth": lane["ready"],
+                    "delayed": lane["delayed"],
+                    "in_work": lane["inFlight"],
+                    "oldest_ready_seconds": lane["oldestSeconds"],
+                    "per_second": round(rate, 2),
+                    "share": lane.get("share"),
+                }
+            )
+        return rows
+
+    async def slo(self) -> list[dict[str, Any]]:
+        """See ``View.slo``."""
+        return self._book.report()
+
+    async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """See ``View.timeline``: asked of the shard that watches the cluster."""
+        plan = self.plan
+        if plan is None or cluster not in {known.name for known in plan.clusters}:
+            return None
+        shard = plan.cluster(cluster).shard
+        actor = next((known.member for known in plan.shards if known.shard == shard), "")
+        source = self._sources.get(actor)
+        if source is None:
+            return None
+        identity = next(self._ids)
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._questions[identity] = waiting
+        source.connection.send(Question(identity, "timeline", [cluster, kind, namespace, name]))
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                found = msgspec.json.decode(await waiting)
+        except TimeoutError:
+            return None
+        finally:
+            self._questions.pop(identity, None)
+        return found if isinstance(found, dict) else None
+
+    def answered(self, message: Answered) -> None:
+        """A shard's answer to a question."""
+        waiting = self._questions.get(message.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message.body)
+
+
+def observer_core(member: Member) -> ObserverCore:
+    """The core of the observer's actor."""
+    host, node = own_address()
+    return ObserverCore(member, SystemClock(), host, node)

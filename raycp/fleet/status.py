@@ -1,0 +1,143 @@
+"""The fleet's status as JSON: what ``raycp status`` prints and the observer serves."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raycp.config import TIERS
+from raycp.fleet.desired import Slot, Wanted
+from raycp.fleet.plan import Plan
+from raycp.fleet.supervision import Supervised
+from raycp.leadership.epoch import Leadership
+
+
+def fleet_status(
+    plan: Plan | None,
+    wanted: Mapping[Slot, Wanted],
+    members: Mapping[Slot, Supervised],
+    leadership: Leadership | None,
+    problems: Mapping[str, str],
+    uptime: float,
+) -> dict[str, Any]:
+    """Everything that the leader knows, with ``ready`` and the reasons why not."""
+    if plan is None:
+        return {"fleet": "", "ready": False, "reasons": ["no fleet has been applied yet"], "problems": dict(problems)}
+    doc = plan.fleet.doc
+    reasons = _reasons(plan, wanted, members, leadership)
+    clusters = []
+    reports = {report.name: report for state in members.values() for report in state.report.clusters if state.member.role == "shard"}
+    for cluster in plan.clusters:
+        report = reports.get(cluster.name)
+        clusters.append(
+            {
+                "name": cluster.name,
+                "role": cluster.role,
+                "mode": doc.cluster(cluster.name).mode,
+                "labels": cluster.labels,
+                "shard": cluster.shard,
+                "reachable": bool(report and report.reachable),
+                "synced": bool(report and report.synced),
+                "objects": report.objects if report else 0,
+                "lagSeconds": round(report.lag, 3) if report else None,
+                "version": report.version if report else "",
+                "breaker": report.breaker if report else "",
+                "reason": report.reason if report else "no shard has reported on it yet",
+                "kubeconfig": _extra(members, ("embedded", cluster.name), "kubeconfig"),
+            }
+        )
+    lanes: dict[str, dict[str, Any]] = {
+        tier: {"tier": tier, "ready": 0, "delayed": 0, "inFlight": 0, "oldestSeconds": 0.0, "share": doc.spec.tiers.of(tier).share}
+        for tier in TIERS
+    }
+    for state in members.values():
+        for lane in state.report.lanes:
+            row = lanes.setdefault(lane.tier, {"tier": lane.tier, "ready": 0, "delayed": 0, "inFlight": 0, "oldestSeconds": 0.0})
+            row["ready"] += lane.ready
+            row["delayed"] += lane.delayed
+            row["inFlight"] += lane.in_flight
+            row["oldestSeconds"] = round(max(row["oldestSeconds"], lane.oldest), 3)
+    return {
+        "fleet": plan.fleet.name,
+        "generation": plan.fleet.generation,
+        "sequence": plan.fleet.sequence,
+        "plan": plan.version,
+        "ready": not reasons,
+        "reasons": reasons,
+        "leader": {
+            "epoch": plan.epoch,
+            "incarnation": plan.incarnation,
+            "holder": leadership.holder if leadership else "",
+            "since": leadership.since if leadership else None,
+            "lock": doc.spec.leader.lock.kind,
+            "uptimeSeconds": round(uptime, 3),
+        },
+        "shards": [
+            {
+                "shard": shard.shard,
+                "term": shard.term,
+                "clusters": [cluster.name for cluster in plan.clusters if cluster.shard == shard.shard],
+                "standbys": sum(1 for slot in members if slot[0] == "standby" and slot[1].split("/")[0] == shard.shard),
+                "cachedBytes": _member(members, ("shard", shard.shard)).report.cached_bytes if ("shard", shard.shard) in members else 0,
+                **_place(members, ("shard", shard.shard)),
+            }
+            for shard in plan.shards
+        ],
+        "workers": [
+            {
+                "worker": slot[1],
+                "tier": slot[1].split("/")[0],
+                "slots": _member(members, slot).report.slots if slot in members else 0,
+                "busy": _member(members, slot).report.busy if slot in members else 0,
+                **_place(members, slot),
+            }
+            for slot in sorted(wanted)
+            if slot[0] == "worker"
+        ],
+        "observer": {"url": plan.observer.url, **_place(members, ("observer", "observer"))},
+        "clusters": clusters,
+        "lanes": list(lanes.values()),
+        "controllers": [
+            {"name": c.name, "kind": c.kind, "on": c.on, "clusters": list(c.clusters), "use": c.use} for c in plan.fleet.controllers
+        ],
+        "problems": dict(problems),
+    }
+
+
+def _member(members: Mapping[Slot, Supervised], slot: Slot) -> Supervised:
+    return members[slot]
+
+
+def _extra(members: Mapping[Slot, Supervised], slot: Slot, key: str) -> str:
+    return members[slot].report.extra.get(key, "") if slot in members else ""
+
+
+def _place(members: Mapping[Slot, Supervised], slot: Slot) -> dict[str, Any]:
+    state = members.get(slot)
+    if state is None:
+        return {"state": "missing", "generation": None, "pid": None, "node": "", "ready": False}
+    return {
+        "state": state.report.state,
+        "generation": state.member.generation,
+        "pid": state.report.pid,
+        "node": state.report.node,
+        "ready": state.report.ready,
+    }
+
+
+def _reasons(
+    plan: Plan, wanted: Mapping[Slot, Wanted], members: Mapping[Slot, Supervised], leadership: Leadership | None
+) -> list[str]:
+    """Why the fleet is not ready; empty when it is."""
+    reasons = []
+    if leadership is None:
+        reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet")
+    for slot in sorted(wanted):
+        state = members.get(slot)
+        if state is None:
+            reasons.append(f"{slot[0]} {slot[1]} is not there yet")
+        elif state.problem:
+            reasons.append(f"{slot[0]} {slot[1]}: {state.problem}")
+        elif state.report.plan < plan.version and slot[0] != "embedded":
+            reasons.append(f"{slot[0]} {slot[1]} has not taken over the newest plan yet")
+        elif not state.report.ready:
+            reasons.extend(f"{slot[0]} {slot[1]}: {reason}" for reason in state.report.reasons or ["not ready"])
+    return reasons
