@@ -4,7 +4,8 @@ from typing import Any
 
 from raycp.embedded.errors import FieldError, bad_request
 from raycp.embedded.resources import ResourceInfo
-from raycp.embedded.strategy import convert, decode, metadata, names
+from raycp.embedded.strategy import decode, metadata, names
+from raycp.embedded.strategy.convert import Mismatch, Seen, converter, json_name, path_text, unknown_fields, zero
 from raycp.embedded.strategy.rules import KindRules, rules_for
 from raycp.embedded.strategy.shapes import OBJECT, Shape, builtin_shape
 
@@ -27,7 +28,7 @@ class BodyDecoder:
         self.group, self.version, self.kind = group, version, kind
         self.api_version = f"{group}/{version}" if group else version
         self.shape = body_shape(group, version, kind)
-        self._convert = convert.converter(self.shape)
+        self._convert = converter(self.shape)
 
     def decode(
         self, body: bytes, content_type: str, field_validation: str = "Warn"
@@ -50,10 +51,10 @@ class BodyDecoder:
         if type(obj) is not dict:
             raise bad_request(
                 "couldn't get version/kind; json parse error: json: cannot unmarshal "
-                f"{convert.json_name(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
+                f"{json_name(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
             )
         self.check_kind(obj)
-        seen = convert.Seen()
+        seen = Seen()
         self.typed(obj, seen)
         self.defaults(obj)
         if field_validation == "Ignore":
@@ -93,7 +94,7 @@ class BodyDecoder:
         return self.convert(obj, field_validation)
 
     def _unknown(self, original: Any) -> list[str]:
-        return [f'unknown field "{path}"' for path in convert.unknown_fields(self.shape, original)]
+        return [f'unknown field "{path}"' for path in unknown_fields(self.shape, original)]
 
     def check_kind(self, obj: dict[str, Any]) -> None:
         """A missing apiVersion or kind is that of the path; another one is refused (400)."""
@@ -113,12 +114,12 @@ class BodyDecoder:
             )
         obj["apiVersion"], obj["kind"] = self.api_version, self.kind
 
-    def typed(self, obj: dict[str, Any], seen: convert.Seen | None = None) -> dict[str, Any]:
+    def typed(self, obj: dict[str, Any], seen: Seen | None = None) -> dict[str, Any]:
         """``obj`` with Go's types (in place). Raises 400."""
         try:
-            self._convert(obj, seen or convert.Seen())
-        except convert.Mismatch as error:
-            path = convert.path_text(error.path[::-1])
+            self._convert(obj, seen or Seen())
+        except Mismatch as error:
+            path = path_text(error.path[::-1])
             raise decode.cannot_handle(
                 self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})"
             ) from None
@@ -144,7 +145,7 @@ class BuiltinStrategy(BodyDecoder):
         if self.has_status and not rules.keeps_status:
             status = self.shape.fields.get("status")
             if status is not None and obj.get("status"):
-                obj["status"] = convert.zero(status)
+                obj["status"] = zero(status)
         if rules.generation:
             meta["generation"] = 1
         rules.create(obj)
