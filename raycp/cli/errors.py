@@ -9,6 +9,12 @@ FAILED = 1
 BAD_INPUT = 2
 """The input was wrong: nothing was done."""
 
+_INPUT_ERRORS = (
+    ("raycp.config.problems", "ConfigError"),
+    ("raycp.sdk.controller", "DefinitionError"),
+    ("raycp.sdk.loading", "LoadError"),
+)
+
 
 class CliError(Exception):
     """The command can't go on. ``remedy`` says what to do about it."""
@@ -44,7 +50,7 @@ def describe(error: BaseException) -> tuple[int, str]:
     """Exit code and message. Errors made for readers speak for themselves, others get a hint."""
     if isinstance(error, CliError):
         return error.code, str(error)
-    if _is(error, "raycp.config.problems", "ConfigError") or _is(error, "raycp.sdk.controller", "DefinitionError"):
+    if any(_is(error, *known) for known in _INPUT_ERRORS):
         return BAD_INPUT, str(error)
     if _is(error, "raycp.kube.errors", "KubeError"):
         return FAILED, str(error)

@@ -1,0 +1,134 @@
+"""``raycp check``: a fleet file, the clusters behind it, and the rights on them, before anything is started."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from raycp.cli.errors import FAILED, BadInput
+from raycp.cli.output import Column, add_output, document, render
+
+_COLUMNS = [
+    Column("CLUSTER", "cluster"),
+    Column("ROLE", "role"),
+    Column("MODE", "mode"),
+    Column("VERSION", "version"),
+    Column("MS", "milliseconds", right=True),
+    Column("RIGHTS", lambda row: f"{row['granted']}/{row['asked']}" if row["asked"] else "", right=True),
+    Column("STATUS", "status"),
+    Column("PROBLEMS", lambda row: "; ".join([*row["problems"], *row["warnings"]]), wide=True),
+]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "check",
+        help="validate a fleet file and what stands behind it",
+        description="Validate the fleet file, import its controllers, connect to each cluster, and verify versions, "
+        "kinds and rights. Starts nothing, changes nothing. Exit code 0: all well; 1: a cluster is not; 2: the file "
+        "is not.",
+    )
+    parser.add_argument("-c", "--config", type=Path, required=True, metavar="FLEET.yaml", help="the fleet file")
+    parser.add_argument("--offline", action="store_true", help="look at the file alone, connect to nothing")
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, print, and return the exit code."""
+    from raycp.config.canonical import generation
+    from raycp.config.load import load_fleet
+    from raycp.config.rayenv import local_ray_environments, missing_settings
+
+    doc = load_fleet(args.config, check_files=not args.offline)
+    uses = _uses(args.config, doc)
+    reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
+    lacking = sorted({setting for each in local_ray_environments() for setting in missing_settings(each)})
+    warnings = [
+        f"the Ray on this machine runs without {setting}: deaths are noticed late (docs/install.md)"
+        for setting in lacking
+    ]
+    failed = any(report.problems for report in reports)
+    if args.output in ("json", "yaml"):
+        content = {
+            "fleet": doc.name,
+            "generation": generation(doc),
+            "controllers": [{"use": use.spec.use, "name": use.name, "kind": str(use.controller.kind)} for use in uses],
+            "clusters": [report.row() for report in reports],
+            "warnings": warnings,
+        }
+        print(document(content, args.output))
+        return FAILED if failed else 0
+    print(f"fleet {doc.name}, generation {generation(doc)}: {args.config} is valid")
+    print(f"controllers: {', '.join(f'{use.name} ({use.controller.kind})' for use in uses)}")
+    if reports:
+        print(render([report.row() for report in reports], _COLUMNS, args.output))
+    for report in reports:
+        for problem in report.problems:
+            print(f"error: cluster {report.cluster} {problem}", file=sys.stderr)
+        for warning in report.warnings:
+            print(f"warning: cluster {report.cluster}: {warning}", file=sys.stderr)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return FAILED if failed else 0
+
+
+def _uses(file: Path, doc: Any) -> list[Any]:
+    """The controllers that the file names, imported as the fleet will: from the working directory, then the file's."""
+    from raycp.cli.rights import Use
+    from raycp.config.names import nearest
+    from raycp.sdk.loading import LoadError, load_controllers
+
+    for folder in (str(file.absolute().parent), os.getcwd()):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    problems: list[str] = []
+    uses: list[Any] = []
+    for index, spec in enumerate(doc.spec.controllers):
+        try:
+            found = load_controllers([spec.use])
+        except LoadError as error:
+            problems.append(f"{file}: spec.controllers[{index}]: {error}")
+            continue
+        if spec.name is not None and len(found) > 1:
+            choice = ", ".join(f"{spec.use}:{each.name}" for each in found)
+            where = f"{file}: spec.controllers[{index}].name"
+            problems.append(f"{where}: the module has several controllers; use one of {choice}")
+        uses += [Use(spec, each) for each in found]
+    names = {use.name for use in uses}
+    for index, promise in enumerate(doc.spec.slo):
+        if promise.controller != "*" and promise.controller not in names and not problems:
+            close = nearest(promise.controller, names)
+            hint = f"did you mean {close!r}?" if close else f"controllers are: {', '.join(sorted(names))}"
+            problems.append(f"{file}: spec.slo[{index}].controller: {promise.controller!r} is no controller; {hint}")
+    for use in uses:
+        if not doc.clusters_of(use.spec, use.controller.on):
+            index = doc.spec.controllers.index(use.spec)
+            side = "the hub" if use.controller.on == "hub" else "members"
+            where = f"{file}: spec.controllers[{index}].clusters"
+            problems.append(f"{where}: {use.name} runs on {side}, and this selector leaves out all of that")
+    if problems:
+        raise BadInput("\n".join(problems))
+    return uses
+
+
+async def _probe_all(doc: Any, uses: list[Any]) -> list[Any]:
+    from raycp.base.clock import SystemClock
+    from raycp.cli.probe import probe
+    from raycp.cli.rights import needs
+
+    installs = {}
+    for use in uses:
+        for crd in use.controller.crds:
+            spec = crd["spec"]
+            for version in spec["versions"]:
+                installs[f"{spec['group']}/{version['name']}/{spec['names']['kind']}"] = spec["names"]["plural"]
+    clock = SystemClock()
+    return await asyncio.gather(
+        *(
+            probe(each, "hub" if each.name == doc.hub.name else "member", needs(doc, uses, each), installs, clock)
+            for each in doc.spec.clusters
+        )
+    )

@@ -1,0 +1,151 @@
+"""Asks one cluster what ``raycp check`` wants to know: is it there, new enough, does it serve these kinds, may we."""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from raycp.base.clock import Clock
+from raycp.cli.rights import Need
+from raycp.config.clusters import ClusterSpec
+from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError, NoSuchKind, Resource
+
+OLDEST = (1, 28)
+"""The oldest Kubernetes that raycp is made for: from 1.28 on lists are consistent and CRD validation is as
+documented."""
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_AT_ONCE = 16
+
+
+@dataclass
+class Report:
+    """What was found. ``problems`` fail the check, ``warnings`` don't; ``rights`` counts those asked for and
+    granted."""
+
+    cluster: str
+    role: str
+    mode: str
+    version: str = ""
+    milliseconds: float | None = None
+    granted: int = 0
+    asked: int = 0
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> Literal["ok", "warning", "failed"]:
+        """In one word."""
+        if self.problems:
+            return "failed"
+        return "warning" if self.warnings else "ok"
+
+    def row(self) -> dict[str, Any]:
+        """For ``output.render``."""
+        return {**asdict(self), "status": self.status}
+
+
+def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
+    """How to reach a cluster that is not embedded."""
+    reference = cluster.kubeconfig
+    return ConnectSpec(
+        name=cluster.name,
+        mode="inCluster" if reference is None else "kubeconfig",
+        path=reference.path if reference else None,
+        context=reference.context if reference else None,
+        insecure=cluster.insecure_skip_tls_verify,
+        qps=cluster.qps or 0.0,
+        burst=cluster.burst or 0,
+        max_in_flight=cluster.max_in_flight,
+        timeout=cluster.request_timeout,
+        user_agent="raycp-check",
+    )
+
+
+async def probe(
+    cluster: ClusterSpec, role: str, needs: Sequence[Need], installs: dict[str, str], clock: Clock
+) -> Report:
+    """Ask ``cluster``. ``installs`` maps kinds that the fleet installs itself (``str(GVK)``) to their plurals.
+
+    Never raises for what a cluster does: that is the report.
+    """
+    report = Report(cluster.name, role, cluster.mode)
+    if cluster.embedded is not None:
+        report.version = "embedded"
+        return report
+    if cluster.insecure_skip_tls_verify:
+        report.warnings.append("TLS is not verified: whoever sits on the way can act as this cluster")
+    try:
+        client = await ClusterClient.connect(connect_spec(cluster), clock)
+    except ConnectError as error:
+        report.problems.append(f"{error.problem}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+        return report
+    try:
+        await _ask(client, needs, installs, report, clock)
+    except KubeError as error:
+        report.problems.append(str(error))
+    finally:
+        await client.close()
+    return report
+
+
+async def _ask(
+    client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: Report, clock: Clock
+) -> None:
+    begin = clock.now()
+    version = await client.version()
+    report.milliseconds = round((clock.now() - begin) * 1000, 1)
+    report.version = version.gitVersion or "unknown"
+    number = tuple(int(part) for part in re.findall(r"\d+", f"{version.major}.{version.minor}")[:2])
+    if len(number) == 2 and number < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        report.problems.append(f"runs Kubernetes {report.version}; raycp needs {oldest} or newer")
+    known: list[tuple[Need, str]] = []
+    for need in needs:
+        try:
+            resource: Resource = await client.resource(need.kind)
+            known.append((need, resource.plural))
+        except NoSuchKind:
+            plural = installs.get(str(need.kind))
+            if plural:
+                known.append((need, plural))
+            else:
+                report.problems.append(f"serves no {need.kind} ({need.why}); install its CRD, or correct the kind")
+    gate = asyncio.Semaphore(_AT_ONCE)
+    questions = [(need, plural, verb) for need, plural in known for verb in need.verbs]
+    answers = await asyncio.gather(*(_may(client, *question, gate) for question in questions))
+    refused: dict[Need, list[str]] = {}
+    for (need, _, verb), allowed in zip(questions, answers, strict=True):
+        report.asked += 1
+        report.granted += allowed
+        if not allowed:
+            refused.setdefault(need, []).append(verb)
+    for need, verbs in refused.items():
+        where = f" in namespace {need.namespace}" if need.namespace else ""
+        report.problems.append(f"does not let us {', '.join(verbs)} {need.kind}{where} ({need.why}); see deploy/rbac")
+
+
+async def _may(client: ClusterClient, need: Need, plural: str, verb: str, gate: asyncio.Semaphore) -> bool:
+    attributes = {
+        "verb": verb,
+        "group": need.kind.group,
+        "version": need.kind.version,
+        "resource": plural,
+        "subresource": need.subresource,
+        "namespace": need.namespace,
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    async with gate:
+        try:
+            answer = await client.request("POST", _REVIEWS, body=json.dumps(review).encode())
+        except ApiError as error:
+            if error.status == 404:  # a server without authorization API authorizes by other means: nothing to ask
+                return True
+            raise
+    return bool(json.loads(answer.body).get("status", {}).get("allowed"))

@@ -1,0 +1,90 @@
+"""What the fleet may have to do on each cluster, drawn from its file and its controllers. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from raycp.base.keys import GVK
+from raycp.config.clusters import ClusterSpec
+from raycp.config.controllers import ControllerSpec
+from raycp.config.fleet import FleetDoc
+from raycp.sdk.controller import Controller
+
+CONFIG_MAP = GVK("", "v1", "ConfigMap")
+NAMESPACE = GVK("", "v1", "Namespace")
+EVENT = GVK("events.k8s.io", "v1", "Event")
+LEASE = GVK("coordination.k8s.io", "v1", "Lease")
+CRD = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+
+READ = ("get", "list", "watch")
+WRITE = ("create", "patch", "update", "delete")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Verbs on one kind that somebody needs. ``namespace`` is empty for all; ``why`` names who needs them."""
+
+    kind: GVK
+    verbs: tuple[str, ...]
+    why: str
+    subresource: str = ""
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Use:
+    """An entry of ``spec.controllers`` and one controller that its module holds."""
+
+    spec: ControllerSpec
+    controller: Controller
+
+    @property
+    def name(self) -> str:
+        """The name under which it runs."""
+        return self.spec.name or self.controller.name
+
+
+def needs(doc: FleetDoc, uses: Sequence[Use], cluster: ClusterSpec) -> list[Need]:
+    """All that the fleet may have to do on ``cluster``, equal needs joined."""
+    found: list[Need] = []
+    if cluster.name == doc.hub.name:
+        found += _hub(doc)
+    for use in uses:
+        controller = use.controller
+        here = cluster in doc.clusters_of(use.spec, controller.on)
+        why = f"controller {use.name}"
+        if here:
+            found.append(Need(controller.kind, (*READ, "patch", "update"), why))
+            found.append(Need(EVENT, ("create", "patch"), why))
+        if here and controller.crds:
+            found.append(Need(CRD, ("get", "create", "patch"), why))
+        for owned in controller.owns:
+            elsewhere = owned.on == "members" and controller.on == "hub" and cluster in doc.members
+            if elsewhere or (owned.on == "same" and here):
+                found.append(Need(owned.kind, (*READ, *WRITE), f"{why}, which owns them"))
+    return list(_joined(found))
+
+
+def _hub(doc: FleetDoc) -> Iterator[Need]:
+    state = doc.spec.state.namespace
+    lock = doc.spec.leader.lock
+    yield Need(NAMESPACE, ("get", "create"), "the fleet's state")
+    yield Need(CONFIG_MAP, ("get", "create", "update", "delete"), "the fleet's state", namespace=state)
+    if lock.config_map is not None:
+        namespace = lock.config_map.namespace or state
+        yield Need(CONFIG_MAP, (*READ, "create", "update", "delete"), "the lock", namespace=namespace)
+    if lock.lease is not None:
+        yield Need(LEASE, (*READ, "create", "update"), "the lock", namespace=lock.lease.namespace or state)
+
+
+def _joined(found: Iterable[Need]) -> Iterator[Need]:
+    by_place: dict[tuple[GVK, str, str], Need] = {}
+    for need in found:
+        place = (need.kind, need.subresource, need.namespace)
+        other = by_place.get(place)
+        if other is None:
+            by_place[place] = need
+            continue
+        verbs = (*other.verbs, *(verb for verb in need.verbs if verb not in other.verbs))
+        why = other.why if need.why in other.why else f"{other.why}; {need.why}"
+        by_place[place] = Need(need.kind, verbs, why, need.subresource, need.namespace)
+    yield from by_place.values()

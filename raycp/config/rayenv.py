@@ -1,0 +1,41 @@
+"""Settings of Ray that the fleet's promises on gaps stand on (design, section 10). Plain data.
+
+Ray reads them when its processes start, so they must be in the environment of ``ray start`` on every node; raycp sets
+them
+for a Ray that it starts itself.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+RAY_ENV: dict[str, str] = {
+    "RAY_timeout_ms_task_wait_for_death_info": "0",
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1500",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_worker_niceness": "0",
+}
+"""An actor's death told in 6 ms instead of 2 s; a lost node noticed in 3.3 s instead of 14 s (frozen: 7.9 s instead of
+65 s); actors at normal priority instead of nice 15."""
+
+
+def missing_settings(environment: Mapping[str, str]) -> list[str]:
+    """``NAME=value`` of those that a Ray process with this environment lacks or has otherwise."""
+    return [f"{name}={value}" for name, value in RAY_ENV.items() if environment.get(name) != value]
+
+
+def local_ray_environments(proc: Path = Path("/proc")) -> list[dict[str, str]]:
+    """The environments of the raylets and GCS servers on this machine that we may look into."""
+    found: list[dict[str, str]] = []
+    for entry in proc.glob("[0-9]*"):
+        try:
+            if (entry / "comm").read_text().strip() not in ("raylet", "gcs_server"):
+                continue
+            raw = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        pairs = (os.fsdecode(item).partition("=") for item in raw.split(b"\0") if item)
+        found.append({key: value for key, _, value in pairs})
+    return found
