@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Make the virtual environment .venv from pyproject.toml and constraints.txt. Does nothing, in a moment, when it is up to date.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usable() { # Ray has wheels for these versions of Python
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3 python; do
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null && usable "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  echo "install: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make install PYTHON=/path/to/python" >&2
+  return 1
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+make_venv() {
+  local python="$1" minor
+  rm -rf .venv
+  if ! "$python" -m venv .venv 2>/dev/null; then # Debian keeps venv in a package of its own
+    rm -rf .venv
+    minor=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')
+    echo "install: $python has no venv module, trying apt-get install python$minor-venv" >&2
+    as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends "python$minor-venv" >/dev/null
+    "$python" -m venv .venv
+  fi
+}
+
+stamp=.venv/.installed
+wanted=$(cat pyproject.toml constraints.txt scripts/install.sh | sha256sum | cut -c1-64)
+if [ -x .venv/bin/python ] && [ -x .venv/bin/raycp ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+  exit 0
+fi
+
+if ! { [ -x .venv/bin/python ] && usable .venv/bin/python; }; then
+  python=$(find_python)
+  echo "install: making .venv with $python"
+  make_venv "$python"
+fi
+echo "install: installing into .venv (a minute or two on a fresh machine)"
+# compat: a plain path in site-packages, so that a package added to the tree is found at once
+if ! out=$(.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+  --config-settings editable_mode=compat -e '.[test,bench]' 2>&1); then
+  echo "$out" >&2
+  echo "install: pip failed" >&2
+  exit 1
+fi
+echo "$wanted" >"$stamp"
+echo "install: done; .venv/bin/raycp --help"

