@@ -1,10 +1,13 @@
-"""Faults on demand: what goes wrong in a cluster, when, how often, for whom. Timed by the cluster's clock, drawn with its seed.
+"""Faults on demand: what goes wrong in a cluster, when, how often, for whom. Timed by the cluster's clock, drawn with
+its seed.
 
-The HTTP layer asks ``before`` ahead of each request, but only while ``armed`` (off the hot path otherwise), and tells ``opened`` and
+The HTTP layer asks ``before`` ahead of each request, but only while ``armed`` (off the hot path otherwise), and tells
+``opened`` and
 ``closed`` of each watch. What concerns the cluster as a whole (compaction, clock, certificate, token) is done through
 ``World``. Specs come from the fleet YAML, from ``add``/``set``/``clear``, or from ``/raycp/admin/faults``.
 
-Which request is met: the fault is in force (``after``, ``for``, ``every``), verb and resource match, and a draw of ``probability``.
+Which request is met: the fault is in force (``after``, ``for``, ``every``), verb and resource match, and a draw of
+``probability``.
 The first fault that refuses or breaks a request decides; latencies before it add up.
 """
 
@@ -211,9 +214,9 @@ class Faults:
             self._changed.clear()
             self._turn()
             now = self.clock.now()
-            edges = [next_edge(fault.spec, fault.begin, now) for fault in self._set.values()]
+            edges = [next_edge(fault.spec, fault.begin, now + 1e-6) for fault in self._set.values()]
             soonest = min((edge for edge in edges if edge is not None), default=None)
-            waits = [asyncio.ensure_future(self._changed.wait())]
+            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._changed.wait())]
             if soonest is not None:
                 waits.append(asyncio.ensure_future(_asleep(self.clock, soonest - now)))
             try:
@@ -226,7 +229,7 @@ class Faults:
 
     def _turn(self) -> None:
         """Bring all faults to the present."""
-        now = self.clock.now() + 1e-9
+        now = self.clock.now() + 1e-6  # an edge is past though rounding has it just ahead
         for fault in list(self._set.values()):
             spec = fault.spec
             begins = 0 if now < fault.begin else 1 + (int((now - fault.begin) / spec.every) if spec.every else 0)
@@ -279,7 +282,7 @@ class Faults:
 
 
 async def _asleep(clock: Clock, seconds: float) -> None:
-    await clock.sleep(max(0.0, seconds))
+    await clock.sleep(max(1e-6, seconds))
 
 
 def _meets(spec: FaultSpec, verb: str, resource: str) -> bool:
@@ -292,7 +295,8 @@ def _error(spec: FaultSpec) -> ApiError:
     retry = math.ceil(spec.retry_after) if spec.retry_after is not None else None
     if spec.kind == "tooManyRequests":
         return too_many_requests(
-            "the server has received too many requests and has asked us to try again later", 1 if retry is None else retry
+            "the server has received too many requests and has asked us to try again later",
+            1 if retry is None else retry,
         )
     if spec.kind == "readOnly":
         return ApiError(500, "", "etcdserver: mvcc: database space exceeded")

@@ -1,10 +1,15 @@
-"""What lives in an embedded cluster beside its API server: the parts of kube-controller-manager, scheduler and kubelet that
+"""What lives in an embedded cluster beside its API server: the parts of kube-controller-manager, scheduler and
+kubelet that
 controllers can tell the absence of.
 
-The way of a Pod through it: ``scheduler`` binds it (``fit`` decides where), ``player`` plays the stages of ``stages/pod.yaml`` on it
-(read by ``stagefile`` with ``jq`` and ``gotemplate``/``gofuncs``, rendered by ``rendering``, patched by ``merging``) with what
-``failures`` planned for it; ``eventing`` tells; ``nodes`` keeps its node alive; ``gc`` collects it with its owner (``ownergraph``),
-or ``namespaces`` with its namespace; ``serviceaccounts`` fits out new namespaces. Each can be switched off (``EmbeddedControllers``).
+The way of a Pod through it: ``scheduler`` binds it (``fit`` decides where), ``player`` plays the stages of
+``stages/pod.yaml`` on it
+(read by ``stagefile`` with ``jq`` and ``gotemplate``/``gofuncs``, rendered by ``rendering``, patched by ``merging``)
+with what
+``failures`` planned for it; ``eventing`` tells; ``nodes`` keeps its node alive; ``gc`` collects it with its owner
+(``ownergraph``),
+or ``namespaces`` with its namespace; ``serviceaccounts`` fits out new namespaces. Each can be switched off
+(``EmbeddedControllers``).
 
 All listen at the store and write through the in-process API (``seams``): no polling, no cache of objects.
 """

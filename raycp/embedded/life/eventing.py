@@ -1,4 +1,5 @@
-"""Events that the simulation tells (``kubectl describe`` shows them), repeated ones counted instead of written again."""
+"""Events that the simulation tells (``kubectl describe`` shows them), repeated ones counted instead of written
+again."""
 
 import asyncio
 from collections import OrderedDict

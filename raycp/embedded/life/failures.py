@@ -2,7 +2,8 @@
 
 In order of precedence:
 
-1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` runs for
+1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` runs
+for
    ever), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
 2. the command of its first container, where it is one of the few that everybody uses to try things out: ``sleep N``,
    ``exit N``, ``true``, ``false``, ``echo``, ``date``, also as ``sh -c`` with ``;`` and ``&&`` between them;
@@ -38,7 +39,8 @@ class Rates:
 
 
 def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
-    """What stages see as ``.raycp``: startup, runtime, backoff (seconds), starts, ends, restarts (bool), phase, exitCode, reason,
+    """What stages see as ``.raycp``: startup, runtime, backoff (seconds), starts, ends, restarts (bool), phase,
+    exitCode, reason,
     message, restartCount."""
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     notes: Mapping[str, str] = meta.get("annotations") or {}
@@ -94,14 +96,20 @@ def command_of(spec: Mapping[str, Any]) -> Script | None:
     if not words:
         return None
     words = [str(word) for word in words]
-    if words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash") and len(words) >= 3 and words[1].startswith("-") and "c" in words[1]:
+    if (
+        words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash")
+        and len(words) >= 3
+        and words[1].startswith("-")
+        and "c" in words[1]
+    ):
         try:
             lines = [shlex.split(part, comments=True) for part in re.split(r";|&&|\n", words[2])]
         except ValueError:
             return None
     else:
         lines = [words]
-    seconds, printed = 0.0, []
+    seconds = 0.0
+    printed: list[str] = []
     for line in lines:
         if not line:
             continue

@@ -1,6 +1,7 @@
 """Which node can take a Pod: pure. The filters of kube-scheduler that need no other Pods' placement, with its wording.
 
-NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit, NodePorts.
+NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit,
+NodePorts.
 Not looked at: inter-Pod affinity, topology spread, volumes, preemption (``docs/embedded.md`` says so).
 """
 
@@ -202,7 +203,9 @@ def _add(total: dict[str, int], container: Container) -> None:
 
 def obstacle(room: Room, spec: PodSpec, asks: Asks) -> str | None:
     """Why the node can't take the Pod, in kube-scheduler's words; None: it can."""
-    if room.unschedulable and not tolerated(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations):
+    if room.unschedulable and not tolerated(
+        Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations
+    ):
         return "node(s) were unschedulable"
     for taint in room.taints:
         if taint.effect in ("NoSchedule", "NoExecute") and not tolerated(taint, spec.tolerations):
@@ -270,7 +273,8 @@ def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
 
 
 def explain(total: int, obstacles: Mapping[str, int]) -> str:
-    """The message of PodScheduled=False: ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.``"""
+    """The message of PodScheduled=False: ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were
+    unschedulable.``"""
     if not total:
         return "no nodes available to schedule pods"
     reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in obstacles.items()))

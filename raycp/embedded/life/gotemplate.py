@@ -1,9 +1,10 @@
 """Go's text/template, as stage files write it, compiled to closures.
 
-Covered: actions with pipelines, variables (``:=`` and ``=``), ``if``/``else if``/``else``, ``range`` (with index and value,
-``else``, ``break``, ``continue``), ``with``, ``define``/``template``/``block``, comments, ``{{-``/``-}}``, parentheses, field chains on values and results, and
-the built-in functions; more functions are given by the caller. Semantics follow https://pkg.go.dev/text/template where
-JSON-like data can tell the difference: a missing key is nil and prints as ``<no value>``; ``and``/``or`` return an operand.
+Covered: actions with pipelines, variables (``:=`` and ``=``), ``if``/``else if``/``else``, ``range`` (with index and
+value, ``else``, ``break``, ``continue``), ``with``, ``define``/``template``/``block``, comments, ``{{-``/``-}}``,
+parentheses, field chains on values and results, and the built-in functions; more functions are given by the caller.
+Semantics follow https://pkg.go.dev/text/template where JSON-like data can tell the difference: a missing key is nil and
+prints as ``<no value>``; ``and``/``or`` return an operand.
 
 Errors: ``TemplateError``, at compile time for what can't be read, at run time for what can't be done.
 """
@@ -22,7 +23,10 @@ Functions = Mapping[str, Callable[..., Any]]
 _Eval = Callable[["_Scope", Any], Any]
 _Emit = Callable[["_Scope", Any, list[str]], None]
 
-_ACTION = re.compile(r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:[^\"\\\n]|\\.)*\"|`[^`]*`|'(?:[^'\\\n]|\\.)*'|[^}\"`']|\}(?!\}))*?)\s*(\s-)?\}\}", re.DOTALL)
+_ACTION = re.compile(
+    r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:[^\"\\\n]|\\.)*\"|`[^`]*`|'(?:[^'\\\n]|\\.)*'|[^}\"`']|\}(?!\}))*?)\s*(\s-)?\}\}",
+    re.DOTALL,
+)
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<str>"(?:[^"\\]|\\.)*"|`[^`]*`)
@@ -297,7 +301,9 @@ class _Reader:
             code = ord(str(json.loads(f'"{token[1:-1]}"')))
             return lambda scope, dot: code
         if kind == "num":
-            number: float | int = float(token) if re.search(r"[.eE]", token) and "x" not in token.lower() else int(token, 0)
+            number: float | int = (
+                float(token) if re.search(r"[.eE]", token) and "x" not in token.lower() else int(token, 0)
+            )
             return lambda scope, dot: number
         if kind == "var":
             return self.chain(lambda scope, dot: scope.get(token))
@@ -372,7 +378,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
-            raise TemplateError(f"can't read {text[at:at + 12]!r} in {{{{{text}}}}}")
+            raise TemplateError(f"can't read {text[at : at + 12]!r} in {{{{{text}}}}}")
         found.append((match.lastgroup, match[match.lastgroup]))
         at = match.end()
     return found
@@ -495,7 +501,9 @@ def _printf(form: str, *values: Any) -> str:
         if verb in "feg":
             return f"%{flags}{verb}" % float(value)
         if verb in "xXo":
-            return f"%{flags}{verb}" % (int(value) if not isinstance(value, str) else int(value.encode().hex() or "0", 16))
+            return f"%{flags}{verb}" % (
+                int(value) if not isinstance(value, str) else int(value.encode().hex() or "0", 16)
+            )
         if verb == "q":
             return json.dumps(go_text(value), ensure_ascii=False)
         if verb == "t":

@@ -1,8 +1,8 @@
 """The part of the jq language that stage files select with, compiled to closures.
 
-Understood: paths (``.a.b``, ``.["a"]``, ``.[0]``, ``.[-1]``, ``.[]``, ``..`` not), ``?``, pipes, commas, comparison, arithmetic, ``and``,
-``or``, ``//``, literals, ``[...]``, ``{a: .b}``, ``if`` and the functions in ``_FUNCTIONS``. Anything else is refused when
-the file is read (``JqError``), never silently at run time.
+Understood: paths (``.a.b``, ``.["a"]``, ``.[0]``, ``.[-1]``, ``.[]``), ``?``, pipes, commas, comparison, arithmetic,
+``and``, ``or``, ``//``, literals, ``[...]``, ``{a: .b}``, ``if`` and the functions in ``_FUNCTIONS``. Anything else is
+refused when the file is read (``JqError``), never silently at run time.
 
 An expression is a function from a value to the list of its results. As in kwok (``pkg/utils/expression/query.go``) an
 evaluation that fails has no results (``None``), and nulls are dropped from them.
@@ -58,7 +58,7 @@ class _Parser:
         while at < len(stripped):
             match = _TOKEN.match(stripped, at)
             if match is None:
-                raise JqError(f"jq expression {text!r}: can't read {stripped[at:at + 10]!r}")
+                raise JqError(f"jq expression {text!r}: can't read {stripped[at : at + 10]!r}")
             kind = match.lastgroup
             assert kind is not None
             self.tokens.append((kind, match[kind]))
@@ -289,7 +289,7 @@ def _each(value: Any) -> list[Any]:
 
 def _index(left: Filter, inner: Filter) -> Filter:
     def run(value: Any) -> list[Any]:
-        found = []
+        found: list[Any] = []
         for holder in left(value):
             for key in inner(value):
                 if holder is None:
@@ -364,7 +364,12 @@ def _add(a: Any, b: Any) -> Any:
 
 def _number(of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def run(a: Any, b: Any) -> Any:
-        if isinstance(a, bool) or isinstance(b, bool) or not isinstance(a, int | float) or not isinstance(b, int | float):
+        if (
+            isinstance(a, bool)
+            or isinstance(b, bool)
+            or not isinstance(a, int | float)
+            or not isinstance(b, int | float)
+        ):
             raise _Fails
         try:
             return of(a, b)
@@ -415,8 +420,7 @@ def _function(name: str, arguments: list[Filter], error: Callable[[str], JqError
         of, argument = _WITH_TEXT[name], arguments[0]
         return lambda value: [of(_text(value), _text(one)) for one in argument(value)]
     if name in _FUNCTIONS and not arguments:
-        plain = _FUNCTIONS[name]
-        return plain
+        return _FUNCTIONS[name]
     raise error(f"function {name}/{len(arguments)} is not understood here")
 
 
@@ -456,7 +460,15 @@ def _tostring(value: Any) -> list[Any]:
     return [value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))]
 
 
-_TYPES = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array", dict: "object"}
+_TYPES = {
+    type(None): "null",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 
 _WITH_TEXT: dict[str, Callable[[str, str], Any]] = {
     "startswith": lambda value, text: value.startswith(text),

@@ -1,6 +1,7 @@
 """All life of one cluster: built from its spec, started and stopped as one."""
 
 import asyncio
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ VERSION = "v1.36.0-raycp"
 class Life:
     """``await start()`` returns when nodes exist and all controllers listen; ``await stop()`` ends them.
 
-    ``stages`` of the spec replace the shipped ones of the kinds that they name. Raises ``StageError``, ``OSError`` for a stage
+    ``stages`` of the spec replace the shipped ones of the kinds that they name. Raises ``StageError``, ``OSError``
+    for a stage
     file that can't be used, at construction.
     """
 
@@ -42,6 +44,7 @@ class Life:
         self._rates = Rates(spec.startup_delay, spec.pod_runtime, spec.failure_rate, spec.seed)
         self._tasks: list[asyncio.Task[None]] = []
         self._undo: list[Any] = []
+        self._rendered: Object = {}
         on = spec.controllers
         self.gc = GarbageCollector(api, store, registry, clock) if on.gc else None
         self.namespaces = NamespaceController(api, store, registry, clock) if on.namespace else None
@@ -74,27 +77,31 @@ class Life:
     def _player(self, api: Api, store: Store, registry: Registry) -> Player:
         stages = self._stages()
         views = {"Pod": self._view_pod, "Node": self._view_node}
-        return Player(api, store, registry, self.clock, stages, self.spec.seed, views)
+        return Player(api, store, registry, self.clock, stages, self.spec.seed, views, self._about_to_render)
 
     def _stages(self) -> list[Stage]:
-        functions = {
+        began = iso(self.clock.wall())
+        functions: dict[str, Callable[..., Any]] = {
             **GENERIC,
             "Now": lambda: iso(self.clock.wall()),
-            "StartTime": lambda: self._began,
+            "StartTime": lambda: began,
             "Version": lambda: VERSION,
             "ContainerID": lambda uid, name, restarts: f"embedded://{uid}-{name}-{restarts or 0}",
-            "NodeIP": lambda: node_ip("node"),
-            "NodeName": lambda: "node",
+            "NodeIP": lambda: node_ip(self._rendered["metadata"]["name"]),
+            "NodeName": lambda: self._rendered["metadata"]["name"],
             "NodePort": lambda: 10250,
-            "PodIP": lambda: pod_ip("", False, "", "", ""),
+            "PodIP": lambda: self._rendered["raycp"]["ip"],
         }
-        self._began = iso(self.clock.wall())
         given = [s for path in self.spec.stages for s in load_stages(Path(path).read_text(), str(path), functions)]
         shipped = resources.files("raycp.embedded.life") / "stages"
         for name in ("pod.yaml", "node.yaml"):
             ours = load_stages((shipped / name).read_text(), name, functions)
             given += [s for s in ours if s.kind not in {g.kind for g in given if g.source != name}]
         return given
+
+    def _about_to_render(self, seen: Object) -> None:
+        """kwok's NodeName and the like take no arguments: they mean the object that is being rendered."""
+        self._rendered = seen
 
     # what stages see
 
@@ -103,8 +110,16 @@ class Life:
         if node and self.nodes is not None and not self.nodes.alive(node):
             return None  # nobody there who could do anything
         nodeless = not self._nodes_table.count and not self.spec.nodes
-        rates = self._rates if not nodeless else Rates(
-            self._rates.startup_delay, self._rates.pod_runtime, self._rates.failure_rate, self._rates.seed, nodeless=True
+        rates = (
+            self._rates
+            if not nodeless
+            else Rates(
+                self._rates.startup_delay,
+                self._rates.pod_runtime,
+                self._rates.failure_rate,
+                self._rates.seed,
+                nodeless=True,
+            )
         )
         if not node and not nodeless and "deletionTimestamp" not in pod["metadata"]:
             return None  # not bound: kubelet's work has not begun

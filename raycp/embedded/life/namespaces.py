@@ -1,4 +1,5 @@
-"""The end of a namespace: everything in it is deleted, then its ``kubernetes`` finalizer goes, and with that the namespace.
+"""The end of a namespace: everything in it is deleted, then its ``kubernetes`` finalizer goes, and with that the
+namespace.
 
 Order, conditions and messages follow kube-controller-manager's ``pkg/controller/namespace/deletion``.
 """
@@ -108,7 +109,12 @@ class NamespaceController:
         before = {c["type"]: c for c in status.get("conditions") or ()}
         now = iso(self.clock.wall())
         wanted = [
-            ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                "False",
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
             (
                 "NamespaceDeletionGroupVersionParsingFailure",
                 "False",

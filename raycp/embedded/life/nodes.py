@@ -1,7 +1,8 @@
 """Simulated nodes: they exist, tell that they are alive by their Lease, and can fail.
 
 Made at the start as the spec says; nodes that somebody else creates live as well. A node goes dark with the annotation
-``embedded.raycp.io/state: down`` (or ``fail(name)``): its Lease ages, after ``GRACE`` its conditions become Unknown, it is tainted
+``embedded.raycp.io/state: down`` (or ``fail(name)``): its Lease ages, after ``GRACE`` its conditions become Unknown,
+it is tainted
 unreachable, and its Pods are evicted when their tolerations run out, as kube-controller-manager's node lifecycle does.
 ``state: not-ready`` is a kubelet that lives and says that it is not ready.
 """
@@ -170,7 +171,7 @@ class Nodes:
     async def _sleep(self, seconds: float) -> None:
         waits = [asyncio.create_task(self._wake.wait()), asyncio.ensure_future(self.clock.sleep(max(0.0, seconds)))]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -213,7 +214,9 @@ class Nodes:
             node = await self._conditions(node, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
         elif state == "not-ready":
             node = await self._conditions(node, "False", "KubeletNotReady", "the node was told to be not ready")
-        ready = next((c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), "")
+        ready = next(
+            (c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), ""
+        )
         if ready:
             await self._taint(node, ready)
             if ready != "True":
@@ -230,7 +233,9 @@ class Nodes:
         changed = False
         for condition in conditions:
             if condition["status"] != status and (condition["type"] == "Ready" or status == "Unknown"):
-                condition.update(status=status, reason=reason, message=message, lastTransitionTime=iso(self.clock.wall()))
+                condition.update(
+                    status=status, reason=reason, message=message, lastTransitionTime=iso(self.clock.wall())
+                )
                 changed = True
         return await self.api.update("nodes", node, subresource="status") if changed else node
 

@@ -1,6 +1,7 @@
 """Plays stages on objects: each one that matches a stage is changed as it says, once its delay is over.
 
-One heap of (due, object) for all kinds. A stage that was chosen for an object stays chosen, with its time, for as long as it
+One heap of (due, object) for all kinds. A stage that was chosen for an object stays chosen, with its time, for as
+long as it
 matches: a change that has nothing to do with it does not start its delay anew.
 """
 
@@ -55,6 +56,7 @@ class Player:
         stages: list[Stage],
         seed: int = 0,
         views: dict[str, View] | None = None,
+        before_render: Callable[[Object], None] = lambda seen: None,
     ) -> None:
         self.api = api
         self.clock = clock
@@ -64,6 +66,7 @@ class Player:
         self._registry = registry
         self._rng = random.Random(seed)
         self._views = views or {}
+        self._before_render = before_render
         self._tables = Tables(store, registry)
         self._plans: dict[_Key, _Plan] = {}
         self._heap: list[tuple[float, int, _Key]] = []
@@ -259,6 +262,7 @@ class Player:
             await self.api.update(resource.info.name, merge(live, wanted, MERGE_KEYS), subresource=patch.subresource)
 
     def _content(self, patch: Patch, seen: Object) -> Any:
+        self._before_render(seen)
         meta = seen["metadata"]
         volatile = [iso(self.clock.wall()), meta.get("uid") or "", meta.get("name") or ""]
         ip = (seen.get("raycp") or {}).get("ip")
@@ -269,7 +273,7 @@ async def _first(event: asyncio.Event, seconds: float | None, clock: Clock) -> N
     """Until ``event`` is set, at most ``seconds`` of ``clock``."""
     waits: list[asyncio.Task[Any]] = [asyncio.create_task(_wait(event.wait))]
     if seconds is not None:
-        waits.append(asyncio.create_task(clock.sleep(max(0.0, seconds))))  # type: ignore[arg-type]
+        waits.append(asyncio.create_task(clock.sleep(max(0.0, seconds))))
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,6 +1,7 @@
 """Binds Pods to nodes, so that capacity and Pending are real.
 
-Among the nodes that can take a Pod (``fit.obstacle``) the emptiest of a sample is taken, as kube-scheduler samples in large
+Among the nodes that can take a Pod (``fit.obstacle``) the emptiest of a sample is taken, as kube-scheduler samples in
+large
 clusters; a Pod that fits nowhere gets PodScheduled=False and an event, and is tried again when a node or a Pod changes.
 """
 
@@ -25,7 +26,8 @@ class _Placed(NamedTuple):
 
 
 class Scheduler:
-    """``start()``, then ``run()`` for ever. A cluster without nodes has no scheduler's business: its Pods run nodeless."""
+    """``start()``, then ``run()`` for ever. A cluster without nodes has no scheduler's business: its Pods run
+    nodeless."""
 
     def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
         self.api = api

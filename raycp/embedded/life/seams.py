@@ -17,12 +17,15 @@ Object = dict[str, Any]
 
 
 class Api(Protocol):
-    """The in-process client (``raycp.embedded.localapi.LocalApi``): the pipeline's rules without HTTP. Raises ``ApiError``.
+    """The in-process client (``raycp.embedded.localapi.LocalApi``): the pipeline's rules without HTTP. Raises
+    ``ApiError``.
 
     Resources are named ``plural`` or ``plural.group``.
     """
 
-    async def create(self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = "") -> Object: ...
+    async def create(
+        self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = ""
+    ) -> Object: ...
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object: ...
 
@@ -82,7 +85,8 @@ def unix(text: str) -> float:
 class Inbox:
     """A set of keys to look at, in order of arrival, and the loop that looks at them.
 
-    The store tells its subscribers in the middle of a commit, where nobody may write; they ``put`` here, and ``run`` works
+    The store tells its subscribers in the middle of a commit, where nobody may write; they ``put`` here, and ``run``
+    works
     later on the event loop, yielding often enough that requests are answered meanwhile. A key that fails with
     ``ApiError`` comes back after a second, doubling up to a minute.
     """

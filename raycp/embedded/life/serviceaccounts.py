@@ -1,4 +1,5 @@
-"""What every namespace gets: the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap, made again when deleted."""
+"""What every namespace gets: the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap, made again when
+deleted."""
 
 from raycp.base.clock import Clock
 from raycp.embedded.errors import ApiError
@@ -7,8 +8,9 @@ from raycp.embedded.registry import Registry
 from raycp.embedded.store import Change, Store
 
 _NOTE = (
-    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal "
-    "service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
+    "internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
+    "clusters."
 )
 
 

@@ -1,0 +1,112 @@
+"""jq and Go templates as stage files use them."""
+
+import pytest
+from raycp.embedded.life.gofuncs import GENERIC
+from raycp.embedded.life.gotemplate import Template, TemplateError
+from raycp.embedded.life.jq import JqError, compile_jq
+from raycp.embedded.life.quantities import milli
+from raycp.embedded.life.rendering import render
+
+POD = {
+    "metadata": {"name": "p", "labels": {"a.b/c": "x"}, "ownerReferences": [{"kind": "Job"}, {"kind": "Thing"}]},
+    "spec": {"containers": [{"name": "one", "image": "i1"}, {"name": "two", "image": "i2"}], "n": 3},
+    "status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "Other", "status": "True"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "results"),
+    [
+        ('.status.conditions.[] | select( .type == "Ready" ) | .status', ["False"]),
+        ('.metadata.labels["a.b/c"]', ["x"]),
+        (".metadata.ownerReferences.[].kind", ["Job", "Thing"]),
+        (".metadata.finalizers", []),
+        (".metadata.finalizers.[]", None),
+        (".metadata.finalizers[]?", []),
+        (".spec.containers[1].name", ["two"]),
+        (".spec.containers[-1].name", ["two"]),
+        (".spec.containers | length", [2]),
+        ("[.spec.containers[].name]", [["one", "two"]]),
+        ("{a: .spec.n, metadata: .spec.n}", [{"a": 3, "metadata": 3}]),
+        ('.spec.none // "fallback"', ["fallback"]),
+        (".spec.n > 2 and (.spec.n < 4)", [True]),
+        (".spec.n * 2 + 1", [7]),
+        ('if .spec.n == 3 then "three" else "other" end', ["three"]),
+        ("[.status.conditions[] | .status] | any(. == \"True\")", [True]),
+        ('.metadata.name | startswith("p")', [True]),
+        (".spec.n | tostring", ["3"]),
+        (".spec | has(\"n\")", [True]),
+        (".metadata.name, .spec.n", ["p", 3]),
+        (".spec.n.deeper", None),
+    ],
+)
+def test_jq_gives_what_jq_gives(expression: str, results: list[object] | None) -> None:
+    assert compile_jq(expression)(POD) == results
+
+
+@pytest.mark.parametrize("expression", [".a |", ".a[", "nosuch(1)", ".a == ", "reduce .[] as $x (0; . + $x)", '"open'])
+def test_jq_that_is_not_understood_is_refused_when_read(expression: str) -> None:
+    with pytest.raises(JqError):
+        compile_jq(expression)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ .metadata.name }}", "p"),
+        ("{{ .metadata.none }}", "<no value>"),
+        ("{{ range $i, $c := .spec.containers }}{{ $i }}={{ $c.name }};{{ end }}", "0=one;1=two;"),
+        ("{{ range .none }}x{{ else }}empty{{ end }}", "empty"),
+        ('{{ if eq .spec.n 1 2 }}a{{ else if eq .spec.n 3 }}b{{ else }}c{{ end }}', "b"),
+        ("{{ with .spec.n }}{{ . }}{{ end }}", "3"),
+        ("{{ $x := 1 }}{{ range .spec.containers }}{{ $x = add $x 1 }}{{ end }}{{ $x }}", "3"),
+        ('{{ .metadata.name | printf "%s-%d" | len }}', "14"),
+        ('{{ printf "%s/%03d" .metadata.name 7 }}', "p/007"),
+        ('{{ or .none "d" | Quote }}', '"d"'),
+        ("a  {{- /* gone */ -}}  b", "ab"),
+        ("{{ index .spec.containers 1 }}", "map[image:i2 name:two]"),
+        ('{{ define "T" }}<{{ . }}>{{ end }}{{ template "T" .spec.n }}', "<3>"),
+        ('{{ ternary "y" "n" (gt .spec.n 2) }}', "y"),
+        ("{{ range .spec.containers }}{{ if eq .name \"two\" }}{{ break }}{{ end }}{{ .name }}{{ end }}", "one"),
+        ("{{ $.metadata.name }}{{ len .spec.containers }}", "p2"),
+        ('{{ dict "a" 1 | toJson }}', '{"a":1}'),
+        ("{{ and .none .spec.n }}", "<no value>"),
+        ("{{ not .none }}", "true"),
+    ],
+)
+def test_go_templates(template: str, text: str) -> None:
+    assert Template(template, GENERIC).render(POD) == text
+
+
+@pytest.mark.parametrize("template", ["{{ if .a }}", "{{ nosuch .a }}", "{{ .a", "{{ end }}", "{{ := 3 }}", "{{ $a }}"])
+def test_templates_that_cannot_be_read_or_done_are_refused(template: str) -> None:
+    with pytest.raises(TemplateError):
+        Template(template, GENERIC).render(POD)
+
+
+def test_rendering_remembers_without_mixing_up_objects() -> None:
+    template = Template("name: {{ .metadata.name | Quote }}\nat: {{ .at | Quote }}\nx: 1\n", GENERIC)
+    for name, at in [("first-pod", "2024-01-01T00:00:00Z"), ("second", "2025-05-05T05:05:05Z"), ('od"d', "x" * 9)]:
+        found = render(template, {"metadata": {"name": name}, "at": at}, [name, at])
+        assert found == {"name": name, "at": at, "x": 1}
+
+
+def test_rendering_reads_times_as_text_and_refuses_what_is_no_yaml() -> None:
+    assert render(Template("a: 2024-01-01T00:00:00Z", {}), {}, []) == {"a": "2024-01-01T00:00:00Z"}
+    with pytest.raises(TemplateError):
+        render(Template("a: [", {}), {}, [])
+
+
+@pytest.mark.parametrize(
+    ("quantity", "thousandths"),
+    [("500m", 500), ("1", 1000), (2, 2000), ("1.5", 1500), ("1Ki", 1_024_000), ("1k", 1_000_000), ("1e3", 1_000_000),
+     ("100n", 1), ("2Gi", 2 * 1024**3 * 1000), (0.5, 500)],
+)  # fmt: skip
+def test_quantities(quantity: str | int | float, thousandths: int) -> None:
+    assert milli(quantity) == thousandths
+
+
+@pytest.mark.parametrize("quantity", ["", "1x", "Gi", "--1", "1 Gi"])
+def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+    with pytest.raises(ValueError, match="quantity"):
+        milli(quantity)
