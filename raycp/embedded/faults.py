@@ -140,6 +140,7 @@ class Faults:
         rng = random.Random(f"{self._seed}/{number}/{spec.kind}")
         self._set[number] = _Set(number, spec, self.clock.now() + spec.after, rng)
         self._turn()
+        self._changed.set()
         return number
 
     def clear(self, number: int | None = None) -> None:
@@ -151,6 +152,7 @@ class Faults:
             if fault.on:
                 self._end(fault)
         self._turn()
+        self._changed.set()
 
     def set(self, specs: list[FaultSpec]) -> list[int]:
         """These faults and no others. Returns their ids."""
@@ -242,7 +244,6 @@ class Faults:
             fault.began = max(fault.began, begins)
         self._acting = [fault for fault in self._set.values() if fault.on]
         self.armed = any(fault.spec.kind in _REQUESTS | _WATCHES for fault in self._acting)
-        self._changed.set()
 
     def _begin(self, fault: _Set) -> None:
         match fault.spec.kind:
