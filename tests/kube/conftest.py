@@ -8,15 +8,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scripted_api import ScriptedApi
+from scripted_api import ScriptedApi, direct
 
 from raycp.base.clock import SystemClock
-from raycp.kube import ClusterClient, ConnectSpec
-
-
-def direct(server: ScriptedApi, **change: object) -> ConnectSpec:
-    fields: dict[str, object] = {"server": server.url, "ca_pem": server.authority.pem, "token": server.token, "timeout": 5.0}
-    return ConnectSpec(name="c1", mode="direct", **{**fields, **change})  # type: ignore[arg-type]
+from raycp.kube import ClusterClient
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A small scripted API server on real sockets, for fault matrices: ConfigMaps with list, watch, create, delete, over TLS.
+"""A small scripted API server on real sockets, for fault matrices: ConfigMaps, over TLS.
 
 ``server.faults`` holds callables tried in turn before each request; one that returns not None is used up.
 """
@@ -19,6 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from raycp.kube import ConnectSpec
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -111,7 +113,7 @@ class ScriptedApi:
             cert, key = self.authority.issue("scripted")
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "pair.pem")
-                path.write_text(cert + key)
+                path.write_text(cert + key)  # noqa: ASYNC240
                 context.load_cert_chain(path)
             if self.require_client_cert:
                 context.load_verify_locations(cadata=self.authority.pem)
@@ -186,7 +188,11 @@ class ScriptedApi:
                 if fault in self.faults:
                     self.faults.remove(fault)
                 return answer
-        if self.token and not self.require_client_cert and request.headers.get("Authorization") != f"Bearer {self.token}":
+        if (
+            self.token
+            and not self.require_client_cert
+            and request.headers.get("Authorization") != f"Bearer {self.token}"
+        ):
             return web.json_response(status(401, "Unauthorized"), status=401)
         path = request.path
         if path == "/version":
@@ -206,7 +212,9 @@ class ScriptedApi:
         parts = path.strip("/").split("/")
         if parts[:3] == ["api", "v1", "namespaces"] and parts[4:5] == ["configmaps"]:
             return await self._one(request, parts[3], parts[5] if len(parts) > 5 else "")
-        return web.json_response(status(404, "NotFound", "the server could not find the requested resource"), status=404)
+        return web.json_response(
+            status(404, "NotFound", "the server could not find the requested resource"), status=404
+        )
 
     def _list(self, query: dict[str, str]) -> web.StreamResponse:
         items = [self.objects[key] for key in sorted(self.objects)]
@@ -214,7 +222,9 @@ class ScriptedApi:
         limit = int(query.get("limit") or 0) or len(items)
         wanted = int(query.get("resourceVersion") or 0)
         if wanted > self.rv:
-            body = status(504, "Timeout", f"Too large resource version: {wanted}, current: {self.rv}", retryAfterSeconds=1)
+            body = status(
+                504, "Timeout", f"Too large resource version: {wanted}, current: {self.rv}", retryAfterSeconds=1
+            )
             return web.json_response(body, status=504)
         meta = {"resourceVersion": str(self.rv)}
         if start + limit < len(items):
@@ -226,7 +236,9 @@ class ScriptedApi:
         since = int(query.get("resourceVersion") or 0)
         initial = query.get("sendInitialEvents") == "true"
         if initial and not self.watchlist:
-            body = status(422, "Invalid", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")
+            body = status(
+                422, "Invalid", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+            )
             return web.json_response(body, status=422)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
@@ -288,10 +300,25 @@ class ScriptedApi:
         return web.json_response(found)
 
 
+# -- clients
+
+
+def direct(server: ScriptedApi, /, **change: object) -> ConnectSpec:
+    fields: dict[str, object] = {
+        "server": server.url,
+        "ca_pem": server.authority.pem,
+        "token": server.token,
+        "timeout": 5.0,
+    }
+    return ConnectSpec(name="c1", mode="direct", **{**fields, **change})  # type: ignore[arg-type]
+
+
 # -- faults
 
 
-def once_for(match: Callable[[web.Request], bool], act: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Fault:
+def once_for(
+    match: Callable[[web.Request], bool], act: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> Fault:
     """Act on the first request that matches."""
 
     used = False
@@ -314,7 +341,9 @@ def is_list(request: web.Request) -> bool:
     return request.method == "GET" and request.path == "/api/v1/configmaps" and "watch" not in request.query
 
 
-def answer(code: int, reason: str, headers: dict[str, str] | None = None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def answer(
+    code: int, reason: str, headers: dict[str, str] | None = None
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def act(request: web.Request) -> web.StreamResponse:
         return web.json_response(status(code, reason), status=code, headers=headers)
 

@@ -1,0 +1,81 @@
+"""A reflector at work on the scripted server, with all that it told."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from scripted_api import ScriptedApi
+
+from raycp.base.clock import SystemClock
+from raycp.base.events import Event
+from raycp.base.keys import GVK
+from raycp.cache import Reflector, ReflectorOptions, Store
+from raycp.kube import ClusterClient
+
+CM = GVK("", "v1", "ConfigMap")
+QUICK = {
+    "backoff_first": 0.02,
+    "backoff_cap": 0.1,
+    "stall": 0.5,
+    "initial_patience": 0.3,
+    "page": 7,
+    "replay_quiet": 0.1,
+}
+
+
+class Watched:
+    """A reflector at work, with all events it told."""
+
+    def __init__(self, server: ScriptedApi, client: ClusterClient) -> None:
+        self.server, self.client = server, client
+        self.events: list[Event] = []
+        self.store = Store()
+        self.reflector: Reflector
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, *, watermark: int | None = None, label_selector: str = "", **options: object) -> None:
+        self.reflector = Reflector(
+            self.client,
+            CM,
+            self.store,
+            self.events.extend,
+            SystemClock(),
+            options=ReflectorOptions(**{**QUICK, **options}),  # type: ignore[arg-type]
+            watermark=watermark,
+            label_selector=label_selector,
+        )
+        self._task = asyncio.create_task(self.reflector.run())
+
+    async def synced(self) -> None:
+        await asyncio.wait_for(self.reflector.synced.wait(), 10)
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait for ``condition``, checked at each turn of the loop; the reflector's death fails at once."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                if self._task is not None and self._task.done():
+                    self._task.result()
+                await asyncio.sleep(0.005)
+
+    async def same(self) -> None:
+        """Wait until the store shows what the server has."""
+
+        def equal() -> bool:
+            there = {key: int(obj["metadata"]["resourceVersion"]) for key, obj in self.server.objects.items()}
+            return there == {(o.meta.namespace, o.meta.name): o.rv for o in self.store}
+
+        await self.until(equal)
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(event.type.value, event.obj.meta.name) for event in self.events]
+
+    def take(self) -> list[tuple[str, str]]:
+        found = self.told()
+        self.events.clear()
+        return found
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
