@@ -55,6 +55,14 @@ def available() -> dict[str, str]:
     return {name: what for name, what in COMMANDS.items() if importlib.util.find_spec(f"raycp.cli.{name}")}
 
 
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """A parser that knows this one command; ``parse_args`` takes its name first."""
+    parser = argparse.ArgumentParser(prog="raycp", add_help=False)
+    subparsers: Any = parser.add_subparsers(dest="command", required=True)
+    importlib.import_module(f"raycp.cli.{name}").add_parser(subparsers)
+    return parser
+
+
 def _main(arguments: list[str]) -> int:
     commands = available()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -68,10 +76,7 @@ def _main(arguments: list[str]) -> int:
     if name not in commands:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
     module = importlib.import_module(f"raycp.cli.{name}")
-    parser = argparse.ArgumentParser(prog="raycp", add_help=False)
-    subparsers: Any = parser.add_subparsers(dest="command", required=True)
-    module.add_parser(subparsers)
-    code: int = module.run(parser.parse_args([name, *rest]))
+    code: int = module.run(parser_of(name).parse_args([name, *rest]))
     sys.stdout.flush()
     return code
 
