@@ -1,12 +1,13 @@
 """Events to verdicts: what a change is, how urgent it is, and whose it is.
 
 An ``Event`` of the cache and what the shard knows of its object (``Known``) go into one pure function, ``classify``; a
-``Verdict`` comes out: whether to enqueue, why, how far in front, and whether a clock of the SLI starts. It is what tells
-the one object that a user changed while nobody watched from the ten thousand that a start lists anyway.
+``Verdict`` comes out: whether to enqueue, why, how far in front, and whether a clock of the SLI starts. It is what
+tells the one object that a user changed while nobody watched from the ten thousand that a start lists anyway.
 
 - ``verdict``: ``Reason``, ``Priority``, ``Verdict``: the words;
 - ``rules``: ``Known`` and ``classify``: the table of DESIGN section 5, row by row;
-- ``watermark``: ``Watermark``: what of a cluster and kind has been seen and reconciled, small enough to be stored each second;
+- ``watermark``: ``Watermark``: what of a cluster and kind has been seen and reconciled, small enough to be stored each
+  second;
 - ``tiers``: ``TierRules``: which tier an object belongs to, compiled from ``spec.tiers.rules``;
 - ``fieldpath``: reading a few fields of a large JSON object without decoding the rest;
 - ``spread``: random delays that turn a storm into drizzle.

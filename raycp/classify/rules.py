@@ -9,12 +9,12 @@ from raycp.classify.verdict import Priority, Reason, Verdict
 class Known(msgspec.Struct, frozen=True, gc=False):
     """What the shard knows about the object of an event, for one controller.
 
-    ``version_reconciled``: the version (``Obj.version``) of its last successful reconcile; None when it is not known, as
-    after a crash without standby. ``covered``: the watermark says that the state with this resource version has been
-    reconciled. ``has_watermark``: there is a watermark for this cluster and kind. ``first_start``: this controller has never
-    run on this cluster, whatever a watermark of other controllers says. ``is_child``: the object is owned by the key's
-    object, rather than being it. ``own_writer``: an ``OWN_WRITE`` was written by this very controller for this very key;
-    a write of another controller is a change like any other.
+    ``version_reconciled``: the version (``Obj.version``) of its last successful reconcile; None when it is not known,
+    as after a crash without standby. ``covered``: the watermark says that the state with this resource version has been
+    reconciled. ``has_watermark``: there is a watermark for this cluster and kind. ``first_start``: this controller has
+    never run on this cluster, whatever a watermark of other controllers says. ``is_child``: the object is owned by the
+    key's object, rather than being it. ``own_writer``: an ``OWN_WRITE`` was written by this very controller for this
+    very key; a write of another controller is a change like any other.
     """
 
     version_reconciled: int | None = None
@@ -44,9 +44,9 @@ UNCHANGED = Verdict(False, Reason.UNCHANGED)
 def classify(event: Event, known: Known) -> Verdict:
     """What this event means for one controller's key.
 
-    Guarantees: an event whose version differs from the reconciled one is always enqueued in its tier's lane, or, for the
-    controller's own write, covered by the reconcile that wrote it; nothing that lists as already reconciled gets in front
-    of a change; deletions are never lost.
+    Guarantees: an event whose version differs from the reconciled one is always enqueued in its tier's lane, or, for
+    the controller's own write, covered by the reconcile that wrote it; nothing that lists as already reconciled gets
+    in front of a change; deletions are never lost.
     """
     source = event.source
     if source is Source.OWN_WRITE and known.own_writer:

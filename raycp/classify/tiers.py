@@ -1,7 +1,7 @@
 """Which tier an object belongs to: ``spec.tiers.rules`` compiled into checks that cost a microsecond or two.
 
-The first rule that holds decides. A rule with ``tierFrom`` reads the tier's name off the object; objects that name none are
-left to the next rule, and a name that is no tier falls to the default and is told as a problem.
+The first rule that holds decides. A rule with ``tierFrom`` reads the tier's name off the object; objects that name
+none are left to the next rule, and a name that is no tier falls to the default and is told as a problem.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -259,10 +259,9 @@ def _problems(rule: TierRule, path: str, controllers: Collection[str] | None) ->
 
 def _shadows(first: TierRule, later: TierRule) -> bool:
     """Whether ``first`` decides every object for which ``later`` holds."""
-    if first.tier is None:
-        # It leaves those that name no tier to the next rule; only the same source again can never be reached.
-        if later.tier_from != first.tier_from:
-            return False
+    # ``tierFrom`` leaves those that name no tier to the next rule; only the same source again can never be reached.
+    if first.tier is None and later.tier_from != first.tier_from:
+        return False
     a, b = first.when, later.when
     for mine, theirs in ((a.label, b.label), (a.annotation, b.annotation), (a.field, b.field), (a.cluster, b.cluster)):
         for key, values in mine.items():

@@ -63,9 +63,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What to do about an event.
 
     ``background``: into the background lane, else into the lane of the object's tier (a child's owner's tier).
-    ``spread``: after a random delay, see ``spread_delay``. ``debounce``: the shard may wait a little for more of the same.
-    ``user``: a user made this change, so it is not system-triggered work. ``clock``: which clock of the SLI starts (law 9):
-    at the observation (``live``), at the time the API server noted (``away``), or apart (``backlog``).
+    ``spread``: after a random delay, see ``spread_delay``. ``debounce``: the shard may wait a little for more of the
+    same. ``user``: a user made this change, so it is not system-triggered work. ``clock``: which clock of the SLI
+    starts (law 9): at the observation (``live``), at the time the API server noted (``away``), or apart (``backlog``).
     """
 
     enqueue: bool
@@ -79,5 +79,6 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def real(self) -> bool:
-        """Whether something happened: such an item cancels a system delay and shortens a backoff (law 3)."""
-        return self.enqueue and not self.background
+        """Whether something happened that this controller must react to: it cancels a system delay and shortens a
+        backoff (law 3). Another's status writes and a backlog don't, else a flapping status would defeat every backoff."""
+        return self.enqueue and self.priority >= Priority.OWNED_AWAY

@@ -1,8 +1,8 @@
 """What of one cluster and kind has been seen and reconciled, in a form that can be stored every second.
 
-A watermark is the highest resource version observed, and the exceptions: the keys with a change at or below it that is not
-reconciled yet, failing and waiting ones included. After a restart it answers the question on which the start-up storm
-hangs: is this listed object one that was dealt with, or one that changed while nobody watched?
+A watermark is the highest resource version observed, and the exceptions: the keys with a change at or below it that is
+not reconciled yet, failing and waiting ones included. After a restart it answers the question on which the start-up
+storm hangs: is this listed object one that was dealt with, or one that changed while nobody watched?
 
 Resource versions are compared as integers, as KEP-5504 (Kubernetes 1.35) allows and every server since has kept to.
 """

@@ -1,0 +1,98 @@
+"""One key's state in the queue, and what a worker is handed."""
+
+from collections import OrderedDict
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from raycp.base.keys import RequestKey
+
+if TYPE_CHECKING:
+    from raycp.queueing.events import SeriesEvents
+    from raycp.queueing.fair import Leaf
+    from raycp.queueing.lane import Lane
+
+
+class State(IntEnum):
+    """Where a key is. From ``RUNNING`` on, what is added waits in ``Entry.pending``."""
+
+    READY = 0
+    DELAYED = 1
+    RUNNING = 2
+    HELD = 3
+
+
+class Pending(msgspec.Struct, gc=False):
+    """What was added to a key while it ran or was held: the one rerun that it makes (law 1)."""
+
+    tier: str
+    priority: int
+    ready_at: float
+    reason: str
+    real: bool
+    observed: float
+    """when the first of what was added came"""
+    retry: bool = False
+
+
+class Entry(msgspec.Struct, gc=False):
+    """A key that is queued, running or held; all times as ``Clock.now()``.
+
+    ``since``: ready since, for the waiting time; ``lane_since``: ready in this lane since, for ``maxWait``. ``retry``:
+    it is here because it failed, and nothing real has happened since.
+    """
+
+    key: RequestKey
+    id: int
+    tier: str
+    priority: int
+    reason: str
+    real: bool
+    ready_at: float
+    added: float
+    state: State = State.DELAYED
+    attempts: int = 0
+    retry: bool = False
+    merged: int = 0
+    since: float = 0.0
+    lane_since: float = 0.0
+    error: str = ""
+    leaf: "Leaf | None" = None
+    cell: "Cell | None" = None
+    worker: str = ""
+    handout: int = 0
+    started: float = 0.0
+    ran_as_retry: bool = False
+    pending: Pending | None = None
+
+
+class Cell:
+    """The items of one (tier, controller, cluster): what metrics count, and the oldest of them."""
+
+    __slots__ = ("cluster", "controller", "delayed", "lane", "ready", "running", "series", "tier")
+
+    def __init__(self, tier: str, controller: str, cluster: str, lane: "Lane", series: "SeriesEvents | None") -> None:
+        self.tier = tier
+        self.controller = controller
+        self.cluster = cluster
+        self.lane = lane
+        self.series = series
+        self.ready: OrderedDict[int, Entry] = OrderedDict()
+        """by id, in the order of ``lane_since``"""
+        self.running: dict[int, Entry] = {}
+        self.delayed = 0
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """A hand-out. ``id`` is unique in this queue; ``attempt`` counts from 1; ``waited`` in seconds since it was
+    ready."""
+
+    id: int
+    key: RequestKey
+    tier: str
+    reason: str
+    priority: int
+    attempt: int
+    waited: float
+    added: float

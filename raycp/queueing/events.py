@@ -1,0 +1,64 @@
+"""What the queue tells an observer, and the binding to client-go's metric names."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from raycp.observe.catalog import QueueSeries, WorkQueueMetrics
+
+if TYPE_CHECKING:
+    from raycp.queueing.queue import WorkQueue
+
+
+class SeriesEvents(Protocol):
+    """What happens to the items of one (cluster, controller, tier). Called on the hot path: count, and return."""
+
+    def added(self) -> None:
+        """An item became ready."""
+
+    def got(self, waited: float) -> None:
+        """One was handed out, ``waited`` seconds after it was ready."""
+
+    def done(self, seconds: float) -> None:
+        """One was given back, ``seconds`` after it was handed out."""
+
+    def retried(self, reason: str) -> None:
+        """One was re-added with a delay."""
+
+
+class QueueEvents(Protocol):
+    """An observer of a queue."""
+
+    def series(self, cluster: str, controller: str, tier: str) -> SeriesEvents:
+        """Who is told about these items; asked once per combination."""
+        ...
+
+
+class _Counted:
+    __slots__ = ("added", "done", "got", "retried")
+
+    def __init__(self, series: QueueSeries) -> None:
+        # Bound methods: no frame of ours between the queue and the counter.
+        self.added = series.adds.inc
+        self.got = series.queue_duration.observe
+        self.done = series.work_duration.observe
+        self.retried = series.retry
+
+
+class QueueMetrics:
+    """Counts a queue under ``workqueue_*``. ``publish`` sets the gauges; call it before each snapshot."""
+
+    def __init__(self, families: WorkQueueMetrics) -> None:
+        self._families = families
+
+    def series(self, cluster: str, controller: str, tier: str) -> SeriesEvents:
+        return _Counted(self._families.series(cluster, controller, tier))
+
+    def publish(self, queue: "WorkQueue") -> None:
+        """Depth, delayed, unfinished and longest running per series; the oldest ready item per tier."""
+        for depth in queue.depths():
+            series = self._families.series(depth.cluster, depth.controller, depth.tier)
+            series.depth.set(depth.ready)
+            series.delayed.set(depth.delayed)
+            series.unfinished_work.set(depth.unfinished)
+            series.longest_running.set(depth.longest_running)
+        for tier, age in queue.oldest_ready().items():
+            self._families.oldest_ready.labels(tier).set(age)
