@@ -1,0 +1,46 @@
+"""What is promised of each scenario (``bounds.yaml``), and whether figures keep it."""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+Kind = Literal["max", "min"]
+
+
+class Bound(NamedTuple):
+    """``figure`` of ``scenario`` is at most (or at least) ``value``; with where that comes from."""
+
+    scenario: str
+    figure: str
+    kind: Kind
+    value: float
+    machine: str
+    trials: int
+    date: str
+    why: str
+
+    def kept(self, figures: Mapping[str, Any]) -> bool | None:
+        """None when the figure is not there."""
+        found = figures.get(self.figure)
+        if not isinstance(found, (int, float)):
+            return None
+        return found <= self.value if self.kind == "max" else found >= self.value
+
+
+def load_bounds() -> list[Bound]:
+    """The committed bounds."""
+    text = (resources.files("raycp.bench") / "bounds.yaml").read_text()
+    found = []
+    for scenario, bounds in yaml.safe_load(text).items():
+        for figure, bound in bounds.items():
+            kind: Kind = "max" if "max" in bound else "min"
+            where = (bound["machine"], bound["trials"], str(bound["date"]), bound["why"])
+            found.append(Bound(scenario, figure, kind, float(bound[kind]), *where))
+    return found
+
+
+def judge(scenario: str, figures: Mapping[str, Any]) -> list[tuple[Bound, bool | None, Any]]:
+    """Each bound of the scenario, whether it is kept, and what was found."""
+    return [(b, b.kept(figures), figures.get(b.figure)) for b in load_bounds() if b.scenario == scenario]

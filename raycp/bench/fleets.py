@@ -1,0 +1,70 @@
+"""The system under test: a raycp fleet on the bench's clusters, on a Ray that stays up between a scenario's fleets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from raycp.bench.ground import Ground
+from raycp.config.fleet import FleetDoc
+from raycp.fleet.launch import FleetHandle, running_fleet
+from raycp.fleet.rayenv import connect, shut_down
+
+CONTROLLER = "raycp.bench.workload"
+BATCHJOB = "raycp.controllers.batchjob"
+
+
+def fleet_doc(
+    ground: Ground,
+    *,
+    controllers: list[dict[str, Any]] | None = None,
+    slots: int = 32,
+    workers: int = 1,
+    name: str = "bench",
+    overrides: Mapping[str, Any] | None = None,
+) -> FleetDoc:
+    """A fleet over the ground's clusters (the first is the hub; the only one is hub and member) with ``slots`` slots
+    in all.
+
+    ``overrides`` are further fields of ``spec``.
+    """
+    clusters: list[dict[str, Any]] = []
+    for i, (cluster, path) in enumerate(ground.kubeconfigs.items()):
+        role = "hub" if i == 0 else "member"
+        clusters.append(
+            {"name": cluster, "role": role, "kubeconfig": {"path": str(path.resolve())}, "maxInFlight": max(64, slots)}
+        )
+    given = dict(overrides or {})
+    tiers = {"standard": {"workers": {"min": workers, "max": workers}}, **given.pop("tiers", {})}
+    spec: dict[str, Any] = {
+        "clusters": clusters,
+        "controllers": controllers or [{"use": CONTROLLER}],
+        "tiers": tiers,
+        "slo": [{"controller": "*", "objective": "99.9%", "within": "1s"}],
+        "shards": {"standby": 0},
+        "workers": {"slots": max(1, slots // max(1, workers)), "cpus": 0.1},
+        "observer": {"port": 0},
+        **given,
+    }
+    return FleetDoc.model_validate(
+        {"apiVersion": "raycp.io/v1alpha1", "kind": "Fleet", "metadata": {"name": name}, "spec": spec}
+    )
+
+
+@contextlib.asynccontextmanager
+async def ray_at_hand(address: str = "local") -> AsyncIterator[str]:
+    """A Ray for several fleets in a row; ends with the block if it was started here. Raises ``RayError``."""
+    at_hand = await asyncio.to_thread(connect, address)
+    try:
+        yield at_hand.address
+    finally:
+        if at_hand.ours:
+            await asyncio.to_thread(shut_down)
+
+
+@contextlib.asynccontextmanager
+async def fleet_under_test(doc: FleetDoc, policy: str = "raycp") -> AsyncIterator[FleetHandle]:
+    """A ready fleet. ``policy="fifo"``: one queue, everything at once, as before the seed's improvements."""
+    options: dict[str, Any] = {} if policy == "raycp" else {"policy": policy}
+    async with running_fleet(doc, address="auto", **options) as handle:
+        yield handle

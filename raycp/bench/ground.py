@@ -1,0 +1,121 @@
+"""The clusters that a benchmark runs on: embedded ones, each in a process of its own that ends with us, or given
+kubeconfigs.
+
+The API servers outlive the fleets under test, so that a scenario can stop and start those, and peers can run on the
+same ones.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raycp.config.embedded import EmbeddedSpec
+
+BENCH_CLUSTER: dict[str, Any] = {"controllers": {"scheduler": False, "stages": False}, "history": 100_000}
+"""No nodes and no life: Pods stay Pending, the machine's two cores are left to what is measured."""
+
+
+class GroundError(Exception):
+    """A cluster to run on could not be had."""
+
+
+class Cluster:
+    """One embedded cluster in a child process."""
+
+    def __init__(self, name: str, kubeconfig: Path, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.kubeconfig = kubeconfig
+        self._process = process
+        self._lock = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def faults(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the faults that the API server suffers from (``FaultSpec`` fields)."""
+        await self._tell({"faults": list(faults)})
+
+    async def stats(self) -> dict[str, Any]:
+        """What the server has counted since its start."""
+        return await self._tell({"stats": True})
+
+    async def _tell(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        async with self._lock:
+            assert self._process.stdin
+            assert self._process.stdout
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            answer = json.loads(await self._process.stdout.readline())
+        if "error" in answer:
+            raise GroundError(f"cluster {self.name}: {answer['error']}")
+        found: dict[str, Any] = answer
+        return found
+
+    async def stop(self) -> None:
+        if self._process.returncode is None:
+            assert self._process.stdin
+            self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), 5)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+
+async def start_cluster(name: str, directory: Path, spec: Mapping[str, Any] | None = None) -> Cluster:
+    """Start one. Raises ``GroundError`` with what it said on stderr."""
+    told = EmbeddedSpec.model_validate({**BENCH_CLUSTER, **(spec or {})}).model_dump(mode="json", by_alias=True)
+    log = directory / f"{name}.log"
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "raycp.bench.cluster_process", name, json.dumps(told),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=stderr,
+        )  # fmt: skip
+    assert process.stdout
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        kubeconfig = json.loads(line)["kubeconfig"]
+    except (TimeoutError, ValueError, KeyError):
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise GroundError(f"embedded cluster {name} did not start: {log.read_text()[-2000:]}") from None
+    path = directory / f"{name}.kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(kubeconfig)
+    return Cluster(name, path, process)
+
+
+class Ground:
+    """Clusters by name. ``clusters`` has the embedded ones, ``kubeconfigs`` all."""
+
+    def __init__(self, kubeconfigs: dict[str, Path], clusters: dict[str, Cluster], directory: Path) -> None:
+        self.kubeconfigs = kubeconfigs
+        self.clusters = clusters
+        self.directory = directory
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.kubeconfigs)
+
+
+@contextlib.asynccontextmanager
+async def ground(
+    count: int, directory: Path, given: Sequence[Path] = (), spec: Mapping[str, Any] | None = None
+) -> AsyncIterator[Ground]:
+    """``count`` embedded clusters, or the given kubeconfigs (their current contexts)."""
+    if given:
+        yield Ground({f"cluster-{i}": path for i, path in enumerate(given)}, {}, directory)
+        return
+    started: list[Cluster] = []
+    try:
+        for i in range(count):
+            started.append(await start_cluster(f"cluster-{i}", directory, spec))
+        yield Ground({c.name: c.kubeconfig for c in started}, {c.name: c for c in started}, directory)
+    finally:
+        for cluster in started:
+            await cluster.stop()

@@ -1,0 +1,144 @@
+"""``steady``, ``cold`` and ``jobs``: how fast, and how much, when nothing is wrong."""
+
+import asyncio
+
+from raycp.bench.fleets import BATCHJOB, fleet_doc, fleet_under_test
+from raycp.bench.peer_kopf import LABEL_VALUE, kopf_operator
+from raycp.bench.scenario import Outcome, Stage, outcome_of, scenario
+
+WARM_UP = 50
+"""Changes before the measured ones: connections, imports, first allocations."""
+
+
+async def _steady_load(stage: Stage, label: str) -> Outcome:
+    """The measured load on all member clusters, at the rate in all."""
+    rate = float(stage.options.get("rate") or 100.0)
+    names = stage.ground.names
+    count = stage.count(int(stage.options.get("count") or 1500))
+    prefix = f"s{stage.run}-{label}"
+    warm = f"w{stage.run}-{label}"
+    for name in names:
+        await stage.load.post(name, warm, WARM_UP, rate=rate / len(names), work_label=label)
+    warmed = await stage.load.wait(warm, WARM_UP * len(names), 30)
+    if warmed["missing"]:
+        return Outcome(
+            missing=count,
+            own={"why": f"{warmed['missing']} of {WARM_UP * len(names)} changes before the measured ones got no Pod"},
+        )
+    each = count // len(names)
+    sent = await asyncio.gather(
+        *(stage.load.post(n, prefix, each, rate=rate / len(names), work_label=label) for n in names)
+    )
+    answer = await stage.load.wait(prefix, each * len(names), 30)
+    for name in names:
+        await stage.load.clean(name, selector=f"bench={label}")
+    return outcome_of(answer, rate=rate, generator_late_ms=round(max(s["late_ms"] for s in sent), 2))
+
+
+async def _steady_kopf(stage: Stage) -> Outcome:
+    import contextlib
+
+    async with contextlib.AsyncExitStack() as stack:
+        for name, path in stage.ground.kubeconfigs.items():
+            await stack.enter_async_context(kopf_operator(path, stage.ground.directory / f"kopf-{name}.log"))
+        return await _steady_load(stage, LABEL_VALUE)
+
+
+@scenario(
+    name="steady",
+    about="100 changes a second: POST sent until the Pod is seen",
+    peer=_steady_kopf,
+)
+async def steady(stage: Stage) -> Outcome:
+    async with fleet_under_test(fleet_doc(stage.ground), stage.policy):
+        return await _steady_load(stage, "work")
+
+
+async def _cold(stage: Stage, prefix: str, count: int, began: float) -> Outcome:
+    answer = await stage.load.wait(prefix, count, 240)
+    told = await stage.load.order("seen_times", prefix=prefix)
+    times = told["times"]
+    outcome = Outcome(missing=answer["missing"], own={"duplicates": answer["duplicates"]})
+    if len(times) >= 2:
+        outcome.own["per_second"] = round((len(times) - 1) / max(1e-9, times[-1] - times[0]), 1)
+        outcome.own["seconds_from_start"] = round(times[-1] - began, 3)
+        outcome.own["first_after_seconds"] = round(times[0] - began, 3)
+        outcome.curves["Pods made"] = [(at - times[0], float(i + 1)) for i, at in enumerate(times)]
+    return outcome
+
+
+async def _backlog(stage: Stage, label: str) -> tuple[str, int]:
+    prefix, count = f"c{stage.run}-{label}", stage.count(int(stage.options.get("count") or 5000))
+    names = stage.ground.names
+    for name in names:
+        await stage.load.post(name, prefix, count // len(names), work_label=label, concurrency=32)
+    return prefix, count // len(names) * len(names)
+
+
+async def _clean(stage: Stage, label: str) -> None:
+    for name in stage.ground.names:
+        await stage.load.clean(name, selector=f"bench={label}")
+
+
+async def _cold_kopf(stage: Stage) -> Outcome:
+    import contextlib
+
+    prefix, count = await _backlog(stage, LABEL_VALUE)
+    async with contextlib.AsyncExitStack() as stack:
+        began = (await stage.load.order("seen_times", prefix="-"))["now"]
+        for name, path in stage.ground.kubeconfigs.items():
+            await stack.enter_async_context(kopf_operator(path, stage.ground.directory / f"kopf-{name}.log"))
+        outcome = await _cold(stage, prefix, count, began)
+    await _clean(stage, LABEL_VALUE)
+    return outcome
+
+
+@scenario(
+    name="cold",
+    about="5 000 workloads without Pods are there when the fleet starts: Pods per second, first to last",
+    peer=_cold_kopf,
+)
+async def cold(stage: Stage) -> Outcome:
+    prefix, count = await _backlog(stage, "work")
+    began = (await stage.load.order("seen_times", prefix="-"))["now"]
+    async with fleet_under_test(fleet_doc(stage.ground), stage.policy):
+        outcome = await _cold(stage, prefix, count, began)
+    await _clean(stage, "work")
+    return outcome
+
+
+@scenario(
+    name="jobs",
+    about="BatchJobs on the hub become Pods on member clusters: POST sent until the first Pod is seen; Pods per second",
+    clusters=3,
+)
+async def jobs(stage: Stage) -> Outcome:
+    rate = float(stage.options.get("rate") or 50.0)
+    count, pods = stage.count(int(stage.options.get("count") or 500)), int(stage.options.get("pods") or 2)
+    hub = stage.ground.names[0]
+    spec = {
+        "parallelism": pods,
+        "completions": pods,
+        "template": {
+            "metadata": {"labels": {"bench": "jobs"}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10"}]},
+        },
+    }
+    async with fleet_under_test(fleet_doc(stage.ground, controllers=[{"use": BATCHJOB}]), stage.policy):
+        warm = await stage.load.post(
+            hub, f"jw{stage.run}", 20, rate=rate, kind="BatchJob", spec=spec, work_label="jobs"
+        )
+        await stage.load.wait(f"jw{stage.run}", warm["sent"], 30)
+        prefix = f"j{stage.run}"
+        await stage.load.post(hub, prefix, count, rate=rate, kind="BatchJob", spec=spec, work_label="jobs")
+        answer = await stage.load.wait(prefix, count, 60)
+        told = await stage.load.order("owned_times", prefix=prefix, count=count * pods, timeout=30.0)
+        times = told["times"]
+        per_second = (len(times) - 1) / max(1e-9, times[-1] - times[0]) if len(times) > 1 else None
+        await stage.load.clean(hub, selector="bench=jobs", resources=["batchjobs"])
+    own = {
+        "rate": rate,
+        "pods_per_second": round(per_second, 1) if per_second else None,
+        "pods_missing": count * pods - len(times),
+    }
+    return outcome_of(answer, **own)
