@@ -215,6 +215,7 @@ def _compile_adder(shape: Shape) -> Adder:
             return lambda value: {".": {}, **{f"f:{key}": MEMBER for key in value}} if value else MEMBER
         return lambda value: _add_map(value, _adder(item))
     plan = {name: (f"f:{name}", _lazy(field, False)) for name, field in shape.fields.items()}
+    others = _lazy(shape.item, False) if shape.item is not None else None
 
     def walk(value: Any) -> Fields:
         if not value or type(value) is not dict:
@@ -222,10 +223,10 @@ def _compile_adder(shape: Shape) -> Adder:
         made: Fields = {".": {}}
         for key, one in value.items():
             how = plan.get(key)
-            if how is None:
-                made[f"f:{key}"] = MEMBER
-            else:
+            if how is not None:
                 made[how[0]] = how[1](one)
+            else:
+                made[f"f:{key}"] = MEMBER if others is None else others(one)
         return made
 
     return walk
