@@ -8,7 +8,6 @@ from pydantic import Field
 from raycp.config.strict import Strict
 from raycp.config.units import Duration, Percent
 
-
 LoosePath = Annotated[Path, Field(strict=False)]
 """A path, written as text."""
 

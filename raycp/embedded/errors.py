@@ -40,8 +40,10 @@ class ApiError(Exception):
         message: str,
         details: dict[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
+        self.metadata = metadata or {}
         self.code = code
         self.reason = reason
         self.message = message
@@ -53,7 +55,7 @@ class ApiError(Exception):
         answer: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
         }
@@ -103,9 +105,15 @@ OLD_VERSION = "the object has been modified; please apply your changes to the la
 
 
 def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = False) -> ApiError:
-    """409: a stale version or a failed precondition. ``by_kind`` as deletions tell it: kind, not plural, no group."""
-    details = {"name": name, "kind": info.kind} if by_kind else _details(info, name)
-    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {_qualified(info)} "{name}": {why}', details)
+    """409: a stale version or a failed precondition. ``by_kind`` as deletions tell it: kind, not plural."""
+    kind = info.kind if by_kind else info.plural
+    said = f"{kind}.{info.group}" if info.group else kind
+    return ApiError(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {said} "{name}": {why}',
+        _details(info, name, by_kind=by_kind),
+    )
 
 
 def manager_conflict(causes: Iterable[FieldError], message: str) -> ApiError:
@@ -166,10 +174,7 @@ def forbidden_path(user: str, verb: str, path: str) -> ApiError:
 
 def expired(message: str, continue_token: str = "") -> ApiError:
     """410: the version asked for is compacted. ``continue_token`` lets a list go on, inconsistently."""
-    error = ApiError(410, "Expired", message)
-    if continue_token:
-        error.details = {}
-    return error
+    return ApiError(410, "Expired", message, metadata={"continue": continue_token} if continue_token else None)
 
 
 def too_large_version(asked: int, current: int) -> ApiError:

@@ -1,0 +1,208 @@
+"""One embedded cluster: store, rules, server, life and faults, put together, started and stopped as one."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycp.base.clock import Clock, SystemClock
+from raycp.config.embedded import EmbeddedSpec
+from raycp.embedded import tls
+from raycp.embedded.access import Access
+from raycp.embedded.admin import Admin
+from raycp.embedded.auth import AUTHENTICATED, MASTERS, Authenticator, User
+from raycp.embedded.bootstrap import bootstrap
+from raycp.embedded.crdstatus import CrdStatus
+from raycp.embedded.discovery import Discovery
+from raycp.embedded.errors import ApiError
+from raycp.embedded.faults import Faults
+from raycp.embedded.httpio import Connection
+from raycp.embedded.kubeconfig import kubeconfig
+from raycp.embedded.localapi import LocalApi
+from raycp.embedded.persist import Journal
+from raycp.embedded.pipeline import Pipeline
+from raycp.embedded.recorder import Recorder
+from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.reviews import Reviews
+from raycp.embedded.server import ApiServer
+from raycp.embedded.store import Store
+from raycp.embedded.subresources import Subresources
+from raycp.embedded.verbs import Verbs
+from raycp.embedded.watch import Watch
+from raycp.embedded.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How to reach a cluster. The token is the administrator's; it is kept out of the representation."""
+
+    server: str
+    ca_pem: str
+    token: str
+    kubeconfig: str
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.server!r})"
+
+
+class EmbeddedCluster:
+    """A Kubernetes API server in this process. ``await start()`` serves; ``await stop()`` ends everything.
+
+    ``api`` is the in-process client, ``faults`` what goes wrong on demand, ``recorder`` what was written, ``life`` the
+    controllers (None for the bare server). With ``dataDir`` the state, the authority and the token outlive the process.
+    """
+
+    def __init__(self, name: str, spec: EmbeddedSpec | None = None, clock: Clock | None = None) -> None:
+        self.name = name
+        self.spec = spec if spec is not None else EmbeddedSpec()
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.store = Store(self.spec.history, self.spec.history_bytes)
+        self._journal = Journal(Path(self.spec.data_dir)) if self.spec.data_dir is not None else None
+        if self._journal is not None:
+            self._journal.load(self.store)
+        self.registry = Registry(self.store)
+        self.pipeline = Pipeline(self.store, self.registry, self.clock, self.spec.seed)
+        self.recorder = Recorder()
+        self.webhooks = Webhooks(self.registry)
+        self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
+        self.verbs = Verbs(self.store, self.pipeline, self.faults, self.webhooks, self.recorder)
+        self.auth = Authenticator(self.pipeline.times.wall)
+        self.access = Access(self.registry, self.spec.rbac)
+        self.subresources = Subresources(self.verbs, self.auth, self.access)
+        self.api = LocalApi(self.verbs, self.subresources)
+        self.server = ApiServer(
+            self.registry,
+            self.verbs,
+            self.subresources,
+            self.auth,
+            self.access,
+            Discovery(self.registry),
+            Reviews(self.access, self.auth),
+            Admin(self.verbs, self.faults),
+            self.faults,
+            self.spec.max_body,
+            self.spec.gzip,
+        )
+        self.life: Any = None
+        self.endpoint: Endpoint | None = None
+        self._crds = CrdStatus(self.registry, self.pipeline, self.api)
+        self.registry.on_removed = self._resource_removed
+        self._listener: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._authority: tls.Authority | None = None
+        self._context: Any = None
+        self._token = ""
+
+    async def start(self) -> Endpoint:
+        """Listen, then bring the controllers to life. Raises ``OSError`` where the port is taken."""
+        spec = self.spec
+        loop = asyncio.get_running_loop()
+        directory = Path(spec.data_dir) if spec.data_dir is not None else None
+        self._authority = tls.Authority(directory)
+        self._context = tls.server_context(self._authority, spec.host)
+        if self._journal is not None:
+            self._journal.follow(self.store)
+        self._issue_token(directory)
+        await bootstrap(self.api, rbac=spec.rbac)
+        self._crds.start()
+        self._listener = await loop.create_server(
+            lambda: Connection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
+        )
+        port = self._listener.sockets[0].getsockname()[1]
+        host = f"[{spec.host}]" if ":" in spec.host else spec.host
+        self._tell(f"https://{host}:{port}")
+        self._tasks.append(loop.create_task(self.faults.run(), name=f"embedded {self.name} faults"))
+        if any(spec.controllers.model_dump().values()):
+            from raycp.embedded.life import Life
+
+            self.life = Life(self.api, self.store, self.registry, spec, self.clock, self._authority.pem)
+            logs = getattr(self.life, "logs", None)
+            if logs is not None:
+                self.subresources.logs = logs
+            await self.life.start()
+        assert self.endpoint is not None
+        return self.endpoint
+
+    async def stop(self) -> None:
+        """Close every connection and end every task."""
+        if self.life is not None:
+            await self.life.stop()
+            self.life = None
+        self._crds.stop()
+        if self._listener is not None:
+            self._listener.close()
+        self.verbs.close()
+        for connection in list(self.server.connections):
+            connection.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self.webhooks.close()
+        if self._listener is not None:
+            await self._listener.wait_closed()
+            self._listener = None
+        if self._journal is not None:
+            self._journal.close(self.store)
+
+    def add_user(self, name: str, groups: tuple[str, ...] = (), token: str = "") -> str:
+        """A token for a user, for tests of access."""
+        return self.auth.issue(User(name, (*groups, AUTHENTICATED)), token)
+
+    def client_certificate(self, name: str, groups: tuple[str, ...] = ()) -> tuple[str, str]:
+        """Certificate and key, PEM, of a user."""
+        assert self._authority is not None
+        return self._authority.client(name, groups)
+
+    # ---- what faults do to the cluster (``faults.World``)
+
+    def compact(self) -> None:
+        self.store.compact()
+
+    def skew(self, seconds: float) -> None:
+        self.pipeline.times.skew = seconds
+
+    def rotate_certificate(self) -> None:
+        if self._authority is not None:
+            tls.load_chain(self._context, *self._authority.server(self.spec.host))
+
+    def expire_token(self) -> None:
+        if self.endpoint is not None:
+            self.auth.revoke(self._token)
+            self._token = self.auth.issue(User("kubernetes-admin", (MASTERS, AUTHENTICATED)))
+            self._tell(self.endpoint.server)
+
+    # ---- inside
+
+    def _issue_token(self, directory: Path | None) -> None:
+        kept = directory / "admin.token" if directory is not None else None
+        known = kept.read_text().strip() if kept is not None and kept.exists() else ""
+        self._token = self.auth.issue(User("kubernetes-admin", (MASTERS, AUTHENTICATED)), known)
+        if kept is not None and not known:
+            kept.touch(mode=0o600)
+            kept.write_text(self._token)
+
+    def _tell(self, server: str) -> None:
+        assert self._authority is not None
+        pem = self._authority.pem
+        text = kubeconfig(self.name, server, pem, self._token)
+        self.endpoint = Endpoint(server, pem, self._token, text)
+
+    def _resource_removed(self, resource: Resource) -> None:
+        """Watches of a resource that is gone end, as apiserver ends them."""
+        for watch in list(self.verbs.watches):
+            if isinstance(watch, Watch) and watch.resource is resource:
+                watch.stop()
+
+
+def write_kubeconfig(path: Path, text: str) -> None:
+    """Write a kubeconfig that only its owner can read, in one step."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+__all__ = ["ApiError", "EmbeddedCluster", "Endpoint", "write_kubeconfig"]

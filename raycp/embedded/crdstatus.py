@@ -1,0 +1,91 @@
+"""What apiextensions-apiserver does beside a CRD: accepts its names, establishes it, and empties it when it goes."""
+
+import asyncio
+from typing import Any
+
+from raycp.embedded.errors import ApiError
+from raycp.embedded.localapi import LocalApi
+from raycp.embedded.pipeline import Pipeline
+from raycp.embedded.registry import Registry
+from raycp.embedded.store import Change, Record
+
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+
+
+class CrdStatus:
+    """Listens to CRDs. Their status is written on the next turn of the loop, as a controller would: soon, not at once."""
+
+    def __init__(self, registry: Registry, pipeline: Pipeline, api: LocalApi) -> None:
+        self._registry = registry
+        self._pipeline = pipeline
+        self._api = api.as_manager("kube-apiserver")
+        self._unsubscribe: Any = None
+        self._pending: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._unsubscribe = self._registry.crds.table.subscribe("", self._hear)
+        for record in self._registry.crds.table.records(""):
+            self._put(record.name)
+
+    def stop(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def _hear(self, change: Change) -> None:
+        if change.type == "DELETED":
+            # names that it held may be free for another now
+            for record in self._registry.crds.table.records(""):
+                self._put(record.name)
+        else:
+            self._put(change.record.name)
+
+    def _put(self, name: str) -> None:
+        self._pending.add(name)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._pending:
+            name = self._pending.pop()
+            record = self._registry.crds.table.get("", name)
+            if record is not None:
+                try:
+                    await self._settle(record)
+                except ApiError:
+                    self._pending.add(name)  # it moved meanwhile
+                    await asyncio.sleep(0)
+
+    async def _settle(self, record: Record) -> None:
+        crd = record.decode()
+        if "deletionTimestamp" in crd["metadata"]:
+            await self._empty(crd)
+            return
+        from raycp.embedded.crds import status_of  # loads the schema machinery: only for clusters with CRDs
+
+        others = [r.decode() for r in self._registry.crds.table.records("") if r.name != record.name]
+        status = status_of(crd, others, self._pipeline.times.now())
+        if status != crd.get("status"):
+            crd["status"] = status
+            crd = await self._api.update(CRDS, crd, subresource="status")
+
+    async def _empty(self, crd: dict[str, Any]) -> None:
+        finalizers = crd["metadata"].get("finalizers") or []
+        if CLEANUP not in finalizers:
+            return
+        spec = crd["spec"]
+        resource = self._registry.named(f"{spec['names']['plural']}.{spec['group']}")
+        left = 0
+        if resource is not None:
+            for record in resource.table.records(""):
+                name = f"{resource.info.plural}.{resource.info.version}.{resource.info.group}"
+                await self._api.delete(name, record.ns, record.name)
+            left = resource.table.count
+        if not left:
+            finalizers.remove(CLEANUP)
+            crd["metadata"]["finalizers"] = finalizers
+            await self._api.update(CRDS, crd)

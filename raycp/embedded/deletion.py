@@ -1,0 +1,188 @@
+"""DELETE and its collection form: preconditions, grace, propagation, finalizers, and what is answered.
+
+After ``rest.BeforeDelete`` and ``registry.Store.Delete`` of k8s.io/apiserver.
+"""
+
+from typing import Any
+
+import msgspec
+
+from raycp.embedded.errors import ApiError, conflict, forbidden, not_found
+from raycp.embedded.options import DeleteOptions
+from raycp.embedded.pipeline import Object, Pipeline
+from raycp.embedded.registry import Resource
+from raycp.embedded.store import Record
+
+RETURNS_OBJECT = frozenset(
+    {
+        "pods",
+        "namespaces",
+        "services",
+        "serviceaccounts",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "resourcequotas",
+        "podtemplates",
+    }
+)
+"""core resources whose deletion answers with the object, not with a Status"""
+
+_IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
+_BUSY = (
+    "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will "
+    "automatically be purged by the system."
+)
+
+
+class Deletion:
+    """Deletes over a pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    def delete(self, resource: Resource, ns: str, name: str, options: DeleteOptions) -> tuple[Record, bool]:
+        """The object's last state, and whether it is gone. Raises ``ApiError``."""
+        record = resource.table.get(ns, name)
+        if record is None:
+            raise not_found(resource.info, name)
+        self._preconditions(resource, record, options)
+        core = not resource.info.group
+        if core and resource.info.plural == "namespaces":
+            return self._namespace(resource, record, options)
+        obj = resource.read(record)
+        grace = self._grace(resource, obj, options) if core and resource.info.plural == "pods" else 0
+        return self._delete(resource, record, obj, options, grace)
+
+    def answer(self, resource: Resource, record: Record, gone: bool) -> bytes | None:
+        """The Status that is answered, or None where the object itself is."""
+        info = resource.info
+        if not gone or (not info.group and info.plural in RETURNS_OBJECT):
+            return None
+        details: dict[str, Any] = {"name": record.name, "group": info.group, "kind": info.plural, "uid": record.uid}
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": {k: v for k, v in details.items() if v},
+        }
+        return msgspec.json.encode(status)
+
+    def _preconditions(self, resource: Resource, record: Record, options: DeleteOptions) -> None:
+        if options.uid and options.uid != record.uid:
+            why = (
+                f"the UID in the precondition ({options.uid}) does not match the UID in record ({record.uid}). "
+                "The object might have been deleted and then recreated"
+            )
+            raise conflict(resource.info, record.name, why, by_kind=True)
+        version = options.resource_version
+        if version and version != str(record.rv):
+            why = (
+                f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record "
+                f"({record.rv}). The object might have been modified"
+            )
+            raise conflict(resource.info, record.name, why, by_kind=True)
+
+    @staticmethod
+    def _grace(resource: Resource, obj: Object, options: DeleteOptions) -> int:
+        """Seconds that a Pod gets: ``podStrategy.CheckGracefulDelete``."""
+        spec = obj.get("spec") or {}
+        period = spec.get("terminationGracePeriodSeconds")
+        period = options.grace if options.grace is not None else (30 if period is None else period)
+        phase = (obj.get("status") or {}).get("phase")
+        if not spec.get("nodeName") or phase in ("Succeeded", "Failed"):
+            period = 0
+        return max(int(period), 1) if period < 0 else int(period)
+
+    def _delete(
+        self, resource: Resource, record: Record, obj: Object, options: DeleteOptions, grace: int
+    ) -> tuple[Record, bool]:
+        meta = obj["metadata"]
+        before = list(meta.get("finalizers") or ())
+        wanted = _finalizers(before, options.policy)
+        if wanted:
+            meta["finalizers"] = wanted
+        else:
+            meta.pop("finalizers", None)
+        deleting = "deletionTimestamp" in meta
+        if deleting:
+            left = meta.get("deletionGracePeriodSeconds") or 0
+            shorter = options.grace is not None and options.grace < left
+            if left and not shorter and grace:
+                if wanted == before:
+                    return record, False
+                return self._mark(resource, record, obj, None, options.dry_run), False
+            if not wanted and not grace:
+                self._stamp(resource, obj, 0, again=left != 0)
+                return self.pipeline.remove(resource, record, obj, options.dry_run), True
+            if wanted == before and not shorter:
+                return record, False
+            return self._mark(resource, record, obj, grace if shorter else None, options.dry_run), False
+        if not wanted and not grace:
+            if not resource.info.group and resource.info.plural == "pods":
+                self._stamp(resource, obj, 0)
+                return self.pipeline.remove(resource, record, obj, options.dry_run), True
+            return self.pipeline.remove(resource, record, None, options.dry_run), True
+        return self._mark(resource, record, obj, grace, options.dry_run), False
+
+    def _mark(self, resource: Resource, record: Record, obj: Object, grace: int | None, dry_run: bool) -> Record:
+        if grace is not None:
+            self._stamp(resource, obj, grace)
+        return self.pipeline.commit_update(resource, record, obj, dry_run)
+
+    def _stamp(self, resource: Resource, obj: Object, grace: int, again: bool = True) -> None:
+        """``deletionTimestamp``, and a new generation: what the object should be has changed."""
+        meta = obj["metadata"]
+        if "deletionTimestamp" in meta and not again:
+            return
+        if meta.get("generation") and "deletionTimestamp" not in meta:
+            meta["generation"] += 1
+        meta["deletionTimestamp"] = self.pipeline.times.after(grace)
+        meta["deletionGracePeriodSeconds"] = grace
+
+    def _namespace(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
+        """A namespace goes in two steps: marked first, removed when its spec.finalizers are gone."""
+        if record.name in _IMMORTAL:
+            raise forbidden(resource.info, record.name, "this namespace may not be deleted")
+        obj = resource.read(record)
+        meta = obj["metadata"]
+        spec_finalizers = (obj.get("spec") or {}).get("finalizers")
+        if "deletionTimestamp" not in meta:
+            wanted = _finalizers(list(meta.get("finalizers") or ()), options.policy)
+            if wanted:
+                meta["finalizers"] = wanted
+            if meta.get("generation"):
+                meta["generation"] += 1
+            meta["deletionTimestamp"] = self.pipeline.times.now()
+            obj.setdefault("status", {})["phase"] = "Terminating"
+            if not spec_finalizers and not meta.get("finalizers"):
+                return self.pipeline.remove(resource, record, obj, options.dry_run), True
+            return self.pipeline.commit_update(resource, record, obj, options.dry_run), False
+        if spec_finalizers:
+            raise conflict(resource.info, record.name, _BUSY)
+        if meta.get("finalizers"):
+            return record, False
+        return self.pipeline.remove(resource, record, obj, options.dry_run), True
+
+    def collection(self, resource: Resource, records: list[Record], options: DeleteOptions) -> list[Record]:
+        """Delete each, going on over those that are gone already; what was deleted, for the answer."""
+        done = []
+        for record in records:
+            try:
+                done.append(self.delete(resource, record.ns, record.name, options)[0])
+            except ApiError as error:
+                if error.reason != "NotFound":
+                    raise
+        return done
+
+
+def _finalizers(given: list[str], policy: str) -> list[str]:
+    """The finalizers that a propagation policy leaves (``deletionFinalizersForGarbageCollection``)."""
+    if not policy:
+        return given
+    kept = [f for f in given if f not in ("orphan", "foregroundDeletion")]
+    if policy == "Orphan":
+        kept.append("orphan")
+    elif policy == "Foreground":
+        kept.append("foregroundDeletion")
+    return kept

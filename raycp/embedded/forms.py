@@ -1,0 +1,146 @@
+"""The forms in which an object is told: itself, a Table, or its metadata alone; chosen by the Accept header.
+
+``Form`` has one method per use: ``one`` object, a ``many`` (list), an ``event``'s object. Forms are shared and stateless.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from raycp.embedded.errors import not_acceptable
+from raycp.embedded.lists import Listed, list_body
+from raycp.embedded.registry import Resource
+from raycp.embedded.store import Record
+
+ACCEPTED = (
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "application/cbor",
+)
+META = "meta.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """``kind`` is "" (the object itself), Table or PartialObjectMetadata; ``group_version`` the one asked for."""
+
+    kind: str = ""
+    version: str = "v1"
+    is_list: bool = False
+    yaml: bool = False
+    pretty: bool = False
+
+    @property
+    def content_type(self) -> str:
+        return "application/yaml" if self.yaml else "application/json"
+
+
+PLAIN = Form()
+
+
+@lru_cache(maxsize=512)
+def negotiate(accept: str) -> Form:
+    """The first acceptable form. Raises ``ApiError`` 406. Protobuf and CBOR are passed over for the JSON beside them."""
+    if not accept:
+        return PLAIN
+    ranges = []
+    for order, part in enumerate(accept.split(",")):
+        media, *raw_params = [piece.strip() for piece in part.split(";")]
+        params = dict(piece.split("=", 1) for piece in raw_params if "=" in piece)
+        try:
+            quality = float(params.get("q", "1"))
+        except ValueError:
+            quality = 1.0
+        ranges.append((-quality, order, media.lower(), params))
+    for _, _, media, params in sorted(ranges, key=lambda r: r[:2]):
+        found = _form(media, params)
+        if found is not None:
+            return found
+    raise not_acceptable(ACCEPTED)
+
+
+def _form(media: str, params: dict[str, str]) -> Form | None:
+    if media not in ("application/json", "application/yaml", "*/*", "application/*"):
+        return None
+    wanted = params.get("as", "")
+    pretty = params.get("pretty", "") not in ("", "0", "false")
+    if not wanted:
+        return Form(yaml=media == "application/yaml", pretty=pretty)
+    if params.get("g") != META or params.get("v") not in ("v1", "v1beta1"):
+        return None
+    if wanted == "Table":
+        return Form("Table", params["v"], pretty=pretty)
+    if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
+        return Form("PartialObjectMetadata", params["v"], wanted.endswith("List"), pretty=pretty)
+    return None
+
+
+def partial(obj: dict[str, Any], version: str) -> dict[str, Any]:
+    """``PartialObjectMetadata`` of an object."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"{META}/{version}", "metadata": obj["metadata"]}
+
+
+def one(resource: Resource, form: Form, record: Record, include: str, now: float) -> bytes:
+    """One object in ``form``. ``include`` is the parameter includeObject; ``now`` is wall time, for ages."""
+    if not form.kind:
+        return resource.present(record)
+    obj = resource.read(record)
+    if form.kind == "Table":
+        meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        return msgspec.json.encode(table(resource, form, [obj], meta, include, now))
+    return msgspec.json.encode(partial(obj, form.version))
+
+
+def many(resource: Resource, form: Form, listed: Listed, include: str, now: float) -> bytes:
+    """A list in ``form``."""
+    if not form.kind:
+        return list_body(resource, listed)
+    meta: dict[str, Any] = {"resourceVersion": str(listed.revision)}
+    if listed.token:
+        meta["continue"] = listed.token
+    if listed.remaining:
+        meta["remainingItemCount"] = listed.remaining
+    objects = [resource.read(record) for record in listed.records]
+    if form.kind == "Table":
+        return msgspec.json.encode(table(resource, form, objects, meta, include, now))
+    return msgspec.json.encode(
+        {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": f"{META}/{form.version}",
+            "metadata": meta,
+            # a nil slice in the real server, hence null where there is none
+            "items": [partial(obj, form.version) for obj in objects] or None,
+        }
+    )
+
+
+def table(
+    resource: Resource,
+    form: Form,
+    objects: list[dict[str, Any]],
+    meta: dict[str, Any],
+    include: str,
+    now: float,
+    headers: bool = True,
+) -> dict[str, Any]:
+    """``meta.k8s.io Table``. Watches tell the column definitions in their first event only."""
+    from raycp.embedded.table import table_columns, table_row  # only who asks for tables pays for them
+
+    rows = []
+    for obj in objects:
+        shown: dict[str, Any] | None = None
+        if include == "Object":
+            shown = obj
+        elif include != "None":
+            shown = partial(obj, form.version)
+        rows.append({"cells": table_row(resource.info, obj, now), "object": shown})
+    return {
+        "kind": "Table",
+        "apiVersion": f"{META}/{form.version}",
+        "metadata": meta,
+        "columnDefinitions": table_columns(resource.info) if headers else None,
+        "rows": rows,
+    }

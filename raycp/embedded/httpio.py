@@ -1,0 +1,339 @@
+"""HTTP/1.1 on an asyncio protocol: requests in, answers out, as little as possible in between.
+
+A request that can be answered at once is answered inside ``data_received``: no task, no future. Only what has to wait
+(faults, webhooks, streams) becomes a task, and pipelined requests queue behind it. Bodies may be chunked, gzipped,
+announced with ``Expect: 100-continue``.
+"""
+
+import asyncio
+import logging
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from email.utils import formatdate
+from typing import Any, Protocol
+
+import httptools
+
+log = logging.getLogger(__name__)
+
+_REASONS = {
+    200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 301: b"Moved Permanently", 304: b"Not Modified",
+    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
+    406: b"Not Acceptable", 409: b"Conflict", 410: b"Gone", 413: b"Request Entity Too Large",
+    415: b"Unsupported Media Type", 422: b"Unprocessable Entity", 429: b"Too Many Requests",
+    500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}  # fmt: skip
+GZIP_FROM = 128 * 1024
+PIECE = 256 * 1024
+
+
+class Request:
+    """One request. ``headers`` have lower-case names; ``pairs`` are all of them, in order."""
+
+    __slots__ = ("body", "connection", "headers", "keep_alive", "method", "pairs", "path", "query", "too_large")
+
+    def __init__(self, connection: "Connection") -> None:
+        self.connection = connection
+        self.method = ""
+        self.path = ""
+        self.query = ""
+        self.headers: dict[bytes, bytes] = {}
+        self.pairs: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.keep_alive = True
+        self.too_large = False
+
+    def header(self, name: bytes) -> str:
+        """A header as text, or nothing."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+class Response:
+    """An answer. ``headers`` are finished lines, each with its CRLF."""
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, content_type: str = "application/json", headers: bytes = b"") -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+
+
+class Stream:
+    """An answer without a known length. ``start`` is called when its headers are out, ``closed`` when the client is gone.
+
+    It writes with ``Connection.write`` and ends with ``Connection.finish_stream``.
+    """
+
+    content_type = "application/json"
+
+    def start(self, connection: "Connection") -> None:
+        raise NotImplementedError
+
+    def closed(self) -> None:
+        raise NotImplementedError
+
+    def writable(self) -> None:
+        """The client reads again."""
+
+
+Answer = Response | Stream | None
+"""None: the connection is to be dropped without an answer (a fault)"""
+
+
+class Handler(Protocol):
+    """What answers. ``handle`` never raises."""
+
+    max_body: int
+    gzip: bool
+    connections: set["Connection"]
+
+    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]: ...
+    def wall(self) -> float: ...
+    def certificate(self, transport: asyncio.BaseTransport) -> Any: ...
+
+
+def header_line(name: str, value: str) -> bytes:
+    """One header, safe against line breaks."""
+    return (
+        f"{name}: {value}\r\n".replace("\r\n", "\0")
+        .replace("\r", " ")
+        .replace("\n", " ")
+        .replace("\0", "\r\n")
+        .encode("utf-8")
+    )
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.certificate: Any = None
+        self.paused = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = Request(self)
+        self._url = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._waiting: deque[Request] = deque()
+        self._busy = False
+        self._stream: Stream | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Event | None = None
+        self._date = (0, b"")
+
+    # ---- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.certificate = self.handler.certificate(transport)
+        self.handler.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.handler.connections.discard(self)
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.closed()
+        if self._task is not None:
+            self._task.cancel()
+        if self._drained is not None:
+            self._drained.set()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._drained is not None:
+            self._drained.set()
+        if self._stream is not None:
+            self._stream.writable()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._plain_refusal(400)
+        except httptools.HttpParserError:
+            self._plain_refusal(400)
+
+    # ---- httptools
+
+    def on_message_begin(self) -> None:
+        self._request = Request(self)
+        self._url = b""
+        self._pieces = []
+        self._size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._request.headers[name] = value
+        self._request.pairs.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._request.headers.get(b"expect", b"").lower() == b"100-continue":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size <= self.handler.max_body:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        pieces = self._pieces
+        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        request.too_large = self._size > self.handler.max_body
+        request.method = self._parser.get_method().decode("ascii")
+        request.keep_alive = self._parser.should_keep_alive()
+        if b"content-encoding" in request.headers and request.body:
+            self._inflate(request)
+        path, _, query = self._url.decode("latin-1").partition("?")
+        if path.startswith("http"):  # absolute form
+            path = "/" + path.split("/", 3)[3] if path.count("/") >= 3 else "/"
+        request.path, request.query = path, query.partition("#")[0]
+        if self._busy:
+            self._waiting.append(request)
+        else:
+            self._serve(request)
+
+    def _inflate(self, request: Request) -> None:
+        if request.headers[b"content-encoding"].strip().lower() in (b"gzip", b"x-gzip"):
+            inflater = zlib.decompressobj(31)
+            try:
+                request.body = inflater.decompress(request.body, self.handler.max_body + 1)
+            except zlib.error:
+                return
+            request.too_large = len(request.body) > self.handler.max_body
+
+    # ---- answers
+
+    def _serve(self, request: Request) -> None:
+        answer = self.handler.handle(request)
+        if isinstance(answer, Response):
+            body = answer.body
+            if len(body) < GZIP_FROM or not self._compresses(request, body):
+                if len(body) <= PIECE * 4:
+                    self._write_response(request, answer)
+                    return
+            self._busy = True
+            self._task = asyncio.get_running_loop().create_task(self._send_big(request, answer))
+        elif isinstance(answer, Stream):
+            self._begin_stream(request, answer)
+        elif answer is None:
+            self.transport.abort()
+        else:
+            self._busy = True
+            self._task = asyncio.get_running_loop().create_task(self._wait_for(request, answer))
+
+    async def _wait_for(self, request: Request, answer: Awaitable[Answer]) -> None:
+        found = await answer
+        if self.transport.is_closing():
+            if isinstance(found, Stream):
+                found.closed()
+            return
+        if isinstance(found, Response):
+            await self._send_big(request, found)
+        elif isinstance(found, Stream):
+            self._begin_stream(request, found)
+        else:
+            self.transport.abort()
+
+    async def _send_big(self, request: Request, answer: Response) -> None:
+        """An answer that is compressed off the loop, or written piece by piece as the client reads."""
+        if len(answer.body) >= GZIP_FROM and self._compresses(request, answer.body):
+            loop = asyncio.get_running_loop()
+            answer.body = await loop.run_in_executor(None, _gzip, answer.body)
+            answer.headers += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+        if len(answer.body) <= PIECE * 4:
+            self._write_response(request, answer)
+        else:
+            self.transport.write(self._head(request, answer))
+            view = memoryview(answer.body)
+            for at in range(0, len(view), PIECE):
+                if self.transport.is_closing():
+                    return
+                self.transport.write(bytes(view[at : at + PIECE]))
+                if self.paused:
+                    self._drained = asyncio.Event()
+                    await self._drained.wait()
+                    self._drained = None
+            if not request.keep_alive:
+                self.transport.close()
+        self._next()
+
+    def _compresses(self, request: Request, body: bytes) -> bool:
+        return self.handler.gzip and b"gzip" in request.headers.get(b"accept-encoding", b"")
+
+    def _head(self, request: Request, answer: Response) -> bytes:
+        status = answer.status
+        return (
+            b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n%b%bContent-Length: %d\r\n\r\n"
+            % (
+                status,
+                _REASONS.get(status, b"Unknown"),
+                answer.content_type.encode(),
+                self._now(),
+                answer.headers,
+                b"" if request.keep_alive else b"Connection: close\r\n",
+                len(answer.body),
+            )
+        )
+
+    def _write_response(self, request: Request, answer: Response) -> None:
+        head = self._head(request, answer)
+        self.transport.write(head if request.method == "HEAD" else head + answer.body)
+        if not request.keep_alive:
+            self.transport.close()
+
+    def _now(self) -> bytes:
+        second = int(self.handler.wall())
+        if self._date[0] != second:
+            self._date = (second, formatdate(second, usegmt=True).encode())
+        return self._date[1]
+
+    def _begin_stream(self, request: Request, stream: Stream) -> None:
+        self._busy = True
+        self._stream = stream
+        head = b"HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.transport.write(head % (stream.content_type.encode(), self._now()))
+        stream.start(self)
+
+    def finish_stream(self) -> None:
+        """The last chunk; the connection can be used again."""
+        if self._stream is not None:
+            self._stream = None
+            if not self.transport.is_closing():
+                self.transport.write(b"0\r\n\r\n")
+                self._next()
+
+    def _next(self) -> None:
+        self._busy = False
+        self._task = None
+        while self._waiting and not self._busy:
+            self._serve(self._waiting.popleft())
+
+    def _plain_refusal(self, status: int) -> None:
+        if not self.transport.is_closing():
+            text = b"%d %b" % (status, _REASONS[status])
+            self.transport.write(
+                b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (text, len(text), text)
+            )
+            self.transport.close()
+
+
+def _gzip(body: bytes) -> bytes:
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return compressor.compress(body) + compressor.flush()
+
+
+Factory = Callable[[], Connection]

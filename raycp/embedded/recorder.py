@@ -1,0 +1,69 @@
+"""What was written, by whom: a bounded ring that tests of fencing read at ``/raycp/admin/writes``."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class Write(msgspec.Struct, rename="camel"):
+    """One mutating request that took effect. ``epoch``, ``shard``, ``term`` are its ``X-Raycp-*`` headers."""
+
+    verb: str
+    resource: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: int
+    epoch: str
+    shard: str
+    term: str
+    user: str
+    time: float
+
+
+class Recorder:
+    """Keeps the last ``limit`` writes, and every creation's place: a key created under two uids was made twice."""
+
+    def __init__(self, limit: int = 20_000) -> None:
+        self.writes: deque[Write] = deque(maxlen=limit)
+        self.count = 0
+
+    def add(
+        self,
+        verb: str,
+        resource: str,
+        ns: str,
+        name: str,
+        uid: str,
+        version: int,
+        user: str,
+        time: float,
+        headers: Mapping[bytes, bytes],
+    ) -> None:
+        self.count += 1
+        self.writes.append(
+            Write(
+                verb,
+                resource,
+                ns,
+                name,
+                uid,
+                version,
+                headers.get(b"x-raycp-epoch", b"").decode("latin-1"),
+                headers.get(b"x-raycp-shard", b"").decode("latin-1"),
+                headers.get(b"x-raycp-term", b"").decode("latin-1"),
+                user,
+                time,
+            )
+        )
+
+    def select(self, resource: str = "", verb: str = "") -> list[Write]:
+        """The kept writes, oldest first, of one resource and verb where they are given."""
+        return [w for w in self.writes if (not resource or w.resource == resource) and (not verb or w.verb == verb)]
+
+    def json(self, resource: str = "", verb: str = "") -> bytes:
+        """As answered at the admin path. ``count`` tells how many there were in all."""
+        found: dict[str, Any] = {"count": self.count, "writes": self.select(resource, verb)}
+        return msgspec.json.encode(found)

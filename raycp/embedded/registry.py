@@ -1,0 +1,235 @@
+"""Which resources are served at this moment: the built-in ones, and those of established CRDs, which come and go."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from raycp.embedded.convert import Converter, converter
+from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd, version_priority
+from raycp.embedded.store import Change, Record, Store, Table
+from raycp.embedded.strategy import Strategy, strategy
+
+VIRTUAL = frozenset(
+    {
+        "bindings",
+        "componentstatuses",
+        "selfsubjectreviews",
+        "tokenreviews",
+        "localsubjectaccessreviews",
+        "selfsubjectaccessreviews",
+        "selfsubjectrulesreviews",
+        "subjectaccessreviews",
+    }
+)
+"""resources that are answers, and never stored"""
+
+_STORED_AT = {("autoscaling", "horizontalpodautoscalers"): "v2"}
+
+
+class Resource:
+    """One resource in one served version: its description, its table, its rules, and how stored bytes become an answer."""
+
+    __slots__ = (
+        "_plain",
+        "_strategy",
+        "head",
+        "info",
+        "list_head",
+        "selectable",
+        "storage",
+        "strip",
+        "table",
+        "to",
+        "virtual",
+    )
+
+    def __init__(self, info: ResourceInfo, storage: ResourceInfo, table: Table) -> None:
+        self.info = info
+        self.storage = storage
+        self.table = table
+        self.virtual = info.plural in VIRTUAL and info.crd is None
+        self.head = b'{"kind":"%s","apiVersion":"%s",' % (info.kind.encode(), info.api_version.encode())
+        self.strip = len(self.head) if info.crd is None else 0
+        """bytes that a list leaves out of each item: typed lists tell kind and version once, custom ones per item"""
+        self.list_head = b'{"kind":"%s","apiVersion":"%s","metadata":' % (
+            info.list_kind.encode(),
+            info.api_version.encode(),
+        )
+        self.to: Converter | None = converter(storage, info)
+        self._plain = self.to is None and not (info.crd and _needs_rereading(info.crd))
+        self._strategy: Strategy | None = None
+        self.selectable = _selectable(info)
+
+    @property
+    def strategy(self) -> Strategy:
+        """Its semantics, compiled at the first use."""
+        found = self._strategy
+        if found is None:
+            found = self._strategy = strategy(self.info)
+        return found
+
+    def present(self, record: Record) -> bytes:
+        """The object's JSON in this version."""
+        raw = record.raw
+        if self._plain and raw.startswith(self.head):
+            return raw
+        obj = self.read(record)
+        return encode(obj)
+
+    def read(self, record: Record) -> dict[str, Any]:
+        """The object in this version, a fresh dict."""
+        obj = record.decode()
+        if self._plain and obj.get("apiVersion") == self.info.api_version:
+            return obj
+        if self.to is not None:
+            obj = self.to(obj)
+        obj["apiVersion"] = self.info.api_version
+        if self.info.crd is not None:
+            self.strategy.prune_and_default_read(obj)
+        return obj
+
+    def stored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """``obj``, given in this version, as it is stored."""
+        if self.storage is self.info:
+            return obj
+        back = converter(self.info, self.storage)
+        if back is not None:
+            obj = back(obj)
+        return {**obj, "apiVersion": self.storage.api_version}
+
+
+def encode(obj: dict[str, Any]) -> bytes:
+    """JSON with ``kind``, ``apiVersion``, ``metadata`` first, as the store wants it."""
+    ordered: dict[str, Any] = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"]}
+    ordered.update(obj)
+    return msgspec.json.encode(ordered)
+
+
+def _needs_rereading(crd: dict[str, Any]) -> bool:
+    """Whether what is stored may have been written under another schema or version than is served now."""
+    return len(crd["spec"]["versions"]) > 1 or crd["metadata"].get("generation", 1) > 1
+
+
+def _selectable(info: ResourceInfo) -> tuple[str, ...]:
+    if info.crd is None:
+        return ()
+    one = next(v for v in info.crd["spec"]["versions"] if v["name"] == info.version)
+    return tuple(str(each["jsonPath"]).lstrip(".") for each in one.get("selectableFields") or ())
+
+
+class Registry:
+    """Finds resources by path, by kind, by plural. ``generation`` rises whenever the set changes."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.generation = 0
+        self.resources: dict[tuple[str, str, str], Resource] = {}
+        self._by_kind: dict[tuple[str, str, str], Resource] = {}
+        self._custom: dict[str, list[Resource]] = {}
+        self.on_removed: Callable[[Resource], None] | None = None
+        by_group_plural: dict[tuple[str, str], list[ResourceInfo]] = {}
+        for info in BUILTINS:
+            by_group_plural.setdefault((info.group, info.plural), []).append(info)
+        for info in BUILTINS:
+            siblings = by_group_plural[(info.group, info.plural)]
+            at = _STORED_AT.get((info.group, info.plural))
+            storage = next((s for s in siblings if s.version == at), siblings[0])
+            if info.storage_group != info.group:
+                storage = by_group_plural[(info.storage_group, info.plural)][0]
+            self._add(Resource(info, storage, store.table(info.storage_group, info.plural)))
+        self.crds = self.resources[("apiextensions.k8s.io", "v1", "customresourcedefinitions")]
+        for record in self.crds.table.records(""):
+            self._take(record)
+        self.crds.table.subscribe("", self._crd_changed)
+
+    def find(self, group: str, version: str, plural: str) -> Resource | None:
+        """By path."""
+        return self.resources.get((group, version, plural))
+
+    def by_kind(self, api_version: str, kind: str) -> Resource | None:
+        """By an object's apiVersion and kind."""
+        group, _, version = api_version.rpartition("/")
+        return self._by_kind.get((group, version, kind))
+
+    def named(self, name: str) -> Resource | None:
+        """By ``plural``, ``plural.group`` or ``plural.version.group``; the preferred version where none is named."""
+        plural, _, group = name.partition(".")
+        version, _, rest = group.partition(".")
+        exact = self.resources.get((rest, version, plural))
+        if exact is not None:
+            return exact
+        found = [r for (g, _, p), r in self.resources.items() if p == plural and g == group]
+        if not found and not group:
+            found = [r for (_, _, p), r in self.resources.items() if p == plural]
+        return max(found, key=lambda r: version_priority(r.info.version), default=None)
+
+    def versions(self) -> dict[str, list[str]]:
+        """Groups and their versions, preferred first, in the order in which discovery tells them."""
+        groups: dict[str, list[str]] = {}
+        for group, version, _ in self.resources:
+            known = groups.setdefault(group, [])
+            if version not in known:
+                known.append(version)
+        for group, known in groups.items():
+            known.sort(key=version_priority, reverse=True)
+        return groups
+
+    def of(self, group: str, version: str) -> Iterable[Resource]:
+        """All resources of a group version."""
+        return [r for (g, v, _), r in self.resources.items() if g == group and v == version]
+
+    def preferred(self) -> list[Resource]:
+        """Each stored resource once, in its preferred version; what garbage collection and namespace deletion walk."""
+        best: dict[tuple[str, str], Resource] = {}
+        for resource in self.resources.values():
+            if resource.virtual or resource.info.storage_group != resource.info.group:
+                continue
+            key = (resource.info.group, resource.info.plural)
+            old = best.get(key)
+            if old is None or version_priority(resource.info.version) > version_priority(old.info.version):
+                best[key] = resource
+        return list(best.values())
+
+    def _add(self, resource: Resource) -> None:
+        info = resource.info
+        self.resources[(info.group, info.version, info.plural)] = resource
+        self._by_kind[(info.group, info.version, info.kind)] = resource
+
+    def _remove(self, resource: Resource) -> None:
+        info = resource.info
+        self.resources.pop((info.group, info.version, info.plural), None)
+        self._by_kind.pop((info.group, info.version, info.kind), None)
+
+    def _crd_changed(self, change: Change) -> None:
+        record = change.record
+        old = self._custom.pop(record.name, [])
+        for resource in old:
+            self._remove(resource)
+        if change.type == "DELETED":
+            if old:
+                self.store.drop_table(old[0].info.group, old[0].info.plural)
+                if self.on_removed is not None:
+                    for resource in old:
+                        self.on_removed(resource)
+        else:
+            self._take(record)
+        self.generation += 1
+
+    def _take(self, record: Record) -> None:
+        crd = record.decode()
+        conditions = {c["type"]: c["status"] for c in crd.get("status", {}).get("conditions") or ()}
+        if conditions.get("Established") != "True":
+            return
+        spec = crd["spec"]
+        storage_version = next(v["name"] for v in spec["versions"] if v.get("storage"))
+        storage = resource_for_crd(crd, storage_version)
+        table = self.store.table(storage.group, storage.plural)
+        added = []
+        for version in spec["versions"]:
+            if version.get("served"):
+                info = storage if version["name"] == storage_version else resource_for_crd(crd, version["name"])
+                added.append(Resource(info, storage, table))
+        self._custom[record.name] = added
+        for resource in added:
+            self._add(resource)

@@ -1,0 +1,107 @@
+"""Resources that are answers: access reviews, token reviews, who am I, component statuses."""
+
+from typing import Any
+
+import msgspec
+
+from raycp.embedded.access import Access, Attributes
+from raycp.embedded.auth import Authenticator, User
+from raycp.embedded.errors import FieldError, invalid
+from raycp.embedded.httpio import Response
+from raycp.embedded.verbs import Call
+
+
+class Reviews:
+    """Creates of reviews: nothing is stored, the object comes back with its status."""
+
+    def __init__(self, access: Access, auth: Authenticator) -> None:
+        self._access = access
+        self._auth = auth
+
+    def handle(self, call: Call) -> Response:
+        """Raises ``ApiError``."""
+        info = call.resource.info
+        obj, _ = call.resource.strategy.decode(call.request.body, call.media_type(), "Ignore")
+        obj["apiVersion"], obj["kind"] = info.api_version, info.kind
+        if not isinstance(obj.get("metadata"), dict):
+            obj["metadata"] = {}
+        spec = obj.get("spec") or {}
+        match info.plural:
+            case "selfsubjectreviews":
+                obj["status"] = {"userInfo": call.user.info()}
+            case "tokenreviews":
+                obj["status"] = self._token(spec)
+            case "selfsubjectrulesreviews":
+                obj["status"] = self._rules(call.user, spec.get("namespace") or "")
+            case "selfsubjectaccessreviews":
+                obj["status"] = self._access_of(call, call.user, spec)
+            case "bindings":
+                raise NotImplementedError
+            case _:
+                obj["status"] = self._access_of(call, self._subject(call, spec), spec)
+        return Response(201, msgspec.json.encode(obj))
+
+    @staticmethod
+    def components(call: Call) -> Response:
+        """The deprecated component statuses: none are kept."""
+        meta = {"resourceVersion": ""}
+        body = {"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": meta, "items": []}
+        return Response(200, msgspec.json.encode(body))
+
+    def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
+        user = self._auth.by_token(spec.get("token") or "")
+        if user is None:
+            return {"user": {}, "error": "invalid bearer token"}
+        return {
+            "authenticated": True,
+            "user": user.info(),
+            "audiences": spec.get("audiences") or ["https://kubernetes.default.svc"],
+        }
+
+    @staticmethod
+    def _subject(call: Call, spec: dict[str, Any]) -> User:
+        if not spec.get("user") and not spec.get("groups"):
+            cause = FieldError(
+                "FieldValueInvalid", "spec.user", 'Invalid value: "": at least one of user or group must be specified'
+            )
+            raise invalid(call.resource.info, "", [cause])
+        extra = {k: tuple(v) for k, v in (spec.get("extra") or {}).items()}
+        return User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
+
+    def _access_of(self, call: Call, user: User, spec: dict[str, Any]) -> dict[str, Any]:
+        resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+        if bool(resource) == bool(path):
+            text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            cause = FieldError("FieldValueInvalid", "spec.resourceAttributes", f"Invalid value: null: {text}")
+            if resource:
+                text = "cannot be specified in combination with resourceAttributes"
+                cause = FieldError("FieldValueInvalid", "spec.nonResourceAttributes", f"Invalid value: {text}")
+            raise invalid(call.resource.info, "", [cause])
+        if path:
+            return {"allowed": self._access.may_path(user, path.get("verb") or "get", path.get("path") or "/")}
+        assert resource is not None
+        decision = self._access.decide(
+            user,
+            Attributes(
+                resource.get("verb") or "",
+                resource.get("group") or "",
+                resource.get("version") or "",
+                resource.get("resource") or "",
+                resource.get("subresource") or "",
+                resource.get("namespace") or "",
+                resource.get("name") or "",
+            ),
+        )
+        return {"allowed": decision.allowed, **({"reason": decision.reason} if decision.reason else {})}
+
+    def _rules(self, user: User, namespace: str) -> dict[str, Any]:
+        everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+        anywhere = {"verbs": ["*"], "nonResourceURLs": ["*"]}
+        if self._access.decide(user, Attributes("*", "*", "*", "*", namespace=namespace)).allowed:
+            return {"resourceRules": [everything], "nonResourceRules": [anywhere], "incomplete": False}
+        rules = [rule for rule, _ in self._access.rules(user, namespace)]
+        return {
+            "resourceRules": [r for r in rules if not r.get("nonResourceURLs")],
+            "nonResourceRules": [r for r in rules if r.get("nonResourceURLs")],
+            "incomplete": False,
+        }

@@ -1,0 +1,219 @@
+"""The front: routing, who asks and whether they may, paths that are no resources. Resources go on to ``verbs``."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from raycp.embedded.access import Access, Attributes
+from raycp.embedded.admin import Admin
+from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user, impersonated
+from raycp.embedded.discovery import Discovery
+from raycp.embedded.errors import (
+    ApiError,
+    forbidden_path,
+    internal,
+    method_not_allowed,
+    no_such_path,
+    too_large,
+)
+from raycp.embedded.faults import Faults
+from raycp.embedded.httpio import Answer, Connection, Request, Response, header_line
+from raycp.embedded.options import flag, parse_query
+from raycp.embedded.registry import Registry
+from raycp.embedded.reviews import Reviews
+from raycp.embedded.subresources import Subresources
+from raycp.embedded.verbs import Call, Verbs
+
+log = logging.getLogger(__name__)
+
+_HEALTH = {"/healthz", "/livez", "/readyz"}
+_WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NOT_FOUND = Response(404, b"404 page not found\n", "text/plain; charset=utf-8")
+CHECKS = ("ping", "log", "etcd", "poststarthook/generic-apiserver-start-informers")
+
+
+class ApiServer:
+    """Implements ``httpio.Handler``."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        verbs: Verbs,
+        subresources: Subresources,
+        auth: Authenticator,
+        access: Access,
+        discovery: Discovery,
+        reviews: Reviews,
+        admin: Admin,
+        faults: Faults,
+        max_body: int,
+        gzip: bool,
+    ) -> None:
+        self.registry = registry
+        self.verbs = verbs
+        self.subresources = subresources
+        self.auth = auth
+        self.access = access
+        self.discovery = discovery
+        self.reviews = reviews
+        self.admin = admin
+        self.faults = faults
+        self.max_body = max_body
+        self.gzip = gzip
+        self.connections: set[Connection] = set()
+        self.wall = verbs.pipeline.times.wall
+
+    # ---- httpio.Handler
+
+    def certificate(self, transport: asyncio.BaseTransport) -> User | None:
+        return certificate_user(transport.get_extra_info("peercert"))
+
+    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        """Never raises."""
+        if self.faults.armed:
+            return self._under_faults(request)
+        return self._answer(request)
+
+    def _answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        try:
+            answer = self._route(request)
+        except Exception as error:
+            return self.refusal(error)
+        if asyncio.iscoroutine(answer):
+            return self._guarded(answer)
+        return answer
+
+    async def _guarded(self, answer: Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            return await answer
+        except Exception as error:
+            return self.refusal(error)
+
+    async def _under_faults(self, request: Request) -> Answer:
+        fault = await self.faults.before(request.method, request.path, flag(parse_query(request.query), "watch"))
+        if fault is not None:
+            if fault.action == "answer" and fault.error is not None:
+                return self.refusal(fault.error)
+            if fault.action == "halfOpen":
+                await asyncio.Event().wait()  # until the client gives up
+            return None
+        answer = self._answer(request)
+        return await answer if asyncio.iscoroutine(answer) else answer  # type: ignore[return-value]
+
+    @staticmethod
+    def refusal(error: Exception) -> Response:
+        """The Status of an error."""
+        if not isinstance(error, ApiError):
+            log.error("a request failed", exc_info=error)
+            error = internal(f"{type(error).__name__}: {error}")
+        headers = b"".join(header_line(name, value) for name, value in error.headers.items())
+        return Response(error.code, msgspec.json.encode(error.status()), "application/json", headers)
+
+    # ---- routing
+
+    def _route(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
+        if b"impersonate-user" in request.headers:
+            user = self._impersonate(request, user)
+        if request.too_large:
+            raise too_large(self.max_body)
+        path = request.path
+        if path.startswith("/api/") or path.startswith("/apis/"):
+            parts = path.split("/")
+            if "%" in path:
+                parts = [unquote(part) for part in parts]
+            if parts[-1] == "":
+                parts.pop()
+            if parts[1] == "api":
+                if len(parts) > 3:
+                    return self._resource(request, user, "", parts[2], parts[3:])
+            elif len(parts) > 4:
+                return self._resource(request, user, parts[2], parts[3], parts[4:])
+        return self._other(request, user, path.rstrip("/") or "/")
+
+    def _impersonate(self, request: Request, user: User) -> User:
+        wanted = impersonated(request.headers, request.pairs)
+        assert wanted is not None
+        self.access.may_impersonate(user, wanted)
+        return wanted
+
+    def _resource(
+        self, request: Request, user: User, group: str, version: str, rest: list[str]
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        method = request.method
+        query = request.query
+        watching = bool(query) and "watch" in query and flag(parse_query(query), "watch")
+        if rest[0] == "watch" and len(rest) > 1:  # the legacy prefix
+            watching, rest = True, rest[1:]
+        ns = ""
+        if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
+            ns, rest = rest[1], rest[2:]
+        plural = rest[0]
+        name = rest[1] if len(rest) > 1 else ""
+        sub = rest[2] if len(rest) > 2 else ""
+        if method in ("GET", "HEAD"):
+            verb = "get" if name else "list"
+            if watching and not sub:
+                verb = "watch"
+        elif method == "DELETE" and not name:
+            verb = "deletecollection"
+        else:
+            verb = _WRITES.get(method, "")
+        if self.access.enforced or user is ANONYMOUS or user.name == ANONYMOUS.name:
+            # a namespace's own requests are about it, as apiserver's RequestInfo has it
+            inside = ns or (name if plural == "namespaces" and not group else "")
+            self.access.check(user, Attributes(verb, group, version, plural, sub, inside, name))
+        resource = self.registry.find(group, version, plural)
+        if resource is None:
+            if not any(g == group and v == version for g, v, _ in self.registry.resources):
+                return _NOT_FOUND
+            raise no_such_path()
+        info = resource.info
+        if bool(ns) and not info.namespaced:
+            raise no_such_path()
+        if not verb:
+            raise method_not_allowed()
+        if name and verb == "watch":
+            request.query = query + "&fieldSelector=metadata.name%3D" + name
+            name = ""
+        call = Call(request, user, resource, ns, name, sub, verb)
+        if len(rest) > 2:
+            return self.subresources.handle(call, rest[3:])
+        if resource.virtual:
+            if method != "POST" or name:
+                if info.plural == "componentstatuses" and method == "GET":
+                    return self.reviews.components(call)
+                raise method_not_allowed()
+            return self.reviews.handle(call)
+        if info.namespaced and not ns and (name or verb not in ("list", "watch")):
+            raise no_such_path() if name and verb == "get" else method_not_allowed()
+        if (verb == "create") is bool(name) and verb in ("create", "update", "patch"):
+            raise method_not_allowed()
+        return self.verbs.handle(call)
+
+    def _other(self, request: Request, user: User, path: str) -> Answer | Coroutine[Any, Any, Answer]:
+        verb = request.method.lower()
+        if not self.access.may_path(user, verb, path):
+            raise forbidden_path(user.name, verb, path)
+        if path.startswith("/raycp/admin"):
+            return self.admin.handle(request, user)
+        if path in _HEALTH or any(path.startswith(p + "/") for p in _HEALTH):
+            return self._health(request, path)
+        found = self.discovery.handle(path, request.query, request.header(b"accept"), request.header(b"host"))
+        if found is None:
+            return Response(404, _NOT_FOUND.body, _NOT_FOUND.content_type)
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        return found
+
+    @staticmethod
+    def _health(request: Request, path: str) -> Response:
+        kind = path.split("/")[1]
+        if "verbose" in parse_query(request.query):
+            lines = [f"[+]{check} ok" for check in CHECKS] + [f"{kind} check passed", ""]
+            return Response(200, "\n".join(lines).encode(), "text/plain; charset=utf-8")
+        return Response(200, b"ok", "text/plain; charset=utf-8")

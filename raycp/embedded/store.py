@@ -1,0 +1,313 @@
+"""The store: objects as JSON bytes, one revision counter, a bounded history that watches and old lists are served from.
+
+Laws:
+
+1. Every commit takes the next revision of one counter, shared by all resources; it is the object's ``resourceVersion``.
+2. A commit and its telling to all subscribers are one step: nobody sees a state without the events that led to it.
+3. ``Table.at(revision)`` gives the state as it was at any revision that the history still reaches back to.
+4. History is bounded by count per table and by bytes over all; what is dropped raises the table's ``floor``, and who
+   asks for less than the floor is told so (``Compacted``), never served a gap.
+
+Single-threaded: everything happens on the server's event loop.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+FIRST_REVISION = 100
+"""Where the counter of a fresh store stands; a real server's bootstrap writes about as much before it serves."""
+
+
+class Compacted(Exception):
+    """The revision asked for is older than what the history holds."""
+
+
+class TableKey(NamedTuple):
+    """Names a table: the storage group and the plural. Versions of one resource share a table."""
+
+    group: str
+    plural: str
+
+
+class _Labels(msgspec.Struct, frozen=True):
+    labels: dict[str, str] | None = None
+
+
+class _LabelsOnly(msgspec.Struct):
+    metadata: _Labels = _Labels()
+
+
+_decode_labels = msgspec.json.Decoder(_LabelsOnly).decode
+_NO_LABELS: dict[str, str] = {}
+
+
+class Record:
+    """One object at one revision: ``raw`` is its JSON (``kind``, ``apiVersion``, ``metadata`` first) in the storage version."""
+
+    __slots__ = ("_labels", "name", "ns", "raw", "rv", "uid")
+
+    def __init__(self, ns: str, name: str, uid: str, rv: int, raw: bytes) -> None:
+        self.ns = ns
+        self.name = name
+        self.uid = uid
+        self.rv = rv
+        self.raw = raw
+        self._labels: dict[str, str] | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels, decoded at the first call."""
+        found = self._labels
+        if found is None:
+            found = self._labels = _decode_labels(self.raw).metadata.labels or _NO_LABELS
+        return found
+
+    def decode(self) -> dict[str, Any]:
+        """The object, a fresh dict that the caller may change."""
+        decoded: dict[str, Any] = msgspec.json.decode(self.raw)
+        return decoded
+
+
+def with_revision(raw: bytes, old: int, new: int) -> bytes:
+    """``raw`` with another ``metadata.resourceVersion``.
+
+    Metadata comes first in ``raw`` and quotes inside strings are escaped, so that the first match is the right one.
+    """
+    return raw.replace(b'"resourceVersion":"%d"' % old, b'"resourceVersion":"%d"' % new, 1)
+
+
+class Change:
+    """One commit: ``type`` is ADDED, MODIFIED or DELETED; ``record`` the new state (for DELETED the last one, at ``rv``)."""
+
+    __slots__ = ("prev", "record", "rv", "type")
+
+    def __init__(self, type_: str, rv: int, record: Record, prev: Record | None) -> None:
+        self.type = type_
+        self.rv = rv
+        self.record = record
+        self.prev = prev
+
+
+Subscriber = Callable[[Change], None]
+
+
+class Bucket:
+    """The objects of one namespace by name, and their sorted names, brought up to date when somebody lists."""
+
+    __slots__ = ("_dirty", "_order", "records")
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self._order: list[str] = []
+        self._dirty = False
+
+    def put(self, record: Record) -> None:
+        if record.name not in self.records:
+            self._dirty = True
+        self.records[record.name] = record
+
+    def drop(self, name: str) -> None:
+        del self.records[name]
+        self._dirty = True
+
+    def names(self) -> list[str]:
+        """Sorted. The result is shared: don't change it."""
+        if self._dirty:
+            self._order = sorted(self.records)
+            self._dirty = False
+        return self._order
+
+
+class Table:
+    """All objects of one resource, their history, and who listens."""
+
+    def __init__(self, key: TableKey, floor: int, limit: int) -> None:
+        self.key = key
+        self.floor = floor
+        self.limit = limit
+        self.buckets: dict[str, Bucket] = {}
+        self.history: deque[Change] = deque()
+        self.superseded = 0
+        self.count = 0
+        self.last_rv = floor
+        self._subscribers: dict[str, list[Subscriber]] = {}
+
+    def get(self, ns: str, name: str) -> Record | None:
+        bucket = self.buckets.get(ns)
+        return bucket.records.get(name) if bucket is not None else None
+
+    def namespaces(self) -> list[str]:
+        """Namespaces that hold objects, in key order (as etcd sorts ``ns/name``)."""
+        return sorted((ns for ns, b in self.buckets.items() if b.records), key=lambda ns: ns + "/")
+
+    def records(self, ns: str) -> list[Record]:
+        """All objects of ``ns``, or of all namespaces where it is empty, in key order."""
+        if ns:
+            bucket = self.buckets.get(ns)
+            return list(map(bucket.records.__getitem__, bucket.names())) if bucket is not None else []
+        found: list[Record] = []
+        for each in self.namespaces():
+            bucket = self.buckets[each]
+            found.extend(map(bucket.records.__getitem__, bucket.names()))
+        return found
+
+    def at(self, ns: str, revision: int) -> list[Record]:
+        """As ``records``, at an earlier revision (law 3). Raises ``Compacted``."""
+        if revision < self.floor:
+            raise Compacted
+        if revision >= self.last_rv:
+            return self.records(ns)
+        state = {(r.ns, r.name): r for r in self.records(ns)}
+        for change in reversed(self.history):
+            if change.rv <= revision:
+                break
+            record = change.record
+            if ns and record.ns != ns:
+                continue
+            if change.prev is None:
+                state.pop((record.ns, record.name), None)
+            else:
+                state[(record.ns, record.name)] = change.prev
+        return [state[key] for key in sorted(state, key=lambda key: (key[0] + "/", key[1]))]
+
+    def since(self, revision: int) -> list[Change]:
+        """The changes after ``revision``, oldest first. Raises ``Compacted``."""
+        if revision < self.floor:
+            raise Compacted
+        if revision >= self.last_rv:
+            return []
+        history = list(self.history)
+        return history[bisect_right(history, revision, key=lambda change: change.rv) :]
+
+    def subscribe(self, ns: str, subscriber: Subscriber) -> Callable[[], None]:
+        """Tell ``subscriber`` every later change (of ``ns``, or of all where it is empty). Returns the unsubscriber."""
+        group = self._subscribers.setdefault(ns, [])
+        group.append(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in group:
+                group.remove(subscriber)
+                if not group and self._subscribers.get(ns) is group:
+                    del self._subscribers[ns]
+
+        return unsubscribe
+
+    def listeners(self, ns: str) -> Iterator[Subscriber]:
+        """Who is to be told of a change in ``ns``."""
+        subscribers = self._subscribers
+        if subscribers:
+            everywhere = subscribers.get("")
+            if everywhere:
+                yield from tuple(everywhere)
+            if ns:
+                local = subscribers.get(ns)
+                if local:
+                    yield from tuple(local)
+
+    def restore(self, record: Record) -> None:
+        """Put what was kept elsewhere in place, telling nobody."""
+        bucket = self.buckets.get(record.ns)
+        if bucket is None:
+            bucket = self.buckets[record.ns] = Bucket()
+        if record.name not in bucket.records:
+            self.count += 1
+        bucket.put(record)
+
+    def forget(self, record: Record) -> None:
+        """Take an object out, telling nobody."""
+        bucket = self.buckets[record.ns]
+        bucket.drop(record.name)
+        if not bucket.records:
+            del self.buckets[record.ns]
+        self.count -= 1
+
+    def trim(self, keep: int) -> int:
+        """Drop the oldest changes beyond ``keep``; the bytes that this frees."""
+        freed = 0
+        history = self.history
+        while len(history) > keep:
+            change = history.popleft()
+            self.floor = change.rv
+            if change.prev is not None:
+                freed += len(change.prev.raw)
+        self.superseded -= freed
+        return freed
+
+
+class Store:
+    """All tables of one cluster. ``on_commit`` hears every change after the subscribers (persistence)."""
+
+    def __init__(self, history: int = 20_000, history_bytes: int = 96 << 20, revision: int = FIRST_REVISION) -> None:
+        self.revision = revision
+        self.base = revision
+        self.history = history
+        self.history_bytes = history_bytes
+        self.superseded = 0
+        self.tables: dict[TableKey, Table] = {}
+        self.on_commit: Callable[[Table, Change], None] | None = None
+
+    def table(self, group: str, plural: str) -> Table:
+        """The table of that name, made at the first call."""
+        key = TableKey(group, plural)
+        found = self.tables.get(key)
+        if found is None:
+            found = self.tables[key] = Table(key, self.base, self.history)
+        return found
+
+    def put(self, table: Table, ns: str, name: str, uid: str, raw: bytes) -> Change:
+        """Commit ``raw``, which carries ``revision + 1`` as its resourceVersion, as the object's new state."""
+        bucket = table.buckets.get(ns)
+        if bucket is None:
+            bucket = table.buckets[ns] = Bucket()
+        prev = bucket.records.get(name)
+        record = Record(ns, name, uid, self.revision + 1, raw)
+        bucket.put(record)
+        if prev is None:
+            table.count += 1
+            return self._commit(table, Change("ADDED", record.rv, record, None))
+        return self._commit(table, Change("MODIFIED", record.rv, record, prev))
+
+    def delete(self, table: Table, record: Record, raw: bytes | None = None) -> Change:
+        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state where that differs from ``record``."""
+        table.forget(record)
+        rv = self.revision + 1
+        last = raw if raw is not None else with_revision(record.raw, record.rv, rv)
+        return self._commit(table, Change("DELETED", rv, Record(record.ns, record.name, record.uid, rv, last), record))
+
+    def drop_table(self, group: str, plural: str) -> None:
+        """Forget a table whose resource is gone."""
+        table = self.tables.pop(TableKey(group, plural), None)
+        if table is not None:
+            self.superseded -= table.superseded
+
+    def compact(self, revision: int | None = None) -> None:
+        """Drop the history up to ``revision`` (all of it by default): older watches and lists meet 410."""
+        upto = self.revision if revision is None else min(revision, self.revision)
+        for table in self.tables.values():
+            keep = sum(1 for change in table.history if change.rv > upto)
+            self.superseded -= table.trim(keep)
+            table.floor = max(table.floor, upto)
+            table.last_rv = max(table.last_rv, table.floor)
+        self.base = max(self.base, upto)
+
+    def _commit(self, table: Table, change: Change) -> Change:
+        self.revision = table.last_rv = change.rv
+        table.history.append(change)
+        if change.prev is not None:
+            size = len(change.prev.raw)
+            table.superseded += size
+            self.superseded += size
+        if len(table.history) > table.limit:
+            self.superseded -= table.trim(table.limit - table.limit // 16)
+        if self.superseded > self.history_bytes:
+            largest = max(self.tables.values(), key=lambda t: t.superseded)
+            self.superseded -= largest.trim(len(largest.history) * 7 // 8)
+        for subscriber in table.listeners(change.record.ns):
+            subscriber(change)
+        if self.on_commit is not None:
+            self.on_commit(table, change)
+        return change

@@ -1,0 +1,386 @@
+"""Subresources: status and its like go the way of updates; scale, binding, eviction, token, log have rules of their own."""
+
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from raycp.embedded import forms
+from raycp.embedded.access import Access
+from raycp.embedded.auth import Authenticator
+from raycp.embedded.errors import (
+    ApiError,
+    FieldError,
+    bad_request,
+    conflict,
+    invalid,
+    method_not_allowed,
+    no_such_path,
+    not_found,
+    not_implemented,
+    too_many_requests,
+)
+from raycp.embedded.httpio import Answer, Response
+from raycp.embedded.options import delete_options, first, integer, parse_query, write_options
+from raycp.embedded.patching import apply_patch
+from raycp.embedded.pipeline import Object
+from raycp.embedded.registry import Resource
+from raycp.embedded.store import Record
+from raycp.embedded.strategy import body_decoder
+from raycp.embedded.verbs import Call, Verbs
+
+LogSource = Callable[[Object, str, dict[str, str]], bytes]
+"""The log of a container: Pod, container, parameters (tailLines, timestamps, ...) to text"""
+
+_REFUSED = frozenset({"exec", "attach", "portforward", "proxy"})
+SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+
+class Subresources:
+    """Requests below an object."""
+
+    def __init__(self, verbs: Verbs, auth: Authenticator, access: Access) -> None:
+        self._verbs = verbs
+        self._pipeline = verbs.pipeline
+        self._auth = auth
+        self._access = access
+        self.logs: LogSource | None = None
+        """where logs come from; without it, every log is empty"""
+
+    def handle(self, call: Call, more: list[str]) -> Answer | Coroutine[Any, Any, Answer]:
+        """Raises ``ApiError``."""
+        info = call.resource.info
+        if call.sub not in info.subresources or (more and call.sub != "proxy"):
+            raise no_such_path()
+        if call.sub in _REFUSED:
+            raise not_implemented(f"{info.plural}/{call.sub}")
+        known = info.subresource(call.sub)
+        if known is not None and call.verb not in known.verbs:
+            raise method_not_allowed()
+        if info.namespaced and not call.ns:
+            raise no_such_path()
+        match call.sub:
+            case "scale":
+                return self._scale(call)
+            case "binding":
+                return self.bind_request(call)
+            case "eviction":
+                return self._evict(call)
+            case "token":
+                return self._token(call)
+            case "log":
+                return self._log(call)
+        return self._verbs.handle(call)
+
+    def _record(self, call: Call) -> Record:
+        record = call.resource.table.get(call.ns, call.name)
+        if record is None:
+            raise not_found(call.resource.info, call.name)
+        return record
+
+    # ---- scale
+
+    def _scale(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        record = self._record(call)
+        obj = call.resource.read(record)
+        paths = _scale_paths(call)
+        scale = _scale_of(call, obj, paths)
+        if call.verb == "get":
+            return _json(200, scale)
+        request = call.request
+        decoder = body_decoder("autoscaling", "v1", "Scale")
+        warnings: list[str] = []
+        if call.verb == "update":
+            options = write_options(request.query, request.header(b"user-agent"), "UpdateOptions", False)
+            wanted, warnings = decoder.decode(request.body, call.media_type(), options.validation)
+        else:
+            kind = call.media_type().partition(";")[0].strip().lower()
+            options = write_options(request.query, request.header(b"user-agent"), "PatchOptions", False)
+            wanted = apply_patch(
+                call.resource.info, kind, scale, request.body, options.validation, warnings, into=decoder
+            )
+        version = (wanted.get("metadata") or {}).get("resourceVersion")
+        if version and version != str(record.rv):
+            raise conflict(call.resource.info, call.name)
+        replicas = (wanted.get("spec") or {}).get("replicas") or 0
+        if type(replicas) is not int or replicas < 0:
+            cause = FieldError(
+                "FieldValueInvalid", "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
+            )
+            raise ApiError(
+                422,
+                "Invalid",
+                f'Scale.autoscaling "{call.name}" is invalid: {cause.text()}',
+                {
+                    "name": call.name,
+                    "group": "autoscaling",
+                    "kind": "Scale",
+                    "causes": [{"reason": cause.type, "message": cause.message, "field": cause.field}],
+                },
+            )
+        _put(obj, paths[0], replicas)
+        obj["metadata"].pop("resourceVersion", None)
+        if call.resource.info.crd is not None:
+            obj["metadata"]["resourceVersion"] = str(record.rv)
+        draft = self._pipeline.draft_update(call.resource, call.ns, call.name, obj, options)
+        wrote = self._pipeline.finish(draft)
+        self._verbs.wrote(call, forms.PLAIN, wrote, warnings, options.dry_run)
+        return _json(200, _scale_of(call, call.resource.read(wrote.record), paths))
+
+    # ---- pods
+
+    def bind_request(self, call: Call) -> Answer:
+        """POST of a Binding."""
+        request = call.request
+        options = write_options(request.query, request.header(b"user-agent"), "CreateOptions", False)
+        binding, _ = body_decoder("", "v1", "Binding").decode(request.body, call.media_type(), options.validation)
+        self._record(call)
+        record = self.bind_pod(call.resource, call.ns, call.name, binding, options.dry_run)
+        if not options.dry_run:
+            self._verbs.record(call, record)
+        return _json(201, {**SUCCESS, "code": 201})
+
+    def bind_pod(self, pods: Resource, ns: str, name: str, binding: Object, dry_run: bool = False) -> Record:
+        """Assign a Pod to a node: ``BindingREST``. Raises ``ApiError``."""
+        record = pods.table.get(ns, name)
+        info = pods.info
+        if record is None:
+            raise not_found(info, name)
+        target = binding.get("target") or {}
+        node = target.get("name") or ""
+        if not node:
+            raise _binding_invalid(name, FieldError("FieldValueRequired", "target.name", "Required value"))
+        if target.get("kind") not in (None, "", "Node"):
+            cause = FieldError(
+                "FieldValueNotSupported",
+                "target.kind",
+                f'Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"',
+            )
+            raise _binding_invalid(name, cause)
+        meta = binding.get("metadata") or {}
+        if meta.get("uid") and meta["uid"] != record.uid:
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {record.uid}"
+            raise conflict(info, name, why)
+        pod = pods.read(record)
+        if "deletionTimestamp" in pod["metadata"]:
+            raise _binding_conflict(name, f"pod {name} is being deleted, cannot be assigned to a host")
+        held = pod["spec"].get("nodeName")
+        if held:
+            raise _binding_conflict(name, f'pod {name} is already assigned to node "{held}"')
+        if pod["spec"].get("schedulingGates"):
+            raise _binding_conflict(name, f"pod {name} has non-empty .spec.schedulingGates")
+        pod["spec"]["nodeName"] = node
+        for key in ("annotations", "labels"):
+            if meta.get(key):
+                pod["metadata"][key] = {**(pod["metadata"].get(key) or {}), **meta[key]}
+        now = self._pipeline.times.now()
+        conditions = [c for c in pod["status"].get("conditions") or () if c.get("type") != "PodScheduled"]
+        scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+        if "generation" in pod["metadata"]:
+            scheduled["observedGeneration"] = pod["metadata"]["generation"]
+        pod["status"]["conditions"] = [*conditions, scheduled]
+        return self._pipeline.commit_update(pods, record, pod, dry_run)
+
+    def _evict(self, call: Call) -> Answer:
+        request = call.request
+        record = self._record(call)
+        eviction, _ = body_decoder("policy", "v1", "Eviction").decode(request.body, call.media_type(), "Ignore")
+        name = (eviction.get("metadata") or {}).get("name") or call.name
+        if name != call.name:
+            raise bad_request("name in URL does not match name in Eviction object")
+        options = delete_options({}, b"", eviction.get("deleteOptions") or {})
+        if "dryRun=All" in request.query:
+            options.dry_run = True
+        pod = record.decode()
+        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed", "Pending") and (
+            "deletionTimestamp" not in pod["metadata"]
+        ):
+            self._disrupt(call.ns, record, pod, options.dry_run)
+        gone, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
+        if not options.dry_run:
+            self._verbs.record(call, gone)
+        return _json(201, {**SUCCESS, "code": 201})
+
+    def _disrupt(self, ns: str, record: Record, pod: Object, dry_run: bool) -> None:
+        """Ask the budgets that cover the Pod. Raises 429 where one has nothing left."""
+        from raycp.embedded.selectors import parse_label_dict
+
+        budgets = self._pipeline.registry.find("policy", "v1", "poddisruptionbudgets")
+        assert budgets is not None
+        found = []
+        for each in budgets.table.records(ns):
+            budget = budgets.read(each)
+            selector = (budget.get("spec") or {}).get("selector")
+            if selector is not None and parse_label_dict(selector)(record.labels):
+                found.append((each, budget))
+        if len(found) > 1:
+            text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+            raise ApiError(500, "InternalError", text, {"causes": [{"message": text}]})
+        for each, budget in found:
+            status = budget.setdefault("status", {})
+            allowed = status.get("disruptionsAllowed") or 0
+            if allowed <= 0:
+                text = "Cannot evict pod as it would violate the pod's disruption budget."
+                error = too_many_requests(text, 10)
+                needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+                cause = {
+                    "reason": "DisruptionBudget",
+                    "message": f"The disruption budget {each.name} needs {needs} healthy pods and has {has} currently",
+                }
+                error.details = {"causes": [cause]}
+                error.headers = {}
+                raise error
+            status["disruptionsAllowed"] = allowed - 1
+            status.setdefault("disruptedPods", {})[record.name] = self._pipeline.times.now()
+            self._pipeline.commit_update(budgets, each, budget, dry_run)
+
+    def _log(self, call: Call) -> Answer:
+        pod = self._record(call).decode()
+        query = parse_query(call.request.query)
+        given = {name: values[0] for name, values in query.items()}
+        for number in ("tailLines", "limitBytes", "sinceSeconds"):
+            integer(query, number)
+        spec = pod["spec"]
+        names = [c["name"] for c in spec.get("containers") or ()]
+        others = [c["name"] for c in (spec.get("initContainers") or []) + (spec.get("ephemeralContainers") or [])]
+        container = first(query, "container")
+        if not container:
+            annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+            if len(names) > 1 and annotated not in names:
+                raise bad_request(
+                    f"a container name must be specified for pod {call.name}, choose one of: [{' '.join(names)}]"
+                )
+            container = annotated if annotated in names else names[0]
+        elif container not in names and container not in others:
+            raise bad_request(f"container {container} is not valid for pod {call.name}")
+        if not spec.get("nodeName") and (pod.get("status") or {}).get("phase") in (None, "Pending"):
+            return Response(200, b"", "text/plain")
+        text = self.logs(pod, container, given) if self.logs is not None else b""
+        return Response(200, text, "text/plain")
+
+    # ---- service accounts
+
+    def _token(self, call: Call) -> Answer:
+        record = self._record(call)
+        request = call.request
+        asked, _ = body_decoder("authentication.k8s.io", "v1", "TokenRequest").decode(
+            request.body, call.media_type(), "Ignore"
+        )
+        spec = asked.get("spec") or {}
+        seconds = spec.get("expirationSeconds") or 3600
+        if seconds < 600:
+            cause = FieldError(
+                "FieldValueInvalid",
+                "spec.expirationSeconds",
+                f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
+            )
+            raise ApiError(
+                422,
+                "Invalid",
+                f'TokenRequest.authentication.k8s.io "" is invalid: {cause.text()}',
+                {
+                    "group": "authentication.k8s.io",
+                    "kind": "TokenRequest",
+                    "causes": [{"reason": cause.type, "message": cause.message, "field": cause.field}],
+                },
+            )
+        audiences = spec.get("audiences") or ["https://kubernetes.default.svc.cluster.local"]
+        token, ends = self._auth.service_account_token(call.ns, call.name, record.uid, seconds, audiences)
+        shown = datetime.fromtimestamp(int(ends), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        meta = {
+            "name": call.name,
+            "namespace": call.ns,
+            "uid": record.uid,
+            "creationTimestamp": self._pipeline.times.now(),
+        }
+        return _json(
+            201,
+            {
+                "kind": "TokenRequest",
+                "apiVersion": "authentication.k8s.io/v1",
+                "metadata": meta,
+                "spec": {
+                    "audiences": audiences,
+                    "expirationSeconds": seconds,
+                    "boundObjectRef": spec.get("boundObjectRef"),
+                },
+                "status": {"token": token, "expirationTimestamp": shown},
+            },
+        )
+
+
+def _json(status: int, body: Object) -> Response:
+    return Response(status, msgspec.json.encode(body))
+
+
+def _binding_invalid(name: str, cause: FieldError) -> ApiError:
+    class _Binding:
+        group, kind, plural = "", "Binding", "bindings"
+
+    return invalid(_Binding, name, [cause])  # type: ignore[arg-type]
+
+
+def _binding_conflict(name: str, why: str) -> ApiError:
+    text = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
+    return ApiError(409, "Conflict", text, {"name": name, "kind": "pods/binding"})
+
+
+def _scale_paths(call: Call) -> tuple[str, str, str]:
+    """Where replicas, observed replicas and the selector stand."""
+    crd = call.resource.info.crd
+    if crd is None:
+        return "spec.replicas", "status.replicas", "spec.selector"
+    one = next(v for v in crd["spec"]["versions"] if v["name"] == call.resource.info.version)
+    scale = one["subresources"]["scale"]
+    return (
+        scale["specReplicasPath"].lstrip("."),
+        scale["statusReplicasPath"].lstrip("."),
+        (scale.get("labelSelectorPath") or "").lstrip("."),
+    )
+
+
+def _scale_of(call: Call, obj: Object, paths: tuple[str, str, str]) -> Object:
+    meta = obj["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    selector = _at(obj, paths[2]) if paths[2] else None
+    status: Object = {"replicas": _at(obj, paths[1]) or 0}
+    if isinstance(selector, dict):
+        selector = _selector_text(selector)
+    if selector:
+        status["selector"] = selector
+    replicas = _at(obj, paths[0])
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in kept if key in meta},
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": status,
+    }
+
+
+def _selector_text(selector: Object) -> str:
+    if "matchLabels" not in selector and "matchExpressions" not in selector:
+        return ",".join(f"{k}={v}" for k, v in sorted(selector.items()))  # a ReplicationController's
+    terms = [f"{k}={v}" for k, v in sorted((selector.get("matchLabels") or {}).items())]
+    for term in selector.get("matchExpressions") or ():
+        values = ",".join(sorted(term.get("values") or ()))
+        shown = {"In": f"{term['key']} in ({values})", "NotIn": f"{term['key']} notin ({values})"}
+        bare = {"Exists": term["key"], "DoesNotExist": f"!{term['key']}"}
+        terms.append((shown | bare)[term["operator"]])
+    return ",".join(terms)
+
+
+def _at(obj: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(obj, dict):
+            return None
+        obj = obj.get(part)
+    return obj
+
+
+def _put(obj: Object, path: str, value: Any) -> None:
+    *heads, last = path.split(".")
+    for part in heads:
+        obj = obj.setdefault(part, {})
+    obj[last] = value

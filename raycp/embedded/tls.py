@@ -1,0 +1,122 @@
+"""Certificates of an embedded cluster: its own authority, and what it signs. P-256 keys, made in a few milliseconds."""
+
+import ipaddress
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+
+class Authority:
+    """A certificate authority. ``pem`` is its certificate."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self._x509, self._serialization, self._ec = x509, serialization, ec
+        key_file = directory / "ca.key" if directory is not None else None
+        pem_file = directory / "ca.crt" if directory is not None else None
+        if key_file is not None and pem_file is not None and key_file.exists():
+            self._key: Any = serialization.load_pem_private_key(key_file.read_bytes(), None)
+            self._cert = x509.load_pem_x509_certificate(pem_file.read_bytes())
+        else:
+            self._key = ec.generate_private_key(ec.SECP256R1())
+            name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "raycp-embedded-ca")])
+            self._cert = self._sign(name, name, self._key, authority=True)
+        self.pem = self._cert.public_bytes(serialization.Encoding.PEM).decode()
+        if key_file is not None and pem_file is not None and not key_file.exists():
+            key_file.touch(mode=0o600)
+            key_file.write_bytes(self._pem_of(self._key))
+            pem_file.write_text(self.pem)
+
+    def server(self, host: str) -> tuple[str, str]:
+        """Certificate and key, PEM, for ``host``, localhost and the names that Pods use."""
+        x509 = self._x509
+        names: list[Any] = [
+            x509.DNSName(n) for n in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+        ]
+        addresses = {"127.0.0.1", "::1"}
+        try:
+            addresses.add(str(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+        names += [x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses)]
+        return self._issue(
+            "kube-apiserver", (), x509.SubjectAlternativeName(names), x509.ExtendedKeyUsageOID.SERVER_AUTH
+        )
+
+    def client(self, user: str, groups: tuple[str, ...] = ()) -> tuple[str, str]:
+        """Certificate and key, PEM, of a client: its common name is the user, its organizations are the groups."""
+        return self._issue(user, groups, None, self._x509.ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _issue(self, common: str, organizations: tuple[str, ...], alternative: Any, usage: Any) -> tuple[str, str]:
+        x509 = self._x509
+        key = self._ec.generate_private_key(self._ec.SECP256R1())
+        parts = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, o) for o in organizations]
+        name = x509.Name([*parts, x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+        cert = self._sign(name, self._cert.subject, key, alternative=alternative, usage=usage)
+        return cert.public_bytes(self._serialization.Encoding.PEM).decode(), self._pem_of(key).decode()
+
+    def _sign(
+        self,
+        subject: Any,
+        issuer: Any,
+        key: Any,
+        *,
+        authority: bool = False,
+        alternative: Any = None,
+        usage: Any = None,
+    ) -> Any:
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        x509 = self._x509
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(
+                x509.KeyUsage(True, False, False, False, False, authority, authority, False, False), critical=True
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if alternative is not None:
+            builder = builder.add_extension(alternative, critical=False)
+        if usage is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        return builder.sign(self._key, SHA256())
+
+    def _pem_of(self, key: Any) -> bytes:
+        s = self._serialization
+        pem: bytes = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+        return pem
+
+
+def server_context(authority: Authority, host: str) -> ssl.SSLContext:
+    """A context that serves a fresh certificate and takes client certificates of the authority where one is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(cadata=authority.pem)
+    # sessions are not resumed: a ticket would carry the identity of a certificate that is no longer checked
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    load_chain(context, *authority.server(host))
+    return context
+
+
+def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Serve another certificate from the next handshake on."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl loads chains from files only; mode is 0600
+        file.write(certificate + key)
+        file.flush()
+        context.load_cert_chain(file.name)

@@ -1,0 +1,313 @@
+"""Requests about resources: from a routed request to an answer. Routing and access come before (``server``)."""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from raycp.embedded import forms, lists
+from raycp.embedded.auth import User
+from raycp.embedded.deletion import Deletion
+from raycp.embedded.errors import ApiError, bad_request, method_not_allowed, not_found, too_large_version
+from raycp.embedded.faults import Faults
+from raycp.embedded.httpio import Answer, Connection, Request, Response, Stream, header_line
+from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
+from raycp.embedded.patching import parse_apply
+from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
+from raycp.embedded.recorder import Recorder
+from raycp.embedded.registry import Resource
+from raycp.embedded.store import Record, Store
+from raycp.embedded.strategy import body_decoder
+from raycp.embedded.watch import FrameCache, Watch
+from raycp.embedded.webhooks import Webhooks
+
+MIN_WATCH = 1800.0
+"""seconds that a watch lives which asks for no other time; doubled at most, at random, as --min-request-timeout does"""
+
+
+@dataclass(slots=True)
+class Call:
+    """A routed request. ``sub`` is the subresource, ``verb`` the Kubernetes verb that access was checked for."""
+
+    request: Request
+    user: User
+    resource: Resource
+    ns: str
+    name: str
+    sub: str
+    verb: str
+
+    def media_type(self) -> str:
+        return self.request.header(b"content-type")
+
+
+class WatchStream(Stream):
+    """A watch on a connection."""
+
+    def __init__(self, verbs: "Verbs", call: Call, form: forms.Form, include: str) -> None:
+        self._verbs = verbs
+        self._call = call
+        self._connection: Connection | None = None
+        options = list_options(call.request.query)
+        self.content_type = form.content_type
+        self._lifetime = float(options.timeout) if options.timeout else MIN_WATCH + verbs.rng.random() * MIN_WATCH
+        self._watch = Watch(
+            verbs.store, verbs.frames, call.resource, call.ns, options, form, include, verbs.pipeline.times.wall, self
+        )
+
+    def start(self, connection: Connection) -> None:
+        self._connection = connection
+        self._verbs.watches.add(self._watch)
+        self._verbs.faults.opened(self._watch, self._call.request.path)
+        self._watch.start(self._lifetime)
+
+    def closed(self) -> None:
+        self._verbs.watches.discard(self._watch)
+        self._verbs.faults.closed(self._watch)
+        self._watch.close()
+
+    def writable(self) -> None:
+        self._watch.resume()
+
+    def send(self, data: bytes) -> None:
+        assert self._connection is not None
+        self._connection.transport.write(data)
+
+    def full(self) -> bool:
+        return self._connection is None or self._connection.paused
+
+    def end(self) -> None:
+        self._verbs.watches.discard(self._watch)
+        self._verbs.faults.closed(self._watch)
+        if self._connection is not None:
+            self._connection.finish_stream()
+
+
+class Verbs:
+    """Answers get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
+
+    def __init__(
+        self, store: Store, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder
+    ) -> None:
+        self.store = store
+        self.pipeline = pipeline
+        self.deletion = Deletion(pipeline)
+        self.faults = faults
+        self.webhooks = webhooks
+        self.recorder = recorder
+        self.frames = FrameCache()
+        self.watches: set[Watch] = set()
+        self.rng = pipeline.rng
+
+    def handle(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        """By verb. Raises ``ApiError``."""
+        if call.verb not in call.resource.info.verbs and not call.sub:
+            raise method_not_allowed()
+        match call.verb:
+            case "get":
+                return self._get(call)
+            case "list":
+                return self._list(call)
+            case "watch":
+                return self._watch(call)
+            case "create":
+                return self._create(call)
+            case "update":
+                return self._update(call)
+            case "patch":
+                return self._patch(call)
+            case "delete":
+                return self._delete(call)
+            case _:
+                return self._delete_collection(call)
+
+    # ---- reads
+
+    def _get(self, call: Call) -> Answer:
+        form = self._form(call)
+        asked = revision(first(parse_query(call.request.query), "resourceVersion")) if call.request.query else None
+        if asked is not None and asked > self.store.revision:
+            raise too_large_version(asked, self.store.revision)
+        record = call.resource.table.get(call.ns, call.name)
+        if record is None:
+            raise not_found(call.resource.info, call.name)
+        return self.shown(call, form, record)
+
+    def _list(self, call: Call) -> Answer:
+        form = self._form(call)
+        options = list_options(call.request.query)
+        found = lists.find(call.resource, call.ns, options, self.store.revision)
+        include = first(parse_query(call.request.query), "includeObject")
+        body = forms.many(call.resource, form, found, include, self.pipeline.times.wall())
+        return self._response(call, form, 200, body)
+
+    def _watch(self, call: Call) -> Answer:
+        form = self._form(call)
+        include = first(parse_query(call.request.query), "includeObject")
+        return WatchStream(self, call, form, include)
+
+    # ---- writes
+
+    def _create(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        request = call.request
+        form = self._form(call)
+        options = write_options(request.query, request.header(b"user-agent"), "CreateOptions", False)
+        obj, warnings = call.resource.strategy.decode(request.body, call.media_type(), options.validation)
+        return self.admitted(call, form, self.pipeline.draft_create(call.resource, call.ns, obj, options), warnings)
+
+    def _update(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        request = call.request
+        form = self._form(call)
+        options = write_options(request.query, request.header(b"user-agent"), "UpdateOptions", False)
+        obj, warnings = call.resource.strategy.decode(request.body, call.media_type(), options.validation)
+        draft = self.pipeline.draft_update(call.resource, call.ns, call.name, obj, options, call.sub)
+        return self.admitted(call, form, draft, warnings)
+
+    def _patch(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        request = call.request
+        form = self._form(call)
+        kind = call.media_type().partition(";")[0].strip().lower()
+        apply = kind in APPLY
+        warnings: list[str] = []
+        options = write_options(request.query, request.header(b"user-agent"), "PatchOptions", apply)
+        pipeline = self.pipeline
+        if apply:
+            patch, twice = parse_apply(request.body)
+            if twice and options.validation == "Strict":
+                raise bad_request("strict decoding error: " + ", ".join(twice))
+            if options.validation == "Warn":
+                warnings += twice
+            draft = pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)
+        else:
+            draft = pipeline.draft_patch(
+                call.resource, call.ns, call.name, kind, request.body, options, call.sub, warnings
+            )
+        return self.admitted(call, form, draft, warnings)
+
+    def admitted(
+        self, call: Call, form: forms.Form, draft: Draft, warnings: list[str]
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """Finish a draft, by way of the webhooks that match it."""
+        if self.webhooks.any and self.webhooks.match(draft):
+            return self._by_webhooks(call, form, draft, warnings)
+        return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
+
+    async def _by_webhooks(self, call: Call, form: forms.Form, draft: Draft, warnings: list[str]) -> Answer:
+        draft = await self.webhooks.admit(draft, call.user, warnings)
+        return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
+
+    def wrote(self, call: Call, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
+        """The answer of a create, update or patch."""
+        record = wrote.record
+        if not dry_run:
+            self.record(call, record)
+        status = 201 if wrote.created else 200
+        return self.shown(call, form, record, status, warnings)
+
+    def record(self, call: Call, record: Record) -> None:
+        """Note a write in the recorder."""
+        info = call.resource.info
+        resource = f"{info.name}/{call.sub}" if call.sub else info.name
+        self.recorder.add(
+            call.verb,
+            resource,
+            record.ns,
+            record.name,
+            record.uid,
+            record.rv,
+            call.user.name,
+            self.pipeline.times.wall(),
+            call.request.headers,
+        )
+
+    # ---- deletes
+
+    def _delete(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        form = self._form(call)
+        options = self._delete_options(call)
+        if self.webhooks.any:
+            record = call.resource.table.get(call.ns, call.name)
+            if record is not None and self.webhooks.match_delete(call.resource, record):
+                return self._delete_by_webhooks(call, form, record)
+        return self._finish_delete(call, form, options)
+
+    async def _delete_by_webhooks(self, call: Call, form: forms.Form, record: Record) -> Answer:
+        options = self._delete_options(call)
+        warnings: list[str] = []
+        await self.webhooks.admit_delete(call.resource, record, call.user, options.dry_run, warnings)
+        return self._finish_delete(call, form, options, warnings)
+
+    def _finish_delete(self, call: Call, form: forms.Form, options: Any, warnings: list[str] | None = None) -> Answer:
+        record, gone = self.deletion.delete(call.resource, call.ns, call.name, options)
+        if not options.dry_run:
+            self.record(call, record)
+        body = self.deletion.answer(call.resource, record, gone)
+        if body is None:
+            return self.shown(call, form, record, 200, warnings or ())
+        return self._response(call, forms.PLAIN, 200, body, warnings or ())
+
+    def _delete_collection(self, call: Call) -> Answer:
+        form = self._form(call)
+        options = self._delete_options(call)
+        found = lists.find(call.resource, call.ns, list_options(call.request.query), self.store.revision)
+        found.records = self.deletion.collection(call.resource, found.records, options)
+        if not options.dry_run:
+            for record in found.records:
+                self.record(call, record)
+        found.revision = self.store.revision
+        return self._response(call, form, 200, forms.many(call.resource, form, found, "", self.pipeline.times.wall()))
+
+    def _delete_options(self, call: Call) -> Any:
+        request = call.request
+        decoded = None
+        kind = call.media_type().partition(";")[0].strip().lower()
+        if request.body.strip() and kind not in ("", "application/json"):
+            decoded, _ = body_decoder("", "v1", "DeleteOptions").decode(request.body, kind, "Ignore")
+        return delete_options(parse_query(request.query), request.body, decoded)
+
+    # ---- answers
+
+    def _form(self, call: Call) -> forms.Form:
+        accept = call.request.headers.get(b"accept")
+        if accept is None or accept == b"application/json":
+            return forms.PLAIN
+        return forms.negotiate(accept.decode("latin-1"))
+
+    def shown(
+        self, call: Call, form: forms.Form, record: Record, status: int = 200, warnings: list[str] | tuple[()] = ()
+    ) -> Response:
+        """One object as the answer."""
+        if not form.kind:
+            body = call.resource.present(record)
+        else:
+            include = first(parse_query(call.request.query), "includeObject")
+            body = forms.one(call.resource, form, record, include, self.pipeline.times.wall())
+        return self._response(call, form, status, body, warnings)
+
+    def _response(
+        self, call: Call, form: forms.Form, status: int, body: bytes, warnings: list[str] | tuple[()] = ()
+    ) -> Response:
+        headers = b""
+        for text in warnings:
+            headers += header_line("Warning", f"299 - {msgspec.json.encode(text).decode()}")
+        if form.yaml:
+            return Response(status, to_yaml(body), "application/yaml", headers)
+        if form.pretty or "pretty=" in call.request.query:
+            body = msgspec.json.format(body, indent=2) + b"\n"
+        return Response(status, body, "application/json", headers)
+
+    def close(self) -> None:
+        """End all watches."""
+        for watch in list(self.watches):
+            watch.stop()
+
+
+def to_yaml(body: bytes) -> bytes:
+    """JSON as YAML, for who accepts nothing else first."""
+    import yaml
+
+    return yaml.safe_dump(msgspec.json.decode(body), sort_keys=True).encode()
+
+
+__all__ = ["ApiError", "Call", "Verbs"]

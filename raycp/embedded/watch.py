@@ -1,0 +1,246 @@
+"""Watches: the events of one resource as a stream of JSON lines, encoded once and shared by all who ask for the same form.
+
+A ``Watch`` filters changes for one client and hands finished lines to its sink in batches, one batch per turn of the
+event loop. It is bounded: a client that does not read is cut off, as apiserver's watch cache does.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from raycp.embedded.errors import ApiError, expired
+from raycp.embedded.forms import Form, partial, table
+from raycp.embedded.lists import selection
+from raycp.embedded.options import ListOptions
+from raycp.embedded.registry import Resource
+from raycp.embedded.selectors import RecordPredicate
+from raycp.embedded.store import Change, Compacted, Record, Store, with_revision
+
+BOOKMARK_PERIOD = 60.0
+"""seconds between bookmarks, as apiserver's watch cache sends them"""
+BOOKMARK_BEFORE_END = 2.0
+MAX_BACKLOG = 10_000
+"""events that may wait for a client that does not read"""
+
+
+class Sink(Protocol):
+    """Where lines go. ``send`` must not block; ``full`` tells that the client does not keep up; ``end`` ends the stream."""
+
+    def send(self, data: bytes) -> None: ...
+    def full(self) -> bool: ...
+    def end(self) -> None: ...
+
+
+class FrameCache:
+    """The encoded frame of the change being told right now, by form: 100 watchers cost one encoding."""
+
+    def __init__(self) -> None:
+        self._change: Change | None = None
+        self._lines: dict[Any, bytes] = {}
+
+    def line(self, change: Change, key: Any, make: Callable[[], bytes]) -> bytes:
+        if change is not self._change:
+            self._change = change
+            self._lines = {}
+        found = self._lines.get(key)
+        if found is None:
+            found = self._lines[key] = make()
+        return found
+
+
+def chunk(line: bytes) -> bytes:
+    """One chunk of HTTP's chunked coding."""
+    return b"%x\r\n%b\r\n" % (len(line), line)
+
+
+class Watch:
+    """One client's watch. ``start`` sends what is due at once and subscribes; ``stop`` ends it."""
+
+    def __init__(
+        self,
+        store: Store,
+        frames: FrameCache,
+        resource: Resource,
+        ns: str,
+        options: ListOptions,
+        form: Form,
+        include: str,
+        wall: Callable[[], float],
+        sink: Sink,
+    ) -> None:
+        self._store = store
+        self._frames = frames
+        self.resource = resource
+        self._ns = ns
+        self._options = options
+        self._form = form
+        self._include = include
+        self._wall = wall
+        self._sink = sink
+        self._chosen: RecordPredicate | None = selection(resource, options.labels, options.fields)
+        self._key = (resource.info.api_version, form.kind, form.version, include)
+        self._pending: list[bytes] = []
+        self._after = 0
+        self._unsubscribe: Callable[[], None] | None = None
+        self._scheduled = False
+        self._columns_told = False
+        self._timers: list[asyncio.TimerHandle] = []
+        self._loop = asyncio.get_running_loop()
+        self.paused = False
+        """a fault: events wait until it is false again"""
+        self.ended = False
+
+    def start(self, lifetime: float) -> None:
+        """Catch up, then follow for ``lifetime`` seconds."""
+        options, store, table_ = self._options, self._store, self.resource.table
+        if options.initial_events or (options.initial_events is None and not options.rv):
+            self._initial()
+            self._after = store.revision
+            if options.initial_events and options.bookmarks:
+                self._bookmark(initial_end=True)
+        else:
+            self._after = options.rv if options.rv is not None else store.revision
+            if options.rv == 0:
+                self._after = store.revision
+            try:
+                for change in table_.since(self._after):
+                    if not self._ns or change.record.ns == self._ns:
+                        self._hear(change)
+            except Compacted:
+                self._error(expired(f"too old resource version: {self._after} ({table_.floor})"))
+                return
+        self._unsubscribe = table_.subscribe(self._ns, self._hear)
+        self._after = max(self._after, 0)
+        self._timers.append(self._loop.call_later(lifetime, self.stop))
+        if options.bookmarks:
+            if lifetime > BOOKMARK_BEFORE_END:
+                self._timers.append(self._loop.call_later(lifetime - BOOKMARK_BEFORE_END, self._bookmark))
+            self._timers.append(self._loop.call_later(BOOKMARK_PERIOD, self._periodic))
+        self._flush()
+
+    def stop(self) -> None:
+        """End the stream cleanly, telling what is pending."""
+        if self.ended:
+            return
+        self._flush()
+        self.close()
+        self._sink.end()
+
+    def close(self) -> None:
+        """Let go of everything; the stream is gone."""
+        self.ended = True
+        for timer in self._timers:
+            timer.cancel()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+    def fail(self, error: ApiError) -> None:
+        """Send an ERROR event and end."""
+        if not self.ended:
+            self._error(error)
+
+    def resume(self) -> None:
+        """The client reads again, or the fault is over."""
+        self._flush()
+
+    # ---- events
+
+    def _hear(self, change: Change) -> None:
+        if change.rv <= self._after:
+            return
+        type_, record = change.type, change.record
+        chosen = self._chosen
+        if chosen is None:
+            self._push(self._frames.line(change, (type_, self._key), lambda: self._frame(type_, record)))
+            return
+        is_in = type_ != "DELETED" and chosen(record)
+        was_in = change.prev is not None and chosen(change.prev)
+        if is_in:
+            kind = "MODIFIED" if was_in else "ADDED"
+            self._push(self._frames.line(change, (kind, self._key), lambda: self._frame(kind, record)))
+        elif was_in:
+            # who leaves the selection is told as it was when it was last in, at the version that took it out
+            last = record if type_ == "DELETED" else _left(change)
+            key = ("DELETED", type_, self._key)
+            self._push(self._frames.line(change, key, lambda: self._frame("DELETED", last)))
+
+    def _initial(self) -> None:
+        chosen = self._chosen
+        for record in self.resource.table.records(self._ns):
+            if chosen is None or chosen(record):
+                self._pending.append(self._headed(self._frame("ADDED", record)))
+
+    def _line(self, type_: str, record: Record) -> bytes:
+        form = self._form
+        if not form.kind:
+            return b'{"type":"%b","object":%b}\n' % (type_.encode(), self.resource.present(record))
+        obj = self.resource.read(record)
+        shown: dict[str, Any]
+        if form.kind == "Table":
+            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            shown = table(self.resource, form, [obj], meta, self._include, self._wall(), headers=True)
+        else:
+            shown = partial(obj, form.version)
+        return msgspec.json.encode({"type": type_, "object": shown}) + b"\n"
+
+    def _frame(self, type_: str, record: Record) -> bytes:
+        return chunk(self._line(type_, record))
+
+    def _push(self, frame: bytes) -> None:
+        self._pending.append(self._headed(frame))
+        if len(self._pending) > MAX_BACKLOG and self._sink.full():
+            self.stop()
+        elif not self._scheduled and not self.paused:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _headed(self, frame: bytes) -> bytes:
+        """Tables tell their column definitions in the first event only."""
+        if self._form.kind != "Table":
+            return frame
+        if not self._columns_told:
+            self._columns_told = True
+            return frame
+        event = msgspec.json.decode(frame[frame.index(b"\n") + 1 : -2])
+        event["object"]["columnDefinitions"] = None
+        return chunk(msgspec.json.encode(event) + b"\n")
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._pending and not self.paused and not self.ended and not self._sink.full():
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._sink.send(data)
+
+    def _periodic(self) -> None:
+        self._bookmark()
+        self._timers.append(self._loop.call_later(BOOKMARK_PERIOD, self._periodic))
+
+    def _bookmark(self, initial_end: bool = False) -> None:
+        info = self.resource.info
+        meta: dict[str, Any] = {"resourceVersion": str(self._store.revision)}
+        if initial_end:
+            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        obj: dict[str, Any] = {"kind": info.kind, "apiVersion": info.api_version, "metadata": meta}
+        if self._form.kind == "PartialObjectMetadata":
+            obj = partial(obj, self._form.version)
+        elif self._form.kind == "Table":
+            obj = table(self.resource, self._form, [], meta, self._include, self._wall(), headers=False)
+        self._pending.append(chunk(msgspec.json.encode({"type": "BOOKMARK", "object": obj}) + b"\n"))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _error(self, error: ApiError) -> None:
+        line = msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"
+        self._pending.append(chunk(line))
+        self.stop()
+
+
+def _left(change: Change) -> Record:
+    prev = change.prev
+    assert prev is not None
+    return Record(prev.ns, prev.name, prev.uid, change.rv, with_revision(prev.raw, prev.rv, change.rv))
