@@ -78,7 +78,7 @@ class Shell:
             raise RuntimeError(f"{self._name} could not be made: {self._error}")
         return await self._core.ask(method, payload)
 
-    @ray.method(concurrency_group="ctl")
+    @ray.method(concurrency_group="ctl")  # type: ignore[untyped-decorator]
     async def ask(self, method: str, payload: bytes) -> bytes:
         """Ask the core; ``ping`` is answered here: msgpack of (pid, seconds since the core's loop last turned)."""
         if method == "ping":

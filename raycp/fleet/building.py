@@ -76,7 +76,8 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
 
 
 def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller) -> ControllerPlan:
-    resync = controller.resync if controller.resync is not None and "resync" not in spec.model_fields_set else spec.resync
+    declared = controller.resync
+    resync: float = spec.resync if declared is None or "resync" in spec.model_fields_set else declared
     timeout = spec.reconcile_timeout or controller.timeout or doc.spec.timeouts.reconcile
     spread = doc.spec.timeouts.spread if spec.spread is None else spec.spread
     return ControllerPlan(

@@ -4,10 +4,10 @@ All of it runs beside supervision: a cluster that does not answer holds nothing 
 connection is published to the shards when its CRDs are in place, or after ``PATIENCE``, whichever is first.
 """
 
-import asyncio
 import json
 import logging
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -87,16 +87,16 @@ class HubKeeper:
             crds = _crds(plan, name)
             if self._prepared.get(name) != (connect, crds):
                 self._try(f"cluster {name}", self._prepare(name, connect, crds))
-        connect = endpoints.get(hub)
-        if connect is not None:
+        home = endpoints.get(hub)
+        if home is not None:
             if self.leadership is None:
-                self._try("leadership", self._enter(plan, connect))
+                self._try("leadership", self._enter(plan, home))
             elif self._stored != plan.fleet.generation:
-                self._try("fleet document", self._store(plan, connect))
+                self._try("fleet document", self._store(plan, home))
 
-    def _try(self, what: str, work: "asyncio._CoroutineLike[None]") -> None:
+    def _try(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         if what in self._busy or self._clock.now() < self._due.get(what, 0.0):
-            work.close()  # type: ignore[union-attr]
+            work.close()
             return
         self._busy.add(what)
 
@@ -165,7 +165,7 @@ class HubKeeper:
 def _crds(plan: Plan, cluster: str) -> frozenset[str]:
     """CRDs that controllers need in a cluster, as JSON."""
     hub = plan.fleet.doc.hub.name
-    wanted = set()
+    wanted: set[str] = set()
     for controller in plan.fleet.controllers:
         if cluster in controller.clusters or (controller.on == "hub" and cluster == hub):
             wanted.update(controller.crds)

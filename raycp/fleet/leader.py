@@ -17,7 +17,7 @@ from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.loops import Loops
 from raycp.fleet.names import LEADER, Member
-from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan
+from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan
 from raycp.fleet.status import fleet_status
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.fleet.supervision import Supervised, supervise
@@ -154,6 +154,7 @@ class LeaderCore:
                 clusters=clusters,
                 shards=tuple(terms.get(shard, ShardPlan(shard, "", 0)) for shard in sorted(set(shards.values()))),
                 observer=before.observer if before else ObserverPlan(),
+                workers=before.workers if before else (),
             )
             await self._announce()
 
@@ -273,6 +274,11 @@ class LeaderCore:
         if observer is not None and observer.report.port:
             address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
         new = {
+            "workers": tuple(
+                WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
+                for slot, state in sorted(self._members.items())
+                if slot[0] == "worker" and state.report.port
+            ),
             "shards": tuple(shards),
             "clusters": tuple(clusters),
             "observer": address,

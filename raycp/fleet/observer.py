@@ -278,7 +278,8 @@ class ObserverCore(MemberCore):
         ]
 
     def _memory(self, role: str, place: str) -> float:
-        return self._merger.total("raycp_process_resident_memory_bytes", role=role, name=place)
+        wanted = {"role": role, "name": place}
+        return sum(values[0] for labels, values in self._merger.rows("raycp_process_resident_memory_bytes") if labels == wanted)
 
     async def lanes(self) -> list[dict[str, Any]]:
         """See ``View.lanes``."""

@@ -89,6 +89,14 @@ class ShardPlan(msgspec.Struct, frozen=True):
     port: int = 0
 
 
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """A worker: a new primary waits for all of them to tell what they have in work before it hands anything out."""
+
+    member: str
+    host: str
+    port: int
+
+
 class ObserverPlan(msgspec.Struct, frozen=True):
     """Where the observer hears from members, and the URL of its HTTP face; port 0 while it is not up."""
 
@@ -108,6 +116,7 @@ class Plan(msgspec.Struct, frozen=True):
     clusters: tuple[ClusterPlan, ...]
     shards: tuple[ShardPlan, ...]
     observer: ObserverPlan = ObserverPlan()
+    workers: tuple[WorkerPlan, ...] = ()
 
     def cluster(self, name: str) -> ClusterPlan:
         """The cluster of that name. Raises ``KeyError``."""

@@ -1,0 +1,55 @@
+"""``raycp apply``: change a running fleet to what the file says, after printing the difference."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from raycp.cli.errors import CliError
+from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
+from raycp.cli.run import summary
+from raycp.config import diff, load_fleet
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp apply -c FLEET.yaml [--dry-run]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("apply", help="change a running fleet to what the file says")
+    add_file(parser)
+    add_address(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the difference and change nothing")
+    parser.add_argument("--working-dir", type=Path, default=None, help="where the controllers' modules are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the fleet runs what the file says."""
+    from raycp.fleet import rayenv
+    from raycp.fleet.building import build_fleet
+
+    doc = load_fleet(args.config)
+    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    fleet = build_fleet(doc, args.config, search)
+    with at_ray(existing(args.address)):
+        client = client_of(doc)
+        plan = run_async(client.plan())
+        if plan is None:
+            raise CliError(f"fleet {doc.name} has no plan yet", "bring it up with `raycp run` or `raycp submit`")
+        before = plan.fleet
+        uri = rayenv.working_dir_uri()
+        if uri:
+            fleet = build_fleet(doc, args.config, search, uri)
+        elif "working_dir" in before.runtime and "PYTHONPATH" in fleet.runtime and not rayenv.single_local_node():
+            raise CliError("the running fleet got its modules with its job", "use `raycp submit` to send new ones along")
+        changes = [str(change) for change in diff(before.doc, doc)]
+        if before.runtime != fleet.runtime and before.controllers and not changes:
+            changes.append("~ controllers' code: workers are replaced")
+        if not changes and before.generation == fleet.generation:
+            print(f"fleet {doc.name} is as the file says: nothing to change")
+            return 0
+        print("\n".join(changes) or "~ controllers' declarations")
+        if args.dry_run:
+            print("dry run: nothing was changed")
+            return 0
+        run_async(client.apply(fleet))
+        status = run_async(client.wait_ready(fleet.generation, doc.spec.timeouts.ready))
+    print(f"fleet {doc.name} runs generation {fleet.generation}")
+    print(summary(status))
+    return 0

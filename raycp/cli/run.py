@@ -1,0 +1,91 @@
+"""``raycp run``: bring a fleet up on the Ray at hand, or on one of its own in the foreground."""
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from raycp.cli.errors import CliError
+from raycp.cli.fleets import add_address, add_file, at_ray, run_async
+from raycp.config import load_fleet
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp run -c FLEET.yaml [--address HOST:PORT]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("run", help="bring a fleet up")
+    add_file(parser)
+    add_address(parser)
+    parser.add_argument("--working-dir", type=Path, default=None, help="where the controllers' modules are (default: here, then the file's)")
+    parser.add_argument("--attach", action="store_true", help="stay and tell of changes, though the fleet does not need it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the fleet is ready (or, in the foreground, was taken down)."""
+    from raycp.fleet import rayenv
+    from raycp.fleet.building import build_fleet
+    from raycp.fleet.launch import FleetClient, up
+
+    doc = load_fleet(args.config)
+    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    # Before Ray is touched: a module that does not import is the user's business, not the cluster's.
+    build_fleet(doc, args.config, search)
+    address = args.address or doc.spec.ray.address
+    with at_ray(address, doc.spec.ray.num_cpus) as at_hand:
+        uri = rayenv.working_dir_uri()
+        fleet = build_fleet(doc, args.config, search, uri)
+        if "PYTHONPATH" in fleet.runtime and not rayenv.single_local_node():
+            raise CliError(
+                "the controllers' modules are on this machine only, and Ray has other nodes",
+                "use `raycp submit`, which sends them along, or install them on all nodes",
+            )
+        client = FleetClient(doc.ray_namespace)
+        told = _Told()
+        try:
+            status = run_async(up(client, fleet, told))
+            print(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}", flush=True)
+            print(summary(status), flush=True)
+            if at_hand.ours or args.attach:
+                foreground(at_hand.ours)
+        finally:
+            if at_hand.ours:
+                run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
+                print(f"fleet {doc.name} is down", flush=True)
+    return 0
+
+
+class _Told:
+    """Prints what the fleet waits for, once per change."""
+
+    def __init__(self) -> None:
+        self._last: list[str] = []
+
+    def __call__(self, status: dict[str, Any]) -> None:
+        reasons = list(status.get("reasons") or [])
+        if reasons != self._last and reasons:
+            print(f"  waiting for {len(reasons)}: {reasons[0]}", flush=True)
+        self._last = reasons
+
+
+def summary(status: dict[str, Any]) -> str:
+    """The lines that a user needs next."""
+    lines = [f"status page and metrics: {status['observer']['url']}"]
+    for cluster in status["clusters"]:
+        if cluster["kubeconfig"]:
+            lines.append(f"kubeconfig of {cluster['name']}: {cluster['kubeconfig']}")
+    return "\n".join(lines)
+
+
+def foreground(ours: bool) -> None:
+    """Wait for Ctrl-C or SIGTERM."""
+    print("Ctrl-C takes it down." if ours else "Ctrl-C ends the watching; the fleet goes on.", file=sys.stderr, flush=True)
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        while not stop.wait(0.5):
+            pass
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,88 @@
+"""``raycp status``: what the leader knows of its fleet."""
+
+import argparse
+from typing import Any
+
+from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
+from raycp.cli.output import Column, Row, add_output, document, render, text
+
+CLUSTERS = [
+    Column("CLUSTER", "name"),
+    Column("ROLE", "role"),
+    Column("REACHABLE", "reachable"),
+    Column("SYNCED", "synced"),
+    Column("OBJECTS", "objects", right=True),
+    Column("LAG", "lagSeconds", right=True),
+    Column("SHARD", "shard"),
+    Column("BREAKER", "breaker", wide=True),
+    Column("VERSION", "version", wide=True),
+    Column("LABELS", "labels", wide=True),
+    Column("KUBECONFIG", "kubeconfig", wide=True),
+    Column("REASON", "reason"),
+]
+SHARDS = [
+    Column("SHARD", "shard"),
+    Column("STATE", "state"),
+    Column("TERM", "term", right=True),
+    Column("STANDBYS", "standbys", right=True),
+    Column("CLUSTERS", "clusters"),
+    Column("CACHED", lambda row: f"{row['cachedBytes'] / 1e6:.1f} MB", right=True),
+    Column("PID", "pid", wide=True, right=True),
+    Column("NODE", "node", wide=True),
+]
+WORKERS = [
+    Column("WORKER", "worker"),
+    Column("STATE", "state"),
+    Column("SLOTS", "slots", right=True),
+    Column("BUSY", "busy", right=True),
+    Column("PID", "pid", wide=True, right=True),
+    Column("NODE", "node", wide=True),
+]
+LANES = [
+    Column("LANE", "tier"),
+    Column("READY", "ready", right=True),
+    Column("DELAYED", "delayed", right=True),
+    Column("IN FLIGHT", "inFlight", right=True),
+    Column("OLDEST", lambda row: f"{row['oldestSeconds']:.3f} s", right=True),
+    Column("SHARE", lambda row: f"{100 * row.get('share', 0):.0f} %", right=True),
+]
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp status [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("status", help="leader, shards, workers, clusters and lanes of a fleet")
+    add_fleet(parser)
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; 1 when the fleet is not ready."""
+    from raycp.fleet.launch import FleetClient
+
+    with at_ray(existing(args.address)):
+        status = run_async(FleetClient(namespace_of(args)).status())
+    print(show(status, args.output))
+    return 0 if status.get("ready") else 1
+
+
+def show(status: Row, format: Any) -> str:
+    """The status as text."""
+    if format in ("json", "yaml"):
+        return document(status, format)
+    leader = status.get("leader") or {}
+    observer = status.get("observer") or {}
+    ready = "ready" if status.get("ready") else "not ready"
+    blocks = [
+        f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
+        f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, lock {text(leader.get('lock'))}, "
+        f"up {leader.get('uptimeSeconds', 0):.0f} s\n"
+        f"observer: {text(observer.get('url'))}"
+    ]
+    if status.get("reasons"):
+        blocks.append("\n".join(f"  - {reason}" for reason in status["reasons"]))
+    for rows, columns in (("clusters", CLUSTERS), ("shards", SHARDS), ("workers", WORKERS), ("lanes", LANES)):
+        if status.get(rows):
+            blocks.append(render(status[rows], columns, format))
+    if status.get("problems"):
+        blocks.append("problems:\n" + "\n".join(f"  {what}: {why}" for what, why in status["problems"].items()))
+    return "\n\n".join(blocks)

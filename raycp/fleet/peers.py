@@ -1,0 +1,175 @@
+"""Shards among themselves: a child's change in one wakes its owner in another, and is kept until it is heard (law 10)."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from raycp.base.keys import RequestKey
+from raycp.fleet.channel import Connection, dial
+from raycp.fleet.plan import Plan, ShardPlan
+from raycp.fleet.wire import Heard, Hello, Message, Wake, Wakes, Welcome
+
+if TYPE_CHECKING:
+    from raycp.fleet.shard import ShardCore
+
+log = logging.getLogger(__name__)
+
+RECONNECT = 0.2
+
+
+class _Outgoing:
+    """Wakes for one other shard. One per key is kept; a newer one takes its place, with a higher number."""
+
+    def __init__(self, peers: "Peers", target: ShardPlan, token: str) -> None:
+        self.target = target
+        self._peers = peers
+        self._token = token
+        self._pending: dict[RequestKey, Wake] = {}
+        self._unsent: set[RequestKey] = set()
+        self._connection: Connection | None = None
+        self._welcome = False
+        self._lost = asyncio.Event()
+        self._scheduled = False
+        self._task = peers.shard.loops.spawn(self._keep(), f"wakes for shard {target.shard}")
+
+    def retarget(self, target: ShardPlan, token: str) -> None:
+        """Another primary: all that is not heard is sent again."""
+        self.target = target
+        self._token = token
+        if self._connection is not None:
+            self._connection.close()
+
+    def wake(self, wake: Wake) -> None:
+        before = self._pending.get(wake.key)
+        if before is not None and before.real and not wake.real:
+            wake = Wake(wake.seq, wake.key, before.reason, True)
+        self._pending[wake.key] = wake
+        self._unsent.add(wake.key)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._connection is None or not self._welcome or not self._unsent:
+            return
+        wakes = [self._pending[key] for key in self._unsent if key in self._pending]
+        self._unsent.clear()
+        for start in range(0, len(wakes), 500):
+            self._connection.send(Wakes(wakes[start : start + 500]))
+
+    async def _keep(self) -> None:
+        shard = self._peers.shard
+        while True:
+            self._lost.clear()
+            hello = Hello(self._token, shard.member.actor_name, "shard", shard.host, 0)
+            try:
+                self._connection = await dial(self.target.host, self.target.port, hello, self)
+            except (OSError, TimeoutError):
+                await shard.clock.sleep(RECONNECT)
+                continue
+            await self._lost.wait()
+            await shard.clock.sleep(RECONNECT)
+
+    def received(self, message: Message) -> None:
+        if isinstance(message, Heard):
+            heard = set(message.seqs)
+            for key in [key for key, wake in self._pending.items() if wake.seq in heard]:
+                del self._pending[key]
+        elif isinstance(message, Welcome):
+            # Everything that was not heard goes out, again or for the first time.
+            self._welcome = True
+            self._unsent = set(self._pending)
+            self._flush()
+
+    def lost(self) -> None:
+        self._connection = None
+        self._welcome = False
+        self._lost.set()
+
+    def close(self) -> None:
+        self._task.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+
+class _Incoming:
+    """One other shard's wakes. ``waiting``: key -> (number of the wake, it arrived before this hand-out)."""
+
+    def __init__(self, peers: "Peers", connection: Connection) -> None:
+        self.connection = connection
+        self.waiting: dict[RequestKey, int] = {}
+        self._peers = peers
+
+    def received(self, message: Message) -> None:
+        if not isinstance(message, Wakes):
+            return
+        refused = []
+        for wake in message.wakes:
+            if self._peers.shard.woken(wake):
+                self.waiting[wake.key] = wake.seq
+            else:
+                refused.append(wake.seq)
+        if refused:
+            self.connection.send(Heard(refused))
+
+    def lost(self) -> None:
+        self._peers.gone(self)
+
+
+class Peers:
+    """See the module. Lives in a shard."""
+
+    def __init__(self, shard: "ShardCore") -> None:
+        self.shard = shard
+        self._outgoing: dict[str, _Outgoing] = {}
+        self._incoming: set[_Incoming] = set()
+        self._homes: dict[str, str] = {}
+        self._started: dict[RequestKey, dict[_Incoming, int]] = {}
+        self._seq = 0
+
+    def update(self, plan: Plan) -> None:
+        """Reach the other shards of ``plan``."""
+        self._homes = {cluster.name: cluster.shard for cluster in plan.clusters}
+        others = {shard.shard: shard for shard in plan.shards if shard.shard != self.shard.shard}
+        for name in [name for name in self._outgoing if name not in others]:
+            self._outgoing.pop(name).close()
+        for name, target in others.items():
+            known = self._outgoing.get(name)
+            if known is None:
+                self._outgoing[name] = _Outgoing(self, target, plan.token)
+            elif known.target != target:
+                known.retarget(target, plan.token)
+
+    def wake(self, owner: RequestKey, reason: str, real: bool) -> None:
+        """A child here concerns ``owner`` there."""
+        outgoing = self._outgoing.get(self._homes.get(owner.cluster, ""))
+        if outgoing is not None:
+            self._seq += 1
+            outgoing.wake(Wake(self._seq, owner, reason, real))
+
+    def accept(self, connection: Connection, hello: Hello) -> _Incoming:
+        """Another shard connects to wake owners here."""
+        incoming = _Incoming(self, connection)
+        self._incoming.add(incoming)
+        connection.send(Welcome(self.shard.shard, self.shard.epoch, self.shard.term, []))
+        return incoming
+
+    def gone(self, incoming: _Incoming) -> None:
+        """It sends again what it has not heard of, over its next connection."""
+        self._incoming.discard(incoming)
+
+    def handed_out(self, key: RequestKey) -> None:
+        """A reconcile of ``key`` starts: the wakes that have arrived will have been seen by it."""
+        if not self._incoming:
+            return
+        seen = {incoming: incoming.waiting[key] for incoming in self._incoming if key in incoming.waiting}
+        if seen:
+            self._started[key] = seen
+
+    def reconciled(self, key: RequestKey) -> None:
+        """It has ended, whatever its result: the key is this queue's business from here."""
+        for incoming, seq in self._started.pop(key, {}).items():
+            if incoming.waiting.get(key) == seq:
+                del incoming.waiting[key]
+            incoming.connection.send(Heard([seq]))

@@ -1,0 +1,44 @@
+"""Reads of a shard's caches for workers and other shards."""
+
+from collections.abc import Iterable, Mapping
+
+from raycp.base.keys import GVK
+from raycp.base.objects import Obj
+from raycp.base.tasks import Child
+from raycp.cache import Selector
+from raycp.fleet.watching import WatchedCluster
+from raycp.fleet.wire import Read, Reply
+
+
+def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
+    """The answer to a ``Read``. ``error`` is ``unwatched`` where the cache can't answer; clusters not synced are ``blind``."""
+    reply = Reply(read.id, [], [])
+    try:
+        selector = Selector.parse(read.selector)
+    except ValueError as error:
+        reply.error = str(error)
+        return reply
+    for cluster in read.clusters or list(clusters):
+        watched = clusters.get(cluster)
+        if watched is None:
+            reply.blind.append(cluster)
+            continue
+        for kind in read.kinds:
+            informer = watched.informers.get(GVK.parse(kind))
+            if informer is None or (read.op != "owned" and (informer.route.label_selector or informer.route.field_selector)):
+                # A cache that was filtered at the server knows only a part.
+                reply.error = "unwatched"
+                return reply
+            if not informer.synced:
+                reply.blind.append(cluster)
+                continue
+            found: Iterable[Obj]
+            if read.op == "get":
+                obj = informer.store.get(read.namespace, read.name)
+                found = [obj] if obj is not None else []
+            elif read.op == "owned":
+                found = [obj for obj in informer.store.by_index("owner", read.name) if selector.matches(obj.meta.labels)]
+            else:
+                found = informer.store.select(read.namespace or None, selector)
+            reply.found.extend(Child(cluster, kind, obj.raw) for obj in found)
+    return reply
