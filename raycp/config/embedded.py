@@ -36,10 +36,15 @@ class NodeShape(Strict):
     """What each simulated node offers (Kubernetes quantities)."""
 
     cpu: str = "64"
+    """processor cores, such as 64 or 500m"""
     memory: str = "256Gi"
+    """memory, such as 256Gi"""
     pods: int = Field(default=1000, ge=1)
+    """Pods that it takes"""
     labels: dict[str, str] = {}
+    """its labels, beside `kubernetes.io/hostname`"""
     taints: list[dict[str, str]] = []
+    """its taints: key, value, effect"""
 
 
 FaultKind = Literal[

@@ -17,6 +17,8 @@ MAX_BYTES = 4 * 1024 * 1024
 _MAX_VALUES = 500_000
 _MAX_DEPTH = 100
 
+_TAGS = {"str", "int", "float", "bool", "null", "map", "seq", "timestamp", "value"}
+
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
@@ -70,7 +72,7 @@ class _Builder:
         self._values += 1
         if self._values > _MAX_VALUES or depth > _MAX_DEPTH:
             raise BadYaml("has too many values, or an alias that holds itself", line, "write it without aliases", loc)
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS:
             raise BadYaml(f"has the tag {node.tag}", line, "write plain values", loc)
         self.lines.setdefault(loc, line)
         if isinstance(node, yaml.MappingNode):

@@ -1,0 +1,134 @@
+"""Canonical form, generation, difference, schema, reference, and the files that ship."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raycp.config import FleetDoc, diff, fleet_json_schema, generation, load_fleet, parse_fleet
+from raycp.config.embedded import EmbeddedSpec
+from raycp.config.reference import markdown, rows
+from raycp.config.units import UnitError
+
+ROOT = Path(__file__).parents[2]
+BASE = """
+apiVersion: raycp.io/v1alpha1
+kind: Fleet
+metadata: {name: x}
+spec:
+  clusters:
+    - {name: hub, role: hub, embedded: {}}
+    - {name: east, labels: {region: east}, embedded: {nodes: 5, podRuntime: 2s}}
+  controllers:
+    - {use: m}
+    - {use: n, resync: 1h, clusters: {region: [east, west]}}
+"""
+
+
+def test_files_that_mean_the_same_have_one_generation() -> None:
+    doc = parse_fleet(BASE)
+    spelled = parse_fleet(BASE.replace("podRuntime: 2s", "podRuntime: 2000ms") + "  shards: {standby: 1}\n")
+    assert generation(doc) == generation(spelled)
+    assert len(generation(doc)) == 12
+    assert diff(doc, spelled) == []
+
+
+def test_any_difference_makes_another_generation() -> None:
+    assert generation(parse_fleet(BASE)) != generation(parse_fleet(BASE.replace("nodes: 5", "nodes: 6")))
+
+
+def test_the_canonical_form_reads_back() -> None:
+    doc = parse_fleet(BASE)
+    again = FleetDoc.from_canonical(doc.canonical())
+    assert again == doc
+    assert again.canonical() == doc.canonical()
+
+
+@pytest.mark.parametrize("name", ["quickstart", "clusters", "single-cluster"])
+def test_shipped_files(name: str) -> None:
+    doc = load_fleet(ROOT / "configs" / f"{name}.yaml")
+    assert FleetDoc.from_canonical(doc.canonical()) == doc
+
+
+def test_documents_of_other_versions_are_read_as_far_as_known() -> None:
+    doc = parse_fleet(BASE)
+    content = json.loads(doc.canonical())
+    content["spec"]["fromTheFuture"] = 1
+    content["spec"]["clusters"][0]["embedded"]["alsoNew"] = {}
+    assert FleetDoc.from_canonical(json.dumps(content)) == doc
+
+
+def test_the_difference_names_clusters_and_controllers() -> None:
+    old = parse_fleet(BASE)
+    new = parse_fleet(
+        BASE.replace("nodes: 5", "nodes: 6").replace("resync: 1h", "resync: 2h").replace("- {use: m}", "- {use: p}")
+        + "  leader: {permit: 8s}\n"
+    )
+    changes = {each.path: (each.old, each.new) for each in diff(old, new)}
+    assert changes["spec.clusters[east].embedded.nodes"] == (5, 6)
+    assert changes["spec.controllers[n].resync"] == (3600.0, 7200.0)
+    assert changes["spec.leader.permit"] == (6.0, 8.0)
+    assert changes["spec.controllers[m]"][1] is None
+    assert changes["spec.controllers[p]"][0] is None
+    assert {str(each)[0] for each in diff(old, new)} == {"+", "-", "~"}
+
+
+def test_a_cluster_that_moves_in_the_list_is_no_difference() -> None:
+    lines = BASE.splitlines()
+    lines[6], lines[7] = lines[7], lines[6]
+    assert diff(parse_fleet(BASE), parse_fleet("\n".join(lines))) == []
+
+
+def test_where_a_controller_runs_and_how() -> None:
+    doc = parse_fleet(BASE)
+    everywhere, east = doc.spec.controllers
+    assert [each.name for each in doc.clusters_of(everywhere, "members")] == ["east"]
+    assert [each.name for each in doc.clusters_of(everywhere, "hub")] == ["hub"]
+    assert [each.name for each in doc.clusters_of(east, "members")] == ["east"]
+    assert doc.clusters_of(east, "hub") == []
+    assert doc.resync(everywhere) == 36000
+    assert doc.resync(everywhere, 60) == 60
+    assert doc.resync(east, 60) == 3600
+    assert doc.spread(everywhere) == 60
+    assert doc.spread(everywhere, 15) == 7.5
+    assert doc.spread(everywhere, 0) == 60
+    assert doc.reconcile_timeout(east) == 60
+    assert doc.reconcile_timeout(east, 5) == 5
+
+
+def test_a_pool_grows_no_less_than_it_begins() -> None:
+    doc = parse_fleet(BASE + "  tiers: {critical: {workers: {min: 2}}, standard: {workers: {min: 6}}}\n")
+    assert doc.spec.tiers.critical.workers.max == 2
+    assert doc.spec.tiers.standard.workers.max == 6
+    assert parse_fleet(BASE).spec.tiers.standard.workers.max == 4
+
+
+def test_models_can_be_made_in_python() -> None:
+    assert EmbeddedSpec(nodes=3, pod_runtime=1.5).pod_runtime == 1.5
+    with pytest.raises((UnitError, ValueError)):
+        EmbeddedSpec(pod_runtime=-1.0)
+
+
+def test_the_schema_is_a_schema_and_takes_what_ships() -> None:
+    import jsonschema
+    import yaml
+
+    schema = fleet_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for file in (ROOT / "configs").glob("*.yaml"):
+        content = yaml.safe_load(file.read_text())
+        if content.get("kind") == "Fleet":
+            assert not list(validator.iter_errors(content)), file
+    assert list(validator.iter_errors({"kind": "Fleet", "spec": {"cluster": []}}))
+
+
+def test_each_field_is_documented() -> None:
+    silent = [row.path for row in rows() if not row.meaning]
+    assert not silent, f"no docstring: {silent}"
+
+
+def test_the_table_in_the_documentation_is_the_models() -> None:
+    text = (ROOT / "docs/fleet-yaml.md").read_text()
+    shown = text.partition("<!-- fields: begin -->\n")[2].partition("\n<!-- fields: end -->")[0]
+    assert shown == markdown(), "write it anew: raycp schema --fields, between the two marks of docs/fleet-yaml.md"
