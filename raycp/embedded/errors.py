@@ -204,13 +204,13 @@ def method_not_allowed(info: Named | None = None, action: str = "") -> ApiError:
 
 
 def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
-    """415."""
-    listed = ", ".join(accepted)
+    """415. Of a body that was to be decoded (JSON would do) there are no details; of a patch there are empty ones."""
+    known = list(accepted)
     return ApiError(
         415,
         "UnsupportedMediaType",
-        f"the body of the request was in an unknown format - accepted media types include: {listed}",
-        {},
+        f"the body of the request was in an unknown format - accepted media types include: {', '.join(known)}",
+        None if "application/json" in known else {},
     )
 
 

@@ -29,6 +29,7 @@ from raycp.embedded.options import WriteOptions, revision
 from raycp.embedded.patching import apply_patch
 from raycp.embedded.registry import Registry, Resource, encode
 from raycp.embedded.store import Record, Store
+from raycp.embedded.strategy import metadata
 
 Object = dict[str, Any]
 
@@ -294,7 +295,13 @@ class Pipeline:
     ) -> Draft:
         if operation == "Update":
             track(resource.info, old, obj, options.manager, "Update", self.times.now(), subresource or None)
-        obj = resource.strategy.prepare_update(obj, old, subresource or None)
+        if subresource == "finalize":  # a namespace's: its spec.finalizers are what is written, and nothing else
+            finalizers = (obj.get("spec") or {}).get("finalizers")
+            kept = {k: v for k, v in (old.get("spec") or {}).items() if k != "finalizers"}
+            obj = {**old, "metadata": obj["metadata"], "spec": {**kept, **({"finalizers": finalizers} if finalizers else {})}}
+            metadata.carry_over(obj["metadata"], old["metadata"])
+        else:
+            obj = resource.strategy.prepare_update(obj, old, subresource or None)
         return Draft(resource, obj, old, record, options, subresource)
 
     def finish(self, draft: Draft) -> Wrote:

@@ -5,6 +5,7 @@ event loop. It is bounded: a client that does not read is cut off, as apiserver'
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from raycp.embedded.options import ListOptions
 from raycp.embedded.registry import Resource
 from raycp.embedded.selectors import RecordPredicate
 from raycp.embedded.store import Change, Compacted, Record, Store, with_revision
+
+log = logging.getLogger(__name__)
 
 BOOKMARK_PERIOD = 60.0
 """seconds between bookmarks, as apiserver's watch cache sends them"""
@@ -149,8 +152,14 @@ class Watch:
     # ---- events
 
     def _hear(self, change: Change) -> None:
-        if change.rv <= self._after:
-            return
+        if change.rv > self._after:
+            try:
+                self._tell(change)
+            except Exception:  # one watch that can't be served must not fail the write that it hears of
+                log.exception("a watch ends: its event can't be told")
+                self._loop.call_soon(self.stop)
+
+    def _tell(self, change: Change) -> None:
         type_, record = change.type, change.record
         chosen = self._chosen
         if chosen is None:
