@@ -4,6 +4,7 @@ A typed list (``PodList``) leaves ``apiVersion`` and ``kind`` out of its items; 
 has the same form whether a list, a watch or a write brought it.
 """
 
+import functools
 import re
 from datetime import datetime
 from hashlib import blake2b
@@ -143,11 +144,12 @@ def digest(meta: Meta, raw: bytes) -> int:
 def _cut(raw: bytes, managed: bytes) -> bytes:
     """``raw`` without ``metadata.managedFields``, whose value is ``managed``.
 
-    The quick way cuts at the one place where key and value stand together; JSON escapes quotes within strings, so the
-    pattern can't be text. A second such key (a template that carries managedFields) takes the exact way.
+    The quick way cuts at the place where key and value stand together; JSON escapes quotes within strings, so the
+    pattern can't be text. Where another such key comes first (a template that carries managedFields), or white space,
+    the exact way.
     """
     start = raw.find(_KEY)
-    if start < 0 or raw.find(_KEY, start + 1) >= 0 or not raw.startswith(managed, start + len(_KEY)):
+    if start < 0 or not raw.startswith(managed, start + len(_KEY)):
         if start < 0 and not _KEY_WITH_SPACE.search(raw):
             return raw
         fields = _fields.decode(raw)
@@ -178,6 +180,7 @@ def _changed_at(managed: bytes) -> float:
     return parse_time(newest or newest_of_status)
 
 
+@functools.lru_cache(4096)
 def parse_time(text: str | None) -> float:
     """RFC 3339 as the API server writes it (``2026-01-02T03:04:05Z``, fractions too) to Unix seconds; 0 for none or
     nonsense.

@@ -1,0 +1,110 @@
+"""The circuit breaker, against the numbered laws of its module."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycp.base.clock import VirtualClock
+from raycp.kube.breaker import Breaker, BreakerPolicy, State
+
+POLICY = BreakerPolicy(failures=3, window=10, min_calls=8, retry_min=1, retry_max=8, probes=2, probe_timeout=5)
+
+
+def opened(clock: VirtualClock) -> Breaker:
+    breaker = Breaker(clock, POLICY)
+    for _ in range(3):
+        breaker.failure("down")
+    return breaker
+
+
+def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
+    breaker = Breaker(VirtualClock(), POLICY)
+    for _ in range(3):
+        breaker.failure("a")
+        breaker.success()
+    assert breaker.state is State.CLOSED
+    for _ in range(3):
+        breaker.failure("down")
+    assert breaker.state is State.OPEN
+    assert breaker.snapshot().reason == "down"
+    assert not breaker.allow()
+
+
+def test_half_of_many_calls_opens_it() -> None:
+    breaker = Breaker(VirtualClock(), POLICY)
+    for _ in range(4):
+        breaker.failure("slow")
+        breaker.success()
+    breaker.failure("slow")
+    assert breaker.state is State.OPEN
+
+
+async def test_one_probe_at_a_time_then_closed() -> None:
+    clock = VirtualClock()
+    breaker = opened(clock)
+    await clock.advance(1.0)
+    assert breaker.state is State.HALF_OPEN
+    assert breaker.allow()
+    assert not breaker.allow()
+    breaker.success()
+    assert breaker.state is State.HALF_OPEN
+    assert breaker.allow()
+    breaker.success()
+    assert breaker.state is State.CLOSED
+
+
+async def test_waits_double_to_their_cap() -> None:
+    clock = VirtualClock()
+    breaker = opened(clock)
+    for wait in (1, 2, 4, 8, 8):
+        assert abs(breaker.snapshot().retry_in - wait) < 1e-6
+        await clock.advance(wait)
+        assert breaker.allow()
+        breaker.failure("still down")
+
+
+async def test_a_lost_probe_counts_as_failed_and_a_cancelled_one_does_not() -> None:
+    clock = VirtualClock()
+    breaker = opened(clock)
+    await clock.advance(1)
+    assert breaker.allow()
+    breaker.cancelled()
+    assert breaker.allow()
+    await clock.advance(5)
+    assert not breaker.allow()
+    assert breaker.state is State.OPEN
+
+
+async def test_changes_are_told() -> None:
+    clock = VirtualClock()
+    seen: list[str] = []
+    breaker = Breaker(clock, POLICY, lambda old, new, reason: seen.append(f"{old}>{new}:{reason}"))
+    for _ in range(3):
+        breaker.failure("x")
+    await clock.advance(1)
+    breaker.allow()
+    breaker.success()
+    breaker.allow()
+    breaker.success()
+    assert seen == ["closed>open:x", "open>half-open:x", "half-open>closed:"]
+
+
+@given(st.lists(st.sampled_from(["allow", "ok", "bad", "cancel", "tick"]), max_size=80))
+def test_it_always_lets_somebody_through_in_the_end(steps: list[str]) -> None:
+    clock = VirtualClock()
+    breaker = Breaker(clock, POLICY)
+    for step in steps:
+        if step == "allow":
+            breaker.allow()
+        elif step == "ok":
+            breaker.success()
+        elif step == "bad":
+            breaker.failure("x")
+        elif step == "cancel":
+            breaker.cancelled()
+        else:
+            clock._now += 0.7
+    for _ in range(3):
+        clock._now += POLICY.retry_max + POLICY.probe_timeout
+        if breaker.allow():
+            return
+    raise AssertionError(breaker.snapshot())

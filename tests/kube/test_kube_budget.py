@@ -1,0 +1,92 @@
+"""The client budget, against the numbered laws of its module."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycp.base.clock import VirtualClock
+from raycp.kube.budget import BACKGROUND, LIVE, URGENT, Budget
+
+
+async def test_unlimited_costs_nothing_and_never_waits() -> None:
+    budget = Budget(VirtualClock())
+    assert budget.grant(1000) == 1000
+    assert all(budget.try_take() for _ in range(1000))
+
+
+@given(steps=st.lists(st.tuples(st.floats(0, 3), st.integers(1, 50)), max_size=40), qps=st.floats(0.5, 200))
+def test_law_1_never_more_than_burst_and_rate(steps: list[tuple[float, int]], qps: float) -> None:
+    clock = VirtualClock()
+    budget = Budget(clock, qps, 10)
+    start, total = clock.now(), 0
+    for seconds, wanted in steps:
+        clock._now += seconds
+        total += budget.grant(wanted)
+        assert total <= 10 + qps * (clock.now() - start) + 1e-6
+
+
+async def test_law_2_urgent_first_then_fifo() -> None:
+    clock = VirtualClock()
+    budget = Budget(clock, 10, 1)
+    assert budget.try_take()
+    order: list[str] = []
+    budget.enqueue(BACKGROUND, lambda: order.append("background"))
+    budget.enqueue(LIVE, lambda: order.append("live-1"))
+    budget.enqueue(LIVE, lambda: order.append("live-2"))
+    assert not budget.try_take(LIVE)
+    for _ in range(3):
+        wait = budget.pump()
+        assert wait is not None
+        await clock.advance(wait + 1e-6)
+        if len(order) < 2:
+            assert not budget.try_take(LIVE)  # no overtaking
+    assert budget.pump() is None
+    assert order == ["live-1", "live-2", "background"]
+
+
+async def test_law_3_retry_after_holds_all_but_urgent_then_starts_slowly() -> None:
+    clock = VirtualClock()
+    budget = Budget(clock, 100, 50)
+    budget.throttled(2.0)
+    budget.throttled(2.0)  # a second 429 of the same moment halves nothing more
+    assert not budget.try_take()
+    assert budget.try_take(URGENT)
+    await clock.advance(1.9)
+    assert not budget.try_take()
+    assert budget.state().rate == 50
+    await clock.advance(0.6)
+    assert budget.grant(1000) <= 30
+    await clock.advance(3)
+    assert budget.state().rate == 100
+
+
+async def test_law_3_without_a_limit() -> None:
+    clock = VirtualClock()
+    budget = Budget(clock)
+    for _ in range(20):
+        budget.grant(10)
+        await clock.advance(0.1)
+    budget.throttled(1.0)
+    await clock.advance(2.0)
+    assert 0 < budget.grant(10_000) < 200
+    await clock.advance(30)
+    assert budget.grant(10_000) == 10_000
+
+
+async def test_law_4_unused_tokens_come_back() -> None:
+    budget = Budget(VirtualClock(), 10, 20)
+    assert budget.grant(20) == 20
+    assert budget.grant(1) == 0
+    budget.give_back(5)
+    assert budget.grant(20) == 5
+
+
+async def test_a_waiter_that_gave_up_takes_no_token() -> None:
+    clock = VirtualClock()
+    budget = Budget(clock, 1, 1)
+    budget.grant(1)
+    called: list[int] = []
+    budget.enqueue(LIVE, lambda: called.append(1)).dead = True
+    assert budget.pump() is None
+    await clock.advance(1)
+    assert budget.try_take()
+    assert not called

@@ -1,0 +1,182 @@
+"""kubeconfig files through the ``kubernetes`` package: every kind of credential, rotation, and each way to be wrong."""
+
+import asyncio
+import base64
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scripted_api import ScriptedApi
+
+from raycp.base.clock import SystemClock
+from raycp.kube import ClusterClient, ConnectError, ConnectSpec
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def write(path: Path, server: ScriptedApi, user: dict[str, Any], **cluster: Any) -> ConnectSpec:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "one",
+        "clusters": [
+            {
+                "name": "c",
+                "cluster": {
+                    "server": server.url,
+                    "certificate-authority-data": encoded(server.authority.pem),
+                    **cluster,
+                },
+            }
+        ],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    return ConnectSpec(name="c1", mode="kubeconfig", path=str(path), timeout=5.0)
+
+
+async def connect(spec: ConnectSpec) -> ClusterClient:
+    return await ClusterClient.connect(spec, SystemClock())
+
+
+async def test_token(server: ScriptedApi, tmp_path: Path) -> None:
+    client = await connect(write(tmp_path / "config", server, {"token": server.token}))
+    assert (await client.version()).gitVersion
+    await client.close()
+
+
+async def test_client_certificate(tmp_path: Path) -> None:
+    server = ScriptedApi(require_client_cert=True)
+    await server.start()
+    cert, key = server.authority.issue("me")
+    user = {"client-certificate-data": encoded(cert), "client-key-data": encoded(key)}
+    client = await connect(write(tmp_path / "config", server, user))
+    assert (await client.version()).gitVersion
+    await client.close()
+    await server.stop()
+
+
+def plugin(tmp_path: Path, token_file: Path) -> dict[str, Any]:
+    script = tmp_path / "plugin"
+    answer = '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}'
+    script.write_text(f"#!{sys.executable}\nprint('{answer}' % open({str(token_file)!r}).read())\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}}
+
+
+async def test_exec_plugin_and_a_401_that_renews_it(server: ScriptedApi, tmp_path: Path) -> None:
+    assert server.token is not None
+    token_file = tmp_path / "token"
+    token_file.write_text(server.token)
+    client = await connect(write(tmp_path / "config", server, plugin(tmp_path, token_file)))
+    server.token = "secret-token-2"
+    token_file.write_text(server.token)
+    server.put("a")
+    assert (await client.request("GET", "/api/v1/configmaps")).status == 200
+    server.token = "secret-token-3"
+    token_file.write_text(server.token)
+    async for _ in client.stream("/api/v1/configmaps", {"watch": True, "resourceVersion": 100}):
+        break
+    await client.close()
+
+
+async def test_a_rotated_token_file_is_picked_up_on_401(server: ScriptedApi, tmp_path: Path) -> None:
+    assert server.token is not None
+    token_file = tmp_path / "token"
+    token_file.write_text(server.token)
+    client = await connect(write(tmp_path / "config", server, {"tokenFile": "token"}))
+    server.token = "secret-token-2"
+    token_file.write_text(server.token)
+    assert (await client.version()).gitVersion
+    await client.close()
+
+
+async def test_a_rotated_kubeconfig_is_noticed_before_it_is_needed(server: ScriptedApi, tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    client = await connect(write(path, server, {"token": server.token}))
+    server.token = "secret-token-2"
+    write(path, server, {"token": server.token})
+    client._credentials._recheck_at = 0.0
+    await client.version()
+    assert all("token-2" in h["Authorization"] for h in server.headers[-1:])
+    await client.close()
+
+
+async def test_many_requests_with_an_expired_token_renew_it_once(server: ScriptedApi, tmp_path: Path) -> None:
+    assert server.token is not None
+    token_file = tmp_path / "token"
+    token_file.write_text(server.token)
+    client = await connect(write(tmp_path / "config", server, plugin(tmp_path, token_file)))
+    server.token = "secret-token-2"
+    token_file.write_text(server.token)
+    await asyncio.gather(*(client.version() for _ in range(10)))
+    await client.close()
+
+
+async def test_insecure_by_kubeconfig(server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = write(tmp_path / "config", server, {"token": server.token})
+    text = Path(spec.path or "").read_text().replace("certificate-authority-data", "x-none")  # noqa: ASYNC240
+    (tmp_path / "config").write_text(text.replace("    server:", "    insecure-skip-tls-verify: true\n    server:"))
+    client = await connect(spec)
+    assert "NOT verified" in caplog.text
+    await client.close()
+
+
+async def test_oidc_with_a_valid_token(server: ScriptedApi, tmp_path: Path) -> None:
+    token = f"{encoded('{}')}.{encoded('{}').rstrip('=')}.x"
+    server.token = token
+    user = {"auth-provider": {"name": "oidc", "config": {"id-token": token, "client-id": "c", "idp-issuer-url": "i"}}}
+    client = await connect(write(tmp_path / "config", server, user))
+    assert (await client.version()).gitVersion
+    await client.close()
+
+
+async def test_wrong_in_every_way(server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = tmp_path / "config"
+    good = write(path, server, {"token": "very-secret"})
+
+    async def problem(spec: ConnectSpec) -> str:
+        with pytest.raises(ConnectError) as caught:
+            await connect(spec)
+        assert "very-secret" not in str(caught.value)
+        assert caught.value.remedy
+        return str(caught.value)
+
+    assert "does not exist" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "none")))
+    assert "Known contexts: one" in await problem(ConnectSpec(name="c1", path=str(path), context="two"))
+    assert "401" in await problem(good)
+    (tmp_path / "bad").write_text("a: [very-secret")
+    assert "not valid YAML" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "bad")))
+    (tmp_path / "empty").write_text("")
+    await problem(ConnectSpec(name="c1", path=str(tmp_path / "empty")))
+    missing = write(
+        path, server, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
+    )
+    assert "exec plugin 'no-such-plugin'" in await problem(missing)
+    other = write(
+        path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded(ScriptedApi().authority.pem)}
+    )
+    assert "not trusted" in await problem(other)
+    broken = write(path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded("nonsense")})
+    assert "CA" in await problem(broken)
+    assert "in-cluster" in await problem(ConnectSpec(name="c1", mode="inCluster"))
+    assert "very-secret" not in caplog.text
+
+
+async def test_several_files_are_merged(server: ScriptedApi, tmp_path: Path) -> None:
+    write(tmp_path / "a", server, {"token": server.token})
+    (tmp_path / "b").write_text(
+        yaml.safe_dump({"contexts": [{"name": "two", "context": {"cluster": "c", "user": "u"}}]})
+    )
+    spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", context="two")
+    client = await connect(spec)
+    await client.close()
