@@ -3,4 +3,4 @@
 
 def load() -> None:
     """Import all rule modules, so that they register."""
-    from raycp.embedded.strategy.kinds import core, pods  # noqa: F401
+    from raycp.embedded.strategy.kinds import cluster, core, pods  # noqa: F401

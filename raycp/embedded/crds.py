@@ -1,0 +1,425 @@
+"""CustomResourceDefinitions: what they default to, what makes one invalid, when its names are accepted.
+
+Follows ``apiextensions-apiserver/pkg/apis/apiextensions`` (validation, defaults), ``pkg/controller/status`` (names) and
+``pkg/apiserver/schema`` (structural schemas). Where all versions share one schema, paths start at
+``spec.validation.openAPIV3Schema``, as the real server's internal form has it.
+"""
+
+import re
+from typing import Any
+
+from raycp.embedded.strategy import names, structural
+from raycp.embedded.strategy.causes import (
+    Errors,
+    duplicate,
+    forbidden,
+    immutable,
+    not_supported,
+    required,
+    wrong,
+)
+from raycp.embedded.strategy.cel import CelRefused, compile_rule
+
+Object = dict[str, Any]
+Schema = dict[str, Any]
+CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+_SCHEMA_TYPES = ("array", "boolean", "integer", "number", "object", "string")
+_COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
+_COLUMN_FORMATS = ("int32", "int64", "float", "double", "byte", "date", "date-time", "password")
+
+
+def defaults(crd: Object) -> None:
+    """Versioned defaults."""
+    spec = crd.get("spec")
+    if not spec:
+        return
+    given = spec.get("names") or {}
+    if not given.get("singular") and given.get("kind"):
+        given["singular"] = given["kind"].lower()
+    if not given.get("listKind") and given.get("kind"):
+        given["listKind"] = given["kind"] + "List"
+    conversion = spec.get("conversion")
+    if not conversion:
+        spec["conversion"] = {"strategy": "None"}
+
+
+def prepare_create(crd: Object) -> None:
+    """``PrepareForCreate``: the version that is stored is remembered from the start."""
+    stored = [v["name"] for v in (crd.get("spec") or {}).get("versions") or () if v.get("storage")]
+    crd["status"] = {
+        "conditions": None,
+        "acceptedNames": {"plural": "", "kind": ""},
+        "storedVersions": stored or None,
+    }
+
+
+def prepare_update(new: Object, old: Object) -> None:
+    """``PrepareForUpdate``: a new storage version is added to those that were ever stored."""
+    status = new["status"] = dict(new.get("status") or {})
+    stored = list(status.get("storedVersions") or ())
+    for version in (new.get("spec") or {}).get("versions") or ():
+        if version.get("storage") and version["name"] not in stored:
+            stored.append(version["name"])
+    status["storedVersions"] = stored
+
+
+def served_versions(crd: Object) -> list[str]:
+    """Names of the versions that are served, in the order of the CRD."""
+    return [v["name"] for v in crd["spec"]["versions"] if v.get("served")]
+
+
+def selectable_fields(crd: Object, version: str) -> list[str]:
+    """The paths (``spec.color``) that field selectors may name, beside metadata.name and metadata.namespace."""
+    one = next(v for v in crd["spec"]["versions"] if v["name"] == version)
+    return [field["jsonPath"].lstrip(".") for field in one.get("selectableFields") or ()]
+
+
+def validate(crd: Object, errors: Errors) -> None:
+    """``ValidateCustomResourceDefinition`` without ``metadata``."""
+    spec = crd.get("spec") or {}
+    group, given = spec.get("group", ""), spec.get("names") or {}
+    wanted = f"{given.get('plural', '')}.{group}"
+    if crd["metadata"].get("name") != wanted:
+        errors.append(wrong("metadata.name", crd["metadata"].get("name", ""), f'must be spec.names.plural+"."+spec.group'))
+    if not group:
+        errors.append(required("spec.group"))
+    else:
+        texts = names.dns_subdomain(group)
+        errors.extend(wrong("spec.group", group, text) for text in texts)
+        if not texts and "." not in group:
+            errors.append(wrong("spec.group", group, "should be a domain with at least one dot"))
+    scope = spec.get("scope", "")
+    if not scope:
+        errors.append(required("spec.scope"))
+    elif scope not in ("Cluster", "Namespaced"):
+        errors.append(not_supported("spec.scope", scope, ("Cluster", "Namespaced")))
+    _versions(spec, errors)
+    _names(given, "spec.names", errors)
+    _conversion(spec.get("conversion") or {}, errors)
+    versions = spec.get("versions") or []
+    hoisted = _same(versions, "schema")
+    for index, version in enumerate(versions):
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        here = f"spec.versions[{index}]"
+        if schema is None:
+            errors.append(required(f"{here}.schema.openAPIV3Schema", "schemas are required"))
+            continue
+        if index and hoisted:
+            continue
+        field = "spec.validation.openAPIV3Schema" if hoisted else f"{here}.schema.openAPIV3Schema"
+        root(schema, field, errors)
+    if not spec.get("preserveUnknownFields", False):
+        return
+    errors.append(wrong("spec.preserveUnknownFields", True, "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"))
+
+
+def _same(versions: list[Object], key: str) -> bool:
+    return all(version.get(key) == versions[0].get(key) for version in versions)
+
+
+def _versions(spec: Object, errors: Errors) -> None:
+    versions = spec.get("versions") or []
+    if not versions:
+        errors.append(required("spec.versions", "must have exactly one version marked as storage version"))
+        return
+    seen: set[str] = set()
+    for index, version in enumerate(versions):
+        here = f"spec.versions[{index}]"
+        name = version.get("name", "")
+        if name in seen:
+            errors.append(duplicate(f"{here}.name", name))
+        seen.add(name)
+        errors.extend(wrong(f"{here}.name", name, text) for text in names.dns_1035_label(name))
+        for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
+            base = "spec" if _same(versions, "additionalPrinterColumns") else here
+            _column(column, f"{base}.additionalPrinterColumns[{number}]", errors)
+        for number, field in enumerate(version.get("selectableFields") or ()):
+            if not re.fullmatch(r"\.[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", field.get("jsonPath", "")):
+                errors.append(wrong(f"{here}.selectableFields[{number}].jsonPath", field.get("jsonPath", ""), "is an invalid path"))
+        scale = (version.get("subresources") or {}).get("scale")
+        if scale is not None:
+            base = "spec" if _same(versions, "subresources") else here
+            _scale(scale, f"{base}.subresources.scale", errors)
+    if sum(1 for version in versions if version.get("storage")) != 1:
+        errors.append(wrong("spec.versions", versions, "must have exactly one version marked as storage version"))
+    if not any(version.get("served") for version in versions):
+        return
+
+
+def _scale(scale: Object, field: str, errors: Errors) -> None:
+    for key, start in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
+        path = scale.get(key, "")
+        if not path:
+            errors.append(required(f"{field}.{key}"))
+        elif not path.startswith(start):
+            errors.append(wrong(f"{field}.{key}", path, f"should be a json path under {start[:-1]}"))
+    selector = scale.get("labelSelectorPath")
+    if selector and not selector.startswith((".spec.", ".status.")):
+        errors.append(wrong(f"{field}.labelSelectorPath", selector, "should be a json path under either .spec or .status"))
+
+
+def _column(column: Object, field: str, errors: Errors) -> None:
+    if not column.get("name"):
+        errors.append(required(f"{field}.name"))
+    kind = column.get("type", "")
+    if not kind:
+        errors.append(required(f"{field}.type", "must be one of " + ",".join(_COLUMN_TYPES)))
+    elif kind not in _COLUMN_TYPES:
+        errors.append(wrong(f"{field}.type", kind, "must be one of " + ",".join(_COLUMN_TYPES)))
+    if column.get("format") and column["format"] not in _COLUMN_FORMATS:
+        errors.append(wrong(f"{field}.format", column["format"], "must be one of " + ",".join(_COLUMN_FORMATS)))
+    if not column.get("jsonPath"):
+        errors.append(required(f"{field}.JSONPath"))
+
+
+def _names(given: Object, field: str, errors: Errors) -> None:
+    for key in ("plural", "singular"):
+        value = given.get(key, "")
+        if not value:
+            if key == "plural":
+                errors.append(required(f"{field}.plural"))
+            continue
+        errors.extend(wrong(f"{field}.{key}", value, text) for text in names.dns_1035_label(value))
+    for key in ("kind", "listKind"):
+        value = given.get(key, "")
+        if not value:
+            errors.append(required(f"{field}.{key}"))
+            continue
+        texts = names.dns_1035_label(value.lower())
+        errors.extend(wrong(f"{field}.{key}", value, "may have mixed case, but should otherwise match: " + text) for text in texts)
+    for key in ("shortNames", "categories"):
+        for index, value in enumerate(given.get(key) or ()):
+            errors.extend(wrong(f"{field}.{key}[{index}]", value, text) for text in names.dns_1035_label(value))
+    if given.get("kind") and given.get("kind") == given.get("listKind"):
+        errors.append(wrong(f"{field}.listKind", given["listKind"], "kind and listKind may not be the same"))
+
+
+def _conversion(conversion: Object, errors: Errors) -> None:
+    strategy = conversion.get("strategy", "")
+    if strategy == "Webhook":
+        # no webhook is ever called by an embedded cluster: better refused than objects that are not converted
+        errors.append(forbidden("spec.conversion.strategy", "conversion webhooks are not served by an embedded cluster"))
+    elif strategy != "None":
+        errors.append(not_supported("spec.conversion.strategy", strategy, ("None", "Webhook")))
+
+
+def root(schema: Schema, field: str, errors: Errors) -> None:
+    """A version's whole schema."""
+    if schema.get("type") != "object":
+        if not schema.get("type"):
+            errors.append(required(f"{field}.type", "must not be empty at the root"))
+        else:
+            errors.append(wrong(f"{field}.type", schema["type"], "must be object at the root"))
+    before = len(errors)
+    _node(schema, field, errors, at_root=True)
+    if len(errors) == before:
+        _rules(schema, field, errors)
+
+
+_FORBIDDEN_WORDS = ("$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "id")
+
+
+def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) -> None:
+    kind = schema.get("type", "")
+    int_or_string = schema.get("x-kubernetes-int-or-string")
+    keep = schema.get("x-kubernetes-preserve-unknown-fields")
+    for word in _FORBIDDEN_WORDS:
+        if schema.get(word):
+            errors.append(forbidden(f"{field}.{word}", f"{word} is not supported"))
+    if schema.get("uniqueItems"):
+        errors.append(forbidden(f"{field}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"))
+    if schema.get("additionalProperties") is False:
+        errors.append(forbidden(f"{field}.additionalProperties", "additionalProperties cannot be set to false"))
+    if schema.get("additionalProperties") and schema.get("properties"):
+        errors.append(forbidden(f"{field}.additionalProperties", "additionalProperties and properties are mutual exclusive"))
+    if kind and kind not in _SCHEMA_TYPES:
+        errors.append(not_supported(f"{field}.type", kind, _SCHEMA_TYPES))
+    if not kind and not int_or_string and not keep and not at_root:
+        errors.append(required(f"{field}.type", "must not be empty for specified object fields"))
+    if kind and int_or_string:
+        errors.append(wrong(f"{field}.type", kind, "must be empty if x-kubernetes-int-or-string is true"))
+    if keep is False:
+        errors.append(wrong(f"{field}.x-kubernetes-preserve-unknown-fields", False, "must be true or undefined"))
+    if kind == "array" and not isinstance(schema.get("items"), dict):
+        errors.append(required(f"{field}.items", "must be specified"))
+    if at_root:
+        meta = (schema.get("properties") or {}).get("metadata")
+        if meta and set(meta) - {"type", "description", "properties"}:
+            errors.append(forbidden(f"{field}.properties[metadata]", "must not specify anything other than name and generateName, but metadata is implicitly specified"))
+    if schema.get("x-kubernetes-embedded-resource"):
+        if kind != "object":
+            errors.append(wrong(f"{field}.type", kind, "must be object if x-kubernetes-embedded-resource is true"))
+        if not schema.get("properties") and not keep:
+            errors.append(required(f"{field}.properties", "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"))
+    _list(schema, field, errors)
+    if schema.get("pattern"):
+        try:
+            re.compile(schema["pattern"])
+        except re.error as error:
+            errors.append(wrong(f"{field}.pattern", schema["pattern"], f"must be a valid regular expression, but isn't: {error}"))
+            return
+    for key, one in (schema.get("properties") or {}).items():
+        if isinstance(one, dict):
+            _node(one, f"{field}.properties[{key}]", errors)
+    extra = schema.get("additionalProperties")
+    if isinstance(extra, dict):
+        _node(extra, f"{field}.additionalProperties", errors)
+    if isinstance(schema.get("items"), dict):
+        _node(schema["items"], f"{field}.items", errors)
+    if "default" in schema and not errors:
+        if at_root:
+            errors.append(forbidden(f"{field}.default", "must not be set at the root"))
+            return
+        found: Errors = []
+        structural.compile_check(schema)(schema["default"], structural.NO_OLD, f"{field}.default", found)
+        errors.extend(found)
+
+
+def _list(schema: Schema, field: str, errors: Errors) -> None:
+    kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or []
+    if kind is not None:
+        if schema.get("type") != "array":
+            errors.append(wrong(f"{field}.type", schema.get("type", ""), "must be array if x-kubernetes-list-type is specified"))
+        if kind not in ("atomic", "set", "map"):
+            errors.append(not_supported(f"{field}.x-kubernetes-list-type", kind, ("atomic", "map", "set")))
+    if kind == "map":
+        items = schema.get("items") or {}
+        if not keys:
+            errors.append(required(f"{field}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"))
+        if items.get("type") != "object":
+            errors.append(wrong(f"{field}.items.type", items.get("type", ""), f"must be object if parent array's x-kubernetes-list-type is map"))
+        for key in keys:
+            own = (items.get("properties") or {}).get(key)
+            if own is None:
+                errors.append(wrong(f"{field}.x-kubernetes-list-map-keys", keys, "entries must all be names of item properties"))
+            elif key not in (items.get("required") or ()) and "default" not in own:
+                errors.append(required(f"{field}.items.properties[{key}].default", "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"))
+    elif keys:
+        errors.append(wrong(f"{field}.x-kubernetes-list-type", kind or "", "must be map if x-kubernetes-list-map-keys is non-empty"))
+
+
+def _rules(schema: Schema, field: str, errors: Errors) -> None:
+    """Every CEL rule must compile: one that this interpreter does not know is refused, never skipped."""
+    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
+        here = f"{field}.x-kubernetes-validations[{index}]"
+        if not str(rule.get("rule", "")).strip():
+            errors.append(required(f"{here}.rule", "rule is not specified"))
+            continue
+        for key in ("rule", "messageExpression"):
+            if rule.get(key):
+                try:
+                    compile_rule(rule[key])
+                except CelRefused as error:
+                    errors.append(wrong(f"{here}.{key}", rule[key], f"compilation failed: ERROR: <input>: {error}"))
+    for key, one in (schema.get("properties") or {}).items():
+        if isinstance(one, dict):
+            _rules(one, f"{field}.properties[{key}]", errors)
+    for key in ("additionalProperties", "items"):
+        if isinstance(schema.get(key), dict):
+            _rules(schema[key], f"{field}.{key}", errors)
+
+
+def validate_update(new: Object, old: Object, errors: Errors) -> None:
+    """``ValidateCustomResourceDefinitionUpdate``: what is established stays."""
+    validate(new, errors)
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    if _is_true(old, "Established"):
+        for key in ("group", "scope"):
+            if spec.get(key) != before.get(key):
+                errors.append(immutable(f"spec.{key}", spec.get(key)))
+        for key in ("kind", "plural"):
+            value = (spec.get("names") or {}).get(key)
+            if value != (before.get("names") or {}).get(key):
+                errors.append(immutable(f"spec.names.{key}", value))
+    stored = (new.get("status") or {}).get("storedVersions") or ()
+    there = {version.get("name") for version in spec.get("versions") or ()}
+    for index, name in enumerate(stored):
+        if name not in there:
+            errors.append(
+                wrong(f"status.storedVersions[{index}]", name, "missing from spec.versions; " + f"{name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions")
+            )
+
+
+def _is_true(crd: Object, kind: str) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)
+
+
+def _set_condition(conditions: list[Object], kind: str, status: str, reason: str, message: str, now: str) -> None:
+    new = {"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}
+    for index, one in enumerate(conditions):
+        if one["type"] == kind:
+            if one["status"] == status:
+                new["lastTransitionTime"] = one.get("lastTransitionTime") or now
+            conditions[index] = new
+            return
+    conditions.append(new)
+
+
+def status_of(crd: Object, others: list[Object], now: str) -> Object:
+    """The status that the naming and establishing controllers would write, given the other CRDs.
+
+    A name that another CRD of the group holds is not accepted; once all are, the CRD is established and stays so.
+    """
+    status = dict(crd.get("status") or {})
+    wanted = (crd.get("spec") or {}).get("names") or {}
+    group = crd["spec"]["group"]
+    accepted = dict(status.get("acceptedNames") or {})
+    singular_like: set[str] = set()
+    kinds: set[str] = set()
+    for other in others:
+        if other["spec"]["group"] != group:
+            continue
+        held = (other.get("status") or {}).get("acceptedNames") or {}
+        singular_like |= {held.get("plural", ""), held.get("singular", ""), *(held.get("shortNames") or ())}
+        kinds |= {held.get("kind", ""), held.get("listKind", "")}
+    problems: list[tuple[str, str]] = []
+    for key, taken, reason in (
+        ("plural", singular_like, "PluralConflict"),
+        ("singular", singular_like, "SingularConflict"),
+        ("shortNames", singular_like, "ShortNamesConflict"),
+        ("kind", kinds, "KindConflict"),
+        ("listKind", kinds, "ListKindConflict"),
+    ):
+        value = wanted.get(key)
+        if not value:
+            accepted.pop(key, None)
+            continue
+        clash = [one for one in (value if isinstance(value, list) else [value]) if one in taken]
+        if clash:
+            problems.append((reason, f'"{clash[0]}" is already in use'))
+        else:
+            accepted[key] = value
+    if wanted.get("categories"):
+        accepted["categories"] = wanted["categories"]
+    else:
+        accepted.pop("categories", None)
+    accepted.setdefault("plural", "")
+    accepted.setdefault("kind", "")
+    conditions = [dict(one) for one in status.get("conditions") or ()]
+    if problems:
+        _set_condition(conditions, "NamesAccepted", "False", problems[-1][0], problems[-1][1], now)
+        if not _is_true(crd, "Established"):
+            text = "not all names are accepted"
+            _set_condition(conditions, "Established", "False", "NotAccepted", text, now)
+    else:
+        _set_condition(conditions, "NamesAccepted", "True", "NoConflicts", "no conflicts found", now)
+        if not _is_true(crd, "Established"):
+            text = "the initial names have been accepted"
+            _set_condition(conditions, "Established", "True", "InitialNamesAccepted", text, now)
+    status["acceptedNames"] = accepted
+    status["conditions"] = conditions
+    status.setdefault("storedVersions", [v["name"] for v in crd["spec"]["versions"] if v.get("storage")])
+    return status
+
+
+def terminating(crd: Object, now: str) -> None:
+    """What a DELETE does to a CRD beside the timestamps: the finalizer and the condition, in place."""
+    meta = crd["metadata"]
+    if CLEANUP_FINALIZER not in (meta.get("finalizers") or ()):
+        meta["finalizers"] = [*(meta.get("finalizers") or ()), CLEANUP_FINALIZER]
+    status = crd["status"] = dict(crd.get("status") or {})
+    conditions = [dict(one) for one in status.get("conditions") or ()]
+    text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    _set_condition(conditions, "Terminating", "True", "InstanceDeletionPending", text, now)
+    status["conditions"] = conditions
