@@ -8,6 +8,7 @@ same ones.
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -30,33 +31,21 @@ class Cluster:
         self.name = name
         self.kubeconfig = kubeconfig
         self._process = process
-        self._lock = asyncio.Lock()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def faults(self, faults: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the faults that the API server suffers from (``FaultSpec`` fields)."""
-        await self._tell({"faults": list(faults)})
+    def freeze(self) -> None:
+        """SIGSTOP: connections are taken by the kernel and never answered, as by a host whose packets get lost."""
+        self._process.send_signal(signal.SIGSTOP)
 
-    async def stats(self) -> dict[str, Any]:
-        """What the server has counted since its start."""
-        return await self._tell({"stats": True})
-
-    async def _tell(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        async with self._lock:
-            assert self._process.stdin
-            assert self._process.stdout
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            answer = json.loads(await self._process.stdout.readline())
-        if "error" in answer:
-            raise GroundError(f"cluster {self.name}: {answer['error']}")
-        found: dict[str, Any] = answer
-        return found
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         if self._process.returncode is None:
+            self.thaw()
             assert self._process.stdin
             self._process.stdin.close()
             try:

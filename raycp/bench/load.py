@@ -211,6 +211,11 @@ class Load:
                     )
         return {}
 
+    async def faults(self, cluster: str, faults: list[dict[str, Any]]) -> dict[str, Any]:
+        """Replace the faults that an embedded cluster suffers from (``FaultSpec`` fields)."""
+        await self.clusters[cluster].client.request("PUT", "/raycp/admin/faults", body=msgspec.json.encode(faults))
+        return {}
+
     async def forget(self) -> dict[str, Any]:
         """Forget what was sent and seen; the watch goes on."""
         self.sent.clear()
@@ -324,9 +329,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        import uvloop
+    import uvloop
 
-        uvloop.run(main())
-    except ImportError:
-        asyncio.run(main())
+    uvloop.run(main())

@@ -24,7 +24,7 @@ class Request:
     scenario: Scenario
     runs: int | None = None
     kubeconfigs: Sequence[Path] = ()
-    policies: Sequence[str] = ("raycp",)
+    policies: Sequence[str] = ()
     peer: str | None = None
     clusters: int | None = None
     scale: float = 1.0
@@ -51,7 +51,7 @@ async def run(request: Request) -> Result:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-bench-")))
             where = await stack.enter_async_context(_Run(request, directory, number))
             for party, play in _parties(request):
-                policy = party if party in request.policies else "raycp"
+                policy = party if party in ("raycp", "fifo") else "raycp"
                 stage = Stage(where.ground, where.load, number, policy, request.scale, request.options)
                 request.tell(f"{wanted.name}: run {number + 1}, {party}")
                 outcomes.setdefault(party, []).append(await play(stage))
@@ -85,7 +85,8 @@ class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
 
 
 def _parties(request: Request) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = [(policy, request.scenario.play) for policy in request.policies]
+    policies = request.policies or request.scenario.policies
+    found: list[tuple[str, Any]] = [(policy, request.scenario.play) for policy in policies]
     if request.peer:
         if request.scenario.peer is None:
             raise ValueError(f"{request.scenario.name} has no peer; steady and cold have")
@@ -105,10 +106,12 @@ def document(request: Request, result: Result) -> dict[str, Any]:
     """The JSON object: the first party's figures at the top level (what checks read), the others under ``peers``."""
     parties = list(result.figures)
     main, others = parties[0], parties[1:]
+    naive = result.figures.get("fifo", {}).get("depth_mean")
     return {
         "scenario": request.scenario.name,
         "policy": main,
         **result.figures[main],
+        **({"depth_mean_naive": naive} if main != "fifo" and naive is not None else {}),
         "objective_ms": request.scenario.objective * 1000,
         **({"peers": {party: result.figures[party] for party in others}} if others else {}),
         "clusters": len(request.kubeconfigs) or request.clusters or request.scenario.clusters,

@@ -51,6 +51,7 @@ class Scenario:
     clusters: int = 1
     peer: Callable[[Stage], Awaitable[Outcome]] | None = None
     runs: int = 3
+    policies: tuple[str, ...] = ("raycp",)
     objective: float = 1.0
 
 

@@ -3,6 +3,9 @@ effect.
 """
 
 import asyncio
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 from raycp.sdk import Context, controller
@@ -10,6 +13,22 @@ from raycp.sdk import Context, controller
 LABEL = "bench"
 WORK_MS = "bench.raycp.io/work-ms"
 """Annotation: milliseconds that the reconciler sleeps, standing for work."""
+
+
+MARK = "RAYCP_BENCH_MARK"
+"""Environment: a file to which each worker process appends the time (``time.monotonic``) of its first reconcile:
+ramp-up's end.
+"""
+
+_marked = False
+
+
+def _mark() -> None:
+    global _marked
+    _marked = True
+    if path := os.environ.get(MARK):
+        with Path(path).open("a") as file:
+            file.write(f"{time.monotonic()}\n")
 
 
 def pod_for(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
@@ -29,6 +48,8 @@ def pod_for(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
 @controller("v1/ConfigMap", name="bench", labels={LABEL: "work"}, owns=["v1/Pod"])
 async def bench(ctx: Context, configmap: dict[str, Any]) -> None:
     """Do the work that the annotation asks for, then make the Pod if it is not there."""
+    if not _marked:
+        _mark()
     work = (configmap["metadata"].get("annotations") or {}).get(WORK_MS)
     if work:
         await asyncio.sleep(float(work) / 1000)

@@ -36,10 +36,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--policy",
         choices=("raycp", "fifo", "both"),
-        default="raycp",
-        help="fifo: one queue, everything at once, as before; both: one after the other in each run",
+        help="fifo: one queue, everything at once, as before; both: in turns (default: the scenario's own)",
     )
     parser.add_argument("--peer", choices=("kopf",), help="measure this one too, on the same clusters in the same run")
+    parser.add_argument(
+        "--first", action="store_true", help="init-storm: no earlier fleet has seen the existing objects"
+    )
     parser.add_argument("--rate", type=_positive_float, help="changes per second")
     parser.add_argument("--count", type=_positive_int, help="changes per run")
     parser.add_argument("--scale", type=_positive_float, default=1.0, help="shrink or grow all counts (default: 1)")
@@ -83,12 +85,12 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
         raise BadInput(f"--plot {args.plot}: a figure is a .png or a .svg")
     if args.peer and wanted.peer is None:
         raise BadInput(f"--peer {args.peer}: {wanted.name} has no peer", "steady and cold have")
-    options = {"rate": args.rate, "count": args.count, **dict(map(_option, args.set))}
+    options = {"rate": args.rate, "count": args.count, "first": args.first or None, **dict(map(_option, args.set))}
     request = Request(
         scenario=wanted,
         runs=args.runs,
         kubeconfigs=[path.resolve() for path in args.kubeconfig],
-        policies=("fifo", "raycp")[::-1] if args.policy == "both" else (args.policy,),
+        policies={"both": ("raycp", "fifo"), None: ()}.get(args.policy, (args.policy,)),
         peer=args.peer,
         clusters=args.clusters,
         scale=args.scale,
