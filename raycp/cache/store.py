@@ -197,11 +197,12 @@ class Store:
         cluster.
         """
         replacement = self.replacing(void=void)
+        replacement._floor = self.rv  # when the list was asked for is unknown here: own writes may be younger
         replacement.add(objs)
         return [event for events in replacement.commit(list_rv, source, now) for event in events]
 
     def replacing(self, *, void: bool = False) -> "Replacement":
-        """The same in slices: ``add`` as pages arrive, then ``commit``."""
+        """The same in slices: call this before asking for the list, ``add`` as pages arrive, then ``commit``."""
         return Replacement(self, void=void)
 
     # -- inside
@@ -243,6 +244,8 @@ class Replacement:
     def __init__(self, store: Store, *, void: bool) -> None:
         self._store = store
         self._void = void
+        # A consistent list that is asked for after a write was answered can't be older than that write.
+        self._floor = max(store.rv, *store._ahead.values(), 0)
         self._objects: dict[Key, Obj] = {}
         self._indexes = {name: index.clone_empty() for name, index in store._indexes.items()}
         self._raw_bytes = 0
@@ -272,7 +275,7 @@ class Replacement:
     def commit(self, list_rv: int, source: Source, now: float) -> Iterator[list[Event]]:
         """Swap; the events in slices: deletes first, then adds and changes."""
         store = self._store
-        if list_rv < store.rv:
+        if list_rv < self._floor:
             self._void = True
         if self._void:
             store.voids += 1

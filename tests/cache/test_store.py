@@ -1,0 +1,357 @@
+"""Law 7 and 8: the store, rule by rule, and as a whole against a simple model of a cluster."""
+
+import json
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from raycp.base.events import Event, EventType, Source
+from raycp.base.objects import Obj
+from raycp.base.tasks import Written
+from raycp.cache import Selector, Store
+from raycp.kube.codec import decode_object
+
+
+def make(
+    name: str, rv: int, uid: str = "", namespace: str = "ns", labels: dict[str, str] | None = None, **meta: object
+) -> Obj:
+    fields = {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}", "resourceVersion": str(rv), **meta}
+    if labels:
+        fields["labels"] = labels
+    return decode_object(json.dumps({"kind": "ConfigMap", "metadata": fields, "data": {"rv": str(rv)}}).encode())
+
+
+def written(obj: Obj, *, deleted: bool = False, rv: int | None = None) -> Written:
+    meta = obj.meta
+    raw = None if deleted else obj.raw
+    return Written("c", "v1/ConfigMap", meta.namespace, meta.name, meta.uid, obj.rv if rv is None else rv, raw, deleted)
+
+
+def told(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.type.value, event.obj.meta.name) for event in events]
+
+
+def watch(store: Store, kind: str, obj: Obj) -> list[tuple[str, str]]:
+    return told(store.apply(kind, obj, Source.WATCH, 0.0))
+
+
+def test_versions_only_move_forward() -> None:
+    store = Store()
+    assert watch(store, "ADDED", make("a", 10)) == [("added", "a")]
+    assert watch(store, "MODIFIED", make("a", 12)) == [("modified", "a")]
+    assert watch(store, "MODIFIED", make("a", 12)) == []
+    assert watch(store, "MODIFIED", make("a", 11)) == []
+    assert store.get("ns", "a") is not None
+    assert store.rv == 12
+
+
+def test_another_uid_is_told_as_delete_then_create() -> None:
+    store = Store()
+    watch(store, "ADDED", make("a", 10, "u1"))
+    assert watch(store, "ADDED", make("a", 20, "u2")) == [("deleted", "a"), ("added", "a")]
+    assert watch(store, "DELETED", make("a", 15, "u1")) == []
+    assert told(store.replace([make("a", 30, "u3")], 31, Source.RELIST, 0.0)) == [("deleted", "a"), ("added", "a")]
+
+
+def test_a_relist_tells_deletes_first_and_nothing_unchanged() -> None:
+    store = Store()
+    store.replace([make("a", 1), make("b", 2), make("c", 3)], 5, Source.INITIAL, 0.0)
+    kept = store.get("ns", "b")
+    events = store.replace([make("b", 2), make("c", 7), make("d", 8)], 9, Source.RELIST, 0.0)
+    assert told(events) == [("deleted", "a"), ("modified", "c"), ("added", "d")]
+    assert store.get("ns", "b") is kept
+    assert store.voids == 0
+
+
+def test_handlers_see_the_new_store_whole() -> None:
+    store = Store()
+    store.replace([make("a", 1), make("b", 2)], 5, Source.INITIAL, 0.0)
+    replacement = store.replacing()
+    replacement.add([make("c", 8)])
+    slices = replacement.commit(9, Source.RELIST, 0.0)
+    assert [o.meta.name for o in store] == ["c"]
+    assert [told(events) for events in slices] == [[("deleted", "a"), ("deleted", "b")], [("added", "c")]]
+
+
+def test_own_writes_are_seen_at_once_and_their_events_are_silent() -> None:
+    store = Store()
+    ours = make("a", 10)
+    events = store.fold(written(ours), 0.0)
+    assert told(events) == [("added", "a")]
+    assert events[0].source is Source.OWN_WRITE
+    assert watch(store, "ADDED", make("a", 10)) == []
+    assert told(store.fold(written(make("a", 12)), 0.0)) == [("modified", "a")]
+    assert watch(store, "MODIFIED", make("a", 11)) == []
+    assert watch(store, "MODIFIED", make("a", 12)) == []
+    assert watch(store, "MODIFIED", make("a", 13)) == [("modified", "a")]
+
+
+def test_an_own_write_survives_a_list_that_is_too_old_for_it() -> None:
+    store = Store()
+    store.replace([make("a", 1)], 5, Source.INITIAL, 0.0)
+    store.fold(written(make("a", 8)), 0.0)
+    store.fold(written(make("b", 9)), 0.0)
+    assert store.replace([make("a", 1)], 7, Source.RELIST, 0.0) == []
+    assert {(o.meta.name, o.rv) for o in store} == {("a", 8), ("b", 9)}
+    assert store.voids == 0
+    assert told(store.replace([make("a", 8)], 12, Source.RELIST, 0.0)) == [("deleted", "b")]
+
+
+def test_our_deletion_is_not_undone_by_late_events_or_lists() -> None:
+    store = Store()
+    store.replace([make("a", 1)], 5, Source.INITIAL, 0.0)
+    assert told(store.fold(written(make("a", 1), deleted=True, rv=0), 0.0)) == [("deleted", "a")]
+    assert watch(store, "MODIFIED", make("a", 6)) == []
+    assert store.replace([make("a", 6)], 6, Source.RELIST, 0.0) == []
+    assert watch(store, "DELETED", make("a", 7)) == []
+    assert watch(store, "ADDED", make("a", 9, "u2")) == [("added", "a")]
+
+
+def test_a_late_answer_of_a_write_does_not_raise_the_dead() -> None:
+    store = Store()
+    watch(store, "ADDED", make("a", 6))
+    watch(store, "DELETED", make("a", 8))
+    assert store.fold(written(make("a", 7)), 0.0) == []
+    assert len(store) == 0
+
+
+def test_own_writes_outside_the_selector_stay_out() -> None:
+    store = Store()
+    store.selector = Selector.parse("app=x")
+    assert store.fold(written(make("a", 5)), 0.0) == []
+    assert told(store.fold(written(make("b", 6, labels={"app": "x"})), 0.0)) == [("added", "b")]
+    assert told(store.fold(written(make("b", 7, labels={"app": "y"})), 0.0)) == [("deleted", "b")]
+
+
+@pytest.mark.parametrize("case", ["list below", "object below"])
+def test_a_restored_cluster_swaps_the_store_whole(case: str) -> None:
+    store = Store()
+    store.replace([make("a", 10), make("b", 20)], 30, Source.INITIAL, 0.0)
+    version = 25 if case == "list below" else 35
+    events = store.replace([make("a", 10), make("b", 15)], version, Source.RELIST, 0.0)
+    assert told(events) == [("modified", "b")]
+    assert (store.voids, store.rv) == (1, version)
+    assert watch(store, "MODIFIED", make("b", version + 1)) == [("modified", "b")]
+
+
+def test_an_own_write_while_a_list_is_being_told_comes_after_it() -> None:
+    store = Store()
+    replacement = store.replacing()
+    replacement.add([make(f"a{n}", n + 1) for n in range(600)])
+    slices = replacement.commit(1000, Source.INITIAL, 0.0)
+    first = next(slices)
+    assert len(first) == 512
+    folded = store.fold(written(make("a599", 1001)), 0.0)
+    assert [(e.type, e.obj.rv) for e in folded] == [(EventType.ADDED, 600), (EventType.MODIFIED, 1001)]
+    rest = [event for events in slices for event in events]
+    assert len(rest) == 87  # 600 less 512 less the one told early
+
+
+def test_indexes_follow_every_change() -> None:
+    store = Store()
+    store.add_index("data", lambda obj: [str(obj.rv % 2)])
+    owner = [{"apiVersion": "v1", "kind": "Job", "name": "j", "uid": "owner-1"}]
+    watch(store, "ADDED", make("a", 1, labels={"app": "x"}, ownerReferences=owner))
+    assert [o.meta.name for o in store.by_index("owner", "owner-1")] == ["a"]
+    watch(store, "ADDED", make("b", 2, namespace="other", labels={"app": "x", "raycp.io/owner-uid": "owner-1"}))
+    assert {o.meta.name for o in store.by_index("owner", "owner-1")} == {"a", "b"}
+    assert {o.meta.name for o in store.by_index("label", "app=x")} == {"a", "b"}
+    assert [o.meta.name for o in store.by_index("namespace", "other")] == ["b"]
+    assert [o.meta.name for o in store.by_index("data", "0")] == ["b"]
+    watch(store, "MODIFIED", make("a", 3, labels={"app": "y"}))
+    assert [o.meta.name for o in store.by_index("owner", "owner-1")] == ["b"]
+    assert [o.meta.name for o in store.select(None, "app in (x,y),!tier")] == ["a", "b"]
+    assert [o.meta.name for o in store.select("ns", "app=y")] == ["a"]
+    assert list(store.select("other", "app=y")) == []
+    store.replace([make("c", 9, labels={"app": "x"})], 10, Source.RELIST, 0.0)
+    assert [o.meta.name for o in store.by_index("label", "app=x")] == ["c"]
+    with pytest.raises(KeyError):
+        store.by_index("none", "x")
+    with pytest.raises(ValueError, match="exists already"):
+        store.add_index("label", lambda obj: [])
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("", {}, True),
+        ("a=b", {"a": "b"}, True),
+        ("a==b,c!=d", {"a": "b"}, True),
+        ("a!=b", {"a": "b"}, False),
+        ("a in (b, c)", {"a": "c"}, True),
+        ("a notin (b,c),d", {"d": ""}, True),
+        ("!a", {"a": "x"}, False),
+        ("example.com/a_b=v.1", {"example.com/a_b": "v.1"}, True),
+        ("a=", {"a": ""}, True),
+    ],
+)
+def test_selectors(text: str, labels: dict[str, str], expected: bool) -> None:
+    assert Selector.parse(text).matches(labels) is expected
+
+
+@pytest.mark.parametrize("text", ["a=b,,c", "=x", "a in b", "a b", ",", "a=b=c"])
+def test_bad_selectors(text: str) -> None:
+    with pytest.raises(ValueError, match="label selector"):
+        Selector.parse(text)
+
+
+def test_reached() -> None:
+    store = Store()
+    calls: list[int] = []
+    store.when_reached(7, lambda: calls.append(7))
+    watch(store, "ADDED", make("a", 5))
+    assert store.reached("ns", "a", "uid-a", 5)
+    assert not store.reached("ns", "b", "uid-b", 6)
+    store.advance(7)
+    assert store.reached("ns", "b", "uid-b", 6)
+    assert calls == [7]
+
+
+class Cluster(RuleBasedStateMachine):
+    """A cluster with one version counter; a lagging watch; own writes folded at once; relists at any time; restores.
+
+    What the handler knows is rebuilt from the events alone and must be the store at all times; when the watch has caught
+    up, both must be the cluster.
+    """
+
+    names = Bundle("names")
+
+    @initialize()
+    def begin(self) -> None:
+        self.rv = 100_000
+        self.uids = 0
+        self.there: dict[str, Obj] = {}
+        self.log: list[tuple[str, Obj]] = []  # events not yet seen by the watch
+        self.store = Store()
+        self.heard: dict[str, Obj] = {}
+        self.versions: dict[str, int] = {}
+        self.store.by_index("label", "x")
+        self.hear(self.store.replace([], self.rv, Source.INITIAL, 0.0))
+
+    def hear(self, events: list[Event]) -> None:
+        for event in events:
+            name = event.obj.meta.name
+            if event.type is EventType.DELETED:
+                assert self.heard.pop(name).meta.uid == event.obj.meta.uid
+                assert event.new is None
+            elif event.type is EventType.ADDED:
+                assert name not in self.heard
+                assert event.new is not None
+                self.heard[name] = event.new
+            else:
+                assert event.old is not None
+                assert event.new is not None
+                assert self.heard[name].rv == event.old.rv
+                assert event.old.meta.uid == event.new.meta.uid
+                self.heard[name] = event.new
+
+    def write(self, name: str, label: str) -> Obj:
+        self.rv += 1
+        old = self.there.get(name)
+        if old is None:
+            self.uids += 1
+        uid = old.meta.uid if old is not None else f"u{self.uids}"
+        self.there[name] = obj = make(name, self.rv, uid, labels={"l": label})
+        self.log.append(("MODIFIED" if old else "ADDED", obj))
+        return obj
+
+    def remove(self, name: str) -> Obj:
+        self.rv += 1
+        old = self.there.pop(name)
+        gone = make(name, self.rv, old.meta.uid)
+        self.log.append(("DELETED", gone))
+        return gone
+
+    @rule(name=st.sampled_from("abcd"), label=st.sampled_from("xyz"), ours=st.booleans())
+    def put(self, name: str, label: str, ours: bool) -> None:
+        obj = self.write(name, label)
+        if ours:
+            self.hear(self.store.fold(written(obj), 0.0))
+            assert self.store.get("ns", name) is not None
+
+    @rule(name=st.sampled_from("abcd"), ours=st.booleans(), known=st.booleans())
+    def drop(self, name: str, ours: bool, known: bool) -> None:
+        if name in self.there:
+            gone = self.remove(name)
+            if ours:
+                self.hear(self.store.fold(written(gone, deleted=True, rv=gone.rv if known else 0), 0.0))
+
+    @rule(n=st.integers(1, 5))
+    def catch_up(self, n: int) -> None:
+        for kind, obj in self.log[:n]:
+            self.hear(self.store.apply(kind, obj, Source.WATCH, 0.0))
+        del self.log[:n]
+
+    @rule()
+    def bookmark(self) -> None:
+        if not self.log:
+            self.store.advance(self.rv)
+
+    @rule()
+    def relist(self) -> None:
+        unchanged = not self.log
+        events = self.store.replace(list(self.there.values()), self.rv, Source.RELIST, 0.0)
+        assert not (unchanged and events)
+        self.hear(events)
+        self.log.clear()
+
+    @rule(name=st.sampled_from("abcd"), seed=st.integers(0, 9))
+    def relist_with_writes_meanwhile(self, name: str, seed: int) -> None:
+        """The list is taken, then we write, then the list arrives, in slices, with another write between them."""
+        rng = random.Random(seed)
+        listed, version = list(self.there.values()), self.rv
+        self.log.clear()
+        replacement = self.store.replacing()
+        replacement.add(listed)
+        if name in self.there and rng.random() < 0.4:
+            self.hear(self.store.fold(written(self.remove(name), deleted=True), 0.0))
+        else:
+            self.hear(self.store.fold(written(self.write(name, "m")), 0.0))
+        slices = replacement.commit(version, Source.RELIST, 0.0)
+        for events in slices:
+            self.hear(events)
+            if rng.random() < 0.5:
+                self.hear(self.store.fold(written(self.write(rng.choice("abcd"), "n")), 0.0))
+
+    @rule(back=st.integers(1, 60), name=st.sampled_from("abcd"))
+    def restore(self, back: int, name: str) -> None:
+        """An older state under a lower version; objects changed since are there as they were before."""
+        self.rv -= back
+        self.there = {n: o for n, o in self.there.items() if o.rv <= self.rv}
+        self.log.clear()
+        voids, was = self.store.voids, self.store.rv
+        replacement = self.store.replacing()
+        replacement.add(list(self.there.values()))
+        for events in replacement.commit(self.rv, Source.RELIST, 0.0):
+            self.hear(events)
+        if self.rv < was:
+            assert self.store.voids == voids + 1
+
+    @invariant()
+    def events_tell_the_store(self) -> None:
+        if self.store._replacement is None:
+            assert self.heard == {o.meta.name: o for o in self.store}
+
+    @invariant()
+    def caught_up_is_equal(self) -> None:
+        if not self.log:
+            assert {(o.meta.name, o.rv, o.meta.uid) for o in self.store} == {
+                (o.meta.name, o.rv, o.meta.uid) for o in self.there.values()
+            }
+
+    @invariant()
+    def indexes_are_right(self) -> None:
+        for label in "xyzmn":
+            found = {o.meta.name for o in self.store.by_index("label", f"l={label}")}
+            assert found == {o.meta.name for o in self.store if (o.meta.labels or {}).get("l") == label}
+
+    @invariant()
+    def bytes_are_counted(self) -> None:
+        assert self.store._raw_bytes == sum(len(o.raw) for o in self.store)
+
+
+Cluster.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCluster = Cluster.TestCase
