@@ -385,7 +385,9 @@ class Context:
                     metadata[part] = dict(metadata[part] or {})
             if "ownerReferences" in metadata:
                 metadata["ownerReferences"] = list(metadata["ownerReferences"] or ())
-            mark(body, self._own(), self.request.key.cluster, call.cluster)
+            declared = self._controller.owned(call.kind)
+            label = declared is not None and declared.on == "members"
+            mark(body, self._own(), self.request.key.cluster, call.cluster, label=label)
         return call, body
 
     async def _live_get(self, cluster: str, kind: GVK, namespace: str, name: str) -> Answer | None:

@@ -28,8 +28,14 @@ class OwnerKey(NamedTuple):
     name: str
 
 
-def mark(child: dict[str, Any], owner: dict[str, Any], owner_cluster: str, child_cluster: str) -> dict[str, Any]:
-    """Mark ``child`` (changed in place, returned) as belonging to ``owner``. Marking twice changes nothing."""
+def mark(
+    child: dict[str, Any], owner: dict[str, Any], owner_cluster: str, child_cluster: str, *, label: bool = False
+) -> dict[str, Any]:
+    """Mark ``child`` (changed in place, returned) as belonging to ``owner``. Marking twice changes nothing.
+
+    ``label`` sets label and annotation beside an owner reference too: what is found by label in other clusters is
+    then found in the owner's own as well, where a fleet has one cluster only.
+    """
     meta = child.setdefault("metadata", {})
     owner_meta = owner["metadata"]
     owner_namespace = owner_meta.get("namespace", "")
@@ -46,7 +52,8 @@ def mark(child: dict[str, Any], owner: dict[str, Any], owner_cluster: str, child
                     "blockOwnerDeletion": True,
                 }
             )
-        return child
+        if not label:
+            return child
     meta.setdefault("labels", {})[OWNER_UID] = owner_meta["uid"]
     annotations = meta.setdefault("annotations", {})
     annotations[OWNER] = f"{owner_cluster}/{owner_namespace}/{owner_meta['name']}"

@@ -1,0 +1,131 @@
+"""A job's Pods: what to create, and what one that is there says."""
+
+import hashlib
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from raycp.controllers.batchjob.types import BatchJobSpec
+from raycp.sdk import conditions
+
+TRACKING = "batch.raycp.io/tracking"
+"""Finalizer of a Pod whose end is not written down yet."""
+
+INDEX = "batch.raycp.io/index"
+ATTEMPT = "batch.raycp.io/attempt"
+GIVEN_UP = "batch.raycp.io/given-up"
+"""Annotation of a Pod that we end ourselves (suspended, too many, job over): its end is no failure."""
+
+_JOB_NAME = "batch.kubernetes.io/job-name"
+_CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
+_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+_NAME_LIMIT = 63  # a Pod's name is its host name
+_LEEWAY = 5.0  # seconds after a Pod's grace period until its end is taken for certain
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being
+    deleted."""
+
+    cluster: str
+    name: str
+    uid: str
+    index: int
+    attempt: int
+    phase: str = "Pending"
+    ready: bool = False
+    tracked: bool = True
+    given_up: bool = False
+    scheduled: bool = True
+    ends_at: float | None = None
+    ready_changed: float = 0.0
+    raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Its containers have stopped, for certain."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def terminating(self) -> bool:
+        """On its way out."""
+        return self.ends_at is not None and not self.ended
+
+    def overdue(self, now: float) -> bool:
+        """Deleted, and long enough ago that no kubelet will tell its end any more, or none ever had it."""
+        return self.terminating and (not self.scheduled or now >= (self.ends_at or 0.0) + _LEEWAY)
+
+    @property
+    def overdue_at(self) -> float:
+        """When it will be ``overdue``."""
+        return (self.ends_at or 0.0) + _LEEWAY
+
+
+def read_pod(cluster: str, obj: dict[str, Any]) -> Pod | None:
+    """The Pod, None where it carries no index and attempt of ours."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    labels = meta.get("labels") or {}
+    try:
+        index, attempt = int(labels[INDEX]), int(labels[ATTEMPT])
+    except (KeyError, ValueError):
+        return None
+    ready = conditions.get(status.get("conditions"), "Ready")
+    return Pod(
+        cluster=cluster,
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        index=index,
+        attempt=attempt,
+        phase=status.get("phase") or "Pending",
+        ready=ready is not None and ready.get("status") == "True",
+        tracked=TRACKING in (meta.get("finalizers") or ()),
+        given_up=GIVEN_UP in (meta.get("annotations") or {}),
+        scheduled=bool((obj.get("spec") or {}).get("nodeName")),
+        ends_at=conditions.parse_time(meta.get("deletionTimestamp")),
+        ready_changed=(conditions.parse_time((ready or {}).get("lastTransitionTime")) or 0.0),
+        raw=obj,
+    )
+
+
+def pod_name(job: str, index: int, attempt: int) -> str:
+    """``{job}-{index}-{attempt}``, the job's name cut and hashed where that would be too long."""
+    tail = f"-{index}-{attempt}"
+    if len(job) + len(tail) > _NAME_LIMIT:
+        digest = hashlib.sha256(job.encode()).hexdigest()[:8]
+        job = f"{job[: _NAME_LIMIT - len(tail) - 9].rstrip('-.')}-{digest}"
+    return job + tail
+
+
+def new_pod(job: dict[str, Any], spec: BatchJobSpec, index: int, attempt: int) -> dict[str, Any]:
+    """The Pod to create. The template is the user's own (as in the object), so that nothing in it is lost."""
+    meta = job["metadata"]
+    template = deepcopy(job["spec"]["template"])
+    wanted = template.get("metadata") or {}
+    label = meta["name"] if len(meta["name"]) <= 63 else pod_name(meta["name"], 0, 0)
+    labels = {
+        **(wanted.get("labels") or {}),
+        _JOB_NAME: label,
+        _CONTROLLER_UID: meta["uid"],
+        INDEX: str(index),
+        ATTEMPT: str(attempt),
+    }
+    annotations = dict(wanted.get("annotations") or {})
+    pod_spec = template["spec"]
+    pod_spec.setdefault("restartPolicy", "Never")
+    if spec.indexed:
+        labels[_COMPLETION_INDEX] = annotations[_COMPLETION_INDEX] = str(index)
+        pod_spec.setdefault("hostname", pod_name(meta["name"], index, 0).rpartition("-")[0])
+        for part in ("containers", "initContainers"):
+            for container in pod_spec.get(part) or ():
+                env = [entry for entry in container.get("env") or () if entry.get("name") != "JOB_COMPLETION_INDEX"]
+                container["env"] = [*env, {"name": "JOB_COMPLETION_INDEX", "value": str(index)}]
+    pod_meta: dict[str, Any] = {
+        "name": pod_name(meta["name"], index, attempt),
+        "namespace": meta["namespace"],
+        "labels": labels,
+        "finalizers": [*(wanted.get("finalizers") or ()), TRACKING],
+    }
+    if annotations:
+        pod_meta["annotations"] = annotations
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": pod_meta, "spec": pod_spec}

@@ -1,0 +1,238 @@
+"""The ``batchjob`` controller: gathers what there is, asks ``plan``, writes the status, carries the rest out.
+
+One status write per reconcile at most, before anything else; none where nothing changes. Then all Pod writes at once,
+in every cluster, ``PARALLEL`` at a time. A crash anywhere leaves a state from which the next reconcile goes on (see
+the package).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from raycp.controllers.batchjob.cleanup import cleanup
+from raycp.controllers.batchjob.plan import Cluster, Create, Job, Plan, plan
+from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, Pod, new_pod, read_pod
+from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
+from raycp.kube.errors import ApiError, KubeError
+from raycp.sdk import conditions
+from raycp.sdk.context import Context
+from raycp.sdk.controller import controller, owned
+from raycp.sdk.finalizers import hold, release
+from raycp.sdk.results import Result, Retry
+
+POD = "v1/Pod"
+PARALLEL = 64
+"""Pod writes of one job at a time."""
+
+_QUIET = 1.0  # seconds: readiness alone is written no more often than this
+_QUOTA_POLL = 10.0
+_SKEW = 2.0  # seconds that a member's clock may be ahead before its times are not trusted
+
+
+class _Refused(Exception):
+    """A member refuses the Pod for good: the template is invalid."""
+
+
+@controller(
+    f"{GROUP}/{VERSION}/{KIND}",
+    name="batchjob",
+    on="hub",
+    owns=[owned(POD, on="members")],
+    crds=[crd()],
+)
+async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
+    """Bring one BatchJob a step further."""
+    if obj["spec"].get("managedBy") not in (None, MANAGED_BY):
+        return None
+    meta = obj["metadata"]
+    deleting = bool(meta.get("deletionTimestamp"))
+    if deleting and FINALIZER not in (meta.get("finalizers") or ()):
+        return None
+    clusters = [
+        Cluster(info.name, info.labels, info.reachable and info.name not in ctx.blind, info.reason, info.free_pods)
+        for info in ctx.members
+    ]
+    visible = {cluster.name for cluster in clusters if cluster.visible}
+    found = ctx.children_by_cluster(POD)
+    read = [read_pod(name, child) for name, children in found.items() if name in visible for child in children]
+    pods = [pod for pod in read if pod is not None]
+    status = obj.get("status") or {}
+    try:
+        spec = read_spec(obj["spec"])
+    except ValidationError as error:
+        return await _invalid(ctx, obj, pods, deleting, str(error.errors(include_url=False)[0]["msg"]))
+    job = Job(meta["uid"], spec, status, meta.get("generation"), _forgotten(meta))
+    now = ctx.now()
+    if deleting:
+        return await _delete(ctx, obj, job, pods, clusters, now)
+    if FINALIZER not in (meta.get("finalizers") or ()):
+        obj = await hold(ctx, obj, FINALIZER)
+    decided = plan(job, pods, clusters, now)
+    later: float | None = None
+    changed = max((pod.ready_changed for pod in pods if not pod.ended), default=0.0)
+    if soft_only(status, decided.status) and -_SKEW <= now - changed < _QUIET:
+        later = _QUIET
+    else:
+        await ctx.status(decided.status, replace=True)
+    for kind, reason, note in decided.events:
+        ctx.event(reason, note, type=kind)
+    try:
+        held = await _carry_out(ctx, obj, spec, decided)
+    except _Refused as refusal:
+        job = Job(job.uid, spec, decided.status, job.generation, job.forgotten, ("InvalidTemplate", str(refusal)))
+        decided = plan(job, pods, clusters, now)
+        await ctx.status(decided.status, replace=True)
+        for kind, reason, note in decided.events:
+            ctx.event(reason, note, type=kind)
+        # Pods that other clusters took meanwhile come back as events, and are ended then
+        return Result(requeue_after=0.5)
+    if held is not None:
+        return held
+    if decided.delete_job:
+        await ctx.delete(obj, propagation="Background")
+        return None
+    waits = [seconds for seconds in (later, decided.requeue_after) if seconds is not None]
+    return Result(requeue_after=min(waits, default=None), waiting=decided.waiting)
+
+
+def read_spec(spec: Mapping[str, Any]) -> BatchJobSpec:
+    """The spec as a model. The template stays out of it but for what the model names: it is sent on as the user wrote
+    it."""
+    return BatchJobSpec.model_validate(spec)
+
+
+async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: Plan) -> Result | None:
+    """All Pod writes. Returns what to wait for if a quota refused Pods; raises ``_Refused``, or ``Retry`` for the
+    rest."""
+    work: list[Awaitable[Any]] = [_create(ctx, obj, spec, create) for create in decided.creates]
+    work += [_end(ctx, pod) for pod in decided.ends]
+    work += [release(ctx, pod.raw, TRACKING, cluster=pod.cluster) for pod in decided.releases]
+    if not work:
+        return None
+    errors = [error for error in await _all(work) if error is not None]
+    if decided.creates and not errors:
+        counts: dict[str, int] = {}
+        for create in decided.creates:
+            counts[create.cluster] = counts.get(create.cluster, 0) + 1
+        told = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+        ctx.event("SuccessfulCreate", f"created Pods ({told})")
+    for error in errors:
+        if isinstance(error, _Refused) or not isinstance(error, KubeError):
+            raise error
+    refused = [error for error in errors if isinstance(error, ApiError) and error.status == 403]
+    if refused:
+        message = str(refused[0])
+        shown = [dict(condition) for condition in decided.status.get("conditions", ())]
+        conditions.set(shown, "Scheduled", False, "PodsRefused", message, now=ctx.now())
+        if await ctx.status({"conditions": shown}):
+            ctx.event("PodsRefused", message, type="Warning")
+        if "exceeded quota" in message:
+            return Result(requeue_after=_QUOTA_POLL, waiting="quota")
+    if errors:
+        raise Retry(f"{len(errors)} of {len(work)} Pod writes failed: {errors[0]}") from errors[0]
+    return None
+
+
+async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create: Create) -> None:
+    pod = new_pod(obj, spec, create.index, create.attempt)
+    try:
+        try:
+            await ctx.create(pod, cluster=create.cluster)
+        except ApiError as error:
+            if not (error.not_found and error.details.get("kind") in ("namespaces", "namespace", "Namespace")):
+                raise
+            await _create_namespace(ctx, pod["metadata"]["namespace"], create.cluster)
+            await ctx.create(pod, cluster=create.cluster)
+    except ApiError as error:
+        if error.status in (400, 413, 422):
+            raise _Refused(f"cluster {create.cluster} refuses the Pod: {error.message or error}") from error
+        raise
+
+
+async def _create_namespace(ctx: Context, name: str, cluster: str) -> None:
+    """Jobs live in their hub namespace's namesake; a member that lacks it gets it."""
+    try:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await ctx.create(namespace, own=False, cluster=cluster)
+    except ApiError as error:
+        if not error.already_exists:
+            raise
+
+
+async def _end(ctx: Context, pod: Pod) -> None:
+    """Mark as given up and let go of, then delete: in this order a crash between is seen and made good."""
+    raw = pod.raw
+    try:
+        if pod.tracked or not (pod.given_up or pod.ended):
+            kept = [name for name in raw["metadata"].get("finalizers") or () if name != TRACKING]
+            patch: dict[str, Any] = {"metadata": {"finalizers": kept or None}}
+            if not pod.ended:
+                patch["metadata"]["annotations"] = {GIVEN_UP: "true"}
+            raw = await ctx.patch(raw, patch, cluster=pod.cluster)
+        if pod.ends_at is None:
+            await ctx.delete(raw, cluster=pod.cluster)
+    except ApiError as error:
+        if not error.not_found:
+            raise
+
+
+async def _delete(
+    ctx: Context, obj: dict[str, Any], job: Job, pods: list[Pod], clusters: list[Cluster], now: float
+) -> Result | None:
+    out, waits = cleanup(job, pods, clusters, now)
+    errors = [error for error in await _all([_end(ctx, pod) for pod in out.ends]) if error is not None]
+    if errors:
+        raise Retry(f"cleaning up: {errors[0]}") from errors[0]
+    if not waits:
+        await release(ctx, obj, FINALIZER)
+        return None
+    if out.requeue_after is not None:
+        shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
+        if conditions.set(shown, "Deleting", True, "ClusterUnreachable", waits, now=now):
+            await ctx.status({"conditions": shown})
+            ctx.event("ClusterUnreachable", waits, type="Warning")
+    return Result(requeue_after=out.requeue_after, waiting="cluster" if out.requeue_after else "")
+
+
+async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[Pod], deleting: bool, problem: str) -> Result | None:
+    """A spec that the CRD's schema should have refused (it came in before the CRD): told once, and not tried again."""
+    if deleting:
+        await _all([_end(ctx, pod) for pod in pods])
+        if not pods:
+            await release(ctx, obj, FINALIZER)
+        return None
+    shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
+    conditions.set(shown, "Failed", True, "InvalidSpec", problem, now=ctx.now())
+    await ctx.status({"conditions": shown, "phase": "Failed"})
+    return None
+
+
+async def _all(work: list[Awaitable[Any]]) -> list[BaseException | None]:
+    """Do all, ``PARALLEL`` at a time; the errors, None for each success."""
+    gate = asyncio.Semaphore(PARALLEL)
+
+    async def one(step: Awaitable[Any]) -> None:
+        async with gate:
+            await step
+
+    return await asyncio.gather(*(one(step) for step in work), return_exceptions=True)
+
+
+def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether nothing but readiness differs between two statuses: that changes often, and hardly anyone waits for
+    it."""
+    return bool(old) and old != new and _hard(old) == _hard(new)
+
+
+def _hard(status: Mapping[str, Any]) -> dict[str, Any]:
+    hard = {key: value for key, value in status.items() if key not in ("ready", "terminating")}
+    hard["clusters"] = [{k: v for k, v in entry.items() if k != "ready"} for entry in status.get("clusters") or ()]
+    hard["conditions"] = [c for c in status.get("conditions") or () if c.get("type") != "PodsReady"]
+    return hard
+
+
+def _forgotten(meta: Mapping[str, Any]) -> frozenset[str]:
+    named = (meta.get("annotations") or {}).get(FORGET, "")
+    return frozenset(name.strip() for name in named.split(",") if name.strip())
