@@ -42,8 +42,9 @@ class Core(Protocol):
 class Shell:
     """What the actor classes of all roles share."""
 
-    def __init__(self, actor_name: str) -> None:
+    def __init__(self, actor_name: str, namespace: str) -> None:
         self._name = actor_name
+        self._namespace = namespace
         self._turned = 0.0
         self._clock = SystemClock()
         self._core: Core | None = None
@@ -63,7 +64,7 @@ class Shell:
 
             setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"))
             module, function = _CORES[member.role].split(":")
-            self._core = getattr(importlib.import_module(module), function)(member)
+            self._core = getattr(importlib.import_module(module), function)(member, self._namespace)
         except Exception as error:
             log.exception("%s could not be made", self._name)
             self._error = error

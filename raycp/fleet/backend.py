@@ -101,7 +101,9 @@ class WorkerBackend:
         """See ``Backend.request``."""
         client = await self._clients.get(call.cluster)
         resource = await client.resource(call.kind)
-        path = resource.path(call.namespace or None, call.name or None, call.subresource or None)
+        # A create goes to the collection, though the caller knows the name; a subresource's (eviction, binding) does not.
+        name = None if call.verb == "create" and not call.subresource else call.name or None
+        path = resource.path(call.namespace or None, name, call.subresource or None)
         started = self._clock.now()
         code = "error"
         try:

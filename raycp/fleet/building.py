@@ -16,6 +16,10 @@ from raycp.sdk.controller import Controller
 from raycp.sdk.loading import LoadError, load_controllers
 
 
+DEFAULT_RESYNC = 36000.0
+"""Seconds; where neither the fleet file nor the controller says otherwise. controller-runtime's SyncPeriod, 10 hours."""
+
+
 def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: str = "") -> Fleet:
     """Load the modules that the fleet file names and resolve where each controller runs.
 
@@ -76,8 +80,8 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
 
 
 def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller) -> ControllerPlan:
-    declared = controller.resync
-    resync: float = spec.resync if declared is None or "resync" in spec.model_fields_set else declared
+    given = (spec.resync, controller.resync, DEFAULT_RESYNC)
+    resync = next(seconds for seconds in given if seconds is not None)
     timeout = spec.reconcile_timeout or controller.timeout or doc.spec.timeouts.reconcile
     spread = doc.spec.timeouts.spread if spec.spread is None else spec.spread
     return ControllerPlan(

@@ -10,7 +10,7 @@ import enum
 import hmac
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
@@ -43,9 +43,8 @@ class Connection(asyncio.Protocol):
         self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=8 * 1024 * 1024)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it
+        self._transport.set_write_buffer_limits(high=8 * 1024 * 1024)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer

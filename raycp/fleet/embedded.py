@@ -100,7 +100,7 @@ def write_kubeconfig(fleet: str, cluster: str, text: str) -> str:
     return str(path)
 
 
-def embedded_core(member: Member) -> EmbeddedCore:
+def embedded_core(member: Member, namespace: str) -> EmbeddedCore:
     """The core of an embedded cluster's actor."""
     host, node = own_address()
     return EmbeddedCore(member, SystemClock(), host, node)

@@ -333,17 +333,15 @@ def connection(fleet: Fleet, name: str) -> ConnectSpec:
     )
 
 
-def leader_core(member: Member) -> LeaderCore:
+def leader_core(member: Member, namespace: str) -> LeaderCore:
     """The core of the leader actor, running."""
     import os
     import socket
 
-    import ray
-
     from raycp.fleet.substrate import RaySubstrate
 
     core = LeaderCore(
-        RaySubstrate(ray.get_runtime_context().namespace), SystemClock(), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
+        RaySubstrate(namespace), SystemClock(), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     )
     core.start()
     return core

@@ -341,7 +341,7 @@ class ObserverCore(MemberCore):
             waiting.set_result(message.body)
 
 
-def observer_core(member: Member) -> ObserverCore:
+def observer_core(member: Member, namespace: str) -> ObserverCore:
     """The core of the observer's actor."""
     host, node = own_address()
     return ObserverCore(member, SystemClock(), host, node)

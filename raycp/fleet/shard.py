@@ -618,7 +618,7 @@ def _clock_of(verdict: Verdict, event: Event, now: float) -> tuple[Kind, float]:
     return ("away" if verdict.clock == "away" else "backlog"), now
 
 
-def shard_core(member: Member) -> ShardCore:
+def shard_core(member: Member, namespace: str) -> ShardCore:
     """The core of a shard's actor."""
     host, node = own_address()
     return ShardCore(member, SystemClock(), host, node)

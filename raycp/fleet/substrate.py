@@ -81,7 +81,7 @@ class RaySubstrate:
                     enable_task_events=False,
                     **options,
                 )
-                .remote(member.actor_name)
+                .remote(member.actor_name, self._namespace)
             )
 
         self._handles[member] = await asyncio.to_thread(make)

@@ -269,7 +269,7 @@ def _stack_of(user: UserLoop) -> str:
     return "".join(traceback.format_stack(frame))[-1500:] if frame is not None else ""
 
 
-def worker_core(member: Member) -> WorkerCore:
+def worker_core(member: Member, namespace: str) -> WorkerCore:
     """The core of a worker's actor."""
     host, node = own_address()
     return WorkerCore(member, SystemClock(), host, node)
