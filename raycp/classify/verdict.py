@@ -80,5 +80,6 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     @property
     def real(self) -> bool:
         """Whether something happened that this controller must react to: it cancels a system delay and shortens a
-        backoff (law 3). Another's status writes and a backlog don't, else a flapping status would defeat every backoff."""
+        backoff (law 3). Status writes of others and a backlog don't, else a flapping status would defeat every
+        backoff."""
         return self.enqueue and self.priority >= Priority.OWNED_AWAY

@@ -421,5 +421,10 @@ class WorkQueue(QueueCore):
         return ahead + in_tree
 
     def close(self) -> None:
-        """Release everyone who waits. Further use is an error of the caller's, though a harmless one."""
+        """Release everyone who waits, and let go of all items. The queue can't be used afterwards."""
         self._waiters.close()
+        # Entries are not tracked by the garbage collector (there are many), so their cycles are broken here.
+        for entry in self._entries.values():
+            entry.leaf = entry.cell = None
+        self._entries.clear()
+        self._heap.clear()

@@ -42,6 +42,7 @@ def measure(keys: int, batch: int = 32, rounds: int = 20_000) -> dict[str, float
             queue.done("w", item.key, id=item.id)
         done += time.perf_counter() - start
         taken += len(items)
+    queue.close()
     return {
         "fill_us": filled / keys * 1e6,
         "add_us": added / taken * 1e6,
@@ -64,6 +65,7 @@ def delayed(keys: int) -> dict[str, float]:
     for name in names[: keys // 10]:
         queue.add(name, tier="critical", reason="update")
     woken = time.perf_counter() - start
+    queue.close()
     return {"add_delayed_us": put_off / keys * 1e6, "wake_us": woken / (keys // 10) * 1e6}
 
 
