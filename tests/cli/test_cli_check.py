@@ -1,0 +1,158 @@
+"""``raycp check`` on files, and on real API servers (embedded clusters over HTTPS)."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from raycp.cli import main as cli
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+from raycp.config.rayenv import RAY_ENV, local_ray_environments, missing_settings
+
+Captured = pytest.CaptureFixture[str]
+
+MODULE = """
+from raycp import Context, Result, controller
+
+@controller("v1/ConfigMap", labels={"app": "echo"}, owns=["v1/Pod"])
+async def echo(ctx: Context, cm: dict) -> Result | None: ...
+"""
+FLEET = """
+apiVersion: raycp.io/v1alpha1
+kind: Fleet
+metadata: {name: x}
+spec:
+  clusters:
+    - {name: a, kubeconfig: {path: a.yaml}, requestTimeout: 3s}
+  controllers: [{use: MODULE}]
+"""
+
+
+def write(folder: Path, fleet: str = FLEET, module: str = MODULE) -> Path:
+    """A fleet file and its module, under a name that no other test has imported."""
+    name = f"echo_{folder.name.replace('-', '_')}"
+    (folder / f"{name}.py").write_text(module)
+    file = folder / "fleet.yaml"
+    file.write_text(fleet.replace("MODULE", name))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+EMBEDDED = FLEET.replace("kubeconfig: {path: a.yaml}", "embedded: {}")
+
+
+def test_a_good_file(tmp_path: Path, capsys: Captured) -> None:
+    assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED))]) == 0
+    out = capsys.readouterr().out
+    assert "is valid" in out
+    assert "echo (v1/ConfigMap)" in out
+
+
+def test_json_carries_all(tmp_path: Path, capsys: Captured) -> None:
+    assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED)), "-o", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["fleet"] == "x"
+    assert content["clusters"][0]["status"] == "ok"
+    assert content["controllers"][0]["name"] == "echo"
+
+
+def test_a_bad_file_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path, FLEET.replace("kubeconfig", "kubeconfg"))
+    assert cli.main(["check", "-c", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert f"error: {file}:7: spec.clusters[0].kubeconfg" in err
+    assert "did you mean 'kubeconfig'" in err
+
+
+def test_a_missing_kubeconfig_is_bad_input_unless_offline(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path)
+    assert cli.main(["check", "-c", str(file)]) == 2
+    assert "spec.clusters[0].kubeconfig.path" in capsys.readouterr().err
+    assert cli.main(["check", "-c", str(file), "--offline"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [("import nosuchmodule", "nosuchmodule"), ("x = 1", "no controller"), ("def f(:", "f(:")],
+    ids=["import", "empty", "syntax"],
+)
+def test_a_module_that_is_no_use_is_bad_input(tmp_path: Path, capsys: Captured, module: str, message: str) -> None:
+    assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED, module))]) == 2
+    err = capsys.readouterr().err
+    assert "spec.controllers[0]" in err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_an_objective_for_nobody_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
+    fleet = EMBEDDED + "  slo: [{controller: ecko, objective: 99%, within: 1s}]\n"
+    assert cli.main(["check", "-c", str(write(tmp_path, fleet))]) == 2
+    assert "did you mean 'echo'" in capsys.readouterr().err
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t0psecret}}]
+"""
+
+
+def test_a_server_that_is_not_there_fails(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path)
+    (tmp_path / "a.yaml").write_text(KUBECONFIG)
+    assert cli.main(["check", "-c", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert "failed" in captured.out
+    assert "refused" in captured.err
+    assert "t0psecret" not in captured.out + captured.err
+
+
+async def _check(arguments: list[str]) -> int:
+    return await asyncio.to_thread(cli.main, ["check", *arguments])
+
+
+async def test_a_real_server(tmp_path: Path, capsys: Captured) -> None:
+    cluster_module = pytest.importorskip("raycp.embedded.cluster")
+    cluster = cluster_module.EmbeddedCluster("a", EmbeddedSpec(controllers=EmbeddedControllers.none()))
+    endpoint = await cluster.start()
+    try:
+        (tmp_path / "a.yaml").write_text(endpoint.kubeconfig)
+        file = write(tmp_path)
+        assert await _check(["-c", str(file), "-o", "json"]) == 0
+        row = json.loads(capsys.readouterr().out)["clusters"][0]
+        assert row["status"] == "ok"
+        assert row["version"].startswith("v1.")
+        assert row["granted"] == row["asked"] > 10
+
+        unknown = write(tmp_path, FLEET, MODULE.replace("v1/ConfigMap", "example.com/v1/Widget"))
+        sys.modules.pop(f"echo_{tmp_path.name.replace('-', '_')}", None)
+        assert await _check(["-c", str(unknown)]) == 1
+        assert "serves no example.com/v1/Widget" in capsys.readouterr().err
+
+        wrong = endpoint.kubeconfig.replace(endpoint.token, "x" * len(endpoint.token))
+        (tmp_path / "a.yaml").write_text(wrong)
+        assert await _check(["-c", str(file)]) == 1
+        assert "401" in capsys.readouterr().err
+    finally:
+        await cluster.stop()
+
+
+def test_settings_of_ray(tmp_path: Path) -> None:
+    for pid, comm, environ in ((1, "raylet", "A=b\0RAY_worker_niceness=0\0"), (2, "bash", ""), (3, "gcs_server", "")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "comm").write_text(f"{comm}\n")
+        (tmp_path / str(pid) / "environ").write_text(environ)
+    found = local_ray_environments(tmp_path)
+    assert len(found) == 2
+    assert all(missing_settings(each) for each in found)
+    assert any("RAY_worker_niceness=0" not in missing_settings(each) for each in found)
+    assert not missing_settings(RAY_ENV)

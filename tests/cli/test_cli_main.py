@@ -1,0 +1,108 @@
+"""The frame of the command line: help, unknown commands, errors, exit codes, speed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raycp.cli import main as cli
+from raycp.cli.errors import BadInput, CliError, describe, report
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_help_names_all_commands_and_exit_codes(capsys: Captured) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, what in cli.available().items():
+        assert name in out
+        assert what in out
+    assert "2 bad input" in out
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from raycp.cli.main import main; main(['--help']);"
+        "heavy = {'ray', 'pydantic', 'yaml', 'kubernetes', 'aiohttp', 'raycp.config'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_quick() -> None:
+    """Below 0.3 s; the best of five, since the machine is shared."""
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "raycp.cli.main", "--help"], check=True, capture_output=True, timeout=30)
+        times.append(time.perf_counter() - begin)
+    assert min(times) < 0.3
+
+
+@pytest.mark.parametrize("name", sorted(cli.available()))
+def test_each_command_explains_itself(name: str, capsys: Captured) -> None:
+    assert cli.main([name, "--help"]) == 0
+    assert f"raycp {name}" in capsys.readouterr().out
+
+
+def test_help_of_a_command_the_other_way_round(capsys: Captured) -> None:
+    assert cli.main(["help", "check"]) == 0
+    assert "FLEET.yaml" in capsys.readouterr().out
+
+
+def test_no_command_is_bad_input(capsys: Captured) -> None:
+    assert cli.main([]) == 2
+    assert "usage" in capsys.readouterr().out
+
+
+def test_a_mistyped_command_is_guessed(capsys: Captured) -> None:
+    assert cli.main(["chekc"]) == 2
+    assert "did you mean 'check'" in capsys.readouterr().err
+    assert cli.main(["xyzzy"]) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_a_wrong_option_is_bad_input(capsys: Captured) -> None:
+    assert cli.main(["version", "--colour"]) == 2
+    assert cli.main(["check"]) == 2
+    assert "-c" in capsys.readouterr().err
+
+
+def test_version(capsys: Captured) -> None:
+    assert cli.main(["--version"]) == 0
+    assert cli.main(["version", "-o", "json"]) == 0
+    assert '"raycp"' in capsys.readouterr().out
+
+
+def test_errors_have_no_traceback_unless_asked_for(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYCP_DEBUG", raising=False)
+    error = ZeroDivisionError("oh")
+    assert report(error) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ZeroDivisionError: oh; ")
+    assert "Traceback" not in err
+    monkeypatch.setenv("RAYCP_DEBUG", "1")
+    try:
+        raise error
+    except ZeroDivisionError:
+        report(error)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_codes() -> None:
+    assert describe(CliError("no", "try yes")) == (1, "no; try yes")
+    assert describe(BadInput("no"))[0] == 2
+    assert describe(FileNotFoundError(2, "No such file", "/x")) == (1, "/x: No such file")
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m raycp.cli.main schema | head -n 1; echo ${{PIPESTATUS[0]}}"
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True, env=env)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

@@ -1,0 +1,46 @@
+"""One set of rows in four forms."""
+
+import json
+
+import yaml
+
+from raycp.cli.output import Column, render, text
+
+ROWS = [
+    {"name": "east-1", "ready": True, "lag": 0.25, "labels": {"region": "east"}, "gone": None},
+    {"name": "w", "ready": False, "lag": 12.0, "labels": {}, "gone": ["a", "b"]},
+]
+COLUMNS = [
+    Column("NAME", "name"),
+    Column("READY", "ready"),
+    Column("LAG", "lag", right=True),
+    Column("LABELS", "labels", wide=True),
+    Column("GONE", lambda row: row["gone"]),
+]
+
+
+def test_table() -> None:
+    assert render(ROWS, COLUMNS, "table").splitlines() == [
+        "NAME     READY    LAG   GONE",
+        "east-1   yes     0.25   -",
+        "w        no        12   a,b",
+    ]
+
+
+def test_wide_has_more_columns() -> None:
+    assert "region=east" in render(ROWS, COLUMNS, "wide")
+
+
+def test_json_and_yaml_carry_everything() -> None:
+    assert json.loads(render(ROWS, COLUMNS, "json")) == ROWS
+    assert yaml.safe_load(render(ROWS, COLUMNS, "yaml")) == ROWS
+
+
+def test_nothing() -> None:
+    assert render([], COLUMNS, "table", empty="no clusters") == "no clusters"
+    assert json.loads(render([], COLUMNS, "json")) == []
+    assert yaml.safe_load(render([], COLUMNS, "yaml")) == []
+
+
+def test_cells() -> None:
+    assert [text(each) for each in (0, 0.0, 1.5, "", {}, [], True)] == ["0", "0", "1.5", "-", "-", "-", "yes"]
