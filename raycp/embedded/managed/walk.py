@@ -145,7 +145,7 @@ def _compile_over_zero(shape: Shape) -> Adder:
     plan: dict[str, tuple[str, Any, bool, Adder]] = {}
     for name, field in shape.fields.items():
         there = shape.presence.get(name) == "P"
-        struct = there and field.kind == shapes.OBJECT
+        struct = there and field.kind == shapes.OBJECT and not field.atomic
         plan[name] = (f"f:{name}", zero(field) if there else _ABSENT, struct, _lazy(field, struct))
 
     def walk(value: Any) -> Fields:

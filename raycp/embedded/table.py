@@ -1,0 +1,622 @@
+"""Tables as ``kubectl get`` prints them (``pkg/printers/internalversion/printers.go``), and CRDs' printer columns."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from raycp.embedded.resources import ResourceInfo
+from raycp.embedded.strategy.scalars import Malformed, unix_time
+
+Object = dict[str, Any]
+Row = Callable[[Object, float], list[Any]]
+NONE, UNKNOWN = "<none>", "<unknown>"
+
+# Group/Kind: columns; "*" marks those of `-o wide`, ":i" and ":b" integers and booleans, all others are strings
+_COLUMNS = """
+/Pod: Name Ready Status Restarts Age *IP *Node *Nominated_Node *Readiness_Gates
+/ConfigMap: Name Data Age
+/Secret: Name Type Data Age
+/Namespace: Name Status Age
+/Node: Name Status Roles Age Version *Internal-IP *External-IP *OS-Image *Kernel-Version *Container-Runtime
+/Service: Name Type Cluster-IP External-IP Port(s) Age *Selector
+/ServiceAccount: Name Secrets Age
+/Endpoints: Name Endpoints Age
+/Event: Last_Seen Type Reason Object *Subobject *Source Message *First_Seen *Count *Name
+/PersistentVolume: Name Capacity Access_Modes Reclaim_Policy Status Claim StorageClass VolumeAttributesClass Reason Age *VolumeMode
+/PersistentVolumeClaim: Name Status Volume Capacity Access_Modes StorageClass VolumeAttributesClass Age *VolumeMode
+/ReplicationController: Name Desired:i Current:i Ready:i Age *Containers *Images *Selector
+/ResourceQuota: Name Request Limit Age
+apps/Deployment: Name Ready Up-to-date Available Age *Containers *Images *Selector
+apps/ReplicaSet: Name Desired:i Current:i Ready:i Age *Containers *Images *Selector
+apps/StatefulSet: Name Ready Age *Containers *Images
+apps/DaemonSet: Name Desired:i Current:i Ready:i Up-to-date:i Available:i Node_Selector Age *Containers *Images *Selector
+batch/Job: Name Status Completions Duration Age *Containers *Images *Selector
+batch/CronJob: Name Schedule Timezone Suspend Active:i Last_Schedule Age *Containers *Images *Selector
+coordination.k8s.io/Lease: Name Holder Age
+policy/PodDisruptionBudget: Name Min_Available Max_Unavailable Allowed_Disruptions:i Age
+scheduling.k8s.io/PriorityClass: Name Value:i Global-Default:b Age PreemptionPolicy
+storage.k8s.io/StorageClass: Name Provisioner ReclaimPolicy VolumeBindingMode AllowVolumeExpansion Age
+rbac.authorization.k8s.io/RoleBinding: Name Role Age *Users *Groups *ServiceAccounts
+rbac.authorization.k8s.io/ClusterRoleBinding: Name Role Age *Users *Groups *ServiceAccounts
+networking.k8s.io/Ingress: Name Class Hosts Address Ports Age
+networking.k8s.io/NetworkPolicy: Name Pod-Selector Age
+networking.k8s.io/IngressClass: Name Controller Parameters Age
+discovery.k8s.io/EndpointSlice: Name AddressType Ports Endpoints Age
+events.k8s.io/Event: Last_Seen Type Reason Object *Subobject *Source Message *First_Seen *Count *Name
+"""
+
+
+@lru_cache(maxsize=1)
+def _known() -> dict[tuple[str, str], list[Object]]:
+    found: dict[tuple[str, str], list[Object]] = {}
+    for line in _COLUMNS.strip().splitlines():
+        target, _, columns = line.partition(": ")
+        group, _, kind = target.partition("/")
+        found[group, kind] = [_column(word) for word in columns.split()]
+    return found
+
+
+def _column(word: str) -> Object:
+    priority = 1 if word.startswith("*") else 0
+    name, _, kind = word.lstrip("*").partition(":")
+    name = name.replace("_", " ")
+    return _definition(name, {"i": "integer", "b": "boolean"}.get(kind, "string"), priority=priority)
+
+
+def _definition(name: str, kind: str, form: str = "", text: str = "", priority: int = 0) -> Object:
+    if name == "Name" and priority == 0:
+        form = "name"
+    return {"name": name, "type": kind, "format": form, "description": text or name, "priority": priority}
+
+
+def table_columns(info: ResourceInfo) -> list[Object]:
+    """``columnDefinitions`` of a resource's Table."""
+    if info.crd is not None:
+        return [_definition("Name", "string"), *(_printer_column(one) for one in _printer_columns(info))]
+    found = _known().get((info.group, info.kind))
+    return found if found is not None else [_definition("Name", "string"), _definition("Created At", "date")]
+
+
+def table_row(info: ResourceInfo, obj: Object, now: float) -> list[Any]:
+    """One row's cells. ``now`` is Unix time, for ages."""
+    if info.crd is not None:
+        cells = [_cell(obj, column, now) for column in _printer_columns(info)]
+        return [obj["metadata"].get("name", ""), *cells]
+    row = _ROWS.get((info.group, info.kind))
+    if row is None:
+        return [obj["metadata"].get("name", ""), obj["metadata"].get("creationTimestamp")]
+    return row(obj, now)
+
+
+# ---- custom resources
+
+_AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+
+
+def _printer_columns(info: ResourceInfo) -> list[Object]:
+    assert info.crd is not None
+    version = next(v for v in info.crd["spec"]["versions"] if v["name"] == info.version)
+    return version.get("additionalPrinterColumns") or [_AGE]
+
+
+def _printer_column(column: Object) -> Object:
+    text = column.get("description") or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}"
+    made = _definition(column["name"], column["type"], column.get("format", ""), text, column.get("priority", 0))
+    made["format"] = column.get("format", "")
+    return made
+
+
+def _cell(obj: Object, column: Object, now: float) -> Any:
+    found = json_path(obj, column["jsonPath"])
+    if not found:
+        return None
+    kind = column["type"]
+    value = found[0]
+    if kind == "integer":
+        return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if kind == "number":
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if kind == "boolean":
+        return value if isinstance(value, bool) else None
+    if kind == "date":
+        return age(value, now) if isinstance(value, str) else UNKNOWN
+    return " ".join(_shown(one) for one in found)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, separators=(",", ":"))
+    return "" if value is None else str(value)
+
+
+_STEP = re.compile(
+    r"\.\.(?P<deep>[\w-]+)|\.(?P<name>(?:[\w/-]|\\.)+|\*)|\[(?P<star>\*)\]|\[(?P<index>-?\d+)\]"
+    r"|\['(?P<quoted>(?:[^'\\]|\\.)*)'\]|\[\"(?P<double>(?:[^\"\\]|\\.)*)\"\]"
+    r"|\[\?\(\s*@\.(?P<key>[\w.-]+)\s*(?P<op>==|!=)\s*(?P<want>'[^']*'|\"[^\"]*\"|[\w.-]+)\s*\)\]"
+)
+
+
+def json_path(obj: Any, path: str) -> list[Any]:
+    """The values at a simple JSONPath: names, indexes, ``*``, ``..name`` and equality filters."""
+    found = [obj]
+    at = 0
+    path = path if path.startswith((".", "[")) else f".{path}"
+    while at < len(path):
+        step = _STEP.match(path, at)
+        if step is None:
+            return []
+        at = step.end()
+        found = [inner for value in found for inner in _step(value, step)]
+    return found
+
+
+def _step(value: Any, step: re.Match[str]) -> list[Any]:
+    if step["deep"]:
+        return _deep(value, step["deep"])
+    if step["star"] or step["name"] == "*":
+        return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list) else []
+    if step["index"] is not None:
+        index = int(step["index"])
+        return [value[index]] if isinstance(value, list) and -len(value) <= index < len(value) else []
+    if step["key"]:
+        want = step["want"].strip("'\"")
+        same = step["op"] == "=="
+        items = value if isinstance(value, list) else []
+        return [one for one in items if ([_shown(v) for v in json_path(one, step["key"])] == [want]) is same]
+    name = step["name"] or step["quoted"] or step["double"] or ""
+    name = re.sub(r"\\(.)", r"\1", name)
+    return [value[name]] if isinstance(value, dict) and name in value else []
+
+
+def _deep(value: Any, name: str) -> list[Any]:
+    found: list[Any] = []
+    if isinstance(value, dict):
+        if name in value:
+            found.append(value[name])
+        for one in value.values():
+            found += _deep(one, name)
+    elif isinstance(value, list):
+        for one in value:
+            found += _deep(one, name)
+    return found
+
+
+# ---- built-in kinds
+
+
+def duration(seconds: float) -> str:
+    """``duration.HumanDuration``: 59s, 3m20s, 5h, 2d3h, 1y20d."""
+    whole = int(seconds)
+    if whole < -1:
+        return "<invalid>"
+    if whole < 0:
+        return "0s"
+    if whole < 120:
+        return f"{whole}s"
+    minutes = whole // 60
+    if minutes < 10:
+        return f"{minutes}m{whole % 60}s" if whole % 60 else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    hours = minutes // 60
+    if hours < 8:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    days = hours // 24
+    if hours < 192:
+        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+    if days < 365 * 2:
+        return f"{days}d"
+    years = days // 365
+    if days < 365 * 8:
+        return f"{years}y{days % 365}d" if days % 365 else f"{years}y"
+    return f"{years}y"
+
+
+def age(text: str | None, now: float) -> str:
+    """Time since an RFC 3339 time."""
+    if not text:
+        return UNKNOWN
+    try:
+        return duration(now - unix_time(text))
+    except Malformed:
+        return UNKNOWN
+
+
+def _name_age(obj: Object, now: float, *between: Any) -> list[Any]:
+    meta = obj["metadata"]
+    return [meta.get("name", ""), *between, age(meta.get("creationTimestamp"), now)]
+
+
+def _labels(labels: Object | None) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) if labels else NONE
+
+
+def _selector(selector: Object | None) -> str:
+    if not selector:
+        return NONE
+    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for term in selector.get("matchExpressions") or ():
+        values = ",".join(sorted(term.get("values") or ()))
+        operator = term.get("operator")
+        if operator in ("In", "NotIn"):
+            parts.append(f"{term['key']} {operator.lower()} ({values})")
+        else:
+            parts.append(term["key"] if operator == "Exists" else f"!{term['key']}")
+    return ",".join(parts) or NONE
+
+
+def _containers(template: Object | None) -> list[str]:
+    found = ((template or {}).get("spec") or {}).get("containers") or ()
+    return [",".join(c.get("name", "") for c in found), ",".join(c.get("image", "") for c in found)]
+
+
+def _pod(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    reason = status.get("reason") or status.get("phase", "")
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "SchedulingGated":
+            reason = "SchedulingGated"
+    restarts = 0
+    last_restart = ""
+    ready = 0
+    sidecars = {c["name"] for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    total = len(spec.get("containers") or ()) + len(sidecars)
+    initializing = False
+    for index, one in enumerate(status.get("initContainerStatuses") or ()):
+        restarts += one.get("restartCount", 0)
+        state = one.get("state") or {}
+        ended = state.get("terminated")
+        if one.get("name") in sidecars and one.get("started"):
+            ready += bool(one.get("ready"))
+            continue
+        if ended is not None and ended.get("exitCode", 0) == 0:
+            continue
+        if ended is not None:
+            text = ended.get("reason") or _ended(ended)
+            reason = f"Init:{text}"
+        elif (state.get("waiting") or {}).get("reason") not in (None, "", "PodInitializing"):
+            reason = f"Init:{state['waiting']['reason']}"
+        else:
+            reason = f"Init:{index}/{len(spec.get('initContainers') or ())}"
+        initializing = True
+        break
+    if not initializing:
+        restarts = 0 if not sidecars else restarts
+        running = False
+        for one in reversed(status.get("containerStatuses") or ()):
+            restarts += one.get("restartCount", 0)
+            state = one.get("state") or {}
+            finished = ((one.get("lastState") or {}).get("terminated") or {}).get("finishedAt") or ""
+            last_restart = max(last_restart, finished)
+            waiting, ended = state.get("waiting"), state.get("terminated")
+            if waiting and waiting.get("reason"):
+                reason = waiting["reason"]
+            elif ended is not None:
+                reason = ended.get("reason") or _ended(ended)
+            elif one.get("ready") and state.get("running") is not None:
+                running = True
+                ready += 1
+        if reason == "Completed" and running:
+            conditions = {c.get("type"): c.get("status") for c in status.get("conditions") or ()}
+            reason = "Running" if conditions.get("Ready") == "True" else "NotReady"
+    if obj["metadata"].get("deletionTimestamp"):
+        if status.get("reason") == "NodeLost":
+            reason = "Unknown"
+        elif status.get("phase") not in ("Succeeded", "Failed"):
+            reason = "Terminating"
+    told = f"{restarts} ({age(last_restart, now)} ago)" if restarts and last_restart else str(restarts)
+    gates = spec.get("readinessGates") or ()
+    shown_gates = NONE
+    if gates:
+        met = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
+        shown_gates = f"{sum(1 for g in gates if g.get('conditionType') in met)}/{len(gates)}"
+    addresses = status.get("podIPs") or ()
+    return [
+        *_name_age(obj, now, f"{ready}/{total}", reason, told),
+        (addresses[0].get("ip") if addresses else status.get("podIP")) or NONE,
+        spec.get("nodeName") or NONE,
+        status.get("nominatedNodeName") or NONE,
+        shown_gates,
+    ]
+
+
+def _ended(state: Object) -> str:
+    if state.get("signal"):
+        return f"Signal:{state['signal']}"
+    return f"ExitCode:{state.get('exitCode', 0)}"
+
+
+def _node(obj: Object, now: float) -> list[Any]:
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    ready = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), None)
+    states = ["Unknown" if ready is None else "Ready" if ready.get("status") == "True" else "NotReady"]
+    if spec.get("unschedulable"):
+        states.append("SchedulingDisabled")
+    roles = set()
+    for key, value in (meta.get("labels") or {}).items():
+        if key.startswith("node-role.kubernetes.io/") and key[24:]:
+            roles.add(key[24:])
+        elif key == "kubernetes.io/role" and value:
+            roles.add(value)
+    told = status.get("nodeInfo") or {}
+
+    def address(kind: str) -> str:
+        return next((a["address"] for a in status.get("addresses") or () if a.get("type") == kind), NONE)
+
+    return [
+        meta.get("name", ""),
+        ",".join(states),
+        ",".join(sorted(roles)) or NONE,
+        age(meta.get("creationTimestamp"), now),
+        told.get("kubeletVersion", ""),
+        address("InternalIP"),
+        address("ExternalIP"),
+        told.get("osImage") or UNKNOWN,
+        told.get("kernelVersion") or UNKNOWN,
+        told.get("containerRuntimeVersion") or UNKNOWN,
+    ]
+
+
+def _service(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    kind = spec.get("type", "")
+    external = ",".join(spec.get("externalIPs") or ()) or NONE
+    if kind == "LoadBalancer":
+        points = (status.get("loadBalancer") or {}).get("ingress") or ()
+        balanced = ",".join(p.get("ip") or p.get("hostname", "") for p in points)
+        external = balanced or (external if external != NONE else "<pending>")
+    elif kind == "ExternalName":
+        external = spec.get("externalName", "")
+    ports = []
+    for port in spec.get("ports") or ():
+        node = f":{port['nodePort']}" if port.get("nodePort") else ""
+        ports.append(f"{port.get('port')}{node}/{port.get('protocol', 'TCP')}")
+    addresses = spec.get("clusterIPs") or ()
+    cluster = addresses[0] if addresses else spec.get("clusterIP") or NONE
+    cells = [kind, cluster or NONE, external, ",".join(ports) or NONE]
+    return [*_name_age(obj, now, *cells), _labels(spec.get("selector"))]
+
+
+def _event(obj: Object, now: float) -> list[Any]:
+    meta = obj["metadata"]
+    about = obj.get("involvedObject") or obj.get("regarding") or {}
+    series = obj.get("series") or {}
+    first = obj.get("firstTimestamp") or obj.get("deprecatedFirstTimestamp") or obj.get("eventTime")
+    last = series.get("lastObservedTime") or obj.get("lastTimestamp") or obj.get("deprecatedLastTimestamp") or first
+    source = obj.get("source") or obj.get("deprecatedSource") or {}
+    component = source.get("component") or obj.get("reportingComponent") or obj.get("reportingController", "")
+    host = source.get("host") or obj.get("reportingInstance", "")
+    count = series.get("count") or obj.get("count") or obj.get("deprecatedCount") or 1
+    kind, name = about.get("kind", "").lower(), about.get("name", "")
+    return [
+        age(last, now),
+        obj.get("type", ""),
+        obj.get("reason", ""),
+        f"{kind}/{name}" if kind else name,
+        about.get("fieldPath", ""),
+        f"{component}, {host}" if host else component,
+        (obj.get("message") or obj.get("note") or "").strip(),
+        age(first, now),
+        count,
+        meta.get("name", ""),
+    ]
+
+
+def _deployment(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    ready = f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}"
+    cells = [ready, status.get("updatedReplicas", 0), status.get("availableReplicas", 0)]
+    return [*_name_age(obj, now, *cells), *_containers(spec.get("template")), _selector(spec.get("selector"))]
+
+
+def _replicas(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    selector = spec.get("selector")
+    shown = _labels(selector) if obj["kind"] == "ReplicationController" else _selector(selector)
+    cells = [spec.get("replicas", 0), status.get("replicas", 0), status.get("readyReplicas", 0)]
+    return [*_name_age(obj, now, *cells), *_containers(spec.get("template")), shown]
+
+
+def _stateful(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    ready = f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}"
+    return [*_name_age(obj, now, ready), *_containers(spec.get("template"))]
+
+
+def _daemon(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    keys = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable")
+    nodes = _labels(((spec.get("template") or {}).get("spec") or {}).get("nodeSelector"))
+    cells = [*(status.get(key, 0) for key in keys), nodes]
+    return [*_name_age(obj, now, *cells), *_containers(spec.get("template")), _selector(spec.get("selector"))]
+
+
+def _job(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    completions, parallelism = spec.get("completions"), spec.get("parallelism") or 0
+    done = status.get("succeeded", 0)
+    if completions is not None:
+        told = f"{done}/{completions}"
+    else:
+        told = f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
+    true = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
+    state = "Running"
+    for kind, word in (
+        ("Complete", "Complete"),
+        ("Failed", "Failed"),
+        ("deletion", "Terminating"),
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
+    ):
+        if kind in true or (kind == "deletion" and obj["metadata"].get("deletionTimestamp")):
+            state = word
+            break
+    took = ""
+    if status.get("startTime"):
+        end = status.get("completionTime")
+        took = duration((unix_time(end) if end else now) - unix_time(status["startTime"]))
+    cells = [state, told, took]
+    return [*_name_age(obj, now, *cells), *_containers(spec.get("template")), _selector(spec.get("selector"))]
+
+
+def _cron(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    last = status.get("lastScheduleTime")
+    template = ((spec.get("jobTemplate") or {}).get("spec") or {}).get("template")
+    suspended = "True" if spec.get("suspend") else "False"
+    shown = age(last, now) if last else NONE
+    cells = [spec.get("schedule", ""), spec.get("timeZone") or NONE, suspended, len(status.get("active") or ()), shown]
+    selector = ((spec.get("jobTemplate") or {}).get("spec") or {}).get("selector")
+    return [*_name_age(obj, now, *cells), *_containers(template), _selector(selector)]
+
+
+_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+
+
+def _modes(modes: Any) -> str:
+    return ",".join(_MODES.get(mode, mode) for mode in modes or ())
+
+
+def _claim(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase", "")
+    capacity = modes = ""
+    if spec.get("volumeName"):
+        capacity = (status.get("capacity") or {}).get("storage", "0")
+        modes = _modes(status.get("accessModes"))
+    classes = [spec.get("storageClassName") or "", spec.get("volumeAttributesClassName") or "<unset>"]
+    cells = [phase, spec.get("volumeName", ""), capacity, modes, *classes]
+    return [*_name_age(obj, now, *cells), spec.get("volumeMode") or "<unset>"]
+
+
+def _volume(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase", "")
+    ref = spec.get("claimRef")
+    claim = f"{ref.get('namespace', '')}/{ref.get('name', '')}" if ref else ""
+    cells = [
+        (spec.get("capacity") or {}).get("storage", "0"),
+        _modes(spec.get("accessModes")),
+        spec.get("persistentVolumeReclaimPolicy", ""),
+        phase,
+        claim,
+        spec.get("storageClassName", ""),
+        spec.get("volumeAttributesClassName") or "<unset>",
+        status.get("reason", ""),
+    ]
+    return [*_name_age(obj, now, *cells), spec.get("volumeMode") or "<unset>"]
+
+
+def _budget(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
+    shown = ["N/A" if value is None else str(value) for value in (least, most)]
+    return _name_age(obj, now, *shown, status.get("disruptionsAllowed", 0))
+
+
+def _binding(obj: Object, now: float) -> list[Any]:
+    ref = obj.get("roleRef") or {}
+    people: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
+    for subject in obj.get("subjects") or ():
+        name = subject.get("name", "")
+        if subject.get("kind") == "ServiceAccount":
+            name = f"{subject.get('namespace', '')}/{name}"
+        people.setdefault(subject.get("kind", ""), []).append(name)
+    shown = [", ".join(people[kind]) for kind in ("User", "Group", "ServiceAccount")]
+    return [*_name_age(obj, now, f"{ref.get('kind', '')}/{ref.get('name', '')}"), *shown]
+
+
+def _quota(obj: Object, now: float) -> list[Any]:
+    status = obj.get("status") or {}
+    used, hard = status.get("used") or {}, status.get("hard") or {}
+    parts: dict[bool, list[str]] = {True: [], False: []}
+    for name in sorted(hard):
+        parts[name.startswith("limits.")].append(f"{name}: {used.get(name, '0')}/{hard[name]}")
+    return _name_age(obj, now, ", ".join(parts[False]), ", ".join(parts[True]))
+
+
+def _ingress(obj: Object, now: float) -> list[Any]:
+    spec = obj.get("spec") or {}
+    hosts = [rule.get("host") or "*" for rule in spec.get("rules") or ()]
+    points = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    address = ",".join(p.get("ip") or p.get("hostname", "") for p in points)
+    shown = ",".join(dict.fromkeys(hosts)) or "*"
+    ports = "80, 443" if spec.get("tls") else "80"
+    return _name_age(obj, now, spec.get("ingressClassName") or NONE, shown, address, ports)
+
+
+def _priority(obj: Object, now: float) -> list[Any]:
+    first = _name_age(obj, now, obj.get("value", 0), obj.get("globalDefault", False))
+    return [*first, obj.get("preemptionPolicy", "")]
+
+
+def _endpoints(obj: Object, now: float) -> list[Any]:
+    found = []
+    for subset in obj.get("subsets") or ():
+        for address in subset.get("addresses") or ():
+            ports = subset.get("ports") or ({},)
+            found += [f"{address.get('ip')}:{p['port']}" if p else str(address.get("ip")) for p in ports]
+    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
+    return _name_age(obj, now, ",".join(found[:3]) + more or NONE)
+
+
+def _slice(obj: Object, now: float) -> list[Any]:
+    ports = ",".join(str(p.get("port", "*")) for p in obj.get("ports") or ()) or "<unset>"
+    points = [a for e in obj.get("endpoints") or () for a in e.get("addresses") or ()]
+    more = f" + {len(points) - 3} more..." if len(points) > 3 else ""
+    return _name_age(obj, now, obj.get("addressType", ""), ports, ",".join(points[:3]) + more or "<unset>")
+
+
+def _class(obj: Object, now: float) -> list[Any]:
+    annotations = obj["metadata"].get("annotations") or {}
+    name = obj["metadata"].get("name", "")
+    if annotations.get("storageclass.kubernetes.io/is-default-class") == "true":
+        name += " (default)"
+    more = "true" if obj.get("allowVolumeExpansion") else "false"
+    cells = [obj.get("provisioner", ""), obj.get("reclaimPolicy", ""), obj.get("volumeBindingMode", ""), more]
+    return [name, *cells, age(obj["metadata"].get("creationTimestamp"), now)]
+
+
+_ROWS: dict[tuple[str, str], Row] = {
+    ("", "Pod"): _pod,
+    ("", "ConfigMap"): lambda o, n: _name_age(o, n, len(o.get("data") or ()) + len(o.get("binaryData") or ())),
+    ("", "Secret"): lambda o, n: _name_age(o, n, o.get("type", ""), len(o.get("data") or ())),
+    ("", "Namespace"): lambda o, n: _name_age(o, n, (o.get("status") or {}).get("phase", "")),
+    ("", "Node"): _node,
+    ("", "Service"): _service,
+    ("", "ServiceAccount"): lambda o, n: _name_age(o, n, len(o.get("secrets") or ())),
+    ("", "Endpoints"): _endpoints,
+    ("", "Event"): _event,
+    ("", "PersistentVolume"): _volume,
+    ("", "PersistentVolumeClaim"): _claim,
+    ("", "ReplicationController"): _replicas,
+    ("", "ResourceQuota"): _quota,
+    ("apps", "Deployment"): _deployment,
+    ("apps", "ReplicaSet"): _replicas,
+    ("apps", "StatefulSet"): _stateful,
+    ("apps", "DaemonSet"): _daemon,
+    ("batch", "Job"): _job,
+    ("batch", "CronJob"): _cron,
+    ("coordination.k8s.io", "Lease"): lambda o, n: _name_age(o, n, (o.get("spec") or {}).get("holderIdentity", "")),
+    ("policy", "PodDisruptionBudget"): _budget,
+    ("scheduling.k8s.io", "PriorityClass"): _priority,
+    ("storage.k8s.io", "StorageClass"): _class,
+    ("rbac.authorization.k8s.io", "RoleBinding"): _binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _binding,
+    ("networking.k8s.io", "Ingress"): _ingress,
+    ("networking.k8s.io", "NetworkPolicy"): lambda o, n: _name_age(
+        o, n, _selector((o.get("spec") or {}).get("podSelector"))
+    ),
+    ("networking.k8s.io", "IngressClass"): lambda o, n: _name_age(
+        o, n, (o.get("spec") or {}).get("controller", ""), NONE
+    ),
+    ("discovery.k8s.io", "EndpointSlice"): _slice,
+    ("events.k8s.io", "Event"): _event,
+}
