@@ -1,7 +1,7 @@
 """``/raycp/admin``: what tests and operators of an embedded cluster may do to it, with the administrator's token.
 
 - ``GET /raycp/admin/writes?resource=&verb=``: the recorded writes;
-- ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: tell, replace, add, clear faults (JSON, as in the fleet file);
+- ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: tell, replace, add, clear (JSON, as in the fleet file);
 - ``GET /raycp/admin/stats``: objects, watches, revision;
 - ``POST /raycp/admin/compact``: forget the watch history.
 """

@@ -6,8 +6,11 @@ from raycp.embedded.localapi import LocalApi
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _PRIORITIES = (
-    ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    ("system-cluster-critical", 2_000_000_000,
+     "Used for system critical pods that must run in the cluster, but can be moved to another node "
+     "if necessary."),
+    ("system-node-critical", 2_000_001_000,
+     "Used for system critical pods that must not be moved from their current node."),
 )  # fmt: skip
 _RBAC = "rbac.authorization.k8s.io"
 _ALL = ["*"]
@@ -35,7 +38,14 @@ async def bootstrap(api: LocalApi, *, rbac: bool) -> None:
         await _ensure(api, "namespaces", {"metadata": {"name": name}})
     for name, value, text in _PRIORITIES:
         await _ensure(
-            api, "priorityclasses.scheduling.k8s.io", {"metadata": {"name": name}, "value": value, "description": text}
+            api,
+            "priorityclasses.scheduling.k8s.io",
+            {
+                "metadata": {"name": name},
+                "value": value,
+                "preemptionPolicy": "PreemptLowerPriority",
+                "description": text,
+            },
         )
     if rbac:
         await _roles(api)

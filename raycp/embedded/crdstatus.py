@@ -7,14 +7,14 @@ from raycp.embedded.errors import ApiError
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record
+from raycp.embedded.store import Change, Record, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 
 
 class CrdStatus:
-    """Listens to CRDs. Their status is written on the next turn of the loop, as a controller would: soon, not at once."""
+    """Listens to CRDs. Their status is written soon, not at once, as a controller would."""
 
     def __init__(self, registry: Registry, pipeline: Pipeline, api: LocalApi) -> None:
         self._registry = registry
@@ -22,6 +22,7 @@ class CrdStatus:
         self._api = api.as_manager("kube-apiserver")
         self._unsubscribe: Any = None
         self._pending: set[str] = set()
+        self._emptying: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -38,6 +39,7 @@ class CrdStatus:
 
     def _hear(self, change: Change) -> None:
         if change.type == "DELETED":
+            self._emptying.discard(change.record.name)
             # names that it held may be free for another now
             for record in self._registry.crds.table.records(""):
                 self._put(record.name)
@@ -73,6 +75,17 @@ class CrdStatus:
             crd["status"] = status
             crd = await self._api.update(CRDS, crd, subresource="status")
 
+    def _watch_emptying(self, table: Table, name: str) -> None:
+        """Look again when the last object, held by a finalizer, goes."""
+        if name not in self._emptying:
+            self._emptying.add(name)
+
+            def hear(change: Change) -> None:
+                if change.type == "DELETED" and not table.count:
+                    self._put(name)
+
+            table.subscribe("", hear)
+
     async def _empty(self, crd: dict[str, Any]) -> None:
         finalizers = crd["metadata"].get("finalizers") or []
         if CLEANUP not in finalizers:
@@ -81,6 +94,7 @@ class CrdStatus:
         resource = self._registry.named(f"{spec['names']['plural']}.{spec['group']}")
         left = 0
         if resource is not None:
+            self._watch_emptying(resource.table, crd["metadata"]["name"])
             for record in resource.table.records(""):
                 name = f"{resource.info.plural}.{resource.info.version}.{resource.info.group}"
                 await self._api.delete(name, record.ns, record.name)

@@ -49,6 +49,8 @@ class Deletion:
         core = not resource.info.group
         if core and resource.info.plural == "namespaces":
             return self._namespace(resource, record, options)
+        if resource is self.pipeline.registry.crds:
+            return self._definition(resource, record, options)
         obj = resource.read(record)
         grace = self._grace(resource, obj, options) if core and resource.info.plural == "pods" else 0
         return self._delete(resource, record, obj, options, grace)
@@ -163,6 +165,21 @@ class Deletion:
         if meta.get("finalizers"):
             return record, False
         return self.pipeline.remove(resource, record, obj, options.dry_run), True
+
+    def _definition(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
+        """A CRD stays, terminating, until its objects are gone (``crdstatus`` empties it)."""
+        from raycp.embedded.crds import CLEANUP_FINALIZER, terminating
+
+        obj = resource.read(record)
+        meta = obj["metadata"]
+        if "deletionTimestamp" in meta:
+            return self._delete(resource, record, obj, options, 0)
+        if CLEANUP_FINALIZER not in (meta.get("finalizers") or ()):
+            meta["finalizers"] = [*(meta.get("finalizers") or ()), CLEANUP_FINALIZER]
+        meta["finalizers"] = _finalizers(meta["finalizers"], options.policy)
+        terminating(obj, self.pipeline.times.now())
+        meta["deletionTimestamp"] = self.pipeline.times.now()
+        return self._mark(resource, record, obj, None, options.dry_run), False
 
     def collection(self, resource: Resource, records: list[Record], options: DeleteOptions) -> list[Record]:
         """Delete each, going on over those that are gone already; what was deleted, for the answer."""

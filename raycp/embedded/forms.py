@@ -1,4 +1,4 @@
-"""The forms in which an object is told: itself, a Table, or its metadata alone; chosen by the Accept header.
+"""The forms in which an object is told: itself, a Table, its metadata alone.
 
 ``Form`` has one method per use: ``one`` object, a ``many`` (list), an ``event``'s object. Forms are shared and stateless.
 """
@@ -43,7 +43,7 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str) -> Form:
-    """The first acceptable form. Raises ``ApiError`` 406. Protobuf and CBOR are passed over for the JSON beside them."""
+    """The first acceptable form; protobuf and CBOR give way to the JSON beside them. Raises ``ApiError`` 406."""
     if not accept:
         return PLAIN
     ranges = []

@@ -63,7 +63,7 @@ class Response:
 
 
 class Stream:
-    """An answer without a known length. ``start`` is called when its headers are out, ``closed`` when the client is gone.
+    """An answer of unknown length. ``start`` is called when its headers are out, ``closed`` when the client is gone.
 
     It writes with ``Connection.write`` and ends with ``Connection.finish_stream``.
     """
@@ -220,10 +220,10 @@ class Connection(asyncio.Protocol):
         answer = self.handler.handle(request)
         if isinstance(answer, Response):
             body = answer.body
-            if len(body) < GZIP_FROM or not self._compresses(request, body):
-                if len(body) <= PIECE * 4:
-                    self._write_response(request, answer)
-                    return
+            small = len(body) < GZIP_FROM or (len(body) <= PIECE * 4 and not self._compresses(request))
+            if small:
+                self._write_response(request, answer)
+                return
             self._busy = True
             self._task = asyncio.get_running_loop().create_task(self._send_big(request, answer))
         elif isinstance(answer, Stream):
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     async def _send_big(self, request: Request, answer: Response) -> None:
         """An answer that is compressed off the loop, or written piece by piece as the client reads."""
-        if len(answer.body) >= GZIP_FROM and self._compresses(request, answer.body):
+        if len(answer.body) >= GZIP_FROM and self._compresses(request):
             loop = asyncio.get_running_loop()
             answer.body = await loop.run_in_executor(None, _gzip, answer.body)
             answer.headers += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
@@ -270,13 +270,14 @@ class Connection(asyncio.Protocol):
                 self.transport.close()
         self._next()
 
-    def _compresses(self, request: Request, body: bytes) -> bool:
+    def _compresses(self, request: Request) -> bool:
         return self.handler.gzip and b"gzip" in request.headers.get(b"accept-encoding", b"")
 
     def _head(self, request: Request, answer: Response) -> bytes:
         status = answer.status
         return (
-            b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n%b%bContent-Length: %d\r\n\r\n"
+            b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n%b%b"
+            b"Content-Length: %d\r\n\r\n"
             % (
                 status,
                 _REASONS.get(status, b"Unknown"),
@@ -303,7 +304,10 @@ class Connection(asyncio.Protocol):
     def _begin_stream(self, request: Request, stream: Stream) -> None:
         self._busy = True
         self._stream = stream
-        head = b"HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = (
+            b"HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
         self.transport.write(head % (stream.content_type.encode(), self._now()))
         stream.start(self)
 

@@ -115,10 +115,10 @@ def _inconsistent(start: str) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def list_meta(listed: Listed) -> bytes:
-    """The JSON of the list's ``metadata``."""
+def list_meta(listed: Listed, custom: bool = False) -> bytes:
+    """The JSON of the list's ``metadata``. Lists of custom resources always tell ``continue``."""
     meta = b'{"resourceVersion":"%d"' % listed.revision
-    if listed.token:
+    if listed.token or custom:
         meta += b',"continue":"%s"' % listed.token.encode()
     if listed.remaining:
         meta += b',"remainingItemCount":%d' % listed.remaining
@@ -138,4 +138,4 @@ def list_body(resource: Resource, listed: Listed) -> bytes:
             body = b"{" + body
     else:
         body = b",".join([present(record) for record in listed.records])
-    return b"".join((resource.list_head, list_meta(listed), b',"items":[', body, b"]}"))
+    return b"".join((resource.list_head, list_meta(listed, not strip), b',"items":[', body, b"]}"))

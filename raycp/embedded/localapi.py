@@ -25,7 +25,7 @@ ADMIN = User("raycp-embedded", (MASTERS,))
 
 
 class LocalApi:
-    """A client of one embedded cluster, in its process and on its loop. ``manager`` is the field manager of its writes."""
+    """A client of one embedded cluster, in its process and on its loop. ``manager`` is its field manager."""
 
     def __init__(self, verbs: Verbs, subresources: Subresources, manager: str = "raycp-embedded") -> None:
         self._verbs = verbs
@@ -76,6 +76,7 @@ class LocalApi:
         if subresource:
             raise no_such_path()
         self._typed(found, obj)
+        obj = found.strategy.normalize(obj)
         return await self._finish(self._pipeline.draft_create(found, ns, obj, self._options))
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
@@ -83,6 +84,7 @@ class LocalApi:
         found = self.resource(resource)
         meta = obj["metadata"]
         self._typed(found, obj)
+        obj = found.strategy.normalize(obj)
         draft = self._pipeline.draft_update(
             found, meta.get("namespace", ""), meta["name"], obj, self._options, subresource
         )

@@ -1,9 +1,8 @@
 """The write verbs: create, update, patch and apply, from a decoded body to a commit.
 
 The way of a write: *draft* (checks, defaults, the new state) → admission webhooks, if any match → *finish* (validation,
-managed fields, the no-op check, commit). Drafts and finishes are plain functions; only webhooks make a write wait, and
-a finish after a wait starts over when the object has moved meanwhile. Deletion is in ``deletion``, subresources with
-rules of their own in ``subresources``.
+no-op check, commit). Drafts and finishes are plain functions; only webhooks make a write wait. Deletion is in
+``deletion``, subresources with rules of their own in ``subresources``.
 """
 
 import random
@@ -22,6 +21,7 @@ from raycp.embedded.errors import (
     forbidden,
     generate_name_conflict,
     invalid,
+    invalid_kind,
     not_found,
 )
 from raycp.embedded.managed import server_side_apply, track
@@ -298,14 +298,18 @@ class Pipeline:
         if subresource == "finalize":  # a namespace's: its spec.finalizers are what is written, and nothing else
             finalizers = (obj.get("spec") or {}).get("finalizers")
             kept = {k: v for k, v in (old.get("spec") or {}).items() if k != "finalizers"}
-            obj = {**old, "metadata": obj["metadata"], "spec": {**kept, **({"finalizers": finalizers} if finalizers else {})}}
+            obj = {
+                **old,
+                "metadata": obj["metadata"],
+                "spec": {**kept, **({"finalizers": finalizers} if finalizers else {})},
+            }
             metadata.carry_over(obj["metadata"], old["metadata"])
         else:
             obj = resource.strategy.prepare_update(obj, old, subresource or None)
         return Draft(resource, obj, old, record, options, subresource)
 
     def finish(self, draft: Draft) -> Wrote:
-        """Validate and commit a draft of any kind. Raises ``ApiError``, and ``Moved`` where the object has changed since."""
+        """Validate and commit a draft. Raises ``ApiError``, 409 where the object has moved since the draft."""
         record = draft.record
         if record is None or draft.old is None:
             return self.finish_create(draft)
@@ -340,8 +344,10 @@ class Pipeline:
                     raise ApiError(500, "", error.message) from None
                 raise conflict(resource.info, record.name)
         elif resource.info.crd is not None and not version:
-            raise invalid(
-                resource.info,
+            # told by the storage, which knows the resource and not the kind
+            raise invalid_kind(
+                resource.info.group,
+                resource.info.plural,
                 record.name,
                 [
                     FieldError(

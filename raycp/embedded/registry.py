@@ -28,7 +28,7 @@ _STORED_AT = {("autoscaling", "horizontalpodautoscalers"): "v2"}
 
 
 class Resource:
-    """One resource in one served version: its description, its table, its rules, and how stored bytes become an answer."""
+    """One resource in one served version: description, table, rules, and how stored bytes become an answer."""
 
     __slots__ = (
         "_plain",
@@ -171,7 +171,7 @@ class Registry:
             known = groups.setdefault(group, [])
             if version not in known:
                 known.append(version)
-        for group, known in groups.items():
+        for known in groups.values():
             known.sort(key=version_priority, reverse=True)
         return groups
 

@@ -35,8 +35,6 @@ class Reviews:
                 obj["status"] = self._rules(call.user, spec.get("namespace") or "")
             case "selfsubjectaccessreviews":
                 obj["status"] = self._access_of(call, call.user, spec)
-            case "bindings":
-                raise NotImplementedError
             case _:
                 obj["status"] = self._access_of(call, self._subject(call, spec), spec)
         return Response(201, msgspec.json.encode(obj))

@@ -209,7 +209,7 @@ FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("certificates.k8s.io", "podcertificaterequests"): ("spec.signerName", "spec.podName", "spec.nodeName"),
     ("resource.k8s.io", "resourceslices"): ("spec.nodeName", "spec.driver"),
 }  # fmt: skip
-"""What built-in resources can be selected by, beside ``metadata.name`` and ``metadata.namespace`` (their ToSelectableFields)."""
+"""What built-in resources can be selected by, beside ``metadata.name`` and ``metadata.namespace``."""
 
 _ALIASES = {
     ("", "namespaces", "name"): "metadata.name",
@@ -254,7 +254,7 @@ def _reader(path: str) -> Callable[[bytes], str]:
 def field_predicate(group: str, plural: str, selectable: tuple[str, ...], text: str) -> RecordPredicate | None:
     """The predicate of a field selector on records of a resource; None for one that selects everything.
 
-    ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``ApiError`` 400 for others than the known ones.
+    ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``ApiError`` 400 for others.
     """
     terms = parse_fields(text)
     known = FIELDS.get((group, plural), ()) + selectable

@@ -122,7 +122,7 @@ class ApiServer:
         if request.too_large:
             raise too_large(self.max_body)
         path = request.path
-        if path.startswith("/api/") or path.startswith("/apis/"):
+        if path.startswith(("/api/", "/apis/")):
             parts = path.split("/")
             if "%" in path:
                 parts = [unquote(part) for part in parts]
@@ -183,6 +183,8 @@ class ApiServer:
         call = Call(request, user, resource, ns, name, sub, verb)
         if len(rest) > 2:
             return self.subresources.handle(call, rest[3:])
+        if info.plural == "bindings" and not info.group and method == "POST" and ns and not name:
+            return self.subresources.bind_collection(call)
         if resource.virtual:
             if method != "POST" or name:
                 if info.plural == "componentstatuses" and method == "GET":

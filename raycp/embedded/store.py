@@ -46,7 +46,7 @@ _NO_LABELS: dict[str, str] = {}
 
 
 class Record:
-    """One object at one revision: ``raw`` is its JSON (``kind``, ``apiVersion``, ``metadata`` first) in the storage version."""
+    """One object at one revision: ``raw`` is its JSON in the storage version; kind, apiVersion, metadata come first."""
 
     __slots__ = ("_labels", "name", "ns", "raw", "rv", "uid")
 
@@ -81,7 +81,7 @@ def with_revision(raw: bytes, old: int, new: int) -> bytes:
 
 
 class Change:
-    """One commit: ``type`` is ADDED, MODIFIED or DELETED; ``record`` the new state (for DELETED the last one, at ``rv``)."""
+    """One commit: ``type`` is ADDED, MODIFIED, DELETED; ``record`` the new state (for DELETED the last, at ``rv``)."""
 
     __slots__ = ("prev", "record", "rv", "type")
 
@@ -272,7 +272,7 @@ class Store:
         return self._commit(table, Change("MODIFIED", record.rv, record, prev))
 
     def delete(self, table: Table, record: Record, raw: bytes | None = None) -> Change:
-        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state where that differs from ``record``."""
+        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state if that differs from ``record``."""
         table.forget(record)
         rv = self.revision + 1
         last = raw if raw is not None else with_revision(record.raw, record.rv, rv)

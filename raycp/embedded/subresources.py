@@ -1,4 +1,4 @@
-"""Subresources: status and its like go the way of updates; scale, binding, eviction, token, log have rules of their own."""
+"""Subresources: status and its like go the way of updates; scale, binding, eviction, token, log have own rules."""
 
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -52,7 +52,7 @@ class Subresources:
         """Raises ``ApiError``."""
         info = call.resource.info
         if call.sub not in info.subresources or (more and call.sub != "proxy"):
-            raise no_such_path()
+            raise no_such_path() if info.crd is None else not_found(info, call.name)
         if call.sub in _REFUSED:
             raise not_implemented(f"{info.plural}/{call.sub}")
         known = info.subresource(call.sub)
@@ -140,6 +140,14 @@ class Subresources:
         if not options.dry_run:
             self._verbs.record(call, record)
         return _json(201, {**SUCCESS, "code": 201})
+
+    def bind_collection(self, call: Call) -> Answer:
+        """POST to ``bindings``: the Pod is named by the Binding."""
+        obj, _ = body_decoder("", "v1", "Binding").decode(call.request.body, call.media_type(), "Ignore")
+        pods = self._pipeline.registry.find("", "v1", "pods")
+        assert pods is not None
+        call.resource, call.name, call.sub = pods, (obj.get("metadata") or {}).get("name") or "", "binding"
+        return self.bind_request(call)
 
     def bind_pod(self, pods: Resource, ns: str, name: str, binding: Object, dry_run: bool = False) -> Record:
         """Assign a Pod to a node: ``BindingREST``. Raises ``ApiError``."""

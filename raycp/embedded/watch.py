@@ -1,4 +1,4 @@
-"""Watches: the events of one resource as a stream of JSON lines, encoded once and shared by all who ask for the same form.
+"""Watches: the events of one resource as JSON lines, encoded once and shared by all who ask for the same form.
 
 A ``Watch`` filters changes for one client and hands finished lines to its sink in batches, one batch per turn of the
 event loop. It is bounded: a client that does not read is cut off, as apiserver's watch cache does.
@@ -29,7 +29,7 @@ MAX_BACKLOG = 10_000
 
 
 class Sink(Protocol):
-    """Where lines go. ``send`` must not block; ``full`` tells that the client does not keep up; ``end`` ends the stream."""
+    """Where lines go. ``send`` must not block; ``full``: the client does not keep up; ``end`` ends the stream."""
 
     def send(self, data: bytes) -> None: ...
     def full(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""Admission webhooks: mutating ones in the order of their names, then validating ones together (``admission.k8s.io/v1``)."""
+"""Admission webhooks (``admission.k8s.io/v1``): mutating ones in the order of their names, then validating ones."""
 
 import asyncio
 import base64
@@ -13,13 +13,13 @@ from raycp.embedded.patching import json_patch
 from raycp.embedded.pipeline import Draft, Object
 from raycp.embedded.registry import Registry, Resource
 from raycp.embedded.selectors import parse_label_dict
-from raycp.embedded.store import Change, Record
+from raycp.embedded.store import Record
 
 GROUP = "admissionregistration.k8s.io"
 
 
 class Webhooks:
-    """Calls what the cluster's webhook configurations name. ``any`` is false while there is none: writes then don't wait."""
+    """Calls what webhook configurations name. While there is none, ``any`` is false and writes don't wait."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

@@ -1,0 +1,63 @@
+"""``raycp embedded``: Kubernetes API servers of one process, with kubeconfigs to reach them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "embedded",
+        help="run embedded clusters alone and write their kubeconfigs",
+        description="Run embedded Kubernetes API servers until interrupted. Prints one line per cluster (name, "
+        "address, kubeconfig) when it serves. Without --life they are bare: no scheduler, no garbage collection, "
+        "no Pods that run.",
+    )
+    parser.add_argument("--clusters", type=_count, default=1, metavar="N", help="how many (default: 1)")
+    parser.add_argument(
+        "--dir", type=Path, default=Path(), metavar="DIR", help="where NAME.kubeconfig goes (default: here)"
+    )
+    parser.add_argument("--life", action="store_true", help="schedule and run Pods, collect garbage, empty namespaces")
+    parser.add_argument("--nodes", type=_nodes, default=0, metavar="N", help="simulated nodes per cluster, with --life")
+    parser.add_argument("--rbac", action="store_true", help="enforce RBAC")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices")
+    parser.add_argument(
+        "--port", type=_port, default=0, help="port of the first cluster; others follow (default: free ones)"
+    )
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="keep state in DIR/NAME across runs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    from raycp.embedded.standalone import main, specs
+
+    wanted = specs(
+        args.clusters,
+        life=args.life,
+        nodes=args.nodes,
+        rbac=args.rbac,
+        seed=args.seed,
+        port=args.port,
+        data_dir=args.data_dir,
+    )
+    main(wanted, args.dir)
+    return 0
+
+
+def _count(text: str) -> int:
+    return _within(text, 1, 1000)
+
+
+def _nodes(text: str) -> int:
+    return _within(text, 0, 100_000)
+
+
+def _port(text: str) -> int:
+    return _within(text, 0, 65535)
+
+
+def _within(text: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+    return int(text)

@@ -1,0 +1,80 @@
+"""Embedded clusters alone in a process: ``raycp embedded``, benchmarks, and whoever wants clusters beside a program."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+from raycp.embedded.cluster import EmbeddedCluster, write_kubeconfig
+
+
+def tune() -> None:
+    """Settle the process after start: what exists now is never collected, and the collector runs rarely.
+
+    A store makes millions of objects and no cycles: the default thresholds only cost throughput.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1000)
+
+
+def specs(
+    count: int, *, life: bool = False, nodes: int = 0, rbac: bool = False, seed: int = 0, port: int = 0,
+    data_dir: Path | None = None,
+) -> list[tuple[str, EmbeddedSpec]]:  # fmt: skip
+    """Names and specs of ``count`` clusters: ``embedded-1``, ... ``port`` is the first one's; the others follow."""
+    found = []
+    for number in range(1, count + 1):
+        name = f"embedded-{number}"
+        spec = EmbeddedSpec(
+            controllers=EmbeddedControllers() if life else EmbeddedControllers.none(),
+            nodes=nodes if life else 0,
+            rbac=rbac,
+            seed=seed + number - 1,
+            port=port + number - 1 if port else 0,
+            data_dir=data_dir / name if data_dir is not None else None,
+        )
+        found.append((name, spec))
+    return found
+
+
+async def serve(
+    clusters: Sequence[tuple[str, EmbeddedSpec]],
+    directory: Path,
+    *,
+    tell: Callable[[str], None] = print,
+    until: asyncio.Event | None = None,
+) -> None:
+    """Run clusters until ``until`` is set, or SIGINT or SIGTERM arrive; write ``NAME.kubeconfig`` into ``directory``.
+
+    Tells one line per cluster, ``NAME SERVER KUBECONFIG``, when it serves. Raises ``OSError`` where a port is taken.
+    """
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+    stop = until if until is not None else asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if until is None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+    running: list[EmbeddedCluster] = []
+    try:
+        for name, spec in clusters:
+            cluster = EmbeddedCluster(name, spec)
+            running.append(cluster)
+            endpoint = await cluster.start()
+            path = directory / f"{name}.kubeconfig"
+            write_kubeconfig(path, endpoint.kubeconfig)
+            tell(f"{name} {endpoint.server} {path}")
+        tune()
+        await stop.wait()
+    finally:
+        for cluster in reversed(running):
+            await cluster.stop()
+
+
+def main(clusters: Sequence[tuple[str, EmbeddedSpec]], directory: Path) -> None:
+    """``serve`` on an event loop of its own, the fastest there is."""
+    import uvloop
+
+    uvloop.run(serve(clusters, directory, tell=lambda line: print(line, flush=True)))
