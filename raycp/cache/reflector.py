@@ -34,8 +34,8 @@ from raycp.cache.options import Phase, ReflectorOptions, ReflectorStatus
 from raycp.cache.selectors import Selector
 from raycp.cache.store import Replacement, Store
 from raycp.kube import ApiError, ClusterClient, KubeError, NoSuchKind, Status, Unreachable
-from raycp.kube.client import Query
 from raycp.kube.codec import decode_watch_line
+from raycp.kube.objects import Query
 
 log = logging.getLogger("raycp.cache")
 
@@ -81,10 +81,10 @@ class Reflector:
         self._selectors: dict[str, str | int | bool] = {}
         if label_selector:
             self._selectors["labelSelector"] = label_selector
-            store.selector = Selector.parse(label_selector)
         if field_selector:
             self._selectors["fieldSelector"] = field_selector
-            store.partial = True
+        store.selector = Selector.parse(label_selector)
+        store.partial = bool(field_selector)
         self._watermark = watermark
         self._backoff = Backoff(
             clock,
@@ -223,7 +223,7 @@ class Reflector:
 
     async def _publish(self, replacement: Replacement, rv: int) -> bool:
         """Swap the store and tell. True when a replay from the watermark comes next."""
-        first = not self.synced.is_set()
+        first = not self.store.rv  # a reflector that takes over a filled store goes on where its predecessor ended
         voids = self.store.voids
         now = self._clock.now()
         self._status.lists += 1
@@ -240,7 +240,7 @@ class Reflector:
             self._tell_void(f"the list at version {rv} is older than what was seen before")
         self.synced.set()
         self._backoff.reset()
-        if watermark and watermark < rv:
+        if watermark and watermark < rv and first:
             self._resume, self._replay_until = watermark, rv
             return True
         self.replayed.set()

@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from raycp.kube.breaker import BreakerPolicy
+
 Mode = Literal["kubeconfig", "inCluster", "direct"]
 
 _SECRET = ("token", "client_key_pem", "client_cert_pem")
@@ -39,6 +41,7 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     max_in_flight: int = 256
     timeout: float = 30.0
     user_agent: str = "raycp"
+    breaker: BreakerPolicy = BreakerPolicy()
 
     def __repr__(self) -> str:
         shown = ", ".join(

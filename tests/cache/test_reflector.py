@@ -268,3 +268,20 @@ async def test_label_selector_travels(api: ScriptedApi, watched: Watched, caplog
     assert api.count("GET", labelSelector="app in (a,b)") >= 1
     assert api.token is not None
     assert api.token not in caplog.text
+
+
+async def test_a_reflector_that_takes_over_a_filled_store_tells_only_the_difference(
+    api: ScriptedApi, watched: Watched
+) -> None:
+    for name in ("same", "changed", "gone"):
+        api.put(name)
+    watched.start()
+    await watched.synced()
+    await watched.stop()
+    watched.take()
+    api.put("changed", x=1)
+    api.drop("gone")
+    watched.start(watermark=101)
+    await watched.same()
+    assert watched.told() == [("deleted", "gone"), ("modified", "changed")]
+    assert {event.source for event in watched.events} == {Source.RELIST}

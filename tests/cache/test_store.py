@@ -213,8 +213,8 @@ def test_reached() -> None:
 class Cluster(RuleBasedStateMachine):
     """A cluster with one version counter; a lagging watch; own writes folded at once; relists at any time; restores.
 
-    What the handler knows is rebuilt from the events alone and must be the store at all times; when the watch has caught
-    up, both must be the cluster.
+    What the handler knows is rebuilt from the events alone and must be the store at all times; when the watch has
+    caught up, both must be the cluster.
     """
 
     names = Bundle("names")
