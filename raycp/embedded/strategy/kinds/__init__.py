@@ -3,4 +3,10 @@
 
 def load() -> None:
     """Import all rule modules, so that they register."""
-    from raycp.embedded.strategy.kinds import cluster, core, pods  # noqa: F401
+    from raycp.embedded.strategy.kinds import (  # noqa: F401
+        cluster,
+        core,
+        pods,
+        services,
+        workloads,
+    )
