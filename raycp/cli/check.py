@@ -116,7 +116,7 @@ def _uses(file: Path, doc: Any) -> list[Any]:
 
 async def _probe_all(doc: Any, uses: list[Any]) -> list[Any]:
     from raycp.base.clock import SystemClock
-    from raycp.cli.probe import probe
+    from raycp.cli.probe import probe, same_clusters
     from raycp.cli.rights import needs
 
     installs = {}
@@ -126,9 +126,11 @@ async def _probe_all(doc: Any, uses: list[Any]) -> list[Any]:
             for version in spec["versions"]:
                 installs[f"{spec['group']}/{version['name']}/{spec['names']['kind']}"] = spec["names"]["plural"]
     clock = SystemClock()
-    return await asyncio.gather(
+    reports = await asyncio.gather(
         *(
             probe(each, "hub" if each.name == doc.hub.name else "member", needs(doc, uses, each), installs, clock)
             for each in doc.spec.clusters
         )
     )
+    same_clusters(reports)
+    return reports

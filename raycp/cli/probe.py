@@ -22,13 +22,17 @@ _AT_ONCE = 16
 
 @dataclass
 class Report:
-    """What was found. ``problems`` fail the check, ``warnings`` don't; ``rights`` counts those asked for and
-    granted."""
+    """What was found. ``problems`` fail the check, ``warnings`` don't.
+
+    ``uid`` is that of namespace ``kube-system``, which tells clusters apart; ``asked`` counts rights, ``granted`` those
+    that are there.
+    """
 
     cluster: str
     role: str
     mode: str
     version: str = ""
+    uid: str = ""
     milliseconds: float | None = None
     granted: int = 0
     asked: int = 0
@@ -91,6 +95,14 @@ async def probe(
     return report
 
 
+def same_clusters(reports: Sequence[Report]) -> None:
+    """Add a problem where two entries lead to one cluster: its keys would go to two workers at once (law 1)."""
+    first: dict[str, Report] = {}
+    for report in reports:
+        if report.uid and (other := first.setdefault(report.uid, report)) is not report:
+            report.problems.append(f"is the same cluster as {other.cluster}; name each cluster once")
+
+
 async def _ask(
     client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: Report, clock: Clock
 ) -> None:
@@ -98,6 +110,7 @@ async def _ask(
     version = await client.version()
     report.milliseconds = round((clock.now() - begin) * 1000, 1)
     report.version = version.gitVersion or "unknown"
+    report.uid = await client.identity()
     number = tuple(int(part) for part in re.findall(r"\d+", f"{version.major}.{version.minor}")[:2])
     if len(number) == 2 and number < OLDEST:
         oldest = ".".join(map(str, OLDEST))

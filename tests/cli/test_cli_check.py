@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from raycp.cli import main as cli
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.config.rayenv import RAY_ENV, local_ray_environments, missing_settings
 
+ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 
 MODULE = """
@@ -121,8 +124,9 @@ async def _check(arguments: list[str]) -> int:
 
 
 async def test_a_real_server(tmp_path: Path, capsys: Captured) -> None:
-    cluster_module = pytest.importorskip("raycp.embedded.cluster")
-    cluster = cluster_module.EmbeddedCluster("a", EmbeddedSpec(controllers=EmbeddedControllers.none()))
+    from raycp.embedded.cluster import EmbeddedCluster
+
+    cluster = EmbeddedCluster("a", EmbeddedSpec(controllers=EmbeddedControllers.none()))
     endpoint = await cluster.start()
     try:
         (tmp_path / "a.yaml").write_text(endpoint.kubeconfig)
@@ -138,6 +142,14 @@ async def test_a_real_server(tmp_path: Path, capsys: Captured) -> None:
         assert await _check(["-c", str(unknown)]) == 1
         assert "serves no example.com/v1/Widget" in capsys.readouterr().err
 
+        (tmp_path / "b.yaml").write_text(endpoint.kubeconfig)
+        hub = "- {name: b, role: hub, kubeconfig: {path: b.yaml}, requestTimeout: 3s}\n    - {name: a,"
+        both = write(tmp_path, FLEET.replace("- {name: a,", hub))
+        sys.modules.pop(f"echo_{tmp_path.name.replace('-', '_')}", None)
+        assert await _check(["-c", str(both)]) == 1
+        assert "cluster a is the same cluster as b" in capsys.readouterr().err
+
+        file = write(tmp_path)
         wrong = endpoint.kubeconfig.replace(endpoint.token, "x" * len(endpoint.token))
         (tmp_path / "a.yaml").write_text(wrong)
         assert await _check(["-c", str(file)]) == 1
@@ -156,3 +168,40 @@ def test_settings_of_ray(tmp_path: Path) -> None:
     assert all(missing_settings(each) for each in found)
     assert any("RAY_worker_niceness=0" not in missing_settings(each) for each in found)
     assert not missing_settings(RAY_ENV)
+
+
+async def _kubectl(kubeconfig: Path, *arguments: str) -> str:
+    kubectl = ROOT / ".tools/bin/kubectl"
+    program = str(kubectl) if kubectl.exists() else shutil.which("kubectl") or pytest.skip("no kubectl: make tools")
+    process = await asyncio.create_subprocess_exec(
+        program, "--kubeconfig", str(kubeconfig), *arguments, stdout=PIPE, stderr=PIPE, cwd=ROOT
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode().strip()
+
+
+async def test_the_shipped_roles_are_enough_and_their_lack_is_named(tmp_path: Path, capsys: Captured) -> None:
+    """deploy/rbac, applied by kubectl to a server that enforces RBAC, lets a one-cluster fleet with BatchJob pass."""
+    from raycp.embedded.cluster import EmbeddedCluster
+
+    cluster = EmbeddedCluster("a", EmbeddedSpec(rbac=True, controllers=EmbeddedControllers.none()))
+    endpoint = await cluster.start()
+    try:
+        admin = tmp_path / "admin.yaml"
+        admin.write_text(endpoint.kubeconfig)
+        await _kubectl(admin, "create", "namespace", "raycp-system")
+        await _kubectl(admin, "-n", "raycp-system", "create", "serviceaccount", "raycp")
+        token = await _kubectl(admin, "-n", "raycp-system", "create", "token", "raycp")
+        (tmp_path / "a.yaml").write_text(endpoint.kubeconfig.replace(endpoint.token, token))
+        file = write(tmp_path, FLEET.replace("MODULE", "raycp.controllers.batchjob"))
+        assert await _check(["-c", str(file)]) == 1
+        err = capsys.readouterr().err
+        assert "does not let us" in err
+        assert "v1/Pod (controller batchjob" in err
+        assert token not in err
+        for role in ("hub", "member"):
+            await _kubectl(admin, "apply", "-f", f"deploy/rbac/{role}.yaml")
+        assert await _check(["-c", str(file)]) == 0, capsys.readouterr().err
+    finally:
+        await cluster.stop()
