@@ -10,15 +10,19 @@ difference between two.
 fields that ``docs/fleet-yaml.md`` shows.
 """
 
-from raycp.config.canonical import Change, diff, generation
-from raycp.config.clusters import ClusterSpec
-from raycp.config.controllers import ControllerSpec
-from raycp.config.embedded import EmbeddedSpec
-from raycp.config.fleet import FleetDoc
-from raycp.config.load import load_fleet, parse_fleet
-from raycp.config.problems import ConfigError, Problem
-from raycp.config.schema import fleet_json_schema
-from raycp.config.tiers import TIERS, TierName
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raycp.config.canonical import Change, diff, generation
+    from raycp.config.clusters import ClusterSpec
+    from raycp.config.controllers import ControllerSpec
+    from raycp.config.embedded import EmbeddedSpec
+    from raycp.config.fleet import FleetDoc
+    from raycp.config.load import load_fleet, parse_fleet
+    from raycp.config.problems import ConfigError, Problem
+    from raycp.config.schema import fleet_json_schema
+    from raycp.config.tiers import TIERS, TierName
 
 __all__ = [
     "TIERS",
@@ -36,3 +40,27 @@ __all__ = [
     "load_fleet",
     "parse_fleet",
 ]
+
+_HOMES = {
+    "TIERS": "tiers",
+    "Change": "canonical",
+    "ClusterSpec": "clusters",
+    "ConfigError": "problems",
+    "ControllerSpec": "controllers",
+    "EmbeddedSpec": "embedded",
+    "FleetDoc": "fleet",
+    "Problem": "problems",
+    "TierName": "tiers",
+    "diff": "canonical",
+    "fleet_json_schema": "schema",
+    "generation": "canonical",
+    "load_fleet": "load",
+    "parse_fleet": "load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: an embedded cluster needs its own model and not the 0.1 s that all the others take."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -132,3 +132,11 @@ def test_the_table_in_the_documentation_is_the_models() -> None:
     text = (ROOT / "docs/fleet-yaml.md").read_text()
     shown = text.partition("<!-- fields: begin -->\n")[2].partition("\n<!-- fields: end -->")[0]
     assert shown == markdown(), "write it anew: raycp schema --fields, between the two marks of docs/fleet-yaml.md"
+
+
+def test_all_names_of_the_package_are_there() -> None:
+    import raycp.config
+
+    assert sorted(raycp.config.__all__) == sorted(raycp.config._HOMES)
+    for name in raycp.config.__all__:
+        assert getattr(raycp.config, name) is not None
