@@ -72,6 +72,8 @@ def test_jq_that_is_not_understood_is_refused_when_read(expression: str) -> None
         ('{{ dict "a" 1 | toJson }}', '{"a":1}'),
         ("{{ and .none .spec.n }}", "<no value>"),
         ("{{ not .none }}", "true"),
+        ("{{ or .none .metadata.name }}", "p"),
+        ("{{ (index .spec.containers 0).name }}", "one"),
     ],
 )
 def test_go_templates(template: str, text: str) -> None:

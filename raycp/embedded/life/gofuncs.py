@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -56,6 +57,7 @@ def to_yaml(value: Any, indent: int = 0) -> str:
     return ("\n" + text).replace("\n", "\n" + "  " * indent) if indent > 0 else text
 
 
+@lru_cache(maxsize=65536)
 def node_ip(name: str) -> str:
     """The address of a simulated node: in 10.0.0.0/16, always the same for the same name."""
     if not name:

@@ -41,6 +41,9 @@ _TOKEN = re.compile(
 )
 
 
+_HOLDERS = frozenset({"field", "more", "var", "word"})
+
+
 class _Break(Exception):
     pass
 
@@ -309,6 +312,7 @@ class _Reader:
             return self.chain(lambda scope, dot: scope.get(token))
         if kind == "field":
             self.at -= 1
+            self.tokens[self.at] = ("more", token)
             return self.chain(lambda scope, dot: dot)
         if kind == "op" and token == ".":
             return lambda scope, dot: dot
@@ -327,7 +331,7 @@ class _Reader:
 
     def chain(self, base: _Eval) -> _Eval:
         names: list[str] = []
-        while self.peek()[0] == "field":
+        while self.peek()[0] == "more":
             names.append(self.peek()[1][1:])
             self.at += 1
         if not names:
@@ -379,7 +383,10 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             raise TemplateError(f"can't read {text[at : at + 12]!r} in {{{{{text}}}}}")
-        found.append((match.lastgroup, match[match.lastgroup]))
+        kind = match.lastgroup
+        if kind == "field" and found and match.start(kind) == at and (found[-1][0] in _HOLDERS or found[-1][1] == ")"):
+            kind = "more"  # a field of what stands before it, not another operand
+        found.append((kind, match[match.lastgroup]))
         at = match.end()
     return found
 

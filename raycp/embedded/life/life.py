@@ -11,6 +11,7 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.life.failures import PREFIX, Rates, plan
 from raycp.embedded.life.gc import GarbageCollector
 from raycp.embedded.life.gofuncs import GENERIC, node_ip, pod_ip
+from raycp.embedded.life.logs import logs
 from raycp.embedded.life.namespaces import NamespaceController
 from raycp.embedded.life.nodes import STATE, Nodes
 from raycp.embedded.life.player import Player
@@ -38,6 +39,7 @@ class Life:
     ) -> None:
         self.spec = spec
         self.clock = clock
+        self.logs = logs if spec.controllers.stages else None
         self._store = store
         self._pods = _table(registry, "pods")
         self._nodes_table = _table(registry, "nodes")
@@ -126,12 +128,14 @@ class Life:
         meta = pod["metadata"]
         host = bool(pod["spec"].get("hostNetwork"))
         ip = pod_ip(node or "", host, meta.get("uid", ""), meta["name"], meta.get("namespace", ""))
-        return {**pod, "raycp": {**plan(pod, rates), "ip": ip}}
+        volatile = [ip, node_ip(node), node] if node else [ip]
+        return {**pod, "raycp": {**plan(pod, rates), "ip": ip, "volatile": volatile}}
 
     def _view_node(self, node: Object) -> Object | None:
         assert self.nodes is not None
         state = (node["metadata"].get("annotations") or {}).get(STATE)
-        return {**node, "raycp": {"alive": state is None, "capacity": self.nodes.capacity}}
+        volatile = [node_ip(node["metadata"]["name"])]
+        return {**node, "raycp": {"alive": state is None, "capacity": self.nodes.capacity, "volatile": volatile}}
 
     def _node_changed(self, change: Change) -> None:
         """A node that goes dark or comes back: its Pods are looked at afresh."""

@@ -264,9 +264,9 @@ class Player:
     def _content(self, patch: Patch, seen: Object) -> Any:
         self._before_render(seen)
         meta = seen["metadata"]
-        volatile = [iso(self.clock.wall()), meta.get("uid") or "", meta.get("name") or ""]
-        ip = (seen.get("raycp") or {}).get("ip")
-        return render(patch.template, seen, [ip, *volatile] if ip else volatile)
+        known = (seen.get("raycp") or {}).get("volatile") or []
+        volatile = [*known, iso(self.clock.wall()), meta.get("uid") or "", meta.get("name") or ""]
+        return render(patch.template, seen, [part for part in volatile if part])
 
 
 async def _first(event: asyncio.Event, seconds: float | None, clock: Clock) -> None:

@@ -1,6 +1,7 @@
 """What life needs of the API server that it lives in, and the small tools that its controllers share."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from raycp.embedded.registry import Registry
 from raycp.embedded.store import Change, Store, Table
 
 Object = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class Api(Protocol):
@@ -87,8 +90,8 @@ class Inbox:
 
     The store tells its subscribers in the middle of a commit, where nobody may write; they ``put`` here, and ``run``
     works
-    later on the event loop, yielding often enough that requests are answered meanwhile. A key that fails with
-    ``ApiError`` comes back after a second, doubling up to a minute.
+    later on the event loop, yielding often enough that requests are answered meanwhile. A key that fails comes back at
+    once, then after two seconds, doubling up to a minute.
     """
 
     SLICE = 0.005
@@ -147,7 +150,9 @@ class Inbox:
     async def _one(self, key: Any) -> None:
         try:
             again = await self._work(key)
-        except ApiError:
+        except Exception as error:
+            if not isinstance(error, ApiError):
+                log.error("life: looking at %s failed", key, exc_info=error)
             tries = self._failures[key] = self._failures.get(key, 0) + 1
             self.later(key, min(60.0, 2.0 ** (tries - 1)) if tries > 1 else 0.05)
             return
