@@ -259,6 +259,7 @@ class Reflector:
         started, heard = self._clock.now(), False
         quiet = asyncio.create_task(self._end_replay_when_quiet()) if self._replay_until else None
         self._watching()
+        self._status.watches += 1
         try:
             async for lines in stream:
                 heard = True
@@ -385,7 +386,6 @@ class Reflector:
     def _watching(self) -> None:
         if self._status.phase is not Phase.WATCHING:
             self._enter(Phase.WATCHING, "")
-        self._status.watches += 1
 
     def _enter(self, phase: Phase, reason: str) -> None:
         self._status.phase, self._status.reason = phase, reason

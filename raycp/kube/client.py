@@ -26,7 +26,7 @@ from raycp.kube.transport import Pool
 
 log = logging.getLogger("raycp.kube")
 
-_READS = frozenset({"GET", "HEAD"})
+_READS = frozenset({"GET"})
 _CONNECT_SECONDS = 10.0
 _SKEW_SECONDS = 60.0
 

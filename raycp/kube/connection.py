@@ -11,8 +11,7 @@ import httptools
 
 from raycp.kube.errors import Unreachable
 
-_STREAM_HIGH = 4 << 20  # bytes waiting in a stream before the socket is told to pause
-_STREAM_LOW = 1 << 20
+_STREAM_HIGH = 1 << 20  # bytes waiting in a stream before the socket is told to pause
 
 
 class Response:

@@ -1,4 +1,8 @@
-"""Admission of requests of one client: in-flight cap, budget and breaker, in the order in which they cost least."""
+"""Admission of requests of one client: in-flight cap, budget and breaker, in the order in which they cost least.
+
+``URGENT`` requests (lock and permit reads) pass all three, or a cluster that hangs would end its own leadership; they
+report like all others.
+"""
 
 import asyncio
 import heapq
@@ -6,7 +10,7 @@ import itertools
 
 from raycp.base.clock import Clock
 from raycp.kube.breaker import Breaker
-from raycp.kube.budget import Budget
+from raycp.kube.budget import URGENT, Budget
 from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
 
 
@@ -29,13 +33,13 @@ class Gate:
     async def enter(self, priority: int, timeout: float) -> None:
         """Raises ``CircuitOpen`` at once, ``Throttled`` when ``timeout`` seconds did not bring a token or a place."""
         breaker = self.breaker
-        if breaker is not None and not breaker.allow():
+        if breaker is not None and priority > URGENT and not breaker.allow():
             state = breaker.snapshot()
             raise CircuitOpen(self._cluster, state.reason, state.retry_in)
         try:
             if self.budget is not None and not self.budget.try_take(priority):
                 await self._wait_token(priority, timeout)
-            if self.in_flight >= self.max_in_flight:
+            if self.in_flight >= self.max_in_flight and priority > URGENT:
                 await self._wait_place(priority, timeout)
             else:
                 self.in_flight += 1
@@ -45,7 +49,7 @@ class Gate:
             raise
 
     def leave(self) -> None:
-        while self._waiting:
+        while self._waiting and self.in_flight <= self.max_in_flight:
             _, _, place = heapq.heappop(self._waiting)
             if not place.done():
                 place.set_result(None)  # the place changes hands without becoming free

@@ -165,35 +165,52 @@ def _tune(connection: Connection) -> None:
         pass
 
 
+class _Tunnel(asyncio.Protocol):
+    """Reads a proxy's answer to CONNECT; nothing may follow its head until we speak."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answered: asyncio.Future[bytes] = loop.create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" in self._head and not self.answered.done():
+            self.answered.set_result(self._head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(OSError("the proxy closed the connection"))
+
+
 async def _through_proxy(loop: asyncio.AbstractEventLoop, target: Target, make: Callable[[], Connection]) -> Connection:
     """An HTTP CONNECT tunnel, then TLS inside it. Credentials in the proxy's URL become Proxy-Authorization."""
     assert target.proxy is not None
     url = urlsplit(target.proxy if "://" in target.proxy else f"http://{target.proxy}")
     if url.scheme not in ("http", "https") or not url.hostname:
         raise OSError(f"proxy scheme {url.scheme!r} is not supported (http and https are)")
-    reader, writer = await asyncio.open_connection(
-        url.hostname, url.port or (443 if url.scheme == "https" else 80), ssl=True if url.scheme == "https" else None
+    secure = url.scheme == "https"
+    transport: asyncio.Transport
+    transport, tunnel = await loop.create_connection(
+        lambda: _Tunnel(loop), url.hostname, url.port or (443 if secure else 80), ssl=True if secure else None
     )
     try:
         head = f"CONNECT {target.authority} HTTP/1.1\r\nHost: {target.authority}\r\n"
         if url.username:
             pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
             head += f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
-        writer.write((head + "\r\n").encode())
-        answer = await reader.readuntil(b"\r\n\r\n")
-        status = answer.split(b" ", 2)[1:2]
-        if status != [b"200"]:
+        transport.write((head + "\r\n").encode())
+        answer = await tunnel.answered
+        if answer.split(b" ", 2)[1:2] != [b"200"]:
             raise OSError(f"the proxy refused the tunnel: {answer.splitlines()[0].decode('latin-1')}")
-    except (asyncio.IncompleteReadError, OSError) as error:
-        writer.close()
-        raise OSError(str(error) or "the proxy closed the connection") from error
-    transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
-    connection = make()
-    if target.tls is not None:
-        upgraded = await loop.start_tls(transport, connection, target.tls, server_hostname=target.server_hostname)
-        assert upgraded is not None
-        transport = upgraded
-    else:
-        transport.set_protocol(connection)
+        connection = make()
+        if target.tls is None:
+            transport.set_protocol(connection)
+        else:
+            upgraded = await loop.start_tls(transport, connection, target.tls, server_hostname=target.server_hostname)
+            assert upgraded is not None
+            transport = upgraded
+    except BaseException:
+        transport.abort()
+        raise
     connection.connection_made(transport)
     return connection
