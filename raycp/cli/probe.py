@@ -136,7 +136,7 @@ async def _ask(
         if not allowed:
             refused.setdefault(need, []).append(verb)
     for need, verbs in refused.items():
-        where = f" in namespace {need.namespace}" if need.namespace else ""
+        where = f" {need.name}" if need.name else f" in namespace {need.namespace}" if need.namespace else ""
         report.problems.append(f"does not let us {', '.join(verbs)} {need.kind}{where} ({need.why}); see deploy/rbac")
 
 
@@ -148,6 +148,7 @@ async def _may(client: ClusterClient, need: Need, plural: str, verb: str, gate: 
         "resource": plural,
         "subresource": need.subresource,
         "namespace": need.namespace,
+        "name": need.name,
     }
     review = {
         "apiVersion": "authorization.k8s.io/v1",

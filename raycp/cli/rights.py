@@ -1,7 +1,7 @@
 """What the fleet may have to do on each cluster, drawn from its file and its controllers. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raycp.base.keys import GVK
 from raycp.config.clusters import ClusterSpec
@@ -21,13 +21,15 @@ WRITE = ("create", "patch", "update", "delete")
 
 @dataclass(frozen=True)
 class Need:
-    """Verbs on one kind that somebody needs. ``namespace`` is empty for all; ``why`` names who needs them."""
+    """Verbs on one kind that somebody needs. ``namespace`` and ``name`` are empty for all; ``why`` names who needs
+    them."""
 
     kind: GVK
     verbs: tuple[str, ...]
     why: str
     subresource: str = ""
     namespace: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ def needs(doc: FleetDoc, uses: Sequence[Use], cluster: ClusterSpec) -> list[Need
         if here:
             found.append(Need(controller.kind, (*READ, "patch", "update"), why))
             found.append(Need(EVENT, ("create", "patch"), why))
-        if here and controller.crds:
-            found.append(Need(CRD, ("get", "create", "patch"), why))
+        for crd in controller.crds if here else ():
+            found.append(Need(CRD, ("create",), why))  # a right to create can't be narrowed to a name
+            found.append(Need(CRD, ("get", "patch"), why, name=crd["metadata"]["name"]))
         for owned in controller.owns:
             elsewhere = owned.on == "members" and controller.on == "hub" and cluster in doc.members
             if elsewhere or (owned.on == "same" and here):
@@ -77,14 +80,14 @@ def _hub(doc: FleetDoc) -> Iterator[Need]:
 
 
 def _joined(found: Iterable[Need]) -> Iterator[Need]:
-    by_place: dict[tuple[GVK, str, str], Need] = {}
+    by_place: dict[tuple[GVK, str, str, str], Need] = {}
     for need in found:
-        place = (need.kind, need.subresource, need.namespace)
+        place = (need.kind, need.subresource, need.namespace, need.name)
         other = by_place.get(place)
         if other is None:
             by_place[place] = need
             continue
         verbs = (*other.verbs, *(verb for verb in need.verbs if verb not in other.verbs))
         why = other.why if need.why in other.why else f"{other.why}; {need.why}"
-        by_place[place] = Need(need.kind, verbs, why, need.subresource, need.namespace)
+        by_place[place] = replace(need, verbs=verbs, why=why)
     yield from by_place.values()

@@ -148,3 +148,9 @@ def test_shipped_fleets_load() -> None:
     for file in (ROOT / "configs").glob("*.yaml"):
         if yaml.safe_load(file.read_text()).get("kind") == "Fleet":
             load_fleet(file)
+
+
+def test_a_ray_of_our_own_has_the_settings_too() -> None:
+    text = (ROOT / "raycp/fleet/rayenv.py").read_text()
+    for name, value in RAY_ENV.items():
+        assert f'"{name}": "{value}"' in text or "from raycp.config.rayenv import" in text
