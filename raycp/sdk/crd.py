@@ -84,7 +84,7 @@ def crd_for(
     """
     properties = {"spec": structural(spec, "spec")}
     if status is not None:
-        properties["status"] = structural(status, "status")
+        properties["status"] = _without_defaults(structural(status, "status"))
     schema: dict[str, Any] = {
         "type": "object",
         "description": description or (spec.__doc__ or kind).strip().split("\n\n")[0],
@@ -224,6 +224,19 @@ def _bounds(schema: Mapping[str, Any], found: dict[str, Any]) -> None:
                 found[bound] = schema[exclusive] + step
             else:
                 found[bound], found[exclusive] = schema[exclusive], True
+
+
+def _without_defaults(schema: Any) -> Any:
+    """A status says what was observed: a default that the API server fills in would be a claim that nobody made."""
+    if isinstance(schema, dict):
+        return {
+            key: {name: _without_defaults(inner) for name, inner in value.items()}
+            if key == "properties"
+            else _without_defaults(value)
+            for key, value in schema.items()
+            if key != "default"
+        }
+    return schema
 
 
 def _plural(singular: str) -> str:

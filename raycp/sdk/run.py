@@ -110,7 +110,10 @@ async def run_reconcile(
 
 
 async def _call(controller: Controller, context: Context, obj: Any) -> Any:
-    return await controller.fn(context, obj)
+    try:
+        return await controller.fn(context, obj)
+    except SystemExit as error:  # asyncio would take the whole loop down with it
+        raise RuntimeError(f"a reconciler called sys.exit({error.code!r})") from error
 
 
 async def _finish(work: "asyncio.Future[Any]", limit: float | None, clock: Clock, running: Running) -> bool:

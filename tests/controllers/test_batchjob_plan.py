@@ -1,4 +1,4 @@
-"""The laws of BatchJob (see the package): the pure plan against a simulated fleet, with crashes, deletions and lost sight."""
+"""The laws of BatchJob: the pure plan against a simulated fleet, with crashes, deletions and lost sight."""
 
 import random
 from dataclasses import replace
@@ -23,7 +23,7 @@ def spec(**fields: Any) -> BatchJobSpec:
 
 
 class World:
-    """A fleet that holds Pods, and a hub that holds a status. Each write is one step, between any two the controller may die."""
+    """A fleet that holds Pods and a hub that holds a status. Between any two writes the controller may die."""
 
     def __init__(self, job_spec: BatchJobSpec, names: tuple[str, ...] = ("a", "b", "c")) -> None:
         self.spec = job_spec

@@ -1,0 +1,161 @@
+"""A small fleet for tests: embedded clusters behind real HTTPS clients, and a ``Backend`` whose cache is the API server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import SystemClock
+from raycp.base.keys import GVK, RequestKey
+from raycp.base.tasks import Child, Done, Task
+from raycp.config.embedded import EmbeddedSpec
+from raycp.embedded.cluster import EmbeddedCluster
+from raycp.kube import ClusterClient, ConnectSpec
+from raycp.sdk import Answer, CacheRead, Call, ClusterInfo, Controller, run_reconcile
+from raycp.sdk.owner import OWNER_UID, owned_by
+
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+CLOCK = SystemClock()
+
+
+class LiveFleet:
+    """``names[0]`` is the hub. ``hidden`` clusters are out of reach for the backend."""
+
+    def __init__(self, *names: str, spec: EmbeddedSpec | None = None) -> None:
+        self.embedded = {name: EmbeddedCluster(name, spec or EmbeddedSpec()) for name in names}
+        self.hub = names[0]
+        self.clients: dict[str, ClusterClient] = {}
+        self.hidden: set[str] = set()
+        self.events: list[dict[str, Any]] = []
+        self.calls: list[Call] = []
+        self.before: Callable[[Call], Awaitable[None]] | None = None
+        self.tasks = 0
+
+    async def __aenter__(self) -> "LiveFleet":
+        for name, cluster in self.embedded.items():
+            endpoint = await cluster.start()
+            spec = ConnectSpec(
+                name=name, mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token
+            )
+            self.clients[name] = await ClusterClient.connect(spec, CLOCK)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self.clients.values():
+            await client.close()
+        for cluster in self.embedded.values():
+            await cluster.stop()
+
+    # Backend
+
+    def clusters(self) -> Sequence[ClusterInfo]:
+        alone = len(self.clients) == 1
+        return [
+            ClusterInfo(
+                name, "hub" if name == self.hub and not alone else "member", {"name": name}, name not in self.hidden
+            )
+            for name in self.clients
+        ]
+
+    async def namespaced(self, cluster: str, kind: GVK) -> bool:
+        return (await self.clients[cluster].resource(kind)).namespaced
+
+    async def read(self, task: Task, query: CacheRead) -> list[Child]:
+        if query.op == "get":
+            found = await self.objects(query.cluster, query.kind, query.namespace)
+            found = [obj for obj in found if obj["metadata"]["name"] == query.name]
+        else:
+            found = await self.objects(query.cluster, query.kind, query.namespace, query.selector)
+            if query.op == "owned":
+                found = [obj for obj in found if owned_by(obj, query.name)]
+        return [Child(query.cluster, str(query.kind), msgspec.json.encode(obj)) for obj in found]
+
+    async def request(self, task: Task, call: Call) -> Answer:
+        if self.before is not None:
+            await self.before(call)
+        self.calls.append(call)
+        client = self.clients[call.cluster]
+        resource = await client.resource(call.kind)
+        path = resource.path(
+            call.namespace or None, call.name if call.verb != "create" else None, call.subresource or None
+        )
+        answer = await client.request(
+            METHODS[call.verb], path, body=call.body, query=call.query or None, content_type=call.content_type
+        )
+        return Answer(answer.status, answer.body, path)
+
+    def event(self, task: Task, cluster: str, event: bytes) -> None:
+        self.events.append(msgspec.json.decode(event))
+
+    # for tests
+
+    async def objects(
+        self, cluster: str, kind: str | GVK, namespace: str = "", selector: str = ""
+    ) -> list[dict[str, Any]]:
+        gvk = kind if isinstance(kind, GVK) else GVK.parse(kind)
+        client = self.clients[cluster]
+        resource = await client.resource(gvk)
+        query = {"labelSelector": selector} if selector else None
+        answer = await client.request("GET", resource.path(namespace or None), query=query)
+        items = msgspec.json.decode(answer.body)["items"]
+        return [{"apiVersion": gvk.api_version, "kind": gvk.kind, **item} for item in items]
+
+    async def send(
+        self, verb: str, cluster: str, obj: dict[str, Any], body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        kind = GVK.parse(f"{obj['apiVersion']}/{obj['kind']}")
+        meta = obj["metadata"]
+        call = Call(
+            verb,  # type: ignore[arg-type]
+            cluster,
+            kind,
+            meta.get("namespace", ""),
+            meta["name"],
+            body=msgspec.json.encode(body if body is not None else obj) if verb != "get" else None,
+            content_type="application/merge-patch+json" if verb == "patch" else "application/json",
+        )
+        answer = await self.request(make_task("test", cluster, obj), call)
+        return dict(msgspec.json.decode(answer.body))
+
+    async def install(self, cluster: str, crd: dict[str, Any]) -> None:
+        await self.send("create", cluster, crd)
+        kind = GVK(crd["spec"]["group"], crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["kind"])
+        async with asyncio.timeout(10):
+            while True:
+                self.clients[cluster].discovery.forget()
+                try:
+                    await self.objects(cluster, kind)
+                    return
+                except Exception:  # not served yet
+                    await asyncio.sleep(0.02)
+
+    async def reconcile(
+        self, controller: Controller, namespace: str, name: str, *, cluster: str | None = None, **options: Any
+    ) -> Done:
+        where = cluster or self.hub
+        found = [o for o in await self.objects(where, controller.kind, namespace) if o["metadata"]["name"] == name]
+        task = make_task(controller.name, where, found[0] if found else None, namespace, name)
+        self.tasks += 1
+        task.blind = sorted(self.hidden)
+        if found:
+            uid = found[0]["metadata"]["uid"]
+            for owned in controller.owns:
+                members = [c.name for c in self.clusters() if c.role == "member"] if owned.on == "members" else [where]
+                for member in members:
+                    if member in self.hidden:
+                        continue
+                    selector = f"{OWNER_UID}={uid}" if owned.on == "members" else ""
+                    for obj in await self.objects(member, owned.kind, "", selector):
+                        if owned_by(obj, uid):
+                            task.children.append(Child(member, str(owned.kind), msgspec.json.encode(obj)))
+        return await run_reconcile(controller, task, self, CLOCK, **options)
+
+
+def make_task(
+    controller: str, cluster: str, obj: dict[str, Any] | None, namespace: str = "", name: str = "", attempt: int = 1
+) -> Task:
+    meta = obj["metadata"] if obj else {}
+    key = RequestKey(controller, cluster, namespace or meta.get("namespace", ""), name or meta.get("name", ""))
+    raw = msgspec.json.encode(obj) if obj is not None else None
+    return Task(1, key, "standard", "user-update", attempt, 1, "s0", 1, 1, 0.0, raw)
