@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raycp.cli.errors import FAILED, BadInput
+from raycp.cli.errors import FAILED, BadInput, CliError
 
 MODULES = ("steady", "storms", "neighbours", "switch")
 """Modules of ``raycp.bench`` whose import registers scenarios."""
@@ -74,9 +74,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace, wanted: Any) -> int:
     from raycp.bench.bounds import judge
+    from raycp.bench.driver import LoadError
+    from raycp.bench.ground import GroundError
     from raycp.bench.runner import Request, document
     from raycp.bench.runner import run as play
     from raycp.cli.output import to_json
+    from raycp.fleet.launch import FleetError
+    from raycp.fleet.rayenv import RayError
 
     for path in args.kubeconfig:
         if not path.is_file():
@@ -98,7 +102,10 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
         options={name: value for name, value in options.items() if value is not None},
         tell=(lambda _: None) if args.quiet else (lambda text: print(text, file=sys.stderr, flush=True)),
     )
-    result = asyncio.run(play(request))
+    try:
+        result = asyncio.run(play(request))
+    except (GroundError, LoadError, FleetError, RayError) as error:
+        raise CliError(str(error)) from error
     told = document(request, result)
     verdicts = judge(wanted.name, told)
     text = to_json(told)

@@ -81,11 +81,10 @@ def foreground(ours: bool) -> None:
     """Wait for Ctrl-C or SIGTERM."""
     print("Ctrl-C takes it down." if ours else "Ctrl-C ends the watching; the fleet goes on.", file=sys.stderr, flush=True)
     stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not stop.wait(0.5):
+        while not stop.wait(0.2):
             pass
-    except KeyboardInterrupt:
-        print("", file=sys.stderr)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

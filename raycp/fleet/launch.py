@@ -90,6 +90,18 @@ class FleetClient:
         """The kubeconfig of an embedded cluster."""
         return (await self.ask("kubeconfig", cluster.encode())).decode()
 
+    async def observed(self, what: str) -> list[dict[str, Any]]:
+        """Ask the observer: ``series`` (counted since the fleet began, per controller, cluster, tier and kind) or ``slo`` (per
+        objective). Raises ``FleetError``."""
+        for member in sorted(await self._substrate.members(), reverse=True):
+            if member.role == "observer":
+                try:
+                    found: list[dict[str, Any]] = json.loads(await self._substrate.call(member, what))
+                except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                    raise FleetError(f"the observer does not answer: {error}") from error
+                return found
+        raise FleetError("no observer runs")
+
     async def wait_ready(self, generation: str, timeout: float, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
         """Wait until the fleet runs ``generation`` and is ready; the status then. Raises ``FleetError`` with the reasons."""
         deadline = self._clock.now() + timeout

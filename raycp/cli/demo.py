@@ -1,0 +1,135 @@
+"""``raycp demo``: an embedded fleet runs 200 jobs, shows how, reports, and is taken down."""
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from raycp.cli.errors import CliError
+from raycp.cli.fleets import at_ray, run_async
+from raycp.cli.run import foreground, summary
+from raycp.config import FleetDoc, load_fleet
+
+DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp demo [-c FLEET.yaml] [--jobs N] [--keep]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("demo", help="bring up an embedded fleet, submit jobs, report, take it down")
+    parser.add_argument("-c", "--config", type=Path, default=DEFAULT, metavar="FLEET.yaml", help="the fleet (default: configs/quickstart.yaml)")
+    parser.add_argument("--jobs", type=int, default=200, help="BatchJobs to submit (default: 200)")
+    parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="how long the jobs may take")
+    parser.add_argument("--keep", action="store_true", help="stay up afterwards, for your own kubectl")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every job completed and no Pod was made twice."""
+    from raycp.fleet.building import build_fleet
+    from raycp.fleet.launch import FleetClient, up
+
+    doc = load_fleet(args.config)
+    if any(cluster.embedded is None for cluster in doc.spec.clusters):
+        raise CliError("the demo is for embedded clusters only", "bring yours up with `raycp run` and submit jobs with kubectl")
+    fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
+    print(f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)", flush=True)
+    begin = time.monotonic()
+    with at_ray("local", doc.spec.ray.num_cpus):
+        client = FleetClient(doc.ray_namespace)
+        try:
+            ray_up = time.monotonic()
+            status = run_async(up(client, fleet))
+            print(f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}", flush=True)
+            good = run_async(_jobs(client, doc, args.jobs, args.timeout))
+            if args.keep:
+                print("\nThe fleet stays up. Submit a job of your own:\n  kubectl --kubeconfig "
+                      f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml", flush=True)
+                foreground(ours=True)
+        finally:
+            run_async(client.down(5.0))
+    print("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")
+    return 0 if good else 1
+
+
+def _kubeconfig(status: dict[str, Any], cluster: str) -> str:
+    return next((str(row["kubeconfig"]) for row in status["clusters"] if row["name"] == cluster), "")
+
+
+async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
+    from raycp.cli.demojobs import DemoJobs
+
+    plan = await client.plan()
+    connections = {cluster.name: cluster.connect for cluster in plan.clusters}
+    jobs = await DemoJobs.connect(connections, doc.hub.name)
+    try:
+        await jobs.prepare()
+        print(f"\nSubmitting {count} BatchJobs in bursts through the API of {doc.hub.name}", flush=True)
+        submitting = asyncio.create_task(jobs.submit(count))
+        deadline = time.monotonic() + timeout
+        while True:
+            progress = await jobs.progress()
+            status = await client.status()
+            print(_line(progress, status, await _share(client)), flush=True)
+            if submitting.done() and progress.finished == count:
+                break
+            if submitting.done() and submitting.exception() is not None:
+                submitting.result()
+            if time.monotonic() > deadline:
+                submitting.cancel()
+                break
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(1.2)  # the observer hears from each member once a second
+        findings = await jobs.findings(count)
+        print(_report(findings, await client.observed("series"), await client.observed("slo"), await client.status()), flush=True)
+        for problem in findings.problems:
+            print(f"PROBLEM: {problem}", flush=True)
+        return not findings.problems
+    finally:
+        await jobs.close()
+
+
+async def _share(client: Any) -> str:
+    """Share of users' changes that kept their objective so far, and in the last five minutes."""
+    from raycp.fleet.launch import FleetError
+
+    try:
+        objectives = await client.observed("slo")
+    except FleetError:
+        return "-"
+    total = sum(row["total"] for row in objectives)
+    bad = sum(row["bad"] for row in objectives)
+    return f"{100 * (total - bad) / total:.1f} % of {total:.0f}" if total else "-"
+
+
+def _line(progress: Any, status: dict[str, Any], share: str) -> str:
+    lanes = " ".join(f"{lane['tier']} {lane['ready']}" for lane in status.get("lanes", []))
+    pods = " ".join(f"{name} {number}" for name, number in sorted(progress.pods.items()))
+    return (
+        f"  jobs {progress.finished}/{progress.submitted} done, {progress.running} running | Pods: {pods} "
+        f"| ready in lanes: {lanes} | SLI kept by {share}"
+    )
+
+
+def _report(findings: Any, series: list[dict[str, Any]], objectives: list[dict[str, Any]], status: dict[str, Any]) -> str:
+    from raycp.cli.output import Column, render
+
+    rows = []
+    for row in series:
+        if row["kind"] == "user" and row["count"]:
+            latency = {name: f"{1000 * row['latency'][name]:.1f} ms" for name in ("p50", "p99", "p999")}
+            rows.append({"controller": row["controller"], "tier": row["tier"], "n": row["count"], **latency})
+    columns = [Column("CONTROLLER", "controller"), Column("TIER", "tier"), Column("CHANGES", "n", right=True),
+               Column("P50", "p50", right=True), Column("P99", "p99", right=True), Column("P99.9", "p999", right=True)]  # fmt: skip
+    lines = ["", "Reconcile latency (a user's change received, until a reconcile that saw it succeeded):"]
+    lines.append(render(sorted(rows, key=lambda row: str(row["tier"])), columns, "table"))
+    for row in objectives:
+        kept = "-" if row["ratio"] is None else f"{100 * row['ratio']:.2f} %"
+        lines.append(
+            f"Objective {row['controller']}/{row['tier']}: {kept} of {row['total']:.0f} changes within {row['within_seconds']:g} s "
+            f"(promised {100 * row['objective']:g} %)"
+        )
+    lines += ["", "Pods per cluster: " + ", ".join(f"{name} {number}" for name, number in sorted(findings.pods.items()))]
+    lines.append(f"Jobs: {findings.complete} complete, {findings.failed} failed; Pods made twice: {findings.duplicates}")
+    leader = status["leader"]
+    lines.append(f"Leader: {leader['holder']}, epoch {leader['epoch']}, incarnation {leader['incarnation']}, lock {leader['lock']}")
+    return "\n".join(lines)

@@ -1,0 +1,154 @@
+"""The demo's user: submits BatchJobs to the hub in bursts, and counts what became of them on the members."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import SystemClock
+from raycp.kube import ApiError, ClusterClient, ConnectSpec
+
+NAMESPACE = "demo"
+JOBS = f"/apis/batch.raycp.io/v1alpha1/namespaces/{NAMESPACE}/batchjobs"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+BURSTS = 10
+PAUSE = 0.5
+TIERS = ("standard", "standard", "high", "critical")
+SIZES = (1, 2, 3)
+
+
+@dataclass
+class Progress:
+    """How it stands."""
+
+    submitted: int
+    finished: int = 0
+    running: int = 0
+    pods: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Findings:
+    """How it ended."""
+
+    complete: int = 0
+    failed: int = 0
+    duplicates: int = 0
+    pods: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+def job(number: int) -> dict[str, Any]:
+    """The ``number``-th job: one to three Pods, tiers mixed."""
+    size = SIZES[number % len(SIZES)]
+    return {
+        "apiVersion": "batch.raycp.io/v1alpha1",
+        "kind": "BatchJob",
+        "metadata": {"name": f"job-{number:03d}", "namespace": NAMESPACE},
+        "spec": {
+            "completions": size,
+            "parallelism": size,
+            "qosTier": TIERS[number % len(TIERS)],
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox", "command": ["true"]}]}},
+        },
+    }
+
+
+class DemoJobs:
+    """Speaks to the clusters as a user would: through their APIs."""
+
+    def __init__(self, clients: dict[str, ClusterClient], hub: str) -> None:
+        self._clients = clients
+        self._hub = hub
+        self._submitted = 0
+
+    @classmethod
+    async def connect(cls, connections: dict[str, ConnectSpec], hub: str) -> "DemoJobs":
+        """Raises ``ConnectError``."""
+        clock = SystemClock()
+        return cls({name: await ClusterClient.connect(spec, clock) for name, spec in connections.items()}, hub)
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+    async def prepare(self) -> None:
+        """The namespace, everywhere."""
+        body = msgspec.json.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        for client in self._clients.values():
+            try:
+                await client.request("POST", "/api/v1/namespaces", body=body)
+            except ApiError as error:
+                if not error.already_exists:
+                    raise
+
+    async def submit(self, count: int) -> None:
+        """All jobs, in bursts."""
+        size = -(-count // BURSTS)
+        for start in range(0, count, size):
+            numbers = range(start, min(start + size, count))
+            await asyncio.gather(*(self._submit(number) for number in numbers))
+            await asyncio.sleep(PAUSE)
+
+    async def _submit(self, number: int) -> None:
+        await self._clients[self._hub].request("POST", JOBS, body=msgspec.json.encode(job(number)))
+        self._submitted += 1
+
+    async def _list(self, cluster: str, path: str) -> list[dict[str, Any]]:
+        answer = await self._clients[cluster].request("GET", path)
+        found: list[dict[str, Any]] = msgspec.json.decode(answer.body)["items"]
+        return found
+
+    async def progress(self) -> Progress:
+        """Jobs as the hub knows them, Pods as the members do."""
+        progress = Progress(self._submitted)
+        for each in await self._list(self._hub, JOBS):
+            if _condition(each, "Complete") or _condition(each, "Failed"):
+                progress.finished += 1
+            elif (each.get("status") or {}).get("active"):
+                progress.running += 1
+        for cluster in self._clients:
+            if cluster != self._hub:
+                progress.pods[cluster] = len(await self._list(cluster, PODS))
+        return progress
+
+    async def findings(self, count: int) -> Findings:
+        """The final reckoning: every job complete, every index's Pod made exactly once in the whole fleet."""
+        found = Findings()
+        wanted: dict[str, int] = {}
+        for each in await self._list(self._hub, JOBS):
+            name = each["metadata"]["name"]
+            wanted[each["metadata"]["uid"]] = each["spec"]["completions"]
+            if _condition(each, "Complete"):
+                found.complete += 1
+            elif _condition(each, "Failed"):
+                found.failed += 1
+                found.problems.append(f"{name} failed")
+            else:
+                found.problems.append(f"{name} did not complete: {(each.get('status') or {}).get('phase', 'no status')}")
+        made: Counter[str] = Counter()
+        names: Counter[str] = Counter()
+        for cluster in self._clients:
+            if cluster == self._hub:
+                continue
+            pods = await self._list(cluster, PODS)
+            found.pods[cluster] = len(pods)
+            for pod in pods:
+                made[(pod["metadata"].get("labels") or {}).get("raycp.io/owner-uid", "")] += 1
+                names[pod["metadata"]["name"]] += 1
+        found.duplicates = sum(number - 1 for number in names.values())
+        found.duplicates += sum(max(0, made[uid] - number) for uid, number in wanted.items())
+        if found.duplicates:
+            found.problems.append(f"{found.duplicates} Pods were made twice")
+        if len(wanted) != count:
+            found.problems.append(f"{count - len(wanted)} jobs were not submitted")
+        missing = sum(max(0, number - made[uid]) for uid, number in wanted.items())
+        if missing:
+            found.problems.append(f"{missing} Pods are missing")
+        return found
+
+
+def _condition(each: dict[str, Any], name: str) -> bool:
+    return any(c["type"] == name and c["status"] == "True" for c in (each.get("status") or {}).get("conditions") or ())
