@@ -28,9 +28,9 @@ def parse_path(path: str) -> tuple[str, ...]:
         parts.append(found[1] or found[2] or found[3])
         rest = rest[found.end() :]
         if rest.startswith("."):
-            rest = rest[1:]
-            if not rest or rest.startswith("["):
+            if len(rest) == 1 or rest[1] == "[":
                 break
+            rest = rest[1:]
         elif rest and not rest.startswith("["):
             break
     if rest or not parts:

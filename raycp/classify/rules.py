@@ -84,7 +84,7 @@ def _caught_up(event: Event, known: Known) -> Verdict:
     """A relist, or a replay from the watermark: something happened while nobody watched."""
     old, new = event.old, event.new
     assert new is not None
-    if old is not None and old.rv == new.rv:
+    if old is not None and old.rv == new.rv and old.version == new.version:
         return UNCHANGED
     if known.version_reconciled == new.version or (old is not None and old.version == new.version):
         # Only the status moved. The object may be one whose reconcile is still to come; then its key is queued already.

@@ -103,6 +103,7 @@ class QueueCore:
         delay.
         """
         now = self._clock.now()
+        ready_at = now if delay == 0.0 or self._policy.fifo else now + _checked(delay)
         entry = self._entries.get(key)
         if entry is None:
             if self._leaving and key[1] in self._leaving:
@@ -112,14 +113,13 @@ class QueueCore:
             self._sequence = number = self._sequence + 1
             entry = Entry(key, number, tier, priority, reason, real, now, now)
             self._entries[key] = entry
-            if delay == 0.0 or self._policy.fifo:
+            if ready_at == now:
                 self._push(entry, now)
             else:
-                self._put_off(entry, now + _checked(delay))
+                self._put_off(entry, ready_at)
             return True
         if tier not in self._lanes:
             tier = self._policy.default
-        ready_at = now if delay == 0.0 or self._policy.fifo else now + _checked(delay)
         entry.merged += 1
         if entry.state >= _RUNNING:
             self._merge_pending(entry, tier, priority, ready_at, reason, real, now)
@@ -449,6 +449,8 @@ class QueueCore:
         Something real that came while it ran makes it ready at once. Returns the delay in seconds, or None if
         ``worker`` does not hold the key.
         """
+        if retry_after is not None:
+            _checked(retry_after)
         entry = self._take(worker, key, id)
         if entry is None:
             return None
@@ -467,6 +469,7 @@ class QueueCore:
     ) -> bool:
         """The reconcile succeeded and asks to be run again in ``after`` seconds: in the background, unless it names a
         tier. What it was run as does not matter: polls never ratchet up."""
+        _checked(after)
         entry = self._take(worker, key, id)
         if entry is None:
             return False
@@ -474,7 +477,7 @@ class QueueCore:
         entry.error = ""
         tier = tier if tier in self._lanes else self._policy.background
         now = self._clock.now()
-        self._merge_pending(entry, tier, priority, now + _checked(after), reason, False, now)
+        self._merge_pending(entry, tier, priority, now + after, reason, False, now)
         if entry.cell is not None and entry.cell.series is not None:
             entry.cell.series.retried("requeue_after")
         self._leave(entry)
@@ -569,7 +572,7 @@ class QueueCore:
             self._merge_pending(entry, entry.tier, entry.priority, pending.ready_at, "", True, now)
         else:
             backoff = self._policy.backoffs.get(entry.key[0], self._policy.backoff)
-            delay = _checked(retry_after) if retry_after is not None else backoff.delay(entry.attempts, self._rng)
+            delay = retry_after if retry_after is not None else backoff.delay(entry.attempts, self._rng)
             self._merge_pending(entry, entry.tier, entry.priority, now + delay, Reason.RETRY, False, now)
             assert entry.pending is not None
             # Whatever else was added brings it forward no more (law 3).

@@ -22,8 +22,13 @@ class WorkQueue(QueueCore):
 
     def settle(self, worker: str, done: Done) -> bool:
         """Take an acknowledgement as it comes from a worker. Returns False if that worker does not hold the key."""
+        asked = done.retry_after if done.outcome is Outcome.RETRY else done.requeue_after
+        if asked is not None and not 0.0 <= asked < math.inf:
+            # Nonsense must not leave the key in limbo: it is an error of the reconciler's like any other.
+            error = done.error or f"asked to be run again in {asked} seconds"
+            return self.retry(worker, done.key, id=done.id, reason="invalid", error=error) is not None
         if done.outcome is Outcome.RETRY:
-            delay = self.retry(worker, done.key, id=done.id, retry_after=done.retry_after, error=done.error)
+            delay = self.retry(worker, done.key, id=done.id, retry_after=asked, error=done.error)
             return delay is not None
         if done.outcome is Outcome.INTERRUPTED:
             return self.interrupted(worker, done.key, id=done.id)

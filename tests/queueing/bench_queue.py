@@ -1,4 +1,5 @@
-"""What the queue costs: ``python tests/queueing/bench_queue.py [KEYS]`` prints µs per operation at so many queued keys."""
+"""What the queue costs: ``python tests/queueing/bench_queue.py [KEYS]`` prints µs per operation at so many queued
+keys."""
 
 import gc
 import json
@@ -29,12 +30,12 @@ def measure(keys: int, batch: int = 32, rounds: int = 20_000) -> dict[str, float
         items = queue.pull("w", batch)
         pulled += time.perf_counter() - start
         start = time.perf_counter()
-        for item in items:
+        for _ in items:
             queue.add(names[at], tier="standard", reason="update")
             at = at + 1 if at + 1 < len(names) else keys
         added += time.perf_counter() - start
         start = time.perf_counter()
-        for item in items:
+        for _ in items:
             queue.add(names[taken % keys], tier="standard", reason="update")
         again += time.perf_counter() - start
         start = time.perf_counter()

@@ -1,4 +1,5 @@
-"""The queue against a model so simple that it is right by inspection: laws 1 to 3, with workers that die, holds, limits."""
+"""The queue against a model so simple that it is right by inspection: laws 1 to 3, with workers that die, holds,
+limits."""
 
 from random import Random
 
@@ -108,7 +109,8 @@ class QueueMachine(RuleBasedStateMachine):
         return free
 
     def _assert_nothing_servable(self) -> None:
-        """Law 2, and work conservation: an empty pull means that nothing could be served, save retries at their limit."""
+        """Law 2, and work conservation: an empty pull means that nothing could be served, save retries at their
+        limit."""
         for key in self._servable():
             assert self.due[key].retry, f"{key} could be served: {self.queue.why(key)}"
 

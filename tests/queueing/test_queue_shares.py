@@ -169,8 +169,8 @@ def test_max_wait_never_lifts_a_backlog_over_live_items_of_its_lane():
 
 
 def test_namespaces_and_clusters_share_slots_not_counts():
-    """One namespace with long work, one with short: each gets half of the slots; so do clusters, however many namespaces
-    they have."""
+    """One namespace with long work, one with short: each gets half of the slots; so do clusters, however many
+    namespaces they have."""
     sim = Simulation(QueuePolicy(), {"w": (8, None)}, lambda key: 0.5 if key.namespace == "slow" else 0.005)
     sim.flood(2_000, "standard", namespace="slow")
     sim.flood(20_000, "standard", namespace="fast")

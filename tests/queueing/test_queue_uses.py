@@ -1,0 +1,439 @@
+"""Waiting, hand-over, holds, removals, answers, metrics, autoscaling: the queue as its neighbours use it."""
+
+import asyncio
+import math
+from random import Random
+
+import pytest
+
+from raycp.base.clock import SystemClock, VirtualClock
+from raycp.base.keys import RequestKey
+from raycp.base.tasks import Done, Outcome
+from raycp.classify import Priority, Reason
+from raycp.config.controllers import ControllerSpec
+from raycp.config.tiers import TiersSpec
+from raycp.observe import Metrics, WorkQueueMetrics
+from raycp.queueing import Backoff, LanePolicy, PoolPolicy, PoolState, QueuePolicy, WorkQueue, scale_pool
+from raycp.queueing.events import QueueMetrics
+
+
+def key(name: str = "x", *, cluster: str = "c", namespace: str = "n", controller: str = "k") -> RequestKey:
+    return RequestKey(controller, cluster, namespace, name)
+
+
+def fresh(policy: QueuePolicy | None = None, metrics: QueueMetrics | None = None) -> tuple[WorkQueue, VirtualClock]:
+    clock = VirtualClock()
+    return WorkQueue(policy or QueuePolicy(), clock, metrics, Random(1)), clock
+
+
+# -- waiting
+
+
+async def test_one_item_wakes_one_of_many_waiters():
+    queue, clock = fresh()
+    waits = [asyncio.create_task(queue.wait_ready(5.0)) for _ in range(20)]
+    await clock.advance(0.1)
+    queue.add(key("a"), tier="standard")
+    await clock.advance(0.1)
+    assert sum(wait.done() for wait in waits) == 1
+    assert len(queue.pull("w", 8)) == 1
+    await clock.advance(10)
+    assert sorted(await asyncio.gather(*waits)) == [False] * 19 + [True]
+
+
+async def test_what_a_woken_one_leaves_wakes_the_next():
+    queue, clock = fresh()
+    waits = [asyncio.create_task(queue.wait_ready(5.0)) for _ in range(3)]
+    await clock.advance(0)
+    for name in "abcd":
+        queue.add(key(name), tier="standard")
+    for expected in (1, 2, 3):
+        await clock.advance(0)
+        assert sum(wait.done() for wait in waits) == expected
+        queue.pull("w", 1)
+
+
+async def test_delayed_items_wake_by_the_injected_clock():
+    queue, clock = fresh()
+    wait = asyncio.create_task(queue.wait_ready(60.0))
+    await clock.advance(0)
+    queue.add(key("late"), tier="standard", delay=30, real=False)
+    queue.add(key("early"), tier="standard", delay=10, real=False)
+    await clock.advance(9.9)
+    assert not wait.done()
+    await clock.advance(0.2)
+    assert wait.done()
+    assert [item.key.name for item in queue.pull("w", 5)] == ["early"]
+
+
+async def test_a_waiter_reserved_for_the_tier_is_woken_first():
+    queue, clock = fresh()
+    anyone = asyncio.create_task(queue.wait_ready(5.0))
+    await clock.advance(0)
+    own = asyncio.create_task(queue.wait_ready(5.0, prefer="critical"))
+    await clock.advance(0)
+    queue.add(key(), tier="critical")
+    await clock.advance(0)
+    assert (own.done(), anyone.done()) == (True, False)
+    queue.close()
+    assert await anyone is False
+
+
+async def test_a_cancelled_waiter_passes_its_wake_on():
+    queue, clock = fresh()
+    first, second = (asyncio.create_task(queue.wait_ready(5.0)) for _ in range(2))
+    await clock.advance(0)
+    queue.add(key(), tier="standard")
+    first.cancel()
+    await clock.advance(0)
+    assert first.cancelled()
+    assert second.done()
+    assert await second
+
+
+async def test_items_that_cannot_be_served_make_nobody_spin():
+    queue, clock = fresh()
+    queue.block_cluster("c", "breaker open")
+    queue.add(key(), tier="standard")
+    assert await queue.wait_ready(1.0)
+    assert queue.pull("w", 1) == []
+    wait = asyncio.create_task(queue.wait_ready(60.0))
+    await clock.advance(1)
+    assert not wait.done()
+    queue.limit_cluster("c", 1, "probing")
+    await clock.advance(0)
+    assert await wait
+    assert len(queue.pull("w", 5)) == 1
+
+
+async def test_waiting_on_the_machines_clock():
+    queue = WorkQueue(QueuePolicy(), SystemClock())
+    assert await queue.wait_ready(0.01) is False
+    queue.add(key(), tier="standard", delay=0.02, real=False)
+    assert await queue.wait_ready(5.0)
+    assert len(queue.pull("w", 1)) == 1
+    queue.close()
+
+
+# -- order, raising, polls
+
+
+def test_live_before_away_before_backlog_before_system():
+    queue, _ = fresh()
+    wanted = [Priority.LIVE, Priority.AWAY, Priority.OWNED_AWAY, Priority.STATUS, Priority.BACKLOG, Priority.POLL,
+              Priority.SYSTEM]  # fmt: skip
+    for priority in reversed(wanted):
+        queue.add(key(priority.name), tier="standard", priority=priority)
+    assert [item.priority for item in queue.pull("w", 9)] == wanted
+
+
+def test_a_real_event_cancels_a_system_delay_and_raises():
+    queue, _ = fresh()
+    queue.add(key(), tier="background", priority=0, delay=50, reason=Reason.RESYNC, real=False)
+    queue.add(key(), tier="critical", priority=100, reason=Reason.UPDATE)
+    (item,) = queue.pull("w", 1)
+    assert (item.tier, item.reason, item.priority) == ("critical", Reason.UPDATE, 100)
+
+
+def test_polls_never_ratchet_up():
+    queue, clock = fresh()
+    queue.add(key(), tier="critical", reason=Reason.UPDATE)
+    queue.pull("w", 1)
+    queue.requeue("w", key(), 10.0)
+    clock._now += 11
+    (item,) = queue.pull("w", 1)
+    assert (item.tier, item.priority, item.reason, item.waited) == ("background", Priority.POLL, Reason.POLL, 1.0)
+    queue.requeue("w", key(), 10.0, tier="high")
+    clock._now += 11
+    (item,) = queue.pull("w", 1)
+    assert (item.tier, item.priority) == ("high", Priority.POLL)
+
+
+def test_backoff_doubles_is_capped_and_forgotten_after_success():
+    queue, clock = fresh(QueuePolicy(backoff=Backoff(1.0, 5.0, 0.2), backoffs={"special": Backoff(0.5, 5.0, 0.0)}))
+    queue.add(key(), tier="standard")
+    for base in (1.0, 2.0, 4.0, 5.0, 5.0):
+        assert len(queue.pull("w", 1)) == 1
+        delay = queue.retry("w", key(), error="boom")
+        assert base <= delay <= base * 1.2
+        clock._now += base * 0.99
+        assert queue.pull("w", 1) == []
+        clock._now += base * 0.22
+    (item,) = queue.pull("w", 1)
+    assert (item.attempt, item.reason) == (6, Reason.RETRY)
+    assert queue.retry("w", key(), retry_after=77.0) == 77.0
+    queue.add(key(), tier="standard", reason=Reason.UPDATE)
+    (item,) = queue.pull("w", 1)
+    assert item.attempt == 7
+    queue.done("w", key())
+    queue.add(key(), tier="standard")
+    assert queue.pull("w", 1)[0].attempt == 1
+    queue.add(key("y", controller="special"), tier="standard")
+    queue.pull("w", 1)
+    assert queue.retry("w", key("y", controller="special")) == 0.5
+
+
+@pytest.mark.parametrize("delay", [-1.0, math.nan, math.inf])
+def test_delays_that_are_none(delay):
+    queue, _ = fresh()
+    with pytest.raises(ValueError, match="delay"):
+        queue.add(key(), tier="standard", delay=delay)
+    assert key() not in queue
+    queue.add(key(), tier="standard")
+    (item,) = queue.pull("w", 1)
+    with pytest.raises(ValueError, match="delay"):
+        queue.requeue("w", key(), delay)
+    assert queue.running("w")
+    assert queue.settle("w", Done(item.id, key(), Outcome.OK, 0.1, requeue_after=delay))
+    assert queue.why(key()).error.startswith("asked to be run again in")
+    queue.remove(key())
+    assert queue.add(key(), tier="no such tier")
+    assert queue.pull("w", 1)[0].tier == "standard"
+
+
+def test_acknowledgements_as_they_come():
+    queue, _ = fresh()
+    outcomes = {"ok": Outcome.OK, "retry": Outcome.RETRY, "permanent": Outcome.PERMANENT, "gone": Outcome.INTERRUPTED}
+    for name in (*outcomes, "poll"):
+        queue.add(key(name), tier="standard")
+    for item in queue.pull("w", 9):
+        outcome = outcomes.get(item.key.name, Outcome.OK)
+        after = 9.0 if item.key.name == "poll" else None
+        assert queue.settle("w", Done(item.id, item.key, outcome, 0.1, requeue_after=after))
+        assert not queue.settle("w", Done(item.id, item.key, outcome, 0.1)), "twice"
+    states = {each.key.name: queue.why(each.key).state for each in queue.snapshot()}
+    assert states == {"retry": "delayed", "gone": "ready", "poll": "delayed"}
+
+
+# -- deaths, holds, removals
+
+
+def test_a_dead_workers_keys_return_to_the_front_and_the_culprit_waits():
+    queue, _ = fresh()
+    for name in "abcd":
+        queue.add(key(name), tier="standard")
+    queue.pull("w", 3)
+    assert [held.name for _, held, _ in queue.running("w")] == ["a", "b", "c"]
+    assert queue.forget_worker("w", {key("b")}) == [key("a"), key("b"), key("c")]
+    assert queue.running() == []
+    assert [item.key.name for item in queue.pull("v", 9)] == ["a", "c", "d"]
+    assert queue.why(key("b")).state == "delayed"
+    assert queue.forget_worker("w") == []
+
+
+def test_holds_end_by_reason_or_deadline():
+    queue, clock = fresh()
+    queue.add(key(), tier="standard")
+    queue.hold(key(), "promotion")
+    queue.hold(key(), "writes", timeout=5.0)
+    queue.hold(key("idle"), "promotion")
+    assert queue.pull("w", 5) == []
+    assert queue.why(key()).waits_for == "release: promotion, writes"
+    assert queue.release(key(), "promotion") is False
+    clock._now += 5.0
+    assert [item.key for item in queue.pull("w", 5)] == [key()]
+    assert queue.release(key("idle"), "promotion")
+    assert key("idle") not in queue
+    queue.hold(key(), "writes")
+    queue.add(key(), tier="standard")
+    queue.done("w", key())
+    assert queue.pull("w", 1) == []
+    queue.release(key())
+    assert len(queue.pull("w", 1)) == 1
+
+
+def test_a_cluster_that_leaves_takes_its_keys_along():
+    queue, _ = fresh()
+    for cluster in ("c", "d"):
+        for name in ("a", "b", "late"):
+            queue.add(key(name, cluster=cluster), tier="standard", delay=9 if name == "late" else 0)
+    queue.pull("w", 1)
+    queue.add(key("a"), tier="standard")
+    assert queue.remove_cluster("c") == [key("a")]
+    assert not queue.add(key("z"), tier="standard")
+    queue.done("w", key("a"))
+    assert {saved.key.cluster for saved in queue.snapshot()} == {"d"}
+    queue.admit_cluster("c")
+    assert queue.add(key("z"), tier="standard")
+    assert queue.remove_controller("k") == 4
+    assert (len(queue), queue.ready, queue.delayed) == (0, 0, 0)
+
+
+# -- hand-over
+
+
+def test_a_snapshot_carries_keys_reasons_delays_attempts_and_clocks():
+    queue, clock = fresh()
+    queue.add(key("ready"), tier="critical", reason=Reason.UPDATE)
+    queue.add(key("late"), tier="background", priority=0, delay=60, reason=Reason.RESYNC, real=False)
+    queue.add(key("runs"), tier="high", reason=Reason.CREATE)
+    queue.add(key("fails"), tier="standard", reason=Reason.CREATE)
+    queue.limit_cluster("c", None)
+    for item in queue.pull("w", 4):
+        if item.key.name == "fails":
+            queue.retry("w", item.key, retry_after=20.0, error="boom")
+        elif item.key.name == "ready":
+            queue.done("w", item.key)
+    queue.add(key("ready"), tier="critical", reason=Reason.UPDATE)
+    clock._now += 5
+    saved = queue.snapshot()
+    later = VirtualClock(start=5_000_000.0)
+    other = WorkQueue(QueuePolicy(), later)
+    other.restore(saved, hold_running="promotion")
+    why = {name: other.why(key(name)) for name in ("ready", "late", "runs", "fails")}
+    assert (why["ready"].state, why["ready"].tier, why["ready"].reason) == ("ready", "critical", Reason.UPDATE)
+    assert (why["ready"].age, why["ready"].ready_for) == (5.0, 5.0)
+    assert (why["late"].state, why["late"].delay_left, why["late"].reason) == ("delayed", 55.0, Reason.RESYNC)
+    assert (why["runs"].state, why["runs"].waits_for) == ("held", "release: promotion")
+    assert (why["fails"].delay_left, why["fails"].attempts, why["fails"].retry) == (15.0, 1, True)
+    assert why["fails"].error == "boom"
+    other.release(key("runs"))
+    items = other.pull("w", 9)
+    assert {item.key.name: item.reason for item in items} == {"ready": Reason.UPDATE, "runs": Reason.INTERRUPTED}
+    assert {item.key.name: item.added for item in items} == {"ready": 4_999_995.0, "runs": 4_999_995.0}
+
+
+# -- live policy, answers
+
+
+def test_a_policy_applies_to_what_is_queued():
+    queue, clock = fresh(QueuePolicy(concurrency={"k": 1}))
+    for name in "abc":
+        queue.add(key(name), tier="high")
+    queue.add(key("late"), tier="high", delay=5)
+    (first,) = queue.pull("w", 9)
+    assert queue.pull("w", 9) == []
+    lanes = (LanePolicy("standard", 0.5, 1.0), LanePolicy("background", 0.5, 1.0))
+    queue.set_policy(QueuePolicy(lanes, concurrency={"k": 3}))
+    assert [(item.key.name, item.tier) for item in queue.pull("w", 9)] == [("b", "standard"), ("c", "standard")]
+    queue.retry("w", first.key, retry_after=0.0)
+    assert queue.why(first.key).tier == "standard"
+    clock._now += 6
+    assert len(queue.pull("w", 9)) == 1
+    with pytest.raises(ValueError, match="fifo"):
+        queue.set_policy(QueuePolicy(fifo=True))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lanes": ()},
+        {"lanes": (LanePolicy("a", 0.5, 1), LanePolicy("a", 0.5, 1)), "default": "a"},
+        {"lanes": (LanePolicy("a", 0.7, 1), LanePolicy("b", 0.7, 1)), "default": "a"},
+        {"lanes": (LanePolicy("a", 0.0, 1),), "default": "a"},
+        {"default": "nope"},
+    ],
+)
+def test_impossible_policies(wrong):
+    with pytest.raises(ValueError):
+        QueuePolicy(**wrong)
+
+
+def test_the_policy_of_a_fleet_file():
+    controllers = {"echo": ControllerSpec(use="echo", concurrency=4), "jobs": ControllerSpec(use="jobs")}
+    policy = QueuePolicy.of(TiersSpec(), controllers, {"west": 9}, slots=64)
+    assert [(lane.name, lane.share, lane.max_wait) for lane in policy.lanes] == [
+        ("critical", 0.40, 1.0), ("high", 0.25, 5.0), ("standard", 0.25, 15.0), ("background", 0.10, 60.0),
+    ]  # fmt: skip
+    assert policy.concurrency == {"echo": 4}
+    assert policy.backoffs["jobs"] == Backoff(0.05, 300.0, 0.2)
+
+
+def test_why_says_who_is_ahead_and_what_it_waits_for():
+    queue, _ = fresh(QueuePolicy(concurrency={"capped": 1}))
+    for name in "abc":
+        queue.add(key(name), tier="standard")
+    queue.add(key("live", namespace="m"), tier="standard")
+    queue.add(key("old", namespace="m"), tier="standard", priority=Priority.BACKLOG)
+    assert queue.why(key("a")).ahead == 1
+    assert queue.why(key("c")).ahead == 3
+    assert queue.why(key("old", namespace="m")).ahead == 4
+    queue.block_cluster("c", "breaker open after 5 time-outs")
+    assert queue.why(key("a")).waits_for == "cluster c: 0 in flight, limit 0 (breaker open after 5 time-outs)"
+    for name in "xy":
+        queue.add(key(name, cluster="d", controller="capped"), tier="standard")
+    queue.pull("w", 9)
+    assert queue.why(key("y", cluster="d", controller="capped")).waits_for == (
+        "controller capped: 1 in flight, concurrency 1"
+    )
+    assert queue.why(key("x", cluster="d", controller="capped")).waits_for.startswith("the end of the reconcile")
+    assert queue.why(key("nobody")) is None
+
+
+def test_delays_are_told_for_autoscaling():
+    queue, clock = fresh()
+    for index in range(100):
+        queue.add(key(str(index)), tier="high")
+    clock._now += 0.5
+    for item in queue.pull("w", 90):
+        queue.done("w", item.key)
+    clock._now += 1.0
+    (high,) = [each for each in queue.delays() if each.tier == "high"]
+    assert (high.ready, high.handed_out, high.oldest, high.worst) == (10, 90, 1.5, 0.5)
+    assert 0.4 <= high.p50 <= 0.5
+    clock._now += 20
+    assert next(each for each in queue.delays() if each.tier == "high").handed_out == 0
+
+
+def test_metrics_under_their_client_go_names():
+    metrics = Metrics()
+    observer = QueueMetrics(WorkQueueMetrics(metrics))
+    queue, clock = fresh(metrics=observer)
+    queue.add(key("a"), tier="high")
+    queue.add(key("b"), tier="high")
+    queue.add(key("c"), tier="high", delay=9)
+    clock._now += 1
+    queue.pull("w", 1)
+    clock._now += 2
+    observer.publish(queue)
+    series = observer._families.series("c", "k", "high")
+    assert (series.adds.value, series.depth.value, series.delayed.value) == (2, 1, 1)
+    assert (series.unfinished_work.value, series.longest_running.value) == (2.0, 2.0)
+    assert series.queue_duration.count == 1
+    queue.retry("w", key("a"))
+    observer.publish(queue)
+    assert series.work_duration.count == 1
+    assert series.delayed.value == 2
+
+
+# -- autoscaling
+
+
+def drive(delays, policy, busy=32, ready=0, workers=1):
+    """Call it once a second with these delays; returns the sizes."""
+    sizes, above, below, changed = [], None, None, -math.inf
+    for now, delay in enumerate(delays):
+        state = PoolState(workers, delay, busy, ready, 0, above, below, changed)
+        decision = scale_pool(state, policy, float(now))
+        workers, above, below = decision.target, decision.above_since, decision.below_since
+        changed = decision.changed_at
+        assert decision.reason
+        sizes.append(workers)
+    return sizes
+
+
+POOL = PoolPolicy(min=1, max=8, target=0.5, up_after=2.0, down_after=10.0)
+
+
+def test_a_pool_grows_by_lasting_delay_and_not_by_a_spike():
+    assert drive([5.0] * 12, POOL)[-1] == 8
+    assert drive([5.0, 0.3, 5.0, 0.3, 5.0, 0.3], POOL) == [1] * 6
+    assert drive([0.4] * 30, POOL, workers=3) == [3] * 30, "between half the target and the target nothing changes"
+
+
+def test_a_pool_shrinks_slowly_and_only_with_slots_to_spare():
+    assert drive([0.0] * 25, POOL, busy=10, workers=4) == [4] * 10 + [3] * 10 + [2] * 5
+    assert drive([0.0] * 25, POOL, busy=100, workers=4) == [4] * 25
+    assert drive([0.0] * 50, POOL, busy=0, workers=2)[-1] == 1
+
+
+def test_a_pool_stays_within_its_bounds():
+    assert scale_pool(PoolState(0, 0.0, 0, 0), POOL, 0.0).target == 1
+    assert scale_pool(PoolState(12, 9.0, 0, 0), POOL, 0.0).target == 8
+    assert scale_pool(PoolState(4, 9.0, 0, 0, starting=1, above_since=-99.0), POOL, 0.0).target == 4
+    from_none = PoolPolicy(min=0, max=2, target=0.5)
+    assert scale_pool(PoolState(0, 9.0, 0, 5), from_none, 0.0).target == 1
+    with pytest.raises(ValueError, match="impossible"):
+        scale_pool(PoolState(1, 0.0, 0, 0), PoolPolicy(min=3, max=2, target=1.0), 0.0)
+    with pytest.raises(ValueError, match="impossible"):
+        scale_pool(PoolState(1, 0.0, 0, 0), PoolPolicy(min=1, max=2, target=math.nan), 0.0)
