@@ -100,6 +100,7 @@ class Reflector:
         self._replayed_states: dict[str, Obj] = {}
         self._expired_at = float("-inf")
         self._streams_initial = self._options.watch_list
+        self._list_next = False  # a stream did not come to its end
         self._status = ReflectorStatus(
             gvk, Phase.STARTING, False, "not started", 0, 0, clock.now(), 0.0, 0.0, 0, 0, 0, "", 0, False
         )
@@ -130,7 +131,7 @@ class Reflector:
         if self._resume is None:
             self._enter(Phase.LISTING, "listing")
             await self._check_identity()
-            if self._streams_initial:
+            if self._streams_initial and not self._list_next:
                 await self._stream_initial()
             else:
                 await self._list()
@@ -187,10 +188,11 @@ class Reflector:
             except ApiError as error:
                 if error.status not in (400, 405, 422):
                     raise
+                self._streams_initial = False  # this server can't
                 rest = None
             if rest is None:
-                log.info("%s: no streamed initial state from %s; listing", self._who, self._client.name)
-                self._streams_initial = False
+                log.info("%s: no streamed initial state; listing", self._who)
+                self._list_next = True
                 return
             end, left = rest
             if await self._publish(replacement, end):
@@ -227,6 +229,7 @@ class Reflector:
         voids = self.store.voids
         now = self._clock.now()
         self._status.lists += 1
+        self._list_next = False
         self._void = False
         watermark, self._watermark = self._watermark, None
         for events in replacement.commit(rv, Source.INITIAL if first else Source.RELIST, now):

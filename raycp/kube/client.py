@@ -29,6 +29,7 @@ log = logging.getLogger("raycp.kube")
 _READS = frozenset({"GET"})
 _CONNECT_SECONDS = 10.0
 _SKEW_SECONDS = 60.0
+_WRITE_IDLE_SECONDS = 20.0  # a write goes over a connection that was in use this recently
 
 
 class ClusterClient(ObjectCalls):
@@ -159,9 +160,12 @@ class ClusterClient(ObjectCalls):
         loop = asyncio.get_running_loop()
         pool = self._pool
         reading = verb in _READS
+        max_idle = 80.0 if reading else _WRITE_IDLE_SECONDS
         fresh = False
         while True:
-            connection = await pool.acquire(min(_CONNECT_SECONDS, max(0.0, deadline - loop.time())), fresh=fresh)
+            connection = await pool.acquire(
+                min(_CONNECT_SECONDS, max(0.0, deadline - loop.time())), fresh=fresh, max_idle=max_idle
+            )
             try:
                 remaining = deadline - loop.time()
                 guard = guard or self.write_guard

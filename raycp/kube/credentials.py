@@ -177,6 +177,7 @@ class Credentials:
             problem = f"context {context!r} is not in {shown}" if context else f"{shown} has no current-context"
             raise ConnectError(name, problem, f"Known contexts: {', '.join(sorted(filter(None, known))) or 'none'}")
         config = type.__call__(Configuration)
+        config.host = ""  # not the package's default, http://localhost
         failures = _Failures()
         kube_config.logger.addHandler(failures)
         try:
@@ -290,6 +291,7 @@ def _stamp(paths: list[str]) -> tuple[object, ...]:
 def _safe(error: BaseException) -> str:
     """An error's text, cut: loaders quote documents, and a document may hold a secret."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = text.split("{", 1)[0]
     if any(word in text.lower() for word in ("token", "key-data", "password", "secret")) and ":" in text:
         text = text.split(":", 1)[0]
     return text[:160]

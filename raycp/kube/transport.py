@@ -79,13 +79,16 @@ class Pool:
         for connection in list(self._idle):
             connection.close()
 
-    async def acquire(self, timeout: float, *, fresh: bool = False) -> Connection:
-        """An idle connection, the most recently used first, or a new one. Raises ``Unreachable`` (``sent`` False)."""
+    async def acquire(self, timeout: float, *, fresh: bool = False, max_idle: float = _IDLE_SECONDS) -> Connection:
+        """An idle connection, the most recently used first, or a new one. Raises ``Unreachable`` (``sent`` False).
+
+        ``max_idle`` in seconds is lower for what must not be sent twice: a server or a middlebox may be about to close.
+        """
         if not fresh:
             now = asyncio.get_running_loop().time()
             while self._idle:
                 connection = self._idle.pop()
-                if connection.ready and now - connection.idle_since < _IDLE_SECONDS:
+                if connection.ready and now - connection.idle_since < max_idle:
                     return connection
                 connection.close()
         return await self._open(timeout)

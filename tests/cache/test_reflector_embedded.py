@@ -13,7 +13,7 @@ from raycp.base.events import Source
 from raycp.base.keys import GVK
 from raycp.base.tasks import Written
 from raycp.cache import Phase
-from raycp.config.embedded import EmbeddedSpec
+from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ApiError, ClusterClient, ConnectSpec
 from raycp.kube.codec import decode_list, decode_object
@@ -158,3 +158,51 @@ async def test_server_side_apply(client: ClusterClient) -> None:
     first = decode_object(await client.apply(CM, "default", "a", body("a", x="1"), field_manager="raycp"))
     again = decode_object(await client.apply(CM, "default", "a", body("a", x="1"), field_manager="raycp"))
     assert first.rv == again.rv
+
+
+FAULTS: list[dict[str, object]] = [
+    {"kind": "closeWatch"},
+    {"kind": "compact"},
+    {"kind": "reset", "for": 0.2, "probability": 0.5},
+    {"kind": "tooManyRequests", "for": 0.2, "verbs": ["watch", "list"]},
+    {"kind": "error", "for": 0.2, "probability": 0.5, "verbs": ["watch", "list"]},
+    {"kind": "stallWatch", "for": 0.7},
+    {"kind": "rotateCertificate"},
+]
+
+
+@pytest.mark.parametrize("watch_list", [True, False], ids=["watchlist", "list"])
+async def test_faults_lose_and_double_nothing(
+    cluster: EmbeddedCluster, client: ClusterClient, seen: Watched, watch_list: bool
+) -> None:
+    """Writes go in by the in-process client, untouched by the faults; the reflector comes through all of them."""
+    rng = random.Random(11)
+    seen.start(label_selector="test=yes", watch_list=watch_list, stall=0.4, watch_timeout=(1.0, 2.0))
+    alive: set[str] = set()
+    for fault in FAULTS * 2:
+        cluster.faults.set([FaultSpec.model_validate(fault)])
+        for _ in range(15):
+            name = f"c{rng.randrange(30)}"
+            if name in alive and rng.random() < 0.4:
+                await cluster.api.delete("configmaps", "default", name)
+                alive.discard(name)
+            elif name in alive:
+                patch = json.dumps({"data": {"n": str(rng.random())}}).encode()
+                await cluster.api.patch_merge("configmaps", "default", name, patch)
+            else:
+                await cluster.api.create("configmaps", json.loads(body(name)), "default")
+                alive.add(name)
+            await asyncio.sleep(0.01)
+    cluster.faults.clear()
+    await seen.synced()
+    await agrees(seen)
+    heard: dict[str, str] = {}
+    for event in seen.events:
+        name = event.obj.meta.name
+        assert (name in heard) == (event.type.value != "added")
+        heard[name] = event.obj.meta.uid
+        if event.type.value == "deleted":
+            del heard[name]
+    assert heard == {o.meta.name: o.meta.uid for o in seen.store}
+    assert seen.store.voids == 0
+    assert seen.reflector.status().failures > 0

@@ -3,12 +3,14 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from scripted_api import ScriptedApi, answer, cut_in_line, direct, hang, once_for, reset
 
-from raycp.base.clock import SystemClock
+from raycp.base.clock import SystemClock, VirtualClock
 from raycp.base.keys import GVK
-from raycp.kube import ApiError, ClusterClient, ConnectError, Fenced, NoSuchKind, Unreachable, WriteStamp
+from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, Fenced, NoSuchKind, Unreachable, WriteStamp
+from raycp.kube.breaker import BreakerPolicy
 
 CM = GVK("", "v1", "ConfigMap")
 
@@ -210,3 +212,16 @@ async def test_in_flight_cap(server: ScriptedApi) -> None:
     assert client._pool.opened <= 2
     assert client.gate.in_flight == 0
     await client.close()
+
+
+def test_a_spec_travels_as_msgpack() -> None:
+    spec = ConnectSpec(name="c1", mode="direct", server="https://x", token="t", breaker=BreakerPolicy(failures=9))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=ConnectSpec) == spec
+
+
+async def test_it_knows_the_servers_clock(server: ScriptedApi, client: ClusterClient) -> None:
+    ahead = VirtualClock(wall=0.0)
+    other = await ClusterClient.connect(direct(server), ahead)
+    assert client.skew == 0.0
+    assert other.skew > 1e9
+    await other.close()

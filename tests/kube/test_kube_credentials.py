@@ -168,6 +168,11 @@ async def test_wrong_in_every_way(server: ScriptedApi, tmp_path: Path, caplog: p
     assert "not trusted" in await problem(other)
     broken = write(path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded("nonsense")})
     assert "CA" in await problem(broken)
+    nameless = write(path, server, {"token": "very-secret"})
+    path.write_text(path.read_text().replace("server:", "sever:"))
+    assert "no server" in await problem(nameless)
+    path.write_text(path.read_text().replace("sever:", "server:").replace("user:", "usr:"))
+    await problem(nameless)
     assert "in-cluster" in await problem(ConnectSpec(name="c1", mode="inCluster"))
     assert "very-secret" not in caplog.text
 
