@@ -24,6 +24,7 @@ class Shape:
     __slots__ = (
         "always",
         "atomic",
+        "definition",
         "fields",
         "item",
         "kind",
@@ -41,7 +42,8 @@ class Shape:
     def __init__(self, kind: str, name: str = "") -> None:
         self.kind = kind
         self.name = name
-        """Go's name for error messages: the definition's name or the kind"""
+        self.definition = ""
+        """the name of the JSON schema definition, for built-in kinds"""
         self.fields: dict[str, Shape] = {}
         self.presence: dict[str, str] = {}
         self.item: Shape | None = None
@@ -62,6 +64,7 @@ class Shape:
     def variant(self) -> "Shape":
         """A copy that shares fields and items, for field-level extensions beside a ``$ref``."""
         copy = Shape(self.kind, self.name)
+        copy.definition = self.definition
         copy.fields, copy.presence, copy.item = self.fields, self.presence, self.item
         copy.atomic, copy.open, copy.schema = self.atomic, self.open, self.schema
         copy.list_type, copy.list_keys = self.list_type, self.list_keys
@@ -109,6 +112,7 @@ def defined(name: str) -> Shape:
         return found
     schema = definition(name)
     found = _SHAPES[name] = Shape(OBJECT, name.rsplit(".", 1)[1])
+    found.definition = name
     properties = schema.get("properties")
     if properties is None:
         found.kind = _plain_kind(schema)
