@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -60,6 +61,14 @@ class _Handout:
         self.version = task.version
 
 
+class _Later(NamedTuple):
+    """An event about a key in work. It is judged when the work ends: only then is it known which writes were its own."""
+
+    cluster: str
+    route: Primary | Owned
+    event: Event
+
+
 class ShardCore(MemberCore):
     """One shard's primary."""
 
@@ -83,6 +92,7 @@ class ShardCore(MemberCore):
         self._kinds: dict[str, GVK] = {}
         self.reconciled: dict[RequestKey, int] = {}
         self._handouts: dict[int, _Handout] = {}
+        self._later: dict[RequestKey, list[_Later]] = {}
         self._resyncs: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.conductor = Conductor(self)
         self.peers = Peers(self)
@@ -192,6 +202,10 @@ class ShardCore(MemberCore):
             event = narrowed
         meta = event.obj.meta
         key = RequestKey(primary.controller.name, cluster, meta.namespace, meta.name)
+        later = self._later.get(key)
+        if later is not None and writer != key:
+            later.append(_Later(cluster, primary, event))
+            return
         known = Known(self.reconciled.get(key), own_writer=writer is None or writer == key)
         verdict = classify(event, known)
         if verdict.enqueue:
@@ -202,6 +216,10 @@ class ShardCore(MemberCore):
     def _owned(self, cluster: str, owned: Owned, event: Event, writer: RequestKey | None) -> None:
         owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, owned, obj)}
         for owner in owners:
+            later = self._later.get(owner)
+            if later is not None and writer != owner:
+                later.append(_Later(cluster, owned, event))
+                continue
             verdict = classify(event, Known(is_child=True, own_writer=writer is None or writer == owner))
             if verdict.enqueue:
                 self._wake_owner(owner, verdict, event)
@@ -372,6 +390,7 @@ class ShardCore(MemberCore):
             obj.version if obj is not None else 0, item.waited, obj.raw if obj is not None else None, children, sorted(set(blind)),
         )
         self._handouts[task.id] = _Handout(item, task, obj.rv if obj is not None else 0)
+        self._later[key] = []
         self.clocks.handed_out(key)
         self.peers.handed_out(key)
         return task
@@ -422,7 +441,7 @@ class ShardCore(MemberCore):
                 self.queue.done(seat.name, key, id=identity)
             self._count(key, True, done, api)
             if handout.task.raw is not None:
-                self.reconciled[key] = handout.version
+                self.reconciled[key] = self._version_after(key, done.writes, handout.version)
             else:
                 self.reconciled.pop(key, None)
         elif done.outcome is Outcome.RETRY:
@@ -437,6 +456,7 @@ class ShardCore(MemberCore):
         else:
             self.queue.interrupted(seat.name, key, id=identity)
             self.clocks.returned(key)
+        self._judge(key, done.writes)
         self.timelines.ended(
             key, _word(done), seconds=done.seconds, calls=done.calls, error=done.error, waiting=done.waiting
         )
@@ -444,6 +464,33 @@ class ShardCore(MemberCore):
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         self.peers.reconciled(key)
         self.conductor.dispatch_soon()
+
+    def _version_after(self, key: RequestKey, writes: list[Written], seen: int) -> int:
+        """The version that counts as reconciled: the one handed out, or what the reconcile's own write made of it."""
+        informer = self.clusters[key.cluster].informers.get(self._kinds[key.controller]) if key.cluster in self.clusters else None
+        obj = informer.store.get(key.namespace, key.name) if informer is not None else None
+        if obj is not None and any(w.rv == obj.rv and w.uid == obj.meta.uid and w.cluster == key.cluster for w in writes):
+            return obj.version
+        return seen
+
+    def _judge(self, key: RequestKey, writes: list[Written]) -> None:
+        """The work on ``key`` has ended: judge what was observed meanwhile, but for the echoes of its own writes."""
+        later = self._later.pop(key, None)
+        if not later:
+            return
+        own = {(write.cluster, write.uid, write.rv) for write in writes}
+        gone = {(write.cluster, write.uid) for write in writes if write.deleted}
+        for cluster, route, event in later:
+            obj = event.obj
+            if event.type is EventType.DELETED:
+                if (cluster, obj.meta.uid) in gone:
+                    continue
+            elif (cluster, obj.meta.uid, obj.rv) in own:
+                continue
+            if isinstance(route, Primary):
+                self._primary(cluster, route, event, None)
+            else:
+                self._owned(cluster, route, event, None)
 
     def _count(self, key: RequestKey, ok: bool, done: Done, api: float, permanent: bool = False) -> None:
         samples = self.clocks.done(key, ok, work=done.seconds, api=api, waiting=done.waiting, permanent=permanent)
@@ -456,6 +503,7 @@ class ShardCore(MemberCore):
         if handout is not None:
             self.queue.interrupted(seat.name, handout.task.key, id=handout.item.id)
             self.clocks.returned(handout.task.key)
+            self._judge(handout.task.key, [])
 
     def worker_lost(self, seat: WorkerSeat, culprits: dict[int, str]) -> None:
         """The worker's process is dead for certain: its keys return, culprits with backoff."""
@@ -466,9 +514,11 @@ class ShardCore(MemberCore):
                 delay = self.queue.retry(seat.name, key, id=handout.item.id, reason="worker_lost", error=error)
                 self.clocks.done(key, False)
                 self.clocks.delayed(key, self.clock.now() + (delay or 0.0))
+                self._judge(key, [])
                 self.timelines.record(key, "failed", error=error, worker=seat.name)
         for key in self.queue.forget_worker(seat.name):
             self.clocks.returned(key)
+            self._judge(key, [])
             self.timelines.record(key, "returned", worker=seat.name, reason="its worker died")
         for identity in [identity for identity in seat.in_flight if identity in self._handouts]:
             del self._handouts[identity]
