@@ -10,7 +10,8 @@ priority, within a priority fairness over (cluster, namespace).
 - ``fair``: ``FairTree``: deficit round-robin over clusters, then namespaces, then controllers;
 - ``lane``: ``Lane``: one tier: its share of slots, its priorities, its oldest item;
 - ``waiters``: long-polls that wake one at a time;
-- ``core``: ``QueueCore``: add, pull, done: laws 1 to 5 of the design in one place;
+- ``intake``: what enters, how it merges, where it waits;
+- ``core``: ``QueueCore``: laws 1 to 5 of the design, pull and done;
 - ``queue``: ``WorkQueue``: the core, with what operators need: holds, removals, live policy, hand-over, answers;
 - ``transfer``: ``Saved``: a queue's content as it is handed over;
 - ``explain``: ``Why``, ``TierDelay``: what people and autoscaling ask;
