@@ -8,7 +8,7 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import EmbeddedSpec
-from raycp.embedded.life.failures import PREFIX, Rates, plan
+from raycp.embedded.life.failures import Rates, plan
 from raycp.embedded.life.gc import GarbageCollector
 from raycp.embedded.life.gofuncs import GENERIC, node_ip, pod_ip
 from raycp.embedded.life.logs import logs
@@ -20,7 +20,7 @@ from raycp.embedded.life.seams import Api, Object, iso
 from raycp.embedded.life.serviceaccounts import ServiceAccounts
 from raycp.embedded.life.stagefile import Stage, load_stages
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Store
+from raycp.embedded.store import Store
 
 VERSION = "v1.36.0-raycp"
 """what simulated nodes say that they run"""
@@ -45,7 +45,6 @@ class Life:
         self._nodes_table = _table(registry, "nodes")
         self._rates = Rates(spec.startup_delay, spec.pod_runtime, spec.failure_rate, spec.seed)
         self._tasks: list[asyncio.Task[None]] = []
-        self._undo: list[Any] = []
         self._rendered: Object = {}
         on = spec.controllers
         self.gc = GarbageCollector(api, store, registry, clock) if on.gc else None
@@ -61,13 +60,11 @@ class Life:
                 part.start()
                 self._tasks.append(asyncio.create_task(part.run(), name=f"life {type(part).__name__}"))
         if self.nodes is not None:
-            self._undo.append(self._nodes_table.subscribe("", self._node_changed))
+            self.nodes.on_state = self._node_state_changed
             await self.nodes.start()
             self._tasks.append(asyncio.create_task(self.nodes.run(), name="life Nodes"))
 
     async def stop(self) -> None:
-        for undo in self._undo:
-            undo()
         for part in (self.gc, self.namespaces, self.accounts, self.scheduler, self.player, self.nodes):
             if part is not None:
                 part.stop()
@@ -137,17 +134,16 @@ class Life:
         volatile = [node_ip(node["metadata"]["name"])]
         return {**node, "raycp": {"alive": state is None, "capacity": self.nodes.capacity, "volatile": volatile}}
 
-    def _node_changed(self, change: Change) -> None:
-        """A node that goes dark or comes back: its Pods are looked at afresh."""
+    def _node_state_changed(self, node: str) -> None:
+        """A node has gone dark or come back: its Pods, and itself, are looked at afresh."""
         player = self.player
-        if player is None or change.prev is None:
+        if player is None:
             return
-        mark = (PREFIX + "state").encode()
-        if (mark in change.record.raw) is not (mark in change.prev.raw):
-            name = b'"nodeName":"%s"' % change.record.name.encode()
-            for record in self._pods.records(""):
-                if name in record.raw:
-                    player.look_again("pods", record.ns, record.name)
+        player.look_again("nodes", "", node)
+        name = b'"nodeName":"%s"' % node.encode()
+        for record in self._pods.records(""):
+            if name in record.raw:
+                player.look_again("pods", record.ns, record.name)
 
 
 def _table(registry: Registry, plural: str) -> Any:

@@ -1,4 +1,4 @@
-"""What ``kubectl logs`` shows of a simulated container: what its command prints, between the lines of its start and end."""
+"""What ``kubectl logs`` shows of a simulated container: what its command prints, or the lines of its start and end."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ Line = tuple[float, str]
 
 
 def lines_of(pod: dict[str, Any], container: str) -> list[Line]:
-    """(Unix seconds, text) of each line: pure. The annotation ``embedded.raycp.io/log`` is shown instead where it is given."""
+    """(Unix seconds, text) of each line: pure. The annotation ``embedded.raycp.io/log`` is shown where it is given."""
     status = pod.get("status") or {}
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     found = next((c for c in every if c["name"] == container), None)

@@ -10,6 +10,7 @@ unreachable, and its Pods are evicted when their tolerations run out, as kube-co
 import asyncio
 import heapq
 import random
+from collections.abc import Callable
 from typing import Any
 
 from raycp.base.clock import Clock
@@ -64,6 +65,8 @@ class Nodes:
         self._evictions: set[asyncio.Task[None]] = set()
         self.dark: set[str] = set()
         """nodes that are down"""
+        self.on_state: Callable[[str], None] = lambda name: None
+        """hears of each node that goes dark or comes back"""
 
     @property
     def capacity(self) -> dict[str, str]:
@@ -205,7 +208,9 @@ class Nodes:
         if node is None:
             return None
         state = (node["metadata"].get("annotations") or {}).get(STATE)
-        (self.dark.add if state == "down" else self.dark.discard)(name)
+        if (state == "down") is not (name in self.dark):
+            (self.dark.add if state == "down" else self.dark.discard)(name)
+            self.on_state(name)
         wait: float | None = None
         if state == "down":
             left = self._last_renewed(name) + GRACE - self.clock.wall()

@@ -1,0 +1,322 @@
+"""Life on the server, in virtual time: what becomes of Pods, nodes, owners, namespaces."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from raycp.base.clock import VirtualClock
+from raycp.config.embedded import EmbeddedSpec
+from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.errors import ApiError
+from raycp.embedded.life.nodes import STATE
+
+Make = Callable[..., Awaitable[EmbeddedCluster]]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[EmbeddedCluster] = []
+
+    async def start(**spec: Any) -> EmbeddedCluster:
+        cluster = EmbeddedCluster("test", EmbeddedSpec.model_validate(spec), VirtualClock())
+        await cluster.start()
+        made.append(cluster)
+        return cluster
+
+    yield start
+    for cluster in made:
+        await cluster.stop()
+
+
+async def until(check: Callable[[], Any], why: str = "") -> Any:
+    """Let the loop turn until ``check`` is true; virtual time stands still."""
+    for _ in range(2000):
+        found = check()
+        if found:
+            return found
+        await asyncio.sleep(0.001)
+    raise AssertionError(why or "not so")
+
+
+async def advance(cluster: EmbeddedCluster, seconds: float) -> None:
+    assert isinstance(cluster.clock, VirtualClock)
+    await cluster.clock.advance(seconds)
+    await asyncio.sleep(0.02)
+
+
+async def pod(cluster: EmbeddedCluster, name: str, *, meta: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    return await cluster.api.create(
+        "pods",
+        {
+            "metadata": {"name": name, **(meta or {})},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}], **spec},
+        },
+        "default",
+    )
+
+
+def phase(cluster: EmbeddedCluster, name: str) -> str:
+    found = cluster.api.get("pods", "default", name)
+    return str(found["status"].get("phase")) if found else "gone"
+
+
+class TestPods:
+    async def test_a_pod_is_bound_runs_and_ends(self, make: Make) -> None:
+        cluster = await make(nodes=1, startup_delay="1s", pod_runtime="5s")
+        await pod(cluster, "p")
+        bound = await until(lambda: (cluster.api.get("pods", "default", "p") or {})["spec"].get("nodeName"))
+        assert bound == "node-0"
+        assert phase(cluster, "p") == "Pending"
+        await advance(cluster, 1.1)
+        await until(lambda: phase(cluster, "p") == "Running")
+        status = cluster.api.get("pods", "default", "p")["status"]  # type: ignore[index]
+        assert status["podIP"].startswith("10.")
+        assert {c["type"]: c["status"] for c in status["conditions"]}["Ready"] == "True"
+        await advance(cluster, 4)
+        assert phase(cluster, "p") == "Running"
+        await advance(cluster, 2)
+        await until(lambda: phase(cluster, "p") == "Succeeded")
+        ended = cluster.api.get("pods", "default", "p")["status"]["containerStatuses"][0]["state"]  # type: ignore[index]
+        assert ended["terminated"]["exitCode"] == 0
+
+    async def test_a_label_does_not_start_its_runtime_anew(self, make: Make) -> None:
+        cluster = await make(pod_runtime="5s")
+        await pod(cluster, "p")
+        await until(lambda: phase(cluster, "p") == "Running")
+        await asyncio.sleep(0.02)
+        await advance(cluster, 4)
+        await cluster.api.patch_merge("pods", "default", "p", b'{"metadata":{"labels":{"x":"y"}}}')
+        await advance(cluster, 1.5)
+        await until(lambda: phase(cluster, "p") == "Succeeded")
+
+    async def test_exit_code_and_restart_policy(self, make: Make) -> None:
+        cluster = await make(pod_runtime="5s")
+        note = {"annotations": {"embedded.raycp.io/exit-code": "7"}}
+        await pod(cluster, "fails", meta=note)
+        await pod(cluster, "again", meta=note, restartPolicy="OnFailure")
+        await until(lambda: phase(cluster, "again") == "Running")
+        await asyncio.sleep(0.02)
+        await advance(cluster, 5.1)
+        await until(lambda: phase(cluster, "fails") == "Failed")
+
+        def container() -> dict[str, Any]:
+            return cluster.api.get("pods", "default", "again")["status"]["containerStatuses"][0]  # type: ignore[index,no-any-return]
+
+        await until(lambda: container()["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff")
+        assert container()["lastState"]["terminated"]["exitCode"] == 7
+        await asyncio.sleep(0.02)
+        await advance(cluster, 10.1)
+        await until(lambda: "running" in container()["state"])
+        assert container()["restartCount"] == 1
+        events = [e for e in cluster.api.list("events")[0] if e["reason"] == "BackOff"]
+        assert len(events) == 1
+
+    async def test_deletion_is_gentle_and_finalizers_hold(self, make: Make) -> None:
+        cluster = await make(nodes=1, pod_runtime="1h")
+        await pod(cluster, "free")
+        await pod(cluster, "held", meta={"finalizers": ["x.io/hold"]})
+        await until(lambda: phase(cluster, "held") == phase(cluster, "free") == "Running")
+        await cluster.api.delete("pods", "default", "free")
+        await cluster.api.delete("pods", "default", "held")
+        await until(lambda: phase(cluster, "free") == "gone")
+        await until(lambda: phase(cluster, "held") == "Failed")
+        await cluster.api.patch_merge("pods", "default", "held", b'{"metadata":{"finalizers":null}}')
+        await until(lambda: phase(cluster, "held") == "gone")
+
+    async def test_stage_files_replace_the_shipped_ones(self, make: Make, tmp_path: Path) -> None:
+        stage = tmp_path / "stage.yaml"
+        stage.write_text(
+            "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: odd}\n"
+            "spec:\n  resourceRef: {apiGroup: v1, kind: Pod}\n"
+            "  selector: {matchExpressions: [{key: .status.phase, operator: In, values: [Pending]}]}\n"
+            "  delay: {durationMilliseconds: 3000}\n"
+            "  next: {event: {type: Normal, reason: Odd, message: so be it}, statusTemplate: 'phase: Unknown'}\n"
+        )
+        cluster = await make(stages=[str(stage)])
+        await pod(cluster, "p")
+        await asyncio.sleep(0.05)
+        assert phase(cluster, "p") == "Pending"
+        await advance(cluster, 3.1)
+        await until(lambda: phase(cluster, "p") == "Unknown")
+        await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "Odd"])
+
+
+class TestScheduling:
+    async def test_what_does_not_fit_waits_and_says_why_and_fits_later(self, make: Make) -> None:
+        cluster = await make(nodes=2, node={"cpu": "2", "pods": 10}, pod_runtime="1h")
+        asks = [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}}]
+        for name in ("a", "b", "c"):
+            await pod(cluster, name, containers=asks)
+
+        def waiting() -> list[str]:
+            return [n for n in ("a", "b", "c") if phase(cluster, n) == "Pending"]
+
+        await until(lambda: len(waiting()) == 1)
+        last = waiting()[0]
+
+        def told() -> dict[str, Any]:
+            found = cluster.api.get("pods", "default", last)
+            return {c["type"]: c for c in found["status"].get("conditions") or ()}.get("PodScheduled", {})  # type: ignore[index]
+
+        await until(lambda: told().get("reason") == "Unschedulable")
+        assert told()["message"] == "0/2 nodes are available: 2 Insufficient cpu."
+        await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "FailedScheduling"])
+        await cluster.api.delete("pods", "default", "a" if last != "a" else "b", grace=0)
+        await until(lambda: phase(cluster, last) == "Running")
+
+    async def test_pods_spread_over_nodes(self, make: Make) -> None:
+        cluster = await make(nodes=4, pod_runtime="1h")
+        for i in range(40):
+            await pod(cluster, f"p{i}")
+        await until(lambda: all(phase(cluster, f"p{i}") == "Running" for i in range(40)))
+        nodes = [p["spec"]["nodeName"] for p in cluster.api.list("pods")[0]]
+        assert {nodes.count(f"node-{i}") for i in range(4)} == {10}
+
+
+class TestNodes:
+    async def test_a_node_goes_dark_and_its_pods_are_evicted(self, make: Make) -> None:
+        cluster = await make(nodes=1, pod_runtime="1h")
+        quick = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]
+        await pod(cluster, "p", tolerations=quick)
+        await until(lambda: phase(cluster, "p") == "Running")
+        await cluster.life.nodes.fail("node-0")
+
+        def ready() -> str:
+            node = cluster.api.get("nodes", "", "node-0")
+            return next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready")  # type: ignore[index]
+
+        for _ in range(10):
+            await advance(cluster, 5)
+        await until(lambda: ready() == "Unknown")
+        taints = (cluster.api.get("nodes", "", "node-0") or {})["spec"]["taints"]
+        assert {t["effect"] for t in taints if t["key"] == "node.kubernetes.io/unreachable"} == {"NoSchedule", "NoExecute"}
+        for _ in range(20):
+            await advance(cluster, 5)
+        await until(lambda: "deletionTimestamp" in (cluster.api.get("pods", "default", "p") or {})["metadata"])
+        await cluster.life.nodes.recover("node-0")
+        await until(lambda: ready() == "True")
+        await until(lambda: phase(cluster, "p") == "gone")
+        await until(lambda: not (cluster.api.get("nodes", "", "node-0") or {})["spec"].get("taints"))
+
+    async def test_leases_are_renewed(self, make: Make) -> None:
+        cluster = await make(nodes=2)
+
+        def renewed() -> list[str]:
+            return [lease["spec"]["renewTime"] for lease in cluster.api.list("leases.coordination.k8s.io")[0]]
+
+        before = await until(lambda: renewed() if len(renewed()) == 2 else None)
+        await advance(cluster, 11)
+        await until(lambda: all(a < b for a, b in zip(before, renewed(), strict=True)))
+
+    async def test_a_kubelet_that_is_not_ready(self, make: Make) -> None:
+        cluster = await make(nodes=1)
+        await until(lambda: (cluster.api.get("nodes", "", "node-0") or {}).get("status", {}).get("conditions"))
+        patch = f'{{"metadata":{{"annotations":{{"{STATE}":"not-ready"}}}}}}'
+        await cluster.api.patch_merge("nodes", "", "node-0", patch.encode())
+        await until(lambda: (cluster.api.get("nodes", "", "node-0") or {})["spec"].get("taints"))
+
+
+async def config_map(cluster: EmbeddedCluster, name: str, owner: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": name, **more}
+    if owner is not None:
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner["metadata"]["name"]}
+        meta["ownerReferences"] = [{**reference, "uid": owner["metadata"]["uid"], "blockOwnerDeletion": True}]
+    return await cluster.api.create("configmaps", {"metadata": meta}, "default")
+
+
+class TestGarbageCollection:
+    def there(self, cluster: EmbeddedCluster, *names: str) -> list[str]:
+        return [name for name in names if cluster.api.get("configmaps", "default", name)]
+
+    async def test_dependents_follow_their_owner(self, make: Make) -> None:
+        cluster = await make()
+        owner = await config_map(cluster, "owner")
+        child = await config_map(cluster, "child", owner)
+        await config_map(cluster, "grandchild", child)
+        await config_map(cluster, "other")
+        await cluster.api.delete("configmaps", "default", "owner", propagation="Background")
+        await until(lambda: self.there(cluster, "owner", "child", "grandchild", "other") == ["other"])
+
+    async def test_foreground_goes_from_the_leaves_up(self, make: Make) -> None:
+        cluster = await make()
+        owner = await config_map(cluster, "owner")
+        await config_map(cluster, "held", owner, finalizers=["x.io/hold"])
+        await config_map(cluster, "child", owner)
+        await cluster.api.delete("configmaps", "default", "owner", propagation="Foreground")
+        await until(lambda: self.there(cluster, "owner", "held", "child") == ["owner", "held"])
+        await cluster.api.patch_merge("configmaps", "default", "held", b'{"metadata":{"finalizers":null}}')
+        await until(lambda: not self.there(cluster, "owner", "held"))
+
+    async def test_orphans_stay_without_their_reference(self, make: Make) -> None:
+        cluster = await make()
+        owner = await config_map(cluster, "owner")
+        await config_map(cluster, "child", owner)
+        await cluster.api.delete("configmaps", "default", "owner", propagation="Orphan")
+        await until(lambda: self.there(cluster, "owner", "child") == ["child"])
+        assert "ownerReferences" not in (cluster.api.get("configmaps", "default", "child") or {})["metadata"]
+
+    async def test_an_owner_that_never_was_takes_its_dependent_along(self, make: Make) -> None:
+        cluster = await make()
+        await config_map(cluster, "child", {"metadata": {"name": "never", "uid": "nobody"}})
+        await until(lambda: not self.there(cluster, "child"))
+
+    async def test_one_living_owner_is_enough(self, make: Make) -> None:
+        cluster = await make()
+        one, two = await config_map(cluster, "one"), await config_map(cluster, "two")
+        child = await config_map(cluster, "child", one)
+        child["metadata"]["ownerReferences"] += [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "two", "uid": two["metadata"]["uid"]}
+        ]
+        await cluster.api.update("configmaps", child)
+        await cluster.api.delete("configmaps", "default", "one")
+
+        def owners() -> list[str]:
+            found = cluster.api.get("configmaps", "default", "child")
+            return [ref["name"] for ref in found["metadata"]["ownerReferences"]]  # type: ignore[index]
+
+        await until(lambda: owners() == ["two"])
+        await cluster.api.delete("configmaps", "default", "two")
+        await until(lambda: not self.there(cluster, "child"))
+
+
+class TestNamespaces:
+    async def test_a_new_one_is_fitted_out_and_again_after_a_loss(self, make: Make) -> None:
+        cluster = await make()
+        await cluster.api.create("namespaces", {"metadata": {"name": "new"}})
+        await until(lambda: cluster.api.get("serviceaccounts", "new", "default"))
+        bundle = await until(lambda: cluster.api.get("configmaps", "new", "kube-root-ca.crt"))
+        assert bundle["data"]["ca.crt"].startswith("-----BEGIN CERTIFICATE-----")
+        await cluster.api.delete("serviceaccounts", "new", "default")
+        await until(lambda: cluster.api.get("serviceaccounts", "new", "default"))
+
+    async def test_a_deleted_one_is_emptied_first(self, make: Make) -> None:
+        cluster = await make()
+        await cluster.api.create("namespaces", {"metadata": {"name": "new"}})
+        await cluster.api.create("configmaps", {"metadata": {"name": "held", "finalizers": ["x.io/hold"]}}, "new")
+        await cluster.api.create("secrets", {"metadata": {"name": "s"}}, "new")
+        await cluster.api.delete("namespaces", "", "new")
+        await until(lambda: not cluster.api.list("secrets", "new")[0])
+        with pytest.raises(ApiError) as refused:
+            await cluster.api.create("secrets", {"metadata": {"name": "t"}}, "new")
+        assert refused.value.code == 403
+
+        def conditions() -> dict[str, str]:
+            found = cluster.api.get("namespaces", "", "new")
+            return {c["type"]: c["message"] for c in found["status"].get("conditions") or ()}  # type: ignore[index]
+
+        await until(lambda: "x.io/hold in 1 resource instances" in conditions().get("NamespaceFinalizersRemaining", ""))
+        await cluster.api.patch_merge("configmaps", "new", "held", b'{"metadata":{"finalizers":null}}')
+        await until(lambda: cluster.api.get("namespaces", "", "new") is None)
+
+
+async def test_controllers_can_be_switched_off_singly(make: Make) -> None:
+    cluster = await make(controllers={"gc": False, "serviceaccount": False})
+    owner = await config_map(cluster, "owner")
+    await config_map(cluster, "child", owner)
+    await cluster.api.delete("configmaps", "default", "owner")
+    await pod(cluster, "p")
+    await until(lambda: phase(cluster, "p") == "Running")
+    assert cluster.api.get("configmaps", "default", "child")
+    assert not cluster.api.list("serviceaccounts")[0]
