@@ -1,6 +1,6 @@
 """The forms in which an object is told: itself, a Table, its metadata alone.
 
-``Form`` has one method per use: ``one`` object, a ``many`` (list), an ``event``'s object. Forms are shared and stateless.
+A ``Form`` is what Accept asked for; ``one`` tells an object in it, ``many`` a list, ``table`` rows of either.
 """
 
 from dataclasses import dataclass

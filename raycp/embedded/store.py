@@ -272,7 +272,7 @@ class Store:
         return self._commit(table, Change("MODIFIED", record.rv, record, prev))
 
     def delete(self, table: Table, record: Record, raw: bytes | None = None) -> Change:
-        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state if that differs from ``record``."""
+        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state, if that is another."""
         table.forget(record)
         rv = self.revision + 1
         last = raw if raw is not None else with_revision(record.raw, record.rv, rv)

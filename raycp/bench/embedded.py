@@ -1,0 +1,230 @@
+"""The scenario ``embedded``: how much the embedded API server costs, measured from outside, over TLS keep-alive.
+
+The server runs in a process of its own; the client is a bare socket loop, so that what is measured is the server. Keys:
+creates_per_second and gets_per_second (Pods, 8 connections), list_10000_s, fanout_ms (one event to 100 watchers,
+until the last has it), memory_100000_mb (resident size with 100 000 Pods), pods_running_s (10 000 Pods created to Running),
+nodes_running_s (5 000 nodes Ready, with leases), start_s (to the first answer that may be asked for).
+"""
+
+import asyncio
+import base64
+import contextlib
+import ssl
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+
+CONNECTIONS = 8
+DEADLINE = 300.0
+"""seconds after which a part of the scenario is given up"""
+
+
+class Client:
+    """One keep-alive connection to an API server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
+        self._reader, self._writer, self._head = reader, writer, head
+
+    @classmethod
+    async def connect(cls, kubeconfig: dict[str, Any]) -> "Client":
+        cluster, user = kubeconfig["clusters"][0]["cluster"], kubeconfig["users"][0]["user"]
+        host, port = cluster["server"].removeprefix("https://").rsplit(":", 1)
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context, limit=1 << 26)
+        head = f"Host: {host}:{port}\r\nAuthorization: Bearer {user['token']}\r\nAccept: application/json\r\n"
+        return cls(reader, writer, head)
+
+    def _send(self, method: str, path: str, body: bytes) -> None:
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+        self._writer.write(f"{method} {path} HTTP/1.1\r\n{self._head}{length}\r\n".encode() + body)
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """The answer's body. Raises ``RuntimeError`` for an error."""
+        self._send(method, path, body)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        answer = await self._reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        if not head.startswith(b"HTTP/1.1 2"):
+            raise RuntimeError(answer.decode())
+        return answer
+
+    async def watch(self, path: str) -> None:
+        """Begin a watch; ``event`` waits for its next chunk."""
+        self._send("GET", path, b"")
+        await self._reader.readuntil(b"\r\n\r\n")
+
+    async def event(self) -> bytes:
+        size = int(await self._reader.readuntil(b"\r\n"), 16)
+        return (await self._reader.readexactly(size + 2))[:-2]
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def pod(name: str) -> bytes:
+    """A Pod as a job's controller makes it."""
+    return msgspec.json.encode(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app": "bench", "raycp.io/job": "j"}},
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "main", "image": "busybox", "resources": {"requests": {"cpu": "10m"}}}],
+            },
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def server(spec: EmbeddedSpec) -> AsyncIterator[tuple[dict[str, Any], float, int]]:
+    """An embedded cluster in a process of its own: its kubeconfig, the seconds it took to start, its pid."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "raycp.bench.embedded",
+        spec.model_dump_json(by_alias=True),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        told = msgspec.json.decode(await asyncio.wait_for(process.stdout.readline(), DEADLINE))
+        yield msgspec.json.decode(told["kubeconfig"]), told["start_s"], process.pid
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 20)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def rate(kubeconfig: dict[str, Any], count: int, ask: Callable[[Client, int], Awaitable[object]]) -> float:
+    """Requests per second over ``CONNECTIONS`` connections."""
+    clients = [await Client.connect(kubeconfig) for _ in range(CONNECTIONS)]
+    numbers = iter(range(count))
+
+    async def work(client: Client) -> None:
+        for number in numbers:
+            await ask(client, number)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work(client) for client in clients))
+    seconds = time.perf_counter() - began
+    for client in clients:
+        client.close()
+    return count / seconds
+
+
+async def fanout(kubeconfig: dict[str, Any], watchers: int, rounds: int) -> float:
+    """Median milliseconds from sending a change to the last of the watchers having it."""
+    path = "/api/v1/namespaces/kube-public/configmaps"
+    clients = [await Client.connect(kubeconfig) for _ in range(watchers)]
+    version = msgspec.json.decode(await clients[0].ask("GET", path))["metadata"]["resourceVersion"]
+    for client in clients:
+        await client.watch(f"{path}?watch=true&resourceVersion={version}")
+    writer = await Client.connect(kubeconfig)
+    found = []
+    for number in range(rounds):
+        body = msgspec.json.encode({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"fan-{number}"}})
+        waiting = [asyncio.create_task(client.event()) for client in clients]
+        await asyncio.sleep(0)
+        began = time.perf_counter()
+        answer = asyncio.create_task(writer.ask("POST", path, body))
+        await asyncio.gather(*waiting)
+        found.append((time.perf_counter() - began) * 1000)
+        await answer
+    for client in [*clients, writer]:
+        client.close()
+    return statistics.median(found)
+
+
+async def bare(scale: float) -> dict[str, float]:
+    """The figures of the API server alone."""
+    import psutil
+
+    pods = "/api/v1/namespaces/default/pods"
+    first, all_pods = int(10_000 * scale), int(100_000 * scale)
+    async with server(EmbeddedSpec(controllers=EmbeddedControllers.none())) as (kubeconfig, start, pid):
+        creates = await rate(kubeconfig, first, lambda client, n: client.ask("POST", pods, pod(f"p-{n}")))
+        gets = await rate(kubeconfig, 2 * first, lambda client, n: client.ask("GET", f"{pods}/p-{n % first}"))
+        client = await Client.connect(kubeconfig)
+        lists = []
+        for _ in range(5):
+            began = time.perf_counter()
+            await client.ask("GET", pods)
+            lists.append(time.perf_counter() - began)
+        client.close()
+        spread = await fanout(kubeconfig, 100, 30)
+        await rate(kubeconfig, all_pods - first, lambda client, n: client.ask("POST", pods, pod(f"q-{n}")))
+        memory = psutil.Process(pid).memory_info().rss / 1e6
+    return {
+        "creates_per_second": round(creates),
+        "gets_per_second": round(gets),
+        "list_10000_s": round(statistics.median(lists), 4),
+        "fanout_ms": round(spread, 3),
+        "memory_100000_mb": round(memory, 1),
+        "start_s": round(start, 3),
+    }
+
+
+async def _until(kubeconfig: dict[str, Any], path: str, mark: bytes, count: int) -> None:
+    """Until ``count`` objects under ``path`` contain ``mark``. Raises ``TimeoutError``."""
+    client = await Client.connect(kubeconfig)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while (await client.ask("GET", path)).count(mark) < count:
+                await asyncio.sleep(0.1)
+    finally:
+        client.close()
+
+
+async def alive(scale: float) -> dict[str, float]:
+    """The figures of a cluster with life."""
+    pods, nodes = int(10_000 * scale), int(5_000 * scale)
+    path = "/api/v1/namespaces/default/pods"
+    began = time.perf_counter()
+    async with server(EmbeddedSpec(nodes=nodes)) as (kubeconfig, _, _):
+        await _until(kubeconfig, "/api/v1/nodes", b'"reason":"KubeletReady"', nodes)
+        await _until(kubeconfig, "/apis/coordination.k8s.io/v1/leases", b'"renewTime"', nodes)
+        nodes_running = time.perf_counter() - began
+    async with server(EmbeddedSpec(nodes=100, pod_runtime=3600)) as (kubeconfig, _, _):
+        began = time.perf_counter()
+        await rate(kubeconfig, pods, lambda client, n: client.ask("POST", path, pod(f"p-{n}")))
+        await _until(kubeconfig, path, b'"phase":"Running"', pods)
+        pods_running = time.perf_counter() - began
+    return {"pods_running_s": round(pods_running, 2), "nodes_running_s": round(nodes_running, 2)}
+
+
+async def run(args: Any) -> dict[str, Any]:
+    """Play the scenario. ``args.scale``, where there is one, shrinks all counts."""
+    scale = float(getattr(args, "scale", 1.0) or 1.0)
+    return {"scenario": "embedded", "n": int(100_000 * scale), "missing": 0, **await bare(scale), **await alive(scale)}
+
+
+async def _serve(text: str) -> None:
+    began = time.perf_counter()
+    from raycp.embedded.cluster import EmbeddedCluster
+    from raycp.embedded.standalone import tune
+
+    cluster = EmbeddedCluster("bench", EmbeddedSpec.model_validate_json(text))
+    endpoint = await cluster.start()
+    seconds = time.perf_counter() - began
+    tune()
+    print(msgspec.json.encode({"kubeconfig": endpoint.kubeconfig, "start_s": seconds}).decode(), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await cluster.stop()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_serve(sys.argv[1]))
