@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from raycp.cli.errors import BadInput, CliError
 from raycp.config import FleetDoc, load_fleet
 from raycp.fleet.launch import FleetClient, FleetError
-from raycp.fleet.rayenv import AtHand, RayError, connect, shut_down
+from raycp.fleet.rayenv import AtHand, RayError, connect, running_address, running_namespaces, shut_down
 
 T = TypeVar("T")
 
@@ -55,40 +56,27 @@ def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
 
 def existing(address: str | None) -> str:
     """The address for commands that must not start a Ray of their own."""
-    import os
-
     if address is not None:
         return address
     if os.environ.get("RAY_ADDRESS"):
         return os.environ["RAY_ADDRESS"]
-    from ray._private.services import canonicalize_bootstrap_address
-
-    try:
-        found = canonicalize_bootstrap_address("auto")
-    except Exception:
-        found = None
+    found = running_address()
     if not found:
         raise CliError("no Ray runs on this machine", "name its head with --address HOST:6379, or start a fleet with `raycp run`")
-    return str(found)
+    return found
 
 
 def namespace_of(args: argparse.Namespace) -> str:
     """Ray namespace of the fleet that ``add_fleet``'s arguments name; connected to Ray already."""
     if args.config is not None:
         return load_fleet(args.config).ray_namespace
-    from ray.util import list_named_actors
-
-    from raycp.fleet.names import LEADER, Member
-
-    rows = list_named_actors(all_namespaces=True)
     if args.fleet:
-        return next((str(row["namespace"]) for row in rows if row["namespace"] == f"raycp-{args.fleet}"), f"raycp-{args.fleet}")
-    fleets = sorted({str(row["namespace"]) for row in rows if Member.parse(str(row["name"])) is not None})
+        return f"raycp-{args.fleet}"
+    fleets = running_namespaces()
     if not fleets:
         raise CliError("no fleet runs on this Ray", "bring one up with `raycp run -c FLEET.yaml`")
     if len(fleets) > 1:
         raise BadInput(f"several fleets run here: {', '.join(name.removeprefix('raycp-') for name in fleets)}", "name one with --fleet")
-    assert LEADER.role == "leader"
     return fleets[0]
 
 

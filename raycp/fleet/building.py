@@ -15,7 +15,6 @@ from raycp.fleet.plan import ControllerPlan, Fleet, OwnedPlan
 from raycp.sdk.controller import Controller
 from raycp.sdk.loading import LoadError, load_controllers
 
-
 DEFAULT_RESYNC = 36000.0
 """Seconds; where neither the fleet file nor the controller says otherwise. controller-runtime's SyncPeriod, 10 hours."""
 

@@ -7,23 +7,15 @@ import socket
 from dataclasses import dataclass
 
 import ray
+from ray.util import list_named_actors
+
+from raycp.config.rayenv import RAY_ENV
+from raycp.fleet.names import Member
 
 log = logging.getLogger(__name__)
 
-SETTINGS = {
-    # A pending call to a dead actor fails in 6 ms instead of 2 s (measured, docs/reliability.md).
-    "RAY_timeout_ms_task_wait_for_death_info": "0",
-    # A lost node is noticed after 3.3 s instead of 14 s.
-    "RAY_health_check_initial_delay_ms": "0",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "1500",
-    "RAY_health_check_failure_threshold": "3",
-    # Actors would run at nice 15.
-    "RAY_worker_niceness": "0",
-    "RAY_maximum_gcs_destroyed_actor_cached_count": "5000",
-    "RAY_DEDUP_LOGS": "0",
-}
-"""What raycp sets for a Ray that it starts, and ships in ``deploy/`` for others."""
+SETTINGS = {**RAY_ENV, "RAY_maximum_gcs_destroyed_actor_cached_count": "5000", "RAY_DEDUP_LOGS": "0"}
+"""What raycp sets for a Ray that it starts."""
 
 
 class RayError(Exception):
@@ -77,6 +69,23 @@ def start_local(num_cpus: int | None = None) -> None:
         )
     except Exception as error:
         raise RayError(f"a local Ray could not be started: {_first(error)}") from error
+
+
+def running_address() -> str | None:
+    """The address of a Ray that runs on this machine; None where none does."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except Exception:  # Ray raises what it likes here, and all of it means no
+        return None
+    return str(found) if found else None
+
+
+def running_namespaces() -> list[str]:
+    """Ray namespaces in which a fleet's actors live; connected already."""
+    rows = list_named_actors(all_namespaces=True)
+    return sorted({str(row["namespace"]) for row in rows if Member.parse(str(row["name"])) is not None})
 
 
 def single_local_node() -> bool:
