@@ -80,7 +80,7 @@ def validate(crd: Object, errors: Errors) -> None:
     group, given = spec.get("group", ""), spec.get("names") or {}
     wanted = f"{given.get('plural', '')}.{group}"
     if crd["metadata"].get("name") != wanted:
-        errors.append(wrong("metadata.name", crd["metadata"].get("name", ""), f'must be spec.names.plural+"."+spec.group'))
+        errors.append(wrong("metadata.name", crd["metadata"].get("name", ""), 'must be spec.names.plural+"."+spec.group'))
     if not group:
         errors.append(required("spec.group"))
     else:
@@ -110,7 +110,13 @@ def validate(crd: Object, errors: Errors) -> None:
         root(schema, field, errors)
     if not spec.get("preserveUnknownFields", False):
         return
-    errors.append(wrong("spec.preserveUnknownFields", True, "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"))
+    errors.append(
+        wrong(
+            "spec.preserveUnknownFields",
+            True,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        )
+    )
 
 
 def _same(versions: list[Object], key: str) -> bool:
@@ -227,7 +233,12 @@ def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) 
         if schema.get(word):
             errors.append(forbidden(f"{field}.{word}", f"{word} is not supported"))
     if schema.get("uniqueItems"):
-        errors.append(forbidden(f"{field}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"))
+        errors.append(
+            forbidden(
+                f"{field}.uniqueItems",
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            )
+        )
     if schema.get("additionalProperties") is False:
         errors.append(forbidden(f"{field}.additionalProperties", "additionalProperties cannot be set to false"))
     if schema.get("additionalProperties") and schema.get("properties"):
@@ -245,12 +256,22 @@ def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) 
     if at_root:
         meta = (schema.get("properties") or {}).get("metadata")
         if meta and set(meta) - {"type", "description", "properties"}:
-            errors.append(forbidden(f"{field}.properties[metadata]", "must not specify anything other than name and generateName, but metadata is implicitly specified"))
+            errors.append(
+                forbidden(
+                    f"{field}.properties[metadata]",
+                    "must not specify anything other than name and generateName, but metadata is implicitly specified",
+                )
+            )
     if schema.get("x-kubernetes-embedded-resource"):
         if kind != "object":
             errors.append(wrong(f"{field}.type", kind, "must be object if x-kubernetes-embedded-resource is true"))
         if not schema.get("properties") and not keep:
-            errors.append(required(f"{field}.properties", "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"))
+            errors.append(
+                required(
+                    f"{field}.properties",
+                    "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+                )
+            )
     _list(schema, field, errors)
     if schema.get("pattern"):
         try:
@@ -287,15 +308,28 @@ def _list(schema: Schema, field: str, errors: Errors) -> None:
         if not keys:
             errors.append(required(f"{field}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"))
         if items.get("type") != "object":
-            errors.append(wrong(f"{field}.items.type", items.get("type", ""), f"must be object if parent array's x-kubernetes-list-type is map"))
+            errors.append(
+                wrong(
+                    f"{field}.items.type",
+                    items.get("type", ""),
+                    "must be object if parent array's x-kubernetes-list-type is map",
+                )
+            )
         for key in keys:
             own = (items.get("properties") or {}).get(key)
             if own is None:
                 errors.append(wrong(f"{field}.x-kubernetes-list-map-keys", keys, "entries must all be names of item properties"))
             elif key not in (items.get("required") or ()) and "default" not in own:
-                errors.append(required(f"{field}.items.properties[{key}].default", "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"))
+                errors.append(
+                    required(
+                        f"{field}.items.properties[{key}].default",
+                        "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+                    )
+                )
     elif keys:
-        errors.append(wrong(f"{field}.x-kubernetes-list-type", kind or "", "must be map if x-kubernetes-list-map-keys is non-empty"))
+        errors.append(
+            wrong(f"{field}.x-kubernetes-list-type", kind or "", "must be map if x-kubernetes-list-map-keys is non-empty")
+        )
 
 
 def _rules(schema: Schema, field: str, errors: Errors) -> None:
@@ -336,7 +370,13 @@ def validate_update(new: Object, old: Object, errors: Errors) -> None:
     for index, name in enumerate(stored):
         if name not in there:
             errors.append(
-                wrong(f"status.storedVersions[{index}]", name, "missing from spec.versions; " + f"{name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions")
+                wrong(
+                    f"status.storedVersions[{index}]",
+                    name,
+                    "missing from spec.versions; " + f"{name} was previously a storage version, and must remain in "
+                    f"spec.versions until a storage migration "
+                    f"ensures no data remains persisted in {name} and removes {name} from status.storedVersions",
+                )
             )
 
 

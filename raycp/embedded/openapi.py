@@ -233,9 +233,7 @@ def _item(info: ResourceInfo, schema: str, place: str, verbs: list[str], paths: 
             "parameters": _PARAMETERS.get(verb, []),
             "x-kubernetes-action": _ACTIONS.get(verb, verb),
             "x-kubernetes-group-version-kind": {"group": info.group, "kind": info.kind, "version": info.version},
-            "responses": {
-                "200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": _pointer(schema)}}}}
-            },
+            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": _pointer(schema)}}}}},
         }
         if verb in ("create", "update"):
             operation["requestBody"] = {"content": {"*/*": {"schema": {"$ref": _pointer(schema)}}}, "required": True}
@@ -243,9 +241,9 @@ def _item(info: ResourceInfo, schema: str, place: str, verbs: list[str], paths: 
             body = {"type": "object", "description": "Patch"}
             operation["requestBody"] = {"content": {kind: {"schema": body} for kind in _PATCHES}, "required": True}
         item[method] = operation
-    item["parameters"] = [
-        _parameter(name, "path") for name in ("name", "namespace") if f"{{{name}}}" in place
-    ] + [_parameter("pretty")]
+    item["parameters"] = [_parameter(name, "path") for name in ("name", "namespace") if f"{{{name}}}" in place] + [
+        _parameter("pretty")
+    ]
     paths[place] = item
 
 

@@ -190,7 +190,7 @@ def _parse(table: str) -> Iterator[ResourceInfo]:
         plural, kind, scope, *rest = line.split()
         short: tuple[str, ...] = ()
         categories: tuple[str, ...] = ()
-        verbs = ALL_VERBS
+        verbs: tuple[str, ...] = ALL_VERBS
         parts: dict[str, Subresource] = {}
         for word in rest:
             if word[0] == "+":
@@ -257,7 +257,7 @@ _STAGE = {"alpha": 1, "beta": 2, None: 3}
 
 
 def version_priority(version: str) -> tuple[int, int, int, str]:
-    """Sorts versions, greatest first when reversed: GA before beta before alpha, others last (KEP: kube-aware order)."""
+    """Sorts versions, greatest first when reversed: GA before beta before alpha, others last."""
     found = _VERSION.match(version)
     if found is None:
         return (0, 0, 0, "".join(chr(0x10FFFF - ord(c)) for c in version))

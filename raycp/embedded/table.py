@@ -24,14 +24,16 @@ _COLUMNS = """
 /ServiceAccount: Name Secrets Age
 /Endpoints: Name Endpoints Age
 /Event: Last_Seen Type Reason Object *Subobject *Source Message *First_Seen *Count *Name
-/PersistentVolume: Name Capacity Access_Modes Reclaim_Policy Status Claim StorageClass VolumeAttributesClass Reason Age *VolumeMode
+/PersistentVolume: Name Capacity Access_Modes Reclaim_Policy Status Claim StorageClass VolumeAttributesClass
+ Reason Age *VolumeMode
 /PersistentVolumeClaim: Name Status Volume Capacity Access_Modes StorageClass VolumeAttributesClass Age *VolumeMode
 /ReplicationController: Name Desired:i Current:i Ready:i Age *Containers *Images *Selector
 /ResourceQuota: Name Request Limit Age
 apps/Deployment: Name Ready Up-to-date Available Age *Containers *Images *Selector
 apps/ReplicaSet: Name Desired:i Current:i Ready:i Age *Containers *Images *Selector
 apps/StatefulSet: Name Ready Age *Containers *Images
-apps/DaemonSet: Name Desired:i Current:i Ready:i Up-to-date:i Available:i Node_Selector Age *Containers *Images *Selector
+apps/DaemonSet: Name Desired:i Current:i Ready:i Up-to-date:i Available:i Node_Selector Age
+ *Containers *Images *Selector
 batch/Job: Name Status Completions Duration Age *Containers *Images *Selector
 batch/CronJob: Name Schedule Timezone Suspend Active:i Last_Schedule Age *Containers *Images *Selector
 coordination.k8s.io/Lease: Name Holder Age
@@ -51,7 +53,7 @@ events.k8s.io/Event: Last_Seen Type Reason Object *Subobject *Source Message *Fi
 @lru_cache(maxsize=1)
 def _known() -> dict[tuple[str, str], list[Object]]:
     found: dict[tuple[str, str], list[Object]] = {}
-    for line in _COLUMNS.strip().splitlines():
+    for line in _COLUMNS.strip().replace("\n ", " ").splitlines():
         target, _, columns = line.partition(": ")
         group, _, kind = target.partition("/")
         found[group, kind] = [_column(word) for word in columns.split()]
@@ -431,7 +433,13 @@ def _stateful(obj: Object, now: float) -> list[Any]:
 
 def _daemon(obj: Object, now: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    keys = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable")
+    keys = (
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    )
     nodes = _labels(((spec.get("template") or {}).get("spec") or {}).get("nodeSelector"))
     cells = [*(status.get(key, 0) for key in keys), nodes]
     return [*_name_age(obj, now, *cells), *_containers(spec.get("template")), _selector(spec.get("selector"))]
@@ -561,8 +569,8 @@ def _endpoints(obj: Object, now: float) -> list[Any]:
     found = []
     for subset in obj.get("subsets") or ():
         for address in subset.get("addresses") or ():
-            ports = subset.get("ports") or ({},)
-            found += [f"{address.get('ip')}:{p['port']}" if p else str(address.get("ip")) for p in ports]
+            ip = str(address.get("ip"))
+            found += [f"{ip}:{port['port']}" for port in subset.get("ports") or ()] or [ip]
     more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
     return _name_age(obj, now, ",".join(found[:3]) + more or NONE)
 
@@ -611,12 +619,8 @@ _ROWS: dict[tuple[str, str], Row] = {
     ("rbac.authorization.k8s.io", "RoleBinding"): _binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _binding,
     ("networking.k8s.io", "Ingress"): _ingress,
-    ("networking.k8s.io", "NetworkPolicy"): lambda o, n: _name_age(
-        o, n, _selector((o.get("spec") or {}).get("podSelector"))
-    ),
-    ("networking.k8s.io", "IngressClass"): lambda o, n: _name_age(
-        o, n, (o.get("spec") or {}).get("controller", ""), NONE
-    ),
+    ("networking.k8s.io", "NetworkPolicy"): lambda o, n: _name_age(o, n, _selector((o.get("spec") or {}).get("podSelector"))),
+    ("networking.k8s.io", "IngressClass"): lambda o, n: _name_age(o, n, (o.get("spec") or {}).get("controller", ""), NONE),
     ("discovery.k8s.io", "EndpointSlice"): _slice,
     ("events.k8s.io", "Event"): _event,
 }

@@ -216,8 +216,6 @@ def _check_keys(shape: Shape, value: Any, path: str) -> None:
                 why = f"{path}: element {index}: associative list with keys has an element that omits key field"
                 raise bad_request(f"failed to create typed patch object: {why}")
             if name in seen:
-                raise bad_request(
-                    f"failed to create typed patch object: {path}: duplicate entries for key [{name[2:]}]"
-                )
+                raise bad_request(f"failed to create typed patch object: {path}: duplicate entries for key [{name[2:]}]")
             seen.add(name)
             _check_keys(shape.item, one, f"{path}[{index}]")

@@ -32,9 +32,7 @@ class Entry:
 
     __slots__ = ("api_version", "fields", "manager", "operation", "subresource", "time")
 
-    def __init__(
-        self, manager: str, operation: str, api_version: str, fields: Fields, time: str | None, subresource: str
-    ) -> None:
+    def __init__(self, manager: str, operation: str, api_version: str, fields: Fields, time: str | None, subresource: str) -> None:
         self.manager, self.operation, self.api_version = manager, operation, api_version
         self.fields, self.time, self.subresource = fields, time, subresource
 
@@ -98,7 +96,7 @@ def strip(fields: Fields, reset: Fields) -> Fields:
 
 
 _STATUS: Fields = {"f:status": {}}
-_NOT_STATUS = {"f:spec": {}, "f:data": {}}
+_NOT_STATUS: Fields = {"f:spec": {}, "f:data": {}}
 
 
 def reset_fields(info: ResourceInfo, subresource: str | None) -> Fields:
@@ -147,9 +145,7 @@ def track(
             return
         fields = strip(created_set(shape, new), reset_fields(info, subresource))
         if fields:
-            meta["managedFields"] = [
-                Entry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()
-            ]
+            meta["managedFields"] = [Entry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()]
         return
     before = old["metadata"].get("managedFields")
     if is_reset(given) and not subresource:

@@ -36,14 +36,14 @@ def _key_element(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _value_element(kind: type, value: Any) -> str:
+def _value_element(kind: str, value: Any) -> str:
     return "v:" + _encode(value).decode()
 
 
 def element(shape: Shape, item: Any) -> str | None:
     """The path element of an item of an associative list; None if it has no usable key."""
     if shape.list_type == "set":
-        return _value_element(type(item), item) if type(item) in (str, int, bool, float) else None
+        return _value_element(type(item).__name__, item) if type(item) in (str, int, bool, float) else None
     if type(item) is not dict:
         return None
     found = []
@@ -297,16 +297,15 @@ def _compare(shape: Shape | None, name: str, before: Any, after: Any, changed: F
     if not before and not after:
         changed[name] = MEMBER
         return
-    wanted = dict if mapping else list
-    if (before is not None and type(before) is not wanted) or (after is not None and type(after) is not wanted):
-        changed[name] = MEMBER  # the kind of value changed: only possible where there is no schema
-        return
     more: Fields = {}
     less: Fields = {}
-    if mapping:
+    if mapping and isinstance(before, dict | None) and isinstance(after, dict | None):
         _compare_maps(shape, before or {}, after or {}, more, less)
-    else:
+    elif not mapping and isinstance(before, list | None) and isinstance(after, list | None):
         _compare_lists(shape, before or [], after or [], more, less)
+    else:  # the kind of value changed: only possible where there is no schema
+        more = MEMBER
+        changed[name] = MEMBER
     if more:
         changed[name] = more
     if less:

@@ -128,9 +128,7 @@ def _json(current: dict[str, Any], patch: Any) -> Any:
     except json_patch.MalformedPatch as error:
         raise bad_request(str(error)) from None
     except json_patch.PatchFailed as error:
-        raise ApiError(
-            422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}
-        ) from None
+        raise ApiError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
 
 
 def _unusable(made: Any, why: str) -> ApiError:

@@ -16,7 +16,7 @@ All of it is pure: dicts in, dicts out, time passed in.
 """
 
 import weakref
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Protocol
 
 from raycp.embedded.errors import FieldError
@@ -28,14 +28,12 @@ __all__ = ["BodyDecoder", "Strategy", "body_decoder", "strategy"]
 
 
 class Strategy(Protocol):
-    """The rules of one resource in one version. Arguments called ``new`` or ``obj`` are changed in place and given back."""
+    """The rules of one resource in one version. ``new`` and ``obj`` are changed in place and given back."""
 
     info: ResourceInfo
     shape: Shape
 
-    def decode(
-        self, body: bytes, content_type: str, field_validation: str = "Warn"
-    ) -> tuple[dict[str, Any], list[str]]:
+    def decode(self, body: bytes, content_type: str, field_validation: str = "Warn") -> tuple[dict[str, Any], list[str]]:
         """A request body as an object, and warnings (unknown, duplicate fields). Raises 400, 415."""
         ...
 
@@ -43,9 +41,7 @@ class Strategy(Protocol):
         """Refuse (400) an object of another kind or version."""
         ...
 
-    def convert(
-        self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None
-    ) -> dict[str, Any]:
+    def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
         """What ``decode`` does after parsing, for objects that a patch made. Raises 400."""
         ...
 
@@ -57,15 +53,11 @@ class Strategy(Protocol):
         """What a create may not set is dropped, what the server adds is added. The caller sets name and uid."""
         ...
 
-    def prepare_update(
-        self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None
-    ) -> dict[str, Any]:
+    def prepare_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None) -> dict[str, Any]:
         """What an update may not change is kept; generation."""
         ...
 
-    def validate(
-        self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None
-    ) -> list[FieldError]:
+    def validate(self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None) -> list[FieldError]:
         """Causes of a 422; empty if all is well."""
         ...
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from raycp.embedded.errors import FieldError, bad_request
+from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import decode, metadata, names
 from raycp.embedded.strategy.convert import Mismatch, Seen, converter, json_name, path_text, unknown_fields, zero
@@ -30,9 +30,7 @@ class BodyDecoder:
         self.shape = body_shape(group, version, kind)
         self._convert = converter(self.shape)
 
-    def decode(
-        self, body: bytes, content_type: str, field_validation: str = "Warn"
-    ) -> tuple[dict[str, Any], list[str]]:
+    def decode(self, body: bytes, content_type: str, field_validation: str = "Warn") -> tuple[dict[str, Any], list[str]]:
         """The object, and warnings of unknown and duplicate fields. Raises 400 and 415."""
         kind = decode.media_type(content_type)
         if kind == decode.JSON:
@@ -45,7 +43,7 @@ class BodyDecoder:
 
             obj, twice = decode_protobuf(body, self.group, self.version, self.kind), []
         else:
-            raise decode.unsupported_media_type(decode.ACCEPTED)
+            raise unsupported_media_type(decode.ACCEPTED)
         if obj is None:
             obj = {}
         if type(obj) is not dict:
@@ -73,9 +71,7 @@ class BodyDecoder:
             raise decode.cannot_handle(self.kind, self.version, "strict decoding error: " + ", ".join(problems))
         return obj, problems
 
-    def convert(
-        self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None
-    ) -> dict[str, Any]:
+    def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
         """An object that a patch made, with Go's types (in place). Unknown fields warn, or are 400 if strict."""
         problems: list[str] = []
         if field_validation != "Ignore":
@@ -120,9 +116,7 @@ class BodyDecoder:
             self._convert(obj, seen or Seen())
         except Mismatch as error:
             path = path_text(error.path[::-1])
-            raise decode.cannot_handle(
-                self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})"
-            ) from None
+            raise decode.cannot_handle(self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})") from None
         return obj
 
 
@@ -136,7 +130,7 @@ class BuiltinStrategy(BodyDecoder):
         self._has_metadata = "metadata" in self.shape.fields
 
     def prepare_create(self, obj: dict[str, Any], now_iso: str, ns: str | None) -> dict[str, Any]:
-        """What a create may not set, and what the server adds. In place; ``metadata.uid`` and the name are the caller's."""
+        """What a create may not set, and what the server adds. In place; uid and name are the caller's."""
         meta = obj.get("metadata")
         if type(meta) is not dict:
             meta = obj["metadata"] = {}
@@ -151,9 +145,7 @@ class BuiltinStrategy(BodyDecoder):
         rules.create(obj)
         return obj
 
-    def prepare_update(
-        self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None
-    ) -> dict[str, Any]:
+    def prepare_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None) -> dict[str, Any]:
         """``new`` made ready to replace ``old``; ``old`` is left alone, parts of it may be shared."""
         meta, before = new.setdefault("metadata", {}), old["metadata"]
         rules = self.rules
@@ -181,9 +173,7 @@ class BuiltinStrategy(BodyDecoder):
             return self.rules.generation_of(obj)
         return obj.get("spec")
 
-    def validate(
-        self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None
-    ) -> list[FieldError]:
+    def validate(self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None) -> list[FieldError]:
         """All that is wrong with ``new``, in the order in which a real server tells it."""
         errors: list[FieldError] = []
         meta = new["metadata"]

@@ -37,9 +37,7 @@ def duplicate(field: str, value: Any) -> FieldError:
 
 def not_supported(field: str, value: Any, supported: Iterable[str]) -> FieldError:
     listed = ", ".join(json.dumps(one) for one in sorted(supported))
-    return FieldError(
-        "FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {listed}"
-    )
+    return FieldError("FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {listed}")
 
 
 def forbidden(field: str, detail: str) -> FieldError:

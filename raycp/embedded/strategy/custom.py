@@ -92,9 +92,7 @@ class CustomStrategy:
         if kind != self.kind:
             raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({self.kind})")
 
-    def convert(
-        self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None
-    ) -> dict[str, Any]:
+    def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
         """Metadata typed, unknown fields pruned, defaults filled in, in place."""
         obj = structural.deep_copy(obj)
         meta = obj.get("metadata")
@@ -160,9 +158,7 @@ class CustomStrategy:
             meta["generation"] = old["metadata"].get("generation", 0) + 1
         return new
 
-    def validate(
-        self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None
-    ) -> list[FieldError]:
+    def validate(self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None) -> list[FieldError]:
         """See ``Strategy``."""
         errors: Errors = []
         meta = new["metadata"]
@@ -205,4 +201,3 @@ class CustomStrategy:
         if self._defaults:
             structural.default(self.schema, obj)
         return obj
-

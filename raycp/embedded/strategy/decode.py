@@ -144,9 +144,7 @@ def _yaml() -> tuple[Callable[[bytes], tuple[Any, list[str]]], type[Exception]]:
             key = loader.construct_object(key_node, deep=True)
             name = key if isinstance(key, str) else json.dumps(key)
             if name in made:
-                loader.duplicates.append(
-                    f"line {key_node.start_mark.line + 1}: key {json.dumps(name)} already set in map"
-                )
+                loader.duplicates.append(f"line {key_node.start_mark.line + 1}: key {json.dumps(name)} already set in map")
             made[name] = loader.construct_object(value_node, deep=True)
         return made
 

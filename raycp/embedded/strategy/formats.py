@@ -50,7 +50,9 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "uuid4": _pattern(_UUID % ("4", "[89ab][0-9a-f]{3}")),
     "uuid5": _pattern(_UUID % ("5", "[89ab][0-9a-f]{3}")),
     "email": _pattern(r"[^@\s]+@[^@\s]+"),
-    "hostname": _pattern(r"(?=.{1,255}$)[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*"),
+    "hostname": _pattern(
+        r"(?=.{1,255}$)[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*"
+    ),
     "uri": _uri,
     "hexcolor": _pattern(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"),
     "k8s-short-name": _pattern(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),

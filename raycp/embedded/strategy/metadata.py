@@ -144,9 +144,7 @@ def _finalizers(finalizers: list[str], errors: Errors) -> None:
         orphan = orphan or finalizer == "orphan"
         foreground = foreground or finalizer == "foregroundDeletion"
     if orphan and foreground:
-        errors.append(
-            wrong("metadata.finalizers", finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
-        )
+        errors.append(wrong("metadata.finalizers", finalizers, "finalizer orphan and foregroundDeletion cannot be both set"))
 
 
 def _managed(entries: list[dict[str, Any]], errors: Errors) -> None:
@@ -172,7 +170,8 @@ def validate_update(new: dict[str, Any], old: dict[str, Any], errors: Errors) ->
                     FieldError(
                         "FieldValueForbidden",
                         "metadata.finalizers",
-                        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
+                        "Forbidden: no new finalizers can be added if the object "
+                        "is being deleted, found new finalizers "
                         f'[]string{{"{finalizer}"}}',
                     )
                 )

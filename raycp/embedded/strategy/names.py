@@ -74,9 +74,7 @@ def qualified_name(value: str) -> tuple[str, ...]:
     prefix, slash, name = value.rpartition("/")
     if "/" in prefix:
         return (
-            "a qualified name "
-            + _QUALIFIED_TEXT
-            + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+            "a qualified name " + _QUALIFIED_TEXT + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
         )
     errors: list[str] = []
     if slash:
@@ -95,9 +93,7 @@ def qualified_name(value: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def label_value(value: str) -> tuple[str, ...]:
-    return ((too_long(63),) if len(value) > 63 else ()) + (
-        () if _LABEL_VALUE.fullmatch(value) else (_LABEL_VALUE_TEXT,)
-    )
+    return ((too_long(63),) if len(value) > 63 else ()) + (() if _LABEL_VALUE.fullmatch(value) else (_LABEL_VALUE_TEXT,))
 
 
 def config_map_key(value: str) -> tuple[str, ...]:

@@ -10,7 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from raycp.embedded.strategy import shapes
-from raycp.embedded.strategy.causes import Errors, duplicate, not_supported, required, too_long, too_many, wrong, wrong_type
+from raycp.embedded.strategy.causes import (
+    Errors,
+    duplicate,
+    not_supported,
+    required,
+    too_long,
+    too_many,
+    wrong,
+    wrong_type,
+)
 from raycp.embedded.strategy.cel import CelError, Rule, compile_rule
 from raycp.embedded.strategy.formats import FORMATS
 from raycp.embedded.strategy.shapes import Shape
@@ -172,7 +181,7 @@ def compile_check(schema: Schema) -> Check:
         if types and not _is_of(value, types):
             name = _json_type(value)
             shown = " or ".join(sorted(types))
-            errors.append(wrong_type(path, name, f"{path or '<nil>'} in body must be of type {shown}: \"{name}\""))
+            errors.append(wrong_type(path, name, f'{path or "<nil>"} in body must be of type {shown}: "{name}"'))
             return
         for one in checks:
             one(value, path, errors)
@@ -349,10 +358,10 @@ def _branches(word: str, checks: list[Check]) -> Callable[[Any, str, Errors], No
                 errors.append(wrong(path, value, f"{path} must validate all the schemas (allOf)"))
         elif word == "anyOf" and not good:
             errors.append(wrong(path, value, f"{path} must validate at least one schema (anyOf)"))
-            errors.extend(min(results, key=len))
+            errors.extend(min(results, key=lambda found: len(found)))
         elif word == "oneOf" and good != 1:
             if not good:
-                errors.extend(min(results, key=len))
+                errors.extend(min(results, key=lambda found: len(found)))
             tail = f"Found {good} valid alternatives" if good else "Found none valid"
             errors.insert(0, wrong(path, value, f"{path} must validate one and only one schema (oneOf). {tail}"))
 
@@ -424,9 +433,7 @@ class RuleSet:
             for index, inner in enumerate(value):
                 self.items.check(inner, before.get(_key(inner, self.keys), NO_OLD), f"{path}[{index}]", errors)
 
-    def _one(
-        self, spec: Schema, rule: Rule, message: Rule | None, value: Any, old: Any, path: str, errors: Errors
-    ) -> None:
+    def _one(self, spec: Schema, rule: Rule, message: Rule | None, value: Any, old: Any, path: str, errors: Errors) -> None:
         kind = spec.get("reason") or "FieldValueInvalid"
         field = path + spec["fieldPath"] if spec.get("fieldPath") else path
         field = field.lstrip(".") if not path else field

@@ -1,8 +1,8 @@
-"""CEL, as far as ``x-kubernetes-validations`` of CRDs need it: ``parser`` (text to tree), ``evaluate`` (tree to closure).
+"""CEL, as far as ``x-kubernetes-validations`` need it: ``parser`` (text to tree), ``evaluate`` (tree to closure).
 
 What is known: all operators and macros, has(), strings, lists, maps, regular expressions, times and durations, optional
-fields. What is not (URLs, IPs, CIDRs, quantities, formats, authorizer) makes ``compile_rule`` refuse the rule, and so the
-CRD: a rule is never silently ignored.
+fields. What is not (URLs, IPs, CIDRs, quantities, formats, authorizer) makes ``compile_rule`` refuse the rule, and
+so the CRD: a rule is never silently ignored.
 """
 
 from dataclasses import dataclass

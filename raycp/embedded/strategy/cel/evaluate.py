@@ -4,6 +4,7 @@ Values are JSON's: int, float, str, bool, None, list, dict; times are ``Timestam
 seconds. Errors of evaluation raise ``CelError``; ``&&`` and ``||`` absorb them where the other side decides.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def _compare(a: Any, b: Any) -> int:
     )
     if not comparable:
         raise _no_overload(a, b)
-    return (a > b) - (a < b)
+    return int(a > b) - int(a < b)
 
 
 def _add(a: Any, b: Any) -> Any:
@@ -208,12 +209,20 @@ def _duration(value: Any) -> Duration:
 
 
 def _type(value: Any) -> str:
-    names = {bool: "bool", int: "int", float: "double", str: "string", list: "list", dict: "map", type(None): "null_type"}
+    names = {
+        bool: "bool",
+        int: "int",
+        float: "double",
+        str: "string",
+        list: "list",
+        dict: "map",
+        type(None): "null_type",
+    }
     return names.get(type(value), "dyn")
 
 
 def _is_sorted(items: Any) -> bool:
-    return all(_compare(a, b) <= 0 for a, b in zip(items, items[1:], strict=False))
+    return all(_compare(a, b) <= 0 for a, b in itertools.pairwise(items))
 
 
 def _sum(items: Any) -> Any:
@@ -231,7 +240,6 @@ def _extreme(items: Any, sign: int) -> Any:
         if _compare(one, best) * sign > 0:
             best = one
     return best
-
 
 
 def _list(value: Any) -> list[Any]:
@@ -278,9 +286,7 @@ _METHODS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     ),
     "lastIndexOf": (
         (1,),
-        lambda s, p: next((i for i in range(len(s) - 1, -1, -1) if equal(s[i], p)), -1)
-        if isinstance(s, list)
-        else s.rfind(p),
+        lambda s, p: next((i for i in range(len(s) - 1, -1, -1) if equal(s[i], p)), -1) if isinstance(s, list) else s.rfind(p),
     ),
     "find": ((1,), lambda s, p: (re.search(p, _text(s)) or [""])[0]),
     "isSorted": ((0,), lambda s: _is_sorted(_list(s))),

@@ -45,7 +45,7 @@ def _node_update(new: Object, old: Object, errors: Errors) -> None:
     _node(new, errors)
     before, after = (old.get("spec") or {}), (new.get("spec") or {})
     if before.get("providerID") and before.get("providerID") != after.get("providerID"):
-        errors.append(forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"))
+        errors.append(forbidden("spec.providerID", 'node updates may not change providerID except from "" to valid'))
     if before.get("podCIDRs") and before.get("podCIDRs") != after.get("podCIDRs"):
         errors.append(forbidden("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid'))
 
@@ -73,9 +73,7 @@ def _lease(obj: Object, errors: Errors) -> None:
         errors.append(wrong("spec.holderIdentity", "", "must not be empty"))
 
 
-register(
-    "coordination.k8s.io", "Lease", validate=_lease, validate_update=lambda new, old, errors: _lease(new, errors)
-)
+register("coordination.k8s.io", "Lease", validate=_lease, validate_update=lambda new, old, errors: _lease(new, errors))
 
 _RBAC = "rbac.authorization.k8s.io"
 
@@ -344,9 +342,9 @@ register(
     "node.k8s.io",
     "RuntimeClass",
     validate=_runtime_class,
-    validate_update=lambda new, old, errors: errors.append(immutable("handler", new.get("handler")))
-    if new.get("handler") != old.get("handler")
-    else None,
+    validate_update=lambda new, old, errors: (
+        errors.append(immutable("handler", new.get("handler"))) if new.get("handler") != old.get("handler") else None
+    ),
 )
 for _group, _kind in (
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"),

@@ -132,7 +132,12 @@ def _volume(volume: Object) -> None:
                 rbd[key] = value
     azure = volume.get("azureDisk")
     if azure is not None:
-        for key, fallback in (("cachingMode", "ReadWrite"), ("kind", "Shared"), ("fsType", "ext4"), ("readOnly", False)):
+        for key, fallback in (
+            ("cachingMode", "ReadWrite"),
+            ("kind", "Shared"),
+            ("fsType", "ext4"),
+            ("readOnly", False),
+        ):
             if azure.get(key) is None:
                 azure[key] = fallback
     claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate")

@@ -158,8 +158,7 @@ def _container(one: Object, field: str, seen: set[str], volumes: set[str], error
                     wrong(
                         f"{here}.valueFrom",
                         "",
-                        "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or "
-                        "`fileKeyRef`",
+                        "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
                     )
                 )
     mounts: set[str] = set()
@@ -331,9 +330,21 @@ def tolerations(found: Iterable[Object], field: str, errors: Errors) -> None:
         if key:
             errors.extend(wrong(f"{here}.key", key, text) for text in names.qualified_name(key))
         elif operator != "Exists":
-            errors.append(wrong(f"{here}.operator", operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""))
+            errors.append(
+                wrong(
+                    f"{here}.operator",
+                    operator,
+                    'operator must be Exists when `key` is empty, which means "match all values and all keys"',
+                )
+            )
         if one.get("tolerationSeconds") is not None and one.get("effect") != "NoExecute":
-            errors.append(wrong(f"{here}.effect", one.get("effect", ""), "effect must be 'NoExecute' when `tolerationSeconds` is set"))
+            errors.append(
+                wrong(
+                    f"{here}.effect",
+                    one.get("effect", ""),
+                    "effect must be 'NoExecute' when `tolerationSeconds` is set",
+                )
+            )
         if operator in ("Equal", ""):
             errors.extend(wrong(f"{here}.operator", one.get("value", ""), text) for text in names.label_value(one.get("value", "")))
         elif operator == "Exists":
@@ -374,7 +385,13 @@ def update(new: Object, old: Object, errors: Errors) -> None:
     deadline, deadline_before = spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds")
     if deadline is not None:
         if deadline_before is not None and deadline_before < deadline:
-            errors.append(wrong("spec.activeDeadlineSeconds", deadline, f"must be less than or equal to previous value {deadline_before}"))
+            errors.append(
+                wrong(
+                    "spec.activeDeadlineSeconds",
+                    deadline,
+                    f"must be less than or equal to previous value {deadline_before}",
+                )
+            )
     elif deadline_before is not None:
         errors.append(wrong("spec.activeDeadlineSeconds", deadline, "must not update from a positive integer to nil value"))
     _added_tolerations(spec.get("tolerations") or [], before.get("tolerations") or [], errors)
@@ -409,4 +426,3 @@ def _added_tolerations(new: list[Object], old: list[Object], errors: Errors) -> 
     there = [bare(one) for one in new]
     if any(bare(one) not in there for one in old):
         errors.append(forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"))
-

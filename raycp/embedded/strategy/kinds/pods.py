@@ -42,9 +42,7 @@ def _validate_status(new: Object, old: Object, errors: Errors) -> None:
         _no_resurrection(status.get(group) or [], before.get(group) or [], restart, f"status.{group}", errors)
 
 
-def _no_resurrection(
-    new: list[Object], old: list[Object], restart: str | None, field: str, errors: Errors
-) -> None:
+def _no_resurrection(new: list[Object], old: list[Object], restart: str | None, field: str, errors: Errors) -> None:
     """``ValidateContainerStateTransition``: a container that ended for good does not run again."""
     if restart == "Always":
         return

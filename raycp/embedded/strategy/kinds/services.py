@@ -150,7 +150,10 @@ def _service(obj: Object, errors: Errors) -> None:
         errors.append(not_supported("spec.sessionAffinity", affinity, ("ClientIP", "None")))
     if kind not in _TYPES:
         errors.append(not_supported("spec.type", kind, _TYPES))
-    for key, values in (("internalTrafficPolicy", ("Cluster", "Local")), ("externalTrafficPolicy", ("Cluster", "Local"))):
+    for key, values in (
+        ("internalTrafficPolicy", ("Cluster", "Local")),
+        ("externalTrafficPolicy", ("Cluster", "Local")),
+    ):
         if spec.get(key) and spec[key] not in values:
             errors.append(not_supported(f"spec.{key}", spec[key], values))
 
@@ -305,9 +308,7 @@ def _claim_update(new: Object, old: Object, errors: Errors) -> None:
 
     spec, before = _spec(new), _spec(old)
     if fixed(spec, before) != fixed(before, before):
-        text = (
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        )
+        text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         errors.append(forbidden("spec", text))
 
 
