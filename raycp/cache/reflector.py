@@ -95,6 +95,7 @@ class Reflector:
         )
         self._path = ""
         self._resume: int | None = None  # the version to watch from; None: list first
+        self._lost_contact = False  # who answers next may be another cluster
         self._void = False  # the next list is that of another cluster
         self._replay_until = 0
         self._replayed_states: dict[str, Obj] = {}
@@ -228,13 +229,13 @@ class Reflector:
         first = not self.store.rv  # a reflector that takes over a filled store goes on where its predecessor ended
         voids = self.store.voids
         now = self._clock.now()
-        self._status.lists += 1
         self._list_next = False
         self._void = False
         watermark, self._watermark = self._watermark, None
         for events in replacement.commit(rv, Source.INITIAL if first else Source.RELIST, now):
             self._tell(events)
             await asyncio.sleep(0)
+        self._status.lists += 1
         self._resume = rv
         if watermark is not None and watermark > rv:
             self.store.voids += 1
@@ -250,8 +251,9 @@ class Reflector:
         return False
 
     async def _watch(self, since: int) -> None:
-        if self._status.phase is Phase.BACKING_OFF:
+        if self._lost_contact:
             await self._check_identity()
+            self._lost_contact = False
         stream = self._client.stream(
             self._path, self._query(resourceVersion=str(since)), idle_timeout=self._options.stall
         )
@@ -346,6 +348,8 @@ class Reflector:
             self._void, self._resume, self._watermark = True, None, None
             self._end_replay()
             return
+        if isinstance(error, Unreachable):
+            self._lost_contact = True
         if isinstance(error, ApiError):
             wait_at_least = error.retry_after or 0.0
             if error.expired:
