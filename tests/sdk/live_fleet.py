@@ -1,4 +1,4 @@
-"""A small fleet for tests: embedded clusters behind real HTTPS clients, and a ``Backend`` whose cache is the API server."""
+"""A small fleet for tests: embedded clusters behind real HTTPS, and a ``Backend`` whose cache is the API server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

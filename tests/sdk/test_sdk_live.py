@@ -1,0 +1,170 @@
+"""A ``Context`` against a real API server (embedded, over HTTPS)."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from live_fleet import LiveFleet
+
+from raycp import ALL, Context, controller, finalizer
+from raycp.base.tasks import Outcome
+from raycp.kube import ApiError
+from raycp.sdk import Call
+
+POD = {"containers": [{"name": "main", "image": "busybox"}]}
+
+
+@pytest_asyncio.fixture
+async def fleet() -> AsyncIterator[LiveFleet]:
+    async with LiveFleet("one", "two") as made:
+        await made.send("create", "one", config())
+        yield made
+
+
+def config(name: str = "n") -> dict[str, Any]:
+    meta = {"name": name, "namespace": "default", "labels": {"app": "x"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "1"}}
+
+
+def pod(name: str = "p") -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": POD}
+
+
+async def call(fleet: LiveFleet, fn: Any) -> None:
+    done = await fleet.reconcile(controller("v1/ConfigMap", name="c", owns=["v1/Pod"])(fn), "default", "n")
+    assert done.outcome is Outcome.OK, done.error
+
+
+async def test_create_twice_is_success_and_a_strangers_object_is_not(fleet: LiveFleet) -> None:
+    async def fn(ctx: Context, cm: dict[str, Any]) -> None:
+        first = await ctx.create(pod())
+        again = await ctx.create(pod())
+        assert first["metadata"]["uid"] == again["metadata"]["uid"]
+        assert first["metadata"]["ownerReferences"][0]["uid"] == cm["metadata"]["uid"]
+        await ctx.create(pod("stranger"), own=False)
+        with pytest.raises(ApiError) as refused:
+            await ctx.create(pod("stranger"))
+        assert refused.value.already_exists
+
+    await call(fleet, fn)
+
+
+async def test_children_come_with_the_task_and_other_clusters_get_a_label(fleet: LiveFleet) -> None:
+    async def make(ctx: Context, cm: dict[str, Any]) -> None:
+        await ctx.create(pod())
+        made = await ctx.create(pod("far"), cluster="two")
+        assert made["metadata"]["labels"]["raycp.io/owner-uid"] == cm["metadata"]["uid"]
+        assert made["metadata"]["annotations"]["raycp.io/owner"] == "one/default/n"
+
+    async def look(ctx: Context, cm: dict[str, Any]) -> None:
+        assert [child["metadata"]["name"] for child in ctx.children("v1/Pod")] == ["p"]
+        far = await ctx.list("v1/Pod", owner=cm["metadata"]["uid"], cluster="two")
+        assert [child["metadata"]["name"] for child in far] == ["far"]
+        assert await ctx.get("v1/Pod", "none") is None
+        assert await ctx.live.get("v1/Namespace", "default") is not None
+        assert len(await ctx.live.list("v1/Pod", ALL)) == 1
+        with pytest.raises(ValueError, match="owns"):
+            ctx.children("v1/Secret")
+
+    await call(fleet, make)
+    await call(fleet, look)
+
+
+async def test_apply_makes_changes_and_rides_over_a_version_that_moved(fleet: LiveFleet) -> None:
+    target = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "t"}, "data": {"a": "1", "b": "2"}}
+
+    async def fn(ctx: Context, cm: dict[str, Any]) -> None:
+        await ctx.apply(target)
+        found = await ctx.live.get("v1/ConfigMap", "t")
+        assert found is not None
+        await fleet.send("patch", "one", found, {"metadata": {"labels": {"by": "other"}}})
+        changed = await ctx.apply({**target, "data": {"a": "3"}})
+        assert changed["data"] == {"a": "3"}, "what it no longer applies is gone"
+        assert changed["metadata"]["labels"] == {"by": "other"}, "what others set stays"
+
+    await call(fleet, fn)
+
+
+async def test_writes_on_a_changed_object_conflict(fleet: LiveFleet) -> None:
+    async def fn(ctx: Context, cm: dict[str, Any]) -> None:
+        await fleet.send("patch", "one", cm, {"data": {"a": "2"}})
+        for patch, kind in (({"data": {"a": "3"}}, "merge"), ([{"op": "remove", "path": "/data"}], "json")):
+            with pytest.raises(ApiError) as refused:
+                await ctx.patch(cm, patch, type=kind)
+            assert refused.value.conflict
+        with pytest.raises(ApiError) as refused:
+            await ctx.delete(cm)
+        assert refused.value.conflict
+
+    await call(fleet, fn)
+
+
+async def test_delete_knows_gone_and_replaced_objects(fleet: LiveFleet) -> None:
+    async def fn(ctx: Context, cm: dict[str, Any]) -> None:
+        made = await ctx.create({**config("t"), "metadata": {"name": "t"}})
+        assert await ctx.delete(made)
+        assert not await ctx.delete(made)
+        await ctx.create({**config("t"), "metadata": {"name": "t"}})
+        assert not await ctx.delete(made), "another object has its name"
+        assert await ctx.live.get("v1/ConfigMap", "t") is not None
+
+    await call(fleet, fn)
+
+
+async def test_the_finalizer_guards_cleanup(fleet: LiveFleet) -> None:
+    told: list[str] = []
+
+    @controller("v1/ConfigMap", name="c")
+    async def fn(ctx: Context, cm: dict[str, Any]) -> Any:
+        async def apply(obj: dict[str, Any]) -> None:
+            assert obj["metadata"]["finalizers"] == ["example.com/f"]
+            told.append("apply")
+
+        async def cleanup(obj: dict[str, Any]) -> None:
+            told.append("cleanup")
+
+        return await finalizer(ctx, cm, "example.com/f", apply=apply, cleanup=cleanup)
+
+    await fleet.reconcile(fn, "default", "n")
+    await fleet.send("delete", "one", config(), {})
+    assert len(await fleet.objects("one", "v1/ConfigMap", "default", "app=x")) == 1
+    done = await fleet.reconcile(fn, "default", "n")
+    assert done.error == ""
+    assert told == ["apply", "cleanup"]
+    assert await fleet.objects("one", "v1/ConfigMap", "default", "app=x") == []
+
+
+async def test_events_reach_the_server_as_one_with_a_count(fleet: LiveFleet) -> None:
+    from live_fleet import CLOCK, make_task
+
+    from raycp.sdk import EventRecorder
+    from raycp.sdk.eventing import _SERIES_PERIOD
+
+    recorder = EventRecorder(fleet.request, CLOCK)
+    fleet.event = recorder.record  # type: ignore[method-assign]
+
+    async def fn(ctx: Context, cm: dict[str, Any]) -> None:
+        for _ in range(3):
+            ctx.event("Echoed", "a note")
+
+    await call(fleet, fn)
+    await recorder.flush()
+    found = [e for e in await fleet.objects("one", "events.k8s.io/v1/Event", "default") if e["reason"] == "Echoed"]
+    assert len(found) == 1
+    assert found[0]["regarding"]["name"] == "n"
+    for series in recorder._known.values():
+        series.sent_at -= _SERIES_PERIOD + 1
+    await call(fleet, fn)
+    await recorder.flush()
+    found = [e for e in await fleet.objects("one", "events.k8s.io/v1/Event", "default") if e["reason"] == "Echoed"]
+    assert [event["series"]["count"] for event in found] == [6]
+    assert recorder.dropped == 0
+
+    async def refuse(call: Call) -> None:
+        raise ApiError(403, "Forbidden", "no")
+
+    fleet.before = refuse
+    recorder.record(make_task("c", "one", config()), "one", b"not json")
+    await recorder.flush()
+    assert recorder.dropped == 1
