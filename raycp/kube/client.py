@@ -50,9 +50,7 @@ class ClusterClient(ObjectCalls):
         self._prefix = b""
         self._build_prefix()
         budget = Budget(clock, spec.qps, spec.burst)
-        self.gate = Gate(
-            spec.name, clock, spec.max_in_flight, budget, Breaker(clock, spec.breaker, on_change=self._tell_breaker)
-        )
+        self.gate = Gate(spec.name, clock, spec.max_in_flight, budget, Breaker(clock, spec.breaker, on_change=self._tell_breaker))
         self.discovery = Discovery(spec.name, self._fetch, clock)
 
     def __repr__(self) -> str:
@@ -163,9 +161,7 @@ class ClusterClient(ObjectCalls):
         max_idle = 80.0 if reading else _WRITE_IDLE_SECONDS
         fresh = False
         while True:
-            connection = await pool.acquire(
-                min(_CONNECT_SECONDS, max(0.0, deadline - loop.time())), fresh=fresh, max_idle=max_idle
-            )
+            connection = await pool.acquire(min(_CONNECT_SECONDS, max(0.0, deadline - loop.time())), fresh=fresh, max_idle=max_idle)
             try:
                 remaining = deadline - loop.time()
                 guard = guard or self.write_guard
@@ -287,9 +283,7 @@ class ClusterClient(ObjectCalls):
         if body is None:
             parts.append(f"Accept: {accept}\r\n\r\n".encode())
         else:
-            parts.append(
-                f"Accept: {accept}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            )
+            parts.append(f"Accept: {accept}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
             parts.append(body)
         return b"".join(parts)
 
@@ -357,8 +351,7 @@ def _text(value: str | int | bool) -> str:
 def _remedy(text: str) -> str:
     if "not trusted" in text:
         return (
-            "The CA in the config did not sign the server's certificate: give the right one "
-            "(or, for a test, insecureSkipTlsVerify)"
+            "The CA in the config did not sign the server's certificate: give the right one (or, for a test, insecureSkipTlsVerify)"
         )
     if "refused" in text:
         return "Nothing listens there: is the server up, and the port right?"

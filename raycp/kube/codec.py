@@ -128,9 +128,7 @@ def digest(meta: Meta, raw: bytes) -> int:
     predecessor.
     """
     hasher = blake2b(
-        _sorted.encode(
-            (meta.uid, meta.generation, meta.labels, meta.annotations, meta.finalizers, meta.deletion_timestamp)
-        ),
+        _sorted.encode((meta.uid, meta.generation, meta.labels, meta.annotations, meta.finalizers, meta.deletion_timestamp)),
         digest_size=8,
     )
     if not meta.generation:

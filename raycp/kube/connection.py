@@ -120,9 +120,7 @@ class LineStream:
         if loop.time() + 0.001 < due:  # bytes came, though not a whole line
             loop.call_at(due, self._check_idle, idle_timeout)
         elif not self.done:
-            self._connection.fail(
-                Unreachable(f"stream stalled: no byte for {idle_timeout:g} s", sent=True, timed_out=True)
-            )
+            self._connection.fail(Unreachable(f"stream stalled: no byte for {idle_timeout:g} s", sent=True, timed_out=True))
 
 
 class Connection(asyncio.Protocol):
@@ -159,6 +157,8 @@ class Connection(asyncio.Protocol):
         ``timeout`` in seconds bounds the whole answer, for a stream only its headers.
         """
         assert self._transport is not None
+        if self.closed:
+            raise Unreachable("connection lost before the request was sent", sent=False)
         self.used += 1
         self._want_stream = stream
         self._got_bytes = False
@@ -208,9 +208,7 @@ class Connection(asyncio.Protocol):
         if self._until_close and exc is None and not self.closed:
             self.on_message_complete()  # a body that ends with the connection
         what = "connection lost" if exc is None else f"connection lost: {_describe(exc)}"
-        error = Unreachable(
-            what + (" in the middle of an answer" if self._got_bytes else " before any answer"), sent=True
-        )
+        error = Unreachable(what + (" in the middle of an answer" if self._got_bytes else " before any answer"), sent=True)
         error.no_bytes = not self._got_bytes  # type: ignore[attr-defined]
         self._finish(error)
 
@@ -247,9 +245,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
         names = [name.lower() for name, _ in self._headers]
-        self._until_close = (
-            b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
-        )
+        self._until_close = b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
         if self._want_stream and self._status < 300:
             self._stream = LineStream(self, self.loop.time())
             self._resolve(self._stream)

@@ -110,9 +110,7 @@ class Credentials:
         certificates = (config.ssl_ca_cert, config.cert_file, config.key_file)
         tls_stamp = (certificates, verify, _stamp([path for path in certificates if path]))
         if tls_stamp != self._tls_stamp or not self.target.host:
-            tls: ssl.SSLContext | None = self._tls(
-                None, config.ssl_ca_cert, config.cert_file, config.key_file, verify=verify
-            )
+            tls: ssl.SSLContext | None = self._tls(None, config.ssl_ca_cert, config.cert_file, config.key_file, verify=verify)
             self._tls_stamp = tls_stamp
         else:
             tls = self.target.tls  # unchanged: keep the context, and with it the open connections
@@ -181,9 +179,7 @@ class Credentials:
         failures = _Failures()
         kube_config.logger.addHandler(failures)
         try:
-            loader = kube_config.KubeConfigLoader(
-                config_dict=merged.config, config_base_path=None, active_context=context
-            )
+            loader = kube_config.KubeConfigLoader(config_dict=merged.config, config_base_path=None, active_context=context)
             await loader.load_and_set(config)
         except Exception as error:
             raise ConnectError(
@@ -209,17 +205,13 @@ class Credentials:
         self._watched = found + ([os.path.join(base, token_file)] if token_file else [])
         return config
 
-    def _make_target(
-        self, server: str, tls: ssl.SSLContext | None, server_name: str | None, proxy: str | None
-    ) -> Target:
+    def _make_target(self, server: str, tls: ssl.SSLContext | None, server_name: str | None, proxy: str | None) -> Target:
         try:
             return Target.parse(server, tls, server_name, proxy)
         except ValueError as error:
             raise ConnectError(self._spec.name, str(error), "A server is given as https://HOST:PORT") from None
 
-    def _tls(
-        self, ca_pem: str | None, ca_file: str | None, cert: str | None, key: str | None, *, verify: bool
-    ) -> ssl.SSLContext:
+    def _tls(self, ca_pem: str | None, ca_file: str | None, cert: str | None, key: str | None, *, verify: bool) -> ssl.SSLContext:
         """``cert`` and ``key`` are PEM text in direct mode, file names otherwise."""
         name = self._spec.name
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -106,6 +106,4 @@ class Discovery:
         if not kinds:
             return f"it does not serve {gvk.api_version} at all: is the CRD installed, and its version served?"
         close = difflib.get_close_matches(gvk.kind, kinds, 3, 0.6)
-        return (
-            f"did you mean {' or '.join(close)}?" if close else f"{gvk.api_version} has {', '.join(sorted(kinds)[:8])}"
-        )
+        return f"did you mean {' or '.join(close)}?" if close else f"{gvk.api_version} has {', '.join(sorted(kinds)[:8])}"

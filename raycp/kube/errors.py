@@ -47,9 +47,7 @@ class Throttled(Unreachable):
     """Refused locally: the client budget could not admit the request within its deadline."""
 
     def __init__(self, cluster: str, waited: float) -> None:
-        super().__init__(
-            f"cluster {cluster!r}: no request token within {waited:.1f} s (client budget)", sent=False, timed_out=True
-        )
+        super().__init__(f"cluster {cluster!r}: no request token within {waited:.1f} s (client budget)", sent=False, timed_out=True)
 
 
 class Fenced(KubeError):
@@ -80,9 +78,7 @@ class ApiError(KubeError):
         *,
         request: str = "",
     ) -> None:
-        super().__init__(
-            f"{status} {reason or 'Unknown'}: {message or 'no message'}" + (f" ({request})" if request else "")
-        )
+        super().__init__(f"{status} {reason or 'Unknown'}: {message or 'no message'}" + (f" ({request})" if request else ""))
         self.status = status
         self.reason = reason
         self.message = message
@@ -120,9 +116,7 @@ class ApiError(KubeError):
         if self.status not in (504, 500):
             return False
         causes = self.details.get("causes") or ()
-        return "Too large resource version" in self.message or any(
-            c.get("reason") == "ResourceVersionTooLarge" for c in causes
-        )
+        return "Too large resource version" in self.message or any(c.get("reason") == "ResourceVersionTooLarge" for c in causes)
 
 
 class _Details(msgspec.Struct):

@@ -17,9 +17,7 @@ from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
 class Gate:
     """``enter`` before a request, ``leave`` after it. While nothing is scarce, both are a few comparisons."""
 
-    def __init__(
-        self, cluster: str, clock: Clock, max_in_flight: int, budget: Budget | None, breaker: Breaker | None
-    ) -> None:
+    def __init__(self, cluster: str, clock: Clock, max_in_flight: int, budget: Budget | None, breaker: Breaker | None) -> None:
         self._cluster = cluster
         self._clock = clock
         self._order = itertools.count()

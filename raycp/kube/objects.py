@@ -131,9 +131,7 @@ class ObjectCalls:
     ) -> bytes:
         """Server-side apply."""
         query: dict[str, str | int | bool] = {"fieldManager": field_manager, "force": force}
-        return await self.patch(
-            gvk, namespace, name, body, content_type=APPLY_PATCH, subresource=subresource, query=query
-        )
+        return await self.patch(gvk, namespace, name, body, content_type=APPLY_PATCH, subresource=subresource, query=query)
 
     async def delete(
         self,

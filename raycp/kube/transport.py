@@ -1,13 +1,14 @@
 """The keep-alive pool of one cluster: opens connections (TCP, TLS, HTTP proxy), lends the warmest, retires the stale.
 
-Measured on 2 cores against the same TLS server (docs: bench of the commit that added this file): an aiohttp session
-costs about three times the CPU of this pool per request.
+Measured on 2 cores, 16 requests at a time over TLS: a POST costs this client 32 µs of CPU (21 on uvloop), an aiohttp
+session 78 (63) for the same.
 """
 
 import asyncio
 import base64
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,8 @@ from raycp.kube.errors import Unreachable
 
 _IDLE_SECONDS = 85.0  # below the usual 90 s and more of servers and load balancers: we close first
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
+_CONNECT_SECONDS = 10.0
+_DIALS = 3  # handshakes at a time
 _USER_TIMEOUT_MS = 30_000  # unacknowledged bytes: a peer whose packets are dropped is given up after this
 
 
@@ -59,12 +62,18 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """Connections to one ``Target``. Only the number of requests under way bounds it (the client's in-flight cap)."""
+    """Connections to one ``Target``. Only the number of requests under way bounds it (the client's in-flight cap).
+
+    A handshake costs about as much CPU as thirty requests. So a burst does not open one connection per request: at most
+    ``_DIALS`` are opened at a time, and a waiting request takes whichever comes first, a new connection or a returned one.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
+        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        self._dialing: set[asyncio.Task[None]] = set()
         self._generation = 0
         self.opened = 0
 
@@ -84,14 +93,29 @@ class Pool:
 
         ``max_idle`` in seconds is lower for what must not be sent twice: a server or a middlebox may be about to close.
         """
-        if not fresh:
-            now = asyncio.get_running_loop().time()
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.ready and now - connection.idle_since < max_idle:
-                    return connection
-                connection.close()
-        return await self._open(timeout)
+        if fresh:
+            return await self._open(timeout)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.ready and now - connection.idle_since < max_idle:
+                return connection
+            connection.close()
+        waiter: asyncio.Future[Connection] = loop.create_future()
+        self._waiting.append(waiter)
+        self._dial()
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())  # it came too late: for the next one
+            waiter.cancel()
+            if isinstance(error, TimeoutError):
+                text = f"cannot connect to {self._target.authority} within {timeout:.3g} s"
+                raise Unreachable(text, sent=False, timed_out=True) from None
+            raise
 
     def release(self, connection: Connection) -> None:
         """Take back a connection after its exchange; a spoilt one is dropped."""
@@ -100,6 +124,11 @@ class Pool:
         if not connection.ready or connection.generation != self._generation:
             connection.close()
             return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
         connection.idle_since = now = connection.loop.time()
         self._idle.append(connection)
         oldest = self._idle[0]
@@ -107,6 +136,9 @@ class Pool:
             oldest.close()
 
     async def close(self) -> None:
+        for task in list(self._dialing):
+            task.cancel()
+        self._fail(Unreachable("connection closed by this client", sent=False))
         for connection in list(self._all):
             connection.close()
         await asyncio.sleep(0)  # let the transports run their close callbacks
@@ -115,6 +147,33 @@ class Pool:
         self._all.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def _dial(self) -> None:
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        while len(self._dialing) < min(_DIALS, len(self._waiting)):
+            task = asyncio.get_running_loop().create_task(self._dial_one())
+            self._dialing.add(task)
+            task.add_done_callback(self._dialed)
+
+    async def _dial_one(self) -> None:
+        try:
+            self.release(await self._open(_CONNECT_SECONDS))
+        except Unreachable as error:
+            self._fail(error)
+
+    def _dialed(self, task: asyncio.Task[None]) -> None:
+        self._dialing.discard(task)
+        if not task.cancelled():
+            self._dial()
+
+    def _fail(self, error: Unreachable) -> None:
+        """What keeps one from connecting keeps all who wait."""
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            if not waiter.done():
+                copy = Unreachable(str(error), sent=False, refused=error.refused, timed_out=error.timed_out)
+                waiter.set_exception(copy)
 
     async def _open(self, timeout: float) -> Connection:
         loop = asyncio.get_running_loop()
@@ -142,9 +201,7 @@ class Pool:
             raise Unreachable(f"connection to {where} refused", sent=False, refused=True) from error
         except OSError as error:
             text = error.strerror or str(error) or type(error).__name__
-            raise Unreachable(
-                f"cannot connect to {where}: {text}", sent=False, refused="refused" in str(error).lower()
-            ) from error
+            raise Unreachable(f"cannot connect to {where}: {text}", sent=False, refused="refused" in str(error).lower()) from error
         connection.generation = generation
         self.opened += 1
         self._all.add(connection)

@@ -188,11 +188,7 @@ class ScriptedApi:
                 if fault in self.faults:
                     self.faults.remove(fault)
                 return answer
-        if (
-            self.token
-            and not self.require_client_cert
-            and request.headers.get("Authorization") != f"Bearer {self.token}"
-        ):
+        if self.token and not self.require_client_cert and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.json_response(status(401, "Unauthorized"), status=401)
         path = request.path
         if path == "/version":
@@ -212,9 +208,7 @@ class ScriptedApi:
         parts = path.strip("/").split("/")
         if parts[:3] == ["api", "v1", "namespaces"] and parts[4:5] == ["configmaps"]:
             return await self._one(request, parts[3], parts[5] if len(parts) > 5 else "")
-        return web.json_response(
-            status(404, "NotFound", "the server could not find the requested resource"), status=404
-        )
+        return web.json_response(status(404, "NotFound", "the server could not find the requested resource"), status=404)
 
     def _list(self, query: dict[str, str]) -> web.StreamResponse:
         items = [self.objects[key] for key in sorted(self.objects)]
@@ -222,9 +216,7 @@ class ScriptedApi:
         limit = int(query.get("limit") or 0) or len(items)
         wanted = int(query.get("resourceVersion") or 0)
         if wanted > self.rv:
-            body = status(
-                504, "Timeout", f"Too large resource version: {wanted}, current: {self.rv}", retryAfterSeconds=1
-            )
+            body = status(504, "Timeout", f"Too large resource version: {wanted}, current: {self.rv}", retryAfterSeconds=1)
             return web.json_response(body, status=504)
         meta = {"resourceVersion": str(self.rv)}
         if start + limit < len(items):
@@ -236,9 +228,7 @@ class ScriptedApi:
         since = int(query.get("resourceVersion") or 0)
         initial = query.get("sendInitialEvents") == "true"
         if initial and not self.watchlist:
-            body = status(
-                422, "Invalid", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
-            )
+            body = status(422, "Invalid", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")
             return web.json_response(body, status=422)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
@@ -316,9 +306,7 @@ def direct(server: ScriptedApi, /, **change: object) -> ConnectSpec:
 # -- faults
 
 
-def once_for(
-    match: Callable[[web.Request], bool], act: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> Fault:
+def once_for(match: Callable[[web.Request], bool], act: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Fault:
     """Act on the first request that matches."""
 
     used = False
@@ -341,9 +329,7 @@ def is_list(request: web.Request) -> bool:
     return request.method == "GET" and request.path == "/api/v1/configmaps" and "watch" not in request.query
 
 
-def answer(
-    code: int, reason: str, headers: dict[str, str] | None = None
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def answer(code: int, reason: str, headers: dict[str, str] | None = None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def act(request: web.Request) -> web.StreamResponse:
         return web.json_response(status(code, reason), status=code, headers=headers)
 

@@ -16,9 +16,7 @@ CM = GVK("", "v1", "ConfigMap")
 
 
 def body(name: str) -> bytes:
-    return json.dumps(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}}
-    ).encode()
+    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}}).encode()
 
 
 async def test_create_get_update_delete(client: ClusterClient) -> None:
@@ -95,9 +93,7 @@ async def test_deadline(server: ScriptedApi, client: ClusterClient) -> None:
     await client.version()
 
 
-async def test_a_cancelled_request_frees_its_place_and_spoils_no_other(
-    server: ScriptedApi, client: ClusterClient
-) -> None:
+async def test_a_cancelled_request_frees_its_place_and_spoils_no_other(server: ScriptedApi, client: ClusterClient) -> None:
     server.faults.append(once_for(lambda r: r.path == "/version", hang))
     task = asyncio.create_task(client.version())
     seen = len(server.requests)
@@ -130,9 +126,7 @@ async def test_a_silent_stream_is_given_up(server: ScriptedApi, client: ClusterC
     assert caught.value.timed_out
 
 
-async def test_rotated_token_is_no_error_in_direct_mode_only_when_given_anew(
-    server: ScriptedApi, client: ClusterClient
-) -> None:
+async def test_rotated_token_is_no_error_in_direct_mode_only_when_given_anew(server: ScriptedApi, client: ClusterClient) -> None:
     server.token = "another"
     with pytest.raises(ApiError) as caught:
         await client.version()
@@ -176,9 +170,7 @@ async def test_client_certificate() -> None:
     server = ScriptedApi(require_client_cert=True)
     await server.start()
     cert, key = server.authority.issue("me")
-    client = await ClusterClient.connect(
-        direct(server, token=None, client_cert_pem=cert, client_key_pem=key), SystemClock()
-    )
+    client = await ClusterClient.connect(direct(server, token=None, client_cert_pem=cert, client_key_pem=key), SystemClock())
     assert (await client.version()).gitVersion
     await client.close()
     with pytest.raises(ConnectError):
@@ -225,3 +217,26 @@ async def test_it_knows_the_servers_clock(server: ScriptedApi, client: ClusterCl
     assert client.skew == 0.0
     assert other.skew > 1e9
     await other.close()
+
+
+async def test_a_burst_shares_connections_instead_of_opening_one_each(client: ClusterClient) -> None:
+    await asyncio.gather(*(client.version() for _ in range(200)))
+    assert client._pool.opened < 60
+    assert not client._pool._waiting
+    assert client.gate.in_flight == 0
+
+
+async def test_waiting_for_a_connection_can_be_cancelled_and_can_fail(server: ScriptedApi, client: ClusterClient) -> None:
+    tasks = [asyncio.create_task(client.version()) for _ in range(50)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(one, asyncio.CancelledError) for one in done) == 25
+    assert client.gate.in_flight == 0
+    await server.stop()
+    for connection in list(client._pool._all):
+        connection.close()
+    failed = await asyncio.gather(*(client.version() for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(one, Unreachable) for one in failed)
+    assert {str(one) for one in failed if "breaker" not in str(one)} == {f"connection to 127.0.0.1:{server.port} refused"}

@@ -158,13 +158,9 @@ async def test_wrong_in_every_way(server: ScriptedApi, tmp_path: Path, caplog: p
     assert "not valid YAML" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "bad")))
     (tmp_path / "empty").write_text("")
     await problem(ConnectSpec(name="c1", path=str(tmp_path / "empty")))
-    missing = write(
-        path, server, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
-    )
+    missing = write(path, server, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}})
     assert "exec plugin 'no-such-plugin'" in await problem(missing)
-    other = write(
-        path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded(ScriptedApi().authority.pem)}
-    )
+    other = write(path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded(ScriptedApi().authority.pem)})
     assert "not trusted" in await problem(other)
     broken = write(path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded("nonsense")})
     assert "CA" in await problem(broken)
@@ -179,9 +175,7 @@ async def test_wrong_in_every_way(server: ScriptedApi, tmp_path: Path, caplog: p
 
 async def test_several_files_are_merged(server: ScriptedApi, tmp_path: Path) -> None:
     write(tmp_path / "a", server, {"token": server.token})
-    (tmp_path / "b").write_text(
-        yaml.safe_dump({"contexts": [{"name": "two", "context": {"cluster": "c", "user": "u"}}]})
-    )
+    (tmp_path / "b").write_text(yaml.safe_dump({"contexts": [{"name": "two", "context": {"cluster": "c", "user": "u"}}]}))
     spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", context="two")
     client = await connect(spec)
     await client.close()

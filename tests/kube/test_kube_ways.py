@@ -60,9 +60,7 @@ async def test_through_a_proxy(server: ScriptedApi) -> None:
     await proxy.stop()
 
 
-async def test_in_cluster_with_a_rotating_token(
-    server: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_in_cluster_with_a_rotating_token(server: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kubernetes.aio.config import incluster_config
 
     token, ca = tmp_path / "token", tmp_path / "ca.crt"
