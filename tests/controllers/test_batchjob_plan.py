@@ -147,7 +147,7 @@ def specs(draw: st.DrawFn) -> BatchJobSpec:
     return spec(**fields)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(specs(), st.integers(0, 2**32), st.lists(st.integers(0, 9), min_size=5, max_size=60))
 def test_every_interleaving_keeps_the_laws(job_spec: BatchJobSpec, seed: int, steps: list[int]) -> None:
     rng = random.Random(seed)

@@ -96,6 +96,7 @@ class _Planner:
         self.finished = self.record.true("Complete") or self.record.true("Failed")
         self._forget()
         self._count()
+        self._tidy()
         if not self.finished:
             self._judge()
             self._suspend()
@@ -122,8 +123,6 @@ class _Planner:
             for kept in (record.attempts, record.index_failures):
                 for index in [index for index in kept if index >= size]:
                     del kept[index]
-            for index in [i for i, cluster in record.assigned.items() if i >= size and self._visible(cluster)]:
-                del record.assigned[index]
 
     def _count(self) -> None:
         record = self.record
@@ -156,11 +155,20 @@ class _Planner:
                 if pod.attempt > record.attempts.get(pod.index, 0):
                     record.attempts[pod.index] = pod.attempt
 
+    def _tidy(self) -> None:
+        """Indexes that will not run again need no place, once nothing of them runs."""
+        record = self.record
+        for index, cluster in list(record.assigned.items()):
+            over = self.spec.completions is not None and index >= self.spec.size
+            if (over or index in record.failed_indexes) and index not in self.running and self._visible(cluster):
+                del record.assigned[index]
+
     def _failure(self, pod: Pod) -> None:
         record, spec, index = self.record, self.spec, pod.index
         action, why = policy.action_for(pod, spec)
         record.attempts[index] = pod.attempt + 1
-        record.assigned.pop(index, None)
+        if pod.ended:  # one that is only overdue may run on while its cluster is out of sight: its place stays taken
+            record.assigned.pop(index, None)
         self._release(pod)
         if action == "Ignore":
             return
@@ -196,9 +204,7 @@ class _Planner:
         elif spec.work_queue and record.completed and not self.running and not self._hidden():
             self._set("SuccessCriteriaMet", True, "CompletionsReached", "a Pod succeeded and all have ended")
         elif not spec.work_queue and done >= spec.size and not record.failed_indexes:
-            self._set(
-                "SuccessCriteriaMet", True, "CompletionsReached", f"{len(record.completed)} of {spec.size} succeeded"
-            )
+            self._set("SuccessCriteriaMet", True, "CompletionsReached", f"{len(record.completed)} of {spec.size} succeeded")
         else:
             failure = self._failure_reason(done)
             if failure is not None:
