@@ -1,8 +1,8 @@
 """The scenario ``embedded``: how much the embedded API server costs, measured from outside, over TLS keep-alive.
 
-The server runs in a process of its own; the client is a bare socket loop, so that what is measured is the server. Keys:
-creates_per_second and gets_per_second (Pods, 8 connections), list_10000_s, fanout_ms (one event to 100 watchers,
-until the last has it), memory_100000_mb (resident size with 100 000 Pods), pods_running_s (10 000 Pods created to Running),
+The server runs in a process of its own; the client is a bare socket loop, so that the server is measured. Keys:
+creates_per_second and gets_per_second (Pods, 8 connections), list_10000_s, fanout_ms (one event to 100 watchers, until
+the last has it), memory_100000_mb (resident size with 100 000 Pods), pods_running_s (10 000 Pods created to Running),
 nodes_running_s (5 000 nodes Ready, with leases), start_s (to the first answer that may be asked for).
 """
 
@@ -182,7 +182,7 @@ async def _until(kubeconfig: dict[str, Any], path: str, mark: bytes, count: int)
     try:
         async with asyncio.timeout(DEADLINE):
             while (await client.ask("GET", path)).count(mark) < count:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # noqa: ASYNC110: the condition is on a server
     finally:
         client.close()
 

@@ -15,16 +15,12 @@ def add_parser(subparsers: Any) -> None:
         "no Pods that run.",
     )
     parser.add_argument("--clusters", type=_count, default=1, metavar="N", help="how many (default: 1)")
-    parser.add_argument(
-        "--dir", type=Path, default=Path(), metavar="DIR", help="where NAME.kubeconfig goes (default: here)"
-    )
+    parser.add_argument("--dir", type=Path, default=Path(), metavar="DIR", help="where NAME.kubeconfig goes (default: here)")
     parser.add_argument("--life", action="store_true", help="schedule and run Pods, collect garbage, empty namespaces")
     parser.add_argument("--nodes", type=_nodes, default=0, metavar="N", help="simulated nodes per cluster, with --life")
     parser.add_argument("--rbac", action="store_true", help="enforce RBAC")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices")
-    parser.add_argument(
-        "--port", type=_port, default=0, help="port of the first cluster; others follow (default: free ones)"
-    )
+    parser.add_argument("--port", type=_port, default=0, help="port of the first cluster; others follow (default: free ones)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="keep state in DIR/NAME across runs")
 
 

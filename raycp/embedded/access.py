@@ -36,7 +36,7 @@ class Access:
     def __init__(self, registry: Registry, enforced: bool) -> None:
         self.enforced = enforced
         self._tables: dict[str, Table] = {}
-        self._cache: dict[tuple[User, str], list[tuple[dict[str, Any], str]]] = {}
+        self._cache: dict[tuple[str, tuple[str, ...], str], list[tuple[dict[str, Any], str]]] = {}
         for plural in ("roles", "rolebindings", "clusterroles", "clusterrolebindings"):
             found = registry.find(RBAC, "v1", plural)
             assert found is not None
@@ -102,10 +102,10 @@ class Access:
 
     def rules(self, user: User, namespace: str) -> list[tuple[dict[str, Any], str]]:
         """The rules that hold for ``user`` in ``namespace`` (cluster-wide ones included), with the reason of each."""
-        key = (User(user.name, user.groups), namespace)
-        found = self._cache.get((key[0], namespace))
+        key = (user.name, user.groups, namespace)
+        found = self._cache.get(key)
         if found is None:
-            found = self._cache[(key[0], namespace)] = list(self._collect(user, namespace))
+            found = self._cache[key] = list(self._collect(user, namespace))
         return found
 
     def _collect(self, user: User, namespace: str) -> Iterator[tuple[dict[str, Any], str]]:

@@ -127,6 +127,7 @@ class Registry:
         self.resources: dict[tuple[str, str, str], Resource] = {}
         self._by_kind: dict[tuple[str, str, str], Resource] = {}
         self._custom: dict[str, list[Resource]] = {}
+        self._named: dict[str, Resource | None] = {}
         self.on_removed: Callable[[Resource], None] | None = None
         by_group_plural: dict[tuple[str, str], list[ResourceInfo]] = {}
         for info in BUILTINS:
@@ -154,6 +155,12 @@ class Registry:
 
     def named(self, name: str) -> Resource | None:
         """By ``plural``, ``plural.group`` or ``plural.version.group``; the preferred version where none is named."""
+        if name in self._named:
+            return self._named[name]
+        found = self._named[name] = self._find_named(name)
+        return found
+
+    def _find_named(self, name: str) -> Resource | None:
         plural, _, group = name.partition(".")
         version, _, rest = group.partition(".")
         exact = self.resources.get((rest, version, plural))
@@ -194,11 +201,13 @@ class Registry:
     def _add(self, resource: Resource) -> None:
         info = resource.info
         self.resources[(info.group, info.version, info.plural)] = resource
+        self._named.clear()
         self._by_kind[(info.group, info.version, info.kind)] = resource
 
     def _remove(self, resource: Resource) -> None:
         info = resource.info
         self.resources.pop((info.group, info.version, info.plural), None)
+        self._named.clear()
         self._by_kind.pop((info.group, info.version, info.kind), None)
 
     def _crd_changed(self, change: Change) -> None:

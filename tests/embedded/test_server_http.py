@@ -1,0 +1,314 @@
+"""The server over real TLS: HTTP's corners, lists, watches, access, recorded writes, state that outlives the process."""
+
+import asyncio
+import gzip
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+from raycp.embedded.cluster import EmbeddedCluster
+
+CMS = "/api/v1/namespaces/default/configmaps"
+
+
+class Api:
+    """A bare client of one cluster."""
+
+    def __init__(self, cluster: EmbeddedCluster) -> None:
+        assert cluster.endpoint is not None
+        self.cluster = cluster
+        self.server = cluster.endpoint.server
+        self.token = cluster.endpoint.token
+        self.tls = ssl.create_default_context(cadata=cluster.endpoint.ca_pem)
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls))
+
+    async def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> tuple[int, Any]:
+        sent = {"Authorization": f"Bearer {self.token if token is None else token}", "Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        if sent["Authorization"] == "Bearer ":
+            del sent["Authorization"]
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        async with self.http.request(method, self.server + path, data=data, headers=sent) as answer:
+            text = await answer.text()
+            try:
+                return answer.status, json.loads(text)
+            except ValueError:
+                return answer.status, text
+
+    async def watch(self, path: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+        """The first ``count`` events, or all there are where the server ends the watch."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with asyncio.timeout(10), self.http.get(self.server + path, headers=headers) as answer:
+            assert answer.status == 200
+            async for line in answer.content:
+                event = json.loads(line)
+                found.append((event["type"], event["object"]))
+                if len(found) == count:
+                    break
+        return found
+
+
+def spec(**more: Any) -> EmbeddedSpec:
+    return EmbeddedSpec(controllers=EmbeddedControllers.none(), **more)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    cluster = EmbeddedCluster("t", spec())
+    await cluster.start()
+    client = Api(cluster)
+    yield client
+    await client.http.close()
+    await cluster.stop()
+
+
+def config_map(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}}
+
+
+async def raw(api: Api, sent: bytes, until: bytes) -> bytes:
+    """What a bare socket gets for ``sent``, up to and with ``until``."""
+    host, port = api.server.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=api.tls)
+    writer.write(sent.replace(b"TOKEN", api.token.encode()))
+    try:
+        async with asyncio.timeout(5):
+            return await reader.readuntil(until)
+    finally:
+        writer.close()
+
+
+# ---- HTTP
+
+
+async def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
+    one = b"GET /version HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\r\n"
+    watch = b"GET %b?watch=1&timeoutSeconds=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\r\n" % CMS.encode()
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    got = await raw(api, one + watch + last, b"\r\n\r\nok")
+    assert got.index(b"gitVersion") < got.index(b"chunked") < got.index(b"0\r\n\r\nHTTP/1.1 200 OK")
+
+
+async def test_chunked_bodies_and_expect(api: Api) -> None:
+    body = json.dumps(config_map("chunked")).encode()
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in (body[:7], body[7:])) + b"0\r\n\r\n"
+    head = (
+        b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    )
+    got = await raw(api, head % CMS.encode() + chunks, b'"name":"chunked"')
+    assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n")
+
+
+async def test_gzip_both_ways(api: Api) -> None:
+    big = {**config_map("big"), "data": {"x": "y" * 300_000}}
+    status, _ = await api.ask("POST", CMS, gzip.compress(json.dumps(big).encode()), Content_Encoding="gzip")
+    assert status == 201
+    headers = {"Authorization": f"Bearer {api.token}", "Accept-Encoding": "gzip"}
+    async with api.http.get(api.server + CMS + "/big", headers=headers) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert (await answer.json())["data"]["x"] == "y" * 300_000
+
+
+async def test_a_body_beyond_the_limit_is_413(api: Api) -> None:
+    status, told = await api.ask("POST", CMS, b"x" * (3 * 1024 * 1024 + 1))
+    assert (status, told["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_what_is_no_http_is_refused(api: Api) -> None:
+    assert (await raw(api, b"NONSENSE\r\n\r\n", b"\r\n")).startswith(b"HTTP/1.1 400")
+
+
+async def test_head_has_no_body(api: Api) -> None:
+    got = await raw(api, b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"\r\n\r\n")
+    assert b"Content-Length: 2" in got
+    assert b"Connection: close" in got
+
+
+# ---- access
+
+
+async def test_who_is_unknown_and_who_is_nobody(api: Api) -> None:
+    assert (await api.ask("GET", CMS, token="wrong"))[0] == 401
+    status, told = await api.ask("GET", CMS, token="")
+    assert (status, told["reason"], told["details"]) == (403, "Forbidden", {"kind": "configmaps"})
+    assert await api.ask("GET", "/readyz", token="") == (200, "ok")
+    assert (await api.ask("GET", "/raycp/admin/stats", token=api.cluster.add_user("joe")))[0] == 403
+
+
+async def test_client_certificates(api: Api, tmp_path: Path) -> None:
+    certificate, key = api.cluster.client_certificate("jane", ("devs",))
+    chain = tmp_path / "jane.pem"
+    chain.write_text(certificate + key)
+    assert api.cluster.endpoint is not None
+    tls = ssl.create_default_context(cadata=api.cluster.endpoint.ca_pem)
+    tls.load_cert_chain(chain)
+    async with aiohttp.ClientSession() as http:
+        url = f"{api.server}/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        async with http.post(url, json={}, ssl=tls) as answer:
+            told = await answer.json()
+    assert told["status"]["userInfo"] == {"username": "jane", "groups": ["devs", "system:authenticated"]}
+
+
+async def test_impersonation_and_service_account_tokens(api: Api) -> None:
+    review = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    _, told = await api.ask("POST", review, {}, Impersonate_User="bob")
+    assert told["status"]["userInfo"]["username"] == "bob"
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    await api.ask("POST", accounts, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}})
+    status, told = await api.ask("POST", f"{accounts}/robot/token", {})
+    assert status == 201
+    token = told["status"]["token"]
+    _, told = await api.ask("POST", review, {}, token=token)
+    assert told["status"]["userInfo"]["username"] == "system:serviceaccount:default:robot"
+    _, told = await api.ask("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}})
+    assert told["status"]["authenticated"] is True
+    assert (await api.ask("POST", review, {}, token=token[:-2]))[0] == 401
+
+
+async def test_rbac_where_it_is_enforced() -> None:
+    cluster = EmbeddedCluster("t", spec(rbac=True))
+    await cluster.start()
+    api = Api(cluster)
+    try:
+        token = cluster.add_user("joe")
+        assert (await api.ask("GET", CMS, token=token))[0] == 403
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        role = {"metadata": {"name": "reader"}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]}
+        binding = {
+            "metadata": {"name": "joe"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+            "subjects": [{"kind": "User", "name": "joe", "apiGroup": "rbac.authorization.k8s.io"}],
+        }
+        assert (await api.ask("POST", f"{rbac}/namespaces/default/roles", role))[0] == 201
+        assert (await api.ask("POST", f"{rbac}/namespaces/default/rolebindings", binding))[0] == 201
+        assert (await api.ask("GET", CMS, token=token))[0] == 200
+        assert (await api.ask("POST", CMS, config_map("x"), token=token))[0] == 403
+        asked = {"spec": {"resourceAttributes": {"namespace": "default", "verb": "list", "resource": "configmaps"}}}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        assert (await api.ask("POST", path, asked, token=token))[1]["status"]["allowed"] is True
+    finally:
+        await api.http.close()
+        await cluster.stop()
+
+
+# ---- lists and watches
+
+
+async def test_pages_are_of_one_moment_and_old_tokens_expire(api: Api) -> None:
+    for i in range(5):
+        await api.ask("POST", CMS, config_map(f"m{i}"))
+    _, first = await api.ask("GET", CMS + "?limit=2")
+    assert first["metadata"]["remainingItemCount"] == 3
+    await api.ask("DELETE", CMS + "/m3")
+    token = first["metadata"]["continue"]
+    _, second = await api.ask("GET", f"{CMS}?limit=5&continue={token}")
+    assert [i["metadata"]["name"] for i in second["items"]] == ["m2", "m3", "m4"]
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    await api.ask("POST", "/raycp/admin/compact")
+    status, gone = await api.ask("GET", f"{CMS}?limit=5&continue={token}")
+    assert (status, gone["reason"]) == (410, "Expired")
+    _, rest = await api.ask("GET", f"{CMS}?limit=5&continue={gone['metadata']['continue']}")
+    assert [i["metadata"]["name"] for i in rest["items"]] == ["m2", "m4"]
+
+
+async def test_a_list_from_the_future_is_refused(api: Api) -> None:
+    status, told = await api.ask("GET", CMS + "?resourceVersion=99999999&resourceVersionMatch=NotOlderThan")
+    assert (status, told["reason"]) == (504, "Timeout")
+    assert told["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+
+
+async def test_watch_without_version_begins_with_what_is(api: Api) -> None:
+    await api.ask("POST", CMS, config_map("a"))
+    events = await api.watch(CMS + "?watch=true", 1)
+    assert [(t, o["metadata"]["name"]) for t, o in events] == [("ADDED", "a")]
+
+
+async def test_watch_of_a_compacted_version_is_told_410(api: Api) -> None:
+    await api.ask("POST", "/raycp/admin/compact")
+    ((type_, status),) = await api.watch(CMS + "?watch=true&resourceVersion=1", 5)
+    assert (type_, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
+
+
+async def test_entering_and_leaving_a_selection(api: Api) -> None:
+    _, listed = await api.ask("GET", CMS)
+    path = f"{CMS}?watch=true&labelSelector=on%3D1&resourceVersion={listed['metadata']['resourceVersion']}"
+    reading = asyncio.create_task(api.watch(path, 2))
+    await api.ask("POST", CMS, config_map("a"))
+    for value in ("1", "2"):
+        patch = {"metadata": {"labels": {"on": value}}}
+        _, told = await api.ask("PATCH", CMS + "/a", patch, Content_Type="application/merge-patch+json")
+    events = await reading
+    assert [t for t, _ in events] == ["ADDED", "DELETED"]
+    assert events[1][1]["metadata"]["labels"] == {"on": "1"}
+    assert events[1][1]["metadata"]["resourceVersion"] == told["metadata"]["resourceVersion"]
+
+
+async def test_a_watch_ends_in_time_with_a_bookmark(api: Api) -> None:
+    events = await api.watch(CMS + "?watch=true&resourceVersion=0&timeoutSeconds=3&allowWatchBookmarks=true", 9)
+    assert [t for t, _ in events] == ["BOOKMARK"]
+    assert int(events[0][1]["metadata"]["resourceVersion"]) > 0
+
+
+async def test_ten_watchers_see_the_same_events_in_order(api: Api) -> None:
+    _, listed = await api.ask("GET", CMS)
+    path = f"{CMS}?watch=true&resourceVersion={listed['metadata']['resourceVersion']}"
+    reading = [asyncio.create_task(api.watch(path, 20)) for _ in range(10)]
+    for i in range(20):
+        await api.ask("POST", CMS, config_map(f"w{i}"))
+    seen = await asyncio.gather(*reading)
+    assert [o["metadata"]["name"] for _, o in seen[0]] == [f"w{i}" for i in range(20)]
+    assert all(each == seen[0] for each in seen)
+
+
+# ---- around it
+
+
+async def test_writes_are_recorded_with_their_epoch(api: Api) -> None:
+    _, made = await api.ask("POST", CMS, config_map("a"), X_Raycp_Epoch="7", X_Raycp_Shard="s0", X_Raycp_Term="3")
+    _, told = await api.ask("GET", "/raycp/admin/writes?resource=configmaps&verb=create")
+    write = told["writes"][-1]
+    assert (write["epoch"], write["shard"], write["term"]) == ("7", "s0", "3")
+    assert (write["name"], write["resourceVersion"]) == ("a", int(made["metadata"]["resourceVersion"]))
+
+
+async def test_state_outlives_the_process(tmp_path: Path) -> None:
+    first = EmbeddedCluster("t", spec(data_dir=tmp_path))
+    told = await first.start()
+    await first.api.create("configmaps", config_map("kept"), "default")
+    await first.api.create("configmaps", config_map("gone"), "default")
+    await first.api.delete("configmaps", "default", "gone")
+    revision = first.store.revision
+    assert first._journal is not None
+    log = (tmp_path / "objects.log").read_bytes()
+    await first.stop()
+    (tmp_path / "objects.log").write_bytes(log + b"\0\0\1\0torn")  # as a crash in the middle of a write leaves it
+    second = EmbeddedCluster("t", spec(data_dir=tmp_path))
+    again = await second.start()
+    try:
+        assert (again.token, again.ca_pem) == (told.token, told.ca_pem)
+        assert second.store.revision >= revision
+        assert second.api.get("configmaps", "default", "kept") is not None
+        assert second.api.get("configmaps", "default", "gone") is None
+    finally:
+        await second.stop()
+
+
+async def test_a_rotated_certificate_and_an_expired_token(api: Api) -> None:
+    before = api.token
+    api.cluster.rotate_certificate()
+    api.cluster.expire_token()
+    assert (await api.ask("GET", CMS, token=before))[0] == 401
+    assert api.cluster.endpoint is not None
+    assert (await api.ask("GET", CMS, token=api.cluster.endpoint.token))[0] == 200
+
+
+async def test_the_token_is_not_in_the_representation(api: Api) -> None:
+    assert api.token not in repr(api.cluster.endpoint)

@@ -1,0 +1,126 @@
+"""The store's laws, by number (``raycp.embedded.store``)."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycp.embedded.store import Change, Compacted, Store, with_revision
+
+
+def put(store: Store, ns: str, name: str, **more: object) -> Change:
+    table = store.table("", "things")
+    meta = {"name": name, "namespace": ns, "uid": f"u-{name}", "resourceVersion": str(store.revision + 1), **more}
+    raw = msgspec.json.encode({"kind": "Thing", "apiVersion": "v1", "metadata": meta})
+    return store.put(table, ns, name, f"u-{name}", raw)
+
+
+def names(store: Store, revision: int | None = None, ns: str = "") -> list[str]:
+    table = store.table("", "things")
+    records = table.records(ns) if revision is None else table.at(ns, revision)
+    return [f"{r.ns}/{r.name}" for r in records]
+
+
+def test_one_counter_for_all_tables() -> None:
+    store = Store()
+    first = put(store, "a", "x").rv
+    other = store.table("", "others")
+    second = store.put(other, "", "y", "u", b'{"metadata":{}}').rv
+    assert (second, put(store, "a", "z").rv) == (first + 1, first + 2)
+
+
+def test_order_is_that_of_etcd_keys() -> None:
+    store = Store()
+    for ns, name in (("a-b", "x"), ("a", "z"), ("a", "b"), ("b", "a")):
+        put(store, ns, name)
+    assert names(store) == ["a-b/x", "a/b", "a/z", "b/a"]
+
+
+def test_a_subscriber_hears_every_change_of_its_namespace_once() -> None:
+    store = Store()
+    heard: list[tuple[str, str]] = []
+    table = store.table("", "things")
+    stop = table.subscribe("a", lambda c: heard.append((c.type, c.record.name)))
+    put(store, "a", "x")
+    put(store, "b", "x")
+    put(store, "a", "x")
+    record = table.get("a", "x")
+    assert record is not None
+    store.delete(table, record)
+    stop()
+    put(store, "a", "y")
+    assert heard == [("ADDED", "x"), ("MODIFIED", "x"), ("DELETED", "x")]
+
+
+def test_the_deleted_carry_the_version_of_their_deletion() -> None:
+    store = Store()
+    put(store, "a", "x", annotations={"n": '"resourceVersion":"101"'})
+    table = store.table("", "things")
+    record = table.get("a", "x")
+    assert record is not None
+    change = store.delete(table, record)
+    meta = change.record.decode()["metadata"]
+    assert meta["resourceVersion"] == str(change.rv) == str(store.revision)
+    assert meta["annotations"] == {"n": '"resourceVersion":"101"'}
+
+
+def test_what_is_compacted_is_refused_and_never_served_with_a_gap() -> None:
+    store = Store(history=100)
+    versions = [put(store, "a", f"n{i}").rv for i in range(250)]
+    table = store.table("", "things")
+    assert table.floor > versions[0]
+    with pytest.raises(Compacted):
+        table.since(versions[0])
+    with pytest.raises(Compacted):
+        table.at("", versions[0])
+    kept = table.since(table.floor)
+    assert [c.rv for c in kept] == list(range(table.floor + 1, store.revision + 1))
+
+
+def test_bytes_of_the_past_are_bounded() -> None:
+    store = Store(history=100_000, history_bytes=200_000)
+    for i in range(2000):
+        put(store, "a", "x", annotations={"filler": "f" * 500, "i": str(i)})
+    held = sum(len(c.prev.raw) for c in store.table("", "things").history if c.prev is not None)
+    assert held == store.superseded <= 201_000
+
+
+def test_compaction_on_demand_spares_the_present() -> None:
+    store = Store()
+    before = put(store, "a", "x").rv
+    now = put(store, "a", "y").rv
+    store.compact()
+    table = store.table("", "things")
+    assert table.since(now) == []
+    with pytest.raises(Compacted):
+        table.since(before)
+    assert names(store) == ["a/x", "a/y"]
+
+
+steps = st.lists(st.tuples(st.sampled_from(["put", "delete"]), st.sampled_from("ab"), st.sampled_from("xyz")), max_size=40)
+
+
+@given(steps)
+def test_any_earlier_state_can_be_had(script: list[tuple[str, str, str]]) -> None:
+    """Law 3, against a model that keeps every state."""
+    store = Store()
+    table = store.table("", "things")
+    states = {store.revision: names(store)}
+    for verb, ns, name in script:
+        record = table.get(ns, name)
+        if verb == "put":
+            put(store, ns, name)
+        elif record is not None:
+            store.delete(table, record)
+        states[store.revision] = names(store)
+    for revision, state in states.items():
+        assert names(store, revision) == state
+        assert names(store, revision, "a") == [n for n in state if n.startswith("a/")]
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**9))
+def test_a_version_is_replaced_where_it_stands(old: int, new: int) -> None:
+    obj = {"metadata": {"name": "x", "resourceVersion": str(old)}, "involvedObject": {"resourceVersion": str(old)}}
+    changed = msgspec.json.decode(with_revision(msgspec.json.encode(obj), old, new))
+    assert changed["metadata"]["resourceVersion"] == str(new)
+    assert changed["involvedObject"]["resourceVersion"] == str(old)

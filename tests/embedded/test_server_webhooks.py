@@ -1,0 +1,118 @@
+"""Admission webhooks on a real HTTPS server: mutating, then validating, refusing, failing."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+from raycp.embedded import tls
+from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.errors import ApiError
+
+Review = dict[str, Any]
+
+
+class Hook:
+    """A webhook server. ``answer`` makes the response of a request; ``seen`` are the requests."""
+
+    def __init__(self) -> None:
+        self.seen: list[Review] = []
+        self.answer: Callable[[Review], Review] = lambda request: {"allowed": True}
+        self.authority = tls.Authority()
+        self.url = ""
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/", self._serve)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.server_context(self.authority, "127.0.0.1"))
+        await site.start()
+        self.url = f"https://127.0.0.1:{runner.addresses[0][1]}/"
+        return runner
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        asked = (await request.json())["request"]
+        self.seen.append(asked)
+        response = {"uid": asked["uid"], **self.answer(asked)}
+        return web.json_response({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response})
+
+    def configuration(self, kind: str, **more: Any) -> dict[str, Any]:
+        rule = {"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
+        hook = {
+            "name": "hook.example.com",
+            "clientConfig": {"url": self.url, "caBundle": base64.b64encode(self.authority.pem.encode()).decode()},
+            "rules": [rule],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            **more,
+        }
+        return {"metadata": {"name": f"{kind.lower()}-hook"}, "webhooks": [hook]}
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Hook]:
+    made = Hook()
+    runner = await made.start()
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[EmbeddedCluster]:
+    made = EmbeddedCluster("t", EmbeddedSpec(controllers=EmbeddedControllers.none()))
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def config_map(name: str, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": labels}}
+
+
+async def test_a_mutating_webhook_changes_what_is_stored(cluster: EmbeddedCluster, hook: Hook) -> None:
+    patch = base64.b64encode(json.dumps([{"op": "add", "path": "/data", "value": {"by": "hook"}}]).encode()).decode()
+    hook.answer = lambda request: {"allowed": True, "patchType": "JSONPatch", "patch": patch}
+    await cluster.api.create("mutatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Mutating"))
+    await cluster.api.create("configmaps", config_map("a"), "default")
+    stored = cluster.api.get("configmaps", "default", "a")
+    assert stored is not None
+    assert stored["data"] == {"by": "hook"}
+    assert hook.seen[0]["operation"] == "CREATE"
+    assert hook.seen[0]["namespace"] == "default"
+
+
+async def test_a_validating_webhook_refuses(cluster: EmbeddedCluster, hook: Hook) -> None:
+    await cluster.api.create("configmaps", config_map("a"), "default")
+    await cluster.api.create("validatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Validating"))
+    hook.answer = lambda request: {"allowed": False, "status": {"code": 403, "message": "not today"}}
+    for attempt in (
+        cluster.api.create("configmaps", config_map("b"), "default"),
+        cluster.api.patch_merge("configmaps", "default", "a", b'{"data":{"x":"y"}}'),
+        cluster.api.delete("configmaps", "default", "a"),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await attempt
+        assert refused.value.code == 403
+        assert 'admission webhook "hook.example.com" denied the request: not today' in refused.value.message
+    assert [r["operation"] for r in hook.seen] == ["CREATE", "UPDATE", "DELETE"]
+
+
+async def test_selectors_and_failure_policy(cluster: EmbeddedCluster, hook: Hook) -> None:
+    dead = "https://127.0.0.1:1/"
+    selective = hook.configuration(
+        "Validating", objectSelector={"matchLabels": {"checked": "yes"}}, clientConfig={"url": dead}, timeoutSeconds=1
+    )
+    name = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+    made = await cluster.api.create(name, selective)
+    await cluster.api.create("configmaps", config_map("free"), "default")
+    with pytest.raises(ApiError) as refused:
+        await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
+    assert (refused.value.code, refused.value.reason) == (500, "InternalError")
+    made["webhooks"][0]["failurePolicy"] = "Ignore"
+    await cluster.api.update(name, made)
+    await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
