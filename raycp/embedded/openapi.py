@@ -239,7 +239,8 @@ def _item(info: ResourceInfo, schema: str, place: str, verbs: list[str], paths: 
             operation["requestBody"] = {"content": {"*/*": {"schema": {"$ref": _pointer(schema)}}}, "required": True}
         elif verb == "patch":
             body = {"type": "object", "description": "Patch"}
-            operation["requestBody"] = {"content": {kind: {"schema": body} for kind in _PATCHES}, "required": True}
+            kinds = [kind for kind in _PATCHES if info.crd is None or "strategic" not in kind]
+            operation["requestBody"] = {"content": {kind: {"schema": body} for kind in kinds}, "required": True}
         item[method] = operation
     item["parameters"] = [_parameter(name, "path") for name in ("name", "namespace") if f"{{{name}}}" in place] + [
         _parameter("pretty")
