@@ -4,9 +4,12 @@ An index costs nothing until it is first asked; then it is built once and kept u
 object (most owner uids, many labels) holds the key itself, not a set of one.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from raycp.base.objects import Obj
+
+log = logging.getLogger("raycp.cache")
 
 Key = tuple[str, str]
 """(namespace, name); the namespace is empty for cluster-scoped kinds"""
@@ -50,9 +53,29 @@ class Index:
     def clone_empty(self) -> "Index":
         return Index(self._fn)
 
+    def values(self, obj: Obj) -> Iterable[str]:
+        """What ``obj`` is found by. A user's function that raises is logged, and finds the object by nothing."""
+        try:
+            return tuple(self._fn(obj))
+        except Exception:
+            log.exception("index function failed on %s/%s", obj.meta.namespace, obj.meta.name)
+            return ()
+
+    def change(self, key: Key, old: Obj, new: Obj) -> None:
+        before, after = self.values(old), self.values(new)
+        if before != after:
+            self._remove(key, before)
+            self._add(key, after)
+
     def add(self, key: Key, obj: Obj) -> None:
+        self._add(key, self.values(obj))
+
+    def remove(self, key: Key, obj: Obj) -> None:
+        self._remove(key, self.values(obj))
+
+    def _add(self, key: Key, values: Iterable[str]) -> None:
         buckets = self._buckets
-        for value in self._fn(obj):
+        for value in values:
             bucket = buckets.get(value)
             if bucket is None:
                 buckets[value] = key
@@ -61,9 +84,9 @@ class Index:
             elif bucket != key:
                 buckets[value] = {bucket, key}
 
-    def remove(self, key: Key, obj: Obj) -> None:
+    def _remove(self, key: Key, values: Iterable[str]) -> None:
         buckets = self._buckets
-        for value in self._fn(obj):
+        for value in values:
             bucket = buckets.get(value)
             if isinstance(bucket, set):
                 bucket.discard(key)

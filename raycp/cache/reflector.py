@@ -202,9 +202,7 @@ class Reflector:
             await self._take_in(left)
             await self._follow(stream)
 
-    async def _take_initial(
-        self, lines: Sequence[bytes], replacement: Replacement
-    ) -> tuple[int, Sequence[bytes]] | None:
+    async def _take_initial(self, lines: Sequence[bytes], replacement: Replacement) -> tuple[int, Sequence[bytes]] | None:
         """The version of the final bookmark and the lines after it, None while it is still to come."""
         objs: list[Obj] = []
         for number, line in enumerate(lines, 1):
@@ -254,9 +252,7 @@ class Reflector:
         if self._lost_contact:
             await self._check_identity()
             self._lost_contact = False
-        stream = self._client.stream(
-            self._path, self._query(resourceVersion=str(since)), idle_timeout=self._options.stall
-        )
+        stream = self._client.stream(self._path, self._query(resourceVersion=str(since)), idle_timeout=self._options.stall)
         async with contextlib.aclosing(stream):
             await self._follow(stream)
 

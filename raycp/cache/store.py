@@ -190,9 +190,7 @@ class Store:
             for call in due:
                 call()
 
-    def replace(
-        self, objs: Iterable[Obj], list_rv: int, source: Source, now: float, *, void: bool = False
-    ) -> list[Event]:
+    def replace(self, objs: Iterable[Obj], list_rv: int, source: Source, now: float, *, void: bool = False) -> list[Event]:
         """Swap for the content of a list at ``list_rv``; all events at once. ``void``: it is known to be another
         cluster.
         """
@@ -219,8 +217,9 @@ class Store:
     def _put(self, key: Key, obj: Obj, old: Obj | None) -> None:
         for index in self._indexes.values():
             if old is not None:
-                index.remove(key, old)
-            index.add(key, obj)
+                index.change(key, old, obj)
+            else:
+                index.add(key, obj)
         self._raw_bytes += len(obj.raw) - (len(old.raw) if old is not None else 0)
         self._objects[key] = obj
 

@@ -60,12 +60,8 @@ async def end_streams(watched: Watched) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize(
-    "fault", [reset, short_watch, cut_in_line, answer(429, "TooManyRequests"), answer(503, "Down")]
-)
-async def test_a_broken_watch_is_taken_up_where_it_ended_without_a_list(
-    api: ScriptedApi, watched: Watched, fault: object
-) -> None:
+@pytest.mark.parametrize("fault", [reset, short_watch, cut_in_line, answer(429, "TooManyRequests"), answer(503, "Down")])
+async def test_a_broken_watch_is_taken_up_where_it_ended_without_a_list(api: ScriptedApi, watched: Watched, fault: object) -> None:
     api.put("a")
     watched.start()
     await watched.synced()
@@ -164,9 +160,7 @@ async def test_watchlist_without_its_end_falls_back_to_a_list(watched: Watched, 
     assert watched.told() == [("added", "a"), ("added", "b")]
 
 
-async def test_a_raising_handler_stops_nothing(
-    api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_raising_handler_stops_nothing(api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     watched.start()
     calls = []
 
@@ -270,9 +264,7 @@ async def test_label_selector_travels(api: ScriptedApi, watched: Watched, caplog
     assert api.token not in caplog.text
 
 
-async def test_a_reflector_that_takes_over_a_filled_store_tells_only_the_difference(
-    api: ScriptedApi, watched: Watched
-) -> None:
+async def test_a_reflector_that_takes_over_a_filled_store_tells_only_the_difference(api: ScriptedApi, watched: Watched) -> None:
     for name in ("same", "changed", "gone"):
         api.put(name)
     watched.start()

@@ -15,9 +15,7 @@ from raycp.cache import Selector, Store
 from raycp.kube.codec import decode_object
 
 
-def make(
-    name: str, rv: int, uid: str = "", namespace: str = "ns", labels: dict[str, str] | None = None, **meta: object
-) -> Obj:
+def make(name: str, rv: int, uid: str = "", namespace: str = "ns", labels: dict[str, str] | None = None, **meta: object) -> Obj:
     fields = {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}", "resourceVersion": str(rv), **meta}
     if labels:
         fields["labels"] = labels
@@ -172,6 +170,22 @@ def test_indexes_follow_every_change() -> None:
         store.by_index("none", "x")
     with pytest.raises(ValueError, match="exists already"):
         store.add_index("label", lambda obj: [])
+
+
+def test_a_users_index_that_raises_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+
+    def bad(obj: Obj) -> list[str]:
+        if obj.meta.name == "b":
+            raise RuntimeError("boom")
+        return ["x"]
+
+    store.add_index("bad", bad)
+    watch(store, "ADDED", make("a", 1))
+    assert [o.meta.name for o in store.by_index("bad", "x")] == ["a"]
+    assert watch(store, "ADDED", make("b", 2)) == [("added", "b")]
+    assert watch(store, "DELETED", make("b", 3)) == [("deleted", "b")]
+    assert "index function failed on ns/b" in caplog.text
 
 
 @pytest.mark.parametrize(
