@@ -39,9 +39,7 @@ def add_parser(subparsers: Any) -> None:
         help="fifo: one queue, everything at once, as before; both: in turns (default: the scenario's own)",
     )
     parser.add_argument("--peer", choices=("kopf",), help="measure this one too, on the same clusters in the same run")
-    parser.add_argument(
-        "--first", action="store_true", help="init-storm: no earlier fleet has seen the existing objects"
-    )
+    parser.add_argument("--first", action="store_true", help="init-storm: no earlier fleet has seen the existing objects")
     parser.add_argument("--rate", type=_positive_float, help="changes per second")
     parser.add_argument("--count", type=_positive_int, help="changes per run")
     parser.add_argument("--scale", type=_positive_float, default=1.0, help="shrink or grow all counts (default: 1)")

@@ -46,10 +46,7 @@ def run(args: argparse.Namespace) -> int:
     uses = _uses(args.config, doc)
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
     lacking = sorted({setting for each in local_ray_environments() for setting in missing_settings(each)})
-    warnings = [
-        f"the Ray on this machine runs without {setting}: deaths are noticed late (docs/install.md)"
-        for setting in lacking
-    ]
+    warnings = [f"the Ray on this machine runs without {setting}: deaths are noticed late (docs/install.md)" for setting in lacking]
     failed = any(report.problems for report in reports)
     if args.output in ("json", "yaml"):
         content = {

@@ -16,8 +16,12 @@ DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 
 def add_parser(subparsers: Any) -> None:
     """``raycp demo [-c FLEET.yaml] [--jobs N] [--keep]``."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("demo", help="bring up an embedded fleet, submit jobs, report, take it down")
-    parser.add_argument("-c", "--config", type=Path, default=DEFAULT, metavar="FLEET.yaml", help="the fleet (default: configs/quickstart.yaml)")
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "demo", help="bring up an embedded fleet, submit jobs, report, take it down"
+    )
+    parser.add_argument(
+        "-c", "--config", type=Path, default=DEFAULT, metavar="FLEET.yaml", help="the fleet (default: configs/quickstart.yaml)"
+    )
     parser.add_argument("--jobs", type=int, default=200, help="BatchJobs to submit (default: 200)")
     parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="how long the jobs may take")
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, for your own kubectl")
@@ -32,18 +36,27 @@ def run(args: argparse.Namespace) -> int:
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
         raise CliError("the demo is for embedded clusters only", "bring yours up with `raycp run` and submit jobs with kubectl")
     fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
-    print(f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)", flush=True)
+    print(
+        f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)",
+        flush=True,
+    )
     begin = time.monotonic()
     with at_ray("local", doc.spec.ray.num_cpus):
         client = FleetClient(doc.ray_namespace)
         try:
             ray_up = time.monotonic()
             status = run_async(up(client, fleet))
-            print(f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}", flush=True)
+            print(
+                f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}",
+                flush=True,
+            )
             good = run_async(_jobs(client, doc, args.jobs, args.timeout))
             if args.keep:
-                print("\nThe fleet stays up. Submit a job of your own:\n  kubectl --kubeconfig "
-                      f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml", flush=True)
+                print(
+                    "\nThe fleet stays up. Submit a job of your own:\n  kubectl --kubeconfig "
+                    f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml",
+                    flush=True,
+                )
                 foreground(ours=True)
         finally:
             run_async(client.down(5.0))

@@ -51,7 +51,9 @@ def job(number: int) -> dict[str, Any]:
             "completions": size,
             "parallelism": size,
             "qosTier": TIERS[number % len(TIERS)],
-            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox", "command": ["true"]}]}},
+            "template": {
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox", "command": ["true"]}]}
+            },
         },
     }
 

@@ -76,7 +76,9 @@ def namespace_of(args: argparse.Namespace) -> str:
     if not fleets:
         raise CliError("no fleet runs on this Ray", "bring one up with `raycp run -c FLEET.yaml`")
     if len(fleets) > 1:
-        raise BadInput(f"several fleets run here: {', '.join(name.removeprefix('raycp-') for name in fleets)}", "name one with --fleet")
+        raise BadInput(
+            f"several fleets run here: {', '.join(name.removeprefix('raycp-') for name in fleets)}", "name one with --fleet"
+        )
     return fleets[0]
 
 

@@ -68,9 +68,7 @@ def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
     )
 
 
-async def probe(
-    cluster: ClusterSpec, role: str, needs: Sequence[Need], installs: dict[str, str], clock: Clock
-) -> Report:
+async def probe(cluster: ClusterSpec, role: str, needs: Sequence[Need], installs: dict[str, str], clock: Clock) -> Report:
     """Ask ``cluster``. ``installs`` maps kinds that the fleet installs itself (``str(GVK)``) to their plurals.
 
     Never raises for what a cluster does: that is the report.
@@ -103,9 +101,7 @@ def same_clusters(reports: Sequence[Report]) -> None:
             report.problems.append(f"is the same cluster as {other.cluster}; name each cluster once")
 
 
-async def _ask(
-    client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: Report, clock: Clock
-) -> None:
+async def _ask(client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: Report, clock: Clock) -> None:
     begin = clock.now()
     version = await client.version()
     report.milliseconds = round((clock.now() - begin) * 1000, 1)

@@ -17,7 +17,9 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser("run", help="bring a fleet up")
     add_file(parser)
     add_address(parser)
-    parser.add_argument("--working-dir", type=Path, default=None, help="where the controllers' modules are (default: here, then the file's)")
+    parser.add_argument(
+        "--working-dir", type=Path, default=None, help="where the controllers' modules are (default: here, then the file's)"
+    )
     parser.add_argument("--attach", action="store_true", help="stay and tell of changes, though the fleet does not need it")
 
 

@@ -46,7 +46,13 @@ class WorkerBackend:
     """One per worker."""
 
     def __init__(
-        self, worker: HasLinks, clients: Clients, clock: Clock, user: UserLoop, actor_loop: asyncio.AbstractEventLoop, metrics: Metrics
+        self,
+        worker: HasLinks,
+        clients: Clients,
+        clock: Clock,
+        user: UserLoop,
+        actor_loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
     ) -> None:
         self._worker = worker
         self._clients = clients

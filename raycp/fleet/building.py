@@ -46,7 +46,9 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
         if spec.name and len(found) > 1:
             names = ", ".join(controller.name for controller in found)
             remedy = f"pick one: use: {spec.use}:NAME"
-            problems.append(Problem(str(file), f"spec.controllers[{number}].name", spec.name, f"the module has several: {names}", remedy))
+            problems.append(
+                Problem(str(file), f"spec.controllers[{number}].name", spec.name, f"the module has several: {names}", remedy)
+            )
             continue
         for controller in found:
             plan = _plan(doc, spec, number, controller)
@@ -57,7 +59,9 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
             if not plan.clusters:
                 message = "none of the fleet's clusters has these labels"
                 remedy = "correct spec.controllers[].clusters or the clusters' labels"
-                problems.append(Problem(str(file), f"spec.controllers[{number}].clusters", json.dumps(spec.clusters), message, remedy))
+                problems.append(
+                    Problem(str(file), f"spec.controllers[{number}].clusters", json.dumps(spec.clusters), message, remedy)
+                )
                 continue
             taken[plan.name] = number
             plans.append(plan)

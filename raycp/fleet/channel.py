@@ -33,8 +33,9 @@ class Peer(Protocol):
 class Connection(asyncio.Protocol):
     """One connection, either side. Frames are handed to ``peer`` in order; a broken frame closes the connection."""
 
-    def __init__(self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | str] | None" = None,
-                 token: str = "") -> None:
+    def __init__(
+        self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | str] | None" = None, token: str = ""
+    ) -> None:
         self._peer = peer
         self._accept = accept
         self._token = token

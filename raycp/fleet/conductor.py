@@ -53,7 +53,7 @@ class WorkerSeat:
             for done in message.done:
                 self.in_flight.discard(done.id)
                 self.foreign.pop(done.id, None)
-                shard.done(self, done)
+                shard.handouts.done(self, done)
             self.credit += message.credit
             self.slots = max(self.slots, self.credit + len(self.in_flight))
             self._conductor.dispatch_soon()
@@ -92,9 +92,9 @@ class Conductor:
     def update(self, plan: Plan) -> None:
         """The plan's workers; the first plan with a term begins the roll-call."""
         listed = {worker.member: worker for worker in plan.workers}
-        if self._expected is None and self.shard.term:
+        if self._expected is None and self.shard.state.term:
             # The first primary of a shard has no predecessor whose hand-outs could still run.
-            self._expected = set(listed) if self.shard.term > 1 else set()
+            self._expected = set(listed) if self.shard.state.term > 1 else set()
             self._asked_at = self.shard.clock.now()
         elif self._expected:
             self._expected &= set(listed)
@@ -133,14 +133,14 @@ class Conductor:
         for identity in [identity for identity in seat.in_flight if identity not in running]:
             # Sent and never heard of there, or acknowledged into a broken connection: once more.
             seat.in_flight.discard(identity)
-            self.shard.returned(seat, identity)
+            self.shard.handouts.returned(seat, identity)
         for identity, key in running.items():
             if identity not in seat.in_flight and identity not in seat.foreign:
                 seat.foreign[identity] = key
-                self.shard.queue.hold(key, why=f"in work at {seat.name}", timeout=HELD_FOR)
+                self.shard.state.queue.hold(key, why=f"in work at {seat.name}", timeout=HELD_FOR)
         if self._expected:
             self._expected.discard(hello.member)
-        seat.send(Welcome(self.shard.shard, self.shard.epoch, self.shard.term, self.shard.states()))
+        seat.send(Welcome(self.shard.shard, self.shard.state.epoch, self.shard.state.term, self.shard.states()))
         self.dispatch_soon()
         return seat
 
@@ -158,8 +158,8 @@ class Conductor:
                     del self._seats[seat.name]
                 log.warning("%s is dead: %d of its keys return", seat.name, len(seat.in_flight) + len(seat.foreign))
                 for key in seat.foreign.values():
-                    self.shard.queue.release(key)
-                self.shard.worker_lost(seat, seat.culprits)
+                    self.shard.state.queue.release(key)
+                self.shard.handouts.worker_lost(seat, seat.culprits)
                 return
             await self.shard.clock.sleep(wait)
             wait = min(PROBE_SLOWLY, wait * 1.5)
@@ -174,7 +174,12 @@ class Conductor:
     @property
     def open(self) -> bool:
         """Whether anything may be handed out at all."""
-        return bool(self.shard.epoch and self.shard.term) and not self._expected and self._expected is not None and not self.paused
+        return (
+            bool(self.shard.state.epoch and self.shard.state.term)
+            and not self._expected
+            and self._expected is not None
+            and not self.paused
+        )
 
     def dispatch_soon(self) -> None:
         """Hand out at the end of this turn of the loop, once for all that happens in it."""
@@ -190,18 +195,18 @@ class Conductor:
         seats.sort(key=lambda seat: seat.credit, reverse=True)
         for seat in seats:
             while seat.credit > 0:
-                items = self.shard.queue.pull(seat.name, min(seat.credit, BATCH), prefer=seat.prefer, slots=seat.slots)
+                items = self.shard.state.queue.pull(seat.name, min(seat.credit, BATCH), prefer=seat.prefer, slots=seat.slots)
                 if not items:
                     break
                 tasks: list[Task] = []
                 for item in items:
-                    task = self.shard.make_task(item)
+                    task = self.shard.handouts.make_task(item)
                     if task is None:
-                        self.shard.queue.done(seat.name, item.key, id=item.id)
+                        self.shard.state.queue.done(seat.name, item.key, id=item.id)
                         continue
                     tasks.append(task)
                     seat.in_flight.add(task.id)
-                    self.shard.timelines.handed_out(item.key, worker=seat.name, attempt=item.attempt, waited=item.waited)
+                    self.shard.state.timelines.handed_out(item.key, worker=seat.name, attempt=item.attempt, waited=item.waited)
                 seat.credit -= len(tasks)
                 if tasks:
                     seat.send(Tasks(tasks))
@@ -213,7 +218,7 @@ class Conductor:
     async def _pump(self) -> None:
         """Wake up for delayed items; what becomes ready otherwise calls ``dispatch_soon`` itself."""
         await self._credit.wait()
-        if await self.shard.queue.wait_ready(5.0):
+        if await self.shard.state.queue.wait_ready(5.0):
             self._dispatch()
             # What can't be pulled now (caps, held lanes) is not asked for again at once.
             await asyncio.sleep(0.001)

@@ -1,5 +1,6 @@
 """The actor of one embedded cluster: starts it, tells how it is reached, leaves a kubeconfig for people."""
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -74,7 +75,7 @@ class EmbeddedCore(MemberCore):
         if self._cluster is not None:
             await self._cluster.stop()
         if self._file:
-            Path(self._file).unlink(missing_ok=True)
+            await asyncio.to_thread(Path(self._file).unlink, missing_ok=True)
 
     def fill(self, report: Report) -> None:
         report.ready = self._connect is not None

@@ -188,7 +188,9 @@ async def install_crd(client: ClusterClient, crd: dict[str, object], clock: Cloc
         )
     except ApiError as error:
         if error.status == 403:
-            raise ConnectError(client.name, f"no right to install CRD {name}", "grant it (deploy/), or install the CRD yourself") from error
+            raise ConnectError(
+                client.name, f"no right to install CRD {name}", "grant it (deploy/), or install the CRD yourself"
+            ) from error
         raise
     deadline = clock.now() + ESTABLISHED_WITHIN
     while True:

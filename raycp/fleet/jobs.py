@@ -31,7 +31,9 @@ def staged(document: str, working_dir: Path) -> Iterator[Path]:
         left_out = set(shutil.ignore_patterns(*_LEFT_OUT)(directory, names))
         left_out |= {name for name in names if name.startswith(".")}
         left_out |= {name for name in names if (Path(directory) / name / "pyvenv.cfg").exists()}
-        return left_out | {name for name in names if not (Path(directory) / name).is_dir() and not (Path(directory) / name).is_file()}
+        return left_out | {
+            name for name in names if not (Path(directory) / name).is_dir() and not (Path(directory) / name).is_file()
+        }
 
     with tempfile.TemporaryDirectory(prefix="raycp-job-") as name:
         target = Path(name) / "job"
@@ -99,7 +101,11 @@ async def submit(
         raise FleetError(
             f"no Ray job server answers at {address}: {text}. Start Ray with its dashboard (`ray start --head`), or correct --address"
         ) from error
-    known = {job.submission_id: str(job.status.value if isinstance(job.status, JobStatus) else job.status) for job in jobs if job.submission_id}
+    known = {
+        job.submission_id: str(job.status.value if isinstance(job.status, JobStatus) else job.status)
+        for job in jobs
+        if job.submission_id
+    }
     identity, joined = submission_id(fleet, generation, known)
     if joined:
         tell(f"job {identity} is under way already; following it")
@@ -109,7 +115,10 @@ async def submit(
                 client.submit_job,
                 entrypoint=command,
                 submission_id=identity,
-                runtime_env={"working_dir": str(directory), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONUNBUFFERED": "1"}},
+                runtime_env={
+                    "working_dir": str(directory),
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONUNBUFFERED": "1"},
+                },
                 metadata={"raycp.io/fleet": fleet, "raycp.io/generation": generation},
             )
         except Exception as error:

@@ -51,7 +51,9 @@ class FleetClient:
                 return
             except (MemberDied, MemberUnavailable) as error:
                 if self._clock.now() > deadline:
-                    raise FleetError(f"the leader does not start: {error}. See Ray's logs, and `ray status` for free resources") from error
+                    raise FleetError(
+                        f"the leader does not start: {error}. See Ray's logs, and `ray status` for free resources"
+                    ) from error
                 await self._clock.sleep(0.2)
 
     async def ask(self, method: str, payload: bytes = b"", timeout: float = 10.0, patience: float = 10.0) -> bytes:
@@ -102,7 +104,9 @@ class FleetClient:
                 return found
         raise FleetError("no observer runs")
 
-    async def wait_ready(self, generation: str, timeout: float, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    async def wait_ready(
+        self, generation: str, timeout: float, tell: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
         """Wait until the fleet runs ``generation`` and is ready; the status then. Raises ``FleetError`` with the reasons."""
         deadline = self._clock.now() + timeout
         while True:

@@ -312,7 +312,11 @@ class LeaderCore:
             wanted_members(self.plan.fleet, {c.shard for c in self.plan.clusters}, self._pools) if self.plan is not None else {}
         )
         return fleet_status(
-            self.plan, wanted, self._members, self._hub.leadership, {**self.problems, **self._hub.problems},
+            self.plan,
+            wanted,
+            self._members,
+            self._hub.leadership,
+            {**self.problems, **self._hub.problems},
             self._clock.now() - self._started,
         )
 
@@ -340,8 +344,6 @@ def leader_core(member: Member, namespace: str) -> LeaderCore:
 
     from raycp.fleet.substrate import RaySubstrate
 
-    core = LeaderCore(
-        RaySubstrate(namespace), SystemClock(), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
-    )
+    core = LeaderCore(RaySubstrate(namespace), SystemClock(), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}")
     core.start()
     return core

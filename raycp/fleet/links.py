@@ -121,7 +121,10 @@ class ShardLink:
     def lost(self) -> None:
         """The connection is gone."""
         self._connection = None
-        self.states = {name: ClusterState(s.name, s.role, s.labels, s.reachable, False, "its shard is not reachable") for name, s in self.states.items()}
+        self.states = {
+            name: ClusterState(s.name, s.role, s.labels, s.reachable, False, "its shard is not reachable")
+            for name, s in self.states.items()
+        }
         for waiting in self._calls.values():
             if not waiting.done():
                 waiting.set_exception(Unreachable(f"shard {self.shard} is gone", sent=True))

@@ -1,4 +1,4 @@
-"""Names of actors: fleet, role, place and generation (a generation is never used again, since ``get_if_exists`` returns old code)."""
+"""Names of actors: fleet, role, place and generation (never used again: ``get_if_exists`` returns old code)."""
 
 from typing import NamedTuple
 
@@ -39,4 +39,3 @@ class Member(NamedTuple):
 
 
 LEADER = Member("leader", "leader", 0)
-

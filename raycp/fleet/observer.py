@@ -287,7 +287,11 @@ class ObserverCore(MemberCore):
         rows = []
         for lane in self._status().get("lanes", []):
             tier = lane["tier"]
-            total = sum(values[-2] if len(values) > 1 else values[0] for labels, values in self._merger.rows("workqueue_adds_total") if labels.get("tier") == tier)
+            total = sum(
+                values[-2] if len(values) > 1 else values[0]
+                for labels, values in self._merger.rows("workqueue_adds_total")
+                if labels.get("tier") == tier
+            )
             then, before, rate = self._rates.get(tier, (now, total, 0.0))
             if now - then >= 1.0:
                 rate = max(0.0, (total - before) / (now - then))

@@ -106,7 +106,7 @@ class _Incoming:
             return
         refused = []
         for wake in message.wakes:
-            if self._peers.shard.woken(wake):
+            if self._peers.shard.intake.woken(wake):
                 self.waiting[wake.key] = wake.seq
             else:
                 refused.append(wake.seq)
@@ -152,7 +152,7 @@ class Peers:
         """Another shard connects to wake owners here."""
         incoming = _Incoming(self, connection)
         self._incoming.add(incoming)
-        connection.send(Welcome(self.shard.shard, self.shard.epoch, self.shard.term, []))
+        connection.send(Welcome(self.shard.shard, self.shard.state.epoch, self.shard.state.term, []))
         return incoming
 
     def gone(self, incoming: _Incoming) -> None:

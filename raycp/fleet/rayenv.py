@@ -44,7 +44,9 @@ def connect(address: str, num_cpus: int | None = None) -> AtHand:
         except (ConnectionError, RuntimeError, ValueError) as error:
             if address != "auto" or os.environ.get("RAY_ADDRESS"):
                 where = address if address != "auto" else os.environ.get("RAY_ADDRESS", "auto")
-                raise RayError(f"no Ray answers at {where}: {_first(error)}. Start one with `ray start --head`, or correct the address") from error
+                raise RayError(
+                    f"no Ray answers at {where}: {_first(error)}. Start one with `ray start --head`, or correct the address"
+                ) from error
         else:
             return AtHand(ray.get_runtime_context().gcs_address, ours=False)
     start_local(num_cpus)

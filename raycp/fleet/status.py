@@ -24,7 +24,9 @@ def fleet_status(
     doc = plan.fleet.doc
     reasons = _reasons(plan, wanted, members, leadership)
     clusters = []
-    reports = {report.name: report for state in members.values() for report in state.report.clusters if state.member.role == "shard"}
+    reports = {
+        report.name: report for state in members.values() for report in state.report.clusters if state.member.role == "shard"
+    }
     for cluster in plan.clusters:
         report = reports.get(cluster.name)
         clusters.append(
@@ -76,7 +78,9 @@ def fleet_status(
                 "term": shard.term,
                 "clusters": [cluster.name for cluster in plan.clusters if cluster.shard == shard.shard],
                 "standbys": sum(1 for slot in members if slot[0] == "standby" and slot[1].split("/")[0] == shard.shard),
-                "cachedBytes": _member(members, ("shard", shard.shard)).report.cached_bytes if ("shard", shard.shard) in members else 0,
+                "cachedBytes": _member(members, ("shard", shard.shard)).report.cached_bytes
+                if ("shard", shard.shard) in members
+                else 0,
                 **_place(members, ("shard", shard.shard)),
             }
             for shard in plan.shards

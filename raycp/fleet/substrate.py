@@ -50,7 +50,11 @@ class Substrate(Protocol):
 
 def _certain(error: RayActorError) -> bool:
     text = str(error)
-    return isinstance(error, ActorDiedError) and "worker process has died" in text and "node" not in text.split("Worker exit detail")[0].lower()
+    return (
+        isinstance(error, ActorDiedError)
+        and "worker process has died" in text
+        and "node" not in text.split("Worker exit detail")[0].lower()
+    )
 
 
 class RaySubstrate:

@@ -160,7 +160,22 @@ class Refused(msgspec.Struct, tag="refused", array_like=True):
 
 
 Message = (
-    Hello | Welcome | Clusters | Pull | Tasks | Revoke | Culprit | Fold | Read | Reply | Wakes | Heard | Refused | Stats | Question | Answered
+    Hello
+    | Welcome
+    | Clusters
+    | Pull
+    | Tasks
+    | Revoke
+    | Culprit
+    | Fold
+    | Read
+    | Reply
+    | Wakes
+    | Heard
+    | Refused
+    | Stats
+    | Question
+    | Answered
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -167,7 +167,12 @@ class WorkerCore(MemberCore):
         try:
             await self._backend.complete_children(task, controller, run.link.shard)
             done = await run_reconcile(
-                controller, task, self._backend, self.clock, timeout=run.plan.timeout, running=run.running,
+                controller,
+                task,
+                self._backend,
+                self.clock,
+                timeout=run.plan.timeout,
+                running=run.running,
                 executor=self._user.executor,
             )
             if done.writes:
