@@ -74,8 +74,8 @@ def show(status: Row, format: Any) -> str:
     ready = "ready" if status.get("ready") else "not ready"
     blocks = [
         f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
-        f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, lock {text(leader.get('lock'))}, "
-        f"up {leader.get('uptimeSeconds', 0):.0f} s\n"
+        f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
+        f"lock {text(leader.get('lock'))}, up {leader.get('uptimeSeconds', 0):.0f} s\n"
         f"observer: {text(observer.get('url'))}"
     ]
     if status.get("reasons"):

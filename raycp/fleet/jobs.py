@@ -99,7 +99,7 @@ async def submit(
     except Exception as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FleetError(
-            f"no Ray job server answers at {address}: {text}. Start Ray with its dashboard (`ray start --head`), or correct --address"
+            f"no Ray job server answers at {address}: {text}. Start Ray (`ray start --head`), or correct --address"
         ) from error
     known = {
         job.submission_id: str(job.status.value if isinstance(job.status, JobStatus) else job.status)
