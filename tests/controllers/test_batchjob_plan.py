@@ -376,6 +376,25 @@ def test_parallelism_bounds_pods_and_can_shrink() -> None:
     assert world.status["failed"] == 0
 
 
+def test_an_elastic_job_that_shrinks_and_grows_counts_nothing_twice() -> None:
+    world = World(spec(parallelism=3, completions=3, completionMode="Indexed"))
+    run(world)
+    for key in sorted(world.pods):
+        pod = world.pods[key]
+        if pod.index:
+            world.end(key, "Failed" if pod.index == 2 else "Succeeded")
+    run(world)
+    assert (world.status["succeeded"], world.status["failed"]) == (1, 1)
+    world.spec = world.spec.model_copy(update={"parallelism": 1, "completions": 1})
+    run(world, 2)
+    assert world.status["succeeded"] == 0
+    world.spec = world.spec.model_copy(update={"parallelism": 3, "completions": 3})
+    run(world, 2)
+    assert (world.status["succeeded"], world.status["failed"]) == (1, 1)
+    world.settle(random.Random(1))
+    assert conditions.is_true(world.status["conditions"], "Complete")
+
+
 def test_no_cluster_fits_is_told_and_looked_at_again() -> None:
     world = World(spec(placement={"clusters": ["elsewhere"]}))
     job = Job("uid", world.spec, {}, 1)

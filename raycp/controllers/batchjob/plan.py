@@ -116,13 +116,9 @@ class _Planner:
             if cluster in self.job.forgotten and not self._visible(cluster):
                 del record.assigned[index]
                 record.attempts[index] = record.attempts.get(index, 0) + 1
-        if self.spec.completions is not None and not self.finished:  # an elastic Indexed job that has shrunk
-            size = self.spec.size
-            for gone in (record.completed, record.failed_indexes):
-                gone.difference_update([index for index in gone if index >= size])
-            for kept in (record.attempts, record.index_failures):
-                for index in [index for index in kept if index >= size]:
-                    del kept[index]
+        if self.spec.completions is not None and not self.finished:
+            # an elastic Indexed job that has shrunk; attempts and failures stay known, lest they count anew if it grows
+            record.completed = {index for index in record.completed if index < self.spec.size}
 
     def _count(self) -> None:
         record = self.record
@@ -197,23 +193,23 @@ class _Planner:
         record, spec = self.record, self.spec
         if record.true("SuccessCriteriaMet") or record.true("FailureTarget"):
             return
-        done = len(record.completed) + len(record.failed_indexes)
+        failed = sum(index < spec.size for index in record.failed_indexes)
+        done = len(record.completed) + failed
         met = policy.success_met(spec, record.completed)
         if met:
             self._set("SuccessCriteriaMet", True, "SuccessPolicy", met)
         elif spec.work_queue and record.completed and not self.running and not self._hidden():
             self._set("SuccessCriteriaMet", True, "CompletionsReached", "a Pod succeeded and all have ended")
-        elif not spec.work_queue and done >= spec.size and not record.failed_indexes:
+        elif not spec.work_queue and done >= spec.size and not failed:
             self._set("SuccessCriteriaMet", True, "CompletionsReached", f"{len(record.completed)} of {spec.size} succeeded")
         else:
-            failure = self._failure_reason(done)
+            failure = self._failure_reason(done, failed)
             if failure is not None:
                 self._set("FailureTarget", True, *failure)
                 self.out.events.append(("Warning", *failure))
 
-    def _failure_reason(self, done: int) -> tuple[str, str] | None:
+    def _failure_reason(self, done: int, failed: int) -> tuple[str, str] | None:
         record, spec = self.record, self.spec
-        failed = len(record.failed_indexes)
         if self.job.failure is not None:
             return self.job.failure
         if self.policy_failure is not None:
