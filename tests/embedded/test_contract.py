@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.testkit.clusters import EmbeddedHost
 from raycp.testkit.contract import Runner, differences, load_cases

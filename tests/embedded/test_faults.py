@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import pytest
+
 from raycp.base.clock import VirtualClock
 from raycp.config.embedded import FaultSpec
 from raycp.embedded.faults import Fault, Faults, delay, in_force, next_edge, request_of

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from raycp.base.clock import VirtualClock
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster

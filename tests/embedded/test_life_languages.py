@@ -1,6 +1,7 @@
 """jq and Go templates as stage files use them."""
 
 import pytest
+
 from raycp.embedded.life.gofuncs import GENERIC
 from raycp.embedded.life.gotemplate import Template, TemplateError
 from raycp.embedded.life.jq import JqError, compile_jq
@@ -32,10 +33,10 @@ POD = {
         (".spec.n > 2 and (.spec.n < 4)", [True]),
         (".spec.n * 2 + 1", [7]),
         ('if .spec.n == 3 then "three" else "other" end', ["three"]),
-        ("[.status.conditions[] | .status] | any(. == \"True\")", [True]),
+        ('[.status.conditions[] | .status] | any(. == "True")', [True]),
         ('.metadata.name | startswith("p")', [True]),
         (".spec.n | tostring", ["3"]),
-        (".spec | has(\"n\")", [True]),
+        ('.spec | has("n")', [True]),
         (".metadata.name, .spec.n", ["p", 3]),
         (".spec.n.deeper", None),
     ],
@@ -57,7 +58,7 @@ def test_jq_that_is_not_understood_is_refused_when_read(expression: str) -> None
         ("{{ .metadata.none }}", "<no value>"),
         ("{{ range $i, $c := .spec.containers }}{{ $i }}={{ $c.name }};{{ end }}", "0=one;1=two;"),
         ("{{ range .none }}x{{ else }}empty{{ end }}", "empty"),
-        ('{{ if eq .spec.n 1 2 }}a{{ else if eq .spec.n 3 }}b{{ else }}c{{ end }}', "b"),
+        ("{{ if eq .spec.n 1 2 }}a{{ else if eq .spec.n 3 }}b{{ else }}c{{ end }}", "b"),
         ("{{ with .spec.n }}{{ . }}{{ end }}", "3"),
         ("{{ $x := 1 }}{{ range .spec.containers }}{{ $x = add $x 1 }}{{ end }}{{ $x }}", "3"),
         ('{{ .metadata.name | printf "%s-%d" | len }}', "14"),
@@ -67,7 +68,7 @@ def test_jq_that_is_not_understood_is_refused_when_read(expression: str) -> None
         ("{{ index .spec.containers 1 }}", "map[image:i2 name:two]"),
         ('{{ define "T" }}<{{ . }}>{{ end }}{{ template "T" .spec.n }}', "<3>"),
         ('{{ ternary "y" "n" (gt .spec.n 2) }}', "y"),
-        ("{{ range .spec.containers }}{{ if eq .name \"two\" }}{{ break }}{{ end }}{{ .name }}{{ end }}", "one"),
+        ('{{ range .spec.containers }}{{ if eq .name "two" }}{{ break }}{{ end }}{{ .name }}{{ end }}', "one"),
         ("{{ $.metadata.name }}{{ len .spec.containers }}", "p2"),
         ('{{ dict "a" 1 | toJson }}', '{"a":1}'),
         ("{{ and .none .spec.n }}", "<no value>"),

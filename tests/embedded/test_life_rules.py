@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from raycp.embedded.life.failures import PREFIX, Rates, command_of, plan
 from raycp.embedded.life.fit import Pod, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
 from raycp.embedded.life.gofuncs import GENERIC
