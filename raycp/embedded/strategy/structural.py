@@ -217,10 +217,9 @@ def _allowed(schema: Schema) -> frozenset[str]:
 
 
 def _is_of(value: Any, types: frozenset[str]) -> bool:
-    for name in types:
-        if type(value) in _TYPES[name] or (name == "integer" and type(value) is float and value.is_integer()):
-            return True
-    return False
+    if type(value) is float and value.is_integer() and "integer" in types:
+        return True
+    return any(type(value) in _TYPES[name] for name in types)
 
 
 def _json_type(value: Any) -> str:
@@ -343,6 +342,11 @@ def _logic(schema: Schema) -> list[Callable[[Any, str, Errors], None]]:
     return found
 
 
+def _nearest(results: list[Errors]) -> Errors:
+    """What is wrong with the branch that fits best."""
+    return min(results, key=len)
+
+
 def _branches(word: str, checks: list[Check]) -> Callable[[Any, str, Errors], None]:
     def judge(value: Any, path: str, errors: Errors) -> None:
         results: list[Errors] = []
@@ -358,10 +362,10 @@ def _branches(word: str, checks: list[Check]) -> Callable[[Any, str, Errors], No
                 errors.append(wrong(path, value, f"{path} must validate all the schemas (allOf)"))
         elif word == "anyOf" and not good:
             errors.append(wrong(path, value, f"{path} must validate at least one schema (anyOf)"))
-            errors.extend(min(results, key=lambda found: len(found)))
+            errors.extend(_nearest(results))
         elif word == "oneOf" and good != 1:
             if not good:
-                errors.extend(min(results, key=lambda found: len(found)))
+                errors.extend(_nearest(results))
             tail = f"Found {good} valid alternatives" if good else "Found none valid"
             errors.insert(0, wrong(path, value, f"{path} must validate one and only one schema (oneOf). {tail}"))
 

@@ -155,10 +155,7 @@ class _Parser:
                 if kind != "id":
                     raise CelSyntaxError(f"Syntax error: no viable alternative at input '.{name}'")
                 self.at += 1
-                if self.peek() == "(" and not optional:
-                    node = self.method(node, name)
-                else:
-                    node = ("sel", node, unescape(name), optional)
+                node = self.method(node, name) if self.peek() == "(" and not optional else ("sel", node, unescape(name), optional)
             elif self.take("["):
                 optional = self.take("?")
                 key = self.expression()
