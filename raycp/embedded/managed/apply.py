@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from raycp.embedded.errors import FieldError, bad_request, manager_conflict
+from raycp.embedded.errors import ApiError, FieldError, bad_request, manager_conflict
 from raycp.embedded.managed.fieldset import (
     Fields,
     difference,
@@ -42,7 +42,8 @@ def server_side_apply(
     """The live object (or an empty one) with the manager's wishes merged in, typed and tracked; not yet prepared.
 
     Fields that this manager applied before, does not name now, and nobody else owns are removed. ``patch`` is as
-    parsed from the body. Raises 400 (managedFields given, bad types), 409 (fields of others, unless ``force``).
+    parsed from the body. Raises 400 (managedFields given, no kind), 409 (fields of others, unless ``force``),
+    and 500 where the real server does: undeclared fields, wrong types.
     """
     rules = strategy(info)
     if shape is None:
@@ -50,7 +51,12 @@ def server_side_apply(
     given = patch.get("metadata")
     if type(given) is dict and given.get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
-    _check_keys(shape, patch, "")
+    for key in ("apiVersion", "kind"):
+        if not patch.get(key):
+            raise bad_request(f"Object '{key}' is missing")
+    if shape is rules.shape:
+        rules.check_kind(patch)
+    _check_typed(shape, patch, "")
     base = without_managed(live) if live is not None else _empty(info, shape)
     entries = decode_entries(live["metadata"].get("managedFields")) if live is not None else {}
     if live is not None and not entries:
@@ -200,22 +206,53 @@ def _remove(shape: Shape, value: Any, gone: Fields) -> Any:
     return value
 
 
-def _check_keys(shape: Shape, value: Any, path: str) -> None:
-    """Associative lists must have their keys, once each (else typed conversion fails: 400... told as 500 by Go)."""
+def _check_typed(shape: Shape, value: Any, path: str) -> None:
+    """What structured-merge-diff asks of an applied configuration: declared fields, right types, keys once each."""
     shape = deduced(shape, value)
+    if value is None or shape.kind == shapes.ANY:
+        return
+    wanted = _TYPES.get(shape.kind)
+    if wanted is not None and type(value) not in wanted[1]:
+        raise _untyped(f"{path}: expected {wanted[0]}, got &value.valueUnstructured{{Value:{value!r}}}")
     if type(value) is dict:
         for key, one in value.items():
             inner = shape.fields.get(key, shape.item)
-            if inner is not None and type(one) in (dict, list):
-                _check_keys(inner, one, f"{path}.{key}")
-    elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None and not is_leaf_list(shape):
+            if inner is not None:
+                _check_typed(inner, one, f"{path}.{key}")
+            elif shape.kind == shapes.OBJECT and not shape.open:
+                raise _untyped(f"{path}.{key}: field not declared in schema")
+    elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
         seen: set[str] = set()
         for index, one in enumerate(value):
-            name = element(shape, one)
-            if name is None:
-                why = f"{path}: element {index}: associative list with keys has an element that omits key field"
-                raise bad_request(f"failed to create typed patch object: {why}")
-            if name in seen:
-                raise bad_request(f"failed to create typed patch object: {path}: duplicate entries for key [{name[2:]}]")
-            seen.add(name)
-            _check_keys(shape.item, one, f"{path}[{index}]")
+            if not is_leaf_list(shape):
+                name = element(shape, one)
+                if name is None:
+                    why = "associative list with keys has an element that omits key field"
+                    raise _untyped(f"{path}: element {index}: {why}")
+                if name in seen:
+                    raise _untyped(f"{path}: duplicate entries for key [{name[2:]}]")
+                seen.add(name)
+            _check_typed(shape.item, one, f"{path}[{index}]")
+
+
+_SCALAR = (str, int, float, bool)
+_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    shapes.OBJECT: ("map", (dict,)),
+    shapes.MAP: ("map", (dict,)),
+    shapes.LIST: ("list", (list,)),
+    shapes.STRING: ("string", (str,)),
+    shapes.BYTES: ("string", (str,)),
+    shapes.BOOL: ("boolean", (bool,)),
+    shapes.INT32: ("numeric", (int, float)),
+    shapes.INT64: ("numeric", (int, float)),
+    shapes.NUMBER: ("numeric", (int, float)),
+    shapes.TIME: ("scalar", _SCALAR),
+    shapes.MICROTIME: ("scalar", _SCALAR),
+    shapes.QUANTITY: ("scalar", _SCALAR),
+    shapes.INTSTR: ("scalar", _SCALAR),
+}
+
+
+def _untyped(why: str) -> ApiError:
+    """500 without a reason: the real server hands this error on as it comes."""
+    return ApiError(500, "", f"failed to create typed patch object: {why}")

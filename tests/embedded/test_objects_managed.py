@@ -1,0 +1,201 @@
+"""Field managers: what they own after creates, updates and applies; the algebra of field sets."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from raycp.embedded.errors import ApiError
+from raycp.embedded.managed import server_side_apply, track
+from raycp.embedded.managed.fieldset import Fields, difference, intersection, paths, recursive_difference, union
+from raycp.embedded.resources import BUILTINS
+from raycp.embedded.strategy import strategy
+
+KINDS = {(info.group, info.kind): info for info in BUILTINS}
+MAP, DEPLOYMENT, SERVICE = KINDS["", "ConfigMap"], KINDS["apps", "Deployment"], KINDS["", "Service"]
+
+
+def config_map(**data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, **({"data": data} if data else {})}
+
+
+def owners(obj: dict[str, Any]) -> dict[str, Any]:
+    return {entry["manager"]: entry["fieldsV1"] for entry in obj["metadata"].get("managedFields", ())}
+
+
+def apply(live: Any, patch: dict[str, Any], manager: str, force: bool = False, time: str = "T1") -> dict[str, Any]:
+    return server_side_apply(MAP, live, json.loads(json.dumps(patch)), manager, force, time)
+
+
+def test_a_create_owns_what_it_wrote() -> None:
+    obj = config_map(a="1")
+    track(MAP, None, obj, "me", "Update", "T1")
+    assert obj["metadata"]["managedFields"] == [
+        {
+            "manager": "me",
+            "operation": "Update",
+            "apiVersion": "v1",
+            "time": "T1",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {".": {}, "f:a": {}}},
+        }
+    ]
+
+
+def test_structs_by_value_are_not_owned_but_their_fields_are() -> None:
+    raw = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "a", "labels": {"x": "y"}},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+        },
+    }
+    obj, _ = strategy(DEPLOYMENT).decode(json.dumps(raw).encode(), "application/json")
+    track(DEPLOYMENT, None, obj, "me", "Update", "T1")
+    fields = owners(obj)["me"]
+    assert fields["f:metadata"] == {"f:labels": {".": {}, "f:x": {}}}
+    assert "." not in fields["f:spec"]
+    assert fields["f:spec"]["f:selector"] == {}
+    assert fields["f:spec"]["f:strategy"]["f:rollingUpdate"]["."] == {}
+    container = fields["f:spec"]["f:template"]["f:spec"]["f:containers"]['k:{"name":"c"}']
+    assert container.keys() >= {".", "f:name", "f:image", "f:resources"}
+    assert "f:status" not in fields
+
+
+def test_an_update_takes_what_it_changes() -> None:
+    old = config_map(a="1", b="1")
+    track(MAP, None, old, "me", "Update", "T1")
+    new = config_map(a="2", b="1", c="1")
+    track(MAP, old, new, "you", "Update", "T2")
+    assert owners(new) == {"me": {"f:data": {".": {}, "f:b": {}}}, "you": {"f:data": {"f:a": {}, "f:c": {}}}}
+    last = config_map(c="1")
+    track(MAP, new, last, "third", "Update", "T3")
+    assert owners(last) == {"me": {"f:data": {}}, "you": {"f:data": {"f:c": {}}}}
+
+
+def test_no_change_leaves_the_times() -> None:
+    old = config_map(a="1")
+    track(MAP, None, old, "me", "Update", "T1")
+    new = config_map(a="1")
+    track(MAP, old, new, "you", "Update", "T2")
+    assert new == old
+
+
+def test_many_updaters_are_folded() -> None:
+    obj = config_map(a="0")
+    track(MAP, None, obj, "m0", "Update", "T00")
+    for index in range(1, 15):
+        new = config_map(**obj["data"], **{f"k{index}": "1"})
+        track(MAP, obj, new, f"m{index}", "Update", f"T{index:02}")
+        obj = new
+    entries = obj["metadata"]["managedFields"]
+    assert len(entries) == 10
+    assert "ancient-changes" in {entry["manager"] for entry in entries}
+
+
+def test_managed_fields_can_be_reset() -> None:
+    old = config_map(a="1")
+    track(MAP, None, old, "me", "Update", "T1")
+    new = config_map(a="2")
+    new["metadata"]["managedFields"] = [{}]
+    track(MAP, old, new, "you", "Update", "T2")
+    assert "managedFields" not in new["metadata"]
+
+
+def test_apply_creates_updates_and_removes() -> None:
+    live = apply(None, config_map(a="1"), "me")
+    assert owners(live) == {"me": {"f:data": {"f:a": {}}}}
+    live = apply(live, config_map(b="2"), "me", time="T2")
+    assert live["data"] == {"b": "2"}
+    assert owners(live) == {"me": {"f:data": {"f:b": {}}}}
+    live = apply(live, config_map(), "me")
+    assert "data" not in live
+
+
+def test_apply_conflicts_unless_forced() -> None:
+    live = apply(None, config_map(a="1"), "me")
+    with pytest.raises(ApiError) as refused:
+        apply(live, config_map(a="2"), "you")
+    assert refused.value.code == 409
+    assert refused.value.details is not None
+    assert refused.value.details["causes"] == [
+        {"reason": "FieldManagerConflict", "message": 'conflict with "me"', "field": ".data.a"}
+    ]
+    same = apply(live, config_map(a="1"), "you")
+    assert owners(same) == {"me": {"f:data": {"f:a": {}}}, "you": {"f:data": {"f:a": {}}}}
+    forced = apply(live, config_map(a="2"), "you", force=True)
+    assert forced["data"] == {"a": "2"}
+    assert owners(forced) == {"you": {"f:data": {"f:a": {}}}}
+    shared = apply(same, config_map(), "you")
+    assert shared["data"] == {"a": "1"}, "another still owns it"
+
+
+def test_apply_merges_lists_by_their_keys() -> None:
+    def service(*ports: dict[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": list(ports)}}
+
+    live = server_side_apply(SERVICE, None, service({"name": "a", "port": 80}), "me", False, "T1")
+    live = server_side_apply(SERVICE, live, service({"name": "b", "port": 81}), "you", False, "T2")
+    assert [port["port"] for port in live["spec"]["ports"]] == [80, 81]
+    live = server_side_apply(SERVICE, live, service(), "me", False, "T3")
+    assert [port["port"] for port in live["spec"]["ports"]] == [81]
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"ports": [{"name": "x"}, {"name": "y"}]}, 500),
+        ({"ports": "x"}, 500),
+        ({"nope": 1}, 500),
+        ({"type": 7}, 500),
+    ],
+)
+def test_apply_wants_typed_objects(spec: dict[str, Any], code: int) -> None:
+    patch = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
+    with pytest.raises(ApiError) as refused:
+        server_side_apply(SERVICE, None, patch, "me", False, "T1")
+    assert refused.value.code == code
+    with pytest.raises(ApiError) as refused:
+        server_side_apply(SERVICE, None, {"metadata": {"name": "s"}}, "me", False, "T1")
+    assert refused.value.code == 400
+
+
+def test_apply_may_not_bring_managed_fields() -> None:
+    patch = config_map()
+    patch["metadata"]["managedFields"] = [{"manager": "x", "operation": "Apply"}]
+    with pytest.raises(ApiError) as refused:
+        apply(None, patch, "me")
+    assert refused.value.code == 400
+
+
+def _close(node: Fields) -> Fields:
+    """Generated nodes in normal form: one that has only ``.`` is a leaf."""
+    inner = {key: _close(one) for key, one in node.items()}
+    return {} if set(inner) == {"."} else inner
+
+
+def _node(children: some.SearchStrategy[Fields]) -> some.SearchStrategy[Fields]:
+    return some.dictionaries(some.sampled_from(["f:a", "f:b", 'k:{"n":"x"}', 'v:"y"']), children, max_size=3).flatmap(
+        lambda below: some.booleans().map(lambda here: {".": {}, **below} if here and below else below)
+    )
+
+
+SETS = (
+    some.recursive(some.just({}), _node, max_leaves=8)
+    .map(_close)
+    .map(lambda node: {key: one for key, one in node.items() if key != "."})
+)
+
+
+@given(SETS, SETS)
+def test_field_sets_are_sets(a: Fields, b: Fields) -> None:
+    left, right = set(paths(a)), set(paths(b))
+    assert set(paths(union(a, b))) == left | right
+    assert set(paths(difference(a, b))) == left - right
+    assert set(paths(intersection(a, b))) == left & right
+    below = {path for path in left if not any(path == other or path.startswith((f"{other}.", f"{other}[")) for other in right)}
+    assert set(paths(recursive_difference(a, b))) == below
