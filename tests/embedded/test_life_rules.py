@@ -268,7 +268,7 @@ class TestStageFiles:
         ],
     )
     def test_what_is_wrong_is_told_with_file_stage_and_field(self, more: str, told: str) -> None:
-        with pytest.raises(StageError, match="file.yaml: stage s: ") as caught:
+        with pytest.raises(StageError, match=r"file\.yaml: stage s: ") as caught:
             self.read(more)
         assert told in str(caught.value)
 
