@@ -1,11 +1,10 @@
 """Tables as ``kubectl get`` prints them (``pkg/printers/internalversion/printers.go``), and CRDs' printer columns."""
 
-import json
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from raycp.embedded.jsonpath import json_path, shown
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy.scalars import Malformed, unix_time
 
@@ -124,67 +123,7 @@ def _cell(obj: Object, column: Object, now: float) -> Any:
         return value if isinstance(value, bool) else None
     if kind == "date":
         return age(value, now) if isinstance(value, str) else UNKNOWN
-    return " ".join(_shown(one) for one in found)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, separators=(",", ":"))
-    return "" if value is None else str(value)
-
-
-_STEP = re.compile(
-    r"\.\.(?P<deep>[\w-]+)|\.(?P<name>(?:[\w/-]|\\.)+|\*)|\[(?P<star>\*)\]|\[(?P<index>-?\d+)\]"
-    r"|\['(?P<quoted>(?:[^'\\]|\\.)*)'\]|\[\"(?P<double>(?:[^\"\\]|\\.)*)\"\]"
-    r"|\[\?\(\s*@\.(?P<key>[\w.-]+)\s*(?P<op>==|!=)\s*(?P<want>'[^']*'|\"[^\"]*\"|[\w.-]+)\s*\)\]"
-)
-
-
-def json_path(obj: Any, path: str) -> list[Any]:
-    """The values at a simple JSONPath: names, indexes, ``*``, ``..name`` and equality filters."""
-    found = [obj]
-    at = 0
-    path = path if path.startswith((".", "[")) else f".{path}"
-    while at < len(path):
-        step = _STEP.match(path, at)
-        if step is None:
-            return []
-        at = step.end()
-        found = [inner for value in found for inner in _step(value, step)]
-    return found
-
-
-def _step(value: Any, step: re.Match[str]) -> list[Any]:
-    if step["deep"]:
-        return _deep(value, step["deep"])
-    if step["star"] or step["name"] == "*":
-        return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list) else []
-    if step["index"] is not None:
-        index = int(step["index"])
-        return [value[index]] if isinstance(value, list) and -len(value) <= index < len(value) else []
-    if step["key"]:
-        want = step["want"].strip("'\"")
-        same = step["op"] == "=="
-        items = value if isinstance(value, list) else []
-        return [one for one in items if ([_shown(v) for v in json_path(one, step["key"])] == [want]) is same]
-    name = step["name"] or step["quoted"] or step["double"] or ""
-    name = re.sub(r"\\(.)", r"\1", name)
-    return [value[name]] if isinstance(value, dict) and name in value else []
-
-
-def _deep(value: Any, name: str) -> list[Any]:
-    found: list[Any] = []
-    if isinstance(value, dict):
-        if name in value:
-            found.append(value[name])
-        for one in value.values():
-            found += _deep(one, name)
-    elif isinstance(value, list):
-        for one in value:
-            found += _deep(one, name)
-    return found
+    return " ".join(shown(one) for one in found)
 
 
 # ---- built-in kinds
@@ -449,10 +388,7 @@ def _job(obj: Object, now: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     completions, parallelism = spec.get("completions"), spec.get("parallelism") or 0
     done = status.get("succeeded", 0)
-    if completions is not None:
-        told = f"{done}/{completions}"
-    else:
-        told = f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
+    told = f"{done}/{completions}" if completions is not None else f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
     true = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
     state = "Running"
     for kind, word in (

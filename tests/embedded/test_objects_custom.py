@@ -7,12 +7,13 @@ import pytest
 
 from raycp.embedded import crds
 from raycp.embedded.errors import ApiError, FieldError
+from raycp.embedded.jsonpath import json_path
 from raycp.embedded.openapi import OpenApi
 from raycp.embedded.patching import MERGE_PATCH, STRATEGIC, apply_patch
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd
 from raycp.embedded.strategy import strategy
 from raycp.embedded.strategy.cel import CelError, CelRefused, compile_rule
-from raycp.embedded.table import duration, json_path, table_columns, table_row
+from raycp.embedded.table import duration, table_columns, table_row
 
 KINDS = {(info.group, info.kind): info for info in BUILTINS}
 NOW = "2026-01-01T00:00:00Z"

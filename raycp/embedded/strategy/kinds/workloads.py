@@ -249,10 +249,19 @@ def _stateful_update(new: Object, old: Object, errors: Errors) -> None:
         errors.append(forbidden("spec", text))
 
 
+def _deployment_status(new: Object, old: Object) -> None:
+    """A status update of a Deployment leaves its labels alone."""
+    meta, before = new["metadata"], old["metadata"]
+    meta.pop("labels", None)
+    if "labels" in before:
+        meta["labels"] = before["labels"]
+
+
 register(
     "apps",
     "Deployment",
     generation=True,
+    status_update=_deployment_status,
     # annotations too: Deployments have told controllers of them in this way since extensions/v1beta1
     generation_of=lambda obj: (obj.get("spec"), obj["metadata"].get("annotations")),
     defaults=_deployment_defaults,
