@@ -90,9 +90,7 @@ class Authenticator:
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{ns}", AUTHENTICATED)
         return User(f"system:serviceaccount:{ns}:{name}", groups, claims.get("uid", ""))
 
-    def service_account_token(
-        self, ns: str, name: str, uid: str, seconds: int, audiences: list[str]
-    ) -> tuple[str, float]:
+    def service_account_token(self, ns: str, name: str, uid: str, seconds: int, audiences: list[str]) -> tuple[str, float]:
         """A signed token (a JWT) and when it ends, as Unix time."""
         now = self._wall()
         ends = now + seconds

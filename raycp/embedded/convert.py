@@ -43,11 +43,7 @@ def _scaler_out(obj: dict[str, Any]) -> dict[str, Any]:
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     for metric in spec.pop("metrics", None) or ():
         target = (metric.get("resource") or {}).get("target") or {}
-        if (
-            metric.get("type") == "Resource"
-            and metric["resource"].get("name") == "cpu"
-            and "averageUtilization" in target
-        ):
+        if metric.get("type") == "Resource" and metric["resource"].get("name") == "cpu" and "averageUtilization" in target:
             spec["targetCPUUtilizationPercentage"] = target["averageUtilization"]
     spec.pop("behavior", None)
     for metric in status.pop("currentMetrics", None) or ():

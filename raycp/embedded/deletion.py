@@ -96,9 +96,7 @@ class Deletion:
             period = 0
         return max(int(period), 1) if period < 0 else int(period)
 
-    def _delete(
-        self, resource: Resource, record: Record, obj: Object, options: DeleteOptions, grace: int
-    ) -> tuple[Record, bool]:
+    def _delete(self, resource: Resource, record: Record, obj: Object, options: DeleteOptions, grace: int) -> tuple[Record, bool]:
         meta = obj["metadata"]
         before = list(meta.get("finalizers") or ())
         wanted = _finalizers(before, options.policy)

@@ -227,9 +227,7 @@ def too_large(limit: int) -> ApiError:
 
 def too_many_requests(message: str, retry_after: int) -> ApiError:
     """429 with ``Retry-After``."""
-    return ApiError(
-        429, "TooManyRequests", message, {"retryAfterSeconds": retry_after}, {"Retry-After": str(retry_after)}
-    )
+    return ApiError(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after}, {"Retry-After": str(retry_after)})
 
 
 def internal(message: str) -> ApiError:

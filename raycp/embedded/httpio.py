@@ -98,13 +98,7 @@ class Handler(Protocol):
 
 def header_line(name: str, value: str) -> bytes:
     """One header, safe against line breaks."""
-    return (
-        f"{name}: {value}\r\n".replace("\r\n", "\0")
-        .replace("\r", " ")
-        .replace("\n", " ")
-        .replace("\0", "\r\n")
-        .encode("utf-8")
-    )
+    return f"{name}: {value}\r\n".replace("\r\n", "\0").replace("\r", " ").replace("\n", " ").replace("\0", "\r\n").encode("utf-8")
 
 
 class Connection(asyncio.Protocol):
@@ -275,6 +269,8 @@ class Connection(asyncio.Protocol):
 
     def _head(self, request: Request, answer: Response) -> bytes:
         status = answer.status
+        if status == 204:
+            return b"HTTP/1.1 204 No Content\r\nCache-Control: no-cache, private\r\nDate: %b\r\n\r\n" % self._now()
         return (
             b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n%b%b"
             b"Content-Length: %d\r\n\r\n"

@@ -54,9 +54,7 @@ class LocalApi:
         record = found.table.get(ns, name)
         return found.read(record) if record is not None else None
 
-    def list(
-        self, resource: str, ns: str = "", *, label_selector: str = "", field_selector: str = ""
-    ) -> tuple[Objects, int]:
+    def list(self, resource: str, ns: str = "", *, label_selector: str = "", field_selector: str = "") -> tuple[Objects, int]:
         """The objects, and the revision at which they are."""
         found = self.resource(resource)
         revision = self._pipeline.store.revision
@@ -64,9 +62,7 @@ class LocalApi:
         listed = lists.find(found, ns, options, revision)
         return [found.read(record) for record in listed.records], revision
 
-    async def create(
-        self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = ""
-    ) -> Object:
+    async def create(self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = "") -> Object:
         """Create; ``obj`` is taken over. ``subresource`` "binding" binds the Pod ``name``."""
         found = self.resource(resource)
         ns = ns or obj.get("metadata", {}).get("namespace", "")
@@ -85,9 +81,7 @@ class LocalApi:
         meta = obj["metadata"]
         self._typed(found, obj)
         obj = found.strategy.normalize(obj)
-        draft = self._pipeline.draft_update(
-            found, meta.get("namespace", ""), meta["name"], obj, self._options, subresource
-        )
+        draft = self._pipeline.draft_update(found, meta.get("namespace", ""), meta["name"], obj, self._options, subresource)
         return await self._finish(draft)
 
     async def update_status(self, resource: str, obj: Object) -> Object:
@@ -96,9 +90,7 @@ class LocalApi:
 
     async def patch_merge(self, resource: str, ns: str, name: str, patch: bytes, *, subresource: str = "") -> Object:
         """A JSON merge patch."""
-        draft = self._pipeline.draft_patch(
-            self.resource(resource), ns, name, MERGE_PATCH, patch, self._options, subresource
-        )
+        draft = self._pipeline.draft_patch(self.resource(resource), ns, name, MERGE_PATCH, patch, self._options, subresource)
         return await self._finish(draft)
 
     async def apply(self, resource: str, obj: Object, *, subresource: str = "") -> Object:

@@ -231,9 +231,7 @@ def revision(text: str) -> int | None:
         return None
     if text.isascii() and text.isdigit() and int(text) < 1 << 64:
         return int(text)
-    raise ApiError(
-        500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-    )
+    raise ApiError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
 
 
 def _forbidden(where: str, why: str) -> FieldError:
@@ -244,9 +242,7 @@ def _watch_causes(match: str, initial: bool | None) -> list[FieldError]:
     where = "resourceVersionMatch"
     if initial is None:
         return (
-            [_forbidden(where, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")]
-            if match
-            else []
+            [_forbidden(where, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")] if match else []
         )
     if match != "NotOlderThan":
         causes = [_forbidden(where, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]

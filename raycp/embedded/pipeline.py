@@ -113,9 +113,7 @@ class Pipeline:
 
     # ---- create
 
-    def draft_create(
-        self, resource: Resource, ns: str, obj: Object, options: WriteOptions, operation: str = "Update"
-    ) -> Draft:
+    def draft_create(self, resource: Resource, ns: str, obj: Object, options: WriteOptions, operation: str = "Update") -> Draft:
         """A create up to admission. Raises ``ApiError``."""
         meta = obj.get("metadata")
         if not isinstance(meta, dict):
@@ -159,9 +157,7 @@ class Pipeline:
             meta.pop("namespace", None)
         elif given != ns:
             if given:
-                raise bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
+                raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
             meta["namespace"] = ns
 
     def check_namespace(self, resource: Resource, ns: str, name: str) -> None:
@@ -195,7 +191,9 @@ class Pipeline:
         if not isinstance(meta, dict):
             meta = obj["metadata"] = {}
         self.match_namespace(resource, ns, meta)
-        given = meta.setdefault("name", name)
+        given = meta.get("name")
+        if not given:
+            raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
         if given != name:
             raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
         record = resource.table.get(ns, name)
@@ -228,9 +226,7 @@ class Pipeline:
         if not isinstance(meta, dict):
             meta = obj["metadata"] = {}
         if meta.get("name") != name and not (meta.get("name") in (None, "") and meta.setdefault("name", name) == name):
-            raise bad_request(
-                f"the name of the object ({meta.get('name')}) does not match the name on the URL ({name})"
-            )
+            raise bad_request(f"the name of the object ({meta.get('name')}) does not match the name on the URL ({name})")
         self.match_namespace(resource, ns, meta)
         self._check_version(resource, record, meta)
         return self._updated(resource, record, old, obj, options, subresource)

@@ -24,6 +24,10 @@ VIRTUAL = frozenset(
 )
 """resources that are answers, and never stored"""
 
+_DEPRECATED = {
+    ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ("", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+}
 _STORED_AT = {("autoscaling", "horizontalpodautoscalers"): "v2"}
 
 
@@ -33,6 +37,7 @@ class Resource:
     __slots__ = (
         "_plain",
         "_strategy",
+        "deprecated",
         "head",
         "info",
         "list_head",
@@ -60,6 +65,8 @@ class Resource:
         self._plain = self.to is None and not (info.crd and _needs_rereading(info.crd))
         self._strategy: Strategy | None = None
         self.selectable = _selectable(info)
+        self.deprecated = _DEPRECATED.get((info.group, info.plural), "")
+        """what every answer warns of"""
 
     @property
     def strategy(self) -> Strategy:

@@ -36,7 +36,7 @@ class Reviews:
             case "selfsubjectaccessreviews":
                 obj["status"] = self._access_of(call, call.user, spec)
             case _:
-                obj["status"] = self._access_of(call, self._subject(call, spec), spec)
+                obj["status"] = self._access_of(call, self._subject(spec), spec)
         return Response(201, msgspec.json.encode(obj))
 
     @staticmethod
@@ -57,24 +57,25 @@ class Reviews:
         }
 
     @staticmethod
-    def _subject(call: Call, spec: dict[str, Any]) -> User:
-        if not spec.get("user") and not spec.get("groups"):
-            cause = FieldError(
-                "FieldValueInvalid", "spec.user", 'Invalid value: "": at least one of user or group must be specified'
-            )
-            raise invalid(call.resource.info, "", [cause])
+    def _subject(spec: dict[str, Any]) -> User:
         extra = {k: tuple(v) for k, v in (spec.get("extra") or {}).items()}
         return User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
 
     def _access_of(self, call: Call, user: User, spec: dict[str, Any]) -> dict[str, Any]:
+        """The decision about one request. Raises 422 as the review's validation does."""
         resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-        if bool(resource) == bool(path):
-            text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-            cause = FieldError("FieldValueInvalid", "spec.resourceAttributes", f"Invalid value: null: {text}")
-            if resource:
-                text = "cannot be specified in combination with resourceAttributes"
-                cause = FieldError("FieldValueInvalid", "spec.nonResourceAttributes", f"Invalid value: {text}")
-            raise invalid(call.resource.info, "", [cause])
+        causes = []
+        if resource and path:
+            text = "Invalid value: cannot be specified in combination with resourceAttributes"
+            causes.append(FieldError("FieldValueInvalid", "spec.nonResourceAttributes", text))
+        elif not resource and not path:
+            text = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            causes.append(FieldError("FieldValueInvalid", "spec.resourceAttributes", text))
+        if not call.resource.info.plural.startswith("self") and not user.name and not user.groups:
+            text = 'Invalid value: "": at least one of user or group must be specified'
+            causes.append(FieldError("FieldValueInvalid", "spec.user", text))
+        if causes:
+            raise invalid(call.resource.info, "", causes)
         if path:
             return {"allowed": self._access.may_path(user, path.get("verb") or "get", path.get("path") or "/")}
         assert resource is not None

@@ -97,9 +97,7 @@ class Subresources:
         else:
             kind = call.media_type().partition(";")[0].strip().lower()
             options = write_options(request.query, request.header(b"user-agent"), "PatchOptions", False)
-            wanted = apply_patch(
-                call.resource.info, kind, scale, request.body, options.validation, warnings, into=decoder
-            )
+            wanted = apply_patch(call.resource.info, kind, scale, request.body, options.validation, warnings, into=decoder)
         version = (wanted.get("metadata") or {}).get("resourceVersion")
         if version and version != str(record.rv):
             raise conflict(call.resource.info, call.name)
@@ -256,14 +254,17 @@ class Subresources:
         if not container:
             annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
             if len(names) > 1 and annotated not in names:
-                raise bad_request(
-                    f"a container name must be specified for pod {call.name}, choose one of: [{' '.join(names)}]"
-                )
+                raise bad_request(f"a container name must be specified for pod {call.name}, choose one of: [{' '.join(names)}]")
             container = annotated if annotated in names else names[0]
         elif container not in names and container not in others:
             raise bad_request(f"container {container} is not valid for pod {call.name}")
-        if not spec.get("nodeName") and (pod.get("status") or {}).get("phase") in (None, "Pending"):
-            return Response(200, b"", "text/plain")
+        node = spec.get("nodeName")
+        if not node and (pod.get("status") or {}).get("phase") in (None, "Pending"):
+            return Response(204, b"")
+        if node and self.logs is None:
+            nodes = self._pipeline.registry.find("", "v1", "nodes")
+            if nodes is not None and nodes.table.get("", node) is None:
+                raise not_found(nodes.info, node)
         text = self.logs(pod, container, given) if self.logs is not None else b""
         return Response(200, text, "text/plain")
 
@@ -272,9 +273,7 @@ class Subresources:
     def _token(self, call: Call) -> Answer:
         record = self._record(call)
         request = call.request
-        asked, _ = body_decoder("authentication.k8s.io", "v1", "TokenRequest").decode(
-            request.body, call.media_type(), "Ignore"
-        )
+        asked, _ = body_decoder("authentication.k8s.io", "v1", "TokenRequest").decode(request.body, call.media_type(), "Ignore")
         spec = asked.get("spec") or {}
         seconds = spec.get("expirationSeconds") or 3600
         if seconds < 600:

@@ -35,18 +35,14 @@ class Authority:
     def server(self, host: str) -> tuple[str, str]:
         """Certificate and key, PEM, for ``host``, localhost and the names that Pods use."""
         x509 = self._x509
-        names: list[Any] = [
-            x509.DNSName(n) for n in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-        ]
+        names: list[Any] = [x509.DNSName(n) for n in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")]
         addresses = {"127.0.0.1", "::1"}
         try:
             addresses.add(str(ipaddress.ip_address(host)))
         except ValueError:
             names.append(x509.DNSName(host))
         names += [x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses)]
-        return self._issue(
-            "kube-apiserver", (), x509.SubjectAlternativeName(names), x509.ExtendedKeyUsageOID.SERVER_AUTH
-        )
+        return self._issue("kube-apiserver", (), x509.SubjectAlternativeName(names), x509.ExtendedKeyUsageOID.SERVER_AUTH)
 
     def client(self, user: str, groups: tuple[str, ...] = ()) -> tuple[str, str]:
         """Certificate and key, PEM, of a client: its common name is the user, its organizations are the groups."""
@@ -83,9 +79,7 @@ class Authority:
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(days=3650))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(
-                x509.KeyUsage(True, False, False, False, False, authority, authority, False, False), critical=True
-            )
+            .add_extension(x509.KeyUsage(True, False, False, False, False, authority, authority, False, False), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )

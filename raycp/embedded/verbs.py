@@ -87,9 +87,7 @@ class WatchStream(Stream):
 class Verbs:
     """Answers get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
 
-    def __init__(
-        self, store: Store, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder
-    ) -> None:
+    def __init__(self, store: Store, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder) -> None:
         self.store = store
         self.pipeline = pipeline
         self.deletion = Deletion(pipeline)
@@ -180,14 +178,10 @@ class Verbs:
                 warnings += twice
             draft = pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)
         else:
-            draft = pipeline.draft_patch(
-                call.resource, call.ns, call.name, kind, request.body, options, call.sub, warnings
-            )
+            draft = pipeline.draft_patch(call.resource, call.ns, call.name, kind, request.body, options, call.sub, warnings)
         return self.admitted(call, form, draft, warnings)
 
-    def admitted(
-        self, call: Call, form: forms.Form, draft: Draft, warnings: list[str]
-    ) -> Answer | Coroutine[Any, Any, Answer]:
+    def admitted(self, call: Call, form: forms.Form, draft: Draft, warnings: list[str]) -> Answer | Coroutine[Any, Any, Answer]:
         """Finish a draft, by way of the webhooks that match it."""
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings)
@@ -285,10 +279,10 @@ class Verbs:
             body = forms.one(call.resource, form, record, include, self.pipeline.times.wall())
         return self._response(call, form, status, body, warnings)
 
-    def _response(
-        self, call: Call, form: forms.Form, status: int, body: bytes, warnings: list[str] | tuple[()] = ()
-    ) -> Response:
+    def _response(self, call: Call, form: forms.Form, status: int, body: bytes, warnings: list[str] | tuple[()] = ()) -> Response:
         headers = b""
+        if call.resource.deprecated:
+            headers = header_line("Warning", f'299 - "{call.resource.deprecated}"')
         for text in warnings:
             headers += header_line("Warning", f"299 - {msgspec.json.encode(text).decode()}")
         if form.yaml:

@@ -74,9 +74,7 @@ class Webhooks:
         await self._validate(resource, operation, draft.subresource, obj, old, user, draft.options.dry_run, warnings)
         return draft._replace(obj=obj)
 
-    async def admit_delete(
-        self, resource: Resource, record: Record, user: User, dry_run: bool, warnings: list[str]
-    ) -> None:
+    async def admit_delete(self, resource: Resource, record: Record, user: User, dry_run: bool, warnings: list[str]) -> None:
         """Raises ``ApiError`` where a webhook refuses."""
         old = resource.read(record)
         for _, hook in self._hooks["mutating"]:
@@ -129,9 +127,7 @@ class Webhooks:
             if ns or own:
                 namespaces = self._registry.find("", "v1", "namespaces")
                 record = namespaces.table.get("", ns) if namespaces is not None and not own else None
-                if not parse_label_dict(hook["namespaceSelector"])(
-                    record.labels if record is not None else labels if own else {}
-                ):
+                if not parse_label_dict(hook["namespaceSelector"])(record.labels if record is not None else labels if own else {}):
                     return False
         return True
 
@@ -173,9 +169,7 @@ class Webhooks:
             raise internal(f'failed calling webhook "{hook["name"]}": failed to call webhook: {error}') from None
         response = answer.get("response") or {}
         if response.get("uid") != review["request"]["uid"]:
-            raise internal(
-                f'failed calling webhook "{hook["name"]}": expected response.uid={review["request"]["uid"]!r}'
-            )
+            raise internal(f'failed calling webhook "{hook["name"]}": expected response.uid={review["request"]["uid"]!r}')
         warnings += response.get("warnings") or ()
         if not response.get("allowed"):
             raise _denied(hook["name"], response.get("status") or {})
@@ -192,9 +186,7 @@ class Webhooks:
         url = config.get("url")
         if not url:
             service = config["service"]
-            raise bad_request(
-                f"service {service['namespace']}/{service['name']} cannot be reached: there is no network"
-            )
+            raise bad_request(f"service {service['namespace']}/{service['name']} cannot be reached: there is no network")
         context = ssl.create_default_context()
         if config.get("caBundle"):
             context = ssl.create_default_context(cadata=base64.b64decode(config["caBundle"]).decode())
@@ -224,11 +216,7 @@ def _rule_covers(rule: Object, info: Any, name: str, sub: str, operation: str) -
     scope = rule.get("scope") or "*"
     in_scope = scope == "*" or (scope == "Namespaced") == info.namespaced
     return (
-        covered
-        and in_scope
-        and has("operations", operation)
-        and has("apiGroups", info.group)
-        and has("apiVersions", info.version)
+        covered and in_scope and has("operations", operation) and has("apiGroups", info.group) and has("apiVersions", info.version)
     )
 
 
