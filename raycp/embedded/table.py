@@ -27,14 +27,14 @@ _COLUMNS = """
  Reason Age *VolumeMode
 /PersistentVolumeClaim: Name Status Volume Capacity Access_Modes StorageClass VolumeAttributesClass Age *VolumeMode
 /ReplicationController: Name Desired:i Current:i Ready:i Age *Containers *Images *Selector
-/ResourceQuota: Name Request Limit Age
+/ResourceQuota: Name Age Request Limit
 apps/Deployment: Name Ready Up-to-date Available Age *Containers *Images *Selector
 apps/ReplicaSet: Name Desired:i Current:i Ready:i Age *Containers *Images *Selector
 apps/StatefulSet: Name Ready Age *Containers *Images
 apps/DaemonSet: Name Desired:i Current:i Ready:i Up-to-date:i Available:i Node_Selector Age
  *Containers *Images *Selector
 batch/Job: Name Status Completions Duration Age *Containers *Images *Selector
-batch/CronJob: Name Schedule Timezone Suspend Active:i Last_Schedule Age *Containers *Images *Selector
+batch/CronJob: Name Schedule Timezone Suspend:b Active:i Last_Schedule Age *Containers *Images *Selector
 coordination.k8s.io/Lease: Name Holder Age
 policy/PodDisruptionBudget: Name Min_Available Max_Unavailable Allowed_Disruptions:i Age
 scheduling.k8s.io/PriorityClass: Name Value:i Global-Default:b Age PreemptionPolicy
@@ -45,6 +45,12 @@ networking.k8s.io/Ingress: Name Class Hosts Address Ports Age
 networking.k8s.io/NetworkPolicy: Name Pod-Selector Age
 networking.k8s.io/IngressClass: Name Controller Parameters Age
 discovery.k8s.io/EndpointSlice: Name AddressType Ports Endpoints Age
+autoscaling/HorizontalPodAutoscaler: Name Reference Targets MinPods MaxPods Replicas Age
+apps/ControllerRevision: Name Controller Revision Age
+node.k8s.io/RuntimeClass: Name Handler Age
+storage.k8s.io/CSINode: Name Drivers:i Age
+admissionregistration.k8s.io/MutatingWebhookConfiguration: Name Webhooks:i Age
+admissionregistration.k8s.io/ValidatingWebhookConfiguration: Name Webhooks:i Age
 events.k8s.io/Event: Last_Seen Type Reason Object *Subobject *Source Message *First_Seen *Count *Name
 """
 
@@ -483,7 +489,7 @@ def _quota(obj: Object, now: float) -> list[Any]:
     parts: dict[bool, list[str]] = {True: [], False: []}
     for name in sorted(hard):
         parts[name.startswith("limits.")].append(f"{name}: {used.get(name, '0')}/{hard[name]}")
-    return _name_age(obj, now, ", ".join(parts[False]), ", ".join(parts[True]))
+    return [*_name_age(obj, now), ", ".join(parts[False]), ", ".join(parts[True])]
 
 
 def _ingress(obj: Object, now: float) -> list[Any]:
@@ -528,7 +534,45 @@ def _class(obj: Object, now: float) -> list[Any]:
     return [name, *cells, age(obj["metadata"].get("creationTimestamp"), now)]
 
 
+def _autoscaler(obj: Object, now: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    ref = spec.get("scaleTargetRef") or {}
+    targets = []
+    current = {m.get("type"): m for m in status.get("currentMetrics") or ()}
+    for metric in spec.get("metrics") or ():
+        own = metric.get("resource") or {}
+        wanted = (own.get("target") or {}).get("averageUtilization")
+        seen = ((current.get("Resource") or {}).get("resource") or {}).get("current") or {}
+        if wanted is not None:
+            now_at = seen.get("averageUtilization")
+            targets.append(f"{own.get('name')}: {UNKNOWN if now_at is None else f'{now_at}%'}/{wanted}%")
+    bounds = [str(spec.get("minReplicas", "<unset>")), spec.get("maxReplicas", 0), status.get("currentReplicas", 0)]
+    reference = f"{ref.get('kind', '')}/{ref.get('name', '')}"
+    return _name_age(obj, now, reference, ", ".join(targets) or NONE, *bounds)
+
+
+def _revision(obj: Object, now: float) -> list[Any]:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    owner = next((o for o in owners if o.get("controller")), None)
+    shown_owner = NONE
+    if owner is not None:
+        group = owner.get("apiVersion", "").rpartition("/")[0]
+        kind = owner.get("kind", "").lower()
+        shown_owner = f"{kind}.{group}/{owner.get('name', '')}" if group else f"{kind}/{owner.get('name', '')}"
+    return _name_age(obj, now, shown_owner, obj.get("revision", 0))
+
+
+def _webhooks(obj: Object, now: float) -> list[Any]:
+    return _name_age(obj, now, len(obj.get("webhooks") or ()))
+
+
 _ROWS: dict[tuple[str, str], Row] = {
+    ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
+    ("apps", "ControllerRevision"): _revision,
+    ("node.k8s.io", "RuntimeClass"): lambda o, n: _name_age(o, n, o.get("handler", "")),
+    ("storage.k8s.io", "CSINode"): lambda o, n: _name_age(o, n, len((o.get("spec") or {}).get("drivers") or ())),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _webhooks,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _webhooks,
     ("", "Pod"): _pod,
     ("", "ConfigMap"): lambda o, n: _name_age(o, n, len(o.get("data") or ()) + len(o.get("binaryData") or ())),
     ("", "Secret"): lambda o, n: _name_age(o, n, o.get("type", ""), len(o.get("data") or ())),
