@@ -11,6 +11,8 @@ from raycp.fleet.launch import FleetHandle, running_fleet
 from raycp.fleet.rayenv import connect, shut_down
 
 CONTROLLER = "raycp.bench.workload"
+POLICY = "RAYCP_BENCH_POLICY"
+"""Environment of the fleet's actors: ``fifo`` makes shards queue naively."""
 BATCHJOB = "raycp.controllers.batchjob"
 
 
@@ -29,11 +31,11 @@ def fleet_doc(
     ``overrides`` are further fields of ``spec``.
     """
     clusters: list[dict[str, Any]] = []
+    # one cluster may have all slots; of several none may hold more than a quarter of them
+    limit = slots if len(ground.names) == 1 else max(1, slots // 4)
     for i, (cluster, path) in enumerate(ground.kubeconfigs.items()):
         role = "hub" if i == 0 else "member"
-        clusters.append(
-            {"name": cluster, "role": role, "kubeconfig": {"path": str(path.resolve())}, "maxInFlight": max(64, slots)}
-        )
+        clusters.append({"name": cluster, "role": role, "kubeconfig": {"path": str(path.resolve())}, "maxInFlight": limit})
     given = dict(overrides or {})
     tiers = {"standard": {"workers": {"min": workers, "max": workers}}, **given.pop("tiers", {})}
     spec: dict[str, Any] = {
@@ -46,9 +48,7 @@ def fleet_doc(
         "observer": {"port": 0},
         **given,
     }
-    return FleetDoc.model_validate(
-        {"apiVersion": "raycp.io/v1alpha1", "kind": "Fleet", "metadata": {"name": name}, "spec": spec}
-    )
+    return FleetDoc.model_validate({"apiVersion": "raycp.io/v1alpha1", "kind": "Fleet", "metadata": {"name": name}, "spec": spec})
 
 
 @contextlib.asynccontextmanager
@@ -65,6 +65,9 @@ async def ray_at_hand(address: str = "local") -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def fleet_under_test(doc: FleetDoc, policy: str = "raycp") -> AsyncIterator[FleetHandle]:
     """A ready fleet. ``policy="fifo"``: one queue, everything at once, as before the seed's improvements."""
-    options: dict[str, Any] = {} if policy == "raycp" else {"policy": policy}
-    async with running_fleet(doc, address="auto", **options) as handle:
+    if policy == "fifo":
+        timeouts = doc.spec.timeouts.model_copy(update={"spread": 0.0})
+        ray = doc.spec.ray.model_copy(update={"env": {**doc.spec.ray.env, POLICY: "fifo"}})
+        doc = doc.model_copy(update={"spec": doc.spec.model_copy(update={"ray": ray, "timeouts": timeouts})})
+    async with running_fleet(doc, address="auto") as handle:
         yield handle

@@ -29,14 +29,10 @@ def _in_ms(ordered: list[float], share: float) -> float | None:
     return round(percentile(ordered, share) * 1000, 2) if ordered else None
 
 
-async def _steady(
-    stage: Stage, prefix: str, count: int, clusters: list[str], rate: float, namespaces: list[str]
-) -> dict[str, Any]:
+async def _steady(stage: Stage, prefix: str, count: int, clusters: list[str], rate: float, namespaces: list[str]) -> dict[str, Any]:
     """``count`` changes over ``clusters`` at ``rate`` in all; the merged answer."""
     each = max(1, count // len(clusters))
-    await asyncio.gather(
-        *(stage.load.post(c, prefix, each, rate=rate / len(clusters), namespaces=namespaces) for c in clusters)
-    )
+    await asyncio.gather(*(stage.load.post(c, prefix, each, rate=rate / len(clusters), namespaces=namespaces) for c in clusters))
     return await stage.load.wait(prefix, each * len(clusters), 30)
 
 
@@ -75,9 +71,9 @@ async def noisy_tenant(stage: Stage) -> Outcome:
 @scenario(name="dead-cluster", about="one of ten clusters stops answering, the others create 100 a second", clusters=10)
 async def dead_cluster(stage: Stage) -> Outcome:
     """The tenth API server is stopped with work under way and queued for it: connections hang, nothing is refused."""
-    names = stage.ground.names
+    names = stage.members
     if len(names) < 2 or not stage.ground.clusters:
-        raise ValueError("dead-cluster needs embedded clusters, two at least: it stops one of them")
+        raise ValueError("dead-cluster needs embedded clusters, three at least with the hub: it stops one of them")
     healthy, victim = names[:-1], names[-1]
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
@@ -100,16 +96,14 @@ async def dead_cluster(stage: Stage) -> Outcome:
     return Outcome(loaded, during["missing"], own, _curves(during))
 
 
-@scenario(
-    name="joining-cluster", about="a cluster with 50 000 objects joins, the others create 100 a second", clusters=3
-)
+@scenario(name="joining-cluster", about="a cluster with 50 000 objects joins, the others create 100 a second", clusters=3)
 async def joining_cluster(stage: Stage) -> Outcome:
     from raycp.fleet.building import build_fleet
 
     names = stage.ground.names
-    old, joins = names[:-1], names[-1]
+    old, joins = names[1:-1], names[-1]  # the first is the hub
     if not old:
-        raise ValueError("joining-cluster needs two clusters at least")
+        raise ValueError("joining-cluster needs three clusters at least")
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
     await stage.load.post(joins, f"x{tag}", stage.count(int(stage.options.get("existing") or 50_000)), concurrency=64)

@@ -35,6 +35,11 @@ class Stage:
     scale: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def members(self) -> list[str]:
+        """The clusters in which workloads are reconciled: all but the hub, or the only one."""
+        return self.ground.names[1:] or self.ground.names
+
     def count(self, full: int) -> int:
         return max(1, round(full * self.scale))
 

@@ -13,7 +13,7 @@ WARM_UP = 50
 async def _steady_load(stage: Stage, label: str) -> Outcome:
     """The measured load on all member clusters, at the rate in all."""
     rate = float(stage.options.get("rate") or 100.0)
-    names = stage.ground.names
+    names = stage.members
     count = stage.count(int(stage.options.get("count") or 1500))
     prefix = f"s{stage.run}-{label}"
     warm = f"w{stage.run}-{label}"
@@ -26,9 +26,7 @@ async def _steady_load(stage: Stage, label: str) -> Outcome:
             own={"why": f"{warmed['missing']} of {WARM_UP * len(names)} changes before the measured ones got no Pod"},
         )
     each = count // len(names)
-    sent = await asyncio.gather(
-        *(stage.load.post(n, prefix, each, rate=rate / len(names), work_label=label) for n in names)
-    )
+    sent = await asyncio.gather(*(stage.load.post(n, prefix, each, rate=rate / len(names), work_label=label) for n in names))
     answer = await stage.load.wait(prefix, each * len(names), 30)
     for name in names:
         await stage.load.clean(name, selector=f"bench={label}")
@@ -69,14 +67,14 @@ async def _cold(stage: Stage, prefix: str, count: int, began: float) -> Outcome:
 
 async def _backlog(stage: Stage, label: str) -> tuple[str, int]:
     prefix, count = f"c{stage.run}-{label}", stage.count(int(stage.options.get("count") or 5000))
-    names = stage.ground.names
+    names = stage.members
     for name in names:
         await stage.load.post(name, prefix, count // len(names), work_label=label, concurrency=32)
     return prefix, count // len(names) * len(names)
 
 
 async def _clean(stage: Stage, label: str) -> None:
-    for name in stage.ground.names:
+    for name in stage.members:
         await stage.load.clean(name, selector=f"bench={label}")
 
 
@@ -125,9 +123,7 @@ async def jobs(stage: Stage) -> Outcome:
         },
     }
     async with fleet_under_test(fleet_doc(stage.ground, controllers=[{"use": BATCHJOB}]), stage.policy):
-        warm = await stage.load.post(
-            hub, f"jw{stage.run}", 20, rate=rate, kind="BatchJob", spec=spec, work_label="jobs"
-        )
+        warm = await stage.load.post(hub, f"jw{stage.run}", 20, rate=rate, kind="BatchJob", spec=spec, work_label="jobs")
         await stage.load.wait(f"jw{stage.run}", warm["sent"], 30)
         prefix = f"j{stage.run}"
         await stage.load.post(hub, prefix, count, rate=rate, kind="BatchJob", spec=spec, work_label="jobs")

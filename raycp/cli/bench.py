@@ -63,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if args.scenario == "list":
         width = max(map(len, SCENARIOS))
         print("\n".join(f"{s.name:<{width}}  {s.about}" for s in SCENARIOS.values()))
+        print(f"{'embedded':<{width}}  what the embedded API server can do by itself")
         return 0
+    if args.scenario == "embedded":
+        return _embedded(args)
     wanted = SCENARIOS.get(args.scenario)
     if wanted is None:
         raise BadInput(f"{args.scenario!r} is no scenario", f"there are {', '.join(SCENARIOS)}")
@@ -114,14 +117,29 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
         from raycp.bench.plot import draw
 
         draw(f"raycp bench {wanted.name}", result, args.plot, wanted.objective)
-    broken = [(bound, found) for bound, kept, found in verdicts if not kept]
-    if args.check and broken:
-        for bound, found in broken:
-            side = "most" if bound.kind == "max" else "least"
-            text = f"broken: {bound.figure} is {found}, must be at {side} {bound.value:g} ({bound.why})"
-            print(text, file=sys.stderr)
-        return FAILED
-    return 0
+    return _verdict(args, verdicts)
+
+
+def _embedded(args: argparse.Namespace) -> int:
+    from raycp.bench.bounds import judge
+    from raycp.bench.embedded import run as measure
+    from raycp.bench.runner import machine
+    from raycp.cli.output import to_json
+
+    told = {**asyncio.run(measure(args)), "machine": machine()}
+    print(to_json(told))
+    if args.json:
+        args.json.write_text(to_json(told) + "\n")
+    return _verdict(args, judge("embedded", told))
+
+
+def _verdict(args: argparse.Namespace, verdicts: Any) -> int:
+    """With ``--check``: each broken bound on stderr, and the exit code."""
+    broken = [(bound, found) for bound, kept, found in verdicts if not kept] if args.check else []
+    for bound, found in broken:
+        side = "most" if bound.kind == "max" else "least"
+        print(f"broken: {bound.figure} is {found}, must be at {side} {bound.value:g} ({bound.why})", file=sys.stderr)
+    return FAILED if broken else 0
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -1,7 +1,10 @@
 """What the parts of a shard share: caches, queue, clocks, and the plan as lookup tables."""
 
+import os
 import random
 from collections.abc import Callable
+
+import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
@@ -54,7 +57,10 @@ class ShardState:
         self.rules = TierRules.compile(doc.spec.tiers, set(self.controllers))
         specs = {controller.name: doc.spec.controllers[controller.spec] for controller in plan.fleet.controllers}
         limits = {cluster.name: cluster.max_in_flight for cluster in doc.spec.clusters}
-        self.queue.set_policy(QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots))
+        policy = QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots)
+        if os.environ.get("RAYCP_BENCH_POLICY") == "fifo":  # `raycp bench --policy fifo`: what others are measured against
+            policy = msgspec.structs.replace(policy, fifo=True)
+        self.queue.set_policy(policy)
         objectives = Objectives.compile(doc.spec.slo)
         self.clocks.set_objectives(objectives)
         self.tracker.set_objectives(objectives)
