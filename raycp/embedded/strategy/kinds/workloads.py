@@ -1,4 +1,4 @@
-"""apps/v1, batch/v1 and their like: defaults and validation (``pkg/apis/apps``, ``pkg/apis/batch``)."""
+"""apps/v1 and autoscaling: defaults and validation (``pkg/apis/apps``); Jobs are in ``batch``."""
 
 from typing import Any
 
@@ -9,21 +9,24 @@ from raycp.embedded.strategy.kinds.pod_validation import label_selector, templat
 from raycp.embedded.strategy.rules import Object, register
 
 _NOT_NEGATIVE = "must be greater than or equal to 0"
-_LABELS_MISMATCH = "`selector` does not match template `labels`"
+LABELS_MISMATCH = "`selector` does not match template `labels`"
 
 
-def _spec(obj: Object) -> Object:
+def spec_of(obj: Object) -> Object:
+    """``spec``, or an empty one."""
     found: Object = obj.get("spec") or {}
     return found
 
 
-def _fill(target: Object, **values: Any) -> None:
+def fill(target: Object, **values: Any) -> None:
+    """Set what is not there."""
     for key, value in values.items():
         if target.get(key) is None:
             target[key] = value
 
 
-def _template_defaults(spec: Object) -> None:
+def template_defaults(spec: Object) -> None:
+    """Defaults of the Pods in ``spec.template``."""
     pod = (spec.get("template") or {}).get("spec")
     if pod:
         pod_defaults.pod_spec(pod)
@@ -33,30 +36,30 @@ def _deployment_defaults(obj: Object) -> None:
     spec = obj.get("spec")
     if spec is None:
         return
-    _template_defaults(spec)
-    _fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    template_defaults(spec)
+    fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
     strategy = spec.get("strategy")
     if strategy is None:
         strategy = spec["strategy"] = {}
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
     if strategy["type"] == "RollingUpdate":
-        _fill(strategy, rollingUpdate={})
-        _fill(strategy["rollingUpdate"], maxUnavailable="25%", maxSurge="25%")
+        fill(strategy, rollingUpdate={})
+        fill(strategy["rollingUpdate"], maxUnavailable="25%", maxSurge="25%")
 
 
 def _replicas_defaults(obj: Object) -> None:
     spec = obj.get("spec")
     if spec is None:
         return
-    _template_defaults(spec)
-    _fill(spec, replicas=1)
+    template_defaults(spec)
+    fill(spec, replicas=1)
 
 
 def _controller_defaults(obj: Object) -> None:
     """ReplicationController: selector and labels default to the template's labels."""
     _replicas_defaults(obj)
-    spec = _spec(obj)
+    spec = spec_of(obj)
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
     if labels:
         if not spec.get("selector"):
@@ -69,17 +72,17 @@ def _stateful_defaults(obj: Object) -> None:
     spec = obj.get("spec")
     if spec is None:
         return
-    _template_defaults(spec)
-    _fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    template_defaults(spec)
+    fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
     strategy = spec.get("updateStrategy")
     if strategy is None:
         strategy = spec["updateStrategy"] = {}
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
     if strategy["type"] == "RollingUpdate":
-        _fill(strategy, rollingUpdate={})
-        _fill(strategy["rollingUpdate"], partition=0)
-    _fill(spec, persistentVolumeClaimRetentionPolicy={})
+        fill(strategy, rollingUpdate={})
+        fill(strategy["rollingUpdate"], partition=0)
+    fill(spec, persistentVolumeClaimRetentionPolicy={})
     policy = spec["persistentVolumeClaimRetentionPolicy"]
     for key in ("whenDeleted", "whenScaled"):
         if not policy.get(key):
@@ -88,7 +91,7 @@ def _stateful_defaults(obj: Object) -> None:
         claim.setdefault("apiVersion", "v1")
         claim.setdefault("kind", "PersistentVolumeClaim")
         if claim.get("spec") is not None:
-            _fill(claim["spec"], volumeMode="Filesystem")
+            fill(claim["spec"], volumeMode="Filesystem")
         if not (claim.get("status") or {}).get("phase"):
             claim["status"] = {**(claim.get("status") or {}), "phase": "Pending"}
 
@@ -97,16 +100,16 @@ def _daemon_defaults(obj: Object) -> None:
     spec = obj.get("spec")
     if spec is None:
         return
-    _template_defaults(spec)
-    _fill(spec, revisionHistoryLimit=10)
+    template_defaults(spec)
+    fill(spec, revisionHistoryLimit=10)
     strategy = spec.get("updateStrategy")
     if strategy is None:
         strategy = spec["updateStrategy"] = {}
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
     if strategy["type"] == "RollingUpdate":
-        _fill(strategy, rollingUpdate={})
-        _fill(strategy["rollingUpdate"], maxUnavailable=1, maxSurge=0)
+        fill(strategy, rollingUpdate={})
+        fill(strategy["rollingUpdate"], maxUnavailable=1, maxSurge=0)
 
 
 def _selected(spec: Object, errors: Errors) -> None:
@@ -120,7 +123,7 @@ def _selected(spec: Object, errors: Errors) -> None:
             errors.append(wrong("spec.selector", selector, "empty selector is invalid for deployment"))
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
     if selector and not matches(selector, labels):
-        errors.append(wrong("spec.template.metadata.labels", labels, _LABELS_MISMATCH))
+        errors.append(wrong("spec.template.metadata.labels", labels, LABELS_MISMATCH))
 
 
 def matches(selector: Object, labels: dict[str, str]) -> bool:
@@ -150,14 +153,15 @@ def _running_template(spec: Object, errors: Errors) -> None:
         errors.append(forbidden("spec.template.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicaSet is not Supported"))
 
 
-def _count(value: Any, field: str, errors: Errors) -> None:
+def not_negative(value: Any, field: str, errors: Errors) -> None:
+    """Counts and durations."""
     if value is not None and value < 0:
         errors.append(wrong(field, value, _NOT_NEGATIVE))
 
 
 def _deployment(obj: Object, errors: Errors) -> None:
-    spec = _spec(obj)
-    _count(spec.get("replicas"), "spec.replicas", errors)
+    spec = spec_of(obj)
+    not_negative(spec.get("replicas"), "spec.replicas", errors)
     _selected(spec, errors)
     _running_template(spec, errors)
     strategy = spec.get("strategy") or {}
@@ -171,7 +175,7 @@ def _deployment(obj: Object, errors: Errors) -> None:
     else:
         errors.append(not_supported("spec.strategy", strategy, ("Recreate", "RollingUpdate")))
     for key in ("minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
-        _count(spec.get(key), f"spec.{key}", errors)
+        not_negative(spec.get(key), f"spec.{key}", errors)
     deadline = spec.get("progressDeadlineSeconds")
     if deadline is not None and deadline <= spec.get("minReadySeconds", 0):
         errors.append(wrong("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
@@ -181,7 +185,7 @@ def _rolling(rolling: Object, field: str, errors: Errors) -> None:
     for key in ("maxUnavailable", "maxSurge"):
         value = rolling.get(key)
         if isinstance(value, int):
-            _count(value, f"{field}.{key}", errors)
+            not_negative(value, f"{field}.{key}", errors)
         elif isinstance(value, str) and not (value.endswith("%") and value[:-1].isdigit()):
             text = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')"
             errors.append(wrong(f"{field}.{key}", value, text))
@@ -191,15 +195,15 @@ def _rolling(rolling: Object, field: str, errors: Errors) -> None:
 
 
 def _replica_set(obj: Object, errors: Errors) -> None:
-    spec = _spec(obj)
-    _count(spec.get("replicas"), "spec.replicas", errors)
+    spec = spec_of(obj)
+    not_negative(spec.get("replicas"), "spec.replicas", errors)
     _selected(spec, errors)
     _running_template(spec, errors)
 
 
 def _same_selector(new: Object, old: Object, errors: Errors) -> None:
-    if _spec(new).get("selector") != _spec(old).get("selector"):
-        errors.append(immutable("spec.selector", _spec(new).get("selector")))
+    if spec_of(new).get("selector") != spec_of(old).get("selector"):
+        errors.append(immutable("spec.selector", spec_of(new).get("selector")))
 
 
 def _deployment_update(new: Object, old: Object, errors: Errors) -> None:
@@ -224,7 +228,7 @@ _STATEFUL_MUTABLE = (
 
 
 def _stateful(obj: Object, errors: Errors) -> None:
-    spec = _spec(obj)
+    spec = spec_of(obj)
     policies = ("OrderedReady", "Parallel")
     if spec.get("podManagementPolicy") not in policies:
         text = f"must be '{policies[0]}' or '{policies[1]}'"
@@ -232,15 +236,15 @@ def _stateful(obj: Object, errors: Errors) -> None:
     kind = (spec.get("updateStrategy") or {}).get("type")
     if kind not in ("RollingUpdate", "OnDelete"):
         errors.append(wrong("spec.updateStrategy", spec.get("updateStrategy"), "must be 'RollingUpdate' or 'OnDelete'"))
-    _count(spec.get("replicas"), "spec.replicas", errors)
+    not_negative(spec.get("replicas"), "spec.replicas", errors)
     _selected(spec, errors)
     _running_template(spec, errors)
 
 
 def _stateful_update(new: Object, old: Object, errors: Errors) -> None:
     _stateful(new, errors)
-    before = {**_spec(old), **{k: _spec(new)[k] for k in _STATEFUL_MUTABLE if k in _spec(new)}}
-    after = {**_spec(new), **{k: before[k] for k in _STATEFUL_MUTABLE if k in before}}
+    before = {**spec_of(old), **{k: spec_of(new)[k] for k in _STATEFUL_MUTABLE if k in spec_of(new)}}
+    after = {**spec_of(new), **{k: before[k] for k in _STATEFUL_MUTABLE if k in before}}
     if before != after:
         text = (
             "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
@@ -296,188 +300,17 @@ register("", "ReplicationController", generation=True, defaults=_controller_defa
 register("apps", "ControllerRevision")
 
 
-# ---- batch
-
-
-def job_spec_defaults(spec: Object) -> None:
-    """Defaults of a Job's spec."""
-    if spec.get("completions") is None and spec.get("parallelism") is None:
-        spec["completions"] = spec["parallelism"] = 1
-    _fill(spec, parallelism=1, completionMode="NonIndexed", suspend=False)
-    _fill(spec, backoffLimit=2**31 - 1 if spec.get("backoffLimitPerIndex") is not None else 6)
-    _fill(spec, podReplacementPolicy="Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed")
-    for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
-        for pattern in rule.get("onPodConditions") or ():
-            if not pattern.get("status"):
-                pattern["status"] = "True"
-
-
-def _job_defaults(obj: Object) -> None:
-    spec = obj.get("spec")
-    if spec is None:
-        return
-    _template_defaults(spec)
-    job_spec_defaults(spec)
-    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
-    meta = obj.get("metadata")
-    if labels and meta is not None and not meta.get("labels"):
-        meta["labels"] = dict(labels)
-
-
-_UID, _NAME = "controller-uid", "job-name"
-
-
-def _job_create(obj: Object) -> None:
-    """``generateSelector``: unless told otherwise, a Job owns exactly the Pods that carry its uid."""
-    spec = obj.get("spec")
-    if spec is None or spec.get("manualSelector"):
-        return
-    uid, name = obj["metadata"].get("uid", ""), obj["metadata"].get("name", "")
-    pods = spec["template"] = dict(spec.get("template") or {})
-    meta = pods["metadata"] = dict(pods.get("metadata") or {})
-    labels = dict(meta.get("labels") or {})
-    for prefix in ("", "batch.kubernetes.io/"):
-        labels[prefix + _UID] = uid
-        labels[prefix + _NAME] = name
-    meta["labels"] = labels
-    selector = dict(spec.get("selector") or {})
-    selector["matchLabels"] = {**(selector.get("matchLabels") or {}), "batch.kubernetes.io/" + _UID: uid}
-    spec["selector"] = selector
-
-
-def _job(obj: Object, errors: Errors) -> None:
-    spec = _spec(obj)
-    _job_spec(spec, "spec", errors)
-    selector = spec.get("selector")
-    if selector is None:
-        errors.append(required("spec.selector"))
-    else:
-        labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-        if not matches(selector, labels):
-            errors.append(wrong("spec.template.metadata.labels", labels, _LABELS_MISMATCH))
-
-
-def _job_spec(spec: Object, field: str, errors: Errors) -> None:
-    for key in (
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ):
-        _count(spec.get(key), f"{field}.{key}", errors)
-    mode = spec.get("completionMode")
-    if mode is not None:
-        if mode not in ("NonIndexed", "Indexed"):
-            errors.append(not_supported(f"{field}.completionMode", mode, ("Indexed", "NonIndexed")))
-        if mode == "Indexed" and spec.get("completions") is None:
-            errors.append(required(f"{field}.completions", "when completion mode is Indexed"))
-    if spec.get("backoffLimitPerIndex") is not None and mode != "Indexed":
-        text = "requires indexed completion mode"
-        errors.append(wrong(f"{field}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], text))
-    template(spec.get("template"), f"{field}.template", errors)
-    pod = (spec.get("template") or {}).get("spec") or {}
-    policy = pod.get("restartPolicy", "Always")
-    if policy in ("Always", ""):
-        errors.append(required(f"{field}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
-    elif policy not in ("OnFailure", "Never"):
-        errors.append(not_supported(f"{field}.template.spec.restartPolicy", policy, ("Never", "OnFailure")))
-    elif spec.get("podFailurePolicy") is not None and policy != "Never":
-        text = 'only "Never" is supported when podFailurePolicy is specified'
-        errors.append(wrong(f"{field}.template.spec.restartPolicy", policy, text))
-
-
-_SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
-
-
-def _job_update(new: Object, old: Object, errors: Errors) -> None:
-    spec, before = _spec(new), _spec(old)
-    _job_spec(spec, "spec", errors)
-    elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
-    if spec.get("completions") != before.get("completions") and not elastic:
-        errors.append(immutable("spec.completions", spec.get("completions")))
-    if spec.get("selector") != before.get("selector"):
-        errors.append(immutable("spec.selector", spec.get("selector")))
-    pods, pods_before = spec.get("template") or {}, before.get("template") or {}
-    if before.get("suspend") and not (old.get("status") or {}).get("startTime"):
-        pods, pods_before = _without_scheduling(pods), _without_scheduling(pods_before)
-    if pods != pods_before:
-        errors.append(immutable("spec.template", spec.get("template")))
-    for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        if spec.get(key) != before.get(key):
-            errors.append(immutable(f"spec.{key}", spec.get(key)))
-
-
-def _without_scheduling(pods: Object) -> Object:
-    """A template without what Kueue and its like may change while a Job is suspended."""
-    meta = {k: v for k, v in (pods.get("metadata") or {}).items() if k not in ("labels", "annotations")}
-    spec = {k: v for k, v in (pods.get("spec") or {}).items() if k not in _SCHEDULING}
-    return {"metadata": meta, "spec": spec}
-
-
-register(
-    "batch",
-    "Job",
-    generation=True,
-    defaults=_job_defaults,
-    create=_job_create,
-    validate=_job,
-    validate_update=_job_update,
-)
-
-
-def _cron_defaults(obj: Object) -> None:
-    spec = obj.get("spec")
-    if spec is None:
-        return
-    if not spec.get("concurrencyPolicy"):
-        spec["concurrencyPolicy"] = "Allow"
-    _fill(spec, suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
-    _template_defaults((spec.get("jobTemplate") or {}).get("spec") or {})
-
-
-def _cron(obj: Object, errors: Errors) -> None:
-    spec = _spec(obj)
-    schedule = spec.get("schedule", "")
-    if not schedule:
-        errors.append(required("spec.schedule"))
-    elif not schedule.startswith("@") and len(schedule.split()) != 5:
-        text = f"expected exactly 5 fields, found {len(schedule.split())}: {schedule}"
-        errors.append(wrong("spec.schedule", schedule, text))
-    policies = ("Allow", "Forbid", "Replace")
-    if spec.get("concurrencyPolicy") not in policies:
-        errors.append(not_supported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), policies))
-    for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
-        _count(spec.get(key), f"spec.{key}", errors)
-    _job_spec((spec.get("jobTemplate") or {}).get("spec") or {}, "spec.jobTemplate.spec", errors)
-    name = obj["metadata"].get("name", "")
-    if len(name) > 52:
-        errors.append(wrong("metadata.name", name, "must be no more than 52 characters"))
-
-
-register(
-    "batch",
-    "CronJob",
-    generation=True,
-    defaults=_cron_defaults,
-    validate=_cron,
-    validate_update=lambda new, old, errors: _cron(new, errors),
-)
-
-
 def _hpa_defaults(obj: Object) -> None:
     spec = obj.get("spec")
     if spec is not None:
-        _fill(spec, minReplicas=1)
+        fill(spec, minReplicas=1)
         if obj["apiVersion"] == "autoscaling/v2" and not spec.get("metrics"):
             target = {"type": "Utilization", "averageUtilization": 80}
             spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
 
 
 def _hpa(obj: Object, errors: Errors) -> None:
-    spec = _spec(obj)
+    spec = spec_of(obj)
     least, most = spec.get("minReplicas"), spec.get("maxReplicas", 0)
     if least is not None and least < 1:
         errors.append(wrong("spec.minReplicas", least, "must be greater than or equal to 1"))
