@@ -1,0 +1,78 @@
+"""The bench on real parts, small: load process and kopf on an embedded cluster, a steady run of a real fleet, a fault order."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raycp.bench.depth import parse_metrics
+from raycp.bench.driver import LoadError, load_process
+from raycp.bench.ground import GroundError, ground, start_cluster
+from raycp.bench.peer_kopf import kopf_operator
+from raycp.cli.main import main
+
+
+async def test_load_and_kopf(tmp_path: Path) -> None:
+    """Every change of the load process is seen to have its effect, made by kopf."""
+    async with ground(1, tmp_path) as where, load_process(where) as load:
+        (cluster, kubeconfig), *_ = where.kubeconfigs.items()
+        async with kopf_operator(kubeconfig, tmp_path / "kopf.log"):
+            sent = await load.post(cluster, "k", 20, rate=50.0, work_label="kopf")
+            answer = await load.wait("k", 20, 30)
+        assert sent["sent"] == 20
+        assert (answer["missing"], answer["duplicates"]) == (0, 0)
+        assert all(0 < latency < 30 for _, _, latency in answer["rows"])
+        with pytest.raises(LoadError, match="409"):
+            await load.post(cluster, "k", 1, work_label="kopf")
+        await load.order("faults", cluster=cluster, faults=[{"kind": "error", "status": 500, "verbs": ["create"]}])
+        with pytest.raises(LoadError, match="refused"):
+            await load.post(cluster, "refused", 1)
+        await load.order("faults", cluster=cluster, faults=[])
+        await load.clean(cluster)
+        nobody = await load.wait("nobody", 1, 0.2)
+        assert nobody["missing"] == 1
+        with pytest.raises(LoadError, match="AttributeError"):
+            await load.order("nonsense")
+
+
+async def test_a_cluster_that_does_not_start_is_told(tmp_path: Path) -> None:
+    with pytest.raises(GroundError, match="did not start"):
+        await start_cluster("x", tmp_path, {"port": 1, "host": "203.0.113.1"})
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_steady_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure, kept = tmp_path / "steady.svg", tmp_path / "steady.json"
+    code = main(["bench", "steady", "--runs", "1", "--count", "100", "--quiet", "--plot", str(figure), "--json", str(kept)])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert (told["n"], told["missing"], told["duplicates"]) == (100, 0, 0)
+    assert {"p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms", "within_objective", "machine", "date"} <= set(told)
+    assert json.loads(kept.read_text()) == told
+    assert figure.stat().st_size > 5000
+
+
+def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["nothing"], "no scenario"),
+        (["steady", "--kubeconfig", str(tmp_path / "none")], "no such file"),
+        (["steady", "--plot", "figure.pdf"], ".svg"),
+        (["jobs", "--peer", "kopf"], "has no peer"),
+        (["steady", "--set", "nonsense"], "NAME=VALUE"),
+        (["steady", "--rate", "nan"], "not positive"),
+    ):
+        assert main(["bench", *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_the_list_names_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "list"]) == 0
+    names = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {"steady", "cold", "jobs", "init-storm", "resync-storm", "noisy-tenant", "dead-cluster", "joining-cluster",
+            "starvation", "tiers", "embedded"} <= names  # fmt: skip
+
+
+def test_metrics_are_read_as_written() -> None:
+    page = '# HELP d D.\n# TYPE d gauge\nd{tier="a\\"b",cluster="c"} 3\nd_total 9\nd 4\n'
+    assert parse_metrics(page, "d") == [({"tier": 'a\\"b', "cluster": "c"}, 3.0), ({}, 4.0)]
