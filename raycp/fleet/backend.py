@@ -175,7 +175,7 @@ class WorkerBackend:
 
         async def fold(writes: list[Written]) -> list[Written]:
             try:
-                reply = await self._ask(writes[0].cluster, lambda identity: Fold(identity, writes), FOLD_TIMEOUT)
+                reply = await self._ask(writes[0].cluster, lambda identity: Fold(identity, writes, done.key), FOLD_TIMEOUT)
             except Unreachable:
                 return [msgspec.structs.replace(write, raw=None) for write in writes]
             return [] if not reply.error else [msgspec.structs.replace(write, raw=None) for write in writes]

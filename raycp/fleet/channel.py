@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
             return
         if not isinstance(message, Hello) or self._accept is None:
             raise ValueError("the first frame is not Hello")
-        if not hmac.compare_digest(message.token, self._token):
+        if not hmac.compare_digest(message.token.encode(), self._token.encode()):
             self.send(Refused("wrong token"))
             raise ValueError("wrong token")
         verdict = self._accept(self, message)
@@ -105,6 +105,12 @@ class Connection(asyncio.Protocol):
     def backlog(self) -> int:
         """Bytes not yet taken by the kernel."""
         return 0 if self._transport is None or self._closed else self._transport.get_write_buffer_size()
+
+    def abandon(self) -> None:
+        """Close; the peer hears nothing of it."""
+        self._peer = None
+        self._accept = None
+        self.close()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -123,8 +123,7 @@ class Conductor:
         if seat is None or seat.dead:
             seat = self._seats[hello.member] = WorkerSeat(self, hello.member)
         if seat.connection is not None:
-            old, seat.connection = seat.connection, None
-            old.close()
+            seat.connection.abandon()
         seat.connection = connection
         seat.credit = 0
         seat.prefer = hello.prefer or None
@@ -134,6 +133,8 @@ class Conductor:
             # Sent and never heard of there, or acknowledged into a broken connection: once more.
             seat.in_flight.discard(identity)
             self.shard.handouts.returned(seat, identity)
+        for identity in [identity for identity in seat.foreign if identity not in running]:
+            self.shard.state.queue.release(seat.foreign.pop(identity))
         for identity, key in running.items():
             if identity not in seat.in_flight and identity not in seat.foreign:
                 seat.foreign[identity] = key

@@ -117,8 +117,8 @@ class Intake:
             return
         informer = home.informers.get(self._state.kinds[owner.controller])
         obj = informer.store.get(owner.namespace, owner.name) if informer is not None else None
-        if obj is None and informer is not None and informer.synced:
-            return  # an orphan: its owner is gone, and with it the need to look
+        if obj is None and informer is not None:
+            return  # an orphan: its owner is gone, and with it the need to look; or it is yet to be listed, and queued then
         self._enqueue(owner, verdict, obj, event, event.obj)
 
     def _enqueue(self, key: RequestKey, verdict: Verdict, obj: Obj | None, event: Event | None, cause: Obj | None) -> None:
@@ -183,14 +183,18 @@ class Intake:
     def woken(self, wake: Wake) -> bool:
         """Another shard saw a change of a child of ``wake.key``. False if there is no such owner here."""
         key = wake.key
+        if not key.controller:  # another shard has listed this cluster: see ``Peers.look_after``
+            self.look_after(key.cluster)
+            return False
         home = self._state.clusters.get(key.cluster)
         controller = self._state.controllers.get(key.controller)
         if home is None or controller is None:
             return False
         informer = home.informers.get(self._state.kinds[key.controller])
         obj = informer.store.get(key.namespace, key.name) if informer is not None else None
-        if obj is None and informer is not None and informer.synced:
-            return False
+        if obj is None and informer is not None:
+            # Not listed yet: the list will queue it, and to hand it out before would look like its deletion.
+            return not informer.synced
         verdict = Verdict(True, Reason.OWNED if wake.real else Reason.OWNED_AWAY, debounce=True)
         self._enqueue(key, verdict, obj, None, obj)
         self._state.dispatch_soon()
@@ -223,7 +227,8 @@ class Intake:
                 if (controller.name, cluster) in known or cluster not in self._state.clusters:
                     continue
                 informer = self._state.clusters[cluster].informers.get(self._state.kinds[controller.name])
-                if informer is not None and informer.synced:
+                # Also of one that lists again, because more is wanted now: it tells nothing of what it knows already.
+                if informer is not None:
                     now = self._state.clock.now()
                     events = [Event(EventType.ADDED, Source.INITIAL, None, obj, now) for obj in informer.store]
                     route = self._state.routes[cluster][self._state.kinds[controller.name]]

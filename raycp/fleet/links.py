@@ -87,7 +87,7 @@ class ShardLink:
                 await self._owner.clock.sleep(wait)
                 wait = min(RECONNECT_MAX, wait * 2)
                 continue
-            self._outstanding = len(running)
+            self._outstanding = len(in_flight)
             await self._lost.wait()
             if self.connected:
                 wait = RECONNECT_MIN

@@ -125,12 +125,14 @@ class Peers:
         self._outgoing: dict[str, _Outgoing] = {}
         self._incoming: set[_Incoming] = set()
         self._homes: dict[str, str] = {}
+        self._hub = ""
         self._started: dict[RequestKey, dict[_Incoming, int]] = {}
         self._seq = 0
 
     def update(self, plan: Plan) -> None:
         """Reach the other shards of ``plan``."""
         self._homes = {cluster.name: cluster.shard for cluster in plan.clusters}
+        self._hub = plan.hub.shard
         others = {shard.shard: shard for shard in plan.shards if shard.shard != self.shard.shard}
         for name in [name for name in self._outgoing if name not in others]:
             self._outgoing.pop(name).close()
@@ -147,6 +149,13 @@ class Peers:
         if outgoing is not None:
             self._seq += 1
             outgoing.wake(Wake(self._seq, owner, reason, real))
+
+    def look_after(self, cluster: str) -> None:
+        """``cluster`` has been listed here: what happened in it before, nobody may have told to the hub's owners."""
+        outgoing = self._outgoing.get(self._hub)
+        if outgoing is not None:
+            self._seq += 1
+            outgoing.wake(Wake(self._seq, RequestKey("", cluster, "", ""), "listed"))
 
     def accept(self, connection: Connection, hello: Hello) -> _Incoming:
         """Another shard connects to wake owners here."""

@@ -77,6 +77,7 @@ class ShardCore(MemberCore):
         for name, cluster in clusters.items():
             watched = self.state.clusters.get(name)
             if watched is None:
+                self.state.queue.admit_cluster(name)
                 watched = self.state.clusters[name] = WatchedCluster(
                     cluster, self, self.clock, self.loops, lambda *_: None, options
                 )
@@ -113,6 +114,7 @@ class ShardCore(MemberCore):
         watched = self.state.clusters.get(cluster)
         if watched is not None and watched.synced:
             self.intake.look_after(cluster)
+            self.peers.look_after(cluster)
         self.conductor.broadcast(Clusters(self.states()))
         self.changed()
 
@@ -132,7 +134,7 @@ class ShardCore(MemberCore):
     def fold_for(self, fold: Fold) -> Reply:
         """Own writes of a key in another shard."""
         for write in fold.writes:
-            if not self.handouts.fold(write, RequestKey("", "", "", "")):
+            if not self.handouts.fold(write, fold.writer):
                 return Reply(fold.id, error=f"shard {self.shard} does not watch {write.cluster}")
         return Reply(fold.id)
 

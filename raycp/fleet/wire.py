@@ -76,10 +76,11 @@ class Culprit(msgspec.Struct, tag="culprit", array_like=True):
 
 
 class Fold(msgspec.Struct, tag="fold", array_like=True):
-    """Own writes for the shard of the object written (law 8). Answered by ``Reply``."""
+    """Own writes of ``writer`` for the shard of the objects written (law 8). Answered by ``Reply``."""
 
     id: int
     writes: list[Written]
+    writer: RequestKey
 
 
 class Read(msgspec.Struct, tag="read", array_like=True):

@@ -106,7 +106,9 @@ class WorkerCore(MemberCore):
         """Import the controllers' modules, off the loop: they are user code."""
         problems = []
         for known in plan.fleet.controllers:
-            if known.name in self._controllers:
+            before = self._controllers.get(known.name)
+            if before is not None:
+                self._controllers[known.name] = dataclasses.replace(before, timeout=known.timeout)
                 continue
             try:
                 found = await asyncio.to_thread(load_controllers, [known.use])
@@ -116,7 +118,8 @@ class WorkerCore(MemberCore):
                 continue
             for controller in found:
                 if controller.name == known.original:
-                    self._controllers[known.name] = dataclasses.replace(controller, name=known.name)
+                    # The plan has decided between the fleet file's time limit and the controller's own.
+                    self._controllers[known.name] = dataclasses.replace(controller, name=known.name, timeout=known.timeout)
         self._plans = {known.name: known for known in plan.fleet.controllers}
         self._problem = "; ".join(problems)
 
