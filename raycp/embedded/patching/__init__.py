@@ -13,7 +13,7 @@ from raycp.embedded.patching import json_patch, merge_patch, strategic
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import BodyDecoder, Strategy, strategy
 from raycp.embedded.strategy.causes import wrong
-from raycp.embedded.strategy.convert import count_keys
+from raycp.embedded.strategy.convert import count_keys, unknown_fields
 from raycp.embedded.strategy.decode import duplicate_fields, may_have_duplicates, media_type, parse_yaml
 
 __all__ = ["APPLY", "APPLY_CBOR", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC", "apply_patch", "parse_apply", "patch_types"]
@@ -102,7 +102,11 @@ def apply_patch(
     more: list[str] = []
     try:
         decoder.check_kind(made)
-        made = decoder.convert(made, "Ignore" if field_validation == "Ignore" else "Warn", more)
+        quiet = field_validation == "Ignore"
+        if kind in (MERGE_PATCH, STRATEGIC) and info.crd is None:
+            # what is stored has only known fields: unknown ones can come from the patch alone, which is small
+            quiet = quiet or not unknown_fields(decoder.shape, parsed)
+        made = decoder.convert(made, "Ignore" if quiet else "Warn", more)
     except ApiError as error:
         if error.code == 400:
             raise _unusable(made, error.message) from None
