@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "apply": "change a running fleet to what the file says",
     "down": "take a fleet down and leave no actor behind",
     "status": "leader, shards, workers, clusters and lanes of a fleet",
+    "kubeconfig": "print the kubeconfig of an embedded cluster",
     "check": "validate a fleet file, and clusters, versions and rights behind it",
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
