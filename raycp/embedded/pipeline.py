@@ -27,6 +27,7 @@ from raycp.embedded.errors import (
 from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.options import WriteOptions, revision
 from raycp.embedded.patching import apply_patch
+from raycp.embedded.priority import admit_priority
 from raycp.embedded.registry import Registry, Resource, encode
 from raycp.embedded.store import Record, Store
 from raycp.embedded.strategy import metadata
@@ -131,6 +132,8 @@ class Pipeline:
             track(resource.info, None, obj, options.manager, "Update", now, None)
         meta["uid"] = str(uuid.uuid4())
         obj = resource.strategy.prepare_create(obj, now, ns)
+        if resource.info.plural == "pods" and not resource.info.group:
+            admit_priority(self.registry, resource, obj)
         return Draft(resource, obj, None, None, options)
 
     def finish_create(self, draft: Draft) -> Wrote:
