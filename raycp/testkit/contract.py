@@ -7,10 +7,10 @@ one of::
       path.in.body}}
     - {watch: /path, meanwhile: [steps], events: [[ADDED, name], ...], ends: true}
 
-``gives`` is what the answer must hold at least: maps may hold more, lists must have as many items; ``<any>`` stands for
-anything that is there, ``<none>`` for nothing there, ``~text`` for a regular expression to be found in it. ``warning`` is
-looked for in the Warning headers. Without ``events``, a watch is only held open for a while. ``body`` may be text, sent as
-it is. ``{x:N}`` in any text is N letters x.
+``gives`` is what the answer must hold at least: maps may hold more, lists must have as many items; ``<any>`` stands
+for anything that is there, ``<none>`` for nothing there, ``~text`` for a regular expression to be found in it.
+``warning`` is looked for in the Warning headers. Without ``events``, a watch is only held open for a while. ``body`` may
+be text, sent as it is. ``{x:N}`` in any text is N letters x.
 """
 
 import asyncio
