@@ -96,6 +96,13 @@ class EmbeddedCluster:
 
     async def start(self) -> Endpoint:
         """Listen, then bring the controllers to life. Raises ``OSError`` where the port is taken."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> Endpoint:
         spec = self.spec
         loop = asyncio.get_running_loop()
         directory = Path(spec.data_dir) if spec.data_dir is not None else None

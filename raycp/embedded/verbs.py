@@ -1,6 +1,6 @@
 """Requests about resources: from a routed request to an answer. Routing and access come before (``server``)."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from raycp.embedded.webhooks import Webhooks
 
 MIN_WATCH = 1800.0
 """seconds that a watch lives which asks for no other time; doubled at most, at random, as --min-request-timeout does"""
+PATCH_TRIES = 5
+"""how often a patch starts over when the object moves under it, as apiserver does"""
 
 
 @dataclass(slots=True)
@@ -176,20 +178,40 @@ class Verbs:
                 raise bad_request("strict decoding error: " + ", ".join(twice))
             if options.validation == "Warn":
                 warnings += twice
-            draft = pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)
+
+            def draft() -> Draft:
+                return pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)
+
         else:
-            draft = pipeline.draft_patch(call.resource, call.ns, call.name, kind, request.body, options, call.sub, warnings)
-        return self.admitted(call, form, draft, warnings)
 
-    def admitted(self, call: Call, form: forms.Form, draft: Draft, warnings: list[str]) -> Answer | Coroutine[Any, Any, Answer]:
-        """Finish a draft, by way of the webhooks that match it."""
+            def draft() -> Draft:
+                return pipeline.draft_patch(call.resource, call.ns, call.name, kind, request.body, options, call.sub, warnings)
+
+        return self.admitted(call, form, draft(), warnings, draft)
+
+    def admitted(
+        self,
+        call: Call,
+        form: forms.Form,
+        draft: Draft,
+        warnings: list[str],
+        again: Callable[[], Draft] | None = None,
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """Finish a draft, by way of the webhooks that match it. ``again`` makes a patch's draft anew."""
         if self.webhooks.any and self.webhooks.match(draft):
-            return self._by_webhooks(call, form, draft, warnings)
+            return self._by_webhooks(call, form, draft, warnings, again)
         return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
 
-    async def _by_webhooks(self, call: Call, form: forms.Form, draft: Draft, warnings: list[str]) -> Answer:
-        draft = await self.webhooks.admit(draft, call.user, warnings)
-        return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
+    async def _by_webhooks(
+        self, call: Call, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
+    ) -> Answer:
+        for _ in range(PATCH_TRIES):
+            admitted = await self.webhooks.admit(draft, call.user, warnings)
+            old = draft.record
+            if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
+                break
+            draft = again()  # the object moved while webhooks had it: a patch applies to what is there now
+        return self.wrote(call, form, self.pipeline.finish(admitted), warnings, draft.options.dry_run)
 
     def wrote(self, call: Call, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
         """The answer of a create, update or patch."""

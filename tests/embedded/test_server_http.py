@@ -312,3 +312,44 @@ async def test_a_rotated_certificate_and_an_expired_token(api: Api) -> None:
 
 async def test_the_token_is_not_in_the_representation(api: Api) -> None:
     assert api.token not in repr(api.cluster.endpoint)
+
+
+async def test_a_taken_port_is_told_and_leaves_nothing_behind(api: Api) -> None:
+    port = int(api.server.rsplit(":", 1)[1])
+    before = len(asyncio.all_tasks())
+    second = EmbeddedCluster("u", spec(port=port))
+    with pytest.raises(OSError):
+        await second.start()
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_deletion_by_finalizers_and_preconditions(api: Api) -> None:
+    held = config_map("held")
+    held["metadata"]["finalizers"] = ["example.com/f"]
+    await api.ask("POST", CMS, held)
+    status, told = await api.ask("DELETE", CMS + "/held", {"preconditions": {"uid": "another"}})
+    assert (status, told["reason"]) == (409, "Conflict")
+    status, told = await api.ask("DELETE", CMS + "/held")
+    assert status == 200
+    assert told["metadata"]["deletionTimestamp"]
+    patch = {"metadata": {"finalizers": None}}
+    assert (await api.ask("PATCH", CMS + "/held", patch, Content_Type="application/merge-patch+json"))[0] == 200
+    assert (await api.ask("GET", CMS + "/held"))[0] == 404
+    for name in ("a", "b"):
+        await api.ask("POST", CMS, config_map(name, drop="yes"))
+    status, told = await api.ask("DELETE", CMS + "?labelSelector=drop%3Dyes")
+    assert [i["metadata"]["name"] for i in told["items"]] == ["a", "b"]
+    assert (await api.ask("GET", CMS + "?labelSelector=drop%3Dyes"))[1]["items"] == []
+
+
+async def test_one_hundred_racing_creates_of_one_name_make_one(api: Api) -> None:
+    answers = await asyncio.gather(*(api.ask("POST", CMS, config_map("only")) for _ in range(100)))
+    assert sorted(status for status, _ in answers) == [201] + [409] * 99
+
+
+async def test_generated_names(api: Api) -> None:
+    made = [await api.ask("POST", CMS, {"metadata": {"generateName": "gen-"}}) for _ in range(20)]
+    names = {told["metadata"]["name"] for _, told in made}
+    assert len(names) == 20
+    assert all(len(name) == 9 for name in names)

@@ -2,11 +2,12 @@
 
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded import tls
@@ -116,3 +117,38 @@ async def test_selectors_and_failure_policy(cluster: EmbeddedCluster, hook: Hook
     made["webhooks"][0]["failurePolicy"] = "Ignore"
     await cluster.api.update(name, made)
     await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
+
+
+async def test_a_patch_starts_over_when_the_object_moves_while_a_webhook_has_it(cluster: EmbeddedCluster, hook: Hook) -> None:
+    await cluster.api.create("configmaps", config_map("a"), "default")
+    await cluster.api.create(
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        hook.configuration("Validating", objectSelector={"matchLabels": {"checked": "yes"}}),
+    )
+
+    def move(request: Review) -> Review:
+        if len(hook.seen) == 1:
+            record = cluster.registry.named("configmaps")
+            assert record is not None
+            stored = record.table.get("default", "a")
+            assert stored is not None
+            moved = record.read(stored)
+            moved["data"] = {"by": "another"}
+            cluster.pipeline.commit_update(record, stored, moved)
+        return {"allowed": True}
+
+    hook.answer = move
+    assert cluster.endpoint is not None
+    tls_context = ssl.create_default_context(cadata=cluster.endpoint.ca_pem)
+    headers = {
+        "Authorization": f"Bearer {cluster.endpoint.token}",
+        "Content-Type": "application/merge-patch+json",
+    }
+    url = f"{cluster.endpoint.server}/api/v1/namespaces/default/configmaps/a"
+    patch = json.dumps({"metadata": {"labels": {"checked": "yes"}}})
+    async with ClientSession() as http, http.patch(url, data=patch, headers=headers, ssl=tls_context) as answer:
+        assert answer.status == 200
+        told = await answer.json()
+    assert told["metadata"]["labels"] == {"checked": "yes"}
+    assert told["data"] == {"by": "another"}
+    assert len(hook.seen) == 2
