@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class Write(msgspec.Struct, rename="camel"):
+class Write(msgspec.Struct, rename="camel", gc=False):
     """One mutating request that took effect. ``epoch``, ``shard``, ``term`` are its ``X-Raycp-*`` headers."""
 
     verb: str
