@@ -309,10 +309,9 @@ class Pipeline:
 
     def finish(self, draft: Draft) -> Wrote:
         """Validate and commit a draft. Raises ``ApiError``, 409 where the object has moved since the draft."""
-        record = draft.record
-        if record is None or draft.old is None:
+        resource, obj, old, record, options, subresource = draft
+        if record is None or old is None:
             return self.finish_create(draft)
-        resource, obj, old, _, options, subresource = draft
         if resource.table.get(record.ns, record.name) is not record:
             raise conflict(resource.info, record.name)
         causes = resource.strategy.validate(obj, old, subresource or None)

@@ -102,7 +102,7 @@ class ApiServer:
                 await asyncio.Event().wait()  # until the client gives up
             return None
         answer = self._answer(request)
-        return await answer if asyncio.iscoroutine(answer) else answer  # type: ignore[return-value]
+        return await answer if asyncio.iscoroutine(answer) else answer
 
     @staticmethod
     def refusal(error: Exception) -> Response:

@@ -14,7 +14,7 @@ from raycp.embedded.errors import (
     FieldError,
     bad_request,
     conflict,
-    invalid,
+    invalid_kind,
     method_not_allowed,
     no_such_path,
     not_found,
@@ -255,7 +255,7 @@ class Subresources:
             annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
             if len(names) > 1 and annotated not in names:
                 raise bad_request(f"a container name must be specified for pod {call.name}, choose one of: [{' '.join(names)}]")
-            container = annotated if annotated in names else names[0]
+            container = str(annotated) if annotated in names else names[0]
         elif container not in names and container not in others:
             raise bad_request(f"container {container} is not valid for pod {call.name}")
         node = spec.get("nodeName")
@@ -322,10 +322,7 @@ def _json(status: int, body: Object) -> Response:
 
 
 def _binding_invalid(name: str, cause: FieldError) -> ApiError:
-    class _Binding:
-        group, kind, plural = "", "Binding", "bindings"
-
-    return invalid(_Binding, name, [cause])  # type: ignore[arg-type]
+    return invalid_kind("", "Binding", name, [cause])
 
 
 def _binding_conflict(name: str, why: str) -> ApiError:

@@ -42,11 +42,11 @@ class Authority:
         except ValueError:
             names.append(x509.DNSName(host))
         names += [x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses)]
-        return self._issue("kube-apiserver", (), x509.SubjectAlternativeName(names), x509.ExtendedKeyUsageOID.SERVER_AUTH)
+        return self._issue("kube-apiserver", (), x509.SubjectAlternativeName(names), x509.oid.ExtendedKeyUsageOID.SERVER_AUTH)
 
     def client(self, user: str, groups: tuple[str, ...] = ()) -> tuple[str, str]:
         """Certificate and key, PEM, of a client: its common name is the user, its organizations are the groups."""
-        return self._issue(user, groups, None, self._x509.ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(user, groups, None, self._x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _issue(self, common: str, organizations: tuple[str, ...], alternative: Any, usage: Any) -> tuple[str, str]:
         x509 = self._x509
