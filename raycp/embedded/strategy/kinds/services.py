@@ -79,6 +79,9 @@ def _service_update_prepare(new: Object, old: Object) -> None:
     if spec is None:
         return
     spec = new["spec"] = dict(spec)
+    given = spec.get("clusterIPs")
+    if spec.get("clusterIP") and spec["clusterIP"] != before.get("clusterIP") and given and given == before.get("clusterIPs"):
+        spec["clusterIPs"] = [spec["clusterIP"], *given[1:]]  # who sets the one means the first of the others too
     if spec.get("type") != "ExternalName" and before.get("type") != "ExternalName":
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if not spec.get(key) and before.get(key):
