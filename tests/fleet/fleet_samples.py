@@ -48,6 +48,11 @@ def _begin(who: str, ctx: Context, obj: dict[str, Any] | None) -> tuple[str, str
     return key
 
 
+async def _opened(name: str) -> None:
+    while not OPEN.get(name):  # noqa: ASYNC110 - opened from another thread's loop
+        await asyncio.sleep(0.005)
+
+
 @controller("v1/ConfigMap", labels={"app": "tracked"}, deleted=True)
 async def tracked(ctx: Context, cm: dict[str, Any] | None) -> None:
     """Tells what it saw, and takes ``DELAY``."""
@@ -85,8 +90,7 @@ async def remote(ctx: Context, cm: dict[str, Any]) -> None:
 async def gated(ctx: Context, cm: dict[str, Any]) -> None:
     """Ends when its name is in ``OPEN``."""
     key = _begin("gated", ctx, cm)
-    while not OPEN.get(key[2]):
-        await asyncio.sleep(0.005)
+    await _opened(key[2])
     RUNNING[key] -= 1
 
 
@@ -110,7 +114,7 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
             except asyncio.CancelledError:
                 continue
     if do == "block":
-        time.sleep(10)
+        time.sleep(10)  # noqa: ASYNC251 - the mistake to be tested
     if do == "nonsense":
         return {"please": "again"}
     if do == "negative":
@@ -134,3 +138,12 @@ def plain(ctx: Any, cm: dict[str, Any]) -> None:
 async def everything(ctx: Context, cm: dict[str, Any]) -> None:
     """Selects nothing out."""
     _begin("everything", ctx, cm)
+
+
+@controller("v1/ConfigMap", on="hub", labels={"app": "keeper"}, owns=[owned("v1/Secret", on="members")])
+async def keeper(ctx: Context, cm: dict[str, Any]) -> None:
+    """Tells of its children in the members; ends when its name is in ``OPEN``."""
+    key = _begin("keeper", ctx, cm)
+    CHILDREN[key[1], key[2]] = sorted(child["metadata"]["name"] for child in ctx.children("v1/Secret"))
+    await _opened(key[2])
+    RUNNING[key] -= 1

@@ -1,0 +1,123 @@
+"""Law 10: a wake is kept until it is heard. Two shards in one process, the hub in one, a member in the other."""
+
+from collections import Counter
+from typing import Any
+
+import fleet_samples as samples
+import msgspec
+from inprocess import Stack, holds, stack, until
+
+from raycp.base.keys import RequestKey
+from raycp.sdk.owner import OWNER, OWNER_UID
+
+HOMES = {"hub": "0", "east": "1"}
+
+
+def ran() -> Counter[str]:
+    return Counter(name for _, _, name in samples.RAN)
+
+
+def pending(fleet: Stack) -> dict[RequestKey, Any]:
+    """What the member's shard keeps for the hub's: wakes of owners."""
+    found = fleet.shard("1").peers._outgoing["0"]._pending
+    return {key: wake for key, wake in found.items() if key.controller}
+
+
+async def child(fleet: Stack, owner: str, name: str) -> None:
+    uid = fleet.clusters["hub"].api.get("configmaps", "default", owner)["metadata"]["uid"]  # type: ignore[index]
+    marks = {"labels": {OWNER_UID: uid}, "annotations": {OWNER: f"hub/default/{owner}"}}
+    obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "default", **marks}}
+    await fleet.clusters["east"].api.create("secrets", obj)
+
+
+async def test_a_wake_is_heard_only_when_a_reconcile_that_began_after_it_has_ended() -> None:
+    async with stack(["keeper"], HOMES) as fleet:
+        await fleet.put("hub", "keeper", "k")
+        await until(lambda: ran()["k"] == 1)
+        # In work since before the child came: this reconcile can't have seen it.
+        await child(fleet, "k", "first")
+        await until(lambda: pending(fleet))
+        await holds(lambda: len(pending(fleet)) == 1, 0.15)
+        samples.OPEN["k"] = True
+        await until(lambda: not pending(fleet))
+        assert ran()["k"] == 2
+        assert samples.CHILDREN["hub", "k"] == ["first"]
+
+
+async def test_a_newer_wake_is_not_heard_with_an_older() -> None:
+    async with stack(["keeper"], HOMES) as fleet:
+        samples.OPEN["k"] = True
+        await fleet.put("hub", "keeper", "k")
+        await until(lambda: ran()["k"] == 1 and not samples.RUNNING["keeper", "hub", "k"])
+        samples.OPEN["k"] = False
+        await child(fleet, "k", "first")
+        await until(lambda: ran()["k"] == 2)
+        before = next(iter(pending(fleet).values())).seq
+        await child(fleet, "k", "second")
+        await until(lambda: any(wake.seq > before for wake in pending(fleet).values()))
+        samples.OPEN["k"] = True
+        await until(lambda: not pending(fleet))
+        assert ran()["k"] == 3
+        assert samples.CHILDREN["hub", "k"] == ["first", "second"]
+
+
+async def test_wakes_outlive_the_receivers_death() -> None:
+    async with stack(["keeper"], HOMES) as fleet:
+        samples.OPEN["k"] = True
+        await fleet.put("hub", "keeper", "k")
+        await until(lambda: ran()["k"] == 1)
+        await fleet.kill("shard", "0")
+        await child(fleet, "k", "first")
+        await until(lambda: pending(fleet))
+        await fleet.new_shard("0")
+        await fleet.tell()
+        await until(lambda: not pending(fleet), 10.0, "sent again to the new primary")
+        assert samples.CHILDREN["hub", "k"] == ["first"]
+
+
+async def test_a_wake_that_was_taken_but_not_worked_off_is_sent_again_to_the_next_term() -> None:
+    async with stack(["keeper"], HOMES) as fleet:
+        samples.OPEN["k"] = True
+        await fleet.put("hub", "keeper", "k")
+        await until(lambda: ran()["k"] == 1 and not samples.RUNNING["keeper", "hub", "k"])
+        fleet.shard("0").conductor.paused = True
+        await child(fleet, "k", "first")
+        await until(lambda: any(incoming.waiting for incoming in fleet.shard("0").peers._incoming))
+        await fleet.kill("shard", "0")
+        assert pending(fleet), "taken is not heard"
+        await fleet.new_shard("0")
+        await fleet.tell()
+        await until(lambda: not pending(fleet))
+        await until(lambda: samples.CHILDREN["hub", "k"] == ["first"])
+
+
+async def test_a_broken_connection_loses_no_wake() -> None:
+    async with stack(["keeper"], HOMES) as fleet:
+        for number in range(10):
+            samples.OPEN[f"k{number}"] = True
+            await fleet.put("hub", "keeper", f"k{number}")
+        await until(lambda: sum(ran().values()) == 10)
+        outgoing = fleet.shard("1").peers._outgoing["0"]
+        for number in range(10):
+            await child(fleet, f"k{number}", f"c{number}")
+            if number % 3 == 0 and outgoing._connection is not None and outgoing._connection._transport is not None:
+                outgoing._connection._transport.abort()
+        await until(lambda: all(samples.CHILDREN["hub", f"k{n}"] == [f"c{n}"] for n in range(10)))
+        await until(lambda: not pending(fleet))
+
+
+async def test_a_wake_for_an_owner_that_is_gone_is_not_kept() -> None:
+    async with stack(["keeper"], HOMES) as fleet:
+        samples.OPEN["k"] = True
+        await fleet.put("hub", "keeper", "k")
+        await until(lambda: ran()["k"] == 1)
+        await child(fleet, "k", "first")
+        await until(lambda: ran()["k"] == 2 and not pending(fleet))
+        await fleet.clusters["hub"].api.delete("configmaps", "default", "k")
+        hub = fleet.shard("0").state.clusters["hub"]
+        await until(lambda: not any(len(informer.store) for informer in hub.informers.values()))
+        await fleet.clusters["east"].api.patch_merge(
+            "secrets", "default", "first", msgspec.json.encode({"metadata": {"annotations": {"more": "1"}}})
+        )
+        await holds(lambda: ran()["k"] == 2, 0.2)
+        await until(lambda: not pending(fleet))
