@@ -13,10 +13,16 @@ from raycp.config.tiers import TiersSpec
 from raycp.fleet.plan import ControllerPlan, Plan
 from raycp.fleet.routes import Children, Route, children_of, routes_of
 from raycp.fleet.watching import WatchedCluster
+from raycp.fleet.watermarks import Watermarks
 from raycp.observe import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.queueing import QueuePolicy, WorkQueue
 from raycp.queueing.events import QueueMetrics
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
+
+
+def _naive() -> bool:
+    """Whether this process queues naively (``raycp bench --policy fifo``): what others are measured against."""
+    return os.environ.get("RAYCP_BENCH_POLICY") == "fifo"
 
 
 class ShardState:
@@ -29,7 +35,7 @@ class ShardState:
         self.metrics = Metrics()
         self.counts = ReflectorMetrics(self.metrics)
         self.queue_metrics = QueueMetrics(WorkQueueMetrics(self.metrics))
-        self.queue = WorkQueue(QueuePolicy(), clock, self.queue_metrics, rng)
+        self.queue = WorkQueue(QueuePolicy(fifo=_naive()), clock, self.queue_metrics, rng)
         self.clocks = SliClocks(clock)
         self.tracker = SloTracker(Objectives(), SliMetrics(self.metrics))
         self.timelines = Timelines(clock)
@@ -41,6 +47,10 @@ class ShardState:
         self.controllers: dict[str, ControllerPlan] = {}
         self.kinds: dict[str, GVK] = {}
         self.reconciled: dict[RequestKey, int] = {}
+        self.marks = Watermarks()
+        self.hub = ""
+        self.records = ("", "")
+        """Namespace and beginning of the names of the fleet's own records in the hub."""
         self.epoch = 0
         self.term = 0
         self.dispatch_soon: Callable[[], None] = lambda: None
@@ -50,6 +60,8 @@ class ShardState:
         doc = plan.fleet.doc
         mine = next((shard for shard in plan.shards if shard.member == member), None)
         self.epoch = plan.epoch
+        self.hub = plan.hub.name
+        self.records = (doc.spec.state.namespace, f"raycp-{plan.fleet.name}-")
         self.term = mine.term if mine is not None else 0
         self.controllers = {controller.name: controller for controller in plan.fleet.controllers}
         self.kinds = {controller.name: GVK.parse(controller.kind) for controller in plan.fleet.controllers}
@@ -58,9 +70,7 @@ class ShardState:
         specs = {controller.name: doc.spec.controllers[controller.spec] for controller in plan.fleet.controllers}
         limits = {cluster.name: cluster.max_in_flight for cluster in doc.spec.clusters}
         policy = QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots)
-        if os.environ.get("RAYCP_BENCH_POLICY") == "fifo":  # `raycp bench --policy fifo`: what others are measured against
-            policy = msgspec.structs.replace(policy, fifo=True)
-        self.queue.set_policy(policy)
+        self.queue.set_policy(msgspec.structs.replace(policy, fifo=_naive()))
         objectives = Objectives.compile(doc.spec.slo)
         self.clocks.set_objectives(objectives)
         self.tracker.set_objectives(objectives)
