@@ -6,6 +6,7 @@ from raycp.embedded.errors import FieldError, bad_request, unsupported_media_typ
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import decode, metadata, names
 from raycp.embedded.strategy.convert import Mismatch, Seen, converter, json_name, path_text, unknown_fields, zero
+from raycp.embedded.strategy.kinds import pod_parts
 from raycp.embedded.strategy.rules import KindRules, rules_for
 from raycp.embedded.strategy.shapes import OBJECT, Shape, builtin_shape
 
@@ -163,6 +164,10 @@ class BuiltinStrategy(BodyDecoder):
                 new["status"] = old["status"]
             else:
                 new.pop("status", None)
+        if subresource is not None and subresource in pod_parts.PARTS:
+            new["spec"] = pod_parts.only_the_part(new, old, subresource)
+            if "status" in old:
+                new["status"] = old["status"]
         rules.update(new, old)
         if rules.generation and self._wanted(new) != self._wanted(old):
             meta["generation"] = before.get("generation", 0) + 1
@@ -191,6 +196,9 @@ class BuiltinStrategy(BodyDecoder):
         errors += changed + changed  # validateCommonFields and the kind's own ValidateUpdate both tell it
         if subresource == "status":
             rules.validate_status(new, old, errors)
+            return errors
+        if subresource is not None and subresource in pod_parts.PARTS:
+            pod_parts.validate_part(new, old, subresource, errors)
             return errors
         if rules.metadata_again:
             metadata.validate(meta, namespaced, rules.name, errors)
