@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inprocess import CLOCK, HOST, until
 
@@ -112,7 +112,8 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(1, 8))
+@given(what=steps, limit=st.integers(1, 8))
+@example(what=[("hand out", 2), ("let go on", 2), ("finish while disconnected", 2)], limit=3)  # once overdrew
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_credit_is_never_overdrawn_and_always_granted(monkeypatch: pytest.MonkeyPatch, what: list[tuple[str, int]], limit: int) -> None:
     monkeypatch.setattr(links, "RECONNECT_MIN", 0.005)
