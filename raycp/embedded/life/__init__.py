@@ -4,7 +4,7 @@ controllers can tell the absence of.
 
 The way of a Pod through it: ``scheduler`` binds it (``fit`` decides where), ``player`` plays the stages of
 ``stages/pod.yaml`` on it
-(read by ``stagefile`` with ``jq`` and ``gotemplate``/``gofuncs``, rendered by ``rendering``, patched by ``merging``)
+(read by ``stagefile`` with ``jq`` and ``gotemplate``, rendered by ``rendering``, patched by ``merging``)
 with what
 ``failures`` planned for it; ``eventing`` tells; ``nodes`` keeps its node alive; ``gc`` collects it with its owner
 (``ownergraph``),

@@ -96,12 +96,7 @@ def command_of(spec: Mapping[str, Any]) -> Script | None:
     if not words:
         return None
     words = [str(word) for word in words]
-    if (
-        words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash")
-        and len(words) >= 3
-        and words[1].startswith("-")
-        and "c" in words[1]
-    ):
+    if words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash") and len(words) >= 3 and words[1].startswith("-") and "c" in words[1]:
         try:
             lines = [shlex.split(part, comments=True) for part in re.split(r";|&&|\n", words[2])]
         except ValueError:

@@ -203,9 +203,7 @@ def _add(total: dict[str, int], container: Container) -> None:
 
 def obstacle(room: Room, spec: PodSpec, asks: Asks) -> str | None:
     """Why the node can't take the Pod, in kube-scheduler's words; None: it can."""
-    if room.unschedulable and not tolerated(
-        Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations
-    ):
+    if room.unschedulable and not tolerated(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations):
         return "node(s) were unschedulable"
     for taint in room.taints:
         if taint.effect in ("NoSchedule", "NoExecute") and not tolerated(taint, spec.tolerations):

@@ -13,15 +13,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-Filter = Callable[[Any], list[Any]]
+from raycp.embedded.life.jqfunctions import Fails, Filter, JqError, each, function, true
 
-
-class JqError(ValueError):
-    """The expression can't be read or isn't understood."""
-
-
-class _Fails(Exception):
-    """The expression does not apply to this value."""
+__all__ = ["JqError", "compile_jq"]
 
 
 _TOKEN = re.compile(
@@ -43,7 +37,7 @@ def compile_jq(text: str) -> Callable[[Any], list[Any] | None]:
     def evaluate(value: Any) -> list[Any] | None:
         try:
             return [found for found in run(value) if found is not None]
-        except _Fails:
+        except Fails:
             return None
 
     return evaluate
@@ -166,7 +160,7 @@ class _Parser:
         self.expect("[")
         if self.peek() == "]":
             self.at += 1
-            return _then(left, _each)
+            return _then(left, each)
         inner = self.pipe()
         self.expect("]")
         return _index(left, inner)
@@ -238,7 +232,7 @@ class _Parser:
             self.at += 1
             arguments.append(self.pipe())
             self.expect(")")
-        return _function(name, arguments, self.error)
+        return function(name, arguments, self.error)
 
     def condition(self) -> Filter:
         test = self.pipe()
@@ -253,11 +247,7 @@ class _Parser:
                 self.at += 1
                 no = self.pipe()
             self.expect("end")
-        return lambda value: [r for t in test(value) for r in (yes(value) if _true(t) else no(value))]
-
-
-def _true(value: Any) -> bool:
-    return value is not None and value is not False
+        return lambda value: [r for t in test(value) for r in (yes(value) if true(t) else no(value))]
 
 
 def _first(values: list[Any]) -> Any:
@@ -274,17 +264,9 @@ def _field(name: str) -> Filter:
             return [None]
         if isinstance(value, dict):
             return [value.get(name)]
-        raise _Fails
+        raise Fails
 
     return get
-
-
-def _each(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    if isinstance(value, dict):
-        return list(value.values())
-    raise _Fails
 
 
 def _index(left: Filter, inner: Filter) -> Filter:
@@ -299,7 +281,7 @@ def _index(left: Filter, inner: Filter) -> Filter:
                 elif isinstance(holder, list) and isinstance(key, int):
                     found.append(holder[key] if -len(holder) <= key < len(holder) else None)
                 else:
-                    raise _Fails
+                    raise Fails
         return found
 
     return run
@@ -322,8 +304,8 @@ def _both(left: Filter, right: Filter) -> Filter:
 def _or_else(left: Filter, right: Filter) -> Filter:
     def run(value: Any) -> list[Any]:
         try:
-            found = [one for one in left(value) if _true(one)]
-        except _Fails:
+            found = [one for one in left(value) if true(one)]
+        except Fails:
             found = []
         return found or right(value)
 
@@ -334,7 +316,7 @@ def _quietly(inner: Filter) -> Filter:
     def run(value: Any) -> list[Any]:
         try:
             return inner(value)
-        except _Fails:
+        except Fails:
             return []
 
     return run
@@ -359,22 +341,17 @@ def _add(a: Any, b: Any) -> Any:
         return {**a, **b}
     if _ORDER[type(a)] == _ORDER[type(b)] and _ORDER[type(a)] in (2, 3, 4):
         return a + b
-    raise _Fails
+    raise Fails
 
 
 def _number(of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def run(a: Any, b: Any) -> Any:
-        if (
-            isinstance(a, bool)
-            or isinstance(b, bool)
-            or not isinstance(a, int | float)
-            or not isinstance(b, int | float)
-        ):
-            raise _Fails
+        if isinstance(a, bool) or isinstance(b, bool) or not isinstance(a, int | float) or not isinstance(b, int | float):
+            raise Fails
         try:
             return of(a, b)
         except ZeroDivisionError:
-            raise _Fails from None
+            raise Fails from None
 
     return run
 
@@ -391,108 +368,11 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "*": _number(lambda a, b: a * b),
     "/": _number(lambda a, b: a / b),
     "%": _number(lambda a, b: int(a) % int(b)),
-    "and": lambda a, b: _true(a) and _true(b),
-    "or": lambda a, b: _true(a) or _true(b),
+    "and": lambda a, b: true(a) and true(b),
+    "or": lambda a, b: true(a) or true(b),
 }
 
 
 def _binary(operator: str, left: Filter, right: Filter) -> Filter:
     apply = _OPERATORS[operator]
     return lambda value: [apply(a, b) for b in right(value) for a in left(value)]
-
-
-def _function(name: str, arguments: list[Filter], error: Callable[[str], JqError]) -> Filter:
-    if name in ("select", "map", "any", "all", "has", "first", "last", "recurse") and len(arguments) == 1:
-        inner = arguments[0]
-        if name == "select":
-            return lambda value: [value for test in inner(value) if _true(test)]
-        if name == "map":
-            return lambda value: [[result for one in _each(value) for result in inner(one)]]
-        if name in ("any", "all"):
-            judge = any if name == "any" else all
-            return lambda value: [judge(_true(test) for one in _each(value) for test in inner(one))]
-        if name == "has":
-            return lambda value: [_has(value, key) for key in inner(value)]
-        if name in ("first", "last"):
-            at = 0 if name == "first" else -1
-            return lambda value: inner(value)[at:][:1]
-    if name in _WITH_TEXT and len(arguments) == 1:
-        of, argument = _WITH_TEXT[name], arguments[0]
-        return lambda value: [of(_text(value), _text(one)) for one in argument(value)]
-    if name in _FUNCTIONS and not arguments:
-        return _FUNCTIONS[name]
-    raise error(f"function {name}/{len(arguments)} is not understood here")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _Fails
-    return value
-
-
-def _has(value: Any, key: Any) -> bool:
-    if isinstance(value, dict):
-        return key in value
-    if isinstance(value, list) and isinstance(key, int):
-        return 0 <= key < len(value)
-    raise _Fails
-
-
-def _length(value: Any) -> list[Any]:
-    if value is None:
-        return [0]
-    if isinstance(value, bool):
-        raise _Fails
-    return [abs(value) if isinstance(value, int | float) else len(value)]
-
-
-def _tonumber(value: Any) -> list[Any]:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return [value]
-    try:
-        number = float(_text(value))
-    except ValueError:
-        raise _Fails from None
-    return [int(number) if number.is_integer() else number]
-
-
-def _tostring(value: Any) -> list[Any]:
-    return [value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))]
-
-
-_TYPES = {
-    type(None): "null",
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
-}
-
-_WITH_TEXT: dict[str, Callable[[str, str], Any]] = {
-    "startswith": lambda value, text: value.startswith(text),
-    "endswith": lambda value, text: value.endswith(text),
-    "contains": lambda value, text: text in value,
-    "test": lambda value, text: re.search(text, value) is not None,
-    "split": lambda value, text: value.split(text) if value else [],
-    "ltrimstr": lambda value, text: value.removeprefix(text),
-    "rtrimstr": lambda value, text: value.removesuffix(text),
-}
-
-_FUNCTIONS: dict[str, Filter] = {
-    "not": lambda value: [not _true(value)],
-    "empty": lambda value: [],
-    "length": _length,
-    "keys": lambda value: [sorted(value) if isinstance(value, dict) else list(range(len(_each(value))))],
-    "values": lambda value: [value] if value is not None else [],
-    "type": lambda value: [_TYPES[type(value)]],
-    "any": lambda value: [any(_true(one) for one in _each(value))],
-    "all": lambda value: [all(_true(one) for one in _each(value))],
-    "first": lambda value: _each(value)[:1],
-    "last": lambda value: _each(value)[-1:],
-    "tonumber": _tonumber,
-    "tostring": _tostring,
-    "ascii_downcase": lambda value: [_text(value).lower()],
-    "ascii_upcase": lambda value: [_text(value).upper()],
-}

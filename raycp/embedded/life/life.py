@@ -34,9 +34,7 @@ class Life:
     file that can't be used, at construction.
     """
 
-    def __init__(
-        self, api: Api, store: Store, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = ""
-    ) -> None:
+    def __init__(self, api: Api, store: Store, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = "") -> None:
         self.spec = spec
         self.clock = clock
         self.logs = logs if spec.controllers.stages else None

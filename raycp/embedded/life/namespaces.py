@@ -149,9 +149,7 @@ class NamespaceController:
         for type_, value, reason, message in wanted:
             old = before.get(type_, {})
             since = old["lastTransitionTime"] if old.get("status") == value else now
-            conditions.append(
-                {"type": type_, "status": value, "lastTransitionTime": since, "reason": reason, "message": message}
-            )
+            conditions.append({"type": type_, "status": value, "lastTransitionTime": since, "reason": reason, "message": message})
         if conditions != status.get("conditions"):
             status["conditions"] = conditions
             await self.api.update("namespaces", namespace, subresource="status")

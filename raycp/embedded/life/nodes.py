@@ -219,9 +219,7 @@ class Nodes:
             node = await self._conditions(node, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
         elif state == "not-ready":
             node = await self._conditions(node, "False", "KubeletNotReady", "the node was told to be not ready")
-        ready = next(
-            (c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), ""
-        )
+        ready = next((c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), "")
         if ready:
             await self._taint(node, ready)
             if ready != "True":
@@ -238,9 +236,7 @@ class Nodes:
         changed = False
         for condition in conditions:
             if condition["status"] != status and (condition["type"] == "Ready" or status == "Unknown"):
-                condition.update(
-                    status=status, reason=reason, message=message, lastTransitionTime=iso(self.clock.wall())
-                )
+                condition.update(status=status, reason=reason, message=message, lastTransitionTime=iso(self.clock.wall()))
                 changed = True
         return await self.api.update("nodes", node, subresource="status") if changed else node
 

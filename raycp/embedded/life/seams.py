@@ -26,9 +26,7 @@ class Api(Protocol):
     Resources are named ``plural`` or ``plural.group``.
     """
 
-    async def create(
-        self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = ""
-    ) -> Object: ...
+    async def create(self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = "") -> Object: ...
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object: ...
 
