@@ -2,13 +2,12 @@
 its seed.
 
 The HTTP layer asks ``before`` ahead of each request, but only while ``armed`` (off the hot path otherwise), and tells
-``opened`` and
-``closed`` of each watch. What concerns the cluster as a whole (compaction, clock, certificate, token) is done through
-``World``. Specs come from the fleet YAML, from ``add``/``set``/``clear``, or from ``/raycp/admin/faults``.
+``opened`` and ``closed`` of each watch. What concerns the cluster as a whole (compaction, clock, certificate, token)
+is done through ``World``. Specs come from the fleet YAML, from ``add``/``set``/``clear``, or from
+``/raycp/admin/faults``.
 
 Which request is met: the fault is in force (``after``, ``for``, ``every``), verb and resource match, and a draw of
-``probability``.
-The first fault that refuses or breaks a request decides; latencies before it add up.
+``probability``. The first fault that refuses or breaks a request decides; latencies before it add up.
 """
 
 import asyncio

@@ -9,8 +9,8 @@ process.
 ``clusters`` runs clusters in a thread of their own, so that blocking clients can be used; ``contract`` replays
 requests and compares answers with what was expected, on embedded clusters and on real ones.
 
-With ``pytest --kubeconfig FILE`` the same tests run on a real cluster; those that ask for faults, virtual time or more
-than one cluster are skipped there.
+With ``pytest --kubeconfig FILE`` the same tests run on a real cluster; those that ask for faults, virtual time or
+more than one cluster are skipped there.
 """
 
 from raycp.testkit.clusters import Cluster, EmbeddedHost, RealCluster, SharedClock

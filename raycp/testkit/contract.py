@@ -9,8 +9,8 @@ one of::
 
 ``gives`` is what the answer must hold at least: maps may hold more, lists must have as many items; ``<any>`` stands
 for anything that is there, ``<none>`` for nothing there, ``~text`` for a regular expression to be found in it.
-``warning`` is looked for in the Warning headers. Without ``events``, a watch is only held open for a while. ``body`` may
-be text, sent as it is. ``{x:N}`` in any text is N letters x.
+``warning`` is looked for in the Warning headers. Without ``events``, a watch is only held open for a while. ``body``
+may be text, sent as it is. ``{x:N}`` in any text is N letters x.
 """
 
 import asyncio
@@ -84,9 +84,7 @@ class Runner:
         found += [f"{step['do']}: {p}" for p in differences(_fill(step.get("gives"), names), body, "body")]
         for name, wanted in (step.get("has_headers") or {}).items():
             found += [f"{step['do']}: {p}" for p in differences(_fill(wanted, names), headers.get(name), name)]
-        if "warning" in step and not re.search(
-            step["warning"], " ".join(headers.getall("Warning", [])).replace("\\", "")
-        ):
+        if "warning" in step and not re.search(step["warning"], " ".join(headers.getall("Warning", [])).replace("\\", "")):
             found.append(f"{step['do']}: no warning like {step['warning']!r}, but {headers.getall('Warning', [])}")
         for name, path in (step.get("keep") or {}).items():
             value = body

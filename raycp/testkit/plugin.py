@@ -1,5 +1,6 @@
 """The pytest plugin: fixtures. See the package's docstring for what they are, ``docs/embedded.md`` for how to use
-them."""
+them.
+"""
 
 import inspect
 import shutil

@@ -1,5 +1,6 @@
 """Where the fleet plugs into the test kit: ``raycp.fleet.testing.run_fleet`` is found by name, for only the fleet
-imports Ray."""
+imports Ray.
+"""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

@@ -1,5 +1,4 @@
-"""Events that the simulation tells (``kubectl describe`` shows them), repeated ones counted instead of written
-again."""
+"""Events that the simulation tells (``kubectl describe`` shows them), repeated ones counted instead of written again."""
 
 import asyncio
 from collections import OrderedDict

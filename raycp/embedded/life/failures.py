@@ -3,8 +3,7 @@
 In order of precedence:
 
 1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` runs
-for
-   ever), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
+   for ever), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
 2. the command of its first container, where it is one of the few that everybody uses to try things out: ``sleep N``,
    ``exit N``, ``true``, ``false``, ``echo``, ``date``, also as ``sh -c`` with ``;`` and ``&&`` between them;
 3. the cluster's ``startupDelay``, ``podRuntime`` and ``failureRate``.

@@ -1,8 +1,8 @@
-"""Which node can take a Pod: pure. The filters of kube-scheduler that need no other Pods' placement, with its wording.
+"""Which node can take a Pod: pure. The filters of kube-scheduler that need no other Pods' placement, with its
+wording.
 
 NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit,
-NodePorts.
-Not looked at: inter-Pod affinity, topology spread, volumes, preemption (``docs/embedded.md`` says so).
+NodePorts. Not looked at: inter-Pod affinity, topology spread, volumes, preemption (``docs/embedded.md`` says so).
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,7 @@
 """Owner garbage collection: background, foreground, orphan.
 
 It hears every change of every resource, looks for the bytes ``ownerReferences`` and remembers edges only, so that a
-cluster
-with a hundred thousand objects without owners costs nothing here.
+cluster with a hundred thousand objects without owners costs nothing here.
 """
 
 from collections.abc import Iterable

@@ -3,8 +3,8 @@
 Covered: actions with pipelines, variables (``:=`` and ``=``), ``if``/``else if``/``else``, ``range`` (with index and
 value, ``else``, ``break``, ``continue``), ``with``, ``define``/``template``/``block``, comments, ``{{-``/``-}}``,
 parentheses, field chains on values and results, and the built-in functions; more functions are given by the caller.
-Semantics follow https://pkg.go.dev/text/template where JSON-like data can tell the difference: a missing key is nil and
-prints as ``<no value>``; ``and``/``or`` return an operand.
+Semantics follow https://pkg.go.dev/text/template where JSON-like data can tell the difference: a missing key is nil
+and prints as ``<no value>``; ``and``/``or`` return an operand.
 
 Errors: ``TemplateError``, at compile time for what can't be read, at run time for what can't be done.
 """

@@ -1,8 +1,8 @@
 """The part of the jq language that stage files select with, compiled to closures.
 
 Understood: paths (``.a.b``, ``.["a"]``, ``.[0]``, ``.[-1]``, ``.[]``), ``?``, pipes, commas, comparison, arithmetic,
-``and``, ``or``, ``//``, literals, ``[...]``, ``{a: .b}``, ``if`` and the functions in ``_FUNCTIONS``. Anything else is
-refused when the file is read (``JqError``), never silently at run time.
+``and``, ``or``, ``//``, literals, ``[...]``, ``{a: .b}``, ``if`` and the functions in ``jqfunctions``. Anything else
+is refused when the file is read (``JqError``), never silently at run time.
 
 An expression is a function from a value to the list of its results. As in kwok (``pkg/utils/expression/query.go``) an
 evaluation that fails has no results (``None``), and nulls are dropped from them.

@@ -1,5 +1,4 @@
-"""Patches that stages and nodes make, done on decoded objects: merge, and the strategic merge of Pod and Node
-status."""
+"""Patches that stages and nodes make, done on decoded objects: merge, and the strategic merge of Pod and Node status."""
 
 from collections.abc import Mapping
 from typing import Any

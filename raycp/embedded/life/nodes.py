@@ -1,10 +1,10 @@
 """Simulated nodes: they exist, tell that they are alive by their Lease, and can fail.
 
-Made at the start as the spec says; nodes that somebody else creates live as well. A node goes dark with the annotation
-``embedded.raycp.io/state: down`` (or ``fail(name)``): its Lease ages, after ``GRACE`` its conditions become Unknown,
-it is tainted
-unreachable, and its Pods are evicted when their tolerations run out, as kube-controller-manager's node lifecycle does.
-``state: not-ready`` is a kubelet that lives and says that it is not ready.
+Made at the start as the spec says; nodes that somebody else creates live as well. A node goes dark with the
+annotation ``embedded.raycp.io/state: down`` (or ``fail(name)``): its Lease ages, after ``GRACE`` its conditions
+become Unknown, it is tainted unreachable, and its Pods are evicted when their tolerations run out, as
+kube-controller-manager's node lifecycle does. ``state: not-ready`` is a kubelet that lives and says that it is not
+ready.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
 """Plays stages on objects: each one that matches a stage is changed as it says, once its delay is over.
 
 One heap of (due, object) for all kinds. A stage that was chosen for an object stays chosen, with its time, for as
-long as it
-matches: a change that has nothing to do with it does not start its delay anew.
+long as it matches: a change that has nothing to do with it does not start its delay anew.
 """
 
 import asyncio

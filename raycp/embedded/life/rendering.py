@@ -1,10 +1,8 @@
 """Templates to patches: render, read the YAML, and remember what the same text gave before.
 
 Reading YAML takes ten times as long as rendering, and ten thousand Pods of one job render the same text but for the
-time and
-their own names. So the parts that differ (time, address, identity) are taken out of the text before the memory is
-asked,
-and put back into what it held.
+time and their own names. So the parts that differ (time, address, identity) are taken out of the text before the
+memory is asked, and put back into what it held.
 """
 
 from functools import lru_cache

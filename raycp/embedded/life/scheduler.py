@@ -1,8 +1,8 @@
 """Binds Pods to nodes, so that capacity and Pending are real.
 
 Among the nodes that can take a Pod (``fit.obstacle``) the emptiest of a sample is taken, as kube-scheduler samples in
-large
-clusters; a Pod that fits nowhere gets PodScheduled=False and an event, and is tried again when a node or a Pod changes.
+large clusters; a Pod that fits nowhere gets PodScheduled=False and an event, and is tried again when a node or a Pod
+changes.
 """
 
 from typing import NamedTuple

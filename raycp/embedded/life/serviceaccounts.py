@@ -1,5 +1,6 @@
 """What every namespace gets: the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap, made again when
-deleted."""
+deleted.
+"""
 
 from raycp.base.clock import Clock
 from raycp.embedded.errors import ApiError

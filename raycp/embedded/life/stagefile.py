@@ -1,11 +1,9 @@
 """Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``Stage``, read into functions.
 
 A stage says which objects it takes (``selector``), how likely it is chosen among those that match (``weight``), how
-long
-it waits (``delay``), and what it does (``next`` or ``steps``). Meaning of every field: kwok
+long it waits (``delay``), and what it does (``next`` or ``steps``). Meaning of every field: kwok
 ``pkg/apis/v1alpha1/stage_types.go`` and ``pkg/utils/lifecycle``. What is accepted and not acted on: ``impersonation``
-and
-``statusPatchAs`` (an embedded cluster's stages act as its own controller). ``cel`` is refused: say it in jq.
+and ``statusPatchAs`` (an embedded cluster's stages act as its own controller). ``cel`` is refused: say it in jq.
 
 Beyond kwok, expressions and templates see ``.raycp``: what ``failures.plan`` decided for a Pod.
 """
