@@ -5,8 +5,9 @@ Lives on the user loop; the links live on the actor's loop, so questions to shar
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -15,11 +16,12 @@ from raycp.base.keys import GVK
 from raycp.base.tasks import Child, Done, Task, Written
 from raycp.fleet.clients import Clients
 from raycp.fleet.links import ShardLink
+from raycp.fleet.permits import PermitKeeper
 from raycp.fleet.plan import Plan
 from raycp.fleet.userloop import UserLoop
 from raycp.fleet.wire import Fold, Message, Read, Reply
-from raycp.kube import ApiError, Unreachable, WriteStamp
-from raycp.observe import ApiMetrics, Metrics
+from raycp.kube import ApiError, Fenced, Unreachable, WriteStamp
+from raycp.observe import ApiMetrics, Metrics, ReconcileMetrics
 from raycp.sdk.backend import Answer, CacheRead, Call, ClusterInfo
 from raycp.sdk.controller import Controller
 from raycp.sdk.eventing import EventRecorder
@@ -40,6 +42,7 @@ class HasLinks(Protocol):
     """The worker, as its backend needs it."""
 
     _links: dict[str, ShardLink]
+    permits: PermitKeeper
 
 
 class WorkerBackend:
@@ -60,6 +63,7 @@ class WorkerBackend:
         self._user = user
         self._actor_loop = actor_loop
         self._api = ApiMetrics(metrics)
+        self._refused = ReconcileMetrics(metrics).refused_writes
         self._shards: dict[str, str] = {}
         self._infos: dict[str, ClusterInfo] = {}
         self._stamps: dict[tuple[int, str, int], dict[str, str]] = {}
@@ -119,7 +123,7 @@ class WorkerBackend:
                 body=call.body,
                 query=call.query or None,
                 content_type=call.content_type,
-                guard=self._guard(task) if call.writes else None,
+                guard=self._guard(task, call.cluster) if call.writes else None,
             )
             code = str(answer.status)
         except ApiError as error:
@@ -190,14 +194,32 @@ class WorkerBackend:
 
     # inside
 
-    def _guard(self, task: Task) -> Callable[[], WriteStamp]:
+    def _guard(self, task: Task, cluster: str) -> Callable[[], WriteStamp]:
+        """What is asked immediately before a write of ``task`` is sent: permit, epoch and term (law 6e). Raises ``Fenced``."""
         key = (task.epoch, task.shard, task.term)
         headers = self._stamps.get(key)
         if headers is None:
             headers = {"X-Raycp-Epoch": str(task.epoch), "X-Raycp-Shard": task.shard, "X-Raycp-Term": str(task.term)}
             self._stamps[key] = headers
-        stamp = WriteStamp(headers)
-        return lambda: stamp
+        permits = self._worker.permits
+
+        def stamp() -> WriteStamp:
+            left = permits.left()
+            if left <= 0:
+                self._refuse(cluster, "permit", "the permit to write has ended")
+            if task.epoch < permits.epoch:
+                self._refuse(cluster, "epoch", f"epoch {task.epoch} has ended, this is epoch {permits.epoch}")
+            newest = permits.term_of(task.shard)
+            if task.term < newest:
+                self._refuse(cluster, "term", f"term {task.term} of shard {task.shard} has ended, this is term {newest}")
+            return WriteStamp(headers, None if left == math.inf else left)
+
+        return stamp
+
+    def _refuse(self, cluster: str, reason: str, message: str) -> NoReturn:
+        self._refused.labels(cluster, reason).inc()
+        log.warning("a write to cluster %s was refused: %s", cluster, message)
+        raise Fenced(message)
 
     async def _ask(self, cluster: str, make: Callable[[int], Message], timeout: float = READ_TIMEOUT) -> Reply:
         link = self._worker._links.get(self._shards.get(cluster, ""))

@@ -14,8 +14,11 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.fleet.loops import Loops
 from raycp.fleet.plan import Plan
+from raycp.fleet.proving import Prover
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError
-from raycp.leadership.epoch import Leadership, enter
+from raycp.kube.budget import URGENT
+from raycp.leadership.epoch import Leadership, confirm, enter, release
+from raycp.leadership.permit import Ledger
 from raycp.leadership.records import Conflict, Records
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class HubKeeper:
     """One per leader. ``leadership`` is None until the hub has recorded this leader."""
 
     def __init__(self, clock: Clock, identity: str, loops: Loops) -> None:
+        self.prover = Prover(clock, loops)
         self._clock = clock
         self._identity = identity
         self._loops = loops
@@ -58,6 +62,7 @@ class HubKeeper:
         self._due: dict[str, float] = {}
         self._backoff: dict[str, float] = {}
         self._living_epoch = 0
+        self._home: ConnectSpec | None = None
         self._stored = ""
         self.leadership: Leadership | None = None
         self.problems: dict[str, str] = {}
@@ -87,7 +92,7 @@ class HubKeeper:
             crds = _crds(plan, name)
             if self._prepared.get(name) != (connect, crds):
                 self._try(f"cluster {name}", self._prepare(name, connect, crds))
-        home = endpoints.get(hub)
+        home = self._home = endpoints.get(hub)
         if home is not None:
             if self.leadership is None:
                 self._try("leadership", self._enter(plan, home))
@@ -138,8 +143,34 @@ class HubKeeper:
 
     async def _enter(self, plan: Plan, connect: ConnectSpec) -> None:
         records = await self._records(plan, connect)
-        self.leadership = await enter(records, self._identity, self._clock, self._living_epoch)
-        log.info("leading in epoch %d, incarnation %d", self.leadership.epoch, self.leadership.incarnation)
+        permit = plan.fleet.doc.spec.leader.permit
+        sent = self._clock.now()
+        entered = await enter(records, self._identity, self._clock, permit, self._living_epoch)
+        mine = entered.mine
+        recorded = self._clock.now()
+        fresh = mine.epoch != self._living_epoch
+        if entered.wait:
+            log.warning("the epoch before was not ended orderly: its permits end within %.1f s; waiting for that", entered.wait)
+            self.problems["leadership"] = "waiting for permits of the epoch before to end"
+            await self._clock.sleep(entered.wait)
+
+        async def read() -> Leadership | None:
+            current = Records(await self._client(self._home or connect), plan.fleet.name, plan.fleet.doc.spec.state.namespace)
+            return await confirm(current, mine, URGENT)
+
+        self.prover.begin(mine, Ledger(permit, recorded, fresh=fresh), sent, read)
+        self.leadership = mine
+        log.info("leading in epoch %d, incarnation %d", mine.epoch, mine.incarnation)
+
+    async def release(self, plan: Plan) -> None:
+        """All members are gone: say so, for whoever leads next."""
+        home = self._home
+        if self.leadership is None or home is None or self.prover.superseded:
+            return
+        try:
+            await release(await self._records(plan, home), self.leadership)
+        except (KubeError, Conflict) as error:
+            log.warning("the end of epoch %d could not be recorded: %s", self.leadership.epoch, error)
 
     async def _store(self, plan: Plan, connect: ConnectSpec) -> None:
         records = await self._records(plan, connect)

@@ -59,7 +59,7 @@ class LeaderCore:
             log.exception("recovery from living members failed; the next apply completes it")
         while True:
             try:
-                if self.plan is not None and not self._down:
+                if self.plan is not None and not self._down and not self._hub.prover.superseded:
                     await self._step()
             except Exception:
                 log.exception("a step of supervision failed; it is taken again")
@@ -104,6 +104,8 @@ class LeaderCore:
             return b""
         if method == "status":
             return msgspec.json.encode(self.status())
+        if method == "permit":
+            return self._hub.prover.grant(payload, self.plan)
         if method == "plan":
             return b"" if self.plan is None else msgspec.msgpack.encode(self.plan)
         if method == "down":
@@ -300,6 +302,8 @@ class LeaderCore:
         for roles in (("worker",), ("shard",), ("observer",), ("embedded",)):
             group = [state.member for state in states if state.member.role in roles]
             await asyncio.gather(*(self._end(member, timeout if roles == ("worker",) else 5.0) for member in group))
+            if roles == ("observer",) and self.plan is not None:
+                await self._hub.release(self.plan)
         for member in await self._substrate.members():
             if member != LEADER:
                 await self._substrate.kill(member)
@@ -316,7 +320,7 @@ class LeaderCore:
             wanted,
             self._members,
             self._hub.leadership,
-            {**self.problems, **self._hub.problems},
+            {**self.problems, **self._hub.problems, **self._hub.prover.problems},
             self._clock.now() - self._started,
         )
 

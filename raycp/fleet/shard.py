@@ -23,10 +23,12 @@ from raycp.fleet.handouts import Handouts
 from raycp.fleet.intake import Intake
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
+from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.peers import Peers
 from raycp.fleet.plan import ClusterReport, LaneReport, Plan, Report
 from raycp.fleet.reads import answer_read
 from raycp.fleet.shardstate import ShardState
+from raycp.fleet.substrate import leader_ask
 from raycp.fleet.telling import Teller
 from raycp.fleet.watching import WatchedCluster
 from raycp.fleet.wire import Clusters, ClusterState, Fold, Hello, Read, Reply
@@ -43,7 +45,7 @@ UNSEEN_WRITE = 2.0
 class ShardCore(MemberCore):
     """One shard's primary."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
         super().__init__(member, clock, host, node)
         self.shard = member.place
         self.state = ShardState(member.place, clock, random.Random(secrets.randbits(64)))
@@ -52,6 +54,7 @@ class ShardCore(MemberCore):
         self.handouts = Handouts(self.state, self.intake, self.peers)
         self.conductor = Conductor(self)
         self.state.dispatch_soon = self.conductor.dispatch_soon
+        self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted)
         self._server: asyncio.Server | None = None
         self._port = 0
         self._configured_at: float | None = None
@@ -67,6 +70,7 @@ class ShardCore(MemberCore):
             self.loops.forever(self._sweep, "sweep", every=1.0)
             self._configured_at = self.clock.now()
         doc = plan.fleet.doc
+        self.permits.learn(plan)
         self.state.take(plan, self.member.actor_name)
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         for name in [name for name in self.state.clusters if name not in clusters]:
@@ -89,6 +93,11 @@ class ShardCore(MemberCore):
         self._teller.update(plan)
         self.peers.update(plan)
         self.conductor.update(plan)
+
+    def _permitted(self) -> None:
+        """A permit was granted, or has ended: without one nothing is handed out."""
+        self.conductor.dispatch_soon()
+        self.changed()
 
     async def _drop_cluster(self, name: str) -> None:
         log.info("cluster %s leaves this shard", name)
@@ -217,7 +226,9 @@ class ShardCore(MemberCore):
             waiting.insert(0, "the hub has not recorded the leader yet")
         elif not self.state.term:
             waiting.insert(0, "not in the plan yet")
-        report.ready = bool(self.state.epoch and self.state.term) and (not waiting or late)
+        elif not self.permits.held:
+            waiting.insert(0, f"no permit: {self.permits.permit.refused or 'the leader does not answer'}")
+        report.ready = bool(self.state.epoch and self.state.term) and self.permits.held and (not waiting or late)
         report.reasons = [] if report.ready else waiting
         report.state = "running" if report.ready else "syncing"
 
@@ -232,4 +243,4 @@ class ShardCore(MemberCore):
 def shard_core(member: Member, namespace: str) -> ShardCore:
     """The core of a shard's actor."""
     host, node = own_address()
-    return ShardCore(member, SystemClock(), host, node)
+    return ShardCore(member, SystemClock(), host, node, leader_ask(namespace))

@@ -1,13 +1,14 @@
 """What the leader asks of Ray, as a protocol of six verbs, and its implementation on Ray."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 from ray.util import list_named_actors
 
-from raycp.fleet.names import Member
+from raycp.fleet.names import LEADER, Member
 
 
 class MemberDied(Exception):
@@ -124,6 +125,12 @@ class RaySubstrate:
             return
         await asyncio.to_thread(ray.kill, handle, no_restart=True)
         self._handles.pop(member, None)
+
+
+def leader_ask(namespace: str) -> Callable[[str, bytes, float], Awaitable[bytes]]:
+    """Questions to the fleet's leader, from one of its members."""
+    substrate = RaySubstrate(namespace)
+    return lambda method, payload, timeout: substrate.call(LEADER, method, payload, timeout)
 
 
 def _first_line(error: BaseException) -> str:

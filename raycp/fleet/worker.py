@@ -20,7 +20,9 @@ from raycp.fleet.clients import Clients
 from raycp.fleet.links import ShardLink
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
+from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.plan import ControllerPlan, Plan, Report
+from raycp.fleet.substrate import leader_ask
 from raycp.fleet.telling import Teller
 from raycp.fleet.userloop import UserLoop
 from raycp.observe import Metrics, ReconcileMetrics
@@ -53,9 +55,10 @@ class _Run:
 class WorkerCore(MemberCore):
     """One worker process. Its state lives on the actor's loop; reconciles run on ``user``."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
         super().__init__(member, clock, host, node)
         self.metrics = Metrics()
+        self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
         self._counts = ReconcileMetrics(self.metrics)
         self._tier = member.place.split("/")[0]
         self._links: dict[str, ShardLink] = {}
@@ -87,6 +90,8 @@ class WorkerCore(MemberCore):
             self._backend = WorkerBackend(self, self._clients, self.clock, self._user, asyncio.get_running_loop(), self.metrics)
         assert self._backend is not None
         self._slots = spec.slots
+        # Before any link says hello to a new primary: what its predecessor handed out writes no more from here on (law 6g).
+        self.permits.learn(plan)
         await self._load(plan)
         self._clients.update(plan)
         self._backend.update(plan)
@@ -127,9 +132,20 @@ class WorkerCore(MemberCore):
         """Give each shard its part of the slots, at least one, so that no shard waits for another's tasks."""
         if not self._links or self._draining or self._ending:
             return
-        each = max(1, -(-self._slots // len(self._links)))
+        each = max(1, -(-self._slots // len(self._links))) if self.permits.held else 0
         for link in self._links.values():
             link.set_credit(each)
+
+    def _permitted(self) -> None:
+        """A permit was granted, or has ended: without one no task is taken."""
+        self._share_credit()
+        self.changed()
+
+    def _superseded(self, shard: str, term: int) -> None:
+        """A new primary of ``shard``: what those before it handed out may go on, but not write."""
+        for (home, _), run in self._runs.items():
+            if home == shard and run.task.term < term and self._user is not None:
+                self._user.call(run.running.revoke, f"shard {shard} has a new primary, of term {term}")
 
     # tasks, from links
 
@@ -143,6 +159,9 @@ class WorkerCore(MemberCore):
         now = self.clock.now()
         batch = []
         for task in tasks:
+            if task.epoch < self.permits.epoch or task.term < self.permits.term_of(task.shard):
+                link.finished(Done(task.id, task.key, Outcome.INTERRUPTED, 0.0, error="handed out by a primary that was succeeded"))
+                continue
             plan = self._plans.get(task.key.controller)
             controller = self._controllers.get(task.key.controller)
             if plan is None or controller is None:
@@ -258,6 +277,8 @@ class WorkerCore(MemberCore):
         report.busy = len(self._runs)
         waiting = [f"not connected to shard {link.shard}" for link in self._links.values() if not link.connected]
         reasons = [self._problem] if self._problem else waiting
+        if not self.permits.held:
+            reasons.append(f"no permit to write: {self.permits.permit.refused or 'the leader does not answer'}")
         if not self._links and not reasons:
             reasons = ["no shard is up yet"]
         report.ready = not reasons
@@ -280,4 +301,4 @@ def _stack_of(user: UserLoop) -> str:
 def worker_core(member: Member, namespace: str) -> WorkerCore:
     """The core of a worker's actor."""
     host, node = own_address()
-    return WorkerCore(member, SystemClock(), host, node)
+    return WorkerCore(member, SystemClock(), host, node, leader_ask(namespace))

@@ -7,6 +7,7 @@ neither property).
 import msgspec
 
 from raycp.kube import ApiError, ClusterClient
+from raycp.kube.budget import LIVE
 
 MAX_BYTES = 900_000
 """A ConfigMap holds 1 MiB (API doc, ConfigMap); the rest is for metadata."""
@@ -32,6 +33,21 @@ class _Meta(msgspec.Struct, rename="camel"):
 class _ConfigMap(msgspec.Struct):
     metadata: _Meta
     data: dict[str, str] | None = None
+
+
+class _Named(msgspec.Struct, rename="camel"):
+    name: str
+    resource_version: str
+    uid: str
+
+
+class _Item(msgspec.Struct):
+    metadata: _Named
+    data: dict[str, str] | None = None
+
+
+class _List(msgspec.Struct):
+    items: list[_Item]
 
 
 class Records:
@@ -64,15 +80,34 @@ class Records:
                 if again.status != 409:
                     raise
 
-    async def read(self, what: str) -> Record | None:
-        """The record, None where there is none. Raises ``ApiError``, ``Unreachable``."""
+    async def read(self, what: str, priority: int = LIVE, timeout: float | None = None) -> Record | None:
+        """The record, None where there is none; ``priority`` as in ``kube.budget``, ``timeout`` in seconds.
+
+        Raises ``ApiError``, ``Unreachable``.
+        """
         try:
-            answer = await self._client.request("GET", self._path(self.name(what)))
+            answer = await self._client.request("GET", self._path(self.name(what)), priority=priority, timeout=timeout)
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
         return self._decode(answer.body)
+
+    async def list(self, prefix: str) -> dict[str, Record]:
+        """All records of the fleet whose name begins with ``prefix``, by name. Raises ``ApiError``, ``Unreachable``."""
+        try:
+            answer = await self._client.request("GET", self._path(), query={"labelSelector": f"raycp.io/fleet={self._fleet}"})
+        except ApiError as error:
+            if error.status == 404:
+                return {}
+            raise
+        start = self.name(prefix)
+        own = len(self.name(""))
+        return {
+            item.metadata.name[own:]: Record(item.data or {}, item.metadata.resource_version, item.metadata.uid)
+            for item in msgspec.json.decode(answer.body, type=_List).items
+            if item.metadata.name.startswith(start)
+        }
 
     async def write(self, what: str, data: dict[str, str], over: Record | None) -> Record:
         """Write over the record that was read; ``None`` creates it. Raises ``Conflict``, ``ApiError``, ``Unreachable``."""

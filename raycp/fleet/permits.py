@@ -1,0 +1,109 @@
+"""A holder's permit: pulled from the leader once a second, looked at before every hand-out and every write (law 6c, 6e).
+
+Lives on the actor's loop; ``left``, ``epoch`` and ``term_of`` may be read from the user loop, they are single looks at values that
+are replaced as a whole.
+"""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.fleet.loops import Loops
+from raycp.fleet.names import Member
+from raycp.fleet.plan import Plan
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable
+from raycp.leadership.permit import Ask, Grant, Permit, take
+from raycp.observe import FleetMetrics, Metrics
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+AGAIN = 0.25
+"""After a question that was not answered."""
+
+LeaderAsk = Callable[[str, bytes, float], Awaitable[bytes]]
+"""Method, payload, time limit in seconds. Raises ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``."""
+
+
+class PermitKeeper:
+    """One per holder. Without ``ask`` (a shard or worker put together by hand, with no leader) everything is permitted."""
+
+    def __init__(
+        self,
+        member: Member,
+        clock: Clock,
+        loops: Loops,
+        metrics: Metrics,
+        ask: LeaderAsk | None,
+        changed: Callable[[], None],
+        newer: Callable[[str, int], None] = lambda shard, term: None,
+    ) -> None:
+        self.permit = Permit()
+        self.epoch = 0
+        """The newest epoch known; whatever names an older one is history."""
+        self._name = member.actor_name
+        self._clock = clock
+        self._ask = ask
+        self._changed = changed
+        self._newer = newer
+        self._terms: dict[str, int] = {}
+        self._held = ask is None
+        self._gauge = FleetMetrics(metrics).permit_left.labels(member.role)
+        if ask is not None:
+            metrics.before_snapshot(lambda: self._gauge.set(self.left()))
+            loops.spawn(self._run(), "permit")
+
+    @property
+    def held(self) -> bool:
+        """Whether anything may be handed out or written at this moment."""
+        return self._ask is None or self.permit.until > self._clock.now()
+
+    def left(self) -> float:
+        """Seconds that remain; infinite where there is no leader."""
+        return math.inf if self._ask is None else self.permit.left(self._clock.now())
+
+    def term_of(self, shard: str) -> int:
+        """The newest term known of a shard."""
+        return self._terms.get(shard, 0)
+
+    def learn(self, plan: Plan) -> None:
+        """What a plan tells of epoch and terms."""
+        self.epoch = max(self.epoch, plan.epoch)
+        for shard in plan.shards:
+            self.learn_term(shard.shard, shard.term)
+
+    def learn_term(self, shard: str, term: int) -> None:
+        """A primary of this term was promoted: those before it are history."""
+        if term > self._terms.get(shard, 0):
+            self._terms[shard] = term
+            self._newer(shard, term)
+
+    async def _run(self) -> None:
+        while True:
+            answered = await self.pull()
+            held = self.held
+            if held != self._held:
+                self._held = held
+                if not held:
+                    log.warning("the permit has ended: %s", self.permit.refused or "the leader did not answer")
+                self._changed()
+            await self._clock.sleep(min(EVERY if answered else AGAIN, self.left() or EVERY))
+
+    async def pull(self) -> bool:
+        """Ask once. False if the leader did not answer."""
+        assert self._ask is not None
+        asked = self._clock.now()
+        try:
+            answer = await self._ask("permit", msgspec.msgpack.encode(Ask(self._name)), 2.0)
+            grant = msgspec.msgpack.decode(answer, type=Grant)
+        except (MemberDied, MemberUnavailable, MemberFailed, msgspec.DecodeError) as error:
+            log.debug("no permit: %s", error)
+            return False
+        self.permit = take(self.permit, grant, asked)
+        self.epoch = max(self.epoch, grant.epoch)
+        for shard, term in grant.terms.items():
+            self.learn_term(shard, term)
+        return bool(grant.seconds)
