@@ -55,7 +55,9 @@ def take(before: Permit, grant: Grant, asked: float) -> Permit:
     """
     if (grant.epoch, grant.incarnation) < (before.epoch, before.incarnation):
         return before
-    until = max(before.until, asked + grant.seconds) if grant.epoch == before.epoch else asked + grant.seconds
+    until = before.until if grant.epoch == before.epoch else float("-inf")
+    if grant.seconds > 0:
+        until = max(until, asked + grant.seconds)
     return Permit(until, grant.epoch, grant.incarnation, grant.refused)
 
 

@@ -1,0 +1,175 @@
+"""Law 6 (c) and (d) as failing sequences: what would let an old holder write is played, and must not succeed."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycp.base.clock import VirtualClock
+from raycp.fleet.loops import Loops
+from raycp.fleet.names import Member
+from raycp.fleet.permits import PermitKeeper
+from raycp.fleet.proving import Prover
+from raycp.fleet.substrate import MemberUnavailable
+from raycp.kube import Unreachable
+from raycp.leadership.epoch import Leadership
+from raycp.leadership.permit import Ask, Grant, Ledger, Permit, Proof, take
+from raycp.observe import Metrics
+
+PERMIT = 6.0
+HOLDER = Member("worker", "standard/0", 0)
+
+
+def test_a_permit_counts_from_before_the_question_was_sent() -> None:
+    """A holder frozen with the answer in its socket buffer wakes up late: the answer is worth what is left, not 6 s."""
+    permit = take(Permit(), Grant(PERMIT, 1, 1), asked=100.0)
+    assert permit.until == 106.0
+    assert permit.left(130.0) == 0.0
+
+
+def test_the_book_never_ends_before_the_permit() -> None:
+    ledger = Ledger(PERMIT, recorded=0.0)
+    grant = ledger.grant("w", Proof(100.0), 100.4, 1, 1, {})
+    permit = take(Permit(), grant, asked=100.2)
+    assert permit.until <= ledger.ends("w")
+
+
+def test_nothing_is_granted_beyond_the_proof() -> None:
+    ledger = Ledger(PERMIT, recorded=0.0)
+    assert ledger.grant("w", Proof(100.0), 104.0, 1, 1, {}).seconds == 2.0
+    refused = ledger.grant("w", Proof(100.0), 106.0, 1, 1, {})
+    assert refused.seconds == 0.0
+    assert "still leads" in refused.refused
+
+
+def test_a_new_incarnation_takes_silent_holders_for_permitted() -> None:
+    ledger = Ledger(PERMIT, recorded=200.0)
+    assert ledger.ends("never heard of") == 206.0
+    assert Ledger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
+
+
+def test_a_barred_holder_gets_nothing_more() -> None:
+    ledger = Ledger(PERMIT, recorded=0.0)
+    ledger.grant("w", Proof(100.0), 100.0, 1, 1, {})
+    ledger.bar("w", "replaced")
+    assert ledger.grant("w", Proof(101.0), 101.0, 1, 1, {}).refused == "replaced"
+    assert ledger.ends("w") == 106.0
+
+
+def test_a_late_answer_of_a_leader_that_was_succeeded_is_ignored() -> None:
+    permit = take(Permit(), Grant(PERMIT, 2, 5), asked=100.0)
+    assert take(permit, Grant(PERMIT, 2, 4), asked=103.0) is permit
+    assert take(permit, Grant(PERMIT, 1, 9), asked=103.0) is permit
+
+
+def test_a_refusal_takes_nothing_away_and_adds_nothing() -> None:
+    permit = take(Permit(), Grant(PERMIT, 1, 1), asked=100.0)
+    assert take(permit, Grant(0.0, 1, 1, refused="barred"), asked=101.0).until == 106.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3), st.floats(0, 3), st.booleans()), min_size=1, max_size=20))
+def test_no_permit_outlives_what_its_successor_waits_for(steps: list[tuple[float, float, float, bool]]) -> None:
+    """Whatever is delayed: all permits of a predecessor end within ``permit`` of its last read being sent, hence of the moment at
+    which its successor was recorded."""
+    now, proof = 0.0, Proof(0.0)
+    ledger = Ledger(PERMIT, recorded=0.0)
+    permit = Permit()
+    for before, on_the_way, after, proves in steps:
+        now += before
+        asked = now
+        now += on_the_way
+        if proves:
+            proof = Proof(now)
+        grant = ledger.grant("w", proof, now, 1, 1, {})
+        now += after
+        permit = take(permit, grant, asked)
+    assert permit.until <= proof.read_sent + PERMIT
+    assert permit.until <= ledger.ends("w")
+
+
+class Home:
+    """The hub's record, as a leader reads it."""
+
+    def __init__(self, mine: Leadership) -> None:
+        self.found = mine
+        self.reachable = True
+
+    async def read(self) -> Leadership | None:
+        if not self.reachable:
+            raise Unreachable("cut off", sent=True)
+        return self.found
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def leader(clock: VirtualClock) -> tuple[Prover, Home, Ledger]:
+    mine = Leadership(1, 1, "a", 0.0, PERMIT)
+    home, ledger = Home(mine), Ledger(PERMIT, clock.now())
+    prover = Prover(clock, Loops(clock))
+    prover.begin(mine, ledger, clock.now(), home.read)
+    return prover, home, ledger
+
+
+def asked(ledger: Ledger, prover: Prover, clock: VirtualClock) -> Grant:
+    return ledger.grant("w", prover._proof, clock.now(), 1, 1, {})
+
+
+async def test_a_leader_without_its_record_grants_less_and_less(clock: VirtualClock) -> None:
+    prover, home, ledger = leader(clock)
+    await clock.advance(3.0)
+    assert asked(ledger, prover, clock).seconds > 4.9
+    home.reachable = False
+    await clock.advance(4.0)
+    assert 0 < asked(ledger, prover, clock).seconds < 3.0
+    await clock.advance(4.0)
+    assert asked(ledger, prover, clock).seconds == 0.0
+    assert prover.problems
+    home.reachable = True
+    await clock.advance(1.0)
+    assert asked(ledger, prover, clock).seconds > 4.0
+    await prover._loops.stop()
+
+
+async def test_a_leader_that_was_succeeded_does_nothing_more(clock: VirtualClock) -> None:
+    """Frozen, it wakes up beside its successor: its first read tells it, and until then its proof is too old to grant anything."""
+    prover, home, ledger = leader(clock)
+    await clock.advance(1.0)
+    home.found = Leadership(1, 2, "b", 0.0, PERMIT)
+    clock._now += 60.0  # frozen: nothing ran
+    assert asked(ledger, prover, clock).seconds == 0.0
+    await clock.advance(2.0)
+    assert "incarnation 2" in prover.superseded
+    assert not prover.proven(PERMIT)
+    answer = msgspec.msgpack.decode(prover.grant(msgspec.msgpack.encode(Ask("w")), None), type=Grant)
+    assert answer.seconds == 0.0
+    await prover._loops.stop()
+
+
+async def test_a_holder_stops_when_the_leader_is_silent_and_goes_on_when_it_is_back(clock: VirtualClock) -> None:
+    answers = True
+    changes = []
+
+    async def ask(method: str, payload: bytes, timeout: float) -> bytes:
+        if not answers:
+            raise MemberUnavailable("cut off from Ray's head")
+        return msgspec.msgpack.encode(Grant(PERMIT, 1, 1, {"0": 3}))
+
+    loops = Loops(clock)
+    keeper = PermitKeeper(HOLDER, clock, loops, Metrics(), ask, lambda: changes.append(keeper.held))
+    assert not keeper.held
+    await clock.advance(0.1)
+    assert keeper.held
+    assert keeper.term_of("0") == 3
+    answers = False
+    await clock.advance(4.0)
+    assert keeper.held, "it rides out a short silence"
+    await clock.advance(2.5)
+    assert not keeper.held
+    answers = True
+    await clock.advance(0.5)
+    assert keeper.held
+    assert changes == [True, False, True]
+    await loops.stop()
