@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from raycp.fleet.building import build_fleet
     from raycp.fleet.launch import FleetClient, up
 
-    doc = load_fleet(args.config)
+    doc = _with_free_port(load_fleet(args.config))
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
         raise CliError("the demo is for embedded clusters only", "bring yours up with `raycp run` and submit jobs with kubectl")
     fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
@@ -62,6 +63,18 @@ def run(args: argparse.Namespace) -> int:
             run_async(client.down(5.0))
     print("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")
     return 0 if good else 1
+
+
+def _with_free_port(doc: FleetDoc) -> FleetDoc:
+    """The demo shall run beside another fleet: where the observer's port is taken, any free one does."""
+    observer = doc.spec.observer
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((observer.host, observer.port))
+        except OSError:
+            observer = observer.model_copy(update={"port": 0})
+    return doc.model_copy(update={"spec": doc.spec.model_copy(update={"observer": observer})})
 
 
 def _kubeconfig(status: dict[str, Any], cluster: str) -> str:

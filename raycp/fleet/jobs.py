@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,9 @@ from urllib.parse import urlsplit
 from raycp.fleet.launch import FleetError
 
 MAX_BYTES = 100 * 1024 * 1024
+AGENT_WITHIN = 60.0
+"""How long a new head is given to bring up its agent for jobs, in seconds."""
+
 _LEFT_OUT = ("__pycache__", "node_modules", "*.pyc", "*.egg-info", "venv", "dist", "build")
 
 
@@ -90,6 +94,8 @@ async def submit(
     """Submit (or join) the job and follow its log to its end; (submission id, final state). Raises ``FleetError``."""
     from ray.job_submission import JobStatus, JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # its notes on packaging are not the user's business
+
     def connect() -> Any:
         return JobSubmissionClient(address)
 
@@ -110,19 +116,7 @@ async def submit(
     if joined:
         tell(f"job {identity} is under way already; following it")
     else:
-        try:
-            await asyncio.to_thread(
-                client.submit_job,
-                entrypoint=command,
-                submission_id=identity,
-                runtime_env={
-                    "working_dir": str(directory),
-                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONUNBUFFERED": "1"},
-                },
-                metadata={"raycp.io/fleet": fleet, "raycp.io/generation": generation},
-            )
-        except Exception as error:
-            raise FleetError(f"Ray refuses the job: {str(error).splitlines()[0]}") from error
+        await _submit(client, identity, fleet, generation, directory, command)
         tell(f"submitted job {identity}")
     async for text in client.tail_job_logs(identity):
         for line in text.splitlines():
@@ -135,3 +129,24 @@ async def submit(
         info = await asyncio.to_thread(client.get_job_info, identity)
         raise FleetError(f"job {identity} ended as {state.value}: {info.message or 'see its log above'}")
     return identity, state.value
+
+
+async def _submit(client: Any, identity: str, fleet: str, generation: str, directory: Path, command: str) -> None:
+    """Hand the job in. A head that has just started has no agent for jobs yet: that is waited for."""
+    runtime_env = {"working_dir": str(directory), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONUNBUFFERED": "1"}}
+    deadline = asyncio.get_running_loop().time() + AGENT_WITHIN
+    while True:
+        try:
+            await asyncio.to_thread(
+                client.submit_job,
+                entrypoint=command,
+                submission_id=identity,
+                runtime_env=runtime_env,
+                metadata={"raycp.io/fleet": fleet, "raycp.io/generation": generation},
+            )
+            return
+        except Exception as error:
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if "No available agent" not in text or asyncio.get_running_loop().time() > deadline:
+                raise FleetError(f"Ray refuses the job: {text}") from error
+        await asyncio.sleep(0.5)

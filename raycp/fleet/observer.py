@@ -75,6 +75,7 @@ class ObserverCore(MemberCore):
         self._port = 0
         self._web: WebServer | None = None
         self._web_problem = "starting"
+        self._listening = False
         self._questions: dict[int, asyncio.Future[bytes]] = {}
         self._ids = itertools.count(1)
         self._clients = Clients(clock)
@@ -98,17 +99,29 @@ class ObserverCore(MemberCore):
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
         spec = plan.fleet.doc.spec.observer
-        if self._web is None:
-            try:
-                self._web = await serve(self, spec.host, spec.port)
-                self._web_problem = ""
-            except OSError as error:
-                self._web_problem = f"can't listen on {spec.host}:{spec.port}: {error.strerror or error}; set spec.observer.port"
-                log.error("%s", self._web_problem)
+        if self._web is None and not self._listening:
+            self._listening = True
+            self.loops.spawn(self._listen(spec.host, spec.port), "HTTP face")
+
         wanted = {cluster.name for cluster in plan.clusters}
         if before is not None:
             for cluster in {cluster.name for cluster in before.clusters} - wanted:
                 log.info("cluster %s has left the fleet", cluster)
+
+    async def _listen(self, host: str, port: int) -> None:
+        """Take the port, waiting for it where somebody else has it still."""
+        while self._web is None:
+            try:
+                self._web = await serve(self, host, port)
+            except OSError as error:
+                problem = f"can't listen on {host}:{port}: {error.strerror or error}; free it, or set spec.observer.port"
+                if problem != self._web_problem:
+                    log.error("%s", problem)
+                self._web_problem = problem
+                self.changed()
+                await self.clock.sleep(0.5)
+        self._web_problem = ""
+        self.changed()
 
     def _accept(self, connection: Connection, hello: Hello) -> _Source | str:
         member = Member.parse(hello.member)
