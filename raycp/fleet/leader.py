@@ -40,6 +40,7 @@ class LeaderCore:
         self._generations: dict[Slot, int] = {}
         self._pools: dict[str, int] = {}
         self._endpoints: dict[str, ConnectSpec] = {}
+        self._ending: set[Member] = set()
         self._wake = asyncio.Event()
         self._applying = asyncio.Lock()
         self._down = False
@@ -90,8 +91,15 @@ class LeaderCore:
             for cluster in plan.clusters
             if cluster.connect is not None and plan.fleet.doc.cluster(cluster.name).embedded is not None
         }
+        # A generation is never used again, also not that of a member that died with the leader before: its successor is another
+        # primary, of a higher term.
+        for name in (*(shard.member for shard in plan.shards), *(worker.member for worker in plan.workers)):
+            known = Member.parse(name)
+            if known is not None:
+                self._generations[known.slot] = max(known.generation, self._generations.get(known.slot, -1))
         for member in living:
-            self._adopt(member)
+            if self._generations.get(member.slot, -1) <= member.generation:
+                self._adopt(member)
         self.plan = plan
         self._hub.recovered(plan)
 
@@ -132,8 +140,12 @@ class LeaderCore:
             known = {cluster.name: cluster.shard for cluster in before.clusters} if before else {}
             doc = fleet.doc
             shards = assign_shards([cluster.name for cluster in doc.spec.clusters], doc.spec.shards.clusters_per_shard, known)
+            # What was scaled stays, where the range that it was scaled in does.
+            ranges = {tier: before.fleet.doc.spec.tiers.of(tier).workers for tier in TIERS} if before else {}
             self._pools = {
-                tier: max(doc.spec.tiers.of(tier).workers.min, min(self._pools.get(tier, 0), doc.spec.tiers.of(tier).workers.max))
+                tier: self._pools[tier]
+                if tier in self._pools and ranges.get(tier) == doc.spec.tiers.of(tier).workers
+                else doc.spec.tiers.of(tier).workers.min
                 for tier in TIERS
             }
             terms = {shard.shard: shard for shard in before.shards} if before else {}
@@ -177,6 +189,8 @@ class LeaderCore:
         assert plan is not None
         wanted = wanted_members(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools)
         for member in await self._substrate.members():
+            if member in self._ending:
+                continue
             if member != LEADER and self._generations.get(member.slot, -1) < member.generation:
                 self._adopt(member)
             elif member != LEADER and (state := self._members.get(member.slot)) is not None and state.member != member:
@@ -228,11 +242,14 @@ class LeaderCore:
         self._loops.spawn(self._end(state.member, timeout), f"retire {state.member}")
 
     async def _end(self, member: Member, timeout: float) -> None:
+        self._ending.add(member)
         try:
             await self._substrate.call(member, "drain", msgspec.msgpack.encode(timeout), timeout=timeout + 5.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.info("%s was not drained: %s", member, error)
-        await self._substrate.kill(member)
+        finally:
+            await self._substrate.kill(member)
+            self._ending.discard(member)
         self._wake.set()
 
     async def died(self, state: Supervised, error: MemberDied) -> None:
