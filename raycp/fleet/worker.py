@@ -151,7 +151,13 @@ class WorkerCore(MemberCore):
 
     def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]:
         """What a link says of this worker: host, port, preferred tier, tasks of that shard in work."""
-        return self.host, self._port, self._tier, [(r.task.id, r.task) for (s, _), r in self._runs.items() if s == shard]
+        running = [(r.task.id, r.task) for (s, _), r in self._runs.items() if s == shard]
+        return self.host, self._port, self._prefers(), running
+
+    def _prefers(self) -> str:
+        """The tier that this worker is reserved for. The default tier's pool is the fleet's common one: it prefers nobody."""
+        common = self.plan.fleet.doc.spec.tiers.default if self.plan is not None else self._tier
+        return "" if self._tier == common else self._tier
 
     def tasks(self, link: ShardLink, tasks: Sequence[Task]) -> None:
         """Hand-outs: start them all."""
