@@ -227,9 +227,10 @@ class LeaderCore:
         try:
             await self._substrate.create(member, want.options)
         except Exception as error:
-            self.problems[str(member)] = f"could not be created: {error}"
+            self.problems[f"{want.role} {want.place}"] = f"could not be created: {error}"
             log.error("%s could not be created: %s", member, error)
             return
+        self.problems.pop(f"{want.role} {want.place}", None)
         self._adopt(member).fingerprint = want.fingerprint
 
     async def _retire(self, state: Supervised) -> None:

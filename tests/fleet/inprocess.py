@@ -6,6 +6,7 @@ without a leader. A killed member stops at once: its loops, its listener, its co
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.fleet.building import build_fleet
 from raycp.fleet.embedded import EmbeddedCore
+from raycp.fleet.leader import LeaderCore
 from raycp.fleet.names import Member
 from raycp.fleet.observer import ObserverCore
 from raycp.fleet.plan import ClusterPlan, Fleet, Plan, Report, ShardPlan, WorkerPlan
@@ -129,6 +131,14 @@ class InProcess:
         self.killed: list[Member] = []
         self.refuse: Callable[[Member], Exception | None] = lambda _: None
         self.silent: set[Member] = set()
+        self.leader: LeaderCore | None = None
+
+    async def _ask_leader(self, method: str, payload: bytes, timeout: float) -> bytes:
+        """What members ask of the leader; nobody answers while there is none."""
+        if self.leader is None:
+            raise MemberUnavailable("no leader")
+        async with asyncio.timeout(timeout):
+            return await self.leader.ask(method, payload)
 
     async def members(self) -> list[Member]:
         return list(self.cores)
@@ -138,7 +148,9 @@ class InProcess:
         if error is not None:
             raise error
         if member not in self.cores:
-            self.cores[member] = CORES[member.role](member, CLOCK, HOST, "node")
+            make = CORES[member.role]
+            asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
+            self.cores[member] = make(member, CLOCK, HOST, "node", **asks)
             self.created.append(member)
 
     async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
@@ -305,6 +317,80 @@ async def stack(
     try:
         await made.start(workers)
         await made.synced()
+        yield made
+    finally:
+        await made.stop()
+
+
+class Led:
+    """A fleet under a leader, in this process."""
+
+    def __init__(self) -> None:
+        self.substrate = InProcess()
+        self.number = 0
+        self.leader = self._lead()
+
+    def _lead(self) -> LeaderCore:
+        self.number += 1
+        self.leader = self.substrate.leader = LeaderCore(self.substrate, CLOCK, f"leader-{self.number}")
+        self.leader.start()
+        return self.leader
+
+    async def die(self) -> None:
+        """The leader's process ends."""
+        self.substrate.leader = None
+        await self.leader._loops.stop()
+
+    async def restart(self) -> None:
+        await self.die()
+        self._lead()
+
+    def status(self) -> dict[str, Any]:
+        return self.leader.status()
+
+    async def apply(self, doc: FleetDoc, seconds: float = 20.0) -> dict[str, Any]:
+        """Apply, and wait until the fleet is ready with it."""
+        fleet = fleet_of(doc)
+        await self.leader.apply(fleet)
+        return await self.ready(fleet.generation, seconds)
+
+    async def ready(self, generation: str = "", seconds: float = 20.0) -> dict[str, Any]:
+        status: dict[str, Any] = {}
+
+        def good() -> bool:
+            status.clear()
+            status.update(self.status())
+            return bool(status["ready"]) and generation in ("", status["generation"])
+
+        try:
+            await until(good, seconds)
+        except AssertionError:
+            raise AssertionError(f"not ready: {status.get('reasons')} {status.get('problems')}") from None
+        return status
+
+    def cluster(self, name: str) -> EmbeddedCluster:
+        core: EmbeddedCore = self.substrate.living("embedded", name)[0]
+        assert core._cluster is not None
+        return core._cluster
+
+    async def put(self, cluster: str, app: str, name: str, **data: str) -> None:
+        """Create a ConfigMap."""
+        obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default", "labels": {"app": app}},
+               "data": data}  # fmt: skip
+        await self.cluster(cluster).api.create("configmaps", obj)
+
+    async def stop(self) -> None:
+        await self.die()
+        await self.substrate.close()
+        await self.leader._hub.close()
+
+
+@contextlib.asynccontextmanager
+async def led() -> AsyncIterator[Led]:
+    """A leader without a fleet yet."""
+    fleet_samples.reset()
+    made = Led()
+    try:
         yield made
     finally:
         await made.stop()
