@@ -71,6 +71,8 @@ class Reflector:
         """the first list is in the store and told"""
         self.replayed = asyncio.Event()
         """what happened between watermark and first list is told (at once without a watermark)"""
+        self.replay_complete = False
+        """a watermark was given, and everything since has been told, deletions too"""
         self.identity = ""
         """uid of namespace kube-system as last seen; empty where it can't be read"""
         self._client = client
@@ -242,6 +244,7 @@ class Reflector:
             self._tell_void(f"the list at version {rv} is older than what was seen before")
         self.synced.set()
         self._backoff.reset()
+        self.replay_complete = bool(watermark) and first and self.store.voids == voids
         if watermark and watermark < rv and first:
             self._resume, self._replay_until = watermark, rv
             return True
@@ -350,6 +353,7 @@ class Reflector:
             wait_at_least = error.retry_after or 0.0
             if error.expired:
                 if self._replay_until:  # the watermark is too old to replay: comparing must do
+                    self.replay_complete = False
                     self._resume = self._replay_until
                     self._end_replay()
                     return

@@ -89,8 +89,11 @@ def _caught_up(event: Event, known: Known) -> Verdict:
     if known.version_reconciled == new.version or (old is not None and old.version == new.version):
         # Only the status moved. The object may be one whose reconcile is still to come; then its key is queued already.
         return STATUS
-    if old is None and known.covered and known.version_reconciled is None:
-        return EXISTING
+    if old is None and known.version_reconciled is None:
+        if known.first_start:
+            return BACKLOG
+        if known.covered:
+            return EXISTING
     return AWAY
 
 

@@ -23,11 +23,10 @@ _PLAIN_LIMIT = 2_048
 
 
 class _Wire(msgspec.Struct, rename={"exceptions": "x"}, omit_defaults=True):
-    """``exceptions``: controller → namespace → names; all of one cluster."""
+    """``exceptions``: cluster of the key → controller → namespace → names."""
 
     rv: int
-    cluster: str = ""
-    exceptions: dict[str, dict[str, list[str]]] = {}
+    exceptions: dict[str, dict[str, dict[str, list[str]]]] = {}
 
 
 class Watermark:
@@ -135,8 +134,8 @@ class Watermark:
         else:
             wire = _Wire(self._rv)
             for key in sorted(self._pending):
-                wire.cluster = key.cluster
-                wire.exceptions.setdefault(key.controller, {}).setdefault(key.namespace, []).append(key.name)
+                controllers = wire.exceptions.setdefault(key.cluster, {})
+                controllers.setdefault(key.controller, {}).setdefault(key.namespace, []).append(key.name)
         plain = msgspec.json.encode(wire)
         if len(plain) <= _PLAIN_LIMIT:
             return plain.decode()
@@ -151,11 +150,12 @@ class Watermark:
         except (ValueError, zlib.error, msgspec.DecodeError) as error:
             raise ValueError(f"not a watermark: {error}") from error
         mark = cls(wire.rv)
-        for controller, spaces in wire.exceptions.items():
-            for namespace, names in spaces.items():
-                for name in names:
-                    key = RequestKey(controller, wire.cluster, namespace, name)
-                    # Its versions were not stored; any successful reconcile of this process has seen them.
-                    mark.pending(key, wire.rv)
-                    mark._restored.add(key)
+        for cluster, controllers in wire.exceptions.items():
+            for controller, spaces in controllers.items():
+                for namespace, names in spaces.items():
+                    for name in names:
+                        key = RequestKey(controller, cluster, namespace, name)
+                        # Its versions were not stored; any successful reconcile of this process has seen them.
+                        mark.pending(key, wire.rv)
+                        mark._restored.add(key)
         return mark

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NOTHING = GVK("", "", "")
+
 UNSEEN_WRITE = 2.0
 """How long a key is kept back for a write that its object's shard did not confirm (law 8), in seconds."""
 
@@ -154,6 +156,11 @@ class Handouts:
             self._state.queue.interrupted(seat.name, key, id=identity)
             self._state.clocks.returned(key)
         self._intake.judge(key, done.writes)
+        settled = done.outcome is Outcome.PERMANENT or (done.outcome is Outcome.OK and not done.waiting)
+        if not settled and done.outcome is not Outcome.INTERRUPTED:
+            # Failing and waiting ones stay exceptions of the watermark, whatever brought them here.
+            self._state.marks.due(key, key.cluster, self._state.kinds.get(key.controller, _NOTHING), handout.rv)
+        self._state.marks.ended(key, settled)
         self._state.timelines.ended(
             key, _word(done), seconds=done.seconds, calls=done.calls, error=done.error, waiting=done.waiting
         )
@@ -186,6 +193,7 @@ class Handouts:
             self._state.queue.interrupted(seat.name, handout.task.key, id=handout.item.id)
             self._state.clocks.returned(handout.task.key)
             self._intake.judge(handout.task.key, [])
+            self._state.marks.ended(handout.task.key, False)
 
     def worker_lost(self, seat: "WorkerSeat", culprits: dict[int, str]) -> None:
         """The worker's process is dead for certain: its keys return, culprits with backoff."""
@@ -197,10 +205,12 @@ class Handouts:
                 self._state.clocks.done(key, False)
                 self._state.clocks.delayed(key, self._state.clock.now() + (delay or 0.0))
                 self._intake.judge(key, [])
+                self._state.marks.ended(key, False)
                 self._state.timelines.record(key, "failed", error=error, worker=seat.name)
         for key in self._state.queue.forget_worker(seat.name):
             self._state.clocks.returned(key)
             self._intake.judge(key, [])
+            self._state.marks.ended(key, False)
             self._state.timelines.record(key, "returned", worker=seat.name, reason="its worker died")
         for identity in [identity for identity in seat.in_flight if identity in self._open]:
             del self._open[identity]

@@ -16,12 +16,13 @@ from raycp.classify import Known, Priority, Reason, Verdict, classify, resync_pe
 from raycp.config import TIERS
 from raycp.fleet.loops import Loops
 from raycp.fleet.peers import Peers
-from raycp.fleet.plan import Plan
+from raycp.fleet.plan import ControllerPlan, Plan
 from raycp.fleet.routes import Owned, Primary
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.wire import Wake
 from raycp.sdk.owner import owner_key
 from raycp.slo import Kind
+from raycp.slo.clocks import away_start
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,17 @@ DEBOUNCE = 0.02
 """How long more of the same is waited for when only the status of a child moved; many do at once."""
 
 
+CONFIG_MAP = GVK("", "v1", "ConfigMap")
+AWAY_GONE = Verdict(True, Reason.AWAY, Priority.AWAY, user=True, clock="away")
+CHILD_AWAY = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY)
+_LIVE = (Source.WATCH, Source.OWN_WRITE, Source.RESYNC)
+
+
 class Later(NamedTuple):
     """An event about a key in work. It is judged when the work ends: only then is it known which writes were its own."""
 
     cluster: str
+    kind: GVK
     route: Primary | Owned
     event: Event
 
@@ -50,20 +58,24 @@ class Intake:
     def in_work(self, key: RequestKey) -> None:
         """``key`` is handed out: events about it wait for ``judge``."""
         self._later[key] = []
+        self._state.marks.started(key)
 
     def events(self, cluster: str, kind: GVK, events: list[Event], writer: RequestKey | None = None) -> None:
         """A batch of changes of one kind, which the cache has taken in. ``writer``: whose own write told it."""
         route = self._state.routes.get(cluster, {}).get(kind)
         if route is None:
             return
+        records = self._state.records if kind == CONFIG_MAP and cluster == self._state.hub else None
         for event in events:
+            if records is not None and _is_record(event.obj, records):
+                continue
             for primary in route.primaries:
-                self._primary(cluster, primary, event, writer)
+                self._primary(cluster, kind, primary, event, writer)
             for owned in route.owned:
-                self._owned(cluster, owned, event, writer)
+                self._owned(cluster, kind, owned, event, writer)
         self._state.dispatch_soon()
 
-    def _primary(self, cluster: str, primary: Primary, event: Event, writer: RequestKey | None) -> None:
+    def _primary(self, cluster: str, kind: GVK, primary: Primary, event: Event, writer: RequestKey | None) -> None:
         if primary.selector is not None:
             narrowed = _narrowed(event, primary.selector.matches)
             if narrowed is None:
@@ -73,25 +85,45 @@ class Intake:
         key = RequestKey(primary.controller.name, cluster, meta.namespace, meta.name)
         later = self._later.get(key)
         if later is not None and writer != key:
-            later.append(Later(cluster, primary, event))
+            later.append(Later(cluster, kind, primary, event))
+            self._state.marks.noticed(key, cluster, kind, event.obj.rv)
             return
-        known = Known(self._state.reconciled.get(key), own_writer=writer is None or writer == key)
-        verdict = classify(event, known)
+        verdict = classify(event, self._known(key, primary.controller, cluster, kind, event, writer))
         if verdict.enqueue:
+            if not verdict.spread:
+                self._state.marks.due(key, cluster, kind, event.obj.rv)
             self._enqueue(key, verdict, event.obj, event, event.obj)
         if event.type is EventType.DELETED:
             self._state.reconciled.pop(key, None)
 
-    def _owned(self, cluster: str, owned: Owned, event: Event, writer: RequestKey | None) -> None:
+    def _known(
+        self,
+        key: RequestKey,
+        controller: ControllerPlan,
+        cluster: str,
+        kind: GVK,
+        event: Event,
+        writer: RequestKey | None,
+        is_child: bool = False,
+    ) -> Known:
+        reconciled = None if is_child else self._state.reconciled.get(key)
+        own_writer = writer is None or writer == key
+        if event.source in _LIVE:
+            return Known(reconciled, is_child=is_child, own_writer=own_writer)
+        seen = self._state.marks.seen(key, controller, cluster, kind, event.obj.rv)
+        return Known(reconciled, seen.covered, seen.has_watermark, is_child, seen.first_start, own_writer)
+
+    def _owned(self, cluster: str, kind: GVK, owned: Owned, event: Event, writer: RequestKey | None) -> None:
         owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, owned, obj)}
         for owner in owners:
             later = self._later.get(owner)
             if later is not None and writer != owner:
-                later.append(Later(cluster, owned, event))
+                later.append(Later(cluster, kind, owned, event))
+                self._state.marks.noticed(owner, cluster, kind, event.obj.rv)
                 continue
-            verdict = classify(event, Known(is_child=True, own_writer=writer is None or writer == owner))
+            verdict = classify(event, self._known(owner, owned.controller, cluster, kind, event, writer, is_child=True))
             if verdict.enqueue:
-                self._wake_owner(owner, verdict, event)
+                self._wake_owner(owner, verdict, event, cluster, kind)
 
     def _owners(self, cluster: str, owned: Owned, obj: Obj) -> list[RequestKey]:
         name = owned.controller.name
@@ -110,10 +142,11 @@ class Intake:
                 found.append(RequestKey(name, *owner))
         return found
 
-    def _wake_owner(self, owner: RequestKey, verdict: Verdict, event: Event) -> None:
+    def _wake_owner(self, owner: RequestKey, verdict: Verdict, event: Event, cluster: str, kind: GVK) -> None:
         home = self._state.clusters.get(owner.cluster)
         if home is None:
-            self._peers.wake(owner, str(verdict.reason), verdict.real)
+            if self._peers.wake(owner, str(verdict.reason), verdict.real):
+                self._state.marks.due(owner, cluster, kind, event.obj.rv)
             return
         informer = home.informers.get(self._state.kinds[owner.controller])
         obj = informer.store.get(owner.namespace, owner.name) if informer is not None else None
@@ -143,7 +176,7 @@ class Intake:
         elif verdict.debounce:
             delay = DEBOUNCE
         if verdict.clock is not None and event is not None:
-            kind, observed = _clock_of(verdict, event, now)
+            kind, observed = self._clock_of(key, verdict, event, now)
             self._state.clocks.started(key, kind, observed, tier=tier, version=event.obj.version if event.new is not None else 0)
         if self._state.queue.add(
             key, tier=tier, priority=verdict.priority, delay=delay, reason=str(verdict.reason), real=verdict.real
@@ -163,28 +196,45 @@ class Intake:
             why=why,
         )
 
-    def look_after(self, cluster: str) -> None:
-        """A cluster's children are known now: owners in the hub that may have some there look again (design, section 7)."""
+    def _clock_of(self, key: RequestKey, verdict: Verdict, event: Event, now: float) -> tuple[Kind, float]:
+        """(kind, start) of the SLI clock that a verdict starts."""
+        if verdict.clock == "live":
+            return "user", event.observed
+        if verdict.clock != "away":
+            return "backlog", now
+        watched = self._state.clusters.get(key.cluster)
+        ahead = watched.client.skew if watched is not None and watched.client is not None else 0.0
+        # Of a deletion nobody noted the time.
+        changed = event.new.changed_at if event.new is not None else 0.0
+        return "away", away_start(self._state.clock, changed, now, ahead)
+
+    def look_after(self, cluster: str, kind: GVK) -> None:
+        """Children of ``kind`` in ``cluster`` are known now, but not what became of them before: owners that may have some there
+        look again, those of other shards too (design, section 7)."""
         for controller in self._state.controllers.values():
-            if controller.on != "hub" or not any(owned.on == "members" for owned in controller.owns):
+            if controller.on != "hub" or not any(o.on == "members" and o.kind == str(kind) for o in controller.owns):
                 continue
             for home in controller.clusters:
-                if home == cluster or home not in self._state.clusters:
-                    continue
-                informer = self._state.clusters[home].informers.get(self._state.kinds[controller.name])
-                if informer is None or not informer.synced:
-                    continue
-                verdict = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY)
-                for obj in informer.store:
-                    key = RequestKey(controller.name, home, obj.meta.namespace, obj.meta.name)
-                    self._enqueue(key, verdict, obj, None, obj)
+                if home != cluster and home in self._state.clusters:
+                    self._look_again(controller, home, cluster, kind)
         self._state.dispatch_soon()
+
+    def _look_again(self, controller: ControllerPlan, home: str, cluster: str, kind: GVK) -> None:
+        informer = self._state.clusters[home].informers.get(self._state.kinds[controller.name])
+        if informer is None or not informer.synced:
+            return  # its list will tell of all of them
+        rv = self._state.marks.rv(cluster, kind) or 0
+        for obj in informer.store:
+            key = RequestKey(controller.name, home, obj.meta.namespace, obj.meta.name)
+            if cluster in self._state.clusters:
+                self._state.marks.due(key, cluster, kind, rv)
+            self._enqueue(key, CHILD_AWAY, obj, None, obj)
 
     def woken(self, wake: Wake) -> bool:
         """Another shard saw a change of a child of ``wake.key``. False if there is no such owner here."""
         key = wake.key
-        if not key.controller:  # another shard has listed this cluster: see ``Peers.look_after``
-            self.look_after(key.cluster)
+        if not key.controller:  # another shard has listed this kind there: see ``Peers.look_after``
+            self.look_after(key.cluster, GVK.parse(key.name))
             return False
         home = self._state.clusters.get(key.cluster)
         controller = self._state.controllers.get(key.controller)
@@ -207,7 +257,7 @@ class Intake:
             return
         own = {(write.cluster, write.uid, write.rv) for write in writes}
         gone = {(write.cluster, write.uid) for write in writes if write.deleted}
-        for cluster, route, event in later:
+        for cluster, kind, route, event in later:
             obj = event.obj
             if event.type is EventType.DELETED:
                 if (cluster, obj.meta.uid) in gone:
@@ -215,9 +265,9 @@ class Intake:
             elif (cluster, obj.meta.uid, obj.rv) in own:
                 continue
             if isinstance(route, Primary):
-                self._primary(cluster, route, event, None)
+                self._primary(cluster, kind, route, event, None)
             else:
-                self._owned(cluster, route, event, None)
+                self._owned(cluster, kind, route, event, None)
 
     def catch_up(self, before: Plan, plan: Plan) -> None:
         """A controller that is new on a kind that is watched already hears of what is in the cache."""
@@ -228,15 +278,64 @@ class Intake:
                     continue
                 informer = self._state.clusters[cluster].informers.get(self._state.kinds[controller.name])
                 # Also of one that lists again, because more is wanted now: it tells nothing of what it knows already.
-                if informer is not None:
-                    now = self._state.clock.now()
-                    events = [Event(EventType.ADDED, Source.INITIAL, None, obj, now) for obj in informer.store]
-                    route = self._state.routes[cluster][self._state.kinds[controller.name]]
-                    for primary in route.primaries:
-                        if primary.controller.name == controller.name:
-                            for event in events:
-                                self._primary(cluster, primary, event, None)
+                if informer is not None and informer.store.rv:
+                    self.tell_again(cluster, self._state.kinds[controller.name], controller.name)
         self._state.dispatch_soon()
+
+    def tell_again(self, cluster: str, kind: GVK, controller: str | None = None) -> None:
+        """Judge all that is in the cache of a kind as if it were listed for the first time; for one controller, or all."""
+        watched, route = self._state.clusters.get(cluster), self._state.routes.get(cluster, {}).get(kind)
+        informer = watched.informers.get(kind) if watched is not None else None
+        if informer is None or route is None:
+            return
+        now = self._state.clock.now()
+        events = [Event(EventType.ADDED, Source.INITIAL, None, obj, now) for obj in informer.store]
+        for primary in route.primaries:
+            if controller is None or primary.controller.name == controller:
+                for event in events:
+                    self._primary(cluster, kind, primary, event, None)
+                self._state.marks.begin([primary.controller], cluster, informer.store.rv)
+        if controller is None:
+            for owned in route.owned:
+                for event in events:
+                    self._owned(cluster, kind, owned, event, None)
+        self._state.dispatch_soon()
+
+    def listed(self, cluster: str, kind: GVK) -> None:
+        """A kind has been listed and told. Keys that were due before the start and are not in the list are due all the same."""
+        watched, route = self._state.clusters.get(cluster), self._state.routes.get(cluster, {}).get(kind)
+        informer = watched.informers.get(kind) if watched is not None else None
+        if informer is None or route is None:
+            return
+        marks = self._state.marks
+        marks.begin([primary.controller for primary in route.primaries], cluster, informer.store.rv)
+        for key in marks.exceptions(cluster, kind):
+            if key in self._later:
+                continue
+            if key.cluster == cluster and self._state.kinds.get(key.controller) == kind:
+                if informer.store.get(key.namespace, key.name) is None:
+                    self._enqueue(key, AWAY_GONE, None, None, None)
+            elif key.cluster not in self._state.clusters:
+                if not self._peers.wake(key, str(Reason.OWNED_AWAY), True):
+                    marks.settled(key)
+            else:
+                home = self._state.clusters[key.cluster].informers.get(self._state.kinds[key.controller])
+                obj = home.store.get(key.namespace, key.name) if home is not None else None
+                self._enqueue(key, CHILD_AWAY, obj, None, obj)
+        self._state.dispatch_soon()
+
+    def void(self, cluster: str, kind: GVK) -> None:
+        """The cluster is another one than before: nothing of this kind counts as reconciled."""
+        self._state.marks.void(cluster, kind)
+        for controller in self._state.controllers.values():
+            if self._state.kinds[controller.name] == kind and cluster in controller.clusters:
+                self._state.marks.restart(controller.name, cluster)
+                self._state.reconciled = {
+                    key: version
+                    for key, version in self._state.reconciled.items()
+                    if key.controller != controller.name or key.cluster != cluster
+                }
+        self.tell_again(cluster, kind)
 
     def plan_resyncs(self) -> None:
         wanted = {
@@ -265,7 +364,7 @@ class Intake:
                     continue
                 for number, obj in enumerate(informer.store):
                     event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, self._state.clock.now())
-                    self._primary(cluster, primary, event, None)
+                    self._primary(cluster, self._state.kinds[name], primary, event, None)
                     if number % 200 == 199:
                         await asyncio.sleep(0)
             self._state.dispatch_soon()
@@ -284,8 +383,6 @@ def _narrowed(event: Event, matches: Callable[[dict[str, str] | None], bool]) ->
     return None
 
 
-def _clock_of(verdict: Verdict, event: Event, now: float) -> tuple[Kind, float]:
-    """(kind, start) of the SLI clock that a verdict starts."""
-    if verdict.clock == "live":
-        return "user", event.observed
-    return ("away" if verdict.clock == "away" else "backlog"), now
+def _is_record(obj: Obj, records: tuple[str, str]) -> bool:
+    """Whether it is one of the fleet's own records, which change each second and are nobody's workload."""
+    return obj.meta.namespace == records[0] and obj.meta.name.startswith(records[1])

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from raycp.base.keys import RequestKey
+from raycp.base.keys import GVK, RequestKey
 from raycp.fleet.channel import Connection, dial
 from raycp.fleet.plan import Plan, ShardPlan
 from raycp.fleet.wire import Heard, Hello, Message, Wake, Wakes, Welcome
@@ -76,6 +76,8 @@ class _Outgoing:
             heard = set(message.seqs)
             for key in [key for key, wake in self._pending.items() if wake.seq in heard]:
                 del self._pending[key]
+                # Reconciled there, or nobody's: this cluster's watermark advances on that report only.
+                self._peers.shard.state.marks.settled(key)
         elif isinstance(message, Welcome):
             # Everything that was not heard goes out, again or for the first time.
             self._welcome = True
@@ -143,19 +145,21 @@ class Peers:
             elif known.target != target:
                 known.retarget(target, plan.token)
 
-    def wake(self, owner: RequestKey, reason: str, real: bool) -> None:
-        """A child here concerns ``owner`` there."""
+    def wake(self, owner: RequestKey, reason: str, real: bool) -> bool:
+        """A child here concerns ``owner`` there. False if no shard has its cluster."""
         outgoing = self._outgoing.get(self._homes.get(owner.cluster, ""))
-        if outgoing is not None:
-            self._seq += 1
-            outgoing.wake(Wake(self._seq, owner, reason, real))
+        if outgoing is None:
+            return False
+        self._seq += 1
+        outgoing.wake(Wake(self._seq, owner, reason, real))
+        return True
 
-    def look_after(self, cluster: str) -> None:
-        """``cluster`` has been listed here: what happened in it before, nobody may have told to the hub's owners."""
+    def look_after(self, cluster: str, kind: GVK) -> None:
+        """``kind`` has been listed here: what happened to it before, nobody may have told to the hub's owners."""
         outgoing = self._outgoing.get(self._hub)
         if outgoing is not None:
             self._seq += 1
-            outgoing.wake(Wake(self._seq, RequestKey("", cluster, "", ""), "listed"))
+            outgoing.wake(Wake(self._seq, RequestKey("", cluster, "", str(kind)), "listed"))
 
     def accept(self, connection: Connection, hello: Hello) -> _Incoming:
         """Another shard connects to wake owners here."""

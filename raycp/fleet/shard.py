@@ -18,19 +18,21 @@ from raycp.base.keys import GVK, RequestKey
 from raycp.cache import ReflectorOptions
 from raycp.config import TIERS
 from raycp.fleet.channel import Connection, Peer, listen
+from raycp.fleet.clients import Clients
 from raycp.fleet.conductor import Conductor
 from raycp.fleet.handouts import Handouts
 from raycp.fleet.intake import Intake
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
-from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.peers import Peers
+from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.plan import ClusterReport, LaneReport, Plan, Report
 from raycp.fleet.reads import answer_read
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.substrate import leader_ask
 from raycp.fleet.telling import Teller
 from raycp.fleet.watching import WatchedCluster
+from raycp.fleet.watermarkstore import WatermarkStore
 from raycp.fleet.wire import Clusters, ClusterState, Fold, Hello, Read, Reply
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class ShardCore(MemberCore):
         self.conductor = Conductor(self)
         self.state.dispatch_soon = self.conductor.dispatch_soon
         self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted)
+        self.watermarks = WatermarkStore(self.state, Clients(clock), clock)
         self._server: asyncio.Server | None = None
         self._port = 0
         self._configured_at: float | None = None
@@ -68,10 +71,12 @@ class ShardCore(MemberCore):
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self._accept)
             self.loops.forever(self._sweep, "sweep", every=1.0)
+            self.loops.forever(self.watermarks.tick, "watermarks", every=plan.fleet.doc.spec.state.watermark)
             self._configured_at = self.clock.now()
         doc = plan.fleet.doc
         self.permits.learn(plan)
         self.state.take(plan, self.member.actor_name)
+        self.watermarks.update(plan)
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         for name in [name for name in self.state.clusters if name not in clusters]:
             await self._drop_cluster(name)
@@ -83,7 +88,7 @@ class ShardCore(MemberCore):
             if watched is None:
                 self.state.queue.admit_cluster(name)
                 watched = self.state.clusters[name] = WatchedCluster(
-                    cluster, self, self.clock, self.loops, lambda *_: None, options
+                    cluster, self, self.clock, self.loops, self.state.marks.rv, options, self.watermarks.ready
                 )
             watched.update(cluster, self.state.routes[name])
         self.intake.plan_resyncs()
@@ -104,12 +109,14 @@ class ShardCore(MemberCore):
         watched = self.state.clusters.pop(name)
         self.state.queue.remove_cluster(name)
         self.state.clocks.drop_where(cluster=name)
+        self.state.marks.drop_cluster(name)
         self.state.reconciled = {key: version for key, version in self.state.reconciled.items() if key.cluster != name}
         await watched.close()
 
     def _drop_controller(self, name: str) -> None:
         self.state.queue.remove_controller(name)
         self.state.clocks.drop_where(controller=name)
+        self.state.marks.drop_controller(name)
         self.state.reconciled = {key: version for key, version in self.state.reconciled.items() if key.controller != name}
 
     # what a watched cluster tells
@@ -120,12 +127,22 @@ class ShardCore(MemberCore):
 
     def cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
-        watched = self.state.clusters.get(cluster)
-        if watched is not None and watched.synced:
-            self.intake.look_after(cluster)
-            self.peers.look_after(cluster)
         self.conductor.broadcast(Clusters(self.states()))
         self.changed()
+
+    def listed(self, cluster: str, kind: GVK) -> None:
+        """See ``watching.Watcher``."""
+        self.intake.listed(cluster, kind)
+
+    def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
+        """See ``watching.Watcher``."""
+        if not complete:
+            self.intake.look_after(cluster, kind)
+            self.peers.look_after(cluster, kind)
+
+    def void(self, cluster: str, kind: GVK) -> None:
+        """See ``watching.Watcher``."""
+        self.intake.void(cluster, kind)
 
     # connections
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
+
+import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.events import Event
@@ -29,6 +31,15 @@ class Watcher(Protocol):
 
     def cluster_changed(self, cluster: str) -> None: ...
 
+    def listed(self, cluster: str, kind: GVK) -> None:
+        """A kind has been listed, and all of it told."""
+
+    def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
+        """What happened between watermark and list has been told; ``complete`` where nothing can have been missed."""
+
+    def void(self, cluster: str, kind: GVK) -> None:
+        """The cluster is another one than before, or an older state of it; what it is now has been told."""
+
 
 class Informer:
     """One kind: its store and the reflector that fills it."""
@@ -38,6 +49,8 @@ class Informer:
         self.store = store
         self.reflector: Reflector | None = None
         self.task: asyncio.Task[None] | None = None
+        self.noted = False
+        """What the list made due has been noted: its version may count as observed."""
 
     @property
     def synced(self) -> bool:
@@ -55,6 +68,7 @@ class WatchedCluster:
         loops: Loops,
         watermark: Callable[[str, GVK], int | None],
         options: ReflectorOptions,
+        ready: Callable[[str], Awaitable[None]],
     ) -> None:
         self.name = plan.name
         self.plan = plan
@@ -68,6 +82,7 @@ class WatchedCluster:
         self._loops = loops
         self._watermark = watermark
         self._options = options
+        self._ready = ready
         self._spec: ConnectSpec | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._told = False
@@ -111,6 +126,7 @@ class WatchedCluster:
                 wait = min(RETRY_MAX, wait * 2)
                 continue
             break
+        await self._ready(self.name)
         before, self.client = self.client, client
         self.version = version
         self.reason = ""
@@ -129,6 +145,8 @@ class WatchedCluster:
         def handle(events: list[Event]) -> None:
             self._watcher.events(self.name, kind, events)
 
+        watermark = self._watermark(self.name, kind)
+        informer.noted = False
         reflector = Reflector(
             self.client,
             kind,
@@ -137,8 +155,8 @@ class WatchedCluster:
             self._clock,
             label_selector=informer.route.label_selector,
             field_selector=informer.route.field_selector,
-            options=self._options,
-            watermark=self._watermark(self.name, kind),
+            options=msgspec.structs.replace(self._options, on_void=lambda _: self._watcher.void(self.name, kind)),
+            watermark=watermark,
         )
         informer.reflector = reflector
         informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
@@ -146,8 +164,14 @@ class WatchedCluster:
 
     async def _when_synced(self, informer: Informer, reflector: Reflector) -> None:
         await reflector.synced.wait()
+        if informer.reflector is not reflector:
+            return
+        self._watcher.listed(self.name, informer.route.kind)
+        informer.noted = True
+        self._watcher.cluster_changed(self.name)
+        await reflector.replayed.wait()
         if informer.reflector is reflector:
-            self._watcher.cluster_changed(self.name)
+            self._watcher.replayed(self.name, informer.route.kind, reflector.replay_complete)
 
     def _stop(self, informer: Informer) -> None:
         if informer.task is not None:

@@ -108,7 +108,8 @@ def test_what_happened_while_nobody_watched(event, known):
         assert verdict.enqueue
         assert verdict.reason is (Reason.STATUS if known.version_reconciled == event.new.version else Reason.AWAY)
     elif event.type is EventType.ADDED and not known.covered and known.version_reconciled != event.new.version:
-        assert verdict.reason is Reason.AWAY
+        first = known.first_start and known.version_reconciled is None
+        assert verdict.reason is (Reason.BACKLOG if first else Reason.AWAY)
 
 
 @given(events((Source.RESYNC,)), knowledge | children)

@@ -1,0 +1,205 @@
+"""What a shard has seen and reconciled of its clusters: its successor tells changes made meanwhile from the noise of a start by it.
+
+One ``Watermark`` per cluster and kind. An event that makes a key due is noted before the tick that counts its version as observed;
+the key stays an exception until a reconcile that started after the event has succeeded. ``raycp.fleet.watermarkstore`` keeps it in
+the hub.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from raycp.base.keys import GVK, RequestKey
+from raycp.classify import Watermark
+from raycp.fleet.plan import ControllerPlan
+
+Place = tuple[str, GVK]
+"""Cluster and kind."""
+
+
+class Begun(msgspec.Struct, array_like=True):
+    """That a controller has taken over all that there was of its kind in a cluster, at version ``rv`` of its list.
+
+    ``what`` says which objects: another selector is another beginning.
+    """
+
+    what: str
+    rv: int
+
+
+class ClusterMarks(msgspec.Struct):
+    """The stored form of one cluster: ``at`` in Unix seconds, ``kinds`` by ``str(GVK)``, ``begun`` by controller."""
+
+    at: float = 0.0
+    kinds: dict[str, str] = {}
+    begun: dict[str, Begun] = {}
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """What is known of an object that a list shows, for ``raycp.classify.Known``."""
+
+    covered: bool
+    has_watermark: bool
+    first_start: bool
+
+
+class Watermarks:
+    """One shard's. Plain state; a due key costs a microsecond or two, an event that makes nothing due nothing."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Place, Watermark] = {}
+        self._recorded: set[Place] = set()
+        self._begun: dict[tuple[str, str], Begun] = {}
+        self._due: dict[RequestKey, list[Watermark]] = {}
+        self._at_work: dict[RequestKey, bool] = {}
+        self.changes = 0
+        """Rises whenever an exception comes or goes."""
+
+    # what is known
+
+    def rv(self, cluster: str, kind: GVK) -> int | None:
+        """Up to where a predecessor, or this process, has observed everything; None where nothing is known."""
+        mark = self._marks.get((cluster, kind))
+        return mark.rv if mark is not None and mark.rv and (cluster, kind) in self._recorded else None
+
+    def seen(self, key: RequestKey, controller: ControllerPlan, cluster: str, kind: GVK, rv: int) -> Seen:
+        """What is known of the object of ``kind`` at ``rv`` that concerns ``key``: itself or a child."""
+        place = (cluster, kind)
+        mark = self._marks.get(place)
+        recorded = mark is not None and place in self._recorded
+        covered = recorded and mark is not None and mark.covers(rv, key)
+        begun = self._begun.get((controller.name, cluster))
+        known_to = begun.rv if begun is not None and begun.what == _what(controller) else None
+        # What was there at the controller's first start and is not reconciled yet goes on being that backlog.
+        return Seen(covered, recorded, known_to is None or (rv <= known_to and not covered))
+
+    # what is due
+
+    def due(self, key: RequestKey, cluster: str, kind: GVK, rv: int) -> None:
+        """The change at ``rv`` of an object of ``kind`` makes ``key`` due."""
+        self.noticed(key, cluster, kind, rv)
+        if key in self._at_work:
+            self._at_work[key] = True
+
+    def noticed(self, key: RequestKey, cluster: str, kind: GVK, rv: int) -> None:
+        """A change about a key in work, whose meaning is found out when the work ends."""
+        place = (cluster, kind)
+        mark = self._marks.get(place)
+        if mark is None:
+            mark = self._marks[place] = Watermark()
+        mark.pending(key, rv)
+        places = self._due.get(key)
+        if places is None:
+            self._due[key] = [mark]
+        elif mark not in places:
+            places.append(mark)
+        self.changes += 1
+
+    def started(self, key: RequestKey) -> None:
+        """A reconcile of ``key`` starts."""
+        self._at_work[key] = False
+
+    def ended(self, key: RequestKey, done: bool) -> None:
+        """It has ended, and what happened meanwhile has been judged. ``done``: it succeeded, or nothing more is to be done."""
+        due_again = self._at_work.pop(key, True)
+        if done and not due_again:
+            self.settled(key)
+
+    def settled(self, key: RequestKey) -> None:
+        """Nothing is due for ``key``."""
+        marks = self._due.pop(key, None)
+        if marks is not None:
+            for mark in marks:
+                mark.reconciled(key)
+            self.changes += 1
+
+    def observe(self, cluster: str, kind: GVK, rv: int) -> None:
+        """All up to ``rv`` has been told by list and watch, and what it made due has been noted."""
+        place = (cluster, kind)
+        mark = self._marks.get(place)
+        if mark is None:
+            mark = self._marks[place] = Watermark()
+        mark.observe(rv)
+        self._recorded.add(place)
+
+    def begin(self, controllers: Iterable[ControllerPlan], cluster: str, rv: int) -> None:
+        """These controllers have been told all that there is of their kind, at version ``rv``."""
+        for controller in controllers:
+            what = _what(controller)
+            known = self._begun.get((controller.name, cluster))
+            if known is None or known.what != what:
+                self._begun[controller.name, cluster] = Begun(what, rv)
+                self.changes += 1
+
+    def exceptions(self, cluster: str, kind: GVK) -> list[RequestKey]:
+        """Keys that are due by changes of this kind."""
+        mark = self._marks.get((cluster, kind))
+        return list(mark.exceptions()) if mark is not None else []
+
+    # endings
+
+    def void(self, cluster: str, kind: GVK) -> None:
+        """The cluster is another one than before, or an older state of it: nothing of this kind is known."""
+        mark = self._marks.pop((cluster, kind), None)
+        self._recorded.discard((cluster, kind))
+        if mark is not None:
+            self._forget(mark)
+        self.changes += 1
+
+    def restart(self, controller: str, cluster: str) -> None:
+        """The controller begins anew there."""
+        self._begun.pop((controller, cluster), None)
+
+    def drop_cluster(self, cluster: str) -> None:
+        """The cluster is not this shard's any more."""
+        for place in [place for place in self._marks if place[0] == cluster]:
+            self.void(*place)
+        for where in [where for where in self._begun if where[1] == cluster]:
+            del self._begun[where]
+
+    def drop_controller(self, controller: str) -> None:
+        """The controller has left the fleet."""
+        for key in [key for key in self._due if key.controller == controller]:
+            self.settled(key)
+        for where in [where for where in self._begun if where[0] == controller]:
+            del self._begun[where]
+
+    def _forget(self, mark: Watermark) -> None:
+        for key, marks in list(self._due.items()):
+            if mark in marks:
+                marks.remove(mark)
+                if not marks:
+                    del self._due[key]
+
+    # the stored form
+
+    def export(self, cluster: str, max_exceptions: int) -> ClusterMarks:
+        """What is to be stored of one cluster, without its time."""
+        found = ClusterMarks()
+        for (name, kind), mark in self._marks.items():
+            if name != cluster or (name, kind) not in self._recorded:
+                continue
+            found.kinds[str(kind)] = mark.encode(max_exceptions)
+        found.begun = {controller: begun for (controller, name), begun in self._begun.items() if name == cluster}
+        return found
+
+    def restore(self, cluster: str, stored: ClusterMarks, controllers: Iterable[str]) -> None:
+        """Take over what a predecessor stored. Raises ``ValueError`` for what can't be read."""
+        known = set(controllers)
+        for text, encoded in stored.kinds.items():
+            kind = GVK.parse(text)
+            mark = Watermark.decode(encoded)
+            for key in mark.exceptions():
+                if key.controller not in known:
+                    mark.forget(key)
+                    continue
+                self._due.setdefault(key, []).append(mark)
+            self._marks[cluster, kind] = mark
+            self._recorded.add((cluster, kind))
+        for controller, begun in stored.begun.items():
+            if controller in known:
+                self._begun[controller, cluster] = begun
+
+
+def _what(controller: ControllerPlan) -> str:
+    return "|".join((controller.kind, controller.selector, controller.fields))
