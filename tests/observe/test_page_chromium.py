@@ -18,10 +18,10 @@ from raycp.observe import Check
 from raycp.observe.web import WebServer, serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
-).split()
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +100,8 @@ class CannedView:
     async def lanes(self) -> list[dict[str, Any]]:
         lanes = [("critical", 3, 0.4), ("high", 12, 0.25), ("standard", 140, 0.25), ("background", 612, 0.1)]
         return [
-            {"tier": tier, "depth": depth, "delayed": depth // 3, "in_work": 12, "oldest_ready_seconds": depth / 900, "per_second": 41.5}
-            | {"share": share}
+            {"tier": tier, "depth": depth, "delayed": depth // 3, "oldest_ready_seconds": depth / 900, "share": share}
+            | {"in_work": 12, "per_second": 41.5}
             for tier, depth, share in lanes
         ]
 

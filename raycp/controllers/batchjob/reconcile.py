@@ -28,6 +28,7 @@ PARALLEL = 64
 
 _QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _QUOTA_POLL = 10.0
+_LOOK_AGAIN = 0.5  # seconds after deletions of our own
 _SKEW = 2.0  # seconds that a member's clock may be ahead before its times are not trusted
 
 
@@ -193,7 +194,10 @@ async def _delete(
         if conditions.set(shown, "Deleting", True, "ClusterUnreachable", waits, now=now):
             await ctx.status({"conditions": shown})
             ctx.event("ClusterUnreachable", waits, type="Warning")
-    return Result(requeue_after=out.requeue_after, waiting="cluster" if out.requeue_after else "")
+    if out.requeue_after is not None:
+        return Result(requeue_after=out.requeue_after, waiting="cluster")
+    # Pods that went at once were our own writes, and those wake nobody (law 8); the others' end will.
+    return Result(requeue_after=_LOOK_AGAIN if out.ends else None)
 
 
 async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[Pod], deleting: bool, problem: str) -> Result | None:
