@@ -95,11 +95,34 @@ def test_the_same_tests_run_on_a_cluster_that_exists(living: EmbeddedHandle, tmp
     assert "1 passed, 3 skipped" in done.stdout, done.stdout + done.stderr
 
 
-def test_the_fleet_is_found_by_name() -> None:
-    from raycp.testkit import seam
+FLEET = """
+from raycp import controller
 
-    try:
-        runner = seam.fleet_runner()
-    except ImportError as missing:
-        pytest.skip(f"the fleet has no runner yet: {missing}")
-    assert callable(runner)
+def test_my_controller(fleet_running, assert_converges):
+    with fleet_running(controllers=["mine"], clusters=2) as fleet:
+        hub, member = fleet.clusters
+        assert fleet.status()["ready"]
+        member.kubectl("create", "configmap", "a", "--from-literal=x=1")
+        member.kubectl("label", "configmap", "a", "app=mine")
+
+        def seen():
+            return member.kubectl("get", "configmap", "a-copy", check=False).returncode == 0
+
+        assert_converges(seen, within=20)
+"""
+
+CONTROLLER = """
+from raycp import Context, controller
+
+@controller("v1/ConfigMap", labels={"app": "mine"})
+async def mine(ctx: Context, cm: dict) -> None:
+    await ctx.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+        "name": cm["metadata"]["name"] + "-copy", "namespace": cm["metadata"]["namespace"]}, "data": cm["data"]}, own=True)
+"""
+
+
+@pytest.mark.ray
+def test_a_users_controller_runs_over_the_kits_clusters(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CONTROLLER)
+    done = run(tmp_path, FLEET)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
