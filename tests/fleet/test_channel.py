@@ -54,8 +54,9 @@ def task(number: int) -> Task:
 
 names = st.text(max_size=20)
 keys = st.builds(RequestKey, names, names, names, names)
+done = st.builds(Done, st.integers(0, 2**60), keys, st.sampled_from(Outcome), st.floats(0, 9))
 messages = st.one_of(
-    st.builds(Pull, st.integers(0, 1000), st.lists(st.builds(Done, st.integers(0, 2**60), keys, st.sampled_from(Outcome), st.floats(0, 9)))),
+    st.builds(Pull, st.integers(0, 1000), st.lists(done)),
     st.builds(Tasks, st.lists(st.builds(task, st.integers(0, 2**60)), max_size=3)),
     st.builds(Wakes, st.lists(st.builds(Wake, st.integers(0, 2**60), keys, names, st.booleans()), max_size=3)),
     st.builds(Refused, names),

@@ -115,7 +115,9 @@ steps = st.lists(
 @given(what=steps, limit=st.integers(1, 8))
 @example(what=[("hand out", 2), ("let go on", 2), ("finish while disconnected", 2)], limit=3)  # once overdrew
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_credit_is_never_overdrawn_and_always_granted(monkeypatch: pytest.MonkeyPatch, what: list[tuple[str, int]], limit: int) -> None:
+def test_credit_is_never_overdrawn_and_always_granted(
+    monkeypatch: pytest.MonkeyPatch, what: list[tuple[str, int]], limit: int
+) -> None:
     monkeypatch.setattr(links, "RECONNECT_MIN", 0.005)
     monkeypatch.setattr(links, "RECONNECT_MAX", 0.005)
     asyncio.run(_credit(what, limit))
@@ -137,7 +139,7 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
         elif step == "finish while disconnected":
             shard.drop()
             async with asyncio.timeout(5):
-                while link.connected and shard.connection is None:
+                while link.connected and shard.connection is None:  # noqa: ASYNC110 - the very turn is wanted
                     await asyncio.sleep(0)
             worker.finish(link, number)
         else:

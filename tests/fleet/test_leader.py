@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import fleet_samples as samples
 import pytest
@@ -41,7 +42,7 @@ async def test_bring_up() -> None:
         assert [(s["shard"], s["term"], s["state"]) for s in status["shards"]] == [("0", 1, "running")]
         assert all(worker["pid"] and worker["ready"] for worker in status["workers"])
         assert status["observer"]["url"].startswith("http://127.0.0.1:")
-        assert Path(status["clusters"][0]["kubeconfig"]).stat().st_mode & 0o077 == 0
+        assert Path(status["clusters"][0]["kubeconfig"]).stat().st_mode & 0o077 == 0  # noqa: ASYNC240
         await fleet.put("east", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
         stored = fleet.cluster("hub").api.get("configmaps", "raycp-system", "raycp-t-fleet")
