@@ -129,7 +129,7 @@ class WatermarkStore:
     # writing
 
     async def tick(self) -> None:
-        """Once a second: count what has been told as observed, and write if that is worth it. A hub that fails is told, not raised."""
+        """Once a second: count what has been told as observed, and write if it is worth it. A failing hub is told, not raised."""
         try:
             await self.save()
         except (KubeError, ConnectError) as error:
