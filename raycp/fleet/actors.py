@@ -8,6 +8,7 @@ loop last turned.
 
 import asyncio
 import contextvars
+import gc
 import importlib
 import logging
 import os
@@ -68,6 +69,11 @@ class Shell:
         except Exception as error:
             log.exception("%s could not be made", self._name)
             self._error = error
+        # Caches are long-lived and full of small objects: what is there now is never looked at again, and full collections
+        # (tens of milliseconds over a large cache) come seldom.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
         self._made.set()
         while True:
             self._turned = self._clock.now()
