@@ -6,11 +6,13 @@ import sys
 
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.standalone import tune
 
 
 async def main(name: str, spec: str) -> None:
     cluster = EmbeddedCluster(name, EmbeddedSpec.model_validate_json(spec))
     endpoint = await cluster.start()
+    tune()
     print(json.dumps({"kubeconfig": endpoint.kubeconfig}), flush=True)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
