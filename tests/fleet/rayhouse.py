@@ -1,0 +1,191 @@
+"""A Ray cluster of the tests' own, and ``raycp`` commands against it. Everything that is started is ended by its pid."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import yaml
+
+from raycp.base.clock import SystemClock
+from raycp.fleet.rayenv import SETTINGS
+from raycp.kube import ClusterClient, ConnectSpec
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> Any:
+    """Wait for the condition; what it told then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+
+
+def end_tree(pid: int) -> None:
+    """End a process and all that it has started, by their pids."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        family = [*root.children(recursive=True), root]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=10)
+
+
+class House:
+    """One Ray head with its dashboard. ``home`` holds kubeconfigs and fleet files."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.dashboard = free_port()
+        self.temp = tempfile.mkdtemp(prefix="rt", dir="/tmp")
+        self.environment = {
+            **os.environ,
+            **SETTINGS,
+            "RAY_AUTH_MODE": "disabled",
+            "RAYCP_HOME": str(home),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.environment.pop("RAY_ADDRESS", None)
+        self.address = f"127.0.0.1:{self.port}"
+        self._log = (home / "ray.log").open("w")
+        self._head: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1",
+            f"--port={self.port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}",
+            f"--temp-dir={self.temp}", "--num-cpus=4", "--object-store-memory=100000000", "--disable-usage-stats",
+            f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
+        ]  # fmt: skip
+        self._head = subprocess.Popen(
+            command, env=self.environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        until(self._answers, 60.0, f"Ray's head: {(self.home / 'ray.log').read_text()[-2000:]}")
+
+    def _answers(self) -> bool:
+        assert self._head is not None
+        assert self._head.poll() is None, (self.home / "ray.log").read_text()[-3000:]
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
+
+    def stop(self) -> None:
+        if self._head is not None:
+            end_tree(self._head.pid)
+        self._log.close()
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            # What lost its parent: it names our own temporary directory, which nobody else has.
+            if any(self.temp in part for part in process.info["cmdline"] or ()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        shutil.rmtree(self.temp, ignore_errors=True)
+
+    # commands
+
+    def popen(self, *arguments: str, cwd: Path = HERE) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "raycp.cli.main", *arguments], env=self.environment, cwd=cwd, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def raycp(self, *arguments: str, expect: int = 0, timeout: float = 120.0, cwd: Path = HERE) -> str:
+        """Run a command to its end; its output."""
+        process = self.popen(*arguments, cwd=cwd)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            output, _ = process.communicate()
+            raise AssertionError(f"raycp {' '.join(arguments)} took longer than {timeout:g} s:\n{output}") from None
+        assert process.returncode == expect, f"raycp {' '.join(arguments)} ended with {process.returncode}:\n{output}"
+        return output
+
+    def status(self, fleet: str) -> dict[str, Any]:
+        process = self.popen("status", "--fleet", fleet, "--address", self.address, "-o", "json")
+        output, _ = process.communicate(timeout=60)
+        start = output.find("{")
+        assert start >= 0, output
+        found: dict[str, Any] = json.loads(output[start:])
+        return found
+
+    def file(self, name: str, clusters: list[str], uses: list[str], **spec: Any) -> Path:
+        """Write a fleet file; the first cluster is the hub."""
+        path = self.home / f"{name}.yaml"
+        rows: list[dict[str, Any]] = [
+            {"name": cluster, "role": "hub" if number == 0 else "member", "embedded": {"podRuntime": "500ms"}}
+            for number, cluster in enumerate(clusters)
+        ]
+        text = {
+            "apiVersion": "raycp.io/v1alpha1",
+            "kind": "Fleet",
+            "metadata": {"name": name},
+            "spec": {
+                "clusters": rows,
+                "controllers": [{"use": use} for use in uses],
+                "observer": {"port": 0},
+                "timeouts": {"drain": "5s", "ready": "60s"},
+                **spec,
+            },
+        }
+        path.write_text(yaml.safe_dump(text))
+        return path
+
+
+class Cluster:
+    """One cluster's API, as a user has it: by the kubeconfig that the fleet wrote."""
+
+    def __init__(self, name: str, kubeconfig: str) -> None:
+        self.name = name
+        self.kubeconfig = kubeconfig
+
+    async def request(self, verb: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:
+        client = await ClusterClient.connect(ConnectSpec(name=self.name, mode="kubeconfig", path=self.kubeconfig), SystemClock())
+        try:
+            raw = msgspec.json.encode(body) if body is not None else None
+            return msgspec.json.decode((await client.request(verb, path, body=raw, query=query)).body)
+        finally:
+            await client.close()
+
+    async def created(self, resource: str) -> list[str]:
+        """Names in the order of their creation, as the server recorded it: each try that took effect is in it."""
+        found = await self.request("GET", "/raycp/admin/writes", query={"resource": resource, "verb": "create"})
+        return [f"{write['namespace']}/{write['name']}" for write in found["writes"]]
+
+
+def clusters_of(status: dict[str, Any]) -> dict[str, Cluster]:
+    return {row["name"]: Cluster(row["name"], row["kubeconfig"]) for row in status["clusters"]}
+
+
+@contextlib.contextmanager
+def house(home: Path) -> Iterator[House]:
+    """A Ray head for the time of the block."""
+    made = House(home)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,314 @@
+"""The fleet on a real Ray: one head for the whole file, commands as a user types them, processes ended with SIGKILL."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from rayhouse import Cluster, House, clusters_of, end_tree, house, until
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+JOBS = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs"
+BATCHJOB = "raycp.controllers.batchjob"
+SAMPLES = ["fleet_samples:parent", "fleet_samples:wild"]
+CLUSTERS = ["hub", "east", "west"]
+
+
+@pytest.fixture(scope="module")
+def ray_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house(tmp_path_factory.mktemp("home")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fleet(ray_house: House) -> Path:
+    """The fleet file of a fleet that runs: two shards, the hub in the first."""
+    path = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards={"clustersPerShard": 2, "standby": 0})
+    begun = time.monotonic()
+    output = ray_house.raycp("run", "-c", str(path), "--address", ray_house.address)
+    assert "fleet it is ready: epoch 1" in output
+    took = time.monotonic() - begun
+    assert took < 60, f"ready after {took:.1f} s"
+    return path
+
+
+def job(name: str, size: int = 2) -> dict[str, Any]:
+    return {
+        "apiVersion": "batch.raycp.io/v1alpha1",
+        "kind": "BatchJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "completions": size,
+            "parallelism": size,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox"}]}},
+        },
+    }
+
+
+async def complete(hub: Cluster) -> set[str]:
+    listed = await hub.request("GET", JOBS)
+    return {
+        each["metadata"]["name"]
+        for each in listed["items"]
+        if any(c["type"] == "Complete" and c["status"] == "True" for c in (each.get("status") or {}).get("conditions") or ())
+    }
+
+
+async def reckon(clusters: dict[str, Cluster], jobs: dict[str, int]) -> None:
+    """Every index of every job has had exactly one Pod in the whole fleet."""
+    made: Counter[str] = Counter()
+    for name, cluster in clusters.items():
+        created = Counter(await cluster.created("pods"))
+        assert max(created.values(), default=1) == 1, f"made twice in {name}: {[n for n, c in created.items() if c > 1]}"
+        made.update(created)
+    wanted = {f"default/{name}-{index}-0" for name, size in jobs.items() for index in range(size)}
+    mine = {name: number for name, number in made.items() if any(name.startswith(f"default/{each}-") for each in jobs)}
+    assert set(mine) == wanted
+    assert max(mine.values()) == 1, "made in two clusters"
+
+
+def test_status(ray_house: House, fleet: Path) -> None:
+    status = ray_house.status("it")
+    assert status["ready"]
+    assert status["leader"]["epoch"] == 1
+    assert [(c["name"], c["role"], c["reachable"], c["synced"]) for c in status["clusters"]] == [
+        ("hub", "hub", True, True), ("east", "member", True, True), ("west", "member", True, True),
+    ]  # fmt: skip
+    assert [(s["shard"], s["term"], s["clusters"]) for s in status["shards"]] == [("0", 1, ["hub", "east"]), ("1", 1, ["west"])]
+    for process in (*status["shards"], *status["workers"], status["observer"]):
+        assert process["state"] == "running"
+        assert psutil.pid_exists(process["pid"])
+    assert "fleet it (ready)" in ray_house.raycp("status", "--fleet", "it", "--address", ray_house.address)
+
+
+def test_run_again_is_a_no_op(ray_house: House, fleet: Path) -> None:
+    before = ray_house.status("it")
+    ray_house.raycp("run", "-c", str(fleet), "--address", ray_house.address)
+    after = ray_house.status("it")
+    assert (after["plan"], after["sequence"]) == (before["plan"], before["sequence"])
+    assert [s["pid"] for s in after["shards"]] == [s["pid"] for s in before["shards"]]
+
+
+def test_a_job_by_kubectl(ray_house: House, fleet: Path, tmp_path: Path) -> None:
+    clusters = clusters_of(ray_house.status("it"))
+    file = tmp_path / "job.json"
+    file.write_bytes(msgspec.json.encode(job("typed", 3)))
+    kubectl = ["kubectl", "--kubeconfig", clusters["hub"].kubeconfig, "--cache-dir", str(tmp_path)]
+    subprocess.run([*kubectl, "apply", "-f", str(file)], check=True, timeout=30, capture_output=True)
+    waiting = [*kubectl, "wait", "--for=condition=Complete", "batchjob/typed", "--timeout=30s"]
+    subprocess.run(waiting, check=True, timeout=40, capture_output=True)
+    asyncio.run(reckon(clusters, {"typed": 3}))
+    wrong = job("wrong")
+    wrong["spec"]["parallelism"] = "many"
+    file.write_bytes(msgspec.json.encode(wrong))
+    refused = subprocess.run([*kubectl, "apply", "-f", str(file)], check=False, timeout=30, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "spec.parallelism" in refused.stderr
+
+
+@pytest.mark.parametrize("who", ["leader", "shard 0", "shard 1", "worker"])
+def test_a_killed_process_costs_no_job_and_makes_no_pod_twice(ray_house: House, fleet: Path, who: str) -> None:
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready before")
+    clusters = clusters_of(status)
+    tag = who.replace(" ", "")
+    jobs = {f"{tag}-{number}": 2 for number in range(20)}
+
+    async def work() -> None:
+        hub = clusters["hub"]
+
+        async def submit(name: str, size: int) -> None:
+            await hub.request("POST", JOBS, job(name, size))
+
+        await asyncio.gather(*(submit(*each) for each in list(jobs.items())[:12]))
+        killed = victim(status, who)
+        os.kill(killed, signal.SIGKILL)
+        await asyncio.gather(*(submit(*each) for each in list(jobs.items())[12:]))
+        async with asyncio.timeout(60):
+            while not set(jobs) <= await complete(hub):  # noqa: ASYNC110
+                await asyncio.sleep(0.3)
+        await reckon(clusters, jobs)
+
+    asyncio.run(work())
+    after = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready again")
+    assert after["leader"]["epoch"] == 1, "the fleet lives on: no new epoch"
+    terms = {row["shard"]: row["term"] for row in after["shards"]}
+    before = {row["shard"]: row["term"] for row in status["shards"]}
+    dead = who.split()[1] if who.startswith("shard") else ""
+    assert terms == {shard: term + (shard == dead) for shard, term in before.items()}
+    assert after["leader"]["incarnation"] == status["leader"]["incarnation"] + (who == "leader")
+
+
+def victim(status: dict[str, Any], who: str) -> int:
+    if who == "worker":
+        return int(next(row["pid"] for row in status["workers"] if row["ready"]))
+    if who.startswith("shard"):
+        return int(next(row["pid"] for row in status["shards"] if row["shard"] == who.split()[1]))
+    pid = int(status["leader"]["holder"].split("/")[1])
+    assert "RaycpLeader" in " ".join(psutil.Process(pid).cmdline())
+    return pid
+
+
+def config_map(name: str, app: str, **data: str) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "default", "labels": {"app": app}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+
+
+def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: House, fleet: Path) -> None:
+    """``time.sleep(10)`` in an ``async def``: the worker is ended and replaced, the culprit waits, others go on."""
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready before")
+    clusters = clusters_of(status)
+    generations = {row["worker"]: row["generation"] for row in status["workers"]}
+
+    async def work() -> None:
+        east = clusters["east"]
+        await east.request("POST", "/api/v1/namespaces/default/configmaps", config_map("blocker", "wild", do="block"))
+        await asyncio.sleep(0.2)
+        for number in range(5):
+            await east.request("POST", "/api/v1/namespaces/default/configmaps", config_map(f"good-{number}", "parent"))
+        async with asyncio.timeout(40):
+            while True:
+                made = await east.created("secrets")
+                if {f"default/good-{number}-child" for number in range(5)} <= set(made):
+                    break
+                await asyncio.sleep(0.2)
+        await east.request("DELETE", "/api/v1/namespaces/default/configmaps/blocker")
+
+    asyncio.run(work())
+    after = until(lambda: (found := ray_house.status("it"))["ready"] and found, 60, "ready again")
+    assert any(row["generation"] > generations[row["worker"]] for row in after["workers"]), "a worker was replaced"
+
+
+def test_apply_in_place(ray_house: House, fleet: Path) -> None:
+    pool = {"standard": {"workers": {"min": 2, "max": 3}}}
+    options = {"shards": {"clustersPerShard": 2, "standby": 0}, "tiers": pool}
+    changed = ray_house.file("it", [*CLUSTERS, "north"], [BATCHJOB, *SAMPLES, "fleet_samples:everything"], **options)
+    before = ray_house.status("it")
+    told = ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address, "--dry-run")
+    assert "north" in told
+    assert "everything" in told
+    assert "dry run" in told
+    unchanged = ray_house.status("it")
+    assert (unchanged["generation"], unchanged["plan"]) == (before["generation"], before["plan"])
+    ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address)
+    after = ray_house.status("it")
+    assert {row["name"] for row in after["clusters"]} == {*CLUSTERS, "north"}
+    assert {row["name"] for row in after["controllers"]} >= {"batchjob", "everything"}
+    assert sum(row["worker"].startswith("standard/") for row in after["workers"]) == 2
+    assert [row["pid"] for row in after["shards"]] == [row["pid"] for row in before["shards"]], "shards were told, not replaced"
+    assert "nothing to change" in ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address)
+    back = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards={"clustersPerShard": 2, "standby": 0})
+    ray_house.raycp("apply", "-c", str(back), "--address", ray_house.address)
+    fewer = ray_house.status("it")
+    assert {row["name"] for row in fewer["clusters"]} == set(CLUSTERS)
+    clusters = clusters_of(fewer)
+    asyncio.run(clusters["hub"].request("POST", JOBS, job("after-apply", 4)))
+    until(lambda: "after-apply" in asyncio.run(complete(clusters["hub"])), 30, "a job after all that")
+
+
+def test_a_file_that_can_not_be_applied_changes_nothing(ray_house: House, fleet: Path) -> None:
+    before = ray_house.status("it")
+    broken = ray_house.home / "broken.yaml"
+    broken.write_text(fleet.read_text().replace("fleet_samples:parent", "fleet_samples:nobody"))
+    told = ray_house.raycp("apply", "-c", str(broken), "--address", ray_house.address, expect=2)
+    assert "nobody" in told
+    assert ray_house.status("it")["plan"] == before["plan"]
+
+
+def test_down_leaves_no_actor(ray_house: House, fleet: Path) -> None:
+    status = ray_house.status("it")
+    pids = [row["pid"] for row in (*status["shards"], *status["workers"], status["observer"]) if row["pid"]]
+    told = ray_house.raycp("down", "--fleet", "it", "--address", ray_house.address)
+    assert "is down" in told
+    until(lambda: not any(alive(pid) for pid in pids), 15, "its processes end")
+    assert "no fleet it was running" in ray_house.raycp("down", "--fleet", "it", "--address", ray_house.address)
+    assert not [row for row in status["clusters"] if Path(row["kubeconfig"]).exists()], "kubeconfigs of what is gone"
+    told = ray_house.raycp("status", "--fleet", "it", "--address", ray_house.address, expect=1)
+    assert "raycp run" in told
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def test_a_driver_killed_half_way_leaves_what_the_next_run_completes(ray_house: House) -> None:
+    path = ray_house.file("half", ["hub", "east"], [BATCHJOB])
+    first = ray_house.popen("run", "-c", str(path), "--address", ray_house.address)
+    try:
+        assert first.stdout is not None
+        for line in first.stdout:  # "waiting for" is told once the leader has the plan
+            if "waiting for" in line or "ready" in line:
+                break
+        first.send_signal(signal.SIGKILL)
+    finally:
+        first.communicate(timeout=20)
+    ray_house.raycp("run", "-c", str(path), "--address", ray_house.address)
+    status = ray_house.status("half")
+    assert status["ready"]
+    assert status["leader"]["epoch"] == 1
+    clusters = clusters_of(status)
+    asyncio.run(clusters["hub"].request("POST", JOBS, job("half", 2)))
+    until(lambda: "half" in asyncio.run(complete(clusters["hub"])), 30, "it works")
+    ray_house.raycp("down", "--fleet", "half", "--address", ray_house.address)
+
+
+def test_submit(ray_house: House) -> None:
+    path = ray_house.file("sub", ["hub", "east"], [BATCHJOB, "fleet_samples:parent"])
+    dashboard = f"http://127.0.0.1:{ray_house.dashboard}"
+    told = ray_house.raycp("submit", "-c", str(path), "--address", dashboard)
+    assert "fleet sub is ready: epoch 1" in told
+    assert "goes on without it" in told
+    status = ray_house.status("sub")
+    assert status["ready"]
+    clusters = clusters_of(status)
+    asyncio.run(clusters["east"].request("POST", "/api/v1/namespaces/default/configmaps", config_map("s", "parent")))
+    asyncio.run(clusters["hub"].request("POST", JOBS, job("sub", 2)))
+    until(lambda: "sub" in asyncio.run(complete(clusters["hub"])), 30, "jobs run")
+    until(lambda: "default/s-child" in asyncio.run(clusters["east"].created("secrets")), 30, "the module was sent along")
+    again = ray_house.raycp("submit", "-c", str(path), "--address", dashboard)
+    assert "goes on without it" in again
+    after = ray_house.status("sub")
+    assert (after["generation"], after["plan"]) == (status["generation"], status["plan"]), "the same again changes nothing"
+    ray_house.raycp("down", "--fleet", "sub", "--address", ray_house.address)
+
+
+def test_submit_to_nobody(ray_house: House, fleet: Path) -> None:
+    told = ray_house.raycp("submit", "-c", str(fleet), "--address", "http://127.0.0.1:9", expect=1)
+    assert "no Ray job server answers at http://127.0.0.1:9" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_end_of_a_foreground_fleet_takes_it_down(ray_house: House, how: signal.Signals) -> None:
+    """On a Ray of its own: nothing is left, neither the fleet nor Ray."""
+    path = ray_house.file("fore", ["here"], ["fleet_samples:parent"])
+    process = ray_house.popen("run", "-c", str(path), "--address", "local")
+    told: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line)
+            if "Ctrl-C" in line:
+                break
+        assert "fleet fore is ready" in "".join(told), "".join(told)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        process.send_signal(how)
+        rest, _ = process.communicate(timeout=40)
+        assert process.returncode == 0, "".join(told) + rest
+        assert "fleet fore is down" in rest
+        _, left = psutil.wait_procs(family, timeout=15)
+        assert not left
+    finally:
+        end_tree(process.pid)
