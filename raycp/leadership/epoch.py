@@ -91,7 +91,7 @@ def next_leadership(before: Leadership | None, living_epoch: int, wall: float) -
     """(epoch, incarnation, since) that follow ``before``; never a pair that was used."""
     if before is None:
         return max(1, living_epoch), 1, wall
-    if living_epoch >= before.epoch:
+    if living_epoch and living_epoch >= before.epoch:
         since = before.since if living_epoch == before.epoch else wall
         return living_epoch, before.incarnation + 1, since
     return before.epoch + 1, before.incarnation + 1, wall
