@@ -66,13 +66,18 @@ class Written(msgspec.Struct, array_like=True, gc=False):
 
 
 class ApiCall(msgspec.Struct, array_like=True, gc=False):
-    """One API request of a reconcile, for the object's timeline. ``seconds`` is its duration, ``status`` the HTTP status or 0."""
+    """One API request of a reconcile, for the object's timeline and for what is known of the cluster's health.
+
+    ``status`` is the HTTP status; 0: no answer (refused, broken, too late); -1: it was not sent (fence, open breaker, cancelled).
+    ``seconds`` is its duration, ``retry_after`` what a 429 asked for, in seconds.
+    """
 
     verb: str
     cluster: str
     path: str
     status: int
     seconds: float
+    retry_after: float | None = None
 
 
 class Done(msgspec.Struct, array_like=True, gc=False):

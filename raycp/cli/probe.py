@@ -62,7 +62,7 @@ def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
         insecure=cluster.insecure_skip_tls_verify,
         qps=cluster.qps or 0.0,
         burst=cluster.burst or 0,
-        max_in_flight=cluster.max_in_flight,
+        max_in_flight=cluster.max_in_flight or 256,
         timeout=cluster.request_timeout,
         user_agent="raycp-check",
     )

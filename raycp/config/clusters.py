@@ -55,9 +55,9 @@ class ClusterSpec(Strict):
     pace."""
     burst: int | None = Field(default=None, ge=1)
     """Requests above `qps` that may go at once after a quiet time; twice `qps` by default."""
-    max_in_flight: int = Field(default=64, ge=1)
-    """Reconciles of this cluster's objects at the same time, over all workers, so that a slow cluster holds few
-    slots."""
+    max_in_flight: int | None = Field(default=None, ge=1)
+    """Reconciles of this cluster's objects at the same time, over all workers. By default a quarter of the slots (half of
+    them where there are two clusters, three quarters for the hub), so that a cluster that hangs never holds all."""
     request_timeout: PositiveDuration = 5.0
     """Deadline of one read or write (lists have `timeouts.list`). Must be shorter than `leader.permit`."""
     breaker: BreakerSpec = BreakerSpec()

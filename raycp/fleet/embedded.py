@@ -9,6 +9,7 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.embedded.cluster import EmbeddedCluster
+from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.plan import Plan, Report
@@ -56,7 +57,8 @@ class EmbeddedCore(MemberCore):
             server=endpoint.server,
             ca_pem=endpoint.ca_pem,
             token=endpoint.token,
-            max_in_flight=plan.fleet.doc.cluster(name).max_in_flight,
+            max_in_flight=plan.fleet.doc.cluster(name).max_in_flight or REQUESTS_AT_ONCE,
+            breaker=breaker_policy(plan.fleet.doc.cluster(name).breaker),
             qps=plan.fleet.doc.cluster(name).qps or 0.0,
             burst=plan.fleet.doc.cluster(name).burst or 0,
             timeout=plan.fleet.doc.cluster(name).request_timeout,

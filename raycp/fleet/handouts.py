@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
-from raycp.base.tasks import Child, Done, Outcome, Task, Written
+from raycp.base.tasks import ApiCall, Child, Done, Outcome, Task, Written
 from raycp.fleet.intake import Intake
 from raycp.fleet.peers import Peers
 from raycp.fleet.plan import ControllerPlan
@@ -40,11 +41,12 @@ class Handout:
 class Handouts:
     """What one shard has in work."""
 
-    def __init__(self, state: ShardState, intake: Intake, peers: Peers) -> None:
+    def __init__(self, state: ShardState, intake: Intake, peers: Peers, heard: Callable[[list[ApiCall]], None]) -> None:
         self._state = state
         self._intake = intake
         self._peers = peers
         self._open: dict[int, Handout] = {}
+        self._heard = heard
 
     def __len__(self) -> int:
         return len(self._open)
@@ -96,6 +98,8 @@ class Handouts:
 
     def done(self, seat: "WorkerSeat", done: Done) -> None:
         """An acknowledgement: own writes into the cache, then the key is released."""
+        if done.calls:
+            self._heard(done.calls)
         unseen = False
         for write in done.writes:
             if not self.fold(write, done.key) and write.raw is None and not write.deleted:

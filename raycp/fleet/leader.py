@@ -15,6 +15,7 @@ from raycp.base.clock import Clock, SystemClock
 from raycp.config import TIERS
 from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
 from raycp.fleet.hub import HubKeeper
+from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
 from raycp.fleet.loops import Loops
 from raycp.fleet.names import LEADER, Member
 from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan
@@ -354,7 +355,8 @@ def connection(fleet: Fleet, name: str) -> ConnectSpec:
         insecure=spec.insecure_skip_tls_verify,
         qps=spec.qps or 0.0,
         burst=spec.burst or 0,
-        max_in_flight=spec.max_in_flight,
+        max_in_flight=spec.max_in_flight or REQUESTS_AT_ONCE,
+        breaker=breaker_policy(spec.breaker),
         timeout=spec.request_timeout,
     )
 

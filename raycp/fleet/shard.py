@@ -6,6 +6,7 @@ waits for a cluster, a worker or the leader.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -22,6 +23,7 @@ from raycp.fleet.clients import Clients
 from raycp.fleet.conductor import Conductor
 from raycp.fleet.handouts import Handouts
 from raycp.fleet.intake import Intake
+from raycp.fleet.isolation import Isolation
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.peers import Peers
@@ -53,7 +55,9 @@ class ShardCore(MemberCore):
         self.state = ShardState(member.place, clock, random.Random(secrets.randbits(64)))
         self.peers = Peers(self)
         self.intake = Intake(self.state, self.loops, self.peers)
-        self.handouts = Handouts(self.state, self.intake, self.peers)
+        self.isolation = Isolation(self.state, self.loops, clock)
+        self.handouts = Handouts(self.state, self.intake, self.peers, self.isolation.heard)
+        self.state.cluster_changed = self.cluster_changed
         self.conductor = Conductor(self)
         self.state.dispatch_soon = self.conductor.dispatch_soon
         self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted)
@@ -72,11 +76,13 @@ class ShardCore(MemberCore):
             self._server, self._port = await listen(self.host, plan.token, self._accept)
             self.loops.forever(self._sweep, "sweep", every=1.0)
             self.loops.forever(self.watermarks.tick, "watermarks", every=plan.fleet.doc.spec.state.watermark)
+            self.loops.forever(self.isolation.step, "isolation", every=0.25)
             self._configured_at = self.clock.now()
         doc = plan.fleet.doc
         self.permits.learn(plan)
         self.state.take(plan, self.member.actor_name)
         self.watermarks.update(plan)
+        self.isolation.update(plan)
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         for name in [name for name in self.state.clusters if name not in clusters]:
             await self._drop_cluster(name)
@@ -170,12 +176,20 @@ class ShardCore(MemberCore):
         for watched in self.state.clusters.values():
             report = ClusterReport(watched.name)
             watched.fill(report)
+            self._tell_isolation(report)
             found.append(
                 ClusterState(watched.name, watched.plan.role, watched.plan.labels, report.reachable, report.synced, report.reason)
             )
         return found
 
     # telling
+
+    def _tell_isolation(self, row: ClusterReport) -> None:
+        state, reason = self.isolation.state_of(row.name)
+        if state != "closed":
+            row.breaker = state
+            row.reason = "; ".join(part for part in (row.reason, reason) if part)
+            row.reachable = row.reachable and state == "throttled"
 
     async def _sweep(self) -> None:
         self.state.tracker.take_overdue(self.state.clocks.sweep())
@@ -223,6 +237,7 @@ class ShardCore(MemberCore):
         for watched in self.state.clusters.values():
             row = ClusterReport(watched.name)
             watched.fill(row)
+            self._tell_isolation(row)
             report.clusters.append(row)
             report.cached_bytes += sum(informer.store.memory_bytes for informer in watched.informers.values())
         lanes: dict[str, LaneReport] = {tier: LaneReport(tier) for tier in TIERS}
@@ -255,6 +270,9 @@ class ShardCore(MemberCore):
         deadline = self.clock.now() + timeout
         while self.handouts and self.clock.now() < deadline:
             await self.clock.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.5, deadline - self.clock.now())):
+                await self.watermarks.flush()
 
 
 def shard_core(member: Member, namespace: str) -> ShardCore:

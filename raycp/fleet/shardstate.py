@@ -10,6 +10,7 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.classify import TierRules
 from raycp.config.tiers import TiersSpec
+from raycp.fleet.limits import in_flight_limits
 from raycp.fleet.plan import ControllerPlan, Plan
 from raycp.fleet.routes import Children, Route, children_of, routes_of
 from raycp.fleet.watching import WatchedCluster
@@ -54,6 +55,7 @@ class ShardState:
         self.epoch = 0
         self.term = 0
         self.dispatch_soon: Callable[[], None] = lambda: None
+        self.cluster_changed: Callable[[str], None] = lambda _: None
 
     def take(self, plan: Plan, member: str) -> None:
         """Make the lookup tables of ``plan``, and let queue and clocks work by it."""
@@ -68,7 +70,7 @@ class ShardState:
         self.labels = {cluster.name: cluster.labels for cluster in plan.clusters}
         self.rules = TierRules.compile(doc.spec.tiers, set(self.controllers))
         specs = {controller.name: doc.spec.controllers[controller.spec] for controller in plan.fleet.controllers}
-        limits = {cluster.name: cluster.max_in_flight for cluster in doc.spec.clusters}
+        limits = in_flight_limits(plan, [cluster.name for cluster in plan.clusters if cluster.shard == self.shard])
         policy = QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots)
         self.queue.set_policy(msgspec.structs.replace(policy, fifo=_naive()))
         objectives = Objectives.compile(doc.spec.slo)

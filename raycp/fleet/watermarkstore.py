@@ -137,6 +137,12 @@ class WatermarkStore:
                 log.warning("the watermarks can't be written now: %s", error)
             self.problem = str(error) or type(error).__name__
 
+    async def flush(self) -> None:
+        """Write now, for whoever comes after."""
+        self._not_before = self._written_at = 0.0
+        self._written = -1
+        await self.tick()
+
     async def save(self) -> None:
         """As ``tick``. Raises ``KubeError``, ``ConnectError``."""
         plan, state = self._plan, self._state

@@ -72,7 +72,7 @@ class WorkerCore(MemberCore):
         self._draining = False
         self._ending = False
         self._user: UserLoop | None = None
-        self._clients = Clients(clock)
+        self._clients = Clients(clock, shared=True)
         self._backend: WorkerBackend | None = None
         self._teller = Teller(member, clock, self.loops, self.metrics, self.report)
         self.loops.forever(self._check, "watchdog", every=0.25)

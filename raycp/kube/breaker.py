@@ -81,6 +81,11 @@ class Breaker:
             return State.HALF_OPEN
         return self._state
 
+    @property
+    def untroubled(self) -> bool:
+        """Closed, and nothing failed of late: a success would change nothing."""
+        return self._state is State.CLOSED and not self._in_row and not self._failed
+
     def allow(self) -> bool:
         """Whether a call may go out; True for a probe obliges the caller to report ``success`` or ``failure``."""
         if self._state is State.CLOSED:

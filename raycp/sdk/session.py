@@ -13,7 +13,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import ApiCall, Child, Task, Written
-from raycp.kube.errors import ApiError, Fenced
+from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled
 from raycp.sdk.backend import Answer, Backend, CacheRead, Call
 
 
@@ -145,7 +145,7 @@ class Session:
 
     async def _timed(self, call: Call) -> Answer:
         started = self.clock.now()
-        status, path = 0, _path(call)
+        status, path, retry_after = 0, _path(call), None
         try:
             answer = await self.backend.request(self.task, call)
             status, path = answer.status, answer.path or path
@@ -153,13 +153,16 @@ class Session:
                 self.wrote(call, answer.body)
             return answer
         except ApiError as error:
-            status = error.status
+            status, retry_after = error.status, error.retry_after
             raise
         except Fenced:
-            self.refused = True
+            self.refused, status = True, -1
+            raise
+        except (CircuitOpen, Throttled, asyncio.CancelledError):
+            status = -1
             raise
         finally:
-            self.calls.append(ApiCall(call.verb, call.cluster, path, status, self.clock.now() - started))
+            self.calls.append(ApiCall(call.verb, call.cluster, path, status, self.clock.now() - started, retry_after))
 
 
 def _path(call: Call) -> str:

@@ -1,0 +1,188 @@
+"""No cluster harms another: what a shard does about a cluster that fails, hangs or says that it has too much to do (law 5).
+
+Workers tell with each acknowledgement how their requests went. Failures open the cluster's breaker: none of its keys is handed out,
+so that none holds a slot that others need, until the shard's own probes find it well again. A 429 pauses it for as long as it
+asked; then it starts slowly. All of it is visible in status and metrics.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from raycp.base.clock import Clock
+from raycp.base.tasks import ApiCall
+from raycp.fleet.limits import breaker_policy
+from raycp.fleet.loops import Loops
+from raycp.fleet.plan import Plan
+from raycp.fleet.shardstate import ShardState
+from raycp.kube import ApiError, KubeError
+from raycp.kube.breaker import Breaker, State
+from raycp.observe import ApiMetrics
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT = 2.0
+PAUSE = 1.0
+"""After a 429 that named no time, in seconds."""
+
+_FAILED = (0, 502, 503, 504)
+_LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+
+
+class _Cluster:
+    """One cluster's health. ``limit`` is the slow start's, None when there is none."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self.breaker = breaker
+        self.paused_until = 0.0
+        self.limit: int | None = None
+        self.doubled_at = 0.0
+        self.probing = False
+        self.throttled = 0
+        self.told: tuple[int | None, str] = (None, "")
+
+
+class Isolation:
+    """One shard's clusters. ``heard`` costs a dictionary lookup per request that went well."""
+
+    def __init__(self, state: ShardState, loops: Loops, clock: Clock) -> None:
+        self._state = state
+        self._loops = loops
+        self._clock = clock
+        self._clusters: dict[str, _Cluster] = {}
+        self._metrics = ApiMetrics(state.metrics)
+
+    def update(self, plan: Plan) -> None:
+        """The shard's clusters of ``plan``."""
+        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._state.shard}
+        for name in [name for name in self._clusters if name not in mine]:
+            del self._clusters[name]
+        for name in mine - set(self._clusters):
+            policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
+            self._clusters[name] = _Cluster(Breaker(self._clock, policy, self._teller(name)))
+            self._metrics.breaker.labels(name).set(0.0)
+
+    def heard(self, calls: Iterable[ApiCall]) -> None:
+        """How the requests of one reconcile went."""
+        for call in calls:
+            known = self._clusters.get(call.cluster)
+            if known is None or call.status < 0:
+                continue
+            if call.status == 429:
+                self._pause(call.cluster, known, call.retry_after)
+            elif call.status in _FAILED:
+                known.breaker.failure(f"{call.status or 'no answer'} to {call.verb} within {call.seconds:.1f} s")
+                self._look(call.cluster, known)
+            elif not known.breaker.untroubled:
+                known.breaker.success()
+
+    def state_of(self, cluster: str) -> tuple[str, str]:
+        """(state, reason), for status: closed, half-open, open, or throttled."""
+        known = self._clusters.get(cluster)
+        if known is None:
+            return "closed", ""
+        snapshot = known.breaker.snapshot()
+        if snapshot.state is not State.CLOSED:
+            return str(snapshot.state), f"breaker {snapshot.state}: {snapshot.reason}"
+        left = known.paused_until - self._clock.now()
+        if left > 0:
+            return "throttled", f"429: it asked for a pause, {left:.1f} s to go"
+        return ("throttled", f"slow start after a 429: {known.limit} at once") if known.limit is not None else ("closed", "")
+
+    async def step(self) -> None:
+        """A few times a second: end pauses, double slow starts, probe what is open."""
+        for name, known in list(self._clusters.items()):
+            if known.limit is not None and self._clock.now() >= known.paused_until:
+                self._recover(name, known)
+            if known.breaker.state is not State.CLOSED and not known.probing:
+                known.probing = True
+                self._loops.spawn(self._probe(name, known), f"probe of {name}")
+
+    # breaker
+
+    def _teller(self, name: str) -> "_Teller":
+        return _Teller(self, name)
+
+    def changed(self, name: str, new: State, reason: str) -> None:
+        """A breaker has moved."""
+        log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
+        self._metrics.breaker.labels(name).set(_LEVEL[new])
+        known = self._clusters.get(name)
+        if known is not None:
+            self._look(name, known)
+
+    async def _probe(self, name: str, known: _Cluster) -> None:
+        """Ask the API server itself, when its time has come: no user's task is spent on it."""
+        try:
+            while known.breaker.state is not State.CLOSED and self._clusters.get(name) is known:
+                watched = self._state.clusters.get(name)
+                if watched is None or watched.client is None or not known.breaker.allow():
+                    await self._clock.sleep(0.1)
+                    continue
+                try:
+                    await watched.client.request("GET", "/version", timeout=PROBE_TIMEOUT, priority=0)
+                except ApiError as error:
+                    if error.status in _FAILED:
+                        known.breaker.failure(str(error))
+                    else:
+                        known.breaker.success()
+                except KubeError as error:
+                    known.breaker.failure(str(error))
+                else:
+                    known.breaker.success()
+        finally:
+            known.probing = False
+
+    # 429
+
+    def _pause(self, name: str, known: _Cluster, retry_after: float | None) -> None:
+        now = self._clock.now()
+        known.throttled += 1
+        self._metrics.throttled.labels(name).inc()
+        fresh = now >= known.paused_until
+        known.paused_until = max(known.paused_until, now + (PAUSE if retry_after is None else min(60.0, max(0.0, retry_after))))
+        if fresh:
+            # Halved once per pause, however many 429s arrive; it doubles again every second.
+            running = sum(depth.running for depth in self._state.queue.depths() if depth.cluster == name)
+            known.limit = max(1, (running if known.limit is None else known.limit) // 2)
+        known.doubled_at = known.paused_until
+        self._look(name, known)
+
+    def _recover(self, name: str, known: _Cluster) -> None:
+        assert known.limit is not None
+        now = self._clock.now()
+        if now - known.doubled_at >= 1.0:
+            known.doubled_at = now
+            known.limit *= 2
+            base = self._state.queue.policy.cluster_limits.get(name, 256)
+            if known.limit >= base:
+                known.limit = None
+        self._look(name, known)
+
+    def _look(self, name: str, known: _Cluster) -> None:
+        state = known.breaker.state
+        limit: int | None = None
+        why = ""
+        if state is State.OPEN:
+            limit, why = 0, self.state_of(name)[1]
+        elif state is State.HALF_OPEN:
+            limit, why = 1, self.state_of(name)[1]
+        elif self._clock.now() < known.paused_until:
+            limit, why = 0, "429: it asked for a pause"
+        elif known.limit is not None:
+            limit, why = known.limit, "slow start after a 429"
+        if known.told != (limit, why):
+            known.told = (limit, why)
+            self._state.queue.limit_cluster(name, limit, why)
+            self._state.dispatch_soon()
+            self._state.cluster_changed(name)
+
+
+class _Teller:
+    """A breaker's ``on_change``."""
+
+    def __init__(self, isolation: Isolation, name: str) -> None:
+        self._isolation = isolation
+        self._name = name
+
+    def __call__(self, old: State, new: State, reason: str) -> None:
+        self._isolation.changed(self._name, new, reason)
