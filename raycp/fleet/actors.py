@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _CORES = {
     "leader": "raycp.fleet.leader:leader_core",
     "shard": "raycp.fleet.shard:shard_core",
+    "standby": "raycp.fleet.shard:shard_core",
     "worker": "raycp.fleet.worker:worker_core",
     "observer": "raycp.fleet.observer:observer_core",
     "embedded": "raycp.fleet.embedded:embedded_core",
@@ -124,6 +125,7 @@ class RaycpEmbeddedCluster(Shell):
 _CLASSES: dict[str, Any] = {
     "leader": RaycpLeader,
     "shard": RaycpShard,
+    "standby": RaycpShard,
     "worker": RaycpWorker,
     "observer": RaycpObserver,
     "embedded": RaycpEmbeddedCluster,

@@ -7,6 +7,7 @@ still has in work, or is gone.
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from raycp.base.keys import RequestKey
@@ -23,8 +24,9 @@ log = logging.getLogger(__name__)
 BATCH = 64
 PROBE_EVERY = 0.1
 PROBE_SLOWLY = 1.0
-ROLL_CALL = 5.0
-"""How long a new primary waits for workers of the plan that do not come, in seconds."""
+ROLL_CALL_MARGIN = 0.5
+"""Beyond ``leader.permit``, how long a new primary waits for workers of the plan that do not come: by then each of them has pulled
+a permit, and with it the news of this term, or has none (law 6g). In seconds."""
 
 HELD_FOR = 120.0
 """A key that another primary's hand-out still runs is kept back for at most this long after its worker was last heard."""
@@ -86,6 +88,7 @@ class Conductor:
         self._scheduled = False
         self._expected: set[str] | None = None
         self._asked_at = 0.0
+        self._patience = math.inf
         self._credit = asyncio.Event()
         shard.loops.forever(self._pump, "hand-out")
 
@@ -98,6 +101,12 @@ class Conductor:
             self._asked_at = self.shard.clock.now()
         elif self._expected:
             self._expected &= set(listed)
+            self._expected -= set(plan.gone)
+        self._patience = plan.fleet.doc.spec.leader.permit + ROLL_CALL_MARGIN
+        for name in plan.gone:
+            seat = self._seats.get(name)
+            if seat is not None and not seat.dead:
+                self._gone(seat)
         for worker in plan.workers:
             if self._expected and worker.member in self._expected and worker.member not in self._seats:
                 self.shard.loops.spawn(self._roll_call(worker.member, worker.host, worker.port), f"roll-call of {worker.member}")
@@ -107,7 +116,7 @@ class Conductor:
         """Strike a worker off that is dead for certain, or that does not come."""
         while self._expected and name in self._expected:
             gone = await probe(host, port) is Life.DEAD
-            if gone or self.shard.clock.now() - self._asked_at > ROLL_CALL:
+            if gone or self.shard.clock.now() - self._asked_at > self._patience:
                 if not gone:
                     log.warning("%s did not tell what it has in work; going on without it", name)
                 self._expected.discard(name)
@@ -154,16 +163,23 @@ class Conductor:
         wait = PROBE_EVERY
         while seat.connection is None and not seat.dead:
             if await probe(*seat.address) is Life.DEAD and seat.connection is None:
-                seat.dead = True
-                if self._seats.get(seat.name) is seat:
-                    del self._seats[seat.name]
-                log.warning("%s is dead: %d of its keys return", seat.name, len(seat.in_flight) + len(seat.foreign))
-                for key in seat.foreign.values():
-                    self.shard.state.queue.release(key)
-                self.shard.handouts.worker_lost(seat, seat.culprits)
+                self._gone(seat)
                 return
             await self.shard.clock.sleep(wait)
             wait = min(PROBE_SLOWLY, wait * 1.5)
+
+    def _gone(self, seat: WorkerSeat) -> None:
+        """Its process is dead, or may write no more: what it had in work returns."""
+        seat.dead = True
+        if self._seats.get(seat.name) is seat:
+            del self._seats[seat.name]
+        if seat.connection is not None:
+            connection, seat.connection = seat.connection, None
+            connection.close()
+        log.warning("%s is gone: %d of its keys return", seat.name, len(seat.in_flight) + len(seat.foreign))
+        for key in seat.foreign.values():
+            self.shard.state.queue.release(key)
+        self.shard.handouts.worker_lost(seat, seat.culprits)
 
     def broadcast(self, message: Message) -> None:
         """To all workers."""

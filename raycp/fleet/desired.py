@@ -68,6 +68,10 @@ def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dic
         if doc.spec.shards.node_labels:
             options["label_selector"] = dict(doc.spec.shards.node_labels)
         add("shard", shard, [env], **options)
+        for number in range(doc.spec.shards.standby):
+            # Another node than the primary's where there is one: Ray spreads what asks for it.
+            spread = {} if "label_selector" in options else {"scheduling_strategy": "SPREAD"}
+            add("standby", f"{shard}/{number}", [env], **options, **spread)
     for tier in TIERS:
         for number in range(pools.get(tier, doc.spec.tiers.of(tier).workers.min)):
             options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}

@@ -13,6 +13,7 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import TIERS
+from raycp.fleet.channel import Life, probe
 from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
@@ -27,6 +28,13 @@ from raycp.kube import ConnectSpec
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 1.0
+HOLDERS = ("shard", "standby", "worker")
+"""Roles that hold permits."""
+
+FENCE_MARGIN = 2.0
+"""How much longer than a permit the leader must have been sure of itself before it judges a holder's silence, in seconds."""
+
+KEPT_GONE = 32
 
 
 class LeaderCore:
@@ -45,6 +53,7 @@ class LeaderCore:
         self._wake = asyncio.Event()
         self._applying = asyncio.Lock()
         self._down = False
+        self._unproven_at = clock.now()
         self._started = clock.now()
         self.plan: Plan | None = None
         self.plan_changed = asyncio.Condition()
@@ -98,10 +107,10 @@ class LeaderCore:
             known = Member.parse(name)
             if known is not None:
                 self._generations[known.slot] = max(known.generation, self._generations.get(known.slot, -1))
-        for member in living:
-            if self._generations.get(member.slot, -1) <= member.generation:
-                self._adopt(member)
         self.plan = plan
+        for member in living:
+            if plan.slot(member) != member.slot or self._generations.get(member.slot, -1) <= member.generation:
+                self._adopt(member)
         self._hub.recovered(plan)
 
     # what the driver asks
@@ -194,15 +203,17 @@ class LeaderCore:
                 continue
             if member != LEADER and self._generations.get(member.slot, -1) < member.generation:
                 self._adopt(member)
-            elif member != LEADER and (state := self._members.get(member.slot)) is not None and state.member != member:
+            elif member != LEADER and (state := self._members.get(plan.slot(member))) is not None and state.member != member:
                 await self._substrate.kill(member)
+        await self._fence(plan)
         for slot, state in list(self._members.items()):
             want = wanted.get(slot)
             if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
                 await self._retire(state)
             elif not state.fingerprint:
                 state.fingerprint = want.fingerprint
-        await asyncio.gather(*(self._create(want) for slot, want in wanted.items() if slot not in self._members))
+        missing = [want for slot, want in wanted.items() if slot not in self._members and self._due(want)]
+        await asyncio.gather(*(self._create(want) for want in missing))
         self._hub.step(plan, self._reachable(plan))
         await self._publish()
 
@@ -214,10 +225,17 @@ class LeaderCore:
             if cluster.embedded is None or cluster.name in self._endpoints
         }
 
+    def _due(self, want: Wanted) -> bool:
+        """Whether it is time to make a member: a standby comes after its primary."""
+        if want.role != "standby":
+            return True
+        primary = self._members.get(("shard", want.place.split("/")[0]))
+        return primary is not None and primary.report.ready
+
     def _adopt(self, member: Member) -> Supervised:
         state = Supervised(member)
-        self._members[member.slot] = state
-        self._generations[member.slot] = member.generation
+        self._members[self.plan.slot(member) if self.plan is not None else member.slot] = state
+        self._generations[member.slot] = max(member.generation, self._generations.get(member.slot, -1))
         state.task = self._loops.spawn(supervise(self, self._substrate, self._clock, state), f"supervise {member}")
         return state
 
@@ -236,7 +254,7 @@ class LeaderCore:
 
     async def _retire(self, state: Supervised) -> None:
         """Drain and end a member that is wanted no more, or wanted otherwise."""
-        self._members.pop(state.member.slot, None)
+        self._forget(state)
         if state.task is not None:
             state.task.cancel()
         log.info("retiring %s", state.member)
@@ -254,14 +272,84 @@ class LeaderCore:
             self._ending.discard(member)
         self._wake.set()
 
+    def _forget(self, state: Supervised) -> Slot | None:
+        """The slot that ``state`` was in."""
+        for slot, known in self._members.items():
+            if known is state:
+                del self._members[slot]
+                return slot
+        return None
+
     async def died(self, state: Supervised, error: MemberDied) -> None:
-        """A member's process is gone: forget it, so that the next step makes its successor."""
+        """A member's process is gone, or seems to be: its successor takes over at once, or when it is certain (law 6f)."""
         log.warning("%s", error)
-        if self._members.get(state.member.slot) is state:
-            del self._members[state.member.slot]
+        if state.member.role in HOLDERS and not error.certain:
+            self._loops.spawn(self._outlive(state), f"certainty about {state.member}")
+            return
+        await self._gone(state)
+
+    async def _outlive(self, state: Supervised) -> None:
+        """Wait until a holder is dead for certain, or has outlived its permit."""
+        ledger, name = self._hub.prover.ledger, state.member.actor_name
+        if ledger is not None:
+            ledger.bar(name, "Ray reports this member's death")
+        while ledger is not None and self._clock.now() < ledger.ends(name):
+            if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
+                break
+            await self._clock.sleep(0.1)
+        await self._gone(state)
+
+    async def _gone(self, state: Supervised) -> None:
+        """A member writes no more: forget it, and let its successor begin."""
+        slot = self._forget(state)
+        if self._hub.prover.ledger is not None:
+            self._hub.prover.ledger.forget(state.member.actor_name)
         if state.member.role == "embedded":
             self._endpoints.pop(state.member.place, None)
+        if slot is not None and slot[0] == "shard":
+            await self._promote(slot[1])
         self._wake.set()
+
+    async def _promote(self, shard: str) -> bool:
+        """Make the shard's warm standby its primary; False if there is none."""
+        plan = self.plan
+        if plan is None or self._down or not self._hub.prover.proven(plan.fleet.doc.spec.leader.permit):
+            return False
+        for slot, state in sorted(self._members.items()):
+            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.report.ready and state.report.port:
+                break
+        else:
+            return False
+        del self._members[slot]
+        self._members["shard", shard] = state
+        shards = tuple(
+            ShardPlan(shard, state.member.actor_name, known.term + 1, state.report.host, state.report.port)
+            if known.shard == shard
+            else known
+            for known in plan.shards
+        )
+        log.warning("%s becomes the primary of shard %s", state.member, shard)
+        await self._change(shards=shards)
+        return True
+
+    async def _fence(self, plan: Plan) -> None:
+        """Holders that have not asked for a permit for so long that theirs has ended: frozen, or cut off. They are succeeded."""
+        permit, now, ledger = plan.fleet.doc.spec.leader.permit, self._clock.now(), self._hub.prover.ledger
+        if ledger is None or not self._hub.prover.proven(permit):
+            self._unproven_at = now  # then it is not their fault
+        if ledger is None or now - self._unproven_at < permit + FENCE_MARGIN:
+            return
+        for state in list(self._members.values()):
+            name = state.member.actor_name
+            if state.member.role in HOLDERS and ledger.heard(name) and ledger.ends(name) < now:
+                log.error("%s has asked for no permit for %.1f s: it may write no more, and is succeeded", state.member, permit)
+                ledger.bar(name, "succeeded after its permit had ended")
+                if state.task is not None:
+                    state.task.cancel()
+                self._loops.spawn(self._substrate.kill(state.member), f"kill {state.member}")
+                await self._change(gone=(*plan.gone[-KEPT_GONE:], name))
+                await self._gone(state)
+                ledger.bar(name, "succeeded after its permit had ended")
 
     async def reported(self, state: Supervised, report: Report) -> None:
         """A member told of itself."""
@@ -277,7 +365,7 @@ class LeaderCore:
         shards = []
         for known in plan.shards:
             state = self._members.get(("shard", known.shard))
-            if state is not None and state.report.port and known.member != state.member.actor_name:
+            if state is not None and state.report.port and known.member != state.member.actor_name and self._may_raise(known):
                 term = known.term + 1
                 shards.append(ShardPlan(known.shard, state.member.actor_name, term, state.report.host, state.report.port))
             elif state is not None and state.report.port and (known.host, known.port) != (state.report.host, state.report.port):
@@ -309,6 +397,11 @@ class LeaderCore:
         if any(getattr(plan, name) != value for name, value in new.items()):
             await self._change(**new)
 
+    def _may_raise(self, known: ShardPlan) -> bool:
+        """Whether a new primary may be named: the first one, or by a leader that is sure to lead."""
+        assert self.plan is not None
+        return known.term == 0 or self._hub.prover.proven(self.plan.fleet.doc.spec.leader.permit)
+
     async def down(self) -> None:
         """Drain workers and shards, then end all members. The leader itself is ended by the driver."""
         self._down = True
@@ -318,7 +411,7 @@ class LeaderCore:
             if state.task is not None:
                 state.task.cancel()
         timeout = self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
-        for roles in (("worker",), ("shard",), ("observer",), ("embedded",)):
+        for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",)):
             group = [state.member for state in states if state.member.role in roles]
             await asyncio.gather(*(self._end(member, timeout if roles == ("worker",) else 5.0) for member in group))
             if roles == ("observer",) and self.plan is not None:

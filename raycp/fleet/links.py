@@ -1,8 +1,10 @@
 """A worker's connection to one shard: credit, acknowledgements, questions. Survives the shard's restart."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 
 RECONNECT_MIN = 0.02
 RECONNECT_MAX = 1.0
+REPEATED = 1.0
+"""Acknowledgements with writes that were sent in so many seconds before a primary's death are told to its successor once more: it
+has the writes in its cache before it hands the keys out (law 6g)."""
 
 
 class LinkOwner(Protocol):
@@ -70,11 +75,33 @@ class ShardLink:
         self._calls: dict[int, asyncio.Future[Reply]] = {}
         self._ids = itertools.count(1)
         self._lost = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._sent: deque[tuple[float, Done]] = deque(maxlen=5000)
         self._task = owner.loops.spawn(self._keep(), f"link to shard {shard}")
+
+    def retarget(self, target: ShardPlan, token: str) -> None:
+        """Another primary: acknowledgements that were not sent, or sent too late to be sure of, go to it (law 6g)."""
+        if target.member != self.target[2]:
+            since = self._owner.clock.now() - REPEATED
+            self._unsent[:0] = [done for at, done in self._sent if at >= since]
+            self._sent.clear()
+        self.target = (target.host, target.port, target.member)
+        self._token = token
+        if self._connection is not None:
+            self._connection.close()
+        self._moved.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not once there is another primary to turn to."""
+        if seconds and not self._moved.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._moved.wait()
 
     async def _keep(self) -> None:
         wait = RECONNECT_MIN
         while True:
+            self._moved.clear()
             host, port, _ = self.target
             own_host, own_port, prefer, running = self._owner.hello_facts(self.shard)
             in_flight = [(identity, task.key) for identity, task in running]
@@ -84,7 +111,7 @@ class ShardLink:
             try:
                 self._connection = await dial(host, port, hello, self)
             except (OSError, TimeoutError):
-                await self._owner.clock.sleep(wait)
+                await self._pause(wait)
                 wait = min(RECONNECT_MAX, wait * 2)
                 continue
             self._outstanding = len(in_flight)
@@ -93,7 +120,7 @@ class ShardLink:
                 wait = RECONNECT_MIN
             self.connected = False
             self._owner.changed()
-            await self._owner.clock.sleep(wait)
+            await self._pause(wait)
             wait = min(RECONNECT_MAX, wait * 2)
 
     # frames
@@ -161,6 +188,10 @@ class ShardLink:
         self._outstanding -= len(done)
         credit = max(0, self._limit - self._outstanding)
         self._outstanding += credit
+        now = self._owner.clock.now()
+        while self._sent and self._sent[0][0] < now - REPEATED:
+            self._sent.popleft()
+        self._sent.extend((now, each) for each in done if each.writes)
         if done or credit:
             self._connection.send(Pull(credit, done))
 

@@ -8,8 +8,9 @@ SEPARATOR = "::"
 class Member(NamedTuple):
     """One actor of a fleet.
 
-    ``role`` is leader, shard, worker, observer or embedded; ``place`` says which: a shard's id, a pool and number
-    (``standard/0``), a cluster's name. The leader alone has generation 0 for ever: Ray restarts it under its name.
+    ``role`` is leader, shard, standby, worker, observer or embedded; ``place`` says which: a shard's id, for a standby with its
+    number (``0/1``), a pool and number (``standard/0``), a cluster's name. A standby keeps its name when it is promoted. The
+    leader alone has generation 0 for ever: Ray restarts it under its name.
     """
 
     role: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from raycp.base.keys import GVK, RequestKey
@@ -32,6 +33,11 @@ class _Outgoing:
         self._scheduled = False
         self._task = peers.shard.loops.spawn(self._keep(), f"wakes for shard {target.shard}")
 
+    @property
+    def pending(self) -> Collection[RequestKey]:
+        """What has not been heard of."""
+        return self._pending.keys()
+
     def retarget(self, target: ShardPlan, token: str) -> None:
         """Another primary: all that is not heard is sent again."""
         self.target = target
@@ -44,6 +50,7 @@ class _Outgoing:
         if before is not None and before.real and not wake.real:
             wake = Wake(wake.seq, wake.key, before.reason, True)
         self._pending[wake.key] = wake
+        self._peers.changed(wake.key)
         self._unsent.add(wake.key)
         if not self._scheduled:
             self._scheduled = True
@@ -76,6 +83,7 @@ class _Outgoing:
             heard = set(message.seqs)
             for key in [key for key, wake in self._pending.items() if wake.seq in heard]:
                 del self._pending[key]
+                self._peers.changed(key)
                 # Reconciled there, or nobody's: this cluster's watermark advances on that report only.
                 self._peers.shard.state.marks.settled(key)
         elif isinstance(message, Welcome):
@@ -124,12 +132,17 @@ class Peers:
 
     def __init__(self, shard: "ShardCore") -> None:
         self.shard = shard
+        self.changed: Callable[[RequestKey], None] = lambda key: None
         self._outgoing: dict[str, _Outgoing] = {}
         self._incoming: set[_Incoming] = set()
         self._homes: dict[str, str] = {}
         self._hub = ""
         self._started: dict[RequestKey, dict[_Incoming, int]] = {}
         self._seq = 0
+
+    def pending(self) -> set[RequestKey]:
+        """Owners elsewhere that were woken and have not been heard of."""
+        return {key for outgoing in self._outgoing.values() for key in outgoing.pending}
 
     def update(self, plan: Plan) -> None:
         """Reach the other shards of ``plan``."""

@@ -11,6 +11,7 @@ from functools import cached_property
 import msgspec
 
 from raycp.config import FleetDoc
+from raycp.fleet.names import Member
 from raycp.kube import ConnectSpec
 
 
@@ -117,6 +118,8 @@ class Plan(msgspec.Struct, frozen=True):
     shards: tuple[ShardPlan, ...]
     observer: ObserverPlan = ObserverPlan()
     workers: tuple[WorkerPlan, ...] = ()
+    gone: tuple[str, ...] = ()
+    """Members that are dead for certain or have outlived their permits: nothing of theirs is waited for."""
 
     def cluster(self, name: str) -> ClusterPlan:
         """The cluster of that name. Raises ``KeyError``."""
@@ -124,6 +127,13 @@ class Plan(msgspec.Struct, frozen=True):
             if known.name == name:
                 return known
         raise KeyError(name)
+
+    def slot(self, member: Member) -> tuple[str, str]:
+        """What ``member`` does: its own slot, or that of the shard whose standby it was."""
+        for shard in self.shards:
+            if shard.member == member.actor_name:
+                return "shard", shard.shard
+        return member.slot
 
     @property
     def hub(self) -> ClusterPlan:
@@ -170,4 +180,5 @@ class Report(msgspec.Struct):
     slots: int = 0
     busy: int = 0
     cached_bytes: int = 0
+    lag: float = 0.0
     extra: dict[str, str] = {}

@@ -29,8 +29,10 @@ from raycp.fleet.names import Member
 from raycp.fleet.peers import Peers
 from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.plan import ClusterReport, LaneReport, Plan, Report
+from raycp.fleet.progress import ProgressSource
 from raycp.fleet.reads import answer_read
 from raycp.fleet.shardstate import ShardState
+from raycp.fleet.standing import Standing
 from raycp.fleet.substrate import leader_ask
 from raycp.fleet.telling import Teller
 from raycp.fleet.watching import WatchedCluster
@@ -47,12 +49,12 @@ UNSEEN_WRITE = 2.0
 
 
 class ShardCore(MemberCore):
-    """One shard's primary."""
+    """One shard's primary, or (``standing``) a standby that may become it."""
 
     def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
         super().__init__(member, clock, host, node)
-        self.shard = member.place
-        self.state = ShardState(member.place, clock, random.Random(secrets.randbits(64)))
+        self.shard = member.place.split("/")[0]
+        self.state = ShardState(self.shard, clock, random.Random(secrets.randbits(64)))
         self.peers = Peers(self)
         self.intake = Intake(self.state, self.loops, self.peers)
         self.isolation = Isolation(self.state, self.loops, clock)
@@ -62,6 +64,8 @@ class ShardCore(MemberCore):
         self.state.dispatch_soon = self.conductor.dispatch_soon
         self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted)
         self.watermarks = WatermarkStore(self.state, Clients(clock), clock)
+        self.progress = ProgressSource(self)
+        self.standing = Standing(self) if member.role == "standby" else None
         self._server: asyncio.Server | None = None
         self._port = 0
         self._configured_at: float | None = None
@@ -94,16 +98,37 @@ class ShardCore(MemberCore):
             if watched is None:
                 self.state.queue.admit_cluster(name)
                 watched = self.state.clusters[name] = WatchedCluster(
-                    cluster, self, self.clock, self.loops, self.state.marks.rv, options, self.watermarks.ready
+                    cluster, self, self.clock, self.loops, self._watermark, options, self._ready
                 )
             watched.update(cluster, self.state.routes[name])
+        self.plan = plan
+        self._teller.update(plan)
+        if self.standing is not None and self.state.term:
+            self._promoted(plan)
+        elif self.standing is not None:
+            self.standing.update(plan)
+            return
         self.intake.plan_resyncs()
         if before is not None:
             self.intake.catch_up(before, plan)
-        self.plan = plan
-        self._teller.update(plan)
         self.peers.update(plan)
         self.conductor.update(plan)
+
+    def _promoted(self, plan: Plan) -> None:
+        """The primary is gone and this standby takes its place, under a term of its own."""
+        standing, self.standing = self.standing, None
+        assert standing is not None
+        self.peers.update(plan)
+        self.watermarks.adopt(self.state.clusters)
+        standing.take_over()
+
+    def _watermark(self, cluster: str, kind: GVK) -> int | None:
+        return None if self.standing is not None else self.state.marks.rv(cluster, kind)
+
+    async def _ready(self, cluster: str) -> None:
+        """A standby needs no watermark: its primary tells it more."""
+        if self.standing is None:
+            await self.watermarks.ready(cluster)
 
     def _permitted(self) -> None:
         """A permit was granted, or has ended: without one nothing is handed out."""
@@ -117,6 +142,8 @@ class ShardCore(MemberCore):
         self.state.clocks.drop_where(cluster=name)
         self.state.marks.drop_cluster(name)
         self.state.reconciled = {key: version for key, version in self.state.reconciled.items() if key.cluster != name}
+        if self.standing is not None:
+            self.standing.drop_cluster(name)
         await watched.close()
 
     def _drop_controller(self, name: str) -> None:
@@ -129,7 +156,10 @@ class ShardCore(MemberCore):
 
     def events(self, cluster: str, kind: GVK, events: list[Event]) -> None:
         """See ``watching.Watcher``."""
-        self.intake.events(cluster, kind, events)
+        if self.standing is not None:
+            self.standing.events(cluster, kind, events)
+        else:
+            self.intake.events(cluster, kind, events)
 
     def cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
@@ -138,23 +168,27 @@ class ShardCore(MemberCore):
 
     def listed(self, cluster: str, kind: GVK) -> None:
         """See ``watching.Watcher``."""
-        self.intake.listed(cluster, kind)
+        if self.standing is None:
+            self.intake.listed(cluster, kind)
 
     def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
         """See ``watching.Watcher``."""
-        if not complete:
+        if not complete and self.standing is None:
             self.intake.look_after(cluster, kind)
             self.peers.look_after(cluster, kind)
 
     def void(self, cluster: str, kind: GVK) -> None:
         """See ``watching.Watcher``."""
-        self.intake.void(cluster, kind)
+        if self.standing is None:
+            self.intake.void(cluster, kind)
 
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
         if hello.role == "worker":
             return self.conductor.accept(connection, hello)
+        if hello.role == "standby":
+            return self.progress.accept(connection, hello)
         if hello.role == "shard":
             return self.peers.accept(connection, hello)
         return f"a shard does not talk to {hello.role!r}"
@@ -193,6 +227,7 @@ class ShardCore(MemberCore):
 
     async def _sweep(self) -> None:
         self.state.tracker.take_overdue(self.state.clocks.sweep())
+        self.progress.beat()
 
     def _set_gauges(self) -> None:
         self.state.queue_metrics.publish(self.state.queue)
@@ -254,6 +289,9 @@ class ShardCore(MemberCore):
             return
         late = self.clock.now() - self._configured_at > plan.fleet.doc.spec.timeouts.sync_deadline
         waiting = [f"cluster {row.name}: {row.reason or 'not synced'}" for row in report.clusters if not row.synced]
+        if self.standing is not None:
+            self._fill_standing(report, waiting)
+            return
         if not self.state.epoch:
             waiting.insert(0, "the hub has not recorded the leader yet")
         elif not self.state.term:
@@ -263,6 +301,15 @@ class ShardCore(MemberCore):
         report.ready = bool(self.state.epoch and self.state.term) and self.permits.held and (not waiting or late)
         report.reasons = [] if report.ready else waiting
         report.state = "running" if report.ready else "syncing"
+
+    def _fill_standing(self, report: Report, waiting: list[str]) -> None:
+        assert self.standing is not None
+        if not self.standing.complete:
+            waiting.insert(0, "the primary's full account has not arrived yet")
+        report.ready = not waiting
+        report.reasons = waiting
+        report.state = "standby" if report.ready else "syncing"
+        report.lag = self.standing.lag
 
     async def drain(self, timeout: float) -> None:
         """Hand out no more and wait for what is in work."""

@@ -12,11 +12,12 @@ from raycp.classify import TierRules
 from raycp.config.tiers import TiersSpec
 from raycp.fleet.limits import in_flight_limits
 from raycp.fleet.plan import ControllerPlan, Plan
+from raycp.fleet.progress import TellingQueue
 from raycp.fleet.routes import Children, Route, children_of, routes_of
 from raycp.fleet.watching import WatchedCluster
 from raycp.fleet.watermarks import Watermarks
 from raycp.observe import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
-from raycp.queueing import QueuePolicy, WorkQueue
+from raycp.queueing import QueuePolicy
 from raycp.queueing.events import QueueMetrics
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
@@ -36,7 +37,7 @@ class ShardState:
         self.metrics = Metrics()
         self.counts = ReflectorMetrics(self.metrics)
         self.queue_metrics = QueueMetrics(WorkQueueMetrics(self.metrics))
-        self.queue = WorkQueue(QueuePolicy(fifo=_naive()), clock, self.queue_metrics, rng)
+        self.queue = TellingQueue(QueuePolicy(fifo=_naive()), clock, self.queue_metrics, rng)
         self.clocks = SliClocks(clock)
         self.tracker = SloTracker(Objectives(), SliMetrics(self.metrics))
         self.timelines = Timelines(clock)

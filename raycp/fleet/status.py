@@ -25,7 +25,7 @@ def fleet_status(
     reasons = _reasons(plan, wanted, members, leadership)
     clusters = []
     reports = {
-        report.name: report for state in members.values() for report in state.report.clusters if state.member.role == "shard"
+        report.name: report for slot, state in members.items() for report in state.report.clusters if slot[0] == "shard"
     }
     for cluster in plan.clusters:
         report = reports.get(cluster.name)
@@ -46,6 +46,17 @@ def fleet_status(
                 "kubeconfig": _extra(members, ("embedded", cluster.name), "kubeconfig"),
             }
         )
+    standbys = [
+        {
+            "standby": slot[1],
+            "shard": slot[1].split("/")[0],
+            "lagSeconds": round(members[slot].report.lag, 3) if slot in members else None,
+            "cachedBytes": members[slot].report.cached_bytes if slot in members else 0,
+            **_place(members, slot),
+        }
+        for slot in sorted(wanted)
+        if slot[0] == "standby"
+    ]
     lanes: dict[str, dict[str, Any]] = {
         tier: {"tier": tier, "ready": 0, "delayed": 0, "inFlight": 0, "oldestSeconds": 0.0, "share": doc.spec.tiers.of(tier).share}
         for tier in TIERS
@@ -77,7 +88,7 @@ def fleet_status(
                 "shard": shard.shard,
                 "term": shard.term,
                 "clusters": [cluster.name for cluster in plan.clusters if cluster.shard == shard.shard],
-                "standbys": sum(1 for slot in members if slot[0] == "standby" and slot[1].split("/")[0] == shard.shard),
+                "standbys": sum(1 for row in standbys if row["shard"] == shard.shard and row["ready"]),
                 "cachedBytes": _member(members, ("shard", shard.shard)).report.cached_bytes
                 if ("shard", shard.shard) in members
                 else 0,
@@ -85,6 +96,7 @@ def fleet_status(
             }
             for shard in plan.shards
         ],
+        "standbys": standbys,
         "workers": [
             {
                 "worker": slot[1],
@@ -135,6 +147,8 @@ def _reasons(
     if leadership is None:
         reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet")
     for slot in sorted(wanted):
+        if slot[0] == "standby":
+            continue  # a fleet works without
         state = members.get(slot)
         if state is None:
             reasons.append(f"{slot[0]} {slot[1]} is not there yet")

@@ -7,6 +7,7 @@ never written over.
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 import msgspec
 
@@ -64,6 +65,10 @@ class WatermarkStore:
 
     def _name(self) -> str:
         return f"watermark-{self._state.shard}"
+
+    def adopt(self, clusters: Iterable[str]) -> None:
+        """These clusters' marks are known by other means: nothing is to be read."""
+        self._ready.update(clusters)
 
     async def _records(self) -> Records:
         plan = self._plan

@@ -9,6 +9,8 @@ import msgspec
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Child, Done, Task, Written
+from raycp.queueing import Saved
+from raycp.slo.clocks import KeyState
 
 
 class Hello(msgspec.Struct, tag="hello", array_like=True):
@@ -129,6 +131,35 @@ class Heard(msgspec.Struct, tag="heard", array_like=True):
     seqs: list[int]
 
 
+class KeyProgress(msgspec.Struct, array_like=True):
+    """How a key stands at the primary: version reconciled, place in the queue, clocks; None where there is none."""
+
+    key: RequestKey
+    version: int | None = None
+    saved: Saved | None = None
+    clocks: KeyState | None = None
+
+
+class Reached(msgspec.Struct, array_like=True):
+    """The primary has judged all events of ``kind`` (``str(GVK)``) up to ``rv``."""
+
+    cluster: str
+    kind: str
+    rv: int
+
+
+class Progress(msgspec.Struct, tag="progress", array_like=True):
+    """From a primary to its standbys. ``wakes`` are owners elsewhere that were woken and have not been heard of, ``heard`` those
+    that have; ``complete`` ends the full account."""
+
+    seq: int
+    changed: list[KeyProgress]
+    reached: list[Reached]
+    wakes: list[RequestKey]
+    heard: list[RequestKey]
+    complete: bool = False
+
+
 class Stats(msgspec.Struct, tag="stats", array_like=True):
     """What a member tells the observer once a second: absolute values since its start. ``slo`` is empty but for shards."""
 
@@ -174,6 +205,7 @@ Message = (
     | Wakes
     | Heard
     | Refused
+    | Progress
     | Stats
     | Question
     | Answered

@@ -99,9 +99,11 @@ class WorkerCore(MemberCore):
         wanted = {shard.shard: shard for shard in plan.shards if shard.port}
         for shard, link in list(self._links.items()):
             target = wanted.get(shard)
-            if target is None or (target.host, target.port, target.member) != link.target:
+            if target is None:
                 await link.close()
                 del self._links[shard]
+            elif (target.host, target.port, target.member) != link.target:
+                link.retarget(target, plan.token)
         for shard, target in wanted.items():
             if shard not in self._links:
                 self._links[shard] = ShardLink(self, shard, target, plan.token)

@@ -73,7 +73,7 @@ def test_only_what_needs_it_is_replaced() -> None:
     port = prints(doc_with(observer={"port": 12345}))
     assert {slot[0] for slot in base if port[slot] != base[slot]} == {"observer"}
     env = prints(doc_with(ray={"env": {"A": "b"}}))
-    assert {slot[0] for slot in base if env[slot] != base[slot]} == {"worker", "shard", "observer", "embedded"}
+    assert {slot[0] for slot in base if env[slot] != base[slot]} == {"worker", "shard", "standby", "observer", "embedded"}
     pods = prints(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], {"podRuntime": "9s"}))
     assert {slot[0] for slot in base if pods[slot] != base[slot]} == {"embedded"}
     more = prints(fleet_doc(["hub", "east", "west"], ["fleet_samples:tracked"]))

@@ -1,0 +1,120 @@
+"""Warm standbys: law 6 (g) as failing sequences, on real cores, connections and clusters, without Ray."""
+
+from collections import Counter
+from typing import Any
+
+import fleet_samples as samples
+import pytest
+from inprocess import fleet_doc, holds, led, until
+
+from raycp.config import FleetDoc
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+
+
+def doc(*uses: str, clusters: tuple[str, ...] = ("here",), **spec: Any) -> FleetDoc:
+    settings = {"tiers": {"standard": {"workers": {"min": 1}}}, "timeouts": {"drain": 2}, **spec}
+    return fleet_doc(clusters, [f"fleet_samples:{use}" for use in uses], **settings)
+
+
+def ran() -> Counter[str]:
+    return Counter(name for _, _, name in samples.RAN)
+
+
+async def warm(fleet: Any) -> Any:
+    """The standby, once it follows its primary."""
+    return await until(
+        lambda: next((s for s in fleet.substrate.living("standby") if s.standing is not None and s.report().ready), None)
+    )
+
+
+def primary(fleet: Any) -> Any:
+    return next(s for s in [*fleet.substrate.living("shard"), *fleet.substrate.living("standby")] if s.standing is None)
+
+
+async def test_a_promotion_queues_nothing_twice_and_forgets_nothing() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc("tracked"))
+        for number in range(50):
+            await fleet.put("here", "tracked", f"old-{number}")
+        await until(lambda: len(ran()) == 50)
+        standby = await warm(fleet)
+        await until(lambda: len(standby.state.reconciled) == 50)
+        assert not standby.state.queue.snapshot()
+        samples.RAN.clear()
+        before = primary(fleet)
+        lists = {str(k): i.store for k, i in standby.state.clusters["here"].informers.items()}
+        await fleet.substrate.kill(before.member)
+        await fleet.put("here", "tracked", "while-away")
+        await until(lambda: ran()["while-away"] == 1, 5.0)
+        after = primary(fleet)
+        assert after is standby
+        assert after.state.term == 2
+        assert {str(k): i.store for k, i in after.state.clusters["here"].informers.items()} == lists, "no relist"
+        await holds(lambda: len(samples.RAN) == 1, 0.3, "no storm")
+        again = await warm(fleet)
+        assert again is not standby
+        await fleet.put("here", "tracked", "later")
+        await until(lambda: ran()["later"] == 1)
+
+
+async def test_a_key_in_work_on_a_living_worker_is_held_until_its_end() -> None:
+    """A primary dies with a key in work: its successor must not hand the key out beside it (laws 1 and 6g)."""
+    async with led() as fleet:
+        await fleet.apply(doc("tracked"))
+        samples.DELAY = 0.5
+        standby = await warm(fleet)
+        await fleet.put("here", "tracked", "slow")
+        await until(lambda: ran()["slow"] == 1)
+        await fleet.substrate.kill(primary(fleet).member)
+        await until(lambda: standby.state.term == 2, 5.0)
+        await until(lambda: ran()["slow"] == 2, 5.0, "interrupted under the old term, run again under the new")
+        assert not samples.OVERLAPS
+
+
+async def test_no_write_of_an_old_term_after_the_first_of_the_new() -> None:
+    """Children are made before and after the primary's death: the recorder tells which term wrote what, in order."""
+    async with led() as fleet:
+        await fleet.apply(doc("parent"))
+        await warm(fleet)
+        for number in range(30):
+            await fleet.put("here", "parent", f"p-{number}")
+            if number == 15:
+                await until(lambda: len(fleet.cluster("here").recorder.select("secrets", "create")) >= 5)
+                await fleet.substrate.kill(primary(fleet).member)
+        cluster = fleet.cluster("here")
+        await until(lambda: len(cluster.recorder.select("secrets", "create")) >= 30, 10.0)
+        writes = cluster.recorder.select("secrets", "create")
+        terms = [int(write.term) for write in writes]
+        assert terms == sorted(terms)
+        assert set(terms) == {1, 2}
+        assert len({write.name for write in writes}) == len(writes) == 30, "no child twice"
+
+
+async def test_a_failing_key_keeps_its_attempts_and_a_delayed_one_its_time() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc("wild"))
+        standby = await warm(fleet)
+        await fleet.put("here", "wild", "bad", do="raise")
+        await until(lambda: ran()["bad"] >= 4)
+        await fleet.substrate.kill(primary(fleet).member)
+        await until(lambda: standby.state.term == 2, 5.0)
+        found = await until(lambda: [s for s in standby.state.queue.snapshot() if s.key.name == "bad"])
+        assert found[0].attempts >= 3
+
+
+async def test_wakes_for_other_shards_survive_their_sender() -> None:
+    """Law 10: a child changes, the shard that saw it dies before the owner's shard has reconciled."""
+    async with led() as fleet:
+        await fleet.apply(doc("remote", clusters=("hub", "east"), shards={"clustersPerShard": 1}))
+        await until(lambda: sum(s.standing is not None and s.report().ready for s in fleet.substrate.living("standby")) == 2)
+        await fleet.put("hub", "remote", "job")
+        await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"))
+        await until(lambda: not any(s.peers.pending() for s in fleet.substrate.living("shard")))
+        east = next(s for s in fleet.substrate.living("shard") if "east" in s.state.clusters)
+        await fleet.cluster("east").api.delete("secrets", "default", "job-child")
+        await fleet.substrate.kill(east.member)
+        await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"), 8.0, "made again")
