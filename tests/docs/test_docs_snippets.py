@@ -38,10 +38,19 @@ def test_each_block_names_a_language() -> None:
 def test_links_lead_somewhere() -> None:
     dead = []
     for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", file.read_text()):
-            if "://" not in target and not (file.parent / target).exists():
-                dead.append(f"{file.name}: {target}")
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", file.read_text()):
+            if "://" in target:
+                continue
+            there = file.parent / target if target else file
+            if not there.exists() or (anchor and anchor not in _anchors(there)):
+                dead.append(f"{file.name}: {target}#{anchor}")
     assert not dead
+
+
+def _anchors(file: Path) -> set[str]:
+    """What headings can be linked as, in the manner of GitHub."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("snippet", of("yaml"))
