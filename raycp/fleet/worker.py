@@ -7,11 +7,13 @@ A worker whose user code can't be stopped names the culprit and ends itself: its
 
 import asyncio
 import dataclasses
+import json
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.base.tasks import Done, Outcome, Task
@@ -65,6 +67,7 @@ class WorkerCore(MemberCore):
         self._runs: dict[tuple[str, int], _Run] = {}
         self._controllers: dict[str, Controller] = {}
         self._plans: dict[str, ControllerPlan] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
         self._problem = "waiting for the fleet's plan"
         self._slots = 0
         self._port = 0
@@ -128,6 +131,7 @@ class WorkerCore(MemberCore):
                     # The plan has decided between the fleet file's time limit and the controller's own.
                     self._controllers[known.name] = dataclasses.replace(controller, name=known.name, timeout=known.timeout)
         self._plans = {known.name: known for known in plan.fleet.controllers}
+        self._configs = {known.name: json.loads(known.config) for known in plan.fleet.controllers}
         self._problem = "; ".join(problems)
 
     def _share_credit(self) -> None:
@@ -204,6 +208,7 @@ class WorkerCore(MemberCore):
                 timeout=run.plan.timeout,
                 running=run.running,
                 executor=self._user.executor,
+                config=self._configs.get(task.key.controller),
             )
             if done.writes:
                 await self._backend.fold_elsewhere(done, run.link.shard)

@@ -64,7 +64,13 @@ class Request:
 class Context:
     """See the module. Made by ``run_reconcile``; not to be used after the reconcile has ended (``Revoked``)."""
 
-    def __init__(self, controller: Controller, session: Session, log: "logging.LoggerAdapter[Any]") -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        session: Session,
+        log: "logging.LoggerAdapter[Any]",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         task = session.task
         self._controller = controller
         self._session = session
@@ -72,6 +78,8 @@ class Context:
         self.request = Request(task.key, task.attempt, task.reason, task.tier, task.version)
         self.log = log
         """Structured: every record carries cluster, controller, namespace, name, attempt, tier."""
+        self.config: Mapping[str, Any] = {} if config is None else config
+        """What the fleet file says under this controller's ``config``; shared by all reconciles, so don't change it."""
         self.live = Live(self)
         """Reads that ask the API server itself."""
 

@@ -19,6 +19,7 @@ import asyncio
 import inspect
 import logging
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -48,11 +49,12 @@ async def run_reconcile(
     timeout: float | None = DEFAULT_TIMEOUT,
     executor: Executor | None = None,
     running: Running | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Done:
     """Run ``controller`` for ``task``. See the module for what it guarantees.
 
     ``timeout`` in seconds holds where the controller names none; None: no limit. ``executor`` runs plain functions.
-    ``running`` is the handle by which the caller may revoke it.
+    ``running`` is the handle by which the caller may revoke it; ``config`` becomes ``ctx.config``.
     """
     running = running or Running()
     session = Session(task, backend, clock, running)
@@ -64,7 +66,7 @@ async def run_reconcile(
     error: BaseException | None = None
     try:
         if task.raw is not None or controller.deleted:
-            context = Context(controller, session, log)
+            context = Context(controller, session, log, config)
             obj = _decode(controller, task)
             loop = asyncio.get_running_loop()
             work: asyncio.Future[Any]

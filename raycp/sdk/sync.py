@@ -3,7 +3,7 @@ blocks it."""
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from raycp.base.keys import GVK
@@ -22,6 +22,7 @@ class SyncContext:
         self._loop = loop
         self.request: Request = context.request
         self.log: logging.LoggerAdapter[Any] = context.log
+        self.config: Mapping[str, Any] = context.config
         self.live = SyncLive(self)
 
     @property

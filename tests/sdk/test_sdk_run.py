@@ -318,3 +318,20 @@ def test_importing_raycp_is_light() -> None:
     code = f"import sys, raycp; print([m for m in {heavy.split()!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+async def test_the_fleet_files_config_reaches_the_author() -> None:
+    seen: list[Any] = []
+
+    @controller("v1/ConfigMap", name="configured")
+    async def fn(ctx: Context, obj: dict[str, Any]) -> None:
+        seen.append(ctx.config["greeting"])
+
+    @controller("v1/ConfigMap", name="plain")
+    def plain(ctx: SyncContext, obj: dict[str, Any]) -> None:
+        seen.append(ctx.config["greeting"])
+
+    for each in (fn, plain):
+        done = await run_reconcile(each, task(), Memory(), SystemClock(), config={"greeting": "hello"})
+        assert done.outcome is Outcome.OK, done.error
+    assert seen == ["hello", "hello"]
