@@ -238,6 +238,9 @@ class Conductor:
     async def _pump(self) -> None:
         """Wake up for delayed items; what becomes ready otherwise calls ``dispatch_soon`` itself."""
         await self._credit.wait()
+        if not self.open:
+            await self.shard.clock.sleep(0.05)  # ready items of a closed shard would keep this turning
+            return
         if await self.shard.state.queue.wait_ready(5.0):
             self._dispatch()
             # What can't be pulled now (caps, held lanes) is not asked for again at once.
