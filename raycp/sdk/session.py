@@ -35,6 +35,10 @@ class Running:
         if self.reason:
             task.cancel()
 
+    def runs_as(self, task: "asyncio.Future[Any] | None") -> bool:
+        """Whether ``task`` is the author's function."""
+        return task is not None and self._task is task
+
     def revoke(self, reason: str = "revoked") -> None:
         """Refuse all further traffic and cancel the function if it is async. Call on the reconcile's loop;
         idempotent."""

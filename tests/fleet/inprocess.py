@@ -175,6 +175,9 @@ class InProcess:
         finally:
             asking.cancel()
 
+    async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
+        self.bundles = bundles
+
     async def kill(self, member: Member) -> None:
         core = self.cores.pop(member, None)
         if core is not None:
@@ -200,13 +203,14 @@ class Stack:
         self.substrate = InProcess()
         self.clusters: dict[str, EmbeddedCluster] = {}
         self.connects: dict[str, ConnectSpec] = {}
+        self.right: dict[str, ConnectSpec] = {}
         self.members: dict[tuple[str, str], Member] = {}
         self.terms: dict[str, int] = {}
         self.epoch = 1
         self._versions = itertools.count(1)
         self._workers = itertools.count()
 
-    async def start(self, workers: int = 1) -> None:
+    async def start(self, workers: int, connects: dict[str, ConnectSpec]) -> None:
         for name in self.homes:
             spec = self.doc.cluster(name).embedded or EmbeddedSpec()
             cluster = self.clusters[name] = EmbeddedCluster(name, spec, CLOCK)
@@ -214,6 +218,8 @@ class Stack:
             self.connects[name] = ConnectSpec(
                 name=name, mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token
             )
+        self.right = dict(self.connects)
+        self.connects |= connects
         for shard in sorted(set(self.homes.values())):
             await self.new_shard(shard)
         for _ in range(workers):
@@ -308,14 +314,19 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def stack(
-    uses: Iterable[str], homes: dict[str, str] | None = None, workers: int = 1, embedded: dict[str, Any] | None = None, **spec: Any
+    uses: Iterable[str],
+    homes: dict[str, str] | None = None,
+    workers: int = 1,
+    embedded: dict[str, Any] | None = None,
+    connects: dict[str, ConnectSpec] | None = None,
+    **spec: Any,
 ) -> AsyncIterator[Stack]:
-    """A ``Stack`` that is up and synced, for the time of the block."""
+    """A ``Stack`` that is up and synced, for the time of the block. ``connects`` are other ways to clusters than the right ones."""
     fleet_samples.reset()
     homes = homes or {"here": "0"}
     made = Stack(fleet_doc(homes, [f"fleet_samples:{use}" for use in uses], embedded, **spec), homes)
     try:
-        await made.start(workers)
+        await made.start(workers, connects or {})
         await made.synced()
         yield made
     finally:

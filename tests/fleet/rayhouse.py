@@ -124,6 +124,10 @@ class House:
         assert process.returncode == expect, f"raycp {' '.join(arguments)} ended with {process.returncode}:\n{output}"
         return output
 
+    def told(self, *arguments: str) -> str:
+        """A command's output, however it ends."""
+        return self.popen(*arguments, "--address", self.address).communicate(timeout=60)[0]
+
     def status(self, fleet: str) -> dict[str, Any]:
         process = self.popen("status", "--fleet", fleet, "--address", self.address, "-o", "json")
         output, _ = process.communicate(timeout=60)
