@@ -250,7 +250,9 @@ class WorkerCore(MemberCore):
             current = self._user.current()
             name = current.get_name() if current is not None else ""
             blocking = [
-                run for (shard, identity), run in self._runs.items() if run.running.runs_as(current) or f"{shard}\0{identity}" == name
+                run
+                for (shard, identity), run in self._runs.items()
+                if run.running.runs_as(current) or f"{shard}\0{identity}" == name
             ]
             stack = _stack_of(self._user)
             error = f"the reconciler blocked its event loop for {silent:.1f} s: use a plain def, or await"
