@@ -3,11 +3,15 @@
 from random import Random
 
 
+WIDEST = 0.9
+
+
 def spread_delay(rng: Random, resync: float, spread: float) -> float:
-    """Seconds to wait: uniform over ``spread``, and over at most half of ``resync`` (0: no resync) so that a round ends
-    before the next begins. Raises ``ValueError`` for a negative or undefined duration."""
+    """Seconds to wait: uniform over ``spread``, and over at most nine tenths of ``resync`` (0: no resync), so that a round
+    ends before the next begins: the shortest that jitter makes of a period. (Half of it, as first planned, offers twice the
+    average rate half of the time.) Raises ``ValueError`` for a negative or undefined duration."""
     _check(resync=resync, spread=spread)
-    width = min(spread, resync / 2) if resync > 0 else spread
+    width = min(spread, resync * WIDEST) if resync > 0 else spread
     return rng.uniform(0.0, width)
 
 

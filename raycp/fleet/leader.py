@@ -20,6 +20,7 @@ from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
 from raycp.fleet.loops import Loops
 from raycp.fleet.names import LEADER, Member
 from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan
+from raycp.fleet.scaling import Scaler, living_pools, worker_bundles
 from raycp.fleet.status import fleet_status
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.fleet.supervision import Supervised, supervise
@@ -48,6 +49,7 @@ class LeaderCore:
         self._members: dict[Slot, Supervised] = {}
         self._generations: dict[Slot, int] = {}
         self._pools: dict[str, int] = {}
+        self._scaler = Scaler()
         self._endpoints: dict[str, ConnectSpec] = {}
         self._ending: set[Member] = set()
         self._wake = asyncio.Event()
@@ -108,6 +110,7 @@ class LeaderCore:
             if known is not None:
                 self._generations[known.slot] = max(known.generation, self._generations.get(known.slot, -1))
         self.plan = plan
+        self._pools = living_pools(living, plan.fleet.doc)
         for member in living:
             if plan.slot(member) != member.slot or self._generations.get(member.slot, -1) <= member.generation:
                 self._adopt(member)
@@ -197,6 +200,7 @@ class LeaderCore:
     async def _step(self) -> None:
         plan = self.plan
         assert plan is not None
+        await self._scale(plan)
         wanted = wanted_members(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools)
         for member in await self._substrate.members():
             if member in self._ending:
@@ -216,6 +220,13 @@ class LeaderCore:
         await asyncio.gather(*(self._create(want) for want in missing))
         self._hub.step(plan, self._reachable(plan))
         await self._publish()
+
+    async def _scale(self, plan: Plan) -> None:
+        """Pools by queue delay; Ray's autoscaler is told what all of them need."""
+        pools = self._scaler.step(plan.fleet.doc, self._members, self._pools, self._clock.now())
+        if pools != self._pools:
+            self._pools = pools
+            await self._substrate.request_nodes(worker_bundles(plan.fleet.doc, pools))
 
     def _reachable(self, plan: Plan) -> dict[str, ConnectSpec]:
         """How each cluster is reached; embedded ones only when they are up."""

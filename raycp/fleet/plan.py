@@ -155,13 +155,14 @@ class ClusterReport(msgspec.Struct):
 
 
 class LaneReport(msgspec.Struct):
-    """A lane of a shard's queue. Waits in seconds."""
+    """A lane of a shard's queue. Waits in seconds; ``delay`` is the p99 of hand-outs of the last seconds."""
 
     tier: str
     ready: int = 0
     delayed: int = 0
     in_flight: int = 0
     oldest: float = 0.0
+    delay: float = 0.0
 
 
 class Report(msgspec.Struct):

@@ -31,6 +31,7 @@ from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.plan import ClusterReport, LaneReport, Plan, Report
 from raycp.fleet.progress import ProgressSource
 from raycp.fleet.reads import answer_read
+from raycp.fleet.scaling import pool_policy
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.standing import Standing
 from raycp.fleet.substrate import leader_ask
@@ -68,6 +69,7 @@ class ShardCore(MemberCore):
         self.standing = Standing(self) if member.role == "standby" else None
         self._server: asyncio.Server | None = None
         self._port = 0
+        self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
         metrics, tracker = self.state.metrics, self.state.tracker
         self._teller = Teller(member, clock, self.loops, metrics, self.report, tracker.report, self._answer)
@@ -86,6 +88,7 @@ class ShardCore(MemberCore):
         self.permits.learn(plan)
         self.state.take(plan, self.member.actor_name)
         self.watermarks.update(plan)
+        self._patience = {tier: pool_policy(doc, tier).target for tier in TIERS}
         self.isolation.update(plan)
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         for name in [name for name in self.state.clusters if name not in clusters]:
@@ -227,6 +230,8 @@ class ShardCore(MemberCore):
 
     async def _sweep(self) -> None:
         self.state.tracker.take_overdue(self.state.clocks.sweep())
+        if any(age > self._patience.get(tier, 1.0) for tier, age in self.state.queue.oldest_ready().items()):
+            self.changed()  # the leader hears at once that a pool is too small
         self.progress.beat()
 
     def _set_gauges(self) -> None:
@@ -282,6 +287,8 @@ class ShardCore(MemberCore):
             lane.delayed += depth.delayed
             lane.in_flight += depth.running
             lane.oldest = max(lane.oldest, depth.oldest)
+        for each in self.state.queue.delays():
+            lanes.setdefault(each.tier, LaneReport(each.tier)).delay = each.p99
         report.lanes = list(lanes.values())
         report.busy = sum(lane.in_flight for lane in report.lanes)
         if plan is None or self._configured_at is None:

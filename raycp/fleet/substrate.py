@@ -1,6 +1,7 @@
 """What the leader asks of Ray, as a protocol of six verbs, and its implementation on Ray."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -9,6 +10,8 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutErro
 from ray.util import list_named_actors
 
 from raycp.fleet.names import LEADER, Member
+
+log = logging.getLogger(__name__)
 
 
 class MemberDied(Exception):
@@ -46,6 +49,10 @@ class Substrate(Protocol):
 
     async def kill(self, member: Member) -> None:
         """End the member's process now; idempotent."""
+        ...
+
+    async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
+        """Tell Ray's autoscaler, where there is one, what all workers together need."""
         ...
 
 
@@ -117,6 +124,17 @@ class RaySubstrate:
             cause = error.cause if isinstance(error.cause, Exception) else error
             raise MemberFailed(f"{member}: {method}: {_first_line(cause)}") from error
         return bytes(answer)
+
+    async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
+        def request() -> None:
+            from ray.autoscaler.sdk import request_resources
+
+            request_resources(bundles=bundles)
+
+        try:
+            await asyncio.to_thread(request)
+        except Exception as error:
+            log.info("Ray's autoscaler was not asked for nodes: %s", error)
 
     async def kill(self, member: Member) -> None:
         try:

@@ -85,6 +85,11 @@ def fleet_of(doc: FleetDoc) -> Fleet:
 
 async def end(core: Any) -> None:
     """End a core as the death of its process would: nothing is sent, its port refuses, its connections break."""
+    user = getattr(core, "_user", None)
+    if user is not None:  # first: from here on its reconciles do nothing more
+        user.loop.call_soon_threadsafe(user.loop.stop)
+        await asyncio.to_thread(user._thread.join, 0.3)
+        fleet_samples.died(user.thread_id)
     tasks = list(core.loops._tasks)
     for task in tasks:
         task.cancel()
@@ -95,9 +100,6 @@ async def end(core: Any) -> None:
         connection._peer = None
         if connection._transport is not None:
             connection._transport.abort()
-    user = getattr(core, "_user", None)
-    if user is not None:
-        user.loop.call_soon_threadsafe(user.loop.stop)
     for watched in list(core.state.clusters.values()) if isinstance(core, ShardCore) else ():
         await watched.close()
     if isinstance(core, EmbeddedCore):
