@@ -76,8 +76,8 @@ def fleet_status(
         "ready": not reasons,
         "reasons": reasons,
         "leader": {
-            "epoch": plan.epoch,
-            "incarnation": plan.incarnation,
+            "epoch": max(plan.epoch, leadership.epoch if leadership else 0),
+            "incarnation": max(plan.incarnation, leadership.incarnation if leadership else 0),
             "holder": leadership.holder if leadership else "",
             "since": leadership.since if leadership else None,
             "lock": doc.spec.leader.lock.kind,

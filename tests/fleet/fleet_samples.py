@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,12 +21,21 @@ RUNNING: Counter[tuple[str, str, str]] = Counter()
 OVERLAPS: list[tuple[str, str, str]] = []
 """Keys that two reconciles worked on at the same time: there must be none (law 1)."""
 
+THREADS: dict[int, list[tuple[str, str, str]]] = {}
+"""What each user loop has in work."""
+
 CHILDREN: dict[tuple[str, str], list[str]] = {}
 DELAY = 0.0
 """Seconds that ``tracked`` takes."""
 
 OPEN: dict[str, bool] = {}
 """Names whose ``gated`` reconcile may end."""
+
+
+def died(thread: int | None) -> None:
+    """The process with this user loop is dead: it works on nothing any more."""
+    for key in THREADS.pop(thread or 0, []):
+        RUNNING[key] -= 1
 
 
 def reset() -> None:
@@ -35,6 +45,7 @@ def reset() -> None:
     SEEN.clear()
     RUNNING.clear()
     OVERLAPS.clear()
+    THREADS.clear()
     CHILDREN.clear()
     OPEN.clear()
     DELAY = 0.0
@@ -48,10 +59,14 @@ def _run(who: str, ctx: Any, obj: dict[str, Any] | None) -> Iterator[tuple[str, 
     RUNNING[key] += 1
     if RUNNING[key] > 1:
         OVERLAPS.append(key)
+    thread = threading.get_ident()
+    THREADS.setdefault(thread, []).append(key)
     try:
         yield key
     finally:
-        RUNNING[key] -= 1
+        if key in THREADS.get(thread, ()):
+            THREADS[thread].remove(key)
+            RUNNING[key] -= 1
 
 
 async def _opened(name: str) -> None:

@@ -109,7 +109,6 @@ async def test_a_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch
         await fleet.put("here", "wild", "bad", do=do)
         await until(lambda: not fleet.substrate.living("worker"), 10.0, "the worker ends itself")
         await until(lambda: any(told in error for error in errors(fleet, "bad")), 3.0, "the culprit is named")
-        samples.RUNNING.clear()
         samples.OPEN["good"] = True
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":""}}')
         await fleet.new_worker()

@@ -135,7 +135,6 @@ async def test_a_dead_workers_keys_return_only_after_its_certain_death() -> None
         await until(lambda: link.connected)
         await holds(lambda: ran()["a"] == 1, 0.3, "the key is still in work at the living worker")
         await fleet.kill("worker", "standard/0")
-        samples.RUNNING.clear()
         await until(lambda: ran()["a"] == 2)
         samples.OPEN["a"] = True
         await until(lambda: not fleet.shard().state.queue.running())
