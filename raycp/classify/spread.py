@@ -2,7 +2,6 @@
 
 from random import Random
 
-
 WIDEST = 0.9
 
 

@@ -1,13 +1,10 @@
 """``raycp slo``: are the promises kept? And ``raycp slo rules``: the same objectives as Prometheus rules."""
 
 import argparse
-import json
-import urllib.error
-import urllib.request
-from pathlib import Path
 from typing import Any
 
-from raycp.cli.errors import BadInput, CliError
+from raycp.cli.errors import BadInput
+from raycp.cli.observer import add_observer, fetch, observer_url
 from raycp.cli.output import Column, Row, add_output, document, render
 
 
@@ -60,10 +57,7 @@ def add_parser(subparsers: Any) -> None:
         "`raycp slo rules -c FLEET.yaml` prints the fleet's objectives as a Prometheus rules file.",
     )
     parser.add_argument("what", nargs="?", choices=("report", "rules"), default="report")
-    parser.add_argument("-c", "--config", type=Path, metavar="FLEET.yaml", help="the fleet file")
-    parser.add_argument("--fleet", metavar="NAME", help="the fleet's name; the only one that runs by default")
-    parser.add_argument("--address", metavar="HOST:PORT", help="head of the Ray cluster (default: the one at hand)")
-    parser.add_argument("--url", help="the observer's address, such as http://HOST:9464; asks Ray for it by default")
+    add_observer(parser)
     parser.add_argument("--operator", action="store_true", help="rules as a PrometheusRule of the Prometheus operator")
     add_output(parser)
 
@@ -73,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "rules":
         print(_rules(args), end="")
         return 0
-    rows = fetch(args.url or _observer(args), "/api/v1/slo")["slo"]
+    rows = (fetch(observer_url(args), "/api/v1/slo") or {}).get("slo", [])
     print(show(rows, args.output))
     return 1 if any(a["severity"] == "page" for row in rows for a in row["alerts"]) else 0
 
@@ -83,19 +77,6 @@ def show(rows: list[Row], format: Any) -> str:
     if format in ("json", "yaml"):
         return document(rows, format)
     return render(rows, REPORT, format, empty="the fleet file states no objective (spec.slo)")
-
-
-def fetch(url: str, path: str) -> dict[str, Any]:
-    """A JSON answer of the observer. Raises ``CliError``."""
-    if not url.startswith(("http://", "https://")):
-        raise BadInput(f"{url!r} is no http:// or https:// address")
-    try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise CliError(f"the observer at {url} does not answer: {reason}", "name it with --url") from error
 
 
 def _rules(args: argparse.Namespace) -> str:
@@ -111,15 +92,3 @@ def _rules(args: argparse.Namespace) -> str:
     except ValueError as error:
         raise BadInput(f"{args.config}: spec.slo: {error}") from error
     return as_prometheus_rule(objectives, doc.name) if args.operator else rules_yaml(objectives)
-
-
-def _observer(args: argparse.Namespace) -> str:
-    from raycp.cli.fleets import at_ray, existing, namespace_of, run_async
-    from raycp.fleet.launch import FleetClient
-
-    with at_ray(existing(args.address)):
-        status = run_async(FleetClient(namespace_of(args)).status())
-    url = (status.get("observer") or {}).get("url")
-    if not url:
-        raise CliError("the fleet has no observer at the moment", "try again, or see `raycp status`")
-    return str(url)

@@ -1,0 +1,85 @@
+"""``raycp top``: lanes, clusters and latency, live."""
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from raycp.cli.errors import CliError
+from raycp.cli.observer import add_observer, fetch, observer_url
+from raycp.cli.output import Column, Row, add_output, document, render
+from raycp.cli.slo import REPORT
+
+LANES = [
+    Column("LANE", "tier"),
+    Column("READY", "depth", right=True),
+    Column("DELAYED", "delayed", right=True),
+    Column("IN WORK", "in_work", right=True),
+    Column("OLDEST", lambda row: f"{row['oldest_ready_seconds']:.3f} s", right=True),
+    Column("PER SECOND", lambda row: f"{row['per_second']:.1f}", right=True),
+    Column("SHARE", lambda row: f"{100 * (row.get('share') or 0):.0f} %", right=True),
+]
+CLUSTERS = [
+    Column("CLUSTER", "name"),
+    Column("SYNCED", "synced"),
+    Column("OBJECTS", "objects", right=True),
+    Column("WATCH SILENT", lambda row: f"{row['lag_seconds'] or 0:.1f} s", right=True),
+    Column("BREAKER", "breaker"),
+    Column("REASON", "reason"),
+]
+WORKERS = [
+    Column("WORKER", "name"),
+    Column("STATE", "state"),
+    Column("BUSY", lambda row: f"{row['active']}/{row['slots']}", right=True),
+    Column("MEMORY", lambda row: f"{row['memory_bytes'] / 1e6:.0f} MB", right=True),
+]
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp top``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "top",
+        help="a live view of lanes, clusters and latency",
+        description="Show lanes, clusters, workers and objectives until Ctrl-C; once where the output is no terminal.",
+    )
+    parser.add_argument("--every", type=_seconds, default=1.0, metavar="SECONDS", help="how often (default: 1)")
+    parser.add_argument("--once", action="store_true", help="print it once and end")
+    add_observer(parser)
+    add_output(parser)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 3600 seconds")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show it until interrupted."""
+    url = observer_url(args)
+    once = args.once or args.output in ("json", "yaml") or not sys.stdout.isatty()
+    while True:
+        found = fetch(url, "/api/v1/overview")
+        if found is None:
+            raise CliError(f"the observer at {url} has no overview", "is it a raycp observer?")
+        shown = document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
+        print(shown if once else CLEAR + shown, flush=True)
+        if once:
+            return 0
+        time.sleep(args.every)
+
+
+def show(found: Row, format: Any) -> str:
+    """One picture."""
+    status = found["status"]
+    leader = status.get("leader") or {}
+    ready = "ready" if status.get("ready") else "not ready"
+    head = f"fleet {status.get('fleet') or '-'} ({ready}), epoch {leader.get('epoch', '-')}, plan {status.get('plan', '-')}"
+    reasons = [f"  - {reason}" for reason in status.get("reasons") or ()]
+    blocks = ["\n".join([head, *reasons])]
+    for rows, columns in (("lanes", LANES), ("clusters", CLUSTERS), ("workers", WORKERS), ("slo", REPORT)):
+        if found.get(rows):
+            blocks.append(render(found[rows], columns, format))
+    return "\n\n".join(blocks)

@@ -1,0 +1,68 @@
+"""``raycp why`` and ``raycp top``: what a real shard tells, as text."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import fleet_samples as samples
+import msgspec
+import pytest
+from inprocess import stack, until
+
+from raycp.cli.errors import BadInput
+from raycp.cli.top import show as show_top
+from raycp.cli.why import parse_object, show
+
+
+async def told(fleet: Any, name: str) -> Any:
+    return json.loads(msgspec.json.encode(fleet.shard().timeline("here", "ConfigMap", "default", name)))
+
+
+async def test_the_timeline_of_a_failing_object_tells_attempts_and_what_it_waits_for() -> None:
+    async with stack(["wild"]) as fleet:
+        await fleet.put("here", "wild", "bad", do="raise")
+        await until(lambda: Counter(name for *_, name in samples.RAN)["bad"] >= 3)
+        text = show(await told(fleet, "bad"))
+    assert "received" in text
+    assert "create (watch" in text
+    assert "lane standard, the default: no rule holds" in text
+    assert "attempt 2" in text
+    assert "ZeroDivisionError" in text
+    assert "waits for its backoff" in text or "running" in text or "ready" in text
+
+
+async def test_calls_are_told_with_status_and_duration() -> None:
+    async with stack(["parent"]) as fleet:
+        await fleet.put("here", "parent", "p")
+        await until(lambda: fleet.clusters["here"].api.get("secrets", "default", "p-child"))
+        await until(lambda: fleet.shard().state.reconciled)
+        text = show(await told(fleet, "p"))
+        assert fleet.shard().timeline("here", "ConfigMap", "default", "nobody") is None
+    assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
+    assert text.endswith("now            nothing is due")
+
+
+def test_objects_are_named_by_cluster_kind_namespace_and_name() -> None:
+    assert parse_object("hub/BatchJob/default/train") == ("hub", "BatchJob", "default", "train")
+    assert parse_object("hub/v1/Node/-/n0") == ("hub", "v1/Node", "-", "n0")
+    assert parse_object("hub/batch.raycp.io/v1alpha1/BatchJob/a/b") == ("hub", "batch.raycp.io/v1alpha1/BatchJob", "a", "b")
+    for wrong in ("a/b/c", "a//b/c", "", "a/b/c/d/e/f/g"):
+        with pytest.raises(BadInput):
+            parse_object(wrong)
+
+
+def test_top_is_one_picture() -> None:
+    found = {
+        "status": {"fleet": "f", "ready": False, "reasons": ["no worker"], "leader": {"epoch": 3}, "plan": 7},
+        "lanes": [{"tier": "critical", "depth": 5, "delayed": 1, "in_work": 2, "oldest_ready_seconds": 0.2, "per_second": 9.0,
+                   "share": 0.4}],
+        "clusters": [{"name": "c", "synced": True, "objects": 4, "lag_seconds": None, "breaker": "open", "reason": "dead"}],
+        "workers": [{"name": "standard/0", "state": "running", "active": 2, "slots": 32, "memory_bytes": 5e7}],
+        "slo": [],
+    }  # fmt: skip
+    text = show_top(found, "table")
+    assert "epoch 3" in text
+    assert "no worker" in text
+    assert "40 %" in text
+    assert "open" in text
+    assert "2/32" in text
