@@ -282,6 +282,24 @@ class Intake:
                     self.tell_again(cluster, self._state.kinds[controller.name], controller.name)
         self._state.dispatch_soon()
 
+    def retier(self) -> int:
+        """The tier rules have changed: what is queued moves to the lanes that they name now. Returns how many keys moved."""
+        state = self._state
+
+        def tier_of(key: RequestKey) -> str | None:
+            watched = state.clusters.get(key.cluster)
+            kind = state.kinds.get(key.controller)
+            informer = watched.informers.get(kind) if watched is not None and kind is not None else None
+            obj = informer.store.get(key.namespace, key.name) if informer is not None else None
+            if obj is None:
+                return None
+            choice = state.rules.tier_of(obj, key.controller, state.labels.get(key.cluster))
+            state.clocks.retier(key, choice.tier)
+            state.timelines.record(key, "queued", tier=choice.tier, why=f"the rules have changed: {choice.reason}")
+            return choice.tier
+
+        return state.queue.retier(tier_of)
+
     def tell_again(self, cluster: str, kind: GVK, controller: str | None = None) -> None:
         """Judge all that is in the cache of a kind as if it were listed for the first time; for one controller, or all."""
         watched, route = self._state.clusters.get(cluster), self._state.routes.get(cluster, {}).get(kind)

@@ -113,6 +113,9 @@ class ShardCore(MemberCore):
             return
         self.intake.plan_resyncs()
         if before is not None:
+            if before.fleet.doc.spec.tiers != doc.spec.tiers:
+                moved = self.intake.retier()
+                log.info("the tier rules have changed: %d queued keys moved", moved)
             self.intake.catch_up(before, plan)
         self.peers.update(plan)
         self.conductor.update(plan)

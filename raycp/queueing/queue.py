@@ -2,11 +2,11 @@
 answers."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome
-from raycp.classify.verdict import Reason
+from raycp.classify.verdict import Priority, Reason
 from raycp.queueing.core import QueueCore
 from raycp.queueing.entry import Entry, Pending, State
 from raycp.queueing.explain import Depth, TierDelay, Why
@@ -227,6 +227,34 @@ class WorkQueue(QueueCore):
         if not self._workers:
             self._slots = policy.slots
         self._look_again()
+
+    def retier(self, tier_of: Callable[[RequestKey], str | None]) -> int:
+        """The rules have changed: put what waits into the lane that ``tier_of`` names (None: leave it). The system's own work
+        (polls, resyncs, existing objects) stays where it is, and what runs keeps its lane until its end. Returns how many moved."""
+        now = self._clock.now()
+        moved = 0
+        for entry in list(self._entries.values()):
+            pending = entry.pending
+            due = pending if entry.state >= State.RUNNING else entry
+            if due is None or due.priority <= Priority.POLL:
+                continue
+            tier = tier_of(entry.key)
+            if tier is None or tier == due.tier or tier not in self._lanes:
+                continue
+            moved += 1
+            if pending is not None:
+                pending.tier = tier
+            if entry.state is State.READY:
+                self._unqueue(entry)
+                entry.tier = tier
+                self._push(entry, now, since=entry.since)
+            elif entry.state is State.DELAYED:
+                self._recount_delayed(entry, tier)
+            elif entry.state is State.HELD:
+                entry.tier = tier
+        if moved:
+            self._look_again()
+        return moved
 
     # -- hand-over -----------------------------------------------------------------------------------------------------
 
