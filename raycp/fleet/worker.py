@@ -171,6 +171,10 @@ class WorkerCore(MemberCore):
         now = self.clock.now()
         batch = []
         for task in tasks:
+            if self._draining or self._ending:
+                # Sent for credit that was given before: no credit follows, so it goes to another worker.
+                link.finished(Done(task.id, task.key, Outcome.INTERRUPTED, 0.0, error="the worker takes no more"))
+                continue
             if task.epoch < self.permits.epoch or task.term < self.permits.term_of(task.shard):
                 link.finished(Done(task.id, task.key, Outcome.INTERRUPTED, 0.0, error="handed out by a primary that was succeeded"))
                 continue
@@ -265,6 +269,8 @@ class WorkerCore(MemberCore):
     async def _end(self, culprits: list[_Run], error: str) -> None:
         """Take no more, say who it was, and end this process."""
         self._ending = True
+        for link in self._links.values():
+            link.set_credit(0)
         for run in culprits:
             log.error("ending this worker: %s: %s", run.task.key, error)
             run.link.culprit([run.task.id], error)

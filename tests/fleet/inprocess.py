@@ -36,7 +36,13 @@ CLOCK = SystemClock()
 QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": False, "stages": False}
 """An API server without life: what most of these tests need."""
 
-CORES: dict[str, Any] = {"shard": ShardCore, "standby": ShardCore, "worker": WorkerCore, "observer": ObserverCore, "embedded": EmbeddedCore}
+CORES: dict[str, Any] = {
+    "shard": ShardCore,
+    "standby": ShardCore,
+    "worker": WorkerCore,
+    "observer": ObserverCore,
+    "embedded": EmbeddedCore,
+}
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:

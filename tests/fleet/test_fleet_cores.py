@@ -303,3 +303,23 @@ async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
         assert shard.intake.woken(Wake(1, key, "owned"))
         await until(lambda: samples.SEEN)
         assert samples.SEEN[0] == ("tracked", "a", {"x": "1"})
+
+
+async def test_a_draining_worker_takes_no_more_and_ends_what_it_has() -> None:
+    async with stack(["gated", "tracked"]) as fleet:
+        await fleet.put("here", "gated", "a")
+        await until(lambda: ran()["a"] == 1)
+        old = fleet.worker(0)
+        await fleet.new_worker()
+        await fleet.tell()
+        await fleet.synced()
+        draining = asyncio.ensure_future(old.drain(10.0))
+        for number in range(80):  # more than its credit
+            await fleet.put("here", "tracked", f"cm-{number}")
+        await until(lambda: len(ran()) == 81)
+        assert [run.task.key.name for run in old._runs.values()] == ["a"]
+        assert not draining.done()
+        samples.OPEN["a"] = True
+        await asyncio.wait_for(draining, 5.0)
+        await until(lambda: not fleet.shard().state.queue.running())
+        assert max(ran().values()) == 1, "what it would not take was not begun there"
