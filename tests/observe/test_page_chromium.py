@@ -109,7 +109,22 @@ class CannedView:
         return [objective("batchjob", "critical", 0.999, 1.0, 12, 0.75), objective("echo", "all", 0.999, 10.0, 61, -0.27)]
 
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
-        return None
+        if (cluster, kind, namespace, name) != ("hub", "batch.raycp.io/v1alpha1/BatchJob", "default", "hello"):
+            return None
+        call = {"verb": "create", "cluster": "east-1", "path": "/api/v1/namespaces/default/pods", "status": 201, "seconds": 0.004}
+        steps: list[dict[str, Any]] = [
+            {
+                "at": 1795393183.7,
+                "what": "received",
+                "reason": "update",
+                "tier": "critical",
+                "delay": 0.0,
+                "why": "field spec.qosTier",
+            },
+            {"at": 1795393183.8, "what": "handed_out", "worker": "standard/0", "attempt": 1, "waited": 0.00019},
+            {"at": 1795393183.9, "what": "succeeded", "seconds": 0.0103, "calls": [call]},
+        ]
+        return {"controllers": [{"controller": "batchjob", "queue": None, "steps": steps}]}
 
 
 class Empty(CannedView):
@@ -147,9 +162,9 @@ async def chromium(tmp_path: Path, *arguments: str) -> tuple[str, str]:
     return out.decode(), log.decode()
 
 
-async def shown(server: WebServer, tmp_path: Path) -> str:
+async def shown(server: WebServer, tmp_path: Path, path: str = "") -> str:
     """The page after its script has run for some seconds of virtual time; fails on any message of the console."""
-    dom, log = await chromium(tmp_path, "--virtual-time-budget=3000", "--dump-dom", server.url)
+    dom, log = await chromium(tmp_path, "--virtual-time-budget=3000", "--dump-dom", server.url + path)
     assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
     return dom
 
@@ -192,6 +207,26 @@ async def test_trouble_is_in_plain_sight(page: str) -> None:
     assert "1 budget alerts" in section(page, "tiles")
     assert "-27.0 %" in section(page, "slo")
     assert "page" in section(page, "slo")
+
+
+async def test_an_objects_story_has_an_address_of_its_own(tmp_path: Path) -> None:
+    server = await serve(CannedView())
+    dom = await shown(server, tmp_path, "#hub/batch.raycp.io/v1alpha1/BatchJob/default/hello")
+    short = await shown(server, tmp_path, "#hub/BatchJob")
+    await server.stop()
+    story = section(dom, "story")
+    assert re.search(r"\.700 batchjob received reason update, tier critical, delay 0, why field spec.qosTier", story), story
+    assert "handed out worker standard/0, attempt 1, waited 0.0002" in story
+    assert "create /api/v1/namespaces/default/pods 201 in 4.0 ms" in story
+    assert "Write CLUSTER/KIND/NAMESPACE/NAME" in section(short, "story")
+
+
+async def test_an_unknown_object(tmp_path: Path) -> None:
+    """A 404 is told, and is the one message that Chromium itself writes to the console."""
+    server = await serve(CannedView())
+    dom, _ = await chromium(tmp_path, "--virtual-time-budget=3000", "--dump-dom", server.url + "/#hub/v1/Pod/default/nobody")
+    await server.stop()
+    assert section(dom, "story") == "nothing is known of this object"
 
 
 async def test_an_empty_fleet_says_so(tmp_path: Path) -> None:
