@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -45,6 +46,13 @@ def test_links_lead_somewhere() -> None:
             if not there.exists() or (anchor and anchor not in _anchors(there)):
                 dead.append(f"{file.name}: {target}#{anchor}")
     assert not dead
+
+
+def test_pictures_are_well_formed_and_stand_alone() -> None:
+    for picture in (ROOT / "docs").rglob("*.svg"):
+        root = ElementTree.parse(picture).getroot()
+        assert root.get("viewBox"), picture
+        assert not [each for each in root.iter() if each.tag.endswith(("}script", "}image", "}foreignObject"))], picture
 
 
 def _anchors(file: Path) -> set[str]:
