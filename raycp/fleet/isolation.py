@@ -37,6 +37,7 @@ class _Cluster:
         self.limit: int | None = None
         self.doubled_at = 0.0
         self.probing = False
+        self.listing_until: float | None = None
         self.throttled = 0
         self.told: tuple[int | None, str] = (None, "")
 
@@ -58,8 +59,11 @@ class Isolation:
             del self._clusters[name]
         for name in mine - set(self._clusters):
             policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
-            self._clusters[name] = _Cluster(Breaker(self._clock, policy, self._teller(name)))
+            known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, self._teller(name)))
             self._metrics.breaker.labels(name).set(0.0)
+            if not self._state.queue.policy.fifo:
+                known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
+                self._look(name, known)
 
     def heard(self, calls: Iterable[ApiCall]) -> None:
         """How the requests of one reconcile went."""
@@ -88,9 +92,23 @@ class Isolation:
             return "throttled", f"429: it asked for a pause, {left:.1f} s to go"
         return ("throttled", f"slow start after a 429: {known.limit} at once") if known.limit is not None else ("closed", "")
 
+    def listed(self, name: str) -> None:
+        """A kind has been listed. Before all have, a cluster's keys are not handed out: what is urgent is not known yet, nor are
+        the children; and the list is taken in sooner. A kind that can't be listed holds nothing up."""
+        known = self._clusters.get(name)
+        watched = self._state.clusters.get(name)
+        if known is None or known.listing_until is None or watched is None:
+            return
+        waiting = [i for i in watched.informers.values() if not i.noted and not i.failing]
+        if self._clock.now() > known.listing_until or (watched.client is not None and not waiting):
+            known.listing_until = None
+            self._look(name, known)
+
     async def step(self) -> None:
         """A few times a second: end pauses, double slow starts, probe what is open."""
         for name, known in list(self._clusters.items()):
+            if known.listing_until is not None:
+                self.listed(name)
             if known.limit is not None and self._clock.now() >= known.paused_until:
                 self._recover(name, known)
             if known.breaker.state is not State.CLOSED and not known.probing:
@@ -166,6 +184,8 @@ class Isolation:
             limit, why = 0, self.state_of(name)[1]
         elif state is State.HALF_OPEN:
             limit, why = 1, self.state_of(name)[1]
+        elif known.listing_until is not None:
+            limit, why = 0, "its lists are being taken in"
         elif self._clock.now() < known.paused_until:
             limit, why = 0, "429: it asked for a pause"
         elif known.limit is not None:

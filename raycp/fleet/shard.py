@@ -177,6 +177,10 @@ class ShardCore(MemberCore):
         if self.standing is None:
             self.intake.listed(cluster, kind)
 
+    def noted(self, cluster: str) -> None:
+        """See ``watching.Watcher``."""
+        self.isolation.listed(cluster)
+
     def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
         """See ``watching.Watcher``."""
         if not complete and self.standing is None:

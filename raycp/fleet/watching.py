@@ -34,6 +34,9 @@ class Watcher(Protocol):
     def listed(self, cluster: str, kind: GVK) -> None:
         """A kind has been listed, and all of it told."""
 
+    def noted(self, cluster: str) -> None:
+        """What a list made due is in the queue."""
+
     def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
         """What happened between watermark and list has been told; ``complete`` where nothing can have been missed."""
 
@@ -51,6 +54,11 @@ class Informer:
         self.task: asyncio.Task[None] | None = None
         self.noted = False
         """What the list made due has been noted: its version may count as observed."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether its reflector has failed and waits."""
+        return self.reflector is not None and self.reflector.status().phase is Phase.BACKING_OFF
 
     @property
     def synced(self) -> bool:
@@ -168,6 +176,7 @@ class WatchedCluster:
             return
         self._watcher.listed(self.name, informer.route.kind)
         informer.noted = True
+        self._watcher.noted(self.name)
         self._watcher.cluster_changed(self.name)
         await reflector.replayed.wait()
         if informer.reflector is reflector:
