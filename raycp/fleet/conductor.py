@@ -97,7 +97,8 @@ class Conductor:
         listed = {worker.member: worker for worker in plan.workers}
         if self._expected is None and self.shard.state.term:
             # The first primary of a shard has no predecessor whose hand-outs could still run.
-            self._expected = set(listed) if self.shard.state.term > 1 else set()
+            # Who has said hello before we knew our term has told what it has in work.
+            self._expected = set(listed) - set(self._seats) if self.shard.state.term > 1 else set()
             self._asked_at = self.shard.clock.now()
         elif self._expected:
             self._expected &= set(listed)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import fleet_samples as samples
+import msgspec
 import pytest
 from inprocess import CLOCK, fleet_doc, fleet_of, holds, stack, until
 
@@ -323,3 +324,25 @@ async def test_a_draining_worker_takes_no_more_and_ends_what_it_has() -> None:
         await asyncio.wait_for(draining, 5.0)
         await until(lambda: not fleet.shard().state.queue.running())
         assert max(ran().values()) == 1, "what it would not take was not begun there"
+
+
+async def test_a_worker_that_comes_before_the_primary_knows_its_term_is_in_the_roll_call() -> None:
+    """Plans reach members in any order: it has told already what it has in work, so nobody waits for it."""
+    async with stack(["gated", "tracked"]) as fleet:
+        await fleet.put("here", "gated", "a")
+        await until(lambda: ran()["a"] == 1)
+        await fleet.kill("shard", "0")
+        shard = await fleet.new_shard("0")
+        plan = fleet.plan()
+        stranger = msgspec.structs.replace(plan.shards[0], member="raycp::shard::0::g0", term=1)
+        early = msgspec.structs.replace(plan, shards=(stranger,))
+        await shard.ask("configure", msgspec.msgpack.encode(early))  # it listens, and is not in the plan yet
+        worker = fleet.members["worker", "standard/0"]
+        await fleet.tell(worker)
+        await until(lambda: worker.actor_name in shard.conductor._seats)
+        await fleet.tell()
+        await fleet.put("here", "tracked", "b")
+        await until(lambda: ran()["b"] == 1, 4.0, "handed out, and not by the roll-call's end")
+        samples.OPEN["a"] = True
+        await until(lambda: not +samples.RUNNING)
+        assert not samples.OVERLAPS
