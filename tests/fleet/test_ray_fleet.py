@@ -22,6 +22,8 @@ JOBS = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs"
 BATCHJOB = "raycp.controllers.batchjob"
 SAMPLES = ["fleet_samples:parent", "fleet_samples:wild"]
 CLUSTERS = ["hub", "east", "west"]
+SHARDS = {"clustersPerShard": 2, "standby": 0}
+ONE = {"standard": {"workers": {"min": 1, "max": 1}}}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def ray_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def fleet(ray_house: House) -> Path:
     """The fleet file of a fleet that runs: two shards, the hub in the first."""
-    path = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards={"clustersPerShard": 2, "standby": 0})
+    path = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards=SHARDS, tiers=ONE)
     begun = time.monotonic()
     output = ray_house.raycp("run", "-c", str(path), "--address", ray_house.address)
     assert "fleet it is ready: epoch 1" in output
@@ -194,14 +196,18 @@ def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: Hous
         await east.request("DELETE", "/api/v1/namespaces/default/configmaps/blocker")
 
     asyncio.run(work())
-    after = until(lambda: (found := ray_house.status("it"))["ready"] and found, 60, "ready again")
-    assert any(row["generation"] > generations[row["worker"]] for row in after["workers"]), "a worker was replaced"
+
+    def replaced() -> bool:
+        after = ray_house.status("it")
+        return after["ready"] and any(row["generation"] > generations.get(row["worker"], 99) for row in after["workers"])
+
+    until(replaced, 60, "the worker is replaced")
 
 
 def test_apply_in_place(ray_house: House, fleet: Path) -> None:
-    pool = {"standard": {"workers": {"min": 2, "max": 3}}}
-    options = {"shards": {"clustersPerShard": 2, "standby": 0}, "tiers": pool}
-    changed = ray_house.file("it", [*CLUSTERS, "north"], [BATCHJOB, *SAMPLES, "fleet_samples:everything"], **options)
+    two = {"standard": {"workers": {"min": 2, "max": 2}}}
+    more = [BATCHJOB, *SAMPLES, "fleet_samples:everything"]
+    changed = ray_house.file("it", [*CLUSTERS, "north"], more, shards=SHARDS, tiers=two)
     before = ray_house.status("it")
     told = ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address, "--dry-run")
     assert "north" in told
@@ -216,7 +222,7 @@ def test_apply_in_place(ray_house: House, fleet: Path) -> None:
     assert sum(row["worker"].startswith("standard/") for row in after["workers"]) == 2
     assert [row["pid"] for row in after["shards"]] == [row["pid"] for row in before["shards"]], "shards were told, not replaced"
     assert "nothing to change" in ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address)
-    back = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards={"clustersPerShard": 2, "standby": 0})
+    back = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards=SHARDS, tiers=ONE)
     ray_house.raycp("apply", "-c", str(back), "--address", ray_house.address)
     fewer = ray_house.status("it")
     assert {row["name"] for row in fewer["clusters"]} == set(CLUSTERS)
