@@ -1,0 +1,72 @@
+"""One cluster fails, hangs or asks for a pause: its keys wait, those of others go on."""
+
+import asyncio
+from collections import Counter
+
+import fleet_samples as samples
+from inprocess import CLOCK, Stack, holds, stack, until
+
+from raycp.config.embedded import FaultSpec
+from raycp.fleet.limits import in_flight_limits
+
+CREATES = {"verbs": ["create"], "resources": ["secrets"]}
+
+
+def ran() -> Counter[str]:
+    return Counter(name for *_, name in samples.RAN)
+
+
+def breaker(fleet: Stack, cluster: str) -> str:
+    row = next(c for c in fleet.shard().report().clusters if c.name == cluster)
+    return row.breaker
+
+
+async def test_a_failing_cluster_is_blocked_and_found_well_again() -> None:
+    async with stack(["parent"], homes={"hub": "0", "bad": "0", "good": "0"}) as fleet:
+        faults = fleet.clusters["bad"].faults
+        faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, **CREATES}))
+        for number in range(8):
+            await fleet.put("bad", "parent", f"b{number}")
+        await until(lambda: breaker(fleet, "bad") == "open")
+        blocked = fleet.shard().state.queue.blocked_clusters()
+        assert "breaker open" in blocked["bad"]
+        await fleet.put("good", "parent", "g")
+        await until(lambda: fleet.clusters["good"].api.get("secrets", "default", "g-child"), 2.0)
+        faults.clear(None)
+        await until(lambda: breaker(fleet, "bad") == "closed", 15.0)
+        there = fleet.clusters["bad"].api
+        await until(lambda: all(there.get("secrets", "default", f"b{n}-child") for n in range(8)), 15.0)
+
+
+async def test_a_429_pauses_the_cluster_for_as_long_as_it_asks() -> None:
+    async with stack(["parent"], homes={"hub": "0", "busy": "0", "good": "0"}) as fleet:
+        faults = fleet.clusters["busy"].faults
+        number = faults.add(FaultSpec.model_validate({"kind": "tooManyRequests", "retryAfter": "2s", **CREATES}))
+        await fleet.put("busy", "parent", "a")
+        await until(lambda: breaker(fleet, "busy") == "throttled")
+        faults.clear(number)
+        begun = CLOCK.now()
+        await fleet.put("busy", "parent", "b")
+        await fleet.put("good", "parent", "g")
+        await until(lambda: ran()["g"], 1.0)
+        await holds(lambda: not ran()["b"], 0.5, "it asked for a pause")
+        await until(lambda: ran()["b"], 5.0)
+        assert CLOCK.now() - begun > 1.0
+        await until(lambda: breaker(fleet, "busy") == "closed", 20.0)
+
+
+async def test_a_hanging_cluster_never_takes_all_slots() -> None:
+    async with stack(["gated"], homes={"hub": "0", "one": "0", "two": "0"}) as fleet:
+        plan = fleet.plan()
+        limits = in_flight_limits(plan, ["hub", "one", "two"])
+        slots = plan.fleet.doc.spec.workers.slots
+        assert limits["one"] == limits["two"] <= slots // 3
+        assert limits["hub"] < slots
+        for number in range(slots * 2):
+            await fleet.put("one", "gated", f"h{number}")
+        await until(lambda: len(ran()) == limits["one"])
+        await fleet.put("two", "gated", "other")
+        await until(lambda: ran()["other"], 2.0)
+        for name in list(ran()):
+            samples.OPEN[name] = True
+        await asyncio.sleep(0)
