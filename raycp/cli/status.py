@@ -30,6 +30,14 @@ SHARDS = [
     Column("PID", "pid", wide=True, right=True),
     Column("NODE", "node", wide=True),
 ]
+STANDBYS = [
+    Column("STANDBY", "standby"),
+    Column("STATE", "state"),
+    Column("LAG", lambda row: "-" if row["lagSeconds"] is None else f"{row['lagSeconds']:.3f} s", right=True),
+    Column("CACHED", lambda row: f"{row['cachedBytes'] / 1e6:.1f} MB", right=True),
+    Column("PID", "pid", wide=True, right=True),
+    Column("NODE", "node", wide=True),
+]
 WORKERS = [
     Column("WORKER", "worker"),
     Column("STATE", "state"),
@@ -80,7 +88,8 @@ def show(status: Row, format: Any) -> str:
     ]
     if status.get("reasons"):
         blocks.append("\n".join(f"  - {reason}" for reason in status["reasons"]))
-    for rows, columns in (("clusters", CLUSTERS), ("shards", SHARDS), ("workers", WORKERS), ("lanes", LANES)):
+    tables = (("clusters", CLUSTERS), ("shards", SHARDS), ("standbys", STANDBYS), ("workers", WORKERS), ("lanes", LANES))
+    for rows, columns in tables:
         if status.get(rows):
             blocks.append(render(status[rows], columns, format))
     if status.get("problems"):

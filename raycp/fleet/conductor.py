@@ -14,7 +14,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.tasks import Task
 from raycp.fleet.channel import Connection, Life, probe
 from raycp.fleet.plan import Plan
-from raycp.fleet.wire import Culprit, Fold, Hello, Message, Pull, Read, Tasks, Welcome
+from raycp.fleet.wire import Culprit, Fold, Hello, Message, Pull, Read, Revoke, Tasks, Welcome
 
 if TYPE_CHECKING:
     from raycp.fleet.shard import ShardCore
@@ -89,6 +89,7 @@ class Conductor:
         self._expected: set[str] | None = None
         self._asked_at = 0.0
         self._patience = math.inf
+        self._pauses = 0
         self._credit = asyncio.Event()
         shard.loops.forever(self._pump, "hand-out")
 
@@ -201,6 +202,32 @@ class Conductor:
             and self.shard.permits.epoch <= self.shard.state.epoch
             and self.shard.permits.term_of(self.shard.shard) <= self.shard.state.term
         )
+
+    def pause(self, limit: float) -> None:
+        """Hand out nothing, for a hand-over; after ``limit`` seconds it has failed and handing out goes on."""
+        self.paused = True
+        self._pauses += 1
+        asyncio.get_running_loop().call_later(limit, self._resume_if, self._pauses)
+
+    def _resume_if(self, pause: int) -> None:
+        if self.paused and pause == self._pauses:
+            log.warning("the hand-over was not completed; going on")
+            self.resume()
+
+    def resume(self) -> None:
+        """Hand out again."""
+        self.paused = False
+        self._pauses += 1
+        self.dispatch_soon()
+
+    def revoke_all(self) -> int:
+        """Ask for everything back that is in work; how many there were."""
+        revoked = 0
+        for seat in self._seats.values():
+            if seat.in_flight:
+                revoked += len(seat.in_flight)
+                seat.send(Revoke(list(seat.in_flight)))
+        return revoked
 
     def dispatch_soon(self) -> None:
         """Hand out at the end of this turn of the loop, once for all that happens in it."""

@@ -6,7 +6,7 @@ connection is published to the shards when its CRDs are in place, or after ``PAT
 
 import json
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -50,7 +50,8 @@ class HasPlan(Protocol):
 class HubKeeper:
     """One per leader. ``leadership`` is None until the hub has recorded this leader."""
 
-    def __init__(self, clock: Clock, identity: str, loops: Loops) -> None:
+    def __init__(self, clock: Clock, identity: str, loops: Loops, led: Callable[[Records, Leadership], None]) -> None:
+        self._led = led
         self.prover = Prover(clock, loops)
         self._clock = clock
         self._identity = identity
@@ -160,6 +161,7 @@ class HubKeeper:
 
         self.prover.begin(mine, Ledger(permit, recorded, fresh=fresh), sent, read)
         self.leadership = mine
+        self._led(records, mine)
         log.info("leading in epoch %d, incarnation %d", mine.epoch, mine.incarnation)
 
     async def release(self, plan: Plan) -> None:

@@ -15,6 +15,7 @@ from raycp.base.clock import Clock, SystemClock
 from raycp.config import TIERS
 from raycp.fleet.channel import Life, probe
 from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
+from raycp.fleet.history import History
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
 from raycp.fleet.loops import Loops
@@ -24,7 +25,10 @@ from raycp.fleet.scaling import Scaler, living_pools, worker_bundles
 from raycp.fleet.status import fleet_status
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.fleet.supervision import Supervised, supervise
+from raycp.fleet.switching import Handed, hand_over
 from raycp.kube import ConnectSpec
+from raycp.leadership.epoch import Leadership
+from raycp.leadership.records import Records
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ class LeaderCore:
         self._substrate = substrate
         self._clock = clock
         self._loops = Loops(clock)
-        self._hub = HubKeeper(clock, identity, self._loops)
+        self._hub = HubKeeper(clock, identity, self._loops, self._led)
         self._members: dict[Slot, Supervised] = {}
         self._generations: dict[Slot, int] = {}
         self._pools: dict[str, int] = {}
@@ -56,6 +60,8 @@ class LeaderCore:
         self._applying = asyncio.Lock()
         self._down = False
         self._unproven_at = clock.now()
+        self._history = History(clock, self._loops)
+        self._handing = asyncio.Lock()
         self._started = clock.now()
         self.plan: Plan | None = None
         self.plan_changed = asyncio.Condition()
@@ -119,12 +125,17 @@ class LeaderCore:
     # what the driver asks
 
     async def ask(self, method: str, payload: bytes) -> bytes:
-        """Control questions: apply, status, ready, plan, down, kubeconfig."""
+        """Control questions: apply, status, plan, down, kubeconfig, permit, handover, switches."""
         if method == "apply":
             await self.apply(msgspec.msgpack.decode(payload, type=Fleet))
             return b""
         if method == "status":
             return msgspec.json.encode(self.status())
+        if method == "handover":
+            shards = msgspec.msgpack.decode(payload, type=list[str])
+            return msgspec.json.encode(await self.hand_over(shards))
+        if method == "switches":
+            return msgspec.json.encode(self._history.rows())
         if method == "permit":
             return self._hub.prover.grant(payload, self.plan)
         if method == "plan":
@@ -297,20 +308,30 @@ class LeaderCore:
         if state.member.role in HOLDERS and not error.certain:
             self._loops.spawn(self._outlive(state), f"certainty about {state.member}")
             return
-        await self._gone(state)
+        await self._gone(state, "death", self._clock.now())
+
+    async def _hint(self, name: str) -> None:
+        """A standby found its primary's port closed: if it is closed for us too, the process is gone for certain (law 6f)."""
+        noticed = self._clock.now()
+        for slot, state in list(self._members.items()):
+            if slot[0] == "shard" and state.member.actor_name == name and state.report.port:
+                if await probe(state.report.host, state.report.port) is Life.DEAD and self._members.get(slot) is state:
+                    log.warning("%s is gone: its port refuses", state.member)
+                    await self._gone(state, "death", noticed)
+                return
 
     async def _outlive(self, state: Supervised) -> None:
         """Wait until a holder is dead for certain, or has outlived its permit."""
-        ledger, name = self._hub.prover.ledger, state.member.actor_name
+        ledger, name, noticed = self._hub.prover.ledger, state.member.actor_name, self._clock.now()
         if ledger is not None:
             ledger.bar(name, "Ray reports this member's death")
         while ledger is not None and self._clock.now() < ledger.ends(name):
             if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
                 break
             await self._clock.sleep(0.1)
-        await self._gone(state)
+        await self._gone(state, "death", noticed)
 
-    async def _gone(self, state: Supervised) -> None:
+    async def _gone(self, state: Supervised, cause: str, noticed: float) -> None:
         """A member writes no more: forget it, and let its successor begin."""
         slot = self._forget(state)
         if self._hub.prover.ledger is not None:
@@ -318,30 +339,59 @@ class LeaderCore:
         if state.member.role == "embedded":
             self._endpoints.pop(state.member.place, None)
         if slot is not None and slot[0] == "shard":
-            await self._promote(slot[1])
+            await self.succeed(slot[1], cause, since=noticed)
         self._wake.set()
 
-    async def _promote(self, shard: str) -> bool:
-        """Make the shard's warm standby its primary; False if there is none."""
-        plan = self.plan
-        if plan is None or self._down or not self._hub.prover.proven(plan.fleet.doc.spec.leader.permit):
-            return False
+    def _led(self, records: Records, leadership: Leadership) -> None:
+        self._history.begin(records, leadership, "")
+
+    def primary_of(self, shard: str) -> Supervised | None:
+        """The shard's primary as it is supervised."""
+        return self._members.get(("shard", shard))
+
+    def standby_of(self, shard: str) -> Supervised | None:
+        """A standby of the shard that is warm."""
         for slot, state in sorted(self._members.items()):
             if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.report.ready and state.report.port:
-                break
-        else:
+                return state
+        return None
+
+    async def succeed(self, shard: str, cause: str, drain: float = 0.0, since: float | None = None) -> bool:
+        """Make the shard's warm standby its primary; False if there is none, or this leader is not sure to lead."""
+        plan, state = self.plan, self.standby_of(shard)
+        if state is None or plan is None or self._down or not self._hub.prover.proven(plan.fleet.doc.spec.leader.permit):
             return False
-        del self._members[slot]
+        self._forget(state)
         self._members["shard", shard] = state
-        shards = tuple(
-            ShardPlan(shard, state.member.actor_name, known.term + 1, state.report.host, state.report.port)
-            if known.shard == shard
-            else known
-            for known in plan.shards
+        before = next(known for known in plan.shards if known.shard == shard)
+        leaderless = self._clock.now() - since if since is not None else 0.0
+        after = ShardPlan(
+            shard, state.member.actor_name, before.term + 1, state.report.host, state.report.port, cause, drain, leaderless
         )
-        log.warning("%s becomes the primary of shard %s", state.member, shard)
-        await self._change(shards=shards)
+        log.warning("%s becomes the primary of shard %s, term %d (%s)", state.member, shard, after.term, cause)
+        await self._change(shards=tuple(after if known is before else known for known in plan.shards))
+        self._history.promoted(plan, before, after)
         return True
+
+    def release(self, member: Member) -> None:
+        """A primary that has handed over is ended."""
+        self._ending.add(member)
+        self._loops.spawn(self._end(member, 0.0), f"end of {member}")
+
+    async def hand_over(self, shards: list[str]) -> list[Handed]:
+        """Hand these shards (all if none is named) to their standbys, all at once."""
+        plan = self.plan
+        if plan is None or self._down:
+            raise RuntimeError("no fleet runs")
+        known = [shard.shard for shard in plan.shards]
+        for shard in shards:
+            if shard not in known:
+                raise KeyError(f"no shard {shard}; there are {', '.join(known)}")
+        async with self._handing:
+            grace = plan.fleet.doc.spec.leader.handover.grace
+            work = (hand_over(self, self._substrate, self._clock, shard, grace) for shard in shards or known)
+            async with asyncio.timeout(plan.fleet.doc.spec.leader.handover.timeout):
+                return list(await asyncio.gather(*work))
 
     async def _fence(self, plan: Plan) -> None:
         """Holders that have not asked for a permit for so long that theirs has ended: frozen, or cut off. They are succeeded."""
@@ -359,11 +409,14 @@ class LeaderCore:
                     state.task.cancel()
                 self._loops.spawn(self._substrate.kill(state.member), f"kill {state.member}")
                 await self._change(gone=(*plan.gone[-KEPT_GONE:], name))
-                await self._gone(state)
+                await self._gone(state, "silence", now)
                 ledger.bar(name, "succeeded after its permit had ended")
 
     async def reported(self, state: Supervised, report: Report) -> None:
         """A member told of itself."""
+        self._history.reported(self.plan, state.member.actor_name, report)
+        if report.dead:
+            await self._hint(report.dead)
         if state.member.role == "embedded" and state.member.place not in self._endpoints and report.ready:
             answer = await self._substrate.call(state.member, "endpoint")
             self._endpoints[state.member.place] = msgspec.msgpack.decode(answer, type=ConnectSpec)
@@ -378,7 +431,10 @@ class LeaderCore:
             state = self._members.get(("shard", known.shard))
             if state is not None and state.report.port and known.member != state.member.actor_name and self._may_raise(known):
                 term = known.term + 1
-                shards.append(ShardPlan(known.shard, state.member.actor_name, term, state.report.host, state.report.port))
+                cause = "cold start" if known.term else "start"
+                shards.append(ShardPlan(known.shard, state.member.actor_name, term, state.report.host, state.report.port, cause))
+                if known.term:
+                    self._history.promoted(plan, known, shards[-1])
             elif state is not None and state.report.port and (known.host, known.port) != (state.report.host, state.report.port):
                 shards.append(msgspec.structs.replace(known, host=state.report.host, port=state.report.port))
             else:

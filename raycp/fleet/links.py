@@ -87,6 +87,7 @@ class ShardLink:
             self._sent.clear()
         self.target = (target.host, target.port, target.member)
         self._token = token
+        self.connected = False  # what is sent now would be lost
         if self._connection is not None:
             self._connection.close()
         self._moved.set()
@@ -101,7 +102,9 @@ class ShardLink:
     async def _keep(self) -> None:
         wait = RECONNECT_MIN
         while True:
-            self._moved.clear()
+            if self._moved.is_set():
+                wait = RECONNECT_MIN
+                self._moved.clear()
             host, port, _ = self.target
             own_host, own_port, prefer, running = self._owner.hello_facts(self.shard)
             in_flight = [(identity, task.key) for identity, task in running]
@@ -143,7 +146,7 @@ class ShardLink:
         elif isinstance(message, Revoke):
             self._owner.revoke(self, message.ids)
         elif isinstance(message, Refused):
-            log.warning("shard %s refuses this worker: %s", self.shard, message.reason)
+            log.info("shard %s refuses this worker: %s", self.shard, message.reason)
 
     def lost(self) -> None:
         """The connection is gone."""

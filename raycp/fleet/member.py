@@ -86,7 +86,8 @@ class MemberCore:
 def _essence(raw: bytes) -> tuple[object, ...]:
     report = msgspec.msgpack.decode(raw, type=Report)
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
-    return report.pid, report.host, report.port, report.plan, report.state, report.ready, report.reasons, clusters, report.extra
+    state = (report.state, report.ready, report.reasons, report.dead, report.phases)
+    return report.pid, report.host, report.port, report.plan, state, clusters, report.extra
 
 
 def own_address() -> tuple[str, str]:

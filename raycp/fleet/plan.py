@@ -81,13 +81,17 @@ class ClusterPlan(msgspec.Struct, frozen=True):
 
 
 class ShardPlan(msgspec.Struct, frozen=True):
-    """A shard's primary: who it is and where it listens; port 0 while it is not up."""
+    """A shard's primary: who it is and where it listens; port 0 while it is not up. ``cause``, ``drain`` and ``leaderless`` (in
+    seconds) tell of the switch that made it primary."""
 
     shard: str
     member: str
     term: int
     host: str = ""
     port: int = 0
+    cause: str = "start"
+    drain: float = 0.0
+    leaderless: float = 0.0
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
@@ -166,7 +170,8 @@ class LaneReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What a member tells the leader of itself with each ``watch``. ``plan`` is the version of the plan that it runs."""
+    """What a member tells the leader of itself with each ``watch``. ``plan`` is the version of the plan that it runs; ``dead`` a
+    primary whose port refuses its standby's connection."""
 
     pid: int
     node: str
@@ -182,4 +187,6 @@ class Report(msgspec.Struct):
     busy: int = 0
     cached_bytes: int = 0
     lag: float = 0.0
+    phases: dict[str, float] = {}
+    dead: str = ""
     extra: dict[str, str] = {}

@@ -98,7 +98,8 @@ class ProgressSource:
         self._dirty: set[RequestKey] = set()
         self._wakes: set[RequestKey] = set()
         self._scheduled = False
-        self._seq = 0
+        self.seq = 0
+        """Of the last frame that was sent."""
 
     @property
     def listeners(self) -> list[str]:
@@ -178,8 +179,8 @@ class ProgressSource:
         self._send([listener], Progress(self._next(), [], self._reached(), pending, [], complete=True))
 
     def _next(self) -> int:
-        self._seq += 1
-        return self._seq
+        self.seq += 1
+        return self.seq
 
     def _send(self, listeners: Iterable[_Listener], frame: Progress) -> None:
         for listener in list(listeners):

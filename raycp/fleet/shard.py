@@ -35,12 +35,19 @@ from raycp.fleet.scaling import pool_policy
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.standing import Standing
 from raycp.fleet.substrate import leader_ask
+from raycp.fleet.switching import Drain, Drained
 from raycp.fleet.telling import Teller
 from raycp.fleet.watching import WatchedCluster
 from raycp.fleet.watermarkstore import WatermarkStore
 from raycp.fleet.wire import Clusters, ClusterState, Fold, Hello, Read, Reply
+from raycp.observe import FleetMetrics
 
 log = logging.getLogger(__name__)
+
+RELEASED_WITHIN = 2.0
+"""How long revoked reconciles may take to end in a hand-over; a plain ``def`` that does not write can't be stopped. In seconds."""
+
+FOLLOWED_WITHIN = 2.0
 
 DEBOUNCE = 0.02
 """How long more of the same is waited for when only the status of a child moved; many do at once."""
@@ -67,6 +74,8 @@ class ShardCore(MemberCore):
         self.watermarks = WatermarkStore(self.state, Clients(clock), clock)
         self.progress = ProgressSource(self)
         self.standing = Standing(self) if member.role == "standby" else None
+        self.phases: dict[str, float] = {}
+        """Of the switch that made this one primary, in seconds."""
         self._server: asyncio.Server | None = None
         self._port = 0
         self._patience: dict[str, float] = {}
@@ -127,6 +136,24 @@ class ShardCore(MemberCore):
         self.peers.update(plan)
         self.watermarks.adopt(self.state.clusters)
         standing.take_over()
+        self.loops.spawn(self._measure(self.clock.now(), plan), "phases of the switch")
+
+    async def _measure(self, since: float, plan: Plan) -> None:
+        """How long it took to hand out, and to have nothing waiting."""
+        mine = next(shard for shard in plan.shards if shard.shard == self.shard)
+        seconds = FleetMetrics(self.state.metrics).switch_seconds
+        FleetMetrics(self.state.metrics).switches.labels(mine.cause).inc()
+        seconds.labels("drain", mine.cause).observe(mine.drain)
+        seconds.labels("leaderless", mine.cause).observe(mine.leaderless)
+        while not self.conductor.open:
+            await self.clock.sleep(0.001)
+        self.phases["ramp_up"] = self.clock.now() - since
+        seconds.labels("ramp_up", mine.cause).observe(self.phases["ramp_up"])
+        while self.state.queue.ready:
+            await self.clock.sleep(0.005)
+        self.phases["backlog"] = self.clock.now() - since - self.phases["ramp_up"]
+        seconds.labels("backlog", mine.cause).observe(self.phases["backlog"])
+        self.changed()
 
     def _watermark(self, cluster: str, kind: GVK) -> int | None:
         return None if self.standing is not None else self.state.marks.rv(cluster, kind)
@@ -195,6 +222,9 @@ class ShardCore(MemberCore):
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
+        if self.standing is not None and hello.role in ("worker", "shard"):
+            # Its plan is newer than ours: the next try, in some milliseconds, finds this one promoted.
+            return "not the primary yet"
         if hello.role == "worker":
             return self.conductor.accept(connection, hello)
         if hello.role == "standby":
@@ -280,6 +310,7 @@ class ShardCore(MemberCore):
 
     def fill(self, report: Report) -> None:
         report.port = self._port
+        report.phases = dict(self.phases)
         plan = self.plan
         for watched in self.state.clusters.values():
             row = ClusterReport(watched.name)
@@ -324,6 +355,45 @@ class ShardCore(MemberCore):
         report.reasons = waiting
         report.state = "standby" if report.ready else "syncing"
         report.lag = self.standing.lag
+        report.dead = self.standing.dead
+
+    async def extra(self, method: str, payload: bytes) -> bytes:
+        if method == "release":
+            order = msgspec.msgpack.decode(payload, type=Drain)
+            return msgspec.msgpack.encode(await self._release(order))
+        if method == "follow":
+            await self._follow(msgspec.msgpack.decode(payload, type=int))
+            return b""
+        if method == "resume":
+            self.conductor.resume()
+            return b""
+        return await super().extra(method, payload)
+
+    async def _release(self, order: Drain) -> Drained:
+        """Give the queue away: hand out no more, end what runs, tell the standbys the rest."""
+        if self.standing is not None or not self.state.term:
+            raise RuntimeError("this one is not the primary")
+        self.conductor.pause(order.limit)
+        deadline = self.clock.now() + order.grace
+        while self.handouts and self.clock.now() < deadline:
+            await self.clock.sleep(0.001)
+        revoked = self.conductor.revoke_all()
+        deadline = self.clock.now() + RELEASED_WITHIN
+        while self.handouts and self.clock.now() < deadline:
+            await self.clock.sleep(0.001)
+        if self.handouts:
+            self.conductor.resume()
+            raise RuntimeError(f"{len(self.handouts)} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
+        self.progress.flush(everything=True)
+        return Drained(self.progress.seq, revoked)
+
+    async def _follow(self, seq: int) -> None:
+        """Wait until the primary's last frame is here."""
+        deadline = self.clock.now() + FOLLOWED_WITHIN
+        while self.standing is not None and not (self.standing.complete and self.standing.seq >= seq):
+            if self.clock.now() > deadline:
+                raise RuntimeError(f"the primary's last progress did not arrive within {FOLLOWED_WITHIN:g} s")
+            await self.clock.sleep(0.001)
 
     async def drain(self, timeout: float) -> None:
         """Hand out no more and wait for what is in work."""

@@ -12,7 +12,7 @@ import msgspec
 
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
-from raycp.fleet.channel import Connection, dial
+from raycp.fleet.channel import Connection, Life, dial, probe
 from raycp.fleet.plan import Plan, ShardPlan
 from raycp.fleet.wire import Hello, KeyProgress, Message, Progress, Refused
 from raycp.queueing import Saved
@@ -32,6 +32,10 @@ class Standing:
     def __init__(self, shard: "ShardCore") -> None:
         self.complete = False
         """The primary's full account has arrived."""
+        self.seq = 0
+        """Of the last frame that was heard."""
+        self.dead = ""
+        """A primary whose process is gone."""
         self._shard = shard
         self._mirror: dict[RequestKey, KeyProgress] = {}
         self._told_at: dict[RequestKey, float] = {}
@@ -75,7 +79,7 @@ class Standing:
             log.warning("the primary refuses this standby: %s", message.reason)
         if not isinstance(message, Progress):
             return
-        self._heard = self._shard.clock.now()
+        self._heard, self.seq = self._shard.clock.now(), message.seq
         reconciled = self._shard.state.reconciled
         for told in message.changed:
             if told.version is None:
@@ -103,6 +107,15 @@ class Standing:
         """The primary is gone, or another one is followed now."""
         self._connection = None
         self._lost.set()
+        if self._shard.standing is self:
+            self._shard.loops.spawn(self._inquire(), "inquiry into the primary")
+
+    async def _inquire(self) -> None:
+        """Tell the leader at once when the primary's port refuses: it looks itself, and need not wait for Ray's notice."""
+        target = self._target
+        if target is not None and await probe(target.host, target.port) is Life.DEAD:
+            self.dead = target.member
+            self._shard.changed()
 
     def events(self, cluster: str, kind: GVK, events: list[Event]) -> None:
         """Changes that the own watch told: kept until the primary has seen them too."""

@@ -1,0 +1,38 @@
+"""``raycp handover``: each shard to its warm standby, without a pause that a user would notice."""
+
+import argparse
+from typing import Any
+
+import msgspec
+
+from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
+from raycp.cli.output import Column, add_output, document, render
+
+COLUMNS = [
+    Column("SHARD", "shard"),
+    Column("TO", "to"),
+    Column("DRAIN", lambda row: f"{1000 * row['drain']:.0f} ms", right=True),
+    Column("TOOK", lambda row: f"{1000 * row['took']:.0f} ms", right=True),
+    Column("REVOKED", "revoked", right=True),
+    Column("PROBLEM", "problem"),
+]
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp handover [--shard ID ...] [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("handover", help="hand shards to their warm standbys")
+    parser.add_argument("--shard", action="append", default=[], metavar="ID", help="this shard only; repeatable (default: all)")
+    add_fleet(parser)
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when all were handed over; 1 when one was not, which leaves its primary in charge."""
+    from raycp.fleet.launch import FleetClient
+
+    with at_ray(existing(args.address)):
+        client = FleetClient(namespace_of(args))
+        answer = run_async(client.ask("handover", msgspec.msgpack.encode(args.shard), timeout=60.0))
+    rows = msgspec.json.decode(answer)
+    print(document(rows, args.output) if args.output in ("json", "yaml") else render(rows, COLUMNS, args.output))
+    return 1 if any(row["problem"] for row in rows) else 0

@@ -1,0 +1,100 @@
+"""The leader's hand-over of a shard from its primary to its warm standby, and the history of all switches.
+
+Expected flow: the primary stops handing out, gives what runs ``grace``, revokes the rest and answers when all is acknowledged and
+told to the standby; the standby confirms to have heard it; the standby is named primary; the old primary is ended.
+
+Guarantees: until the standby is named, every failure (either side dies, a time limit passes) leaves the old primary in charge: it
+is told to go on, and goes on by itself after its time limit if nobody can tell it. After that the plan is made, and the old one is
+history for every worker that knows it.
+"""
+
+import logging
+from typing import Protocol
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.fleet.names import Member
+from raycp.fleet.plan import Plan
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
+from raycp.fleet.supervision import Supervised
+
+log = logging.getLogger(__name__)
+
+STEP = 3.0
+"""Time limit of each step, in seconds; a drain has its grace on top."""
+
+
+class Drain(msgspec.Struct, array_like=True):
+    """To the primary: stop handing out. ``limit``: after so many seconds without a successor it goes on by itself."""
+
+    grace: float
+    limit: float
+
+
+class Drained(msgspec.Struct, array_like=True):
+    """Its answer: ``seq`` of the last frame to the standbys, and how many reconciles had to be revoked."""
+
+    seq: int
+    revoked: int
+
+
+class Handed(msgspec.Struct, rename="camel"):
+    """What became of one shard. ``problem`` is empty where it was handed over; times in seconds."""
+
+    shard: str
+    to: str = ""
+    drain: float = 0.0
+    took: float = 0.0
+    revoked: int = 0
+    problem: str = ""
+
+
+class Fleetlike(Protocol):
+    """The leader, as a hand-over needs it."""
+
+    plan: Plan | None
+
+    def standby_of(self, shard: str) -> Supervised | None: ...
+
+    def primary_of(self, shard: str) -> Supervised | None: ...
+
+    async def succeed(self, shard: str, cause: str, drain: float) -> bool: ...
+
+    def release(self, member: Member) -> None: ...
+
+
+async def hand_over(leader: Fleetlike, substrate: Substrate, clock: Clock, shard: str, grace: float) -> Handed:
+    """See the module. Raises nothing: what went wrong is in the answer."""
+    handed, begun = Handed(shard), clock.now()
+    primary, standby = leader.primary_of(shard), leader.standby_of(shard)
+    if primary is None or not primary.report.ready:
+        handed.problem = "its primary is not ready"
+        return handed
+    if standby is None:
+        handed.problem = "no warm standby (spec.shards.standby)"
+        return handed
+    handed.to = standby.member.actor_name
+    limit = grace + 3 * STEP
+    try:
+        drain = msgspec.msgpack.encode(Drain(grace, limit))
+        answer = await substrate.call(primary.member, "release", drain, timeout=grace + STEP)
+        drained = msgspec.msgpack.decode(answer, type=Drained)
+        handed.drain, handed.revoked = clock.now() - begun, drained.revoked
+        await substrate.call(standby.member, "follow", msgspec.msgpack.encode(drained.seq), timeout=STEP)
+        if leader.primary_of(shard) is not primary or leader.standby_of(shard) is not standby:
+            handed.problem = "primary or standby changed meanwhile"
+        elif not await leader.succeed(shard, "handover", handed.drain):
+            handed.problem = "the leader is not sure to lead"
+    except (MemberDied, MemberUnavailable, MemberFailed) as error:
+        handed.problem = str(error)
+    if handed.problem:
+        log.warning("shard %s was not handed over: %s", shard, handed.problem)
+        try:
+            await substrate.call(primary.member, "resume", timeout=STEP)
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+            log.warning("%s could not be told to go on: %s", primary.member, error)
+        return handed
+    handed.took = clock.now() - begun
+    leader.release(primary.member)
+    return handed

@@ -1,0 +1,55 @@
+"""Changes of leadership and of primaries, with their phases: the seed's Figure 7 as a table.
+
+Phases, in seconds: ``drain`` (the old holder stops handing out until its work is acknowledged), ``leaderless`` (from the end of
+the drain, or the notice of a death, until a successor is named), ``ramp_up`` (until the successor hands out), ``backlog`` (until nothing
+is ready and waiting). ``None``: not known yet, or the successor was succeeded before.
+"""
+
+import msgspec
+
+from raycp.leadership.records import Records
+
+RECORD = "switches"
+KEPT = 200
+
+
+class Switch(msgspec.Struct, rename="camel"):
+    """One switch. ``cause``: handover, death, silence, start. ``what``: ``leader`` or ``shard ID``; ``term``: the epoch's
+    incarnation for the leader. ``at`` in Unix seconds."""
+
+    at: float
+    cause: str
+    what: str
+    epoch: int
+    term: int
+    holder: str
+    before: str = ""
+    drain: float | None = None
+    leaderless: float | None = None
+    ramp_up: float | None = None
+    backlog: float | None = None
+
+
+def add(history: list[Switch], switch: Switch) -> None:
+    """Put it at the end, and keep the newest ``KEPT``."""
+    history.append(switch)
+    del history[:-KEPT]
+
+
+async def read_switches(records: Records) -> list[Switch]:
+    """The stored history, oldest first. What can't be read is forgotten. Raises ``ApiError``, ``Unreachable``."""
+    found = await records.read(RECORD)
+    return [] if found is None else _decode(found.data)
+
+
+async def write_switches(records: Records, history: list[Switch]) -> None:
+    """Store it over whatever is there. Raises ``Conflict``, ``ApiError``, ``Unreachable``."""
+    found = await records.read(RECORD)
+    await records.write(RECORD, {"switches": msgspec.json.encode(history).decode()}, found)
+
+
+def _decode(data: dict[str, str]) -> list[Switch]:
+    try:
+        return msgspec.json.decode(data.get("switches", "[]"), type=list[Switch])
+    except msgspec.DecodeError:
+        return []
