@@ -1,8 +1,8 @@
 """Changes of leadership and of primaries, with their phases: the seed's Figure 7 as a table.
 
-Phases, in seconds: ``drain`` (the old holder stops handing out until its work is acknowledged), ``leaderless`` (from the end of
-the drain, or the notice of a death, until a successor is named), ``ramp_up`` (until the successor hands out), ``backlog`` (until nothing
-is ready and waiting). ``None``: not known yet, or the successor was succeeded before.
+Phases, in seconds: ``drain`` (the old holder stops handing out until its work is acknowledged), ``leaderless`` (from the end of the
+drain, or the notice of a death, until a successor is named), ``ramp_up`` (until it hands out), ``backlog`` (until nothing is ready
+and waiting). ``None``: not known yet, or the successor was succeeded before.
 """
 
 import msgspec
