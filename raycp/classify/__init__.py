@@ -14,7 +14,7 @@ tells the one object that a user changed while nobody watched from the ten thous
 """
 
 from raycp.classify.rules import Known, classify
-from raycp.classify.spread import resync_period, spread_delay
+from raycp.classify.spread import resync_period, spread_delay, spread_width
 from raycp.classify.tiers import RuleError, TierChoice, TierRules
 from raycp.classify.verdict import Priority, Reason, Verdict
 from raycp.classify.watermark import Watermark
@@ -31,4 +31,5 @@ __all__ = [
     "classify",
     "resync_period",
     "spread_delay",
+    "spread_width",
 ]

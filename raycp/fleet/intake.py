@@ -12,7 +12,7 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.tasks import Written
-from raycp.classify import Known, Priority, Reason, Verdict, classify, resync_period, spread_delay
+from raycp.classify import Known, Priority, Reason, Verdict, classify, resync_period, spread_delay, spread_width
 from raycp.config import TIERS
 from raycp.fleet.loops import Loops
 from raycp.fleet.peers import Peers
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 DEBOUNCE = 0.02
 """How long more of the same is waited for when only the status of a child moved; many do at once."""
 
+
+STEP = 0.02
+"""Seconds between the steps of a round of resyncs."""
 
 CONFIG_MAP = GVK("", "v1", "ConfigMap")
 AWAY_GONE = Verdict(True, Reason.AWAY, Priority.AWAY, user=True, clock="away")
@@ -154,8 +157,17 @@ class Intake:
             return  # an orphan: its owner is gone, and with it the need to look; or it is yet to be listed, and queued then
         self._enqueue(owner, verdict, obj, event, event.obj)
 
-    def _enqueue(self, key: RequestKey, verdict: Verdict, obj: Obj | None, event: Event | None, cause: Obj | None) -> None:
-        """Queue ``key`` as ``verdict`` says. ``obj`` is its object, for the tier; ``cause`` what changed."""
+    def _enqueue(
+        self,
+        key: RequestKey,
+        verdict: Verdict,
+        obj: Obj | None,
+        event: Event | None,
+        cause: Obj | None,
+        spread: float | None = None,
+    ) -> None:
+        """Queue ``key`` as ``verdict`` says. ``obj`` is its object, for the tier; ``cause`` what changed; ``spread`` the delay of
+        one that is to be spread, where it is known."""
         controller = self._state.controllers[key.controller]
         now = self._state.clock.now()
         why = ""
@@ -171,7 +183,9 @@ class Intake:
                 self._state.counts.tier_problems.labels(key.controller, key.cluster).inc()
                 self._state.timelines.record(key, "problem", problem=choice.problem)
         delay = 0.0
-        if verdict.spread:
+        if verdict.spread and spread is not None:
+            delay = spread
+        elif verdict.spread:
             delay = spread_delay(self._state.rng, controller.resync, controller.spread)
         elif verdict.debounce:
             delay = DEBOUNCE
@@ -370,22 +384,40 @@ class Intake:
 
     async def _resync(self, name: str, cluster: str) -> None:
         """A second look at every object, spread over time, about every ``resync`` seconds."""
+        clock, spent = self._state.clock, 0.0
         while True:
-            await self._state.clock.sleep(resync_period(self._state.rng, self._state.controllers[name].resync))
+            period = resync_period(self._state.rng, self._state.controllers[name].resync)
+            await clock.sleep(max(0.0, period - spent))
+            begun = clock.now()
             watched = self._state.clusters.get(cluster)
             route = self._state.routes.get(cluster, {}).get(self._state.kinds[name])
             if watched is None or route is None:
                 continue
             informer = watched.informers[self._state.kinds[name]]
             for primary in route.primaries:
-                if primary.controller.name != name:
-                    continue
-                for number, obj in enumerate(informer.store):
-                    event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, self._state.clock.now())
-                    self._primary(cluster, self._state.kinds[name], primary, event, None)
-                    if number % 200 == 199:
-                        await asyncio.sleep(0)
+                if primary.controller.name == name:
+                    await self._walk(cluster, primary, list(informer.store))
+            spent = clock.now() - begun
+
+    async def _walk(self, cluster: str, primary: Primary, objs: list[Obj]) -> None:
+        """One round: all objects, evenly over the time that they are to be spread over, at random within each step of it. No
+        step is more than a blink, and no more than the next step's work is waiting at a time."""
+        controller = primary.controller
+        width = spread_width(controller.resync, controller.spread)
+        steps = max(1, min(len(objs), round(width / STEP)))
+        pause = width / steps
+        selects = primary.selector.matches if primary.selector is not None else None
+        begun = self._state.clock.now()
+        for step in range(steps):
+            now = self._state.clock.now()
+            for obj in objs[len(objs) * step // steps : len(objs) * (step + 1) // steps]:
+                key = RequestKey(controller.name, cluster, obj.meta.namespace, obj.meta.name)
+                if key in self._later or (selects is not None and not selects(obj.meta.labels)):
+                    continue  # in work: it is being looked at
+                event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, now)
+                self._enqueue(key, classify(event, Known()), obj, event, obj, self._state.rng.uniform(0.0, pause))
             self._state.dispatch_soon()
+            await self._state.clock.sleep(max(0.0, begun + (step + 1) * pause - self._state.clock.now()))
 
 
 def _narrowed(event: Event, matches: Callable[[dict[str, str] | None], bool]) -> Event | None:
