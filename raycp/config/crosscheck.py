@@ -289,6 +289,12 @@ def _permits(doc: FleetDoc) -> Iterator[Violation]:
             f"is more than half of the lease's duration ({format_duration(lease.duration)})",
             "renew at least twice as often as the lease expires",
         )
+    elif len(locks) == 1 and locks != ["ray"]:
+        yield Violation(
+            ("spec", "leader", "lock"),
+            f"is {locks[0]}, which this version does not support yet: leadership is held in Ray, recorded and fenced in the hub",
+            "leave it out, or use ray: {}",
+        )
 
 
 _RULES: tuple[Callable[[FleetDoc], Iterator[Violation]], ...] = (

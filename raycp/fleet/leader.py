@@ -408,7 +408,8 @@ class LeaderCore:
                 if state.task is not None:
                     state.task.cancel()
                 self._loops.spawn(self._substrate.kill(state.member), f"kill {state.member}")
-                await self._change(gone=(*plan.gone[-KEPT_GONE:], name))
+                assert self.plan is not None
+                await self._change(gone=(*self.plan.gone[-KEPT_GONE:], name))
                 await self._gone(state, "silence", now)
                 ledger.bar(name, "succeeded after its permit had ended")
 
