@@ -29,7 +29,7 @@ class Here:
             name="here", mode="direct", server=cluster.endpoint.server, ca_pem=cluster.endpoint.ca_pem, token=cluster.endpoint.token
         )
         self.loops = Loops(CLOCK)
-        self.keeper = HubKeeper(CLOCK, "me", self.loops)
+        self.keeper = HubKeeper(CLOCK, "me", self.loops, lambda *_: None)
 
     def plan(self, *uses: str, epoch: int = 0) -> Plan:
         doc = fleet_doc(["here"], uses or ["raycp.controllers.batchjob"])
@@ -99,7 +99,7 @@ async def test_a_living_fleets_epoch_goes_on(here: Here) -> None:
 
 def test_a_cluster_that_can_not_be_prepared_is_published_after_a_while() -> None:
     clock = VirtualClock()
-    keeper = HubKeeper(clock, "me", Loops(clock))
+    keeper = HubKeeper(clock, "me", Loops(clock), lambda *_: None)
     connect = ConnectSpec(name="here", mode="direct", server="https://127.0.0.1:9")
     assert keeper.published("here", connect) is None
     clock._now += PATIENCE - 0.1
