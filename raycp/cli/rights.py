@@ -71,7 +71,7 @@ def _hub(doc: FleetDoc) -> Iterator[Need]:
     state = doc.spec.state.namespace
     lock = doc.spec.leader.lock
     yield Need(NAMESPACE, ("get", "create"), "the fleet's state")
-    yield Need(CONFIG_MAP, ("get", "create", "update", "delete"), "the fleet's state", namespace=state)
+    yield Need(CONFIG_MAP, ("get", "list", "create", "update", "delete"), "the fleet's state", namespace=state)
     if lock.config_map is not None:
         namespace = lock.config_map.namespace or state
         yield Need(CONFIG_MAP, (*READ, "create", "update", "delete"), "the lock", namespace=namespace)

@@ -40,12 +40,15 @@ class PermitKeeper:
         ask: LeaderAsk | None,
         changed: Callable[[], None],
         newer: Callable[[str, int], None] = lambda shard, term: None,
+        *,
+        start: bool = True,
     ) -> None:
         self.permit = Permit()
         self.epoch = 0
         """The newest epoch known; whatever names an older one is history."""
         self._name = member.actor_name
         self._clock = clock
+        self._loops = loops
         self._ask = ask
         self._changed = changed
         self._newer = newer
@@ -54,7 +57,13 @@ class PermitKeeper:
         self._gauge = FleetMetrics(metrics).permit_left.labels(member.role)
         if ask is not None:
             metrics.before_snapshot(lambda: self._gauge.set(self.left()))
-            loops.spawn(self._run(), "permit")
+            if start:
+                self.start()
+
+    def start(self) -> None:
+        """Begin to pull: a standby does when it is promoted."""
+        if self._ask is not None:
+            self._loops.spawn(self._run(), "permit")
 
     @property
     def held(self) -> bool:

@@ -70,7 +70,8 @@ class ShardCore(MemberCore):
         self.state.cluster_changed = self.cluster_changed
         self.conductor = Conductor(self)
         self.state.dispatch_soon = self.conductor.dispatch_soon
-        self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted)
+        warm = member.role == "standby"
+        self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted, start=not warm)
         self.watermarks = WatermarkStore(self.state, Clients(clock), clock)
         self.progress = ProgressSource(self)
         self.standing = Standing(self) if member.role == "standby" else None
@@ -133,6 +134,7 @@ class ShardCore(MemberCore):
         """The primary is gone and this standby takes its place, under a term of its own."""
         standing, self.standing = self.standing, None
         assert standing is not None
+        self.permits.start()
         self.peers.update(plan)
         self.watermarks.adopt(self.state.clusters)
         standing.take_over()

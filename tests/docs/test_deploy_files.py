@@ -113,7 +113,7 @@ def allowed(rules: list[dict[str, Any]], kind: GVK, verb: str) -> bool:
 
 @pytest.mark.parametrize(("name", "file"), [("hub", "rbac/hub.yaml"), ("east-1", "rbac/member.yaml")])
 def test_the_roles_are_what_batchjob_needs_and_no_more(name: str, file: str) -> None:
-    """Asked of the same function that ``raycp check`` asks, for every lock."""
+    """Asked of the same function that ``raycp check`` asks."""
 
     @controller(
         "batch.raycp.io/v1alpha1/BatchJob",
@@ -126,13 +126,12 @@ def test_the_roles_are_what_batchjob_needs_and_no_more(name: str, file: str) -> 
     text = (ROOT / "configs/clusters.yaml").read_text()
     wanted: set[tuple[GVK, str]] = set()
     rules = [rule for each in documents(file) if each["kind"] in ("ClusterRole", "Role") for rule in each["rules"]]
-    for lock in ("ray", "configMap", "lease"):
-        doc = parse_fleet(text.replace("configMap: {}", f"{lock}: {{}}"))
-        uses = [Use(doc.spec.controllers[0], batchjob)]
-        for need in needs(doc, uses, doc.cluster(name)):
-            for verb in need.verbs:
-                wanted.add((need.kind, verb))
-                assert allowed(rules, need.kind, verb), f"{verb} {need.kind}: {need.why}"
+    doc = parse_fleet(text)
+    uses = [Use(doc.spec.controllers[0], batchjob)]
+    for need in needs(doc, uses, doc.cluster(name)):
+        for verb in need.verbs:
+            wanted.add((need.kind, verb))
+            assert allowed(rules, need.kind, verb), f"{verb} {need.kind}: {need.why}"
     kinds = {PLURALS[kind.kind]: kind for kind, _ in wanted} | {"namespaces": GVK("", "v1", "Namespace")}
     for rule in rules:
         for resource in rule["resources"]:
