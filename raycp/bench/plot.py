@@ -38,7 +38,14 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
             if panel == "over time":
                 points = [p for o in runs for p in o.curves.get("latency_ms", ())]
                 axis.plot(
-                    [t for t, _ in points], [v for _, v in points], ".", ms=2, alpha=0.4, color=color, label=party
+                    [t for t, _ in points],
+                    [v for _, v in points],
+                    ".",
+                    ms=2,
+                    alpha=0.4,
+                    color=color,
+                    label=party,
+                    rasterized=True,  # thousands of dots make an SVG large
                 )
             elif panel == "distribution":
                 _distribution(axis, sorted(s for o in runs for s in o.latencies), party, color)
