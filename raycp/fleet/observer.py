@@ -147,9 +147,10 @@ class ObserverCore(MemberCore):
         except (msgspec.MsgspecError, ValueError):
             log.exception("%s told something that can't be read", member)
             return
-        known = self._heard.get(member.slot)
-        if known is None or known[0].generation <= member.generation:
-            self._heard[member.slot] = (member, _Heard(report, self.clock.now()))
+        slot = self.plan.slot(member) if self.plan is not None else member.slot
+        known = self._heard.get(slot)
+        if known is None or known[0].role != member.role or known[0].generation <= member.generation:
+            self._heard[slot] = (member, _Heard(report, self.clock.now()))
 
     async def extra(self, method: str, payload: bytes) -> bytes:
         if method == "slo":
