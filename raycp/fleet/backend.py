@@ -20,7 +20,7 @@ from raycp.fleet.permits import PermitKeeper
 from raycp.fleet.plan import Plan
 from raycp.fleet.userloop import UserLoop
 from raycp.fleet.wire import Fold, Message, Read, Reply
-from raycp.kube import ApiError, Fenced, Unreachable, WriteStamp
+from raycp.kube import ApiError, ConnectError, ConnectSpec, Fenced, KubeError, Unreachable, WriteStamp
 from raycp.observe import ApiMetrics, Metrics, ReconcileMetrics
 from raycp.sdk.backend import Answer, CacheRead, Call, ClusterInfo
 from raycp.sdk.controller import Controller
@@ -66,6 +66,7 @@ class WorkerBackend:
         self._refused = ReconcileMetrics(metrics).refused_writes
         self._shards: dict[str, str] = {}
         self._infos: dict[str, ClusterInfo] = {}
+        self._warmed: dict[str, ConnectSpec] = {}
         self._stamps: dict[tuple[int, str, int], dict[str, str]] = {}
         self._recorder: EventRecorder | None = None
         self._recording: asyncio.Task[None] | None = None
@@ -74,6 +75,21 @@ class WorkerBackend:
         """Work by ``plan`` from now on."""
         self._infos = {cluster.name: ClusterInfo(cluster.name, cluster.role, cluster.labels) for cluster in plan.clusters}
         self._shards = {cluster.name: cluster.shard for cluster in plan.clusters}
+        kinds = {kind for known in plan.fleet.controllers for kind in (known.kind, *(owned.kind for owned in known.owns))}
+        for cluster in plan.clusters:
+            if cluster.connect is not None and self._warmed.get(cluster.name) != cluster.connect:
+                self._warmed[cluster.name] = cluster.connect
+                self._user.submit(self._warm(cluster.name, sorted(kinds)))
+
+    async def _warm(self, cluster: str, kinds: list[str]) -> None:
+        """Connect and discover before the first task needs it: it costs the first user's change a tenth of a second otherwise."""
+        try:
+            client = await self._clients.get(cluster)
+            await client.version()
+            for kind in kinds:
+                await client.resource(GVK.parse(kind))
+        except (KubeError, ConnectError) as error:
+            log.debug("cluster %s is not warm: %s", cluster, error)
 
     # Backend
 
