@@ -80,5 +80,8 @@ def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dic
             modules = sorted({plan.use for plan in fleet.controllers})
             workers = doc.spec.workers.model_dump(mode="json")
             add("worker", f"{tier}/{number}", [env, runtime, modules, workers], **options)
-    add("observer", "observer", [env, doc.spec.observer.model_dump(mode="json")], num_cpus=0, runtime_env=environment({}))
+    options = {"num_cpus": 0, "runtime_env": environment({})}
+    if doc.spec.shards.node_labels:  # it keeps its sums in the hub, so it needs the credentials that shards have
+        options["label_selector"] = dict(doc.spec.shards.node_labels)
+    add("observer", "observer", [env, doc.spec.observer.model_dump(mode="json")], **options)
     return found

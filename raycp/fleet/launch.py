@@ -38,9 +38,11 @@ class FleetClient:
         """Whether any actor of the fleet lives."""
         return bool(await self._substrate.members())
 
-    async def ensure_leader(self, env: dict[str, str]) -> None:
-        """Make the leader if there is none."""
+    async def ensure_leader(self, env: dict[str, str], node_labels: dict[str, str] | None = None) -> None:
+        """Make the leader if there is none, on a node with these labels: it speaks to the hub, so it needs credentials."""
         options: dict[str, Any] = {"num_cpus": 0}
+        if node_labels:
+            options["label_selector"] = node_labels
         if env:
             options["runtime_env"] = {"env_vars": env}
         await self._substrate.create(LEADER, options)
@@ -141,7 +143,8 @@ class FleetClient:
 
 async def up(client: FleetClient, fleet: Fleet, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Bring ``fleet`` up, or complete what an earlier driver began; the status when it is ready. Raises ``FleetError``."""
-    await client.ensure_leader(dict(fleet.doc.spec.ray.env))
+    spec = fleet.doc.spec
+    await client.ensure_leader(dict(spec.ray.env), dict(spec.shards.node_labels))
     await client.apply(fleet)
     return await client.wait_ready(fleet.generation, fleet.doc.spec.timeouts.ready, tell)
 
