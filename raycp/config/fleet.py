@@ -116,10 +116,10 @@ class FleetDoc(Strict):
         return RESYNC
 
     def spread(self, controller: ControllerSpec, declared_resync: float | None = None) -> float:
-        """Seconds over which a controller's system work is spread: at most half of its resync."""
+        """Seconds over which a controller's system work is spread: at most nine tenths of its resync."""
         wanted = self.spec.timeouts.spread if controller.spread is None else controller.spread
         resync = self.resync(controller, declared_resync)
-        return min(wanted, resync / 2) if resync else wanted
+        return min(wanted, resync * 0.9) if resync else wanted
 
     def reconcile_timeout(self, controller: ControllerSpec, declared: float | None = None) -> float:
         """Seconds that one reconcile may take: the file's word on the controller, else its own, else the fleet's."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from raycp.classify import spread_width
 from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
 from raycp.fleet.plan import ControllerPlan, Fleet, OwnedPlan
 from raycp.sdk.controller import Controller
@@ -99,7 +100,7 @@ def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controll
         fields=controller.fields,
         owns=tuple(OwnedPlan(str(owned.kind), owned.on, owned.selector) for owned in controller.owns),
         resync=resync,
-        spread=min(spread, resync / 2) if resync else spread,
+        spread=spread_width(resync, spread),
         timeout=timeout,
         concurrency=spec.concurrency or controller.concurrency or 0,
         deleted=controller.deleted,

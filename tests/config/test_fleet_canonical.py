@@ -90,7 +90,7 @@ def test_where_a_controller_runs_and_how() -> None:
     assert doc.resync(everywhere, 60) == 60
     assert doc.resync(east, 60) == 3600
     assert doc.spread(everywhere) == 60
-    assert doc.spread(everywhere, 15) == 7.5
+    assert doc.spread(everywhere, 15) == 13.5
     assert doc.spread(everywhere, 0) == 60
     assert doc.reconcile_timeout(east) == 60
     assert doc.reconcile_timeout(east, 5) == 5
