@@ -40,6 +40,7 @@ FENCE_MARGIN = 2.0
 """How much longer than a permit the leader must have been sure of itself before it judges a holder's silence, in seconds."""
 
 KEPT_GONE = 32
+STANDBY_AFTER = 1.0
 
 
 class LeaderCore:
@@ -62,6 +63,7 @@ class LeaderCore:
         self._unproven_at = clock.now()
         self._history = History(clock, self._loops)
         self._handing = asyncio.Lock()
+        self._succeeded: dict[str, float] = {}
         self._started = clock.now()
         self.plan: Plan | None = None
         self.plan_changed = asyncio.Condition()
@@ -248,11 +250,14 @@ class LeaderCore:
         }
 
     def _due(self, want: Wanted) -> bool:
-        """Whether it is time to make a member: a standby comes after its primary."""
+        """Whether it is time to make a member: a standby comes after its primary, and a moment after a promotion, which needs the
+        processor more than the start of a process does."""
         if want.role != "standby":
             return True
-        primary = self._members.get(("shard", want.place.split("/")[0]))
-        return primary is not None and primary.report.ready
+        shard = want.place.split("/")[0]
+        primary = self._members.get(("shard", shard))
+        rested = self._clock.now() - self._succeeded.get(shard, float("-inf")) > STANDBY_AFTER
+        return primary is not None and primary.report.ready and rested
 
     def _adopt(self, member: Member) -> Supervised:
         state = Supervised(member)
@@ -363,6 +368,7 @@ class LeaderCore:
             return False
         self._forget(state)
         self._members["shard", shard] = state
+        self._succeeded[shard] = self._clock.now()
         before = next(known for known in plan.shards if known.shard == shard)
         leaderless = self._clock.now() - since if since is not None else 0.0
         after = ShardPlan(
