@@ -40,10 +40,7 @@ def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
         mark = "+" if check.ok else "-"
         verdict = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
         lines.append(f"[{mark}]{check.name} {verdict}")
-    if passed and not verbose:
-        text = "ok"
-    else:
-        text = "\n".join([*lines, f"{what} check {'passed' if passed else 'failed'}", ""])
+    text = "ok" if passed and not verbose else "\n".join([*lines, f"{what} check {'passed' if passed else 'failed'}", ""])
     return web.Response(text=text, status=200 if passed else 503, headers=_SECURITY)
 
 
