@@ -44,6 +44,22 @@ def assign_shards(clusters: list[str], per_shard: int, before: dict[str, str]) -
     return placed
 
 
+class Desires:
+    """Remembers the last answer of ``wanted_members``: it is asked for every second and changes with the fleet only."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._found: dict[Slot, Wanted] = {}
+
+    def of(self, fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dict[Slot, Wanted]:
+        """See ``wanted_members``; ``Fleet.generation`` names all of a fleet's content."""
+        key = (fleet.generation, frozenset(shards), tuple(sorted(pools.items())))
+        if key != self._key:
+            self._found = wanted_members(fleet, shards, pools)
+            self._key = key
+        return dict(self._found)
+
+
 def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dict[Slot, Wanted]:
     """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on."""
     doc = fleet.doc

@@ -14,7 +14,7 @@ import msgspec
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import TIERS
 from raycp.fleet.channel import Life, probe
-from raycp.fleet.desired import Slot, Wanted, assign_shards, wanted_members
+from raycp.fleet.desired import Desires, Slot, Wanted, assign_shards
 from raycp.fleet.history import History
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
@@ -56,6 +56,7 @@ class LeaderCore:
         self._pools: dict[str, int] = {}
         self._scaler = Scaler()
         self._endpoints: dict[str, ConnectSpec] = {}
+        self._desires = Desires()
         self._ending: set[Member] = set()
         self._wake = asyncio.Event()
         self._applying = asyncio.Lock()
@@ -214,7 +215,7 @@ class LeaderCore:
         plan = self.plan
         assert plan is not None
         await self._scale(plan)
-        wanted = wanted_members(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools)
+        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools)
         for member in await self._substrate.members():
             if member in self._ending:
                 continue
@@ -427,7 +428,10 @@ class LeaderCore:
         if state.member.role == "embedded" and state.member.place not in self._endpoints and report.ready:
             answer = await self._substrate.call(state.member, "endpoint")
             self._endpoints[state.member.place] = msgspec.msgpack.decode(answer, type=ConnectSpec)
-        self._wake.set()
+        told = (report.host, report.port, report.ready, report.state, report.plan, report.extra)
+        if told != state.told or report.dead:  # what only counts on (lanes, objects) needs no step of its own
+            state.told = told
+            self._wake.set()
 
     async def _publish(self) -> None:
         """Bring addresses that members reported, and connections that are prepared, into the plan."""
@@ -499,7 +503,7 @@ class LeaderCore:
     def status(self) -> dict[str, Any]:
         """The fleet as JSON: what ``raycp status`` prints."""
         wanted = (
-            wanted_members(self.plan.fleet, {c.shard for c in self.plan.clusters}, self._pools) if self.plan is not None else {}
+            self._desires.of(self.plan.fleet, {c.shard for c in self.plan.clusters}, self._pools) if self.plan is not None else {}
         )
         return fleet_status(
             self.plan,

@@ -15,7 +15,7 @@ import msgspec
 from raycp.base.clock import Clock, SystemClock
 from raycp.fleet.channel import Connection, listen
 from raycp.fleet.clients import Clients
-from raycp.fleet.desired import wanted_members
+from raycp.fleet.desired import Desires
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.plan import Plan, Report
@@ -76,6 +76,7 @@ class ObserverCore(MemberCore):
         self._web: WebServer | None = None
         self._web_problem = "starting"
         self._listening = False
+        self._desires = Desires()
         self._questions: dict[int, asyncio.Future[bytes]] = {}
         self._ids = itertools.count(1)
         self._clients = Clients(clock)
@@ -241,7 +242,7 @@ class ObserverCore(MemberCore):
                 members.pop(("embedded", cluster.name), None)
         wanted = {
             slot: want
-            for slot, want in wanted_members(plan.fleet, {c.shard for c in plan.clusters}, {}).items()
+            for slot, want in self._desires.of(plan.fleet, {c.shard for c in plan.clusters}, {}).items()
             if slot[0] in ("shard", "worker", "observer")
         }
         leadership = self._leadership or (Leadership(plan.epoch, plan.incarnation, "", 0.0) if plan.epoch else None)

@@ -27,6 +27,7 @@ class Supervised:
         self.member = member
         self.report = Report(pid=0, node="")
         self.fingerprint = ""
+        self.told: tuple[object, ...] = ()
         self.configured = 0
         self.problem = "starting"
         self.task: asyncio.Task[None] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from raycp.base.clock import Clock
 
-BEAT = 0.25
+BEAT = 0.5
 
 
 class UserLoop:
