@@ -94,7 +94,8 @@ async def submit(
     """Submit (or join) the job and follow its log to its end; (submission id, final state). Raises ``FleetError``."""
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)  # its notes on packaging are not the user's business
+    for name in ("ray", "ray.dashboard", "ray.dashboard.modules"):  # notes on packaging are not the user's business
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     def connect() -> Any:
         return JobSubmissionClient(address)
