@@ -62,8 +62,6 @@ class ClusterSpec(Strict):
     """Deadline of one read or write (lists have `timeouts.list`). Must be shorter than `leader.permit`."""
     breaker: BreakerSpec = BreakerSpec()
     """The circuit breaker of this cluster."""
-    slices: int = Field(default=1, ge=1, le=64)
-    """For a large cluster: over how many shards its namespaces are spread, by hash."""
     unschedulable: bool = False
     """No new work is placed here; what is here goes on. Set it, apply, then remove the cluster, to drain it gently."""
     drain_timeout: Duration | None = None
