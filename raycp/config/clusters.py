@@ -7,7 +7,7 @@ from pydantic import Field
 from raycp.config.embedded import EmbeddedSpec
 from raycp.config.names import DnsLabel, Labels
 from raycp.config.strict import Strict
-from raycp.config.units import Duration, PositiveDuration
+from raycp.config.units import PositiveDuration
 
 
 class KubeconfigRef(Strict):
@@ -64,8 +64,6 @@ class ClusterSpec(Strict):
     """The circuit breaker of this cluster."""
     unschedulable: bool = False
     """No new work is placed here; what is here goes on. Set it, apply, then remove the cluster, to drain it gently."""
-    drain_timeout: Duration | None = None
-    """How long a removed cluster's running reconciles may take to end; `timeouts.drain` by default."""
 
     @property
     def mode(self) -> Literal["kubeconfig", "inCluster", "embedded"]:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import msgspec
@@ -73,7 +74,12 @@ class WorkerBackend:
 
     def update(self, plan: Plan) -> None:
         """Work by ``plan`` from now on."""
-        self._infos = {cluster.name: ClusterInfo(cluster.name, cluster.role, cluster.labels) for cluster in plan.clusters}
+        # A cluster that takes no new work has room for none: placement leaves it alone, and what runs there goes on.
+        closed = {cluster.name for cluster in plan.fleet.doc.spec.clusters if cluster.unschedulable}
+        self._infos = {
+            cluster.name: ClusterInfo(cluster.name, cluster.role, cluster.labels, free_pods=0 if cluster.name in closed else None)
+            for cluster in plan.clusters
+        }
         self._shards = {cluster.name: cluster.shard for cluster in plan.clusters}
         kinds = {kind for known in plan.fleet.controllers for kind in (known.kind, *(owned.kind for owned in known.owns))}
         for cluster in plan.clusters:
@@ -100,9 +106,9 @@ class WorkerBackend:
             link = self._worker._links.get(self._shards[name])
             state = link.states.get(name) if link is not None else None
             if state is None:
-                found.append(ClusterInfo(name, info.role, info.labels, False, False, "its shard is not connected"))
+                found.append(replace(info, reachable=False, synced=False, reason="its shard is not connected"))
             else:
-                found.append(ClusterInfo(name, info.role, info.labels, state.reachable, state.synced, state.reason))
+                found.append(replace(info, reachable=state.reachable, synced=state.synced, reason=state.reason))
         return found
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
