@@ -81,9 +81,10 @@ def summary(status: dict[str, Any]) -> str:
 
 def foreground(ours: bool) -> None:
     """Wait for Ctrl-C or SIGTERM."""
-    print("Ctrl-C takes it down." if ours else "Ctrl-C ends the watching; the fleet goes on.", file=sys.stderr, flush=True)
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Handlers first: whoever reads this line may send the signal at once.
+    print("Ctrl-C takes it down." if ours else "Ctrl-C ends the watching; the fleet goes on.", file=sys.stderr, flush=True)
     try:
         while not stop.wait(0.2):
             pass
