@@ -7,7 +7,7 @@ connection is published to the shards when its CRDs are in place, or after ``PAT
 import json
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -39,12 +39,6 @@ class _CrdStatus(msgspec.Struct):
 
 class _Crd(msgspec.Struct):
     status: _CrdStatus = msgspec.field(default_factory=_CrdStatus)
-
-
-class HasPlan(Protocol):
-    """The leader, as the keeper needs it."""
-
-    plan: Plan | None
 
 
 class HubKeeper:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from raycp.base.keys import RequestKey
-from raycp.cache import Phase
 from raycp.fleet.channel import Connection
 from raycp.fleet.wire import Hello, KeyProgress, Message, Progress, Reached
 from raycp.queueing import Item, WorkQueue
@@ -196,13 +195,6 @@ class ProgressSource:
         found = []
         for name, watched in self._shard.state.clusters.items():
             for kind, informer in watched.informers.items():
-                reflector = informer.reflector
-                # While a list is told piece by piece, the store is ahead of what has been told.
-                if (
-                    reflector is not None
-                    and informer.noted
-                    and reflector.replayed.is_set()
-                    and reflector.status().phase is Phase.WATCHING
-                ):
+                if informer.told:
                     found.append(Reached(name, str(kind), informer.store.rv))
         return found

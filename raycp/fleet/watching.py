@@ -64,6 +64,12 @@ class Informer:
     def synced(self) -> bool:
         return self.reflector is not None and self.reflector.synced.is_set()
 
+    @property
+    def told(self) -> bool:
+        """Whether all up to the store's version has been told and noted: while a list is told piece by piece, it is ahead."""
+        reflector = self.reflector
+        return reflector is not None and self.noted and reflector.replayed.is_set() and reflector.status().phase is Phase.WATCHING
+
 
 class WatchedCluster:
     """See the module. ``update`` may come any time; ``close`` ends it."""

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.cache import Phase
 from raycp.classify.watermark import MAX_EXCEPTIONS
 from raycp.fleet.clients import Clients
 from raycp.fleet.plan import Plan
@@ -196,14 +195,7 @@ class WatermarkStore:
             if name not in self._ready:
                 continue
             for kind, informer in watched.informers.items():
-                reflector = informer.reflector
-                # While a list is told piece by piece, the store is ahead of what has been told.
-                if (
-                    reflector is not None
-                    and informer.noted
-                    and reflector.replayed.is_set()
-                    and reflector.status().phase is Phase.WATCHING
-                ):
+                if informer.told:
                     self._state.marks.observe(name, kind, informer.store.rv)
 
     def _encode(self, plan: Plan) -> dict[str, str]:

@@ -98,7 +98,6 @@ class Read(msgspec.Struct, tag="read", array_like=True):
     namespace: str = ""
     name: str = ""
     selector: str = ""
-    index: str = ""
 
 
 class Reply(msgspec.Struct, tag="reply", array_like=True):
