@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+from raycp.bench.child import end_child
 from raycp.bench.ground import Ground
 
 NAMESPACES = [f"bench-{i}" for i in range(4)]
@@ -56,14 +57,7 @@ class Driver:
         await self.order("clean", cluster=cluster, namespaces=NAMESPACES, resources=resources, selector=selector)
 
     async def stop(self) -> None:
-        if self._process.returncode is None:
-            assert self._process.stdin
-            self._process.stdin.close()
-            try:
-                await asyncio.wait_for(self._process.wait(), 5)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+        await end_child(self._process)
         self._reading.cancel()
 
     async def _read(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raycp.bench.child import end_child
 from raycp.config.embedded import EmbeddedSpec
 
 BENCH_CLUSTER: dict[str, Any] = {"controllers": {"scheduler": False, "stages": False}, "history": 100_000}
@@ -46,13 +47,7 @@ class Cluster:
     async def stop(self) -> None:
         if self._process.returncode is None:
             self.thaw()
-            assert self._process.stdin
-            self._process.stdin.close()
-            try:
-                await asyncio.wait_for(self._process.wait(), 5)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+            await end_child(self._process)
 
 
 async def start_cluster(name: str, directory: Path, spec: Mapping[str, Any] | None = None) -> Cluster:
