@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -34,14 +35,16 @@ class Supervised:
 
 
 class Listener(Protocol):
-    """The leader, as supervision needs it."""
+    """The leader's roster, as supervision needs it."""
 
     plan: Plan | None
     plan_changed: asyncio.Condition
 
-    async def died(self, state: Supervised, error: MemberDied) -> None: ...
+    @property
+    def died(self) -> Callable[[Supervised, MemberDied], Awaitable[None]]: ...
 
-    async def reported(self, state: Supervised, report: Report) -> None: ...
+    @property
+    def reported(self) -> Callable[[Supervised, Report], Awaitable[None]]: ...
 
 
 async def supervise(leader: Listener, substrate: Substrate, clock: Clock, state: Supervised) -> None:

@@ -15,7 +15,6 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.fleet.names import Member
-from raycp.fleet.plan import Plan
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.fleet.supervision import Supervised
 
@@ -52,8 +51,6 @@ class Handed(msgspec.Struct, rename="camel"):
 
 class Fleetlike(Protocol):
     """The leader, as a hand-over needs it."""
-
-    plan: Plan | None
 
     def standby_of(self, shard: str) -> Supervised | None: ...
 

@@ -88,7 +88,7 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
         assert ledger is not None
         frozen = primary(fleet)
         name = frozen.member.actor_name
-        fleet.leader._unproven_at -= 60.0
+        fleet.leader._succession._unproven_at -= 60.0
         fleet.substrate.silent.add(frozen.member)
         next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
         await fleet.put("here", "tracked", "meanwhile")

@@ -1,0 +1,33 @@
+"""How the clusters of a fleet are reached: by the fleet file, or by what an embedded cluster told."""
+
+from collections.abc import Mapping
+
+from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
+from raycp.fleet.plan import Fleet, Plan
+from raycp.kube import ConnectSpec
+
+
+def reachable(plan: Plan, endpoints: Mapping[str, ConnectSpec]) -> dict[str, ConnectSpec]:
+    """Per cluster; embedded ones only when they are up, so that they are in ``endpoints``."""
+    return {
+        cluster.name: endpoints[cluster.name] if cluster.embedded is not None else connection(plan.fleet, cluster.name)
+        for cluster in plan.fleet.doc.spec.clusters
+        if cluster.embedded is None or cluster.name in endpoints
+    }
+
+
+def connection(fleet: Fleet, name: str) -> ConnectSpec:
+    """How a cluster that is not embedded is reached."""
+    spec = fleet.doc.cluster(name)
+    return ConnectSpec(
+        name=name,
+        mode=spec.mode if spec.mode != "embedded" else "direct",
+        path=spec.kubeconfig.path if spec.kubeconfig else None,
+        context=spec.kubeconfig.context if spec.kubeconfig else None,
+        insecure=spec.insecure_skip_tls_verify,
+        qps=spec.qps or 0.0,
+        burst=spec.burst or 0,
+        max_in_flight=spec.max_in_flight or REQUESTS_AT_ONCE,
+        breaker=breaker_policy(spec.breaker),
+        timeout=spec.request_timeout,
+    )

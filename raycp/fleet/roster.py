@@ -1,0 +1,132 @@
+"""The leader's roster: which members live, what they were told, and the plan that all of them are told.
+
+It decides nothing: the leader says what should live, ``succession`` who follows whom.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.fleet.desired import Slot, Wanted
+from raycp.fleet.loops import Loops
+from raycp.fleet.names import Member
+from raycp.fleet.plan import Plan, Report
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
+from raycp.fleet.supervision import Supervised, supervise
+from raycp.kube import ConnectSpec
+
+log = logging.getLogger(__name__)
+
+Died = Callable[[Supervised, MemberDied], Awaitable[None]]
+Reported = Callable[[Supervised, Report], Awaitable[None]]
+
+
+class Roster:
+    """One per leader. ``died`` and ``reported`` are set before the first member is adopted."""
+
+    def __init__(self, substrate: Substrate, clock: Clock, loops: Loops) -> None:
+        self.substrate = substrate
+        self.clock = clock
+        self.loops = loops
+        self.members: dict[Slot, Supervised] = {}
+        self.generations: dict[Slot, int] = {}
+        """The newest generation of each slot; never used again."""
+        self.ending: set[Member] = set()
+        self.endpoints: dict[str, ConnectSpec] = {}
+        """How embedded clusters that are up are reached."""
+        self.plan: Plan | None = None
+        self.plan_changed = asyncio.Condition()
+        self.problems: dict[str, str] = {}
+        self.wake = asyncio.Event()
+        """Set when there is something for the leader to look at."""
+        self.died: Died
+        self.reported: Reported
+
+    async def announce(self) -> None:
+        """The plan was replaced: tell all members."""
+        async with self.plan_changed:
+            self.plan_changed.notify_all()
+        self.wake.set()
+
+    async def change(self, **fields: Any) -> None:
+        """Replace fields of the plan, under its next version."""
+        assert self.plan is not None
+        self.plan = msgspec.structs.replace(self.plan, version=self.plan.version + 1, **fields)
+        await self.announce()
+
+    def living(self, role: str, place: str) -> Member:
+        """The member in that slot. Raises ``KeyError``."""
+        state = self.members.get((role, place))
+        if state is None:
+            raise KeyError(f"no {role} {place}")
+        return state.member
+
+    def primary_of(self, shard: str) -> Supervised | None:
+        """The shard's primary as it is supervised."""
+        return self.members.get(("shard", shard))
+
+    def standby_of(self, shard: str) -> Supervised | None:
+        """A standby of the shard that is warm."""
+        for slot, state in sorted(self.members.items()):
+            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.report.ready and state.report.port:
+                return state
+        return None
+
+    def adopt(self, member: Member) -> Supervised:
+        """Supervise a member that lives."""
+        state = Supervised(member)
+        self.members[self.plan.slot(member) if self.plan is not None else member.slot] = state
+        self.generations[member.slot] = max(member.generation, self.generations.get(member.slot, -1))
+        state.task = self.loops.spawn(supervise(self, self.substrate, self.clock, state), f"supervise {member}")
+        return state
+
+    async def create(self, want: Wanted) -> None:
+        """Make a member under the next generation of its slot."""
+        slot = (want.role, want.place)
+        member = Member(want.role, want.place, self.generations.get(slot, -1) + 1)
+        self.generations[slot] = member.generation
+        try:
+            await self.substrate.create(member, want.options)
+        except Exception as error:
+            self.problems[f"{want.role} {want.place}"] = f"could not be created: {error}"
+            log.error("%s could not be created: %s", member, error)
+            return
+        self.problems.pop(f"{want.role} {want.place}", None)
+        self.adopt(member).fingerprint = want.fingerprint
+
+    def retire(self, state: Supervised) -> None:
+        """Drain and end a member that is wanted no more, or wanted otherwise."""
+        self.forget(state)
+        if state.task is not None:
+            state.task.cancel()
+        log.info("retiring %s", state.member)
+        self.end_soon(state.member, self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0)
+
+    def end_soon(self, member: Member, drain: float) -> None:
+        """End a member beside everything else, after ``drain`` seconds at most."""
+        self.ending.add(member)
+        self.loops.spawn(self.end(member, drain), f"end of {member}")
+
+    async def end(self, member: Member, timeout: float) -> None:
+        """Drain a member for ``timeout`` seconds at most, and end it."""
+        self.ending.add(member)
+        try:
+            await self.substrate.call(member, "drain", msgspec.msgpack.encode(timeout), timeout=timeout + 5.0)
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+            log.info("%s was not drained: %s", member, error)
+        finally:
+            await self.substrate.kill(member)
+            self.ending.discard(member)
+        self.wake.set()
+
+    def forget(self, state: Supervised) -> Slot | None:
+        """The slot that ``state`` was in."""
+        for slot, known in self.members.items():
+            if known is state:
+                del self.members[slot]
+                return slot
+        return None

@@ -1,0 +1,155 @@
+"""Who follows a member that is gone, or hands over: certain death, outlived permits, promotion (law 6f, 6g)."""
+
+import asyncio
+import logging
+
+from raycp.fleet.channel import Life, probe
+from raycp.fleet.history import History
+from raycp.fleet.names import Member
+from raycp.fleet.plan import Plan, ShardPlan
+from raycp.fleet.proving import Prover
+from raycp.fleet.roster import Roster
+from raycp.fleet.substrate import MemberDied
+from raycp.fleet.supervision import Supervised
+from raycp.fleet.switching import Handed, hand_over
+
+log = logging.getLogger(__name__)
+
+HOLDERS = ("shard", "standby", "worker")
+"""Roles that hold permits."""
+
+FENCE_MARGIN = 2.0
+"""How much longer than a permit the leader must have been sure of itself before it judges a holder's silence, in seconds."""
+
+KEPT_GONE = 32
+STANDBY_AFTER = 1.0
+
+
+class Succession:
+    """One per leader. ``closed``: the fleet is taken down, nobody is promoted any more."""
+
+    def __init__(self, roster: Roster, prover: Prover, history: History) -> None:
+        self.closed = False
+        self._roster = roster
+        self._prover = prover
+        self._history = history
+        self._clock = roster.clock
+        self._unproven_at = roster.clock.now()
+        self._handing = asyncio.Lock()
+        self._succeeded: dict[str, float] = {}
+
+    def rested(self, shard: str) -> bool:
+        """Whether its last promotion is a moment ago: that needs the processor more than the start of a new standby does."""
+        return self._clock.now() - self._succeeded.get(shard, float("-inf")) > STANDBY_AFTER
+
+    def proven(self, plan: Plan) -> bool:
+        """Whether this leader is sure to lead."""
+        return self._prover.proven(plan.fleet.doc.spec.leader.permit)
+
+    async def died(self, state: Supervised, error: MemberDied) -> None:
+        """A member's process is gone, or seems to be: its successor takes over at once, or when it is certain (law 6f)."""
+        log.warning("%s", error)
+        if state.member.role in HOLDERS and not error.certain:
+            self._roster.loops.spawn(self._outlive(state), f"certainty about {state.member}")
+            return
+        await self._gone(state, "death", self._clock.now())
+
+    async def hint(self, name: str) -> None:
+        """A standby found its primary's port closed: if it is closed for us too, the process is gone for certain (law 6f)."""
+        noticed = self._clock.now()
+        members = self._roster.members
+        for slot, state in list(members.items()):
+            if slot[0] == "shard" and state.member.actor_name == name and state.report.port:
+                if await probe(state.report.host, state.report.port) is Life.DEAD and members.get(slot) is state:
+                    log.warning("%s is gone: its port refuses", state.member)
+                    await self._gone(state, "death", noticed)
+                return
+
+    async def _outlive(self, state: Supervised) -> None:
+        """Wait until a holder is dead for certain, or has outlived its permit."""
+        ledger, name, noticed = self._prover.ledger, state.member.actor_name, self._clock.now()
+        if ledger is not None:
+            ledger.bar(name, "Ray reports this member's death")
+        while ledger is not None and self._clock.now() < ledger.ends(name):
+            if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
+                break
+            await self._clock.sleep(0.1)
+        await self._gone(state, "death", noticed)
+
+    async def _gone(self, state: Supervised, cause: str, noticed: float) -> None:
+        """A member writes no more: forget it, and let its successor begin."""
+        slot = self._roster.forget(state)
+        if self._prover.ledger is not None:
+            self._prover.ledger.forget(state.member.actor_name)
+        if state.member.role == "embedded":
+            self._roster.endpoints.pop(state.member.place, None)
+        if slot is not None and slot[0] == "shard":
+            await self.succeed(slot[1], cause, since=noticed)
+        self._roster.wake.set()
+
+    async def fence(self, plan: Plan) -> None:
+        """Holders that have not asked for a permit for so long that theirs has ended: frozen, or cut off. They are succeeded."""
+        permit, now, ledger = plan.fleet.doc.spec.leader.permit, self._clock.now(), self._prover.ledger
+        if ledger is None or not self.proven(plan):
+            self._unproven_at = now  # then it is not their fault
+        if ledger is None or now - self._unproven_at < permit + FENCE_MARGIN:
+            return
+        roster = self._roster
+        for state in list(roster.members.values()):
+            name = state.member.actor_name
+            if state.member.role in HOLDERS and ledger.heard(name) and ledger.ends(name) < now:
+                log.error("%s has asked for no permit for %.1f s: it may write no more, and is succeeded", state.member, permit)
+                ledger.bar(name, "succeeded after its permit had ended")
+                if state.task is not None:
+                    state.task.cancel()
+                roster.loops.spawn(roster.substrate.kill(state.member), f"kill {state.member}")
+                assert roster.plan is not None
+                await roster.change(gone=(*roster.plan.gone[-KEPT_GONE:], name))
+                await self._gone(state, "silence", now)
+                ledger.bar(name, "succeeded after its permit had ended")
+
+    def primary_of(self, shard: str) -> Supervised | None:
+        """See ``Roster``."""
+        return self._roster.primary_of(shard)
+
+    def standby_of(self, shard: str) -> Supervised | None:
+        """See ``Roster``."""
+        return self._roster.standby_of(shard)
+
+    async def succeed(self, shard: str, cause: str, drain: float = 0.0, since: float | None = None) -> bool:
+        """Make the shard's warm standby its primary; False if there is none, or this leader is not sure to lead."""
+        roster = self._roster
+        plan, state = roster.plan, roster.standby_of(shard)
+        if state is None or plan is None or self.closed or not self.proven(plan):
+            return False
+        roster.forget(state)
+        roster.members["shard", shard] = state
+        self._succeeded[shard] = self._clock.now()
+        before = next(known for known in plan.shards if known.shard == shard)
+        leaderless = self._clock.now() - since if since is not None else 0.0
+        after = ShardPlan(
+            shard, state.member.actor_name, before.term + 1, state.report.host, state.report.port, cause, drain, leaderless
+        )
+        log.warning("%s becomes the primary of shard %s, term %d (%s)", state.member, shard, after.term, cause)
+        await roster.change(shards=tuple(after if known is before else known for known in plan.shards))
+        self._history.promoted(plan, before, after)
+        return True
+
+    def release(self, member: Member) -> None:
+        """A primary that has handed over is ended."""
+        self._roster.end_soon(member, 0.0)
+
+    async def hand_over(self, shards: list[str]) -> list[Handed]:
+        """Hand these shards (all if none is named) to their standbys, all at once."""
+        plan = self._roster.plan
+        if plan is None or self.closed:
+            raise RuntimeError("no fleet runs")
+        known = [shard.shard for shard in plan.shards]
+        for shard in shards:
+            if shard not in known:
+                raise KeyError(f"no shard {shard}; there are {', '.join(known)}")
+        async with self._handing:
+            spec = plan.fleet.doc.spec.leader.handover
+            work = (hand_over(self, self._roster.substrate, self._clock, shard, spec.grace) for shard in shards or known)
+            async with asyncio.timeout(spec.timeout):
+                return list(await asyncio.gather(*work))
