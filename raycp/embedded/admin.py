@@ -1,6 +1,6 @@
 """``/raycp/admin``: what tests and operators of an embedded cluster may do to it, with the administrator's token.
 
-- ``GET /raycp/admin/writes?resource=&verb=``: the recorded writes;
+- ``GET /raycp/admin/writes?resource=&verb=&after=``: the recorded writes, without the first ``after`` ever made;
 - ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: tell, replace, add, clear (JSON, as in the fleet file);
 - ``GET /raycp/admin/stats``: objects, watches, revision;
 - ``POST /raycp/admin/compact``: forget the watch history.
@@ -33,7 +33,10 @@ class Admin:
         query = parse_query(request.query)
         match parts:
             case ["writes"] if request.method == "GET":
-                body = self._verbs.recorder.json(first(query, "resource"), first(query, "verb"))
+                after = first(query, "after") or "0"
+                if not after.isdigit():
+                    raise bad_request(f"after={after!r} is not a number of writes")
+                body = self._verbs.recorder.json(first(query, "resource"), first(query, "verb"), int(after))
                 return Response(200, body)
             case ["stats"] if request.method == "GET":
                 return Response(200, msgspec.json.encode(self.stats()))

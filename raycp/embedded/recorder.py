@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -59,11 +60,14 @@ class Recorder:
             )
         )
 
-    def select(self, resource: str = "", verb: str = "") -> list[Write]:
-        """The kept writes, oldest first, of one resource and verb where they are given."""
-        return [w for w in self.writes if (not resource or w.resource == resource) and (not verb or w.verb == verb)]
+    def select(self, resource: str = "", verb: str = "", after: int = 0) -> list[Write]:
+        """The kept writes, oldest first, of one resource and verb where they are given, without the first ``after`` ever made."""
+        skip = max(0, after - (self.count - len(self.writes)))
+        writes = islice(self.writes, skip, None)
+        return [w for w in writes if (not resource or w.resource == resource) and (not verb or w.verb == verb)]
 
-    def json(self, resource: str = "", verb: str = "") -> bytes:
-        """As answered at the admin path. ``count`` tells how many there were in all."""
-        found: dict[str, Any] = {"count": self.count, "writes": self.select(resource, verb)}
+    def json(self, resource: str = "", verb: str = "", after: int = 0) -> bytes:
+        """As answered at the admin path. ``count`` tells how many there were in all, ``kept`` how many of those are still known:
+        who asks with ``after`` has missed none while ``count - after`` is at most ``kept``."""
+        found: dict[str, Any] = {"count": self.count, "kept": len(self.writes), "writes": self.select(resource, verb, after)}
         return msgspec.json.encode(found)

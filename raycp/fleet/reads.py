@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
 from raycp.base.tasks import Child
@@ -42,3 +44,31 @@ def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
                 found = informer.store.select(read.namespace or None, selector)
             reply.found.extend(Child(cluster, kind, obj.raw) for obj in found)
     return reply
+
+
+class CacheAsk(msgspec.Struct, array_like=True):
+    """All that a cache holds of one kind, for who wants to compare it with the cluster (``cache``, a control question)."""
+
+    cluster: str
+    kind: str
+
+
+class CacheContent(msgspec.Struct, array_like=True):
+    """``rv``: the version that the cache has reached; ``objects`` as they are kept, without managedFields. ``selector``: it holds
+    only what this label selector matches. None of it is told while ``synced`` is false."""
+
+    synced: bool
+    rv: int = 0
+    selector: str = ""
+    objects: list[bytes] = []
+
+
+def answer_cache(clusters: Mapping[str, WatchedCluster], payload: bytes) -> bytes:
+    """The answer to a ``CacheAsk``, of a primary or a standby."""
+    ask = msgspec.msgpack.decode(payload, type=CacheAsk)
+    watched = clusters.get(ask.cluster)
+    informer = watched.informers.get(GVK.parse(ask.kind)) if watched is not None else None
+    if informer is None or not informer.synced:
+        return msgspec.msgpack.encode(CacheContent(False))
+    objects = [obj.raw for obj in informer.store.select(None, Selector.parse(""))]
+    return msgspec.msgpack.encode(CacheContent(True, informer.store.rv, informer.route.label_selector, objects))

@@ -30,13 +30,14 @@ from raycp.fleet.peers import Peers
 from raycp.fleet.permits import LeaderAsk, PermitKeeper
 from raycp.fleet.plan import ClusterReport, LaneReport, Plan, Report
 from raycp.fleet.progress import ProgressSource
-from raycp.fleet.reads import answer_read
+from raycp.fleet.reads import answer_cache, answer_read
 from raycp.fleet.scaling import pool_policy
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.standing import Standing
 from raycp.fleet.substrate import leader_ask
 from raycp.fleet.switching import Drain, Drained
 from raycp.fleet.telling import Teller
+from raycp.fleet.tokens import Tokens
 from raycp.fleet.watching import WatchedCluster
 from raycp.fleet.watermarkstore import WatermarkStore
 from raycp.fleet.wire import Clusters, ClusterState, Fold, Hello, Read, Reply
@@ -65,7 +66,8 @@ class ShardCore(MemberCore):
         self.state = ShardState(self.shard, clock, random.Random(secrets.randbits(64)))
         self.peers = Peers(self)
         self.intake = Intake(self.state, self.loops, self.peers)
-        self.isolation = Isolation(self.state, self.loops, clock)
+        self.tokens = Tokens(clock, self.loops)
+        self.isolation = Isolation(self.state, self.loops, clock, self.tokens)
         self.handouts = Handouts(self.state, self.intake, self.peers, self.isolation.heard)
         self.state.cluster_changed = self.cluster_changed
         self.conductor = Conductor(self)
@@ -99,6 +101,7 @@ class ShardCore(MemberCore):
         self.state.take(plan, self.member.actor_name)
         self.watermarks.update(plan)
         self._patience = {tier: pool_policy(doc, tier).target for tier in TIERS}
+        self.tokens.update(plan, self.shard)
         self.isolation.update(plan)
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         for name in [name for name in self.state.clusters if name not in clusters]:
@@ -198,6 +201,8 @@ class ShardCore(MemberCore):
 
     def cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
+        if self.tokens.active:
+            self.isolation.connected(cluster)
         self.conductor.broadcast(Clusters(self.states()))
         self.changed()
 
@@ -254,7 +259,15 @@ class ShardCore(MemberCore):
             watched.fill(report)
             self._tell_isolation(report)
             found.append(
-                ClusterState(watched.name, watched.plan.role, watched.plan.labels, report.reachable, report.synced, report.reason)
+                ClusterState(
+                    watched.name,
+                    watched.plan.role,
+                    watched.plan.labels,
+                    report.reachable,
+                    report.synced,
+                    report.reason,
+                    self.isolation.state_of(watched.name)[0],
+                )
             )
         return found
 
@@ -369,6 +382,8 @@ class ShardCore(MemberCore):
         if method == "resume":
             self.conductor.resume()
             return b""
+        if method == "cache":
+            return answer_cache(self.state.clusters, payload)
         return await super().extra(method, payload)
 
     async def _release(self, order: Drain) -> Drained:

@@ -13,6 +13,7 @@ import pytest
 
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.recorder import Recorder
 
 CMS = "/api/v1/namespaces/default/configmaps"
 
@@ -277,6 +278,21 @@ async def test_writes_are_recorded_with_their_epoch(api: Api) -> None:
     write = told["writes"][-1]
     assert (write["epoch"], write["shard"], write["term"]) == ("7", "s0", "3")
     assert (write["name"], write["resourceVersion"]) == ("a", int(made["metadata"]["resourceVersion"]))
+    before = told["count"]
+    await api.ask("POST", CMS, config_map("b"))
+    _, told = await api.ask("GET", f"/raycp/admin/writes?after={before}")
+    assert ([write["name"] for write in told["writes"]], told["count"]) == (["b"], before + 1)
+    assert (await api.ask("GET", "/raycp/admin/writes?after=some"))[0] == 400
+
+
+def test_writes_that_were_forgotten_are_not_counted_twice() -> None:
+    recorder = Recorder(limit=3)
+    for number in range(5):
+        recorder.add("create", "pods", "a", f"p{number}", "u", number, "me", 0.0, {})
+    assert [write.name for write in recorder.select(after=1)] == ["p2", "p3", "p4"]
+    assert [write.name for write in recorder.select(after=4)] == ["p4"]
+    assert recorder.select(after=9) == []
+    assert b'"kept":3' in recorder.json()
 
 
 async def test_state_outlives_the_process(tmp_path: Path) -> None:

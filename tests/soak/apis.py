@@ -1,0 +1,106 @@
+"""Embedded API servers as processes of their own, which no fault of the fleet touches, and users' clients of them."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import rayhouse
+
+from raycp.base.clock import SystemClock
+from raycp.config.embedded import EmbeddedSpec
+from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
+
+
+class ApiServer:
+    """One process. ``within`` is what its command is put behind, such as ``ip netns exec NAME``."""
+
+    def __init__(self, name: str, home: Path, spec: Mapping[str, Any], within: Sequence[str] = ()) -> None:
+        self.name = name
+        self.kubeconfig = home / f"{name}.kubeconfig"
+        told = EmbeddedSpec.model_validate(spec).model_dump(mode="json", by_alias=True)
+        self._log = (home / f"{name}.log").open("w")
+        self._process = subprocess.Popen(
+            [*within, sys.executable, "-m", "raycp.bench.cluster_process", name, json.dumps(told)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True,
+        )  # fmt: skip
+
+    def ready(self) -> "ApiServer":
+        """Wait for its first line, which is its kubeconfig."""
+        assert self._process.stdout is not None
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(json.loads(self._process.stdout.readline())["kubeconfig"])
+        return self
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(3)
+        rayhouse.end_tree(self._process.pid)
+        self._process.wait()
+        self._log.close()
+
+
+class Api:
+    """A user of one cluster. ``sure`` repeats what was refused or got lost, until it is done."""
+
+    def __init__(self, name: str, client: ClusterClient) -> None:
+        self.name = name
+        self._client = client
+        self._told = 0
+        self.writes: list[dict[str, Any]] = []
+        """What the server recorded, as far as ``gather`` has fetched it."""
+
+    @classmethod
+    async def connect(cls, name: str, kubeconfig: Path) -> "Api":
+        spec = ConnectSpec(name=name, mode="kubeconfig", path=str(kubeconfig), max_in_flight=1000, user_agent="soak-user")
+        client = await ClusterClient.connect(spec, SystemClock(), probe=False)
+        client.breaker = None
+        return cls(name, client)
+
+    async def ask(self, verb: str, path: str, body: Any = None, timeout: float = 5.0, **more: Any) -> Any:
+        """One request, once. Raises ``KubeError``."""
+        raw = msgspec.json.encode(body) if body is not None else None
+        return msgspec.json.decode((await self._client.request(verb, path, body=raw, timeout=timeout, **more)).body)
+
+    async def sure(
+        self, verb: str, path: str, body: Any = None, done: Sequence[int] = (), seconds: float = 60.0, **more: Any
+    ) -> Any:
+        """Ask until it is done; an answer in ``done`` (409 to a create that got through before) is that too."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                return await self.ask(verb, path, body, timeout=2.0, **more)
+            except KubeError as error:
+                if isinstance(error, ApiError) and error.status in done:
+                    return None
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def gather(self) -> None:
+        """Fetch what was recorded since the last time."""
+        found = await self.sure("GET", "/raycp/admin/writes", query={"after": str(self._told)})
+        assert found["count"] - self._told <= found["kept"], f"{self.name}: writes were forgotten before they were fetched"
+        self._told = found["count"]
+        self.writes.extend(found["writes"])
+
+    async def faults(self, specs: Sequence[Mapping[str, Any]]) -> None:
+        """Set these faults beside those that are set; each ends by itself, or with ``clear``."""
+        await self.sure("POST", "/raycp/admin/faults", list(specs))
+
+    async def clear(self) -> None:
+        await self.sure("DELETE", "/raycp/admin/faults")
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -1,0 +1,130 @@
+"""Plays faults at a fleet that runs: finds out who lives where, and kills, freezes, hands over, or tells an API server to fail."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import psutil
+from apis import Api
+from faultplan import Fault
+
+from raycp.fleet.launch import FleetClient, FleetError
+
+log = logging.getLogger(__name__)
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+class Player:
+    """One per soak. ``stopped``: pid -> when it was killed, or frozen for longer than its permit (``CLOCK_BOOTTIME``)."""
+
+    def __init__(self, client: FleetClient, apis: Mapping[str, Api], permit: float) -> None:
+        self.status: dict[str, Any] = {}
+        self.stopped: dict[int, float] = {}
+        self.log: list[str] = []
+        self._client = client
+        self._apis = apis
+        self._permit = permit
+        self._leader = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def look(self) -> None:
+        """Refresh the picture, for ever; there may be nobody to ask."""
+        while True:
+            with contextlib.suppress(FleetError, OSError):
+                self.status = await self._client.status()
+                self._leader, _ = msgspec.msgpack.decode(await self._client.ask("ping"))
+            await asyncio.sleep(0.3)
+
+    def pid(self, place: str) -> int:
+        """Who lives there, 0 where nobody is known to."""
+        role, _, number = place.partition(" ")
+        if role == "leader":
+            return self._leader
+        if role == "observer":
+            return int(self.status["observer"]["pid"] or 0)
+        rows = self.status[f"{role}s"]
+        return int(rows[int(number)]["pid"] or 0) if int(number) < len(rows) else 0
+
+    def processes(self) -> dict[str, int]:
+        """Place -> pid, of all that live."""
+        places = ["leader", "observer"]
+        for role in ("shard", "standby", "worker"):
+            places += [f"{role} {number}" for number in range(len(self.status.get(f"{role}s", ())))]
+        return {place: pid for place in places if (pid := self.pid(place)) and alive(pid)}
+
+    async def play(self, fault: Fault, started: float) -> None:
+        """Begin one fault; ``over`` waits for its end."""
+        line = f"{boottime() - started:6.1f} s  {fault.kind} {', '.join(fault.targets)}"
+        if fault.seconds:
+            line += f" for {fault.seconds:.1f} s"
+        if fault.specs:
+            lasting = [{**spec, "for": spec.get("for", f"{fault.seconds:.1f}s")} for spec in fault.specs]
+            # What repeats has no end of its own: it is taken back.
+            self._spawn(self._api_fault(self._apis[fault.targets[0]], fault, lasting))
+        elif fault.kind == "handover":
+            self._spawn(self._hand_over(fault))
+        else:
+            pids = {place: pid for place in fault.targets if (pid := self.pid(place)) and alive(pid)}
+            line += f" (pids {', '.join(str(pid) for pid in pids.values()) or 'none'})"
+            for pid in pids.values():
+                if fault.kind == "freeze":
+                    self._spawn(self._freeze(pid, fault.seconds))
+                else:
+                    self.stopped.setdefault(pid, boottime())
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        self.log.append(line)
+
+    async def over(self) -> None:
+        """All faults have ended."""
+        await asyncio.gather(*self._tasks)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _api_fault(self, api: Api, fault: Fault, specs: list[dict[str, Any]]) -> None:
+        before = {row["id"] for row in await api.sure("GET", "/raycp/admin/faults")}
+        await api.faults(specs)
+        mine = [row["id"] for row in await api.sure("GET", "/raycp/admin/faults") if row["id"] not in before]
+        await asyncio.sleep(fault.seconds)
+        for number in mine:
+            await api.sure("DELETE", f"/raycp/admin/faults/{number}", done=(404,))
+
+    async def _hand_over(self, fault: Fault) -> None:
+        """As ``raycp handover`` does; that there is no warm standby at the moment is no failure."""
+        shards = [target.partition(" ")[2] for target in fault.targets]
+        try:
+            rows = msgspec.json.decode(await self._client.ask("handover", msgspec.msgpack.encode(shards), timeout=40.0))
+            self.log.append(f"          handed over: {[(row['shard'], row['problem'] or round(row['took'], 3)) for row in rows]}")
+        except FleetError as error:
+            self.log.append(f"          not handed over: {error}")
+
+    async def _freeze(self, pid: int, seconds: float) -> None:
+        begun = boottime()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            if seconds > self._permit:
+                self.stopped.setdefault(pid, begun)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+        if not alive(pid):
+            self.stopped.setdefault(pid, begun)

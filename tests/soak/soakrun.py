@@ -1,0 +1,415 @@
+"""A soak: rounds of users' changes and faults, each followed by quiet, in which everything has to be as if nothing had happened."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import invariants
+import msgspec
+import psutil
+from apis import Api, ApiServer
+from faultplan import faults
+from faultplayer import Player, boottime
+from rayhouse import House
+
+from raycp.fleet.launch import FleetClient
+from raycp.fleet.names import Member
+from raycp.fleet.rayenv import SETTINGS, connect, shut_down
+from raycp.fleet.reads import CacheAsk, CacheContent
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, RaySubstrate
+
+HERE = Path(__file__).parent
+JOBS = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs"
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+SECRETS = "/api/v1/namespaces/default/secrets"
+MERGE = "application/merge-patch+json"
+PERMIT = 3.0
+GROWS = 6.0 * 2**20
+"""Bytes per minute that the processes of a role may grow by after the first third of the rounds."""
+
+
+@dataclass
+class Scale:
+    """How large. ``clusters``: the hub first. Rates per second over all clusters."""
+
+    seed: int
+    seconds: float
+    clusters: list[str]
+    shards: int = 2
+    workers: int = 2
+    keys: int = 20
+    changes: float = 20.0
+    jobs: float = 1.0
+    turn: float = 60.0
+    quiet: float = 90.0
+    """How long a fleet may take until everything is done and whole again."""
+
+
+@dataclass
+class Report:
+    """What happened, for who ran it."""
+
+    changes: int = 0
+    jobs: int = 0
+    pods: int = 0
+    reconciles: int = 0
+    writes: int = 0
+    faults: int = 0
+    settled: list[float] = field(default_factory=list)
+    other_objects: int = 0
+    terms: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+
+    def __str__(self) -> str:
+        sizes = {role: f"{found[-1][1] / 2**20:.0f}" for role, found in self.memory.items() if found}
+        return (
+            f"{self.changes} changes, {self.jobs} jobs with {self.pods} Pods, {self.reconciles} reconciles, {self.writes} writes, "
+            f"{self.faults} faults; terms {self.terms}; whole again after {[round(each, 1) for each in self.settled]} s; "
+            f"{self.other_objects} requests on the way at a switch took effect after it on other objects; MiB at the end {sizes}"
+        )
+
+
+@contextlib.contextmanager
+def api_servers(home: Path, specs: dict[str, dict[str, Any]]) -> Iterator[dict[str, ApiServer]]:
+    """Embedded API servers with these names and specs, for the time of the block."""
+    made: dict[str, ApiServer] = {}
+    try:
+        for name, spec in specs.items():
+            made[name] = ApiServer(name, home, spec)
+        for server in made.values():
+            server.ready()
+        yield made
+    finally:
+        for server in made.values():
+            server.stop()
+
+
+@contextlib.contextmanager
+def at_ray(address: str) -> Iterator[None]:
+    """This process as a driver of that Ray."""
+    before = dict(os.environ)
+    os.environ.update({**SETTINGS, "RAY_AUTH_MODE": "disabled"})
+    connect(address)
+    try:
+        yield
+    finally:
+        shut_down()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def fleet_file(house: House, name: str, servers: dict[str, Path], uses: list[dict[str, Any]], **spec: Any) -> Path:
+    """A fleet over API servers that are there; the first is the hub."""
+    path = house.file(name, list(servers), [], **spec)
+    import yaml
+
+    text = yaml.safe_load(path.read_text())
+    for row in text["spec"]["clusters"]:
+        del row["embedded"]
+        row |= {"kubeconfig": {"path": str(servers[row["name"]])}, "requestTimeout": "1500ms"}
+    text["spec"]["controllers"] = uses
+    path.write_text(yaml.safe_dump(text))
+    return path
+
+
+class Soak:
+    """One run. ``ground`` brings everything up and takes it down."""
+
+    def __init__(self, scale: Scale, house: House, client: FleetClient, substrate: RaySubstrate, apis: dict[str, Api]) -> None:
+        self.scale = scale
+        self.house = house
+        self.client = client
+        self.substrate = substrate
+        self.apis = apis
+        self.player = Player(client, apis, PERMIT)
+        self.report = Report()
+        self.diary = house.home / "diary.jsonl"
+        self.wanted: dict[tuple[str, str], int] = {}
+        self.started = boottime()
+        self._rng = random.Random(scale.seed)
+        self._numbers = iter(range(1, 10**9))
+
+    @property
+    def hub(self) -> Api:
+        return self.apis[self.scale.clusters[0]]
+
+    async def prepare(self) -> None:
+        members = self.scale.clusters[1:]
+        await asyncio.gather(*(self._create(c, f"d{n}") for c in members for n in range(self.scale.keys)))
+
+    async def _create(self, cluster: str, name: str) -> None:
+        number = next(self._numbers)
+        body = {"metadata": {"name": name, "labels": {"app": "diary"}}, "data": {"n": str(number)}}
+        await self.apis[cluster].sure("POST", CONFIG_MAPS, body, done=(409,))
+        self.wanted[cluster, name] = number
+
+    # a round
+
+    async def round(self, turn: int, seconds: float) -> None:
+        """Faults under load, then quiet and the invariants. Raises ``AssertionError`` with everything that is wrong."""
+        planned = faults(self.scale.seed, turn, seconds, self.scale.clusters, self.scale.shards, self.scale.workers, PERMIT)
+        begun = boottime()
+        self.player.log.append(f"round {turn}, {seconds:g} s, at {begun - self.started:.1f} s")
+        users = [asyncio.ensure_future(self._change_things(seconds)), asyncio.ensure_future(self._submit_jobs(turn, seconds))]
+        watching = asyncio.ensure_future(self._gather())
+        try:
+            for fault in planned:
+                await asyncio.sleep(max(0.0, begun + fault.at - boottime()))
+                await self.player.play(fault, self.started)
+            self.report.faults += len(planned)
+            jobs = (await asyncio.gather(*users))[1]
+            await self.player.over()
+        finally:
+            watching.cancel()
+        for api in self.apis.values():
+            await api.clear()
+        quiet = boottime()
+        await self._settled(jobs)
+        self.report.settled.append(boottime() - quiet)
+        for api in self.apis.values():
+            await api.gather()
+        await self._judge(jobs)
+        await self._clean(jobs)
+        self._weigh()
+
+    async def _gather(self) -> None:
+        while True:
+            await asyncio.sleep(2.0)
+            for api in self.apis.values():
+                await api.gather()
+
+    async def _change_things(self, seconds: float) -> list[str]:
+        """Users set numbers, again and again on the same objects; some delete an object and make it anew."""
+        end, pending, busy = boottime() + seconds, set(), set()
+        places = sorted(self.wanted)
+        while (now := boottime()) < end:
+            cluster, name = self._rng.choice(places)
+            if (cluster, name) not in busy:
+                busy.add((cluster, name))
+                task = asyncio.ensure_future(self._change(cluster, name, busy))
+                pending.add(task)
+                task.add_done_callback(pending.discard)
+            await asyncio.sleep(max(0.0, now + self._rng.expovariate(self.scale.changes) - boottime()))
+        await asyncio.gather(*pending)
+        return []
+
+    async def _change(self, cluster: str, name: str, busy: set[tuple[str, str]]) -> None:
+        api, anew, number = self.apis[cluster], self._rng.random() < 0.05, next(self._numbers)
+        try:
+            if anew:
+                await api.sure("DELETE", f"{CONFIG_MAPS}/{name}", done=(404,))
+                await self._create(cluster, name)
+            else:
+                await api.sure("PATCH", f"{CONFIG_MAPS}/{name}", {"data": {"n": str(number)}}, content_type=MERGE)
+                self.wanted[cluster, name] = number
+            self.report.changes += 1
+        finally:
+            busy.discard((cluster, name))
+
+    async def _submit_jobs(self, turn: int, seconds: float) -> list[str]:
+        jobs: dict[str, int] = {}
+        end, pending = boottime() + seconds, []
+        while (now := boottime()) < end:
+            name, size = f"j{turn}-{len(jobs)}", self._rng.choice((1, 2, 3))
+            jobs[name] = size
+            pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox"}]}}
+            body = {
+                "apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": {"name": name},
+                "spec": {"completions": size, "parallelism": size, "template": pod},
+            }  # fmt: skip
+            pending.append(asyncio.ensure_future(self.hub.sure("POST", JOBS, body, done=(409,))))
+            await asyncio.sleep(max(0.0, now + self._rng.expovariate(self.scale.jobs) - boottime()))
+        await asyncio.gather(*pending)
+        self.report.jobs += len(jobs)
+        self.report.pods += sum(jobs.values())
+        return list(jobs)
+
+    # quiet
+
+    async def _settled(self, jobs: list[str]) -> None:
+        """Everything is reconciled, and the fleet is whole."""
+        deadline, wrong = boottime() + self.scale.quiet, ["not looked yet"]
+        while wrong and boottime() < deadline:
+            await asyncio.sleep(0.5)
+            wrong = await self._undone(jobs)
+        if wrong:
+            await self._fail("not everything is done", wrong)
+
+    async def _undone(self, jobs: list[str]) -> list[str]:
+        wrong = []
+        for cluster in self.scale.clusters[1:]:
+            listed = await self.apis[cluster].sure("GET", SECRETS)
+            have = {
+                each["metadata"]["name"]: base64.b64decode((each.get("data") or {}).get("n", "")).decode()
+                for each in listed["items"]
+            }
+            for (where, name), number in self.wanted.items():
+                if where == cluster and have.get(name) != str(number):
+                    wrong.append(f"{cluster}/ConfigMap/default/{name}: wants {number}, its Secret has {have.get(name)}")
+        states = {each["metadata"]["name"]: each.get("status") or {} for each in (await self.hub.sure("GET", JOBS))["items"]}
+        for name in jobs:
+            conditions = states.get(name, {}).get("conditions") or ()
+            if not any(row["type"] == "Complete" and row["status"] == "True" for row in conditions):
+                wrong.append(f"{self.hub.name}/BatchJob/default/{name}: not complete: {json.dumps(states.get(name))[:300]}")
+        status = await self.client.status()
+        if not status["ready"] or not all(row["ready"] for row in (*status["standbys"], *status["workers"])):
+            wrong.append(f"the fleet is not whole: {status['reasons']} {[(r['standby'], r['state']) for r in status['standbys']]}")
+        return wrong
+
+    async def _judge(self, jobs: list[str]) -> None:
+        writes = {name: api.writes for name, api in self.apis.items()}
+        entries = [json.loads(line) for line in self.diary.read_bytes().splitlines()]
+        found = invariants.spans(entries, self.player.stopped)
+        wrong = invariants.overlaps(found)
+        wrong += invariants.made_twice(writes)
+        wrong += invariants.late_writes(writes, same_object=True)
+        self.report.other_objects = len(invariants.late_writes(writes))
+        self.report.reconciles = len(found)
+        self.report.writes = sum(1 for rows in writes.values() for row in rows if row["term"])
+        for item in (await self.hub.sure("GET", JOBS))["items"]:
+            state, size = item.get("status") or {}, item["spec"]["completions"]
+            counts = (state.get("succeeded", 0), state.get("failed", 0), state.get("active", 0))
+            if item["metadata"]["name"] in jobs and counts != (size, 0, 0):
+                name = item["metadata"]["name"]
+                wrong.append(f"{self.hub.name}/BatchJob/default/{name}: {size} completions; succeeded, failed, active {counts}")
+        wrong += await self.caches()
+        self.report.terms = {row["shard"]: row["term"] for row in (await self.client.status())["shards"]}
+        if wrong:
+            await self._fail("after all was done", wrong)
+
+    async def caches(self) -> list[str]:
+        """Law 7: what shards and standbys hold is what a fresh list at their version tells."""
+        wrong = []
+        status = await self.client.status()
+        kinds = {c: [("v1/ConfigMap", CONFIG_MAPS), ("v1/Secret", SECRETS), ("v1/Pod", "/api/v1/pods")] for c in self.apis}
+        kinds[self.hub.name] = [("batch.raycp.io/v1alpha1/BatchJob", JOBS)]
+        homes = {cluster: row["shard"] for row in status["shards"] for cluster in row["clusters"]}
+        for member in await self.substrate.members():
+            if member.role not in ("shard", "standby"):
+                continue
+            for cluster, shard in homes.items():
+                if member.place.split("/")[0] == shard:
+                    for kind, path in kinds[cluster]:
+                        wrong += await self._cache(member, cluster, kind, path)
+        return wrong
+
+    async def _cache(self, member: Member, cluster: str, kind: str, path: str) -> list[str]:
+        for _ in range(20):
+            try:
+                asked = msgspec.msgpack.encode(CacheAsk(cluster, kind))
+                content = msgspec.msgpack.decode(await self.substrate.call(member, "cache", asked), type=CacheContent)
+            except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                return [f"{member}: {error}"]
+            query = {"resourceVersion": str(content.rv), "resourceVersionMatch": "Exact"}
+            if content.selector:
+                query["labelSelector"] = content.selector
+            if content.synced:
+                listed = await self.apis[cluster].sure("GET", path, query=query)
+                break
+            await asyncio.sleep(0.25)
+        else:
+            return [f"{member}: its cache of {kind} in {cluster} is not filled"]
+        real = {_name(each): _shown(each) for each in listed["items"]}
+        held = {_name(each): _shown(each) for each in map(msgspec.json.decode, content.objects)}
+        return [
+            f"{member}: {cluster}/{kind}/{'/'.join(name)} at version {content.rv} is {held.get(name)} in the cache, "
+            f"{real.get(name)} in the cluster"
+            for name in sorted(real.keys() | held.keys())
+            if real.get(name) != held.get(name)
+        ]
+
+    async def _clean(self, jobs: list[str]) -> None:
+        """What a round made goes, so that nothing piles up."""
+        await asyncio.gather(*(self.hub.sure("DELETE", f"{JOBS}/{name}", done=(404,)) for name in jobs))
+
+    def _weigh(self) -> None:
+        sizes: dict[str, list[float]] = defaultdict(list)
+        for place, pid in self.player.processes().items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes[place.split(" ")[0]].append(psutil.Process(pid).memory_info().rss)
+        for role, found in sizes.items():
+            self.report.memory[role].append((boottime() - self.started, statistics.median(found)))
+
+    def weighed(self) -> list[str]:
+        return invariants.growing(self.report.memory, GROWS)
+
+    async def _fail(self, when: str, wrong: list[str]) -> None:
+        """Everything that a reader needs: the seed, what was done, what is wrong, and why."""
+        shown = [f"seed {self.scale.seed} (RAYCP_SOAK_SEED={self.scale.seed}): {when}, {len(wrong)} wrong:", *wrong[:20]]
+        shown += ["faults:", *self.player.log]
+        for line in wrong[:3]:
+            place = line.split(": ")[0]
+            if place.count("/") == 3:
+                told = await asyncio.to_thread(self.house.told, "why", place, "--fleet", "soak")
+                shown += [f"raycp why {place}:", told]
+        with contextlib.suppress(Exception):
+            status = await self.client.status()
+            shown.append(
+                json.dumps({key: status[key] for key in ("reasons", "shards", "standbys", "workers", "lanes", "problems")})
+            )
+        raise AssertionError("\n".join(shown))
+
+
+@contextlib.asynccontextmanager
+async def ground(scale: Scale, house: House) -> AsyncIterator[Soak]:
+    """The fleet that is soaked, over API servers of its own, on ``house``."""
+    life = {"podRuntime": "500ms"}
+    with api_servers(house.home, dict.fromkeys(scale.clusters, life)) as servers:
+        paths = {name: server.kubeconfig for name, server in servers.items()}
+        diary = {"use": "diary:diary", "config": {"diary": str(house.home / "diary.jsonl")}}
+        pool = {"min": scale.workers, "max": scale.workers}
+        path = fleet_file(
+            house, "soak", paths, [{"use": "raycp.controllers.batchjob"}, diary],
+            shards={"standby": 1, "clustersPerShard": -(-len(scale.clusters) // scale.shards)},
+            tiers={"standard": {"workers": pool}}, leader={"permit": f"{PERMIT:g}s"},
+            timeouts={"drain": "5s", "ready": "60s", "watchSilence": "10s", "list": "5s"},
+        )  # fmt: skip
+        await asyncio.to_thread(house.raycp, "run", "-c", str(path), "--address", house.address, cwd=HERE)
+        with at_ray(house.address):
+            apis = {name: await Api.connect(name, kubeconfig) for name, kubeconfig in paths.items()}
+            soak = Soak(scale, house, FleetClient("raycp-soak"), RaySubstrate("raycp-soak"), apis)
+            looking = asyncio.ensure_future(soak.player.look())
+            try:
+                await soak.prepare()
+                yield soak
+            finally:
+                looking.cancel()
+                for api in apis.values():
+                    await api.close()
+
+
+async def soak(scale: Scale, house: House) -> Report:
+    """A whole run; raises ``AssertionError`` with the seed and the faults when an invariant does not hold."""
+    print(f"soak: RAYCP_SOAK_SEED={scale.seed}, {scale.seconds:g} s", flush=True)
+    async with ground(scale, house) as made:
+        await made._settled([])
+        end, turn = time.monotonic() + scale.seconds, 0
+        while turn == 0 or time.monotonic() < end:
+            await made.round(turn, min(scale.turn, max(10.0, end - time.monotonic())))
+            print(f"round {turn}: {made.report}", flush=True)
+            turn += 1
+        wrong = made.weighed()
+        if wrong:
+            await made._fail("memory is not flat", wrong)
+        return made.report
+
+
+def _name(obj: dict[str, Any]) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _shown(obj: dict[str, Any]) -> dict[str, Any]:
+    """Without what a cache leaves out (managedFields) and what a list leaves to its head (kind, apiVersion)."""
+    found = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+    found["metadata"] = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return found
