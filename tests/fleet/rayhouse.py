@@ -54,10 +54,64 @@ def end_tree(pid: int) -> None:
         psutil.wait_procs(family, timeout=10)
 
 
-class House:
-    """One Ray head with its dashboard. ``home`` holds kubeconfigs and fleet files."""
+class Node:
+    """A Ray node beside the head: a raylet with its actors, on a loopback address of its own, so that it is another host to
+    everybody. Its processes are those under ``ray start --block``."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, name: str, ip: str, process: "subprocess.Popen[bytes]", identity: str) -> None:
+        self.name = name
+        self.ip = ip
+        self.identity = identity
+        """Ray's id of the node, as hex."""
+        self._process = process
+        self._frozen: list[psutil.Process] = []
+
+    def processes(self) -> list[psutil.Process]:
+        """``ray start``, the raylet, its agents, and all actors."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self._process.pid)
+            return [root, *root.children(recursive=True)]
+        return []
+
+    def pids(self) -> set[int]:
+        return {process.pid for process in self.processes()}
+
+    def raylet(self) -> psutil.Process:
+        return next(process for process in self.processes() if process.name() == "raylet")
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once, parents first so that nobody cleans up after a child; the ports refuse afterwards."""
+        family = self.processes()
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait(10)
+        psutil.wait_procs(family, timeout=10)
+
+    def freeze(self) -> None:
+        """SIGSTOP to all of it: the kernel still accepts connections, and nobody answers."""
+        self._frozen = self.processes()
+        for process in self._frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def thaw(self) -> None:
+        """SIGCONT to all that was frozen, actors first: what they had begun goes on before anybody tells them otherwise."""
+        for process in reversed(self._frozen):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        self._frozen = []
+
+    def terminate(self) -> None:
+        """SIGTERM to ``ray start --block``, as the end of a pod: the node drains, then ends."""
+        self._process.terminate()
+
+
+class House:
+    """One Ray head with its dashboard, and as many nodes beside it as a test adds. ``home`` holds kubeconfigs and fleet files;
+    ``environment`` is for Ray's processes; ``head`` are further arguments of the head's ``ray start``."""
+
+    def __init__(self, home: Path, environment: dict[str, str] | None = None, head: tuple[str, ...] = ("--num-cpus=4",)) -> None:
         self.home = home
         self.port = free_port()
         self.dashboard = free_port()
@@ -69,18 +123,21 @@ class House:
             "RAYCP_HOME": str(home),
             "RAY_USAGE_STATS_ENABLED": "0",
             "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
         }
         self.environment.pop("RAY_ADDRESS", None)
         self.address = f"127.0.0.1:{self.port}"
         self._log = (home / "ray.log").open("w")
         self._head: subprocess.Popen[bytes] | None = None
+        self._arguments = head
+        self.nodes: dict[str, Node] = {}
 
     def start(self) -> None:
         command = [
             str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1",
             f"--port={self.port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}",
-            f"--temp-dir={self.temp}", "--num-cpus=4", "--object-store-memory=100000000", "--disable-usage-stats",
-            f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
+            f"--temp-dir={self.temp}", "--object-store-memory=100000000", "--disable-usage-stats",
+            f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}", *self._arguments,
         ]  # fmt: skip
         self._head = subprocess.Popen(
             command, env=self.environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
@@ -93,7 +150,67 @@ class House:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
 
+    # nodes
+
+    def add_node(
+        self, name: str, labels: dict[str, str] | None = None, resources: dict[str, float] | None = None, cpus: int = 4
+    ) -> Node:
+        """Start another raylet, on the next address of 127.0.0.0/8, and wait until Ray knows it."""
+        ip = f"127.0.0.{2 + len(self.nodes)}"
+        before = set(self.alive())
+        command = [
+            str(Path(sys.executable).parent / "ray"), "start", f"--address={self.address}", "--block", f"--node-ip-address={ip}",
+            f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats", "--include-log-monitor=false",
+            f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={self.temp}",
+            f"--resources={json.dumps(resources or {})}",
+            f"--labels={','.join(f'{key}={value}' for key, value in {'raycp-test/node': name, **(labels or {})}.items())}",
+        ]  # fmt: skip
+        with (self.home / f"{name}.log").open("w") as log:
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+        def joined() -> set[str]:
+            assert process.poll() is None, (self.home / f"{name}.log").read_text()[-3000:]
+            return {node for node, host in self.alive().items() if host == ip} - before
+
+        try:
+            identity = until(joined, 60.0, f"Ray's node {name}").pop()
+        except BaseException:
+            end_tree(process.pid)
+            raise
+        self.nodes[name] = Node(name, ip, process, identity)
+        return self.nodes[name]
+
+    def alive(self) -> dict[str, str]:
+        """Ray's ids of the nodes that live -> their addresses, as the GCS has them."""
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        found = GcsClient(address=self.address).get_all_node_info(timeout=10)
+        return {node.hex(): info.node_manager_address for node, info in found.items() if info.state == 0}
+
+    def kill_node(self, name: str) -> None:
+        """See ``Node.kill``."""
+        self.nodes[name].kill()
+
+    def freeze_node(self, name: str) -> None:
+        """See ``Node.freeze``."""
+        self.nodes[name].freeze()
+
+    def thaw_node(self, name: str) -> None:
+        """See ``Node.thaw``."""
+        self.nodes[name].thaw()
+
+    def drain_node(self, name: str, seconds: int = 120) -> None:
+        """Announce the node's end, as a spot instance's notice does; Ray places nothing there any more and kills nothing."""
+        command = [
+            str(Path(sys.executable).parent / "ray"), "drain-node", f"--address={self.address}",
+            f"--node-id={self.nodes[name].identity}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=a test",
+            f"--deadline-remaining-seconds={seconds}",
+        ]  # fmt: skip
+        subprocess.run(command, env=self.environment, check=True, timeout=60, capture_output=True)
+
     def stop(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
         if self._head is not None:
             end_tree(self._head.pid)
         self._log.close()
@@ -185,9 +302,9 @@ def clusters_of(status: dict[str, Any]) -> dict[str, Cluster]:
 
 
 @contextlib.contextmanager
-def house(home: Path) -> Iterator[House]:
+def house(home: Path, environment: dict[str, str] | None = None, head: tuple[str, ...] = ("--num-cpus=4",)) -> Iterator[House]:
     """A Ray head for the time of the block."""
-    made = House(home)
+    made = House(home, environment, head)
     try:
         made.start()
         yield made
