@@ -21,7 +21,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     ``epoch``, ``shard``, ``term`` name who handed it out (law 6b) and go into every write. ``raw`` is the object, None
     when it is gone. ``version`` is what the reconcile will have seen. ``attempt`` counts from 1. ``waited`` is the time
     in seconds between being ready and being handed out. ``blind`` names clusters whose children are unknown at the moment
-    (not synced, not reachable): no child seen there does not mean that there is none.
+    (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` are requests of its own cluster's
+    client budget that travel with it; more are asked for.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     raw: bytes | None
     children: list[Child] = []
     blind: list[str] = []
+    tokens: int = 0
 
 
 class Outcome(StrEnum):
@@ -85,7 +87,7 @@ class Done(msgspec.Struct, array_like=True, gc=False):
 
     ``requeue_after`` in seconds (None: not asked); ``tier`` only where the result names one; ``retry_after`` in seconds
     overrides the backoff; ``seconds`` is work time; ``waiting`` names what the object waits for (quota, capacity), which is
-    counted apart in the SLI.
+    counted apart in the SLI. ``used`` and ``unused`` are lent tokens of the key's cluster that were used, or are not needed.
     """
 
     id: int
@@ -99,3 +101,5 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     waiting: str = ""
     writes: list[Written] = []
     calls: list[ApiCall] = []
+    used: int = 0
+    unused: int = 0

@@ -6,6 +6,7 @@ Lives on the user loop; the links live on the actor's loop, so questions to shar
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -14,14 +15,17 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
-from raycp.base.tasks import Child, Done, Task, Written
+from raycp.base.tasks import ApiCall, Child, Done, Task, Written
 from raycp.fleet.clients import Clients
+from raycp.fleet.fares import Fares
 from raycp.fleet.links import ShardLink
 from raycp.fleet.permits import PermitKeeper
 from raycp.fleet.plan import Plan
+from raycp.fleet.tokens import PATIENCE
 from raycp.fleet.userloop import UserLoop
-from raycp.fleet.wire import Fold, Message, Read, Reply
-from raycp.kube import ApiError, ConnectError, ConnectSpec, Fenced, KubeError, Unreachable, WriteStamp
+from raycp.fleet.wire import Ask, Fold, Message, Read, Reply
+from raycp.kube import ApiError, CircuitOpen, ConnectError, ConnectSpec, Fenced, KubeError, Throttled, Unreachable, WriteStamp
+from raycp.kube.budget import BACKGROUND, LIVE
 from raycp.observe import ApiMetrics, Metrics, ReconcileMetrics
 from raycp.sdk.backend import Answer, CacheRead, Call, ClusterInfo
 from raycp.sdk.controller import Controller
@@ -31,6 +35,10 @@ log = logging.getLogger(__name__)
 
 READ_TIMEOUT = 5.0
 FOLD_TIMEOUT = 1.0
+ASK_TIMEOUT = PATIENCE + 5.0
+ELSEWHERE_MAX = 30.0
+"""Longest pause, in seconds, before a key is tried again that needs a cluster of another shard whose breaker is open."""
+
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 T = TypeVar("T")
 
@@ -43,6 +51,7 @@ class HasLinks(Protocol):
     """The worker, as its backend needs it."""
 
     _links: dict[str, ShardLink]
+    _slots: int
     permits: PermitKeeper
 
 
@@ -71,6 +80,8 @@ class WorkerBackend:
         self._stamps: dict[tuple[int, str, int], dict[str, str]] = {}
         self._recorder: EventRecorder | None = None
         self._recording: asyncio.Task[None] | None = None
+        self._fares = Fares(self._send)
+        clients.ask_tokens = self._ask_tokens
 
     def update(self, plan: Plan) -> None:
         """Work by ``plan`` from now on."""
@@ -131,13 +142,18 @@ class WorkerBackend:
 
     async def request(self, task: Task, call: Call) -> Answer:
         """See ``Backend.request``."""
+        home = self._shards.get(call.cluster, "")
+        elsewhere = home != task.shard
+        if elsewhere:
+            self._admit(task, call.cluster, home)
         client = await self._clients.get(call.cluster)
         resource = await client.resource(call.kind)
         # A create goes to the collection, though the caller knows the name; a subresource's (eviction, binding) does not.
         name = None if call.verb == "create" and not call.subresource else call.name or None
         path = resource.path(call.namespace or None, name, call.subresource or None)
         started = self._clock.now()
-        code = "error"
+        code, failure = "error", -1
+        retry_after: float | None = None
         try:
             answer = await client.request(
                 _METHODS[call.verb],
@@ -145,17 +161,28 @@ class WorkerBackend:
                 body=call.body,
                 query=call.query or None,
                 content_type=call.content_type,
+                priority=BACKGROUND if task.tier == "background" else LIVE,
                 guard=self._guard(task, call.cluster) if call.writes else None,
             )
             code = str(answer.status)
+            failure = answer.status
         except ApiError as error:
             code = str(error.status)
+            failure, retry_after = error.status, error.retry_after
             if error.status == 404 and call.verb in ("create", "list") and not error.reason:
                 client.discovery.forget()
             raise
+        except (CircuitOpen, Throttled):
+            raise
+        except Unreachable:
+            failure = 0
+            raise
         finally:
+            seconds = self._clock.now() - started
             self._api.requests.labels(call.cluster, call.verb, code).inc()
-            self._api.seconds.labels(call.cluster, call.verb).observe(self._clock.now() - started)
+            self._api.seconds.labels(call.cluster, call.verb).observe(seconds)
+            if elsewhere and failure >= 0:
+                self._fares.note(home, ApiCall(call.verb, call.cluster, path, failure, seconds, retry_after))
         return Answer(answer.status, answer.body, path)
 
     def event(self, task: Task, cluster: str, event: bytes) -> None:
@@ -215,6 +242,29 @@ class WorkerBackend:
         self._actor_loop.call_soon_threadsafe(then, link, done)
 
     # inside
+
+    def _admit(self, task: Task, cluster: str, home: str) -> None:
+        """Whether a request to a cluster of another shard than the key's may be made: one that is known to fail, or whose budget is
+        used up, must not hold slots. Raises ``CircuitOpen``, ``Throttled``; the key is tried again later."""
+        link = self._worker._links.get(home)
+        state = link.states.get(cluster) if link is not None else None
+        if state is not None and state.breaker in ("open", "half-open"):
+            wait = min(ELSEWHERE_MAX, 2.0 ** min(task.attempt - 1, 10)) * random.uniform(0.75, 1.25)
+            raise CircuitOpen(cluster, state.reason, wait)
+        purse = self._clients.purses.get(cluster)
+        if purse is not None and purse.waiting > self._worker._slots // 2:
+            raise Throttled(cluster, 0.0)
+
+    async def _ask_tokens(self, cluster: str, n: int, priority: int) -> int:
+        return (await self._ask(cluster, lambda identity: Ask(identity, cluster, n, priority), ASK_TIMEOUT)).tokens
+
+    def _send(self, shard: str, message: Message) -> None:
+        def send() -> None:
+            link = self._worker._links.get(shard)
+            if link is not None:
+                link.tell(message)
+
+        self._actor_loop.call_soon_threadsafe(send)
 
     def _guard(self, task: Task, cluster: str) -> Callable[[], WriteStamp]:
         """What is asked immediately before a write of ``task`` is sent: permit, epoch and term (law 6e). Raises ``Fenced``."""

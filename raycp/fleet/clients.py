@@ -3,29 +3,30 @@
 import asyncio
 
 from raycp.base.clock import Clock
-from raycp.fleet.limits import rate_share
 from raycp.fleet.plan import Plan
+from raycp.fleet.purse import AskTokens, Purse
 from raycp.kube import ClusterClient, ConnectSpec, Unreachable
 
 
 class Clients:
-    """``shared``: each worker keeps to its part of a cluster's ``qps``, which changes with their number.
+    """``ask_tokens``: where a cluster's ``qps`` is the whole fleet's, its requests take their tokens from a ``Purse``.
 
     Lives on one loop (the user loop); ``update`` may come from another thread."""
 
-    def __init__(self, clock: Clock, shared: bool = False) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._shared = shared
-        self._rates: dict[str, float] = {}
-        self._applied: dict[str, tuple[int, float]] = {}
+        self.ask_tokens: AskTokens | None = None
+        self.purses: dict[str, Purse] = {}
         self._specs: dict[str, ConnectSpec] = {}
         self._clients: dict[str, tuple[ConnectSpec, asyncio.Task[ClusterClient]]] = {}
 
     def update(self, plan: Plan) -> None:
         """Use the connections of ``plan`` from now on."""
         self._specs = {cluster.name: cluster.connect for cluster in plan.clusters if cluster.connect is not None}
-        if self._shared:
-            self._rates = {name: rate_share(plan, spec.qps) for name, spec in self._specs.items() if spec.qps > 0}
+        if self.ask_tokens is not None:
+            limited = {name for name in self._specs if plan.fleet.doc.cluster(name).qps}
+            known = self.purses
+            self.purses = {name: known.get(name) or Purse(name, self._clock, self.ask_tokens) for name in limited}
 
     async def get(self, cluster: str) -> ClusterClient:
         """The client of a cluster. Raises ``Unreachable`` for one that is not up or not of this fleet, ``ConnectError``."""
@@ -44,11 +45,10 @@ class Clients:
         return self._limited(cluster, await asyncio.shield(making))
 
     def _limited(self, cluster: str, client: ClusterClient) -> ClusterClient:
-        """With this worker's part of the cluster's requests per second."""
-        rate = self._rates.get(cluster)
-        if rate is not None and client.budget is not None and self._applied.get(cluster) != (id(client), rate):
-            self._applied[cluster] = (id(client), rate)
-            client.budget.configure(rate)
+        """With the tokens that the whole fleet shares, where it does."""
+        purse = self.purses.get(cluster)
+        if purse is not None and client.budget is not purse:
+            client.budget = purse
         return client
 
     async def close(self) -> None:

@@ -14,7 +14,8 @@ from raycp.base.keys import RequestKey
 from raycp.base.tasks import Task
 from raycp.fleet.channel import Connection, Life, probe
 from raycp.fleet.plan import Plan
-from raycp.fleet.wire import Culprit, Fold, Hello, Message, Pull, Read, Revoke, Tasks, Welcome
+from raycp.fleet.tokens import Asked
+from raycp.fleet.wire import Ask, Culprit, Fared, Fold, Hello, Message, Pull, Read, Revoke, Tasks, Welcome
 
 if TYPE_CHECKING:
     from raycp.fleet.shard import ShardCore
@@ -56,6 +57,8 @@ class WorkerSeat:
                 self.in_flight.discard(done.id)
                 self.foreign.pop(done.id, None)
                 shard.handouts.done(self, done)
+                if shard.tokens.active:
+                    shard.tokens.took_back(self.name, done)
             self.credit += message.credit
             self.slots = max(self.slots, self.credit + len(self.in_flight))
             self._conductor.dispatch_soon()
@@ -63,6 +66,12 @@ class WorkerSeat:
             self.send(shard.read(message))
         elif isinstance(message, Fold):
             self.send(shard.fold_for(message))
+        elif isinstance(message, Ask):
+            connection = self.connection
+            gone = lambda: connection is None or self.connection is not connection  # noqa: E731
+            shard.tokens.ask(Asked(self.name, message, shard.clock.now(), self.send, gone))
+        elif isinstance(message, Fared):
+            shard.isolation.fared(message)
         elif isinstance(message, Culprit):
             self.culprits.update(dict.fromkeys(message.ids, message.error))
 
@@ -136,6 +145,7 @@ class Conductor:
         if seat.connection is not None:
             seat.connection.abandon()
         seat.connection = connection
+        self.shard.tokens.worker_returned(seat.name)
         seat.credit = 0
         seat.prefer = hello.prefer or None
         seat.address = (hello.host, hello.port)
@@ -182,6 +192,7 @@ class Conductor:
         for key in seat.foreign.values():
             self.shard.state.queue.release(key)
         self.shard.handouts.worker_lost(seat, seat.culprits)
+        self.shard.tokens.worker_lost(seat.name)
 
     def broadcast(self, message: Message) -> None:
         """To all workers."""
@@ -252,6 +263,8 @@ class Conductor:
                     if task is None:
                         self.shard.state.queue.done(seat.name, item.key, id=item.id)
                         continue
+                    if self.shard.tokens.active:
+                        self.shard.tokens.lend(seat.name, task)
                     tasks.append(task)
                     seat.in_flight.add(task.id)
                     self.shard.state.timelines.handed_out(item.key, worker=seat.name, attempt=item.attempt, waited=item.waited)

@@ -1,8 +1,10 @@
 """No cluster harms another: what a shard does about a cluster that fails, hangs or says that it has too much to do (law 5).
 
-Workers tell with each acknowledgement how their requests went. Failures open the cluster's breaker: none of its keys is handed out,
-so that none holds a slot that others need, until the shard's own probes find it well again. A 429 pauses it for as long as it
-asked; then it starts slowly. All of it is visible in status and metrics.
+Workers tell with each acknowledgement how their requests went, and separately how those went that they made for keys of other
+shards. Failures open the cluster's breaker: none of its keys is handed out, so that none holds a slot that others need, until the
+shard's own probes find it well again; workers hear of it and don't send what other keys would. A 429 pauses it for as long as it
+asked; then it starts slowly. Where its client budget (``raycp.fleet.tokens``) is short of tokens, no more keys are handed out than
+can have some soon. All of it is visible in status and metrics.
 """
 
 import logging
@@ -14,6 +16,8 @@ from raycp.fleet.limits import breaker_policy
 from raycp.fleet.loops import Loops
 from raycp.fleet.plan import Plan
 from raycp.fleet.shardstate import ShardState
+from raycp.fleet.tokens import Tokens
+from raycp.fleet.wire import Fared
 from raycp.kube import ApiError, KubeError
 from raycp.kube.breaker import Breaker, State
 from raycp.observe import ApiMetrics
@@ -24,12 +28,15 @@ PROBE_TIMEOUT = 2.0
 PAUSE = 1.0
 """After a 429 that named no time, in seconds."""
 
+AHEAD = 0.5
+"""So many seconds' worth of a client budget may be waited for by keys in work; beyond that, keys wait in the queue."""
+
 _FAILED = (0, 502, 503, 504)
 _LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 
 
 class _Cluster:
-    """One cluster's health. ``limit`` is the slow start's, None when there is none."""
+    """One cluster's health. ``limit`` is the slow start's, ``short`` the client budget's, None when there is none."""
 
     def __init__(self, breaker: Breaker) -> None:
         self.breaker = breaker
@@ -39,14 +46,17 @@ class _Cluster:
         self.probing = False
         self.listing_until: float | None = None
         self.throttled = 0
+        self.short: int | None = None
+        self.waiting = 0
         self.told: tuple[int | None, str] = (None, "")
 
 
 class Isolation:
     """One shard's clusters. ``heard`` costs a dictionary lookup per request that went well."""
 
-    def __init__(self, state: ShardState, loops: Loops, clock: Clock) -> None:
+    def __init__(self, state: ShardState, loops: Loops, clock: Clock, tokens: Tokens) -> None:
         self._state = state
+        self._tokens = tokens
         self._loops = loops
         self._clock = clock
         self._clusters: dict[str, _Cluster] = {}
@@ -73,11 +83,30 @@ class Isolation:
                 continue
             if call.status == 429:
                 self._pause(call.cluster, known, call.retry_after)
+                if (budget := self._tokens.budget(call.cluster)) is not None:
+                    budget.throttled(call.retry_after)
             elif call.status in _FAILED:
                 known.breaker.failure(f"{call.status or 'no answer'} to {call.verb} within {call.seconds:.1f} s")
                 self._look(call.cluster, known)
             elif not known.breaker.untroubled:
                 known.breaker.success()
+
+    def fared(self, fared: Fared) -> None:
+        """How a worker's requests for keys of other shards went."""
+        for cluster, count in fared.answered.items():
+            known = self._clusters.get(cluster)
+            if known is not None:
+                for _ in range(count):
+                    if known.breaker.untroubled:
+                        break
+                    known.breaker.success()
+        self.heard(fared.failed)
+
+    def connected(self, name: str) -> None:
+        """The shard has a client of the cluster, perhaps a new one: it takes from the budget that it shares with the workers."""
+        watched, budget = self._state.clusters.get(name), self._tokens.budget(name)
+        if watched is not None and watched.client is not None and budget is not None and watched.client.budget is not budget:
+            watched.client.budget = budget
 
     def state_of(self, cluster: str) -> tuple[str, str]:
         """(state, reason), for status: closed, half-open, open, or throttled."""
@@ -90,6 +119,8 @@ class Isolation:
         left = known.paused_until - self._clock.now()
         if left > 0:
             return "throttled", f"429: it asked for a pause, {left:.1f} s to go"
+        if known.short is not None:
+            return "throttled", f"client budget: {known.waiting} requests wait for a token"
         return ("throttled", f"slow start after a 429: {known.limit} at once") if known.limit is not None else ("closed", "")
 
     def listed(self, name: str) -> None:
@@ -106,7 +137,11 @@ class Isolation:
 
     async def step(self) -> None:
         """A few times a second: end pauses, double slow starts, probe what is open."""
+        self._tokens.step()
         for name, known in list(self._clusters.items()):
+            if self._tokens.active:
+                self.connected(name)
+                self._ration(name, known)
             if known.listing_until is not None:
                 self.listed(name)
             if known.limit is not None and self._clock.now() >= known.paused_until:
@@ -176,6 +211,20 @@ class Isolation:
                 known.limit = None
         self._look(name, known)
 
+    # the client budget
+
+    def _ration(self, name: str, known: _Cluster) -> None:
+        """Keys that could only wait for a token do so in the queue, where they hold no slot and what is urgent goes first."""
+        budget = self._tokens.budget(name)
+        waiting = self._tokens.wanted(name) if budget is not None else 0
+        enough = max(2, round(budget.state().rate * AHEAD)) if budget is not None else 0
+        if waiting > enough:
+            running = sum(depth.running for depth in self._state.queue.depths() if depth.cluster == name)
+            known.waiting, known.short = waiting, max(1, running - (waiting - enough))
+        elif waiting <= enough // 2:
+            known.short = None
+        self._look(name, known)
+
     def _look(self, name: str, known: _Cluster) -> None:
         state = known.breaker.state
         limit: int | None = None
@@ -190,6 +239,8 @@ class Isolation:
             limit, why = 0, "429: it asked for a pause"
         elif known.limit is not None:
             limit, why = known.limit, "slow start after a 429"
+        if known.short is not None and (limit is None or known.short < limit):
+            limit, why = known.short, "client budget: requests wait for tokens"
         if known.told != (limit, why):
             known.told = (limit, why)
             self._state.queue.limit_cluster(name, limit, why)

@@ -31,8 +31,3 @@ def in_flight_limits(plan: Plan, clusters: Iterable[str]) -> dict[str, int]:
 def breaker_policy(spec: BreakerSpec) -> BreakerPolicy:
     """The circuit breaker that a fleet file asks for."""
     return BreakerPolicy(failures=spec.failures, retry_min=spec.min, retry_max=spec.max)
-
-
-def rate_share(plan: Plan, qps: float) -> float:
-    """One worker's part of a cluster's ``qps``; 0 is no limit. Work is spread over workers evenly, so its requests are too."""
-    return qps / max(1, len(plan.workers)) if qps > 0 else 0.0

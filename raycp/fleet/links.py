@@ -173,6 +173,11 @@ class ShardLink:
         self._unsent.append(done)
         self._schedule()
 
+    def tell(self, message: Message) -> None:
+        """A frame that may get lost."""
+        if self._connection is not None and self.connected:
+            self._connection.send(message)
+
     def culprit(self, ids: list[int], error: str) -> None:
         """Last words: these tasks can't be stopped."""
         if self._connection is not None:

@@ -8,7 +8,7 @@ way, and the hand-out order stays the queue's. Shards connect to each other in t
 import msgspec
 
 from raycp.base.keys import RequestKey
-from raycp.base.tasks import Child, Done, Task, Written
+from raycp.base.tasks import ApiCall, Child, Done, Task, Written
 from raycp.queueing import Saved
 from raycp.slo.clocks import KeyState
 
@@ -26,7 +26,7 @@ class Hello(msgspec.Struct, tag="hello", array_like=True):
 
 
 class ClusterState(msgspec.Struct, array_like=True):
-    """What a shard knows of a cluster, for placement and ``ctx.clusters``."""
+    """What a shard knows of a cluster, for placement and ``ctx.clusters``. ``breaker`` as ``Isolation.state_of`` says it."""
 
     name: str
     role: str
@@ -34,6 +34,7 @@ class ClusterState(msgspec.Struct, array_like=True):
     reachable: bool
     synced: bool
     reason: str = ""
+    breaker: str = "closed"
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True):
@@ -100,13 +101,33 @@ class Read(msgspec.Struct, tag="read", array_like=True):
     selector: str = ""
 
 
+class Ask(msgspec.Struct, tag="ask", array_like=True):
+    """A worker needs ``n`` tokens of a cluster's client budget; ``priority`` as in ``kube.budget``. Answered by ``Reply`` when there is
+    one, or with none after a while."""
+
+    id: int
+    cluster: str
+    n: int
+    priority: int
+
+
+class Fared(msgspec.Struct, tag="fared", array_like=True):
+    """How a worker's requests to clusters of this shard went that were made for keys of others: how many were answered, by
+    cluster, and those that failed or were answered with 429."""
+
+    answered: dict[str, int]
+    failed: list[ApiCall]
+
+
 class Reply(msgspec.Struct, tag="reply", array_like=True):
-    """Answer to ``Fold`` and ``Read``. ``error`` is empty on success; ``blind`` names clusters that could not be read."""
+    """Answer to ``Fold``, ``Read`` and ``Ask``. ``error`` is empty on success; ``blind`` names clusters that could not be read;
+    ``tokens`` were granted."""
 
     id: int
     found: list[Child] = []
     blind: list[str] = []
     error: str = ""
+    tokens: int = 0
 
 
 class Wake(msgspec.Struct, array_like=True):
@@ -200,6 +221,8 @@ Message = (
     | Culprit
     | Fold
     | Read
+    | Ask
+    | Fared
     | Reply
     | Wakes
     | Heard

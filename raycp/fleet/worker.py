@@ -75,7 +75,7 @@ class WorkerCore(MemberCore):
         self._draining = False
         self._ending = False
         self._user: UserLoop | None = None
-        self._clients = Clients(clock, shared=True)
+        self._clients = Clients(clock)
         self._backend: WorkerBackend | None = None
         self._teller = Teller(member, clock, self.loops, self.metrics, self.report)
         self.loops.forever(self._check, "watchdog", every=0.25)
@@ -195,6 +195,8 @@ class WorkerCore(MemberCore):
         """On the user loop: start a batch of reconciles."""
         assert self._user is not None
         for run, controller in batch:
+            if run.task.tokens and (purse := self._clients.purses.get(run.task.key.cluster)) is not None:
+                purse.add(run.task.tokens)
             self._user.loop.create_task(self._reconcile(run, controller), name=f"{run.link.shard}\0{run.task.id}")
 
     async def _reconcile(self, run: _Run, controller: Controller) -> None:
@@ -219,6 +221,8 @@ class WorkerCore(MemberCore):
         except Exception as error:
             log.exception("a task of %s could not be run", task.key)
             done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {error!r}")
+        if (purse := self._clients.purses.get(task.key.cluster)) is not None:
+            done.used, done.unused = purse.settle(task.tokens)
         self._backend.finish(run.link, done, self._finished)
 
     def _finished(self, link: ShardLink, done: Done) -> None:

@@ -7,7 +7,9 @@ Laws:
    ones of his priority or a less urgent one from overtaking.
 3. After a 429, nothing but ``URGENT`` passes until Retry-After is over. Then the rate starts at half of what it was and
    doubles every second without a 429 until it is back (for ``qps`` 0: until it is unlimited again).
-4. Tokens that travel with hand-outs (``grant``) and come back unused (``give_back``) are as if never taken.
+4. Tokens that are lent (``lend``), to travel with hand-outs, count as burst until they are told to be used (``used``) or come
+   back (``returned``): law 1 holds for the requests, not only for the tokens, however long one is carried about. At most half of
+   the burst is lent, and only while nobody waits and half of it is left: what is scarce is asked for.
 
 Plain state and an injected clock: no task runs, and an idle, unlimited budget costs one comparison.
 """
@@ -61,6 +63,7 @@ class Budget:
         self._qps = qps
         self._burst = float(burst or max(1, round(qps * 2)))
         self._tokens = self._burst
+        self._lent = 0
         self._at = clock.now()
         self._limit = qps  # the rate in force; 0 is unlimited
         self._hold_until = 0.0
@@ -79,7 +82,7 @@ class Budget:
         self._qps = qps
         self._burst = float(burst or max(1, round(qps * 2)))
         self._limit = qps
-        self._tokens = min(self._tokens, self._burst)
+        self._tokens = min(self._tokens, self._burst - self._lent)
 
     def try_take(self, priority: int = LIVE) -> bool:
         """One token now, or False."""
@@ -112,7 +115,28 @@ class Budget:
         self.granted_total -= n
         self._window_count = max(0, self._window_count - n)
         if self._limit > 0:
-            self._tokens = min(self._burst, self._tokens + n)
+            self._tokens = min(self._burst - self._lent, self._tokens + n)
+
+    def lend(self, n: int, priority: int = LIVE) -> int:
+        """Up to ``n`` tokens to carry about; 0 where they are scarce. Nothing without a limit: none are needed."""
+        if self._limit <= 0 or self._waiters or self._lent + n > self._burst / 2:
+            return 0
+        self._refill(self._clock.now())
+        if self._tokens - n < self._burst / 2:
+            return 0
+        given = self._take(n, priority)
+        self._lent += given
+        return given
+
+    def used(self, n: int) -> None:
+        """``n`` lent tokens have been used."""
+        self._refill(self._clock.now())
+        self._lent = max(0, self._lent - n)
+
+    def returned(self, n: int) -> None:
+        """``n`` lent tokens are not needed."""
+        self.used(n)
+        self.give_back(n)
 
     def throttled(self, retry_after: float | None = None) -> None:
         """The server answered 429. ``retry_after`` in seconds; 1 where it named none."""
@@ -185,7 +209,7 @@ class Budget:
             return
         if elapsed > 0:
             start = max(self._at, min(self._hold_until, now))  # nothing accrues while held
-            self._tokens = min(self._burst, self._tokens + max(0.0, now - start) * self._limit)
+            self._tokens = min(self._burst - self._lent, self._tokens + max(0.0, now - start) * self._limit)
             self._at = now
         while self._recover_at and now >= self._recover_at:
             self._limit *= 2

@@ -19,7 +19,7 @@ from raycp.kube.connection import LineStream, Response
 from raycp.kube.credentials import Credentials
 from raycp.kube.discovery import Discovery
 from raycp.kube.errors import ApiError, ConnectError, Unreachable, api_error
-from raycp.kube.gate import Gate
+from raycp.kube.gate import Gate, TokenSource
 from raycp.kube.guard import WriteGuard
 from raycp.kube.objects import JSON, ObjectCalls, Query
 from raycp.kube.transport import Pool
@@ -82,12 +82,12 @@ class ClusterClient(ObjectCalls):
         await self._pool.close()
 
     @property
-    def budget(self) -> Budget | None:
-        """The client budget; set to None where tokens travel with hand-outs (a worker's client)."""
+    def budget(self) -> TokenSource | None:
+        """The client budget; another source where it is shared with other processes (a worker's client)."""
         return self.gate.budget
 
     @budget.setter
-    def budget(self, budget: Budget | None) -> None:
+    def budget(self, budget: TokenSource | None) -> None:
         self.gate.budget = budget
 
     @property

@@ -7,17 +7,33 @@ report like all others.
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
+from typing import Protocol
 
 from raycp.base.clock import Clock
 from raycp.kube.breaker import Breaker
-from raycp.kube.budget import URGENT, Budget
+from raycp.kube.budget import URGENT, Waiter
 from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
+
+
+class TokenSource(Protocol):
+    """Where a request's token comes from: a ``Budget`` of one's own, or one that is shared with other processes."""
+
+    def try_take(self, priority: int) -> bool: ...
+
+    def enqueue(self, priority: int, on_grant: Callable[[], None]) -> Waiter: ...
+
+    def pump(self) -> float | None: ...
+
+    def give_back(self, n: int) -> None: ...
+
+    def throttled(self, retry_after: float | None) -> None: ...
 
 
 class Gate:
     """``enter`` before a request, ``leave`` after it. While nothing is scarce, both are a few comparisons."""
 
-    def __init__(self, cluster: str, clock: Clock, max_in_flight: int, budget: Budget | None, breaker: Breaker | None) -> None:
+    def __init__(self, cluster: str, clock: Clock, max_in_flight: int, budget: TokenSource | None, breaker: Breaker | None) -> None:
         self._cluster = cluster
         self._clock = clock
         self._order = itertools.count()

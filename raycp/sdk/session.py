@@ -13,7 +13,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import ApiCall, Child, Task, Written
-from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled
+from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled, Unreachable
 from raycp.sdk.backend import Answer, Backend, CacheRead, Call
 
 
@@ -162,7 +162,11 @@ class Session:
         except Fenced:
             self.refused, status = True, -1
             raise
-        except (CircuitOpen, Throttled, asyncio.CancelledError):
+        except Unreachable as error:
+            if isinstance(error, CircuitOpen | Throttled):
+                status = -1
+            raise
+        except BaseException:  # no such kind, no connection as configured, cancelled: says nothing of the server
             status = -1
             raise
         finally:

@@ -67,11 +67,17 @@ async def holds(condition: Callable[[], Any], seconds: float, what: str = "") ->
         await asyncio.sleep(0.01)
 
 
-def fleet_doc(clusters: Iterable[str], uses: Iterable[str], embedded: dict[str, Any] | None = None, **spec: Any) -> FleetDoc:
-    """A fleet file; the first cluster is the hub where there are several."""
+def fleet_doc(
+    clusters: Iterable[str],
+    uses: Iterable[str],
+    embedded: dict[str, Any] | None = None,
+    fields: dict[str, dict[str, Any]] | None = None,
+    **spec: Any,
+) -> FleetDoc:
+    """A fleet file; the first cluster is the hub where there are several. ``fields``: more of each cluster's, by name."""
     names = list(clusters)
     shown = embedded if embedded is not None else {"controllers": QUIET}
-    rows: list[dict[str, Any]] = [{"name": name, "embedded": shown} for name in names]
+    rows: list[dict[str, Any]] = [{"name": name, "embedded": shown, **(fields or {}).get(name, {})} for name in names]
     if len(rows) > 1:
         rows[0]["role"] = "hub"
     return FleetDoc.model_validate(

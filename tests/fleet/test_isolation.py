@@ -70,3 +70,49 @@ async def test_a_hanging_cluster_never_takes_all_slots() -> None:
         for name in list(ran()):
             samples.OPEN[name] = True
         await asyncio.sleep(0)
+
+
+HOMES = {"hub": "0", "bad": "1", "good": "1"}
+
+
+def state_of(fleet: Stack, cluster: str) -> str:
+    """At the shard that has the cluster."""
+    return fleet.shard(HOMES[cluster]).isolation.state_of(cluster)[0]
+
+
+async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() -> None:
+    async with stack(["remote", "tracked"], homes=HOMES) as fleet:
+        faults = fleet.clusters["bad"].faults
+        faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, **CREATES}))
+        for number in range(8):
+            await fleet.put("hub", "remote", f"r{number}")
+        await until(lambda: fleet.shard("1").isolation._clusters["bad"].breaker.opened_total, what="the member's own shard has opened its breaker")
+        assert state_of(fleet, "good") == "closed"
+        assert not any(name == "bad" for name in fleet.shard("0").isolation._clusters), "the hub's shard has no say in it"
+        await fleet.put("hub", "tracked", "t")
+        await until(lambda: ran()["t"], 2.0)
+        faults.clear(None)
+        there = fleet.clusters["bad"].api
+        await until(lambda: all(there.get("secrets", "default", f"r{n}-child") for n in range(8)), 20.0)
+        await until(lambda: state_of(fleet, "bad") == "closed", 20.0)
+
+
+async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
+    async with stack(["remote"], homes=HOMES) as fleet:
+        faults = fleet.clusters["bad"].faults
+        # Nothing at all is answered: each request would hold its slot until its time is up.
+        number = faults.add(FaultSpec.model_validate({"kind": "latency", "latency": "20s"}))
+        isolation = fleet.shard("1").isolation
+        for _ in range(5):
+            isolation._clusters["bad"].breaker.failure("a test's")
+        await until(lambda: fleet.worker()._links["1"].states["bad"].breaker in ("open", "half-open"), 2.0)
+        begun = CLOCK.now()
+        await fleet.put("hub", "remote", "r")
+        await until(lambda: ran()["r"] >= 2, 5.0, "it is tried again")
+        assert CLOCK.now() - begun < 5.0, "no request hung"
+        await until(lambda: not samples.RUNNING["remote", "hub", "r"], 1.0)
+        timeline = fleet.shard("0").timeline("hub", "ConfigMap", "default", "r")
+        assert timeline is not None
+        assert "breaker open" in str(timeline), "it says what it waits for"
+        faults.clear(number)
+        await until(lambda: fleet.clusters["bad"].api.get("secrets", "default", "r-child"), 20.0)

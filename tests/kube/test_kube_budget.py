@@ -24,6 +24,38 @@ def test_law_1_never_more_than_burst_and_rate(steps: list[tuple[float, int]], qp
         assert total <= 10 + qps * (clock.now() - start) + 1e-6
 
 
+@given(
+    steps=st.lists(st.tuples(st.floats(0, 2), st.sampled_from(["take", "lend", "spend", "return"]), st.integers(1, 12)), max_size=60),
+    qps=st.floats(0.5, 50),
+    window=st.floats(0.1, 5),
+)
+def test_laws_1_and_4_hold_for_requests_though_tokens_are_carried_about(
+    steps: list[tuple[float, str, int]], qps: float, window: float
+) -> None:
+    clock = VirtualClock()
+    budget = Budget(clock, qps, 10)
+    sent: list[float] = []
+    carried = 0
+    for seconds, what, n in steps:
+        clock._now += seconds
+        if what == "take":
+            sent += [clock.now()] * budget.grant(n)
+        elif what == "lend":
+            carried += budget.lend(n)
+            assert carried <= 5, "at most half of the burst"
+        elif what == "spend":
+            n = min(n, carried)
+            carried -= n
+            sent += [clock.now()] * n
+            budget.used(n)
+        else:
+            n = min(n, carried)
+            carried -= n
+            budget.returned(n)
+        last = clock.now()
+        assert sum(at >= last - window for at in sent) <= 10 + qps * window + 1e-6
+
+
 async def test_law_2_urgent_first_then_fifo() -> None:
     clock = VirtualClock()
     budget = Budget(clock, 10, 1)
