@@ -250,7 +250,7 @@ class WorkerBackend:
         state = link.states.get(cluster) if link is not None else None
         if state is not None and state.breaker in ("open", "half-open"):
             wait = min(ELSEWHERE_MAX, 2.0 ** min(task.attempt - 1, 10)) * random.uniform(0.75, 1.25)
-            raise CircuitOpen(cluster, state.reason, wait)
+            raise CircuitOpen(cluster, state.reason.removeprefix("breaker open: "), wait)
         purse = self._clients.purses.get(cluster)
         if purse is not None and purse.waiting > self._worker._slots // 2:
             raise Throttled(cluster, 0.0)

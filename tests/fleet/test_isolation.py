@@ -89,7 +89,7 @@ async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() ->
         await until(lambda: fleet.shard("1").isolation._clusters["bad"].breaker.opened_total, what="the member's own shard has opened its breaker")
         assert state_of(fleet, "good") == "closed"
         assert not any(name == "bad" for name in fleet.shard("0").isolation._clusters), "the hub's shard has no say in it"
-        await fleet.put("hub", "tracked", "t")
+        await fleet.put("good", "tracked", "t")
         await until(lambda: ran()["t"], 2.0)
         faults.clear(None)
         there = fleet.clusters["bad"].api
