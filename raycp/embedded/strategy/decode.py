@@ -5,7 +5,7 @@ Only where the two differ is the body read again, slowly, by a parser that knows
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -73,19 +73,17 @@ def duplicate_fields(body: bytes) -> list[str]:
             made.twice = [n for n in names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
         return made
 
-    found: list[str] = []
+    return list(_twice(json.loads(body, object_pairs_hook=pairs), ""))
 
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, _Pairs):
-            found.extend(f"{path}.{name}" if path else name for name in dict.fromkeys(value.twice))
-            for name, one in value.items():
-                walk(one, f"{path}.{name}" if path else name)
-        elif isinstance(value, list):
-            for index, one in enumerate(value):
-                walk(one, f"{path}[{index}]")
 
-    walk(json.loads(body, object_pairs_hook=pairs), "")
-    return found
+def _twice(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        yield from (f"{path}.{name}" if path else name for name in dict.fromkeys(value.twice))
+        for name, one in value.items():
+            yield from _twice(one, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _twice(one, f"{path}[{index}]")
 
 
 class _Pairs(dict[str, Any]):
