@@ -4,20 +4,21 @@ All of it runs beside supervision: a cluster that does not answer holds nothing 
 connection is published to the shards when its CRDs are in place, or after ``PATIENCE``, whichever is first.
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
 
 from raycp.base.clock import Clock
 from raycp.fleet.loops import Loops
-from raycp.fleet.plan import Plan
+from raycp.fleet.plan import Fleet, Plan
 from raycp.fleet.proving import Prover
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError
-from raycp.kube.budget import URGENT
-from raycp.leadership.epoch import Leadership, confirm, enter, release
+from raycp.leadership.epoch import Leadership
+from raycp.leadership.locks import Identity, Lock, LockProblem, Waiting, make_lock, pod_of
 from raycp.leadership.permit import Ledger
 from raycp.leadership.records import Conflict, Records
 
@@ -44,27 +45,42 @@ class _Crd(msgspec.Struct):
 class HubKeeper:
     """One per leader. ``leadership`` is None until the hub has recorded this leader."""
 
-    def __init__(self, clock: Clock, identity: str, loops: Loops, led: Callable[[Records, Leadership], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        identity: str,
+        loops: Loops,
+        led: Callable[[Records, Leadership], None],
+        stored: Callable[[Fleet], Awaitable[None]] | None = None,
+    ) -> None:
         self._led = led
-        self.prover = Prover(clock, loops)
+        self._newer = stored
+        self.prover = Prover(clock, loops, self._lost)
         self._clock = clock
         self._identity = identity
         self._loops = loops
         self._clients: dict[str, tuple[ConnectSpec, ClusterClient]] = {}
         self._prepared: dict[str, tuple[ConnectSpec, frozenset[str]]] = {}
         self._since: dict[str, float] = {}
+        self._shown: dict[str, ConnectSpec] = {}
         self._busy: set[str] = set()
         self._due: dict[str, float] = {}
         self._backoff: dict[str, float] = {}
         self._living_epoch = 0
         self._home: ConnectSpec | None = None
         self._stored = ""
+        self._recovered = False
+        self._lock: Lock | None = None
+        self._candidacy: tuple[asyncio.Task[Any], object] | None = None
         self.leadership: Leadership | None = None
+        self.waiting: Waiting | None = None
+        """Why this fleet does not lead though its hub answers: somebody else does."""
         self.problems: dict[str, str] = {}
 
     def recovered(self, plan: Plan) -> None:
         """A living fleet was found: its epoch goes on, its clusters are prepared."""
         self._living_epoch = plan.epoch
+        self._recovered = True
         for cluster in plan.clusters:
             if cluster.connect is not None:
                 self._prepared[cluster.name] = (cluster.connect, _crds(plan, cluster.name))
@@ -73,7 +89,11 @@ class HubKeeper:
         """The connection to tell to the shards: None until the cluster is prepared or has been waited for long enough."""
         if connect is None:
             self._since.pop(name, None)
+            self._shown.pop(name, None)
             return None
+        if self.waiting is not None or self._shown.get(name) == connect:
+            self._shown[name] = connect  # whoever leads has prepared it; a candidate only watches
+            return connect
         since = self._since.setdefault(name, self._clock.now())
         prepared = self._prepared.get(name)
         if (prepared is not None and prepared[0] == connect) or self._clock.now() - since > PATIENCE:
@@ -83,27 +103,38 @@ class HubKeeper:
     def step(self, plan: Plan, endpoints: dict[str, ConnectSpec]) -> None:
         """Start whatever is due; returns at once."""
         hub = plan.fleet.doc.hub.name
-        for name, connect in endpoints.items():
+        for name, connect in endpoints.items() if self.waiting is None else ():
             crds = _crds(plan, name)
             if self._prepared.get(name) != (connect, crds):
                 self._try(f"cluster {name}", self._prepare(name, connect, crds))
         home = self._home = endpoints.get(hub)
-        if home is not None:
-            if self.leadership is None:
-                self._try("leadership", self._enter(plan, home))
-            elif self._stored != plan.fleet.generation:
-                self._try("fleet document", self._store(plan, home))
+        if home is None:
+            return
+        leader = plan.fleet.doc.spec.leader
+        if self.leadership is None:
+            wanted = (home, leader, plan.home)
+            if self._candidacy is not None and self._candidacy[1] != wanted:
+                self._candidacy[0].cancel()  # another hub, another lock: begin anew
+                self._candidacy = None
+            task = self._try("leadership", self._enter(plan, home))
+            if task is not None:
+                self._candidacy = task, wanted
+            return
+        if self._stored != plan.fleet.generation:
+            self._try("fleet document", self._store(plan, home))
+        if self.leadership.permit != leader.permit:
+            self._try("leader.permit", self._amend(leader.permit))
 
-    def _try(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+    def _try(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any] | None:
         if what in self._busy or self._clock.now() < self._due.get(what, 0.0):
             work.close()
-            return
+            return None
         self._busy.add(what)
 
         async def run() -> None:
             try:
                 await work
-            except (KubeError, Conflict, TimeoutError) as error:
+            except (KubeError, LockProblem, Conflict, TimeoutError) as error:
                 wait = min(MAX_BACKOFF, self._backoff.get(what, 0.25) * 2)
                 self._backoff[what] = wait
                 self._due[what] = self._clock.now() + wait
@@ -116,7 +147,7 @@ class HubKeeper:
             finally:
                 self._busy.discard(what)
 
-        self._loops.spawn(run(), what)
+        return self._loops.spawn(run(), what)
 
     async def _client(self, connect: ConnectSpec) -> ClusterClient:
         known = self._clients.get(connect.name)
@@ -138,42 +169,117 @@ class HubKeeper:
 
     async def _enter(self, plan: Plan, connect: ConnectSpec) -> None:
         records = await self._records(plan, connect)
-        permit = plan.fleet.doc.spec.leader.permit
-        sent = self._clock.now()
-        entered = await enter(records, self._identity, self._clock, permit, self._living_epoch)
-        mine = entered.mine
-        recorded = self._clock.now()
-        fresh = mine.epoch != self._living_epoch
+        spec, clock = plan.fleet.doc.spec.leader, self._clock
+        client = await self._client(connect)
+        lock = self._lock = make_lock(spec, client, plan.fleet.name, plan.fleet.doc.spec.state.namespace, clock)
+        me = Identity(self._identity, plan.home, pod_of())
+        try:
+            entered = await lock.acquire(me, spec.permit, self._living_epoch, self._waits)
+        finally:
+            self.waiting = None
+        self.problems.pop("leadership", None)
+        mine, recorded = entered.mine, clock.now()
         if entered.wait:
-            log.warning("the epoch before was not ended orderly: its permits end within %.1f s; waiting for that", entered.wait)
+            log.warning("permits of the epoch before end within %.1f s; waiting for that", entered.wait)
             self.problems["leadership"] = "waiting for permits of the epoch before to end"
-            await self._clock.sleep(entered.wait)
-
-        async def read() -> Leadership | None:
-            current = Records(await self._client(self._home or connect), plan.fleet.name, plan.fleet.doc.spec.state.namespace)
-            return await confirm(current, mine, URGENT)
-
-        self.prover.begin(mine, Ledger(permit, recorded, fresh=fresh), sent, read)
+        sent = await self._wait(lock, mine, recorded + entered.wait)
+        if self._recovered and self._newer is not None:
+            await self._adopt_stored(records, plan)
+        ledger = Ledger(spec.permit, recorded, fresh=mine.epoch != self._living_epoch, silent=entered.longest)
+        self.prover.begin(mine, ledger, sent, lambda: lock.confirm(self.leadership or mine), lock.every)
         self.leadership = mine
         self._led(records, mine)
         log.info("leading in epoch %d, incarnation %d", mine.epoch, mine.incarnation)
 
-    async def release(self, plan: Plan) -> None:
-        """All members are gone: say so, for whoever leads next."""
-        home = self._home
-        if self.leadership is None or home is None or self.prover.superseded:
+    async def _wait(self, lock: Lock, mine: Leadership, until: float) -> float:
+        """Stay the holder until then; when the last proof of that was sent. Raises ``Conflict`` where another leads, and what
+        the lock raises at the end."""
+        while True:
+            left, sent = until - self._clock.now(), self._clock.now()
+            try:
+                confirmed = await lock.confirm(mine)
+            except (KubeError, Conflict, TimeoutError):
+                if left <= 0:
+                    raise
+            else:
+                if confirmed.leadership.pair != mine.pair or confirmed.leadership.holder != mine.holder:
+                    raise Conflict(f"{confirmed.leadership.holder} was faster")
+                until = max(until, self._clock.now() + confirmed.wait if confirmed.wait else until)
+                if left <= 0:
+                    return sent
+            await self._clock.sleep(max(0.05, min(lock.every, until - self._clock.now())))
+
+    def _waits(self, waiting: Waiting) -> None:
+        if waiting.holder:
+            self.waiting = waiting
+        self.problems["leadership"] = waiting.why
+
+    def _lost(self, found: Leadership) -> None:
+        """Another fleet instance has taken the lock: this one waits for it again, and its members for their permits."""
+        if self.leadership is not None:
+            self._living_epoch = self.leadership.epoch
+        self.leadership = None
+        self._stored = ""
+        log.warning("leadership is lost to %s; this fleet is a candidate now", found.holder)
+
+    async def _adopt_stored(self, records: Records, plan: Plan) -> None:
+        """The fleet document that was applied last, if no member that lives has heard of it: its leader died right after."""
+        found = await records.read("fleet")
+        if found is None or found.data.get("home") != plan.home or self._newer is None:
             return
         try:
-            await release(await self._records(plan, home), self.leadership)
-        except (KubeError, Conflict) as error:
-            log.warning("the end of epoch %d could not be recorded: %s", self.leadership.epoch, error)
+            stored = msgspec.json.decode(found.data.get("fleet", ""), type=Fleet)
+        except msgspec.DecodeError as error:
+            log.error("the stored fleet document can't be read: %s", error)
+            return
+        if stored.sequence > plan.fleet.sequence:
+            log.warning("the fleet document %d was applied, but no living member knows it: it is used now", stored.sequence)
+            await self._newer(stored)
+
+    async def _amend(self, permit: float) -> None:
+        """Grant permits of another length: a longer one is recorded before, so that a successor waits for it; a shorter one when
+        the last longer one has ended."""
+        lock, mine, ledger = self._lock, self.leadership, self.prover.ledger
+        if lock is None or mine is None or ledger is None:
+            return
+        if permit < ledger.permit:
+            ledger.set_permit(permit)
+            await self._clock.sleep(mine.permit)
+        amended = await lock.amend(mine, permit)
+        if self.leadership is mine and self.prover.ledger is ledger:
+            self.leadership = amended
+            self.prover.amended(amended)
+            ledger.set_permit(permit)
+            log.info("permits last %g s from now on", permit)
+
+    async def release(self, plan: Plan, successor: str = "") -> bool:
+        """Nobody holds a permit any more: give the lock to ``successor`` (a fleet's ``Plan.home``), or to whoever leads next.
+        Whether it was ours to give, and has been given."""
+        mine, lock = self.leadership, self._lock
+        if self._candidacy is not None and mine is None:
+            self._candidacy[0].cancel()
+        if mine is None or lock is None or self.prover.superseded:
+            return False
+        await self.prover.end()
+        self.leadership = None
+        try:
+            await lock.release(mine, successor)
+        except (KubeError, LockProblem, Conflict) as error:
+            log.warning("the end of epoch %d could not be recorded: %s", mine.epoch, error)
+            return False
+        return True
 
     async def _store(self, plan: Plan, connect: ConnectSpec) -> None:
         records = await self._records(plan, connect)
         fleet = plan.fleet
-        data = {"generation": fleet.generation, "sequence": str(fleet.sequence), "fleet": msgspec.json.encode(fleet).decode()}
+        data = {
+            "generation": fleet.generation,
+            "sequence": str(fleet.sequence),
+            "home": plan.home,
+            "fleet": msgspec.json.encode(fleet).decode(),
+        }
         found = await records.read("fleet")
-        if found is None or found.data.get("generation") != fleet.generation:
+        if found is None or any(found.data.get(key) != data[key] for key in ("generation", "sequence", "home")):
             await records.write("fleet", data, found)
         self._stored = fleet.generation
 

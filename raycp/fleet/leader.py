@@ -43,7 +43,7 @@ class LeaderCore:
         self._substrate = substrate
         self._clock = clock
         self._loops = Loops(clock)
-        self._hub = HubKeeper(clock, identity, self._loops, self._led)
+        self._hub = HubKeeper(clock, identity, self._loops, self._led, self.apply)
         self._history = History(clock, self._loops)
         self._roster = Roster(substrate, clock, self._loops)
         self._succession = Succession(self._roster, self._hub.prover, self._history)

@@ -6,6 +6,7 @@ their addresses, epoch and terms. Neither holds a secret except ``Plan.token`` a
 only travel by actor call.
 """
 
+import hashlib
 from functools import cached_property
 
 import msgspec
@@ -140,6 +141,11 @@ class Plan(msgspec.Struct, frozen=True):
         return member.slot
 
     @property
+    def home(self) -> str:
+        """This instance of the fleet, wherever its leader is: what its lock knows it by. Not a secret, unlike the token."""
+        return hashlib.sha256(self.token.encode()).hexdigest()[:12]
+
+    @property
     def hub(self) -> ClusterPlan:
         """The hub cluster."""
         return self.cluster(self.fleet.doc.hub.name)
@@ -171,10 +177,11 @@ class LaneReport(msgspec.Struct):
 
 class Report(msgspec.Struct):
     """What a member tells the leader of itself with each ``watch``. ``plan`` is the version of the plan that it runs; ``dead`` a
-    primary whose port refuses its standby's connection."""
+    primary whose port refuses its standby's connection. ``node`` is the host's name, ``node_id`` Ray's id of the node."""
 
     pid: int
     node: str
+    node_id: str = ""
     host: str = ""
     port: int = 0
     plan: int = 0

@@ -1,5 +1,6 @@
-"""The leader's side of permits: once a second it reads from the hub that it still leads, and grants what that covers (law 6d)."""
+"""The leader's side of permits: once a second it asks its lock that it still leads, and grants what that covers (law 6d)."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,7 @@ from raycp.fleet.loops import Loops
 from raycp.fleet.plan import Plan
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
+from raycp.leadership.locks import Confirmed, LockProblem
 from raycp.leadership.permit import Ask, Grant, Ledger, Proof
 from raycp.leadership.records import Conflict
 
@@ -18,33 +20,55 @@ log = logging.getLogger(__name__)
 EVERY = 1.0
 AGAIN = 0.2
 
-Read = Callable[[], Awaitable[Leadership | None]]
-"""The recorded leadership. Where the record is lost or older than ours (restored from a backup), it is written again first."""
+Confirm = Callable[[], Awaitable[Confirmed]]
+"""``Lock.confirm`` of our own leadership."""
+
+Lost = Callable[[Leadership], None]
+"""Another fleet instance leads: this one becomes a candidate again."""
 
 
 class Prover:
     """One per leader. Grants nothing before ``begin``, and nothing more once somebody else has been recorded."""
 
-    def __init__(self, clock: Clock, loops: Loops) -> None:
+    def __init__(self, clock: Clock, loops: Loops, lost: Lost | None = None) -> None:
         self.ledger: Ledger | None = None
         self.superseded = ""
-        """Who leads instead of us; empty while nobody does."""
+        """Which other leader of this very fleet instance leads instead of us, for good; empty while none does."""
+        self._lost = lost
         self._problem = ""
         self._clock = clock
         self._loops = loops
         self._mine: Leadership | None = None
         self._proof = Proof(float("-inf"))
-        self._read: Read | None = None
+        self._confirm: Confirm | None = None
+        self._not_before = float("-inf")
+        self._task: asyncio.Task[None] | None = None
 
-    def begin(self, mine: Leadership, ledger: Ledger, sent: float, read: Read) -> None:
-        """``mine`` was recorded by a request sent at ``sent``."""
-        self._mine, self.ledger, self._read = mine, ledger, read
+    def begin(self, mine: Leadership, ledger: Ledger, sent: float, confirm: Confirm, every: float = EVERY) -> None:
+        """``mine`` was recorded by a request sent at ``sent``, and is confirmed ``every`` so many seconds."""
+        self._mine, self.ledger, self._confirm = mine, ledger, confirm
         self._proof = Proof(sent)
-        self._loops.spawn(self._run(), "proof of leadership")
+        self._task = self._loops.spawn(self._run(every), "proof of leadership")
+
+    async def end(self) -> None:
+        """No proof is under way and none is made any more; nothing is granted."""
+        task, self._task = self._task, None
+        self._mine, self.ledger, self._confirm = None, None, None
+        self._proof, self._problem = Proof(float("-inf")), ""
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def amended(self, mine: Leadership) -> None:
+        """Ours was recorded with another permit."""
+        self._mine = mine
 
     def proven(self, permit: float) -> bool:
         """Whether the proof is young enough to act on: to promote, to start an epoch."""
-        return not self.superseded and self._proof.covers(self._clock.now(), permit) > 0
+        if self.superseded or self.ledger is None:
+            return False
+        now = self._clock.now()
+        return now >= self._not_before and self._proof.covers(now, min(permit, self.ledger.permit)) > 0
 
     @property
     def problems(self) -> dict[str, str]:
@@ -60,30 +84,40 @@ class Prover:
             return msgspec.msgpack.encode(Grant(0.0, refused=self.superseded or "the hub has not recorded the leader yet"))
         terms = {shard.shard: shard.term for shard in plan.shards}
         now = self._clock.now()
+        if now < self._not_before:
+            return msgspec.msgpack.encode(Grant(0.0, refused="the lock was restored; permits of another leader may live"))
         grant = self.ledger.grant(ask.holder, self._proof, now, self._mine.epoch, self._mine.incarnation, terms)
         return msgspec.msgpack.encode(grant)
 
-    async def _run(self) -> None:
-        while not self.superseded:
-            await self._clock.sleep(EVERY if await self.prove() else AGAIN)
+    async def _run(self, every: float) -> None:
+        while not self.superseded and self._confirm is not None:
+            await self._clock.sleep(every if await self.prove() else AGAIN)
 
     async def prove(self) -> bool:
         """Read once; False if that was not possible."""
-        assert self._read is not None
-        assert self._mine is not None
+        assert self._confirm is not None
         sent = self._clock.now()
         try:
-            found = await self._read()
-        except (KubeError, Conflict, TimeoutError) as error:
+            confirmed = await self._confirm()
+        except (KubeError, LockProblem, Conflict, TimeoutError) as error:
             if not self._problem:
-                log.warning("the leader can't read its record in the hub: %s", error)
-            self._problem = str(error)
+                log.warning("the leader can't prove itself in the hub: %s", error)
+            self._problem = str(error) or type(error).__name__
             return False
         self._problem = ""
-        mine = self._mine
-        if found is not None and (found.epoch, found.incarnation, found.holder) == (mine.epoch, mine.incarnation, mine.holder):
+        mine, found = self._mine, confirmed.leadership
+        if mine is None:
+            return True
+        if found.pair == mine.pair and found.holder == mine.holder and not found.released:
             self._proof = Proof(sent)
-        elif found is not None:
-            self.superseded = f"{found.holder} leads in epoch {found.epoch}, incarnation {found.incarnation}"
-            log.error("this leader (epoch %d, incarnation %d) is history: %s", mine.epoch, mine.incarnation, self.superseded)
+            if confirmed.wait:
+                self._not_before = self._clock.now() + confirmed.wait
+            return True
+        who = f"{found.holder} leads in epoch {found.epoch}, incarnation {found.incarnation}"
+        log.error("this leader (epoch %d, incarnation %d) is history: %s", mine.epoch, mine.incarnation, who)
+        if found.home == mine.home or self._lost is None:
+            self.superseded = who
+        else:
+            await self.end()
+            self._lost(found)
         return True

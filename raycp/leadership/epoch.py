@@ -5,9 +5,10 @@ The *epoch* belongs to the fleet's leadership: it rises when a leadership begins
 are used, so two leaders never hold the same pair (law 6d).
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
-from raycp.base.clock import Clock
 from raycp.leadership.records import Conflict, Records
 
 RECORD = "leader"
@@ -15,7 +16,8 @@ RECORD = "leader"
 
 class Leadership(msgspec.Struct, frozen=True):
     """Who leads, as recorded. ``since`` is Unix seconds of the epoch's start; ``permit`` how long leave to write lasts that this
-    leader grants, in seconds; ``released`` says that all who held it are gone."""
+    leader grants, in seconds; ``released`` says that all who held it are gone, and ``successor`` to whom. ``home`` is the fleet
+    instance that the holder leads, ``lock`` the kind of its lock (``raycp.leadership.locks``)."""
 
     epoch: int
     incarnation: int
@@ -23,81 +25,116 @@ class Leadership(msgspec.Struct, frozen=True):
     since: float
     permit: float = 0.0
     released: bool = False
+    home: str = ""
+    lock: str = "ray"
+    successor: str = ""
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """Epoch and incarnation: of two leaderships the higher pair is the later one."""
+        return self.epoch, self.incarnation
 
 
 async def read_leadership(records: Records) -> Leadership | None:
     """The recorded leadership; None where none was ever recorded."""
-    found = await records.read(RECORD)
-    return None if found is None else _decode(found.data)
+    return await read_source(records, RECORD)
+
+
+async def read_source(records: Records, what: str) -> Leadership | None:
+    """Who led last by the record ``what``; None where nobody did. Raises ``ApiError``, ``Unreachable``."""
+    found = await records.read(what)
+    return None if found is None or "epoch" not in found.data else decode(found.data)
 
 
 class Entered(msgspec.Struct, frozen=True):
     """``mine`` is recorded; ``wait`` is how long, in seconds from now, holders of another epoch may still be permitted to write:
-    a new epoch starts after that (law 6f)."""
+    a new epoch starts after that (law 6f). ``longest``: for how long holders of this epoch may be, in seconds from its recording:
+    a leader before granted them that."""
 
     mine: Leadership
     wait: float
+    longest: float = 0.0
 
 
-async def enter(records: Records, holder: str, clock: Clock, permit: float, living_epoch: int = 0) -> Entered:
-    """Become the recorded leader.
+class Allotted(msgspec.Struct, frozen=True):
+    """Numbers that nobody else has or had. ``before``: who led last; ``going_on``: a living fleet in its epoch."""
 
-    ``living_epoch`` is the epoch of the members found alive, 0 for none: a leader that comes back to a living fleet goes on
-    with its epoch, any other begins the next. Raises ``ApiError``, ``Unreachable``; retries on conflict, since each retry
-    reads what the other wrote.
-    """
-    while True:
-        found = await records.read(RECORD)
-        before = None if found is None else _decode(found.data)
-        epoch, incarnation, since = next_leadership(before, living_epoch, clock.wall())
-        mine = Leadership(epoch, incarnation, holder, since, permit)
-        try:
-            await records.write(RECORD, _encode(mine), found)
-        except Conflict:
-            continue
-        going_on = before is None or before.released or epoch == before.epoch
-        return Entered(mine, 0.0 if going_on or before is None else max(permit, before.permit))
+    epoch: int
+    incarnation: int
+    since: float
+    before: Leadership | None
+    going_on: bool
 
 
 PROOF_TIMEOUT = 1.5
-"""Of the read that proves leadership, in seconds: short, so that one lost answer does not end all permits."""
+"""Of the request that proves leadership, in seconds: short, so that one lost answer does not end all permits."""
 
 
-async def confirm(records: Records, mine: Leadership, priority: int) -> Leadership | None:
-    """The recorded leadership, for its holder's proof. A record that was deleted, or that is older than ``mine`` (restored from a
-    backup), is written again. Raises ``Conflict``, ``ApiError``, ``Unreachable``."""
-    found = await records.read(RECORD, priority, PROOF_TIMEOUT)
-    known = None if found is None else _decode(found.data)
-    if known is None or (known.epoch, known.incarnation) < (mine.epoch, mine.incarnation):
-        await records.write(RECORD, _encode(mine), found)
-        return mine
-    return known
+def later(one: Leadership | None, other: Leadership | None) -> Leadership | None:
+    """The later of two records."""
+    known = [each for each in (one, other) if each is not None]
+    return max(known, key=lambda each: each.pair, default=None)
 
 
-async def release(records: Records, mine: Leadership) -> None:
-    """All holders of this epoch are gone: the next one need not wait for them.
-
-    Raises ``Conflict``, ``ApiError``, ``Unreachable``.
+async def allocate(records: Records, what: str, held: Leadership | None, home: str, living_epoch: int, wall: float) -> Allotted:
+    """Epoch and incarnation for a leader of ``home``, higher than all that were allotted before, or held (``held`` is what
+    its lock says). ``living_epoch``: of its members found alive, 0 for none. They are noted in the record ``what`` at once, so that
+    they are never used again. Raises ``ApiError``, ``Unreachable``; on conflict the record is read again.
     """
-    found = await records.read(RECORD)
-    if found is None:
+    while True:
+        found = await records.read(what)
+        data = found.data if found is not None else {}
+        before = later(decode(data) if "epoch" in data else None, held)
+        floor = _floor(data, before)
+        epoch, incarnation, since = next_leadership(before, floor, home, living_epoch, wall)
+        going_on = epoch == living_epoch and (before is None or before.epoch == epoch)
+        floors = {"floor": f"{max(epoch, floor[0])}/{max(incarnation, floor[1])}"}
+        try:
+            await records.write(what, data | floors, found)
+        except Conflict:
+            continue
+        return Allotted(epoch, incarnation, since, before, going_on)
+
+
+async def note(records: Records, what: str, mine: Leadership) -> None:
+    """Note the tenure in the record ``what``. Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``."""
+    while True:
+        found = await records.read(what)
+        data = found.data if found is not None else {}
+        known = decode(data) if "epoch" in data else None
+        if known is not None and known.pair > mine.pair:
+            raise Conflict(f"{known.holder} leads in epoch {known.epoch}")
+        floor = _floor(data, mine)
+        try:
+            await records.write(what, data | encode(mine) | {"floor": f"{floor[0]}/{floor[1]}"}, found)
+        except Conflict:
+            continue
         return
-    known = _decode(found.data)
-    if (known.epoch, known.incarnation) == (mine.epoch, mine.incarnation):
-        await records.write(RECORD, _encode(msgspec.structs.replace(mine, released=True)), found)
 
 
-def next_leadership(before: Leadership | None, living_epoch: int, wall: float) -> tuple[int, int, float]:
-    """(epoch, incarnation, since) that follow ``before``; never a pair that was used."""
+def _floor(data: dict[str, str], known: Leadership | None) -> tuple[int, int]:
+    """The highest epoch and the highest incarnation that were ever allotted."""
+    try:
+        epoch, incarnation = (int(part) for part in data.get("floor", "0/0").split("/"))
+    except ValueError:
+        epoch, incarnation = 0, 0
+    return max(epoch, known.epoch if known else 0), max(incarnation, known.incarnation if known else 0)
+
+
+def next_leadership(
+    before: Leadership | None, floor: tuple[int, int], home: str, living_epoch: int, wall: float
+) -> tuple[int, int, float]:
+    """(epoch, incarnation, since) that follow ``before`` and all numbers up to ``floor``; never a pair that was used."""
+    incarnation = floor[1] + 1
     if before is None:
-        return max(1, living_epoch), 1, wall
-    if living_epoch and living_epoch >= before.epoch:
-        since = before.since if living_epoch == before.epoch else wall
-        return living_epoch, before.incarnation + 1, since
-    return before.epoch + 1, before.incarnation + 1, wall
+        return max(floor[0] + 1, living_epoch), incarnation, wall
+    if living_epoch and living_epoch >= before.epoch and before.home in ("", home):
+        return living_epoch, incarnation, before.since if living_epoch == before.epoch else wall
+    return max(floor[0], before.epoch, living_epoch) + 1, incarnation, wall
 
 
-def _encode(leadership: Leadership) -> dict[str, str]:
+def encode(leadership: Leadership) -> dict[str, str]:
+    """As kept in a lock or record: text by text."""
     return {
         "epoch": str(leadership.epoch),
         "incarnation": str(leadership.incarnation),
@@ -105,10 +142,14 @@ def _encode(leadership: Leadership) -> dict[str, str]:
         "since": f"{leadership.since:.3f}",
         "permit": f"{leadership.permit:g}",
         "released": "true" if leadership.released else "false",
+        "home": leadership.home,
+        "lock": leadership.lock,
+        "successor": leadership.successor,
     }
 
 
-def _decode(data: dict[str, str]) -> Leadership:
+def decode(data: Mapping[str, str]) -> Leadership:
+    """What ``encode`` wrote; what somebody spoilt counts as epoch 0, before all others."""
     try:
         return Leadership(
             int(data["epoch"]),
@@ -117,6 +158,9 @@ def _decode(data: dict[str, str]) -> Leadership:
             float(data.get("since", "0")),
             float(data.get("permit", "0")),
             data.get("released") == "true",
+            data.get("home", ""),
+            data.get("lock", "ray"),
+            data.get("successor", ""),
         )
     except (KeyError, ValueError):
         return Leadership(0, 0, "", 0.0)

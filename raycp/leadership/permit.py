@@ -76,17 +76,23 @@ class Ledger:
     """The leader's book of permits.
 
     ``recorded``: when this incarnation was recorded (the write's answer was there). Holders that were never heard of are
-    taken as permitted until ``permit`` after that (law 6d), unless ``fresh``: a new epoch whose predecessor ended orderly.
+    taken as permitted until ``silent`` (``permit`` by default; the longest that was granted before) after that (law 6d), unless
+    ``fresh``: a new epoch, which has no holders yet.
     """
 
-    def __init__(self, permit: float, recorded: float, *, fresh: bool = False) -> None:
+    def __init__(self, permit: float, recorded: float, *, fresh: bool = False, silent: float = 0.0) -> None:
         self._permit = permit
-        self._silent_until = recorded if fresh else recorded + permit
+        self._silent_until = recorded if fresh else recorded + max(permit, silent)
         self._ends: dict[str, float] = {}
         self._barred: dict[str, str] = {}
 
+    @property
+    def permit(self) -> float:
+        """How long is granted at most, in seconds."""
+        return self._permit
+
     def set_permit(self, permit: float) -> None:
-        """Grant for so long from now on."""
+        """Grant for so long from now on; a longer one has been recorded before."""
         self._permit = permit
 
     @property

@@ -13,6 +13,7 @@ from raycp.fleet.proving import Prover
 from raycp.fleet.substrate import MemberUnavailable
 from raycp.kube import Unreachable
 from raycp.leadership.epoch import Leadership
+from raycp.leadership.locks import Confirmed
 from raycp.leadership.permit import Ask, Grant, Ledger, Permit, Proof, take
 from raycp.observe import Metrics
 
@@ -94,10 +95,10 @@ class Home:
         self.found = mine
         self.reachable = True
 
-    async def read(self) -> Leadership | None:
+    async def confirm(self) -> Confirmed:
         if not self.reachable:
             raise Unreachable("cut off", sent=True)
-        return self.found
+        return Confirmed(self.found)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def leader(clock: VirtualClock) -> tuple[Prover, Home, Ledger]:
     mine = Leadership(1, 1, "a", 0.0, PERMIT)
     home, ledger = Home(mine), Ledger(PERMIT, clock.now())
     prover = Prover(clock, Loops(clock))
-    prover.begin(mine, ledger, clock.now(), home.read)
+    prover.begin(mine, ledger, clock.now(), home.confirm)
     return prover, home, ledger
 
 

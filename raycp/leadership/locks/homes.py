@@ -1,0 +1,257 @@
+"""Where a lock is kept: a ConfigMap or a Lease of the hub, read, watched, and written over the version that was read."""
+
+import contextlib
+import datetime
+import math
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.kube import ApiError, ClusterClient
+from raycp.kube.budget import LIVE
+from raycp.leadership.epoch import Leadership, decode, encode
+from raycp.leadership.locks.judge import State
+from raycp.leadership.locks.types import LockProblem, PodRef
+from raycp.leadership.records import Conflict
+
+FLEET_LABEL = "raycp.io/fleet"
+MANAGED = {"app.kubernetes.io/managed-by": "raycp"}
+ANNOTATION = "raycp.io/"
+WATCH_FOR = 300
+"""Seconds after which a watch is opened anew."""
+
+
+class _Owner(msgspec.Struct):
+    kind: str
+    name: str
+    uid: str
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    name: str = ""
+    resource_version: str = ""
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[_Owner] | None = None
+
+
+class _Object(msgspec.Struct):
+    metadata: _Meta
+    data: dict[str, str] | None = None
+    spec: dict[str, Any] | None = None
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[_Object]
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class Home(Protocol):
+    """A lock's object. Raises ``ApiError``, ``Unreachable``; ``LockProblem`` for a right that is missing."""
+
+    where: str
+
+    async def read(self, priority: int = LIVE, timeout: float | None = None) -> State | None: ...
+
+    async def write(self, state: State, over: State | None, priority: int = LIVE, timeout: float | None = None) -> State:
+        """Write over the very object and version that was read; None creates it. Raises ``Conflict``."""
+        ...
+
+    async def delete(self, over: State) -> None:
+        """Delete the very object that was read, whoever's it is. Raises ``Conflict``."""
+        ...
+
+    def follow(self) -> AsyncGenerator[State | None, None]:
+        """The state now, and each change, until the watch ends or fails."""
+        ...
+
+
+class _Kept:
+    """What both kinds share."""
+
+    resource = ""
+    collection = ""
+    api_version = ""
+    kind = ""
+
+    def __init__(self, client: ClusterClient, fleet: str, namespace: str, name: str, clock: Clock) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._namespace = namespace
+        self._name = name
+        self._clock = clock
+        self.where = f"{self.kind} {namespace}/{name}"
+
+    def _state(self, found: _Object) -> State:
+        labels = found.metadata.labels or {}
+        state = State(Leadership(0, 0, "", 0.0), found.metadata.resource_version, found.metadata.uid)
+        if labels.get(FLEET_LABEL) != self._fleet or any(labels.get(key) != value for key, value in MANAGED.items()):
+            return msgspec.structs.replace(state, stranger="is there, but no lock of this fleet: it lacks raycp's labels")
+        pods = [owner for owner in found.metadata.owner_references or () if owner.kind == "Pod"]
+        owner = PodRef(self._namespace, pods[0].name, pods[0].uid) if pods else None
+        return self._decoded(found, msgspec.structs.replace(state, owner=owner))
+
+    def _decoded(self, found: _Object, state: State) -> State:
+        raise NotImplementedError
+
+    def _encoded(self, state: State, over: State | None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def _request(self, verb: str, path: str, **more: Any) -> bytes:
+        try:
+            return (await self._client.request(verb, path, **more)).body
+        except ApiError as error:
+            if error.status == 403:
+                raise LockProblem(self._missing(verb, error)) from error
+            raise
+
+    def _missing(self, verb: str, error: ApiError) -> str:
+        right = {"GET": "get, list, watch", "POST": "create", "PUT": "update", "DELETE": "delete"}[verb]
+        return f"no right to {right} {self.resource} in namespace {self._namespace} ({error.message}): grant it (deploy/rbac)"
+
+    async def read(self, priority: int = LIVE, timeout: float | None = None) -> State | None:
+        try:
+            body = await self._request("GET", f"{self.collection}/{self._name}", priority=priority, timeout=timeout)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return self._state(msgspec.json.decode(body, type=_Object))
+
+    async def write(self, state: State, over: State | None, priority: int = LIVE, timeout: float | None = None) -> State:
+        meta: dict[str, Any] = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "labels": {**MANAGED, FLEET_LABEL: self._fleet},
+        }
+        if over is not None:
+            meta |= {"resourceVersion": over.version, "uid": over.uid}
+        if state.owner is not None:
+            meta["ownerReferences"] = [
+                {"apiVersion": "v1", "kind": "Pod", "name": state.owner.name, "uid": state.owner.uid, "controller": False}
+            ]
+        obj = {"apiVersion": self.api_version, "kind": self.kind, "metadata": meta}
+        content = self._encoded(state, over)
+        meta |= content.pop("metadata", {})
+        body = msgspec.json.encode(obj | content)
+        path = self.collection if over is None else f"{self.collection}/{self._name}"
+        try:
+            answer = await self._request("POST" if over is None else "PUT", path, body=body, priority=priority, timeout=timeout)
+        except ApiError as error:
+            if error.status == 409 or (error.status == 404 and over is not None):
+                raise Conflict(f"{self.where} has been written by somebody else") from error
+            raise
+        return self._state(msgspec.json.decode(answer, type=_Object))
+
+    async def delete(self, over: State) -> None:
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": over.uid, "resourceVersion": over.version}}
+        try:
+            await self._request("DELETE", f"{self.collection}/{self._name}", body=msgspec.json.encode(options))
+        except ApiError as error:
+            if error.status == 409:
+                raise Conflict(f"{self.where} has been written by somebody else") from error
+            if error.status != 404:
+                raise
+
+    async def follow(self) -> AsyncGenerator[State | None, None]:
+        only = f"metadata.name={self._name}"
+        found = msgspec.json.decode(await self._request("GET", self.collection, query={"fieldSelector": only}), type=_List)
+        yield self._state(found.items[0]) if found.items else None
+        query: Mapping[str, str | int | bool] = {
+            "watch": True,
+            "fieldSelector": only,
+            "resourceVersion": found.metadata.resource_version,
+            "timeoutSeconds": WATCH_FOR,
+        }
+        try:
+            async with contextlib.aclosing(self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0)) as batches:
+                async for lines in batches:
+                    for line in lines:
+                        event = msgspec.json.decode(line, type=_Event)
+                        if event.type == "ERROR":
+                            return
+                        if event.type == "DELETED":
+                            yield None
+                        elif event.type in ("ADDED", "MODIFIED"):
+                            yield self._state(msgspec.json.decode(event.object, type=_Object))
+        except ApiError as error:
+            if error.status == 403:
+                raise LockProblem(self._missing("GET", error)) from error
+            raise
+
+
+class ConfigMapHome(_Kept):
+    """A ConfigMap: the whole of a lock is in its data."""
+
+    resource = "configmaps"
+    api_version = "v1"
+    kind = "ConfigMap"
+
+    def __init__(self, client: ClusterClient, fleet: str, namespace: str, name: str, clock: Clock) -> None:
+        super().__init__(client, fleet, namespace, name, clock)
+        self.collection = f"/api/v1/namespaces/{namespace}/configmaps"
+
+    def _decoded(self, found: _Object, state: State) -> State:
+        data = found.data or {}
+        return msgspec.structs.replace(state, leadership=decode(data), knock=data.get("knock", ""), answer=data.get("answer", ""))
+
+    def _encoded(self, state: State, over: State | None) -> dict[str, Any]:
+        return {"data": encode(state.leadership) | {"knock": state.knock, "answer": state.answer}}
+
+
+class LeaseHome(_Kept):
+    """A Lease: what other tools know of one is in its spec, the rest in annotations ``raycp.io/...``.
+
+    ``renewTime`` and ``acquireTime`` are for readers; no decision looks at them. Source: API doc of coordination.k8s.io/v1.
+    """
+
+    resource = "leases.coordination.k8s.io"
+    api_version = "coordination.k8s.io/v1"
+    kind = "Lease"
+
+    def __init__(self, client: ClusterClient, fleet: str, namespace: str, name: str, clock: Clock, duration: float) -> None:
+        super().__init__(client, fleet, namespace, name, clock)
+        self.collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._duration = duration
+        self._transitions = 0
+
+    def _decoded(self, found: _Object, state: State) -> State:
+        spec, notes = found.spec or {}, found.metadata.annotations or {}
+        self._transitions = int(spec.get("leaseTransitions") or 0)
+        data = {key.removeprefix(ANNOTATION): value for key, value in notes.items() if key.startswith(ANNOTATION)}
+        held = decode(data)
+        if spec.get("holderIdentity", "") != ("" if held.released else held.holder):
+            # Another elector holds it by the spec alone: honoured like any holder, for it renews by the same rules.
+            other = str(spec.get("holderIdentity") or "")
+            held = msgspec.structs.replace(held, holder=other, home=f"elector {other}", released=not other, successor="")
+        return msgspec.structs.replace(state, leadership=held, duration=float(spec.get("leaseDurationSeconds") or self._duration))
+
+    def _encoded(self, state: State, over: State | None) -> dict[str, Any]:
+        held = state.leadership
+        now = _micro(self._clock.wall())
+        changed = over is None or over.leadership.holder != held.holder
+        spec = {
+            "holderIdentity": "" if held.released else held.holder,
+            "leaseDurationSeconds": max(1, math.ceil(self._duration)),
+            "acquireTime": _micro(held.since),
+            "renewTime": now,
+            "leaseTransitions": self._transitions + (1 if changed and over is not None and not held.released else 0),
+        }
+        notes = {f"{ANNOTATION}{key}": value for key, value in encode(held).items()}
+        return {"metadata": {"annotations": notes}, "spec": spec}
+
+
+def _micro(wall: float) -> str:
+    return datetime.datetime.fromtimestamp(wall, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,259 @@
+"""The one engine of all three locks: an object in the hub, a record of epochs beside it, and ``judge``.
+
+Expected flow of an acquisition: the judge allows it; the next epoch is noted in the record of epochs (so that it is never used
+again, whatever becomes of the lock); the lock is written over the version that was judged; the tenure is noted in the record. Only
+the second of these decides: whoever loses it has burnt a number and nothing else.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.kube import KubeError
+from raycp.kube.budget import LIVE, URGENT
+from raycp.leadership.epoch import PROOF_TIMEOUT, Entered, Leadership, allocate, later, note, read_source
+from raycp.leadership.locks.homes import Home
+from raycp.leadership.locks.judge import State, Verdict, judge
+from raycp.leadership.locks.pods import KubePods
+from raycp.leadership.locks.sighting import Observer
+from raycp.leadership.locks.types import Confirmed, Holding, Identity, Kind, LockProblem, PodRef, Waiting
+from raycp.leadership.records import Conflict, Records
+
+log = logging.getLogger(__name__)
+
+TRIES = 5
+"""Of a write that others keep outrunning."""
+
+
+class Pods:
+    """What a lock asks of Pods; this one knows of none (``KubePods`` does)."""
+
+    async def until_gone(self, pod: PodRef) -> None:
+        """See ``PodWatch``."""
+        await asyncio.Event().wait()
+
+    async def mine(self, pod: PodRef | None) -> PodRef | None:
+        """``pod`` if it can own the lock: it exists, in this cluster and the lock's namespace."""
+        return None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Waits between attempts, in seconds: they double from ``least`` to ``most``, a share ``jitter`` of each at random."""
+
+    least: float = 0.1
+    most: float = 2.0
+    jitter: float = 0.2
+
+    def wait(self, failures: int, rng: random.Random) -> float:
+        """After so many failures in a row, at least one."""
+        whole = min(self.most, self.least * 2.0 ** min(failures - 1, 30))
+        return whole * (1.0 - self.jitter * rng.random())
+
+
+class HubLock:
+    """``Lock``. ``source`` names the record of epochs."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        home: Home,
+        records: Records,
+        source: str,
+        clock: Clock,
+        *,
+        pace: Pace | None = None,
+        every: float = 1.0,
+        pods: Pods | KubePods | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.kind: Kind = kind
+        self.where = home.where
+        self.every = every
+        self._home = home
+        self._records = records
+        self._source = source
+        self._clock = clock
+        self._pace = pace or Pace()
+        self._pods: Pods | KubePods = pods or Pods()
+        self._rng = rng or random.Random()
+
+    # to become the holder
+
+    async def acquire(
+        self, me: Identity, permit: float, living_epoch: int = 0, told: Callable[[Waiting], None] | None = None
+    ) -> Entered:
+        """See ``Lock``."""
+        failures, knocks, last = 0, 0, ""
+        async with Observer(self._home, self._pods, self._clock, self._pace.most) as seen:
+            while True:
+                try:
+                    sight = seen.sight(await read_source(self._records, self._source))
+                    verdict = judge(self.kind, self.where, sight, me, permit, self._clock.now())
+                    if verdict.take:
+                        return await self._take(me, permit, living_epoch, sight.state, verdict)
+                    failures = 0
+                except Conflict:
+                    # Somebody was faster. What there is now will be seen; not all come back at once.
+                    failures += 1
+                    await self._clock.sleep(self._pace.wait(failures, self._rng))
+                    await seen.refresh()
+                    continue
+                except (KubeError, LockProblem, TimeoutError) as error:
+                    failures += 1
+                    verdict = Verdict(False, why=str(error) or type(error).__name__)
+                    last = self._tell(told, last, verdict.why, None)
+                    await self._clock.sleep(self._pace.wait(failures, self._rng))
+                    await seen.refresh()
+                    continue
+                last = self._tell(told, last, seen.problem or verdict.why, sight.state)
+                wait = max(0.01, verdict.again - self._clock.now())
+                if verdict.knock and sight.state is not None:
+                    # Not at once: a holder that has just answered lives. Candidates don't knock in step.
+                    knocks += 1
+                    wait = min(wait, self._pace.wait(knocks, self._rng))
+                changed = await seen.changed(wait)
+                if changed:
+                    continue
+                if verdict.knock and sight.state is not None:
+                    await self._knock(me, sight.state)
+                    await seen.refresh()
+
+    def _tell(self, told: Callable[[Waiting], None] | None, last: str, why: str, state: State | None) -> str:
+        if why != last:
+            log.info("waiting for the lock: %s", why)
+        if told is not None:
+            held = state.leadership if state is not None else None
+            told(Waiting(why, held.holder if held else "", held.since if held else 0.0))
+        return why
+
+    async def _take(self, me: Identity, permit: float, living: int, over: State | None, verdict: Verdict) -> Entered:
+        held = None if over is None else over.leadership
+        allotted = await allocate(self._records, self._source, held, me.home, living, self._clock.wall())
+        before = allotted.before
+        mine = Leadership(allotted.epoch, allotted.incarnation, me.holder, allotted.since, permit, home=me.home, lock=self.kind)
+        owner = await self._pods.mine(me.pod)
+        await self._home.write(State(mine, owner=owner), over)
+        await note(self._records, self._source, mine)
+        longest = permit if before is None or before.released else max(permit, before.permit)
+        # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
+        return Entered(mine, 0.0 if allotted.going_on else verdict.wait, longest)
+
+    async def _knock(self, me: Identity, state: State) -> None:
+        knock = f"{me.holder} {self._rng.getrandbits(48):012x}"
+        with contextlib.suppress(Conflict, KubeError):
+            await self._home.write(msgspec.structs.replace(state, knock=knock), state)
+
+    # to stay it
+
+    async def confirm(self, mine: Leadership) -> Confirmed:
+        """See ``Lock``. One that was asked for a sign of life gives it before it takes itself for confirmed: no proof is newer than
+        an unanswered question."""
+        async with asyncio.timeout(2 * PROOF_TIMEOUT):
+            for _ in range(TRIES):
+                state = await self._home.read(URGENT, PROOF_TIMEOUT)
+                try:
+                    found = await self._confirmed(mine, state)
+                except Conflict:
+                    continue
+                return found
+        raise Conflict(f"{self.where} is written by others all the time")
+
+    async def _confirmed(self, mine: Leadership, state: State | None) -> Confirmed:
+        if state is None:
+            await self._write(mine, None)
+            return Confirmed(mine)
+        if state.stranger:
+            raise LockProblem(f"{self.where} {state.stranger}; remove it, or take it over with `raycp leader unlock`")
+        known = state.leadership
+        if known.pair == mine.pair and known.holder == mine.holder:
+            if known.released:
+                return Confirmed(known)
+            if state.knock != state.answer or self.kind == "lease":
+                await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
+            return Confirmed(mine)
+        if known.pair > mine.pair or known.pair == mine.pair:
+            return Confirmed(known)
+        # Older than ours: restored from a backup. A rival may have taken the restored one and been granted leave by now.
+        await self._write(mine, state)
+        wait = 0.0 if known.home == mine.home else max(mine.permit, known.permit)
+        log.warning("%s was older than our own epoch %d: it is written again", self.where, mine.epoch)
+        return Confirmed(mine, wait)
+
+    async def _write(self, mine: Leadership, over: State | None) -> State:
+        state = State(mine) if over is None else msgspec.structs.replace(over, leadership=mine)
+        if over is None:
+            log.warning("%s was deleted: it is made again", self.where)
+        return await self._home.write(state, over, URGENT, PROOF_TIMEOUT)
+
+    async def amend(self, mine: Leadership, permit: float) -> Leadership:
+        """See ``Lock``."""
+        new = msgspec.structs.replace(mine, permit=permit)
+        for _ in range(TRIES):
+            state = await self._home.read()
+            if state is None or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
+                raise Conflict(f"{self.where} is not ours")
+            with contextlib.suppress(Conflict):
+                await self._home.write(msgspec.structs.replace(state, leadership=new), state)
+                await note(self._records, self._source, new)
+                return new
+        raise Conflict(f"{self.where} is written by others all the time")
+
+    # to give it up
+
+    async def release(self, mine: Leadership, successor: str = "") -> None:
+        """See ``Lock``."""
+        for _ in range(TRIES):
+            state = await self._home.read()
+            if state is None or state.stranger or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
+                return
+            released = msgspec.structs.replace(state.leadership, released=True, successor=successor)
+            try:
+                await self._home.write(State(released, answer=state.answer), state)
+            except Conflict:
+                continue
+            await note(self._records, self._source, released)
+            return
+        raise Conflict(f"{self.where} is written by others all the time")
+
+    async def unlock(self, told: str) -> Holding | None:
+        """See ``Lock``."""
+        for _ in range(TRIES):
+            state = await self._home.read()
+            source = await read_source(self._records, self._source)
+            try:
+                if state is not None:
+                    await self._home.delete(state)
+                last = later(source, state.leadership if state is not None and not state.stranger else None)
+                if last is not None and not last.released:
+                    # Nobody's any more; but its permits may live, and its numbers are used.
+                    gone = msgspec.structs.replace(last, holder=f"{last.holder}, unlocked by {told}", lock=self.kind)
+                    await note(self._records, self._source, gone)
+            except Conflict:
+                continue
+            return None if state is None else _holding(state)
+        raise Conflict(f"{self.where} is written by others all the time")
+
+    # to look at it
+
+    async def holder(self) -> Holding | None:
+        """See ``Lock``."""
+        state = await self._home.read(LIVE)
+        return None if state is None else _holding(state)
+
+    async def watch(self) -> AsyncIterator[Holding | None]:
+        """See ``Lock``."""
+        async with Observer(self._home, self._pods, self._clock, self._pace.most) as seen:
+            while True:
+                state = seen.sight(None).state
+                yield None if state is None else _holding(state)
+                while not await seen.changed(60.0):
+                    pass
+
+
+def _holding(state: State) -> Holding:
+    return Holding(state.leadership, state.owner, state.stranger)

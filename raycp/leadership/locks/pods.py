@@ -1,0 +1,107 @@
+"""The Pod that owns a configMap lock: is it there, and when is it gone?
+
+A lock is owned by its holder's Pod only where the garbage collector of the hub knows that Pod: in the lock's own namespace. An
+owner that does not exist there would get the lock collected at once (API doc, "Owners and Dependents").
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from raycp.kube import ApiError, ClusterClient
+from raycp.leadership.locks.types import LockProblem, PodRef
+
+ENDED = ("Failed", "Succeeded")
+WATCH_FOR = 300
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    resource_version: str = ""
+
+
+class _Status(msgspec.Struct):
+    phase: str = ""
+
+
+class _Pod(msgspec.Struct):
+    metadata: _Meta
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+class _List(msgspec.Struct):
+    metadata: _Meta
+    items: list[_Pod]
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+def pod_of(env: Mapping[str, str] | None = None) -> PodRef | None:
+    """The Pod that this process runs in, by the downward API: ``POD_NAMESPACE``, ``POD_NAME``, ``POD_UID``."""
+    env = os.environ if env is None else env
+    found = [env.get(key, "") for key in ("POD_NAMESPACE", "POD_NAME", "POD_UID")]
+    return PodRef(*found) if all(found) else None
+
+
+class KubePods:
+    """The Pods of the lock's namespace."""
+
+    def __init__(self, client: ClusterClient, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    async def mine(self, pod: PodRef | None) -> PodRef | None:
+        """``pod`` if it can own the lock: it exists, in this cluster and the lock's namespace. Raises ``KubeError``;
+        ``LockProblem`` without the right to look."""
+        if pod is None or pod.namespace != self._namespace:
+            return None
+        try:
+            answer = await self._client.request("GET", f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise self._told(error) from error
+        return pod if msgspec.json.decode(answer.body, type=_Pod).metadata.uid == pod.uid else None
+
+    async def until_gone(self, pod: PodRef) -> None:
+        """See ``PodWatch``."""
+        path = f"/api/v1/namespaces/{pod.namespace}/pods"
+        only = f"metadata.name={pod.name}"
+        try:
+            answer = await self._client.request("GET", path, query={"fieldSelector": only})
+            found = msgspec.json.decode(answer.body, type=_List)
+            if not any(_lives(each, pod) for each in found.items):
+                return
+            query: Mapping[str, str | int | bool] = {
+                "watch": True,
+                "fieldSelector": only,
+                "resourceVersion": found.metadata.resource_version,
+                "timeoutSeconds": WATCH_FOR,
+            }
+            async with contextlib.aclosing(self._client.stream(path, query, idle_timeout=WATCH_FOR + 30.0)) as batches:
+                async for lines in batches:
+                    for line in lines:
+                        event = msgspec.json.decode(line, type=_Event)
+                        if event.type == "ERROR":
+                            raise TimeoutError("the watch has to begin anew")
+                        if event.type == "DELETED" or (
+                            event.type == "MODIFIED" and not _lives(msgspec.json.decode(event.object, type=_Pod), pod)
+                        ):
+                            return
+        except ApiError as error:
+            raise self._told(error) from error
+        raise TimeoutError("the watch has ended")
+
+    def _told(self, error: ApiError) -> Exception:
+        if error.status == 403:
+            return LockProblem(f"no right to get, list, watch pods in namespace {self._namespace}: grant it (deploy/rbac)")
+        return error
+
+
+def _lives(found: _Pod, pod: PodRef) -> bool:
+    return found.metadata.uid == pod.uid and found.status.phase not in ENDED
