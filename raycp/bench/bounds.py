@@ -42,5 +42,11 @@ def load_bounds() -> list[Bound]:
 
 
 def judge(scenario: str, figures: Mapping[str, Any]) -> list[tuple[Bound, bool | None, Any]]:
-    """Each bound of the scenario, whether it is kept, and what was found."""
-    return [(b, b.kept(figures), figures.get(b.figure)) for b in load_bounds() if b.scenario == scenario]
+    """Each bound of the scenario, whether it is kept, and what was found. A switch is also held to what is promised of its cause
+    (``switch CAUSE``), or of each of its causes."""
+    found = [(b, b.kept(figures), figures.get(b.figure)) for b in load_bounds() if b.scenario == scenario]
+    if cause := figures.get("cause"):
+        found += judge(f"{scenario} {cause}", {**figures, "cause": None})
+    for cause, row in (figures.get("causes") or {}).items():
+        found += judge(f"{scenario} {cause}", {**row, "cause": None})
+    return found

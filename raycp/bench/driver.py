@@ -41,9 +41,7 @@ class Driver:
 
     async def post(self, cluster: str, prefix: str, count: int, **what: Any) -> dict[str, Any]:
         """See ``Load.post``. Raises ``LoadError`` when a change was refused."""
-        answer = await self.order(
-            "post", cluster=cluster, prefix=prefix, count=count, **{"namespaces": NAMESPACES, **what}
-        )
+        answer = await self.order("post", cluster=cluster, prefix=prefix, count=count, **{"namespaces": NAMESPACES, **what})
         if answer["errors"]:
             raise LoadError(f"changes were refused: {answer['errors']}")
         return answer

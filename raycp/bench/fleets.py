@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from raycp.bench.ground import Ground
 from raycp.config.fleet import FleetDoc
@@ -13,6 +14,9 @@ from raycp.fleet.rayenv import connect, shut_down
 CONTROLLER = "raycp.bench.workload"
 POLICY = "RAYCP_BENCH_POLICY"
 """Environment of the fleet's actors: ``fifo`` makes shards queue naively."""
+NEVER = 1_000_000
+"""Failures in a row: more than a run has requests."""
+
 BATCHJOB = "raycp.controllers.batchjob"
 
 
@@ -51,23 +55,43 @@ def fleet_doc(
     return FleetDoc.model_validate({"apiVersion": "raycp.io/v1alpha1", "kind": "Fleet", "metadata": {"name": name}, "spec": spec})
 
 
+class RayAtHand(Protocol):
+    """The Ray that a scenario's fleets run on."""
+
+    @property
+    def address(self) -> str:
+        """Of its head."""
+        ...
+
+
 @contextlib.asynccontextmanager
-async def ray_at_hand(address: str = "local") -> AsyncIterator[str]:
+async def ray_at_hand(address: str = "local", options: Mapping[str, Any] = MappingProxyType({})) -> AsyncIterator[RayAtHand]:
     """A Ray for several fleets in a row; ends with the block if it was started here. Raises ``RayError``."""
     at_hand = await asyncio.to_thread(connect, address)
     try:
-        yield at_hand.address
+        yield at_hand
     finally:
         if at_hand.ours:
             await asyncio.to_thread(shut_down)
+
+
+def naive(doc: FleetDoc) -> FleetDoc:
+    """The same fleet as it would be without what raycp adds: shards queue in order of arrival, nothing is spread or delayed, no
+    cluster has a cap of its own, no breaker opens."""
+    spec = doc.spec
+    calm = [c.model_copy(update={"breaker": c.breaker.model_copy(update={"failures": NEVER})}) for c in spec.clusters]
+    changes = {
+        "ray": spec.ray.model_copy(update={"env": {**spec.ray.env, POLICY: "fifo"}}),
+        "timeouts": spec.timeouts.model_copy(update={"spread": 0.0}),
+        "clusters": calm,
+    }
+    return doc.model_copy(update={"spec": spec.model_copy(update=changes)})
 
 
 @contextlib.asynccontextmanager
 async def fleet_under_test(doc: FleetDoc, policy: str = "raycp") -> AsyncIterator[FleetHandle]:
     """A ready fleet. ``policy="fifo"``: one queue, everything at once, as before the seed's improvements."""
     if policy == "fifo":
-        timeouts = doc.spec.timeouts.model_copy(update={"spread": 0.0})
-        ray = doc.spec.ray.model_copy(update={"env": {**doc.spec.ray.env, POLICY: "fifo"}})
-        doc = doc.model_copy(update={"spec": doc.spec.model_copy(update={"ray": ray, "timeouts": timeouts})})
+        doc = naive(doc)
     async with running_fleet(doc, address="auto") as handle:
         yield handle

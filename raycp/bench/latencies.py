@@ -55,9 +55,7 @@ def median_of(runs: Sequence[Mapping[str, Any]]) -> Figures:
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         if values and len(numbers) == len(values):
             middle = statistics.median(numbers)
-            out[key] = (
-                int(middle) if all(isinstance(v, int) for v in numbers) and middle == int(middle) else round(middle, 4)
-            )
+            out[key] = int(middle) if all(isinstance(v, int) for v in numbers) and middle == int(middle) else round(middle, 4)
         else:
             out[key] = values[-1] if values else None
     return out

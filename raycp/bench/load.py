@@ -85,9 +85,7 @@ class Load:
     async def open(self, clusters: dict[str, str], namespaces: list[str], selector: str) -> dict[str, Any]:
         """Connect to kubeconfigs, make namespaces, watch Pods of ``selector``."""
         for name, path in clusters.items():
-            spec = ConnectSpec(
-                name=name, mode="kubeconfig", path=path, max_in_flight=10_000, user_agent="raycp-bench-load"
-            )
+            spec = ConnectSpec(name=name, mode="kubeconfig", path=path, max_in_flight=10_000, user_agent="raycp-bench-load")
             client = await ClusterClient.connect(spec, SystemClock())
             client.breaker = None
             cluster = self.clusters[name] = Cluster(name, client)
@@ -129,9 +127,7 @@ class Load:
 
         async def one(number: int) -> None:
             name, namespace = f"{prefix}-{number}", namespaces[number % len(namespaces)]
-            path, body = _workload(
-                kind, name, namespace, {"bench": work_label, **(labels or {})}, annotations or {}, spec or {}
-            )
+            path, body = _workload(kind, name, namespace, {"bench": work_label, **(labels or {})}, annotations or {}, spec or {})
             key = (cluster, namespace, name)
             try:
                 self.sent[key] = time.monotonic()
@@ -298,9 +294,7 @@ def _workload(
 ) -> tuple[str, bytes]:
     meta = {"name": name, "labels": labels, "annotations": annotations}
     if kind == "ConfigMap":
-        return f"/api/v1/namespaces/{namespace}/configmaps", msgspec.json.encode(
-            {"metadata": meta, "data": {"n": name}}
-        )
+        return f"/api/v1/namespaces/{namespace}/configmaps", msgspec.json.encode({"metadata": meta, "data": {"n": name}})
     body = {"apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": meta, "spec": spec}
     return f"/apis/batch.raycp.io/v1alpha1/namespaces/{namespace}/batchjobs", msgspec.json.encode(body)
 

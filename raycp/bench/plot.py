@@ -1,11 +1,14 @@
 """Figures: the distribution of latencies, and the scenario's own curves over time."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from raycp.bench.phases import phase_means
 from raycp.bench.runner import Result
 
-COLORS = {"raycp": "#2563eb", "fifo": "#d97706", "kopf": "#7c3aed"}
+COLORS = {"raycp": "#2563eb", "fifo": "#d97706", "kopf": "#7c3aed", "seed": "#d97706"}
+PHASE_COLORS = {"drain": "#94a3b8", "leaderless": "#dc2626", "ramp_up": "#d97706", "backlog": "#2563eb"}
 
 
 class PlotError(Exception):
@@ -14,18 +17,8 @@ class PlotError(Exception):
 
 def draw(title: str, result: Result, path: Path, objective: float | None = None) -> None:
     """Write a PNG or SVG, by the suffix of ``path``. Raises ``PlotError``."""
-    if path.suffix not in (".png", ".svg"):
-        raise PlotError(f"{path}: a figure is a .png or a .svg")
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise PlotError("figures need matplotlib: pip install 'raycp[bench]'") from error
-    curves = sorted(
-        {name for runs in result.outcomes.values() for o in runs for name in o.curves if name != "latency_ms"}
-    )
+    pyplot = _pyplot(path)
+    curves = sorted({name for runs in result.outcomes.values() for o in runs for name in o.curves if name != "latency_ms"})
     latencies = any(o.latencies for runs in result.outcomes.values() for o in runs)
     panels = [*(["over time", "distribution"] if latencies else []), *curves]
     if not panels:
@@ -62,6 +55,77 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
         _label(axis, panel, objective)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
+
+
+def draw_phases(title: str, results: Mapping[str, Result], path: Path) -> None:
+    """Switches by cause, as the seed's Figure 7: the phases of a switch stacked, on average, and the gaps that users saw.
+
+    ``results`` by cause. Where another party is slower by far, raycp's phases are drawn once more by themselves. Raises
+    ``PlotError``.
+    """
+    pyplot = _pyplot(path)
+    bars, gaps = {}, {}
+    for cause, result in results.items():
+        for party, outcomes in result.outcomes.items():
+            name = f"{cause}\n{party}" if len(result.outcomes) > 1 else cause
+            if means := phase_means([phases for o in outcomes for phases in o.phases]):
+                bars[name, party] = means
+            if points := [gap for o in outcomes for _, gap in o.curves.get("gap_ms", ())]:
+                gaps[name, party] = points
+    if not bars and not gaps:
+        raise PlotError("nothing to draw: the run has neither phases nor gaps")
+    ours = {key: means for key, means in bars.items() if key[1] == "raycp"}
+    panels = [("phases, s", bars, 1.0)] if bars and len(ours) < len(bars) else []
+    panels += [("phases of raycp, ms", ours, 1000.0)] if ours else []
+    count = len(panels) + (1 if gaps else 0)
+    size = (max(7.0, 1.1 * max(len(bars), len(gaps)) + 1.5), 3.6 * count)
+    figure, axes = pyplot.subplots(count, 1, figsize=size, squeeze=False, layout="constrained")
+    figure.suptitle(title)
+    for axis, (label, shown, unit) in zip(axes[:, 0], panels, strict=False):
+        _stack(axis, label, shown, unit)
+    if gaps:
+        _gaps(axes[-1, 0], gaps)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _stack(axis: Any, label: str, shown: Mapping[tuple[str, str], Mapping[str, float]], unit: float) -> None:
+    names = [name for name, _ in shown]
+    floor = [0.0] * len(shown)
+    for phase, color in PHASE_COLORS.items():
+        heights = [means[phase] * unit for means in shown.values()]
+        axis.bar(range(len(shown)), heights, 0.6, bottom=floor, label=phase.replace("_", "-"), color=color)
+        floor = [below + height for below, height in zip(floor, heights, strict=True)]
+    for x, total in enumerate(floor):
+        axis.annotate(f"{total:.3g}", (x, total), ha="center", va="bottom", fontsize=8)
+    axis.set(ylabel=label)
+    axis.set_xticks(range(len(shown)), names, fontsize=8, rotation=20 if len(names) > 6 else 0)
+    axis.margins(y=0.12)
+    axis.grid(axis="y", alpha=0.25)
+    axis.legend(loc="best", fontsize=8)
+
+
+def _gaps(axis: Any, gaps: Mapping[tuple[str, str], list[float]]) -> None:
+    """Every repetition's longest extra wait."""
+    for x, ((_, party), points) in enumerate(gaps.items()):
+        # noise of tens of microseconds may fall below the median of all
+        axis.plot([x] * len(points), [max(point, 0.1) for point in points], "o", ms=3, alpha=0.5, color=COLORS.get(party))
+    axis.set(ylabel="longest extra wait\nof a user's change, ms", yscale="log")
+    axis.set_xticks(range(len(gaps)), [name for name, _ in gaps], fontsize=8, rotation=20 if len(gaps) > 6 else 0)
+    axis.grid(axis="y", alpha=0.25)
+
+
+def _pyplot(path: Path) -> Any:
+    if path.suffix not in (".png", ".svg"):
+        raise PlotError(f"{path}: a figure is a .png or a .svg")
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise PlotError("figures need matplotlib: pip install 'raycp[bench]'") from error
+    return pyplot
 
 
 def _distribution(axis: Any, ordered: list[float], party: str, color: str | None) -> None:

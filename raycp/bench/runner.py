@@ -6,15 +6,16 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from raycp.bench.driver import load_process
-from raycp.bench.fleets import ray_at_hand
-from raycp.bench.ground import ground
+from raycp.bench.driver import LoadError, load_process
+from raycp.bench.ground import GroundError, ground
 from raycp.bench.latencies import Figures, median_of, pooled
-from raycp.bench.scenario import Outcome, Scenario, Stage
+from raycp.bench.scenario import Outcome, Play, Scenario, Stage
+from raycp.fleet.launch import FleetError
+from raycp.fleet.rayenv import RayError
 
 
 @dataclass
@@ -46,18 +47,40 @@ async def run(request: Request) -> Result:
     wanted = request.scenario
     outcomes: dict[str, list[Outcome]] = {}
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(ray_at_hand(request.address))
+        ray = await stack.enter_async_context(wanted.ray(request.address, request.options))
         for number in range(request.runs or wanted.runs):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-bench-")))
             where = await stack.enter_async_context(_Run(request, directory, number))
             for party, play in _parties(request):
                 policy = party if party in ("raycp", "fifo") else "raycp"
-                stage = Stage(where.ground, where.load, number, policy, request.scale, request.options)
-                request.tell(f"{wanted.name}: run {number + 1}, {party}")
+                stage = Stage(where.ground, where.load, ray, number, policy, request.scale, request.options)
+                request.tell(f"{title(request)}: run {number + 1}, {party}")
                 outcomes.setdefault(party, []).append(await play(stage))
                 await where.load.order("forget")
             await where.end()
     return Result({party: _figures(wanted, party, runs) for party, runs in outcomes.items()}, outcomes)
+
+
+def title(request: Request) -> str:
+    """The scenario, with its variant where it has some."""
+    option, _ = request.scenario.variants
+    return f"{request.scenario.name} {request.options[option]}" if option in request.options else request.scenario.name
+
+
+async def run_variants(request: Request, values: Sequence[str]) -> dict[str, Result | str]:
+    """Play each variant by itself; what one failed of, others don't suffer from. A policy that a variant does not suit is left
+    out of it."""
+    option, _ = request.scenario.variants
+    found: dict[str, Result | str] = {}
+    for value in values:
+        suited = tuple(policy for policy in request.policies if request.scenario.suits(policy, value))
+        one = replace(request, options={**request.options, option: value}, policies=suited)
+        try:
+            found[value] = await run(one)
+        except (GroundError, LoadError, FleetError, RayError) as error:
+            request.tell(f"{title(one)}: {error}")
+            found[value] = str(error)
+    return found
 
 
 class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
@@ -71,9 +94,7 @@ class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
     async def __aenter__(self) -> "_Run":
         count = self._request.clusters or self._request.scenario.clusters
         spec = self._request.options.get("cluster")
-        self.ground = await self._stack.enter_async_context(
-            ground(count, self._directory, self._request.kubeconfigs, spec)
-        )
+        self.ground = await self._stack.enter_async_context(ground(count, self._directory, self._request.kubeconfigs, spec))
         self.load = await self._stack.enter_async_context(load_process(self.ground))
         return self
 
@@ -84,9 +105,9 @@ class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
         await self.end()
 
 
-def _parties(request: Request) -> list[tuple[str, Any]]:
+def _parties(request: Request) -> list[tuple[str, Play]]:
     policies = request.policies or request.scenario.policies
-    found: list[tuple[str, Any]] = [(policy, request.scenario.play) for policy in policies]
+    found: list[tuple[str, Play]] = [(policy, request.scenario.plays.get(policy, request.scenario.play)) for policy in policies]
     if request.peer:
         if request.scenario.peer is None:
             raise ValueError(f"{request.scenario.name} has no peer; steady and cold have")
@@ -104,16 +125,39 @@ def _figures(wanted: Scenario, party: str, runs: Sequence[Outcome]) -> Figures:
 
 def document(request: Request, result: Result) -> dict[str, Any]:
     """The JSON object: the first party's figures at the top level (what checks read), the others under ``peers``."""
+    return {"scenario": request.scenario.name, **_parties_told(result), **_setting(request)}
+
+
+def variants_document(request: Request, found: Mapping[str, Result | str]) -> dict[str, Any]:
+    """One JSON object of several variants: each with its figures by its name (or what went wrong), at the top level the worst of
+    each figure that a bound may be held against, and what was counted in all."""
+    option, _ = request.scenario.variants
+    told = {name: {"failed": r} if isinstance(r, str) else _parties_told(r) for name, r in found.items()}
+    rows = [row for row in told.values() if "failed" not in row]
+    worst = {key: max((row[key] for row in rows if row.get(key) is not None), default=None) for key in _WORST}
+    sums = {key: sum(int(row.get(key) or 0) for row in rows) for key in _SUMS}
+    return {"scenario": request.scenario.name, **sums, **worst, f"{option}s": told, **_setting(request)}
+
+
+_WORST = ("max_gap_ms", "gap_p50_ms", "gap_p99_ms")
+_SUMS = ("n", "missing", "duplicates", "repetitions")
+
+
+def _parties_told(result: Result) -> dict[str, Any]:
     parties = list(result.figures)
     main, others = parties[0], parties[1:]
     naive = result.figures.get("fifo", {}).get("depth_mean")
     return {
-        "scenario": request.scenario.name,
         "policy": main,
         **result.figures[main],
         **({"depth_mean_naive": naive} if main != "fifo" and naive is not None else {}),
-        "objective_ms": request.scenario.objective * 1000,
         **({"peers": {party: result.figures[party] for party in others}} if others else {}),
+    }
+
+
+def _setting(request: Request) -> dict[str, Any]:
+    return {
+        "objective_ms": request.scenario.objective * 1000,
         "clusters": len(request.kubeconfigs) or request.clusters or request.scenario.clusters,
         "ground": "given" if request.kubeconfigs else "embedded",
         **({"scale": request.scale} if request.scale != 1.0 else {}),

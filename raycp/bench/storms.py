@@ -54,9 +54,7 @@ async def init_storm(stage: Stage) -> Outcome:
         async with fleet_under_test(fleet_doc(stage.ground, slots=256, name=name), stage.policy):
             reconciled = await stage.load.wait(f"x{tag}", count, 240)
         if reconciled["missing"]:
-            return Outcome(
-                missing=reconciled["missing"], own={"why": "the earlier fleet did not reconcile all existing objects"}
-            )
+            return Outcome(missing=reconciled["missing"], own={"why": "the earlier fleet did not reconcile all existing objects"})
     mark = stage.ground.directory / f"mark-{tag}"
     away = stage.count(100)
     after = stage.count(int(stage.options.get("count") or 1000))
@@ -65,9 +63,7 @@ async def init_storm(stage: Stage) -> Outcome:
     await users
     doc = fleet_doc(stage.ground, slots=SLOTS, name=name, overrides={"ray": {"env": {MARK: str(mark)}}})
     # users go on through the start: what they make before ramp-up was made while away too
-    users = asyncio.create_task(
-        stage.load.post(cluster, prefix, after + away, first=away, rate=USERS_PER_SECOND, annotations=WORK)
-    )
+    users = asyncio.create_task(stage.load.post(cluster, prefix, after + away, first=away, rate=USERS_PER_SECOND, annotations=WORK))
     async with fleet_under_test(doc, stage.policy) as fleet, depth_curve(await observer_url(fleet)) as depth:
         await users
         answer = await stage.load.wait(prefix, 2 * away + after, 60)
@@ -112,9 +108,7 @@ async def resync_storm(stage: Stage) -> Outcome:
     async with fleet_under_test(doc, stage.policy) as fleet:
         reconciled = await stage.load.wait(f"x{tag}", count, 240)
         if reconciled["missing"]:
-            return Outcome(
-                missing=reconciled["missing"], own={"why": "the existing objects were not reconciled in time"}
-            )
+            return Outcome(missing=reconciled["missing"], own={"why": "the existing objects were not reconciled in time"})
         await asyncio.sleep(min(20.0, 20.0 * stage.scale * 4))  # into the rhythm of resyncs
         async with depth_curve(await observer_url(fleet)) as depth:
             await stage.load.post(cluster, prefix, users, rate=USERS_PER_SECOND, annotations=WORK)

@@ -1,134 +1,139 @@
-"""``switch``: users go on changing things while leadership, a primary or another process changes.
+"""``switch``: users go on changing things while leadership, a primary, another process or a whole node changes.
 
-One fleet, many repetitions. ``--set cause=``: graceful (``raycp handover``), leader-kill, shard-kill, standby-kill, worker-kill,
-observer-kill (SIGKILL, of a process on this machine). The *gap* of a repetition is the longest wait of any change sent around it,
-above the median of all changes.
+One fleet per cause, many repetitions (``--cause``, see ``causes``). The *gap* of a repetition is the longest wait of any change
+sent around it, above the median of all changes. The phases are the fleet's own record of the switch.
 """
 
 import asyncio
-import os
-import signal
-import statistics
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
 
+from raycp.bench.causes import CAUSES, Cause, Site, whole
 from raycp.bench.driver import LoadError
-from raycp.bench.fleets import fleet_doc, fleet_under_test
-from raycp.bench.latencies import percentile
+from raycp.bench.fleets import RayAtHand, fleet_doc, fleet_under_test, ray_at_hand
+from raycp.bench.gaps import gap_figures, gaps_of
+from raycp.bench.nodes import PLACE, NodeHouse, node_house
+from raycp.bench.phases import phase_figures, phases_between
 from raycp.bench.scenario import Outcome, Row, Stage, outcome_of, scenario
-from raycp.fleet.launch import FleetHandle
+from raycp.bench.seed_switch import CAUSES as SEED_CAUSES
+from raycp.bench.seed_switch import seed_switch
+from raycp.config.fleet import FleetDoc
+from raycp.fleet.launch import FleetClient
 
 EXISTING = 10_000
 USERS_PER_SECOND = 20.0
-REPETITIONS = 30
 BEFORE = 0.5
 """Seconds of undisturbed changes before each switch."""
 
-AFTER = 1.0
-SETTLE = 20.0
-"""How long the fleet may take to be whole again, with a warm standby."""
+DEFAULT = "graceful"
 
-CAUSES = ("graceful", "leader-kill", "shard-kill", "standby-kill", "worker-kill", "observer-kill")
+
+def cause_of(options: Mapping[str, Any]) -> Cause:
+    """The cause that was asked for. Raises ``LoadError`` for one that there is not."""
+    name = str(options.get("cause") or DEFAULT)
+    if name not in CAUSES:
+        raise LoadError(f"{name!r} is no cause: there are {', '.join(CAUSES)}")
+    return CAUSES[name]
+
+
+@contextlib.asynccontextmanager
+async def ray_for(address: str, options: Mapping[str, Any]) -> AsyncIterator[RayAtHand]:
+    """Where a node is to be lost, a Ray of a head and two nodes; else what ``--address`` says."""
+    if cause_of(options).leader:
+        if address != "local":
+            raise LoadError("this cause loses a Ray node: it starts nodes of its own, so it can't run at --address")
+        async with node_house() as house:
+            yield house
+    else:
+        async with ray_at_hand(address) as found:
+            yield found
 
 
 @scenario(
     name="switch",
-    about="users create 20 a second while a process is killed, or a shard handed over, 30 times: the longest extra wait",
+    about="users create 20 a second while a process or node is lost, or shards are handed over: the longest extra wait",
     runs=1,
+    offers=("seed",),
+    plays={"seed": seed_switch},
+    variants=("cause", tuple(CAUSES)),
+    only={"seed": SEED_CAUSES},
+    ray=ray_for,
 )
 async def switch(stage: Stage) -> Outcome:
     """See the module."""
-    cause = str(stage.options.get("cause") or "graceful")
-    if cause not in CAUSES:
-        raise LoadError(f"cause={cause!r}: one of {', '.join(CAUSES)}")
+    cause = cause_of(stage.options)
     cluster = stage.members[0]
-    repetitions = stage.count(int(stage.options.get("repetitions") or REPETITIONS))
+    repetitions = stage.count(int(stage.options.get("repetitions") or cause.repetitions))
     existing = stage.count(int(stage.options.get("existing") or EXISTING))
     rate = float(stage.options.get("rate") or USERS_PER_SECOND)
-    tag = f"{stage.run}{cause[0]}"
+    tag = f"{stage.run}r"
     await stage.load.post(cluster, f"e{tag}", existing)
-    # Two workers: a fleet in which any one process may die.
-    doc = fleet_doc(stage.ground, workers=2, overrides={"shards": {"standby": 1}})
-    async with fleet_under_test(doc, stage.policy) as fleet:
+    windows: list[list[Row]] = []
+    answer: dict[str, Any] = {"duplicates": 0}
+    missing = 0
+    recovered: list[float] = []
+    times: list[tuple[float, float]] = []
+    async with _fleet(stage, cause) as site:
         await stage.load.wait(f"e{tag}", existing, 240)
-        windows: list[list[Row]] = []
-        answer: dict[str, Any] = {"duplicates": 0}
-        missing = 0
-        recovered = []
         for number in range(repetitions):
-            await _whole(fleet)
-            prefix, count = f"s{tag}{number}", round((BEFORE + AFTER) * rate)
+            await whole(site, cause.settle)
+            await cause.prepare(site)
+            prefix, count = f"s{tag}{number}", round((BEFORE + cause.after) * rate)
             posting = asyncio.create_task(stage.load.post(cluster, prefix, count, rate=rate))
             await asyncio.sleep(BEFORE)
-            recovered.append(await _switch(fleet, cause))
+            begun = time.time()
+            recovered.append(await cause.act(site))
             await posting
             answer = await stage.load.wait(prefix, count, 30)
+            times.append((begun, time.time()))
+            await cause.mend(site)
             windows.append(answer["rows"])
             missing += answer["missing"]
-        history = msgspec.json.decode(await fleet.client.ask("switches"))
-    rows = [row for window in windows for row in window]
-    median = statistics.median([latency for _, _, latency in rows] or [0.0])
-    gaps = sorted(max((latency for _, _, latency in window), default=0.0) - median for window in windows)
+        await whole(site, cause.settle)
+        answer = await stage.load.wait(f"e{tag}", existing, 5)
+        history = msgspec.json.decode(await site.fleet.client.ask("switches"))
+    await stage.load.clean(cluster)
+    if cause.name == "leader-kill":  # nothing waits for a leader: its absence is told all the same
+        phases = [{"leaderless": seconds} for seconds in recovered]
+    else:
+        phases = [found for begun, ended in times if (found := phases_between(history, begun, ended, cause.killed))]
+    gaps = gaps_of(windows)
     own: dict[str, Any] = {
-        "cause": cause,
-        "repetitions": repetitions,
+        "cause": cause.name,
         "existing": existing,
-        "max_gap_ms": round(gaps[-1] * 1000, 1),
-        "gap_p50_ms": round(percentile(gaps, 0.5) * 1000, 1),
-        "gap_p99_ms": round(percentile(gaps, 0.99) * 1000, 1),
+        **gap_figures(gaps),
         "recovery_max_s": round(max(recovered), 3),
-        **_phases(history),
+        **phase_figures(phases),
     }
-    outcome = outcome_of({"rows": rows, "missing": missing, "duplicates": answer["duplicates"]}, **own)
-    outcome.curves["gap_ms"] = [(float(number), gap * 1000) for number, gap in enumerate(gaps)]
+    outcome = outcome_of(
+        {"rows": [row for window in windows for row in window], "missing": missing, "duplicates": answer["duplicates"]}, **own
+    )
+    outcome.curves["gap_ms"] = [(float(number), gap * 1000) for number, gap in enumerate(sorted(gaps))]
+    outcome.phases = phases
     return outcome
 
 
-async def _whole(fleet: FleetHandle) -> dict[str, Any]:
-    """Wait until everything is there that should be."""
-    deadline = asyncio.get_running_loop().time() + SETTLE
-    while True:
-        status = await fleet.status()
-        if status["ready"] and all(row["ready"] for row in status["standbys"]):
-            return status
-        if asyncio.get_running_loop().time() > deadline:
-            raise LoadError(f"the fleet is not whole again after {SETTLE:g} s: {status['reasons']} {status['standbys']}")
-        await asyncio.sleep(0.05)
+@contextlib.asynccontextmanager
+async def _fleet(stage: Stage, cause: Cause) -> AsyncIterator[Site]:
+    """Two workers, one standby: a fleet in which any one process, or node, may die."""
+    overrides: dict[str, Any] = {"shards": {"standby": 1}}
+    if not cause.leader:
+        async with fleet_under_test(fleet_doc(stage.ground, workers=2, overrides=overrides), stage.policy) as fleet:
+            yield Site(fleet)
+        return
+    assert isinstance(stage.ray, NodeHouse)
+    overrides["shards"]["nodeLabels"] = {PLACE: "node"}
+    overrides["workers"] = {"slots": 16, "cpus": 0.1, "nodeLabels": {PLACE: "node"}}
+    doc = fleet_doc(stage.ground, workers=2, overrides=overrides)
+    await _place_leader(doc, cause)
+    async with fleet_under_test(doc, stage.policy) as fleet:
+        yield Site(fleet, stage.ray)
 
 
-async def _switch(fleet: FleetHandle, cause: str) -> float:
-    """Do it; seconds until the leader says that it is over (the kill of a process other than the leader is over at once)."""
-    begun = asyncio.get_running_loop().time()
-    if cause == "graceful":
-        answers = msgspec.json.decode(await fleet.client.ask("handover", msgspec.msgpack.encode([]), timeout=40.0))
-        if problems := [row["problem"] for row in answers if row["problem"]]:
-            raise LoadError(f"not handed over: {problems}")
-        return asyncio.get_running_loop().time() - begun
-    if cause == "leader-kill":
-        pid, _ = msgspec.msgpack.decode(await fleet.client.ask("ping"))
-        os.kill(pid, signal.SIGKILL)
-        while True:
-            found = msgspec.msgpack.decode(await fleet.client.ask("ping", timeout=2.0))
-            if found[0] != pid:
-                return asyncio.get_running_loop().time() - begun
-            await asyncio.sleep(0.02)
-    status = await fleet.status()
-    rows = {
-        "shard-kill": status["shards"],
-        "standby-kill": status["standbys"],
-        "worker-kill": status["workers"],
-        "observer-kill": [status["observer"]],
-    }[cause]
-    os.kill(rows[0]["pid"], signal.SIGKILL)
-    return 0.0
-
-
-def _phases(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of the phases of promotions, in milliseconds."""
-    found = {}
-    for phase in ("drain", "leaderless", "rampUp", "backlog"):
-        values = [row[phase] for row in history if row["what"] != "leader" and row["term"] > 1 and row[phase] is not None]
-        if values:
-            found[f"{'ramp_up' if phase == 'rampUp' else phase}_p50_ms"] = round(statistics.median(values) * 1000, 1)
-    return found
+async def _place_leader(doc: FleetDoc, cause: Cause) -> None:
+    """Make the leader first, where the cause wants it; the fleet then finds it made."""
+    await FleetClient(doc.ray_namespace).ensure_leader(dict(doc.spec.ray.env), {PLACE: cause.leader})

@@ -1,17 +1,25 @@
-"""``raycp bench``: measure a scenario and print one JSON object."""
+"""``raycp bench``: measure a scenario and print one JSON object; or all of them, with a table at the end."""
 
 import argparse
 import asyncio
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.benchall import play_all, report, until_told
 from raycp.cli.errors import FAILED, BadInput, CliError
 
 MODULES = ("steady", "storms", "neighbours", "switch")
 """Modules of ``raycp.bench`` whose import registers scenarios."""
+
+POLICIES: dict[str, tuple[str, ...]] = {
+    "raycp": ("raycp",),
+    "fifo": ("raycp", "fifo"),
+    "both": ("raycp", "fifo"),
+    "seed": ("raycp", "seed"),
+}
+"""What ``--policy`` plays, in turns in one run."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,9 +28,10 @@ def add_parser(subparsers: Any) -> None:
         "bench",
         help="measure: latency, storms, switches, embedded clusters",
         description="Measure a scenario, on embedded clusters or on given ones, and print one JSON object. "
-        "`raycp bench list` names the scenarios.",
+        "`raycp bench list` names the scenarios; `raycp bench all --out DIR` plays them all; "
+        "`raycp bench report --out DIR` makes tables of what `all` has written.",
     )
-    parser.add_argument("scenario", help="which one; `list` names them")
+    parser.add_argument("scenario", help="which one; `list` names them; or `all`, or `report`")
     parser.add_argument("--runs", type=_positive_int, help="how often to play it (default: the scenario's own)")
     parser.add_argument(
         "--kubeconfig",
@@ -35,18 +44,31 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--clusters", type=_positive_int, help="how many embedded clusters")
     parser.add_argument(
         "--policy",
-        choices=("raycp", "fifo", "both"),
-        help="fifo: one queue, everything at once, as before; both: in turns (default: the scenario's own)",
+        choices=tuple(POLICIES),
+        help="fifo (or both): beside raycp, its fleet with one queue and everything at once, as before; seed: switch beside an "
+        "operator as the seed's was; raycp: by itself (default: the scenario's own)",
+    )
+    parser.add_argument("--alone", action="store_true", help="play the --policy without raycp beside it")
+    parser.add_argument(
+        "--cause",
+        action="append",
+        default=[],
+        metavar="CAUSE",
+        help="switch: what happens; repeatable, or `all` (default: graceful)",
     )
     parser.add_argument("--peer", choices=("kopf",), help="measure this one too, on the same clusters in the same run")
     parser.add_argument("--first", action="store_true", help="init-storm: no earlier fleet has seen the existing objects")
     parser.add_argument("--rate", type=_positive_float, help="changes per second")
     parser.add_argument("--count", type=_positive_int, help="changes per run")
+    parser.add_argument("--repetitions", type=_positive_int, help="switch: how often (default: the cause's own)")
     parser.add_argument("--scale", type=_positive_float, default=1.0, help="shrink or grow all counts (default: 1)")
     parser.add_argument("--address", default="local", help="Ray: local (default), auto, or HOST:PORT of a head")
     parser.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw the figure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON object there")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bound of bounds.yaml is broken")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="all, report: the directory of JSON files and figures")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="all: this step only; repeatable")
+    parser.add_argument("--into", type=Path, metavar="FILE.md", help="report: replace the tables between the marks of this file")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="another option of the scenario; repeatable"
@@ -55,47 +77,124 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
+    if args.scenario in ("all", "report"):
+        return play_all(args) if args.scenario == "all" else report(args)
     from raycp.bench.scenario import SCENARIOS
 
     for module in MODULES:
-        if importlib.util.find_spec(f"raycp.bench.{module}"):
-            importlib.import_module(f"raycp.bench.{module}")
+        importlib.import_module(f"raycp.bench.{module}")
     if args.scenario == "list":
-        width = max(map(len, SCENARIOS))
-        print("\n".join(f"{s.name:<{width}}  {s.about}" for s in SCENARIOS.values()))
-        print(f"{'embedded':<{width}}  what the embedded API server can do by itself")
-        return 0
+        return _list(SCENARIOS)
     if args.scenario == "embedded":
         return _embedded(args)
     wanted = SCENARIOS.get(args.scenario)
     if wanted is None:
-        raise BadInput(f"{args.scenario!r} is no scenario", f"there are {', '.join(SCENARIOS)}")
+        raise BadInput(f"{args.scenario!r} is no scenario", f"there are {', '.join(SCENARIOS)}, embedded, and all")
     return _measure(args, wanted)
+
+
+def _list(scenarios: Any) -> int:
+    width = max(map(len, scenarios))
+    print("\n".join(f"{s.name:<{width}}  {s.about}" for s in scenarios.values()))
+    print(f"{'embedded':<{width}}  what the embedded API server can do by itself")
+    for each in scenarios.values():
+        option, values = each.variants
+        if option:
+            print(f"{each.name} --{option} all, or {', '.join(values)}")
+    return 0
 
 
 def _measure(args: argparse.Namespace, wanted: Any) -> int:
     from raycp.bench.bounds import judge
     from raycp.bench.driver import LoadError
     from raycp.bench.ground import GroundError
-    from raycp.bench.runner import Request, document
+    from raycp.bench.runner import document, run_variants, variants_document
     from raycp.bench.runner import run as play
     from raycp.cli.output import to_json
     from raycp.fleet.launch import FleetError
     from raycp.fleet.rayenv import RayError
 
+    if args.plot and args.plot.suffix not in (".png", ".svg"):
+        raise BadInput(f"--plot {args.plot}: a figure is a .png or a .svg")
+    variants = _variants(args, wanted)
+    request = _request(args, wanted, variants)
+    try:
+        if len(variants) > 1:
+            found = asyncio.run(until_told(run_variants(request, variants)))
+            told = variants_document(request, found)
+            results = {name: result for name, result in found.items() if not isinstance(result, str)}
+        else:
+            result = asyncio.run(until_told(play(request)))
+            told, results = document(request, result), {variants[0] if variants else "": result}
+    except (GroundError, LoadError, FleetError, RayError) as error:
+        raise CliError(str(error)) from error
+    text = to_json(told)
+    print(text)
+    if args.json:
+        args.json.write_text(text + "\n")
+    if args.plot and results:
+        _draw(args, wanted, results)
+    if len(variants) > 1 and not args.quiet:
+        from raycp.bench.report import causes_table
+
+        print(causes_table(told), file=sys.stderr)
+    failed = len(variants) > len(results) if variants else False
+    return _verdict(args, judge(wanted.name, told)) or (FAILED if failed else 0)
+
+
+def _draw(args: argparse.Namespace, wanted: Any, results: Any) -> None:
+    from raycp.bench.plot import draw, draw_phases
+
+    if wanted.variants[0]:
+        draw_phases(f"raycp bench {wanted.name}", results, args.plot)
+    else:
+        draw(f"raycp bench {wanted.name}", next(iter(results.values())), args.plot, wanted.objective)
+
+
+def _variants(args: argparse.Namespace, wanted: Any) -> list[str]:
+    """The causes that were asked for, each once, in their own order where it is all of them."""
+    option, values = wanted.variants
+    if not args.cause:
+        return []
+    if not option:
+        raise BadInput(f"--cause {args.cause[0]}: {wanted.name} has no causes", "switch has")
+    for cause in args.cause:
+        if cause != "all" and cause not in values:
+            raise BadInput(f"--cause {cause}: there is no such cause", f"there are {', '.join(values)}, and all")
+    return list(values) if "all" in args.cause else list(dict.fromkeys(args.cause))
+
+
+def _request(args: argparse.Namespace, wanted: Any, variants: list[str]) -> Any:
+    from raycp.bench.runner import Request
+
     for path in args.kubeconfig:
         if not path.is_file():
             raise BadInput(f"--kubeconfig {path}: there is no such file")
-    if args.plot and args.plot.suffix not in (".png", ".svg"):
-        raise BadInput(f"--plot {args.plot}: a figure is a .png or a .svg")
     if args.peer and wanted.peer is None:
         raise BadInput(f"--peer {args.peer}: {wanted.name} has no peer", "steady and cold have")
-    options = {"rate": args.rate, "count": args.count, "first": args.first or None, **dict(map(_option, args.set))}
-    request = Request(
+    policies = POLICIES[args.policy] if args.policy else wanted.policies
+    beside = [policy for policy in policies if policy != "raycp"]
+    if wrong := [policy for policy in beside if args.policy and policy not in wanted.offers]:
+        remedy = "seed goes with switch, fifo with all others" if wanted.offers else "it plays by itself"
+        raise BadInput(f"--policy {args.policy}: {wanted.name} has no policy {wrong[0]}", remedy)
+    if args.alone:
+        policies = tuple(beside) or policies
+    if len(variants) == 1 and (wrong := [policy for policy in policies if not wanted.suits(policy, variants[0])]):
+        suited = ", ".join(wanted.only[wrong[0]])
+        raise BadInput(f"--policy {wrong[0]}: it can't play --cause {variants[0]}", f"it can play {suited}")
+    options = {
+        "rate": args.rate,
+        "count": args.count,
+        "repetitions": args.repetitions,
+        "first": args.first or None,
+        "cause": variants[0] if len(variants) == 1 else None,
+        **dict(map(_option, args.set)),
+    }
+    return Request(
         scenario=wanted,
         runs=args.runs,
         kubeconfigs=[path.resolve() for path in args.kubeconfig],
-        policies={"both": ("raycp", "fifo"), None: ()}.get(args.policy, (args.policy,)),
+        policies=policies,
         peer=args.peer,
         clusters=args.clusters,
         scale=args.scale,
@@ -103,21 +202,6 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
         options={name: value for name, value in options.items() if value is not None},
         tell=(lambda _: None) if args.quiet else (lambda text: print(text, file=sys.stderr, flush=True)),
     )
-    try:
-        result = asyncio.run(play(request))
-    except (GroundError, LoadError, FleetError, RayError) as error:
-        raise CliError(str(error)) from error
-    told = document(request, result)
-    verdicts = judge(wanted.name, told)
-    text = to_json(told)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
-    if args.plot:
-        from raycp.bench.plot import draw
-
-        draw(f"raycp bench {wanted.name}", result, args.plot, wanted.objective)
-    return _verdict(args, verdicts)
 
 
 def _embedded(args: argparse.Namespace) -> int:
@@ -138,7 +222,8 @@ def _verdict(args: argparse.Namespace, verdicts: Any) -> int:
     broken = [(bound, found) for bound, kept, found in verdicts if not kept] if args.check else []
     for bound, found in broken:
         side = "most" if bound.kind == "max" else "least"
-        print(f"broken: {bound.figure} is {found}, must be at {side} {bound.value:g} ({bound.why})", file=sys.stderr)
+        where = f"{bound.scenario}: " if " " in bound.scenario else ""
+        print(f"broken: {where}{bound.figure} is {found}, must be at {side} {bound.value:g} ({bound.why})", file=sys.stderr)
     return FAILED if broken else 0
 
 

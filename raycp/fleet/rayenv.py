@@ -96,6 +96,11 @@ def single_local_node() -> bool:
     return len(alive) == 1 and alive[0].get("NodeManagerHostname") == socket.gethostname()
 
 
+def node_labels() -> list[dict[str, str]]:
+    """The labels of each node alive; connected already."""
+    return [dict(node.get("Labels") or {}) for node in ray.nodes() if node.get("Alive")]
+
+
 def working_dir_uri() -> str:
     """The working directory of the Ray job that this process runs in; empty outside a job or where it has none."""
     with contextlib.suppress(Exception):

@@ -1,0 +1,190 @@
+"""What makes a fleet switch: each cause as the act that brings it about, and how it is measured.
+
+Processes are killed by their pids, which the fleet's status tells: bench and fleet share a machine.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from raycp.bench.driver import LoadError
+from raycp.bench.nodes import Node, NodeHouse
+from raycp.fleet.launch import FleetHandle
+
+HELD = 40.0
+"""Seconds that a hand-over may take before the bench gives up."""
+
+
+@dataclass
+class Site:
+    """Where a cause acts. ``house``: the Ray nodes, where one is to be lost; ``lost``: the one that was."""
+
+    fleet: FleetHandle
+    house: NodeHouse | None = None
+    lost: Node | None = None
+    upgrades: int = field(default=0)
+
+    async def leader(self) -> int:
+        """The leader's pid."""
+        pid, *_ = msgspec.msgpack.decode(await self.fleet.client.ask("ping"))
+        return int(pid)
+
+
+async def _nothing(site: Site) -> None:
+    """Nothing to prepare, nothing to mend."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """``act`` brings it about and returns the seconds until the fleet says that it is over (0 where that is at once).
+
+    ``prepare`` runs before each repetition, ``mend`` after its effects were seen; ``after``: how many seconds users go on
+    changing things; ``settle``: how long the fleet may take to be whole again; ``killed``: a process ends without a word, so that
+    the time until somebody notices is leaderless, too; ``leader``: where the leader lives, ``head`` or ``node``, on a Ray of
+    several nodes (empty: any Ray will do).
+    """
+
+    name: str
+    about: str
+    act: Callable[[Site], Awaitable[float]]
+    prepare: Callable[[Site], Awaitable[None]] = _nothing
+    mend: Callable[[Site], Awaitable[None]] = _nothing
+    repetitions: int = 30
+    after: float = 1.0
+    settle: float = 20.0
+    killed: bool = True
+    leader: str = ""
+
+
+async def _handover(site: Site) -> float:
+    begun = _now()
+    answers = msgspec.json.decode(await site.fleet.client.ask("handover", msgspec.msgpack.encode([]), timeout=HELD))
+    if problems := [row["problem"] for row in answers if row["problem"]]:
+        raise LoadError(f"not handed over: {problems}")
+    return _now() - begun
+
+
+async def _kill_leader(site: Site) -> float:
+    begun, pid = _now(), await site.leader()
+    os.kill(pid, signal.SIGKILL)
+    return await _next_leader(site, pid, begun)
+
+
+async def _next_leader(site: Site, pid: int, begun: float) -> float:
+    while True:
+        found = msgspec.msgpack.decode(await site.fleet.client.ask("ping", timeout=2.0, patience=30.0))
+        if found[0] != pid:
+            return _now() - begun
+        await asyncio.sleep(0.02)
+
+
+def _kill(rows: Callable[[Mapping[str, Any]], Any]) -> Callable[[Site], Awaitable[float]]:
+    async def act(site: Site) -> float:
+        pid = rows(await site.fleet.status())["pid"]
+        os.kill(pid, signal.SIGKILL)
+        return 0.0
+
+    return act
+
+
+# a node
+
+
+def _choose(leader: str) -> Callable[[Site], Awaitable[None]]:
+    """See to it that a primary lives on the node that is to be lost, its standby and (unless it is to be lost, too) the leader
+    elsewhere."""
+
+    async def prepare(site: Site) -> None:
+        assert site.house is not None
+        for _ in range(5):
+            status = await site.fleet.status()
+            there = site.house.where(status["shards"][0]["pid"])
+            standby = site.house.where(status["standbys"][0]["pid"])
+            with_leader = site.house.where(await site.leader())
+            if there is not None and there is not standby and (with_leader is there) == (leader == "node"):
+                site.lost = there
+                return
+            await _handover(site)  # the standby's node is another
+            await whole(site, 60.0)
+        raise LoadError("primary, standby and leader don't come to live where this cause wants them")
+
+    return prepare
+
+
+async def _kill_node(site: Site) -> float:
+    assert site.lost is not None
+    await asyncio.to_thread(site.lost.kill)
+    return 0.0
+
+
+async def _freeze_node(site: Site) -> float:
+    assert site.lost is not None
+    await asyncio.to_thread(site.lost.freeze)
+    return 0.0
+
+
+async def _replace_node(site: Site) -> None:
+    assert site.house is not None
+    assert site.lost is not None
+    await site.house.replace(site.lost)
+    site.lost = None
+
+
+async def _thaw_node(site: Site) -> None:
+    """What was frozen wakes up and finds itself succeeded: it gets the time to try a write."""
+    assert site.lost is not None
+    site.lost.thaw()
+    await asyncio.sleep(THAWED)
+    await _replace_node(site)
+
+
+THAWED = 3.0
+"""Seconds that a thawed node lives on: longer than a worker needs to send what it had in hand."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def whole(site: Site, settle: float) -> dict[str, Any]:
+    """Wait until everything is there that should be. Raises ``LoadError`` with what is missing."""
+    deadline = _now() + settle
+    while True:
+        status = await site.fleet.status()
+        if status["ready"] and all(row["ready"] for row in status["standbys"]):
+            return status
+        if _now() > deadline:
+            raise LoadError(f"the fleet is not whole again after {settle:g} s: {status['reasons']} {status['standbys']}")
+        await asyncio.sleep(0.05)
+
+
+_ALL = (
+    Cause("graceful", "`raycp handover`: each shard to its standby", _handover, killed=False),
+    Cause("leader-kill", "SIGKILL of the leader", _kill_leader),
+    Cause("shard-kill", "SIGKILL of a primary", _kill(lambda status: status["shards"][0])),
+    Cause("standby-kill", "SIGKILL of a standby", _kill(lambda status: status["standbys"][0])),
+    Cause("worker-kill", "SIGKILL of a worker", _kill(lambda status: status["workers"][0])),
+    Cause("observer-kill", "SIGKILL of the observer", _kill(lambda status: status["observer"])),
+    Cause(
+        "node-kill", "SIGKILL of a raylet and its actors, a primary among them", _kill_node, _choose("head"), _replace_node,
+        repetitions=6, after=6.0, settle=60.0, leader="head",
+    ),
+    Cause(
+        "node-kill-leader", "the same with the leader on that node", _kill_node, _choose("node"), _replace_node,
+        repetitions=4, after=10.0, settle=60.0, leader="node",
+    ),
+    Cause(
+        "node-freeze", "SIGSTOP of a raylet and its actors, SIGCONT when they were succeeded", _freeze_node, _choose("head"),
+        _thaw_node, repetitions=4, after=12.0, settle=60.0, leader="head",
+    ),
+    Cause(
+        "node-freeze-leader", "the same with the leader on that node", _freeze_node, _choose("node"), _thaw_node,
+        repetitions=3, after=20.0, settle=60.0, leader="node",
+    ),
+)  # fmt: skip
+CAUSES: Mapping[str, Cause] = {cause.name: cause for cause in _ALL}

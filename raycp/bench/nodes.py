@@ -1,0 +1,185 @@
+"""A Ray of several nodes on this machine, to lose one: a head, and nodes that are processes in sessions of their own.
+
+The head carries Ray's own state and, where asked for, the fleet's leader. Shards, standbys and workers live on the nodes. One of
+those can be killed (its raylet and its actors at once: the host refuses connections) or frozen (SIGSTOP of all of them, as a
+machine that is cut off: nothing answers, nothing is refused).
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from raycp.fleet.rayenv import SETTINGS, RayError, connect, node_labels, shut_down
+
+PLACE = "raycp-bench-place"
+"""Label of Ray nodes: ``head`` or ``node``."""
+
+NAME = "raycp-bench-node"
+"""Label of each node alone."""
+
+READY = 60.0
+
+
+class Node:
+    """One Ray node: ``ray start``, its raylet, and all that those have started."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        self.name = name
+        self._process = process
+        self._frozen: list[psutil.Process] = []
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of the node, the raylet's parent first."""
+        try:
+            root = psutil.Process(self._process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def holds(self, pid: int | None) -> bool:
+        """Whether the process is one of the node's."""
+        return any(process.pid == pid for process in self.family())
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once."""
+        family = self._frozen or self.family()
+        _send(family, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+
+    def freeze(self) -> None:
+        """SIGSTOP to all of it at once."""
+        self._frozen = self.family()
+        _send(self._frozen, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT to what was frozen."""
+        _send(self._frozen, signal.SIGCONT)
+
+
+class NodeHouse:
+    """The head and its nodes. ``nodes`` are those alive, as far as we know."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._port = free_port()
+        self._numbers = itertools.count()
+        self._temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")  # short: Ray's sockets live in it
+        self._environment = {**os.environ, **SETTINGS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        self._environment.pop("RAY_ADDRESS", None)
+        self.nodes: list[Node] = []
+        self.head: Node | None = None
+
+    @property
+    def address(self) -> str:
+        """Of the head."""
+        return f"127.0.0.1:{self._port}"
+
+    async def start(self, nodes: int) -> None:
+        """Head and nodes, and this process connected. Raises ``RayError``."""
+        for name, value in {**SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
+            os.environ.setdefault(name, value)
+        self.head = await asyncio.to_thread(
+            self._start, "head", ["--head", f"--port={self._port}", "--include-dashboard=false", f"--temp-dir={self._temp}",
+                                  f"--ray-client-server-port={free_port()}"],
+        )  # fmt: skip
+        await self._until_port()
+        await asyncio.to_thread(connect, self.address)
+        await asyncio.gather(*(self.add() for _ in range(nodes)))
+
+    async def add(self) -> Node:
+        """One more node, ready for actors. Raises ``RayError``."""
+        name = f"n{next(self._numbers)}"
+        node = await asyncio.to_thread(self._start, name, [f"--address={self.address}"])
+        self.nodes.append(node)
+        deadline = asyncio.get_running_loop().time() + READY
+        while not any(labels.get(NAME) == name for labels in await asyncio.to_thread(node_labels)):
+            if asyncio.get_running_loop().time() > deadline or not node.family():
+                raise RayError(f"a Ray node did not start: {self._log(name).read_text()[-2000:]}")
+            await asyncio.sleep(0.1)
+        return node
+
+    async def replace(self, lost: Node) -> Node:
+        """End what is left of a node that was lost, and start another."""
+        self.nodes.remove(lost)
+        await asyncio.to_thread(lost.kill)
+        return await self.add()
+
+    def where(self, pid: int | None) -> Node | None:
+        """The node of a process; None where it is on the head or gone."""
+        return next((node for node in self.nodes if node.holds(pid)), None)
+
+    async def stop(self) -> None:
+        """End all of it."""
+        await asyncio.to_thread(shut_down)
+        for node in [*self.nodes, *([self.head] if self.head else [])]:
+            node.thaw()
+            await asyncio.to_thread(node.kill)
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            # What lost its parent names the temporary directory, which nobody else has.
+            if any(self._temp in part for part in process.info["cmdline"] or ()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
+
+    def _log(self, name: str) -> Path:
+        return self._directory / f"ray-{name}.log"
+
+    def _start(self, name: str, arguments: Sequence[str]) -> Node:
+        command = [
+            str(Path(sys.executable).parent / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=4",
+            "--object-store-memory=100000000", "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}",
+            "--labels", f"{PLACE}={'head' if name == 'head' else 'node'},{NAME}={name}", *arguments,
+        ]  # fmt: skip
+        with self._log(name).open("wb") as log:
+            process = subprocess.Popen(
+                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        return Node(name, process)
+
+    async def _until_port(self) -> None:
+        deadline = asyncio.get_running_loop().time() + READY
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
+            if asyncio.get_running_loop().time() > deadline or (self.head and not self.head.family()):
+                raise RayError(f"Ray's head did not start: {self._log('head').read_text()[-2000:]}")
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def node_house(nodes: int = 2) -> AsyncIterator[NodeHouse]:
+    """A head and so many nodes for the time of the block. Raises ``RayError``."""
+    with tempfile.TemporaryDirectory(prefix="raycp-bench-ray-") as directory:
+        house = NodeHouse(Path(directory))
+        try:
+            await house.start(nodes)
+            yield house
+        finally:
+            await house.stop()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _send(family: Sequence[psutil.Process], what: signal.Signals) -> None:
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(what)

@@ -1,0 +1,86 @@
+"""``raycp bench all`` and ``raycp bench report``."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from raycp.cli.errors import FAILED, BadInput, CliError
+
+T = TypeVar("T")
+
+
+async def until_told(work: Coroutine[Any, Any, T]) -> T:
+    """Do it; SIGTERM ends it as Ctrl-C does: what it has started is stopped. Raises ``CliError`` then."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise CliError("interrupted") from None
+
+
+def play_all(args: argparse.Namespace) -> int:
+    """Every step; 1 when one of them failed or, with ``--check``, broke a bound."""
+    from raycp.bench.report import VERDICT_TITLES, causes_table, text_table, verdict_rows
+    from raycp.bench.suite import STEPS, play_steps, read_out
+
+    if args.out is None:
+        raise BadInput("raycp bench all writes files", "say where: --out DIR")
+    names = {step.name for step in STEPS}
+    if unknown := [name for name in args.only if name not in names]:
+        raise BadInput(f"--only {unknown[0]}: there is no such step", f"there are {', '.join(step.name for step in STEPS)}")
+    steps = [step for step in STEPS if not args.only or step.name in args.only]
+    args.out.mkdir(parents=True, exist_ok=True)
+    extra = [f"--{name}={value}" for name in ("runs", "count", "repetitions") if (value := getattr(args, name)) is not None]
+    extra += [f"--scale={args.scale}"] if args.scale != 1.0 else []
+    extra += [f"--set={each}" for each in args.set]
+
+    def tell(text: str) -> None:
+        if not args.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    tell(f"{len(steps)} steps, about {sum(step.minutes for step in steps):g} min")
+    played = asyncio.run(until_told(play_steps(steps, args.out, extra, "svg", tell)))
+    found = {name: told for name, told in read_out(args.out).items() if name in {step.name for step in steps}}
+    for told in found.values():
+        if told.get("causes"):
+            print(causes_table(told), end="\n\n")
+    verdicts = verdict_rows(found)
+    print(text_table(VERDICT_TITLES, verdicts), end="\n\n")
+    print(text_table(("step", "ended", "minutes"), [[each.step.name, each.word, f"{each.seconds / 60:.1f}"] for each in played]))
+    for each in played:
+        if each.code != 0:
+            print(f"\n{each.step.name} {each.word}; the end of {args.out / each.step.name}.log:\n{each.said}", file=sys.stderr)
+    broken = args.check and any(row[-1] != "kept" for row in verdicts)
+    return FAILED if broken or any(each.code != 0 for each in played) else 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Tables as Markdown, on stdout or into a document."""
+    from raycp.bench.report import replace_marked, tables
+    from raycp.bench.suite import read_out
+
+    if args.out is None or not args.out.is_dir():
+        raise BadInput(
+            f"--out {args.out}: no such directory" if args.out else "raycp bench report reads files", "say where: --out DIR"
+        )
+    found = read_out(args.out)
+    if not found:
+        raise BadInput(f"{args.out} holds no JSON object of a scenario", f"make some: raycp bench all --out {args.out}")
+    made = tables(found)
+    if args.into is None:
+        print("\n\n".join(f"## {name}\n\n{table}" for name, table in made.items()))
+        return 0
+    if not args.into.is_file():
+        raise BadInput(f"--into {args.into}: there is no such file")
+    try:
+        document, empty = replace_marked(args.into.read_text(), made)
+    except ValueError as error:
+        raise BadInput(f"--into {args.into}: {error}") from error
+    args.into.write_text(document)
+    for name in empty:
+        print(f"{args.into}: no figures for the mark {name}; it stays as it is", file=sys.stderr)
+    return 0
