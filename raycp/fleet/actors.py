@@ -75,7 +75,7 @@ class Shell:
         # took up to 70 ms, of 2 000 it takes 2 ms.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(2_000, 25, 1000)
+        gc.set_threshold(2_000, 10, 2_500)
         self._made.set()
         while True:
             self._turned = self._clock.now()
