@@ -51,17 +51,20 @@ class Desires:
         self._key: tuple[object, ...] = ()
         self._found: dict[Slot, Wanted] = {}
 
-    def of(self, fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dict[Slot, Wanted]:
+    def of(self, fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()) -> dict[Slot, Wanted]:
         """See ``wanted_members``; ``Fleet.generation`` names all of a fleet's content."""
-        key = (fleet.generation, frozenset(shards), tuple(sorted(pools.items())))
+        key = (fleet.generation, frozenset(shards), tuple(sorted(pools.items())), needy)
         if key != self._key:
-            self._found = wanted_members(fleet, shards, pools)
+            self._found = wanted_members(fleet, shards, pools, needy)
             self._key = key
         return dict(self._found)
 
 
-def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dict[Slot, Wanted]:
-    """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on."""
+def wanted_members(
+    fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()
+) -> dict[Slot, Wanted]:
+    """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on; ``needy`` are shards
+    that need a standby whether or not the fleet has any: their primaries have to leave their nodes."""
     doc = fleet.doc
     runtime: dict[str, Any] = json.loads(fleet.runtime)
     env = doc.spec.ray.env
@@ -84,10 +87,8 @@ def wanted_members(fleet: Fleet, shards: set[str], pools: dict[str, int]) -> dic
         if doc.spec.shards.node_labels:
             options["label_selector"] = dict(doc.spec.shards.node_labels)
         add("shard", shard, [env], **options)
-        for number in range(doc.spec.shards.standby):
-            # Another node than the primary's where there is one: Ray spreads what asks for it.
-            spread = {} if "label_selector" in options else {"scheduling_strategy": "SPREAD"}
-            add("standby", f"{shard}/{number}", [env], **options, **spread)
+        for number in range(max(doc.spec.shards.standby, shard in needy)):
+            add("standby", f"{shard}/{number}", [env], **options)
     for tier in TIERS:
         for number in range(pools.get(tier, doc.spec.tiers.of(tier).workers.min)):
             options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}

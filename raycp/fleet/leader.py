@@ -7,6 +7,7 @@ under the same epoch with the next incarnation. Members go on without it.
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,10 +15,14 @@ import msgspec
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import TIERS
 from raycp.fleet.desired import Desires, Wanted, assign_shards
+from raycp.fleet.evacuation import Evacuation
 from raycp.fleet.history import History
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.loops import Loops
+from raycp.fleet.member import own_node
 from raycp.fleet.names import LEADER, Member
+from raycp.fleet.nodewatch import NodeWatch
+from raycp.fleet.placing import spots
 from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan
 from raycp.fleet.reaching import reachable
 from raycp.fleet.roster import Roster
@@ -39,14 +44,18 @@ CHECK_EVERY = 1.0
 class LeaderCore:
     """Supervises one fleet. All state changes happen on one loop; every step is safe to run again."""
 
-    def __init__(self, substrate: Substrate, clock: Clock, identity: str) -> None:
+    def __init__(
+        self, substrate: Substrate, clock: Clock, identity: str, node: str = "", leave: Callable[[], None] = lambda: None
+    ) -> None:
         self._substrate = substrate
         self._clock = clock
         self._loops = Loops(clock)
         self._hub = HubKeeper(clock, identity, self._loops, self._led, self.apply)
         self._history = History(clock, self._loops)
         self._roster = Roster(substrate, clock, self._loops)
-        self._succession = Succession(self._roster, self._hub.prover, self._history)
+        self._watch = NodeWatch(substrate, clock, self._loops, node)
+        self._succession = Succession(self._roster, self._hub.prover, self._history, self._watch)
+        self._evacuation = Evacuation(self._roster, self._succession, self._watch, leave)
         self._roster.died, self._roster.reported = self._succession.died, self._reported
         self._pools: dict[str, int] = {}
         self._scaler = Scaler()
@@ -192,9 +201,12 @@ class LeaderCore:
         plan = self.plan
         assert plan is not None
         await self._scale(plan)
-        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools)
+        await self._watch.refresh()
+        needy = self._evacuation.need_standby(plan)
+        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools, needy)
+        leaving = {state.member for state in self._roster.leaving}
         for member in await self._substrate.members():
-            if member in self._roster.ending:
+            if member in self._roster.ending or member in leaving:
                 continue
             if member != LEADER and self._roster.generations.get(member.slot, -1) < member.generation:
                 self._roster.adopt(member)
@@ -207,8 +219,10 @@ class LeaderCore:
                 self._roster.retire(state)
             elif not state.fingerprint:
                 state.fingerprint = want.fingerprint
-        missing = [want for slot, want in wanted.items() if slot not in self._roster.members and self._due(want)]
-        await asyncio.gather(*(self._roster.create(want) for want in missing))
+        self._evacuation.step(plan, wanted)
+        missing = {slot: want for slot, want in wanted.items() if slot not in self._roster.members and self._due(want)}
+        at = spots(((slot, want.options.get("label_selector", {})) for slot, want in missing.items()), self._evacuation.situation())
+        await asyncio.gather(*(self._roster.create(want, at[slot]) for slot, want in missing.items()))
         self._hub.step(plan, reachable(plan, self._roster.endpoints))
         await self._publish()
 
@@ -275,8 +289,8 @@ class LeaderCore:
         news = {
             "workers": tuple(
                 WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
-                for slot, state in sorted(self._roster.members.items())
-                if slot[0] == "worker" and state.report.port
+                for state in sorted((*self._roster.members.values(), *self._roster.leaving), key=lambda each: each.member)
+                if state.member.role == "worker" and state.report.port
             ),
             "shards": tuple(shards),
             "clusters": tuple(clusters),
@@ -290,8 +304,9 @@ class LeaderCore:
     async def down(self) -> None:
         """Drain workers and shards, then end all members. The leader itself is ended by the driver."""
         self._succession.closed = True
-        states = list(self._roster.members.values())
+        states = [*self._roster.members.values(), *self._roster.leaving]
         self._roster.members.clear()
+        self._roster.leaving.clear()
         for state in states:
             if state.task is not None:
                 state.task.cancel()
@@ -317,18 +332,24 @@ class LeaderCore:
             wanted,
             self._roster.members,
             self._hub.leadership,
-            {**self._roster.problems, **self._hub.problems, **self._hub.prover.problems},
+            {**self._roster.problems, **self._hub.problems, **self._hub.prover.problems, **self._evacuation.problems},
             self._clock.now() - self._started,
+            self._hub.waiting,
         )
 
 
 def leader_core(member: Member, namespace: str) -> LeaderCore:
     """The core of the leader actor, running."""
     import os
+    import signal
     import socket
 
     from raycp.fleet.substrate import RaySubstrate
 
-    core = LeaderCore(RaySubstrate(namespace), SystemClock(), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}")
+    def leave() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)  # any orderly end of an actor's process is final for Ray
+
+    identity = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
+    core = LeaderCore(RaySubstrate(namespace), SystemClock(), identity, own_node(), leave)
     core.start()
     return core

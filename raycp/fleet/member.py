@@ -21,6 +21,7 @@ class MemberCore:
         self.clock = clock
         self.host = host
         self.node = node
+        self.node_id = own_node()
         self.loops = Loops(clock)
         self.plan: Plan | None = None
         self._news = asyncio.Event()
@@ -61,7 +62,8 @@ class MemberCore:
 
     def report(self) -> Report:
         """What the leader is told."""
-        report = Report(pid=os.getpid(), node=self.node, host=self.host, plan=self.plan.version if self.plan else 0)
+        version = self.plan.version if self.plan else 0
+        report = Report(pid=os.getpid(), node=self.node, node_id=self.node_id, host=self.host, plan=version)
         self.fill(report)
         return report
 
@@ -88,6 +90,13 @@ def _essence(raw: bytes) -> tuple[object, ...]:
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
     state = (report.state, report.ready, report.reasons, report.dead, report.phases)
     return report.pid, report.host, report.port, report.plan, state, clusters, report.extra
+
+
+def own_node() -> str:
+    """Ray's id of the node on which this process runs; empty outside Ray."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
 
 
 def own_address() -> tuple[str, str]:

@@ -5,7 +5,7 @@ It decides nothing: the leader says what should live, ``succession`` who follows
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from raycp.base.clock import Clock
 from raycp.fleet.desired import Slot, Wanted
 from raycp.fleet.loops import Loops
 from raycp.fleet.names import Member
+from raycp.fleet.placing import placed
 from raycp.fleet.plan import Plan, Report
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.fleet.supervision import Supervised, supervise
@@ -36,6 +37,8 @@ class Roster:
         self.generations: dict[Slot, int] = {}
         """The newest generation of each slot; never used again."""
         self.ending: set[Member] = set()
+        self.leaving: list[Supervised] = []
+        """Workers that are succeeded in their slot but may still have keys in work: told plans, and waited for, until they end."""
         self.endpoints: dict[str, ConnectSpec] = {}
         """How embedded clusters that are up are reached."""
         self.plan: Plan | None = None
@@ -69,12 +72,18 @@ class Roster:
         """The shard's primary as it is supervised."""
         return self.members.get(("shard", shard))
 
-    def standby_of(self, shard: str) -> Supervised | None:
-        """A standby of the shard that is warm."""
-        for slot, state in sorted(self.members.items()):
-            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.report.ready and state.report.port:
-                return state
-        return None
+    def standby_of(self, shard: str, shunned: Collection[str] = ()) -> Supervised | None:
+        """A standby of the shard that is warm; one on a node that is shunned only where there is no other."""
+        found = [
+            state
+            for slot, state in sorted(self.members.items())
+            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.report.ready and state.report.port
+        ]
+        return min(found, key=lambda state: state.node in shunned, default=None)
+
+    def where(self) -> dict[Slot, str]:
+        """Slot -> Ray node, of members whose node is known; of one that was just made, the node that was asked for."""
+        return {slot: state.node for slot, state in self.members.items() if state.node}
 
     def adopt(self, member: Member) -> Supervised:
         """Supervise a member that lives."""
@@ -84,22 +93,38 @@ class Roster:
         state.task = self.loops.spawn(supervise(self, self.substrate, self.clock, state), f"supervise {member}")
         return state
 
-    async def create(self, want: Wanted) -> None:
-        """Make a member under the next generation of its slot."""
+    async def create(self, want: Wanted, spot: str = "") -> None:
+        """Make a member under the next generation of its slot, on the node ``spot`` if that can be had."""
         slot = (want.role, want.place)
         member = Member(want.role, want.place, self.generations.get(slot, -1) + 1)
         self.generations[slot] = member.generation
         try:
-            await self.substrate.create(member, want.options)
+            await self.substrate.create(member, placed(want.options, spot))
         except Exception as error:
             self.problems[f"{want.role} {want.place}"] = f"could not be created: {error}"
             log.error("%s could not be created: %s", member, error)
             return
         self.problems.pop(f"{want.role} {want.place}", None)
-        self.adopt(member).fingerprint = want.fingerprint
+        state = self.adopt(member)
+        state.fingerprint, state.spot = want.fingerprint, spot
+
+    def vacate(self, state: Supervised) -> None:
+        """Free a worker's slot for its successor; the worker goes on until ``dismiss``."""
+        self.forget(state)
+        self.leaving.append(state)
+        self.wake.set()
+
+    def dismiss(self, state: Supervised) -> None:
+        """Drain and end a worker that has a successor."""
+        if state.member not in self.ending:
+            self.end_soon(state.member, self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0)
 
     def retire(self, state: Supervised) -> None:
         """Drain and end a member that is wanted no more, or wanted otherwise."""
+        if state.member.role == "worker":  # while it still has keys in work a new primary has to ask it (law 6g)
+            self.vacate(state)
+            self.dismiss(state)
+            return
         self.forget(state)
         if state.task is not None:
             state.task.cancel()
@@ -121,10 +146,16 @@ class Roster:
         finally:
             await self.substrate.kill(member)
             self.ending.discard(member)
+            for state in [state for state in self.leaving if state.member == member]:
+                self.forget(state)
+                if state.task is not None:
+                    state.task.cancel()
         self.wake.set()
 
     def forget(self, state: Supervised) -> Slot | None:
         """The slot that ``state`` was in."""
+        if state in self.leaving:
+            self.leaving.remove(state)
         for slot, known in self.members.items():
             if known is state:
                 del self.members[slot]

@@ -1,5 +1,6 @@
 """The fleet's status as JSON: what ``raycp status`` prints and the observer serves."""
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from raycp.fleet.desired import Slot, Wanted
 from raycp.fleet.plan import Plan
 from raycp.fleet.supervision import Supervised
 from raycp.leadership.epoch import Leadership
+from raycp.leadership.locks import Waiting
 
 
 def fleet_status(
@@ -17,16 +19,15 @@ def fleet_status(
     leadership: Leadership | None,
     problems: Mapping[str, str],
     uptime: float,
+    waiting: Waiting | None = None,
 ) -> dict[str, Any]:
     """Everything that the leader knows, with ``ready`` and the reasons why not."""
     if plan is None:
         return {"fleet": "", "ready": False, "reasons": ["no fleet has been applied yet"], "problems": dict(problems)}
     doc = plan.fleet.doc
-    reasons = _reasons(plan, wanted, members, leadership)
+    reasons = _reasons(plan, wanted, members, leadership, waiting, problems.get("leadership", ""))
     clusters = []
-    reports = {
-        report.name: report for slot, state in members.items() for report in state.report.clusters if slot[0] == "shard"
-    }
+    reports = {report.name: report for slot, state in members.items() for report in state.report.clusters if slot[0] == "shard"}
     for cluster in plan.clusters:
         report = reports.get(cluster.name)
         clusters.append(
@@ -81,6 +82,10 @@ def fleet_status(
             "holder": leadership.holder if leadership else "",
             "since": leadership.since if leadership else None,
             "lock": doc.spec.leader.lock.kind,
+            "home": plan.home,
+            "waiting": waiting.why if waiting else "",
+            "heldBy": waiting.holder if waiting else "",
+            "heldSince": waiting.since if waiting else None,
             "uptimeSeconds": round(uptime, 3),
         },
         "shards": [
@@ -129,23 +134,32 @@ def _extra(members: Mapping[Slot, Supervised], slot: Slot, key: str) -> str:
 def _place(members: Mapping[Slot, Supervised], slot: Slot) -> dict[str, Any]:
     state = members.get(slot)
     if state is None:
-        return {"state": "missing", "generation": None, "pid": None, "node": "", "ready": False}
+        return {"state": "missing", "generation": None, "pid": None, "node": "", "nodeId": "", "ready": False}
     return {
         "state": state.report.state,
         "generation": state.member.generation,
         "pid": state.report.pid,
         "node": state.report.node,
+        "nodeId": state.node,
         "ready": state.report.ready,
     }
 
 
 def _reasons(
-    plan: Plan, wanted: Mapping[Slot, Wanted], members: Mapping[Slot, Supervised], leadership: Leadership | None
+    plan: Plan,
+    wanted: Mapping[Slot, Wanted],
+    members: Mapping[Slot, Supervised],
+    leadership: Leadership | None,
+    waiting: Waiting | None,
+    problem: str,
 ) -> list[str]:
     """Why the fleet is not ready; empty when it is."""
     reasons = []
-    if leadership is None:
-        reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet")
+    if waiting is not None:
+        since = datetime.datetime.fromtimestamp(waiting.since, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        reasons.append(f"waiting for the lock: {waiting.why} (leads since {since})")
+    elif leadership is None:
+        reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet" + (f": {problem}" if problem else ""))
     for slot in sorted(wanted):
         if slot[0] == "standby":
             continue  # a fleet works without

@@ -10,8 +10,12 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutErro
 from ray.util import list_named_actors
 
 from raycp.fleet.names import LEADER, Member
+from raycp.fleet.placing import Node
 
 log = logging.getLogger(__name__)
+
+GCS_TIMEOUT = 2.0
+_ALIVE = 0
 
 
 class MemberDied(Exception):
@@ -49,6 +53,10 @@ class Substrate(Protocol):
 
     async def kill(self, member: Member) -> None:
         """End the member's process now; idempotent."""
+        ...
+
+    async def nodes(self) -> list[Node]:
+        """All nodes that live, as far as Ray knows. Raises ``MemberUnavailable`` where Ray does not answer."""
         ...
 
     async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
@@ -125,6 +133,12 @@ class RaySubstrate:
             raise MemberFailed(f"{member}: {method}: {_first_line(cause)}") from error
         return bytes(answer)
 
+    async def nodes(self) -> list[Node]:
+        try:
+            return await asyncio.to_thread(_nodes)
+        except Exception as error:  # Ray's own, and those of its protocol's library
+            raise MemberUnavailable(f"Ray does not tell its nodes: {_first_line(error)}") from error
+
     async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
         def request() -> None:
             from ray.autoscaler.sdk import request_resources
@@ -143,6 +157,24 @@ class RaySubstrate:
             return
         await asyncio.to_thread(ray.kill, handle, no_restart=True)
         self._handles.pop(member, None)
+
+
+def _nodes() -> list[Node]:
+    """Ray has no public way to ask which nodes drain; Serve asks in this way, too (serve/_private/cluster_node_info_cache.py)."""
+    gcs = ray._private.worker.global_worker.gcs_client
+    draining: dict[str, int] = gcs.get_draining_nodes()
+    found = []
+    for node, info in gcs.get_all_node_info(timeout=GCS_TIMEOUT).items():
+        identity = node.hex()
+        if info.state == _ALIVE:
+            ends_at = draining.get(identity, 0) / 1000
+            found.append(
+                Node(
+                    identity, info.node_manager_address, info.node_manager_port, dict(info.labels), bool(info.is_head_node),
+                    identity in draining, ends_at,
+                )
+            )  # fmt: skip
+    return found
 
 
 def leader_ask(namespace: str) -> Callable[[str, bytes, float], Awaitable[bytes]]:

@@ -6,6 +6,7 @@ import logging
 from raycp.fleet.channel import Life, probe
 from raycp.fleet.history import History
 from raycp.fleet.names import Member
+from raycp.fleet.nodewatch import NodeWatch
 from raycp.fleet.plan import Plan, ShardPlan
 from raycp.fleet.proving import Prover
 from raycp.fleet.roster import Roster
@@ -28,11 +29,14 @@ STANDBY_AFTER = 1.0
 class Succession:
     """One per leader. ``closed``: the fleet is taken down, nobody is promoted any more."""
 
-    def __init__(self, roster: Roster, prover: Prover, history: History) -> None:
+    def __init__(self, roster: Roster, prover: Prover, history: History, watch: NodeWatch) -> None:
         self.closed = False
+        self.shunned: frozenset[str] = frozenset()
+        """Nodes whose standbys are promoted only where there are no others."""
         self._roster = roster
         self._prover = prover
         self._history = history
+        self._watch = watch
         self._clock = roster.clock
         self._unproven_at = roster.clock.now()
         self._handing = asyncio.Lock()
@@ -78,6 +82,7 @@ class Succession:
 
     async def _gone(self, state: Supervised, cause: str, noticed: float) -> None:
         """A member writes no more: forget it, and let its successor begin."""
+        self._watch.doubt(state.node, silent=cause == "silence")
         slot = self._roster.forget(state)
         if self._prover.ledger is not None:
             self._prover.ledger.forget(state.member.actor_name)
@@ -95,7 +100,7 @@ class Succession:
         if ledger is None or now - self._unproven_at < permit + FENCE_MARGIN:
             return
         roster = self._roster
-        for state in list(roster.members.values()):
+        for state in [*roster.members.values(), *roster.leaving]:
             name = state.member.actor_name
             if state.member.role in HOLDERS and ledger.heard(name) and ledger.ends(name) < now:
                 log.error("%s has asked for no permit for %.1f s: it may write no more, and is succeeded", state.member, permit)
@@ -114,12 +119,12 @@ class Succession:
 
     def standby_of(self, shard: str) -> Supervised | None:
         """See ``Roster``."""
-        return self._roster.standby_of(shard)
+        return self._roster.standby_of(shard, self.shunned)
 
     async def succeed(self, shard: str, cause: str, drain: float = 0.0, since: float | None = None) -> bool:
         """Make the shard's warm standby its primary; False if there is none, or this leader is not sure to lead."""
         roster = self._roster
-        plan, state = roster.plan, roster.standby_of(shard)
+        plan, state = roster.plan, roster.standby_of(shard, self.shunned)
         if state is None or plan is None or self.closed or not self.proven(plan):
             return False
         roster.forget(state)
@@ -139,7 +144,7 @@ class Succession:
         """A primary that has handed over is ended."""
         self._roster.end_soon(member, 0.0)
 
-    async def hand_over(self, shards: list[str]) -> list[Handed]:
+    async def hand_over(self, shards: list[str], cause: str = "handover") -> list[Handed]:
         """Hand these shards (all if none is named) to their standbys, all at once."""
         plan = self._roster.plan
         if plan is None or self.closed:
@@ -150,6 +155,6 @@ class Succession:
                 raise KeyError(f"no shard {shard}; there are {', '.join(known)}")
         async with self._handing:
             spec = plan.fleet.doc.spec.leader.handover
-            work = (hand_over(self, self._roster.substrate, self._clock, shard, spec.grace) for shard in shards or known)
+            work = (hand_over(self, self._roster.substrate, self._clock, shard, spec.grace, cause) for shard in shards or known)
             async with asyncio.timeout(spec.timeout):
                 return list(await asyncio.gather(*work))

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.fleet.channel import Life, probe
 from raycp.fleet.names import Member
 from raycp.fleet.plan import Plan, Report
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
@@ -28,10 +29,17 @@ class Supervised:
         self.member = member
         self.report = Report(pid=0, node="")
         self.fingerprint = ""
+        self.spot = ""
+        """The node that was asked for when it was made."""
         self.told: tuple[object, ...] = ()
         self.configured = 0
         self.problem = "starting"
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def node(self) -> str:
+        """Ray's id of the node that it lives on, as far as known; empty if not."""
+        return self.report.node_id or self.spot
 
 
 class Listener(Protocol):
@@ -66,6 +74,9 @@ async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, 
             answer = await substrate.call(state.member, "watch", seen, timeout=WATCH_SECONDS + 6.0)
         except MemberUnavailable as error:
             state.problem = str(error)
+            if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
+                # Long before Ray notices that its node is gone (law 6f).
+                raise MemberDied(state.member, "its port refuses", certain=True) from error
             if state.report.pid and clock.now() - heard > HUNG_AFTER:
                 log.error("%s has been silent for %.0f s; it is ended", state.member, clock.now() - heard)
                 await substrate.kill(state.member)

@@ -61,7 +61,9 @@ class Fleetlike(Protocol):
     def release(self, member: Member) -> None: ...
 
 
-async def hand_over(leader: Fleetlike, substrate: Substrate, clock: Clock, shard: str, grace: float) -> Handed:
+async def hand_over(
+    leader: Fleetlike, substrate: Substrate, clock: Clock, shard: str, grace: float, cause: str = "handover"
+) -> Handed:
     """See the module. Raises nothing: what went wrong is in the answer."""
     handed, begun = Handed(shard), clock.now()
     primary, standby = leader.primary_of(shard), leader.standby_of(shard)
@@ -81,7 +83,7 @@ async def hand_over(leader: Fleetlike, substrate: Substrate, clock: Clock, shard
         await substrate.call(standby.member, "follow", msgspec.msgpack.encode(drained.seq), timeout=STEP)
         if leader.primary_of(shard) is not primary or leader.standby_of(shard) is not standby:
             handed.problem = "primary or standby changed meanwhile"
-        elif not await leader.succeed(shard, "handover", handed.drain):
+        elif not await leader.succeed(shard, cause, handed.drain):
             handed.problem = "the leader is not sure to lead"
     except (MemberDied, MemberUnavailable, MemberFailed) as error:
         handed.problem = str(error)

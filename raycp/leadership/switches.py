@@ -14,8 +14,8 @@ KEPT = 200
 
 
 class Switch(msgspec.Struct, rename="camel"):
-    """One switch. ``cause``: handover, death, silence, start. ``what``: ``leader`` or ``shard ID``; ``term``: the epoch's
-    incarnation for the leader. ``at`` in Unix seconds."""
+    """One switch. ``cause``: handover, drain (of a Ray node), placement, death, silence, cold start, start, restart. ``what``:
+    ``leader`` or ``shard ID``; ``term``: the epoch's incarnation for the leader. ``at`` in Unix seconds."""
 
     at: float
     cause: str

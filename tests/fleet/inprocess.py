@@ -24,6 +24,7 @@ from raycp.fleet.embedded import EmbeddedCore
 from raycp.fleet.leader import LeaderCore
 from raycp.fleet.names import Member
 from raycp.fleet.observer import ObserverCore
+from raycp.fleet.placing import NODE_ID, Node
 from raycp.fleet.plan import ClusterPlan, Fleet, Plan, Report, ShardPlan, WorkerPlan
 from raycp.fleet.shard import ShardCore
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable
@@ -145,6 +146,8 @@ class InProcess:
         self.killed: list[Member] = []
         self.refuse: Callable[[Member], Exception | None] = lambda _: None
         self.silent: set[Member] = set()
+        self.ground: list[Node] = []
+        """The nodes that there seem to be; a member lives where its options ask for, else on the first that takes new ones."""
         self.leader: LeaderCore | None = None
 
     async def _ask_leader(self, method: str, payload: bytes, timeout: float) -> bytes:
@@ -166,6 +169,8 @@ class InProcess:
             asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
             self.cores[member] = make(member, CLOCK, HOST, "node", **asks)
             self.created.append(member)
+            takes = [node.identity for node in self.ground if not node.draining]
+            self.cores[member].node_id = (options.get("label_selector") or {}).get(NODE_ID) or (takes or [""])[0]
 
     async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
         core = self.cores.get(member)
@@ -188,6 +193,9 @@ class InProcess:
                 raise MemberFailed(f"{member}: {method}: {error}") from error
         finally:
             asking.cancel()
+
+    async def nodes(self) -> list[Node]:
+        return list(self.ground)
 
     async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
         self.bundles = bundles
@@ -260,9 +268,7 @@ class Stack:
         ports = {name: (core.host, core._port) for name, core in self.substrate.cores.items()}
         hub = self.doc.hub.name
         clusters = tuple(
-            ClusterPlan(
-                name, "hub" if name == hub else "member", self.doc.cluster(name).all_labels, shard, self.connects.get(name)
-            )
+            ClusterPlan(name, "hub" if name == hub else "member", self.doc.cluster(name).all_labels, shard, self.connects.get(name))
             for name, shard in self.homes.items()
         )
         shards = tuple(
@@ -286,7 +292,8 @@ class Stack:
     async def synced(self, *, seconds: float = 15.0) -> None:
         """Wait until every shard has its caches filled and every worker its connections."""
         await until(
-            lambda: all(self.report(member).ready for member in self.substrate.cores), seconds,
+            lambda: all(self.report(member).ready for member in self.substrate.cores),
+            seconds,
             "all are ready",
         )
 

@@ -1,0 +1,164 @@
+"""The fleet leaves nodes that drain, and goes back to where it should be when nodes have come (see ``placing``).
+
+Expected flow, of one node that drains: standbys on it are made anew elsewhere; primaries are handed over to standbys elsewhere
+(where the fleet has none, one is made for it); each worker gets a successor first and is drained when that is ready; the observer
+is made anew; at last the leader's process ends, and Ray restarts it on another node.
+
+Guarantees: each step is taken again until it is true, by whichever leader there is; nothing is given up before its successor is
+there, except standbys and the observer. A node that is gone before all of this is done is a node lost.
+
+Assumptions: there is another node that will do; otherwise everything stays and ``problems`` says so. Embedded clusters can't move.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from raycp.base.clock import Clock
+from raycp.fleet.desired import Slot, Wanted
+from raycp.fleet.nodewatch import NodeWatch
+from raycp.fleet.placing import Situation, misplaced
+from raycp.fleet.plan import Plan
+from raycp.fleet.roster import Roster
+from raycp.fleet.succession import Succession
+
+log = logging.getLogger(__name__)
+
+CALM = 20.0
+"""Nothing is moved without need sooner than this after the last time that anything was missing, moved or drained, in seconds."""
+
+SETTLED = 10.0
+"""A leader younger than this does not leave its node: it has hardly found out what there is."""
+
+LAST_MOMENT = 5.0
+"""Before a drain's deadline: the leader leaves whatever else is still there."""
+
+
+class Evacuation:
+    """One per leader. ``leave`` ends the leader's own process, for Ray to restart it elsewhere."""
+
+    def __init__(self, roster: Roster, succession: Succession, watch: NodeWatch, leave: Callable[[], None]) -> None:
+        self.problems: dict[str, str] = {}
+        self._roster = roster
+        self._succession = succession
+        self._watch = watch
+        self._leave = leave
+        self._clock: Clock = roster.clock
+        self._begun = self._restless = roster.clock.now()
+        self._handing: asyncio.Task[None] | None = None
+
+    def situation(self) -> Situation:
+        """See ``NodeWatch.situation``."""
+        return self._watch.situation(self._roster.where())
+
+    def need_standby(self, plan: Plan) -> frozenset[str]:
+        """Shards whose primary has to leave its node: they need a standby even if the fleet wants none."""
+        situation = self.situation()
+        if not situation.draining or not situation.usable(plan.fleet.doc.spec.shards.node_labels):
+            return frozenset()
+        return frozenset(slot[1] for slot in situation.on(situation.draining) if slot[0] == "shard")
+
+    def step(self, plan: Plan, wanted: Mapping[Slot, Wanted]) -> None:
+        """Begin whatever is due; returns at once."""
+        situation = self.situation()
+        draining = situation.draining
+        if self._handing is None or self._handing.done():  # else the standby that was chosen has to remain the one
+            self._succession.shunned = draining
+        self.problems.clear()
+        self._dismiss()
+        stranded = []
+        moving = False
+        for slot in situation.on(draining):
+            want = wanted.get(slot)
+            elsewhere = want is not None and slot[0] != "embedded" and situation.usable(_selector(want))
+            if elsewhere:
+                moving = True
+                self._evacuate(slot, situation)
+            elif want is not None:
+                stranded.append(f"{slot[0]} {slot[1]}")
+        if stranded:
+            self.problems["drain"] = f"on a node that drains, and no other node will do: {', '.join(stranded)}"
+        if draining or moving or self._roster.leaving:
+            self._restless = self._clock.now()
+        if situation.leader in draining and situation.usable(plan.fleet.doc.spec.shards.node_labels):
+            self._lead_elsewhere(situation, moving or bool(self._roster.leaving))
+        elif not draining:
+            self._improve(situation, wanted)
+
+    def _evacuate(self, slot: Slot, situation: Situation) -> None:
+        """One member leaves its node."""
+        state = self._roster.members.get(slot)
+        if state is None:
+            return
+        role, place = slot
+        if role == "shard":
+            standby = self._succession.standby_of(place)
+            if standby is not None and standby.node not in situation.draining:
+                self._hand_over(place, "drain")
+        elif role == "worker":
+            if state.report.ready:
+                self._roster.vacate(state)
+            else:
+                self._roster.retire(state)
+        else:
+            self._roster.retire(state)
+
+    def _dismiss(self) -> None:
+        """Workers that were succeeded end when their successors are ready."""
+        for state in list(self._roster.leaving):
+            successor = self._roster.members.get(state.member.slot)
+            if successor is not None and successor.report.ready:
+                self._roster.dismiss(state)
+
+    def _hand_over(self, shard: str, cause: str) -> None:
+        if self._handing is not None and not self._handing.done():
+            return
+
+        async def run() -> None:
+            try:
+                for handed in await self._succession.hand_over([shard], cause):
+                    if handed.problem:
+                        log.warning("shard %s could not leave its node yet: %s", shard, handed.problem)
+            except (RuntimeError, KeyError, TimeoutError) as error:
+                log.warning("shard %s could not leave its node yet: %s", shard, error)
+            self._roster.wake.set()
+
+        self._handing = self._roster.loops.spawn(run(), f"shard {shard} leaves its node")
+
+    def _lead_elsewhere(self, situation: Situation, busy: bool) -> None:
+        """The leader goes last."""
+        now, wall = self._clock.now(), self._clock.wall()
+        if now - self._begun < SETTLED:
+            return
+        deadline = next((node.ends_at for node in situation.nodes if node.identity == situation.leader), 0.0)
+        if not busy or (deadline and wall > deadline - LAST_MOMENT):
+            log.warning("the leader's own node drains: it ends, for Ray to restart it elsewhere")
+            self._leave()
+
+    def _improve(self, situation: Situation, wanted: Mapping[Slot, Wanted]) -> None:
+        """While all is calm, one member at a time goes to where it should be."""
+        members, now = self._roster.members, self._clock.now()
+        whole = all(slot in members and members[slot].report.ready for slot in wanted) and not self._roster.ending
+        if not whole:
+            self._restless = now
+        if now - self._restless < CALM:
+            return
+        selectors = {slot: _selector(want) for slot, want in wanted.items()}
+        warm: dict[str, list[str]] = {}
+        for slot, state in members.items():
+            if slot[0] == "standby" and state.report.ready and state.node:
+                warm.setdefault(slot[1].split("/")[0], []).append(state.node)
+        move = misplaced(situation, selectors, warm)
+        if move is None:
+            return
+        self._restless = now
+        log.info("%s %s is moved: %s", *move.slot, move.why)
+        if move.slot[0] == "standby":
+            self._roster.retire(members[move.slot])
+        else:
+            self._succession.shunned = frozenset({situation.leader})
+            self._hand_over(move.slot[1], "placement")
+
+
+def _selector(want: Wanted) -> dict[str, str]:
+    return dict(want.options.get("label_selector") or {})
