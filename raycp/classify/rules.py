@@ -14,7 +14,8 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     reconciled. ``has_watermark``: there is a watermark for this cluster and kind. ``first_start``: this controller has
     never run on this cluster, whatever a watermark of other controllers says. ``is_child``: the object is owned by the
     key's object, rather than being it. ``own_writer``: an ``OWN_WRITE`` was written by this very controller for this
-    very key; a write of another controller is a change like any other.
+    very key; a write of another controller is a change like any other. ``only_status``: nothing was due for the key when the
+    watermark was taken, and the API server has noted no write since to anything but the object's status.
     """
 
     version_reconciled: int | None = None
@@ -23,6 +24,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     is_child: bool = False
     first_start: bool = False
     own_writer: bool = True
+    only_status: bool = False
 
 
 CREATE = Verdict(True, Reason.CREATE, user=True, clock="live")
@@ -77,7 +79,9 @@ def _listed(version: int, known: Known) -> Verdict:
         return EXISTING if known.version_reconciled == version else AWAY
     if known.first_start or not known.has_watermark:
         return BACKLOG
-    return EXISTING if known.covered else AWAY
+    if known.covered:
+        return EXISTING
+    return STATUS if known.only_status else AWAY
 
 
 def _caught_up(event: Event, known: Known) -> Verdict:
@@ -94,6 +98,8 @@ def _caught_up(event: Event, known: Known) -> Verdict:
             return BACKLOG
         if known.covered:
             return EXISTING
+        if known.only_status:
+            return STATUS
     return AWAY
 
 

@@ -51,9 +51,7 @@ class _Rule(msgspec.Struct, frozen=True):
 class TierRules:
     """Compiled rules. Immutable: a change of the fleet file compiles new ones."""
 
-    def __init__(
-        self, rules: Sequence[_Rule], reader: FieldReader | None, default: str, tiers: Collection[str]
-    ) -> None:
+    def __init__(self, rules: Sequence[_Rule], reader: FieldReader | None, default: str, tiers: Collection[str]) -> None:
         self._rules = tuple(rules)
         self._reader = reader
         self._tiers = frozenset(tiers)

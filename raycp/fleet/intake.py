@@ -20,6 +20,7 @@ from raycp.fleet.plan import ControllerPlan, Plan
 from raycp.fleet.routes import Owned, Primary
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.wire import Wake
+from raycp.kube.codec import parse_time
 from raycp.sdk.owner import owner_key
 from raycp.slo import Kind
 from raycp.slo.clocks import away_start
@@ -72,6 +73,8 @@ class Intake:
         for event in events:
             if records is not None and _is_record(event.obj, records):
                 continue
+            if event.source is Source.REPLAY and event.new is not None:
+                continue  # the list that came first has told of this very state; a replay knows more of deletions only
             for primary in route.primaries:
                 self._primary(cluster, kind, primary, event, writer)
             for owned in route.owned:
@@ -113,8 +116,11 @@ class Intake:
         own_writer = writer is None or writer == key
         if event.source in _LIVE:
             return Known(reconciled, is_child=is_child, own_writer=own_writer)
-        seen = self._state.marks.seen(key, controller, cluster, kind, event.obj.rv)
-        return Known(reconciled, seen.covered, seen.has_watermark, is_child, seen.first_start, own_writer)
+        obj = event.obj
+        deleted = parse_time(obj.meta.deletion_timestamp)  # nobody's fields
+        written = max(obj.changed_at, deleted) if obj.changed_at else 0.0
+        seen = self._state.marks.seen(key, controller, cluster, kind, obj.rv, written)
+        return Known(reconciled, seen.covered, seen.has_watermark, is_child, seen.first_start, own_writer, seen.only_status)
 
     def _owned(self, cluster: str, kind: GVK, owned: Owned, event: Event, writer: RequestKey | None) -> None:
         owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, owned, obj)}

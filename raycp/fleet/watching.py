@@ -61,6 +61,11 @@ class Informer:
         return self.reflector is not None and self.reflector.status().phase is Phase.BACKING_OFF
 
     @property
+    def last_contact(self) -> float | None:
+        """When list or watch last told something, by our clock."""
+        return self.reflector.status().last_contact if self.reflector is not None else None
+
+    @property
     def synced(self) -> bool:
         return self.reflector is not None and self.reflector.synced.is_set()
 

@@ -5,7 +5,7 @@ the key stays an exception until a reconcile that started after the event has su
 the hub.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -27,11 +27,21 @@ class Begun(msgspec.Struct, array_like=True):
     rv: int
 
 
+MARGIN = 5.0
+"""A write that the API server noted less than this before the watermark's time may have come after it: the way through its watch
+cache, and its clock. In seconds."""
+
+RESOLUTION = 1.0
+"""Of ``managedFields[].time``, in seconds."""
+
+
 class ClusterMarks(msgspec.Struct):
-    """The stored form of one cluster: ``at`` in Unix seconds, ``kinds`` by ``str(GVK)``, ``begun`` by controller."""
+    """The stored form of one cluster: ``at`` in Unix seconds, ``kinds`` by ``str(GVK)``, ``begun`` by controller. ``until``: when,
+    by its own clock, the API server had told everything up to the kind's version."""
 
     at: float = 0.0
     kinds: dict[str, str] = {}
+    until: dict[str, float] = {}
     begun: dict[str, Begun] = {}
 
 
@@ -41,6 +51,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     covered: bool
     has_watermark: bool
     first_start: bool
+    only_status: bool = False
 
 
 class Watermarks:
@@ -49,6 +60,7 @@ class Watermarks:
     def __init__(self) -> None:
         self._marks: dict[Place, Watermark] = {}
         self._recorded: set[Place] = set()
+        self._until: dict[Place, float] = {}
         self._begun: dict[tuple[str, str], Begun] = {}
         self._due: dict[RequestKey, list[Watermark]] = {}
         self._at_work: dict[RequestKey, bool] = {}
@@ -62,16 +74,19 @@ class Watermarks:
         mark = self._marks.get((cluster, kind))
         return mark.rv if mark is not None and mark.rv and (cluster, kind) in self._recorded else None
 
-    def seen(self, key: RequestKey, controller: ControllerPlan, cluster: str, kind: GVK, rv: int) -> Seen:
-        """What is known of the object of ``kind`` at ``rv`` that concerns ``key``: itself or a child."""
+    def seen(self, key: RequestKey, controller: ControllerPlan, cluster: str, kind: GVK, rv: int, written: float = 0.0) -> Seen:
+        """What is known of the object of ``kind`` at ``rv`` that concerns ``key``: itself or a child. ``written``: when it was last
+        written but for its status, by the API server's clock in Unix seconds; 0 where that is not known."""
         place = (cluster, kind)
         mark = self._marks.get(place)
         recorded = mark is not None and place in self._recorded
         covered = recorded and mark is not None and mark.covers(rv, key)
         begun = self._begun.get((controller.name, cluster))
         known_to = begun.rv if begun is not None and begun.what == _what(controller) else None
+        before = written > 0 and written + RESOLUTION + MARGIN < self._until.get(place, 0.0)
+        only_status = before and recorded and mark is not None and not mark.due(key)
         # What was there at the controller's first start and is not reconciled yet goes on being that backlog.
-        return Seen(covered, recorded, known_to is None or (rv <= known_to and not covered))
+        return Seen(covered, recorded, known_to is None or (rv <= known_to and not covered), only_status)
 
     # what is due
 
@@ -142,6 +157,7 @@ class Watermarks:
         """The cluster is another one than before, or an older state of it: nothing of this kind is known."""
         mark = self._marks.pop((cluster, kind), None)
         self._recorded.discard((cluster, kind))
+        self._until.pop((cluster, kind), None)
         if mark is not None:
             self._forget(mark)
         self.changes += 1
@@ -173,13 +189,15 @@ class Watermarks:
 
     # the stored form
 
-    def export(self, cluster: str, max_exceptions: int) -> ClusterMarks:
-        """What is to be stored of one cluster, without its time."""
+    def export(self, cluster: str, max_exceptions: int, until: Mapping[GVK, float] | None = None) -> ClusterMarks:
+        """What is to be stored of one cluster, without its time; ``until`` as in ``ClusterMarks``, by kind."""
         found = ClusterMarks()
         for (name, kind), mark in self._marks.items():
             if name != cluster or (name, kind) not in self._recorded:
                 continue
             found.kinds[str(kind)] = mark.encode(max_exceptions)
+            if until and kind in until and mark.pending_count <= max_exceptions:
+                found.until[str(kind)] = round(until[kind], 1)  # with more, what is due is not told key by key
         found.begun = {controller: begun for (controller, name), begun in self._begun.items() if name == cluster}
         return found
 
@@ -196,6 +214,7 @@ class Watermarks:
                 self._due.setdefault(key, []).append(mark)
             self._marks[cluster, kind] = mark
             self._recorded.add((cluster, kind))
+            self._until[cluster, kind] = stored.until.get(text, 0.0)
         for controller, begun in stored.begun.items():
             if controller in known:
                 self._begun[controller, cluster] = begun

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.keys import GVK
 from raycp.classify.watermark import MAX_EXCEPTIONS
 from raycp.fleet.clients import Clients
 from raycp.fleet.plan import Plan
@@ -190,6 +191,12 @@ class WatermarkStore:
             for kind in watched.informers
         ]
 
+    def _until(self, name: str) -> dict[GVK, float]:
+        """By kind, the server's time when its watch last told something."""
+        watched = self._state.clusters[name]
+        ahead = (watched.client.skew if watched.client is not None else 0.0) + self._clock.wall() - self._clock.now()
+        return {kind: told + ahead for kind, i in watched.informers.items() if (told := i.last_contact) is not None}
+
     def _observe(self) -> None:
         for name, watched in self._state.clusters.items():
             if name not in self._ready:
@@ -205,7 +212,7 @@ class WatermarkStore:
             data = {name: text for name, text in self._others.items() if name in fleet}
             for name in self._state.clusters:
                 if name in self._ready:
-                    marks = self._state.marks.export(name, limit)
+                    marks = self._state.marks.export(name, limit, self._until(name))
                     if marks.kinds:
                         marks.at = self._clock.wall()
                         data[name] = msgspec.json.encode(marks).decode()

@@ -164,12 +164,12 @@ def _cut(raw: bytes, managed: bytes) -> bytes:
 
 
 def _changed_at(managed: bytes) -> float:
-    """The newest time at which somebody wrote the object itself; a write of a subresource (status) counts only where
-    nothing else tells a time, since law 9's clock is that of users' changes."""
+    """The newest time at which somebody wrote the object itself, by another subresource (scale) too; a write of the status counts
+    only where nothing else tells a time, since law 9's clock is that of users' changes."""
     newest = newest_of_status = ""
     try:
         for entry in _managed.decode(managed):
-            if entry.subresource:
+            if entry.subresource == "status":
                 newest_of_status = max(newest_of_status, entry.time)
             else:
                 newest = max(newest, entry.time)

@@ -81,6 +81,13 @@ async def tracked(ctx: Context, cm: dict[str, Any] | None) -> None:
         await asyncio.sleep(DELAY)
 
 
+@controller("v1/Pod", labels={"app": "tracked"})
+async def pods(ctx: Context, pod: dict[str, Any]) -> None:
+    """Tells what it saw, of a kind that has a status."""
+    with _run("pods", ctx, pod):
+        pass
+
+
 @controller("v1/ConfigMap", labels={"app": "parent"}, owns=["v1/Secret"])
 async def parent(ctx: Context, cm: dict[str, Any]) -> None:
     """One Secret for each ConfigMap, in the same cluster."""

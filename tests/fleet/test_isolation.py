@@ -86,7 +86,10 @@ async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() ->
         faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, **CREATES}))
         for number in range(8):
             await fleet.put("hub", "remote", f"r{number}")
-        await until(lambda: fleet.shard("1").isolation._clusters["bad"].breaker.opened_total, what="the member's own shard has opened its breaker")
+        await until(
+            lambda: fleet.shard("1").isolation._clusters["bad"].breaker.opened_total,
+            what="the member's own shard has opened its breaker",
+        )
         assert state_of(fleet, "good") == "closed"
         assert not any(name == "bad" for name in fleet.shard("0").isolation._clusters), "the hub's shard has no say in it"
         await fleet.put("good", "tracked", "t")
