@@ -1,7 +1,8 @@
-"""``raycp leader``: who leads, and the history of switches."""
+"""``raycp leader``: who leads, the history of switches, and the freeing of a lock by hand."""
 
 import argparse
 import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,22 +33,34 @@ SHOW = [
     Column("INCARNATION", "incarnation", right=True),
     Column("LOCK", "lock"),
     Column("HOLDER", "holder"),
+    Column("WAITING", lambda row: row.get("waiting") or "-"),
     Column("UP", lambda row: f"{row['uptimeSeconds']:.0f} s", right=True),
 ]
 
 
 def add_parser(subparsers: Any) -> None:
-    """``raycp leader [show | history] [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("leader", help="who leads, and the history of switches")
-    parser.add_argument("what", nargs="?", choices=("show", "history"), default="show", help="default: show")
+    """``raycp leader [show | history | unlock] [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("leader", help="who leads, the history of switches; free a lock")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("show", "history", "unlock"),
+        default="show",
+        help="show (the default), history, or unlock: free the lock of a holder that is gone for good",
+    )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="of an embedded hub, for unlock")
     add_fleet(parser)
     add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0."""
+    """0; for unlock, 1 where the holder lives."""
     from raycp.fleet.launch import FleetClient
 
+    if args.what == "unlock":
+        from raycp.cli import unlock
+
+        return unlock.run(args.config, args.kubeconfig)
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
         rows: list[Row]

@@ -11,6 +11,7 @@ from raycp.sdk.controller import Controller
 
 CONFIG_MAP = GVK("", "v1", "ConfigMap")
 NAMESPACE = GVK("", "v1", "Namespace")
+POD = GVK("", "v1", "Pod")
 EVENT = GVK("events.k8s.io", "v1", "Event")
 LEASE = GVK("coordination.k8s.io", "v1", "Lease")
 CRD = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
@@ -72,9 +73,12 @@ def _hub(doc: FleetDoc) -> Iterator[Need]:
     lock = doc.spec.leader.lock
     yield Need(NAMESPACE, ("get", "create"), "the fleet's state")
     yield Need(CONFIG_MAP, ("get", "list", "create", "update", "delete"), "the fleet's state", namespace=state)
+    if lock.kind == "ray":
+        yield Need(CONFIG_MAP, (*READ, "create", "update"), "the lock", namespace=state)
     if lock.config_map is not None:
         namespace = lock.config_map.namespace or state
-        yield Need(CONFIG_MAP, (*READ, "create", "update", "delete"), "the lock", namespace=namespace)
+        yield Need(CONFIG_MAP, (*READ, "create", "update"), "the lock", namespace=namespace)
+        yield Need(POD, READ, "the lock, whose holder's Pod owns it", namespace=namespace)
     if lock.lease is not None:
         yield Need(LEASE, (*READ, "create", "update"), "the lock", namespace=lock.lease.namespace or state)
 

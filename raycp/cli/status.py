@@ -83,8 +83,9 @@ def show(status: Row, format: Any) -> str:
     blocks = [
         f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
-        f"lock {text(leader.get('lock'))}, up {leader.get('uptimeSeconds', 0):.0f} s\n"
-        f"observer: {text(observer.get('url'))}"
+        f"lock {text(leader.get('lock'))}, up {leader.get('uptimeSeconds', 0):.0f} s"
+        + (f"; a candidate, {leader['heldBy']} leads\n" if leader.get("heldBy") else "\n")
+        + f"observer: {text(observer.get('url'))}"
     ]
     if status.get("reasons"):
         blocks.append("\n".join(f"  - {reason}" for reason in status["reasons"]))

@@ -60,9 +60,7 @@ def _one_hub(doc: FleetDoc) -> Iterator[Violation]:
     clusters = doc.spec.clusters
     hubs = [index for index, cluster in enumerate(clusters) if cluster.role == "hub"]
     if len(clusters) > 1 and not hubs:
-        yield Violation(
-            ("spec", "clusters"), "have no hub", "give the cluster on which users create their jobs role: hub"
-        )
+        yield Violation(("spec", "clusters"), "have no hub", "give the cluster on which users create their jobs role: hub")
     for index in hubs[1:]:
         yield Violation(
             ("spec", "clusters", index, "role"),
@@ -107,8 +105,7 @@ def _controllers(doc: FleetDoc) -> Iterator[Violation]:
         if controller.retry.max < controller.retry.min:
             yield Violation((*loc, "retry", "max"), "is shorter than retry.min", "make it at least as long")
         if not any(controller.selects(cluster.all_labels) for cluster in doc.spec.clusters):
-            yield Violation((*loc, "clusters"), "matches no cluster of the fleet", _selector_remedy(doc,
-            controller.clusters))
+            yield Violation((*loc, "clusters"), "matches no cluster of the fleet", _selector_remedy(doc, controller.clusters))
 
 
 def _selector_remedy(doc: FleetDoc, selector: dict[str, list[str]]) -> str:
@@ -154,9 +151,7 @@ def _pools(doc: FleetDoc) -> Iterator[Violation]:
             loc: Loc = ("spec", "tiers", name, "workers", "max")
             yield Violation(loc, f"is less than workers.min, which is {pool.min}", "make it at least as many")
     if not any(tiers.of(name).workers.min for name in TIERS):
-        yield Violation(
-            ("spec", "tiers"), "leave the fleet without a worker", "give one tier workers: {min: 1}, such as standard"
-        )
+        yield Violation(("spec", "tiers"), "leave the fleet without a worker", "give one tier workers: {min: 1}, such as standard")
 
 
 def _tier_rules(doc: FleetDoc) -> Iterator[Violation]:
@@ -222,8 +217,7 @@ def _matchable_label(loc: Loc, key: str, values: list[str], wildcard: bool = Fal
     if not is_label_key(key):
         yield Violation(loc, "can't match: it is not a label key", "write it as name or prefix.example/name")
     if not values:
-        yield Violation(loc, "can't match: it lists no value", "list a value" + (", or '*' for any" if wildcard else
-        ""))
+        yield Violation(loc, "can't match: it lists no value", "list a value" + (", or '*' for any" if wildcard else ""))
     for place, value in enumerate(values):
         if not is_label_value(value) and not (wildcard and value == "*"):
             where = (*loc, place) if len(values) > 1 else loc
@@ -276,8 +270,7 @@ def _permits(doc: FleetDoc) -> Iterator[Violation]:
         yield Violation(("spec", "leader", "backoff", "max"), "is shorter than backoff.min", "make it at least as long")
     locks = [
         name
-        for name, given in (("ray", leader.lock.ray), ("configMap", leader.lock.config_map), ("lease",
-        leader.lock.lease))
+        for name, given in (("ray", leader.lock.ray), ("configMap", leader.lock.config_map), ("lease", leader.lock.lease))
         if given is not None
     ]
     if len(locks) > 1:
@@ -289,11 +282,11 @@ def _permits(doc: FleetDoc) -> Iterator[Violation]:
             f"is more than half of the lease's duration ({format_duration(lease.duration)})",
             "renew at least twice as often as the lease expires",
         )
-    elif len(locks) == 1 and locks != ["ray"]:
+    elif lease and lease.renew * 2 > permit:
         yield Violation(
-            ("spec", "leader", "lock"),
-            f"is {locks[0]}, which this version does not support yet: leadership is held in Ray, recorded and fenced in the hub",
-            "leave it out, or use ray: {}",
+            ("spec", "leader", "lock", "lease", "renew"),
+            f"is more than half of leader.permit ({format_duration(permit)}): permits last no longer than what a renewal covers",
+            "renew at least twice as often, or raise spec.leader.permit",
         )
 
 
@@ -309,4 +302,3 @@ _RULES: tuple[Callable[[FleetDoc], Iterator[Violation]], ...] = (
     _objectives,
     _permits,
 )
-

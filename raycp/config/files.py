@@ -34,9 +34,7 @@ def missing_files(doc: FleetDoc) -> list[Violation]:
         elif cluster.embedded:
             for position, stage in enumerate(cluster.embedded.stages):
                 if not Path(stage).expanduser().is_file():
-                    found.append(
-                        Violation((*loc, "embedded", "stages", position), "does not exist", "name a kwok Stage file")
-                    )
+                    found.append(Violation((*loc, "embedded", "stages", position), "does not exist", "name a kwok Stage file"))
     return found
 
 

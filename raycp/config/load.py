@@ -89,9 +89,7 @@ def _absolute(doc: FleetDoc, base: Path) -> FleetDoc:
     for cluster in doc.spec.clusters:
         update: dict[str, Any] = {}
         if cluster.kubeconfig:
-            update["kubeconfig"] = cluster.kubeconfig.model_copy(
-                update={"path": _from(base, cluster.kubeconfig.path)}
-            )
+            update["kubeconfig"] = cluster.kubeconfig.model_copy(update={"path": _from(base, cluster.kubeconfig.path)})
         if cluster.embedded:
             spec = cluster.embedded
             update["embedded"] = spec.model_copy(

@@ -40,14 +40,15 @@ class RaySpec(Strict):
 
 
 class RayLock(Strict):
-    """The named detached leader actor: leader for life within one Ray cluster."""
+    """The named detached leader actor, for as long as it answers, recorded in the hub (ConfigMap `raycp-FLEET-leader`)."""
 
 
 class ConfigMapLock(Strict):
     """Leader for life in the hub cluster: a ConfigMap `raycp-FLEET-lock`, watched rather than polled."""
 
     namespace: DnsLabel | None = None
-    """Its namespace; `state.namespace` by default."""
+    """Its namespace; `state.namespace` by default. The leader's Pod owns the lock where that Pod is in the same namespace of the
+    hub cluster and has POD_NAMESPACE, POD_NAME and POD_UID in its environment (downward API)."""
 
 
 class LeaseLock(Strict):
@@ -56,20 +57,21 @@ class LeaseLock(Strict):
     namespace: DnsLabel | None = None
     """Its namespace; `state.namespace` by default."""
     duration: PositiveDuration = 6.0
-    """A holder not heard of for this long may be succeeded."""
+    """A lease that did not change for this long may be taken, by the clock of whoever watches it; whole seconds, rounded up.
+    The successor waits for what is left of the holder's permit then."""
     renew: PositiveDuration = 1.0
-    """How often the holder renews."""
+    """How often the holder renews: its proof that it still leads. At most half of `duration` and of `leader.permit`."""
 
 
 class LockSpec(Strict):
     """Where leadership is held. One of the three."""
 
     ray: RayLock | None = None
-    """In Ray alone; the default."""
+    """In Ray; the default."""
     config_map: ConfigMapLock | None = None
     """In a ConfigMap of the hub cluster, for life."""
     lease: LeaseLock | None = None
-    """In a Lease of the hub cluster."""
+    """In a Lease of the hub cluster, for as long as it is renewed: for fleets that span Ray clusters."""
 
     @property
     def kind(self) -> Literal["ray", "configMap", "lease"]:

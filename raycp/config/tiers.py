@@ -15,10 +15,7 @@ TIERS: tuple[TierName, ...] = ("critical", "high", "standard", "background")
 
 Share = Annotated[
     Percent,
-    Field(
-        description="Share of the fleet's slots that it gets at least, while it has work. "
-        "What all four get is 100 % at most."
-    ),
+    Field(description="Share of the fleet's slots that it gets at least, while it has work. What all four get is 100 % at most."),
 ]
 MaxWait = Annotated[
     PositiveDuration,

@@ -183,6 +183,8 @@ class ObserverCore(MemberCore):
             client = await self._clients.get(plan.hub.name)
             records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
             self._leadership = await read_leadership(records)
+            if self._leadership is None or self._leadership.home not in ("", plan.home):
+                return  # another fleet instance leads, and counts
             if not self._restored:
                 self._saved = await records.read("slo")
                 if self._saved is not None and "book" in self._saved.data:

@@ -66,10 +66,6 @@ class Allotted(msgspec.Struct, frozen=True):
     going_on: bool
 
 
-PROOF_TIMEOUT = 1.5
-"""Of the request that proves leadership, in seconds: short, so that one lost answer does not end all permits."""
-
-
 def later(one: Leadership | None, other: Leadership | None) -> Leadership | None:
     """The later of two records."""
     known = [each for each in (one, other) if each is not None]

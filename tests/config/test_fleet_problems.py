@@ -176,7 +176,12 @@ CROSS = [
     (ONE + RUNS + "  leader: {permit: 4s}\n", "spec.leader.permit", "not longer than the default requestTimeout"),
     (ONE + RUNS + "  leader: {lock: {ray: {}, lease: {}}}\n", "spec.leader.lock", "ray and lease"),
     (ONE + RUNS + "  leader: {backoff: {min: 5s}}\n", "spec.leader.backoff.max", "shorter"),
-    (ONE + RUNS + "  leader: {lock: {lease: {renew: 5s}}}\n", "spec.leader.lock.lease.renew", "half"),
+    (ONE + RUNS + "  leader: {lock: {lease: {renew: 5s}}}\n", "spec.leader.lock.lease.renew", "half of the lease's duration (6s)"),
+    (
+        ONE + RUNS + "  leader: {lock: {lease: {renew: 4s, duration: 20s}}}\n",
+        "spec.leader.lock.lease.renew",
+        "half of leader.permit (6s)",
+    ),
 ]
 
 

@@ -143,6 +143,22 @@ def test_the_roles_are_what_batchjob_needs_and_no_more(name: str, file: str) -> 
     assert {EVENT, CRD} & {kind for kind, _ in wanted} or name != "hub"
 
 
+@pytest.mark.parametrize(("lock", "file"), [("configMap", "lock-configmap"), ("lease", "lock-lease")])
+def test_the_role_of_each_lock_is_what_it_needs_and_no_more(lock: str, file: str) -> None:
+    text = (ROOT / "configs/clusters.yaml").read_text().replace("ray: {}", f"{lock}: {{namespace: locks}}")
+    doc = parse_fleet(text)
+    assert doc.spec.leader.lock.kind == lock
+    wanted = {(need.kind, verb) for need in needs(doc, [], doc.hub) if need.namespace == "locks" for verb in need.verbs}
+    rules = [rule for each in documents(f"rbac/{file}.yaml") if each["kind"] == "Role" for rule in each["rules"]]
+    assert wanted
+    for kind, verb in wanted:
+        assert allowed(rules, kind, verb), f"{verb} {kind}"
+    for rule in rules:
+        for resource in rule["resources"]:
+            needed = {verb for kind, verb in wanted if PLURALS[kind.kind] == resource}
+            assert set(rule["verbs"]) == needed, resource
+
+
 def test_shipped_fleets_load() -> None:
     for file in (ROOT / "configs").glob("*.yaml"):
         if yaml.safe_load(file.read_text()).get("kind") == "Fleet":

@@ -16,7 +16,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.kube import KubeError
 from raycp.kube.budget import LIVE, URGENT
-from raycp.leadership.epoch import PROOF_TIMEOUT, Entered, Leadership, allocate, later, note, read_source
+from raycp.leadership.epoch import Entered, Leadership, allocate, later, note, read_source
 from raycp.leadership.locks.homes import Home
 from raycp.leadership.locks.judge import State, Verdict, judge
 from raycp.leadership.locks.pods import KubePods
@@ -26,6 +26,7 @@ from raycp.leadership.records import Conflict, Records
 
 log = logging.getLogger(__name__)
 
+PROOF_TIMEOUT = 1.5
 TRIES = 5
 """Of a write that others keep outrunning."""
 
@@ -153,9 +154,10 @@ class HubLock:
     async def confirm(self, mine: Leadership) -> Confirmed:
         """See ``Lock``. One that was asked for a sign of life gives it before it takes itself for confirmed: no proof is newer than
         an unanswered question."""
-        async with asyncio.timeout(2 * PROOF_TIMEOUT):
+        timeout = proof_timeout(mine.permit, self.every)
+        async with asyncio.timeout(2 * timeout):
             for _ in range(TRIES):
-                state = await self._home.read(URGENT, PROOF_TIMEOUT)
+                state = await self._home.read(URGENT, timeout)
                 try:
                     found = await self._confirmed(mine, state)
                 except Conflict:
@@ -188,7 +190,7 @@ class HubLock:
         state = State(mine) if over is None else msgspec.structs.replace(over, leadership=mine)
         if over is None:
             log.warning("%s was deleted: it is made again", self.where)
-        return await self._home.write(state, over, URGENT, PROOF_TIMEOUT)
+        return await self._home.write(state, over, URGENT, proof_timeout(mine.permit, self.every))
 
     async def amend(self, mine: Leadership, permit: float) -> Leadership:
         """See ``Lock``."""
@@ -253,6 +255,11 @@ class HubLock:
                 yield None if state is None else _holding(state)
                 while not await seen.changed(60.0):
                     pass
+
+
+def proof_timeout(permit: float, every: float) -> float:
+    """Deadline of one request of a proof, in seconds: short, so that one lost answer does not end all permits."""
+    return max(0.25, min(PROOF_TIMEOUT, (permit - every) / 2))
 
 
 def _holding(state: State) -> Holding:
