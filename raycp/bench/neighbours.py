@@ -68,7 +68,12 @@ async def noisy_tenant(stage: Stage) -> Outcome:
     return Outcome(during, loud["missing"], own, _curves(loud))
 
 
-@scenario(name="dead-cluster", about="one of ten clusters stops answering, the others create 100 a second", clusters=10)
+@scenario(
+    name="dead-cluster",
+    about="one of ten clusters stops answering, the others create 100 a second",
+    clusters=10,
+    policies=("raycp", "fifo"),
+)
 async def dead_cluster(stage: Stage) -> Outcome:
     """The tenth API server is stopped with work under way and queued for it: connections hang, nothing is refused."""
     names = stage.members
@@ -96,7 +101,12 @@ async def dead_cluster(stage: Stage) -> Outcome:
     return Outcome(loaded, during["missing"], own, _curves(during))
 
 
-@scenario(name="joining-cluster", about="a cluster with 50 000 objects joins, the others create 100 a second", clusters=3)
+@scenario(
+    name="joining-cluster",
+    about="a cluster with 50 000 objects joins, the others create 100 a second",
+    clusters=3,
+    policies=("raycp", "fifo"),
+)
 async def joining_cluster(stage: Stage) -> Outcome:
     from raycp.fleet.building import build_fleet
 

@@ -92,8 +92,8 @@ class NodeHouse:
         for name, value in {**SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
             os.environ.setdefault(name, value)
         self.head = await asyncio.to_thread(
-            self._start, "head", ["--head", f"--port={self._port}", "--include-dashboard=false", f"--temp-dir={self._temp}",
-                                  f"--ray-client-server-port={free_port()}"],
+            self._start, "head", "127.0.0.1",
+            ["--head", f"--port={self._port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"],
         )  # fmt: skip
         await self._until_port()
         await asyncio.to_thread(connect, self.address)
@@ -101,8 +101,9 @@ class NodeHouse:
 
     async def add(self) -> Node:
         """One more node, ready for actors. Raises ``RayError``."""
-        name = f"n{next(self._numbers)}"
-        node = await asyncio.to_thread(self._start, name, [f"--address={self.address}"])
+        number = next(self._numbers)
+        name, ip = f"n{number}", f"127.0.1.{1 + number % 250}"  # another host to everybody
+        node = await asyncio.to_thread(self._start, name, ip, [f"--address={self.address}", "--include-log-monitor=false"])
         self.nodes.append(node)
         deadline = asyncio.get_running_loop().time() + READY
         while not any(labels.get(NAME) == name for labels in await asyncio.to_thread(node_labels)):
@@ -137,10 +138,11 @@ class NodeHouse:
     def _log(self, name: str) -> Path:
         return self._directory / f"ray-{name}.log"
 
-    def _start(self, name: str, arguments: Sequence[str]) -> Node:
+    def _start(self, name: str, ip: str, arguments: Sequence[str]) -> Node:
         command = [
-            str(Path(sys.executable).parent / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=4",
-            "--object-store-memory=100000000", "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}",
+            str(Path(sys.executable).parent / "ray"), "start", "--block", f"--node-ip-address={ip}", "--num-cpus=4",
+            f"--temp-dir={self._temp}", "--object-store-memory=100000000", "--disable-usage-stats",
+            f"--dashboard-agent-listen-port={free_port()}",
             "--labels", f"{PLACE}={'head' if name == 'head' else 'node'},{NAME}={name}", *arguments,
         ]  # fmt: skip
         with self._log(name).open("wb") as log:

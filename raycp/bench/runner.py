@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from raycp.bench.child import end_on_term
 from raycp.bench.driver import LoadError, load_process
 from raycp.bench.ground import GroundError, ground
 from raycp.bench.latencies import Figures, median_of, pooled
@@ -47,11 +48,13 @@ async def run(request: Request) -> Result:
     wanted = request.scenario
     outcomes: dict[str, list[Outcome]] = {}
     async with contextlib.AsyncExitStack() as stack:
+        end_on_term()
         ray = await stack.enter_async_context(wanted.ray(request.address, request.options))
+        end_on_term()
         for number in range(request.runs or wanted.runs):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-bench-")))
             where = await stack.enter_async_context(_Run(request, directory, number))
-            for party, play in _parties(request):
+            for party, play in _parties(request, number):
                 policy = party if party in ("raycp", "fifo") else "raycp"
                 stage = Stage(where.ground, where.load, ray, number, policy, request.scale, request.options)
                 request.tell(f"{title(request)}: run {number + 1}, {party}")
@@ -105,8 +108,10 @@ class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
         await self.end()
 
 
-def _parties(request: Request) -> list[tuple[str, Play]]:
+def _parties(request: Request, number: int) -> list[tuple[str, Play]]:
+    """Who plays in this run. What is only there to be compared with plays once: it is far off, and its runs are the longest."""
     policies = request.policies or request.scenario.policies
+    policies = policies if number == 0 else policies[:1]
     found: list[tuple[str, Play]] = [(policy, request.scenario.plays.get(policy, request.scenario.play)) for policy in policies]
     if request.peer:
         if request.scenario.peer is None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raycp.bench.child import end_on_term
+
 
 @dataclass(frozen=True)
 class Step:
@@ -65,6 +67,7 @@ async def play_steps(
     steps: Sequence[Step], out: Path, extra: Sequence[str], figures: str, tell: Callable[[str], None]
 ) -> list[Played]:
     """Play them; JSON object, figure (``figures``: svg or png) and what was said go to ``out``."""
+    end_on_term()
     played = []
     for step in steps:
         tell(f"{step.name}: about {step.minutes:g} min")

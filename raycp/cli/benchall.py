@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -13,11 +12,9 @@ T = TypeVar("T")
 
 
 async def until_told(work: Coroutine[Any, Any, T]) -> T:
-    """Do it; SIGTERM ends it as Ctrl-C does: what it has started is stopped. Raises ``CliError`` then."""
-    task = asyncio.create_task(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    """Do it. Raises ``CliError`` where SIGTERM ended it (``raycp.bench.child.end_on_term``)."""
     try:
-        return await task
+        return await work
     except asyncio.CancelledError:
         raise CliError("interrupted") from None
 
