@@ -80,8 +80,11 @@ class Context:
         """Structured: every record carries cluster, controller, namespace, name, attempt, tier."""
         self.config: Mapping[str, Any] = {} if config is None else config
         """What the fleet file says under this controller's ``config``; shared by all reconciles, so don't change it."""
-        self.live = Live(self)
+
+    @property
+    def live(self) -> "Live":
         """Reads that ask the API server itself."""
+        return Live(self)  # made when asked for: kept, it would be a cycle per reconcile for the collector to find
 
     # -- where am I
 

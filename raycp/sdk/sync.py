@@ -23,7 +23,11 @@ class SyncContext:
         self.request: Request = context.request
         self.log: logging.LoggerAdapter[Any] = context.log
         self.config: Mapping[str, Any] = context.config
-        self.live = SyncLive(self)
+
+    @property
+    def live(self) -> "SyncLive":
+        """See ``Context.live``."""
+        return SyncLive(self)
 
     @property
     def clusters(self) -> Sequence[ClusterInfo]:

@@ -1,6 +1,7 @@
 """From ``Task`` to ``Done``: what a reconciler returns, raises, hangs in, or leaves behind."""
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
@@ -94,9 +95,7 @@ async def test_the_outcomes_of_what_is_returned_and_raised() -> None:
     assert "cancelled itself" in (await ends(asyncio.CancelledError())).error
 
 
-@pytest.mark.parametrize(
-    "nonsense", [{"ok": 1}, 5, "done", Result(requeue_after=-1), Result(requeue_after=float("nan"))]
-)
+@pytest.mark.parametrize("nonsense", [{"ok": 1}, 5, "done", Result(requeue_after=-1), Result(requeue_after=float("nan"))])
 async def test_nonsense_is_named(nonsense: Any) -> None:
     async def fn(ctx: Context, obj: dict[str, Any]) -> Any:
         return nonsense
@@ -335,3 +334,27 @@ async def test_the_fleet_files_config_reaches_the_author() -> None:
         done = await run_reconcile(each, task(), Memory(), SystemClock(), config={"greeting": "hello"})
         assert done.outcome is Outcome.OK, done.error
     assert seen == ["hello", "hello"]
+
+
+async def test_a_reconcile_leaves_no_cycle_behind_for_the_collector() -> None:
+    # 16 objects a reconcile were collections of 45 to 70 ms, in which users waited.
+    @controller("v1/ConfigMap", name="c", owns=["v1/Pod"])
+    async def fn(ctx: Context, obj: dict[str, Any]) -> None:
+        await ctx.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}})
+        assert ctx.live is not None
+
+    with ThreadPoolExecutor(1) as threads:
+
+        def plain(ctx: SyncContext, obj: dict[str, Any]) -> None:
+            assert ctx.live is not None
+
+        for one in (fn, controller("v1/ConfigMap", name="d")(plain)):
+            await run(one, executor=threads)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    await run(one, executor=threads)
+                assert gc.collect() < 50
+            finally:
+                gc.enable()
