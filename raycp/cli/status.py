@@ -46,6 +46,13 @@ WORKERS = [
     Column("PID", "pid", wide=True, right=True),
     Column("NODE", "node", wide=True),
 ]
+POOLS = [
+    Column("POOL", "tier"),
+    Column("WORKERS", "workers", right=True),
+    Column("MIN", "min", right=True),
+    Column("MAX", "max", right=True),
+    Column("WHY", "reason"),
+]
 LANES = [
     Column("LANE", "tier"),
     Column("READY", "ready", right=True),
@@ -54,6 +61,14 @@ LANES = [
     Column("OLDEST", lambda row: f"{row['oldestSeconds']:.3f} s", right=True),
     Column("SHARE", lambda row: f"{100 * row.get('share', 0):.0f} %", right=True),
 ]
+TABLES = (
+    ("clusters", CLUSTERS),
+    ("shards", SHARDS),
+    ("standbys", STANDBYS),
+    ("workers", WORKERS),
+    ("pools", POOLS),
+    ("lanes", LANES),
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -89,8 +104,7 @@ def show(status: Row, format: Any) -> str:
     ]
     if status.get("reasons"):
         blocks.append("\n".join(f"  - {reason}" for reason in status["reasons"]))
-    tables = (("clusters", CLUSTERS), ("shards", SHARDS), ("standbys", STANDBYS), ("workers", WORKERS), ("lanes", LANES))
-    for rows, columns in tables:
+    for rows, columns in TABLES:
         if status.get(rows):
             blocks.append(render(status[rows], columns, format))
     if status.get("problems"):

@@ -59,6 +59,7 @@ class LeaderCore:
         self._roster.died, self._roster.reported = self._succession.died, self._reported
         self._pools: dict[str, int] = {}
         self._scaler = Scaler()
+        self._pools_told: tuple[Member, dict[str, int]] | None = None
         self._desires = Desires()
         self._applying = asyncio.Lock()
         self._started = clock.now()
@@ -240,6 +241,18 @@ class LeaderCore:
         if pools != self._pools:
             self._pools = pools
             await self._substrate.request_nodes(worker_bundles(plan.fleet.doc, pools))
+        self._tell_pools(plan)
+
+    def _tell_pools(self, plan: Plan) -> None:
+        """The observer shows the pools' sizes: when one has changed, or there is a new observer."""
+        observer = self._roster.members.get(("observer", "observer"))
+        if observer is None or not observer.report.ready:
+            return
+        sizes = {row["tier"]: row["workers"] for row in self._scaler.rows(plan.fleet.doc, self._pools)}
+        if self._pools_told != (observer.member, sizes):
+            self._pools_told = (observer.member, sizes)
+            told = self._substrate.call(observer.member, "pools", msgspec.msgpack.encode(sizes))
+            self._loops.spawn(told, "tell the observer of the pools")
 
     def _led(self, records: Records, leadership: Leadership) -> None:
         self._history.begin(records, leadership, "")
@@ -327,7 +340,7 @@ class LeaderCore:
         wanted = (
             self._desires.of(self.plan.fleet, {c.shard for c in self.plan.clusters}, self._pools) if self.plan is not None else {}
         )
-        return fleet_status(
+        status = fleet_status(
             self.plan,
             wanted,
             self._roster.members,
@@ -336,6 +349,9 @@ class LeaderCore:
             self._clock.now() - self._started,
             self._hub.waiting,
         )
+        if self.plan is not None:
+            status["pools"] = self._scaler.rows(self.plan.fleet.doc, self._pools)
+        return status
 
 
 def leader_core(member: Member, namespace: str) -> LeaderCore:

@@ -8,11 +8,13 @@ import asyncio
 import base64
 import itertools
 import logging
+from collections import Counter
 from typing import Any
 
 import msgspec
 
 from raycp.base.clock import Clock, SystemClock
+from raycp.config import TIERS
 from raycp.fleet.channel import Connection, listen
 from raycp.fleet.clients import Clients
 from raycp.fleet.desired import Desires
@@ -31,6 +33,9 @@ from raycp.observe.web import WebServer, serve
 from raycp.slo import Objectives, SloBook
 
 log = logging.getLogger(__name__)
+
+ROLES = ("shard", "standby", "worker", "observer")
+"""Of those that tell."""
 
 STALE = 5.0
 """A member that has told nothing for this long is shown as silent."""
@@ -88,6 +93,8 @@ class ObserverCore(MemberCore):
         self._epoch = fleet.epoch.labels()
         self._incarnation = fleet.incarnation.labels()
         self._actors = fleet.actors
+        self._own_metrics.before_snapshot(self._count_actors)
+        self._pool = fleet.pool
         self._teller = Teller(member, clock, self.loops, self._own_metrics, self.report)
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
@@ -158,7 +165,18 @@ class ObserverCore(MemberCore):
             return msgspec.json.encode(await self.slo())
         if method == "series":
             return msgspec.json.encode(self._book.series())
+        if method == "pools":
+            sizes = msgspec.msgpack.decode(payload, type=dict[str, int])
+            for tier in TIERS:
+                self._pool.labels(tier).set(float(sizes.get(tier, 0)))
+            return b""
         return await super().extra(method, payload)
+
+    def _count_actors(self) -> None:
+        """Those that tell, by role."""
+        found = Counter(member.role for member, heard in self._heard.values() if self.clock.now() - heard.at < STALE)
+        for role in ROLES:
+            self._actors.labels(role).set(float(found[role]))
 
     async def drain(self, timeout: float) -> None:
         await self._checkpoint()

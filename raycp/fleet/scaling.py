@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from raycp.config import TIERS, FleetDoc
 from raycp.config.tiers import TierName
@@ -79,6 +80,17 @@ class Scaler:
                 log.info("pool %s: %d -> %d workers: %s", tier, have, decision.target, decision.reason)
             wanted[tier] = decision.target
         return wanted
+
+    def rows(self, doc: FleetDoc, pools: Mapping[str, int]) -> list[dict[str, Any]]:
+        """Per tier that has workers, for status: how many there should be, and why."""
+        found = []
+        for tier in TIERS:
+            spec = doc.spec.tiers.of(tier).workers
+            wanted = pools.get(tier, spec.min)
+            reason = self.reasons.get(tier, "min is max" if spec.min == spec.max else "not looked at yet")
+            if spec.max:
+                found.append({"tier": tier, "workers": wanted, "min": spec.min, "max": spec.max, "reason": reason})
+        return found
 
 
 def worker_bundles(doc: FleetDoc, pools: Mapping[str, int]) -> list[dict[str, float]]:

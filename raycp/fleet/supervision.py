@@ -68,7 +68,7 @@ async def supervise(leader: Listener, substrate: Substrate, clock: Clock, state:
 
 async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: Supervised) -> None:
     heard = clock.now()
-    seen = b""
+    seen, said = b"", ""
     while True:
         try:
             answer = await substrate.call(state.member, "watch", seen, timeout=WATCH_SECONDS + 6.0)
@@ -85,11 +85,13 @@ async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, 
             continue
         except MemberFailed as error:
             state.problem = str(error)
-            log.error("%s", error)
+            if said != str(error):
+                said = str(error)
+                log.error("%s", error)
             await clock.sleep(1.0)
             continue
         heard = clock.now()
-        seen = answer
+        seen, said = answer, ""
         report = msgspec.msgpack.decode(answer, type=Report)
         state.report = report
         if state.problem and not state.problem.startswith("configure"):
@@ -98,6 +100,7 @@ async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, 
 
 
 async def _configure_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: Supervised) -> None:
+    said = ""
     while True:
         plan = leader.plan
         if plan is None or state.configured >= plan.version:
@@ -111,9 +114,11 @@ async def _configure_for_ever(leader: Listener, substrate: Substrate, clock: Clo
             return
         except (MemberUnavailable, MemberFailed) as error:
             state.problem = f"configure: {error}"
-            log.error("%s could not be configured: %s", state.member, error)
+            if said != str(error):  # it is tried once a second
+                said = str(error)
+                log.error("%s could not be configured: %s", state.member, error)
             await clock.sleep(1.0)
         else:
-            state.configured = plan.version
+            state.configured, said = plan.version, ""
             if state.problem.startswith("configure"):
                 state.problem = ""

@@ -231,6 +231,7 @@ class FleetMetrics:
             "raycp_leader_switches_total", "Switches of leadership or primaries, by cause.", ("cause",)
         )
         self.actors = metrics.gauge("raycp_actors", "Living actors, by role.", ("role",))
+        self.pool = metrics.gauge("raycp_pool_workers", "Workers that a tier's pool should have.", ("tier",))
         self.restarts = metrics.counter(
             "raycp_actor_replacements_total", "Actors replaced, by role and reason.", ("role", "reason")
         )
