@@ -102,8 +102,8 @@ class Read(msgspec.Struct, tag="read", array_like=True):
 
 
 class Ask(msgspec.Struct, tag="ask", array_like=True):
-    """A worker needs ``n`` tokens of a cluster's client budget; ``priority`` as in ``kube.budget``. Answered by ``Reply`` when there
-    is one, or with none after a while."""
+    """A worker needs ``n`` tokens of a cluster's client budget; ``priority`` as in ``kube.budget``. Answered by ``Reply`` when
+    there is one, or with none after a while."""
 
     id: int
     cluster: str
