@@ -24,10 +24,15 @@ def parse_metrics(text: str, name: str) -> list[tuple[dict[str, str], float]]:
 
 
 class DepthCurve:
-    """``points``: (seconds since the start, ready items of the tiers asked for)."""
+    """``points``: (seconds since ``begin``, ready items of all lanes); ``begin`` on the machine's monotonic clock."""
 
     def __init__(self) -> None:
+        self.begin = time.monotonic()
         self.points: list[tuple[float, float]] = []
+
+    def since(self, zero: float) -> list[tuple[float, float]]:
+        """The points on a time axis that begins at ``zero`` (monotonic), as that of the changes' curves."""
+        return [(at + self.begin - zero, depth) for at, depth in self.points]
 
     @property
     def mean(self) -> float:
@@ -42,14 +47,13 @@ class DepthCurve:
 async def depth_curve(url: str, every: float = 0.5) -> AsyncIterator[DepthCurve]:
     """Sample ``workqueue_depth`` over all lanes while the block runs."""
     curve = DepthCurve()
-    begin = time.monotonic()
 
     async def sample(session: aiohttp.ClientSession) -> None:
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with session.get("/metrics") as answer:
                     rows = parse_metrics(await answer.text(), "workqueue_depth")
-                curve.points.append((time.monotonic() - begin, sum(v for _, v in rows)))
+                curve.points.append((time.monotonic() - curve.begin, sum(v for _, v in rows)))
             await asyncio.sleep(every)
 
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(5)) as session:

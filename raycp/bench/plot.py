@@ -11,6 +11,10 @@ COLORS = {"raycp": "#2563eb", "fifo": "#d97706", "kopf": "#7c3aed", "seed": "#d9
 PHASE_COLORS = {"drain": "#94a3b8", "leaderless": "#dc2626", "ramp_up": "#d97706", "backlog": "#2563eb"}
 
 
+STORM = ("queue depth", "instant SLI")
+"""Curves of a storm, from top to bottom."""
+
+
 class PlotError(Exception):
     """The figure can't be drawn; the message has the remedy."""
 
@@ -20,7 +24,9 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
     pyplot = _pyplot(path)
     curves = sorted({name for runs in result.outcomes.values() for o in runs for name in o.curves if name != "latency_ms"})
     latencies = any(o.latencies for runs in result.outcomes.values() for o in runs)
-    panels = [*(["over time", "distribution"] if latencies else []), *curves]
+    first = [name for name in STORM if name in curves]  # as the seed's Figures 2 to 4: depth above, SLI below, one time axis
+    others = [name for name in curves if name not in STORM]
+    panels = [*first, *(["over time", "distribution"] if latencies else []), *others]
     if not panels:
         raise PlotError("nothing to draw: the run has neither latencies nor curves")
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(9, 3.2 * len(panels)), squeeze=False, layout="constrained")
@@ -53,6 +59,9 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
                         label=party if i == 0 else None,
                     )
         _label(axis, panel, objective)
+    timed = [axis for axis, panel in zip(axes[:, 0], panels, strict=True) if first and panel in (*STORM, "over time")]
+    for axis in timed[1:]:
+        axis.sharex(timed[0])
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
@@ -142,6 +151,8 @@ def _label(axis: Any, panel: str, objective: float | None) -> None:
         axis.set(xlabel="latency, ms", ylabel="share above", xscale="log", yscale="log")
         if objective:
             axis.axvline(objective * 1000, color="#6b7280", ls="--", lw=0.8, label="objective")
+    elif panel == "instant SLI":
+        axis.set(xlabel="seconds", ylabel="instant SLI", ylim=(-0.03, 1.03))
     else:
         axis.set(xlabel="seconds", ylabel=panel)
     axis.grid(alpha=0.25)

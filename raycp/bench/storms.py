@@ -86,7 +86,7 @@ async def init_storm(stage: Stage) -> Outcome:
     }
     outcome.curves = {
         "latency_ms": sorted((sent - ramp, latency * 1000) for _, sent, latency in rows),
-        "queue depth": depth.points,
+        "queue depth": depth.since(ramp),
         "instant SLI": instant_sli(rows, ramp),
     }
     return outcome
@@ -119,7 +119,7 @@ async def resync_storm(stage: Stage) -> Outcome:
     own = {"existing": count, "depth_mean": round(depth.mean, 2), "depth_peak": depth.peak}
     curves = {
         "latency_ms": sorted((sent - begin, latency * 1000) for _, sent, latency in rows),
-        "queue depth": depth.points,
+        "queue depth": depth.since(begin),
         "instant SLI": instant_sli(rows, begin),
     }
     return Outcome([latency for _, _, latency in rows], answer["missing"], own, curves)
