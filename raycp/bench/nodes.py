@@ -97,7 +97,8 @@ class NodeHouse:
         )  # fmt: skip
         await self._until_port()
         await asyncio.to_thread(connect, self.address)
-        await asyncio.gather(*(self.add() for _ in range(nodes)))
+        for _ in range(nodes):  # two at once take each other's sockets
+            await self.add()
 
     async def add(self) -> Node:
         """One more node, ready for actors. Raises ``RayError``."""
