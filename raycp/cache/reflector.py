@@ -73,6 +73,8 @@ class Reflector:
         """what happened between watermark and first list is told (at once without a watermark)"""
         self.replay_complete = False
         """a watermark was given, and everything since has been told, deletions too"""
+        self.unserved = False
+        """the server answers, and serves no such kind"""
         self.identity = ""
         """uid of namespace kube-system as last seen; empty where it can't be read"""
         self._client = client
@@ -131,6 +133,7 @@ class Reflector:
     async def _round(self) -> None:
         if not self._path:
             self._path = (await self._client.resource(self.gvk)).path()
+            self.unserved = False
         if self._resume is None:
             self._enter(Phase.LISTING, "listing")
             await self._check_identity()
@@ -370,6 +373,7 @@ class Reflector:
                 self._path, self._resume = "", None
         elif isinstance(error, NoSuchKind):
             self._path = ""
+            self.unserved = True
         elif not isinstance(error, KubeError):
             self._resume = None
             level = logging.WARNING if isinstance(error, msgspec.MsgspecError) else logging.ERROR

@@ -155,7 +155,7 @@ class TimeoutsSpec(Strict):
     """Time limits of the whole fleet."""
 
     sync_deadline: PositiveDuration = 30.0
-    """A cluster not listed after this long is reported, and no longer holds back the fleet's readiness."""
+    """A member cluster not listed after this long is reported, and no longer holds back the fleet's readiness."""
     spread: Duration = 60.0
     """System work of a start or resync is spread over this time at random, and over at most nine tenths of `resync`."""
     reconcile: PositiveDuration = 60.0

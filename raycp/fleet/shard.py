@@ -358,7 +358,10 @@ class ShardCore(MemberCore):
             waiting.insert(0, "not in the plan yet")
         elif not self.permits.held:
             waiting.insert(0, f"no permit: {self.permits.permit.refused or 'the leader does not answer'}")
-        report.ready = bool(self.state.epoch and self.state.term) and self.permits.held and (not waiting or late)
+        # A cluster that is down holds nobody back, unless it is the hub: without that there is no work and no fleet.
+        hub = self.state.clusters.get(self.state.hub)
+        excused = late and (hub is None or hub.usable)
+        report.ready = bool(self.state.epoch and self.state.term) and self.permits.held and (not waiting or excused)
         report.reasons = [] if report.ready else waiting
         report.state = "running" if report.ready else "syncing"
 

@@ -203,6 +203,12 @@ class WatchedCluster:
         """Whether all kinds have been listed."""
         return self.client is not None and all(informer.synced for informer in self.informers.values())
 
+    @property
+    def usable(self) -> bool:
+        """Whether all kinds have been listed that its server knows."""
+        kinds = self.informers.values()
+        return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
+
     def fill(self, report: ClusterReport) -> None:
         """Put the facts into a report."""
         report.version = self.version

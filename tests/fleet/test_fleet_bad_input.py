@@ -306,3 +306,19 @@ def _with_use(fleet: Stack, name: str, use: str) -> Any:
 
     plans = tuple(msgspec.structs.replace(plan, use=use) if plan.name == name else plan for plan in fleet.fleet.controllers)
     return msgspec.structs.replace(fleet.fleet, controllers=plans)
+
+
+async def test_a_hub_that_is_down_is_not_excused() -> None:
+    connect = ConnectSpec(name="hub", mode="direct", server=NOWHERE, token="x", insecure=True)
+    made = Stack(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], timeouts={"syncDeadline": 0.2}), {"hub": "0", "east": "0"})
+    try:
+        await made.start(1, {"hub": connect})
+        shard = made.members["shard", "0"]
+        await until(lambda: {row.name: row for row in made.report(shard).clusters}["east"].synced)
+        await holds(lambda: not made.report(shard).ready, 0.5, "the deadline has passed, and the hub is not there")
+        assert "hub" in made.report(shard).reasons[0]
+        made.connects["hub"] = made.right["hub"]
+        await made.tell()
+        await until(lambda: made.report(shard).ready)
+    finally:
+        await made.stop()
