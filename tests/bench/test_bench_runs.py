@@ -1,5 +1,6 @@
 """The bench on real parts, small: load process and kopf on an embedded cluster, a steady run of a real fleet, a fault order."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from raycp.bench.depth import parse_metrics
 from raycp.bench.driver import LoadError, load_process
 from raycp.bench.ground import GroundError, ground, start_cluster
 from raycp.bench.peer_kopf import kopf_operator
+from raycp.bench.peer_seed import LABEL_VALUE
+from raycp.bench.seed_switch import seed_fleet
 from raycp.cli.main import main
 
 
@@ -35,6 +38,37 @@ async def test_load_and_kopf(tmp_path: Path) -> None:
             await load.order("nonsense")
 
 
+async def test_the_seed_switches_as_it_did(tmp_path: Path) -> None:
+    """One leads for life: the other waits for the garbage collector, in its backoff, and lists everything first. A container that
+    is started anew finds its own lock. Nothing is lost, nothing made twice."""
+    async with ground(1, tmp_path) as where, load_process(where) as load:
+        (cluster, kubeconfig), *_ = where.kubeconfigs.items()
+        await load.post(cluster, "before", 50, work_label=LABEL_VALUE)
+        async with seed_fleet(kubeconfig, tmp_path) as fleet:
+            first, second = fleet.leader, fleet.standby
+            assert (await load.wait("before", 50, 30))["missing"] == 0
+            await second.until("waiting")
+            assert "leader" not in second.events
+            switching = asyncio.create_task(fleet.deleted())
+            await load.post(cluster, "while", 10, rate=20.0, work_label=LABEL_VALUE)
+            phases = await switching
+            assert fleet.leader is second
+            assert fleet.standby not in (first, second)
+            assert first.process.returncode == 0
+            assert set(phases) == {"drain", "leaderless", "ramp_up", "backlog"}
+            assert 0.0 < phases["ramp_up"] < 10.0
+            assert phases["leaderless"] < 3.0  # its backoff is still small
+            killed = await fleet.killed()
+            assert fleet.leader is second
+            assert killed["leaderless"] > 1.0  # the kubelet looks once a second
+            await load.post(cluster, "after", 10, rate=20.0, work_label=LABEL_VALUE)
+            for prefix, count in (("while", 10), ("after", 10)):
+                answer = await load.wait(prefix, count, 30)
+                assert (answer["missing"], answer["duplicates"]) == (0, 0)
+        assert first.process.returncode is not None
+        assert second.process.returncode is not None
+
+
 async def test_a_cluster_that_does_not_start_is_told(tmp_path: Path) -> None:
     with pytest.raises(GroundError, match="did not start"):
         await start_cluster("x", tmp_path, {"port": 1, "host": "203.0.113.1"})
@@ -51,6 +85,34 @@ def test_steady_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {"p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms", "within_objective", "machine", "date"} <= set(told)
     assert json.loads(kept.read_text()) == told
     assert figure.stat().st_size > 5000
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_two_causes_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = tmp_path / "switch.svg"
+    causes = ["--cause", "shard-kill", "--cause", "leader-kill", "--repetitions", "20"]
+    code = main(["bench", "switch", *causes, "--scale", "0.1", "--quiet", "--plot", str(figure)])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0, told
+    assert list(told["causes"]) == ["shard-kill", "leader-kill"]
+    assert (told["repetitions"], told["missing"], told["duplicates"]) == (4, 0, 0)
+    for row in told["causes"].values():
+        assert row["switches"] == 2
+        assert row["total_p50_ms"] > 0
+        assert row["max_gap_ms"] <= told["max_gap_ms"]
+    assert figure.stat().st_size > 10_000
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("cause", ["node-kill", "node-freeze"])
+def test_a_node_is_lost_through_the_command(cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["bench", "switch", "--cause", cause, "--repetitions", "2", "--set", "existing=500", "--quiet", "--check"])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0, told
+    assert (told["cause"], told["repetitions"], told["missing"], told["duplicates"]) == (cause, 2, 0, 0)
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
