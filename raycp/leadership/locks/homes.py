@@ -242,8 +242,9 @@ class LeaseHome(_Kept):
         held = state.leadership
         now = _micro(self._clock.wall())
         changed = over is None or over.leadership.holder != held.holder
-        spec = {
-            "holderIdentity": "" if held.released else held.holder,
+        # A released Lease has no holder: an empty one is refused (validation of coordination.k8s.io/v1).
+        spec: dict[str, Any] = {} if held.released else {"holderIdentity": held.holder}
+        spec |= {
             "leaseDurationSeconds": max(1, math.ceil(self._duration)),
             "acquireTime": _micro(held.since),
             "renewTime": now,

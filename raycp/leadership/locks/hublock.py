@@ -27,6 +27,8 @@ from raycp.leadership.records import Conflict, Records
 log = logging.getLogger(__name__)
 
 PROOF_TIMEOUT = 1.5
+LOOK_ANYWAY = 15.0
+"""A candidate's watch may be stalled: it looks at the lock so often, in seconds, though it heard of nothing."""
 TRIES = 5
 """Of a write that others keep outrunning."""
 
@@ -112,7 +114,7 @@ class HubLock:
                     await seen.refresh()
                     continue
                 last = self._tell(told, last, seen.problem or verdict.why, sight.state)
-                wait = max(0.01, verdict.again - self._clock.now())
+                wait = min(LOOK_ANYWAY, max(0.01, verdict.again - self._clock.now()))
                 if verdict.knock and sight.state is not None:
                     # Not at once: a holder that has just answered lives. Candidates don't knock in step.
                     knocks += 1
@@ -122,7 +124,7 @@ class HubLock:
                     continue
                 if verdict.knock and sight.state is not None:
                     await self._knock(me, sight.state)
-                    await seen.refresh()
+                await seen.refresh()
 
     def _tell(self, told: Callable[[Waiting], None] | None, last: str, why: str, state: State | None) -> str:
         if why != last:
