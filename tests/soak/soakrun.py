@@ -22,7 +22,9 @@ from faultplan import faults
 from faultplayer import Player, boottime
 from rayhouse import House
 
-from raycp.fleet.launch import FleetClient
+from raycp.config import load_fleet
+from raycp.fleet.building import build_fleet
+from raycp.fleet.launch import FleetClient, FleetError, up
 from raycp.fleet.names import Member
 from raycp.fleet.rayenv import SETTINGS, connect, shut_down
 from raycp.fleet.reads import CacheAsk, CacheContent
@@ -120,6 +122,11 @@ def fleet_file(house: House, name: str, servers: dict[str, Path], uses: list[dic
     text["spec"]["controllers"] = uses
     path.write_text(yaml.safe_dump(text))
     return path
+
+
+async def bring_up(path: Path, client: FleetClient) -> None:
+    """As ``raycp run`` from this directory does; but our modules are on all nodes, since they are all this machine."""
+    await up(client, build_fleet(load_fleet(path), path, [HERE]))
 
 
 class Soak:
@@ -261,7 +268,10 @@ class Soak:
             conditions = states.get(name, {}).get("conditions") or ()
             if not any(row["type"] == "Complete" and row["status"] == "True" for row in conditions):
                 wrong.append(f"{self.hub.name}/BatchJob/default/{name}: not complete: {json.dumps(states.get(name))[:300]}")
-        status = await self.client.status()
+        try:
+            status = await self.client.status()
+        except FleetError as error:
+            return [*wrong, str(error)]
         if not status["ready"] or not all(row["ready"] for row in (*status["standbys"], *status["workers"])):
             wrong.append(f"the fleet is not whole: {status['reasons']} {[(r['standby'], r['state']) for r in status['standbys']]}")
         return wrong
@@ -374,10 +384,11 @@ async def ground(scale: Scale, house: House) -> AsyncIterator[Soak]:
             tiers={"standard": {"workers": pool}}, leader={"permit": f"{PERMIT:g}s"},
             timeouts={"drain": "5s", "ready": "60s", "watchSilence": "10s", "list": "5s"},
         )  # fmt: skip
-        await asyncio.to_thread(house.raycp, "run", "-c", str(path), "--address", house.address, cwd=HERE)
         with at_ray(house.address):
+            client = FleetClient("raycp-soak")
+            await bring_up(path, client)
             apis = {name: await Api.connect(name, kubeconfig) for name, kubeconfig in paths.items()}
-            soak = Soak(scale, house, FleetClient("raycp-soak"), RaySubstrate("raycp-soak"), apis)
+            soak = Soak(scale, house, client, RaySubstrate("raycp-soak"), apis)
             looking = asyncio.ensure_future(soak.player.look())
             try:
                 await soak.prepare()
