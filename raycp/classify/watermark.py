@@ -60,9 +60,9 @@ class Watermark:
         """Whether the state of ``key``'s object at ``rv`` has been reconciled."""
         return rv <= self._rv and key not in self._pending
 
-    def due(self, key: RequestKey) -> bool:
-        """Whether a change of ``key`` is known that is not reconciled."""
-        return key in self._pending
+    def due(self, key: RequestKey) -> tuple[int, int] | None:
+        """Versions of the first and the last change of ``key`` that is not reconciled; None where there is none."""
+        return self._pending.get(key)
 
     def observe(self, rv: int) -> None:
         """All changes up to ``rv`` are in the cache, and what they made due is noted as pending. Never goes back."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raycp.base.keys import RequestKey
 from raycp.fleet.channel import Connection
-from raycp.fleet.wire import Hello, KeyProgress, Message, Progress, Reached
+from raycp.fleet.wire import BegunAt, Hello, KeyProgress, Marked, Message, Progress, Reached
 from raycp.queueing import Item, WorkQueue
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class ProgressSource:
         self._dirty: set[RequestKey] = set()
         self._wakes: set[RequestKey] = set()
         self._scheduled = False
+        self._shape = -1
         self.seq = 0
         """Of the last frame that was sent."""
 
@@ -112,6 +113,7 @@ class ProgressSource:
         listener = _Listener(self, connection, hello.member)
         if not self._listeners:
             self._shard.state.queue.changed = self._changed
+            self._shard.state.marks.changed = self._changed
             self._shard.peers.changed = self._wake_changed
         self._listeners.add(listener)
         self._shard.loops.spawn(self._account(listener), f"account for {hello.member}")
@@ -122,6 +124,7 @@ class ProgressSource:
         self._listeners.discard(listener)
         if not self._listeners:
             self._shard.state.queue.changed = lambda key: None
+            self._shard.state.marks.changed = lambda key: None
             self._shard.peers.changed = lambda key: None
             self._dirty.clear()
             self._wakes.clear()
@@ -157,25 +160,28 @@ class ProgressSource:
             self._wakes.clear()
             # Only a frame after which nothing is owed may say how far all of it reaches.
             reached = self._reached() if not self._dirty else []
-            self._send(self._listeners, Progress(self._next(), self._of(keys), reached, wakes, heard))
+            marks, begun = self._marks()
+            self._send(self._listeners, Progress(self._next(), self._of(keys), reached, wakes, heard, False, marks, begun))
             if not everything or not self._dirty:
                 return
 
     def beat(self) -> None:
         """Once a second, so that a standby knows that its primary is there and how far it is."""
         if self._listeners and not self._dirty:
-            self._send(self._listeners, Progress(self._next(), [], self._reached(), [], []))
+            marks, begun = self._marks()
+            self._send(self._listeners, Progress(self._next(), [], self._reached(), [], [], False, marks, begun))
 
     async def _account(self, listener: _Listener) -> None:
         """The full account: everything that is known of any key."""
         state = self._shard.state
-        keys = list({*state.reconciled, *(saved.key for saved in state.queue.snapshot())})
+        keys = list({*state.reconciled, *(saved.key for saved in state.queue.snapshot()), *state.marks.due_keys()})
         for start in range(0, len(keys), CHUNK):
             self._send([listener], Progress(self._next(), self._of(keys[start : start + CHUNK]), [], [], []))
             await asyncio.sleep(0.001)
         self.flush(everything=True)
         pending = list(self._shard.peers.pending())
-        self._send([listener], Progress(self._next(), [], self._reached(), pending, [], complete=True))
+        marks, begun = state.marks.told()
+        self._send([listener], Progress(self._next(), [], self._reached(), pending, [], True, marks, begun))
 
     def _next(self) -> int:
         self.seq += 1
@@ -189,7 +195,17 @@ class ProgressSource:
         state = self._shard.state
         saved = {each.key: each for each in state.queue.snapshot(keys)}
         clocks = {each.key: each for each in state.clocks.export(keys)}
-        return [KeyProgress(key, state.reconciled.get(key), saved.get(key), clocks.get(key)) for key in keys]
+        return [
+            KeyProgress(key, state.reconciled.get(key), saved.get(key), clocks.get(key), state.marks.due_of(key)) for key in keys
+        ]
+
+    def _marks(self) -> tuple[list[Marked], list[BegunAt]]:
+        """What is no key's, if it has changed: places, not versions."""
+        marks = self._shard.state.marks
+        if marks.shape == self._shape:
+            return [], []
+        self._shape = marks.shape
+        return marks.told()
 
     def _reached(self) -> list[Reached]:
         found = []

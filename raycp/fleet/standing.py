@@ -14,7 +14,7 @@ from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.fleet.channel import Connection, Life, dial, probe
 from raycp.fleet.plan import Plan, ShardPlan
-from raycp.fleet.wire import Hello, KeyProgress, Message, Progress, Refused
+from raycp.fleet.wire import BegunAt, Due, Hello, KeyProgress, Marked, Message, Progress, Refused
 from raycp.queueing import Saved
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Standing:
         self._reached: dict[tuple[str, GVK], int] = {}
         self._kept: dict[tuple[str, GVK, str], Event] = {}
         self._wakes: set[RequestKey] = set()
+        self._due: dict[RequestKey, list[Due]] = {}
+        self._marks: list[Marked] = []
+        self._begun: list[BegunAt] = []
         self._target: ShardPlan | None = None
         self._token = ""
         self._connection: Connection | None = None
@@ -92,6 +95,12 @@ class Standing:
             else:
                 self._mirror[told.key] = told
                 self._told_at[told.key] = self._heard
+            if told.due:
+                self._due[told.key] = told.due
+            else:
+                self._due.pop(told.key, None)
+        self._marks = message.marks or self._marks
+        self._begun = message.begun or self._begun
         self._wakes.update(message.wakes)
         self._wakes.difference_update(message.heard)
         for reached in message.reached:
@@ -146,6 +155,7 @@ class Standing:
         """The cluster leaves the shard."""
         self._kept = {place: event for place, event in self._kept.items() if place[0] != cluster}
         self._mirror = {key: told for key, told in self._mirror.items() if key.cluster != cluster}
+        self._due = {key: due for key, due in self._due.items() if key.cluster != cluster}
 
     @property
     def lag(self) -> float:
@@ -172,11 +182,19 @@ class Standing:
         """
         self.close()
         state, intake = self._shard.state, self._shard.intake
+        here = state.clusters.keys()
+        state.marks.take_over(
+            [each for each in self._marks if each.cluster in here],
+            [each for each in self._begun if each.cluster in here and each.controller in state.controllers],
+            {
+                key: [each for each in due if each.cluster in here]
+                for key, due in self._due.items()
+                if key.controller in state.controllers
+            },
+        )
         for (cluster, kind), rv in self._reached.items():
-            if cluster in state.clusters:
+            if cluster in here:
                 state.marks.observe(cluster, kind, rv)
-                known = [controller for name, controller in state.controllers.items() if state.kinds[name] == kind]
-                state.marks.begin((each for each in known if cluster in each.clusters), cluster, rv)
         known_keys = [told for told in self._mirror.values() if told.key.controller in state.controllers]
         # What waits for its time can wait for its place in the queue.
         soon = [told for told in known_keys if told.saved is not None and told.saved.delay < 1.0]
@@ -205,10 +223,6 @@ class Standing:
         state.queue.restore([_aged(each.saved, now - self._told_at[each.key]) for each in told if each.saved is not None])
         state.clocks.adopt([each.clocks for each in told if each.clocks is not None])
         for each in told:
-            kind = state.kinds[each.key.controller]
-            rv = self._reached.get((each.key.cluster, kind), 0)
-            if each.key.cluster in state.clusters:
-                state.marks.due(each.key, each.key.cluster, kind, rv)
             if each.saved is not None and each.saved.worker:
                 state.clocks.returned(each.key)
 

@@ -5,13 +5,14 @@ the key stays an exception until a reconcile that started after the event has su
 the hub.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.classify import Watermark
 from raycp.fleet.plan import ControllerPlan
+from raycp.fleet.wire import BegunAt, Due, Marked
 
 Place = tuple[str, GVK]
 """Cluster and kind."""
@@ -66,6 +67,11 @@ class Watermarks:
         self._at_work: dict[RequestKey, bool] = {}
         self.changes = 0
         """Rises whenever an exception comes or goes."""
+        self.changed: Callable[[RequestKey], None] = lambda key: None
+        """Hears of each."""
+        self.shape = 0
+        """Rises whenever what ``told`` tells has changed, but for versions."""
+        self._names: dict[int, tuple[str, str]] = {}
 
     # what is known
 
@@ -84,9 +90,16 @@ class Watermarks:
         begun = self._begun.get((controller.name, cluster))
         known_to = begun.rv if begun is not None and begun.what == _what(controller) else None
         before = written > 0 and written + RESOLUTION + MARGIN < self._until.get(place, 0.0)
-        only_status = before and recorded and mark is not None and not mark.due(key)
+        only_status = before and recorded and mark is not None and mark.due(key) is None
         # What was there at the controller's first start and is not reconciled yet goes on being that backlog.
         return Seen(covered, recorded, known_to is None or (rv <= known_to and not covered), only_status)
+
+    def _mark(self, place: Place) -> Watermark:
+        mark = self._marks.get(place)
+        if mark is None:
+            mark = self._marks[place] = Watermark()
+            self._names[id(mark)] = (place[0], str(place[1]))
+        return mark
 
     # what is due
 
@@ -98,10 +111,7 @@ class Watermarks:
 
     def noticed(self, key: RequestKey, cluster: str, kind: GVK, rv: int) -> None:
         """A change about a key in work, whose meaning is found out when the work ends."""
-        place = (cluster, kind)
-        mark = self._marks.get(place)
-        if mark is None:
-            mark = self._marks[place] = Watermark()
+        mark = self._mark((cluster, kind))
         mark.pending(key, rv)
         places = self._due.get(key)
         if places is None:
@@ -109,6 +119,7 @@ class Watermarks:
         elif mark not in places:
             places.append(mark)
         self.changes += 1
+        self.changed(key)
 
     def started(self, key: RequestKey) -> None:
         """A reconcile of ``key`` starts."""
@@ -127,15 +138,15 @@ class Watermarks:
             for mark in marks:
                 mark.reconciled(key)
             self.changes += 1
+            self.changed(key)
 
     def observe(self, cluster: str, kind: GVK, rv: int) -> None:
         """All up to ``rv`` has been told by list and watch, and what it made due has been noted."""
         place = (cluster, kind)
-        mark = self._marks.get(place)
-        if mark is None:
-            mark = self._marks[place] = Watermark()
-        mark.observe(rv)
-        self._recorded.add(place)
+        self._mark(place).observe(rv)
+        if place not in self._recorded:
+            self._recorded.add(place)
+            self.shape += 1
 
     def begin(self, controllers: Iterable[ControllerPlan], cluster: str, rv: int) -> None:
         """These controllers have been told all that there is of their kind, at version ``rv``."""
@@ -145,6 +156,7 @@ class Watermarks:
             if known is None or known.what != what:
                 self._begun[controller.name, cluster] = Begun(what, rv)
                 self.changes += 1
+                self.shape += 1
 
     def exceptions(self, cluster: str, kind: GVK) -> list[RequestKey]:
         """Keys that are due by changes of this kind."""
@@ -161,10 +173,12 @@ class Watermarks:
         if mark is not None:
             self._forget(mark)
         self.changes += 1
+        self.shape += 1
 
     def restart(self, controller: str, cluster: str) -> None:
         """The controller begins anew there."""
         self._begun.pop((controller, cluster), None)
+        self.shape += 1
 
     def drop_cluster(self, cluster: str) -> None:
         """The cluster is not this shard's any more."""
@@ -172,6 +186,7 @@ class Watermarks:
             self.void(*place)
         for where in [where for where in self._begun if where[1] == cluster]:
             del self._begun[where]
+        self.shape += 1
 
     def drop_controller(self, controller: str) -> None:
         """The controller has left the fleet."""
@@ -179,6 +194,7 @@ class Watermarks:
             self.settled(key)
         for where in [where for where in self._begun if where[0] == controller]:
             del self._begun[where]
+        self.shape += 1
 
     def _forget(self, mark: Watermark) -> None:
         for key, marks in list(self._due.items()):
@@ -186,6 +202,41 @@ class Watermarks:
                 marks.remove(mark)
                 if not marks:
                     del self._due[key]
+                self.changed(key)
+
+    # the form in which a standby is told
+
+    def due_keys(self) -> Iterable[RequestKey]:
+        """All that are due."""
+        return self._due.keys()
+
+    def due_of(self, key: RequestKey) -> list[Due]:
+        """What ``key`` is due for."""
+        marks = self._due.get(key)
+        if marks is None:
+            return []
+        return [Due(*self._names[id(mark)], *span) for mark in marks if (span := mark.due(key)) is not None]
+
+    def told(self) -> tuple[list[Marked], list[BegunAt]]:
+        """All that is no key's. It changes rarely, but for the versions, which ``Reached`` tells."""
+        marks = [
+            Marked(cluster, str(kind), self._marks[cluster, kind].rv, self._until.get((cluster, kind), 0.0))
+            for cluster, kind in sorted(self._recorded, key=str)
+        ]
+        return marks, [BegunAt(name, cluster, begun.what, begun.rv) for (name, cluster), begun in self._begun.items()]
+
+    def take_over(self, marks: Iterable[Marked], begun: Iterable[BegunAt], due: Mapping[RequestKey, Iterable[Due]]) -> None:
+        """Be what a primary's were. What is due is due again when it was told, whether it is queued or waits for something."""
+        for each in marks:
+            self.observe(each.cluster, GVK.parse(each.kind), each.rv)
+            self._until[each.cluster, GVK.parse(each.kind)] = each.until
+        for at in begun:
+            self._begun[at.controller, at.cluster] = Begun(at.what, at.rv)
+        self.shape += 1
+        for key, dues in due.items():
+            for span in dues:
+                for rv in (span.first, span.last):
+                    self.noticed(key, span.cluster, GVK.parse(span.kind), rv)
 
     # the stored form
 
@@ -213,7 +264,9 @@ class Watermarks:
                     continue
                 self._due.setdefault(key, []).append(mark)
             self._marks[cluster, kind] = mark
+            self._names[id(mark)] = (cluster, text)
             self._recorded.add((cluster, kind))
+            self.shape += 1
             self._until[cluster, kind] = stored.until.get(text, 0.0)
         for controller, begun in stored.begun.items():
             if controller in known:

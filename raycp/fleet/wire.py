@@ -151,13 +151,42 @@ class Heard(msgspec.Struct, tag="heard", array_like=True):
     seqs: list[int]
 
 
+class Due(msgspec.Struct, array_like=True, frozen=True):
+    """That changes of ``kind`` in ``cluster``, the first at version ``first`` and the last at ``last``, make a key due."""
+
+    cluster: str
+    kind: str
+    first: int
+    last: int
+
+
 class KeyProgress(msgspec.Struct, array_like=True):
-    """How a key stands at the primary: version reconciled, place in the queue, clocks; None where there is none."""
+    """How a key stands at the primary: version reconciled, place in the queue, clocks, None where there is none; what it is due
+    for."""
 
     key: RequestKey
     version: int | None = None
     saved: Saved | None = None
     clocks: KeyState | None = None
+    due: list[Due] = []
+
+
+class Marked(msgspec.Struct, array_like=True, frozen=True):
+    """A watermark that the primary has: its version (``Reached`` goes on from there) and until when it was fed by a predecessor."""
+
+    cluster: str
+    kind: str
+    rv: int
+    until: float
+
+
+class BegunAt(msgspec.Struct, array_like=True, frozen=True):
+    """That a controller has taken over a cluster: see ``watermarks.Begun``."""
+
+    controller: str
+    cluster: str
+    what: str
+    rv: int
 
 
 class Reached(msgspec.Struct, array_like=True):
@@ -170,7 +199,7 @@ class Reached(msgspec.Struct, array_like=True):
 
 class Progress(msgspec.Struct, tag="progress", array_like=True):
     """From a primary to its standbys. ``wakes`` are owners elsewhere that were woken and have not been heard of, ``heard`` those
-    that have; ``complete`` ends the full account."""
+    that have; ``complete`` ends the full account. ``marks`` and ``begun`` are told whole, and when they have changed."""
 
     seq: int
     changed: list[KeyProgress]
@@ -178,6 +207,8 @@ class Progress(msgspec.Struct, tag="progress", array_like=True):
     wakes: list[RequestKey]
     heard: list[RequestKey]
     complete: bool = False
+    marks: list[Marked] = []
+    begun: list[BegunAt] = []
 
 
 class Stats(msgspec.Struct, tag="stats", array_like=True):

@@ -141,6 +141,10 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
             time.sleep(10)  # noqa: ASYNC251 - the mistake to be tested
         if do == "nonsense":
             return {"please": "again"}
+        if do == "wait":
+            return Result(waiting="quota")
+        if do == "poll":
+            return Result(requeue_after=60.0)
         if do == "negative":
             return Result(requeue_after=-1)
         return None

@@ -7,6 +7,7 @@ import fleet_samples as samples
 import pytest
 from inprocess import fleet_doc, holds, led, until
 
+from raycp.classify import Watermark
 from raycp.config import FleetDoc
 
 
@@ -118,3 +119,53 @@ async def test_wakes_for_other_shards_survive_their_sender() -> None:
         await fleet.cluster("east").api.delete("secrets", "default", "job-child")
         await fleet.substrate.kill(east.member)
         await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"), 8.0, "made again")
+
+
+async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
+    """What is written to the hub after a promotion is what the dead primary would have written: what fails, waits or has woken an
+    owner elsewhere is an exception, what polls or was queued by the system is none."""
+    async with led() as fleet:
+        await fleet.apply(
+            doc("tracked", "wild", "remote", clusters=("hub", "east"), shards={"clustersPerShard": 1}, state={"watermark": "50ms"})
+        )
+        await until(lambda: sum(s.standing is not None and s.report().ready for s in fleet.substrate.living("standby")) == 2)
+        for name, do in (("fails", "raise"), ("waits", "wait"), ("polls", "poll"), ("fine", "")):
+            await fleet.put("east", "wild", name, do=do)
+        for number in range(20):
+            await fleet.put("east", "tracked", f"t-{number}")
+        await fleet.put("hub", "remote", "job")
+        await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"))
+        await until(lambda: len(ran()) == 25 and ran()["fails"] >= 3)
+        before = next(s for s in fleet.substrate.living("shard") if "east" in s.state.clusters)
+        hub = next(s for s in fleet.substrate.living("shard") if "hub" in s.state.clusters)
+        await until(lambda: not before.peers.pending())
+        hub.conductor.paused = True  # owners in the hub are woken, and not heard of
+        await fleet.cluster("east").api.delete("secrets", "default", "job-child")
+        await until(lambda: before.peers.pending())
+        after = next(s for s in fleet.substrate.living("standby") if "east" in s.state.clusters)
+
+        def named(core: Any) -> dict[str, Any]:
+            found = core.state.marks.export("east", 5000)
+            marks = {kind: Watermark.decode(text) for kind, text in found.kinds.items()}
+            return {
+                "due": {kind: sorted(key.name for key in mark.exceptions()) for kind, mark in marks.items()},
+                "begun": found.begun,
+                "spans": {key: sorted(map(str, core.state.marks.due_of(key))) for key in core.state.marks.due_keys()},
+            }
+
+        await until(lambda: "job" in str(named(before)["due"]) and not before.handouts, 5.0)
+        # Nothing moves any more: the failing key waits for longer than this takes.
+        before.conductor.paused = True
+        wanted = named(before)
+        assert wanted["due"]["v1/ConfigMap"] == ["fails", "waits"]
+        assert wanted["due"]["v1/Secret"] == ["job"]
+        told = after.standing.seq
+        await until(lambda: after.standing.seq > told + 1, 5.0)
+        rvs = {kind: before.state.marks.rv("east", kind) for kind in before.state.clusters["east"].informers}
+        await fleet.substrate.kill(before.member)
+        await until(lambda: after.state.term == 2, 5.0)
+        after.conductor.paused = True
+        await until(lambda: named(after) == wanted, 3.0, f"{wanted}\nis not\n{named(after)}")
+        assert all((after.state.marks.rv("east", kind) or 0) >= (rv or 0) for kind, rv in rvs.items())
+        written = after.watermarks
+        await until(lambda: written._written == after.state.marks.changes, 5.0)
