@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -119,13 +120,15 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     variants = _variants(args, wanted)
     request = _request(args, wanted, variants)
     try:
-        if len(variants) > 1:
-            found = asyncio.run(until_told(run_variants(request, variants)))
-            told = variants_document(request, found)
-            results = {name: result for name, result in found.items() if not isinstance(result, str)}
-        else:
-            result = asyncio.run(until_told(play(request)))
-            told, results = document(request, result), {variants[0] if variants else "": result}
+        # Ray tells of lost nodes on the standard output, which is the JSON object's alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            if len(variants) > 1:
+                found = asyncio.run(until_told(run_variants(request, variants)))
+                told = variants_document(request, found)
+                results = {name: result for name, result in found.items() if not isinstance(result, str)}
+            else:
+                result = asyncio.run(until_told(play(request)))
+                told, results = document(request, result), {str(request.options.get("cause") or ""): result}
     except (GroundError, LoadError, FleetError, RayError) as error:
         raise CliError(str(error)) from error
     text = to_json(told)
