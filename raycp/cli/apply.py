@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from raycp.cli.errors import CliError
+from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
 from raycp.cli.run import summary
 from raycp.config import diff, load_fleet
@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
         if plan is None:
             raise CliError(f"fleet {doc.name} has no plan yet", "bring it up with `raycp run` or `raycp submit`")
         before = plan.fleet
+        if moved := before.doc.moved_lock(doc):
+            raise BadInput(f"{args.config}: {moved}")
         uri = rayenv.working_dir_uri()
         if uri:
             fleet = build_fleet(doc, args.config, search, uri)

@@ -96,6 +96,30 @@ class FleetDoc(Strict):
             return self.spec.clusters
         return [cluster for cluster in self.spec.clusters if cluster.role == "member"]
 
+    @property
+    def lock_place(self) -> dict[str, str]:
+        """Where leadership is held, by the fields that say so."""
+        lock = self.spec.leader.lock
+        own = lock.config_map or lock.lease
+        place = {
+            "spec.leader.lock": lock.kind,
+            "spec.state.namespace": self.spec.state.namespace,
+            "the hub, spec.clusters[].role": self.hub.name,
+        }
+        if own is not None:
+            place[f"spec.leader.lock.{lock.kind}.namespace"] = own.namespace or self.spec.state.namespace
+        return place
+
+    def moved_lock(self, other: Self) -> str:
+        """Why a running fleet can't become ``other``: its leadership would be held elsewhere, while whoever leads holds it here.
+        Empty where it can."""
+        new = other.lock_place
+        for field, value in self.lock_place.items():
+            if new.get(field) != value:
+                changed = f"is {value!r} in the running fleet" + (f", and {new[field]!r} here" if field in new else "")
+                return f"{field} {changed}: a running fleet can't change it; take it down with `raycp down`, then `raycp run`"
+        return ""
+
     def cluster(self, name: str) -> ClusterSpec:
         """The cluster of that name. Raises ``KeyError``."""
         for cluster in self.spec.clusters:

@@ -18,7 +18,7 @@ from raycp.fleet.plan import Fleet, Plan
 from raycp.fleet.proving import Prover
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.leadership.epoch import Leadership
-from raycp.leadership.locks import Identity, Lock, LockProblem, Waiting, make_lock, pod_of
+from raycp.leadership.locks import Confirmed, Identity, Lock, LockProblem, Waiting, make_lock, pod_of
 from raycp.leadership.permit import Ledger
 from raycp.leadership.records import Conflict, Records
 
@@ -71,6 +71,7 @@ class HubKeeper:
         self._stored = ""
         self._recovered = False
         self._lock: Lock | None = None
+        self._lock_of: object = None
         self._candidacy: tuple[asyncio.Task[Any], object] | None = None
         self.leadership: Leadership | None = None
         self.waiting: Waiting | None = None
@@ -122,6 +123,8 @@ class HubKeeper:
             return
         if self._stored != plan.fleet.generation:
             self._try("fleet document", self._store(plan, home))
+        if self._lock_of != (home, leader.lock, leader.backoff):
+            self._try("lock", self._remake_lock(plan, home))
         if self.leadership.permit != leader.permit:
             self._try("leader.permit", self._amend(leader.permit))
 
@@ -170,8 +173,7 @@ class HubKeeper:
     async def _enter(self, plan: Plan, connect: ConnectSpec) -> None:
         records = await self._records(plan, connect)
         spec, clock = plan.fleet.doc.spec.leader, self._clock
-        client = await self._client(connect)
-        lock = self._lock = make_lock(spec, client, plan.fleet.name, plan.fleet.doc.spec.state.namespace, clock)
+        lock = await self._make_lock(plan, connect)
         me = Identity(self._identity, plan.home, pod_of())
         try:
             entered = await lock.acquire(me, spec.permit, self._living_epoch, self._waits)
@@ -186,10 +188,26 @@ class HubKeeper:
         if self._recovered and self._newer is not None:
             await self._adopt_stored(records, plan)
         ledger = Ledger(spec.permit, recorded, fresh=mine.epoch != self._living_epoch, silent=entered.longest)
-        self.prover.begin(mine, ledger, sent, lambda: lock.confirm(self.leadership or mine), lock.every)
         self.leadership = mine
+        self.prover.begin(mine, ledger, sent, self._confirm, lambda: self._lock.every if self._lock else 1.0)
         self._led(records, mine)
         log.info("leading in epoch %d, incarnation %d", mine.epoch, mine.incarnation)
+
+    async def _make_lock(self, plan: Plan, connect: ConnectSpec) -> Lock:
+        spec = plan.fleet.doc.spec
+        client = await self._client(connect)
+        lock = self._lock = make_lock(spec.leader, client, plan.fleet.name, spec.state.namespace, self._clock)
+        self._lock_of = connect, spec.leader.lock, spec.leader.backoff
+        return lock
+
+    async def _remake_lock(self, plan: Plan, connect: ConnectSpec) -> None:
+        """Another way to the hub, or other times: the same object in the same place (``LeaderCore.apply`` sees to that)."""
+        await self._make_lock(plan, connect)
+
+    async def _confirm(self) -> Confirmed:
+        assert self._lock is not None
+        assert self.leadership is not None
+        return await self._lock.confirm(self.leadership)
 
     async def _wait(self, lock: Lock, mine: Leadership, until: float) -> float:
         """Stay the holder until then; when the last proof of that was sent. Raises ``Conflict`` where another leads, and what

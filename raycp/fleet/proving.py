@@ -44,7 +44,9 @@ class Prover:
         self._not_before = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, mine: Leadership, ledger: Ledger, sent: float, confirm: Confirm, every: float = EVERY) -> None:
+    def begin(
+        self, mine: Leadership, ledger: Ledger, sent: float, confirm: Confirm, every: Callable[[], float] = lambda: EVERY
+    ) -> None:
         """``mine`` was recorded by a request sent at ``sent``, and is confirmed ``every`` so many seconds."""
         self._mine, self.ledger, self._confirm = mine, ledger, confirm
         self._proof = Proof(sent)
@@ -89,9 +91,9 @@ class Prover:
         grant = self.ledger.grant(ask.holder, self._proof, now, self._mine.epoch, self._mine.incarnation, terms)
         return msgspec.msgpack.encode(grant)
 
-    async def _run(self, every: float) -> None:
+    async def _run(self, every: Callable[[], float]) -> None:
         while not self.superseded and self._confirm is not None:
-            await self._clock.sleep(every if await self.prove() else AGAIN)
+            await self._clock.sleep(every() if await self.prove() else AGAIN)
 
     async def prove(self) -> bool:
         """Read once; False if that was not possible."""

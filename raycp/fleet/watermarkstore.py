@@ -58,6 +58,10 @@ class WatermarkStore:
 
     def update(self, plan: Plan) -> None:
         """Work by ``plan``."""
+        if self._plan is not None and plan.epoch > self._plan.epoch:
+            # Another fleet may have led between: what it wrote is written over, not what was read before.
+            self._superseded = self._found = False
+            self._written = -1
         self._plan = plan
         self._clients.update(plan)
         mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._state.shard}
