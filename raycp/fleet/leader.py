@@ -160,6 +160,8 @@ class LeaderCore:
             if before is not None and before.fleet.generation == fleet.generation:
                 self._roster.wake.set()
                 return
+            if before is not None and (moved := before.fleet.doc.moved_lock(fleet.doc)):
+                raise ValueError(moved)
             self._succession.closed = False
             known = {cluster.name: cluster.shard for cluster in before.clusters} if before else {}
             doc = fleet.doc
