@@ -156,7 +156,8 @@ async def whole(site: Site, settle: float) -> dict[str, Any]:
     deadline = _now() + settle
     while True:
         status = await site.fleet.status()
-        if status["ready"] and all(row["ready"] for row in status["standbys"]):
+        placed = not status["problems"].get("placement")  # and each where it should be
+        if status["ready"] and placed and all(row["ready"] for row in status["standbys"]):
             return status
         if _now() > deadline:
             raise LoadError(f"the fleet is not whole again after {settle:g} s: {status['reasons']} {status['standbys']}")

@@ -13,6 +13,7 @@ Assumptions: there is another node that will do; otherwise everything stays and 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from raycp.base.clock import Clock
 from raycp.fleet.desired import Slot, Wanted
@@ -24,8 +25,11 @@ from raycp.fleet.succession import Succession
 
 log = logging.getLogger(__name__)
 
-CALM = 20.0
+CALM = 5.0
 """Nothing is moved without need sooner than this after the last time that anything was missing, moved or drained, in seconds."""
+
+FULL_FOR = 600.0
+"""How long nothing is moved to a node that could not take what was meant for it, in seconds."""
 
 SETTLED = 10.0
 """A leader younger than this does not leave its node: it has hardly found out what there is."""
@@ -46,6 +50,7 @@ class Evacuation:
         self._clock: Clock = roster.clock
         self._begun = self._restless = roster.clock.now()
         self._handing: asyncio.Task[None] | None = None
+        self._refused: dict[str, float] = {}
 
     def situation(self) -> Situation:
         """See ``NodeWatch.situation``."""
@@ -141,8 +146,7 @@ class Evacuation:
         whole = all(slot in members and members[slot].report.ready for slot in wanted) and not self._roster.ending
         if not whole:
             self._restless = now
-        if now - self._restless < CALM:
-            return
+        situation = replace(situation, suspected=situation.suspected | self._full(now))
         selectors = {slot: _selector(want) for slot, want in wanted.items()}
         warm: dict[str, list[str]] = {}
         for slot, state in members.items():
@@ -151,13 +155,27 @@ class Evacuation:
         move = misplaced(situation, selectors, warm)
         if move is None:
             return
+        self.problems["placement"] = f"{move.slot[0]} {move.slot[1]} is moved soon: {move.why}"
+        if now - self._restless < CALM:
+            return
         self._restless = now
         log.info("%s %s is moved: %s", *move.slot, move.why)
         if move.slot[0] == "standby":
             self._roster.retire(members[move.slot])
+        elif move.slot[0] == "worker":
+            self._roster.vacate(members[move.slot])
         else:
             self._succession.shunned = frozenset({situation.leader})
             self._hand_over(move.slot[1], "placement")
+
+
+    def _full(self, now: float) -> set[str]:
+        """Nodes that could lately not take a member that was meant for them."""
+        for state in self._roster.members.values():
+            if state.spot and state.report.node_id and state.spot != state.report.node_id:
+                self._refused[state.spot] = now + FULL_FOR
+                state.spot = state.report.node_id
+        return {node for node, until in self._refused.items() if until > now}
 
 
 def _selector(want: Wanted) -> dict[str, str]:

@@ -53,7 +53,7 @@ class LeaderCore:
         self._hub = HubKeeper(clock, identity, self._loops, self._led, self.apply)
         self._history = History(clock, self._loops)
         self._roster = Roster(substrate, clock, self._loops)
-        self._watch = NodeWatch(substrate, clock, self._loops, node)
+        self._watch = NodeWatch(substrate, clock, node)
         self._succession = Succession(self._roster, self._hub.prover, self._history, self._watch)
         self._evacuation = Evacuation(self._roster, self._succession, self._watch, leave)
         self._roster.died, self._roster.reported = self._succession.died, self._reported

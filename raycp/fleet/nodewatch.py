@@ -10,7 +10,6 @@ import logging
 from raycp.base.clock import Clock
 from raycp.fleet.channel import Life, probe
 from raycp.fleet.desired import Slot
-from raycp.fleet.loops import Loops
 from raycp.fleet.placing import Node, Situation
 from raycp.fleet.substrate import MemberUnavailable, Substrate
 
@@ -20,6 +19,7 @@ EVERY = 1.0
 DOUBTED_FOR = 30.0
 """Longer than Ray needs to notice that a node is gone, in seconds."""
 
+ASK_WITHIN = 0.3
 PATIENCE = 2.5
 """How long Ray may take to answer; while its head is away it does not."""
 
@@ -27,14 +27,13 @@ PATIENCE = 2.5
 class NodeWatch:
     """One per leader. ``problem``: why the nodes are not known."""
 
-    def __init__(self, substrate: Substrate, clock: Clock, loops: Loops, leader: str) -> None:
+    def __init__(self, substrate: Substrate, clock: Clock, leader: str) -> None:
         self.nodes: tuple[Node, ...] = ()
         self.leader = leader
         """The node that the leader itself is on; empty outside Ray."""
         self.problem = ""
         self._substrate = substrate
         self._clock = clock
-        self._loops = loops
         self._doubted: dict[str, float] = {}
         self._due = float("-inf")
         self._asking: asyncio.Future[list[Node]] | None = None
@@ -65,16 +64,14 @@ class NodeWatch:
                 log.warning("node %s (%s) drains: the fleet leaves it", node.identity[:12], node.address)
         self.nodes = nodes
 
-    def doubt(self, identity: str, *, silent: bool) -> None:
-        """A member of this node died or, ``silent``, was succeeded because it said nothing."""
+    async def doubt(self, identity: str, *, silent: bool) -> None:
+        """A member of this node died or, ``silent``, was succeeded because it said nothing. Takes ``ASK_WITHIN`` at most."""
         if silent:
             self._doubt(identity)
-        elif node := next((node for node in self.nodes if node.identity == identity and node.port), None):
-            self._loops.spawn(self._ask(node), f"inquiry into node {identity[:12]}")
-
-    async def _ask(self, node: Node) -> None:
-        if await probe(node.address, node.port) is Life.DEAD:
-            log.warning("node %s (%s) is gone: its raylet's port refuses", node.identity[:12], node.address)
+            return
+        node = next((node for node in self.nodes if node.identity == identity and node.port), None)
+        if node is not None and await probe(node.address, node.port, ASK_WITHIN) is not Life.ALIVE:
+            log.warning("node %s (%s) seems to be gone: its raylet does not answer", node.identity[:12], node.address)
             self._doubt(node.identity)
 
     def _doubt(self, identity: str) -> None:

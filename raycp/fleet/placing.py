@@ -132,7 +132,8 @@ def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Move:
-    """Something that stands where it should not, though everything works. ``standby``: make it anew; ``shard``: hand it over."""
+    """Something that stands where it should not, though everything works. A standby is made anew, a shard handed over, a worker
+    succeeded."""
 
     slot: Slot
     why: str
@@ -141,8 +142,8 @@ class Move:
 def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]], warm: Mapping[str, Iterable[str]]) -> Move | None:
     """What should be moved next while all is calm; None where nothing should. ``warm``: shard -> nodes of its warm standbys.
 
-    Moves end: after a standby's its node differs from its primary's, after a primary's its node differs from the leader's, and
-    neither undoes the other.
+    Moves end: after a standby's its node differs from its primary's, after a primary's its node differs from the leader's, after a
+    worker's the largest difference between nodes is smaller, and none undoes the other.
     """
     where = situation.where
     for slot in sorted(where):
@@ -158,4 +159,10 @@ def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]],
         usable = {node.identity for node in situation.usable(selectors.get(slot, {}))} - {situation.leader}
         if usable.intersection(warm.get(slot[1], ())):
             return Move(slot, "it is on the leader's node")
+    for slot in sorted(where):
+        if slot[0] == "worker":
+            nodes = [node.identity for node in situation.usable(selectors.get(slot, {}))]
+            count = {node: sum(1 for known, at in where.items() if known[0] == "worker" and at == node) for node in nodes}
+            if count and count.get(where[slot], 0) > min(count.values()) + 1:
+                return Move(slot, "its node has more workers than another")
     return None

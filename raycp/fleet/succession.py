@@ -82,7 +82,10 @@ class Succession:
 
     async def _gone(self, state: Supervised, cause: str, noticed: float) -> None:
         """A member writes no more: forget it, and let its successor begin."""
-        self._watch.doubt(state.node, silent=cause == "silence")
+        # A promotion waits for nothing; what has to be made anew must not be sent to a node that is gone.
+        warm = state.member.role in ("shard", "standby") and self.standby_of(state.member.place.split("/")[0]) is not None
+        if not warm:
+            await self._watch.doubt(state.node, silent=cause == "silence")
         slot = self._roster.forget(state)
         if self._prover.ledger is not None:
             self._prover.ledger.forget(state.member.actor_name)
@@ -90,6 +93,8 @@ class Succession:
             self._roster.endpoints.pop(state.member.place, None)
         if slot is not None and slot[0] == "shard":
             await self.succeed(slot[1], cause, since=noticed)
+        if warm:
+            await self._watch.doubt(state.node, silent=cause == "silence")
         self._roster.wake.set()
 
     async def fence(self, plan: Plan) -> None:

@@ -360,11 +360,18 @@ class Led:
     def __init__(self) -> None:
         self.substrate = InProcess()
         self.number = 0
+        self.node = ""
+        """Where the leader lives, from its next start on."""
+        self.left: list[str] = []
+        """The nodes that a leader has ended itself on."""
         self.leader = self._lead()
 
     def _lead(self) -> LeaderCore:
         self.number += 1
-        self.leader = self.substrate.leader = LeaderCore(self.substrate, CLOCK, f"leader-{self.number}")
+        leader = LeaderCore(
+            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader._watch.leader)
+        )
+        self.leader = self.substrate.leader = leader
         self.leader.start()
         return self.leader
 

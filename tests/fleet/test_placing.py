@@ -101,7 +101,11 @@ def test_moves_end_and_make_it_right(situation: Situation) -> None:
         if move is None:
             break
         where = dict(situation.where)
-        if move.slot[0] == "standby":
+        if move.slot[0] == "worker":
+            del where[move.slot]
+            where[move.slot] = best(move.slot, replace(situation, where=where))
+            assert where[move.slot] != situation.where[move.slot]
+        elif move.slot[0] == "standby":
             del where[move.slot]
             where[move.slot] = best(move.slot, replace(situation, where=where)) or next(iter(situation.usable({}))).identity
             assert where[move.slot] != where["shard", shard_of(move.slot)]
@@ -127,6 +131,9 @@ def test_moves_end_and_make_it_right(situation: Situation) -> None:
         others = [node for node in situation.usable({}) if node.identity != at]
         if slot[0] == "standby" and others:
             assert at != situation.where.get(("shard", shard_of(slot)))
+    usable = [node.identity for node in situation.usable({})]
+    workers = [at for slot, at in situation.where.items() if slot[0] == "worker"]
+    assert not usable or max(workers.count(each) for each in usable) - min(workers.count(each) for each in usable) <= 1
 
 
 def test_the_wish_is_soft_and_keeps_what_was_asked_for() -> None:
