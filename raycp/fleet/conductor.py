@@ -214,6 +214,11 @@ class Conductor:
             and self.shard.permits.term_of(self.shard.shard) <= self.shard.state.term
         )
 
+    @property
+    def foreign(self) -> int:
+        """Hand-outs of primaries before this one that still run."""
+        return sum(len(seat.foreign) for seat in self._seats.values())
+
     def pause(self, limit: float) -> None:
         """Hand out nothing, for a hand-over; after ``limit`` seconds it has failed and handing out goes on."""
         self.paused = True
@@ -227,6 +232,7 @@ class Conductor:
 
     def resume(self) -> None:
         """Hand out again."""
+        self.shard.permits.resume()
         self.paused = False
         self._pauses += 1
         self.dispatch_soon()

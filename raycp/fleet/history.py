@@ -8,6 +8,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.fleet.loops import Loops
 from raycp.fleet.plan import Plan, Report, ShardPlan
+from raycp.fleet.switching import Lead
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Conflict, Records
@@ -29,14 +30,25 @@ class History:
         self._told = False
         self._loops = loops
 
-    def begin(self, records: Records, leadership: Leadership, before: str) -> None:
-        """This leader has been recorded; its own beginning is the first that it remembers."""
+    def begin(self, records: Records, leadership: Leadership, order: Lead | None = None) -> None:
+        """This leader has been recorded; its own beginning is the first that it remembers. ``order``: how it came to lead, where
+        its fleet had stood by."""
         first = self._records is None
         self._records = records
         cause = "start" if leadership.incarnation == 1 else "restart"
-        self._note(Switch(self._clock.wall(), cause, "leader", leadership.epoch, leadership.incarnation, leadership.holder, before))
+        order = order or Lead("", None, None, cause)
+        self._note(
+            Switch(
+                self._clock.wall(), order.cause, "leader", leadership.epoch, leadership.incarnation, leadership.holder,
+                order.before, order.drain, order.leaderless,
+            )
+        )  # fmt: skip
         if first:
             self._loops.forever(self._store, "history of switches", every=EVERY)
+
+    def end(self) -> None:
+        """Another leader keeps the history now."""
+        self._records = None
 
     def promoted(self, plan: Plan, before: ShardPlan, now: ShardPlan) -> None:
         """A shard has a new primary."""

@@ -5,6 +5,7 @@ connection is published to the shards when its CRDs are in place, or after ``PAT
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 10.0
 MAX_BACKOFF = 10.0
 ESTABLISHED_WITHIN = 5.0
+
+TAKE_WITHIN = 2.0
+"""How long a lock that was given away is tried to be taken back before it is looked at again, in seconds."""
 
 
 class _Condition(msgspec.Struct):
@@ -61,6 +65,7 @@ class HubKeeper:
         self._loops = loops
         self._clients: dict[str, tuple[ConnectSpec, ClusterClient]] = {}
         self._prepared: dict[str, tuple[ConnectSpec, frozenset[str]]] = {}
+        self._present: dict[str, tuple[ConnectSpec, frozenset[str]]] = {}
         self._since: dict[str, float] = {}
         self._shown: dict[str, ConnectSpec] = {}
         self._busy: set[str] = set()
@@ -209,6 +214,75 @@ class HubKeeper:
         assert self.leadership is not None
         return await self._lock.confirm(self.leadership)
 
+    # between two colours of a fleet
+
+    async def recorded(self, plan: Plan) -> Leadership | None:
+        """Who holds the lock, as it says. Raises ``KubeError``, ``ConnectError``, ``LockProblem``."""
+        connect = plan.hub.connect or self._home
+        if connect is None:
+            return None
+        client = await self._client(connect)
+        doc = plan.fleet.doc
+        held = await make_lock(doc.spec.leader, client, plan.fleet.name, doc.spec.state.namespace, self._clock).holder()
+        return held.leadership if held is not None else None
+
+    async def succeed(self, plan: Plan, connect: ConnectSpec, living_epoch: int = 0) -> Leadership:
+        """Begin an epoch, or go on with ``living_epoch``, as soon as the lock allows it; cancel it to give up.
+
+        Raises ``KubeError``, ``ConnectError``, ``LockProblem``, ``Conflict``.
+        """
+        self._home, self._living_epoch = connect, living_epoch
+        await self._enter(plan, connect)
+        assert self.leadership is not None
+        return self.leadership
+
+    async def take_back(self, plan: Plan) -> Leadership | None:
+        """Lead on after a release, if nobody has begun meanwhile: of the two exactly one wins. None if this one does; who leads
+        otherwise. Raises ``KubeError``, ``ConnectError``, ``LockProblem``, ``Conflict``."""
+        assert self._home is not None
+        while True:
+            found = await self.recorded(plan)
+            if found is not None and not found.released and found.home != plan.home:
+                return found
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TAKE_WITHIN):
+                    await self.succeed(plan, self._home, plan.epoch)
+                    return None
+
+    async def install(self, plan: Plan, *, changes: bool, within: float) -> dict[str, str]:
+        """Apply the CRDs that a fleet which stands by needs: those that are missing, or (``changes``) all of them. What went wrong,
+        by cluster; ``within`` seconds each."""
+        problems: dict[str, str] = {}
+
+        async def one(name: str, connect: ConnectSpec, crds: frozenset[str]) -> None:
+            try:
+                async with asyncio.timeout(within):
+                    client = await self._client(connect)
+                    for text in sorted(crds):
+                        crd = json.loads(text)
+                        if changes or not await _exists(client, crd["metadata"]["name"]):
+                            await install_crd(client, crd, self._clock)
+                (self._prepared if changes else self._present)[name] = (connect, crds)
+            except (KubeError, ConnectError, TimeoutError) as error:
+                problems[name] = str(error) or "no answer"
+
+        await asyncio.gather(
+            *(
+                one(cluster.name, cluster.connect, crds)
+                for cluster in plan.clusters
+                if cluster.connect is not None
+                and (crds := _crds(plan, cluster.name)) is not None
+                and (self._prepared if changes else self._present).get(cluster.name) != (cluster.connect, crds)
+            )
+        )
+        return problems
+
+    def adopt(self, plan: Plan) -> None:
+        """The clusters of ``plan`` are in use already: their connections are told to everybody from the start."""
+        for cluster in plan.clusters:
+            if cluster.connect is not None:
+                self._shown[cluster.name] = cluster.connect
+
     async def _wait(self, lock: Lock, mine: Leadership, until: float) -> float:
         """Stay the holder until then; when the last proof of that was sent. Raises ``Conflict`` where another leads, and what
         the lock raises at the end."""
@@ -321,6 +395,16 @@ def _crds(plan: Plan, cluster: str) -> frozenset[str]:
         if cluster in controller.clusters or (controller.on == "hub" and cluster == hub):
             wanted.update(controller.crds)
     return frozenset(wanted)
+
+
+async def _exists(client: ClusterClient, crd: str) -> bool:
+    try:
+        await client.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}")
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
 
 
 async def install_crd(client: ClusterClient, crd: dict[str, object], clock: Clock) -> None:

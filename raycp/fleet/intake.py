@@ -292,6 +292,8 @@ class Intake:
     def catch_up(self, before: Plan, plan: Plan) -> None:
         """A controller that is new on a kind that is watched already hears of what is in the cache."""
         known = {(c.name, cluster) for c in before.fleet.controllers for cluster in c.clusters}
+        if before.following is not None:
+            known = set(before.following.known)
         for controller in plan.fleet.controllers:
             for cluster in controller.clusters:
                 if (controller.name, cluster) in known or cluster not in self._state.clusters:

@@ -15,9 +15,11 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import FleetDoc
-from raycp.fleet.names import LEADER
+from raycp.fleet.colours import base_of, other_of
+from raycp.fleet.names import LEADER, Member
 from raycp.fleet.plan import Fleet, Plan
-from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, RaySubstrate
+from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, RaySubstrate, Substrate
+from raycp.fleet.yielding import HANDED_OVER, Standing
 
 log = logging.getLogger(__name__)
 
@@ -27,54 +29,91 @@ class FleetError(Exception):
 
 
 class FleetClient:
-    """Speaks to one fleet's leader. Needs a connection to Ray (``raycp.fleet.rayenv.connect``)."""
+    """Speaks to the leader of one fleet: of the colour that leads, where there are two (``raycp.fleet.colours``).
 
-    def __init__(self, namespace: str, clock: Clock | None = None) -> None:
-        self.namespace = namespace
-        self._substrate = RaySubstrate(namespace)
-        self._clock = clock or SystemClock()
+    Needs a connection to Ray (``raycp.fleet.rayenv.connect``). ``substrate`` makes the way to a namespace's members.
+    """
+
+    def __init__(self, namespace: str, clock: Clock | None = None, substrate: Callable[[str], Substrate] = RaySubstrate) -> None:
+        self.namespace = base_of(namespace)
+        self.clock = clock or SystemClock()
+        self._colours = {name: substrate(name) for name in (self.namespace, other_of(self.namespace))}
+        self._leading = ""
+
+    def colour(self, namespace: str) -> Substrate:
+        """The members in one of the fleet's two namespaces."""
+        return self._colours[namespace]
 
     async def exists(self) -> bool:
         """Whether any actor of the fleet lives."""
-        return bool(await self._substrate.members())
+        return bool(await self._members())
 
-    async def ensure_leader(self, env: dict[str, str], node_labels: dict[str, str] | None = None) -> None:
+    async def _members(self) -> set[Member]:
+        return {member for colour in self._colours.values() for member in await colour.members()}
+
+    async def leaders(self) -> list[str]:
+        """Namespaces that have a leader, the one that leads first."""
+        found = [name for name, colour in self._colours.items() if LEADER in await colour.members()]
+        if len(found) > 1 and (await self.standing(found[0])).generation:
+            found.reverse()
+        return found
+
+    async def standing(self, namespace: str) -> Standing:
+        """What the leader there says of standing by; an empty answer from one that leads, or that does not answer."""
+        try:
+            answer = await self._colours[namespace].call(LEADER, "standing", timeout=3.0)
+        except (MemberDied, MemberUnavailable, MemberFailed):
+            return Standing()
+        return msgspec.json.decode(answer, type=Standing)
+
+    async def leading(self) -> str:
+        """The namespace of the colour that leads; the fleet's own where nothing lives."""
+        found = await self.leaders()
+        return found[0] if found else self.namespace
+
+    async def ensure_leader(self, env: dict[str, str], node_labels: dict[str, str] | None = None, namespace: str = "") -> None:
         """Make the leader if there is none, on a node with these labels: it speaks to the hub, so it needs credentials."""
         options: dict[str, Any] = {"num_cpus": 0}
         if node_labels:
             options["label_selector"] = node_labels
         if env:
             options["runtime_env"] = {"env_vars": env}
-        await self._substrate.create(LEADER, options)
-        deadline = self._clock.now() + 30.0
+        colour = self._colours[namespace or await self.leading()]
+        await colour.create(LEADER, options)
+        deadline = self.clock.now() + 30.0
         while True:
             try:
-                await self._substrate.call(LEADER, "ping", timeout=10.0)
+                await colour.call(LEADER, "ping", timeout=10.0)
                 return
             except (MemberDied, MemberUnavailable) as error:
-                if self._clock.now() > deadline:
+                if self.clock.now() > deadline:
                     raise FleetError(
                         f"the leader does not start: {error}. See Ray's logs, and `ray status` for free resources"
                     ) from error
-                await self._clock.sleep(0.2)
+                await self.clock.sleep(0.2)
 
     async def ask(self, method: str, payload: bytes = b"", timeout: float = 10.0, patience: float = 10.0) -> bytes:
         """Ask the leader; one that is being restarted is waited for, ``patience`` seconds. Raises ``FleetError``."""
-        deadline = self._clock.now() + patience
+        deadline = self.clock.now() + patience
         while True:
             try:
-                return await self._substrate.call(LEADER, method, payload, timeout)
+                self._leading = self._leading or await self.leading()
+                return await self._colours[self._leading].call(LEADER, method, payload, timeout)
             except MemberDied as error:
+                self._leading = ""
                 if not await self.exists():
                     raise FleetError(f"no fleet runs in Ray namespace {self.namespace}: bring it up with `raycp run`") from error
-                if self._clock.now() > deadline:
+                if self.clock.now() > deadline:
                     raise FleetError(f"the leader is gone: {error}; `raycp run` brings it back") from error
             except MemberUnavailable as error:
-                if self._clock.now() > deadline:
+                self._leading = ""
+                if self.clock.now() > deadline:
                     raise FleetError(f"the leader does not answer: {error}") from error
             except MemberFailed as error:
-                raise FleetError(str(error)) from error
-            await self._clock.sleep(0.1)
+                if HANDED_OVER not in str(error) or self.clock.now() > deadline:
+                    raise FleetError(str(error)) from error
+                self._leading = ""
+            await self.clock.sleep(0.1)
 
     async def apply(self, fleet: Fleet) -> None:
         """Make ``fleet`` the desired one."""
@@ -84,6 +123,16 @@ class FleetClient:
         """See ``raycp.fleet.status``."""
         found: dict[str, Any] = json.loads(await self.ask("status"))
         return found
+
+    async def beside(self) -> dict[str, Any] | None:
+        """The status of the colour that stands by, None where there is none."""
+        for namespace in (await self.leaders())[1:]:
+            try:
+                found: dict[str, Any] = json.loads(await self._colours[namespace].call(LEADER, "status"))
+            except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
+            return found
+        return None
 
     async def plan(self) -> Plan | None:
         """The leader's plan; it holds secrets, keep it in memory."""
@@ -97,10 +146,11 @@ class FleetClient:
     async def observed(self, what: str) -> list[dict[str, Any]]:
         """Ask the observer: ``series`` (counted since the fleet began, per controller, cluster, tier and kind) or ``slo`` (per
         objective). Raises ``FleetError``."""
-        for member in sorted(await self._substrate.members(), reverse=True):
+        colour = self._colours[await self.leading()]
+        for member in sorted(await colour.members(), reverse=True):
             if member.role == "observer":
                 try:
-                    found: list[dict[str, Any]] = json.loads(await self._substrate.call(member, what))
+                    found: list[dict[str, Any]] = json.loads(await colour.call(member, what))
                 except (MemberDied, MemberUnavailable, MemberFailed) as error:
                     raise FleetError(f"the observer does not answer: {error}") from error
                 return found
@@ -110,35 +160,47 @@ class FleetClient:
         self, generation: str, timeout: float, tell: Callable[[dict[str, Any]], None] | None = None
     ) -> dict[str, Any]:
         """Wait until the fleet runs ``generation`` and is ready; the status then. Raises ``FleetError`` with the reasons."""
-        deadline = self._clock.now() + timeout
+        deadline = self.clock.now() + timeout
         while True:
             status = await self.status()
             if tell is not None:
                 tell(status)
             if status.get("ready") and status.get("generation") == generation:
                 return status
-            if self._clock.now() > deadline:
+            if self.clock.now() > deadline:
                 reasons = "\n  ".join(status.get("reasons") or ["it runs another generation"])
                 raise FleetError(f"the fleet is not ready after {timeout:g} s:\n  {reasons}")
-            await self._clock.sleep(0.05)
+            await self.clock.sleep(0.05)
 
     async def down(self, drain: float) -> int:
-        """Take the fleet down; how many actors there were. Completes a ``down`` that was cut off."""
-        before = len(await self._substrate.members())
-        if before:
-            try:
-                await self._substrate.call(LEADER, "down", timeout=drain + 30.0)
-            except (MemberDied, MemberUnavailable, MemberFailed) as error:
-                log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
-            await self._substrate.kill(LEADER)
-        deadline = self._clock.now() + 30.0
-        while members := await self._substrate.members():
-            if self._clock.now() > deadline:
+        """Take the fleet down, both colours; how many actors there were. Completes a ``down`` that was cut off."""
+        before = await self._members()
+        count = sum([len(await colour.members()) for colour in self._colours.values()])
+        count -= sum(member.role == "embedded" for member in before)  # those are in both lists
+        for namespace in reversed(await self.leaders()):
+            await self.end(namespace, drain)
+        deadline = self.clock.now() + 30.0
+        while members := await self._members():
+            if self.clock.now() > deadline:
                 raise FleetError(f"these actors don't end: {', '.join(str(member) for member in members)}")
-            for member in members:
-                await self._substrate.kill(member)
-            await self._clock.sleep(0.1)
-        return before
+            for colour in self._colours.values():
+                for member in await colour.members():
+                    await colour.kill(member)
+            await self.clock.sleep(0.1)
+        return count
+
+    async def end(self, namespace: str, drain: float) -> None:
+        """End one colour, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""
+        colour = self._colours[namespace]
+        leads = (await self.leaders())[:1] == [namespace]
+        try:
+            await colour.call(LEADER, "down", timeout=drain + 30.0)
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+            log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
+        await colour.kill(LEADER)
+        for member in await colour.members():
+            if leads or member.role != "embedded":
+                await colour.kill(member)
 
 
 async def up(client: FleetClient, fleet: Fleet, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:

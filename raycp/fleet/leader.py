@@ -5,6 +5,7 @@ under the same epoch with the next incarnation. Members go on without it.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import TIERS
-from raycp.fleet.desired import Desires, Wanted, assign_shards
+from raycp.fleet.colours import GENERATIONS
+from raycp.fleet.desired import Desires, Slot, Wanted, assign_shards
 from raycp.fleet.evacuation import Evacuation
+from raycp.fleet.following import WATCH_SECONDS, Follower, Primary, standing_members, standing_status
 from raycp.fleet.history import History
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.loops import Loops
@@ -23,7 +26,7 @@ from raycp.fleet.member import own_node
 from raycp.fleet.names import LEADER, Member
 from raycp.fleet.nodewatch import NodeWatch
 from raycp.fleet.placing import spots
-from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan
+from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan, home_of
 from raycp.fleet.reaching import reachable
 from raycp.fleet.roster import Roster
 from raycp.fleet.scaling import Scaler, living_pools, worker_bundles
@@ -31,7 +34,8 @@ from raycp.fleet.status import fleet_status
 from raycp.fleet.substrate import Substrate
 from raycp.fleet.succession import Succession
 from raycp.fleet.supervision import Supervised
-from raycp.fleet.switching import Handed
+from raycp.fleet.switching import Handed, Lead
+from raycp.fleet.yielding import HANDED_OVER, Standing, Yielding
 from raycp.kube import ConnectSpec
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
@@ -39,6 +43,7 @@ from raycp.leadership.records import Records
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 1.0
+LEAVE_AFTER = 0.3
 
 
 class LeaderCore:
@@ -62,6 +67,10 @@ class LeaderCore:
         self._pools_told: tuple[Member, dict[str, int]] | None = None
         self._desires = Desires()
         self._applying = asyncio.Lock()
+        self._stepping = asyncio.Lock()
+        self._follower: Follower | None = None
+        self._yielding = Yielding(self._roster, self._hub, self._succession, self._left)
+        self._leaving = False
         self._started = clock.now()
 
     @property
@@ -84,8 +93,11 @@ class LeaderCore:
             log.exception("recovery from living members failed; the next apply completes it")
         while True:
             try:
-                if self.plan is not None and not self._succession.closed and not self._hub.prover.superseded:
-                    await self._step()
+                await self._look_who_leads()
+                if self._may_step():
+                    async with self._stepping:
+                        if self._may_step():
+                            await self._step()
             except Exception:
                 log.exception("a step of supervision failed; it is taken again")
             self._roster.wake.clear()
@@ -94,6 +106,20 @@ class LeaderCore:
                     await self._roster.wake.wait()
             except TimeoutError:
                 pass
+
+    async def _look_who_leads(self) -> None:
+        """A leader that comes back after its fleet was handed over finds the other colour in its place."""
+        plan = self.plan
+        if plan is None or plan.following is not None or self._hub.waiting is None or self._leaving:
+            return
+        found = await self._hub.recorded(plan)
+        if found is not None and not found.released and found.home == home_of(plan.token, plan.floor + GENERATIONS):
+            self._left(f"{found.holder} leads in epoch {found.epoch}")
+
+    def _may_step(self) -> bool:
+        if self.plan is None or self._succession.closed or self._hub.prover.superseded or self._leaving:
+            return False
+        return self._follower is None or not self._follower.held
 
     async def _recover(self) -> None:
         """Adopt a fleet that lives on: its newest plan, its members, its epoch."""
@@ -126,12 +152,18 @@ class LeaderCore:
         for member in living:
             if plan.slot(member) != member.slot or self._roster.generations.get(member.slot, -1) <= member.generation:
                 self._roster.adopt(member)
-        self._hub.recovered(plan)
+        if plan.following is not None:
+            self._follow(plan.following.namespace).start()
+        else:
+            self._hub.recovered(plan)
 
     # what the driver asks
 
     async def ask(self, method: str, payload: bytes) -> bytes:
-        """Control questions: apply, status, plan, down, kubeconfig, permit, handover, switches."""
+        """Control questions: apply, status, plan, down, kubeconfig, permit, handover, switches; stand, yield, plan_after for two
+        colours of a fleet, and what ``_ask_follower`` adds."""
+        if self._leaving and method in ("apply", "status", "plan", "handover", "switches", "kubeconfig", "yield", "standing"):
+            raise RuntimeError(HANDED_OVER)
         if method == "apply":
             await self.apply(msgspec.msgpack.decode(payload, type=Fleet))
             return b""
@@ -149,14 +181,114 @@ class LeaderCore:
         if method == "down":
             await self.down()
             return b""
+        if method == "stand":
+            await self.stand(*msgspec.msgpack.decode(payload, type=tuple[Fleet, str]))
+            return b""
+        if method == "yield":
+            return msgspec.json.encode(await self._yielding.yield_to(payload.decode()))
+        if method == "plan_after":
+            return await self._plan_after(msgspec.msgpack.decode(payload, type=int))
+        if method in ("standing", "prepare", "follow", "lead", "forget"):
+            return await self._ask_follower(method, payload)
         if method == "kubeconfig":
             return await self._substrate.call(self._roster.living("embedded", payload.decode()), "kubeconfig")
         raise KeyError(f"the leader has no method {method!r}")
+
+    async def _plan_after(self, version: int) -> bytes:
+        """The plan, once it is newer than ``version``; nothing after a while without."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_SECONDS), self._roster.plan_changed:
+                await self._roster.plan_changed.wait_for(lambda: self.plan is not None and self.plan.version > version)
+        plan = self.plan
+        return msgspec.msgpack.encode(plan) if plan is not None and plan.version > version else b""
+
+    # standing by for the other colour
+
+    async def stand(self, fleet: Fleet, namespace: str) -> None:
+        """Stand by for the fleet in Ray namespace ``namespace``, to be ``fleet`` one day. The same again changes nothing.
+
+        Raises ``ValueError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
+        """
+        async with self._applying:
+            if self.plan is not None:
+                if self.plan.following is None or self.plan.fleet.generation != fleet.generation:
+                    raise ValueError(f"another fleet, of generation {self.plan.fleet.generation}, is here already")
+                return
+            follower = self._follow(namespace)
+            try:
+                await follower.begin(fleet)
+            except BaseException:
+                self._follower = None
+                raise
+            theirs = follower.theirs
+            assert theirs is not None
+            # The pools of the one that leads were scaled to its load.
+            workers = [member for worker in theirs.workers if (member := Member.parse(worker.member)) is not None]
+            self._pools = living_pools(workers, fleet.doc)
+            follower.start()
+
+    def _follow(self, namespace: str) -> Follower:
+        self._follower = Follower(self._roster, self._hub, namespace, self._stepping, self._begin)
+        return self._follower
+
+    async def _ask_follower(self, method: str, payload: bytes) -> bytes:
+        follower, plan = self._follower, self.plan
+        if method == "standing":
+            if follower is None or plan is None or plan.following is None:
+                return msgspec.json.encode(Standing())
+            status = self.status()
+            return msgspec.json.encode(Standing(plan.home, plan.fleet.generation, status["warm"], status["reasons"]))
+        if follower is None:
+            raise RuntimeError("this fleet does not stand by")
+        if method == "prepare":
+            await follower.prepare()
+        elif method == "follow":
+            primaries = msgspec.msgpack.decode(payload, type=dict[str, Primary])
+            return msgspec.msgpack.encode(await follower.follow(primaries))
+        elif method == "lead":
+            return msgspec.msgpack.encode(await follower.lead(msgspec.msgpack.decode(payload, type=Lead)))
+        else:
+            follower.forget()
+        return b""
+
+    async def _begin(self, before: Plan, plan: Plan, order: Lead) -> None:
+        """This fleet has stood by, and leads from here on; no step is under way."""
+        known = {shard.shard: shard for shard in before.shards}
+        self._follower = None
+        self._hub.adopt(before)
+        self._roster.endpoints = {
+            cluster.name: cluster.connect
+            for cluster in before.clusters
+            if cluster.connect is not None and plan.fleet.doc.cluster(cluster.name).embedded is not None
+        }
+        self._roster.plan = plan
+        await self._roster.announce()
+        for shard in plan.shards:
+            if shard.member:
+                self._history.promoted(plan, known[shard.shard], shard)
+        log.warning("this fleet leads, in epoch %d (%s)", plan.epoch, order.cause)
+
+    def _left(self, why: str) -> None:
+        """Another colour leads: end this one, but for embedded clusters."""
+        if not self._leaving:
+            self._leaving = True
+            log.warning("%s: this colour of the fleet ends", why)
+            self._succession.closed = True
+            self._history.end()
+            self._loops.spawn(self._leave(), "end of this colour")
+
+    async def _leave(self) -> None:
+        await self._clock.sleep(LEAVE_AFTER)  # the answer to who asked for it goes out first
+        await self._end_members(embedded=False)
+        await self._hub.close()
+        await self._substrate.kill(LEADER)
 
     async def apply(self, fleet: Fleet) -> None:
         """Make ``fleet`` the desired one; the same generation again changes nothing."""
         async with self._applying:
             before = self.plan
+            if before is not None and before.following is not None:
+                raise ValueError("this fleet stands by; it is changed by `raycp upgrade`")
             if before is not None and before.fleet.generation == fleet.generation:
                 self._roster.wake.set()
                 return
@@ -203,13 +335,15 @@ class LeaderCore:
     async def _step(self) -> None:
         plan = self.plan
         assert plan is not None
-        await self._scale(plan)
+        if plan.following is None:
+            await self._scale(plan)
+        else:
+            self._tell_pools(plan)
         await self._watch.refresh()
-        needy = self._evacuation.need_standby(plan)
-        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools, needy)
+        wanted = self._wanted(plan)
         leaving = {state.member for state in self._roster.leaving}
         for member in await self._substrate.members():
-            if member in self._roster.ending or member in leaving:
+            if member in self._roster.ending or member in leaving or (member.role == "embedded" and plan.following is not None):
                 continue
             if member != LEADER and self._roster.generations.get(member.slot, -1) < member.generation:
                 self._roster.adopt(member)
@@ -226,12 +360,22 @@ class LeaderCore:
         missing = {slot: want for slot, want in wanted.items() if slot not in self._roster.members and self._due(want)}
         at = spots(((slot, want.options.get("label_selector", {})) for slot, want in missing.items()), self._evacuation.situation())
         await asyncio.gather(*(self._roster.create(want, at[slot]) for slot, want in missing.items()))
+        if plan.following is not None:
+            await self._publish_standing()
+            return
         self._hub.step(plan, reachable(plan, self._roster.endpoints))
         await self._publish()
+
+    def _wanted(self, plan: Plan) -> dict[Slot, Wanted]:
+        needy = self._evacuation.need_standby(plan)
+        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools, needy)
+        return wanted if plan.following is None else standing_members(plan, wanted)
 
     def _due(self, want: Wanted) -> bool:
         """Whether it is time to make a member: a standby comes after its primary, and not in the moment of a promotion."""
         if want.role != "standby":
+            return True
+        if self._follower is not None:
             return True
         shard = want.place.split("/")[0]
         primary = self._roster.primary_of(shard)
@@ -257,7 +401,10 @@ class LeaderCore:
             self._loops.spawn(told, "tell the observer of the pools")
 
     def _led(self, records: Records, leadership: Leadership) -> None:
-        self._history.begin(records, leadership, "")
+        self._history.begin(records, leadership, self._follower.order if self._follower is not None else None)
+        if self._follower is None and leadership.incarnation > 1:
+            # The one before may have died while it gave the fleet away: its primaries wait.
+            self._loops.spawn(self._yielding.resume(), "resumption")
 
     async def _reported(self, state: Supervised, report: Report) -> None:
         """A member told of itself."""
@@ -297,28 +444,52 @@ class LeaderCore:
         for cluster in plan.clusters:
             connect = self._hub.published(cluster.name, endpoints.get(cluster.name))
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
+        await self._change(
+            **self._addresses(),
+            shards=tuple(shards),
+            clusters=tuple(clusters),
+            epoch=leadership.epoch if leadership else plan.epoch,
+            incarnation=leadership.incarnation if leadership else plan.incarnation,
+        )
+
+    async def _publish_standing(self) -> None:
+        """Bring addresses of a fleet that stands by into its plan."""
+        successors = []
+        for slot, state in sorted(self._roster.members.items()):
+            if slot[0] == "standby" and state.report.port:
+                shard = slot[1].split("/")[0]
+                successors.append(ShardPlan(shard, state.member.actor_name, 0, state.report.host, state.report.port))
+        await self._change(**self._addresses(), successors=tuple(successors))
+
+    def _addresses(self) -> dict[str, Any]:
         observer = self._roster.members.get(("observer", "observer"))
         address = ObserverPlan()
         if observer is not None and observer.report.port:
             address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
-        news = {
-            "workers": tuple(
-                WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
-                for state in sorted((*self._roster.members.values(), *self._roster.leaving), key=lambda each: each.member)
-                if state.member.role == "worker" and state.report.port
-            ),
-            "shards": tuple(shards),
-            "clusters": tuple(clusters),
-            "observer": address,
-            "epoch": leadership.epoch if leadership else plan.epoch,
-            "incarnation": leadership.incarnation if leadership else plan.incarnation,
-        }
-        if any(getattr(plan, name) != value for name, value in news.items()):
-            await roster.change(**news)
+        workers = tuple(
+            WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
+            for state in sorted((*self._roster.members.values(), *self._roster.leaving), key=lambda each: each.member)
+            if state.member.role == "worker" and state.report.port
+        )
+        return {"workers": workers, "observer": address}
+
+    async def _change(self, **news: Any) -> None:
+        """Tell the members, if it is news."""
+        if any(getattr(self.plan, name) != value for name, value in news.items()):
+            await self._roster.change(**news)
 
     async def down(self) -> None:
         """Drain workers and shards, then end all members. The leader itself is ended by the driver."""
         self._succession.closed = True
+        if self._follower is not None:
+            self._follower.close()
+        leads = self.plan is not None and self.plan.following is None and not self._leaving
+        await self._end_members(embedded=leads)
+        await self._hub.close()
+        self._roster.plan = None
+
+    async def _end_members(self, *, embedded: bool) -> None:
+        """``embedded``: the whole fleet ends, so embedded clusters too, and the hub is told."""
         states = [*self._roster.members.values(), *self._roster.leaving]
         self._roster.members.clear()
         self._roster.leaving.clear()
@@ -326,22 +497,21 @@ class LeaderCore:
             if state.task is not None:
                 state.task.cancel()
         timeout = self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
-        for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",)):
+        for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",) if embedded else ()):
             group = [state.member for state in states if state.member.role in roles]
             await asyncio.gather(*(self._roster.end(member, timeout if roles == ("worker",) else 5.0) for member in group))
-            if roles == ("observer",) and self.plan is not None:
+            if roles == ("observer",) and self.plan is not None and embedded:
                 await self._hub.release(self.plan)
         for member in await self._substrate.members():
-            if member != LEADER:
+            if member != LEADER and (embedded or member.role != "embedded"):
                 await self._substrate.kill(member)
-        await self._hub.close()
-        self._roster.plan = None
 
     def status(self) -> dict[str, Any]:
         """The fleet as JSON: what ``raycp status`` prints."""
-        wanted = (
-            self._desires.of(self.plan.fleet, {c.shard for c in self.plan.clusters}, self._pools) if self.plan is not None else {}
-        )
+        wanted = self._wanted(self.plan) if self.plan is not None else {}
+        if self.plan is not None and self.plan.following is not None:
+            problems = {**self._roster.problems, **(self._follower.problems if self._follower is not None else {})}
+            return standing_status(self.plan, wanted, self._roster.members, problems)
         status = fleet_status(
             self.plan,
             wanted,

@@ -18,6 +18,7 @@ from raycp.config import TIERS
 from raycp.fleet.channel import Connection, listen
 from raycp.fleet.clients import Clients
 from raycp.fleet.desired import Desires
+from raycp.fleet.following import standing_members, standing_reasons
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.plan import Plan, Report
@@ -41,6 +42,10 @@ STALE = 5.0
 """A member that has told nothing for this long is shown as silent."""
 
 ASK_TIMEOUT = 2.0
+
+MOVE_WITHIN = 60.0
+CLOSED_WITHIN = 15.0
+"""How long, in seconds, the observer of a fleet that has just taken over waits for the last checkpoint of the one before."""
 
 
 class _Source:
@@ -88,6 +93,9 @@ class ObserverCore(MemberCore):
         self._leadership: Leadership | None = None
         self._saved: Record | None = None
         self._restored = False
+        self._closing = False
+        self._elsewhere = False
+        self._leads_since = float("-inf")
         self._rates: dict[str, tuple[float, float, float]] = {}
         fleet = FleetMetrics(self._own_metrics)
         self._epoch = fleet.epoch.labels()
@@ -110,6 +118,10 @@ class ObserverCore(MemberCore):
         if self._web is None and not self._listening:
             self._listening = True
             self.loops.spawn(self._listen(spec.host, spec.port), "HTTP face")
+        if plan.following is None and before is not None and before.following is not None:
+            self._leads_since = self.clock.now()
+            if self._elsewhere:
+                self.loops.spawn(self._move(spec.host, spec.port), "move of the HTTP face")
 
         wanted = {cluster.name for cluster in plan.clusters}
         if before is not None:
@@ -122,6 +134,10 @@ class ObserverCore(MemberCore):
             try:
                 self._web = await serve(self, host, port)
             except OSError as error:
+                if self.plan is not None and self.plan.following is not None and not self._elsewhere:
+                    # The fleet that leads has it: another one will do until it is gone.
+                    self._elsewhere, port = True, 0
+                    continue
                 problem = f"can't listen on {host}:{port}: {error.strerror or error}; free it, or set spec.observer.port"
                 if problem != self._web_problem:
                     log.error("%s", problem)
@@ -130,6 +146,23 @@ class ObserverCore(MemberCore):
                 await self.clock.sleep(0.5)
         self._web_problem = ""
         self.changed()
+
+    async def _move(self, host: str, port: int) -> None:
+        """To the port of the fleet file, once the colour that led before has left it."""
+        deadline = self.clock.now() + MOVE_WITHIN
+        while self.clock.now() < deadline:
+            try:
+                web = await serve(self, host, port)
+            except OSError:
+                await self.clock.sleep(0.1)
+                continue
+            before, self._web = self._web, web
+            self._elsewhere = False
+            self.changed()
+            if before is not None:
+                await before.stop()
+            return
+        log.warning("port %d of %s is not free: the HTTP face stays where it is", port, host)
 
     def _accept(self, connection: Connection, hello: Hello) -> _Source | str:
         member = Member.parse(hello.member)
@@ -179,6 +212,7 @@ class ObserverCore(MemberCore):
             self._actors.labels(role).set(float(found[role]))
 
     async def drain(self, timeout: float) -> None:
+        self._closing = True
         await self._checkpoint()
         if self._web is not None:
             await self._web.stop()
@@ -187,7 +221,7 @@ class ObserverCore(MemberCore):
         report.port = self._port
         report.ready = self._web is not None
         report.reasons = [] if report.ready else [self._web_problem]
-        report.state = "running" if report.ready else "starting"
+        report.state = "starting" if not report.ready else "standby" if self._stands_by else "running"
         if self._web is not None:
             report.extra["url"] = self._web.url
 
@@ -195,20 +229,26 @@ class ObserverCore(MemberCore):
 
     async def _checkpoint(self) -> None:
         plan = self.plan
-        if plan is None or plan.hub.connect is None:
+        if plan is None or plan.hub.connect is None or self._stands_by:
             return
         try:
             client = await self._clients.get(plan.hub.name)
             records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
             self._leadership = await read_leadership(records)
-            if self._leadership is None or self._leadership.home not in ("", plan.home):
-                return  # another fleet instance leads, and counts
+            others = self._leadership is None or self._leadership.home not in ("", plan.home)
+            if others and not (self._closing and self._restored):
+                return  # another fleet instance leads, and counts; it waits for the last word of one that has handed over to it
             if not self._restored:
                 self._saved = await records.read("slo")
+                theirs = self._saved is not None and "closed" not in self._saved.data
+                if theirs and self.clock.now() - self._leads_since < CLOSED_WITHIN:
+                    return  # the observer of the colour that led before has not told its last
                 if self._saved is not None and "book" in self._saved.data:
                     self._book.restore(base64.b64decode(self._saved.data["book"]))
                 self._restored = True
             data = {"book": base64.b64encode(self._book.checkpoint()).decode()}
+            if self._closing:
+                data["closed"] = "true"
             self._saved = await records.write("slo", data, self._saved)
         except (KubeError, ValueError) as error:
             log.warning("the SLO checkpoint could not be kept: %s", error)
@@ -233,6 +273,8 @@ class ObserverCore(MemberCore):
     async def ready(self) -> list[Check]:
         """See ``View.ready``."""
         status = self._status()
+        if self._stands_by:
+            return self._warm(status)
         checks = [Check("leader", status.get("leader", {}).get("epoch", 0) > 0, "the hub has not recorded a leader yet")]
         deadline_passed = self._past_sync_deadline()
         for cluster in status.get("clusters", []):
@@ -240,6 +282,23 @@ class ObserverCore(MemberCore):
             checks.append(Check(f"cluster-{cluster['name']}", ok, cluster["reason"], required=not deadline_passed))
         slots = sum(worker["slots"] for worker in status.get("workers", []) if worker["ready"])
         checks.append(Check("workers", slots > 0, "no worker is ready"))
+        return [Check(c.name, c.ok, "" if c.ok else c.reason, c.required) for c in checks]
+
+    @property
+    def _stands_by(self) -> bool:
+        return self.plan is not None and self.plan.following is not None
+
+    def _warm(self, status: dict[str, Any]) -> list[Check]:
+        """Of a fleet that stands by: whether it may lead. A cluster that is down is excused in time, the hub never."""
+        plan = self.plan
+        assert plan is not None
+        standbys = [heard.report for (role, _), (_, heard) in self._heard.items() if role == "standby"]
+        passed = bool(standbys) and all(report.state == "standby" for report in standbys)
+        checks = [
+            Check(f"cluster-{row['name']}", row["synced"], row["reason"], required=not passed or row["name"] == plan.hub.name)
+            for row in status.get("clusters", [])
+        ]
+        checks.append(Check("standbys", not status["reasons"], "; ".join(status["reasons"][:5])))
         return [Check(c.name, c.ok, "" if c.ok else c.reason, c.required) for c in checks]
 
     def _past_sync_deadline(self) -> bool:
@@ -265,6 +324,13 @@ class ObserverCore(MemberCore):
             for slot, want in self._desires.of(plan.fleet, {c.shard for c in plan.clusters}, {}).items()
             if slot[0] in ("shard", "worker", "observer")
         }
+        if plan.following is not None:
+            standing = standing_members(plan, wanted)
+            standing.pop(("observer", "observer"), None)
+            members.update({("shard", slot[1].split("/")[0]): state for slot, state in members.items() if slot[0] == "standby"})
+            shown = fleet_status(plan, wanted, members, None, {}, 0.0)
+            reasons = standing_reasons(msgspec.structs.replace(plan, version=0), standing, members)
+            return {**shown, "ready": not reasons, "reasons": reasons}
         leadership = self._leadership or (Leadership(plan.epoch, plan.incarnation, "", 0.0) if plan.epoch else None)
         return fleet_status(plan, wanted, members, leadership, {}, 0.0)
 

@@ -4,6 +4,8 @@ Lives on the actor's loop; ``left``, ``epoch`` and ``term_of`` may be read from 
 are replaced as a whole.
 """
 
+import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -54,6 +56,9 @@ class PermitKeeper:
         self._newer = newer
         self._terms: dict[str, int] = {}
         self._held = ask is None
+        self._suspended = False
+        self._void = float("-inf")
+        self._wake = asyncio.Event()
         self._gauge = FleetMetrics(metrics).permit_left.labels(member.role)
         if ask is not None:
             metrics.before_snapshot(lambda: self._gauge.set(self.left()))
@@ -64,6 +69,20 @@ class PermitKeeper:
         """Begin to pull: a standby does when it is promoted."""
         if self._ask is not None:
             self._loops.spawn(self._run(), "permit")
+
+    def suspend(self) -> None:
+        """Give the permit up, whatever is still on its way: the fleet is handed over. Until ``resume`` none is asked for."""
+        if self._ask is not None and not self._suspended:
+            self._suspended, self._void = True, self._clock.now()
+            self.permit = Permit(epoch=self.permit.epoch, incarnation=self.permit.incarnation, refused="the fleet is handed over")
+            self._held = False
+            self._changed()
+
+    def resume(self) -> None:
+        """Ask again, at once."""
+        if self._suspended:
+            self._suspended = False
+            self._wake.set()
 
     @property
     def held(self) -> bool:
@@ -80,7 +99,9 @@ class PermitKeeper:
 
     def learn(self, plan: Plan) -> None:
         """What a plan tells of epoch and terms."""
-        self.epoch = max(self.epoch, plan.epoch)
+        if plan.epoch > self.epoch:
+            self.epoch = plan.epoch
+            self._wake.set()  # the permit of the epoch before is no good
         for shard in plan.shards:
             self.learn_term(shard.shard, shard.term)
 
@@ -99,17 +120,24 @@ class PermitKeeper:
                 if not held:
                     log.warning("the permit has ended: %s", self.permit.refused or "the leader did not answer")
                 self._changed()
-            await self._clock.sleep(min(EVERY if answered else AGAIN, self.left() or EVERY))
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(EVERY if answered else AGAIN, self.left() or EVERY)):
+                    await self._wake.wait()
 
     async def pull(self) -> bool:
         """Ask once. False if the leader did not answer."""
         assert self._ask is not None
+        if self._suspended:
+            return True
         asked = self._clock.now()
         try:
             answer = await self._ask("permit", msgspec.msgpack.encode(Ask(self._name)), 2.0)
             grant = msgspec.msgpack.decode(answer, type=Grant)
         except (MemberDied, MemberUnavailable, MemberFailed, msgspec.DecodeError) as error:
             log.debug("no permit: %s", error)
+            return False
+        if self._suspended or asked <= self._void:
             return False
         self.permit = take(self.permit, grant, asked)
         self.epoch = max(self.epoch, grant.epoch)

@@ -111,6 +111,14 @@ class ObserverPlan(msgspec.Struct, frozen=True):
     url: str = ""
 
 
+class Following(msgspec.Struct, frozen=True):
+    """A fleet that stands by for the one in Ray namespace ``namespace``. ``known`` are the (controller, cluster) pairs that the
+    other reconciles: what is not among them begins anew at the switch."""
+
+    namespace: str
+    known: tuple[tuple[str, str], ...] = ()
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What a member needs to know of the fleet. A plan with a higher ``version`` replaces one with a lower."""
 
@@ -125,6 +133,12 @@ class Plan(msgspec.Struct, frozen=True):
     workers: tuple[WorkerPlan, ...] = ()
     gone: tuple[str, ...] = ()
     """Members that are dead for certain or have outlived their permits: nothing of theirs is waited for."""
+    floor: int = 0
+    """Generations of this colour's members begin here: no name is ever used by two colours."""
+    following: Following | None = None
+    """Whom this fleet follows while it stands by; None for one that leads. ``shards`` are the other's then."""
+    successors: tuple[ShardPlan, ...] = ()
+    """Its own standbys, that will be primaries."""
 
     def cluster(self, name: str) -> ClusterPlan:
         """The cluster of that name. Raises ``KeyError``."""
@@ -143,12 +157,17 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def home(self) -> str:
         """This instance of the fleet, wherever its leader is: what its lock knows it by. Not a secret, unlike the token."""
-        return hashlib.sha256(self.token.encode()).hexdigest()[:12]
+        return home_of(self.token, self.floor)
 
     @property
     def hub(self) -> ClusterPlan:
         """The hub cluster."""
         return self.cluster(self.fleet.doc.hub.name)
+
+
+def home_of(token: str, floor: int) -> str:
+    """See ``Plan.home``: two colours of a fleet share a token, and are two instances."""
+    return hashlib.sha256(f"{token}/{floor}".encode() if floor else token.encode()).hexdigest()[:12]
 
 
 class ClusterReport(msgspec.Struct):

@@ -10,6 +10,7 @@ import ray
 from ray.util import list_named_actors
 
 from raycp.config.rayenv import RAY_ENV
+from raycp.fleet.colours import base_of
 from raycp.fleet.names import Member
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,9 @@ def running_address() -> str | None:
 
 
 def running_namespaces() -> list[str]:
-    """Ray namespaces in which a fleet's actors live; connected already."""
+    """Ray namespaces of fleets whose actors live, of either colour; connected already."""
     rows = list_named_actors(all_namespaces=True)
-    return sorted({str(row["namespace"]) for row in rows if Member.parse(str(row["name"])) is not None})
+    return sorted({base_of(str(row["namespace"])) for row in rows if Member.parse(str(row["name"])) is not None})
 
 
 def single_local_node() -> bool:

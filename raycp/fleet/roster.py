@@ -96,7 +96,8 @@ class Roster:
     async def create(self, want: Wanted, spot: str = "") -> None:
         """Make a member under the next generation of its slot, on the node ``spot`` if that can be had."""
         slot = (want.role, want.place)
-        member = Member(want.role, want.place, self.generations.get(slot, -1) + 1)
+        floor = self.plan.floor if self.plan is not None else 0
+        member = Member(want.role, want.place, max(self.generations.get(slot, -1) + 1, floor))
         self.generations[slot] = member.generation
         try:
             await self.substrate.create(member, placed(want.options, spot))

@@ -120,7 +120,7 @@ class ShardCore(MemberCore):
         self.plan = plan
         self._teller.update(plan)
         if self.standing is not None and self.state.term:
-            self._promoted(plan)
+            self._promoted(plan, before)
         elif self.standing is not None:
             self.standing.update(plan)
             return
@@ -133,14 +133,15 @@ class ShardCore(MemberCore):
         self.peers.update(plan)
         self.conductor.update(plan)
 
-    def _promoted(self, plan: Plan) -> None:
+    def _promoted(self, plan: Plan, before: Plan | None) -> None:
         """The primary is gone and this standby takes its place, under a term of its own."""
         standing, self.standing = self.standing, None
         assert standing is not None
         self.permits.start()
         self.peers.update(plan)
-        self.watermarks.adopt(self.state.clusters)
-        standing.take_over()
+        followed = {cluster.name for cluster in (before or plan).clusters}
+        self.watermarks.adopt(name for name in self.state.clusters if name in followed)
+        standing.take_over(followed)
         self.loops.spawn(self._measure(self.clock.now(), plan), "phases of the switch")
 
     async def _measure(self, since: float, plan: Plan) -> None:
@@ -229,7 +230,8 @@ class ShardCore(MemberCore):
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
-        if self.standing is not None and hello.role in ("worker", "shard"):
+        ahead = hello.role == "worker" and self.plan is not None and self.plan.following is not None
+        if self.standing is not None and hello.role in ("worker", "shard") and not ahead:
             # Its plan is newer than ours: the next try, in some milliseconds, finds this one promoted.
             return "not the primary yet"
         if hello.role == "worker":
@@ -350,6 +352,13 @@ class ShardCore(MemberCore):
         late = self.clock.now() - self._configured_at > plan.fleet.doc.spec.timeouts.sync_deadline
         waiting = [f"cluster {row.name}: {row.reason or 'not synced'}" for row in report.clusters if not row.synced]
         if self.standing is not None:
+            if late:
+                # A cluster that is down is reported, and holds a fleet that stands by no longer: but the hub.
+                usable = {name for name, watched in self.state.clusters.items() if watched.usable}
+                needed = {plan.hub.name} - usable if plan.following is not None else set()
+                seen = {row.name for row in report.clusters if row.name in needed or self.standing.follows(row.name)}
+                rows = [row for row in report.clusters if not row.synced and row.name in seen]
+                waiting = [f"cluster {row.name}: {row.reason or 'not synced'}" for row in rows]
             self._fill_standing(report, waiting)
             return
         if not self.state.epoch:
@@ -401,10 +410,15 @@ class ShardCore(MemberCore):
         deadline = self.clock.now() + RELEASED_WITHIN
         while self.handouts and self.clock.now() < deadline:
             await self.clock.sleep(0.001)
-        if self.handouts:
+        while order.final and self.conductor.foreign and self.clock.now() < deadline:
+            await self.clock.sleep(0.001)  # of the primary before this one
+        if self.handouts or (order.final and self.conductor.foreign):
             self.conductor.resume()
-            raise RuntimeError(f"{len(self.handouts)} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
+            running = len(self.handouts) + self.conductor.foreign
+            raise RuntimeError(f"{running} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
         self.progress.flush(everything=True)
+        if order.final:
+            self.permits.suspend()
         return Drained(self.progress.seq, revoked)
 
     async def _follow(self, seq: int) -> None:
@@ -424,6 +438,8 @@ class ShardCore(MemberCore):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.5, deadline - self.clock.now())):
                 await self.watermarks.flush()
+        if timeout:
+            await self._teller.last()
 
 
 def shard_core(member: Member, namespace: str) -> ShardCore:

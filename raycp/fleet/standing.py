@@ -73,6 +73,8 @@ class Standing:
                 except (OSError, TimeoutError):
                     pass
                 else:
+                    # Its full account comes again: what was told over another connection may have been the last of less.
+                    self.complete, self.seq = False, 0
                     await self._lost.wait()
             await shard.clock.sleep(RECONNECT)
 
@@ -164,6 +166,10 @@ class Standing:
         oldest = min((event.observed for event in self._kept.values()), default=now)
         return max(now - self._heard - 1.0, now - oldest, 0.0)
 
+    def follows(self, cluster: str) -> bool:
+        """Whether the primary has told how far it is in ``cluster``."""
+        return any(place[0] == cluster for place in self._reached)
+
     @property
     def kept(self) -> int:
         """Changes seen here that the primary has not told to have seen."""
@@ -175,14 +181,15 @@ class Standing:
         if self._connection is not None:
             self._connection.close()
 
-    def take_over(self) -> None:
-        """Make the shard's queue, clocks and watermarks what the primary's were, and judge the events that were kept.
+    def take_over(self, followed: set[str]) -> None:
+        """Make the shard's queue, clocks and watermarks what the primary's were, and judge the events that were kept. ``followed``:
+        the clusters of the plan before, which are the same ones at the primary.
 
         The shard has its term already and hands nothing out before the workers' roll-call.
         """
         self.close()
         state, intake = self._shard.state, self._shard.intake
-        here = state.clusters.keys()
+        here = state.clusters.keys() & followed
         state.marks.take_over(
             [each for each in self._marks if each.cluster in here],
             [each for each in self._begun if each.cluster in here and each.controller in state.controllers],

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 from ray.util import list_named_actors
 
+from raycp.fleet.colours import base_of
 from raycp.fleet.names import LEADER, Member
 from raycp.fleet.placing import Node
 
@@ -39,6 +40,8 @@ class MemberFailed(Exception):
 class Substrate(Protocol):
     """Where members live. Payloads and answers are msgpack bytes."""
 
+    namespace: str
+
     async def members(self) -> list[Member]:
         """All members alive or starting."""
         ...
@@ -63,6 +66,10 @@ class Substrate(Protocol):
         """Tell Ray's autoscaler, where there is one, what all workers together need."""
         ...
 
+    def beside(self, namespace: str) -> "Substrate":
+        """The same for the fleet's other colour (``raycp.fleet.colours``)."""
+        ...
+
 
 def _certain(error: RayActorError) -> bool:
     text = str(error)
@@ -74,16 +81,22 @@ def _certain(error: RayActorError) -> bool:
 
 
 class RaySubstrate:
-    """Members as detached, named Ray actors in the fleet's namespace."""
+    """Members as detached, named Ray actors in the namespace of one colour of the fleet; embedded clusters live in the fleet's."""
 
     def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
         self._handles: dict[Member, Any] = {}
+
+    def beside(self, namespace: str) -> "RaySubstrate":
+        return RaySubstrate(namespace)
+
+    def _home(self, member: Member) -> str:
+        return base_of(self.namespace) if member.role == "embedded" else self.namespace
 
     async def members(self) -> list[Member]:
         rows = await asyncio.to_thread(list_named_actors, all_namespaces=True)
-        names = [str(row["name"]) for row in rows if row["namespace"] == self._namespace]
-        return [member for name in names if (member := Member.parse(name)) is not None]
+        found = [(Member.parse(str(row["name"])), row["namespace"]) for row in rows]
+        return [member for member, namespace in found if member is not None and namespace == self._home(member)]
 
     async def create(self, member: Member, options: dict[str, Any]) -> None:
         from raycp.fleet.actors import actor_class
@@ -93,7 +106,7 @@ class RaySubstrate:
                 actor_class(member.role)
                 .options(
                     name=member.actor_name,
-                    namespace=self._namespace,
+                    namespace=self._home(member),
                     lifetime="detached",
                     get_if_exists=True,
                     max_restarts=-1 if member.role == "leader" else 0,
@@ -101,7 +114,7 @@ class RaySubstrate:
                     enable_task_events=False,
                     **options,
                 )
-                .remote(member.actor_name, self._namespace)
+                .remote(member.actor_name, self._home(member))
             )
 
         self._handles[member] = await asyncio.to_thread(make)
@@ -110,7 +123,7 @@ class RaySubstrate:
         handle = self._handles.get(member)
         if handle is None:
             try:
-                handle = await asyncio.to_thread(ray.get_actor, member.actor_name, namespace=self._namespace)
+                handle = await asyncio.to_thread(ray.get_actor, member.actor_name, namespace=self._home(member))
             except ValueError as error:
                 raise MemberDied(member, "no such actor", certain=False) from error
             self._handles[member] = handle

@@ -39,7 +39,7 @@ class Succession:
         self._watch = watch
         self._clock = roster.clock
         self._unproven_at = roster.clock.now()
-        self._handing = asyncio.Lock()
+        self.handing = asyncio.Lock()
         self._succeeded: dict[str, float] = {}
 
     def rested(self, shard: str) -> bool:
@@ -158,7 +158,7 @@ class Succession:
         for shard in shards:
             if shard not in known:
                 raise KeyError(f"no shard {shard}; there are {', '.join(known)}")
-        async with self._handing:
+        async with self.handing:
             spec = plan.fleet.doc.spec.leader.handover
             work = (hand_over(self, self._roster.substrate, self._clock, shard, spec.grace, cause) for shard in shards or known)
             async with asyncio.timeout(spec.timeout):

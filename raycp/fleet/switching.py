@@ -25,10 +25,21 @@ STEP = 3.0
 
 
 class Drain(msgspec.Struct, array_like=True):
-    """To the primary: stop handing out. ``limit``: after so many seconds without a successor it goes on by itself."""
+    """To the primary: stop handing out. ``limit``: after so many seconds without a successor it goes on by itself. ``final``: the
+    successor is of another epoch, so the permit is given up too."""
 
     grace: float
     limit: float
+    final: bool = False
+
+
+class Lead(msgspec.Struct, array_like=True):
+    """The order to lead, to a fleet that stands by. ``drain`` and ``leaderless`` in seconds, so far; ``before`` is who led."""
+
+    before: str
+    drain: float | None
+    leaderless: float | None
+    cause: str = "upgrade"
 
 
 class Drained(msgspec.Struct, array_like=True):

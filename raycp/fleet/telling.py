@@ -57,6 +57,11 @@ class Teller:
             self._connection = None
         self._plan = plan
 
+    async def last(self) -> None:
+        """Tell once more, before this member ends."""
+        await self._tell()
+        await asyncio.sleep(0.01)  # for the transport to write it
+
     async def _tell(self) -> None:
         begun = self._clock.now()
         await asyncio.sleep(0)

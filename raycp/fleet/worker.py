@@ -99,7 +99,9 @@ class WorkerCore(MemberCore):
         self._clients.update(plan)
         self._backend.update(plan)
         self._teller.update(plan)
-        wanted = {shard.shard: shard for shard in plan.shards if shard.port}
+        # While the fleet stands by, its own standbys: they will be primaries, and hand nothing out before.
+        targets = plan.successors if plan.following is not None else plan.shards
+        wanted = {shard.shard: shard for shard in targets if shard.port}
         for shard, link in list(self._links.items()):
             target = wanted.get(shard)
             if target is None:
@@ -283,6 +285,17 @@ class WorkerCore(MemberCore):
 
     # life
 
+    async def extra(self, method: str, payload: bytes) -> bytes:
+        if method == "rest":
+            if self._runs:
+                raise RuntimeError(f"{len(self._runs)} reconciles run")
+            self.permits.suspend()
+            return b""
+        if method == "resume":
+            self.permits.resume()
+            return b""
+        return await super().extra(method, payload)
+
     async def drain(self, timeout: float) -> None:
         """Take no more and wait for what runs, up to ``timeout``."""
         self._draining = True
@@ -297,6 +310,7 @@ class WorkerCore(MemberCore):
         grace = self.clock.now() + 1.0
         while self._runs and self.clock.now() < grace:
             await self.clock.sleep(0.01)
+        await self._teller.last()
 
     def fill(self, report: Report) -> None:
         report.port = self._port
@@ -304,13 +318,14 @@ class WorkerCore(MemberCore):
         report.busy = len(self._runs)
         waiting = [f"not connected to shard {link.shard}" for link in self._links.values() if not link.connected]
         reasons = [self._problem] if self._problem else waiting
-        if not self.permits.held:
+        standing = self.plan is not None and self.plan.following is not None
+        if not self.permits.held and not standing:
             reasons.append(f"no permit to write: {self.permits.permit.refused or 'the leader does not answer'}")
         if not self._links and not reasons:
             reasons = ["no shard is up yet"]
         report.ready = not reasons
         report.reasons = reasons
-        report.state = "draining" if self._draining else "running" if report.ready else "starting"
+        report.state = "draining" if self._draining else "starting" if reasons else "standby" if standing else "running"
 
 
 def _result(done: Done) -> str:
