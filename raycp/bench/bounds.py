@@ -20,6 +20,8 @@ class Bound(NamedTuple):
     trials: int
     date: str
     why: str
+    optional: bool = False
+    """Not every ground has the figure: where it is missing, nothing is judged."""
 
     def kept(self, figures: Mapping[str, Any]) -> bool | None:
         """None when the figure is not there."""
@@ -37,14 +39,15 @@ def load_bounds() -> list[Bound]:
         for figure, bound in bounds.items():
             kind: Kind = "max" if "max" in bound else "min"
             where = (bound["machine"], bound["trials"], str(bound["date"]), bound["why"])
-            found.append(Bound(scenario, figure, kind, float(bound[kind]), *where))
+            found.append(Bound(scenario, figure, kind, float(bound[kind]), *where, bound.get("optional", False)))
     return found
 
 
 def judge(scenario: str, figures: Mapping[str, Any]) -> list[tuple[Bound, bool | None, Any]]:
     """Each bound of the scenario, whether it is kept, and what was found. A switch is also held to what is promised of its cause
     (``switch CAUSE``), or of each of its causes."""
-    found = [(b, b.kept(figures), figures.get(b.figure)) for b in load_bounds() if b.scenario == scenario]
+    mine = [bound for bound in load_bounds() if bound.scenario == scenario]
+    found = [(b, b.kept(figures), figures.get(b.figure)) for b in mine if not b.optional or figures.get(b.figure) is not None]
     if cause := figures.get("cause"):
         found += judge(f"{scenario} {cause}", {**figures, "cause": None})
     for cause, row in (figures.get("causes") or {}).items():

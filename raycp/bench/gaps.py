@@ -1,18 +1,35 @@
 """The gap that users see when something switches. Pure."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from raycp.bench.latencies import percentile
 from raycp.bench.scenario import Row
 
 
-def gaps_of(windows: Sequence[Sequence[Row]], median: float | None = None) -> list[float]:
-    """Of each repetition, the longest wait of a change above ``median`` (else that of all changes), in seconds."""
-    if median is None:
-        median = statistics.median([latency for window in windows for _, _, latency in window] or [0.0])
+def undisturbed(windows: Sequence[Sequence[Row]], each: int) -> float:
+    """The median latency of the first ``each`` changes of each repetition: those before the switch."""
+    first = [row for window in windows for row in sorted(window, key=lambda row: row[1])[:each]]
+    return statistics.median([latency for _, _, latency in first] or [0.0])
+
+
+def gaps_of(windows: Sequence[Sequence[Row]], median: float) -> list[float]:
+    """Of each repetition, the longest wait of a change above ``median``, in seconds."""
     return [max((latency for _, _, latency in window), default=0.0) - median for window in windows]
+
+
+def stale_writes(stamps: Iterable[tuple[int, str, int]]) -> int:
+    """How many writes took effect after the first one of a newer epoch, or of a newer term of their shard (law 6). ``stamps`` in
+    the order in which they took effect: (epoch, shard, term)."""
+    newest: dict[str, tuple[int, int]] = {}
+    epoch, stale = 0, 0
+    for number, shard, term in stamps:
+        if number < epoch or (number, term) < newest.get(shard, (0, 0)):
+            stale += 1
+        else:
+            epoch, newest[shard] = number, (number, term)
+    return stale
 
 
 def gap_figures(gaps: Sequence[float]) -> dict[str, Any]:

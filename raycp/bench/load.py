@@ -212,6 +212,16 @@ class Load:
         await self.clusters[cluster].client.request("PUT", "/raycp/admin/faults", body=msgspec.json.encode(faults))
         return {}
 
+    async def writes(self, cluster: str, after: int = 0) -> dict[str, Any]:
+        """What an embedded cluster has recorded of writes that name their epoch, oldest first: (epoch, shard, term). ``count``: how
+        many writes there were in all; ``lost``: how many of those ``after`` that number it has forgotten."""
+        answer = await self.clusters[cluster].client.request("GET", "/raycp/admin/writes", query={"after": str(after)})
+        told = json.loads(answer.body)
+        stamps = [
+            (int(w["epoch"]), w["shard"], int(w["term"] or 0)) for w in told["writes"] if w["epoch"] and w["resource"] == "pods"
+        ]
+        return {"count": told["count"], "stamps": stamps, "lost": max(0, told["count"] - after - told["kept"])}
+
     async def forget(self) -> dict[str, Any]:
         """Forget what was sent and seen; the watch goes on."""
         self.sent.clear()

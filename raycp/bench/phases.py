@@ -14,15 +14,17 @@ def phases_between(history: Iterable[Mapping[str, Any]], begun: float, ended: fl
     """The phases of the one switch of a primary between two moments (Unix seconds); empty where there was none.
 
     The fleet counts ``leaderless`` from its notice of a death. Of a process that was ``killed`` at ``begun`` we know better: the
-    time until it was noticed is leaderless, too. Where several shards switched, the longest.
+    time until it was noticed is leaderless, too. Where several shards switched, the longest. A phase that nobody recorded (the
+    leader that would have died with the primary) is left out.
     """
     found = []
     for row in history:
         if row["what"] == "leader" or row["cause"] == "start" or not begun <= row["at"] <= ended:
             continue
-        phases = {phase: row[_NAMES.get(phase, phase)] or 0.0 for phase in PHASES}
+        told = {phase: row[_NAMES.get(phase, phase)] for phase in PHASES}
+        phases = {phase: seconds for phase, seconds in told.items() if seconds is not None}
         if killed:
-            phases["leaderless"] = max(phases["leaderless"], row["at"] - begun)
+            phases["leaderless"] = max(phases.get("leaderless", 0.0), row["at"] - begun)
         found.append(phases)
     return max(found, key=lambda phases: sum(phases.values()), default={})
 
@@ -34,7 +36,8 @@ def phase_figures(switches: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     totals = [sum(phases.values()) for phases in switches]
     told: dict[str, Any] = {"switches": len(switches)}
     for phase in PHASES:
-        told[f"{phase}_p50_ms"] = round(statistics.median(phases.get(phase, 0.0) for phases in switches) * 1000, 1)
+        if known := [phases[phase] for phases in switches if phase in phases]:
+            told[f"{phase}_p50_ms"] = round(statistics.median(known) * 1000, 1)
     told["total_p50_ms"] = round(statistics.median(totals) * 1000, 1)
     told["total_mean_ms"] = round(statistics.fmean(totals) * 1000, 1)
     told["total_max_ms"] = round(max(totals) * 1000, 1)

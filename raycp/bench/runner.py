@@ -145,7 +145,7 @@ def variants_document(request: Request, found: Mapping[str, Result | str]) -> di
 
 
 _WORST = ("max_gap_ms", "gap_p50_ms", "gap_p99_ms")
-_SUMS = ("n", "missing", "duplicates", "repetitions")
+_SUMS = ("n", "missing", "duplicates", "stale_writes", "repetitions")
 
 
 def _parties_told(result: Result) -> dict[str, Any]:

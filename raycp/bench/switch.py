@@ -1,7 +1,7 @@
 """``switch``: users go on changing things while leadership, a primary, another process or a whole node changes.
 
 One fleet per cause, many repetitions (``--cause``, see ``causes``). The *gap* of a repetition is the longest wait of any change
-sent around it, above the median of all changes. The phases are the fleet's own record of the switch.
+sent around it, above the median of those before. The phases are the fleet's own record of the switch.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import msgspec
 from raycp.bench.causes import CAUSES, Cause, Site, whole
 from raycp.bench.driver import LoadError
 from raycp.bench.fleets import RayAtHand, fleet_doc, fleet_under_test, ray_at_hand
-from raycp.bench.gaps import gap_figures, gaps_of
+from raycp.bench.gaps import gap_figures, gaps_of, stale_writes, undisturbed
 from raycp.bench.nodes import PLACE, NodeHouse, node_house
 from raycp.bench.phases import phase_figures, phases_between
 from raycp.bench.scenario import Outcome, Row, Stage, outcome_of, scenario
@@ -79,6 +79,7 @@ async def switch(stage: Stage) -> Outcome:
     times: list[tuple[float, float]] = []
     async with _fleet(stage, cause) as site:
         await stage.load.wait(f"e{tag}", existing, 240)
+        recorded = (await stage.load.order("writes", cluster=cluster))["count"] if stage.ground.clusters else 0
         for number in range(repetitions):
             await whole(site, cause.settle)
             await cause.prepare(site)
@@ -95,18 +96,20 @@ async def switch(stage: Stage) -> Outcome:
             missing += answer["missing"]
         await whole(site, cause.settle)
         answer = await stage.load.wait(f"e{tag}", existing, 5)
+        written = await stage.load.order("writes", cluster=cluster, after=recorded) if stage.ground.clusters else None
         history = msgspec.json.decode(await site.fleet.client.ask("switches"))
     await stage.load.clean(cluster)
     if cause.name == "leader-kill":  # nothing waits for a leader: its absence is told all the same
         phases = [{"leaderless": seconds} for seconds in recovered]
     else:
         phases = [found for begun, ended in times if (found := phases_between(history, begun, ended, cause.killed))]
-    gaps = gaps_of(windows)
+    gaps = gaps_of(windows, undisturbed(windows, round(BEFORE * rate)))
     own: dict[str, Any] = {
         "cause": cause.name,
         "existing": existing,
         **gap_figures(gaps),
-        "recovery_max_s": round(max(recovered), 3),
+        **({"recovery_max_s": round(max(recovered), 3)} if any(recovered) else {}),
+        "stale_writes": stale_writes(written["stamps"]) if written and not written["lost"] else None,
         **phase_figures(phases),
     }
     outcome = outcome_of(

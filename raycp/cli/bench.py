@@ -128,7 +128,8 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
                 results = {name: result for name, result in found.items() if not isinstance(result, str)}
             else:
                 result = asyncio.run(until_told(play(request)))
-                told, results = document(request, result), {str(request.options.get("cause") or ""): result}
+                default = (*wanted.variants[1], "")[0]
+                told, results = document(request, result), {str(request.options.get("cause", default)): result}
     except (GroundError, LoadError, FleetError, RayError) as error:
         raise CliError(str(error)) from error
     text = to_json(told)

@@ -1,5 +1,6 @@
 """What a switch is measured by, its causes, and tables of what was measured."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from raycp.bench.bounds import judge
 from raycp.bench.causes import CAUSES
-from raycp.bench.gaps import gap_figures, gaps_of
+from raycp.bench.gaps import gap_figures, gaps_of, stale_writes, undisturbed
 from raycp.bench.phases import PHASES, phase_figures, phase_means, phases_between
 from raycp.bench.plot import draw_phases
 from raycp.bench.report import causes_table, replace_marked, tables, verdict_rows
@@ -16,6 +17,7 @@ from raycp.bench.runner import Request, Result, variants_document
 from raycp.bench.scenario import SCENARIOS, Outcome
 from raycp.bench.suite import STEPS, Step, play_steps, read_out
 from raycp.bench.switch import cause_of
+from raycp.cli.bench import MODULES
 from raycp.cli.main import main
 
 
@@ -26,23 +28,32 @@ def row(at: float, **more: Any) -> dict[str, Any]:
 
 def test_phases_are_those_of_the_one_switch() -> None:
     history = [row(5.0, cause="start"), row(9.0), row(20.0, what="leader"), row(20.5, drain=0.5), row(31.0)]
-    assert phases_between(history, 19.0, 30.0, killed=False) == {"drain": 0.5, "leaderless": 0.02, "ramp_up": 0.03, "backlog": 0.0}
+    assert phases_between(history, 19.0, 30.0, killed=False) == {"drain": 0.5, "leaderless": 0.02, "ramp_up": 0.03}
     assert phases_between(history, 19.0, 30.0, killed=True)["leaderless"] == 1.5  # from the kill, not from its notice
     assert phases_between(history, 40.0, 50.0, killed=True) == {}
 
 
 def test_phase_figures_are_sums_and_medians() -> None:
     told = phase_figures([{"drain": 1.0, "leaderless": 8.0}, {"leaderless": 2.0, "backlog": 1.0}, {"ramp_up": 0.5}])
-    assert (told["switches"], told["leaderless_p50_ms"], told["total_p50_ms"], told["total_max_ms"]) == (3, 2000.0, 3000.0, 9000.0)
+    assert (told["switches"], told["leaderless_p50_ms"], told["total_p50_ms"], told["total_max_ms"]) == (3, 5000.0, 3000.0, 9000.0)
     assert phase_figures([]) == {}
     assert set(phase_means([{"drain": 1.0}])) == set(PHASES)
 
 
 def test_a_gap_is_the_longest_extra_wait() -> None:
     windows = [[("a", 0.0, 0.01), ("b", 0.1, 0.01)], [("c", 1.0, 0.01), ("d", 1.1, 0.51)]]
-    assert gaps_of(windows) == pytest.approx([0.0, 0.5])
-    assert gaps_of(windows, median=0.11) == pytest.approx([-0.1, 0.4])
+    assert undisturbed(windows, 1) == 0.01
+    assert undisturbed([[("late", 5.0, 0.5), ("early", 4.0, 0.02)]], 1) == 0.02
+    assert undisturbed([], 1) == 0.0
+    assert gaps_of(windows, 0.01) == pytest.approx([0.0, 0.5])
+    assert gaps_of(windows, 0.11) == pytest.approx([-0.1, 0.4])
     assert gap_figures([0.5, 0.1])["max_gap_ms"] == 500.0
+
+
+def test_a_stale_write_is_one_after_a_newer_stamp() -> None:
+    assert stale_writes([(1, "0", 1), (1, "1", 4), (1, "0", 1), (1, "0", 2), (1, "1", 4), (2, "0", 1)]) == 0
+    assert stale_writes([(1, "0", 2), (1, "0", 1), (1, "0", 2)]) == 1  # an old term
+    assert stale_writes([(2, "0", 1), (1, "1", 9)]) == 1  # an old epoch, of whatever shard
 
 
 def test_causes_are_those_of_the_issue() -> None:
@@ -137,6 +148,8 @@ async def test_one_step_that_fails_does_not_end_the_others(tmp_path: Path) -> No
 
 
 def test_every_scenario_is_a_step() -> None:
+    for module in MODULES:
+        importlib.import_module(f"raycp.bench.{module}")
     assert {step.arguments[0] for step in STEPS} == {*SCENARIOS, "embedded"}
 
 
