@@ -70,6 +70,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="all, report: the directory of JSON files and figures")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="all: this step only; repeatable")
     parser.add_argument("--into", type=Path, metavar="FILE.md", help="report: replace the tables between the marks of this file")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="report: copy the figures there")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="another option of the scenario; repeatable"

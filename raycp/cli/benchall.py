@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shutil
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -68,6 +69,11 @@ def report(args: argparse.Namespace) -> int:
     if not found:
         raise BadInput(f"{args.out} holds no JSON object of a scenario", f"make some: raycp bench all --out {args.out}")
     made = tables(found)
+    if args.figures is not None:
+        args.figures.mkdir(parents=True, exist_ok=True)
+        for figure in sorted(args.out.glob("*.svg")):
+            if figure.stem in found:
+                shutil.copyfile(figure, args.figures / figure.name)
     if args.into is None:
         print("\n\n".join(f"## {name}\n\n{table}" for name, table in made.items()))
         return 0

@@ -171,9 +171,13 @@ def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_report_goes_into_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "switch.json").write_text(json.dumps(several()))
+    (tmp_path / "switch.svg").write_text("<svg/>")
+    (tmp_path / "older.svg").write_text("<svg/>")
     page = tmp_path / "page.md"
     page.write_text("<!-- bench:switch -->\n<!-- /bench:switch -->\n<!-- bench:latencies -->\n<!-- /bench:latencies -->\n")
-    assert main(["bench", "report", "--out", str(tmp_path), "--into", str(page)]) == 0
+    figures = tmp_path / "figures"
+    assert main(["bench", "report", "--out", str(tmp_path), "--into", str(page), "--figures", str(figures)]) == 0
+    assert [path.name for path in figures.iterdir()] == ["switch.svg"]
     assert "latencies" in capsys.readouterr().err
     assert "| graceful | seed | 30 |" in page.read_text()
     assert main(["bench", "report", "--out", str(tmp_path)]) == 0
