@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Task
 from raycp.fleet.channel import Connection, Life, probe
+from raycp.fleet.handouts import why_held
 from raycp.fleet.plan import Plan
 from raycp.fleet.tokens import Asked
 from raycp.fleet.wire import Ask, Culprit, Fared, Fold, Hello, Message, Pull, Read, Revoke, Tasks, Welcome
@@ -155,11 +156,11 @@ class Conductor:
             seat.in_flight.discard(identity)
             self.shard.handouts.returned(seat, identity)
         for identity in [identity for identity in seat.foreign if identity not in running]:
-            self.shard.state.queue.release(seat.foreign.pop(identity))
+            self.shard.state.queue.release(seat.foreign.pop(identity), why_held(seat.name, identity))
         for identity, key in running.items():
             if identity not in seat.in_flight and identity not in seat.foreign:
                 seat.foreign[identity] = key
-                self.shard.state.queue.hold(key, why=f"in work at {seat.name}", timeout=HELD_FOR)
+                self.shard.state.queue.hold(key, why_held(seat.name, identity), timeout=HELD_FOR)
         if self._expected:
             self._expected.discard(hello.member)
         seat.send(Welcome(self.shard.shard, self.shard.state.epoch, self.shard.state.term, self.shard.states()))
@@ -189,8 +190,8 @@ class Conductor:
             connection, seat.connection = seat.connection, None
             connection.close()
         log.warning("%s is gone: %d of its keys return", seat.name, len(seat.in_flight) + len(seat.foreign))
-        for key in seat.foreign.values():
-            self.shard.state.queue.release(key)
+        for identity, key in seat.foreign.items():
+            self.shard.state.queue.release(key, why_held(seat.name, identity))
         self.shard.handouts.worker_lost(seat, seat.culprits)
         self.shard.tokens.worker_lost(seat.name)
 

@@ -130,7 +130,7 @@ class Handouts:
         key = done.key
         if handout is None:
             # A hand-out of the primary before us, held back until now (law 6g).
-            self._state.queue.release(key)
+            self._state.queue.release(key, why_held(seat.name, done.id))
             self._state.dispatch_soon()
             return
         identity = handout.item.id
@@ -219,6 +219,12 @@ class Handouts:
         for identity in [identity for identity in seat.in_flight if identity in self._open]:
             del self._open[identity]
         self._state.dispatch_soon()
+
+
+def why_held(worker: str, identity: int) -> str:
+    """Why a key is held that another primary's hand-out still runs: one reason for each hand-out, since a key may have ended
+    at one worker, and run at another or again, while neither has told of it."""
+    return f"in work at {worker} ({identity})"
 
 
 def _word(done: Done) -> str:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from raycp.base.clock import Clock
 from raycp.base.tasks import Done, Task
 from raycp.fleet.channel import Connection, dial
@@ -18,6 +20,7 @@ from raycp.fleet.wire import (
     Clusters,
     ClusterState,
     Culprit,
+    Fold,
     Hello,
     Message,
     Pull,
@@ -34,8 +37,9 @@ log = logging.getLogger(__name__)
 RECONNECT_MIN = 0.02
 RECONNECT_MAX = 1.0
 REPEATED = 1.0
-"""Acknowledgements with writes that were sent in so many seconds before a primary's death are told to its successor once more: it
-has the writes in its cache before it hands the keys out (law 6g)."""
+"""What was sent so many seconds before the shard was last heard, or later, may not have been taken in: a frozen primary's kernel
+goes on accepting. On the next connection, to it or to its successor, acknowledgements with writes and other keys' writes of that
+time are told once more, so that the cache has them before the keys are handed out (law 6g). In seconds."""
 
 
 class LinkOwner(Protocol):
@@ -77,14 +81,12 @@ class ShardLink:
         self._lost = asyncio.Event()
         self._moved = asyncio.Event()
         self._sent: deque[tuple[float, Done]] = deque(maxlen=5000)
+        self._folded: deque[tuple[float, Fold]] = deque(maxlen=5000)
+        self._heard = 0.0
         self._task = owner.loops.spawn(self._keep(), f"link to shard {shard}")
 
     def retarget(self, target: ShardPlan, token: str) -> None:
         """Another primary: acknowledgements that were not sent, or sent too late to be sure of, go to it (law 6g)."""
-        if target.member != self.target[2]:
-            since = self._owner.clock.now() - REPEATED
-            self._unsent[:0] = [done for at, done in self._sent if at >= since]
-            self._sent.clear()
         self.target = (target.host, target.port, target.member)
         self._token = token
         self.connected = False  # what is sent now would be lost
@@ -105,6 +107,9 @@ class ShardLink:
             if self._moved.is_set():
                 wait = RECONNECT_MIN
                 self._moved.clear()
+            self._forget_what_was_heard()
+            self._unsent[:0] = [done for _, done in self._sent]
+            self._sent.clear()
             host, port, _ = self.target
             own_host, own_port, prefer, running = self._owner.hello_facts(self.shard)
             in_flight = [(identity, task.key) for identity, task in running]
@@ -130,6 +135,7 @@ class ShardLink:
 
     def received(self, message: Message) -> None:
         """A frame from the shard."""
+        self._heard = self._owner.clock.now()
         if isinstance(message, Tasks):
             self._owner.tasks(self, message.tasks)
         elif isinstance(message, Reply):
@@ -139,6 +145,8 @@ class ShardLink:
         elif isinstance(message, Welcome):
             self.connected = True
             self.states = {state.name: state for state in message.clusters}
+            for _, fold in self._folded:  # before any question of ours
+                self.tell(msgspec.structs.replace(fold, id=0))
             self._flush()
             self._owner.changed()
         elif isinstance(message, Clusters):
@@ -197,11 +205,16 @@ class ShardLink:
         credit = max(0, self._limit - self._outstanding)
         self._outstanding += credit
         now = self._owner.clock.now()
-        while self._sent and self._sent[0][0] < now - REPEATED:
-            self._sent.popleft()
+        self._forget_what_was_heard()
         self._sent.extend((now, each) for each in done if each.writes)
         if done or credit:
             self._connection.send(Pull(credit, done))
+
+    def _forget_what_was_heard(self) -> None:
+        since = self._heard - REPEATED
+        for sent in (self._sent, self._folded):
+            while sent and sent[0][0] < since:
+                sent.popleft()
 
     # questions
 
@@ -212,7 +225,10 @@ class ShardLink:
         identity = next(self._ids)
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._calls[identity] = waiting
-        self._connection.send(make(identity))
+        message = make(identity)
+        if isinstance(message, Fold):
+            self._folded.append((self._owner.clock.now(), message))
+        self._connection.send(message)
         try:
             async with asyncio.timeout(timeout):
                 return await waiting

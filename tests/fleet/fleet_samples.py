@@ -118,6 +118,15 @@ async def gated(ctx: Context, cm: dict[str, Any]) -> None:
         await _opened(key[2])
 
 
+@controller("v1/ConfigMap", labels={"app": "stubborn"})
+async def stubborn(ctx: Context, cm: dict[str, Any]) -> None:
+    """As ``gated``, and can't be stopped."""
+    with _run("stubborn", ctx, cm) as key:
+        while not OPEN.get(key[2]):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.005)
+
+
 @controller("v1/ConfigMap", labels={"app": "wild"}, timeout=0.5)
 async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
     """Does what ``data.do`` says."""
