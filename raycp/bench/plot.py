@@ -69,8 +69,8 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
 def draw_phases(title: str, results: Mapping[str, Result], path: Path) -> None:
     """Switches by cause, as the seed's Figure 7: the phases of a switch stacked, on average, and the gaps that users saw.
 
-    ``results`` by cause. Where another party is slower by far, raycp's phases are drawn once more by themselves. Raises
-    ``PlotError``.
+    ``results`` by cause. Beside switches that take seconds, those that don't are drawn once more by themselves, in milliseconds.
+    Raises ``PlotError``.
     """
     pyplot = _pyplot(path)
     bars, gaps = {}, {}
@@ -83,9 +83,9 @@ def draw_phases(title: str, results: Mapping[str, Result], path: Path) -> None:
                 gaps[name, party] = points
     if not bars and not gaps:
         raise PlotError("nothing to draw: the run has neither phases nor gaps")
-    ours = {key: means for key, means in bars.items() if key[1] == "raycp"}
-    panels = [("phases, s", bars, 1.0)] if bars and len(ours) < len(bars) else []
-    panels += [("phases of raycp, ms", ours, 1000.0)] if ours else []
+    quick = {key: means for key, means in bars.items() if sum(means.values()) < 1.0}
+    panels = [("phases, s", bars, 1.0)] if len(quick) < len(bars) else []
+    panels += [("phases below 1 s, ms" if panels else "phases, ms", quick, 1000.0)] if quick else []
     count = len(panels) + (1 if gaps else 0)
     size = (max(7.0, 1.1 * max(len(bars), len(gaps)) + 1.5), 3.6 * count)
     figure, axes = pyplot.subplots(count, 1, figsize=size, squeeze=False, layout="constrained")
@@ -106,7 +106,7 @@ def _stack(axis: Any, label: str, shown: Mapping[tuple[str, str], Mapping[str, f
         axis.bar(range(len(shown)), heights, 0.6, bottom=floor, label=phase.replace("_", "-"), color=color)
         floor = [below + height for below, height in zip(floor, heights, strict=True)]
     for x, total in enumerate(floor):
-        axis.annotate(f"{total:.3g}", (x, total), ha="center", va="bottom", fontsize=8)
+        axis.annotate(f"{total:.0f}" if total >= 100 else f"{total:.3g}", (x, total), ha="center", va="bottom", fontsize=8)
     axis.set(ylabel=label)
     axis.set_xticks(range(len(shown)), names, fontsize=8, rotation=20 if len(names) > 6 else 0)
     axis.margins(y=0.12)
