@@ -43,6 +43,12 @@ from raycp.leadership.records import Records
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 1.0
+RECOVERY = 5.0
+"""How long a leader that comes back asks the living for the plan, in seconds."""
+
+STRAGGLERS = 1.0
+"""After the first of them has answered."""
+
 LEAVE_AFTER = 0.3
 
 
@@ -126,11 +132,8 @@ class LeaderCore:
         living = [member for member in await self._substrate.members() if member != LEADER]
         if not living:
             return
-        answers = await asyncio.gather(
-            *(self._substrate.call(member, "plan", timeout=5.0) for member in living if member.role != "embedded"),
-            return_exceptions=True,
-        )
-        plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if isinstance(answer, bytes) and answer]
+        answers = await self._plans_of([member for member in living if member.role != "embedded"])
+        plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if answer]
         if not plans:
             log.warning("members live but none knows the fleet's plan; waiting for `raycp run`")
             return
@@ -152,10 +155,35 @@ class LeaderCore:
         for member in living:
             if plan.slot(member) != member.slot or self._roster.generations.get(member.slot, -1) <= member.generation:
                 self._roster.adopt(member)
+        self._miss(plan, living)
         if plan.following is not None:
             self._follow(plan.following.namespace).start()
         else:
             self._hub.recovered(plan)
+
+    def _miss(self, plan: Plan, living: list[Member]) -> None:
+        """Who was at work when the leader before was gone, and lives no more, or seems not to."""
+        for name, host, port in (
+            *((shard.member, shard.host, shard.port) for shard in plan.shards if shard.term),
+            *((worker.member, worker.host, worker.port) for worker in plan.workers),
+        ):
+            known = Member.parse(name)
+            if known is not None and known not in living:
+                self._succession.absent(known, host, port)
+
+    async def _plans_of(self, members: list[Member]) -> list[bytes]:
+        """What the members know; those that are silent are not waited for once the others have answered."""
+        asking = {asyncio.ensure_future(self._substrate.call(member, "plan", timeout=RECOVERY)) for member in members}
+        done, silent = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED) if asking else (set(), set())
+        if silent:
+            more, silent = await asyncio.wait(silent, timeout=STRAGGLERS)
+            done |= more
+        if not any(task.exception() is None for task in done) and silent:
+            more, silent = await asyncio.wait(silent)
+            done |= more
+        for task in silent:
+            task.cancel()
+        return [task.result() for task in done if task.exception() is None]
 
     # what the driver asks
 
@@ -350,6 +378,7 @@ class LeaderCore:
             elif member != LEADER and (state := self._roster.members.get(plan.slot(member))) is not None and state.member != member:
                 await self._substrate.kill(member)
         await self._succession.fence(plan)
+        await self._succession.fill(plan)
         for slot, state in list(self._roster.members.items()):
             want = wanted.get(slot)
             if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
@@ -372,7 +401,10 @@ class LeaderCore:
         return wanted if plan.following is None else standing_members(plan, wanted)
 
     def _due(self, want: Wanted) -> bool:
-        """Whether it is time to make a member: a standby comes after its primary, and not in the moment of a promotion."""
+        """Whether it is time to make a member: a standby comes after its primary, and not in the moment of a promotion; a primary
+        where no standby can be it."""
+        if want.role == "shard":
+            return not self._succession.expected(want.place)
         if want.role != "standby":
             return True
         if self._follower is not None:

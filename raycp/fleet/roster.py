@@ -77,7 +77,7 @@ class Roster:
         found = [
             state
             for slot, state in sorted(self.members.items())
-            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.report.ready and state.report.port
+            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.warm
         ]
         return min(found, key=lambda state: state.node in shunned, default=None)
 
@@ -87,7 +87,7 @@ class Roster:
 
     def adopt(self, member: Member) -> Supervised:
         """Supervise a member that lives."""
-        state = Supervised(member)
+        state = Supervised(member, self.clock.now())
         self.members[self.plan.slot(member) if self.plan is not None else member.slot] = state
         self.generations[member.slot] = max(member.generation, self.generations.get(member.slot, -1))
         state.task = self.loops.spawn(supervise(self, self.substrate, self.clock, state), f"supervise {member}")

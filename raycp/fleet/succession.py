@@ -3,6 +3,8 @@
 import asyncio
 import logging
 
+import msgspec
+
 from raycp.fleet.channel import Life, probe
 from raycp.fleet.history import History
 from raycp.fleet.names import Member
@@ -24,6 +26,8 @@ FENCE_MARGIN = 2.0
 
 KEPT_GONE = 32
 STANDBY_AFTER = 1.0
+WARM_WITHIN = 3.0
+"""How long a leader that comes back waits for the first word of a standby, in seconds."""
 
 
 class Succession:
@@ -70,15 +74,43 @@ class Succession:
                 return
 
     async def _outlive(self, state: Supervised) -> None:
-        """Wait until a holder is dead for certain, or has outlived its permit."""
-        ledger, name, noticed = self._prover.ledger, state.member.actor_name, self._clock.now()
-        if ledger is not None:
-            ledger.bar(name, "Ray reports this member's death")
-        while ledger is not None and self._clock.now() < ledger.ends(name):
-            if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
-                break
+        """Wait until a holder is dead for certain, or has outlived its permit. A leader that the hub has not recorded yet does not
+        know when that is."""
+        name, noticed = state.member.actor_name, self._clock.now()
+        while not (state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD):
+            ledger, plan = self._prover.ledger, self._roster.plan
+            if ledger is not None:
+                ledger.bar(name, "Ray reports this member's death")
+                if self._clock.now() >= ledger.ends(name) and plan is not None:
+                    await self._roster.change(gone=(*plan.gone[-KEPT_GONE:], name))
+                    break
             await self._clock.sleep(0.1)
         await self._gone(state, "death", noticed)
+
+    def absent(self, member: Member, host: str, port: int) -> None:
+        """A holder that the plan names, and that Ray no longer knows: this leader was not there when it ended, or seemed to. It
+        keeps its place until it is dead for certain, or has outlived its permit."""
+        state, roster = Supervised(member), self._roster
+        state.report = msgspec.structs.replace(state.report, host=host, port=port)
+        if member.role == "worker":
+            roster.leaving.append(state)
+        else:
+            roster.members[roster.plan.slot(member) if roster.plan is not None else member.slot] = state
+        roster.loops.spawn(self._outlive(state), f"certainty about {member}")
+
+    def expected(self, shard: str) -> bool:
+        """Whether a shard without a primary has a standby that may still become it: then no cold one is made."""
+        now = self._clock.now()
+        return any(
+            slot[0] == "standby" and slot[1].split("/")[0] == shard and (state.warm or now - state.since < WARM_WITHIN)
+            for slot, state in self._roster.members.items()
+        )
+
+    async def fill(self, plan: Plan) -> None:
+        """Shards without a primary, because there was no warm standby or no proof of leadership when the last one was gone."""
+        for shard in plan.shards:
+            if shard.term and ("shard", shard.shard) not in self._roster.members and self.standby_of(shard.shard) is not None:
+                await self.succeed(shard.shard, "death")
 
     async def _gone(self, state: Supervised, cause: str, noticed: float) -> None:
         """A member writes no more: forget it, and let its successor begin."""
@@ -107,7 +139,7 @@ class Succession:
         roster = self._roster
         for state in [*roster.members.values(), *roster.leaving]:
             name = state.member.actor_name
-            if state.member.role in HOLDERS and ledger.heard(name) and ledger.ends(name) < now:
+            if state.member.role in HOLDERS and ledger.ends(name) < now and (ledger.heard(name) or self._mute(plan, state)):
                 log.error("%s has asked for no permit for %.1f s: it may write no more, and is succeeded", state.member, permit)
                 ledger.bar(name, "succeeded after its permit had ended")
                 if state.task is not None:
@@ -117,6 +149,12 @@ class Succession:
                 await roster.change(gone=(*roster.plan.gone[-KEPT_GONE:], name))
                 await self._gone(state, "silence", now)
                 ledger.bar(name, "succeeded after its permit had ended")
+
+    def _mute(self, plan: Plan, state: Supervised) -> bool:
+        """Never heard of by this leader, though the plan shows that it was at work before: it must have asked by now."""
+        name = state.member.actor_name
+        at_work = any(name == shard.member for shard in plan.shards) or any(name == worker.member for worker in plan.workers)
+        return at_work and self._clock.now() - state.since > plan.fleet.doc.spec.leader.permit + FENCE_MARGIN
 
     def primary_of(self, shard: str) -> Supervised | None:
         """See ``Roster``."""

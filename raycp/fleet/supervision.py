@@ -25,8 +25,10 @@ HUNG_AFTER = 30.0
 class Supervised:
     """What the leader knows of a member."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, since: float = 0.0) -> None:
         self.member = member
+        self.since = since
+        """When this leader first knew of it, by its clock."""
         self.report = Report(pid=0, node="")
         self.fingerprint = ""
         self.spot = ""
@@ -35,6 +37,11 @@ class Supervised:
         self.configured = 0
         self.problem = "starting"
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def warm(self) -> bool:
+        """Whether it may take over: what a standby says when it has heard all that its primary knows."""
+        return self.report.ready and bool(self.report.port)
 
     @property
     def node(self) -> str:
