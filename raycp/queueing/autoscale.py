@@ -63,9 +63,7 @@ def scale_pool(state: PoolState, policy: PoolPolicy, now: float) -> Decision:
     above_since = (now if state.above_since is None else state.above_since) if above else None
     # One worker less must still leave a fifth of the slots free, or the pool would grow again at once.
     spare = state.busy <= 0.8 * policy.slots * (have - 1)
-    low = (
-        state.delay < policy.target / 2 and state.ready <= policy.slots * max(have - 1, 0) and (spare or not state.busy)
-    )
+    low = state.delay < policy.target / 2 and state.ready <= policy.slots * max(have - 1, 0) and (spare or not state.busy)
     below_since = (now if state.below_since is None else state.below_since) if low else None
     waiting = f"items wait {state.delay:.3g} s"
 

@@ -25,7 +25,7 @@ class QueueCore(Intake):
     4. No lane starves: see ``lane``. A lane whose oldest servable item is older than ``max_wait`` goes first, as long
     as it is
        below its share averaged over a second; within a lane the priority decides always.
-    5. No cluster, namespace or controller harms another: see ``fair``.
+    5. No cluster, namespace or controller harms another: see ``fair`` and ``headroom``.
 
     Costs: ``add``, ``pull`` (per item) and ``done`` are O(1) amortised, O(log n) with a delay.
     """
@@ -56,15 +56,18 @@ class QueueCore(Intake):
         total_share = sum(lane.share for lane in lanes)
         retry_slots = self._policy.retry_share * self._slots / total_share
         step = self._work
+        kept = 0 if self._policy.fifo else self._headroom.slots(self._policy.headroom, self._slots, now)
+        free = self._slots - sum(lane.in_flight for lane in self._order)
         urgent = any(now >= lane.next_check for lane in lanes)
         items: list[Item] = []
         while lanes and n > 0:
             lane = lanes[0] if len(lanes) == 1 else self._choose(lanes, prefer, now, urgent)
-            entry = lane.pop(max(1.0, retry_slots * lane.share))
+            entry = lane.pop(max(1.0, retry_slots * lane.share), kept if free <= kept else None)
             if entry is None:
                 lanes.remove(lane)
                 continue
             n -= 1
+            free -= 1
             lane.score += step * lane.inverse
             # -- hand out
             cell, leaf = entry.cell, entry.leaf
@@ -91,11 +94,7 @@ class QueueCore(Intake):
                 cell.series.got(waited)
             if lane.overdue:
                 lane.next_check = now
-            items.append(
-                Item(
-                    number, entry.key, entry.tier, entry.reason, entry.priority, entry.attempts + 1, waited, entry.added
-                )
-            )
+            items.append(Item(number, entry.key, entry.tier, entry.reason, entry.priority, entry.attempts + 1, waited, entry.added))
             if not lane.queued:
                 lanes.remove(lane)
         if not items:
@@ -261,6 +260,8 @@ class QueueCore(Intake):
             entry.ran_as_retry = False
         node = leaf.space.node
         node.tree.settle(leaf, seconds / work)
+        if entry.priority >= Priority.AWAY:
+            self._headroom.ended(node.state.name, entry.key.namespace, leaf.space.queued > 0, now)
         entry.leaf = None
         entry.worker = ""
         if entry.tier not in self._lanes:

@@ -148,9 +148,7 @@ class FairTree:
         self.in_flight = 0
         self.active = 0
 
-    def push(
-        self, entry: Entry, cluster: ClusterState, controller: ControllerState, namespace: str, front: bool = False
-    ) -> None:
+    def push(self, entry: Entry, cluster: ClusterState, controller: ControllerState, namespace: str, front: bool = False) -> None:
         """Queue ``entry``, at the front of its own (cluster, namespace, controller) if it was interrupted there."""
         name = cluster.name
         node = self.nodes.get(name)
@@ -193,11 +191,15 @@ class FairTree:
         if not leaf.queue and not leaf.parked and node in leaf.controller.parked:
             leaf.controller.step_in_at(node)
 
-    def pop(self) -> Entry | None:
-        """The next entry that may be served, now counted in flight; None if none may."""
+    def pop(self, fewer_than: int | None = None) -> Entry | None:
+        """The next entry that may be served, now counted in flight; None if none may.
+
+        ``fewer_than``: only of namespaces that hold fewer slots than this (see ``headroom``).
+        """
         ring = self.ring
         patience = len(ring)
-        while ring:
+        refused = 0
+        while refused < len(ring):
             node = ring[0]
             if not node.queued:
                 ring.popleft()
@@ -215,13 +217,18 @@ class FairTree:
                 if node.deficit <= 0.0:
                     node.deficit += 1.0
                     if node.deficit <= 0.0:
+                        refused = 0
                         ring.rotate(-1)
                         continue
                 if patience > 0 and node.in_flight * self.active > self.in_flight:
                     patience -= 1
                     ring.rotate(-1)
                     continue
-            entry = self._pop_from(node)
+            entry = self._pop_from(node, fewer_than)
+            if entry is None and node.ring:
+                refused += 1
+                ring.rotate(-1)
+                continue
             if entry is None:
                 ring.popleft()
                 node.in_ring = False
@@ -237,20 +244,27 @@ class FairTree:
         return None
 
     @staticmethod
-    def _pop_from(node: ClusterNode) -> Entry | None:
+    def _pop_from(node: ClusterNode, fewer_than: int | None) -> Entry | None:
+        """None where nothing may be served: with an empty ring for now, else because all hold too many slots."""
         ring = node.ring
         patience = len(ring)
-        while ring:
+        refused = 0
+        while refused < len(ring):
             space = ring[0]
             if not space.queued:
                 ring.popleft()
                 space.in_ring = False
                 space.deficit = min(space.deficit, 0.0)
                 continue
+            if fewer_than is not None and space.in_flight >= fewer_than:
+                refused += 1
+                ring.rotate(-1)
+                continue
             if len(ring) > 1:
                 if space.deficit <= 0.0:
                     space.deficit += 1.0
                     if space.deficit <= 0.0:
+                        refused = 0
                         ring.rotate(-1)
                         continue
                 if patience > 0 and space.in_flight * node.active > node.in_flight:

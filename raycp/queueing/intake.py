@@ -10,6 +10,7 @@ from raycp.classify.verdict import Priority
 from raycp.queueing.entry import Cell, Entry, Pending, State
 from raycp.queueing.events import QueueEvents
 from raycp.queueing.fair import ClusterState, ControllerState
+from raycp.queueing.headroom import Headroom
 from raycp.queueing.holds import Holds
 from raycp.queueing.lane import Lane
 from raycp.queueing.policy import QueuePolicy
@@ -34,9 +35,7 @@ class Worker:
 class Intake:
     """The state of a queue, and all that puts a key somewhere in it. See ``QueueCore`` for the laws."""
 
-    def __init__(
-        self, policy: QueuePolicy, clock: Clock, metrics: QueueEvents | None = None, rng: Random | None = None
-    ) -> None:
+    def __init__(self, policy: QueuePolicy, clock: Clock, metrics: QueueEvents | None = None, rng: Random | None = None) -> None:
         now = clock.now()
         self._policy = policy
         self._clock = clock
@@ -59,6 +58,7 @@ class Intake:
         self._work = 0.01  # mean work time, seconds
         self._vtime = 0.0
         self._stuck = False
+        self._headroom = Headroom()
         self._waiters = Waiters(clock, self._next_due, self._promote_due)
 
     def __len__(self) -> int:
@@ -111,9 +111,7 @@ class Intake:
             self._merge(entry, tier, priority, ready_at, reason, real, now)
         return True
 
-    def _merge_pending(
-        self, entry: Entry, tier: str, priority: int, ready_at: float, reason: str, real: bool, now: float
-    ) -> None:
+    def _merge_pending(self, entry: Entry, tier: str, priority: int, ready_at: float, reason: str, real: bool, now: float) -> None:
         pending = entry.pending
         if pending is None:
             entry.pending = Pending(tier, priority, ready_at, reason, real, now)
@@ -128,9 +126,7 @@ class Intake:
             pending.retry = False
         pending.real = real or pending.real
 
-    def _merge(
-        self, entry: Entry, tier: str, priority: int, ready_at: float, reason: str, real: bool, now: float
-    ) -> None:
+    def _merge(self, entry: Entry, tier: str, priority: int, ready_at: float, reason: str, real: bool, now: float) -> None:
         """Law 3, for a key that is ready or delayed."""
         moved = False
         if tier != entry.tier:

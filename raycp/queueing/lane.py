@@ -100,26 +100,24 @@ class Lane:
             self.stamp = now
             self.vtime += self.in_flight * elapsed * self.inverse
             part = self.share * slots
-            self.budget = min(
-                max(self.budget + (part - self.in_flight) * elapsed, -slots * WINDOW), max(part, 0.01) * WINDOW
-            )
+            self.budget = min(max(self.budget + (part - self.in_flight) * elapsed, -slots * WINDOW), max(part, 0.01) * WINDOW)
 
-    def pop(self, retry_limit: float) -> Entry | None:
-        """The next entry to serve, or None if none may be."""
+    def pop(self, retry_limit: float, fewer_than: int | None = None) -> Entry | None:
+        """The next entry to serve, or None if none may be; ``fewer_than`` as in ``FairTree.pop``."""
         for each in self.classes:
             fresh, retry = each.fresh, each.retry
             if retry.ring and self.retries < retry_limit and (each.turn >= RETRY_TURN or not fresh.ring):
-                entry = retry.pop()
+                entry = retry.pop(fewer_than)
                 if entry is not None:
                     each.turn = 0
                     return entry
             if fresh.ring:
-                entry = fresh.pop()
+                entry = fresh.pop(fewer_than)
                 if entry is not None:
                     each.turn += 1
                     return entry
                 if retry.ring and self.retries < retry_limit:
-                    entry = retry.pop()
+                    entry = retry.pop(fewer_than)
                     if entry is not None:
                         each.turn = 0
                         return entry

@@ -46,7 +46,8 @@ class QueuePolicy(msgspec.Struct, frozen=True):
 
     ``concurrency`` and ``backoffs`` are per controller; ``cluster_in_flight`` is how many keys of one cluster may be
     handed out at once (None: no limit), ``cluster_limits`` the same for single clusters. ``retry_share``: the most of
-    a lane's slots that retries may take. ``fifo``: the naive policy that others are measured against: one queue in
+    a lane's slots that retries may take. ``headroom``: the share of all slots that namespaces with a backlog leave free
+    while others, that have none, come and go. ``fifo``: the naive policy that others are measured against: one queue in
     order of arrival, everything at once, no fairness, no lanes (``raycp bench --policy fifo``).
     """
 
@@ -58,6 +59,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     cluster_in_flight: int | None = None
     cluster_limits: Mapping[str, int] = {}
     retry_share: float = 0.25
+    headroom: float = 1 / 6
     slots: int = 32
     fifo: bool = False
 
@@ -88,9 +90,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
         return cls(
             lanes=tuple(LanePolicy(name, tiers.of(name).share, tiers.of(name).max_wait) for name in TIERS),
             default=tiers.default,
-            backoffs={
-                name: Backoff(spec.retry.min, spec.retry.max, spec.retry.jitter) for name, spec in controllers.items()
-            },
+            backoffs={name: Backoff(spec.retry.min, spec.retry.max, spec.retry.jitter) for name, spec in controllers.items()},
             concurrency={name: spec.concurrency for name, spec in controllers.items() if spec.concurrency is not None},
             cluster_limits=dict(cluster_limits or {}),
             slots=slots,

@@ -51,9 +51,7 @@ class WorkQueue(QueueCore):
                 self._fail(entry, None, Reason.WORKER_LOST, "its worker died of it")
             else:
                 self._return(entry, Reason.WORKER_LOST)
-        self._slots = (
-            max(1, sum(each.slots for each in self._workers.values())) if self._workers else self._policy.slots
-        )
+        self._slots = max(1, sum(each.slots for each in self._workers.values())) if self._workers else self._policy.slots
         return [entry.key for entry in lost]
 
     def running(self, worker: str | None = None) -> list[tuple[str, RequestKey, int]]:
@@ -77,9 +75,7 @@ class WorkQueue(QueueCore):
         elif entry.state is State.READY or entry.state is State.DELAYED:
             ready_at = now if entry.state is State.READY else entry.ready_at
             self._withdraw(entry)
-            entry.pending = Pending(
-                entry.tier, entry.priority, ready_at, entry.reason, entry.real, entry.added, entry.retry
-            )
+            entry.pending = Pending(entry.tier, entry.priority, ready_at, entry.reason, entry.real, entry.added, entry.retry)
             entry.state = State.HELD
         if len(self._waiters):
             self._waiters.arm()
@@ -261,9 +257,7 @@ class WorkQueue(QueueCore):
     def snapshot(self, keys: Iterable[RequestKey] | None = None) -> list[Saved]:
         """The queue's content, for a successor; of ``keys`` only where given. In the order in which keys came."""
         now = self._clock.now()
-        entries = (
-            self._entries.values() if keys is None else [self._entries[key] for key in keys if key in self._entries]
-        )
+        entries = self._entries.values() if keys is None else [self._entries[key] for key in keys if key in self._entries]
         return [self._saved(entry, now) for entry in entries]
 
     def _saved(self, entry: Entry, now: float) -> Saved:
@@ -440,9 +434,7 @@ class WorkQueue(QueueCore):
                 break
             ahead += each.fresh.queued
         place = next(index for index, number in enumerate(leaf.queue) if number == entry.id)
-        in_space = place + sum(
-            min(len(other.queue), place + 1) for other in leaf.space.leaves.values() if other is not leaf
-        )
+        in_space = place + sum(min(len(other.queue), place + 1) for other in leaf.space.leaves.values() if other is not leaf)
         in_node = in_space + sum(
             min(space.queued, in_space + 1) for space in leaf.space.node.spaces.values() if space is not leaf.space
         )
