@@ -15,6 +15,7 @@ import msgspec
 from raycp.bench.driver import LoadError
 from raycp.bench.nodes import Node, NodeHouse
 from raycp.fleet.launch import FleetHandle
+from raycp.fleet.upgrading import stand_by, switch
 
 HELD = 40.0
 """Seconds that a hand-over may take before the bench gives up."""
@@ -69,6 +70,22 @@ async def _handover(site: Site) -> float:
     return _now() - begun
 
 
+async def _beside(site: Site) -> None:
+    """A second fleet of the same file stands by, warm, as ``raycp upgrade`` brings it up."""
+    site.upgrades += 1
+    before = site.fleet.fleet
+    after = msgspec.structs.replace(
+        before, generation=f"{before.generation}-{site.upgrades}", sequence=before.sequence + site.upgrades
+    )
+    await stand_by(site.fleet.client, after)
+
+
+async def _upgrade(site: Site) -> float:
+    begun = _now()
+    await switch(site.fleet.client)
+    return _now() - begun
+
+
 async def _kill_leader(site: Site) -> float:
     begun, pid = _now(), await site.leader()
     os.kill(pid, signal.SIGKILL)
@@ -110,7 +127,8 @@ def _choose(leader: str) -> Callable[[Site], Awaitable[None]]:
                 site.lost = there
                 return
             await _handover(site)  # the standby's node is another
-            await whole(site, 60.0)
+            # The fleet itself would soon part primary and leader again.
+            await whole(site, 60.0, placed=leader != "node")
         raise LoadError("primary, standby and leader don't come to live where this cause wants them")
 
     return prepare
@@ -151,13 +169,13 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def whole(site: Site, settle: float) -> dict[str, Any]:
-    """Wait until everything is there that should be. Raises ``LoadError`` with what is missing."""
+async def whole(site: Site, settle: float, placed: bool = True) -> dict[str, Any]:
+    """Wait until everything is there that should be, and (``placed``) on the nodes where it should be. Raises ``LoadError`` with what is missing."""
     deadline = _now() + settle
     while True:
         status = await site.fleet.status()
-        placed = not status["problems"].get("placement")  # and each where it should be
-        if status["ready"] and placed and all(row["ready"] for row in status["standbys"]):
+        there = not placed or not status["problems"].get("placement")
+        if status["ready"] and there and all(row["ready"] for row in status["standbys"]):
             return status
         if _now() > deadline:
             raise LoadError(f"the fleet is not whole again after {settle:g} s: {status['reasons']} {status['standbys']}")
@@ -166,6 +184,10 @@ async def whole(site: Site, settle: float) -> dict[str, Any]:
 
 _ALL = (
     Cause("graceful", "`raycp handover`: each shard to its standby", _handover, killed=False),
+    Cause(
+        "upgrade", "`raycp upgrade`: the fleet to one that stands by, warm", _upgrade, _beside,
+        after=2.0, settle=60.0, killed=False,
+    ),
     Cause("leader-kill", "SIGKILL of the leader", _kill_leader),
     Cause("shard-kill", "SIGKILL of a primary", _kill(lambda status: status["shards"][0])),
     Cause("standby-kill", "SIGKILL of a standby", _kill(lambda status: status["standbys"][0])),
