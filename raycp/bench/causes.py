@@ -170,7 +170,8 @@ def _now() -> float:
 
 
 async def whole(site: Site, settle: float, placed: bool = True) -> dict[str, Any]:
-    """Wait until everything is there that should be, and (``placed``) on the nodes where it should be. Raises ``LoadError`` with what is missing."""
+    """Wait until everything is there that should be, and (``placed``) on the nodes where it should be. Raises ``LoadError`` with
+    what is missing."""
     deadline = _now() + settle
     while True:
         status = await site.fleet.status()
