@@ -152,10 +152,16 @@ def _parties_told(result: Result) -> dict[str, Any]:
     parties = list(result.figures)
     main, others = parties[0], parties[1:]
     naive = result.figures.get("fifo", {}).get("depth_mean")
+    ours = result.figures[main].get("depth_mean")
+    depths: dict[str, Any] = {}
+    if main != "fifo" and naive is not None:
+        depths["depth_mean_naive"] = naive
+        if ours is not None and naive > 0:
+            depths["depth_reduction"] = round(1 - ours / naive, 5)
     return {
         "policy": main,
         **result.figures[main],
-        **({"depth_mean_naive": naive} if main != "fifo" and naive is not None else {}),
+        **depths,
         **({"peers": {party: result.figures[party] for party in others}} if others else {}),
     }
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import raycp.bench.storms  # noqa: F401 - registers its scenarios
 from raycp.bench.bounds import judge, load_bounds
 from raycp.bench.latencies import figures, median_of, percentile, pooled
 from raycp.bench.plot import PlotError, draw
-from raycp.bench.runner import Result
-from raycp.bench.scenario import Outcome, outcome_of
+from raycp.bench.runner import Request, Result, document
+from raycp.bench.scenario import SCENARIOS, Outcome, outcome_of
 
 
 def test_nearest_rank() -> None:
@@ -54,6 +55,16 @@ def test_every_bound_says_where_it_comes_from() -> None:
     assert all(b.machine and b.date and b.why for b in bounds)
     verdicts = {b.figure: kept for b, kept, _ in judge("steady", {"p50_ms": 4.0, "p99_ms": 80.0})}
     assert (verdicts["p50_ms"], verdicts["p99_ms"], verdicts["p999_ms"]) == (True, False, None)
+
+
+def test_the_naive_depth_stands_beside_ours() -> None:
+    found = {"raycp": {"depth_mean": 30.0}, "fifo": {"depth_mean": 1000.0}}
+    told = document(Request(SCENARIOS["resync-storm"]), Result(found, {}))
+    assert (told["policy"], told["depth_mean"], told["depth_mean_naive"], told["depth_reduction"]) == ("raycp", 30.0, 1000.0, 0.97)
+    assert {b.figure: kept for b, kept, _ in judge("resync-storm", told)}["depth_reduction"] is True
+    alone = document(Request(SCENARIOS["resync-storm"]), Result({"raycp": {"depth_mean": 30.0}}, {}))
+    assert "depth_mean_naive" not in alone
+    assert "depth_reduction" not in {b.figure for b, _, _ in judge("resync-storm", alone)}  # nothing to compare with
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
