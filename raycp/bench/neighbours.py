@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from raycp.bench.fleets import fleet_doc, fleet_under_test
+from raycp.bench.fleets import fleet_doc, fleet_under_test, naive
 from raycp.bench.latencies import percentile
 from raycp.bench.scenario import Outcome, Row, Stage, scenario
 from raycp.bench.workload import WORK_MS
@@ -118,6 +118,7 @@ async def joining_cluster(stage: Stage) -> Outcome:
     count = stage.count(int(stage.options.get("count") or 1500))
     await stage.load.post(joins, f"x{tag}", stage.count(int(stage.options.get("existing") or 50_000)), concurrency=64)
     whole = fleet_doc(stage.ground, name=f"join{tag}")
+    whole = naive(whole) if stage.policy == "fifo" else whole
     part = whole.model_copy(update={"spec": whole.spec.model_copy(update={"clusters": whole.spec.clusters[:-1]})})
     async with fleet_under_test(part, stage.policy) as fleet:
         await _steady(stage, f"w{tag}", 50, old, 100.0, QUIET)
