@@ -77,6 +77,9 @@ class ObserverCore(MemberCore):
     def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
         super().__init__(member, clock, host, node)
         self._own_metrics = Metrics()
+        self._begun = clock.now()
+        self._complete = False
+        """All members have been heard once: what is shown is the whole."""
         self._merger = Merger()
         self._book = SloBook(clock, Objectives())
         self._sources: dict[str, _Source] = {}
@@ -192,6 +195,17 @@ class ObserverCore(MemberCore):
         known = self._heard.get(slot)
         if known is None or known[0].role != member.role or known[0].generation <= member.generation:
             self._heard[slot] = (member, _Heard(report, self.clock.now()))
+            if not self._complete and self._all_heard():
+                self._complete = True
+                self.changed()
+
+    def _all_heard(self) -> bool:
+        """Whether each member that should live has told of itself; one that does not is told of as silent after a while."""
+        plan = self.plan
+        if plan is None or plan.following is not None or self.clock.now() - self._begun > STALE:
+            return plan is not None
+        wanted = self._desires.of(plan.fleet, {c.shard for c in plan.clusters}, {})
+        return all(slot in self._heard for slot in wanted if slot[0] in ("shard", "worker"))
 
     async def extra(self, method: str, payload: bytes) -> bytes:
         if method == "slo":
@@ -219,8 +233,9 @@ class ObserverCore(MemberCore):
 
     def fill(self, report: Report) -> None:
         report.port = self._port
-        report.ready = self._web is not None
-        report.reasons = [] if report.ready else [self._web_problem]
+        self._complete = self._complete or self._all_heard()
+        report.ready = self._web is not None and self._complete
+        report.reasons = [] if report.ready else [self._web_problem or "it has not heard from all members yet"]
         report.state = "starting" if not report.ready else "standby" if self._stands_by else "running"
         if self._web is not None:
             report.extra["url"] = self._web.url
@@ -319,6 +334,8 @@ class ObserverCore(MemberCore):
         for cluster in plan.fleet.doc.spec.clusters:
             if cluster.embedded is not None:
                 members.pop(("embedded", cluster.name), None)
+        own = members["observer", "observer"] = Supervised(self.member)  # it need not hear from itself
+        own.report, own.problem = self.report(), ""
         wanted = {
             slot: want
             for slot, want in self._desires.of(plan.fleet, {c.shard for c in plan.clusters}, {}).items()

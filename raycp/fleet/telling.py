@@ -19,6 +19,8 @@ from raycp.observe import FleetMetrics, Metrics
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
+SOON = 0.05
+"""After a new plan, in seconds: whoever looks at the observer then should see those who have taken it."""
 
 
 class Teller:
@@ -42,6 +44,9 @@ class Teller:
         self._answer = answer
         self._connection: Connection | None = None
         self._plan: Plan | None = None
+        self._loops = loops
+        self._soon = False
+        self._telling = asyncio.Lock()
         self._started = clock.now()
         self._process = psutil.Process()
         fleet = FleetMetrics(metrics)
@@ -56,6 +61,14 @@ class Teller:
             self._connection.close()
             self._connection = None
         self._plan = plan
+        if not self._soon:
+            self._soon = True
+            self._loops.spawn(self._tell_soon(), "tell the observer of the new plan")
+
+    async def _tell_soon(self) -> None:
+        await self._clock.sleep(SOON)
+        self._soon = False
+        await self._tell()
 
     async def last(self) -> None:
         """Tell once more, before this member ends."""
@@ -63,6 +76,10 @@ class Teller:
         await asyncio.sleep(0.01)  # for the transport to write it
 
     async def _tell(self) -> None:
+        async with self._telling:
+            await self._tell_now()
+
+    async def _tell_now(self) -> None:
         begun = self._clock.now()
         await asyncio.sleep(0)
         self._lag.set(self._clock.now() - begun)

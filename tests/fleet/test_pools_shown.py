@@ -70,3 +70,21 @@ async def test_a_member_that_can_not_be_configured_is_reported_once(caplog: pyte
         assert "configure" in state.problem
         assert sum("could not be configured" in record.message for record in caplog.records) == 1
         task.cancel()
+
+
+async def test_a_fleet_that_is_ready_is_shown_as_ready() -> None:
+    """``raycp top`` right after ``raycp run``: the observer knows all members, itself among them."""
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], shards={"clustersPerShard": 1}))
+        observer = fleet.substrate.living("observer")[0]
+        shown = await observer.status()
+        assert not [reason for reason in shown["reasons"] if "not there yet" in reason], shown["reasons"]
+        await until(lambda: observer._status()["ready"], 2.0, "and as ready, when the hub's record has been read")
+        assert {row["name"] for row in await observer.workers()}
+        # Another one takes its place: it is not ready before it has heard from all.
+        await fleet.substrate.kill(observer.member)
+        again = (await until(lambda: fleet.substrate.living("observer"), 10.0))[0]
+        assert again is not observer
+        ready = fleet.leader._roster.members
+        await until(lambda: ready[("observer", "observer")].member == again.member and ready["observer", "observer"].report.ready)
+        assert not [reason for reason in (await again.status())["reasons"] if "not there yet" in reason]
