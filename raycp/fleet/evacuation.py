@@ -78,7 +78,7 @@ class Evacuation:
             elsewhere = want is not None and slot[0] != "embedded" and situation.usable(_selector(want))
             if elsewhere:
                 moving = True
-                self._evacuate(slot, situation)
+                self._evacuate(plan, slot, situation)
             elif want is not None:
                 stranded.append(f"{slot[0]} {slot[1]}")
         if stranded:
@@ -90,7 +90,7 @@ class Evacuation:
         elif not draining:
             self._improve(situation, wanted)
 
-    def _evacuate(self, slot: Slot, situation: Situation) -> None:
+    def _evacuate(self, plan: Plan, slot: Slot, situation: Situation) -> None:
         """One member leaves its node."""
         state = self._roster.members.get(slot)
         if state is None:
@@ -98,7 +98,7 @@ class Evacuation:
         role, place = slot
         if role == "shard":
             standby = self._succession.standby_of(place)
-            if standby is not None and standby.node not in situation.draining:
+            if standby is not None and standby.node not in situation.draining and self._succession.proven(plan):
                 self._hand_over(place, "drain")
         elif role == "worker":
             if state.report.ready:
@@ -167,7 +167,6 @@ class Evacuation:
         else:
             self._succession.shunned = frozenset({situation.leader})
             self._hand_over(move.slot[1], "placement")
-
 
     def _full(self, now: float) -> set[str]:
         """Nodes that could lately not take a member that was meant for them."""

@@ -367,10 +367,12 @@ class LeaderCore:
             await self._scale(plan)
         else:
             self._tell_pools(plan)
-        await self._watch.refresh()
+        known = await self._watch.members()
+        if known is not None:
+            await self._watch.refresh()
         wanted = self._wanted(plan)
         leaving = {state.member for state in self._roster.leaving}
-        for member in await self._substrate.members():
+        for member in known or ():
             if member in self._roster.ending or member in leaving or (member.role == "embedded" and plan.following is not None):
                 continue
             if member != LEADER and self._roster.generations.get(member.slot, -1) < member.generation:
@@ -379,6 +381,16 @@ class LeaderCore:
                 await self._substrate.kill(member)
         await self._succession.fence(plan)
         await self._succession.fill(plan)
+        if known is not None:
+            await self._make(plan, wanted)
+        if plan.following is not None:
+            await self._publish_standing()
+            return
+        self._hub.step(plan, reachable(plan, self._roster.endpoints))
+        await self._publish()
+
+    async def _make(self, plan: Plan, wanted: dict[Slot, Wanted]) -> None:
+        """End what is wanted no more or wanted otherwise, move what is in the wrong place, make what is missing."""
         for slot, state in list(self._roster.members.items()):
             want = wanted.get(slot)
             if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
@@ -389,11 +401,6 @@ class LeaderCore:
         missing = {slot: want for slot, want in wanted.items() if slot not in self._roster.members and self._due(want)}
         at = spots(((slot, want.options.get("label_selector", {})) for slot, want in missing.items()), self._evacuation.situation())
         await asyncio.gather(*(self._roster.create(want, at[slot]) for slot, want in missing.items()))
-        if plan.following is not None:
-            await self._publish_standing()
-            return
-        self._hub.step(plan, reachable(plan, self._roster.endpoints))
-        await self._publish()
 
     def _wanted(self, plan: Plan) -> dict[Slot, Wanted]:
         needy = self._evacuation.need_standby(plan)
@@ -549,7 +556,13 @@ class LeaderCore:
             wanted,
             self._roster.members,
             self._hub.leadership,
-            {**self._roster.problems, **self._hub.problems, **self._hub.prover.problems, **self._evacuation.problems},
+            {
+                **self._roster.problems,
+                **self._hub.problems,
+                **self._hub.prover.problems,
+                **self._evacuation.problems,
+                **self._watch.problems,
+            },
             self._clock.now() - self._started,
             self._hub.waiting,
         )

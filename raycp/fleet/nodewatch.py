@@ -6,10 +6,13 @@ refuses, or where a member was silent until its permit ended, nothing new is sen
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from raycp.base.clock import Clock
 from raycp.fleet.channel import Life, probe
 from raycp.fleet.desired import Slot
+from raycp.fleet.names import Member
 from raycp.fleet.placing import Node, Situation
 from raycp.fleet.substrate import MemberUnavailable, Substrate
 
@@ -24,40 +27,72 @@ PATIENCE = 2.5
 """How long Ray may take to answer; while its head is away it does not."""
 
 
+T = TypeVar("T")
+
+
+class _Patient(Generic[T]):
+    """A question to Ray, one at a time: while its head is away it takes a minute, and a thread. Raises ``MemberUnavailable``."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Future[T] | None = None
+
+    async def __call__(self) -> T:
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._ask())
+        asking = self._asking
+        await asyncio.wait({asking}, timeout=PATIENCE)
+        if not asking.done():
+            raise MemberUnavailable("Ray's head does not answer: nothing can be made anew until it is back")
+        self._asking = None
+        return asking.result()
+
+
 class NodeWatch:
-    """One per leader. ``problem``: why the nodes are not known."""
+    """One per leader. ``problem``: why Ray is not known."""
 
     def __init__(self, substrate: Substrate, clock: Clock, leader: str) -> None:
         self.nodes: tuple[Node, ...] = ()
         self.leader = leader
         """The node that the leader itself is on; empty outside Ray."""
         self.problem = ""
-        self._substrate = substrate
         self._clock = clock
         self._doubted: dict[str, float] = {}
         self._due = float("-inf")
-        self._asking: asyncio.Future[list[Node]] | None = None
+        self._nodes = _Patient(substrate.nodes)
+        self._members = _Patient(substrate.members)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What a user should know."""
+        return {"ray": self.problem} if self.problem else {}
+
+    async def members(self) -> list[Member] | None:
+        """All members alive or starting; None while Ray's head does not answer. Then nothing can be made or ended, and all else
+        goes on."""
+        try:
+            members = await self._members()
+        except MemberUnavailable as error:
+            if not self.problem:
+                log.warning("%s", error)
+            self.problem = str(error)
+            return None
+        if self.problem:
+            log.warning("Ray's head answers again")
+        self.problem = ""
+        return members
 
     async def refresh(self) -> None:
-        """Ask Ray, at most once in ``EVERY`` seconds, and never twice at the same time."""
+        """Ask Ray for its nodes, at most once in ``EVERY`` seconds."""
         now = self._clock.now()
         if now < self._due:
             return
         self._due = now + EVERY
-        if self._asking is None:
-            self._asking = asyncio.ensure_future(self._substrate.nodes())
-        asking = self._asking
-        await asyncio.wait({asking}, timeout=PATIENCE)
-        if not asking.done():
-            self.problem = "Ray does not tell its nodes: its head does not answer"
-            return
-        self._asking = None
         try:
-            nodes = tuple(asking.result())
+            nodes = tuple(await self._nodes())
         except MemberUnavailable as error:
-            self.problem = str(error)
+            log.info("%s", error)
             return
-        self.problem = ""
         draining = {node.identity for node in self.nodes if node.draining}
         for node in nodes:
             if node.draining and node.identity not in draining:

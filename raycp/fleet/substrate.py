@@ -43,7 +43,7 @@ class Substrate(Protocol):
     namespace: str
 
     async def members(self) -> list[Member]:
-        """All members alive or starting."""
+        """All members alive or starting. Raises ``MemberUnavailable`` where Ray does not answer."""
         ...
 
     async def create(self, member: Member, options: dict[str, Any]) -> None:
@@ -94,7 +94,10 @@ class RaySubstrate:
         return base_of(self.namespace) if member.role == "embedded" else self.namespace
 
     async def members(self) -> list[Member]:
-        rows = await asyncio.to_thread(list_named_actors, all_namespaces=True)
+        try:
+            rows = await asyncio.to_thread(list_named_actors, all_namespaces=True)
+        except Exception as error:  # Ray's own, and those of its protocol's library
+            raise MemberUnavailable(f"Ray does not tell its actors: {_first_line(error)}") from error
         found = [(Member.parse(str(row["name"])), row["namespace"]) for row in rows]
         return [member for member, namespace in found if member is not None and namespace == self._home(member)]
 
