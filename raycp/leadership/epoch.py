@@ -92,8 +92,11 @@ async def allocate(records: Records, what: str, held: Leadership | None, home: s
         return Allotted(epoch, incarnation, since, before, going_on)
 
 
-async def note(records: Records, what: str, mine: Leadership) -> None:
-    """Note the tenure in the record ``what``. Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``."""
+async def note(records: Records, what: str, mine: Leadership) -> Leadership | None:
+    """Note the tenure in the record ``what``; the one that was noted before.
+
+    Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``.
+    """
     while True:
         found = await records.read(what)
         data = found.data if found is not None else {}
@@ -105,7 +108,7 @@ async def note(records: Records, what: str, mine: Leadership) -> None:
             await records.write(what, data | encode(mine) | {"floor": f"{floor[0]}/{floor[1]}"}, found)
         except Conflict:
             continue
-        return
+        return known
 
 
 def _floor(data: dict[str, str], known: Leadership | None) -> tuple[int, int]:

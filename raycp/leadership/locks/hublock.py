@@ -84,6 +84,8 @@ class HubLock:
         self._pace = pace or Pace()
         self._pods: Pods | KubePods = pods or Pods()
         self._rng = rng or random.Random()
+        self._owner: PodRef | None = None
+        self._proved = float("-inf")
 
     # to become the holder
 
@@ -139,12 +141,18 @@ class HubLock:
         allotted = await allocate(self._records, self._source, held, me.home, living, self._clock.wall())
         before = allotted.before
         mine = Leadership(allotted.epoch, allotted.incarnation, me.holder, allotted.since, permit, home=me.home, lock=self.kind)
-        owner = await self._pods.mine(me.pod)
+        owner = self._owner = await self._pods.mine(me.pod)
         await self._home.write(State(mine, owner=owner), over)
-        await note(self._records, self._source, mine)
+        noted = await note(self._records, self._source, mine)
         longest = permit if before is None or before.released else max(permit, before.permit)
-        # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
-        return Entered(mine, 0.0 if allotted.going_on else verdict.wait, longest)
+        if allotted.going_on:
+            # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
+            return Entered(mine, 0.0, longest)
+        wait = verdict.wait
+        if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
+            # Somebody else came and went since the lock was judged: whoever grants permits has noted its tenure before.
+            wait = max(wait, permit, noted.permit)
+        return Entered(mine, wait, longest)
 
     async def _knock(self, me: Identity, state: State) -> None:
         knock = f"{me.holder} {self._rng.getrandbits(48):012x}"
@@ -159,39 +167,58 @@ class HubLock:
         timeout = proof_timeout(mine.permit, self.every)
         async with asyncio.timeout(2 * timeout):
             for _ in range(TRIES):
+                sent = self._clock.now()
                 state = await self._home.read(URGENT, timeout)
                 try:
-                    found = await self._confirmed(mine, state)
+                    found = await self._confirmed(mine, state, sent)
                 except Conflict:
                     continue
+                if found.leadership is mine:
+                    self._proved = sent
                 return found
         raise Conflict(f"{self.where} is written by others all the time")
 
-    async def _confirmed(self, mine: Leadership, state: State | None) -> Confirmed:
+    async def _confirmed(self, mine: Leadership, state: State | None, now: float) -> Confirmed:
         if state is None:
-            await self._write(mine, None)
-            return Confirmed(mine)
+            log.warning("%s was deleted: it is made again", self.where)
+            return await self._restored(mine, None, 0.0)
         if state.stranger:
             raise LockProblem(f"{self.where} {state.stranger}; remove it, or take it over with `raycp leader unlock`")
         known = state.leadership
         if known.pair == mine.pair and known.holder == mine.holder:
             if known.released:
                 return Confirmed(known)
+            self._owner = state.owner
+            if now - self._proved > mine.permit and (other := await self._outlived(mine)) is not None:
+                return Confirmed(other)  # frozen or cut off, and the lock is of then: restored from a backup meanwhile
             if state.knock != state.answer or self.kind == "lease":
                 await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
             return Confirmed(mine)
         if known.pair > mine.pair or known.pair == mine.pair:
             return Confirmed(known)
         # Older than ours: restored from a backup. A rival may have taken the restored one and been granted leave by now.
-        await self._write(mine, state)
-        wait = 0.0 if known.home == mine.home else max(mine.permit, known.permit)
-        log.warning("%s was older than our own epoch %d: it is written again", self.where, mine.epoch)
-        return Confirmed(mine, wait)
+        log.warning("%s is older than our own epoch %d: it is written again", self.where, mine.epoch)
+        return await self._restored(mine, state, 0.0 if known.home == mine.home else max(mine.permit, known.permit))
+
+    async def _restored(self, mine: Leadership, over: State | None, wait: float) -> Confirmed:
+        """Write a lock that was lost; unless another has led since, which the record of epochs tells: whoever grants permits has
+        noted its tenure before, so a look after the write misses nobody."""
+        before = await self._outlived(mine)
+        if before is not None:
+            return Confirmed(before)
+        await self._write(mine, over)
+        after = await self._outlived(mine)
+        return Confirmed(mine, wait) if after is None else Confirmed(after)
+
+    async def _outlived(self, mine: Leadership) -> Leadership | None:
+        """Who has led since, by the record of epochs."""
+        source = await read_source(self._records, self._source)
+        return source if source is not None and source.pair > mine.pair else None
 
     async def _write(self, mine: Leadership, over: State | None) -> State:
-        state = State(mine) if over is None else msgspec.structs.replace(over, leadership=mine)
-        if over is None:
-            log.warning("%s was deleted: it is made again", self.where)
+        state = (
+            State(mine, owner=self._owner) if over is None else msgspec.structs.replace(over, leadership=mine, owner=self._owner)
+        )
         return await self._home.write(state, over, URGENT, proof_timeout(mine.permit, self.every))
 
     async def amend(self, mine: Leadership, permit: float) -> Leadership:

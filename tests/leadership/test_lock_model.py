@@ -1,0 +1,269 @@
+"""All three locks against a model of their world: a hub with compare-and-set, watches that lag, answers that are lost; leaders that
+freeze at any await, are killed, cut off, or release; a virtual clock. Whatever happens: one writer, rising epochs, no dead end."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from raycp.base.clock import VirtualClock
+from raycp.kube import KubeError, Unreachable
+from raycp.leadership.epoch import Entered
+from raycp.leadership.locks import Identity, PodRef
+from raycp.leadership.locks.hublock import HubLock, Pace, Pods
+from raycp.leadership.locks.judge import State
+from raycp.leadership.records import Conflict, Record, Records
+
+PERMIT = 2.0
+STEP = 0.25
+
+
+class Hub:
+    """Objects with versions; who may reach it, and how long that takes."""
+
+    def __init__(self, clock: VirtualClock, seed: int) -> None:
+        self.clock = clock
+        self.random = random.Random(seed)
+        self.states: dict[str, State] = {}
+        self.data: dict[str, Record] = {}
+        self.cut: set[str] = set()
+        self.frozen: dict[str, asyncio.Event] = {}
+        self.pods: set[str] = set()
+        self.changed = asyncio.Event()
+        self._versions = itertools.count(1)
+
+    def version(self) -> str:
+        return str(next(self._versions))
+
+    def tell(self) -> None:
+        event, self.changed = self.changed, asyncio.Event()
+        event.set()
+
+    async def way(self, who: str) -> None:
+        """To the hub or back: takes time, may fail, may be frozen in."""
+        delay = self.random.choice((0.0, 0.0, 0.05, 0.3))
+        if delay:
+            await self.clock.sleep(delay)
+        await self.frozen[who].wait()
+        if who in self.cut:
+            raise Unreachable("cut off", sent=True)
+
+
+class FakeHome:
+    """``Home`` of one contender."""
+
+    def __init__(self, hub: Hub, who: str) -> None:
+        self.where = "the lock"
+        self._hub = hub
+        self._who = who
+
+    async def read(self, priority: int = 0, timeout: float | None = None) -> State | None:
+        await self._hub.way(self._who)
+        found = self._hub.states.get("lock")
+        await self._hub.way(self._who)
+        return found
+
+    async def write(self, state: State, over: State | None, priority: int = 0, timeout: float | None = None) -> State:
+        await self._hub.way(self._who)
+        known = self._hub.states.get("lock")
+        if (known.version if known else None) != (over.version if over else None):
+            raise Conflict("the lock")
+        uid = known.uid if known else self._hub.version()
+        new = msgspec.structs.replace(state, version=self._hub.version(), uid=uid, duration=PERMIT)
+        self._hub.states["lock"] = new
+        self._hub.tell()
+        await self._hub.way(self._who)
+        return new
+
+    async def delete(self, over: State) -> None:
+        self._hub.states.pop("lock", None)
+        self._hub.tell()
+
+    async def follow(self) -> AsyncGenerator[State | None, None]:
+        while True:
+            event = self._hub.changed
+            yield await self.read()
+            await event.wait()
+
+
+class FakeRecords(Records):
+    """``Records`` of one contender."""
+
+    def __init__(self, hub: Hub, who: str) -> None:
+        self._hub = hub
+        self._who = who
+
+    async def read(self, what: str, priority: int = 0, timeout: float | None = None) -> Record | None:
+        await self._hub.way(self._who)
+        found = self._hub.data.get(what)
+        await self._hub.way(self._who)
+        return found
+
+    async def write(self, what: str, data: dict[str, str], over: Record | None) -> Record:
+        await self._hub.way(self._who)
+        known = self._hub.data.get(what)
+        if (known.version if known else None) != (over.version if over else None):
+            raise Conflict(what)
+        new = self._hub.data[what] = Record(dict(data), self._hub.version(), "u")
+        await self._hub.way(self._who)
+        return new
+
+
+class FakePods(Pods):
+    """``Pods`` of one contender."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def until_gone(self, pod: PodRef) -> None:
+        while pod.name in self._hub.pods:
+            await self._hub.clock.sleep(2 * STEP)
+
+    async def mine(self, pod: PodRef | None) -> PodRef | None:
+        return pod
+
+
+class Leader:
+    """A contender; ``until`` is when its last permit ends."""
+
+    def __init__(self, hub: Hub, kind: Any, name: str) -> None:
+        self.name, self.hub = name, hub
+        self.until = float("-inf")
+        self.writes = 0
+        self.entered: Entered | None = None
+        hub.frozen[name] = asyncio.Event()
+        hub.frozen[name].set()
+        self.pod = PodRef("n", f"pod-{name}", f"uid-{name}") if kind == "configMap" else None
+        if self.pod is not None:
+            hub.pods.add(self.pod.name)
+        self.lock = HubLock(
+            kind, FakeHome(hub, name), FakeRecords(hub, name), "source", hub.clock,
+            pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()),
+        )  # fmt: skip
+        self.task = asyncio.create_task(self.live())
+
+    async def live(self) -> None:
+        clock, awake = self.hub.clock, self.hub.frozen[self.name]
+        while True:
+            self.entered = entered = await self.lock.acquire(Identity(self.name, f"home {self.name}", self.pod), PERMIT)
+            not_before = clock.now() + entered.wait
+            while True:
+                await awake.wait()
+                sent = clock.now()
+                try:
+                    confirmed = await self.lock.confirm(entered.mine)
+                    await awake.wait()
+                except (KubeError, Conflict, TimeoutError):
+                    pass
+                else:
+                    found = confirmed.leadership
+                    if found.pair != entered.mine.pair or found.holder != self.name or found.released:
+                        break
+                    if confirmed.wait:
+                        not_before = clock.now() + confirmed.wait
+                    if clock.now() >= not_before:
+                        self.writes = entered.mine.epoch
+                        self.until = max(self.until, sent + PERMIT)
+                await clock.sleep(0.5)
+            self.entered = None
+
+    def kill(self) -> None:
+        self.task.cancel()
+        if self.pod is not None:
+            self.hub.pods.discard(self.pod.name)
+
+    async def release(self, successor: str) -> None:
+        if self.entered is None:
+            return
+        mine = self.entered.mine
+        self.task.cancel()
+        self.until = float("-inf")
+        try:
+            await self.lock.release(mine, successor)
+        except (KubeError, Conflict):
+            self.kill()
+
+
+ops = st.tuples(
+    st.sampled_from(["release", "freeze", "thaw", "kill", "cut", "mend", "delete", "restore", "wait", "wait"]),
+    st.integers(0, 3),
+    st.floats(0.0, 4.0),
+)
+
+
+@pytest.mark.parametrize("kind", ["ray", "configMap", "lease"])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=st.lists(ops, min_size=1, max_size=8), seed=st.integers(0, 2**16))
+def test_one_writer_and_rising_epochs_whatever_happens(kind: str, steps: list[tuple[str, int, float]], seed: int) -> None:
+    asyncio.run(play(kind, steps, seed))
+
+
+async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> list[int]:
+    clock = VirtualClock()
+    hub = Hub(clock, seed)
+    leaders = [Leader(hub, kind, f"l{n}") for n in range(4)]
+    wrote: list[int] = []
+    told: list[str] = []
+    backup: State | None = None
+    releases: list[asyncio.Task[None]] = []
+
+    async def run(seconds: float) -> None:
+        for _ in range(max(1, round(seconds / STEP))):
+            await clock.advance(STEP)
+            for each in leaders:
+                if each.task.done() and not each.task.cancelled():
+                    each.task.result()
+            now = [each for each in leaders if each.until > clock.now()]
+            assert len(now) < 2, f"{[(each.name, each.writes) for each in now]} write at once after {told}"
+            for each in now:
+                if not wrote or wrote[-1] != each.writes:
+                    assert not wrote or each.writes > wrote[-1], f"epoch {each.writes} after {wrote} after {told}"
+                    wrote.append(each.writes)
+
+    await run(1.0)
+    for op, who, seconds in steps:
+        leader = leaders[who]
+        told.append(f"{op} {who} {seconds:.1f}")
+        if op == "release":
+            successor = f"home l{(who + 1) % 4}" if seconds > 2 else ""
+            releases.append(asyncio.create_task(leader.release(successor)))
+        elif op == "freeze":
+            hub.frozen[leader.name].clear()
+        elif op == "thaw":
+            hub.frozen[leader.name].set()
+        elif op == "kill":
+            leader.kill()
+        elif op == "cut":
+            hub.cut.add(leader.name)
+        elif op == "mend":
+            hub.cut.discard(leader.name)
+        elif op == "delete" and "lock" in hub.states:
+            backup = hub.states.pop("lock")
+            hub.tell()
+        elif op == "restore" and backup is not None and not backup.leadership.released:
+            hub.states["lock"] = msgspec.structs.replace(backup, version=hub.version(), uid=hub.version())
+            hub.tell()
+        await run(seconds)
+    # All that was bad ends: one who lives leads in the end. A lock for life is not free while its holder's Pod exists.
+    for each in leaders:
+        each.kill() if each.task.done() or each.task.cancelled() or each.task.cancelling() else None
+        hub.frozen[each.name].set()
+        hub.cut.discard(each.name)
+    if any(not each.task.done() for each in leaders):
+        alive = [each for each in leaders if not each.task.done()]
+        end = clock.now() + 40.0
+        while not any(each.until > clock.now() for each in alive):
+            assert clock.now() < end, f"nobody leads after {told}: {hub.states}, {hub.data}"
+            await run(STEP)
+    for each in leaders:
+        each.task.cancel()
+    for task in releases:
+        task.cancel()
+    await asyncio.gather(*(each.task for each in leaders), *releases, return_exceptions=True)
+    return wrote
