@@ -101,7 +101,7 @@ class ShardCore(MemberCore):
         self.state.take(plan, self.member.actor_name)
         self.watermarks.update(plan)
         self._patience = {tier: pool_policy(doc, tier).target for tier in TIERS}
-        self.tokens.update(plan, self.shard)
+        self.tokens.update(plan, self.shard, succeeds=self.state.term > 1)
         self.isolation.update(plan)
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         for name in [name for name in self.state.clusters if name not in clusters]:
@@ -138,6 +138,7 @@ class ShardCore(MemberCore):
         standing, self.standing = self.standing, None
         assert standing is not None
         self.permits.start()
+        self.tokens.promoted()
         self.peers.update(plan)
         followed = {cluster.name for cluster in (before or plan).clusters}
         self.watermarks.adopt(name for name in self.state.clusters if name in followed)

@@ -60,8 +60,9 @@ class Tokens:
         self._clusters: dict[str, _Cluster] = {}
         self.active = False
 
-    def update(self, plan: Plan, shard: str) -> None:
-        """The budgets of the shard's clusters, as the plan has them."""
+    def update(self, plan: Plan, shard: str, *, succeeds: bool = False) -> None:
+        """The budgets of the shard's clusters, as the plan has them. ``succeeds``: another primary had them before, so that they
+        begin empty."""
         wanted = {}
         for cluster in plan.clusters:
             spec = plan.fleet.doc.cluster(cluster.name)
@@ -73,11 +74,18 @@ class Tokens:
         for name, (qps, burst) in wanted.items():
             known = self._clusters.get(name)
             if known is None:
-                self._clusters[name] = _Cluster(Budget(self._clock, qps, burst), qps, burst)
+                known = self._clusters[name] = _Cluster(Budget(self._clock, qps, burst), qps, burst)
+                if succeeds:
+                    known.budget.empty()
             elif known.terms != (qps, burst):
                 known.terms = (qps, burst)
                 known.budget.configure(qps, burst)
         self.active = bool(self._clusters)
+
+    def promoted(self) -> None:
+        """The primary before may just have given out all there was."""
+        for known in self._clusters.values():
+            known.budget.empty()
 
     def budget(self, cluster: str) -> Budget | None:
         """The bucket of a cluster, for the shard's own client."""

@@ -84,6 +84,11 @@ class Budget:
         self._limit = qps
         self._tokens = min(self._tokens, self._burst - self._lent)
 
+    def empty(self) -> None:
+        """Begin with nothing: who had the bucket before may just have given all of it away."""
+        self._refill(self._clock.now())
+        self._tokens = min(self._tokens, 0.0)
+
     def try_take(self, priority: int = LIVE) -> bool:
         """One token now, or False."""
         return self.grant(1, priority) == 1

@@ -98,3 +98,35 @@ async def test_without_qps_nothing_is_counted() -> None:
         await fleet.put("free", "parent", "a")
         await until(lambda: times(fleet, "free"))
         await holds(lambda: fleet.shard("1").tokens.budget("free") is None, 0.05)
+
+
+async def test_keys_of_other_shards_take_from_the_same_budget() -> None:
+    limits = {"slow": {"qps": 30, "burst": 5}}
+    homes = {"hub": "0", "slow": "1", "quick": "2"}
+    async with stack(["remote"], homes=homes, workers=3, fields=limits) as fleet:
+        for number in range(50):
+            await fleet.put("hub", "remote", f"r{number}")
+        await until(lambda: len(times(fleet, "slow")) == 50, 20.0)
+        await until(lambda: len(times(fleet, "quick")) == 50, 20.0)
+        at = times(fleet, "slow")
+        for window in (0.1, 0.5, 1.0):
+            assert most_in(at, window) <= 5 + 30 * window + 2, f"within {window} s"
+
+
+async def test_a_successor_begins_with_an_empty_bucket() -> None:
+    """Its predecessor may just have given out all there was."""
+    limits = {"slow": {"qps": 2, "burst": 50}}
+    async with stack(["tracked"], homes={"hub": "0", "slow": "1"}, fields=limits) as fleet:
+
+        def tokens() -> float:
+            budget = fleet.shard("1").tokens.budget("slow")
+            assert budget is not None
+            return budget.state().tokens
+
+        assert tokens() > 30, "the first one's is full"
+        await fleet.kill("shard", "1")
+        await fleet.new_shard("1")
+        begun = CLOCK.now()
+        await fleet.tell()
+        assert tokens() <= 2 * (CLOCK.now() - begun) + 0.1
+        await fleet.synced()
