@@ -1,0 +1,109 @@
+"""Exactly the rights that ``raycp check`` asks for and ``deploy/rbac`` grants are enough for each lock; a missing one is named."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from contenders import NAMESPACE, Arena, Contender, arena_of, eventually
+
+from raycp.cli.rights import CRD, needs
+from raycp.config import FleetDoc
+from raycp.leadership.locks import judge
+
+PLURALS = {"ConfigMap": "configmaps", "Lease": "leases", "Pod": "pods", "Namespace": "namespaces"}
+
+
+@pytest_asyncio.fixture(params=["ray", "configMap", "lease"])
+async def arena(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
+    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
+    async with arena_of(request.param, rbac=True) as made:
+        yield made
+
+
+def rules(kind: str, without: tuple[str, str] = ("", "")) -> list[dict[str, Any]]:
+    """Of the lock and the state, as ``raycp check`` knows them; ``without`` a verb on a resource."""
+    doc = FleetDoc.model_validate(
+        {
+            "apiVersion": "raycp.io/v1alpha1",
+            "kind": "Fleet",
+            "metadata": {"name": "t"},
+            "spec": {
+                "clusters": [{"name": "hub", "kubeconfig": {"path": "/k"}}],
+                "controllers": [{"use": "m"}],
+                "leader": {"lock": {kind: {}}},
+            },
+        }
+    )
+    found = []
+    for need in needs(doc, [], doc.hub):
+        assert need.kind != CRD
+        plural = PLURALS[need.kind.kind]
+        verbs = [verb for verb in need.verbs if (verb, plural) != without]
+        found.append({"apiGroups": [need.kind.group], "resources": [plural], "verbs": verbs})
+    return found
+
+
+async def allowed(arena: Arena, name: str, pod: bool, without: tuple[str, str] = ("", "")) -> Contender:
+    """A contender that may do what its role says, and nothing else."""
+    api = arena.cluster.api
+    group = "rbac.authorization.k8s.io"
+    token = arena.cluster.add_user(name)
+    meta = {"name": name, "namespace": NAMESPACE}
+    await api.create(
+        "roles", {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": dict(meta), "rules": rules(arena.kind, without)}
+    )
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": dict(meta),
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+        "subjects": [{"kind": "User", "name": name, "apiGroup": group}],
+    }
+    await api.create("rolebindings", binding)
+    return await arena.contender(name, token=token, pod=await arena.pod(f"pod-{name}") if pod else None)
+
+
+async def test_these_rights_are_enough(arena: Arena) -> None:
+    first, second = await allowed(arena, "a", True), await allowed(arena, "b", True)
+    first.start()
+    await arena.writes(first)
+    second.start()
+    await eventually(lambda: "held by a" in second.why, f"{second.why}")
+    if arena.kind == "configMap":
+        found = arena.object()
+        assert found is not None
+        assert found["metadata"]["ownerReferences"][0]["name"] == "pod-a"
+    await first.release()
+    await arena.writes(second)
+
+
+@pytest.mark.parametrize("verb", ["get", "create", "update"])
+async def test_a_right_that_is_missing_is_named(arena: Arena, verb: str) -> None:
+    resource = "leases" if arena.kind == "lease" else "configmaps"
+    first = await allowed(arena, "a", False, (verb, resource))
+    first.start()
+    await eventually(lambda: verb in first.why and resource in first.why and "forbidden" in first.why.lower(), "told")
+    assert not first.epochs
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+async def test_without_the_right_to_watch_it_looks_again_and_again(arena: Arena, verb: str) -> None:
+    resource = "leases" if arena.kind == "lease" else "configmaps"
+    first, second = await allowed(arena, "a", True), await allowed(arena, "b", True, (verb, resource))
+    first.start()
+    await arena.writes(first)
+    second.start()
+    await eventually(lambda: bool(second.why))
+    await first.release()
+    await arena.writes(second)
+
+
+async def test_without_a_look_at_pods_a_lock_for_life_is_not_begun() -> None:
+    async with arena_of("configMap", rbac=True) as arena:
+        first = await allowed(arena, "a", True, ("get", "pods"))
+        first.start()
+        await eventually(lambda: "get, list, watch pods" in first.why)
+        await asyncio.sleep(0.1)
+        assert arena.object() is None
