@@ -15,6 +15,9 @@ from raycp.leadership.locks.types import RESERVED, Identity, Kind, PodRef
 MISSING = 2.5
 """A lock that vanished under a living holder is made again by its next proof, within a second: candidates give it so long."""
 
+UNWATCHED = 2.0
+"""How often the record of epochs is looked at, in seconds, where it says no: only the lock is watched."""
+
 KNOCK_SLACK = 1.0
 """Beyond ``permit``, for a holder whose proof is late."""
 
@@ -72,7 +75,7 @@ def judge(kind: Kind, where: str, sight: Sight, me: Identity, permit: float, now
                 f"{known.holder} holds this fleet by lock {known.lock}, and this one is to use {kind}: "
                 "use the same lock in both files; if that holder is gone for good, `raycp leader unlock`"
             )
-            return Verdict(False, why=why)
+            return Verdict(False, why=why, again=now + UNWATCHED)
     if state is None or not state.leadership.epoch or _behind(state.leadership, source, me):
         return _missing(where, sight, me, permit, now)
     held = state.leadership
