@@ -11,6 +11,11 @@ from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, run_async
 from raycp.config import load_fleet
 
+STANDING = (
+    "It takes over when that fleet releases the lock or is lost. If it is not meant to: end it with `raycp down`, and give "
+    "one of the two another metadata.name. If that fleet is gone for good: `raycp leader unlock`."
+)
+
 
 def add_parser(subparsers: Any) -> None:
     """``raycp run -c FLEET.yaml [--address HOST:PORT]``."""
@@ -24,10 +29,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the fleet is ready (or, in the foreground, was taken down)."""
+    """0 when the fleet is ready (or, in the foreground, was taken down); 1 when it stands by, since another of its name leads."""
     from raycp.fleet import rayenv
     from raycp.fleet.building import build_fleet
-    from raycp.fleet.launch import FleetClient, up
+    from raycp.fleet.launch import FleetClient, StandsBy, up
 
     doc = load_fleet(args.config)
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
@@ -50,6 +55,14 @@ def run(args: argparse.Namespace) -> int:
             print(summary(status), flush=True)
             if at_hand.ours or args.attach:
                 foreground(at_hand.ours)
+        except CliError as error:
+            if not isinstance(error.__cause__, StandsBy):
+                raise
+            print(f"fleet {doc.name} stands by and writes nothing:\n  {error}", file=sys.stderr, flush=True)
+            print(STANDING, file=sys.stderr, flush=True)
+            if not (at_hand.ours or args.attach):
+                return 1
+            foreground(at_hand.ours)
         finally:
             if at_hand.ours:
                 run_async(client.down(min(10.0, doc.spec.timeouts.drain)))

@@ -75,6 +75,7 @@ class HubKeeper:
         self._home: ConnectSpec | None = None
         self._stored = ""
         self._recovered = False
+        self._acquired = False
         self._lock: Lock | None = None
         self._lock_of: object = None
         self._candidacy: tuple[asyncio.Task[Any], object] | None = None
@@ -109,7 +110,7 @@ class HubKeeper:
     def step(self, plan: Plan, endpoints: dict[str, ConnectSpec]) -> None:
         """Start whatever is due; returns at once."""
         hub = plan.fleet.doc.hub.name
-        for name, connect in endpoints.items() if self.waiting is None else ():
+        for name, connect in endpoints.items() if self._acquired else ():  # a candidate writes nothing, CRDs neither
             crds = _crds(plan, name)
             if self._prepared.get(name) != (connect, crds):
                 self._try(f"cluster {name}", self._prepare(name, connect, crds))
@@ -185,6 +186,7 @@ class HubKeeper:
         finally:
             self.waiting = None
         self.problems.pop("leadership", None)
+        self._acquired = True
         mine, recorded = entered.mine, clock.now()
         if entered.wait:
             log.warning("permits of the epoch before end within %.1f s; waiting for that", entered.wait)
@@ -311,6 +313,7 @@ class HubKeeper:
         if self.leadership is not None:
             self._living_epoch = self.leadership.epoch
         self.leadership = None
+        self._acquired = False
         self._stored = ""
         log.warning("leadership is lost to %s; this fleet is a candidate now", found.holder)
 
@@ -354,6 +357,7 @@ class HubKeeper:
             return False
         await self.prover.end()
         self.leadership = None
+        self._acquired = False
         try:
             await lock.release(mine, successor)
         except (KubeError, LockProblem, Conflict) as error:

@@ -28,6 +28,15 @@ class FleetError(Exception):
     """A fleet could not be brought up, reached or changed; the message says why and what to do."""
 
 
+class StandsBy(FleetError):
+    """The fleet is up, but a candidate: another fleet of its name leads. The message says which."""
+
+
+HELD_FOR = 20.0
+"""A lock of a fleet that is gone is taken within some ten seconds beyond its permits: one that is held for longer is held by a
+fleet that lives, or for life."""
+
+
 class FleetClient:
     """Speaks to the leader of one fleet: of the colour that leads, where there are two (``raycp.fleet.colours``).
 
@@ -157,9 +166,18 @@ class FleetClient:
         raise FleetError("no observer runs")
 
     async def wait_ready(
-        self, generation: str, timeout: float, tell: Callable[[dict[str, Any]], None] | None = None
+        self,
+        generation: str,
+        timeout: float,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+        held_for: float = HELD_FOR,
     ) -> dict[str, Any]:
-        """Wait until the fleet runs ``generation`` and is ready; the status then. Raises ``FleetError`` with the reasons."""
+        """Wait until the fleet runs ``generation`` and is ready; the status then.
+
+        Raises ``FleetError`` with the reasons; ``StandsBy`` where another fleet of the name goes on holding the
+        lock for ``held_for`` seconds.
+        """
+        waits_since: float | None = None
         deadline = self.clock.now() + timeout
         while True:
             status = await self.status()
@@ -167,6 +185,10 @@ class FleetClient:
                 tell(status)
             if status.get("ready") and status.get("generation") == generation:
                 return status
+            waiting = (status.get("leader") or {}).get("heldBy") and status.get("generation") == generation
+            waits_since = None if not waiting else waits_since if waits_since is not None else self.clock.now()
+            if waits_since is not None and self.clock.now() - waits_since > held_for:
+                raise StandsBy("\n  ".join(status["reasons"]))
             if self.clock.now() > deadline:
                 reasons = "\n  ".join(status.get("reasons") or ["it runs another generation"])
                 raise FleetError(f"the fleet is not ready after {timeout:g} s:\n  {reasons}")
@@ -208,7 +230,7 @@ async def up(client: FleetClient, fleet: Fleet, tell: Callable[[dict[str, Any]],
     spec = fleet.doc.spec
     await client.ensure_leader(dict(spec.ray.env), dict(spec.shards.node_labels))
     await client.apply(fleet)
-    return await client.wait_ready(fleet.generation, fleet.doc.spec.timeouts.ready, tell)
+    return await client.wait_ready(fleet.generation, spec.timeouts.ready, tell, HELD_FOR + spec.leader.permit)
 
 
 class FleetHandle:

@@ -15,6 +15,7 @@ from inprocess import CLOCK, QUIET, InProcess, Led, fleet_of, holds, until
 from raycp.config import FleetDoc
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
+from raycp.fleet.launch import FleetClient, StandsBy
 from raycp.fleet.leader import LeaderCore
 from raycp.leadership.locks import judge
 
@@ -221,6 +222,22 @@ async def test_a_stored_document_of_another_instance_is_not_taken_up(hub: Hub) -
         await (await second.begin(doc)).ready(fleet_of(doc).generation)
         await second.restart()
         await second.ready(fleet_of(doc).generation)
+
+
+async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) -> None:
+    class Client(FleetClient):
+        async def status(self) -> dict[str, Any]:
+            return second.status()
+
+    doc = hub.doc("ray")
+    async with fleet("first") as first, fleet("second") as second:
+        await (await first.begin(doc)).ready()
+        await second.begin(doc)
+        with pytest.raises(StandsBy, match=r"ConfigMap raycp-system/raycp-t-leader is held by first-1.*leads since 20"):
+            await Client("none").wait_ready(fleet_of(doc).generation, 30.0, held_for=1.0)
+        await first.leader.down()
+        status = await Client("none").wait_ready(fleet_of(doc).generation, 30.0, held_for=10.0)
+        assert status["leader"]["epoch"] == 2
 
 
 async def test_another_lock_in_a_running_fleet_is_refused(hub: Hub) -> None:
