@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from raycp.bench.driver import LoadError
 from raycp.bench.fleets import fleet_doc, fleet_under_test, naive
 from raycp.bench.latencies import percentile
 from raycp.bench.scenario import Outcome, Row, Stage, scenario
@@ -78,7 +79,7 @@ async def dead_cluster(stage: Stage) -> Outcome:
     """The tenth API server is stopped with work under way and queued for it: connections hang, nothing is refused."""
     names = stage.members
     if len(names) < 2 or not stage.ground.clusters:
-        raise ValueError("dead-cluster needs embedded clusters, three at least with the hub: it stops one of them")
+        raise LoadError("dead-cluster needs embedded clusters, three at least with the hub: it stops one of them")
     healthy, victim = names[:-1], names[-1]
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
@@ -113,7 +114,7 @@ async def joining_cluster(stage: Stage) -> Outcome:
     names = stage.ground.names
     old, joins = names[1:-1], names[-1]  # the first is the hub
     if not old:
-        raise ValueError("joining-cluster needs three clusters at least")
+        raise LoadError("joining-cluster needs three clusters at least")
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
     await stage.load.post(joins, f"x{tag}", stage.count(int(stage.options.get("existing") or 50_000)), concurrency=64)

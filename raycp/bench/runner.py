@@ -80,9 +80,10 @@ async def run_variants(request: Request, values: Sequence[str]) -> dict[str, Res
         one = replace(request, options={**request.options, option: value}, policies=suited)
         try:
             found[value] = await run(one)
-        except (GroundError, LoadError, FleetError, RayError) as error:
-            request.tell(f"{title(one)}: {error}")
-            found[value] = str(error)
+        except Exception as error:
+            known = isinstance(error, (GroundError, LoadError, FleetError, RayError))
+            found[value] = str(error) if known else f"{type(error).__name__}: {error}"
+            request.tell(f"{title(one)}: {found[value]}")
     return found
 
 
