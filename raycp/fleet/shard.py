@@ -93,7 +93,7 @@ class ShardCore(MemberCore):
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self._accept)
             self.loops.forever(self._sweep, "sweep", every=1.0)
-            self.loops.forever(self.watermarks.tick, "watermarks", every=plan.fleet.doc.spec.state.watermark)
+            self.loops.forever(self._keep_watermarks, "watermarks", every=plan.fleet.doc.spec.state.watermark)
             self.loops.forever(self.isolation.step, "isolation", every=0.25)
             self._configured_at = self.clock.now()
         doc = plan.fleet.doc
@@ -429,6 +429,11 @@ class ShardCore(MemberCore):
             if self.clock.now() > deadline:
                 raise RuntimeError(f"the primary's last progress did not arrive within {FOLLOWED_WITHIN:g} s")
             await self.clock.sleep(0.001)
+
+    async def _keep_watermarks(self) -> None:
+        """The fleet's state is written by whoever leads: a candidate's shard leaves it alone."""
+        if self.permits.held:
+            await self.watermarks.tick()
 
     async def drain(self, timeout: float) -> None:
         """Hand out no more and wait for what is in work."""

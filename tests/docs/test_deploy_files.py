@@ -46,7 +46,7 @@ def test_each_file_is_yaml_with_a_word_on_what_it_is(file: Path) -> None:
 
 def test_every_ray_pod_has_the_settings() -> None:
     for container in containers(of_kind("kuberay/raycluster.yaml", "RayCluster")):
-        environment = {each["name"]: each["value"] for each in container["env"]}
+        environment = {each["name"]: each.get("value", "") for each in container["env"]}
         assert not missing_settings(environment), container["name"]
 
 
