@@ -82,6 +82,7 @@ class WorkerBackend:
         self._recording: asyncio.Task[None] | None = None
         self._fares = Fares(self._send)
         clients.ask_tokens = self._ask_tokens
+        clients.waited = lambda cluster, seconds: self._api.budget_wait.labels(cluster).observe(seconds)
 
     def update(self, plan: Plan) -> None:
         """Work by ``plan`` from now on."""

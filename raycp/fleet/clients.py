@@ -1,6 +1,7 @@
 """A worker's API clients: one per cluster, made when first needed, made anew when its connection changes."""
 
 import asyncio
+from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.fleet.plan import Plan
@@ -16,6 +17,8 @@ class Clients:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.ask_tokens: AskTokens | None = None
+        self.waited: Callable[[str, float], None] = lambda cluster, seconds: None
+        """Hears how long requests have waited for a token."""
         self.purses: dict[str, Purse] = {}
         self._specs: dict[str, ConnectSpec] = {}
         self._clients: dict[str, tuple[ConnectSpec, asyncio.Task[ClusterClient]]] = {}
@@ -26,7 +29,7 @@ class Clients:
         if self.ask_tokens is not None:
             limited = {name for name in self._specs if plan.fleet.doc.cluster(name).qps}
             known = self.purses
-            self.purses = {name: known.get(name) or Purse(name, self._clock, self.ask_tokens) for name in limited}
+            self.purses = {name: known.get(name) or Purse(name, self._clock, self.ask_tokens, self.waited) for name in limited}
 
     async def get(self, cluster: str) -> ClusterClient:
         """The client of a cluster. Raises ``Unreachable`` for one that is not up or not of this fleet, ``ConnectError``."""

@@ -29,13 +29,14 @@ class Purse:
     ``held`` came with hand-outs and is unspent, ``reserved`` of it is for those that run. Tokens asked for are used at once.
     """
 
-    def __init__(self, cluster: str, clock: Clock, ask: AskTokens) -> None:
+    def __init__(self, cluster: str, clock: Clock, ask: AskTokens, waited: Callable[[str, float], None]) -> None:
         self.held = 0
         self.reserved = 0
         self._used = 0
         self._cluster = cluster
         self._clock = clock
         self._ask = ask
+        self._waited = waited
         self._waiters: list[tuple[int, int, Waiter]] = []
         self._order = itertools.count()
         self._asking: dict[int, asyncio.Task[None]] = {}
@@ -75,7 +76,13 @@ class Purse:
 
     def enqueue(self, priority: int, on_grant: Callable[[], None]) -> Waiter:
         """Wait for one."""
-        waiter = Waiter(on_grant)
+        since = self._clock.now()
+
+        def granted() -> None:
+            self._waited(self._cluster, self._clock.now() - since)
+            on_grant()
+
+        waiter = Waiter(granted)
         heapq.heappush(self._waiters, (priority, next(self._order), waiter))
         self._ask_for(priority)
         return waiter

@@ -5,6 +5,7 @@ import pytest
 from inprocess import CLOCK, Stack, holds, stack, until
 
 from raycp.kube.budget import BACKGROUND
+from raycp.observe import Merger
 
 
 def times(fleet: Stack, cluster: str) -> list[float]:
@@ -37,6 +38,10 @@ async def test_the_rate_is_the_fleets_and_all_of_it_can_be_used(busy: int) -> No
         for window in (0.1, 0.5, 1.0, 2.0):
             assert most_in(at, window) <= BURST + QPS * window + 2, f"within {window} s"
         late = at[BURST:]
+        page = Merger()
+        for number in range(busy):
+            page.feed(str(number), 0, fleet.worker(number).metrics.snapshot())
+        assert 'rest_client_rate_limiter_duration_seconds_count{cluster="slow"}' in page.render().decode()
         rate = (len(late) - 1) / (late[-1] - late[0])
         assert rate >= 0.9 * QPS, f"only {rate:.1f} a second of {QPS}"
 
