@@ -46,7 +46,9 @@ class Player:
         """Refresh the picture, for ever; there may be nobody to ask."""
         while True:
             with contextlib.suppress(FleetError, OSError):
-                self.status = await self._client.status()
+                status = await self._client.status()
+                if "standbys" in status:  # a leader that was restarted a moment ago knows no fleet yet
+                    self.status = status
                 self._leader, _ = msgspec.msgpack.decode(await self._client.ask("ping"))
             await asyncio.sleep(0.3)
 

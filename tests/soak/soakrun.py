@@ -9,7 +9,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,11 @@ class Report:
 
 
 @contextlib.contextmanager
-def api_servers(home: Path, specs: dict[str, dict[str, Any]]) -> Iterator[dict[str, ApiServer]]:
-    """Embedded API servers with these names and specs, for the time of the block."""
+def api_servers(home: Path, names: Sequence[str], **spec: Any) -> Iterator[dict[str, ApiServer]]:
+    """Embedded API servers with these names, for the time of the block."""
     made: dict[str, ApiServer] = {}
     try:
-        for name, spec in specs.items():
+        for name in names:
             made[name] = ApiServer(name, home, spec)
         for server in made.values():
             server.ready()
@@ -272,6 +272,8 @@ class Soak:
             status = await self.client.status()
         except FleetError as error:
             return [*wrong, str(error)]
+        if "standbys" not in status:
+            return [*wrong, "the leader knows no fleet yet"]
         if not status["ready"] or not all(row["ready"] for row in (*status["standbys"], *status["workers"])):
             wrong.append(f"the fleet is not whole: {status['reasons']} {[(r['standby'], r['state']) for r in status['standbys']]}")
         return wrong
@@ -373,8 +375,7 @@ class Soak:
 @contextlib.asynccontextmanager
 async def ground(scale: Scale, house: House) -> AsyncIterator[Soak]:
     """The fleet that is soaked, over API servers of its own, on ``house``."""
-    life = {"podRuntime": "500ms"}
-    with api_servers(house.home, dict.fromkeys(scale.clusters, life)) as servers:
+    with api_servers(house.home, scale.clusters, podRuntime="500ms") as servers:
         paths = {name: server.kubeconfig for name, server in servers.items()}
         diary = {"use": "diary:diary", "config": {"diary": str(house.home / "diary.jsonl")}}
         pool = {"min": scale.workers, "max": scale.workers}

@@ -1,0 +1,121 @@
+"""Network namespaces on one machine: hosts whose packets can be dropped for real. Needs root and ``ip`` (iproute2)."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rayhouse import House, Node, end_tree, free_port, until
+
+NOWHERE = "02:00:00:00:00:01"
+"""Nobody's hardware address: what is sent to it leaves, and arrives nowhere."""
+
+
+def ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True, timeout=10)
+    if done.returncode:
+        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class Island:
+    """A namespace behind a pair of virtual ethernet devices. ``ip`` is its own address, ``shore`` and ``beach`` are two of this
+    side's, so that one can be cut off while the other stays in reach."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"raycp-{os.getpid()}-{number}"
+        self._here, self._there = f"rc{os.getpid() % 10**6}h{number}", f"rc{os.getpid() % 10**6}n{number}"
+        net = f"10.213.{os.getpid() % 256}"
+        self.shore, self.ip, self.beach = (f"{net}.{8 * number + last}" for last in (1, 2, 3))
+        self._hardware: dict[str, str] = {}
+
+    @property
+    def within(self) -> list[str]:
+        """What a command is put behind to run there."""
+        return ["ip", "netns", "exec", self.name]
+
+    def rise(self) -> None:
+        ip("netns", "add", self.name)
+        ip("link", "add", self._here, "type", "veth", "peer", "name", self._there, "netns", self.name)
+        ip("addr", "add", f"{self.shore}/29", "dev", self._here)
+        ip("addr", "add", f"{self.beach}/29", "dev", self._here)
+        ip("-n", self.name, "addr", "add", f"{self.ip}/29", "dev", self._there)
+        ip("link", "set", self._here, "up")
+        for device in ("lo", self._there):
+            ip("-n", self.name, "link", "set", device, "up")
+        here = json.loads(ip("-j", "link", "show", self._here))[0]["address"]
+        there = json.loads(ip("-n", self.name, "-j", "link", "show", self._there))[0]["address"]
+        self._hardware = {self.shore: here, self.beach: here, self.ip: there}
+        self._neighbours()
+
+    def _neighbours(self) -> None:
+        """Known for good: a dead link is silence then, and not 'no route to host' after the third question for an address."""
+        for address in (self.shore, self.beach):
+            self._neighbour(address, self._hardware[address], island=True)
+        self._neighbour(self.ip, self._hardware[self.ip], island=False)
+
+    def _neighbour(self, address: str, hardware: str, island: bool) -> None:
+        where, device = (["-n", self.name], self._there) if island else ([], self._here)
+        ip(*where, "neigh", "replace", address, "lladdr", hardware, "nud", "permanent", "dev", device)
+
+    def link(self, up: bool) -> None:
+        """The island's own end of the cable. While it is down nothing arrives on either side; nobody is told."""
+        ip("-n", self.name, "link", "set", self._there, "up" if up else "down")
+        if up:
+            self._neighbours()
+
+    def silence(self, address: str, on: bool) -> None:
+        """Drop what the island sends to this one address of ours (``shore`` or ``beach``)."""
+        self._neighbour(address, NOWHERE if on else self._hardware[address], island=True)
+
+    def sink(self) -> None:
+        for work in (("link", "del", self._here), ("netns", "del", self.name)):
+            with contextlib.suppress(OSError):
+                ip(*work)
+
+
+@contextlib.contextmanager
+def island(number: int = 1) -> Iterator[Island]:
+    """One for the time of the block; the test is skipped where this machine can't make it."""
+    if os.geteuid() or not shutil.which("ip"):
+        pytest.skip("network namespaces need root and iproute2")
+    made = Island(number)
+    try:
+        try:
+            made.rise()
+        except OSError as error:
+            pytest.skip(f"this machine makes no network namespaces with veth: {error}")
+        yield made
+    finally:
+        made.sink()
+
+
+def ray_node(house: House, at: Island, name: str, *, beach: bool = False, cpus: int = 4, labels: str = "") -> Node:
+    """A raylet of ``house`` on an island, or on this side's second address (``beach``)."""
+    before = set(house.alive())
+    within, address = ([], at.beach) if beach else (at.within, at.ip)
+    command = [
+        *within, str(Path(sys.executable).parent / "ray"), "start", f"--address={house.address}", "--block",
+        f"--node-ip-address={address}", f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats",
+        "--include-log-monitor=false", f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={house.temp}",
+        *([f"--labels={labels}"] if labels else []),
+    ]  # fmt: skip
+    with (house.home / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(command, env=house.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def joined() -> set[str]:
+        assert process.poll() is None, (house.home / f"{name}.log").read_text()[-3000:]
+        return {node for node, host in house.alive().items() if host == address} - before
+
+    try:
+        identity = until(joined, 60.0, f"Ray's node {name}").pop()
+    except BaseException:
+        end_tree(process.pid)
+        raise
+    house.nodes[name] = Node(name, address, process, identity)
+    return house.nodes[name]

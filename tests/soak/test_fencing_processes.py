@@ -1,0 +1,216 @@
+"""Law 6 with real processes on two Ray nodes: each clause's failing sequence, played; the old holder's write must not take effect.
+
+The second node can be frozen as a whole (raylet and actors), so that nobody ends the old holder before it wakes up.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import invariants
+import psutil
+import pytest
+from apis import Api
+from rayhouse import House, Node, house, until
+from soakrun import CONFIG_MAPS, MERGE, api_servers, at_ray, bring_up, fleet_file
+
+from raycp.fleet.launch import FleetClient
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(150)]
+
+
+PATIENT = {"RAY_health_check_failure_threshold": "40"}
+"""Ray must not end what was frozen: it is woken up."""
+
+
+class Fenced:
+    """A fleet of one cluster on two nodes; permits of 2 s."""
+
+    def __init__(self, at: House, far: Node, kubeconfig: Path, client: FleetClient) -> None:
+        self.house = at
+        self.far = far
+        self.kubeconfig = kubeconfig
+        self.client = client
+
+    def told(self, what: str, key: str) -> list[dict[str, Any]]:
+        """The diary's lines about a key."""
+        file = self.house.home / "diary.jsonl"
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+        return [line for line in lines if line["what"] == what and line["key"] == key]
+
+    def status(self) -> dict[str, Any]:
+        return asyncio.run(self.client.status())
+
+    def whole(self) -> dict[str, Any]:
+        """Wait until everybody is there, a worker on each node; the status then."""
+
+        def good() -> dict[str, Any] | None:
+            status = self.status()
+            rows = (*status["standbys"], *status["workers"])
+            there = {row["pid"] in self.far.pids() for row in status["workers"]}
+            return status if status["ready"] and all(row["ready"] for row in rows) and len(there) == 2 else None
+
+        found: dict[str, Any] = until(good, 30.0, f"whole: {self.status()}")
+        return found
+
+    def user(self, work: Any) -> Any:
+        """``await work(api)``, as a user of the cluster."""
+
+        async def go() -> Any:
+            api = await Api.connect("hub", self.kubeconfig)
+            try:
+                return await work(api)
+            finally:
+                await api.close()
+
+        return asyncio.run(go())
+
+    def put(self, name: str, n: int, **data: str) -> None:
+        body = {"metadata": {"name": name, "labels": {"app": "frozen"}}, "data": {"n": str(n), **data}}
+        self.user(lambda api: api.sure("POST", CONFIG_MAPS, body, done=(409,)))
+
+    def change(self, name: str, n: int) -> None:
+        patch = {"data": {"n": str(n)}}
+        self.user(lambda api: api.sure("PATCH", f"{CONFIG_MAPS}/{name}", patch, content_type=MERGE))
+
+    def data(self, name: str) -> dict[str, str]:
+        found: dict[str, str] = self.user(lambda api: api.sure("GET", f"{CONFIG_MAPS}/{name}"))["data"]
+        return found
+
+    def open(self, name: str) -> None:
+        (self.house.home / f"open-{name}").touch()
+
+    @contextlib.contextmanager
+    def only_far(self) -> Iterator[Callable[[], None]]:
+        """Keep the near worker's one slot busy, so that the far one gets what comes next; the function lets it go."""
+        names = []
+        try:
+            while True:
+                names.append(f"busy-{time.monotonic_ns()}")
+                self.put(names[-1], 1, gate="yes")
+                if not until(lambda: self.told("begin", names[-1]), 10.0, "busy")[0]["there"]:
+                    break
+            for name in names[:-1]:
+                self.open(name)
+                until(lambda name=name: self.told("end", name), 10.0, "the far one is free")
+            yield lambda: self.open(names[-1])
+        finally:
+            self.open(names[-1])
+
+    def writes(self) -> list[dict[str, Any]]:
+        async def gather(api: Api) -> list[dict[str, Any]]:
+            await api.gather()
+            return api.writes
+
+        found: list[dict[str, Any]] = self.user(gather)
+        return found
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fenced]:
+    with house(tmp_path_factory.mktemp("home"), PATIENT) as at, api_servers(at.home, ["hub"]) as servers:
+        config = {"diary": str(at.home / "diary.jsonl"), "address": "127.0.0.2"}
+        path = fleet_file(
+            at, "fenced", {"hub": servers["hub"].kubeconfig}, [{"use": "frozen:frozen", "config": config}],
+            leader={"permit": "2s"}, workers={"cpus": 3, "slots": 1},  # one per node: each node has four
+            tiers={"standard": {"workers": {"min": 2, "max": 2}}},
+        )  # fmt: skip
+        path.write_text(path.read_text().replace("1500ms", "1s"))
+        with at_ray(at.address):
+            client = FleetClient("raycp-fenced")
+            asyncio.run(client.ensure_leader({}))  # on the head, as there is nothing else yet
+            made = Fenced(at, at.add_node("far"), servers["hub"].kubeconfig, client)
+            asyncio.run(bring_up(path, client))
+            yield made
+
+
+def test_a_key_in_work_is_held_when_its_primary_dies(fleet: Fenced) -> None:
+    """Law 6g: no second hand-out before the living worker's acknowledgement, and nothing else waits for it."""
+    status = fleet.whole()
+    fleet.put("held", 1, gate="yes")
+    until(lambda: fleet.told("begin", "held"), 10.0, "in work")
+    os.kill(status["shards"][0]["pid"], signal.SIGKILL)
+    fleet.change("held", 2)
+    fleet.put("other", 1)
+    until(lambda: fleet.told("wrote", "other"), 10.0, "others go on")
+    assert fleet.status()["shards"][0]["term"] == status["shards"][0]["term"] + 1
+    quiet = time.monotonic() + 1.0
+    while time.monotonic() < quiet:
+        assert len(fleet.told("begin", "held")) == 1, "handed out a second time while a living worker is at it"
+        time.sleep(0.05)
+    fleet.open("held")
+    until(lambda: fleet.data("held").get("by") == "2", 10.0, "the change that came meanwhile")
+    entries = [json.loads(line) for line in (fleet.house.home / "diary.jsonl").read_bytes().splitlines()]
+    assert not invariants.overlaps(invariants.spans([e for e in entries if "id" in e], {}))
+    assert fleet.told("fenced", "held"), "what the old primary handed out writes no more"
+
+
+@pytest.mark.parametrize("how", ["send", "create", "renewal"])
+def test_a_worker_frozen_at_the_worst_moment_writes_nothing(fleet: Fenced, how: str) -> None:
+    """Law 6c and 6e: frozen between look and sending, or with a permit in its buffer; woken up after its successor wrote."""
+    fleet.whole()
+    name = f"frozen-{how}"
+    with fleet.only_far() as let_near_go:
+        fleet.put(name, 1, freeze=how)
+        frozen = until(lambda: fleet.told("frozen", name), 10.0, "frozen")[0]
+        fleet.far.freeze()
+        let_near_go()
+    assert psutil.Process(frozen["pid"]).status() == psutil.STATUS_STOPPED
+    try:
+        until(lambda: fleet.data(name).get("by") == "1", 15.0, "its successor wrote")
+        successor = fleet.data(name)["process"]
+        assert successor != str(frozen["pid"])
+        fleet.open(name)
+        os.kill(frozen["pid"], signal.SIGCONT)
+        if how == "renewal":
+            outcome = until(lambda: fleet.told("fenced", name), 5.0, "its write was refused before it was sent")[0]
+            assert "permit" in outcome["error"]
+        else:
+            outcome = until(lambda: fleet.told("answered", name), 5.0, "its write was answered")[0]
+            assert outcome["status"] == 409, "by the server: it was on its way already"
+        assert outcome["pid"] == frozen["pid"]
+        assert fleet.data(name)["process"] == successor
+    finally:
+        fleet.far.thaw()
+    mine = [(w["verb"], w["resource"]) for w in fleet.writes() if w["name"] == name and w["term"]]
+    assert mine == [("create", "secrets"), ("patch", "configmaps")][how != "create" :]
+
+
+@pytest.mark.parametrize("seconds", [8.0, pytest.param(15.0, marks=pytest.mark.soak)])
+def test_a_primary_frozen_for_long_changes_nothing_when_it_is_back(fleet: Fenced, seconds: float) -> None:
+    """Silent for long with permits of 2 s: succeeded after the permit; woken up, nothing of its term takes effect."""
+    for _ in range(6):
+        status = fleet.whole()
+        primary = status["shards"][0]["pid"]
+        if primary in fleet.far.pids():
+            break
+        fleet.house.raycp("handover", "--fleet", "fenced", "--address", fleet.house.address)
+    assert primary in fleet.far.pids(), "no hand-over brings the primary to the far node"
+    term = status["shards"][0]["term"]
+    begun = time.monotonic()
+    fleet.far.freeze()
+    try:
+        name = f"meanwhile-{seconds:g}"
+        fleet.put(name, 1)
+        until(lambda: fleet.data(name).get("by") == "1", 14.0, "the successor works")
+        gap = time.monotonic() - begun
+        assert fleet.status()["shards"][0]["term"] == term + 1
+        fleet.put(f"more-{seconds:g}", 1)
+        until(lambda: fleet.data(f"more-{seconds:g}").get("by") == "1", 10.0, "and goes on")
+        time.sleep(max(0.0, begun + seconds - time.monotonic()))
+    finally:
+        fleet.far.thaw()
+    woken = time.time()
+    until(lambda: not psutil.pid_exists(primary) or psutil.Process(primary).status() == "zombie", 15.0, "the old primary ends")
+    fleet.change(name, 2)
+    until(lambda: fleet.data(name).get("by") == "2", 10.0, "undisturbed")
+    assert gap < 2.0 + 2.0 + 4.0, f"succeeded after {gap:.1f} s"
+    writes = fleet.writes()
+    assert not [w for w in writes if w["term"] and int(w["term"]) <= term and w["time"] > woken]
+    assert not invariants.late_writes({"hub": writes})
