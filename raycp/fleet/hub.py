@@ -29,6 +29,9 @@ PATIENCE = 10.0
 MAX_BACKOFF = 10.0
 ESTABLISHED_WITHIN = 5.0
 
+SKEWED = 10.0
+"""Seconds between the leader's wall clock and the hub's beyond which it is told."""
+
 TAKE_WITHIN = 2.0
 """How long a lock that was given away is tried to be taken back before it is looked at again, in seconds."""
 
@@ -214,7 +217,22 @@ class HubKeeper:
     async def _confirm(self) -> Confirmed:
         assert self._lock is not None
         assert self.leadership is not None
-        return await self._lock.confirm(self.leadership)
+        confirmed = await self._lock.confirm(self.leadership)
+        self._look_at_clock()
+        return confirmed
+
+    def _look_at_clock(self) -> None:
+        """Tell of a wall clock that is off. Permits and locks don't look at it; history, ``since`` and people do."""
+        known = self._clients.get(self._home.name) if self._home is not None else None
+        skew = known[1].skew if known is not None else 0.0
+        if abs(skew) > SKEWED:
+            where = "behind" if skew > 0 else "ahead of"
+            self.problems["clock"] = (
+                f"the leader's wall clock is {abs(skew):.0f} s {where} that of the hub: "
+                "times in history and logs are off, permits are not; check NTP on both"
+            )
+        else:
+            self.problems.pop("clock", None)
 
     # between two colours of a fleet
 

@@ -111,6 +111,11 @@ class Prover:
         if mine is None:
             return True
         if found.pair == mine.pair and found.holder == mine.holder and not found.released:
+            away = sent - self._proof.read_sent
+            if away > mine.permit:
+                log.warning(
+                    "no proof of leadership for %.1f s: suspended, frozen or cut off; all permits had ended meanwhile", away
+                )
             self._proof = Proof(sent)
             if confirmed.wait:
                 self._not_before = self._clock.now() + confirmed.wait

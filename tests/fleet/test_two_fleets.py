@@ -224,6 +224,15 @@ async def test_a_stored_document_of_another_instance_is_not_taken_up(hub: Hub) -
         await second.ready(fleet_of(doc).generation)
 
 
+async def test_a_wall_clock_that_is_off_is_told_and_nothing_else(hub: Hub) -> None:
+    hub.cluster.skew(3600.0)
+    async with fleet("first") as first:
+        await (await first.begin(hub.doc("lease"))).ready()
+        told = await until(lambda: first.status()["problems"].get("clock"), 10.0)
+        assert "3600 s behind" in told
+        assert first.status()["ready"]
+
+
 async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) -> None:
     class Client(FleetClient):
         async def status(self) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Observer:
         finally:
             waiting.cancel()
             sleeping.cancel()
+            await asyncio.gather(waiting, sleeping, return_exceptions=True)
         changed = self._event.is_set()
         self._event.clear()
         return changed
