@@ -130,10 +130,12 @@ class House:
         self._log = (home / "ray.log").open("w")
         self._head: subprocess.Popen[bytes] | None = None
         self._arguments = head
+        self._command: list[str] = []
         self.nodes: dict[str, Node] = {}
 
     def start(self) -> None:
-        command = [
+        """Start the head; after ``kill_head`` again, on the same ports."""
+        command = self._command = self._command or [
             str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1",
             f"--port={self.port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}",
             f"--temp-dir={self.temp}", "--object-store-memory=100000000", "--disable-usage-stats",
@@ -149,6 +151,12 @@ class House:
         assert self._head.poll() is None, (self.home / "ray.log").read_text()[-3000:]
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
+
+    def kill_head(self) -> None:
+        """SIGKILL to the head's processes: GCS, raylet, dashboard, and the actors that are there."""
+        assert self._head is not None
+        end_tree(self._head.pid)
+        self._head.wait(10)
 
     # nodes
 
@@ -299,6 +307,26 @@ class Cluster:
 
 def clusters_of(status: dict[str, Any]) -> dict[str, Cluster]:
     return {row["name"]: Cluster(row["name"], row["kubeconfig"]) for row in status["clusters"]}
+
+
+@contextlib.contextmanager
+def redis(home: Path) -> Iterator[dict[str, str]]:
+    """A real Redis for the time of the block; the environment with which Ray keeps its own state in it."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(home)]
+    with (home / "redis.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(answers, 10.0, f"Redis: {(home / 'redis.log').read_text()[-2000:]}")
+        yield {"RAY_REDIS_ADDRESS": f"127.0.0.1:{port}", "RAY_external_storage_namespace": "raycp"}
+    finally:
+        end_tree(process.pid)
+        process.wait(10)
 
 
 @contextlib.contextmanager

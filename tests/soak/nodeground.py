@@ -1,0 +1,152 @@
+"""A fleet over nodes that a test may lose: the head carries Ray's own state alone, leader, shards, standbys and workers live on
+the nodes; the API server is a process of its own. Users make 20 objects a second; what each waited is read from the API server's
+records.
+"""
+
+import asyncio
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import invariants
+import latencies
+import msgspec
+from apis import Api
+from rayhouse import House, Node
+from soakrun import api_servers, at_ray, bring_up, fleet_file
+from users import changing
+
+from raycp.fleet.launch import FleetClient, FleetError
+from raycp.fleet.rayenv import connect, shut_down
+
+LABEL = {"raycp-test/fleet": "yes"}
+RATE = 20.0
+BEFORE = 1.0
+GRACE = 0.2
+NAME = "lossy"
+
+
+@dataclass
+class Gap:
+    """What an event cost users, in seconds: ``longest`` wait of any change around it, above the median of all before it."""
+
+    what: str
+    longest: float
+    changes: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        told = [
+            f"{row['what']} {row['cause']} leaderless {row['leaderless']} rampUp {row['rampUp']} backlog {row['backlog']}"
+            for row in self.history
+        ]
+        return f"{self.what}: gap {1000 * self.longest:.0f} ms over {self.changes} changes; {'; '.join(told)}"
+
+
+class Lossy:
+    """The fleet. ``house`` has the nodes by name."""
+
+    def __init__(self, house: House, api: Api, client: FleetClient) -> None:
+        self.house = house
+        self.api = api
+        self.client = client
+        self.gaps: list[Gap] = []
+        self._turn = 0
+
+    def node_of(self, identity: str) -> Node | None:
+        return next((node for node in self.house.nodes.values() if node.identity == identity), None)
+
+    async def leader_node(self) -> Node | None:
+        pid, *_ = msgspec.msgpack.decode(await self.client.ask("ping", patience=40.0))
+        return next((node for node in self.house.nodes.values() if pid in node.pids()), None)
+
+    async def whole(self, seconds: float = 60.0, placed: bool = True) -> dict[str, Any]:
+        """Wait until everybody is there, and (``placed``) where it should be; the status then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status: dict[str, Any] = {}
+            with contextlib.suppress(FleetError):
+                status = await self.client.status()
+            good = status.get("ready") and all(row["ready"] for row in status["standbys"])
+            if good and not (placed and status["problems"].get("placement")):
+                return status
+            if time.monotonic() > deadline:
+                shown = {key: status.get(key) for key in ("reasons", "problems", "shards", "standbys", "workers")}
+                raise AssertionError(f"not whole after {seconds:g} s: {json.dumps(shown)}")
+            await asyncio.sleep(0.1)
+
+    async def during(self, what: str, act: Callable[[], Awaitable[Any]], seconds: float) -> Gap:
+        """Users go on for ``seconds`` after ``act``; then everything that they made has to be done, and once."""
+        self._turn += 1
+        before = len(await self.client_history())
+        async with changing({"here": self.api}, RATE, f"t{self._turn}-") as users:
+            await asyncio.sleep(BEFORE)
+            begun = time.time()
+            await act()
+            await asyncio.sleep(seconds)
+        made = users["here"].count
+        deadline = time.monotonic() + 60.0
+        while True:
+            await self.api.gather()
+            waits = {key: each for key, each in latencies.waits(self.api.writes).items() if key.startswith(f"t{self._turn}-")}
+            lost = [key for key, (_, wait) in waits.items() if wait == float("inf")]
+            if len(waits) == made and not lost:
+                break
+            assert time.monotonic() < deadline, f"{what}: {len(lost)} of {made} changes are not reconciled: {lost[:5]}"
+            await asyncio.sleep(0.2)
+        calm = [wait for at, wait in waits.values() if at < begun - GRACE]
+        gap = Gap(what, max(wait for _, wait in waits.values()) - statistics.median(calm), made)
+        gap.history = (await self.client_history())[before:]
+        self.gaps.append(gap)
+        print(gap, flush=True)
+        assert not latencies.twice(self.api.writes)
+        return gap
+
+    async def client_history(self) -> list[dict[str, Any]]:
+        """The leader's record of switches."""
+        rows: list[dict[str, Any]] = msgspec.json.decode(await self.client.ask("switches", patience=60.0))
+        return rows
+
+    def fenced(self) -> None:
+        """Law 6: no write of an old epoch or term took effect after the first of the new."""
+        wrong = invariants.late_writes({"here": self.api.writes}, same_object=True)
+        assert not wrong, wrong[:5]
+
+    def reconnect(self) -> None:
+        """After a head's restart this driver is nobody to the new one."""
+        shut_down()
+        connect(self.house.address)
+        self.client = FleetClient(f"raycp-{NAME}")
+
+
+@contextlib.asynccontextmanager
+async def lossy(house: House, nodes: int = 2, workers: int = 2, standby: int = 1, **spec: Any) -> AsyncIterator[Lossy]:
+    """The fleet, ready, on ``house`` with so many nodes more."""
+    for _ in range(nodes):
+        add_node(house)
+    with api_servers(house.home, ["here"], controllers={"scheduler": False, "stages": False}, history=100_000) as servers:
+        diary = {"use": "diary:diary", "config": {"diary": str(house.home / "diary.jsonl")}}
+        path = fleet_file(
+            house, NAME, {"here": servers["here"].kubeconfig}, [diary],
+            shards={"standby": standby, "nodeLabels": LABEL}, workers={"nodeLabels": LABEL, "cpus": 0.1},
+            tiers={"standard": {"workers": {"min": workers, "max": workers}}}, **spec,
+        )  # fmt: skip
+        with at_ray(house.address):
+            client = FleetClient(f"raycp-{NAME}")
+            await bring_up(path, client)
+            api = await Api.connect("here", servers["here"].kubeconfig)
+            made = Lossy(house, api, client)
+            try:
+                await made.whole()
+                yield made
+            finally:
+                await api.close()
+
+
+def add_node(house: House) -> Node:
+    """One more node for the fleet."""
+    return house.add_node(f"n{len(house.nodes)}", labels=LABEL)
