@@ -6,6 +6,7 @@ session 78 (63) for the same.
 
 import asyncio
 import base64
+import math
 import socket
 import ssl
 from collections import deque
@@ -19,7 +20,7 @@ from raycp.kube.errors import Unreachable
 
 _IDLE_SECONDS = 85.0  # below the usual 90 s and more of servers and load balancers: we close first
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS = 5.0  # the kernel asks again after 1, 3 and 7 s: what goes on for longer sleeps, while the way may be free again
 _DIALS = 3  # handshakes at a time
 _USER_TIMEOUT_MS = 30_000  # unacknowledged bytes: a peer whose packets are dropped is given up after this
 
@@ -72,7 +73,7 @@ class Pool:
         self._target = target
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Connection]]] = deque()
         self._dialing: set[asyncio.Task[None]] = set()
         self._generation = 0
         self.opened = 0
@@ -103,7 +104,7 @@ class Pool:
                 return connection
             connection.close()
         waiter: asyncio.Future[Connection] = loop.create_future()
-        self._waiting.append(waiter)
+        self._waiting.append((now, waiter))
         self._dial()
         try:
             async with asyncio.timeout(timeout):
@@ -125,7 +126,7 @@ class Pool:
             connection.close()
             return
         while self._waiting:
-            waiter = self._waiting.popleft()
+            _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(connection)
                 return
@@ -149,7 +150,7 @@ class Pool:
             self._idle.remove(connection)
 
     def _dial(self) -> None:
-        while self._waiting and self._waiting[0].done():
+        while self._waiting and self._waiting[0][1].done():
             self._waiting.popleft()
         while len(self._dialing) < min(_DIALS, len(self._waiting)):
             task = asyncio.get_running_loop().create_task(self._dial_one())
@@ -157,21 +158,25 @@ class Pool:
             task.add_done_callback(self._dialed)
 
     async def _dial_one(self) -> None:
+        begun = asyncio.get_running_loop().time()
         try:
             self.release(await self._open(_CONNECT_SECONDS))
         except Unreachable as error:
-            self._fail(error)
+            self._fail(error, begun)
 
     def _dialed(self, task: asyncio.Task[None]) -> None:
         self._dialing.discard(task)
         if not task.cancelled():
             self._dial()
 
-    def _fail(self, error: Unreachable) -> None:
-        """What keeps one from connecting keeps all who wait."""
+    def _fail(self, error: Unreachable, begun: float = math.inf) -> None:
+        """What keeps one from connecting keeps all who wait. Who came after the attempt began has one of their own: the way may be
+        free since then, and a probe that is told otherwise keeps the cluster closed off for longer."""
         waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
-            if not waiter.done():
+        for since, waiter in waiting:
+            if since > begun:
+                self._waiting.append((since, waiter))
+            elif not waiter.done():
                 copy = Unreachable(str(error), sent=False, refused=error.refused, timed_out=error.timed_out)
                 waiter.set_exception(copy)
 
