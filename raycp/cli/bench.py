@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,8 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     variants = _variants(args, wanted)
     request = _request(args, wanted, variants)
     try:
-        # Ray tells of lost nodes on the standard output, which is the JSON object's alone.
-        with contextlib.redirect_stdout(sys.stderr):
+        # Ray tells at length of each process and node that is lost, on the standard output, which is the JSON object's alone.
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             if len(variants) > 1:
                 found = asyncio.run(until_told(run_variants(request, variants)))
                 told = variants_document(request, found)
