@@ -38,9 +38,7 @@ def test_only_the_fleet_imports_ray() -> None:
 
 def test_every_package_has_its_map() -> None:
     silent = [
-        str(file.relative_to(ROOT))
-        for file in PACKAGE.rglob("__init__.py")
-        if not ast.get_docstring(ast.parse(file.read_text()))
+        str(file.relative_to(ROOT)) for file in PACKAGE.rglob("__init__.py") if not ast.get_docstring(ast.parse(file.read_text()))
     ]
     bare = [
         str(folder.relative_to(ROOT))
@@ -52,9 +50,5 @@ def test_every_package_has_its_map() -> None:
 
 
 def test_every_file_says_what_it_is() -> None:
-    silent = [
-        str(file.relative_to(ROOT))
-        for file in PACKAGE.rglob("*.py")
-        if not ast.get_docstring(ast.parse(file.read_text()))
-    ]
+    silent = [str(file.relative_to(ROOT)) for file in PACKAGE.rglob("*.py") if not ast.get_docstring(ast.parse(file.read_text()))]
     assert not silent

@@ -5,6 +5,7 @@ from typing import Any
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import Column, Row, add_output, document, render, text
+from raycp.fleet.launch import FleetClient
 
 CLUSTERS = [
     Column("CLUSTER", "name"),
@@ -80,12 +81,29 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the status; 1 when the fleet is not ready."""
-    from raycp.fleet.launch import FleetClient
-
     with at_ray(existing(args.address)):
-        status = run_async(FleetClient(namespace_of(args)).status())
+        client = FleetClient(namespace_of(args))
+        status = run_async(_status(client))
     print(show(status, args.output))
     return 0 if status.get("ready") else 1
+
+
+async def _status(client: FleetClient) -> Row:
+    status = await client.status()
+    beside = await client.beside()
+    return status | {"standing": beside} if beside is not None else status
+
+
+def standing(beside: Row, format: Any) -> str:
+    """A whole fleet that stands by, as text."""
+    warm = "warm" if beside.get("warm") else "not warm"
+    observer = (beside.get("observer") or {}).get("url", "")
+    blocks = [f"standing by ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}"]
+    if beside.get("reasons"):
+        blocks.append("\n".join(f"  - {reason}" for reason in beside["reasons"]))
+    if beside.get("standbys"):
+        blocks.append(render(beside["standbys"], STANDBYS, format))
+    return "\n\n".join(blocks)
 
 
 def show(status: Row, format: Any) -> str:
@@ -107,6 +125,8 @@ def show(status: Row, format: Any) -> str:
     for rows, columns in TABLES:
         if status.get(rows):
             blocks.append(render(status[rows], columns, format))
+    if status.get("standing"):
+        blocks.append(standing(status["standing"], format))
     if status.get("problems"):
         blocks.append("problems:\n" + "\n".join(f"  {what}: {why}" for what, why in status["problems"].items()))
     return "\n\n".join(blocks)

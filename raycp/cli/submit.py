@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         def tell(line: str) -> None:
             print(line, flush=True)
 
-        command = entrypoint(args.address, args.python, args.attach)
+        command = entrypoint(args.address, args.python, ["run", *(["--attach"] if args.attach else [])])
         with contextlib.ExitStack() as stack:
             source = working_dir if needs_code else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-empty-")))
             directory = stack.enter_context(staged(doc.canonical(), source))

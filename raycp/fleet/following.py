@@ -62,6 +62,8 @@ def standing_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
     if doc.hub.name != theirs.fleet.doc.hub.name:
         before, after = theirs.fleet.doc.hub.name, doc.hub.name
         raise ValueError(f"the hub is {before!r} and can't become {after!r} by an upgrade: take the fleet down, then run it")
+    if moved := theirs.fleet.doc.moved_lock(doc):
+        raise ValueError(moved)
     shards = assign_shards(
         [cluster.name for cluster in doc.spec.clusters],
         doc.spec.shards.clusters_per_shard,

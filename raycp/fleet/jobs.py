@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,8 +56,9 @@ def staged(document: str, working_dir: Path) -> Iterator[Path]:
         yield target
 
 
-def entrypoint(address: str, python: str | None, attach: bool) -> str:
-    """The job's command line. On this machine's own Ray its Python is ours, elsewhere the one on the nodes' path."""
+def entrypoint(address: str, python: str | None, command: Sequence[str] = ("run",)) -> str:
+    """The job's command line: ``command`` with the fleet file and the modules that are sent along. On this machine's own Ray its
+    Python is ours, elsewhere the one on the nodes' path."""
     if python is None:
         host = urlsplit(address).hostname or ""
         try:
@@ -65,7 +66,7 @@ def entrypoint(address: str, python: str | None, attach: bool) -> str:
         except OSError:
             local = False
         python = sys.executable if local else "python"
-    return f"{python} -m raycp.cli.main run -c fleet.yaml --address auto --working-dir .{' --attach' if attach else ''}"
+    return " ".join([python, "-m raycp.cli.main", *command, "-c fleet.yaml --address auto --working-dir ."])
 
 
 def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[str, bool]:

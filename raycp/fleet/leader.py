@@ -153,6 +153,8 @@ class LeaderCore:
         self._roster.plan = plan
         self._pools = living_pools(living, plan.fleet.doc)
         for member in living:
+            if member.role == "embedded" and plan.following is not None:
+                continue  # the fleet's that leads
             if plan.slot(member) != member.slot or self._roster.generations.get(member.slot, -1) <= member.generation:
                 self._roster.adopt(member)
         self._miss(plan, living)

@@ -123,6 +123,7 @@ class ObserverCore(MemberCore):
             self.loops.spawn(self._listen(spec.host, spec.port), "HTTP face")
         if plan.following is None and before is not None and before.following is not None:
             self._leads_since = self.clock.now()
+            self.loops.spawn(self._take_up(), "sums of the colour that led before")
             if self._elsewhere:
                 self.loops.spawn(self._move(spec.host, spec.port), "move of the HTTP face")
 
@@ -149,6 +150,12 @@ class ObserverCore(MemberCore):
                 await self.clock.sleep(0.5)
         self._web_problem = ""
         self.changed()
+
+    async def _take_up(self) -> None:
+        """Go on with the sums of the colour that led before as soon as it has told its last."""
+        while not self._restored:
+            await self._checkpoint()
+            await self.clock.sleep(0.3)
 
     async def _move(self, host: str, port: int) -> None:
         """To the port of the fleet file, once the colour that led before has left it."""
@@ -251,12 +258,12 @@ class ObserverCore(MemberCore):
             records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
             self._leadership = await read_leadership(records)
             others = self._leadership is None or self._leadership.home not in ("", plan.home)
-            if others and not (self._closing and self._restored):
+            if others and not (self._closing and plan.epoch):
                 return  # another fleet instance leads, and counts; it waits for the last word of one that has handed over to it
             if not self._restored:
                 self._saved = await records.read("slo")
-                theirs = self._saved is not None and "closed" not in self._saved.data
-                if theirs and self.clock.now() - self._leads_since < CLOSED_WITHIN:
+                theirs = self._saved is None or "closed" not in self._saved.data
+                if theirs and not self._closing and self.clock.now() - self._leads_since < CLOSED_WITHIN:
                     return  # the observer of the colour that led before has not told its last
                 if self._saved is not None and "book" in self._saved.data:
                     self._book.restore(base64.b64decode(self._saved.data["book"]))

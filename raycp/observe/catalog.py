@@ -80,9 +80,7 @@ class WorkQueueMetrics:
             FINE_SECONDS,
         )
         self.retries = metrics.counter("workqueue_retries_total", "Delayed re-adds, by reason.", (*QUEUE, "reason"))
-        self.unfinished_work = metrics.gauge(
-            "workqueue_unfinished_work_seconds", "Age in sum of all items in work.", QUEUE
-        )
+        self.unfinished_work = metrics.gauge("workqueue_unfinished_work_seconds", "Age in sum of all items in work.", QUEUE)
         self.longest_running = metrics.gauge(
             "workqueue_longest_running_processor_seconds", "Age of the oldest item in work.", QUEUE, merge="max"
         )
@@ -110,9 +108,7 @@ class ReconcileMetrics:
         self.errors = metrics.counter(
             "raycp_reconcile_errors_total", "Reconciles that raised, by kind of error.", (*labels, "error")
         )
-        self.seconds = metrics.histogram(
-            "raycp_reconcile_time_seconds", "Time in the reconciler.", labels, FINE_SECONDS
-        )
+        self.seconds = metrics.histogram("raycp_reconcile_time_seconds", "Time in the reconciler.", labels, FINE_SECONDS)
         self.active = metrics.gauge("raycp_reconcile_active", "Reconciles in work.", ("controller", "tier"))
         self.slots = metrics.gauge("raycp_worker_slots", "Slots that workers offer.", ("tier",))
         self.refused_writes = metrics.counter(
@@ -130,9 +126,7 @@ class ReflectorMetrics:
         self.lists = metrics.counter("raycp_reflector_lists_total", "Lists begun, by reason.", (*labels, "reason"))
         self.list_seconds = metrics.histogram("raycp_reflector_list_duration_seconds", "Duration of a list.", labels)
         self.watches = metrics.counter("raycp_reflector_watches_total", "Watches begun.", labels)
-        self.watch_ends = metrics.counter(
-            "raycp_reflector_watch_ends_total", "Watches ended, by reason.", (*labels, "reason")
-        )
+        self.watch_ends = metrics.counter("raycp_reflector_watch_ends_total", "Watches ended, by reason.", (*labels, "reason"))
         self.events = metrics.counter("raycp_reflector_events_total", "Events taken in, by type.", (*labels, "type"))
         self.verdicts = metrics.counter(
             "raycp_classify_verdicts_total", "Events classified, by reason.", ("cluster", "controller", "reason")
@@ -164,12 +158,8 @@ class ApiMetrics:
         )
         self.throttled = metrics.counter("raycp_api_throttled_total", "429 answers obeyed.", ("cluster",))
         self.in_flight = metrics.gauge("raycp_api_in_flight", "API requests under way.", ("cluster",))
-        self.breaker = metrics.gauge(
-            "raycp_cluster_breaker_state", "0 closed, 1 half open, 2 open.", ("cluster",), merge="max"
-        )
-        self.reachable = metrics.gauge(
-            "raycp_cluster_reachable", "1 when the API server answers.", ("cluster",), merge="max"
-        )
+        self.breaker = metrics.gauge("raycp_cluster_breaker_state", "0 closed, 1 half open, 2 open.", ("cluster",), merge="max")
+        self.reachable = metrics.gauge("raycp_cluster_reachable", "1 when the API server answers.", ("cluster",), merge="max")
 
 
 class SliMetrics:
@@ -194,21 +184,13 @@ class SliMetrics:
             ("controller", "tier", "segment"),
         )
         slo = ("slo", "controller", "tier")
-        self.slo_total = metrics.counter(
-            "raycp_slo_changes_total", "Changes judged by an objective.", (*slo, "cluster")
-        )
-        self.slo_bad = metrics.counter(
-            "raycp_slo_bad_changes_total", "Changes that missed their objective.", (*slo, "cluster")
-        )
+        self.slo_total = metrics.counter("raycp_slo_changes_total", "Changes judged by an objective.", (*slo, "cluster"))
+        self.slo_bad = metrics.counter("raycp_slo_bad_changes_total", "Changes that missed their objective.", (*slo, "cluster"))
         self.objective = metrics.gauge(
             "raycp_slo_objective_ratio", "The share that must be within the threshold.", slo, merge="max"
         )
-        self.within = metrics.gauge(
-            "raycp_slo_threshold_seconds", "The latency that an objective allows.", slo, merge="max"
-        )
-        self.open_overdue = metrics.gauge(
-            "raycp_slo_open_overdue_changes", "Changes under way beyond their threshold.", slo
-        )
+        self.within = metrics.gauge("raycp_slo_threshold_seconds", "The latency that an objective allows.", slo, merge="max")
+        self.open_overdue = metrics.gauge("raycp_slo_open_overdue_changes", "Changes under way beyond their threshold.", slo)
 
 
 class FleetMetrics:
@@ -217,9 +199,7 @@ class FleetMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self.epoch = metrics.gauge("raycp_leader_epoch", "The fleet's epoch.", (), merge="max")
         self.incarnation = metrics.gauge("raycp_leader_incarnation", "The leader's incarnation.", (), merge="max")
-        self.is_leader = metrics.gauge(
-            "leader_election_master_status", "1 where this fleet leads.", ("name",), merge="max"
-        )
+        self.is_leader = metrics.gauge("leader_election_master_status", "1 where this fleet leads.", ("name",), merge="max")
         self.permit_left = metrics.gauge(
             "raycp_permit_remaining_seconds", "What remains of an actor's permit.", ("role",), merge="min"
         )
@@ -227,9 +207,7 @@ class FleetMetrics:
         self.switch_seconds = metrics.histogram(
             "raycp_leader_switch_seconds", "Duration of a switch's phases, by cause.", ("phase", "cause")
         )
-        self.switches = metrics.counter(
-            "raycp_leader_switches_total", "Switches of leadership or primaries, by cause.", ("cause",)
-        )
+        self.switches = metrics.counter("raycp_leader_switches_total", "Switches of leadership or primaries, by cause.", ("cause",))
         self.actors = metrics.gauge("raycp_actors", "Living actors, by role.", ("role",))
         self.pool = metrics.gauge("raycp_pool_workers", "Workers that a tier's pool should have.", ("tier",))
         self.restarts = metrics.counter(
@@ -238,9 +216,7 @@ class FleetMetrics:
         self.memory = metrics.gauge(
             "raycp_process_resident_memory_bytes", "Resident memory of an actor's process.", ("role", "name")
         )
-        self.cpu = metrics.counter(
-            "raycp_process_cpu_seconds_total", "CPU time of an actor's process.", ("role", "name")
-        )
+        self.cpu = metrics.counter("raycp_process_cpu_seconds_total", "CPU time of an actor's process.", ("role", "name"))
         self.loop_lag = metrics.gauge(
             "raycp_event_loop_lag_seconds", "How late the actor's event loop runs.", ("role", "name"), merge="max"
         )

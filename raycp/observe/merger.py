@@ -107,9 +107,7 @@ class Merger:
                 if spec.type == "histogram":
                     _render_histogram(out, name, pairs, spec.buckets, merged[key])
                 else:
-                    out.append(
-                        f"{name}{{{pairs}}} {_number(merged[key][0])}" if pairs else f"{name} {_number(merged[key][0])}"
-                    )
+                    out.append(f"{name}{{{pairs}}} {_number(merged[key][0])}" if pairs else f"{name} {_number(merged[key][0])}")
         out.append("")
         return "\n".join(out).encode()
 
@@ -118,9 +116,7 @@ class Merger:
         keep = {name for name, spec in self._specs.items() if spec.type != "gauge"}
 
         def rows(families: dict[str, Rows]) -> dict[str, list[tuple[list[str], list[float]]]]:
-            return {
-                n: [(list(k), [_compact(x) for x in v]) for k, v in r.items()] for n, r in families.items() if n in keep
-            }
+            return {n: [(list(k), [_compact(x) for x in v]) for k, v in r.items()] for n, r in families.items() if n in keep}
 
         return msgspec.json.encode(
             _Saved(

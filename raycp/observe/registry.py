@@ -166,9 +166,7 @@ class Metrics:
         """A gauge family; ``merge`` says what the observer makes of several actors' values."""
         return self._family(Spec(name, "gauge", help, tuple(labels), (), merge), Gauge)
 
-    def histogram(
-        self, name: str, help: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS
-    ) -> Family[Histogram]:
+    def histogram(self, name: str, help: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS) -> Family[Histogram]:
         """A histogram family; ``buckets`` are upper bounds, rising, without +Inf."""
         bounds = tuple(float(b) for b in buckets)
         if list(bounds) != sorted(set(bounds)):
@@ -187,10 +185,7 @@ class Metrics:
         return _encode(self.families())
 
     def families(self) -> list[FamilySnapshot]:
-        return [
-            FamilySnapshot(family.spec, [(v, _values(c)) for v, c in family.items()])
-            for family in self._families.values()
-        ]
+        return [FamilySnapshot(family.spec, [(v, _values(c)) for v, c in family.items()]) for family in self._families.values()]
 
     def _family(self, spec: Spec, make: Callable[[], ChildT]) -> Family[ChildT]:
         found = self._families.get(spec.name)

@@ -28,9 +28,7 @@ _SECURITY = {
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY
-    )
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY)
 
 
 def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
@@ -45,9 +43,7 @@ def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
 
 
 @web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as refusal:

@@ -82,8 +82,5 @@ class Decision:
                 by_reason.setdefault(verdict.message, []).append(verdict.cluster)
         if not by_reason:
             return "the fleet has no member clusters"
-        shown = [
-            f"{message} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-            for message, names in by_reason.items()
-        ]
+        shown = [f"{message} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" for message, names in by_reason.items()]
         return f"no place for {self.unplaced}: " + "; ".join(shown)

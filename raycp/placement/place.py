@@ -118,9 +118,7 @@ def _spread(job: Demand, order: list[Candidate], room: dict[str, int]) -> dict[s
     def load(name: str) -> float:
         return (job.existing.get(name, 0) + counts[name] + 1) / job.rules.weights.get(name, 1)
 
-    heap = [
-        (load(candidate.name), at, candidate.name) for at, candidate in enumerate(order) if room[candidate.name] > 0
-    ]
+    heap = [(load(candidate.name), at, candidate.name) for at, candidate in enumerate(order) if room[candidate.name] > 0]
     heapq.heapify(heap)
     for _ in range(job.count):
         if not heap:

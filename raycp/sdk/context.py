@@ -173,9 +173,7 @@ class Context:
         """Mark ``child`` (in place) as ours: an owner reference, or label and annotation where that can't be."""
         return mark(child, self._own(), self.request.key.cluster, self._where(cluster))
 
-    async def create(
-        self, obj: dict[str, Any], *, own: bool | None = None, cluster: str | None = None
-    ) -> dict[str, Any]:
+    async def create(self, obj: dict[str, Any], *, own: bool | None = None, cluster: str | None = None) -> dict[str, Any]:
         """Create ``obj`` and return it as the server keeps it.
 
         Use deterministic names: where an object of that name exists and is ours by its owner mark, that is success
@@ -184,9 +182,7 @@ class Context:
         """
         call, body = await self._prepare("create", obj, own, cluster)
         try:
-            answer = await self._session.request(
-                _with_body(call, body, {"fieldManager": self._controller.field_manager})
-            )
+            answer = await self._session.request(_with_body(call, body, {"fieldManager": self._controller.field_manager}))
         except ApiError as error:
             if not error.already_exists or "name" not in body["metadata"]:
                 raise
@@ -380,9 +376,7 @@ class Context:
             raise ValueError(f"{verb} of a {kind.kind} without metadata.name")
         return Call(verb, where, kind, namespace, metadata.get("name", ""), subresource)
 
-    async def _prepare(
-        self, verb: Any, obj: dict[str, Any], own: bool | None, cluster: str | None
-    ) -> tuple[Call, dict[str, Any]]:
+    async def _prepare(self, verb: Any, obj: dict[str, Any], own: bool | None, cluster: str | None) -> tuple[Call, dict[str, Any]]:
         """The call and a copy of the object to send, marked as ours where wanted."""
         call = await self._name(verb, obj, cluster)
         body = {**obj, "metadata": {**obj["metadata"]}}

@@ -75,9 +75,7 @@ class Controller:
         return self.fn(*args, **kwargs)
 
 
-def owned(
-    kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: Mapping[str, str] | str | None = None
-) -> Owned:
+def owned(kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: Mapping[str, str] | str | None = None) -> Owned:
     """An entry of ``owns=[...]`` that says more than the kind."""
     if on not in ("same", "members"):
         raise DefinitionError(f'owned({str(kind)!r}): on={on!r} is neither "same" nor "members"')
@@ -119,9 +117,7 @@ def controller(
             raise DefinitionError(f'{where}: on={on!r} is neither "members" nor "hub"')
         if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
             raise DefinitionError(f"{where}: concurrency={concurrency!r} is not a whole number of at least 1")
-        children = tuple(
-            entry if isinstance(entry, Owned) else Owned(_kind(entry, where)) for entry in _listed(owns, where)
-        )
+        children = tuple(entry if isinstance(entry, Owned) else Owned(_kind(entry, where)) for entry in _listed(owns, where))
         for entry in children:
             if entry.on == "members" and on != "hub":
                 raise DefinitionError(f'{where}: owned(..., on="members") is for controllers with on="hub"')

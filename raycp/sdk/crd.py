@@ -132,9 +132,7 @@ def structural(model: type[BaseModel], path: str = "") -> dict[str, Any]:
     return _convert(schema, schema.get("$defs", {}), path, ())
 
 
-def _convert(
-    schema: Mapping[str, Any], defs: Mapping[str, Any], path: str, open_refs: tuple[str, ...]
-) -> dict[str, Any]:
+def _convert(schema: Mapping[str, Any], defs: Mapping[str, Any], path: str, open_refs: tuple[str, ...]) -> dict[str, Any]:
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         if name in open_refs:
@@ -197,9 +195,7 @@ def _object(
         found["x-kubernetes-preserve-unknown-fields"] = True
 
 
-def _union(
-    schema: Mapping[str, Any], union: str, defs: Mapping[str, Any], path: str, open_refs: tuple[str, ...]
-) -> dict[str, Any]:
+def _union(schema: Mapping[str, Any], union: str, defs: Mapping[str, Any], path: str, open_refs: tuple[str, ...]) -> dict[str, Any]:
     choices = [choice for choice in schema[union] if choice.get("type") != "null"]
     beside = {key: value for key, value in schema.items() if key != union}
     nullable = len(choices) < len(schema[union])
@@ -208,9 +204,7 @@ def _union(
     elif len(choices) == 1:
         found = _convert({**choices[0], **beside}, defs, path, open_refs)
     else:
-        raise SchemaError(
-            path, "a choice between several types has no structural schema; use a model with optional parts"
-        )
+        raise SchemaError(path, "a choice between several types has no structural schema; use a model with optional parts")
     return {**found, "nullable": True} if nullable else found
 
 

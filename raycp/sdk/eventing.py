@@ -158,9 +158,7 @@ class EventRecorder:
         count = series.count
         if series.sent:
             patch = {"series": {"count": count, "lastObservedTime": micro_time(self._clock.wall())}}
-            call = Call(
-                "patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH
-            )
+            call = Call("patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH)
             try:
                 await self._send(task, call)
                 series.sent = count
@@ -169,9 +167,7 @@ class EventRecorder:
                 if not error.not_found:  # expired on the server: told anew
                     raise
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
-        await self._send(
-            task, Call("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body))
-        )
+        await self._send(task, Call("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
         series.sent = count
 
     def _admit(self, about: tuple[str, str], now: float) -> bool:

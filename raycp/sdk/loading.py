@@ -60,16 +60,10 @@ def _of(use: str) -> list[Controller]:
 
 
 def _cause(name: str, error: BaseException) -> str:
-    if (
-        isinstance(error, ModuleNotFoundError)
-        and error.name
-        and (name == error.name or name.startswith(f"{error.name}."))
-    ):
+    if isinstance(error, ModuleNotFoundError) and error.name and (name == error.name or name.startswith(f"{error.name}.")):
         return f"no module named {error.name!r} on the path ({', '.join(sys.path[:3]) or 'empty'}, ...)"
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno}: {(error.text or '').strip()})"
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__
-    ]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

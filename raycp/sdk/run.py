@@ -83,9 +83,7 @@ async def run_reconcile(
                 timed_out = await _finish(work, limit, clock, running) or timed_out
                 result = await work
     except asyncio.CancelledError as cancelled:
-        if (
-            not running.reason
-        ):  # neither revoked nor out of time: we are cancelled, or the author's code cancelled itself
+        if not running.reason:  # neither revoked nor out of time: we are cancelled, or the author's code cancelled itself
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 await session.settle()

@@ -140,8 +140,7 @@ class Session:
         namespace, name = head.namespace or call.namespace, head.name or call.name
         of = (call.cluster, call.kind, call.namespace, name)
         gone = call.verb == "delete" and (
-            found.kind == "Status"
-            or not (head.finalizers or (head.deletion_timestamp and head.deletion_grace_period_seconds))
+            found.kind == "Status" or not (head.finalizers or (head.deletion_timestamp and head.deletion_grace_period_seconds))
         )
         rv = int(head.resource_version) if head.resource_version.isdigit() else 0
         raw = None if gone or found.kind == "Status" else body

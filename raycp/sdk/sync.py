@@ -48,9 +48,7 @@ class SyncContext:
     def now(self) -> float:
         return self._context.now()
 
-    def get(
-        self, kind: str | GVK, name: str, namespace: str | None = None, *, cluster: str | None = None
-    ) -> dict[str, Any] | None:
+    def get(self, kind: str | GVK, name: str, namespace: str | None = None, *, cluster: str | None = None) -> dict[str, Any] | None:
         return self._wait(self._context.get(kind, name, namespace, cluster=cluster))
 
     def list(
@@ -123,9 +121,7 @@ class SyncContext:
         cluster: str | None = None,
     ) -> None:
         context = self._context
-        self._loop.call_soon_threadsafe(
-            lambda: context.event(reason, note, type=type, action=action, obj=obj, cluster=cluster)
-        )
+        self._loop.call_soon_threadsafe(lambda: context.event(reason, note, type=type, action=action, obj=obj, cluster=cluster))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         try:
@@ -144,9 +140,7 @@ class SyncLive:
     def __init__(self, context: SyncContext) -> None:
         self._sync = context
 
-    def get(
-        self, kind: str | GVK, name: str, namespace: str | None = None, *, cluster: str | None = None
-    ) -> dict[str, Any] | None:
+    def get(self, kind: str | GVK, name: str, namespace: str | None = None, *, cluster: str | None = None) -> dict[str, Any] | None:
         return self._sync._wait(self._sync._context.live.get(kind, name, namespace, cluster=cluster))
 
     def list(
@@ -158,6 +152,4 @@ class SyncLive:
         fields: str = "",
         cluster: str | None = None,
     ) -> Objects:
-        return self._sync._wait(
-            self._sync._context.live.list(kind, namespace, labels=labels, fields=fields, cluster=cluster)
-        )
+        return self._sync._wait(self._sync._context.live.list(kind, namespace, labels=labels, fields=fields, cluster=cluster))

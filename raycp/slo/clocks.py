@@ -73,9 +73,7 @@ class KeyState(msgspec.Struct, array_like=True, gc=False):
 class _Change:
     __slots__ = ("at", "base", "charged", "kind", "lag", "observed", "open", "times", "version")
 
-    def __init__(
-        self, kind: Kind, version: int, observed: float, lag: float, base: list[float], times: int = 1
-    ) -> None:
+    def __init__(self, kind: Kind, version: int, observed: float, lag: float, base: list[float], times: int = 1) -> None:
         self.kind = kind
         self.version = version
         self.observed = observed
@@ -368,9 +366,7 @@ class SliClocks:
         state.spent[API] += api
         state.phase = "queue"
         state.since = now
-        for change in state.changes[
-            state.seen :
-        ]:  # came during this reconcile and waited for its end: that is dispatch
+        for change in state.changes[state.seen :]:  # came during this reconcile and waited for its end: that is dispatch
             change.base = state.spent.copy()
             change.base[DISPATCH] -= now - change.at
 

@@ -39,9 +39,7 @@ class Objective(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Unique among a fleet's objectives: controller, tier and threshold, such as ``batchjob-critical-1s``."""
-        return (
-            f"{'all' if self.controller == '*' else self.controller}-{self.tier or 'all'}-{seconds_text(self.within)}"
-        )
+        return f"{'all' if self.controller == '*' else self.controller}-{self.tier or 'all'}-{seconds_text(self.within)}"
 
     @property
     def budget(self) -> float:

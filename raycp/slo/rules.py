@@ -22,9 +22,7 @@ def _ratio(window: str, select: str = "") -> str:
 
 def _records(objectives: Objectives) -> list[dict[str, Any]]:
     """One record per window holds the ratios of all objectives; the budget's record has its window as a label."""
-    records: list[dict[str, Any]] = [
-        {"record": f"slo:raycp_bad_changes:ratio_rate{w}", "expr": _ratio(w)} for w in RATE_WINDOWS
-    ]
+    records: list[dict[str, Any]] = [{"record": f"slo:raycp_bad_changes:ratio_rate{w}", "expr": _ratio(w)} for w in RATE_WINDOWS]
     allowed = f"(1 - max by ({_BY}) (raycp_slo_objective_ratio))"
     for window in sorted({o.window for o in objectives}):
         text = seconds_text(window)

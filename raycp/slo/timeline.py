@@ -68,9 +68,7 @@ class Timelines:
             _, oldest = self._keys.popitem(last=False)
             self._count -= len(oldest)
 
-    def received(
-        self, key: RequestKey, *, reason: str, source: str, tier: str, rv: int, delay: float = 0.0, why: str = ""
-    ) -> None:
+    def received(self, key: RequestKey, *, reason: str, source: str, tier: str, rv: int, delay: float = 0.0, why: str = "") -> None:
         """A change and the verdict on it; ``why`` tells how the tier was chosen."""
         self.record(key, "received", reason=reason, source=source, tier=tier, resource_version=rv, delay=delay, why=why)
 
@@ -89,8 +87,7 @@ class Timelines:
     ) -> None:
         """``what`` is succeeded, failed, gave_up, waiting or returned; at most 20 API calls are kept."""
         told = [
-            {"verb": c.verb, "cluster": c.cluster, "path": c.path, "status": c.status, "seconds": c.seconds}
-            for c in calls[:20]
+            {"verb": c.verb, "cluster": c.cluster, "path": c.path, "status": c.status, "seconds": c.seconds} for c in calls[:20]
         ]
         detail: dict[str, Any] = {"seconds": seconds, "calls": told}
         if len(calls) > 20:
@@ -101,9 +98,7 @@ class Timelines:
             detail["waiting"] = waiting
         self.record(key, what, **detail)
 
-    def of(
-        self, cluster: str, namespace: str, name: str, controllers: set[str] | None = None
-    ) -> list[tuple[str, list[Step]]]:
+    def of(self, cluster: str, namespace: str, name: str, controllers: set[str] | None = None) -> list[tuple[str, list[Step]]]:
         """(controller, steps, oldest first) of one object, for the controllers that reconcile its kind (None: all)."""
         return [
             (key.controller, list(steps))

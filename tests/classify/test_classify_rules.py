@@ -26,9 +26,7 @@ knowledge = st.builds(
     first_start=st.booleans(),
     own_writer=st.booleans(),
 )
-children = st.builds(
-    Known, covered=st.booleans(), has_watermark=st.booleans(), is_child=st.just(True), first_start=st.booleans()
-)
+children = st.builds(Known, covered=st.booleans(), has_watermark=st.booleans(), is_child=st.just(True), first_start=st.booleans())
 
 
 @st.composite

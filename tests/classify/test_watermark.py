@@ -12,9 +12,7 @@ def key(name: str, namespace: str = "n", controller: str = "k") -> RequestKey:
     return RequestKey(controller, "c", namespace, name)
 
 
-steps = st.lists(
-    st.tuples(st.sampled_from(("change", "reconcile", "stale")), st.sampled_from("abcd")), min_size=1, max_size=60
-)
+steps = st.lists(st.tuples(st.sampled_from(("change", "reconcile", "stale")), st.sampled_from("abcd")), min_size=1, max_size=60)
 
 
 @given(steps, st.sampled_from((0, 1, 5_000)))

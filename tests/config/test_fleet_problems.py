@@ -230,11 +230,7 @@ def test_aliases_do_not_explode() -> None:
 
 
 def test_anchors_and_merge_keys_work() -> None:
-    text = (
-        HEAD
-        + "  clusters:\n    - &one {name: a, role: hub, embedded: {}}\n    - {<<: *one, name: b, role: member}\n"
-        + RUNS
-    )
+    text = HEAD + "  clusters:\n    - &one {name: a, role: hub, embedded: {}}\n    - {<<: *one, name: b, role: member}\n" + RUNS
     assert [each.name for each in parse_fleet(text).spec.clusters] == ["a", "b"]
 
 
@@ -282,9 +278,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    JSON, st.sampled_from(["clusters", "controllers", "tiers", "slo", "leader", "ray", "shards", "workers", "observer"])
-)
+@given(JSON, st.sampled_from(["clusters", "controllers", "tiers", "slo", "leader", "ray", "shards", "workers", "observer"]))
 def test_no_content_ends_in_a_traceback(content: object, section: str) -> None:
     spec = {"clusters": [{"name": "a", "embedded": {}}], "controllers": [{"use": "m"}], section: content}
     doc = {"apiVersion": "raycp.io/v1alpha1", "kind": "Fleet", "metadata": {"name": "x"}, "spec": spec}

@@ -67,9 +67,7 @@ def test_shares(value: object, fraction: float) -> None:
     assert parse_percent(value) == fraction
 
 
-@pytest.mark.parametrize(
-    "value", ["140%", "-1%", -0.1, 40, 1.01, 101, math.nan, math.inf, "0.4", "40", "", True, None, {}]
-)
+@pytest.mark.parametrize("value", ["140%", "-1%", -0.1, 40, 1.01, 101, math.nan, math.inf, "0.4", "40", "", True, None, {}])
 def test_shares_that_are_none(value: object) -> None:
     with pytest.raises(UnitError) as caught:
         parse_percent(value)

@@ -106,9 +106,7 @@ def test_credentials_are_not_on_the_head() -> None:
 
 def allowed(rules: list[dict[str, Any]], kind: GVK, verb: str) -> bool:
     plural = PLURALS[kind.kind]
-    return any(
-        kind.group in rule["apiGroups"] and plural in rule["resources"] and verb in rule["verbs"] for rule in rules
-    )
+    return any(kind.group in rule["apiGroups"] and plural in rule["resources"] and verb in rule["verbs"] for rule in rules)
 
 
 @pytest.mark.parametrize(("name", "file"), [("hub", "rbac/hub.yaml"), ("east-1", "rbac/member.yaml")])

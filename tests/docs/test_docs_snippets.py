@@ -97,9 +97,7 @@ def test_shell(snippet: Snippet) -> None:
         if words[0] == "raycp":
             _takes(words[1:])
         missing = [
-            each
-            for each in words
-            if re.match(r"(configs|deploy|docs|scripts|examples)/", each) and not (ROOT / each).exists()
+            each for each in words if re.match(r"(configs|deploy|docs|scripts|examples)/", each) and not (ROOT / each).exists()
         ]
         assert not missing, f"no such file: {missing}"
 

@@ -9,7 +9,7 @@ import pytest
 
 from raycp.testkit.clusters import EmbeddedHandle
 
-TESTS = '''
+TESTS = """
 import asyncio
 import pytest
 
@@ -53,9 +53,9 @@ def test_faults(embedded_cluster):
     assert "unable to handle the request" in embedded_cluster.kubectl("get", "secrets", check=False).stderr
     embedded_cluster.clear_faults()
     embedded_cluster.kubectl("get", "secrets")
-'''
+"""
 
-REAL = '''
+REAL = """
 def test_on_any_cluster(embedded_cluster):
     assert "default" in embedded_cluster.kubectl("get", "ns", "-o", "name").stdout
 
@@ -67,7 +67,7 @@ def test_fleet(embedded_fleet):
 
 def test_time(virtual_clock):
     pass
-'''
+"""
 
 
 def run(directory: Path, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -25,7 +25,9 @@ def test_law_1_never_more_than_burst_and_rate(steps: list[tuple[float, int]], qp
 
 
 @given(
-    steps=st.lists(st.tuples(st.floats(0, 2), st.sampled_from(["take", "lend", "spend", "return"]), st.integers(1, 12)), max_size=60),
+    steps=st.lists(
+        st.tuples(st.floats(0, 2), st.sampled_from(["take", "lend", "spend", "return"]), st.integers(1, 12)), max_size=60
+    ),
     qps=st.floats(0.5, 50),
     window=st.floats(0.1, 5),
 )

@@ -115,9 +115,7 @@ def test_bytes_that_are_no_snapshot_change_nothing() -> None:
     assert merger.actors() == {}
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["count", "send", "die", "forget", "restore"])), max_size=60)
-)
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["count", "send", "die", "forget", "restore"])), max_size=60))
 def test_no_count_is_lost_or_doubled(steps: list[tuple[int, str]]) -> None:
     """Whatever dies and restarts: the merged sum is what was counted up to each process's last send."""
     merger = Merger()

@@ -97,9 +97,7 @@ def test_all_lanes_saturated_get_at_least_their_shares(slots):
 
 @pytest.mark.parametrize(("critical", "background"), [(0.005, 0.005), (0.005, 0.1), (0.1, 0.005), (0.05, 2.0)])
 def test_share_is_of_slots_whatever_the_work_takes(critical, background):
-    sim = Simulation(
-        QueuePolicy(), {"w": (10, None)}, lambda key: critical if key.name.startswith("critical") else background
-    )
+    sim = Simulation(QueuePolicy(), {"w": (10, None)}, lambda key: critical if key.name.startswith("critical") else background)
     sim.flood(60_000, "critical")
     sim.flood(20_000, "background")
     sim.run(20.0)

@@ -353,9 +353,7 @@ def test_why_says_who_is_ahead_and_what_it_waits_for():
     for name in "xy":
         queue.add(key(name, cluster="d", controller="capped"), tier="standard")
     queue.pull("w", 9)
-    assert queue.why(key("y", cluster="d", controller="capped")).waits_for == (
-        "controller capped: 1 in flight, concurrency 1"
-    )
+    assert queue.why(key("y", cluster="d", controller="capped")).waits_for == ("controller capped: 1 in flight, concurrency 1")
     assert queue.why(key("x", cluster="d", controller="capped")).waits_for.startswith("the end of the reconcile")
     assert queue.why(key("nobody")) is None
 

@@ -35,9 +35,7 @@ class LiveFleet:
     async def __aenter__(self) -> "LiveFleet":
         for name, cluster in self.embedded.items():
             endpoint = await cluster.start()
-            spec = ConnectSpec(
-                name=name, mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token
-            )
+            spec = ConnectSpec(name=name, mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token)
             self.clients[name] = await ClusterClient.connect(spec, CLOCK)
         return self
 
@@ -52,9 +50,7 @@ class LiveFleet:
     def clusters(self) -> Sequence[ClusterInfo]:
         alone = len(self.clients) == 1
         return [
-            ClusterInfo(
-                name, "hub" if name == self.hub and not alone else "member", {"name": name}, name not in self.hidden
-            )
+            ClusterInfo(name, "hub" if name == self.hub and not alone else "member", {"name": name}, name not in self.hidden)
             for name in self.clients
         ]
 
@@ -77,9 +73,7 @@ class LiveFleet:
         self.calls.append(call)
         client = self.clients[call.cluster]
         resource = await client.resource(call.kind)
-        path = resource.path(
-            call.namespace or None, call.name if call.verb != "create" else None, call.subresource or None
-        )
+        path = resource.path(call.namespace or None, call.name if call.verb != "create" else None, call.subresource or None)
         answer = await client.request(
             METHODS[call.verb], path, body=call.body, query=call.query or None, content_type=call.content_type
         )
@@ -90,9 +84,7 @@ class LiveFleet:
 
     # for tests
 
-    async def objects(
-        self, cluster: str, kind: str | GVK, namespace: str = "", selector: str = ""
-    ) -> list[dict[str, Any]]:
+    async def objects(self, cluster: str, kind: str | GVK, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
         gvk = kind if isinstance(kind, GVK) else GVK.parse(kind)
         client = self.clients[cluster]
         resource = await client.resource(gvk)
@@ -101,9 +93,7 @@ class LiveFleet:
         items = msgspec.json.decode(answer.body)["items"]
         return [{"apiVersion": gvk.api_version, "kind": gvk.kind, **item} for item in items]
 
-    async def send(
-        self, verb: str, cluster: str, obj: dict[str, Any], body: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    async def send(self, verb: str, cluster: str, obj: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
         kind = GVK.parse(f"{obj['apiVersion']}/{obj['kind']}")
         meta = obj["metadata"]
         call = Call(

@@ -125,9 +125,7 @@ def test_nonsense_is_refused(clock: VirtualClock) -> None:
 
 
 async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: VirtualClock) -> None:
-    objectives = Objectives(
-        [Objective(f"c{i}", tier, 0.999, 1.0) for i in range(5) for tier in ("critical", "standard")]
-    )
+    objectives = Objectives([Objective(f"c{i}", tier, 0.999, 1.0) for i in range(5) for tier in ("critical", "standard")])
     book = SloBook(clock, objectives)
     for shard_number in range(20):
         tracker = SloTracker(objectives, SliMetrics(Metrics()))

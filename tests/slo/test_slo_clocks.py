@@ -36,9 +36,7 @@ async def test_from_observed_to_done_with_its_segments(clock: VirtualClock) -> N
     assert sample.seconds == pytest.approx(0.13)
     assert (sample.tier, sample.kind, sample.ok, sample.attempts, sample.waited) == ("high", "user", True, 1, 0)
     told = sample.segments
-    assert (told.watch_lag, told.queue, told.dispatch, told.work, told.api) == pytest.approx(
-        (0.51, 0.02, 0.03, 0.03, 0.04)
-    )
+    assert (told.watch_lag, told.queue, told.dispatch, told.work, told.api) == pytest.approx((0.51, 0.02, 0.03, 0.03, 0.04))
     assert len(clocks) == 0
 
 

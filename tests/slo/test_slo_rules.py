@@ -11,9 +11,7 @@ import yaml
 from raycp.slo import Objective, Objectives
 from raycp.slo.rules import as_prometheus_rule, rules_yaml
 
-promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)"
-)
+promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
 OBJECTIVES = Objectives([Objective("batchjob", "critical", 0.999, 1.0), Objective("*", None, 0.9, 0.25, 7 * 86400.0)])
 LABELS = 'slo="batchjob-critical-1s",controller="batchjob",tier="critical"'
 

@@ -1,0 +1,148 @@
+"""``raycp upgrade``: new code or config as a second fleet beside the one that leads, and a hand-over when it is warm."""
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from raycp.cli.errors import BadInput, CliError
+from raycp.cli.fleets import add_address, at_ray, existing, namespace_of, run_async
+from raycp.cli.run import summary
+from raycp.config import FleetDoc, load_fleet
+from raycp.fleet.launch import FleetClient, FleetError
+from raycp.fleet.yielding import Standing, Yielded
+
+DASHBOARD = "http://127.0.0.1:8265"
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp upgrade -c FLEET.yaml [--working-dir DIR] [--standby] [--submit] [--force]``; ``... --switch | --abort``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "upgrade", help="bring up a new fleet beside the old one and hand over when it is warm"
+    )
+    parser.add_argument("-c", "--config", type=Path, metavar="FLEET.yaml", help="the fleet file of the new fleet")
+    parser.add_argument("--fleet", metavar="NAME", help="the fleet's name, for --switch and --abort (default: the only one)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--standby", action="store_true", help="bring the new fleet up to stand by, and stop there")
+    what.add_argument("--switch", action="store_true", help="hand over to the fleet that stands by")
+    what.add_argument("--abort", action="store_true", help="take the fleet that stands by away")
+    parser.add_argument("--force", action="store_true", help="though the fleet runs this very generation: replace its processes")
+    parser.add_argument(
+        "--working-dir", type=Path, default=None, help="where the controllers' new modules are (default: here, then the file's)"
+    )
+    parser.add_argument("--submit", action="store_true", help="as a Ray job, which sends the modules along (--address: dashboard)")
+    parser.add_argument("--python", default=None, help="Python on the nodes, with --submit")
+    add_address(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the new fleet leads (--standby: is warm; --abort: is gone); 1 when the old one leads on, with the reason."""
+    if args.switch or args.abort:
+        return _finish(args)
+    if args.config is None:
+        raise BadInput("no fleet file is named", "raycp upgrade -c FLEET.yaml")
+    doc = load_fleet(args.config)
+    if args.submit:
+        return _submit(args, doc)
+    from raycp.fleet import rayenv, upgrading
+    from raycp.fleet.building import build_fleet
+
+    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    build_fleet(doc, args.config, search)
+    with at_ray(existing(args.address)):
+        fleet = build_fleet(doc, args.config, search, rayenv.working_dir_uri())
+        if "PYTHONPATH" in fleet.runtime and not rayenv.single_local_node():
+            raise CliError(
+                "the controllers' modules are on this machine only, and Ray has other nodes",
+                "add --submit, which sends them along, or install them on all nodes",
+            )
+        client = FleetClient(doc.ray_namespace)
+        plan = run_async(client.plan())
+        if plan is not None:
+            if moved := plan.fleet.doc.moved_lock(doc):
+                raise BadInput(f"{args.config}: {moved}")
+            if plan.fleet.generation == fleet.generation and not args.force:
+                print(f"fleet {doc.name} runs this generation already; --force replaces its processes all the same")
+                return 0
+        told = _Told()
+        if args.standby:
+            run_async(upgrading.stand_by(client, fleet, told))
+            print(f"fleet {doc.name}: generation {fleet.generation} stands by; `raycp upgrade --switch` hands over to it")
+            return 0
+        _tell(run_async(_upgraded(client, fleet, told)), doc.name, client)
+    return 0
+
+
+async def _upgraded(client: FleetClient, fleet: Any, told: "_Told") -> Yielded:
+    from raycp.fleet import upgrading
+
+    await upgrading.stand_by(client, fleet, told)
+    print("warm; handing over", flush=True)
+    return await upgrading.switch(client)
+
+
+def _finish(args: argparse.Namespace) -> int:
+    from raycp.fleet import upgrading
+
+    with at_ray(existing(args.address)):
+        client = FleetClient(namespace_of(args))
+        name = client.namespace.removeprefix("raycp-")
+        if args.abort:
+            gone = run_async(upgrading.abandon(client))
+            print(f"fleet {name}: " + ("what stood by is gone" if gone else "nothing stands by"))
+        else:
+            _tell(run_async(upgrading.switch(client)), name, client)
+    return 0
+
+
+def _tell(yielded: Yielded, name: str, client: FleetClient) -> None:
+    print(
+        f"fleet {name} leads in epoch {yielded.epoch}: drained in {1000 * yielded.drain:.0f} ms, handed over in "
+        f"{1000 * yielded.took:.0f} ms; {yielded.revoked} reconciles interrupted, {len(yielded.shards)} shards warm"
+        + (f", cold: {', '.join(yielded.cold)}" if yielded.cold else "")
+    )
+    with contextlib.suppress(FleetError, CliError):
+        print(summary(run_async(client.status())))
+
+
+class _Told:
+    """Prints what the new fleet waits for, once per change."""
+
+    def __init__(self) -> None:
+        self._last: list[str] = []
+
+    def __call__(self, standing: Standing) -> None:
+        if standing.reasons and standing.reasons != self._last:
+            print(f"  waiting for {len(standing.reasons)}: {standing.reasons[0]}", flush=True)
+        self._last = standing.reasons
+
+
+def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
+    from raycp.fleet.building import build_fleet
+    from raycp.fleet.jobs import entrypoint, staged, submit
+
+    working_dir = (args.working_dir or Path.cwd()).resolve()
+    fleet = build_fleet(doc, args.config, [working_dir, args.config.resolve().parent])
+    address = args.address or DASHBOARD
+    flags = [flag for flag, given in (("--standby", args.standby), ("--force", args.force)) if given]
+
+    @contextlib.contextmanager
+    def sources() -> Iterator[Path]:
+        if "PYTHONPATH" in fleet.runtime:
+            yield working_dir
+        else:
+            with tempfile.TemporaryDirectory(prefix="raycp-empty-") as empty:
+                yield Path(empty)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    async def work() -> str:
+        command = entrypoint(address, args.python, ["upgrade", *flags])
+        with sources() as source, staged(doc.canonical(), source) as directory:
+            return (await submit(address, doc.name, fleet.generation, directory, command, tell))[0]
+
+    print(f"job {run_async(work())} succeeded")
+    return 0
