@@ -103,6 +103,7 @@ class ObserverCore(MemberCore):
         fleet = FleetMetrics(self._own_metrics)
         self._epoch = fleet.epoch.labels()
         self._incarnation = fleet.incarnation.labels()
+        self._is_leader = fleet.is_leader
         self._actors = fleet.actors
         self._own_metrics.before_snapshot(self._count_actors)
         self._pool = fleet.pool
@@ -258,6 +259,7 @@ class ObserverCore(MemberCore):
             records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
             self._leadership = await read_leadership(records)
             others = self._leadership is None or self._leadership.home not in ("", plan.home)
+            self._is_leader.labels(plan.fleet.name).set(0.0 if others else 1.0)
             if others and not (self._closing and plan.epoch):
                 return  # another fleet instance leads, and counts; it waits for the last word of one that has handed over to it
             if not self._restored:

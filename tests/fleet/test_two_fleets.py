@@ -113,6 +113,14 @@ async def fleet(name: str) -> AsyncIterator[Fleet]:
         await made.stop()
 
 
+async def leads(fleet: Fleet) -> float | None:
+    """The gauge, as the fleet's observer serves it."""
+    for line in (await fleet.substrate.living("observer")[0].metrics()).decode().splitlines():
+        if line.startswith('leader_election_master_status{name="t"}'):
+            return float(line.split()[-1])
+    return None
+
+
 def count(name: str) -> int:
     return sum(1 for _, _, ran in samples.RAN if ran == name)
 
@@ -131,6 +139,11 @@ async def test_the_second_waits_warm_and_writes_nothing_until_the_first_goes_dow
         await hub.put("a")
         await until(lambda: count("a"))
         await holds(lambda: count("a") == 1, 1.5, "the candidate reconciles nothing")
+
+        async def told() -> bool:
+            return await leads(first) == 1.0 and await leads(second) == 0.0
+
+        await until(told, what="metrics tell who leads")
         before = {name: hub.record(name) for name in ("fleet", "slo", "leader")}
         assert before["fleet"]["home"] == first.status()["leader"]["home"]
         await first.leader.down()
