@@ -77,6 +77,8 @@ def draw_phases(title: str, results: Mapping[str, Result], path: Path) -> None:
     for cause, result in results.items():
         for party, outcomes in result.outcomes.items():
             name = f"{cause}\n{party}" if len(result.outcomes) > 1 else cause
+            if (cause, party) == ("leader-kill", "raycp"):
+                name += "\n(nobody waits)"
             if means := phase_means([phases for o in outcomes for phases in o.phases]):
                 bars[name, party] = means
             if points := [gap for o in outcomes for _, gap in o.curves.get("gap_ms", ())]:
@@ -109,7 +111,7 @@ def _stack(axis: Any, label: str, shown: Mapping[tuple[str, str], Mapping[str, f
         axis.annotate(f"{total:.0f}" if total >= 100 else f"{total:.3g}", (x, total), ha="center", va="bottom", fontsize=8)
     axis.set(ylabel=label)
     axis.set_xticks(range(len(shown)), names, fontsize=8, rotation=20 if len(names) > 6 else 0)
-    axis.margins(y=0.12)
+    axis.set_ylim(0, max(floor) * 1.12 or 1.0)
     axis.grid(axis="y", alpha=0.25)
     axis.legend(loc="best", fontsize=8)
 
