@@ -14,11 +14,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.fleet.desired import Slot, Wanted
 from raycp.fleet.nodewatch import NodeWatch
-from raycp.fleet.placing import Situation, misplaced
+from raycp.fleet.placing import Move, Situation, misplaced
 from raycp.fleet.plan import Plan
 from raycp.fleet.roster import Roster
 from raycp.fleet.succession import Succession
@@ -42,7 +43,8 @@ class Evacuation:
     """One per leader. ``leave`` ends the leader's own process, for Ray to restart it elsewhere."""
 
     def __init__(self, roster: Roster, succession: Succession, watch: NodeWatch, leave: Callable[[], None]) -> None:
-        self.problems: dict[str, str] = {}
+        self._stranded: list[str] = []
+        self._wanted: Mapping[Slot, Wanted] = {}
         self._roster = roster
         self._succession = succession
         self._watch = watch
@@ -51,6 +53,32 @@ class Evacuation:
         self._begun = self._restless = roster.clock.now()
         self._handing: asyncio.Task[None] | None = None
         self._refused: dict[str, float] = {}
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What a user should know, at this moment."""
+        found = {}
+        if self._stranded:
+            found["drain"] = f"on a node that drains, and no other node will do: {', '.join(self._stranded)}"
+        if not self.situation().draining and (move := self._move(self.situation())) is not None:
+            found["placement"] = f"{move.slot[0]} {move.slot[1]} is moved soon: {move.why}"
+        return found
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Ray's nodes, for the status."""
+        situation = self.situation()
+        return [
+            {
+                "node": node.identity,
+                "address": node.address,
+                "head": node.head,
+                "draining": node.draining,
+                "doubted": node.identity in situation.suspected,
+                "leader": node.identity == situation.leader,
+                "members": [f"{role} {place}" for role, place in situation.on([node.identity])],
+            }
+            for node in situation.nodes
+        ]
 
     def situation(self) -> Situation:
         """See ``NodeWatch.situation``."""
@@ -69,7 +97,7 @@ class Evacuation:
         draining = situation.draining
         if self._handing is None or self._handing.done():  # else the standby that was chosen has to remain the one
             self._succession.shunned = draining
-        self.problems.clear()
+        self._wanted = wanted
         self._dismiss()
         stranded = []
         moving = False
@@ -81,14 +109,13 @@ class Evacuation:
                 self._evacuate(plan, slot, situation)
             elif want is not None:
                 stranded.append(f"{slot[0]} {slot[1]}")
-        if stranded:
-            self.problems["drain"] = f"on a node that drains, and no other node will do: {', '.join(stranded)}"
+        self._stranded = stranded
         if draining or moving or self._roster.leaving:
             self._restless = self._clock.now()
         if situation.leader in draining and situation.usable(plan.fleet.doc.spec.shards.node_labels):
             self._lead_elsewhere(situation, moving or bool(self._roster.leaving))
         elif not draining:
-            self._improve(situation, wanted)
+            self._improve(situation)
 
     def _evacuate(self, plan: Plan, slot: Slot, situation: Situation) -> None:
         """One member leaves its node."""
@@ -140,23 +167,24 @@ class Evacuation:
             log.warning("the leader's own node drains: it ends, for Ray to restart it elsewhere")
             self._leave()
 
-    def _improve(self, situation: Situation, wanted: Mapping[Slot, Wanted]) -> None:
+    def _move(self, situation: Situation) -> Move | None:
+        """What is in the wrong place."""
+        situation = replace(situation, suspected=situation.suspected | self._full(self._clock.now()))
+        selectors = {slot: _selector(want) for slot, want in self._wanted.items()}
+        warm: dict[str, list[str]] = {}
+        for slot, state in self._roster.members.items():
+            if slot[0] == "standby" and state.warm and state.node:
+                warm.setdefault(slot[1].split("/")[0], []).append(state.node)
+        return misplaced(situation, selectors, warm)
+
+    def _improve(self, situation: Situation) -> None:
         """While all is calm, one member at a time goes to where it should be."""
         members, now = self._roster.members, self._clock.now()
-        whole = all(slot in members and members[slot].report.ready for slot in wanted) and not self._roster.ending
+        whole = all(slot in members and members[slot].report.ready for slot in self._wanted) and not self._roster.ending
         if not whole:
             self._restless = now
-        situation = replace(situation, suspected=situation.suspected | self._full(now))
-        selectors = {slot: _selector(want) for slot, want in wanted.items()}
-        warm: dict[str, list[str]] = {}
-        for slot, state in members.items():
-            if slot[0] == "standby" and state.report.ready and state.node:
-                warm.setdefault(slot[1].split("/")[0], []).append(state.node)
-        move = misplaced(situation, selectors, warm)
-        if move is None:
-            return
-        self.problems["placement"] = f"{move.slot[0]} {move.slot[1]} is moved soon: {move.why}"
-        if now - self._restless < CALM:
+        move = self._move(situation)
+        if move is None or now - self._restless < CALM:
             return
         self._restless = now
         log.info("%s %s is moved: %s", *move.slot, move.why)

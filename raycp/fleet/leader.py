@@ -570,6 +570,7 @@ class LeaderCore:
         )
         if self.plan is not None:
             status["pools"] = self._scaler.rows(self.plan.fleet.doc, self._pools)
+            status["nodes"] = self._evacuation.nodes()
         return status
 
 

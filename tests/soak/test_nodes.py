@@ -102,9 +102,13 @@ async def _primary_beside_leader(made: Lossy) -> None:
 
 
 async def _renew(made: Lossy, node: Node) -> None:
-    """The node is gone for good, another one comes."""
+    """The node is gone for good, another one comes, and everybody goes to where they should be."""
     await asyncio.to_thread(node.kill)
-    await asyncio.to_thread(add_node, made.house)
+    new = await asyncio.to_thread(add_node, made.house)
+    deadline = asyncio.get_running_loop().time() + 60.0
+    while {row["node"] for row in (await made.whole(placed=False))["nodes"]}.isdisjoint({new.identity}):
+        assert asyncio.get_running_loop().time() < deadline, "the leader does not see the new node"
+        await asyncio.sleep(0.2)
     await made.whole(120.0)
 
 
