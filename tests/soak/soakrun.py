@@ -118,7 +118,7 @@ def fleet_file(house: House, name: str, servers: dict[str, Path], uses: list[dic
     text = yaml.safe_load(path.read_text())
     for row in text["spec"]["clusters"]:
         del row["embedded"]
-        row |= {"kubeconfig": {"path": str(servers[row["name"]])}, "requestTimeout": "1500ms"}
+        row |= {"kubeconfig": {"path": str(servers[row["name"]])}, "requestTimeout": "1500ms", "breaker": {"max": "5s"}}
     text["spec"]["controllers"] = uses
     path.write_text(yaml.safe_dump(text))
     return path
@@ -383,7 +383,7 @@ async def ground(scale: Scale, house: House) -> AsyncIterator[Soak]:
             house, "soak", paths, [{"use": "raycp.controllers.batchjob"}, diary],
             shards={"standby": 1, "clustersPerShard": -(-len(scale.clusters) // scale.shards)},
             tiers={"standard": {"workers": pool}}, leader={"permit": f"{PERMIT:g}s"},
-            timeouts={"drain": "5s", "ready": "60s", "watchSilence": "10s", "list": "5s"},
+            timeouts={"drain": "5s", "ready": "60s", "list": "5s"},
         )  # fmt: skip
         with at_ray(house.address):
             client = FleetClient("raycp-soak")

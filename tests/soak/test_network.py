@@ -44,7 +44,7 @@ async def fleet(
     """A fleet over these API servers, and users' clients of them."""
     diary = {"use": "diary:diary", "config": {"diary": str(at.home / "diary.jsonl")}}
     paths = {each: server.kubeconfig for each, server in servers.items()}
-    timeouts = {"drain": "5s", "ready": "90s", "watchSilence": "10s", "list": "5s"}
+    timeouts = {"drain": "5s", "ready": "90s", "list": "5s"}
     path = fleet_file(at, name, paths, [BATCHJOB, diary], leader={"permit": f"{PERMIT:g}s"}, timeouts=timeouts, **spec)
     with at_ray(at.address):
         client = FleetClient(f"raycp-{name}")
