@@ -35,8 +35,15 @@ class Hub:
         self.cut: set[str] = set()
         self.frozen: dict[str, asyncio.Event] = {}
         self.pods: set[str] = set()
+        self.leaders: list[Leader] = []
         self.changed = asyncio.Event()
         self._versions = itertools.count(1)
+
+    def idle(self, home: str) -> None:
+        """All holders of permits of this fleet are gone."""
+        for each in self.leaders:
+            if each.home == home:
+                each.until = float("-inf")
 
     def version(self) -> str:
         return str(next(self._versions))
@@ -130,10 +137,12 @@ class FakePods(Pods):
 
 
 class Leader:
-    """A contender; ``until`` is when its last permit ends."""
+    """A contender; ``until`` is when its last permit ends. ``living``: the epoch of the fleet that it comes back to, a restarted
+    leader of ``home``."""
 
-    def __init__(self, hub: Hub, kind: Any, name: str) -> None:
+    def __init__(self, hub: Hub, kind: Any, name: str, home: str = "", living: int = 0) -> None:
         self.name, self.hub = name, hub
+        self.home, self.living = home or f"home {name}", living
         self.until = float("-inf")
         self.writes = 0
         self.entered: Entered | None = None
@@ -147,11 +156,12 @@ class Leader:
             pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()),
         )  # fmt: skip
         self.task = asyncio.create_task(self.live())
+        hub.leaders.append(self)
 
     async def live(self) -> None:
         clock, awake = self.hub.clock, self.hub.frozen[self.name]
         while True:
-            self.entered = entered = await self.lock.acquire(Identity(self.name, f"home {self.name}", self.pod), PERMIT)
+            self.entered = entered = await self.lock.acquire(Identity(self.name, self.home, self.pod), PERMIT, self.living)
             not_before = clock.now() + entered.wait
             while True:
                 await awake.wait()
@@ -171,7 +181,9 @@ class Leader:
                         self.writes = entered.mine.epoch
                         self.until = max(self.until, sent + PERMIT)
                 await clock.sleep(0.5)
-            self.entered = None
+            self.entered, self.living = None, entered.mine.epoch
+            if found.home == self.home:
+                return  # another process of the same fleet leads it: this one is history
 
     def kill(self) -> None:
         self.task.cancel()
@@ -183,7 +195,7 @@ class Leader:
             return
         mine = self.entered.mine
         self.task.cancel()
-        self.until = float("-inf")
+        self.hub.idle(self.home)
         try:
             await self.lock.release(mine, successor)
         except (KubeError, Conflict):
@@ -191,7 +203,7 @@ class Leader:
 
 
 ops = st.tuples(
-    st.sampled_from(["release", "freeze", "thaw", "kill", "cut", "mend", "delete", "restore", "wait", "wait"]),
+    st.sampled_from(["release", "freeze", "thaw", "kill", "restart", "anew", "cut", "mend", "delete", "restore", "wait", "wait"]),
     st.integers(0, 3),
     st.floats(0.0, 4.0),
 )
@@ -216,11 +228,12 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
     async def run(seconds: float) -> None:
         for _ in range(max(1, round(seconds / STEP))):
             await clock.advance(STEP)
-            for each in leaders:
+            for each in hub.leaders:
                 if each.task.done() and not each.task.cancelled():
                     each.task.result()
-            now = [each for each in leaders if each.until > clock.now()]
-            assert len(now) < 2, f"{[(each.name, each.writes) for each in now]} write at once after {told}"
+            now = [each for each in hub.leaders if each.until > clock.now()]
+            who = {(each.home, each.writes) for each in now}
+            assert len(who) < 2, f"{who} write at once after {told}"
             for each in now:
                 if not wrote or wrote[-1] != each.writes:
                     assert not wrote or each.writes > wrote[-1], f"epoch {each.writes} after {wrote} after {told}"
@@ -239,6 +252,10 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             hub.frozen[leader.name].set()
         elif op == "kill":
             leader.kill()
+        elif op in ("restart", "anew"):
+            # Ray starts the leader's next process, whatever has become of the one before; ``anew``: without its fleet.
+            living = leader.entered.mine.epoch if leader.entered is not None and op == "restart" else 0
+            leaders[who] = Leader(hub, kind, f"{leader.name}'", leader.home, living)
         elif op == "cut":
             hub.cut.add(leader.name)
         elif op == "mend":
@@ -251,8 +268,8 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             hub.tell()
         await run(seconds)
     # All that was bad ends: one who lives leads in the end. A lock for life is not free while its holder's Pod exists.
-    for each in leaders:
-        each.kill() if each.task.done() or each.task.cancelled() or each.task.cancelling() else None
+    for each in hub.leaders:
+        each.kill() if each not in leaders or each.task.done() or each.task.cancelling() else None
         hub.frozen[each.name].set()
         hub.cut.discard(each.name)
     if any(not each.task.done() for each in leaders):
@@ -261,9 +278,9 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
         while not any(each.until > clock.now() for each in alive):
             assert clock.now() < end, f"nobody leads after {told}: {hub.states}, {hub.data}"
             await run(STEP)
-    for each in leaders:
+    for each in hub.leaders:
         each.task.cancel()
     for task in releases:
         task.cancel()
-    await asyncio.gather(*(each.task for each in leaders), *releases, return_exceptions=True)
+    await asyncio.gather(*(each.task for each in hub.leaders), *releases, return_exceptions=True)
     return wrote
