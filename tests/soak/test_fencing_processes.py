@@ -156,13 +156,13 @@ def test_a_worker_frozen_at_the_worst_moment_writes_nothing(fleet: Fenced, how: 
     """Law 6c and 6e: frozen between look and sending, or with a permit in its buffer; woken up after its successor wrote."""
     fleet.whole()
     name = f"frozen-{how}"
-    with fleet.only_far() as let_near_go:
-        fleet.put(name, 1, freeze=how)
-        frozen = until(lambda: fleet.told("frozen", name), 10.0, "frozen")[0]
-        fleet.far.freeze()
-        let_near_go()
-    assert psutil.Process(frozen["pid"]).status() == psutil.STATUS_STOPPED
     try:
+        with fleet.only_far() as let_near_go:
+            fleet.put(name, 1, freeze=how)
+            frozen = until(lambda: fleet.told("frozen", name), 10.0, "frozen")[0]
+            until(lambda: psutil.Process(frozen["pid"]).status() == psutil.STATUS_STOPPED, 5.0, "stopped")
+            fleet.far.freeze()
+            let_near_go()
         until(lambda: fleet.data(name).get("by") == "1", 15.0, "its successor wrote")
         successor = fleet.data(name)["process"]
         assert successor != str(frozen["pid"])
