@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from raycp.leadership.records import Conflict, Records
+from raycp.leadership.records import Conflict, Record, Records
 
 RECORD = "leader"
 
@@ -57,13 +57,15 @@ class Entered(msgspec.Struct, frozen=True):
 
 
 class Allotted(msgspec.Struct, frozen=True):
-    """Numbers that nobody else has or had. ``before``: who led last; ``going_on``: a living fleet in its epoch."""
+    """Numbers that nobody else has or had. ``before``: who led last; ``going_on``: a living fleet in its epoch; ``record``: as
+    it was written."""
 
     epoch: int
     incarnation: int
     since: float
     before: Leadership | None
     going_on: bool
+    record: Record
 
 
 def later(one: Leadership | None, other: Leadership | None) -> Leadership | None:
@@ -86,19 +88,20 @@ async def allocate(records: Records, what: str, held: Leadership | None, home: s
         going_on = epoch == living_epoch and (before is None or before.epoch == epoch)
         floors = {"floor": f"{max(epoch, floor[0])}/{max(incarnation, floor[1])}"}
         try:
-            await records.write(what, data | floors, found)
+            written = await records.write(what, data | floors, found)
         except Conflict:
             continue
-        return Allotted(epoch, incarnation, since, before, going_on)
+        return Allotted(epoch, incarnation, since, before, going_on, written)
 
 
-async def note(records: Records, what: str, mine: Leadership) -> Leadership | None:
-    """Note the tenure in the record ``what``; the one that was noted before.
+async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Leadership | None:
+    """Note the tenure in the record ``what``; the one that was noted before. ``over``: how the record was found to be, if it was.
 
     Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``.
     """
     while True:
-        found = await records.read(what)
+        found = over or await records.read(what)
+        over = None
         data = found.data if found is not None else {}
         known = decode(data) if "epoch" in data else None
         if known is not None and known.pair > mine.pair:

@@ -142,8 +142,10 @@ class HubLock:
         before = allotted.before
         mine = Leadership(allotted.epoch, allotted.incarnation, me.holder, allotted.since, permit, home=me.home, lock=self.kind)
         owner = self._owner = await self._pods.mine(me.pod)
+        sent = self._clock.now()
         await self._home.write(State(mine, owner=owner), over)
-        noted = await note(self._records, self._source, mine)
+        self._proved = sent
+        noted = await note(self._records, self._source, mine, allotted.record)
         longest = permit if before is None or before.released else max(permit, before.permit)
         if allotted.going_on:
             # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
