@@ -59,8 +59,8 @@ class NodeWatch:
         self._clock = clock
         self._doubted: dict[str, float] = {}
         self._due = float("-inf")
-        self._nodes = _Patient(substrate.nodes)
-        self._members = _Patient(substrate.members)
+        self._nodes = _Patient(lambda: substrate.nodes())
+        self._members = _Patient(lambda: substrate.members())
 
     @property
     def problems(self) -> dict[str, str]:

@@ -188,3 +188,30 @@ async def test_a_node_that_is_doubted_gets_nothing_new() -> None:
         standby = await until(lambda: fleet.substrate.living("standby"), 5.0)
         assert isinstance(standby[0], ShardCore)
         assert standby[0].node_id not in (gone, before["shard 0"])
+
+
+async def test_while_rays_head_is_away_a_primary_is_succeeded_and_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raycp.fleet.nodewatch.PATIENCE", 0.1)
+    async with fleet_on("n1", "n2", leader="n1") as fleet:
+        await settled(fleet)
+        back = asyncio.Event()
+        members, asked = fleet.substrate.members, []
+
+        async def away() -> Any:
+            asked.append(1)
+            await back.wait()
+            return await members()
+
+        fleet.substrate.members = away  # type: ignore[method-assign]
+        await until(lambda: "head does not answer" in fleet.status()["problems"].get("ray", ""), 5.0)
+        made = list(fleet.substrate.created)
+        await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
+        await fleet.put("here", "tracked", "meanwhile")
+        await until(lambda: ran()["meanwhile"] == 1, 5.0, "its standby follows")
+        assert fleet.status()["shards"][0]["term"] == 2
+        await holds(lambda: fleet.substrate.created == made, 2.5, "what can't be asked for is not made")
+        assert len(asked) == 1, "one question at a time: each keeps a thread busy"
+        back.set()
+        await until(lambda: "standby 0/0" in at(fleet), 5.0, "then the new standby is made")
+        await settled(fleet)
+        assert "ray" not in fleet.status()["problems"]
