@@ -132,7 +132,8 @@ async def _cut_off_node(at: House, servers: dict[str, ApiServer], there: Island,
             await asyncio.sleep(5.0)
         await until(lambda: _all_done(apis, {"east": users["east"].count}), 20.0, "all is done")
         assert (await client.status())["shards"][0]["term"] > term
-        _print_gap(f"a Ray node with primary and worker behind a dead link for {back - cut:.0f} s", apis["east"].writes, cut)
+        what = f"a Ray node with primary and worker behind a dead link for {back - cut:.0f} s"
+        await _print_gap(what, client, apis["east"].writes, cut)
         _nothing_old(apis, at)
 
 
@@ -165,9 +166,8 @@ async def _cut_off_leader(at: House, servers: dict[str, ApiServer], there: Islan
             there.silence(there.shore, False)
             await asyncio.sleep(8.0)
         await until(lambda: _all_done(apis, {"east": users["east"].count}), 30.0, "all is done")
-        _print_gap(
-            f"leader and primary cut off from Ray's head alone (next incarnation after {led:.1f} s)", apis["east"].writes, cut, 20.0
-        )
+        what = f"leader and primary cut off from Ray's head alone (next incarnation after {led:.1f} s)"
+        await _print_gap(what, client, apis["east"].writes, cut, 20.0)
         _nothing_old(apis, at)
 
 
@@ -195,7 +195,9 @@ async def _term(client: FleetClient, term: int) -> bool:
     return False
 
 
-def _print_gap(what: str, writes: list[dict[str, Any]], cut: float, more: float = 5.0) -> None:
+async def _print_gap(what: str, client: FleetClient, writes: list[dict[str, Any]], cut: float, more: float = 5.0) -> None:
+    for row in msgspec.json.decode(await client.ask("switches"))[-3:]:
+        print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     waits = latencies.waits(writes).values()
     gap = max(seconds for _, seconds in waits)
     before = 1000 * latencies.percentile([seconds for at, seconds in waits if at < cut - 1.0], 0.5)
