@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ async def fleet(
     path = fleet_file(at, name, paths, [BATCHJOB, diary], leader={"permit": f"{PERMIT:g}s"}, timeouts=timeouts, **spec)
     with at_ray(at.address):
         client = FleetClient(f"raycp-{name}")
+        if late is not None:
+            await client.ensure_leader({})
+            await asyncio.to_thread(late)
         await bring_up(path, client)
         apis = {each: await Api.connect(each, kubeconfig) for each, kubeconfig in paths.items()}
         try:
@@ -113,12 +117,14 @@ async def _dead_cluster(at: House, servers: dict[str, ApiServer], there: Island)
 def test_a_ray_node_cut_off_from_everything_is_succeeded(tmp_path: Path) -> None:
     """Its shard and its worker write no more when their permits have ended, and their successors go on."""
     with island() as there, _house(tmp_path, there) as at, api_servers(tmp_path, ["hub", "east"], host=there.beach) as servers:
-        asyncio.run(_cut_off_node(at, servers, there, ray_node(at, there, "far")))
+        asyncio.run(_cut_off_node(at, servers, there))
 
 
-async def _cut_off_node(at: House, servers: dict[str, ApiServer], there: Island, node: Node) -> None:
+async def _cut_off_node(at: House, servers: dict[str, ApiServer], there: Island) -> None:
     pool = {"standard": {"workers": {"min": 2, "max": 2}}}
-    async with fleet(at, "cut", servers, tiers=pool, workers={"cpus": 3}) as (client, apis):
+    late = functools.partial(ray_node, at, there, "far")
+    async with fleet(at, "cut", servers, late, tiers=pool, workers={"cpus": 3}) as (client, apis):
+        node = at.nodes["far"]
         status = await until(lambda: _primary_on(client, node), 60.0, "a primary on the island, and a standby here")
         assert any(row["pid"] in node.pids() for row in status["workers"]), "a worker is there too"
         term = status["shards"][0]["term"]
