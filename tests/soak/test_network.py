@@ -40,9 +40,9 @@ async def until(condition: Any, seconds: float, what: str) -> Any:
 
 @contextlib.asynccontextmanager
 async def fleet(
-    at: House, name: str, servers: dict[str, ApiServer], **spec: Any
+    at: House, name: str, servers: dict[str, ApiServer], late: Callable[[], Any] | None = None, **spec: Any
 ) -> AsyncIterator[tuple[FleetClient, dict[str, Api]]]:
-    """A fleet over these API servers, and users' clients of them."""
+    """A fleet over these API servers, and users' clients of them. ``late`` adds nodes when the leader has its place."""
     diary = {"use": "diary:diary", "config": {"diary": str(at.home / "diary.jsonl")}}
     paths = {each: server.kubeconfig for each, server in servers.items()}
     timeouts = {"drain": "5s", "ready": "90s", "list": "5s"}
