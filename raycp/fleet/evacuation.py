@@ -1,11 +1,11 @@
 """The fleet leaves nodes that drain, and goes back to where it should be when nodes have come (see ``placing``).
 
-Expected flow, of one node that drains: standbys on it are made anew elsewhere; primaries are handed over to standbys elsewhere
-(where the fleet has none, one is made for it); each worker gets a successor first and is drained when that is ready; the observer
-is made anew; at last the leader's process ends, and Ray restarts it on another node.
+Expected flow, of one node that drains: primaries are handed over to standbys elsewhere (where the fleet has none, one is made for
+it); each standby and each worker gets a successor first and is ended when that is ready; the observer is made anew; at last the
+leader's process ends, and Ray restarts it on another node.
 
 Guarantees: each step is taken again until it is true, by whichever leader there is; nothing is given up before its successor is
-there, except standbys and the observer. A node that is gone before all of this is done is a node lost.
+there, except the observer. A node that is gone before all of this is done is a node lost.
 
 Assumptions: there is another node that will do; otherwise everything stays and ``problems`` says so. Embedded clusters can't move.
 """
@@ -127,19 +127,16 @@ class Evacuation:
             standby = self._succession.standby_of(place)
             if standby is not None and standby.node not in situation.draining and self._succession.proven(plan):
                 self._hand_over(place, "drain")
-        elif role == "worker":
-            if state.report.ready:
-                self._roster.vacate(state)
-            else:
-                self._roster.retire(state)
+        elif role in ("worker", "standby") and state.report.ready:
+            self._roster.vacate(state)
         else:
             self._roster.retire(state)
 
     def _dismiss(self) -> None:
-        """Workers that were succeeded end when their successors are ready."""
+        """Those that were succeeded end when their successors are ready."""
         for state in list(self._roster.leaving):
             successor = self._roster.members.get(state.member.slot)
-            if successor is not None and successor.report.ready:
+            if (successor is not None and successor.report.ready) or state.member.slot not in self._wanted:
                 self._roster.dismiss(state)
 
     def _hand_over(self, shard: str, cause: str) -> None:
@@ -188,9 +185,7 @@ class Evacuation:
             return
         self._restless = now
         log.info("%s %s is moved: %s", *move.slot, move.why)
-        if move.slot[0] == "standby":
-            self._roster.retire(members[move.slot])
-        elif move.slot[0] == "worker":
+        if move.slot[0] in ("standby", "worker"):
             self._roster.vacate(members[move.slot])
         else:
             self._succession.shunned = frozenset({situation.leader})

@@ -38,7 +38,8 @@ class Roster:
         """The newest generation of each slot; never used again."""
         self.ending: set[Member] = set()
         self.leaving: list[Supervised] = []
-        """Workers that are succeeded in their slot but may still have keys in work: told plans, and waited for, until they end."""
+        """Workers and standbys whose slot another has, or will have: told plans until they end. Workers may have keys in work and
+        are waited for; standbys may still be promoted."""
         self.endpoints: dict[str, ConnectSpec] = {}
         """How embedded clusters that are up are reached."""
         self.plan: Plan | None = None
@@ -76,8 +77,8 @@ class Roster:
         """A standby of the shard that is warm; one on a node that is shunned only where there is no other."""
         found = [
             state
-            for slot, state in sorted(self.members.items())
-            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.warm
+            for slot, state in [*sorted(self.members.items()), *((state.member.slot, state) for state in self.leaving)]
+            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.warm and state.member not in self.ending
         ]
         return min(found, key=lambda state: state.node in shunned, default=None)
 
@@ -110,13 +111,13 @@ class Roster:
         state.fingerprint, state.spot = want.fingerprint, spot
 
     def vacate(self, state: Supervised) -> None:
-        """Free a worker's slot for its successor; the worker goes on until ``dismiss``."""
+        """Free the slot of a worker or standby for its successor; it goes on until ``dismiss``."""
         self.forget(state)
         self.leaving.append(state)
         self.wake.set()
 
     def dismiss(self, state: Supervised) -> None:
-        """Drain and end a worker that has a successor."""
+        """Drain and end one that has a successor."""
         if state.member not in self.ending:
             self.end_soon(state.member, self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0)
 

@@ -103,7 +103,7 @@ class Succession:
         now = self._clock.now()
         return any(
             slot[0] == "standby" and slot[1].split("/")[0] == shard and (state.warm or now - state.since < WARM_WITHIN)
-            for slot, state in self._roster.members.items()
+            for slot, state in [*self._roster.members.items(), *((each.member.slot, each) for each in self._roster.leaving)]
         )
 
     async def fill(self, plan: Plan) -> None:

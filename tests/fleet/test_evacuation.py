@@ -215,3 +215,23 @@ async def test_while_rays_head_is_away_a_primary_is_succeeded_and_nothing_is_mad
         await until(lambda: "standby 0/0" in at(fleet), 5.0, "then the new standby is made")
         await settled(fleet)
         assert "ray" not in fleet.status()["problems"]
+
+
+async def test_a_standby_that_leaves_may_be_promoted_until_it_has_a_successor() -> None:
+    async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
+        before = await settled(fleet)
+        old = fleet.substrate.living("standby")[0]
+        fleet.substrate.refuse = lambda member: RuntimeError("no room") if member.role == "standby" else None
+        fleet.substrate.ground = nodes("n1", "n2", "n3", draining=before["standby 0/0"])
+        await until(lambda: [state.member for state in fleet.leader._roster.leaving] == [old.member], 5.0, "it leaves")
+        await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
+        await fleet.put("here", "tracked", "after")
+        await until(lambda: ran()["after"] == 1, 5.0)
+        assert old.state.term == 2, "warm beats cold"
+        fleet.substrate.refuse = lambda _: None
+        await until(
+            lambda: before["standby 0/0"] not in at(fleet).values(), 10.0, "and then it is handed over, away from that node"
+        )
+        await settled(fleet)
+        causes = [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"]
+        assert causes == ["death", "drain"]
