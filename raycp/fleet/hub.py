@@ -93,7 +93,9 @@ class HubKeeper:
         self._recovered = True
         for cluster in plan.clusters:
             if cluster.connect is not None:
-                self._prepared[cluster.name] = (cluster.connect, _crds(plan, cluster.name))
+                self._shown[cluster.name] = cluster.connect
+                if plan.epoch:  # a candidate has prepared nothing
+                    self._prepared[cluster.name] = (cluster.connect, _crds(plan, cluster.name))
 
     def published(self, name: str, connect: ConnectSpec | None) -> ConnectSpec | None:
         """The connection to tell to the shards: None until the cluster is prepared or has been waited for long enough."""
