@@ -32,19 +32,19 @@ class Step:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("steady", ("steady", "--peer", "kopf"), 3.0),
-    Step("cold", ("cold", "--peer", "kopf"), 3.0),
-    Step("jobs", ("jobs",), 2.0),
+    Step("steady", ("steady", "--peer", "kopf"), 2.5),
+    Step("cold", ("cold", "--peer", "kopf"), 2.0),
+    Step("jobs", ("jobs",), 1.5),
     Step("embedded", ("embedded",), 2.0, plot=False),
-    Step("init-storm", ("init-storm", "--policy", "fifo"), 8.0),
-    Step("init-storm-first", ("init-storm", "--first", "--policy", "fifo"), 6.0),
-    Step("resync-storm", ("resync-storm", "--policy", "fifo"), 8.0),
-    Step("noisy-tenant", ("noisy-tenant", "--policy", "fifo"), 6.0),
-    Step("dead-cluster", ("dead-cluster", "--policy", "fifo"), 7.0),
-    Step("joining-cluster", ("joining-cluster", "--policy", "fifo"), 7.0),
+    Step("init-storm", ("init-storm", "--policy", "fifo"), 5.5),
+    Step("init-storm-first", ("init-storm", "--first", "--policy", "fifo"), 5.0),
+    Step("resync-storm", ("resync-storm", "--policy", "fifo"), 6.5),
+    Step("noisy-tenant", ("noisy-tenant", "--policy", "fifo"), 4.0),
+    Step("dead-cluster", ("dead-cluster", "--policy", "fifo"), 5.0),
+    Step("joining-cluster", ("joining-cluster", "--policy", "fifo"), 6.0),
     Step("starvation", ("starvation", "--policy", "fifo"), 4.0),
-    Step("tiers", ("tiers", "--policy", "fifo"), 4.0),
-    Step("switch", ("switch", "--cause", "all", "--policy", "seed"), 15.0),
+    Step("tiers", ("tiers", "--policy", "fifo"), 3.0),
+    Step("switch", ("switch", "--cause", "all", "--policy", "seed"), 27.0),
 )
 """Quiet ones first: what a loaded machine leaves behind (page cache, files) disturbs them most."""
 
