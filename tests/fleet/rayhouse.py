@@ -135,6 +135,8 @@ class House:
 
     def start(self) -> None:
         """Start the head; after ``kill_head`` again, on the same ports."""
+        # Our other nodes name the head's address, and this file names it, too: `ray start` would think that it lives.
+        (Path(self.temp) / "ray_current_cluster").unlink(missing_ok=True)
         command = self._command = self._command or [
             str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1",
             f"--port={self.port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}",
