@@ -5,11 +5,14 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, run_async
 from raycp.config import load_fleet
+
+if TYPE_CHECKING:
+    from raycp.fleet.launch import FleetClient
 
 STANDING = (
     "It takes over when that fleet releases the lock or is lost. If it is not meant to: end it with `raycp down`, and give "
@@ -53,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
             status = run_async(up(client, fleet, told))
             print(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}", flush=True)
             print(summary(status), flush=True)
-            if at_hand.ours or args.attach:
-                foreground(at_hand.ours)
+            if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:
+                give_way(client, doc.name)
         except CliError as error:
             if not isinstance(error.__cause__, StandsBy):
                 raise
@@ -92,10 +95,32 @@ def summary(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def foreground(ours: bool) -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+def give_way(client: "FleetClient", name: str) -> None:
+    """SIGTERM: a warm second fleet that stands by takes over; without one, the fleet goes on without its driver."""
+    from raycp.fleet import upgrading
+
+    beside = run_async(client.beside())
+    if beside is None or not beside.get("warm"):
+        print(f"no warm fleet stands by: fleet {name} goes on without this process", flush=True)
+        return
+    try:
+        yielded = run_async(upgrading.switch(client))
+    except CliError as error:
+        print(error, file=sys.stderr, flush=True)
+    else:
+        print(f"fleet {name} was handed over to generation {beside['generation']}: epoch {yielded.epoch}", flush=True)
+
+
+def foreground(ours: bool) -> int:
+    """Wait for Ctrl-C or SIGTERM; which of them it was."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    came = [signal.SIGINT]
+
+    def end(number: int, _: object) -> None:
+        came[0] = signal.Signals(number)
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     # Handlers first: whoever reads this line may send the signal at once.
     print("Ctrl-C takes it down." if ours else "Ctrl-C ends the watching; the fleet goes on.", file=sys.stderr, flush=True)
     try:
@@ -104,3 +129,4 @@ def foreground(ours: bool) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return came[0]

@@ -130,7 +130,7 @@ class LeaderCore:
     async def _recover(self) -> None:
         """Adopt a fleet that lives on: its newest plan, its members, its epoch."""
         living = [member for member in await self._substrate.members() if member != LEADER]
-        if not living:
+        if all(member.role == "embedded" for member in living):
             return
         answers = await self._plans_of([member for member in living if member.role != "embedded"])
         plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if answer]

@@ -95,7 +95,7 @@ async def switch(client: FleetClient) -> Yielded:
     except MemberFailed as error:
         yielded = Yielded(new, problem=str(error))
     except (MemberDied, MemberUnavailable) as error:
-        yielded = await _outcome(client, new, str(error))
+        yielded = await _outcome(client, old, new, str(error))
     if yielded.problem:
         await client.end(new, 1.0)
         raise FleetError(f"the fleet was not handed over, and goes on as it was: {yielded.problem}")
@@ -111,13 +111,15 @@ async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
     return found
 
 
-async def _outcome(client: FleetClient, new: str, error: str) -> Yielded:
+async def _outcome(client: FleetClient, old: str, new: str, error: str) -> Yielded:
     """The old leader died before it could answer: who leads shows within a while."""
     deadline = client.clock.now() + 15.0
     while client.clock.now() < deadline:
         status = await _status(client, new)
         if status.get("leader"):
             return Yielded(new, int(status["leader"]["epoch"]))
+        if (await _status(client, old)).get("leader", {}).get("holder"):
+            break  # it is back, and holds the lock
         await client.clock.sleep(0.2)
     return Yielded(new, problem=error)
 

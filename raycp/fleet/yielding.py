@@ -154,7 +154,7 @@ class Yielding:
         seqs = {
             shard: Primary(terms[shard].member, terms[shard].term, each.seq) for (shard, _), each in zip(living, told, strict=True)
         }
-        workers = [state for slot, state in roster.members.items() if slot[0] == "worker"]
+        workers = [each for each in (*roster.members.values(), *roster.leaving) if each.member.role == "worker"]
         following = other.call(LEADER, "follow", msgspec.msgpack.encode(seqs), timeout=2 * STEP)
         answer, _ = await asyncio.gather(following, asyncio.gather(*(self._rest(state) for state in workers)))
         yielded.shards = msgspec.msgpack.decode(answer, type=list[str])
@@ -167,10 +167,11 @@ class Yielding:
         return Lead(leadership.holder, yielded.drain, 0.0)
 
     async def _rest(self, worker: Supervised) -> None:
-        """It has nothing in work; that it gives its permit up is for the law's letter, and not worth waiting for a dead one."""
+        """It has nothing in work, and gives its permit up; one that is dead, or does not answer, had nothing in work either: all
+        shards have told so. Raises ``MemberFailed`` where it has."""
         try:
             await self._roster.substrate.call(worker.member, "rest", timeout=1.0)
-        except _FAILED as error:
+        except (MemberDied, MemberUnavailable) as error:
             log.info("%s does not tell that it rests: %s", worker.member, error)
 
     async def _switch(self, other: Substrate, standing: Standing, order: Lead, yielded: Yielded) -> None:
