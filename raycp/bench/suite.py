@@ -17,8 +17,8 @@ from raycp.bench.child import end_on_term
 
 @dataclass(frozen=True)
 class Step:
-    """``arguments`` of ``raycp bench``; ``minutes`` that it takes on 2 cores; it is ended after three times as long, ten minutes at
-    least."""
+    """``arguments`` of ``raycp bench``; ``minutes`` that it takes on 2 cores, estimated from single runs. It is ended after three
+    times as long, ten minutes at least."""
 
     name: str
     arguments: tuple[str, ...]
