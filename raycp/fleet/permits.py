@@ -5,7 +5,6 @@ are replaced as a whole.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -113,6 +112,7 @@ class PermitKeeper:
 
     async def _run(self) -> None:
         while True:
+            self._wake.clear()  # before the question: what becomes known while it is under way asks again at once
             answered = await self.pull()
             held = self.held
             if held != self._held:
@@ -120,10 +120,16 @@ class PermitKeeper:
                 if not held:
                     log.warning("the permit has ended: %s", self.permit.refused or "the leader did not answer")
                 self._changed()
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(EVERY if answered else AGAIN, self.left() or EVERY)):
-                    await self._wake.wait()
+            await self._pause(min(EVERY if answered else AGAIN, self.left() or EVERY))
+
+    async def _pause(self, seconds: float) -> None:
+        """So long by the clock, or until there is a reason to ask."""
+        tasks = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def pull(self) -> bool:
         """Ask once. False if the leader did not answer."""
