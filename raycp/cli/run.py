@@ -14,11 +14,6 @@ from raycp.config import load_fleet
 if TYPE_CHECKING:
     from raycp.fleet.launch import FleetClient
 
-STANDING = (
-    "It takes over when that fleet releases the lock or is lost. If it is not meant to: end it with `raycp down`, and give "
-    "one of the two another metadata.name. If that fleet is gone for good: `raycp leader unlock`."
-)
-
 
 def add_parser(subparsers: Any) -> None:
     """``raycp run -c FLEET.yaml [--address HOST:PORT]``."""
@@ -61,10 +56,9 @@ def run(args: argparse.Namespace) -> int:
         except CliError as error:
             if not isinstance(error.__cause__, StandsBy):
                 raise
-            print(f"fleet {doc.name} stands by and writes nothing:\n  {error}", file=sys.stderr, flush=True)
-            print(STANDING, file=sys.stderr, flush=True)
             if not (at_hand.ours or args.attach):
-                return 1
+                raise
+            print(error, file=sys.stderr, flush=True)
             foreground(at_hand.ours)
         finally:
             if at_hand.ours:

@@ -32,6 +32,11 @@ class StandsBy(FleetError):
     """The fleet is up, but a candidate: another fleet of its name leads. The message says which."""
 
 
+STANDING = (
+    "It takes over when that fleet releases the lock or is lost. If it is not meant to: end it with `raycp down`, and give "
+    "one of the two another metadata.name. If that fleet is gone for good: `raycp leader unlock`."
+)
+
 HELD_FOR = 20.0
 """A lock of a fleet that is gone is taken within some ten seconds beyond its permits: one that is held for longer is held by a
 fleet that lives, or for life."""
@@ -188,7 +193,8 @@ class FleetClient:
             waiting = (status.get("leader") or {}).get("heldBy") and status.get("generation") == generation
             waits_since = None if not waiting else waits_since if waits_since is not None else self.clock.now()
             if waits_since is not None and self.clock.now() - waits_since > held_for:
-                raise StandsBy("\n  ".join(status["reasons"]))
+                reasons = "\n  ".join(status["reasons"])
+                raise StandsBy(f"the fleet stands by and writes nothing:\n  {reasons}\n{STANDING}")
             if self.clock.now() > deadline:
                 reasons = "\n  ".join(status.get("reasons") or ["it runs another generation"])
                 raise FleetError(f"the fleet is not ready after {timeout:g} s:\n  {reasons}")
