@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from contenders import EVERY, PERMIT, REAL, Arena, Contender, arena_of, eventually
+from contenders import EVERY, NAMESPACE, PERMIT, REAL, Arena, Contender, arena_of, eventually
 
 from raycp.config.embedded import FaultSpec
 from raycp.leadership.epoch import read_leadership
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import PodRef, judge
 
 SILENT = 0.3
 """``KNOCK_SLACK`` and ``MISSING`` of these tests, in seconds."""
@@ -372,3 +372,28 @@ async def test_another_lock_of_the_same_fleet_is_refused(arena: Arena) -> None:
     found = await read_leadership(arena.records)
     assert found is not None
     assert found.released
+
+
+async def test_a_lock_for_life_is_not_stuck_in_a_pod_whose_process_was_replaced() -> None:
+    """A container that restarts keeps its Pod: the holder before it is asked, and does not answer."""
+    async with arena_of("configMap") as arena:
+        first = await lead(arena, "a")
+        second = (await arena.contender("b", pod=first.me.pod)).start()
+        await eventually(lambda: "in this Pod" in second.why)
+        await asyncio.sleep(2 * PERMIT)
+        assert not second.epochs, "a holder that lives beside it answers"
+        await first.die()
+        await arena.writes(second)
+        assert second.mine.epoch > first.mine.epoch
+
+
+async def test_a_lock_is_owned_only_by_a_pod_that_is_there() -> None:
+    """An owner that does not exist would get the lock collected at once; one in another namespace as well."""
+    async with arena_of("configMap") as arena:
+        for name, pod in (("no-such", PodRef(NAMESPACE, "p", "u")), ("elsewhere", PodRef("default", "p", "u"))):
+            made = (await arena.contender(name, pod=pod)).start()
+            await arena.writes(made)
+            found = arena.object()
+            assert found is not None
+            assert "ownerReferences" not in found["metadata"]
+            await made.release()
