@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
@@ -61,17 +62,43 @@ def start_local(num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     cpus = num_cpus or max(4, os.cpu_count() or 1)
     try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 * 1024 * 1024,
-            _node_ip_address="127.0.0.1",
-        )
+        with _children_apart():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=128 * 1024 * 1024,
+                _node_ip_address="127.0.0.1",
+            )
     except Exception as error:
         raise RayError(f"a local Ray could not be started: {_first(error)}") from error
+
+
+_apart = False
+_hooked: list[bool] = []
+
+
+@contextlib.contextmanager
+def _children_apart() -> Iterator[None]:
+    """What is started meanwhile leads a session of its own: a signal to this process's group, which asks it to end, leaves Ray for
+    it to take the fleet down with. Ray ends with this process all the same: the kernel tells it of its parent's death."""
+    global _apart
+    if not _hooked:
+        os.register_at_fork(after_in_child=_leave_session)
+        _hooked.append(True)
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
+
+
+def _leave_session() -> None:
+    # Ray has no setting for it. It starts its processes with a function to run before exec, and with that Python runs fork hooks.
+    if _apart:
+        os.setsid()
 
 
 def running_address() -> str | None:
