@@ -62,6 +62,12 @@ LANES = [
     Column("OLDEST", lambda row: f"{row['oldestSeconds']:.3f} s", right=True),
     Column("SHARE", lambda row: f"{100 * row.get('share', 0):.0f} %", right=True),
 ]
+NODES = [
+    Column("NODE", "address"),
+    Column("STATE", lambda row: "draining" if row["draining"] else "doubted" if row["doubted"] else "ready"),
+    Column("HEAD", lambda row: "head" if row["head"] else ""),
+    Column("MEMBERS", lambda row: ", ".join([*(["leader"] if row["leader"] else []), *row["members"]])),
+]
 TABLES = (
     ("clusters", CLUSTERS),
     ("shards", SHARDS),
@@ -125,6 +131,9 @@ def show(status: Row, format: Any) -> str:
     for rows, columns in TABLES:
         if status.get(rows):
             blocks.append(render(status[rows], columns, format))
+    nodes = status.get("nodes") or []
+    if len(nodes) > 1 or any(row["draining"] for row in nodes):
+        blocks.append(render(nodes, NODES, format))
     if status.get("standing"):
         blocks.append(standing(status["standing"], format))
     if status.get("problems"):
