@@ -48,15 +48,17 @@ class Fenced:
         return asyncio.run(self.client.status())
 
     def whole(self) -> dict[str, Any]:
-        """Wait until everybody is there, a worker on each node; the status then."""
+        """Wait until everybody is there, a worker on each node, the primary on another than the leader; the status then."""
 
         def good() -> dict[str, Any] | None:
             status = self.status()
             rows = (*status["standbys"], *status["workers"])
-            there = {row["pid"] in self.far.pids() for row in status["workers"]}
-            return status if status["ready"] and all(row["ready"] for row in rows) and len(there) == 2 else None
+            far = self.far.pids()
+            if not status["ready"] or not rows or not all(row["ready"] for row in rows) or status["shards"][0]["pid"] not in far:
+                return None
+            return status if len({row["pid"] in far for row in status["workers"]}) == 2 else None
 
-        found: dict[str, Any] = until(good, 30.0, f"whole: {self.status()}")
+        found: dict[str, Any] = until(good, 45.0, f"whole: {self.status()}")
         return found
 
     def user(self, work: Any) -> Any:
@@ -135,16 +137,18 @@ def test_a_key_in_work_is_held_when_its_primary_dies(fleet: Fenced) -> None:
     status = fleet.whole()
     fleet.put("held", 1, gate="yes")
     until(lambda: fleet.told("begin", "held"), 10.0, "in work")
-    os.kill(status["shards"][0]["pid"], signal.SIGKILL)
-    fleet.change("held", 2)
-    fleet.put("other", 1)
-    until(lambda: fleet.told("wrote", "other"), 10.0, "others go on")
-    assert fleet.status()["shards"][0]["term"] == status["shards"][0]["term"] + 1
-    quiet = time.monotonic() + 1.0
-    while time.monotonic() < quiet:
-        assert len(fleet.told("begin", "held")) == 1, "handed out a second time while a living worker is at it"
-        time.sleep(0.05)
-    fleet.open("held")
+    try:
+        os.kill(status["shards"][0]["pid"], signal.SIGKILL)
+        fleet.change("held", 2)
+        fleet.put("other", 1)
+        until(lambda: fleet.told("wrote", "other"), 10.0, "others go on")
+        assert fleet.status()["shards"][0]["term"] > status["shards"][0]["term"]
+        quiet = time.monotonic() + 1.0
+        while time.monotonic() < quiet:
+            assert len(fleet.told("begin", "held")) == 1, "handed out a second time while a living worker is at it"
+            time.sleep(0.05)
+    finally:
+        fleet.open("held")
     until(lambda: fleet.data("held").get("by") == "2", 10.0, "the change that came meanwhile")
     entries = [json.loads(line) for line in (fleet.house.home / "diary.jsonl").read_bytes().splitlines()]
     assert not invariants.overlaps(invariants.spans([e for e in entries if "id" in e], {}))
@@ -185,13 +189,8 @@ def test_a_worker_frozen_at_the_worst_moment_writes_nothing(fleet: Fenced, how: 
 @pytest.mark.parametrize("seconds", [8.0, pytest.param(15.0, marks=pytest.mark.soak)])
 def test_a_primary_frozen_for_long_changes_nothing_when_it_is_back(fleet: Fenced, seconds: float) -> None:
     """Silent for long with permits of 2 s: succeeded after the permit; woken up, nothing of its term takes effect."""
-    for _ in range(6):
-        status = fleet.whole()
-        primary = status["shards"][0]["pid"]
-        if primary in fleet.far.pids():
-            break
-        fleet.house.raycp("handover", "--fleet", "fenced", "--address", fleet.house.address)
-    assert primary in fleet.far.pids(), "no hand-over brings the primary to the far node"
+    status = fleet.whole()
+    primary = status["shards"][0]["pid"]
     term = status["shards"][0]["term"]
     begun = time.monotonic()
     fleet.far.freeze()
@@ -200,7 +199,7 @@ def test_a_primary_frozen_for_long_changes_nothing_when_it_is_back(fleet: Fenced
         fleet.put(name, 1)
         until(lambda: fleet.data(name).get("by") == "1", 14.0, "the successor works")
         gap = time.monotonic() - begun
-        assert fleet.status()["shards"][0]["term"] == term + 1
+        assert fleet.status()["shards"][0]["term"] > term
         fleet.put(f"more-{seconds:g}", 1)
         until(lambda: fleet.data(f"more-{seconds:g}").get("by") == "1", 10.0, "and goes on")
         time.sleep(max(0.0, begun + seconds - time.monotonic()))
