@@ -154,7 +154,9 @@ class Succession:
         """Never heard of by this leader, though the plan shows that it was at work before: it must have asked by now."""
         name = state.member.actor_name
         at_work = any(name == shard.member for shard in plan.shards) or any(name == worker.member for worker in plan.workers)
-        return at_work and self._clock.now() - state.since > plan.fleet.doc.spec.leader.permit + FENCE_MARGIN
+        # A standby asks from its promotion on.
+        since = max(state.since, self._succeeded.get(state.member.place.split("/")[0], state.since))
+        return at_work and self._clock.now() - since > plan.fleet.doc.spec.leader.permit + FENCE_MARGIN
 
     def primary_of(self, shard: str) -> Supervised | None:
         """See ``Roster``."""
