@@ -224,6 +224,7 @@ class Follower:
         self._begun = begun
         self._heard = roster.clock.now() - SILENT
         self._alone: float | None = None
+        self._missed = False
         self._held_until = float("-inf")
         self._deciding = asyncio.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
@@ -272,14 +273,15 @@ class Follower:
         if plan is None:
             return
         try:
-            theirs = await self._ask(self.theirs.version if self.theirs is not None else 0)
+            theirs = await self._ask(self.theirs.version if self.theirs is not None and not self._missed else 0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.debug("the other colour's leader does not answer: %s", error)
+            self._missed = True  # one that comes back may know an older plan than it told
             await self._clock.sleep(0.3)
             return
         if theirs is None or self.held or self._roster.plan is None:
             return
-        self.theirs = theirs
+        self.theirs, self._missed = theirs, False
         if theirs.following is not None:
             self.problems["the other colour"] = f"{self.namespace} does not lead either"
             return
