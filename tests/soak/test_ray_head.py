@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from nodeground import NAME, Lossy, lossy
+from nodeground import NAME, Lossy, add_node, lossy
 from rayhouse import House, house, redis
 from soakrun import bring_up
 
@@ -29,10 +29,10 @@ def test_the_head_is_restarted_under_load(tmp_path: Path) -> None:
             await asyncio.to_thread(made.house.kill_head)
             await asyncio.sleep(AWAY)
             await asyncio.to_thread(made.house.start)
+            await asyncio.to_thread(made.reconnect)
 
         gap = await made.during(f"the head is away for {AWAY:g} s and its start", restart, 3.0)
         assert gap.longest < 1.5, "neither shards nor workers need the head"
-        made.reconnect()
         after = await made.whole()
         assert _pids(after) == _pids(before), "nobody was made anew"
         assert (after["leader"]["epoch"], after["leader"]["incarnation"]) == (1, 1)
@@ -101,8 +101,6 @@ def test_the_head_is_lost_for_good(tmp_path: Path) -> None:
             await asyncio.to_thread(_forsaken, made.house)
             for node in list(made.house.nodes.values()):
                 await asyncio.to_thread(node.kill)
-            from nodeground import add_node
-
             for _ in range(2):
                 await asyncio.to_thread(add_node, made.house)
             await asyncio.to_thread(made.reconnect)
