@@ -7,14 +7,25 @@ from typing import Any
 def waits(writes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
     """Name -> (when its ConfigMap was made, seconds until its Secret was), of one cluster. Infinite: no Secret yet."""
     made = {row["name"]: row["time"] for row in writes if row["resource"] == "configmaps" and row["verb"] == "create"}
-    done = {row["name"]: row["time"] for row in writes if row["resource"] == "secrets" and row["verb"] == "create"}
+    done: dict[str, float] = {}
+    for row in writes:
+        if row["resource"] == "secrets" and row["verb"] == "create":
+            done.setdefault(row["name"], row["time"])
     return {name: (at, done.get(name, float("inf")) - at) for name, at in made.items()}
 
 
 def twice(writes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names whose Secret was made more than once."""
-    names = [row["name"] for row in writes if row["resource"] == "secrets" and row["verb"] == "create"]
-    return sorted({name for name in names if names.count(name) > 1}) if len(names) != len(set(names)) else []
+    """Names whose Secret was made more than once while their ConfigMap was there. After its deletion, a reconcile that knows of the
+    Secret's collection already, and of its owner's deletion not yet, may make one more, to be collected in its turn."""
+    gone: set[str] = set()
+    made: set[str] = set()
+    found: set[str] = set()
+    for row in writes:
+        if row["resource"] == "configmaps" and row["verb"] == "delete":
+            gone.add(row["name"])
+        elif row["resource"] == "secrets" and row["verb"] == "create" and row["name"] not in gone:
+            (found if row["name"] in made else made).add(row["name"])
+    return sorted(found)
 
 
 def percentile(values: Iterable[float], share: float) -> float:

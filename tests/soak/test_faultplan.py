@@ -4,6 +4,7 @@ from typing import Any
 
 import faultplan
 import invariants
+import latencies
 import pytest
 from faultplan import Fault, faults
 from invariants import Span
@@ -90,3 +91,17 @@ def test_memory_that_grows_is_found_and_a_jump_is_not() -> None:
     leaks = [(turn * minute, (100 + 4 * turn) * mib) for turn in range(12)]
     assert invariants.growing({"shard": flat}, 2 * mib) == []
     assert len(invariants.growing({"shard": flat, "worker": leaks}, 2 * mib)) == 1
+
+
+def test_what_users_waited_for_is_read_from_the_records() -> None:
+    def row(resource: str, verb: str, name: str, time: float) -> dict[str, Any]:
+        return {"resource": resource, "verb": verb, "name": name, "time": time}
+
+    writes = [
+        row("configmaps", "create", "a", 1.0), row("secrets", "create", "a", 1.5), row("configmaps", "create", "b", 2.0),
+        row("configmaps", "delete", "a", 3.0), row("secrets", "create", "a", 3.1),
+    ]  # fmt: skip
+    assert latencies.waits(writes[:3]) == {"a": (1.0, 0.5), "b": (2.0, float("inf"))}
+    assert latencies.twice(writes) == [], "its owner was gone"
+    assert latencies.twice([*writes[:3], row("secrets", "create", "a", 2.5)]) == ["a"]
+    assert latencies.percentile([3.0, 1.0, 2.0], 0.5) == 2.0
