@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -456,3 +457,42 @@ async def test_a_successor_that_does_not_begin_loses_the_lock_again() -> None:
         await load.more()
         await load.settled()
         await fleet.gone(fleet.other)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(12))
+async def test_anything_may_die_at_any_moment_of_any_upgrade(seed: int) -> None:
+    """Upgrades in a row under load; in each, one process of either colour dies at a random moment of the switch."""
+    rng = random.Random(seed)
+    async with loaded(doc("tracked", "parent", **PERMIT)) as (fleet, load):
+        for turn in range(4):
+            uses = ("tracked", "parent") if turn % 2 else ("tracked", "parent", "plain")
+            await fleet.put("here", "parent", f"p{turn}")
+            leading = await one_leads(fleet)
+            await stand_by(fleet.client, fleet_of(newer(*uses, **PERMIT)))
+            colour = rng.choice([leading, leading.beside("raycp-t" if leading is fleet.other else "raycp-t.b")])
+            role, moment = rng.choice(["leader", "leader", "shard", "standby", "worker", "observer"]), rng.uniform(0.0, 0.03)
+
+            async def strike(colour: Colour = colour, role: str = role, moment: float = moment) -> None:
+                await asyncio.sleep(moment)
+                if role == "leader":
+                    if colour.leader is not None:
+                        await colour.lose_leader()
+                        await asyncio.sleep(0.1)
+                        if colour.dead:
+                            colour.lead()
+                    return
+                for member in [member for member in colour.cores if member.role == role]:
+                    await colour.kill(member)
+
+            striking = asyncio.ensure_future(strike())
+            with contextlib.suppress(FleetError):
+                await switch(fleet.client)
+            await striking
+            await one_leads(fleet)
+            await load.more()
+        await until(lambda: all(ran()[f"p{turn}"] for turn in range(4)), 15.0)
+        await load.settled(25.0)
+        made = [each.name for each in fleet.cluster("here").recorder.select("secrets", "create")]
+        assert len(made) == len(set(made))
+        assert epochs(fleet) == sorted(epochs(fleet))
