@@ -63,11 +63,25 @@ class PermitKeeper:
             metrics.before_snapshot(lambda: self._gauge.set(self.left()))
             if start:
                 self.start()
+            else:
+                loops.spawn(self._acquaint(ask), "the leader's address")
 
     def start(self) -> None:
         """Begin to pull: a standby does when it is promoted."""
         if self._ask is not None:
             self._loops.spawn(self._run(), "permit")
+
+    async def _acquaint(self, ask: LeaderAsk) -> None:
+        """Speak to the leader once, while it can be found: Ray's head tells its address, and may be away at the promotion."""
+        while True:
+            try:
+                await ask("plan", b"", 5.0)
+            except MemberFailed:
+                return  # it was found
+            except (MemberDied, MemberUnavailable, TimeoutError):
+                await self._clock.sleep(EVERY)
+            else:
+                return
 
     def suspend(self) -> None:
         """Give the permit up, whatever is still on its way: the fleet is handed over. Until ``resume`` none is asked for."""
