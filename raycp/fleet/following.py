@@ -17,11 +17,11 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.fleet.colours import GENERATIONS
-from raycp.fleet.desired import Slot, Wanted, assign_shards
+from raycp.fleet.desired import Slot, Wanted
 from raycp.fleet.hub import TAKE_WITHIN, HubKeeper
 from raycp.fleet.names import LEADER, Member
-from raycp.fleet.plan import ClusterPlan, Fleet, Following, ObserverPlan, Plan, ShardPlan
-from raycp.fleet.reaching import connection
+from raycp.fleet.plan import Fleet, Plan, ShardPlan
+from raycp.fleet.planning import leading_plan, standing_plan
 from raycp.fleet.roster import Roster
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable
 from raycp.fleet.supervision import Supervised
@@ -54,79 +54,6 @@ class Primary(msgspec.Struct, array_like=True):
     member: str
     term: int
     seq: int
-
-
-def standing_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
-    """The plan of a fleet that stands by for ``theirs``; ``mine`` is the one before. Raises ``ValueError``."""
-    doc = fleet.doc
-    if doc.hub.name != theirs.fleet.doc.hub.name:
-        before, after = theirs.fleet.doc.hub.name, doc.hub.name
-        raise ValueError(f"the hub is {before!r} and can't become {after!r} by an upgrade: take the fleet down, then run it")
-    if moved := theirs.fleet.doc.moved_lock(doc):
-        raise ValueError(moved)
-    shards = assign_shards(
-        [cluster.name for cluster in doc.spec.clusters],
-        doc.spec.shards.clusters_per_shard,
-        {cluster.name: cluster.shard for cluster in theirs.clusters},
-    )
-    followed = []
-    for cluster in theirs.clusters:
-        spec = next((each for each in doc.spec.clusters if each.name == cluster.name), None)
-        was = theirs.fleet.doc.cluster(cluster.name)
-        if spec is None or shards[cluster.name] != cluster.shard or (spec.embedded is None) != (was.embedded is None):
-            continue  # it starts at the switch, with the watermark
-        connect = cluster.connect if spec.embedded is not None or cluster.connect is None else connection(fleet, cluster.name)
-        role = "hub" if cluster.name == doc.hub.name else "member"
-        followed.append(ClusterPlan(cluster.name, role, spec.all_labels, cluster.shard, connect))
-    homes = {cluster.shard for cluster in followed}
-    return Plan(
-        fleet=msgspec.structs.replace(fleet, sequence=theirs.fleet.sequence + 1),
-        version=mine.version + 1 if mine else 1,
-        epoch=0,
-        incarnation=0,
-        token=theirs.token,
-        clusters=tuple(followed),
-        shards=tuple(shard for shard in theirs.shards if shard.shard in homes),
-        observer=mine.observer if mine else ObserverPlan(),
-        workers=mine.workers if mine else (),
-        floor=mine.floor if mine else theirs.floor + GENERATIONS,
-        following=Following(
-            mine.following.namespace if mine and mine.following else "",
-            tuple((each.name, cluster) for each in theirs.fleet.controllers for cluster in each.clusters),
-        ),
-        successors=mine.successors if mine else (),
-    )
-
-
-def leading_plan(plan: Plan, theirs: Plan, warm: Mapping[str, ShardPlan], epoch: int, incarnation: int) -> Plan:
-    """What becomes of ``plan`` when its fleet leads: all of the fleet's clusters, and its own primaries. ``warm`` are those that
-    have followed; the other shards start cold, with the watermark."""
-    doc = plan.fleet.doc
-    known = {cluster.name: cluster for cluster in plan.clusters}
-    homes = assign_shards(
-        [cluster.name for cluster in doc.spec.clusters],
-        doc.spec.shards.clusters_per_shard,
-        {cluster.name: cluster.shard for cluster in theirs.clusters},
-    )
-    clusters = tuple(
-        known.get(spec.name)
-        or ClusterPlan(spec.name, "hub" if spec.name == doc.hub.name else "member", spec.all_labels, homes[spec.name], None)
-        for spec in doc.spec.clusters
-    )
-    terms = {shard.shard: shard.term for shard in theirs.shards}
-    shards = tuple(
-        warm.get(shard) or ShardPlan(shard, "", terms.get(shard, 0)) for shard in sorted({cluster.shard for cluster in clusters})
-    )
-    return msgspec.structs.replace(
-        plan,
-        version=plan.version + 1,
-        epoch=epoch,
-        incarnation=incarnation,
-        clusters=clusters,
-        shards=shards,
-        following=None,
-        successors=(),
-    )
 
 
 def standing_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wanted]:

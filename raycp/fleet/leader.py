@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock, SystemClock
-from raycp.config import TIERS
 from raycp.fleet.colours import GENERATIONS
-from raycp.fleet.desired import Desires, Slot, Wanted, assign_shards
+from raycp.fleet.desired import Desires, Slot, Wanted
 from raycp.fleet.evacuation import Evacuation
 from raycp.fleet.following import WATCH_SECONDS, Follower, Primary, standing_members, standing_status
 from raycp.fleet.history import History
@@ -26,7 +25,8 @@ from raycp.fleet.member import own_node
 from raycp.fleet.names import LEADER, Member
 from raycp.fleet.nodewatch import NodeWatch
 from raycp.fleet.placing import spots
-from raycp.fleet.plan import ClusterPlan, Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan, home_of
+from raycp.fleet.plan import Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan, home_of
+from raycp.fleet.planning import applied_plan, kept_pools
 from raycp.fleet.reaching import reachable
 from raycp.fleet.roster import Roster
 from raycp.fleet.scaling import Scaler, living_pools, worker_bundles
@@ -325,39 +325,8 @@ class LeaderCore:
             if before is not None and (moved := before.fleet.doc.moved_lock(fleet.doc)):
                 raise ValueError(moved)
             self._succession.closed = False
-            known = {cluster.name: cluster.shard for cluster in before.clusters} if before else {}
-            doc = fleet.doc
-            shards = assign_shards([cluster.name for cluster in doc.spec.clusters], doc.spec.shards.clusters_per_shard, known)
-            # What was scaled stays, where the range that it was scaled in does.
-            ranges = {tier: before.fleet.doc.spec.tiers.of(tier).workers for tier in TIERS} if before else {}
-            self._pools = {
-                tier: self._pools[tier]
-                if tier in self._pools and ranges.get(tier) == doc.spec.tiers.of(tier).workers
-                else doc.spec.tiers.of(tier).workers.min
-                for tier in TIERS
-            }
-            terms = {shard.shard: shard for shard in before.shards} if before else {}
-            clusters = tuple(
-                ClusterPlan(
-                    cluster.name,
-                    "hub" if cluster.name == doc.hub.name else "member",
-                    cluster.all_labels,
-                    shards[cluster.name],
-                    before.cluster(cluster.name).connect if before is not None and cluster.name in known else None,
-                )
-                for cluster in doc.spec.clusters
-            )
-            self._roster.plan = Plan(
-                fleet=msgspec.structs.replace(fleet, sequence=before.fleet.sequence + 1 if before else 1),
-                version=before.version + 1 if before else 1,
-                epoch=before.epoch if before else 0,
-                incarnation=before.incarnation if before else 0,
-                token=before.token if before else secrets.token_urlsafe(32),
-                clusters=clusters,
-                shards=tuple(terms.get(shard, ShardPlan(shard, "", 0)) for shard in sorted(set(shards.values()))),
-                observer=before.observer if before else ObserverPlan(),
-                workers=before.workers if before else (),
-            )
+            self._pools = kept_pools(self._pools, before, fleet)
+            self._roster.plan = applied_plan(fleet, before)
             await self._roster.announce()
 
     # supervision

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import threading
 import time
 from collections import Counter
@@ -50,8 +51,9 @@ def code(house: House, version: str) -> str:
 class Load(threading.Thread):
     """Creates ConfigMaps, 20 a second, over one connection; ``names`` are those that the server has taken."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, prefix: str) -> None:
         super().__init__(daemon=True)
+        self._prefix = prefix
         self.names: list[str] = []
         self._cluster = cluster
         self._end = threading.Event()
@@ -64,7 +66,7 @@ class Load(threading.Thread):
         client = await ClusterClient.connect(spec, SystemClock())
         begun = time.monotonic()
         while not self._end.is_set():
-            name = f"u{len(self.names)}"
+            name = f"{self._prefix}{len(self.names)}"
             body = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"%s","namespace":"default","labels":{"app":"mine"}}}'
             await client.request("POST", "/api/v1/namespaces/default/configmaps", body=body % name.encode())
             self.names.append(name)
@@ -77,8 +79,8 @@ class Load(threading.Thread):
 
 
 @contextlib.contextmanager
-def load(cluster: Cluster) -> Iterator[Load]:
-    made = Load(cluster)
+def load(cluster: Cluster, prefix: str) -> Iterator[Load]:
+    made = Load(cluster, prefix)
     made.start()
     try:
         yield made
@@ -114,7 +116,7 @@ def test_new_code_takes_over_under_load(ray_house: House) -> None:
     status = house.status("up")
     cluster = clusters_of(status)["here"]
     old = pids(status)
-    with load(cluster) as changes:
+    with load(cluster, "u") as changes:
         until(lambda: len(changes.names) > 20, 10, "load")
         output = house.raycp("upgrade", "-c", path, "--address", house.address, "--working-dir", code(house, "two"))
         print(output)
@@ -137,3 +139,53 @@ def test_new_code_takes_over_under_load(ray_house: House) -> None:
     assert "nothing to change" not in output
     again = house.raycp("upgrade", "-c", path, "--address", house.address, "--working-dir", code(house, "two"))
     assert "already" in again
+
+
+def leaders(house: House) -> list[psutil.Process]:
+    """The processes of leaders, the older first."""
+    found = []
+    assert house._head is not None
+    for process in psutil.Process(house._head.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "RaycpLeader" in " ".join(process.cmdline()):
+                found.append((process.create_time(), process.pid))
+    return [psutil.Process(pid) for _, pid in sorted(found)]
+
+
+def standing(house: House) -> dict[str, Any]:
+    return house.status("up").get("standing") or {}
+
+
+def given_away(cluster: Cluster, epoch: int) -> bool:
+    """Whether the old epoch's leader has released its lock, or is succeeded."""
+    record = asyncio.run(cluster.request("GET", "/api/v1/namespaces/raycp-system/configmaps/raycp-up-leader"))["data"]
+    return int(record["epoch"]) > epoch or record["released"] == "true"
+
+
+def test_leaders_are_killed_while_a_fleet_stands_by_and_in_the_switch(ray_house: House) -> None:
+    """The switch is begun by SIGTERM to an attached driver; the leader that gives the fleet away is killed when it has."""
+    house = ray_house
+    path = str(house.file("up", ["here"], ["upgraded_sample"], **SPEC))
+    attached = house.popen("run", "-c", path, "--attach", "--address", house.address, "--working-dir", code(house, "two"))
+    until(lambda: "ready" in house.told("status", "--fleet", "up"), 40, "the fleet is there")
+    until(lambda: house.status("up").get("ready"), 40, "the fleet is ready")
+    cluster = clusters_of(house.status("up"))["here"]
+    first = house.status("up")["leader"]["epoch"]
+    with load(cluster, "k") as changes:
+        until(lambda: len(changes.names) > 20, 10, "load")
+        house.raycp("upgrade", "--standby", "-c", path, "--address", house.address, "--working-dir", code(house, "three"))
+        assert standing(house)["warm"]
+        leaders(house)[-1].kill()
+        until(lambda: standing(house).get("warm"), 30, "it comes back, and stands by as before")
+        attached.send_signal(signal.SIGTERM)
+        until(lambda: given_away(cluster, first), 30, "the old leader has given the lock away", every=0.002)
+        leaders(house)[0].kill()
+        output, _ = attached.communicate(timeout=60)
+        until(lambda: (now := house.status("up"))["ready"] and "standing" not in now, 30, "one fleet leads, and it is whole")
+        count = len(changes.names)
+        until(lambda: len(changes.names) > count + 20, 10, "load after")
+    settled(cluster, changes.names)
+    handed = "was handed over" in output
+    assert handed or "goes on as it was" in output, output
+    assert house.status("up")["leader"]["epoch"] == (first + 1 if handed else first), output
+    house.raycp("down", "--fleet", "up", "--address", house.address)

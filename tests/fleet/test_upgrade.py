@@ -159,6 +159,24 @@ async def test_a_controller_that_is_new_sees_what_was_there_and_one_that_left_is
         assert not ran()["nobody"]
 
 
+async def test_a_fleet_that_was_upgraded_is_changed_and_restarted_as_any_other() -> None:
+    async with house() as fleet:
+        await fleet.up(doc("tracked", **PERMIT))
+        await upgrade(fleet.client, fleet_of(newer(**PERMIT)))
+        after = fleet_of(doc("tracked", "plain", **PERMIT))
+        await fleet.client.apply(after)
+        await fleet.client.wait_ready(after.generation, 10.0)
+        await fleet.other.lose_leader()
+        fleet.other.lead()
+        await until(lambda: leads(fleet.other) == 2, 5.0, "its leader goes on in the same epoch")
+        status = await fleet.client.wait_ready(after.generation, 10.0)
+        assert status["leader"]["incarnation"] == 3
+        await fleet.put("here", "plain", "a")
+        await until(lambda: ran()["a"] == 1)
+        await fleet.client.down(2.0)
+        assert not await fleet.client.exists()
+
+
 async def test_clusters_come_and_go_with_an_upgrade() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked", clusters=("hub", "east")))
