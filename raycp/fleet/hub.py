@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.fleet.crds import crds_of, exists, install_crd
 from raycp.fleet.loops import Loops
 from raycp.fleet.plan import Fleet, Plan
 from raycp.fleet.proving import Prover
-from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError
+from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed, Identity, Lock, LockProblem, Waiting, make_lock, pod_of
 from raycp.leadership.permit import Ledger
@@ -27,26 +28,11 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 MAX_BACKOFF = 10.0
-ESTABLISHED_WITHIN = 5.0
-
 SKEWED = 10.0
 """Seconds between the leader's wall clock and the hub's beyond which it is told."""
 
 TAKE_WITHIN = 2.0
 """How long a lock that was given away is tried to be taken back before it is looked at again, in seconds."""
-
-
-class _Condition(msgspec.Struct):
-    type: str
-    status: str
-
-
-class _CrdStatus(msgspec.Struct):
-    conditions: list[_Condition] | None = None
-
-
-class _Crd(msgspec.Struct):
-    status: _CrdStatus = msgspec.field(default_factory=_CrdStatus)
 
 
 class HubKeeper:
@@ -95,7 +81,7 @@ class HubKeeper:
             if cluster.connect is not None:
                 self._shown[cluster.name] = cluster.connect
                 if plan.epoch:  # a candidate has prepared nothing
-                    self._prepared[cluster.name] = (cluster.connect, _crds(plan, cluster.name))
+                    self._prepared[cluster.name] = (cluster.connect, crds_of(plan, cluster.name))
 
     def published(self, name: str, connect: ConnectSpec | None) -> ConnectSpec | None:
         """The connection to tell to the shards: None until the cluster is prepared or has been waited for long enough."""
@@ -116,7 +102,7 @@ class HubKeeper:
         """Start whatever is due; returns at once."""
         hub = plan.fleet.doc.hub.name
         for name, connect in endpoints.items() if self._acquired else ():  # a candidate writes nothing, CRDs neither
-            crds = _crds(plan, name)
+            crds = crds_of(plan, name)
             if self._prepared.get(name) != (connect, crds):
                 self._try(f"cluster {name}", self._prepare(name, connect, crds))
         home = self._home = endpoints.get(hub)
@@ -282,7 +268,7 @@ class HubKeeper:
                     client = await self._client(connect)
                     for text in sorted(crds):
                         crd = json.loads(text)
-                        if changes or not await _exists(client, crd["metadata"]["name"]):
+                        if changes or not await exists(client, crd["metadata"]["name"]):
                             await install_crd(client, crd, self._clock)
                 (self._prepared if changes else self._present)[name] = (connect, crds)
             except (KubeError, ConnectError, TimeoutError) as error:
@@ -293,7 +279,7 @@ class HubKeeper:
                 one(cluster.name, cluster.connect, crds)
                 for cluster in plan.clusters
                 if cluster.connect is not None
-                and (crds := _crds(plan, cluster.name)) is not None
+                and (crds := crds_of(plan, cluster.name)) is not None
                 and (self._prepared if changes else self._present).get(cluster.name) != (cluster.connect, crds)
             )
         )
@@ -409,53 +395,3 @@ class HubKeeper:
         for _, client in self._clients.values():
             await client.close()
         self._clients.clear()
-
-
-def _crds(plan: Plan, cluster: str) -> frozenset[str]:
-    """CRDs that controllers need in a cluster, as JSON."""
-    hub = plan.fleet.doc.hub.name
-    wanted: set[str] = set()
-    for controller in plan.fleet.controllers:
-        if cluster in controller.clusters or (controller.on == "hub" and cluster == hub):
-            wanted.update(controller.crds)
-    return frozenset(wanted)
-
-
-async def _exists(client: ClusterClient, crd: str) -> bool:
-    try:
-        await client.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}")
-    except ApiError as error:
-        if error.status == 404:
-            return False
-        raise
-    return True
-
-
-async def install_crd(client: ClusterClient, crd: dict[str, object], clock: Clock) -> None:
-    """Apply a CustomResourceDefinition and wait until it is Established. Raises ``ApiError``, ``Unreachable``, ``ConnectError``."""
-    metadata = crd["metadata"]
-    assert isinstance(metadata, dict)
-    name = str(metadata["name"])
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-    try:
-        await client.request(
-            "PATCH",
-            path,
-            body=msgspec.json.encode(crd),
-            query={"fieldManager": "raycp", "force": True},
-            content_type="application/apply-patch+yaml",
-        )
-    except ApiError as error:
-        if error.status == 403:
-            raise ConnectError(
-                client.name, f"no right to install CRD {name}", "grant it (deploy/), or install the CRD yourself"
-            ) from error
-        raise
-    deadline = clock.now() + ESTABLISHED_WITHIN
-    while True:
-        found = msgspec.json.decode((await client.request("GET", path)).body, type=_Crd)
-        if any(c.type == "Established" and c.status == "True" for c in found.status.conditions or ()):
-            return
-        if clock.now() > deadline:
-            raise ConnectError(client.name, f"CRD {name} is not Established", "look at its conditions with kubectl describe crd")
-        await clock.sleep(0.05)

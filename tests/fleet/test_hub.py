@@ -11,7 +11,8 @@ from raycp.base.clock import VirtualClock
 from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.controllers.batchjob.types import crd
 from raycp.embedded.cluster import EmbeddedCluster
-from raycp.fleet.hub import PATIENCE, HubKeeper, install_crd
+from raycp.fleet.crds import install_crd
+from raycp.fleet.hub import PATIENCE, HubKeeper
 from raycp.fleet.loops import Loops
 from raycp.fleet.plan import ClusterPlan, Plan
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec

@@ -189,3 +189,23 @@ def test_leaders_are_killed_while_a_fleet_stands_by_and_in_the_switch(ray_house:
     assert handed or "goes on as it was" in output, output
     assert house.status("up")["leader"]["epoch"] == (first + 1 if handed else first), output
     house.raycp("down", "--fleet", "up", "--address", house.address)
+
+
+@pytest.mark.soak
+def test_an_upgrade_as_a_job_beside_the_old(ray_house: House) -> None:
+    """The modules travel with the job, and the old fleet's with its own."""
+    house = ray_house
+    path = str(house.file("job", ["here"], ["upgraded_sample"], **SPEC))
+    dashboard = f"http://127.0.0.1:{house.dashboard}"
+    house.raycp("submit", "-c", path, "--address", dashboard, "--working-dir", code(house, "one"))
+    cluster = clusters_of(house.status("job"))["here"]
+    output = house.raycp("upgrade", "--submit", "-c", path, "--address", dashboard, "--working-dir", code(house, "two"))
+    print(output)
+    assert "leads in epoch 2" in output
+    with load(cluster, "j") as changes:
+        until(lambda: len(changes.names) > 10, 10, "load")
+    settled(cluster, changes.names)
+    secrets = asyncio.run(cluster.request("GET", "/api/v1/namespaces/default/secrets"))["items"]
+    versions = {each["metadata"]["labels"]["version"] for each in secrets if "version" in each["metadata"].get("labels", {})}
+    assert versions == {"two"}
+    house.raycp("down", "--fleet", "job", "--address", house.address)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ from test_standby import doc, ran
 from raycp.config import FleetDoc
 from raycp.fleet.launch import FleetError
 from raycp.fleet.names import Member
+from raycp.fleet.plan import Fleet
 from raycp.fleet.substrate import MemberFailed, MemberUnavailable
 from raycp.fleet.upgrading import abandon, stand_by, switch, upgrade
 
@@ -296,6 +298,37 @@ async def test_a_fleet_stands_by_and_writes_nothing() -> None:
         assert fleet.base.living("embedded")
         await fleet.put("here", "tracked", "c")
         await until(lambda: ran()["c"] == 1)
+
+
+def described(fleet: Fleet, text: str) -> Fleet:
+    """The same with another description in its CRDs, and so another generation."""
+    controllers = []
+    for known in fleet.controllers:
+        crds = [json.loads(crd) for crd in known.crds]
+        for crd in crds:
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = text
+        controllers.append(msgspec.structs.replace(known, crds=tuple(json.dumps(crd, sort_keys=True) for crd in crds)))
+    return msgspec.structs.replace(fleet, controllers=tuple(controllers), generation=f"{fleet.generation}-{text}")
+
+
+async def test_missing_crds_come_while_it_stands_by_and_changed_ones_with_the_switch() -> None:
+    def found() -> str | None:
+        crd = fleet.cluster("here").api.get("customresourcedefinitions", "", "batchjobs.batch.raycp.io")
+        return None if crd is None else crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].get("description", "")
+
+    async with house() as fleet:
+        await fleet.up(doc("tracked"))
+        assert found() is None
+        spec = doc("tracked").model_dump(mode="json", by_alias=True, exclude_unset=True)
+        spec["spec"]["controllers"].append({"use": "raycp.controllers.batchjob"})
+        with_jobs = fleet_of(FleetDoc.model_validate(spec))
+        await stand_by(fleet.client, described(with_jobs, "one"))
+        assert found() == "one", "it could not watch its kind otherwise"
+        await switch(fleet.client)
+        await stand_by(fleet.client, described(with_jobs, "two"))
+        assert found() == "one", "the fleet that leads works with this one"
+        await switch(fleet.client)
+        assert found() == "two"
 
 
 async def test_one_that_does_not_get_warm_is_taken_away() -> None:
