@@ -29,5 +29,5 @@ def test_everything_goes_wrong_for_long(tmp_path: Path) -> None:
 @pytest.mark.timeout(150)
 def test_everything_goes_wrong_for_a_moment(tmp_path: Path) -> None:
     with house(tmp_path) as at:
-        scale = Scale(seed(), 15.0, ["hub", "east"], shards=1, keys=10, changes=10.0, jobs=0.5, quiet=60.0)
+        scale = Scale(seed(), 12.0, ["hub", "east"], shards=1, keys=10, changes=10.0, jobs=0.5, quiet=60.0)
         asyncio.run(soak(scale, at))
