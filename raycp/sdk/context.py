@@ -192,7 +192,7 @@ class Context:
             found = msgspec.json.decode(existing.body)
             if not owned_by(found, self._own()["metadata"]["uid"]):
                 raise
-            self._session.wrote(call, existing.body)
+            self._session.wrote(call, existing.body, read=True)
             return _dict(found)
         return _decode(answer.body)
 

@@ -129,9 +129,10 @@ class Session:
         if version:
             self._versions[of] = version
 
-    def wrote(self, call: Call, body: bytes) -> None:
+    def wrote(self, call: Call, body: bytes, *, read: bool = False) -> None:
         """Record a write's answer. An object that a delete leaves behind (grace period, finalizers) counts as
-        changed."""
+        changed. ``read``: it is not the answer but what was found in its place; others may have changed it since, so the cache
+        takes it from its own watch, which tells of it, and the key waits until it has."""
         try:
             found = _envelope.decode(body)
         except msgspec.MsgspecError:
@@ -143,7 +144,7 @@ class Session:
             found.kind == "Status" or not (head.finalizers or (head.deletion_timestamp and head.deletion_grace_period_seconds))
         )
         rv = int(head.resource_version) if head.resource_version.isdigit() else 0
-        raw = None if gone or found.kind == "Status" else body
+        raw = None if gone or read or found.kind == "Status" else body
         uid = head.uid
         self.writes.append(Written(call.cluster, str(call.kind), namespace, name, uid, rv, raw, deleted=gone))
         if gone:
