@@ -1,0 +1,55 @@
+"""A create that finds our own object there: what it has become meanwhile is others' doing, and must be told by the watch."""
+
+from typing import Any
+
+import msgspec
+
+from raycp import Context
+from raycp.base.clock import SystemClock
+from raycp.base.keys import GVK, RequestKey
+from raycp.base.tasks import Outcome, Task
+from raycp.kube import ApiError
+from raycp.sdk.backend import Answer, Call
+from raycp.sdk.controller import controller
+from raycp.sdk.run import run_reconcile
+
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n", "namespace": "ns", "uid": "o"}}
+FOUND: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "9",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "n", "uid": "o", "controller": True}],
+    },
+    "status": {"phase": "Succeeded"},
+}  # fmt: skip
+
+
+class Taken:
+    """A ``Backend`` where the name is taken, by our own object, which has ended since."""
+
+    async def namespaced(self, cluster: str, kind: GVK) -> bool:
+        return True
+
+    async def request(self, task: Task, call: Call) -> Answer:
+        if call.verb == "create":
+            raise ApiError(409, "AlreadyExists", "it is there")
+        return Answer(200, msgspec.json.encode(FOUND))
+
+
+async def test_it_is_awaited_and_not_folded() -> None:
+    got = []
+
+    @controller("v1/ConfigMap", name="c", owns=["v1/Pod"])
+    async def fn(ctx: Context, obj: dict[str, Any]) -> None:
+        got.append(await ctx.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}))
+
+    key = RequestKey("c", "a", "ns", "n")
+    task = Task(3, key, "high", "user", 1, 1, "s", 1, 9, 0.0, msgspec.json.encode(OWNER), [])
+    backend: Any = Taken()
+    done = await run_reconcile(fn, task, backend, SystemClock())
+    assert done.outcome is Outcome.OK, done.error
+    assert got[0]["status"] == {"phase": "Succeeded"}
+    (write,) = done.writes
+    assert (write.name, write.uid, write.rv, write.deleted) == ("p", "u", 9, False)
+    assert write.raw is None, "folded as our own, the Pod's end would be silent"
