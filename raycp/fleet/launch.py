@@ -24,6 +24,10 @@ from raycp.fleet.yielding import HANDED_OVER, Standing
 log = logging.getLogger(__name__)
 
 
+DISMISSED_WITHIN = 10.0
+"""How long the leader of a fleet that stood by may take to answer, in seconds: Ray may be restarting it."""
+
+
 class FleetError(Exception):
     """A fleet could not be brought up, reached or changed; the message says why and what to do."""
 
@@ -216,6 +220,27 @@ class FleetClient:
                     await colour.kill(member)
             await self.clock.sleep(0.1)
         return count
+
+    async def dismiss(self, namespace: str, *, force: bool) -> None:
+        """End a colour that stands by. One that has come to lead is left alone, and so is one whose leader does not answer, unless
+        ``force``. Raises ``FleetError`` then."""
+        colour, deadline = self._colours[namespace], self.clock.now() + DISMISSED_WITHIN
+        while True:
+            try:
+                await colour.call(LEADER, "dismiss", timeout=30.0)
+                break
+            except MemberFailed as error:
+                raise FleetError(str(error)) from error
+            except (MemberDied, MemberUnavailable) as error:
+                if force or LEADER not in await colour.members():
+                    break  # one without a leader can't have come to lead
+                if self.clock.now() > deadline:
+                    raise FleetError(f"what stood by does not answer ({error}); `raycp upgrade --abort` takes it away") from error
+            await self.clock.sleep(0.2)
+        await colour.kill(LEADER)
+        for member in await colour.members():
+            if member.role != "embedded":
+                await colour.kill(member)
 
     async def end(self, namespace: str, drain: float) -> None:
         """End one colour, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""

@@ -211,6 +211,11 @@ class LeaderCore:
         if method == "down":
             await self.down()
             return b""
+        if method == "dismiss":
+            if self.plan is not None and self.plan.following is None:
+                raise RuntimeError("this fleet does not stand by: it leads, and is taken down with `raycp down`")
+            await self.down()
+            return b""
         if method == "stand":
             await self.stand(*msgspec.msgpack.decode(payload, type=tuple[Fleet, str]))
             return b""

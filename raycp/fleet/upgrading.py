@@ -20,6 +20,9 @@ from raycp.fleet.yielding import Standing, Yielded
 
 Tell = Callable[[Standing], None]
 
+BEYOND = 30.0
+"""Beyond ``leader.handover.timeout``, how long the old leader is waited for to tell what became of the switch, in seconds."""
+
 GONE_WITHIN = 30.0
 """How long the old colour may take to end before its actors are ended one by one, in seconds."""
 
@@ -45,11 +48,11 @@ async def stand_by(client: FleetClient, fleet: Fleet, tell: Tell | None = None) 
     if len(leaders) > 1:
         found = await client.standing(namespace)
         if found.generation and found.generation != fleet.generation:
-            await client.end(namespace, 1.0)  # it stood by for another upgrade
+            await client.dismiss(namespace, force=False)  # it stood by for another upgrade
     try:
         await _warm(client, fleet, leaders[0], namespace, tell)
     except BaseException:
-        await asyncio.shield(client.end(namespace, 1.0))
+        await asyncio.shield(client.dismiss(namespace, force=True))
         raise
     return namespace
 
@@ -89,16 +92,22 @@ async def switch(client: FleetClient) -> Yielded:
     if len(leaders) < 2:
         raise FleetError("no second fleet stands by: bring one up with `raycp upgrade --standby -c FLEET.yaml`")
     old, new = leaders
+    plan = await client.plan()
+    limit = plan.fleet.doc.spec.leader.handover.timeout if plan is not None else 30.0
     try:
-        answer = await client.colour(old).call(LEADER, "yield", new.encode(), timeout=60.0)
+        answer = await client.colour(old).call(LEADER, "yield", new.encode(), timeout=limit + BEYOND)
         yielded = msgspec.json.decode(answer, type=Yielded)
     except MemberFailed as error:
         yielded = Yielded(new, problem=str(error))
     except (MemberDied, MemberUnavailable) as error:
         yielded = await _outcome(client, old, new, str(error))
     if yielded.problem:
-        await client.end(new, 1.0)
-        raise FleetError(f"the fleet was not handed over, and goes on as it was: {yielded.problem}")
+        problem = yielded.problem
+        try:
+            await client.dismiss(new, force=False)
+        except FleetError as error:
+            problem += f"; {error}"
+        raise FleetError(f"the fleet was not handed over, and goes on as it was: {problem}")
     await _see_off(client, old)
     return yielded
 
@@ -143,5 +152,5 @@ async def abandon(client: FleetClient) -> bool:
     leaders = await client.leaders()
     if len(leaders) < 2:
         return False
-    await client.end(leaders[1], 1.0)
+    await client.dismiss(leaders[1], force=True)
     return True
