@@ -95,7 +95,6 @@ async def run_reconcile(
         error = raised
     finally:
         session.ended = True
-        running.finished()
     await session.settle()
     done = Done(task.id, task.key, Outcome.OK, clock.now() - started, writes=session.writes, calls=session.calls)
     if timed_out:
