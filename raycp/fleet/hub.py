@@ -32,7 +32,7 @@ SKEWED = 10.0
 """Seconds between the leader's wall clock and the hub's beyond which it is told."""
 
 TAKE_WITHIN = 2.0
-"""How long a lock that was given away is tried to be taken back before it is looked at again, in seconds."""
+"""How long a lock that was given away is tried to be taken back before it is looked at again, in seconds, beside its permit."""
 
 
 class HubKeeper:
@@ -68,6 +68,8 @@ class HubKeeper:
         self._lock: Lock | None = None
         self._lock_of: object = None
         self._candidacy: tuple[asyncio.Task[Any], object] | None = None
+        self._given = False
+        """The lock was released to a named successor."""
         self.leadership: Leadership | None = None
         self.waiting: Waiting | None = None
         """Why this fleet does not lead though its hub answers: somebody else does."""
@@ -109,6 +111,8 @@ class HubKeeper:
         if home is None:
             return
         leader = plan.fleet.doc.spec.leader
+        if self.leadership is None and self._given:
+            return  # a step that was under way at the release must not take the lock from under the successor
         if self.leadership is None:
             wanted = (home, leader, plan.home)
             if self._candidacy is not None and self._candidacy[1] != wanted:
@@ -252,9 +256,12 @@ class HubKeeper:
             found = await self.recorded(plan)
             if found is not None and not found.released and found.home != plan.home:
                 return found
+            # Once the lock is ours, permits of the epoch before may have to end: that is no reason to begin anew.
+            permit = max(plan.fleet.doc.spec.leader.permit, found.permit if found is not None else 0.0)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TAKE_WITHIN):
+                async with asyncio.timeout(TAKE_WITHIN + permit):
                     await self.succeed(plan, self._home, plan.epoch)
+                    self._given = False
                     return None
 
     async def install(self, plan: Plan, *, changes: bool, within: float) -> dict[str, str]:
@@ -361,6 +368,7 @@ class HubKeeper:
             self._candidacy[0].cancel()
         if mine is None or lock is None or self.prover.superseded:
             return False
+        self._given = bool(successor)
         await self.prover.end()
         self.leadership = None
         self._acquired = False
