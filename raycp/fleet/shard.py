@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 RELEASED_WITHIN = 2.0
 """How long revoked reconciles may take to end in a hand-over; a plain ``def`` that does not write can't be stopped. In seconds."""
 
+FLUSHED_WITHIN = 0.5
 FOLLOWED_WITHIN = 2.0
 
 DEBOUNCE = 0.02
@@ -403,6 +404,10 @@ class ShardCore(MemberCore):
         """Give the queue away: hand out no more, end what runs, tell the standbys the rest."""
         if self.standing is not None or not self.state.term:
             raise RuntimeError("this one is not the primary")
+        if order.final:  # for clusters that change their shard: before the pause, so that nobody waits for it
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSHED_WITHIN):
+                    await self.watermarks.flush()
         self.conductor.pause(order.limit)
         deadline = self.clock.now() + order.grace
         while self.handouts and self.clock.now() < deadline:
