@@ -22,6 +22,7 @@ async def test_a_hand_over_under_load_loses_nothing() -> None:
         samples.DELAY = 0.01
         for turn in range(3):
             await warm(fleet)
+            await until(lambda: fleet.leader._roster.standby_of("0"), what="the leader has heard of it")
             for number in range(20):
                 await fleet.put("here", "tracked", f"t{turn}-{number}")
                 if number == 10:
