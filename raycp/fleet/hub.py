@@ -125,11 +125,12 @@ class HubKeeper:
         if self._stored != plan.fleet.generation:
             self._try("fleet document", self._store(plan, home))
         if self._lock_of != (home, leader.lock, leader.backoff):
-            self._try("lock", self._remake_lock(plan, home))
+            # Another way to the hub, or other times: the same object in the same place (``LeaderCore.apply`` sees to that).
+            self._try("lock", self._make_lock(plan, home))
         if self.leadership.permit != leader.permit:
             self._try("leader.permit", self._amend(leader.permit))
 
-    def _try(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any] | None:
+    def _try(self, what: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any] | None:
         if what in self._busy or self._clock.now() < self._due.get(what, 0.0):
             work.close()
             return None
@@ -201,10 +202,6 @@ class HubKeeper:
         lock = self._lock = make_lock(spec.leader, client, plan.fleet.name, spec.state.namespace, self._clock)
         self._lock_of = connect, spec.leader.lock, spec.leader.backoff
         return lock
-
-    async def _remake_lock(self, plan: Plan, connect: ConnectSpec) -> None:
-        """Another way to the hub, or other times: the same object in the same place (``LeaderCore.apply`` sees to that)."""
-        await self._make_lock(plan, connect)
 
     async def _confirm(self) -> Confirmed:
         assert self._lock is not None

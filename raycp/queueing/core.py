@@ -57,12 +57,12 @@ class QueueCore(Intake):
         retry_slots = self._policy.retry_share * self._slots / total_share
         step = self._work
         kept = 0 if self._policy.fifo else self._headroom.slots(self._policy.headroom, self._slots, now)
-        free = self._slots - sum(lane.in_flight for lane in self._order)
+        free = self._slots - sum(lane.in_flight for lane in self._order) if kept else 0
         urgent = any(now >= lane.next_check for lane in lanes)
         items: list[Item] = []
         while lanes and n > 0:
             lane = lanes[0] if len(lanes) == 1 else self._choose(lanes, prefer, now, urgent)
-            entry = lane.pop(max(1.0, retry_slots * lane.share), kept if free <= kept else None)
+            entry = lane.pop(max(1.0, retry_slots * lane.share), kept if kept and free <= kept else None)
             if entry is None:
                 lanes.remove(lane)
                 continue

@@ -196,7 +196,7 @@ class HubLock:
             if state.knock != state.answer or self.kind == "lease":
                 await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
             return Confirmed(mine)
-        if known.pair > mine.pair or known.pair == mine.pair:
+        if known.pair >= mine.pair:
             return Confirmed(known)
         # Older than ours: restored from a backup. A rival may have taken the restored one and been granted leave by now.
         log.warning("%s is older than our own epoch %d: it is written again", self.where, mine.epoch)
