@@ -35,6 +35,9 @@ MAX_BYTES = 900_000
 COSTS_AT_MOST = 0.05
 """Share of the loop's time that encoding may take."""
 
+FLUSHES = 3
+"""Tries of a flush."""
+
 
 class WatermarkStore:
     """One shard's reading and writing of ``state.marks``."""
@@ -54,6 +57,7 @@ class WatermarkStore:
         self._written_at = 0.0
         self._not_before = 0.0
         self._superseded = False
+        self._saving = asyncio.Lock()
         self.problem = ""
 
     def update(self, plan: Plan) -> None:
@@ -139,32 +143,40 @@ class WatermarkStore:
 
     async def tick(self) -> None:
         """Once a second: count what has been told as observed, and write if it is worth it. A failing hub is told, not raised."""
+        await self._try(force=False)
+
+    async def flush(self) -> None:
+        """Write now, for whoever comes after: behind a write under way, which knows less, and again after a conflict."""
+        for _ in range(FLUSHES):
+            if await self._try(force=True):
+                return
+
+    async def _try(self, force: bool) -> bool:
         try:
-            await self.save()
+            return await self.save(force)
         except (KubeError, ConnectError) as error:
             if not self.problem:
                 log.warning("the watermarks can't be written now: %s", error)
             self.problem = str(error) or type(error).__name__
+            return False
 
-    async def flush(self) -> None:
-        """Write now, for whoever comes after."""
-        self._not_before = self._written_at = 0.0
-        self._written = -1
-        await self.tick()
+    async def save(self, force: bool = False) -> bool:
+        """As ``tick``, or at once with ``force``; whether it wrote. Raises ``KubeError``, ``ConnectError``."""
+        async with self._saving:
+            return await self._save(force)
 
-    async def save(self) -> None:
-        """As ``tick``. Raises ``KubeError``, ``ConnectError``."""
+    async def _save(self, force: bool) -> bool:
         plan, state = self._plan, self._state
         if plan is None or not state.epoch or not state.term or self._superseded:
-            return
+            return False
         self._observe()
         now = self._clock.now()
-        if now < self._not_before:
-            return
-        changed = state.marks.changes != self._written
+        if now < self._not_before and not force:
+            return False
+        changed = force or state.marks.changes != self._written
         moved = any(self._rvs.get(f"{name}/{kind}") != rv for (name, kind), rv in self._versions())
         if not changed and not (moved and now - self._written_at >= IDLE):
-            return
+            return False
         if not self._found:
             self._took(await (await self._records()).read(self._name()))
         data = self._encode(plan)
@@ -180,13 +192,14 @@ class WatermarkStore:
             if tuple(int(part) for part in theirs) > (state.epoch, state.term):
                 log.warning("another primary writes the watermarks of shard %s; this one stops", state.shard)
                 self._superseded = True
-            return
+            return False
         except ApiError as error:
             if error.status == 404:
-                return  # the namespace is not there yet: the leader makes it
+                return False  # the namespace is not there yet: the leader makes it
             raise
         self._written, self._rvs, self._written_at = changes, versions, now
         self.problem = ""
+        return True
 
     def _versions(self) -> list[tuple[tuple[str, str], int]]:
         return [

@@ -1,11 +1,13 @@
 """A shard that starts again after it died: what changed meanwhile goes first, what existed waits, deletions are told."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
 import fleet_samples as samples
 from inprocess import CLOCK, Stack, holds, stack, until
 
+from raycp.base.keys import GVK, RequestKey
 from raycp.kube import ConnectSpec
 from raycp.kube.client import ClusterClient
 from raycp.leadership.records import Records
@@ -170,3 +172,48 @@ async def test_a_restored_cluster_makes_cache_and_watermark_void() -> None:
         core.void("here", kind)
         await until(lambda: ran()["a"])
         assert core.state.marks.rv("here", kind) is None or core.state.reconciled
+
+
+async def test_a_flush_waits_for_the_write_under_way_and_tells_what_came_since() -> None:
+    async with stack(["tracked"], state={"namespace": "default", "watermark": "1h"}) as fleet:
+        await fleet.put("here", "tracked", "first")
+        await until(lambda: ran()["first"] == 1)
+        core = fleet.shard()
+        await core.watermarks.flush()
+        marks, kind = core.state.marks, GVK.parse("v1/ConfigMap")
+
+        def due(name: str) -> None:
+            marks.due(RequestKey("tracked", "here", "default", name), "here", kind, 1)
+
+        due("one")
+        written = asyncio.ensure_future(core.watermarks.flush())
+        await asyncio.sleep(0)
+        due("two")
+        await core.watermarks.flush()
+        await written
+        client = await ClusterClient.connect(fleet.connects["here"], CLOCK)
+        try:
+            record = await Records(client, "t", "default").read("watermark-0")
+        finally:
+            await client.close()
+        assert record is not None
+        assert '"one' in record.data["here"].replace("\\", "") and '"two' in record.data["here"].replace("\\", "")
+
+
+async def test_a_flush_writes_again_after_a_conflict() -> None:
+    async with stack(["tracked"], state={"namespace": "default", "watermark": "1h"}) as fleet:
+        core = fleet.shard()
+        await core.watermarks.flush()
+        client = await ClusterClient.connect(fleet.connects["here"], CLOCK)
+        try:
+            records = Records(client, "t", "default")
+            record = await records.read("watermark-0")
+            assert record is not None
+            await records.write("watermark-0", {**record.data, "other": "{}"}, record)  # as a write of ours whose answer was lost
+            marks, kind = core.state.marks, GVK.parse("v1/ConfigMap")
+            marks.due(RequestKey("tracked", "here", "default", "late"), "here", kind, 1)
+            await core.watermarks.flush()
+            record = await records.read("watermark-0")
+            assert record is not None and "late" in record.data["here"]
+        finally:
+            await client.close()
