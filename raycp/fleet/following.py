@@ -19,12 +19,12 @@ from raycp.base.clock import Clock
 from raycp.fleet.colours import GENERATIONS
 from raycp.fleet.desired import Slot, Wanted
 from raycp.fleet.hub import TAKE_WITHIN, HubKeeper
-from raycp.fleet.names import LEADER, Member
+from raycp.fleet.names import LEADER
 from raycp.fleet.plan import Fleet, Plan, ShardPlan
 from raycp.fleet.planning import leading_plan, standing_plan
 from raycp.fleet.roster import Roster
 from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable
-from raycp.fleet.supervision import Supervised
+from raycp.fleet.supervision import WATCH_SECONDS
 from raycp.fleet.switching import Lead
 from raycp.kube import ConnectError, KubeError
 from raycp.leadership.locks import LockProblem
@@ -32,7 +32,6 @@ from raycp.leadership.records import Conflict
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 4.0
 GONE = 5.0
 """How long the other colour's leader must be gone from Ray before this one takes over by the lock, in seconds."""
 
@@ -64,70 +63,6 @@ def standing_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wa
         if role == "shard" and place in followed:
             found["standby", f"{place}/0"] = Wanted("standby", f"{place}/0", want.options, want.fingerprint)
     return found
-
-
-def standing_reasons(plan: Plan, wanted: Mapping[Slot, Wanted], members: Mapping[Slot, Supervised]) -> list[str]:
-    """Why the fleet is not warm; empty when it may lead."""
-    reasons = []
-    for slot in sorted(wanted):
-        state, name = members.get(slot), f"{slot[0]} {slot[1]}"
-        if state is None:
-            reasons.append(f"{name} is not there yet")
-        elif state.problem:
-            reasons.append(f"{name}: {state.problem}")
-        elif state.report.plan < plan.version:
-            reasons.append(f"{name} has not taken over the newest plan yet")
-        elif not state.report.ready:
-            reasons.extend(f"{name}: {reason}" for reason in state.report.reasons or ["not ready"])
-    return reasons
-
-
-def standing_status(
-    plan: Plan, wanted: Mapping[Slot, Wanted], members: Mapping[Slot, Supervised], problems: Mapping[str, str]
-) -> dict[str, Any]:
-    """What ``raycp status`` tells of a fleet that stands by."""
-    assert plan.following is not None
-    reasons = [*standing_reasons(plan, wanted, members), *(f"{what}: {why}" for what, why in problems.items())]
-
-    def row(slot: Slot) -> dict[str, Any]:
-        state = members.get(slot)
-        report = state.report if state is not None else None
-        return {
-            "state": report.state if report else "missing",
-            "ready": bool(report and report.ready),
-            "pid": report.pid if report else None,
-            "node": report.node if report else "",
-            "generation": state.member.generation if state else None,
-        }
-
-    standbys = []
-    for slot in sorted(slot for slot in wanted if slot[0] == "standby"):
-        report = members[slot].report if slot in members else None
-        standbys.append(
-            {
-                "standby": slot[1],
-                "shard": slot[1].split("/")[0],
-                "lagSeconds": round(report.lag, 3) if report else None,
-                "cachedBytes": report.cached_bytes if report else 0,
-                "clusters": [
-                    {"name": c.name, "synced": c.synced, "reachable": c.reachable, "objects": c.objects, "reason": c.reason}
-                    for c in (report.clusters if report else ())
-                ],
-                **row(slot),
-            }
-        )
-    return {
-        "fleet": plan.fleet.name,
-        "generation": plan.fleet.generation,
-        "following": plan.following.namespace,
-        "warm": not reasons,
-        "ready": not reasons,
-        "reasons": reasons,
-        "standbys": standbys,
-        "workers": [{"worker": slot[1], **row(slot)} for slot in sorted(wanted) if slot[0] == "worker"],
-        "observer": {"url": plan.observer.url, **row(("observer", "observer"))},
-        "problems": dict(problems),
-    }
 
 
 Begun = Callable[[Plan, Plan, Lead], Awaitable[None]]
@@ -318,7 +253,7 @@ class Follower:
             if found is not None and (found.home == plan.home or (found.released and found.successor == plan.home)):
                 await self.lead(Lead(found.holder, None, None))
                 return
-            if Member("leader", "leader", 0) in await self.other.members():
+            if LEADER in await self.other.members():
                 self._alone = None
                 return
             self._alone = now if self._alone is None else self._alone

@@ -17,7 +17,7 @@ from raycp.base.clock import Clock, SystemClock
 from raycp.fleet.colours import GENERATIONS
 from raycp.fleet.desired import Desires, Slot, Wanted
 from raycp.fleet.evacuation import Evacuation
-from raycp.fleet.following import WATCH_SECONDS, Follower, Primary, standing_members, standing_status
+from raycp.fleet.following import Follower, Primary, standing_members
 from raycp.fleet.history import History
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.loops import Loops
@@ -30,10 +30,10 @@ from raycp.fleet.planning import applied_plan, kept_pools
 from raycp.fleet.reaching import reachable
 from raycp.fleet.roster import Roster
 from raycp.fleet.scaling import Scaler, living_pools, worker_bundles
-from raycp.fleet.status import fleet_status
+from raycp.fleet.status import fleet_status, standing_status
 from raycp.fleet.substrate import Substrate
 from raycp.fleet.succession import Succession
-from raycp.fleet.supervision import Supervised
+from raycp.fleet.supervision import WATCH_SECONDS, Supervised
 from raycp.fleet.switching import Handed, Lead
 from raycp.fleet.yielding import HANDED_OVER, Standing, Yielding
 from raycp.kube import ConnectSpec
@@ -511,7 +511,7 @@ class LeaderCore:
         for state in states:
             if state.task is not None:
                 state.task.cancel()
-        timeout = self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
+        timeout = self._roster.drain_limit
         for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",) if embedded else ()):
             group = [state.member for state in states if state.member.role in roles]
             await asyncio.gather(*(self._roster.end(member, timeout if roles == ("worker",) else 5.0) for member in group))

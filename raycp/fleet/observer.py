@@ -18,11 +18,11 @@ from raycp.config import TIERS
 from raycp.fleet.channel import Connection, listen
 from raycp.fleet.clients import Clients
 from raycp.fleet.desired import Desires
-from raycp.fleet.following import standing_members, standing_reasons
+from raycp.fleet.following import standing_members
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.plan import Plan, Report
-from raycp.fleet.status import fleet_status
+from raycp.fleet.status import fleet_status, member_reasons
 from raycp.fleet.supervision import Supervised
 from raycp.fleet.telling import Teller
 from raycp.fleet.wire import Answered, Hello, Message, Question, Stats
@@ -355,7 +355,7 @@ class ObserverCore(MemberCore):
             standing.pop(("observer", "observer"), None)
             members.update({("shard", slot[1].split("/")[0]): state for slot, state in members.items() if slot[0] == "standby"})
             shown = fleet_status(plan, wanted, members, None, {}, 0.0)
-            reasons = standing_reasons(msgspec.structs.replace(plan, version=0), standing, members)
+            reasons = member_reasons(msgspec.structs.replace(plan, version=0), standing, members)
             return {**shown, "ready": not reasons, "reasons": reasons}
         leadership = self._leadership or (Leadership(plan.epoch, plan.incarnation, "", 0.0) if plan.epoch else None)
         return fleet_status(plan, wanted, members, leadership, {}, 0.0)

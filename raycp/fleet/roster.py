@@ -50,6 +50,11 @@ class Roster:
         self.died: Died
         self.reported: Reported
 
+    @property
+    def drain_limit(self) -> float:
+        """How long a member may take to drain, in seconds."""
+        return self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
+
     async def announce(self) -> None:
         """The plan was replaced: tell all members."""
         async with self.plan_changed:
@@ -119,7 +124,7 @@ class Roster:
     def dismiss(self, state: Supervised) -> None:
         """Drain and end one that has a successor."""
         if state.member not in self.ending:
-            self.end_soon(state.member, self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0)
+            self.end_soon(state.member, self.drain_limit)
 
     def retire(self, state: Supervised) -> None:
         """Drain and end a member that is wanted no more, or wanted otherwise."""
@@ -131,7 +136,7 @@ class Roster:
         if state.task is not None:
             state.task.cancel()
         log.info("retiring %s", state.member)
-        self.end_soon(state.member, self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0)
+        self.end_soon(state.member, self.drain_limit)
 
     def end_soon(self, member: Member, drain: float) -> None:
         """End a member beside everything else, after ``drain`` seconds at most."""

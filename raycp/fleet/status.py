@@ -1,7 +1,7 @@
-"""The fleet's status as JSON: what ``raycp status`` prints and the observer serves."""
+"""The fleet's status as JSON, of one that leads and of one that stands by: what ``raycp status`` prints and the observer serves."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raycp.config import TIERS
@@ -47,17 +47,7 @@ def fleet_status(
                 "kubeconfig": _extra(members, ("embedded", cluster.name), "kubeconfig"),
             }
         )
-    standbys = [
-        {
-            "standby": slot[1],
-            "shard": slot[1].split("/")[0],
-            "lagSeconds": round(members[slot].report.lag, 3) if slot in members else None,
-            "cachedBytes": members[slot].report.cached_bytes if slot in members else 0,
-            **_place(members, slot),
-        }
-        for slot in sorted(wanted)
-        if slot[0] == "standby"
-    ]
+    standbys = _standbys(wanted, members)
     lanes: dict[str, dict[str, Any]] = {
         tier: {"tier": tier, "ready": 0, "delayed": 0, "inFlight": 0, "oldestSeconds": 0.0, "share": doc.spec.tiers.of(tier).share}
         for tier in TIERS
@@ -94,10 +84,8 @@ def fleet_status(
                 "term": shard.term,
                 "clusters": [cluster.name for cluster in plan.clusters if cluster.shard == shard.shard],
                 "standbys": sum(1 for row in standbys if row["shard"] == shard.shard and row["ready"]),
-                "cachedBytes": _member(members, ("shard", shard.shard)).report.cached_bytes
-                if ("shard", shard.shard) in members
-                else 0,
-                **_place(members, ("shard", shard.shard)),
+                "cachedBytes": members["shard", shard.shard].report.cached_bytes if ("shard", shard.shard) in members else 0,
+                **place_of(members, ("shard", shard.shard)),
             }
             for shard in plan.shards
         ],
@@ -106,14 +94,14 @@ def fleet_status(
             {
                 "worker": slot[1],
                 "tier": slot[1].split("/")[0],
-                "slots": _member(members, slot).report.slots if slot in members else 0,
-                "busy": _member(members, slot).report.busy if slot in members else 0,
-                **_place(members, slot),
+                "slots": members[slot].report.slots if slot in members else 0,
+                "busy": members[slot].report.busy if slot in members else 0,
+                **place_of(members, slot),
             }
             for slot in sorted(wanted)
             if slot[0] == "worker"
         ],
-        "observer": {"url": plan.observer.url, **_place(members, ("observer", "observer"))},
+        "observer": {"url": plan.observer.url, **place_of(members, ("observer", "observer"))},
         "clusters": clusters,
         "lanes": list(lanes.values()),
         "controllers": [
@@ -123,15 +111,51 @@ def fleet_status(
     }
 
 
-def _member(members: Mapping[Slot, Supervised], slot: Slot) -> Supervised:
-    return members[slot]
+def standing_status(
+    plan: Plan, wanted: Mapping[Slot, Wanted], members: Mapping[Slot, Supervised], problems: Mapping[str, str]
+) -> dict[str, Any]:
+    """What ``raycp status`` tells of a fleet that stands by."""
+    assert plan.following is not None
+    reasons = [*member_reasons(plan, wanted, members), *(f"{what}: {why}" for what, why in problems.items())]
+    standbys = _standbys(wanted, members)
+    for row in standbys:
+        state = members.get(("standby", row["standby"]))
+        row["clusters"] = [
+            {"name": c.name, "synced": c.synced, "reachable": c.reachable, "objects": c.objects, "reason": c.reason}
+            for c in (state.report.clusters if state is not None else ())
+        ]
+    return {
+        "fleet": plan.fleet.name,
+        "generation": plan.fleet.generation,
+        "following": plan.following.namespace,
+        "warm": not reasons,
+        "ready": not reasons,
+        "reasons": reasons,
+        "standbys": standbys,
+        "workers": [{"worker": slot[1], **place_of(members, slot)} for slot in sorted(wanted) if slot[0] == "worker"],
+        "observer": {"url": plan.observer.url, **place_of(members, ("observer", "observer"))},
+        "problems": dict(problems),
+    }
 
 
-def _extra(members: Mapping[Slot, Supervised], slot: Slot, key: str) -> str:
-    return members[slot].report.extra.get(key, "") if slot in members else ""
+def member_reasons(plan: Plan, slots: Iterable[Slot], members: Mapping[Slot, Supervised]) -> list[str]:
+    """What keeps the members of these slots from being at work under ``plan``; empty when nothing does."""
+    reasons = []
+    for slot in sorted(slots):
+        state, name = members.get(slot), f"{slot[0]} {slot[1]}"
+        if state is None:
+            reasons.append(f"{name} is not there yet")
+        elif state.problem:
+            reasons.append(f"{name}: {state.problem}")
+        elif state.report.plan < plan.version and slot[0] != "embedded":
+            reasons.append(f"{name} has not taken over the newest plan yet")
+        elif not state.report.ready:
+            reasons.extend(f"{name}: {reason}" for reason in state.report.reasons or ["not ready"])
+    return reasons
 
 
-def _place(members: Mapping[Slot, Supervised], slot: Slot) -> dict[str, Any]:
+def place_of(members: Mapping[Slot, Supervised], slot: Slot) -> dict[str, Any]:
+    """Where the member of a slot lives, and how it is."""
     state = members.get(slot)
     if state is None:
         return {"state": "missing", "generation": None, "pid": None, "node": "", "nodeId": "", "ready": False}
@@ -143,6 +167,24 @@ def _place(members: Mapping[Slot, Supervised], slot: Slot) -> dict[str, Any]:
         "nodeId": state.node,
         "ready": state.report.ready,
     }
+
+
+def _standbys(wanted: Mapping[Slot, Wanted], members: Mapping[Slot, Supervised]) -> list[dict[str, Any]]:
+    return [
+        {
+            "standby": slot[1],
+            "shard": slot[1].split("/")[0],
+            "lagSeconds": round(members[slot].report.lag, 3) if slot in members else None,
+            "cachedBytes": members[slot].report.cached_bytes if slot in members else 0,
+            **place_of(members, slot),
+        }
+        for slot in sorted(wanted)
+        if slot[0] == "standby"
+    ]
+
+
+def _extra(members: Mapping[Slot, Supervised], slot: Slot, key: str) -> str:
+    return members[slot].report.extra.get(key, "") if slot in members else ""
 
 
 def _reasons(
@@ -160,16 +202,5 @@ def _reasons(
         reasons.append(f"waiting for the lock: {waiting.why} (leads since {since})")
     elif leadership is None:
         reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet" + (f": {problem}" if problem else ""))
-    for slot in sorted(wanted):
-        if slot[0] == "standby":
-            continue  # a fleet works without
-        state = members.get(slot)
-        if state is None:
-            reasons.append(f"{slot[0]} {slot[1]} is not there yet")
-        elif state.problem:
-            reasons.append(f"{slot[0]} {slot[1]}: {state.problem}")
-        elif state.report.plan < plan.version and slot[0] != "embedded":
-            reasons.append(f"{slot[0]} {slot[1]} has not taken over the newest plan yet")
-        elif not state.report.ready:
-            reasons.extend(f"{slot[0]} {slot[1]}: {reason}" for reason in state.report.reasons or ["not ready"])
-    return reasons
+    # A fleet works without its standbys.
+    return [*reasons, *member_reasons(plan, (slot for slot in wanted if slot[0] != "standby"), members)]
