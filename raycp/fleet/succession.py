@@ -78,11 +78,11 @@ class Succession:
         know when that is."""
         name, noticed = state.member.actor_name, self._clock.now()
         while not (state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD):
-            ledger, plan = self._prover.ledger, self._roster.plan
+            ledger = self._prover.ledger
             if ledger is not None:
                 ledger.bar(name, "Ray reports this member's death")
-                if self._clock.now() >= ledger.ends(name) and plan is not None:
-                    await self._roster.change(gone=(*plan.gone[-KEPT_GONE:], name))
+                if self._clock.now() >= ledger.ends(name) and self._roster.plan is not None:
+                    await self._tell_gone(name)
                     break
             await self._clock.sleep(0.1)
         await self._gone(state, "death", noticed)
@@ -129,6 +129,12 @@ class Succession:
             await self._watch.doubt(state.node, silent=cause == "silence")
         self._roster.wake.set()
 
+    async def _tell_gone(self, name: str) -> None:
+        """All members hear that this one writes no more, though its process may live."""
+        plan = self._roster.plan
+        assert plan is not None
+        await self._roster.change(gone=(*plan.gone[-KEPT_GONE:], name))
+
     async def fence(self, plan: Plan) -> None:
         """Holders that have not asked for a permit for so long that theirs has ended: frozen, or cut off. They are succeeded."""
         permit, now, ledger = plan.fleet.doc.spec.leader.permit, self._clock.now(), self._prover.ledger
@@ -145,8 +151,7 @@ class Succession:
                 if state.task is not None:
                     state.task.cancel()
                 roster.loops.spawn(roster.substrate.kill(state.member), f"kill {state.member}")
-                assert roster.plan is not None
-                await roster.change(gone=(*roster.plan.gone[-KEPT_GONE:], name))
+                await self._tell_gone(name)
                 await self._gone(state, "silence", now)
                 ledger.bar(name, "succeeded after its permit had ended")
 
