@@ -237,10 +237,7 @@ class FleetClient:
                 if self.clock.now() > deadline:
                     raise FleetError(f"what stood by does not answer ({error}); `raycp upgrade --abort` takes it away") from error
             await self.clock.sleep(0.2)
-        await colour.kill(LEADER)
-        for member in await colour.members():
-            if member.role != "embedded":
-                await colour.kill(member)
+        await self._kill_all(colour, embedded=False)
 
     async def end(self, namespace: str, drain: float) -> None:
         """End one colour, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""
@@ -250,9 +247,13 @@ class FleetClient:
             await colour.call(LEADER, "down", timeout=drain + 30.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
+        await self._kill_all(colour, embedded=leads)
+
+    async def _kill_all(self, colour: Substrate, *, embedded: bool) -> None:
+        """Kill what is left of a colour, first the leader: it would bring the others back. ``embedded``: those clusters, too."""
         await colour.kill(LEADER)
         for member in await colour.members():
-            if leads or member.role != "embedded":
+            if embedded or member.role != "embedded":
                 await colour.kill(member)
 
 
