@@ -13,6 +13,12 @@ from raycp.bench.latencies import Figures
 Row = tuple[str, float, float]
 """Name, sent (seconds of the load process's clock), latency in seconds."""
 
+EXISTING = 10_000
+"""Objects that are there before a switch or a storm."""
+
+USERS_PER_SECOND = 20.0
+"""Changes that users make through a switch or a storm."""
+
 
 @dataclass
 class Outcome:

@@ -26,7 +26,7 @@ from raycp.bench.driver import LoadError
 from raycp.bench.gaps import gap_figures, gaps_of
 from raycp.bench.peer_seed import BACKOFF_MAX, LABEL_VALUE, NAMESPACE
 from raycp.bench.phases import phase_figures
-from raycp.bench.scenario import Outcome, Row, Stage, outcome_of
+from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, outcome_of
 from raycp.kube import ClusterClient, ConnectSpec
 from raycp.kube.errors import KubeError
 
@@ -36,8 +36,6 @@ CAUSES = ("graceful", "upgrade", "leader-kill")
 REPETITIONS = 4
 """As many as the seed's Table 1 has observations."""
 
-EXISTING = 10_000
-USERS_PER_SECOND = 20.0
 KUBELET_NOTICES = 1.0
 """Seconds until a container that died is started anew: the kubelet looks once a second. (The first time; then it backs off.)"""
 

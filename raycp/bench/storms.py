@@ -9,14 +9,12 @@ from typing import Any
 from raycp.bench.depth import depth_curve
 from raycp.bench.fleets import CONTROLLER, fleet_doc, fleet_under_test
 from raycp.bench.latencies import percentile
-from raycp.bench.scenario import Outcome, Row, Stage, scenario
+from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, scenario
 from raycp.bench.workload import MARK, WORK_MS
 from raycp.fleet.launch import FleetHandle
 
-EXISTING = 10_000
 WORK = {WORK_MS: "5"}
 SLOTS = 10
-USERS_PER_SECOND = 20.0
 
 
 async def observer_url(fleet: FleetHandle) -> str:

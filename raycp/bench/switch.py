@@ -18,14 +18,12 @@ from raycp.bench.fleets import RayAtHand, fleet_doc, fleet_under_test, ray_at_ha
 from raycp.bench.gaps import gap_figures, gaps_of, stale_writes, undisturbed
 from raycp.bench.nodes import PLACE, NodeHouse, node_house
 from raycp.bench.phases import phase_figures, phases_between
-from raycp.bench.scenario import Outcome, Row, Stage, outcome_of, scenario
+from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, outcome_of, scenario
 from raycp.bench.seed_switch import CAUSES as SEED_CAUSES
 from raycp.bench.seed_switch import seed_switch
 from raycp.config.fleet import FleetDoc
 from raycp.fleet.launch import FleetClient
 
-EXISTING = 10_000
-USERS_PER_SECOND = 20.0
 BEFORE = 0.5
 """Seconds of undisturbed changes before each switch."""
 
