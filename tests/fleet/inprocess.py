@@ -433,3 +433,23 @@ async def led() -> AsyncIterator[Led]:
         yield made
     finally:
         await made.stop()
+
+
+@contextlib.asynccontextmanager
+async def users(fleet: Led) -> AsyncIterator[list[str]]:
+    """Users who create what ``tracked`` reconciles, 50 a second in the cluster ``here``, until the block ends; the names so far."""
+    names: list[str] = []
+    stop = asyncio.Event()
+
+    async def create() -> None:
+        while not stop.is_set():
+            names.append(f"u{len(names)}")
+            await fleet.put("here", "tracked", names[-1])
+            await asyncio.sleep(0.02)
+
+    creating = asyncio.ensure_future(create())
+    try:
+        yield names
+    finally:
+        stop.set()
+        await creating

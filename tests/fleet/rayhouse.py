@@ -54,6 +54,17 @@ def end_tree(pid: int) -> None:
         psutil.wait_procs(family, timeout=10)
 
 
+def told_until(process: "subprocess.Popen[str]", *words: str) -> str:
+    """What the process has told up to the line with one of ``words``; all of it, where none comes before its end."""
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if any(word in line for word in words):
+            break
+    return "".join(told)
+
+
 class Node:
     """A Ray node beside the head: a raylet with its actors, on a loopback address of its own, so that it is another host to
     everybody. Its processes are those under ``ray start --block``."""
@@ -167,7 +178,6 @@ class House:
     ) -> Node:
         """Start another raylet, on the next address of 127.0.0.0/8, and wait until Ray knows it."""
         ip = f"127.0.0.{2 + len(self.nodes)}"
-        before = set(self.alive())
         command = [
             str(Path(sys.executable).parent / "ray"), "start", f"--address={self.address}", "--block", f"--node-ip-address={ip}",
             f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats", "--include-log-monitor=false",
@@ -175,6 +185,11 @@ class House:
             f"--resources={json.dumps(resources or {})}",
             f"--labels={','.join(f'{key}={value}' for key, value in {'raycp-test/node': name, **(labels or {})}.items())}",
         ]  # fmt: skip
+        return self.join(name, ip, command)
+
+    def join(self, name: str, ip: str, command: list[str]) -> Node:
+        """Start a raylet by ``command``, and wait until Ray knows it under the address ``ip``."""
+        before = set(self.alive())
         with (self.home / f"{name}.log").open("w") as log:
             process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 

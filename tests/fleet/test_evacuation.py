@@ -7,7 +7,7 @@ from typing import Any
 
 import fleet_samples as samples
 import pytest
-from inprocess import Led, holds, led, until
+from inprocess import Led, holds, led, until, users
 from test_standby import ran
 
 from raycp.fleet import evacuation
@@ -83,22 +83,11 @@ async def test_a_node_that_drains_is_left_and_nothing_is_lost(standby: int) -> N
         before = await settled(fleet, standby)
         samples.DELAY = 0.01
         gone = before["shard 0"]
-        stop = asyncio.Event()
-        names: list[str] = []
-
-        async def users() -> None:
-            while not stop.is_set():
-                names.append(f"u{len(names)}")
-                await fleet.put("here", "tracked", names[-1])
-                await asyncio.sleep(0.02)
-
-        posting = asyncio.ensure_future(users())
-        await asyncio.sleep(0.2)
-        fleet.substrate.ground = nodes("n1", "n2", "n3", draining=gone)
-        await until(lambda: gone not in at(fleet).values() and not fleet.leader._roster.leaving, 15.0, "all have left")
-        after = await settled(fleet, standby)
-        stop.set()
-        await posting
+        async with users(fleet) as names:
+            await asyncio.sleep(0.2)
+            fleet.substrate.ground = nodes("n1", "n2", "n3", draining=gone)
+            await until(lambda: gone not in at(fleet).values() and not fleet.leader._roster.leaving, 15.0, "all have left")
+            after = await settled(fleet, standby)
         await until(lambda: all(ran()[name] for name in names), 5.0, "every change is reconciled")
         assert gone not in after.values()
         assert not samples.OVERLAPS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rayhouse import House, end_tree
+from rayhouse import House, end_tree, told_until
 
 from raycp.fleet.rayenv import _children_apart
 
@@ -36,20 +36,15 @@ def test_a_signal_to_the_whole_group_takes_the_fleet_down_in_order(tmp_path: Pat
     house = House(tmp_path)  # its files and environment; its Ray is not started
     path = house.file("group", ["here"], ["fleet_samples:parent"])
     process = house.popen("run", "-c", str(path), "--address", "local")  # leads a group of its own
-    told: list[str] = []
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            told.append(line)
-            if "Ctrl-C" in line:
-                break
+        told = told_until(process, "Ctrl-C")
         family = psutil.Process(process.pid).children(recursive=True)
-        assert any("raylet" in each.name() for each in family), "".join(told)
+        assert any("raylet" in each.name() for each in family), told
         begun = time.monotonic()
         os.killpg(process.pid, signal.SIGTERM)
         rest, _ = process.communicate(timeout=30)
         took = time.monotonic() - begun
-        assert process.returncode == 0, "".join(told) + rest
+        assert process.returncode == 0, told + rest
         assert "fleet group is down" in rest
         assert took < 15, f"{took:.1f} s"
         _, left = psutil.wait_procs(family, timeout=15)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from rayhouse import Cluster, House, clusters_of, end_tree, house, until
+from rayhouse import Cluster, House, clusters_of, end_tree, house, told_until, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -262,10 +262,7 @@ def test_a_driver_killed_half_way_leaves_what_the_next_run_completes(ray_house: 
     path = ray_house.file("half", ["hub", "east"], [BATCHJOB])
     first = ray_house.popen("run", "-c", str(path), "--address", ray_house.address)
     try:
-        assert first.stdout is not None
-        for line in first.stdout:  # "waiting for" is told once the leader has the plan
-            if "waiting for" in line or "ready" in line:
-                break
+        told_until(first, "waiting for", "ready")  # "waiting for" is told once the leader has the plan
         first.send_signal(signal.SIGKILL)
     finally:
         first.communicate(timeout=20)
@@ -310,19 +307,14 @@ def test_the_end_of_a_foreground_fleet_takes_it_down(ray_house: House, how: sign
     """On a Ray of its own: nothing is left, neither the fleet nor Ray."""
     path = ray_house.file("fore", ["here"], ["fleet_samples:parent"])
     process = ray_house.popen("run", "-c", str(path), "--address", "local")
-    told: list[str] = []
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            told.append(line)
-            if "Ctrl-C" in line:
-                break
-        assert "fleet fore is ready" in "".join(told), "".join(told)
+        told = told_until(process, "Ctrl-C")
+        assert "fleet fore is ready" in told, told
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
         process.send_signal(how)
         rest, _ = process.communicate(timeout=40)
-        assert process.returncode == 0, "".join(told) + rest
+        assert process.returncode == 0, told + rest
         assert "fleet fore is down" in rest
         _, left = psutil.wait_procs(family, timeout=15)
         assert not left

@@ -7,7 +7,7 @@ from typing import Any
 
 import fleet_samples as samples
 import pytest
-from inprocess import CLOCK, Led, led, until
+from inprocess import CLOCK, Led, led, until, users
 from test_standby import doc, primary, ran, warm
 
 from raycp.fleet import channel, succession
@@ -26,22 +26,9 @@ async def busy(**spec: Any) -> AsyncIterator[tuple[Led, list[str]]]:
     async with led() as fleet:
         await fleet.apply(doc("tracked", **{"tiers": {"standard": {"workers": {"min": 2}}}, **spec}))
         samples.DELAY = 0.02
-        names: list[str] = []
-        stop = asyncio.Event()
-
-        async def users() -> None:
-            while not stop.is_set():
-                names.append(f"u{len(names)}")
-                await fleet.put("here", "tracked", names[-1])
-                await asyncio.sleep(0.02)
-
-        posting = asyncio.ensure_future(users())
-        await asyncio.sleep(0.3)
-        try:
+        async with users(fleet) as names:
+            await asyncio.sleep(0.3)
             yield fleet, names
-        finally:
-            stop.set()
-            await posting
         await until(lambda: all(ran()[name] for name in names), 10.0, "every change is reconciled")
         assert not samples.OVERLAPS
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import SystemClock
+from raycp.config import FleetDoc
 from raycp.config.embedded import EmbeddedSpec
 from raycp.config.runtime import LeaderSpec
 from raycp.embedded.cluster import EmbeddedCluster
@@ -35,6 +36,23 @@ async def eventually(condition: Callable[[], Any], what: str = "", seconds: floa
         if REAL.now() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what or condition}")
         await asyncio.sleep(0.005)
+
+
+def fleet_with(kind: str) -> FleetDoc:
+    """The document of the contenders' fleet, with this kind of lock."""
+    return FleetDoc.model_validate(
+        {
+            "apiVersion": "raycp.io/v1alpha1",
+            "kind": "Fleet",
+            "metadata": {"name": "t"},
+            "spec": {
+                "clusters": [{"name": "hub", "kubeconfig": {"path": "/k"}}],
+                "controllers": [{"use": "m"}],
+                "leader": {"lock": {kind: {}}},
+                "state": {"namespace": NAMESPACE},
+            },
+        }
+    )
 
 
 class Jumping:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from contenders import NAMESPACE, REAL, Arena, arena_of, eventually
+from contenders import REAL, Arena, arena_of, eventually, fleet_with
 
 from raycp.cli.errors import CliError
 from raycp.cli.unlock import unlock
-from raycp.config import FleetDoc
 from raycp.kube import ConnectSpec
 from raycp.leadership.locks import judge
 
@@ -30,22 +29,6 @@ async def arena(request: pytest.FixtureRequest) -> AsyncIterator[Arena]:
         yield made
 
 
-def fleet(kind: str) -> FleetDoc:
-    return FleetDoc.model_validate(
-        {
-            "apiVersion": "raycp.io/v1alpha1",
-            "kind": "Fleet",
-            "metadata": {"name": "t"},
-            "spec": {
-                "clusters": [{"name": "hub", "kubeconfig": {"path": "/k"}}],
-                "controllers": [{"use": "m"}],
-                "leader": {"lock": {kind: {}}},
-                "state": {"namespace": NAMESPACE},
-            },
-        }
-    )
-
-
 def way(arena: Arena) -> ConnectSpec:
     endpoint = arena.cluster.endpoint
     assert endpoint is not None
@@ -61,7 +44,7 @@ async def test_a_lock_for_life_of_a_holder_that_is_gone() -> None:
         assert "unlock" not in second.why, "the holder answers"
         await first.die()
         await eventually(lambda: "raycp leader unlock" in second.why)
-        (line,) = await unlock(fleet("configMap"), way(arena), REAL, "me@here")
+        (line,) = await unlock(fleet_with("configMap"), way(arena), REAL, "me@here")
         assert "was held by a (epoch 1); it is free" in line
         await arena.writes(second)
         assert second.mine.epoch == 2
@@ -72,13 +55,13 @@ async def test_a_holder_that_lives_keeps_its_lock(arena: Arena) -> None:
     await arena.writes(first)
     second = (await arena.contender("b")).start()
     with pytest.raises(CliError, match=r"a lives and has taken .* back.*raycp down"):
-        await unlock(fleet(arena.kind), way(arena), REAL, "me@here")
+        await unlock(fleet_with(arena.kind), way(arena), REAL, "me@here")
     assert first.writing
     assert not second.epochs
 
 
 async def test_where_there_is_no_lock_nothing_is_done(arena: Arena) -> None:
-    (line,) = await unlock(fleet(arena.kind), way(arena), REAL, "me@here")
+    (line,) = await unlock(fleet_with(arena.kind), way(arena), REAL, "me@here")
     assert "was not there" in line
 
 
@@ -93,7 +76,7 @@ async def test_a_fleet_that_changed_its_lock_while_it_was_dead(arena: Arena) -> 
     arena.contenders.append(other)
     other.start()
     await eventually(lambda: "raycp leader unlock" in other.why)
-    await unlock(fleet(kind), way(arena), REAL, "me@here")
+    await unlock(fleet_with(kind), way(arena), REAL, "me@here")
     await arena.writes(other)
     assert other.mine.epoch > first.mine.epoch
 

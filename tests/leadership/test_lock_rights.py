@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from contenders import NAMESPACE, Arena, Contender, arena_of, eventually
+from contenders import NAMESPACE, Arena, Contender, arena_of, eventually, fleet_with
 
 from raycp.cli.rights import CRD, needs
-from raycp.config import FleetDoc
 from raycp.leadership.locks import judge
 
 PLURALS = {"ConfigMap": "configmaps", "Lease": "leases", "Pod": "pods", "Namespace": "namespaces"}
@@ -24,18 +23,7 @@ async def arena(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 def rules(kind: str, without: tuple[str, str] = ("", "")) -> list[dict[str, Any]]:
     """Of the lock and the state, as ``raycp check`` knows them; ``without`` a verb on a resource."""
-    doc = FleetDoc.model_validate(
-        {
-            "apiVersion": "raycp.io/v1alpha1",
-            "kind": "Fleet",
-            "metadata": {"name": "t"},
-            "spec": {
-                "clusters": [{"name": "hub", "kubeconfig": {"path": "/k"}}],
-                "controllers": [{"use": "m"}],
-                "leader": {"lock": {kind: {}}},
-            },
-        }
-    )
+    doc = fleet_with(kind)
     found = []
     for need in needs(doc, [], doc.hub):
         assert need.kind != CRD

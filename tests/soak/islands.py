@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rayhouse import House, Node, end_tree, free_port, until
+from rayhouse import House, Node, free_port
 
 NOWHERE = "02:00:00:00:00:01"
 """Nobody's hardware address: what is sent to it leaves, and arrives nowhere."""
@@ -97,7 +97,6 @@ def island(number: int = 1) -> Iterator[Island]:
 
 def ray_node(house: House, at: Island, name: str, *, beach: bool = False, cpus: int = 4, labels: str = "") -> Node:
     """A raylet of ``house`` on an island, or on this side's second address (``beach``)."""
-    before = set(house.alive())
     within, address = ([], at.beach) if beach else (at.within, at.ip)
     command = [
         *within, str(Path(sys.executable).parent / "ray"), "start", f"--address={house.address}", "--block",
@@ -105,17 +104,4 @@ def ray_node(house: House, at: Island, name: str, *, beach: bool = False, cpus: 
         "--include-log-monitor=false", f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={house.temp}",
         *([f"--labels={labels}"] if labels else []),
     ]  # fmt: skip
-    with (house.home / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, env=house.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-
-    def joined() -> set[str]:
-        assert process.poll() is None, (house.home / f"{name}.log").read_text()[-3000:]
-        return {node for node, host in house.alive().items() if host == address} - before
-
-    try:
-        identity = until(joined, 60.0, f"Ray's node {name}").pop()
-    except BaseException:
-        end_tree(process.pid)
-        raise
-    house.nodes[name] = Node(name, address, process, identity)
-    return house.nodes[name]
+    return house.join(name, address, command)
