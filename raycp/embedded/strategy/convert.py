@@ -227,24 +227,19 @@ def _bool(value: Any, seen: Seen) -> Any:
     return value
 
 
-def _int32(value: Any, seen: Seen) -> Any:
-    if type(value) is not int:
-        if type(value) is float:
-            raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type int32")
-        raise _expected(value, "int32")
-    if not -0x80000000 <= value <= 0x7FFFFFFF:
-        raise Mismatch(f"cannot unmarshal number {value} into Go value of type int32")
-    return value
+def _integer(bits: int) -> Converter:
+    name, limit = f"int{bits}", 1 << bits - 1
 
+    def convert(value: Any, seen: Seen) -> Any:
+        if type(value) is not int:
+            if type(value) is float:
+                raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type {name}")
+            raise _expected(value, name)
+        if not -limit <= value < limit:
+            raise Mismatch(f"cannot unmarshal number {value} into Go value of type {name}")
+        return value
 
-def _int64(value: Any, seen: Seen) -> Any:
-    if type(value) is not int:
-        if type(value) is float:
-            raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type int64")
-        raise _expected(value, "int64")
-    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
-        raise Mismatch(f"cannot unmarshal number {value} into Go value of type int64")
-    return value
+    return convert
 
 
 def _number(value: Any, seen: Seen) -> Any:
@@ -315,8 +310,8 @@ _PLAIN: dict[str, type] = {shapes.STRING: str, shapes.BOOL: bool}
 _SCALARS: dict[str, Converter] = {
     shapes.STRING: _string,
     shapes.BOOL: _bool,
-    shapes.INT32: _int32,
-    shapes.INT64: _int64,
+    shapes.INT32: _integer(32),
+    shapes.INT64: _integer(64),
     shapes.NUMBER: _number,
     shapes.BYTES: _bytes,
     shapes.TIME: _time,
