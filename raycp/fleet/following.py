@@ -171,6 +171,20 @@ class Follower:
 
     # the switch
 
+    async def ask(self, method: str, payload: bytes) -> bytes:
+        """What the leader that gives the fleet away asks: prepare, follow, lead, forget. Raises what they do."""
+        if method == "prepare":
+            await self.prepare()
+        elif method == "follow":
+            return msgspec.msgpack.encode(await self.follow(msgspec.msgpack.decode(payload, type=dict[str, Primary])))
+        elif method == "lead":
+            return msgspec.msgpack.encode(await self.lead(msgspec.msgpack.decode(payload, type=Lead)))
+        elif method == "forget":
+            self.forget()
+        else:
+            raise KeyError(f"whoever stands by has no method {method!r}")
+        return b""
+
     async def follow(self, primaries: dict[str, Primary]) -> list[str]:
         """All that these primaries have told must be here; the shards that follow. Raises ``RuntimeError``, ``Member*``."""
         plan, roster = self._roster.plan, self._roster

@@ -5,7 +5,6 @@ under the same epoch with the next incarnation. Members go on without it.
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -16,8 +15,9 @@ import msgspec
 from raycp.base.clock import Clock, SystemClock
 from raycp.fleet.colours import GENERATIONS
 from raycp.fleet.desired import Desires, Slot, Wanted
+from raycp.fleet.ending import end_members
 from raycp.fleet.evacuation import Evacuation
-from raycp.fleet.following import Follower, Primary, standing_members
+from raycp.fleet.following import Follower, standing_members
 from raycp.fleet.history import History
 from raycp.fleet.hub import HubKeeper
 from raycp.fleet.loops import Loops
@@ -25,11 +25,14 @@ from raycp.fleet.member import own_node
 from raycp.fleet.names import LEADER, Member
 from raycp.fleet.nodewatch import NodeWatch
 from raycp.fleet.placing import spots
-from raycp.fleet.plan import Fleet, ObserverPlan, Plan, Report, ShardPlan, WorkerPlan, home_of
+from raycp.fleet.plan import Fleet, Plan, Report, home_of
 from raycp.fleet.planning import applied_plan, kept_pools
-from raycp.fleet.reaching import reachable
+from raycp.fleet.pools import Pools
+from raycp.fleet.publishing import Publisher
+from raycp.fleet.reaching import embedded_endpoints, reachable
+from raycp.fleet.recovery import recover
 from raycp.fleet.roster import Roster
-from raycp.fleet.scaling import Scaler, living_pools, worker_bundles
+from raycp.fleet.scaling import living_pools
 from raycp.fleet.status import fleet_status, standing_status
 from raycp.fleet.substrate import Substrate
 from raycp.fleet.succession import Succession
@@ -43,12 +46,6 @@ from raycp.leadership.records import Records
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 1.0
-RECOVERY = 5.0
-"""How long a leader that comes back asks the living for the plan, in seconds."""
-
-STRAGGLERS = 1.0
-"""After the first of them has answered."""
-
 LEAVE_AFTER = 0.3
 
 
@@ -68,9 +65,8 @@ class LeaderCore:
         self._succession = Succession(self._roster, self._hub.prover, self._history, self._watch)
         self._evacuation = Evacuation(self._roster, self._succession, self._watch, leave)
         self._roster.died, self._roster.reported = self._succession.died, self._reported
-        self._pools: dict[str, int] = {}
-        self._scaler = Scaler()
-        self._pools_told: tuple[Member, dict[str, int]] | None = None
+        self._pools = Pools(self._roster)
+        self._publisher = Publisher(self._roster, self._hub, self._succession, self._history)
         self._desires = Desires()
         self._applying = asyncio.Lock()
         self._stepping = asyncio.Lock()
@@ -128,64 +124,16 @@ class LeaderCore:
         return self._follower is None or not self._follower.held
 
     async def _recover(self) -> None:
-        """Adopt a fleet that lives on: its newest plan, its members, its epoch."""
-        living = [member for member in await self._substrate.members() if member != LEADER]
-        if all(member.role == "embedded" for member in living):
+        """Go on with a fleet that lives on, as what it was: one that leads, or one that stands by."""
+        found = await recover(self._roster, self._succession)
+        if found is None:
             return
-        answers = await self._plans_of([member for member in living if member.role != "embedded"])
-        plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if answer]
-        if not plans:
-            log.warning("members live but none knows the fleet's plan; waiting for `raycp run`")
-            return
-        plan = max(plans, key=lambda known: known.version)
-        log.info("recovered the fleet %s from its members: plan %d, epoch %d", plan.fleet.name, plan.version, plan.epoch)
-        self._roster.endpoints = {
-            cluster.name: cluster.connect
-            for cluster in plan.clusters
-            if cluster.connect is not None and plan.fleet.doc.cluster(cluster.name).embedded is not None
-        }
-        # A generation is never used again, also not that of a member that died with the leader before: its successor is another
-        # primary, of a higher term.
-        for name in (*(shard.member for shard in plan.shards), *(worker.member for worker in plan.workers)):
-            known = Member.parse(name)
-            if known is not None:
-                self._roster.generations[known.slot] = max(known.generation, self._roster.generations.get(known.slot, -1))
-        self._roster.plan = plan
-        self._pools = living_pools(living, plan.fleet.doc)
-        for member in living:
-            if member.role == "embedded" and plan.following is not None:
-                continue  # the fleet's that leads
-            if plan.slot(member) != member.slot or self._roster.generations.get(member.slot, -1) <= member.generation:
-                self._roster.adopt(member)
-        self._miss(plan, living)
+        plan, living = found
+        self._pools.sizes = living_pools(living, plan.fleet.doc)
         if plan.following is not None:
             self._follow(plan.following.namespace).start()
         else:
             self._hub.recovered(plan)
-
-    def _miss(self, plan: Plan, living: list[Member]) -> None:
-        """Who was at work when the leader before was gone, and lives no more, or seems not to."""
-        for name, host, port in (
-            *((shard.member, shard.host, shard.port) for shard in plan.shards if shard.term),
-            *((worker.member, worker.host, worker.port) for worker in plan.workers),
-        ):
-            known = Member.parse(name)
-            if known is not None and known not in living:
-                self._succession.absent(known, host, port)
-
-    async def _plans_of(self, members: list[Member]) -> list[bytes]:
-        """What the members know; those that are silent are not waited for once the others have answered."""
-        asking = {asyncio.ensure_future(self._substrate.call(member, "plan", timeout=RECOVERY)) for member in members}
-        done, silent = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED) if asking else (set(), set())
-        if silent:
-            more, silent = await asyncio.wait(silent, timeout=STRAGGLERS)
-            done |= more
-        if not any(task.exception() is None for task in done) and silent:
-            more, silent = await asyncio.wait(silent)
-            done |= more
-        for task in silent:
-            task.cancel()
-        return [task.result() for task in done if task.exception() is None]
 
     # what the driver asks
 
@@ -222,20 +170,13 @@ class LeaderCore:
         if method == "yield":
             return msgspec.json.encode(await self._yielding.yield_to(payload.decode()))
         if method == "plan_after":
-            return await self._plan_after(msgspec.msgpack.decode(payload, type=int))
+            plan = await self._roster.newer_plan(msgspec.msgpack.decode(payload, type=int), WATCH_SECONDS)
+            return b"" if plan is None else msgspec.msgpack.encode(plan)
         if method in ("standing", "prepare", "follow", "lead", "forget"):
             return await self._ask_follower(method, payload)
         if method == "kubeconfig":
             return await self._substrate.call(self._roster.living("embedded", payload.decode()), "kubeconfig")
         raise KeyError(f"the leader has no method {method!r}")
-
-    async def _plan_after(self, version: int) -> bytes:
-        """The plan, once it is newer than ``version``; nothing after a while without."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WATCH_SECONDS), self._roster.plan_changed:
-                await self._roster.plan_changed.wait_for(lambda: self.plan is not None and self.plan.version > version)
-        plan = self.plan
-        return msgspec.msgpack.encode(plan) if plan is not None and plan.version > version else b""
 
     # standing by for the other colour
 
@@ -259,7 +200,7 @@ class LeaderCore:
             assert theirs is not None
             # The pools of the one that leads were scaled to its load.
             workers = [member for worker in theirs.workers if (member := Member.parse(worker.member)) is not None]
-            self._pools = living_pools(workers, fleet.doc)
+            self._pools.sizes = living_pools(workers, fleet.doc)
             follower.start()
 
     def _follow(self, namespace: str) -> Follower:
@@ -275,27 +216,14 @@ class LeaderCore:
             return msgspec.json.encode(Standing(plan.home, plan.fleet.generation, status["warm"], status["reasons"]))
         if follower is None:
             raise RuntimeError("this fleet does not stand by")
-        if method == "prepare":
-            await follower.prepare()
-        elif method == "follow":
-            primaries = msgspec.msgpack.decode(payload, type=dict[str, Primary])
-            return msgspec.msgpack.encode(await follower.follow(primaries))
-        elif method == "lead":
-            return msgspec.msgpack.encode(await follower.lead(msgspec.msgpack.decode(payload, type=Lead)))
-        else:
-            follower.forget()
-        return b""
+        return await follower.ask(method, payload)
 
     async def _begin(self, before: Plan, plan: Plan, order: Lead) -> None:
         """This fleet has stood by, and leads from here on; no step is under way."""
         known = {shard.shard: shard for shard in before.shards}
         self._follower = None
         self._hub.adopt(before)
-        self._roster.endpoints = {
-            cluster.name: cluster.connect
-            for cluster in before.clusters
-            if cluster.connect is not None and plan.fleet.doc.cluster(cluster.name).embedded is not None
-        }
+        self._roster.endpoints = embedded_endpoints(before.clusters, plan.fleet.doc)
         self._roster.plan = plan
         await self._roster.announce()
         for shard in plan.shards:
@@ -314,7 +242,7 @@ class LeaderCore:
 
     async def _leave(self) -> None:
         await self._clock.sleep(LEAVE_AFTER)  # the answer to who asked for it goes out first
-        await self._end_members(embedded=False)
+        await end_members(self._roster, self._hub, embedded=False)
         await self._hub.close()
         await self._substrate.kill(LEADER)
 
@@ -330,7 +258,7 @@ class LeaderCore:
             if before is not None and (moved := before.fleet.doc.moved_lock(fleet.doc)):
                 raise ValueError(moved)
             self._succession.closed = False
-            self._pools = kept_pools(self._pools, before, fleet)
+            self._pools.sizes = kept_pools(self._pools.sizes, before, fleet)
             self._roster.plan = applied_plan(fleet, before)
             await self._roster.announce()
 
@@ -340,9 +268,8 @@ class LeaderCore:
         plan = self.plan
         assert plan is not None
         if plan.following is None:
-            await self._scale(plan)
-        else:
-            self._tell_pools(plan)
+            await self._pools.scale(plan)
+        self._pools.tell(plan)
         known = await self._watch.members()
         if known is not None:
             await self._watch.refresh()
@@ -360,10 +287,10 @@ class LeaderCore:
         if known is not None:
             await self._make(plan, wanted)
         if plan.following is not None:
-            await self._publish_standing()
+            await self._publisher.standing()
             return
         self._hub.step(plan, reachable(plan, self._roster.endpoints))
-        await self._publish()
+        await self._publisher.leading()
 
     async def _make(self, plan: Plan, wanted: dict[Slot, Wanted]) -> None:
         """End what is wanted no more or wanted otherwise, move what is in the wrong place, make what is missing."""
@@ -380,7 +307,7 @@ class LeaderCore:
 
     def _wanted(self, plan: Plan) -> dict[Slot, Wanted]:
         needy = self._evacuation.need_standby(plan)
-        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools, needy)
+        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools.sizes, needy)
         return wanted if plan.following is None else standing_members(plan, wanted)
 
     def _due(self, want: Wanted) -> bool:
@@ -395,25 +322,6 @@ class LeaderCore:
         shard = want.place.split("/")[0]
         primary = self._roster.primary_of(shard)
         return primary is not None and primary.report.ready and self._succession.rested(shard)
-
-    async def _scale(self, plan: Plan) -> None:
-        """Pools by queue delay; Ray's autoscaler is told what all of them need."""
-        pools = self._scaler.step(plan.fleet.doc, self._roster.members, self._pools, self._clock.now())
-        if pools != self._pools:
-            self._pools = pools
-            await self._substrate.request_nodes(worker_bundles(plan.fleet.doc, pools))
-        self._tell_pools(plan)
-
-    def _tell_pools(self, plan: Plan) -> None:
-        """The observer shows the pools' sizes: when one has changed, or there is a new observer."""
-        observer = self._roster.members.get(("observer", "observer"))
-        if observer is None or not observer.report.ready:
-            return
-        sizes = {row["tier"]: row["workers"] for row in self._scaler.rows(plan.fleet.doc, self._pools)}
-        if self._pools_told != (observer.member, sizes):
-            self._pools_told = (observer.member, sizes)
-            told = self._substrate.call(observer.member, "pools", msgspec.msgpack.encode(sizes))
-            self._loops.spawn(told, "tell the observer of the pools")
 
     def _led(self, records: Records, leadership: Leadership) -> None:
         self._history.begin(records, leadership, self._follower.order if self._follower is not None else None)
@@ -434,92 +342,15 @@ class LeaderCore:
             state.told = told
             self._roster.wake.set()
 
-    async def _publish(self) -> None:
-        """Bring addresses that members reported, and connections that are prepared, into the plan."""
-        plan = self.plan
-        assert plan is not None
-        roster, shards = self._roster, []
-        for known in plan.shards:
-            state = roster.primary_of(known.shard)
-            if state is None or not state.report.port:
-                shards.append(known)
-            elif known.member == state.member.actor_name:
-                shards.append(msgspec.structs.replace(known, host=state.report.host, port=state.report.port))
-            elif known.term and not self._succession.proven(plan):
-                shards.append(known)  # only the first primary may be named by a leader that is not sure to lead
-            else:
-                cause = "cold start" if known.term else "start"
-                new = ShardPlan(known.shard, state.member.actor_name, known.term + 1, state.report.host, state.report.port, cause)
-                shards.append(new)
-                if known.term:
-                    self._history.promoted(plan, known, new)
-        leadership = self._hub.leadership
-        endpoints = reachable(plan, self._roster.endpoints)
-        clusters = []
-        for cluster in plan.clusters:
-            connect = self._hub.published(cluster.name, endpoints.get(cluster.name))
-            clusters.append(msgspec.structs.replace(cluster, connect=connect))
-        await self._change(
-            **self._addresses(),
-            shards=tuple(shards),
-            clusters=tuple(clusters),
-            epoch=leadership.epoch if leadership else plan.epoch,
-            incarnation=leadership.incarnation if leadership else plan.incarnation,
-        )
-
-    async def _publish_standing(self) -> None:
-        """Bring addresses of a fleet that stands by into its plan."""
-        successors = []
-        for slot, state in sorted(self._roster.members.items()):
-            if slot[0] == "standby" and state.report.port:
-                shard = slot[1].split("/")[0]
-                successors.append(ShardPlan(shard, state.member.actor_name, 0, state.report.host, state.report.port))
-        await self._change(**self._addresses(), successors=tuple(successors))
-
-    def _addresses(self) -> dict[str, Any]:
-        observer = self._roster.members.get(("observer", "observer"))
-        address = ObserverPlan()
-        if observer is not None and observer.report.port:
-            address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
-        workers = tuple(
-            WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
-            for state in sorted((*self._roster.members.values(), *self._roster.leaving), key=lambda each: each.member)
-            if state.member.role == "worker" and state.report.port
-        )
-        return {"workers": workers, "observer": address}
-
-    async def _change(self, **news: Any) -> None:
-        """Tell the members, if it is news."""
-        if any(getattr(self.plan, name) != value for name, value in news.items()):
-            await self._roster.change(**news)
-
     async def down(self) -> None:
         """Drain workers and shards, then end all members. The leader itself is ended by the driver."""
         self._succession.closed = True
         if self._follower is not None:
             self._follower.close()
         leads = self.plan is not None and self.plan.following is None and not self._leaving
-        await self._end_members(embedded=leads)
+        await end_members(self._roster, self._hub, embedded=leads)
         await self._hub.close()
         self._roster.plan = None
-
-    async def _end_members(self, *, embedded: bool) -> None:
-        """``embedded``: the whole fleet ends, so embedded clusters too, and the hub is told."""
-        states = [*self._roster.members.values(), *self._roster.leaving]
-        self._roster.members.clear()
-        self._roster.leaving.clear()
-        for state in states:
-            if state.task is not None:
-                state.task.cancel()
-        timeout = self._roster.drain_limit
-        for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",) if embedded else ()):
-            group = [state.member for state in states if state.member.role in roles]
-            await asyncio.gather(*(self._roster.end(member, timeout if roles == ("worker",) else 5.0) for member in group))
-            if roles == ("observer",) and self.plan is not None and embedded:
-                await self._hub.release(self.plan)
-        for member in await self._substrate.members():
-            if member != LEADER and (embedded or member.role != "embedded"):
-                await self._substrate.kill(member)
 
     def status(self) -> dict[str, Any]:
         """The fleet as JSON: what ``raycp status`` prints."""
@@ -543,7 +374,7 @@ class LeaderCore:
             self._hub.waiting,
         )
         if self.plan is not None:
-            status["pools"] = self._scaler.rows(self.plan.fleet.doc, self._pools)
+            status["pools"] = self._pools.rows(self.plan.fleet.doc)
             status["nodes"] = self._evacuation.nodes()
         return status
 

@@ -1,9 +1,10 @@
 """How the clusters of a fleet are reached: by the fleet file, or by what an embedded cluster told."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from raycp.config import FleetDoc
 from raycp.fleet.limits import REQUESTS_AT_ONCE, breaker_policy
-from raycp.fleet.plan import Fleet, Plan
+from raycp.fleet.plan import ClusterPlan, Fleet, Plan
 from raycp.kube import ConnectSpec
 
 
@@ -13,6 +14,15 @@ def reachable(plan: Plan, endpoints: Mapping[str, ConnectSpec]) -> dict[str, Con
         cluster.name: endpoints[cluster.name] if cluster.embedded is not None else connection(plan.fleet, cluster.name)
         for cluster in plan.fleet.doc.spec.clusters
         if cluster.embedded is None or cluster.name in endpoints
+    }
+
+
+def embedded_endpoints(clusters: Iterable[ClusterPlan], doc: FleetDoc) -> dict[str, ConnectSpec]:
+    """How the embedded ones among these clusters were reached when the plan that they are from was told."""
+    return {
+        cluster.name: cluster.connect
+        for cluster in clusters
+        if cluster.connect is not None and doc.cluster(cluster.name).embedded is not None
     }
 
 

@@ -4,6 +4,7 @@ It decides nothing: the leader says what should live, ``succession`` who follows
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
@@ -60,6 +61,13 @@ class Roster:
         async with self.plan_changed:
             self.plan_changed.notify_all()
         self.wake.set()
+
+    async def newer_plan(self, version: int, within: float) -> Plan | None:
+        """The plan, once it is newer than ``version``; None after ``within`` seconds without."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within), self.plan_changed:
+                await self.plan_changed.wait_for(lambda: self.plan is not None and self.plan.version > version)
+        return self.plan if self.plan is not None and self.plan.version > version else None
 
     async def change(self, **fields: Any) -> None:
         """Replace fields of the plan, under its next version."""
