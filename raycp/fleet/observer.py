@@ -1,11 +1,10 @@
 """The observer: hears from every member once a second, and is the fleet's one HTTP face.
 
-Values of dead generations stay in the sums (``Merger``, ``SloBook``). Sums and SLO windows are checkpointed to the hub, so that its
-own replacement goes on with them.
+Values of dead generations stay in the sums (``Merger``, ``SloBook``). SLO windows are kept in the hub (``sums``), so that its own
+replacement goes on with them. ``face`` is where it listens, ``showing`` what its pages say.
 """
 
 import asyncio
-import base64
 import itertools
 import logging
 from collections import Counter
@@ -18,19 +17,19 @@ from raycp.config import TIERS
 from raycp.fleet.channel import Connection, listen
 from raycp.fleet.clients import Clients
 from raycp.fleet.desired import Desires
+from raycp.fleet.face import Face
 from raycp.fleet.following import standing_members
 from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.plan import Plan, Report
+from raycp.fleet.showing import Lanes, cluster_rows, leading_checks, shard_rows, standing_checks, worker_rows
 from raycp.fleet.status import fleet_status, member_reasons
+from raycp.fleet.sums import Sums
 from raycp.fleet.supervision import Supervised
 from raycp.fleet.telling import Teller
 from raycp.fleet.wire import Answered, Hello, Message, Question, Stats
-from raycp.kube import KubeError
-from raycp.leadership.epoch import Leadership, read_leadership
-from raycp.leadership.records import Conflict, Record, Records
+from raycp.leadership.epoch import Leadership
 from raycp.observe import Check, FleetMetrics, Merger, Metrics
-from raycp.observe.web import WebServer, serve
 from raycp.slo import Objectives, SloBook
 
 log = logging.getLogger(__name__)
@@ -42,10 +41,6 @@ STALE = 5.0
 """A member that has told nothing for this long is shown as silent."""
 
 ASK_TIMEOUT = 2.0
-
-MOVE_WITHIN = 60.0
-CLOSED_WITHIN = 15.0
-"""How long, in seconds, the observer of a fleet that has just taken over waits for the last checkpoint of the one before."""
 
 
 class _Source:
@@ -86,24 +81,16 @@ class ObserverCore(MemberCore):
         self._heard: dict[tuple[str, str], tuple[Member, _Heard]] = {}
         self._server: asyncio.Server | None = None
         self._port = 0
-        self._web: WebServer | None = None
-        self._web_problem = "starting"
-        self._listening = False
+        self._web = Face(self, clock, self.loops, lambda: self._stands_by, self.changed)
         self._desires = Desires()
         self._questions: dict[int, asyncio.Future[bytes]] = {}
         self._ids = itertools.count(1)
         self._clients = Clients(clock)
-        self._leadership: Leadership | None = None
-        self._saved: Record | None = None
-        self._restored = False
-        self._closing = False
-        self._elsewhere = False
-        self._leads_since = float("-inf")
-        self._rates: dict[str, tuple[float, float, float]] = {}
+        self._lanes = Lanes()
         fleet = FleetMetrics(self._own_metrics)
         self._epoch = fleet.epoch.labels()
         self._incarnation = fleet.incarnation.labels()
-        self._is_leader = fleet.is_leader
+        self._sums = Sums(clock, self._clients, self._book, fleet.is_leader, lambda: self.plan)
         self._actors = fleet.actors
         self._own_metrics.before_snapshot(self._count_actors)
         self._pool = fleet.pool
@@ -112,68 +99,23 @@ class ObserverCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self._accept)
-            self.loops.forever(self._checkpoint, "checkpoint", every=plan.fleet.doc.spec.state.checkpoint)
+            self.loops.forever(self._sums.keep, "checkpoint", every=plan.fleet.doc.spec.state.checkpoint)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
         self._teller.update(plan)
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
         spec = plan.fleet.doc.spec.observer
-        if self._web is None and not self._listening:
-            self._listening = True
-            self.loops.spawn(self._listen(spec.host, spec.port), "HTTP face")
+        self._web.open(spec.host, spec.port)
         if plan.following is None and before is not None and before.following is not None:
-            self._leads_since = self.clock.now()
-            self.loops.spawn(self._take_up(), "sums of the colour that led before")
-            if self._elsewhere:
-                self.loops.spawn(self._move(spec.host, spec.port), "move of the HTTP face")
+            self._sums.leads()
+            self.loops.spawn(self._sums.take_up(), "sums of the colour that led before")
+            self._web.come_home(spec.host, spec.port)
 
         wanted = {cluster.name for cluster in plan.clusters}
         if before is not None:
             for cluster in {cluster.name for cluster in before.clusters} - wanted:
                 log.info("cluster %s has left the fleet", cluster)
-
-    async def _listen(self, host: str, port: int) -> None:
-        """Take the port, waiting for it where somebody else has it still."""
-        while self._web is None:
-            try:
-                self._web = await serve(self, host, port)
-            except OSError as error:
-                if self.plan is not None and self.plan.following is not None and not self._elsewhere:
-                    # The fleet that leads has it: another one will do until it is gone.
-                    self._elsewhere, port = True, 0
-                    continue
-                problem = f"can't listen on {host}:{port}: {error.strerror or error}; free it, or set spec.observer.port"
-                if problem != self._web_problem:
-                    log.error("%s", problem)
-                self._web_problem = problem
-                self.changed()
-                await self.clock.sleep(0.5)
-        self._web_problem = ""
-        self.changed()
-
-    async def _take_up(self) -> None:
-        """Go on with the sums of the colour that led before as soon as it has told its last."""
-        while not self._restored:
-            await self._checkpoint()
-            await self.clock.sleep(0.3)
-
-    async def _move(self, host: str, port: int) -> None:
-        """To the port of the fleet file, once the colour that led before has left it."""
-        deadline = self.clock.now() + MOVE_WITHIN
-        while self.clock.now() < deadline:
-            try:
-                web = await serve(self, host, port)
-            except OSError:
-                await self.clock.sleep(0.1)
-                continue
-            before, self._web = self._web, web
-            self._elsewhere = False
-            self.changed()
-            if before is not None:
-                await before.stop()
-            return
-        log.warning("port %d of %s is not free: the HTTP face stays where it is", port, host)
 
     def _accept(self, connection: Connection, hello: Hello) -> _Source | str:
         member = Member.parse(hello.member)
@@ -234,50 +176,17 @@ class ObserverCore(MemberCore):
             self._actors.labels(role).set(float(found[role]))
 
     async def drain(self, timeout: float) -> None:
-        self._closing = True
-        await self._checkpoint()
-        if self._web is not None:
-            await self._web.stop()
+        await self._sums.close()
+        await self._web.stop()
 
     def fill(self, report: Report) -> None:
         report.port = self._port
         self._complete = self._complete or self._all_heard()
-        report.ready = self._web is not None and self._complete
-        report.reasons = [] if report.ready else [self._web_problem or "it has not heard from all members yet"]
+        report.ready = bool(self._web.url) and self._complete
+        report.reasons = [] if report.ready else [self._web.problem or "it has not heard from all members yet"]
         report.state = "starting" if not report.ready else "standby" if self._stands_by else "running"
-        if self._web is not None:
+        if self._web.url:
             report.extra["url"] = self._web.url
-
-    # checkpoint
-
-    async def _checkpoint(self) -> None:
-        plan = self.plan
-        if plan is None or plan.hub.connect is None or self._stands_by:
-            return
-        try:
-            client = await self._clients.get(plan.hub.name)
-            records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
-            self._leadership = await read_leadership(records)
-            others = self._leadership is None or self._leadership.home not in ("", plan.home)
-            self._is_leader.labels(plan.fleet.name).set(0.0 if others else 1.0)
-            if others and not (self._closing and plan.epoch):
-                return  # another fleet instance leads, and counts; it waits for the last word of one that has handed over to it
-            if not self._restored:
-                self._saved = await records.read("slo")
-                theirs = self._saved is None or "closed" not in self._saved.data
-                if theirs and not self._closing and self.clock.now() - self._leads_since < CLOSED_WITHIN:
-                    return  # the observer of the colour that led before has not told its last
-                if self._saved is not None and "book" in self._saved.data:
-                    self._book.restore(base64.b64decode(self._saved.data["book"]))
-                self._restored = True
-            data = {"book": base64.b64encode(self._book.checkpoint()).decode()}
-            if self._closing:
-                data["closed"] = "true"
-            self._saved = await records.write("slo", data, self._saved)
-        except (KubeError, ValueError) as error:
-            log.warning("the SLO checkpoint could not be kept: %s", error)
-        except Conflict:
-            self._saved = await records.read("slo")
 
     # View
 
@@ -296,34 +205,15 @@ class ObserverCore(MemberCore):
 
     async def ready(self) -> list[Check]:
         """See ``View.ready``."""
-        status = self._status()
-        if self._stands_by:
-            return self._warm(status)
-        checks = [Check("leader", status.get("leader", {}).get("epoch", 0) > 0, "the hub has not recorded a leader yet")]
-        deadline_passed = self._past_sync_deadline()
-        for cluster in status.get("clusters", []):
-            ok = cluster["synced"]
-            checks.append(Check(f"cluster-{cluster['name']}", ok, cluster["reason"], required=not deadline_passed))
-        slots = sum(worker["slots"] for worker in status.get("workers", []) if worker["ready"])
-        checks.append(Check("workers", slots > 0, "no worker is ready"))
-        return [Check(c.name, c.ok, "" if c.ok else c.reason, c.required) for c in checks]
+        status, plan = self._status(), self.plan
+        if plan is None or plan.following is None:
+            return leading_checks(status, self._past_sync_deadline())
+        standbys = [heard.report.state for (role, _), (_, heard) in self._heard.items() if role == "standby"]
+        return standing_checks(status, plan.hub.name, bool(standbys) and all(state == "standby" for state in standbys))
 
     @property
     def _stands_by(self) -> bool:
         return self.plan is not None and self.plan.following is not None
-
-    def _warm(self, status: dict[str, Any]) -> list[Check]:
-        """Of a fleet that stands by: whether it may lead. A cluster that is down is excused in time, the hub never."""
-        plan = self.plan
-        assert plan is not None
-        standbys = [heard.report for (role, _), (_, heard) in self._heard.items() if role == "standby"]
-        passed = bool(standbys) and all(report.state == "standby" for report in standbys)
-        checks = [
-            Check(f"cluster-{row['name']}", row["synced"], row["reason"], required=not passed or row["name"] == plan.hub.name)
-            for row in status.get("clusters", [])
-        ]
-        checks.append(Check("standbys", not status["reasons"], "; ".join(status["reasons"][:5])))
-        return [Check(c.name, c.ok, "" if c.ok else c.reason, c.required) for c in checks]
 
     def _past_sync_deadline(self) -> bool:
         states = [heard.report.state for member, heard in self._heard.values() if member.role == "shard"]
@@ -357,7 +247,7 @@ class ObserverCore(MemberCore):
             shown = fleet_status(plan, wanted, members, None, {}, 0.0)
             reasons = member_reasons(msgspec.structs.replace(plan, version=0), standing, members)
             return {**shown, "ready": not reasons, "reasons": reasons}
-        leadership = self._leadership or (Leadership(plan.epoch, plan.incarnation, "", 0.0) if plan.epoch else None)
+        leadership = self._sums.leadership or (Leadership(plan.epoch, plan.incarnation, "", 0.0) if plan.epoch else None)
         return fleet_status(plan, wanted, members, leadership, {}, 0.0)
 
     async def status(self) -> dict[str, Any]:
@@ -369,7 +259,7 @@ class ObserverCore(MemberCore):
         leader_out = {
             **leader,
             "alive": bool(leader.get("epoch")),
-            "node": self._leadership.holder.split("/")[0] if self._leadership else "",
+            "node": self._sums.leadership.holder.split("/")[0] if self._sums.leadership else "",
         }
         return {
             **shown,
@@ -382,61 +272,19 @@ class ObserverCore(MemberCore):
 
     async def clusters(self) -> list[dict[str, Any]]:
         """See ``View.clusters``."""
-        return [{**cluster, "lag_seconds": cluster["lagSeconds"]} for cluster in self._status().get("clusters", [])]
+        return cluster_rows(self._status())
 
     async def shards(self) -> list[dict[str, Any]]:
         """See ``View.shards``."""
-        return [
-            {
-                **shard,
-                "name": shard["shard"],
-                "standby": shard["standbys"],
-                "memory_bytes": self._memory("shard", shard["shard"]),
-                "permit_left_seconds": None,
-            }
-            for shard in self._status().get("shards", [])
-        ]
+        return shard_rows(self._status(), self._merger)
 
     async def workers(self) -> list[dict[str, Any]]:
         """See ``View.workers``."""
-        return [
-            {**worker, "name": worker["worker"], "active": worker["busy"], "memory_bytes": self._memory("worker", worker["worker"])}
-            for worker in self._status().get("workers", [])
-        ]
-
-    def _memory(self, role: str, place: str) -> float:
-        wanted = {"role": role, "name": place}
-        return sum(values[0] for labels, values in self._merger.rows("raycp_process_resident_memory_bytes") if labels == wanted)
+        return worker_rows(self._status(), self._merger)
 
     async def lanes(self) -> list[dict[str, Any]]:
         """See ``View.lanes``."""
-        now = self.clock.now()
-        rows = []
-        for lane in self._status().get("lanes", []):
-            tier = lane["tier"]
-            total = sum(
-                values[-2] if len(values) > 1 else values[0]
-                for labels, values in self._merger.rows("workqueue_adds_total")
-                if labels.get("tier") == tier
-            )
-            then, before, rate = self._rates.get(tier, (now, total, 0.0))
-            if now - then >= 1.0:
-                rate = max(0.0, (total - before) / (now - then))
-                self._rates[tier] = (now, total, rate)
-            elif tier not in self._rates:
-                self._rates[tier] = (now, total, 0.0)
-            rows.append(
-                {
-                    "tier": tier,
-                    "depth": lane["ready"],
-                    "delayed": lane["delayed"],
-                    "in_work": lane["inFlight"],
-                    "oldest_ready_seconds": lane["oldestSeconds"],
-                    "per_second": round(rate, 2),
-                    "share": lane.get("share"),
-                }
-            )
-        return rows
+        return self._lanes.rows(self._status(), self._merger, self.clock.now())
 
     async def slo(self) -> list[dict[str, Any]]:
         """See ``View.slo``."""
