@@ -70,6 +70,11 @@ class Store:
             raise ValueError(f"index {name!r} exists already")
         self._functions[name] = fn
 
+    def build_index(self, name: str) -> None:
+        """Keep this index from now on, rather than from the first question on, which would have to wait for it. Raises
+        ``KeyError`` for an unknown index."""
+        self._index(name)
+
     def by_index(self, name: str, value: str) -> Iterable[Obj]:
         """The objects with ``value`` in the index; ``label`` takes ``key=value``. Raises ``KeyError`` for an unknown
         index.

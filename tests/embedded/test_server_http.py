@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.recorder import Recorder
+from raycp.embedded.watch import Watch
 
 CMS = "/api/v1/namespaces/default/configmaps"
 
@@ -267,6 +269,51 @@ async def test_ten_watchers_see_the_same_events_in_order(api: Api) -> None:
     seen = await asyncio.gather(*reading)
     assert [o["metadata"]["name"] for _, o in seen[0]] == [f"w{i}" for i in range(20)]
     assert all(each == seen[0] for each in seen)
+
+
+async def test_what_there_is_is_told_in_slices_and_what_changes_meanwhile_after_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raycp.embedded.watch.SLICE", 2)
+    names = [f"i{number:03}" for number in range(200)]
+    for name in names:
+        await api.ask("POST", CMS, config_map(name, odd=str(int(name[1:]) % 2)))
+    path = CMS + "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    reading = [asyncio.create_task(api.watch(path, 203)), asyncio.create_task(api.watch(path + "&labelSelector=odd%3D1", 103))]
+    versions = []
+    for number in range(2):
+        _, made = await api.ask("POST", CMS, config_map(f"n{number}", odd="1"))
+        versions.append(int(made["metadata"]["resourceVersion"]))
+    for events, wanted in zip(await asyncio.gather(*reading), (names, names[1::2]), strict=True):
+        at = next(number for number, (type_, _) in enumerate(events) if type_ == "BOOKMARK")
+        assert events[at][1]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+        since = int(events[at][1]["metadata"]["resourceVersion"])
+        first = sorted(o["metadata"]["name"] for _, o in events[:at])
+        later = [o["metadata"]["name"] for _, o in events[at + 1 :]]
+        assert first == [*wanted, *(f"n{number}" for number in range(2) if versions[number] <= since)]
+        assert later == [f"n{number}" for number in range(2) if versions[number] > since]
+
+
+async def test_others_are_answered_while_a_watch_is_told_what_there_is(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    begun = asyncio.Event()
+    tell = Watch._tell_slice
+
+    def slow(watch: Watch) -> None:
+        sent.append(1)
+        begun.set()
+        time.sleep(0.005)
+        tell(watch)
+
+    monkeypatch.setattr("raycp.embedded.watch.SLICE", 1)
+    monkeypatch.setattr(Watch, "_tell_slice", slow)
+    for number in range(100):
+        await api.ask("POST", CMS, config_map(f"i{number:03}"))
+    reading = asyncio.create_task(api.watch(CMS + "?watch=true", 100))
+    await begun.wait()
+    assert (await api.ask("GET", CMS + "/i000"))[0] == 200
+    assert len(sent) < 100, "an answer does not wait for the whole of it"
+    assert len(await reading) == 100
 
 
 # ---- around it
