@@ -107,7 +107,9 @@ class ObserverCore(MemberCore):
         self._incarnation.set(plan.incarnation)
         spec = plan.fleet.doc.spec.observer
         self._web.open(spec.host, spec.port)
-        if plan.following is None and before is not None and before.following is not None:
+        if plan.following is not None:
+            self.loops.spawn(self._sums.meet_hub(), "way to the hub")
+        elif before is not None and before.following is not None:
             self._sums.leads()
             self.loops.spawn(self._sums.take_up(), "sums of the colour that led before")
             self._web.come_home(spec.host, spec.port)
@@ -216,7 +218,7 @@ class ObserverCore(MemberCore):
         return self.plan is not None and self.plan.following is not None
 
     def _past_sync_deadline(self) -> bool:
-        states = [heard.report.state for member, heard in self._heard.values() if member.role == "shard"]
+        states = [heard.report.state for (role, _), (_, heard) in self._heard.items() if role == "shard"]
         return bool(states) and all(state == "running" for state in states)
 
     def _status(self) -> dict[str, Any]:

@@ -169,3 +169,14 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
         assert all((after.state.marks.rv("east", kind) or 0) >= (rv or 0) for kind, rv in rvs.items())
         written = after.watermarks
         await until(lambda: written._written == after.state.marks.changes, 5.0)
+
+
+async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for_it() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc("parent"))
+        await fleet.put("here", "parent", "a")
+        await until(lambda: ran()["a"] == 1)
+        standby = await warm(fleet)
+        store = next(i.store for k, i in standby.state.clusters["here"].informers.items() if k.kind == "Secret")
+        await until(lambda: len(store) > 0)
+        assert len(store._indexes["owner"]) > 0

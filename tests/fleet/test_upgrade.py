@@ -328,6 +328,7 @@ async def test_a_fleet_stands_by_and_writes_nothing() -> None:
             return all(check.ok for check in await observer.ready())
 
         await until(ready, what="/readyz of a fleet that stands by")
+        await until(lambda: "here" in observer._clients._clients, what="the way to the hub is there before the switch")
         assert leads(fleet.other) == 0
         record = fleet.cluster("here").api.get("configmaps", "raycp-system", "raycp-t-leader")
         assert record["data"]["epoch"] == "1"
@@ -592,3 +593,17 @@ async def test_anything_may_die_at_any_moment_of_any_upgrade(seed: int) -> None:
         made = [each.name for each in fleet.cluster("here").recorder.select("secrets", "create")]
         assert len(made) == len(set(made))
         assert epochs(fleet) == sorted(epochs(fleet))
+
+
+async def test_after_an_upgrade_a_cluster_that_is_down_is_excused_as_before() -> None:
+    """Its primaries are promoted standbys, which are no less primaries."""
+    clusters = ("hub", "east")
+    async with house() as fleet:
+        await fleet.up(doc("tracked", clusters=clusters))
+        await upgrade(fleet.client, fleet_of(newer(clusters=clusters)))
+        observer = fleet.other.living("observer")[0]
+
+        async def excused() -> bool:
+            return not any(check.required for check in await observer.ready() if check.name == "cluster-east")
+
+        await until(excused, 15.0)
