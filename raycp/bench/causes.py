@@ -56,7 +56,7 @@ class Cause:
     prepare: Callable[[Site], Awaitable[None]] = _nothing
     mend: Callable[[Site], Awaitable[None]] = _nothing
     repetitions: int = 30
-    after: float = 1.0
+    after: float = 2.0
     settle: float = 20.0
     killed: bool = True
     leader: str = ""
@@ -187,7 +187,7 @@ _ALL = (
     Cause("graceful", "`raycp handover`: each shard to its standby", _handover, killed=False),
     Cause(
         "upgrade", "`raycp upgrade`: the fleet to one that stands by, warm", _upgrade, _beside,
-        after=2.0, settle=60.0, killed=False,
+        settle=60.0, killed=False,
     ),
     Cause("leader-kill", "SIGKILL of the leader", _kill_leader),
     Cause("shard-kill", "SIGKILL of a primary", _kill(lambda status: status["shards"][0])),
