@@ -224,7 +224,7 @@ class Follower:
                 if found is None or not (ours or (found.released and found.successor in ("", plan.home))):
                     raise NotOurs(f"{found.holder if found else 'nobody'} leads, and has not named this fleet")
                 async with asyncio.timeout(TAKE_WITHIN):  # another may be faster, and it waits for that one's end then
-                    await self._hub.succeed(plan, plan.hub.connect, found.epoch if ours else 0)
+                    await self._hub.succeed(plan, plan.hub.connect, found.epoch if ours else 0, there=True)
                 order.leaderless = (order.leaderless or 0.0) + self._clock.now() - asked
             return await self._promote(order)
 

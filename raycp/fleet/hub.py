@@ -172,8 +172,8 @@ class HubKeeper:
                 await install_crd(client, json.loads(crd), self._clock)
         self._prepared[name] = (connect, crds)
 
-    async def _enter(self, plan: Plan, connect: ConnectSpec) -> None:
-        records = await self._records(plan, connect)
+    async def _enter(self, plan: Plan, connect: ConnectSpec, there: bool = False) -> None:
+        records = await self._records(plan, connect, there)
         spec, clock = plan.fleet.doc.spec.leader, self._clock
         lock = await self._make_lock(plan, connect)
         me = Identity(self._identity, plan.home, pod_of())
@@ -187,7 +187,7 @@ class HubKeeper:
         if entered.wait:
             log.warning("permits of the epoch before end within %.1f s; waiting for that", entered.wait)
             self.problems["leadership"] = "waiting for permits of the epoch before to end"
-        sent = await self._wait(lock, mine, recorded + entered.wait)
+        sent = await self._wait(lock, mine, recorded + entered.wait) if entered.wait else entered.proved
         if self._recovered and self._newer is not None:
             await self._adopt_stored(records, plan)
         ledger = Ledger(spec.permit, recorded, fresh=mine.epoch != self._living_epoch, silent=entered.longest)
@@ -235,13 +235,14 @@ class HubKeeper:
         held = await make_lock(doc.spec.leader, client, plan.fleet.name, doc.spec.state.namespace, self._clock).holder()
         return held.leadership if held is not None else None
 
-    async def succeed(self, plan: Plan, connect: ConnectSpec, living_epoch: int = 0) -> Leadership:
-        """Begin an epoch, or go on with ``living_epoch``, as soon as the lock allows it; cancel it to give up.
+    async def succeed(self, plan: Plan, connect: ConnectSpec, living_epoch: int = 0, there: bool = False) -> Leadership:
+        """Begin an epoch, or go on with ``living_epoch``, as soon as the lock allows it; cancel it to give up. ``there``: the lock
+        was just read, so that its namespace need not be looked for.
 
         Raises ``KubeError``, ``ConnectError``, ``LockProblem``, ``Conflict``.
         """
         self._home, self._living_epoch = connect, living_epoch
-        await self._enter(plan, connect)
+        await self._enter(plan, connect, there)
         assert self.leadership is not None
         return self.leadership
 
@@ -390,9 +391,10 @@ class HubKeeper:
             await records.write("fleet", data, found)
         self._stored = fleet.generation
 
-    async def _records(self, plan: Plan, connect: ConnectSpec) -> Records:
+    async def _records(self, plan: Plan, connect: ConnectSpec, there: bool = False) -> Records:
         records = Records(await self._client(connect), plan.fleet.name, plan.fleet.doc.spec.state.namespace)
-        await records.ensure_namespace()
+        if not there:
+            await records.ensure_namespace()
         return records
 
     async def close(self) -> None:

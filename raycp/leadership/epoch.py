@@ -42,18 +42,24 @@ async def read_leadership(records: Records) -> Leadership | None:
 
 async def read_source(records: Records, what: str) -> Leadership | None:
     """Who led last by the record ``what``; None where nobody did. Raises ``ApiError``, ``Unreachable``."""
-    found = await records.read(what)
+    return told_by(await records.read(what))
+
+
+def told_by(found: Record | None) -> Leadership | None:
+    """Who led last by a record as it was read."""
     return None if found is None or "epoch" not in found.data else decode(found.data)
 
 
 class Entered(msgspec.Struct, frozen=True):
     """``mine`` is recorded; ``wait`` is how long, in seconds from now, holders of another epoch may still be permitted to write:
     a new epoch starts after that (law 6f). ``longest``: for how long holders of this epoch may be, in seconds from its recording:
-    a leader before granted them that."""
+    a leader before granted them that. ``proved``: when the write that took the lock was sent; where there is nothing to wait for,
+    that is the first proof."""
 
     mine: Leadership
     wait: float
     longest: float = 0.0
+    proved: float = float("-inf")
 
 
 class Allotted(msgspec.Struct, frozen=True):
@@ -68,19 +74,29 @@ class Allotted(msgspec.Struct, frozen=True):
     record: Record
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """``before``: the tenure that was noted before; ``record``: as it was written."""
+
+    before: Leadership | None
+    record: Record
+
+
 def later(one: Leadership | None, other: Leadership | None) -> Leadership | None:
     """The later of two records."""
     known = [each for each in (one, other) if each is not None]
     return max(known, key=lambda each: each.pair, default=None)
 
 
-async def allocate(records: Records, what: str, held: Leadership | None, home: str, living_epoch: int, wall: float) -> Allotted:
+async def allocate(
+    records: Records, what: str, over: Record | None, held: Leadership | None, home: str, living_epoch: int, wall: float
+) -> Allotted:
     """Epoch and incarnation for a leader of ``home``, higher than all that were allotted before, or held (``held`` is what
-    its lock says). ``living_epoch``: of its members found alive, 0 for none. They are noted in the record ``what`` at once, so that
-    they are never used again. Raises ``ApiError``, ``Unreachable``; on conflict the record is read again.
+    its lock says). ``over``: how the record ``what`` was found to be; ``living_epoch``: of its members found alive, 0 for none.
+    They are noted in the record at once, so that they are never used again. Raises ``ApiError``, ``Unreachable``; on conflict the
+    record is read again.
     """
+    found = over
     while True:
-        found = await records.read(what)
         data = found.data if found is not None else {}
         before = later(decode(data) if "epoch" in data else None, held)
         floor = _floor(data, before)
@@ -90,12 +106,13 @@ async def allocate(records: Records, what: str, held: Leadership | None, home: s
         try:
             written = await records.write(what, data | floors, found)
         except Conflict:
+            found = await records.read(what)
             continue
         return Allotted(epoch, incarnation, since, before, going_on, written)
 
 
-async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Leadership | None:
-    """Note the tenure in the record ``what``; the one that was noted before. ``over``: how the record was found to be, if it was.
+async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Noted:
+    """Note the tenure in the record ``what``. ``over``: how the record was found to be, if it was.
 
     Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``.
     """
@@ -108,10 +125,10 @@ async def note(records: Records, what: str, mine: Leadership, over: Record | Non
             raise Conflict(f"{known.holder} leads in epoch {known.epoch}")
         floor = _floor(data, mine)
         try:
-            await records.write(what, data | encode(mine) | {"floor": f"{floor[0]}/{floor[1]}"}, found)
+            written = await records.write(what, data | encode(mine) | {"floor": f"{floor[0]}/{floor[1]}"}, found)
         except Conflict:
             continue
-        return known
+        return Noted(known, written)
 
 
 def _floor(data: dict[str, str], known: Leadership | None) -> tuple[int, int]:

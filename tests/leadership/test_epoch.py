@@ -60,7 +60,7 @@ def test_pairs_only_rise_and_are_never_used_twice(before: Leadership | None, mor
 
 
 async def take(records: Records, holder: str, home: str, living: int = 0) -> Leadership:
-    allotted = await allocate(records, "leader", None, home, living, CLOCK.wall())
+    allotted = await allocate(records, "leader", await records.read("leader"), None, home, living, CLOCK.wall())
     mine = Leadership(allotted.epoch, allotted.incarnation, holder, allotted.since, 6.0, home=home)
     await note(records, "leader", mine)
     return mine
@@ -85,7 +85,7 @@ async def test_a_living_fleet_whose_hub_forgot_it_keeps_its_epoch(records: Recor
 
 
 async def test_of_many_at_once_no_two_get_the_same(records: Records) -> None:
-    found = await asyncio.gather(*(allocate(records, "leader", None, f"{n}", 0, 0.0) for n in range(12)))
+    found = await asyncio.gather(*(allocate(records, "leader", None, None, f"{n}", 0, 0.0) for n in range(12)))
     assert sorted((each.epoch, each.incarnation) for each in found) == [(n, n) for n in range(1, 13)]
 
 

@@ -16,13 +16,13 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.kube import KubeError
 from raycp.kube.budget import LIVE, URGENT
-from raycp.leadership.epoch import Entered, Leadership, allocate, later, note, read_source
+from raycp.leadership.epoch import Entered, Leadership, allocate, later, note, read_source, told_by
 from raycp.leadership.locks.homes import Home
 from raycp.leadership.locks.judge import State, Verdict, judge
 from raycp.leadership.locks.pods import KubePods
 from raycp.leadership.locks.sighting import Observer
 from raycp.leadership.locks.types import Confirmed, Holding, Identity, Kind, LockProblem, PodRef, Waiting
-from raycp.leadership.records import Conflict, Records
+from raycp.leadership.records import Conflict, Record, Records
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,10 @@ class HubLock:
         self._rng = rng or random.Random()
         self._owner: PodRef | None = None
         self._proved = float("-inf")
+        self._last: State | None = None
+        """The object as it was last read or written as ours."""
+        self._noted: Record | None = None
+        """The record of epochs as it was last written."""
 
     # to become the holder
 
@@ -97,10 +101,11 @@ class HubLock:
         async with Observer(self._home, self._pods, self._clock, self._pace.most) as seen:
             while True:
                 try:
-                    sight = seen.sight(await read_source(self._records, self._source))
+                    source = await self._records.read(self._source)
+                    sight = seen.sight(told_by(source))
                     verdict = judge(self.kind, self.where, sight, me, permit, self._clock.now())
                     if verdict.take:
-                        return await self._take(me, permit, living_epoch, sight.state, verdict)
+                        return await self._take(me, permit, living_epoch, source, sight.state, verdict)
                     failures = 0
                 except Conflict:
                     # Somebody was faster. What there is now will be seen; not all come back at once.
@@ -136,25 +141,28 @@ class HubLock:
             told(Waiting(why, held.holder if held else "", held.since if held else 0.0))
         return why
 
-    async def _take(self, me: Identity, permit: float, living: int, over: State | None, verdict: Verdict) -> Entered:
+    async def _take(
+        self, me: Identity, permit: float, living: int, source: Record | None, over: State | None, verdict: Verdict
+    ) -> Entered:
         held = None if over is None else over.leadership
-        allotted = await allocate(self._records, self._source, held, me.home, living, self._clock.wall())
+        allotted = await allocate(self._records, self._source, source, held, me.home, living, self._clock.wall())
         before = allotted.before
         mine = Leadership(allotted.epoch, allotted.incarnation, me.holder, allotted.since, permit, home=me.home, lock=self.kind)
         owner = self._owner = await self._pods.mine(me.pod)
         sent = self._clock.now()
-        await self._home.write(State(mine, owner=owner), over)
+        self._last = await self._home.write(State(mine, owner=owner), over)
         self._proved = sent
-        noted = await note(self._records, self._source, mine, allotted.record)
+        told = await note(self._records, self._source, mine, allotted.record)
+        noted, self._noted = told.before, told.record
         longest = permit if before is None or before.released else max(permit, before.permit)
         if allotted.going_on:
             # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
-            return Entered(mine, 0.0, longest)
+            return Entered(mine, 0.0, longest, sent)
         wait = verdict.wait
         if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
             # Somebody else came and went since the lock was judged: whoever grants permits has noted its tenure before.
             wait = max(wait, permit, noted.permit)
-        return Entered(mine, wait, longest)
+        return Entered(mine, wait, longest, sent)
 
     async def _knock(self, me: Identity, state: State) -> None:
         knock = f"{me.holder} {self._rng.getrandbits(48):012x}"
@@ -190,11 +198,11 @@ class HubLock:
         if known.pair == mine.pair and known.holder == mine.holder:
             if known.released:
                 return Confirmed(known)
-            self._owner = state.owner
+            self._owner, self._last = state.owner, state
             if now - self._proved > mine.permit and (other := await self._outlived(mine)) is not None:
                 return Confirmed(other)  # frozen or cut off, and the lock is of then: restored from a backup meanwhile
             if state.knock != state.answer or self.kind == "lease":
-                await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
+                self._last = await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
             return Confirmed(mine)
         if known.pair >= mine.pair:
             return Confirmed(known)
@@ -232,16 +240,17 @@ class HubLock:
                 raise Conflict(f"{self.where} is not ours")
             with contextlib.suppress(Conflict):
                 await self._home.write(msgspec.structs.replace(state, leadership=new), state)
-                await note(self._records, self._source, new)
+                self._noted = (await note(self._records, self._source, new)).record
                 return new
         raise Conflict(f"{self.where} is written by others all the time")
 
     # to give it up
 
     async def release(self, mine: Leadership, successor: str = "") -> None:
-        """See ``Lock``."""
+        """See ``Lock``. Two writes, over what was last seen here: work waits for them."""
+        known, self._last = self._last, None
         for _ in range(TRIES):
-            state = await self._home.read()
+            state, known = known or await self._home.read(), None
             if state is None or state.stranger or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
                 return
             released = msgspec.structs.replace(state.leadership, released=True, successor=successor)
@@ -249,7 +258,8 @@ class HubLock:
                 await self._home.write(State(released, answer=state.answer), state)
             except Conflict:
                 continue
-            await note(self._records, self._source, released)
+            with contextlib.suppress(Conflict):  # the next one has begun already, and has noted it
+                await note(self._records, self._source, released, self._noted)
             return
         raise Conflict(f"{self.where} is written by others all the time")
 

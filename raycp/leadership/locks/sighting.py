@@ -26,7 +26,8 @@ class PodWatch(Protocol):
 
 
 class Observer:
-    """Keeps a watch open for the time of a ``with`` block; without the right to watch it looks every ``poll`` seconds."""
+    """Looks once, and keeps a watch open from the first ``changed`` to the end of the ``with`` block; without the right to watch it
+    looks every ``poll`` seconds. Who need not wait asks for no watch."""
 
     def __init__(self, home: Home, pods: PodWatch, clock: Clock, poll: float) -> None:
         self.problem = ""
@@ -50,7 +51,6 @@ class Observer:
     async def __aenter__(self) -> Self:
         await self.refresh()
         self._event.clear()
-        self._tasks.append(asyncio.create_task(self._follow(), name="watch of the lock"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,6 +69,8 @@ class Observer:
 
     async def changed(self, seconds: float) -> bool:
         """Wait for a change, at most so long; whether there was one since the last call."""
+        if not self._tasks:
+            self._tasks.append(asyncio.create_task(self._follow(), name="watch of the lock"))
         waiting = asyncio.ensure_future(self._event.wait())
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
