@@ -83,6 +83,7 @@ class ShardCore(MemberCore):
         self._server: asyncio.Server | None = None
         self._port = 0
         self._patience: dict[str, float] = {}
+        self._states_told: list[ClusterState] = []
         self._configured_at: float | None = None
         metrics, tracker = self.state.metrics, self.state.tracker
         self._teller = Teller(member, clock, self.loops, metrics, self.report, tracker.report, self._answer)
@@ -206,8 +207,12 @@ class ShardCore(MemberCore):
         """A cluster connected, synced, or failed."""
         if self.tokens.active:
             self.isolation.connected(cluster)
-        self.conductor.broadcast(Clusters(self.states()))
+        self._tell_states(self.states())
         self.changed()
+
+    def _tell_states(self, states: list[ClusterState]) -> None:
+        self._states_told = states
+        self.conductor.broadcast(Clusters(states))
 
     def listed(self, cluster: str, kind: GVK) -> None:
         """See ``watching.Watcher``."""
@@ -285,6 +290,10 @@ class ShardCore(MemberCore):
             row.reachable = row.reachable and state == "throttled"
 
     async def _sweep(self) -> None:
+        states = self.states()
+        if states != self._states_told:  # silence, or a watch that goes on, is nobody's event (soak: a job waited for ever)
+            self._tell_states(states)
+            self.changed()
         self.state.tracker.take_overdue(self.state.clocks.sweep())
         if any(age > self._patience.get(tier, 1.0) for tier, age in self.state.queue.oldest_ready().items()):
             self.changed()  # the leader hears at once that a pool is too small

@@ -4,10 +4,12 @@ import asyncio
 from collections import Counter
 
 import fleet_samples as samples
+import pytest
 from inprocess import CLOCK, Stack, holds, stack, until
 
 from raycp.config.embedded import FaultSpec
 from raycp.fleet.limits import in_flight_limits
+from raycp.fleet.worker import WorkerCore
 
 CREATES = {"verbs": ["create"], "resources": ["secrets"]}
 
@@ -119,3 +121,23 @@ async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
         assert "breaker open" in str(timeline), "it says what it waits for"
         faults.clear(number)
         await until(lambda: fleet.clusters["bad"].api.get("secrets", "default", "r-child"), 20.0)
+
+
+async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is an event: no breaker moves, nothing is listed again (soak: a job waited for ever for a cluster that was well)."""
+    monkeypatch.setattr("raycp.fleet.watching.UNREACHABLE_AFTER", 0.2)
+    async with stack(["parent"], homes={"hub": "0", "away": "0"}) as fleet:
+        (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
+
+        def told() -> bool:
+            return worker._links["0"].states["away"].reachable
+
+        await until(told)
+        faults = fleet.clusters["away"].faults
+        number = faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, "verbs": ["watch", "list"]}))
+        dropped = faults.add(FaultSpec.model_validate({"kind": "closeWatch", "for": "100ms"}))
+        await until(lambda: not told(), 10.0, "workers hear that it is silent")
+        faults.clear(number)
+        faults.clear(dropped)
+        await until(told, 20.0, "workers hear that it is back")
+        assert fleet.shard().isolation._clusters["away"].breaker.opened_total == 0
