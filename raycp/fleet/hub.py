@@ -187,7 +187,9 @@ class HubKeeper:
         if entered.wait:
             log.warning("permits of the epoch before end within %.1f s; waiting for that", entered.wait)
             self.problems["leadership"] = "waiting for permits of the epoch before to end"
-        sent = await self._wait(lock, mine, recorded + entered.wait) if entered.wait else entered.proved
+        sent = entered.proved
+        if sent is None or entered.wait:
+            sent = await self._wait(lock, mine, recorded + entered.wait)
         if self._recovered and self._newer is not None:
             await self._adopt_stored(records, plan)
         ledger = Ledger(spec.permit, recorded, fresh=mine.epoch != self._living_epoch, silent=entered.longest)

@@ -53,13 +53,13 @@ def told_by(found: Record | None) -> Leadership | None:
 class Entered(msgspec.Struct, frozen=True):
     """``mine`` is recorded; ``wait`` is how long, in seconds from now, holders of another epoch may still be permitted to write:
     a new epoch starts after that (law 6f). ``longest``: for how long holders of this epoch may be, in seconds from its recording:
-    a leader before granted them that. ``proved``: when the write that took the lock was sent; where there is nothing to wait for,
-    that is the first proof."""
+    a leader before granted them that. ``proved``: when the write that took the lock over was sent; where there is nothing
+    to wait for, that is the first proof. None where the lock was made: who may create may not be allowed to go on."""
 
     mine: Leadership
     wait: float
     longest: float = 0.0
-    proved: float = float("-inf")
+    proved: float | None = None
 
 
 class Allotted(msgspec.Struct, frozen=True):

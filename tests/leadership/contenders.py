@@ -152,6 +152,9 @@ class Contender:
             self.entered = entered = await self.lock.acquire(self.me, self.permit, living, self.told)
             self.why = ""
             not_before = self.clock.now() + entered.wait
+            if entered.proved is not None and not entered.wait:  # taking it was the first proof
+                await self._thawed.wait()
+                self._permit(entered.proved)
             while True:
                 await self._thawed.wait()
                 sent = self.clock.now()
@@ -167,11 +170,14 @@ class Contender:
                     if confirmed.wait:
                         not_before = self.clock.now() + confirmed.wait
                     if self.clock.now() >= not_before:
-                        if entered.mine.epoch not in self.epochs:
-                            self.epochs.append(entered.mine.epoch)
-                        self.until = max(self.until, sent + self.permit)
+                        self._permit(sent)
                 await asyncio.sleep(self.lock.every)
             self.entered, living = None, entered.mine.epoch
+
+    def _permit(self, proved: float) -> None:
+        if self.mine.epoch not in self.epochs:
+            self.epochs.append(self.mine.epoch)
+        self.until = max(self.until, proved + self.permit)
 
     def freeze(self) -> None:
         """Nothing of it runs; its permits, held elsewhere, run on."""

@@ -13,6 +13,7 @@ import pytest_asyncio
 from contenders import EVERY, NAMESPACE, PERMIT, REAL, Arena, Contender, arena_of, eventually
 
 from raycp.config.embedded import FaultSpec
+from raycp.kube import ClusterClient
 from raycp.leadership.epoch import read_leadership
 from raycp.leadership.locks import PodRef, judge
 
@@ -86,6 +87,27 @@ async def test_after_a_release_nobody_waits_for_permits(arena: Arena) -> None:
     await first.release()
     assert await arena.writes(second) < PERMIT
     assert second.mine.epoch > first.mine.epoch
+
+
+async def test_a_hand_over_asks_the_hub_for_little(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work waits for each of these: two writes to give it up, five questions to have it. Who need not wait opens no watch."""
+    first = await lead(arena, "a")
+    heir = await arena.contender("heir", home="blue")
+    await heir.lock.holder()
+    asked: list[str] = []
+    request = ClusterClient.request
+
+    async def counted(self: ClusterClient, verb: str, path: str, **more: Any) -> Any:
+        asked.append(f"{verb} {path}")
+        return await request(self, verb, path, **more)
+
+    monkeypatch.setattr(ClusterClient, "request", counted)
+    await first.release("blue")
+    assert [line.split()[0] for line in asked] == ["PUT", "PUT"]
+    asked.clear()
+    entered = await heir.lock.acquire(heir.me, PERMIT)
+    assert entered.wait == 0.0
+    assert [line.split()[0] for line in asked] == ["GET", "GET", "PUT", "PUT", "PUT"]
 
 
 async def test_a_named_successor_comes_first(arena: Arena) -> None:

@@ -154,15 +154,16 @@ class HubLock:
         self._proved = sent
         told = await note(self._records, self._source, mine, allotted.record)
         noted, self._noted = told.before, told.record
+        proved = sent if over is not None else None
         longest = permit if before is None or before.released else max(permit, before.permit)
         if allotted.going_on:
             # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
-            return Entered(mine, 0.0, longest, sent)
+            return Entered(mine, 0.0, longest, proved)
         wait = verdict.wait
         if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
             # Somebody else came and went since the lock was judged: whoever grants permits has noted its tenure before.
             wait = max(wait, permit, noted.permit)
-        return Entered(mine, wait, longest, sent)
+        return Entered(mine, wait, longest, proved)
 
     async def _knock(self, me: Identity, state: State) -> None:
         knock = f"{me.holder} {self._rng.getrandbits(48):012x}"
@@ -239,7 +240,7 @@ class HubLock:
             if state is None or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
                 raise Conflict(f"{self.where} is not ours")
             with contextlib.suppress(Conflict):
-                await self._home.write(msgspec.structs.replace(state, leadership=new), state)
+                self._last = await self._home.write(msgspec.structs.replace(state, leadership=new), state)
                 self._noted = (await note(self._records, self._source, new)).record
                 return new
         raise Conflict(f"{self.where} is written by others all the time")
