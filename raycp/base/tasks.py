@@ -82,6 +82,10 @@ class ApiCall(msgspec.Struct, array_like=True, gc=False):
     retry_after: float | None = None
 
 
+CLUSTER = "cluster"
+"""The word in ``Done.waiting`` of who waits for a cluster to answer: when one does, it is looked at again at once."""
+
+
 class Done(msgspec.Struct, array_like=True, gc=False):
     """The acknowledgement of a ``Task``.
 

@@ -27,11 +27,12 @@ UNSEEN_WRITE = 2.0
 
 
 class Handout:
-    """What a task was made from: needed when it comes back."""
+    """What a task was made from: needed when it comes back. ``comebacks``: ``Intake.comebacks`` then."""
 
-    __slots__ = ("item", "rv", "task", "version")
+    __slots__ = ("comebacks", "item", "rv", "task", "version")
 
-    def __init__(self, item: Item, task: Task, rv: int) -> None:
+    def __init__(self, item: Item, task: Task, rv: int, comebacks: int) -> None:
+        self.comebacks = comebacks
         self.item = item
         self.task = task
         self.rv = rv
@@ -90,7 +91,7 @@ class Handouts:
             children,
             sorted(set(blind)),
         )
-        self._open[task.id] = Handout(item, task, obj.rv if obj is not None else 0)
+        self._open[task.id] = Handout(item, task, obj.rv if obj is not None else 0, self._intake.comebacks)
         self._intake.in_work(key)
         self._state.clocks.handed_out(key)
         self._peers.handed_out(key)
@@ -160,6 +161,7 @@ class Handouts:
             self._state.queue.interrupted(seat.name, key, id=identity)
             self._state.clocks.returned(key)
         self._intake.judge(key, done.writes)
+        self._intake.waits(key, done.waiting, handout.comebacks)
         settled = done.outcome is Outcome.PERMANENT or (done.outcome is Outcome.OK and not done.waiting)
         if not settled and done.outcome is not Outcome.INTERRUPTED:
             # Failing and waiting ones stay exceptions of the watermark, whatever brought them here.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
-from raycp.base.tasks import Written
+from raycp.base.tasks import CLUSTER, Written
 from raycp.classify import Known, Priority, Reason, Verdict, classify, resync_period, spread_delay, spread_width
 from raycp.config import TIERS
 from raycp.fleet.loops import Loops
@@ -37,6 +37,8 @@ STEP = 0.02
 CONFIG_MAP = GVK("", "v1", "ConfigMap")
 AWAY_GONE = Verdict(True, Reason.AWAY, Priority.AWAY, user=True, clock="away")
 CHILD_AWAY = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY)
+CLUSTER_BACK = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY, debounce=True)
+"""Debounced: workers have heard of it then."""
 _LIVE = (Source.WATCH, Source.OWN_WRITE, Source.RESYNC)
 
 
@@ -58,11 +60,41 @@ class Intake:
         self._peers = peers
         self._later: dict[RequestKey, list[Later]] = {}
         self._resyncs: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.comebacks = 0
+        """How often a cluster has answered again."""
+        self._awaiting: set[RequestKey] = set()
 
     def in_work(self, key: RequestKey) -> None:
         """``key`` is handed out: events about it wait for ``judge``."""
         self._later[key] = []
         self._state.marks.started(key)
+
+    def waits(self, key: RequestKey, waiting: str, since: int) -> None:
+        """The work on ``key`` has ended; what it waits for, if it does. ``since``: ``comebacks`` when it began, for a cluster may
+        have come back meanwhile."""
+        if waiting != CLUSTER:
+            self._awaiting.discard(key)
+            return
+        self._awaiting.add(key)
+        if since != self.comebacks:
+            self._look_now(key)
+
+    def comeback(self) -> None:
+        """A cluster answers again: whoever waits for one looks."""
+        self.comebacks += 1
+        for key in list(self._awaiting):
+            self._look_now(key)
+        self._state.dispatch_soon()
+
+    def _look_now(self, key: RequestKey) -> None:
+        home = self._state.clusters.get(key.cluster)
+        kind = self._state.kinds.get(key.controller)
+        informer = home.informers.get(kind) if home is not None and kind is not None else None
+        obj = informer.store.get(key.namespace, key.name) if informer is not None else None
+        if obj is None:
+            self._awaiting.discard(key)
+        elif key not in self._later:  # what is in work tells itself whether it waits
+            self._enqueue(key, CLUSTER_BACK, obj, None, obj)
 
     def events(self, cluster: str, kind: GVK, events: list[Event], writer: RequestKey | None = None) -> None:
         """A batch of changes of one kind, which the cache has taken in. ``writer``: whose own write told it."""
@@ -254,7 +286,10 @@ class Intake:
         """Another shard saw a change of a child of ``wake.key``. False if there is no such owner here."""
         key = wake.key
         if not key.controller:  # another shard has listed this kind there: see ``Peers.look_after``
-            self.look_after(key.cluster, GVK.parse(key.name))
+            if key.name:
+                self.look_after(key.cluster, GVK.parse(key.name))
+            else:  # see ``Peers.comeback``
+                self.comeback()
             return False
         home = self._state.clusters.get(key.cluster)
         controller = self._state.controllers.get(key.controller)

@@ -174,6 +174,15 @@ class Peers:
             self._seq += 1
             outgoing.wake(Wake(self._seq, RequestKey("", cluster, "", str(kind)), "listed"))
 
+    def comeback(self, cluster: str) -> None:
+        """``cluster`` answers again: the hub's keys may wait for that."""
+        outgoing = self._outgoing.get(self._hub)
+        if outgoing is None:
+            self.shard.intake.comeback()
+        else:
+            self._seq += 1
+            outgoing.wake(Wake(self._seq, RequestKey("", cluster, "", ""), "reachable"))
+
     def accept(self, connection: Connection, hello: Hello) -> _Incoming:
         """Another shard connects to wake owners here."""
         incoming = _Incoming(self, connection)

@@ -211,8 +211,13 @@ class ShardCore(MemberCore):
         self.changed()
 
     def _tell_states(self, states: list[ClusterState]) -> None:
+        before = {state.name: state.reachable for state in self._states_told}
         self._states_told = states
         self.conductor.broadcast(Clusters(states))
+        if self.standing is None:
+            for state in states:
+                if state.reachable and before.get(state.name) is False:
+                    self.peers.comeback(state.name)
 
     def listed(self, cluster: str, kind: GVK) -> None:
         """See ``watching.Watcher``."""

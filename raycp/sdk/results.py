@@ -18,7 +18,7 @@ class Result:
 
     ``requeue_after``: seconds until the next look (0: at once), counted as a poll: background tier unless ``tier``
     names another. ``waiting`` says what the object waits for (``"quota"``, ``"capacity"``): that time is counted
-    apart in the SLI.
+    apart in the SLI. Who waits for a ``"cluster"`` is looked at again as soon as one that was silent answers.
     """
 
     requeue_after: float | None = None

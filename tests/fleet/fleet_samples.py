@@ -180,6 +180,14 @@ async def everything(ctx: Context, cm: dict[str, Any]) -> None:
         pass
 
 
+@controller("v1/ConfigMap", on="hub", labels={"app": "patient"}, owns=[owned("v1/Secret", on="members")])
+async def patient(ctx: Context, cm: dict[str, Any]) -> Result | None:
+    """Waits, with a poll in an hour, for every member to be reachable."""
+    with _run("patient", ctx, cm):
+        silent = [cluster.name for cluster in ctx.clusters if not cluster.reachable]
+        return Result(requeue_after=3600.0, waiting="cluster") if silent else None
+
+
 @controller("v1/ConfigMap", on="hub", labels={"app": "keeper"}, owns=[owned("v1/Secret", on="members")])
 async def keeper(ctx: Context, cm: dict[str, Any]) -> None:
     """Tells of its children in the members; ends when its name is in ``OPEN``."""
