@@ -157,9 +157,11 @@ async def test_a_node_that_comes_back_gets_its_part_again(monkeypatch: pytest.Mo
         assert "placement" not in fleet.status()["problems"]
         causes = [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"]
         assert causes == ["placement"]
-        plan = fleet.leader.plan
-        await holds(right, 1.0, "and then nothing moves")
-        assert fleet.leader.plan is plan
+        roster = fleet.leader._roster
+        await until(lambda: not roster.leaving and not roster.ending, 10.0, "who was succeeded has ended, and left the plan")
+        members, places = set(fleet.substrate.cores), at(fleet)
+        await holds(lambda: right() and at(fleet) == places, 1.0, "and then nothing moves")
+        assert set(fleet.substrate.cores) == members, "and nobody is made anew"
 
 
 async def test_a_node_that_is_doubted_gets_nothing_new() -> None:
