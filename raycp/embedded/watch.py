@@ -195,6 +195,7 @@ class Watch:
         except Exception:
             log.exception("a watch ends: what there is can't be told")
             self._first = None
+            self._pending.clear()  # the bookmark would say that this was all
             self._loop.call_soon(self.stop)
             return
         if told:

@@ -15,6 +15,7 @@ import pytest
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.recorder import Recorder
+from raycp.embedded.store import Record
 from raycp.embedded.watch import Watch
 
 CMS = "/api/v1/namespaces/default/configmaps"
@@ -292,6 +293,22 @@ async def test_what_there_is_is_told_in_slices_and_what_changes_meanwhile_after_
         later = [o["metadata"]["name"] for _, o in events[at + 1 :]]
         assert first == [*wanted, *(f"n{number}" for number in range(2) if versions[number] <= since)]
         assert later == [f"n{number}" for number in range(2) if versions[number] > since]
+
+
+async def test_what_can_not_be_told_is_never_called_all(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Watch._line
+
+    def spoilt(watch: Watch, type_: str, record: Record) -> bytes:
+        if record.name == "bad":
+            raise ValueError(record.name)
+        return line(watch, type_, record)
+
+    monkeypatch.setattr("raycp.embedded.watch.SLICE", 1)
+    monkeypatch.setattr(Watch, "_line", spoilt)
+    for name in ("a", "bad", "c"):
+        await api.ask("POST", CMS, config_map(name))
+    path = CMS + "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    assert [(t, o["metadata"]["name"]) for t, o in await api.watch(path, 9)] == [("ADDED", "a")]
 
 
 async def test_others_are_answered_while_a_watch_is_told_what_there_is(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
