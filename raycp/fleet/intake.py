@@ -19,6 +19,7 @@ from raycp.fleet.peers import Peers
 from raycp.fleet.plan import ControllerPlan, Plan
 from raycp.fleet.routes import Owned, Primary
 from raycp.fleet.shardstate import ShardState
+from raycp.fleet.watching import Informer
 from raycp.fleet.wire import Wake
 from raycp.kube.codec import parse_time
 from raycp.sdk.owner import owner_key
@@ -86,10 +87,13 @@ class Intake:
             self._look_now(key)
         self._state.dispatch_soon()
 
+    def _informer_of(self, key: RequestKey) -> Informer | None:
+        """Whose store has the key's object; None for a key of a cluster or controller that has left."""
+        home, kind = self._state.clusters.get(key.cluster), self._state.kinds.get(key.controller)
+        return home.informers.get(kind) if home is not None and kind is not None else None
+
     def _look_now(self, key: RequestKey) -> None:
-        home = self._state.clusters.get(key.cluster)
-        kind = self._state.kinds.get(key.controller)
-        informer = home.informers.get(kind) if home is not None and kind is not None else None
+        informer = self._informer_of(key)
         obj = informer.store.get(key.namespace, key.name) if informer is not None else None
         if obj is None:
             self._awaiting.discard(key)
@@ -291,11 +295,9 @@ class Intake:
             else:  # see ``Peers.comeback``
                 self.comeback()
             return False
-        home = self._state.clusters.get(key.cluster)
-        controller = self._state.controllers.get(key.controller)
-        if home is None or controller is None:
+        if key.cluster not in self._state.clusters or key.controller not in self._state.controllers:
             return False
-        informer = home.informers.get(self._state.kinds[key.controller])
+        informer = self._informer_of(key)
         obj = informer.store.get(key.namespace, key.name) if informer is not None else None
         if obj is None and informer is not None:
             # Not listed yet: the list will queue it, and to hand it out before would look like its deletion.

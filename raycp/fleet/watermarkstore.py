@@ -152,18 +152,15 @@ class WatermarkStore:
                 return
 
     async def _try(self, force: bool) -> bool:
+        """Whether it wrote; one at a time."""
         try:
-            return await self.save(force)
+            async with self._saving:
+                return await self._save(force)
         except (KubeError, ConnectError) as error:
             if not self.problem:
                 log.warning("the watermarks can't be written now: %s", error)
             self.problem = str(error) or type(error).__name__
             return False
-
-    async def save(self, force: bool = False) -> bool:
-        """As ``tick``, or at once with ``force``; whether it wrote. Raises ``KubeError``, ``ConnectError``."""
-        async with self._saving:
-            return await self._save(force)
 
     async def _save(self, force: bool) -> bool:
         plan, state = self._plan, self._state

@@ -23,6 +23,12 @@ def breaker(fleet: Stack, cluster: str) -> str:
     return row.breaker
 
 
+def silence(fleet: Stack, cluster: str) -> None:
+    """Its watches end, and nobody may watch or list."""
+    for fault in ({"kind": "error", "status": 503, "verbs": ["watch", "list"]}, {"kind": "closeWatch", "for": "100ms"}):
+        fleet.clusters[cluster].faults.add(FaultSpec.model_validate(fault))
+
+
 async def test_a_failing_cluster_is_blocked_and_found_well_again() -> None:
     async with stack(["parent"], homes={"hub": "0", "bad": "0", "good": "0"}) as fleet:
         faults = fleet.clusters["bad"].faults
@@ -133,12 +139,9 @@ async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_o
             return worker._links["0"].states["away"].reachable
 
         await until(told)
-        faults = fleet.clusters["away"].faults
-        number = faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, "verbs": ["watch", "list"]}))
-        dropped = faults.add(FaultSpec.model_validate({"kind": "closeWatch", "for": "100ms"}))
+        silence(fleet, "away")
         await until(lambda: not told(), 10.0, "workers hear that it is silent")
-        faults.clear(number)
-        faults.clear(dropped)
+        fleet.clusters["away"].faults.clear(None)
         await until(told, 20.0, "workers hear that it is back")
         assert fleet.shard().isolation._clusters["away"].breaker.opened_total == 0
 
@@ -148,17 +151,14 @@ async def test_who_waits_for_a_cluster_looks_when_it_is_back(monkeypatch: pytest
     """In the shard of its key, and in another one; each waits with a poll in an hour."""
     monkeypatch.setattr("raycp.fleet.watching.UNREACHABLE_AFTER", 0.2)
     async with stack(["patient"], homes={"hub": "0", "away": home}) as fleet:
-        faults = fleet.clusters["away"].faults
-        number = faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, "verbs": ["watch", "list"]}))
-        dropped = faults.add(FaultSpec.model_validate({"kind": "closeWatch", "for": "100ms"}))
+        silence(fleet, "away")
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
         await until(lambda: not worker._links[home].states["away"].reachable, 10.0)
         for name in ("a", "b"):
             await fleet.put("hub", "patient", name)
         await until(lambda: ran()["a"] == 1 and ran()["b"] == 1)
         await holds(lambda: ran()["a"] == 1, 0.3, "it waits")
-        faults.clear(number)
-        faults.clear(dropped)
+        fleet.clusters["away"].faults.clear(None)
         await until(lambda: ran()["a"] == 2 and ran()["b"] == 2, 20.0)
         await holds(lambda: ran()["a"] == 2 and ran()["b"] == 2, 0.3, "once")
         assert not fleet.shard("0").state.queue.snapshot()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob import policy
 from raycp.controllers.batchjob.pods import Pod
 from raycp.controllers.batchjob.record import Record
@@ -352,7 +353,7 @@ class _Planner:
             tally.active, tally.ready = live[name] + created[name], ready_in[name]
         if out_of_sight and not self.finished:
             self.wakes.append(self.now + POLL)
-            out.waiting = out.waiting or "cluster"
+            out.waiting = out.waiting or CLUSTER
             message = f"no view of {', '.join(sorted(out_of_sight))}; what runs there is taken to go on"
             if self._set("ClustersReachable", False, "ClusterUnreachable", message):
                 out.events.append(("Warning", "ClusterUnreachable", message))

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.plan import Cluster, Create, Job, Plan, plan
 from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, Pod, new_pod, read_pod
@@ -195,7 +196,7 @@ async def _delete(
             await ctx.status({"conditions": shown})
             ctx.event("ClusterUnreachable", waits, type="Warning")
     if out.requeue_after is not None:
-        return Result(requeue_after=out.requeue_after, waiting="cluster")
+        return Result(requeue_after=out.requeue_after, waiting=CLUSTER)
     # Pods that went at once were our own writes, and those wake nobody (law 8); the others' end will.
     return Result(requeue_after=_LOOK_AGAIN if out.ends else None)
 
