@@ -114,7 +114,14 @@ async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(m
     """Its host answers nothing: what it had in work is held until its permit has ended, and no longer."""
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         await warm(fleet)
-        lost = next(core for core in fleet.substrate.living("worker") if core._runs)
+        at_work: list[Any] = []
+
+        def found() -> bool:
+            at_work[:] = [core for core in fleet.substrate.living("worker") if core._runs]
+            return bool(at_work)
+
+        await until(found)
+        lost = at_work[0]
         ask = lost.permits._ask
         await fleet.die()
         members, host, port = fleet.substrate.members, lost.host, lost._port
