@@ -122,7 +122,7 @@ class ClusterClient(ObjectCalls):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.spec.timeout if timeout is None else timeout)
         if self._credentials.due(self._clock.now()):
-            await self._reload(force=False)
+            await self._reload()
         gate = self.gate
         await gate.enter(priority, deadline - loop.time())
         error: BaseException | None = None
@@ -208,7 +208,7 @@ class ClusterClient(ObjectCalls):
         outside the in-flight cap, and pass an open breaker (a reflector's backoff is its own), to which they report.
         """
         if self._credentials.due(self._clock.now()):
-            await self._reload(force=False)
+            await self._reload()
         limit = self.spec.timeout if timeout is None else timeout
         for attempt in (1, 2):
             authorization = self._prefix
@@ -289,13 +289,17 @@ class ClusterClient(ObjectCalls):
 
     async def _renewed(self, used: bytes) -> bool:
         """After a 401: whether other credentials than those ``used`` are there now."""
-        return self._prefix != used or await self._reload(force=True)
+        return self._prefix != used or await self._reload()
 
-    async def _reload(self, *, force: bool) -> bool:
+    async def _reload(self) -> bool:
         """Re-read credentials, once for all requests that wait for it."""
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._credentials.reload() if force else self._credentials.refresh())
-        changed = await asyncio.shield(self._reloading)
+            self._reloading = asyncio.create_task(self._reload_once())
+        return await asyncio.shield(self._reloading)
+
+    async def _reload_once(self) -> bool:
+        # In use before the task is done: who comes between its end and its waiters' turn must not reload again.
+        changed = await self._credentials.reload()
         if changed:
             self._build_prefix()
             if self._pool.target != self._credentials.target:

@@ -26,8 +26,8 @@ _INSECURE = (
 
 
 class Credentials:
-    """The current ``target`` and ``authorization`` header value. ``due(now)`` is cheap; ``refresh`` re-reads what has
-    rotated.
+    """The current ``target`` and ``authorization`` header value. ``due(now)`` is cheap and tells when ``reload`` is
+    called for.
     """
 
     def __init__(self, spec: ConnectSpec, clock: Clock) -> None:
@@ -57,20 +57,18 @@ class Credentials:
             self._recheck_at = self._clock.now() + _RECHECK_SECONDS
 
     def due(self, now: float) -> bool:
-        """Whether ``refresh`` should be called before the next request."""
-        return now >= self._recheck_at
-
-    async def refresh(self) -> bool:
-        """Re-read when files changed or a plugin's credential is about to expire; True when something changed. A
-        failure is logged and leaves the old credentials in use: they may well be valid still.
+        """Whether to ``reload`` before the next request: files have changed or a plugin's credential is about to expire. Looked at
+        once in a while, so cheap.
         """
-        self._recheck_at = self._clock.now() + _RECHECK_SECONDS
-        if _stamp(self._watched) == self._stamp and not self._expires_soon():
+        if now < self._recheck_at:
             return False
-        return await self.reload()
+        self._recheck_at = now + _RECHECK_SECONDS
+        return _stamp(self._watched) != self._stamp or self._expires_soon()
 
     async def reload(self) -> bool:
-        """Re-read at once, as after a 401; True when the credentials differ now."""
+        """Re-read at once; True when the credentials differ now. A failure is logged and leaves the old ones in use: they may
+        well be valid still.
+        """
         before = (self.authorization, self.target)
         try:
             await self.load()

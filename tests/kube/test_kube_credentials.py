@@ -121,6 +121,25 @@ async def test_many_requests_with_an_expired_token_renew_it_once(server: Scripte
     await client.close()
 
 
+async def test_a_401_after_a_renewal_finds_it_before_its_waiters_turn(server: ScriptedApi, tmp_path: Path) -> None:
+    assert server.token is not None
+    token_file = tmp_path / "token"
+    token_file.write_text(server.token)
+    client = await connect(write(tmp_path / "config", server, plugin(tmp_path, token_file)))
+    used = client._prefix
+    token_file.write_text("secret-token-2")
+    first = asyncio.create_task(client._renewed(used))
+    await asyncio.sleep(0)
+    renewal = client._reloading
+    assert renewal is not None
+    await renewal  # this resumes at its end; ``first``, which shields it, has its turn later
+    assert not first.done()
+    assert await client._renewed(used)
+    assert await first
+    assert client._reloading is renewal, "and nothing was read a second time"
+    await client.close()
+
+
 async def test_insecure_by_kubeconfig(server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = write(tmp_path / "config", server, {"token": server.token})
     text = Path(spec.path or "").read_text().replace("certificate-authority-data", "x-none")  # noqa: ASYNC240
