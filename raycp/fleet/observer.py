@@ -1,6 +1,6 @@
 """The observer: hears from every member once a second, and is the fleet's one HTTP face.
 
-Values of dead generations stay in the sums (``Merger``, ``SloBook``). SLO windows are kept in the hub (``sums``), so that its own
+Values of the dead stay in the sums (``Merger``, ``SloBook``). SLO windows are kept in the hub (``sums``), so that its own
 replacement goes on with them. ``face`` is where it listens, ``showing`` what its pages say.
 """
 
@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -41,6 +42,8 @@ STALE = 5.0
 """A member that has told nothing for this long is shown as silent."""
 
 ASK_TIMEOUT = 2.0
+FORGET_AFTER, LOOK_EVERY = 600.0, 10.0
+"""A process that nobody has heard or named for so long is dead, in seconds; and how often that is looked at."""
 
 
 class _Source:
@@ -56,9 +59,25 @@ class _Source:
             self.observer.feed(self.member, message)
         elif isinstance(message, Answered):
             self.observer.answered(message)
+        elif isinstance(message, Question):
+            self.connection.send(Answered(message.id, b"null"))
 
     def lost(self) -> None:
         self.observer.gone(self)
+
+
+class Silent:
+    """Since when somebody has not been among the living."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def past(self, known: Iterable[str], living: Collection[str]) -> list[str]:
+        """Who of ``known`` was missing at each look for ``FORGET_AFTER``."""
+        now = self._clock.now()
+        self._since = {name: self._since.get(name, now) for name in known if name not in living}
+        return [name for name, since in self._since.items() if now - since > FORGET_AFTER]
 
 
 class _Heard(msgspec.Struct):
@@ -83,6 +102,7 @@ class ObserverCore(MemberCore):
         self._port = 0
         self._web = Face(self, clock, self.loops, lambda: self._stands_by, self.changed)
         self._desires = Desires()
+        self._silent = Silent(clock)
         self._questions: dict[int, asyncio.Future[bytes]] = {}
         self._ids = itertools.count(1)
         self._clients = Clients(clock)
@@ -100,6 +120,7 @@ class ObserverCore(MemberCore):
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self._accept)
             self.loops.forever(self._sums.keep, "checkpoint", every=plan.fleet.doc.spec.state.checkpoint)
+            self.loops.forever(self._forget, "who is gone", every=LOOK_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
         self._teller.update(plan)
@@ -129,16 +150,17 @@ class ObserverCore(MemberCore):
 
     def gone(self, source: _Source) -> None:
         """A member's connection ended."""
-        if self._sources.get(source.member.actor_name) is source:
-            del self._sources[source.member.actor_name]
+        name = source.member.actor_name
+        if self._sources.get(name) is source:
+            del self._sources[name]
+            self._merger.silence(name)
 
     def feed(self, member: Member, stats: Stats) -> None:
         """Absolute values of one member."""
-        place = f"{member.role}/{member.place}"
         try:
-            self._merger.feed(place, stats.generation, stats.metrics)
+            self._merger.feed(member.actor_name, stats.metrics)
             if stats.slo:
-                self._book.feed(place, stats.generation, stats.slo)
+                self._book.feed(self._counts_as(member.actor_name), stats.slo)
             report = msgspec.msgpack.decode(stats.report, type=Report)
         except (msgspec.MsgspecError, ValueError):
             log.exception("%s told something that can't be read", member)
@@ -150,6 +172,21 @@ class ObserverCore(MemberCore):
             if not self._complete and self._all_heard():
                 self._complete = True
                 self.changed()
+
+    def _counts_as(self, name: str) -> str:
+        """A process in the book, which outlives the fleet: the next one's processes have the same names."""
+        return f"{self.plan.home if self.plan is not None else ''} {name}"
+
+    async def _forget(self) -> None:
+        """What a process told stays counted; its own last values are kept no longer than it may tell again."""
+        plan = self.plan
+        if plan is None:
+            return
+        living = {*self._sources, *(shard.member for shard in plan.shards), *(worker.member for worker in plan.workers)}
+        living |= {self._counts_as(name) for name in living}
+        for name in self._silent.past([*self._merger.actors(), *self._book.actors()], living):
+            self._merger.forget(name)
+            self._book.forget(name)
 
     def _all_heard(self) -> bool:
         """Whether each member that should live has told of itself; one that does not is told of as silent after a while."""

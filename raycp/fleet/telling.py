@@ -1,6 +1,7 @@
 """A member tells the observer about itself, once a second, in absolute values."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from raycp.observe import FleetMetrics, Metrics
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
+LAST_WITHIN = 1.0
 SOON = 0.05
 """After a new plan, in seconds: whoever looks at the observer then should see those who have taken it."""
 
@@ -49,10 +51,10 @@ class Teller:
         self._telling = asyncio.Lock()
         self._started = clock.now()
         self._process = psutil.Process()
-        fleet = FleetMetrics(metrics)
-        self._memory = fleet.memory.labels(member.role, member.place)
-        self._cpu = fleet.cpu.labels(member.role, member.place)
-        self._lag = fleet.loop_lag.labels(member.role, member.place)
+        self._families = FleetMetrics(metrics)
+        self._slot = member.slot
+        self._cpu = 0.0
+        self._heard = asyncio.Event()
         loops.forever(self._tell, "tell the observer", every=EVERY)
 
     def update(self, plan: Plan) -> None:
@@ -61,6 +63,11 @@ class Teller:
             self._connection.close()
             self._connection = None
         self._plan = plan
+        slot = plan.slot(self._member)
+        if slot != self._slot:  # promoted: its standby is called what it was
+            self._families.memory.remove(*self._slot)
+            self._families.loop_lag.remove(*self._slot)
+            self._slot = slot
         if not self._soon:
             self._soon = True
             self._loops.spawn(self._tell_soon(), "tell the observer of the new plan")
@@ -71,9 +78,14 @@ class Teller:
         await self._tell()
 
     async def last(self) -> None:
-        """Tell once more, before this member ends."""
-        await self._tell()
-        await asyncio.sleep(0.01)  # for the transport to write it
+        """Tell once more, before this member ends, and wait until that has been taken in; ``LAST_WITHIN`` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WITHIN):
+                await self._tell()
+                if self._connection is not None and not self._connection.closed:
+                    self._heard.clear()
+                    self._connection.send(Question(0, "heard"))  # frames are taken in in the order in which they were sent
+                    await self._heard.wait()
 
     async def _tell(self) -> None:
         async with self._telling:
@@ -82,7 +94,7 @@ class Teller:
     async def _tell_now(self) -> None:
         begun = self._clock.now()
         await asyncio.sleep(0)
-        self._lag.set(self._clock.now() - begun)
+        self._families.loop_lag.labels(*self._slot).set(self._clock.now() - begun)
         plan = self._plan
         if plan is None or not plan.observer.port:
             return
@@ -93,8 +105,9 @@ class Teller:
             except (OSError, TimeoutError):
                 return
         times = time.process_time()
-        self._cpu.inc(max(0.0, times - self._cpu.value))
-        self._memory.set(float(self._process.memory_info().rss))
+        self._families.cpu.labels(*self._slot).inc(max(0.0, times - self._cpu))
+        self._cpu = times
+        self._families.memory.labels(*self._slot).set(float(self._process.memory_info().rss))
         self._connection.send(
             Stats(
                 self._member.actor_name,
@@ -106,11 +119,14 @@ class Teller:
         )
 
     def received(self, message: Message) -> None:
-        """The observer asks."""
-        if isinstance(message, Question) and self._connection is not None:
+        """The observer asks, or answers ``last``."""
+        if isinstance(message, Answered):
+            self._heard.set()
+        elif isinstance(message, Question) and self._connection is not None:
             body = self._answer(message.what, message.arguments) if self._answer is not None else b"null"
             self._connection.send(Answered(message.id, body))
 
     def lost(self) -> None:
         """The observer is gone; the next second tries again."""
         self._connection = None
+        self._heard.set()

@@ -222,7 +222,8 @@ class Stats(msgspec.Struct, tag="stats", array_like=True):
 
 
 class Question(msgspec.Struct, tag="question", array_like=True):
-    """The observer asks a shard over the connection that the shard opened; answered by ``Answered``."""
+    """The observer asks a shard over the connection that the shard opened; answered by ``Answered``. A member that ends asks
+    whether its last ``Stats`` were taken in."""
 
     id: int
     what: str

@@ -7,7 +7,7 @@ observer, whose ``Merger`` adds up the living and the dead and renders Prometheu
 
 - ``registry``: ``Metrics``, ``Counter``, ``Gauge``, ``Histogram``: families with cached children, and the snapshot;
 - ``catalog``: every family that raycp has, by name: work queue, reconcile, reflector, API requests, SLI, leader;
-- ``merger``: ``Merger``: many actors and generations into one page, with checkpoint and restore;
+- ``merger``: ``Merger``: many actors, living and dead, into one page;
 - ``view``: ``View``, the protocol by which the web face asks for what it shows;
 - ``web``: the HTTP face: /metrics, /healthz, /readyz, /api/v1/..., and the status page;
 - ``log``: structured JSON logging without secrets.

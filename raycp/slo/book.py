@@ -2,12 +2,10 @@
 
 Laws:
 
-1. A shard sends absolute values under its name and generation; only the difference to its last send enters the
-   windows. A send of a
-   dead generation is ignored, so nothing counts twice.
-2. A checkpoint holds the windows *and* each shard's last values: after a restart the first send of a living shard
-   brings what happened in
-   between.
+1. A shard's process sends absolute values under its name, which is never used again; only the difference to its last send enters
+   the windows. A send of one that was forgotten is ignored, so nothing counts twice.
+2. A checkpoint holds the windows *and* the last values of each: after a restart the first send of a living process brings what
+   happened in between.
 3. Window time is Unix time at the start and moves on with ``Clock.now()``: a jump of the wall clock tears no hole.
 """
 
@@ -25,6 +23,8 @@ from raycp.slo.tracker import ObjectiveTotals, Report, SeriesTotals, decode_repo
 from raycp.slo.windows import LatencyWindow, Ring, Windows
 
 SHOWN = ("instant", "5m", "1h", "6h", "3d", "30d")
+REMEMBERED = 1000
+"""Names of forgotten processes that are kept, the newest."""
 RECENT = (900.0, 900)
 """Span and slots of the history that the plots of instant SLI show: a quarter of an hour by the second."""
 
@@ -44,14 +44,6 @@ class _Counted:
         self.bad_segments = [0.0] * len(SEGMENTS)
 
 
-class _Said(msgspec.Struct, array_like=True):
-    """The last report of one shard."""
-
-    actor: str
-    generation: int
-    report: Report
-
-
 class _SavedObjective(msgspec.Struct):
     name: str
     windows: dict[str, Any]
@@ -68,7 +60,8 @@ class _Saved(msgspec.Struct):
     at: float
     objectives: list[_SavedObjective]
     series: list[SeriesTotals]
-    said: list[_Said]
+    last: dict[str, Report] = {}
+    forgotten: list[str] = []
 
 
 class SloBook:
@@ -80,30 +73,39 @@ class SloBook:
         self._objectives = objectives
         self._counted: dict[str, _Counted] = {}
         self._series: dict[tuple[str, str, str, str], SeriesTotals] = {}
-        self._said: dict[str, _Said] = {}
+        self._last: dict[str, Report] = {}
+        self._forgotten: dict[str, None] = {}
 
     def set_objectives(self, objectives: Objectives) -> None:
         """Report on these from now on; counts of unchanged ones (same name) go on."""
         self._objectives = objectives
 
-    def feed(self, actor: str, generation: int, report: bytes) -> bool:
-        """Take in one shard's report. False if it comes from a dead generation. Raises ``msgspec.DecodeError`` for
-        anything else.
-        """
+    def feed(self, actor: str, report: bytes) -> bool:
+        """Take in the report of one shard's process. False if it was forgotten. Raises ``msgspec.DecodeError``."""
         told = decode_report(report)
-        last = self._said.get(actor)
-        if last is not None and generation < last.generation:
+        if actor in self._forgotten:
             return False
-        same = last is not None and last.generation == generation
-        before_o = {(o.name, o.cluster): o for o in last.report.objectives} if same and last else {}
-        before_s = {(s.controller, s.cluster, s.tier, s.kind): s for s in last.report.series} if same and last else {}
+        last = self._last.get(actor)
+        before_o = {(o.name, o.cluster): o for o in last.objectives} if last else {}
+        before_s = {(s.controller, s.cluster, s.tier, s.kind): s for s in last.series} if last else {}
         now = self._now()
         for totals in told.objectives:
             self._count(now, totals, before_o.get((totals.name, totals.cluster)))
         for series in told.series:
             self._sum_series(series, before_s.get((series.controller, series.cluster, series.tier, series.kind)))
-        self._said[actor] = _Said(actor, generation, told)
+        self._last[actor] = told
         return True
+
+    def actors(self) -> list[str]:
+        """Who has told something and was not forgotten."""
+        return list(self._last)
+
+    def forget(self, actor: str) -> None:
+        """That process is dead: what it told stays counted."""
+        if self._last.pop(actor, None) is not None:
+            self._forgotten[actor] = None
+            if len(self._forgotten) > REMEMBERED:
+                del self._forgotten[next(iter(self._forgotten))]
 
     def report(self) -> list[dict[str, Any]]:
         """Per objective: windows with ratio and burn rate, budget, firing alerts, latency, attribution, clusters.
@@ -147,12 +149,12 @@ class SloBook:
             )
             for name, c in self._counted.items()
         ]
-        saved = _Saved(self._now(), objectives, list(self._series.values()), list(self._said.values()))
+        saved = _Saved(self._now(), objectives, list(self._series.values()), self._last, list(self._forgotten))
         return zlib.compress(msgspec.json.encode(saved), 6)
 
     def restore(self, saved: bytes) -> None:
-        """Take up a checkpoint, before the first ``feed``. Raises ``ValueError`` for bytes that are none; nothing has
-        changed then.
+        """Be what the checkpoint says; what was fed before is counted with the next ``feed``. Raises ``ValueError`` for bytes that
+        are none; nothing has changed then.
         """
         try:
             state = msgspec.json.decode(zlib.decompress(saved), type=_Saved)
@@ -160,6 +162,7 @@ class SloBook:
             raise ValueError(f"this is no SLO checkpoint: {error}") from error
         # a wall clock set back since the checkpoint must not make the windows' time go back
         self._zero += max(0.0, state.at - self._now())
+        self._counted = {}
         for o in state.objectives:
             counted = self._counted_of(o.name)
             counted.windows.load(o.windows)
@@ -167,7 +170,7 @@ class SloBook:
             counted.total, counted.bad, counted.clusters = o.total, o.bad, o.clusters
             counted.segments, counted.bad_segments = o.segments, o.bad_segments
         self._series = {(s.controller, s.cluster, s.tier, s.kind): s for s in state.series}
-        self._said = {s.actor: s for s in state.said}
+        self._last, self._forgotten = dict(state.last), dict.fromkeys(state.forgotten)
 
     def _now(self) -> float:
         return self._zero + self._clock.now()

@@ -137,6 +137,13 @@ def _connections(core: Any) -> list[Any]:
     return [connection for connection in found if connection is not None]
 
 
+def plan_of(homes: dict[str, str], *uses: str) -> Plan:
+    """A plan of clusters in shards, with nobody in it; the first cluster is the hub."""
+    doc = fleet_doc(homes, [f"fleet_samples:{use}" for use in uses])
+    clusters = tuple(ClusterPlan(n, "hub" if n == doc.hub.name else "member", {}, s, None) for n, s in homes.items())
+    return Plan(fleet_of(doc), 1, 1, 1, "t", clusters, ())
+
+
 class InProcess:
     """``Substrate``: members are cores in this process."""
 

@@ -40,7 +40,7 @@ async def test_the_rate_is_the_fleets_and_all_of_it_can_be_used(busy: int) -> No
         late = at[BURST:]
         page = Merger()
         for number in range(busy):
-            page.feed(str(number), 0, fleet.worker(number).metrics.snapshot())
+            page.feed(str(number), fleet.worker(number).metrics.snapshot())
         assert 'rest_client_rate_limiter_duration_seconds_count{cluster="slow"}' in page.render().decode()
         rate = (len(late) - 1) / (late[-1] - late[0])
         assert rate >= 0.9 * QPS, f"only {rate:.1f} a second of {QPS}"

@@ -5,12 +5,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inprocess import fleet_doc, fleet_of
+from inprocess import fleet_doc, fleet_of, plan_of
 
 from raycp.base.keys import GVK
 from raycp.config import TIERS, FleetDoc
 from raycp.fleet.desired import assign_shards, wanted_members
-from raycp.fleet.plan import ClusterPlan, Plan
 from raycp.fleet.routes import children_of, routes_of
 
 names = st.lists(st.integers(0, 40).map(lambda n: f"c{n}"), unique=True, min_size=1, max_size=25)
@@ -87,12 +86,6 @@ def test_variables_reach_all_and_modules_the_workers_only() -> None:
         assert runtime["env_vars"]["A"] == "b"
         assert ("RAYCP_CODE" in runtime["env_vars"]) == (role == "worker")
         json.dumps(want.options)
-
-
-def plan_of(homes: dict[str, str], *uses: str) -> Plan:
-    doc = fleet_doc(homes, [f"fleet_samples:{use}" for use in uses])
-    clusters = tuple(ClusterPlan(n, "hub" if n == doc.hub.name else "member", {}, s, None) for n, s in homes.items())
-    return Plan(fleet_of(doc), 1, 1, 1, "t", clusters, ())
 
 
 def test_routes_of_one_controller() -> None:

@@ -148,9 +148,10 @@ async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(m
 async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark() -> None:
     async with busy() as (fleet, names):
         standby = await warm(fleet)
-        await asyncio.sleep(1.5)  # a watermark is written about once a second
         ended = len(samples.RAN)
         old = set(names[:10])
+        await until(lambda: old <= {key.name for key in primary(fleet).state.reconciled})
+        await primary(fleet).watermarks.flush()
         await fleet.substrate.kill(primary(fleet).member)
         await fleet.substrate.kill(standby.member)
         begun, count = CLOCK.now(), len(names)

@@ -180,3 +180,28 @@ async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for
         store = next(i.store for k, i in standby.state.clusters["here"].informers.items() if k.kind == "Secret")
         await until(lambda: len(store) > 0)
         assert len(store._indexes["owner"]) > 0
+
+
+async def test_what_a_promoted_standby_counts_is_shown_beside_its_own_standby() -> None:
+    """Both are of one place, and the new standby is the younger: the older one leads and counts nevertheless."""
+    async with led() as fleet:
+        await fleet.apply(doc("tracked", slo=[{"controller": "tracked", "objective": 0.99, "within": "1s"}]))
+        await fleet.put("here", "tracked", "before")
+        await until(lambda: ran()["before"] == 1)
+        first = await warm(fleet)
+        await fleet.substrate.kill(primary(fleet).member)
+        await until(lambda: first.state.term == 2, 5.0)
+        second = await warm(fleet)
+        assert second is not first
+        observer = fleet.substrate.living("observer")[0]
+        both = {first.member, second.member}
+        await until(lambda: both <= {member for member, _ in observer._heard.values()}, what="both have told of themselves")
+        shown = (await observer.slo())[0]["total"]
+
+        async def more() -> bool:
+            return bool((await observer.slo())[0]["total"] == shown + 5)
+
+        for number in range(5):
+            await fleet.put("here", "tracked", f"after-{number}")
+        await until(more, 5.0, "five more changes")
+        assert (await observer.shards())[0]["memory_bytes"] > 1e6, "shown as what it is now"

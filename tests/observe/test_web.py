@@ -19,7 +19,7 @@ class SmallView:
         metrics = Metrics()
         metrics.counter("a_total", "A.").labels().inc()
         merger = Merger()
-        merger.feed("x", 1, metrics.snapshot())
+        merger.feed("x", metrics.snapshot())
         return merger.render()
 
     async def healthy(self) -> list[Check]:

@@ -64,7 +64,7 @@ def test_the_report_of_a_book(capsys: pytest.CaptureFixture[str]) -> None:
         clocks.started(key, "user", clock.now() - (5.0 if i == 0 else 0.001))
         clocks.handed_out(key)
         tracker.take(clocks.done(key, True))
-    book.feed("s", 1, tracker.report())
+    book.feed("s", tracker.report())
     rows = json.loads(json.dumps(book.report()))
     table = show(rows, "wide").splitlines()
     assert "BUDGET LEFT" in table[0]

@@ -44,8 +44,8 @@ async def test_a_report(clock: VirtualClock) -> None:
         await shard.change(0.01)
     await shard.change(3.0)
     await shard.change(0.01, ok=False, cluster="west")
-    book.feed("shard-0", 1, shard.tracker.report())
-    book.feed("shard-0", 1, shard.tracker.report())
+    book.feed("shard-0", shard.tracker.report())
+    book.feed("shard-0", shard.tracker.report())
     (report,) = book.report()
     assert (report["total"], report["bad"], report["ratio"]) == (100, 2, pytest.approx(0.98))
     assert report["windows"]["5m"]["burn"] == pytest.approx(2.0)
@@ -68,13 +68,13 @@ async def test_an_open_change_burns_before_it_ends_and_once(clock: VirtualClock)
     shard.clocks.handed_out(key)
     await clock.advance(2)
     shard.tracker.take_overdue(shard.clocks.sweep())
-    book.feed("s", 1, shard.tracker.report())
+    book.feed("s", shard.tracker.report())
     assert book.report()[0]["windows"]["instant"]["ratio"] == 0.0
     shard.tracker.take(shard.clocks.done(key, True))
-    book.feed("s", 1, shard.tracker.report())
+    book.feed("s", shard.tracker.report())
     assert (book.report()[0]["total"], book.report()[0]["bad"]) == (1, 1)
     merger = Merger()
-    merger.feed("s", 1, shard.metrics.snapshot())
+    merger.feed("s", shard.metrics.snapshot())
     assert merger.total("raycp_slo_changes_total") == merger.total("raycp_slo_bad_changes_total") == 1
 
 
@@ -84,11 +84,15 @@ async def test_deaths_and_restarts_lose_and_double_nothing(clock: VirtualClock) 
     first = Shard(clock, objectives)
     await first.change(0.5)
     old = first.tracker.report()
-    book.feed("shard-0", 1, old)
+    book.feed("shard-0 g1", old)
     second = Shard(clock, objectives)
     await second.change(2.0)
-    book.feed("shard-0", 2, second.tracker.report())
-    assert not book.feed("shard-0", 1, old)
+    book.feed("shard-0 g2", second.tracker.report())
+    assert book.feed("shard-0 g1", old), "both may live: a promoted standby and its own standby are of one place"
+    assert book.report()[0]["total"] == 2
+    book.forget("shard-0 g1")
+    assert not book.feed("shard-0 g1", old)
+    assert book.actors() == ["shard-0 g2"]
     saved = book.checkpoint()
     await second.change(0.5)
     reborn_clock = VirtualClock(start=3.0, wall=clock.wall() + 60)
@@ -97,20 +101,39 @@ async def test_deaths_and_restarts_lose_and_double_nothing(clock: VirtualClock) 
     assert reborn.report()[0]["total"] == 2
     assert reborn.report()[0]["windows"]["5m"]["total"] == pytest.approx(2)
     assert reborn.report()[0]["windows"]["instant"]["total"] == 0
-    reborn.feed("shard-0", 2, second.tracker.report())
+    reborn.feed("shard-0 g2", second.tracker.report())
     assert (reborn.report()[0]["total"], reborn.report()[0]["bad"]) == (3, 1)
     assert reborn.report()[0]["latency"]["count"] == 3
-    assert not reborn.feed("shard-0", 1, old)
+    assert not reborn.feed("shard-0 g1", old)
+
+
+async def test_a_checkpoint_that_comes_after_the_first_reports_loses_and_doubles_nothing(clock: VirtualClock) -> None:
+    """A new observer hears from the living before it has read what the one before has kept."""
+    objectives = Objectives([OBJECTIVE])
+    book, known, new = SloBook(clock, objectives), Shard(clock, objectives), Shard(clock, objectives)
+    await known.change(0.1)
+    book.feed("known", known.tracker.report())
+    saved = book.checkpoint()
+    await known.change(0.1)
+    await new.change(0.1)
+    again = SloBook(clock, objectives)
+    again.feed("known", known.tracker.report())
+    again.feed("new", new.tracker.report())
+    again.restore(saved)
+    again.feed("known", known.tracker.report())
+    again.feed("new", new.tracker.report())
+    assert again.report()[0]["total"] == 3
+    assert sum(series["count"] for series in again.series()) == 3
 
 
 async def test_a_wall_clock_set_back_tears_no_hole(clock: VirtualClock) -> None:
     objectives = Objectives([OBJECTIVE])
     shard, book = Shard(clock, objectives), SloBook(clock, objectives)
     await shard.change(0.1)
-    book.feed("s", 1, shard.tracker.report())
+    book.feed("s", shard.tracker.report())
     clock.shift_wall(-7200)
     await shard.change(0.1)
-    book.feed("s", 1, shard.tracker.report())
+    book.feed("s", shard.tracker.report())
     assert book.report()[0]["windows"]["5m"]["total"] == 2
     again = SloBook(clock, objectives)
     again.restore(book.checkpoint())
@@ -138,7 +161,7 @@ async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: Virtua
                         clocks.started(key, "user", clock.now() - delay, tier=tier)
                         clocks.handed_out(key)
                         tracker.take(clocks.done(key, True, work=delay))
-        book.feed(f"shard-{shard_number}", 1, tracker.report())
+        book.feed(f"shard-{shard_number}", tracker.report())
     assert len(book.checkpoint()) < 700_000
 
 
