@@ -4,10 +4,9 @@ from collections.abc import AsyncGenerator, Mapping
 
 from raycp.base.objects import Obj
 from raycp.cache.options import ReflectorOptions
+from raycp.cache.store import SLICE
 from raycp.kube import ApiError, ClusterClient
 from raycp.kube.codec import decode_object, split_list
-
-_SLICE = 256
 
 
 class ListRestarted(Exception):
@@ -49,8 +48,8 @@ class Listing:
                     raise ListRestarted from None
                 raise
             meta, items, head = split_list(answer.body)
-            for start in range(0, len(items), _SLICE):
-                yield meta.rv, [decode_object(item, head=head) for item in items[start : start + _SLICE]]
+            for start in range(0, len(items), SLICE):
+                yield meta.rv, [decode_object(item, head=head) for item in items[start : start + SLICE]]
             if not items:
                 yield meta.rv, []
             token = meta.continue_

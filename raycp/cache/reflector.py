@@ -32,7 +32,7 @@ from raycp.cache.backoff import Backoff
 from raycp.cache.listing import Listing, ListRestarted
 from raycp.cache.options import Phase, ReflectorOptions, ReflectorStatus
 from raycp.cache.selectors import Selector
-from raycp.cache.store import Replacement, Store
+from raycp.cache.store import SLICE, Replacement, Store
 from raycp.kube import ApiError, ClusterClient, KubeError, NoSuchKind, Status, Unreachable
 from raycp.kube.codec import decode_watch_line
 from raycp.kube.objects import Query
@@ -40,8 +40,6 @@ from raycp.kube.objects import Query
 log = logging.getLogger("raycp.cache")
 
 Handler = Callable[[list[Event]], None]
-
-_SLICE = 256  # lines taken in before other tasks get their turn
 
 
 class _Restored(Exception):
@@ -161,9 +159,8 @@ class Reflector:
                 async for page_rv, objs in listing.pages():
                     rv = page_rv
                     self._status.last_contact = self._clock.now()
-                    for start in range(0, len(objs), _SLICE):
-                        replacement.add(objs[start : start + _SLICE])
-                        await asyncio.sleep(0)
+                    replacement.add(objs)
+                    await asyncio.sleep(0)
                 break
             except ListRestarted:
                 replacement = self.store.replacing(void=self._void)
@@ -220,7 +217,7 @@ class Reflector:
                     return obj.rv, lines[number:]
             else:
                 objs.append(obj)
-            if number % _SLICE == 0:
+            if number % SLICE == 0:
                 replacement.add(objs)
                 objs = []
                 await asyncio.sleep(0)
@@ -280,10 +277,10 @@ class Reflector:
     async def _take_in(self, lines: Sequence[bytes]) -> None:
         now = self._clock.now()
         self._status.last_contact = now
-        for start in range(0, len(lines), _SLICE):
+        for start in range(0, len(lines), SLICE):
             events: list[Event] = []
             try:
-                for line in lines[start : start + _SLICE]:
+                for line in lines[start : start + SLICE]:
                     kind, obj = decode_watch_line(line)
                     if isinstance(obj, Status):
                         raise obj.to_error(f"watch {self._path}")
@@ -301,7 +298,7 @@ class Reflector:
                     events += self.store.apply(kind, obj, Source.WATCH, now)
             finally:
                 self._tell(events)
-            if start + _SLICE < len(lines):
+            if start + SLICE < len(lines):
                 await asyncio.sleep(0)
 
     # -- replay from the watermark

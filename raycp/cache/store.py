@@ -26,6 +26,10 @@ from raycp.kube.codec import decode_object
 _TOMBSTONE_SECONDS = 60.0
 _OBJECT_OVERHEAD = 900  # bytes beside the raw JSON: Obj, Meta, strings, labels, key (measured)
 
+SLICE = 32
+"""Objects of a list or lines of a watch that are handled before others have their turn: about 1 ms. A change on its way passes the
+loop several times, and waits for a slice each time."""
+
 
 class Store:
     """See the module's guarantees. All methods are synchronous and quick; ``replacing`` is for large lists."""
@@ -239,11 +243,9 @@ class Store:
 class Replacement:
     """A list on its way into a ``Store``. Until ``commit`` the store is as it was, and goes on taking in own writes.
 
-    ``commit`` swaps at once and gives the events in slices of some hundred objects, so that a large list holds up
-    nobody else; take all of them before the next watch event is applied.
+    ``commit`` swaps at once and gives the events in slices, so that a large list holds up nobody else; take all of them
+    before the next watch event is applied.
     """
-
-    _SLICE = 512
 
     def __init__(self, store: Store, *, void: bool) -> None:
         self._store = store
@@ -326,9 +328,9 @@ class Replacement:
 
     def _tell(self, now: float) -> Iterator[list[Event]]:
         for deletes, keys in ((True, list(self._old)), (False, list(self._untold))):
-            for start in range(0, len(keys), self._SLICE):
+            for start in range(0, len(keys), SLICE):
                 events: list[Event] = []
-                for key in keys[start : start + self._SLICE]:
+                for key in keys[start : start + SLICE]:
                     events += self._pair(key, now, deletes=deletes)
                 yield events
         self._old = {}

@@ -12,6 +12,7 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.objects import Obj
 from raycp.base.tasks import Written
 from raycp.cache import Selector, Store
+from raycp.cache.store import SLICE
 from raycp.kube.codec import decode_object
 
 
@@ -141,11 +142,11 @@ def test_an_own_write_while_a_list_is_being_told_comes_after_it() -> None:
     replacement.add([make(f"a{n}", n + 1) for n in range(600)])
     slices = replacement.commit(1000, Source.INITIAL, 0.0)
     first = next(slices)
-    assert len(first) == 512
+    assert len(first) == SLICE
     folded = store.fold(written(make("a599", 1001)), 0.0)
     assert [(e.type, e.obj.rv) for e in folded] == [(EventType.ADDED, 600), (EventType.MODIFIED, 1001)]
     rest = [event for events in slices for event in events]
-    assert len(rest) == 87  # 600 less 512 less the one told early
+    assert len(rest) == 600 - SLICE - 1, "less the one told early"
 
 
 def test_indexes_follow_every_change() -> None:
