@@ -4,7 +4,7 @@ Guarantees, where at least two nodes will do (they are alive, do not drain, are 
 
 1. A standby is not on its primary's node, nor on that of another standby of its shard while there is a node without one.
 2. A primary is not on the leader's node: whoever loses that node loses one of the two, and a primary's successor is named at once.
-3. No member is sent to a node that drains.
+3. No member is sent to a node that drains, nor to a suspected one, where one other will do: left to itself, Ray would.
 4. Among what is left: not Ray's head, then the node with the fewest of its kind.
 
 All of it is a wish: Ray falls back to any node with the labels where the wish can't be met at that moment (``placed``).
@@ -85,7 +85,7 @@ def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = 
     """The node on which a new member in ``slot`` should live; empty where there is no choice, or nothing depends on it."""
     role = slot[0]
     usable = situation.usable(selector or {})
-    if len(usable) < 2 or role not in ("leader", "shard", "standby", "worker", "observer"):
+    if not usable or len(situation.nodes) < 2 or role not in ("leader", "shard", "standby", "worker", "observer"):
         return ""
     where = situation.where
 
