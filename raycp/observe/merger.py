@@ -12,12 +12,10 @@ Laws:
 import math
 from collections.abc import Iterable
 
+from raycp.base.gone import Gone
 from raycp.observe.registry import FamilySnapshot, Spec, decode_snapshot
 
 Rows = dict[tuple[str, ...], list[float]]
-
-REMEMBERED = 1000
-"""Names of forgotten actors that are kept, the newest."""
 
 
 class Merger:
@@ -27,7 +25,7 @@ class Merger:
         self._specs: dict[str, Spec] = {}
         self._dead: dict[str, Rows] = {}
         self._actors: dict[str, dict[str, Rows]] = {}
-        self._forgotten: dict[str, None] = {}
+        self._forgotten = Gone()
         self.rejected = 0
         """Families refused because an actor told another shape under a known name."""
 
@@ -64,9 +62,7 @@ class Merger:
             for key, values in rows.items():
                 old = sums.get(key)
                 sums[key] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
-        self._forgotten[actor] = None
-        if len(self._forgotten) > REMEMBERED:
-            del self._forgotten[next(iter(self._forgotten))]
+        self._forgotten.add(actor)
 
     def total(self, name: str, **labels: str) -> float:
         """The merged value of a counter or gauge, summed over all rows that carry ``labels``; 0 if there is none."""

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.gone import Gone
 from raycp.slo.budget import burn_rate, error_budget, firing, ratio
 from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import MONTH, Objective, Objectives
@@ -23,8 +24,6 @@ from raycp.slo.tracker import ObjectiveTotals, Report, SeriesTotals, decode_repo
 from raycp.slo.windows import LatencyWindow, Ring, Windows
 
 SHOWN = ("instant", "5m", "1h", "6h", "3d", "30d")
-REMEMBERED = 1000
-"""Names of forgotten processes that are kept, the newest."""
 RECENT = (900.0, 900)
 """Span and slots of the history that the plots of instant SLI show: a quarter of an hour by the second."""
 
@@ -74,7 +73,7 @@ class SloBook:
         self._counted: dict[str, _Counted] = {}
         self._series: dict[tuple[str, str, str, str], SeriesTotals] = {}
         self._last: dict[str, Report] = {}
-        self._forgotten: dict[str, None] = {}
+        self._forgotten = Gone()
 
     def set_objectives(self, objectives: Objectives) -> None:
         """Report on these from now on; counts of unchanged ones (same name) go on."""
@@ -103,9 +102,7 @@ class SloBook:
     def forget(self, actor: str) -> None:
         """That process is dead: what it told stays counted."""
         if self._last.pop(actor, None) is not None:
-            self._forgotten[actor] = None
-            if len(self._forgotten) > REMEMBERED:
-                del self._forgotten[next(iter(self._forgotten))]
+            self._forgotten.add(actor)
 
     def report(self) -> list[dict[str, Any]]:
         """Per objective: windows with ratio and burn rate, budget, firing alerts, latency, attribution, clusters.
@@ -170,7 +167,7 @@ class SloBook:
             counted.total, counted.bad, counted.clusters = o.total, o.bad, o.clusters
             counted.segments, counted.bad_segments = o.segments, o.bad_segments
         self._series = {(s.controller, s.cluster, s.tier, s.kind): s for s in state.series}
-        self._last, self._forgotten = dict(state.last), dict.fromkeys(state.forgotten)
+        self._last, self._forgotten = dict(state.last), Gone(state.forgotten)
 
     def _now(self) -> float:
         return self._zero + self._clock.now()
