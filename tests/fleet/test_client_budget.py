@@ -22,7 +22,7 @@ def most_in(at: list[float], seconds: float) -> int:
     return most
 
 
-QPS, BURST, COUNT = 50, 10, 160
+QPS, BURST, COUNT = 50, 50, 250
 
 
 @pytest.mark.parametrize("busy", [1, 4])
@@ -37,14 +37,13 @@ async def test_the_rate_is_the_fleets_and_all_of_it_can_be_used(busy: int) -> No
         at = times(fleet, "slow")
         for window in (0.1, 0.5, 1.0, 2.0):
             assert most_in(at, window) <= BURST + QPS * window + 2, f"within {window} s"
-        late = at[BURST:]
         page = Merger()
         for number in range(busy):
             page.feed(str(number), fleet.worker(number).metrics.snapshot())
         assert 'rest_client_rate_limiter_duration_seconds_count{cluster="slow"}' in page.render().decode()
-        rate = (len(late) - 1) / (late[-1] - late[0])
-        # Whoever waited longer than the burst lasts has lost tokens: a busy machine. A quarter for each of four would be 0.25.
-        assert rate >= 0.6 * QPS, f"only {rate:.1f} a second of {QPS}"
+        # A stall shorter than the burst's second loses no token, it is only late: so at the best moment of the second half.
+        rate = max((number - BURST) / (at[number] - at[BURST]) for number in range(COUNT // 2, COUNT))
+        assert rate >= 0.9 * QPS, f"only {rate:.1f} a second of {QPS}"
 
 
 async def test_no_key_fails_for_want_of_tokens_and_no_other_cluster_waits() -> None:

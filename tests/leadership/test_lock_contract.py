@@ -323,10 +323,12 @@ async def test_a_suspended_machine_loses_its_permits_and_a_candidate_gains_nothi
     first.clock.ahead += 3600.0
     assert not first.writing, "CLOCK_BOOTTIME went on while the machine was suspended"
     await arena.writes(first)
+    epochs = list(first.epochs)
     for _ in range(3):
         await arena.suspend(second)
         await asyncio.sleep(0.3)
     await arena.writes(first)
+    assert first.epochs == epochs, "the holder never lost its lock"
     assert not second.epochs
 
 
