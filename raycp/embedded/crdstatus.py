@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from raycp.embedded.crdconditions import CLEANUP_FINALIZER, status_of
 from raycp.embedded.errors import ApiError
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.pipeline import Pipeline
@@ -10,7 +11,6 @@ from raycp.embedded.registry import Registry
 from raycp.embedded.store import Change, Record, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
-CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 
 
 class CrdStatus:
@@ -67,8 +67,6 @@ class CrdStatus:
         if "deletionTimestamp" in crd["metadata"]:
             await self._empty(crd)
             return
-        from raycp.embedded.crds import status_of  # loads the schema machinery: only for clusters with CRDs
-
         others = [r.decode() for r in self._registry.crds.table.records("") if r.name != record.name]
         status = status_of(crd, others, self._pipeline.times.now())
         if status != crd.get("status"):
@@ -88,7 +86,7 @@ class CrdStatus:
 
     async def _empty(self, crd: dict[str, Any]) -> None:
         finalizers = crd["metadata"].get("finalizers") or []
-        if CLEANUP not in finalizers:
+        if CLEANUP_FINALIZER not in finalizers:
             return
         spec = crd["spec"]
         resource = self._registry.named(f"{spec['names']['plural']}.{spec['group']}")
@@ -100,6 +98,6 @@ class CrdStatus:
                 await self._api.delete(name, record.ns, record.name)
             left = resource.table.count
         if not left:
-            finalizers.remove(CLEANUP)
+            finalizers.remove(CLEANUP_FINALIZER)
             crd["metadata"]["finalizers"] = finalizers
             await self._api.update(CRDS, crd)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from raycp.embedded.crdconditions import CLEANUP_FINALIZER, terminating
 from raycp.embedded.errors import ApiError, conflict, forbidden, not_found
 from raycp.embedded.options import DeleteOptions
 from raycp.embedded.pipeline import Object, Pipeline
@@ -166,8 +167,6 @@ class Deletion:
 
     def _definition(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
         """A CRD stays, terminating, until its objects are gone (``crdstatus`` empties it)."""
-        from raycp.embedded.crds import CLEANUP_FINALIZER, terminating
-
         obj = resource.read(record)
         meta = obj["metadata"]
         if "deletionTimestamp" in meta:

@@ -163,7 +163,7 @@ class Conductor:
                 self.shard.state.queue.hold(key, why_held(seat.name, identity), timeout=HELD_FOR)
         if self._expected:
             self._expected.discard(hello.member)
-        seat.send(Welcome(self.shard.shard, self.shard.state.epoch, self.shard.state.term, self.shard.states()))
+        seat.send(Welcome(self.shard.shard, self.shard.state.epoch, self.shard.state.term, self.shard.account.states()))
         self.dispatch_soon()
         return seat
 

@@ -3,7 +3,6 @@
 An event about a key in work is judged when the work ends: only then is it known which events are the echoes of its own writes.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.tasks import CLUSTER, Written
-from raycp.classify import Known, Priority, Reason, Verdict, classify, resync_period, spread_delay, spread_width
+from raycp.classify import Known, Priority, Reason, Verdict, classify, spread_delay
 from raycp.config import TIERS
 from raycp.fleet.loops import Loops
 from raycp.fleet.peers import Peers
@@ -30,10 +29,6 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE = 0.02
 """How long more of the same is waited for when only the status of a child moved; many do at once."""
-
-
-STEP = 0.02
-"""Seconds between the steps of a round of resyncs."""
 
 CONFIG_MAP = GVK("", "v1", "ConfigMap")
 AWAY_GONE = Verdict(True, Reason.AWAY, Priority.AWAY, user=True, clock="away")
@@ -60,7 +55,6 @@ class Intake:
         self._loops = loops
         self._peers = peers
         self._later: dict[RequestKey, list[Later]] = {}
-        self._resyncs: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.comebacks = 0
         """How often a cluster has answered again."""
         self._awaiting: set[RequestKey] = set()
@@ -198,6 +192,13 @@ class Intake:
         if obj is None and informer is not None:
             return  # an orphan: its owner is gone, and with it the need to look; or it is yet to be listed, and queued then
         self._enqueue(owner, verdict, obj, event, event.obj)
+
+    def resync(self, key: RequestKey, obj: Obj, delay: float) -> None:
+        """A second look at an object of which nothing is known to have changed, after ``delay`` seconds. None, where it is in work:
+        it is being looked at."""
+        if key not in self._later:
+            event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, self._state.clock.now())
+            self._enqueue(key, classify(event, Known()), obj, event, obj, delay)
 
     def _enqueue(
         self,
@@ -413,56 +414,6 @@ class Intake:
                     if key.controller != controller.name or key.cluster != cluster
                 }
         self.tell_again(cluster, kind)
-
-    def plan_resyncs(self) -> None:
-        wanted = {
-            (c.name, cluster): c.resync
-            for c in self._state.controllers.values()
-            for cluster in c.clusters
-            if cluster in self._state.clusters and c.resync
-        }
-        for where in [where for where in self._resyncs if where not in wanted]:
-            self._resyncs.pop(where).cancel()
-        for where in wanted:
-            if where not in self._resyncs:
-                self._resyncs[where] = self._loops.spawn(self._resync(*where), f"resync of {where[0]} in {where[1]}")
-
-    async def _resync(self, name: str, cluster: str) -> None:
-        """A second look at every object, spread over time, about every ``resync`` seconds."""
-        clock, spent = self._state.clock, 0.0
-        while True:
-            period = resync_period(self._state.rng, self._state.controllers[name].resync)
-            await clock.sleep(max(0.0, period - spent))
-            begun = clock.now()
-            watched = self._state.clusters.get(cluster)
-            route = self._state.routes.get(cluster, {}).get(self._state.kinds[name])
-            if watched is None or route is None:
-                continue
-            informer = watched.informers[self._state.kinds[name]]
-            for primary in route.primaries:
-                if primary.controller.name == name:
-                    await self._walk(cluster, primary, list(informer.store))
-            spent = clock.now() - begun
-
-    async def _walk(self, cluster: str, primary: Primary, objs: list[Obj]) -> None:
-        """One round: all objects, evenly over the time that they are to be spread over, at random within each step of it. No
-        step is more than a blink, and no more than the next step's work is waiting at a time."""
-        controller = primary.controller
-        width = spread_width(controller.resync, controller.spread)
-        steps = max(1, min(len(objs), round(width / STEP)))
-        pause = width / steps
-        selects = primary.selector.matches if primary.selector is not None else None
-        begun = self._state.clock.now()
-        for step in range(steps):
-            now = self._state.clock.now()
-            for obj in objs[len(objs) * step // steps : len(objs) * (step + 1) // steps]:
-                key = RequestKey(controller.name, cluster, obj.meta.namespace, obj.meta.name)
-                if key in self._later or (selects is not None and not selects(obj.meta.labels)):
-                    continue  # in work: it is being looked at
-                event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, now)
-                self._enqueue(key, classify(event, Known()), obj, event, obj, self._state.rng.uniform(0.0, pause))
-            self._state.dispatch_soon()
-            await self._state.clock.sleep(max(0.0, begun + (step + 1) * pause - self._state.clock.now()))
 
 
 def _narrowed(event: Event, matches: Callable[[dict[str, str] | None], bool]) -> Event | None:

@@ -15,9 +15,10 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.base.events import Event
-from raycp.base.keys import GVK, RequestKey
+from raycp.base.keys import GVK
 from raycp.cache import ReflectorOptions
 from raycp.config import TIERS
+from raycp.fleet.account import Account
 from raycp.fleet.channel import Connection, Peer, listen
 from raycp.fleet.clients import Clients
 from raycp.fleet.conductor import Conductor
@@ -28,9 +29,10 @@ from raycp.fleet.member import MemberCore, own_address
 from raycp.fleet.names import Member
 from raycp.fleet.peers import Peers
 from raycp.fleet.permits import LeaderAsk, PermitKeeper
-from raycp.fleet.plan import ClusterReport, LaneReport, Plan, Report
+from raycp.fleet.plan import Plan, Report
 from raycp.fleet.progress import ProgressSource
 from raycp.fleet.reads import answer_cache, answer_read
+from raycp.fleet.resyncs import Resyncs
 from raycp.fleet.scaling import pool_policy
 from raycp.fleet.shardstate import ShardState
 from raycp.fleet.standing import Standing
@@ -67,8 +69,10 @@ class ShardCore(MemberCore):
         self.state = ShardState(self.shard, clock, random.Random(secrets.randbits(64)))
         self.peers = Peers(self)
         self.intake = Intake(self.state, self.loops, self.peers)
+        self.resyncs = Resyncs(self.state, self.loops, self.intake)
         self.tokens = Tokens(clock, self.loops)
         self.isolation = Isolation(self.state, self.loops, clock, self.tokens)
+        self.account = Account(self.state, self.isolation, clock)
         self.handouts = Handouts(self.state, self.intake, self.peers, self.isolation.heard)
         self.state.cluster_changed = self.cluster_changed
         self.conductor = Conductor(self)
@@ -87,7 +91,7 @@ class ShardCore(MemberCore):
         self._configured_at: float | None = None
         metrics, tracker = self.state.metrics, self.state.tracker
         self._teller = Teller(member, clock, self.loops, metrics, self.report, tracker.report, self._answer)
-        metrics.before_snapshot(self._set_gauges)
+        metrics.before_snapshot(self.account.set_gauges)
 
     # the plan
 
@@ -126,7 +130,7 @@ class ShardCore(MemberCore):
         elif self.standing is not None:
             self.standing.update(plan)
             return
-        self.intake.plan_resyncs()
+        self.resyncs.plan()
         if before is not None:
             if before.fleet.doc.spec.tiers != doc.spec.tiers:
                 moved = self.intake.retier()
@@ -207,7 +211,7 @@ class ShardCore(MemberCore):
         """A cluster connected, synced, or failed."""
         if self.tokens.active:
             self.isolation.connected(cluster)
-        self._tell_states(self.states())
+        self._tell_states(self.account.states())
         self.changed()
 
     def _tell_states(self, states: list[ClusterState]) -> None:
@@ -265,37 +269,10 @@ class ShardCore(MemberCore):
                 return Reply(fold.id, error=f"shard {self.shard} does not watch {write.cluster}")
         return Reply(fold.id)
 
-    def states(self) -> list[ClusterState]:
-        """What workers are told of the clusters."""
-        found = []
-        for watched in self.state.clusters.values():
-            report = ClusterReport(watched.name)
-            watched.fill(report)
-            self._tell_isolation(report)
-            found.append(
-                ClusterState(
-                    watched.name,
-                    watched.plan.role,
-                    watched.plan.labels,
-                    report.reachable,
-                    report.synced,
-                    report.reason,
-                    self.isolation.state_of(watched.name)[0],
-                )
-            )
-        return found
-
     # telling
 
-    def _tell_isolation(self, row: ClusterReport) -> None:
-        state, reason = self.isolation.state_of(row.name)
-        if state != "closed":
-            row.breaker = state
-            row.reason = "; ".join(part for part in (row.reason, reason) if part)
-            row.reachable = row.reachable and state == "throttled"
-
     async def _sweep(self) -> None:
-        states = self.states()
+        states = self.account.states()
         if states != self._states_told:  # silence, or a watch that goes on, is nobody's event (soak: a job waited for ever)
             self._tell_states(states)
             self.changed()
@@ -304,63 +281,19 @@ class ShardCore(MemberCore):
             self.changed()  # the leader hears at once that a pool is too small
         self.progress.beat()
 
-    def _set_gauges(self) -> None:
-        self.state.queue_metrics.publish(self.state.queue)
-        now = self.clock.now()
-        for watched in self.state.clusters.values():
-            for kind, informer in watched.informers.items():
-                labels = (watched.name, str(kind))
-                self.state.counts.synced.labels(*labels).set(1.0 if informer.synced else 0.0)
-                self.state.counts.objects.labels(*labels).set(len(informer.store))
-                self.state.counts.bytes.labels(*labels).set(informer.store.memory_bytes)
-                if informer.reflector is not None:
-                    self.state.counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
-
     def _answer(self, what: str, arguments: list[str]) -> bytes:
         if what != "timeline" or len(arguments) != 4:
             return b"null"
         cluster, kind, namespace, name = arguments
-        return msgspec.json.encode(self.timeline(cluster, kind, namespace, name))
-
-    def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
-        """For ``raycp why``: per controller, the last steps and where the key is now."""
-        rows = []
-        for controller, gvk in self.state.kinds.items():
-            if kind not in (str(gvk), gvk.kind):
-                continue
-            key = RequestKey(controller, cluster, "" if namespace == "-" else namespace, name)
-            steps = [step for _, found in self.state.timelines.of(*key[1:], {controller}) for step in found]
-            why = self.state.queue.why(key)
-            if steps or why is not None:
-                rows.append(
-                    {
-                        "controller": controller,
-                        "queue": msgspec.to_builtins(why) if why is not None else None,
-                        "steps": [{"at": step.at, "what": step.what, **step.detail} for step in steps],
-                    }
-                )
-        return {"cluster": cluster, "kind": kind, "namespace": namespace, "name": name, "controllers": rows} if rows else None
+        return msgspec.json.encode(self.account.timeline(cluster, kind, namespace, name))
 
     def fill(self, report: Report) -> None:
         report.port = self._port
         report.phases = dict(self.phases)
         plan = self.plan
-        for watched in self.state.clusters.values():
-            row = ClusterReport(watched.name)
-            watched.fill(row)
-            self._tell_isolation(row)
-            report.clusters.append(row)
-            report.cached_bytes += sum(informer.store.memory_bytes for informer in watched.informers.values())
-        lanes: dict[str, LaneReport] = {tier: LaneReport(tier) for tier in TIERS}
-        for depth in self.state.queue.depths():
-            lane = lanes.setdefault(depth.tier, LaneReport(depth.tier))
-            lane.ready += depth.ready
-            lane.delayed += depth.delayed
-            lane.in_flight += depth.running
-            lane.oldest = max(lane.oldest, depth.oldest)
-        for each in self.state.queue.delays():
-            lanes.setdefault(each.tier, LaneReport(each.tier)).delay = each.p99
-        report.lanes = list(lanes.values())
+        report.clusters = self.account.clusters()
+        report.cached_bytes = self.account.cached_bytes()
+        report.lanes = self.account.lanes()
         report.busy = sum(lane.in_flight for lane in report.lanes)
         if plan is None or self._configured_at is None:
             report.reasons = ["waiting for the fleet's plan"]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from raycp.embedded import crds
+from raycp.embedded import crdconditions
+from raycp.embedded.ages import duration
 from raycp.embedded.errors import ApiError, FieldError
 from raycp.embedded.jsonpath import json_path
 from raycp.embedded.openapi import OpenApi
@@ -13,7 +14,7 @@ from raycp.embedded.patching import MERGE_PATCH, STRATEGIC, apply_patch
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd
 from raycp.embedded.strategy import strategy
 from raycp.embedded.strategy.cel import CelError, CelRefused, compile_rule
-from raycp.embedded.table import duration, table_columns, table_row
+from raycp.embedded.table import table_columns, table_row
 
 KINDS = {(info.group, info.kind): info for info in BUILTINS}
 NOW = "2026-01-01T00:00:00Z"
@@ -45,7 +46,7 @@ def accept(crd: dict[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
 def widgets(spec: dict[str, Any], **version: Any) -> ResourceInfo:
     made, errors = accept(definition(spec, **version))
     assert not errors
-    made["status"] = crds.status_of(made, [], "T")
+    made["status"] = crdconditions.status_of(made, [], "T")
     return resource_for_crd(made, "v1")
 
 
@@ -225,14 +226,14 @@ def test_schemas_must_be_structural(schema: dict[str, Any], tail: str) -> None:
 def test_names_are_accepted_once() -> None:
     first, _ = accept(definition(SIZED))
     assert first["status"] == {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": ["v1"]}
-    first["status"] = crds.status_of(first, [], "T")
+    first["status"] = crdconditions.status_of(first, [], "T")
     assert [(c["type"], c["status"]) for c in first["status"]["conditions"]] == [("NamesAccepted", "True"), ("Established", "True")]
-    assert crds.status_of(first, [], "T2") == first["status"]
+    assert crdconditions.status_of(first, [], "T2") == first["status"]
     second = json.loads(json.dumps(first))
     second["metadata"]["name"] = "gadgets.example.com"
     second["spec"]["names"].update(plural="gadgets", singular="gadget")
     second["status"] = {}
-    status = crds.status_of(second, [first], "T")
+    status = crdconditions.status_of(second, [first], "T")
     assert [(c["type"], c["status"]) for c in status["conditions"]] == [("NamesAccepted", "False"), ("Established", "False")]
 
 

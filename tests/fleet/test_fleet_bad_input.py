@@ -25,7 +25,7 @@ def ran() -> Counter[str]:
 
 def story(fleet: Stack, name: str, controller: str = "wild", cluster: str = "here") -> list[dict[str, Any]]:
     """What ``raycp why`` tells of an object: its last steps."""
-    found = fleet.shard().timeline(cluster, "ConfigMap", "default", name)
+    found = fleet.shard().account.timeline(cluster, "ConfigMap", "default", name)
     rows: Any = found["controllers"] if found is not None else []
     return [step for row in rows if row["controller"] == controller for step in row["steps"]]
 

@@ -122,7 +122,7 @@ async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
         await until(lambda: ran()["r"] >= 2, 5.0, "it is tried again")
         assert CLOCK.now() - begun < 5.0, "no request hung"
         await until(lambda: not samples.RUNNING["remote", "hub", "r"], 1.0)
-        timeline = fleet.shard("0").timeline("hub", "ConfigMap", "default", "r")
+        timeline = fleet.shard("0").account.timeline("hub", "ConfigMap", "default", "r")
         assert timeline is not None
         assert "breaker open" in str(timeline), "it says what it waits for"
         faults.clear(number)
