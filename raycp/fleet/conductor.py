@@ -210,7 +210,7 @@ class Conductor:
             and not self._expected
             and self._expected is not None
             and not self.paused
-            and self.shard.permits.held
+            and self.shard.permits.look()
             and self.shard.permits.epoch <= self.shard.state.epoch
             and self.shard.permits.term_of(self.shard.shard) <= self.shard.state.term
         )

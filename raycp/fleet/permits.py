@@ -102,6 +102,17 @@ class PermitKeeper:
         """Whether anything may be handed out or written at this moment."""
         return self._ask is None or self.permit.until > self._clock.now()
 
+    def look(self) -> bool:
+        """``held``, for who acts on it and relies on hearing of its next change: a permit may end and come back unseen while one
+        question to the leader is under way."""
+        held = self.held
+        if held != self._held:
+            self._held = held
+            if not held:
+                log.warning("the permit has ended: %s", self.permit.refused or "the leader did not answer")
+            self._changed()
+        return held
+
     def left(self) -> float:
         """Seconds that remain; infinite where there is no leader."""
         return math.inf if self._ask is None else self.permit.left(self._clock.now())
@@ -127,13 +138,9 @@ class PermitKeeper:
     async def _run(self) -> None:
         while True:
             self._wake.clear()  # before the question: what becomes known while it is under way asks again at once
+            self.look()
             answered = await self.pull()
-            held = self.held
-            if held != self._held:
-                self._held = held
-                if not held:
-                    log.warning("the permit has ended: %s", self.permit.refused or "the leader did not answer")
-                self._changed()
+            self.look()
             await self._pause(min(EVERY if answered else AGAIN, self.left() or EVERY))
 
     async def _pause(self, seconds: float) -> None:

@@ -140,7 +140,7 @@ class WorkerCore(MemberCore):
         """Give each shard its part of the slots, at least one, so that no shard waits for another's tasks."""
         if not self._links or self._draining or self._ending:
             return
-        each = max(1, -(-self._slots // len(self._links))) if self.permits.held else 0
+        each = max(1, -(-self._slots // len(self._links))) if self.permits.look() else 0
         for link in self._links.values():
             link.set_credit(each)
 

@@ -100,3 +100,30 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
         assert ledger.barred(name)
         await until(lambda: ran()["meanwhile"] >= 1)
         assert not samples.OVERLAPS
+
+
+@pytest.mark.parametrize("role", ["worker", "shard"])
+async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_slot(role: str) -> None:
+    """The leader answers late: whoever gave its credit up in between, for a new plan, has it again with the answer."""
+    async with led() as fleet:
+        await fleet.apply(doc("tracked", leader={"permit": "2s"}, workers={"slots": 1}, shards={"standby": 0}))
+        core = next(core for member, core in fleet.substrate.cores.items() if member.role == role)
+        keeper = core.permits
+        ask, lapsed = keeper._ask, asyncio.Event()
+
+        async def late(method: str, payload: bytes, timeout: float) -> bytes:
+            while keeper.held:
+                await asyncio.sleep(0.01)
+            keeper._ask = ask
+            for number in range(3):
+                await fleet.put("here", "tracked", f"lapsed-{number}")
+            await core.configure(core.plan, core.plan)
+            lapsed.set()
+            return await ask(method, payload, timeout)
+
+        keeper._ask = late
+        await until(lapsed.is_set, 5.0)
+        for number in range(3):
+            await fleet.put("here", "tracked", f"after-{number}")
+        await until(lambda: sum(ran().values()) == 6, 5.0)
+        assert keeper.held
