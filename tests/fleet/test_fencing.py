@@ -112,8 +112,7 @@ async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_sl
         ask, lapsed = keeper._ask, asyncio.Event()
 
         async def late(method: str, payload: bytes, timeout: float) -> bytes:
-            while keeper.held:
-                await asyncio.sleep(0.01)
+            await until(lambda: not keeper.held)
             keeper._ask = ask
             for number in range(3):
                 await fleet.put("here", "tracked", f"lapsed-{number}")
