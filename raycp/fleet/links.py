@@ -80,6 +80,7 @@ class ShardLink:
         self._ids = itertools.count(1)
         self._lost = asyncio.Event()
         self._moved = asyncio.Event()
+        self._dialing: asyncio.Timeout | None = None
         self._sent: deque[tuple[float, Done]] = deque(maxlen=5000)
         self._folded: deque[tuple[float, Fold]] = deque(maxlen=5000)
         self._heard = 0.0
@@ -92,6 +93,9 @@ class ShardLink:
         self.connected = False  # what is sent now would be lost
         if self._connection is not None:
             self._connection.close()
+        if self._dialing is not None:
+            self._dialing.reschedule(0.0)  # a node that is cut off lets one wait for seconds
+            self._dialing = None
         self._moved.set()
 
     async def _pause(self, seconds: float) -> None:
@@ -100,6 +104,14 @@ class ShardLink:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._moved.wait()
+
+    async def _dial(self, host: str, port: int, hello: Hello) -> None:
+        """Connect, until there is another primary to turn to. Raises ``OSError`` or ``TimeoutError``."""
+        try:
+            async with asyncio.timeout(None) as self._dialing:
+                self._connection = await dial(host, port, hello, self)
+        finally:
+            self._dialing = None
 
     async def _keep(self) -> None:
         wait = RECONNECT_MIN
@@ -117,7 +129,7 @@ class ShardLink:
             hello = Hello(self._token, self._owner.member.actor_name, "worker", own_host, own_port, prefer, in_flight)
             self._lost.clear()
             try:
-                self._connection = await dial(host, port, hello, self)
+                await self._dial(host, port, hello)
             except (OSError, TimeoutError):
                 await self._pause(wait)
                 wait = min(RECONNECT_MAX, wait * 2)

@@ -1,6 +1,8 @@
 """Law 6g at the worker's end: what a shard may not have taken in is told again before it, or its successor, hands the keys out."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Sequence
 
 import fleet_samples as samples
@@ -9,7 +11,7 @@ from inprocess import CLOCK, HOST, holds, stack, until
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome, Task, Written
 from raycp.fleet import links
-from raycp.fleet.channel import Connection, listen
+from raycp.fleet.channel import HELLO_TIMEOUT, Connection, listen
 from raycp.fleet.links import ShardLink
 from raycp.fleet.loops import Loops
 from raycp.fleet.names import Member
@@ -100,6 +102,26 @@ async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> N
     await link.close()
     await worker.loops.stop()
     server.close()
+    other.close()
+
+
+async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> None:
+    """Its node is cut off: no connection, and no refusal."""
+    worker, successor = Worker(), Shard()
+    other, other_port = await listen(HOST, "secret", successor.accept)
+    with contextlib.ExitStack() as full:
+        cut = full.enter_context(socket.create_server((HOST, 0), backlog=0))
+        for _ in range(2):  # what does not fit into its backlog is not answered
+            each = full.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex(cut.getsockname())
+        link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, cut.getsockname()[1]), "secret")
+        await until(lambda: link._dialing is not None)
+        await holds(lambda: link._dialing is not None, 0.2)
+        link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
+        await until(lambda: link.connected, HELLO_TIMEOUT / 2)
+    await link.close()
+    await worker.loops.stop()
     other.close()
 
 
