@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from raycp.bench.ports import free_port
 from raycp.fleet.rayenv import SETTINGS, RayError, connect, node_labels, shut_down
 
 PLACE = "raycp-bench-place"
@@ -173,13 +174,6 @@ async def node_house(nodes: int = 2) -> AsyncIterator[NodeHouse]:
             yield house
         finally:
             await house.stop()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _send(family: Sequence[psutil.Process], what: signal.Signals) -> None:

@@ -11,13 +11,14 @@ what is measured is kopf and not a client library.
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+from raycp.bench.ports import free_port
 
 LABEL_VALUE = "kopf"
 
@@ -90,9 +91,7 @@ async def kopf_operator(kubeconfig: Path, log: Path, ready: float = 30.0) -> Asy
     """
     import aiohttp
 
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "kopf", "run", "--standalone", "-A", "--quiet", "-m", "raycp.bench.peer_kopf_run",

@@ -10,6 +10,7 @@ CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
 
 def is_true(crd: Object, kind: str) -> bool:
+    """Whether the CRD has this condition."""
     conditions = (crd.get("status") or {}).get("conditions") or ()
     return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)
 

@@ -52,18 +52,10 @@ class Account:
 
     def states(self) -> list[ClusterState]:
         """What workers are told of the clusters."""
-        plans = {name: watched.plan for name, watched in self._state.clusters.items()}
+        plans = [watched.plan for watched in self._state.clusters.values()]
         return [
-            ClusterState(
-                row.name,
-                plans[row.name].role,
-                plans[row.name].labels,
-                row.reachable,
-                row.synced,
-                row.reason,
-                self._isolation.state_of(row.name)[0],
-            )
-            for row in self.clusters()
+            ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker)
+            for row, plan in zip(self.clusters(), plans, strict=True)
         ]
 
     def set_gauges(self) -> None:

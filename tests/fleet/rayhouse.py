@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -20,19 +19,11 @@ import psutil
 import yaml
 
 from raycp.base.clock import SystemClock
+from raycp.bench.ports import free_port
 from raycp.fleet.rayenv import SETTINGS
 from raycp.kube import ClusterClient, ConnectSpec
 
 HERE = Path(__file__).parent
-
-
-def free_port() -> int:
-    """A port that is free, and below those that outgoing connections are given: one of them could have it before it is used."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as found, contextlib.suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> Any:

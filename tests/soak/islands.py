@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rayhouse import House, Node, free_port
+from rayhouse import House, Node
+
+from raycp.bench.ports import free_port
 
 NOWHERE = "02:00:00:00:00:01"
 """Nobody's hardware address: what is sent to it leaves, and arrives nowhere."""
