@@ -9,7 +9,7 @@ The nouns, in the order in which one meets them:
 - the *leader* (``raycp.fleet``, ``raycp.leadership``) keeps actors as the fleet file wants them; it is never on a change's way;
 - the *SLI* (``raycp.slo``) is the time from a change's first observation to the end of the reconcile that saw it;
 - ``BatchJob`` (``raycp.controllers.batchjob``) is the controller that comes with it: a job on the hub becomes Pods on members,
-  where ``raycp.placement`` says;
+  where ``raycp.scheduling`` says;
 - an *embedded cluster* (``raycp.embedded``) is a Kubernetes API server in one Python process, for first runs and tests.
 """
 

@@ -26,11 +26,11 @@ def test_contracts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert code == 0, capsys.readouterr().out
 
 
-def test_only_the_fleet_imports_ray() -> None:
+def test_only_the_runtime_imports_ray() -> None:
     found = {
         str(file.relative_to(ROOT))
         for file in PACKAGE.rglob("*.py")
-        if file.relative_to(PACKAGE).parts[0] != "fleet"
+        if file.relative_to(PACKAGE).parts[0] != "runtime"
         and any(name == "ray" or name.startswith("ray.") for name in _imports(file))
     }
     assert not found

@@ -14,8 +14,8 @@ import msgspec
 
 from raycp.bench.driver import LoadError
 from raycp.bench.nodes import Node, NodeHouse
-from raycp.fleet.launch import FleetHandle
-from raycp.fleet.upgrading import stand_by, switch
+from raycp.driver.fleet_client import FleetHandle
+from raycp.driver.upgrade import stand_by, switch
 
 HELD = 40.0
 """Seconds that a hand-over may take before the bench gives up."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from raycp.bench.ground import Ground
 from raycp.config.fleet import FleetDoc
-from raycp.fleet.launch import FleetHandle, running_fleet
-from raycp.fleet.rayenv import connect, shut_down
+from raycp.driver.fleet_client import FleetHandle, running_fleet
+from raycp.runtime.local_ray import connect, shut_down
 
 CONTROLLER = "raycp.bench.workload"
 POLICY = "RAYCP_BENCH_POLICY"

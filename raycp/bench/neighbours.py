@@ -109,7 +109,7 @@ async def dead_cluster(stage: Stage) -> Outcome:
     policies=("raycp", "fifo"),
 )
 async def joining_cluster(stage: Stage) -> Outcome:
-    from raycp.fleet.building import build_fleet
+    from raycp.driver.fleet_builder import build_fleet
 
     names = stage.ground.names
     old, joins = names[1:-1], names[-1]  # the first is the hub

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from raycp.bench.ports import free_port
-from raycp.fleet.rayenv import SETTINGS, RayError, connect, node_labels, shut_down
+from raycp.runtime.local_ray import SETTINGS, RayError, connect, node_labels, shut_down
 
 PLACE = "raycp-bench-place"
 """Label of Ray nodes: ``head`` or ``node``."""

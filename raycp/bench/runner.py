@@ -15,8 +15,8 @@ from raycp.bench.driver import LoadError, load_process
 from raycp.bench.ground import GroundError, ground
 from raycp.bench.latencies import Figures, median_of, pooled
 from raycp.bench.scenario import Outcome, Play, Scenario, Stage
-from raycp.fleet.launch import FleetError
-from raycp.fleet.rayenv import RayError
+from raycp.driver.fleet_client import FleetError
+from raycp.runtime.local_ray import RayError
 
 
 @dataclass

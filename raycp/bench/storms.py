@@ -11,7 +11,7 @@ from raycp.bench.fleets import CONTROLLER, fleet_doc, fleet_under_test
 from raycp.bench.latencies import percentile
 from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, scenario
 from raycp.bench.workload import MARK, WORK_MS
-from raycp.fleet.launch import FleetHandle
+from raycp.driver.fleet_client import FleetHandle
 
 WORK = {WORK_MS: "5"}
 SLOTS = 10

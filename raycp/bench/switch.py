@@ -22,7 +22,7 @@ from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage
 from raycp.bench.seed_switch import CAUSES as SEED_CAUSES
 from raycp.bench.seed_switch import seed_switch
 from raycp.config.fleet import FleetDoc
-from raycp.fleet.launch import FleetClient
+from raycp.driver.fleet_client import FleetClient
 
 BEFORE = 0.5
 """Seconds of undisturbed changes before each switch."""

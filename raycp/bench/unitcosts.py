@@ -25,8 +25,8 @@ from raycp.bench.runner import machine
 from raycp.cache import Store
 from raycp.classify import Known, classify
 from raycp.kube.codec import decode_watch_line
-from raycp.placement import Candidate, Demand, Rules, place
 from raycp.queueing import QueuePolicy, WorkQueue
+from raycp.scheduling import Candidate, Demand, Rules, place
 
 ROUNDS = 3
 

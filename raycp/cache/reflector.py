@@ -29,8 +29,8 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
 from raycp.cache.backoff import Backoff
-from raycp.cache.listing import Listing, ListRestarted
 from raycp.cache.options import Phase, ReflectorOptions, ReflectorStatus
+from raycp.cache.pages import Listing, ListRestarted
 from raycp.cache.selectors import Selector
 from raycp.cache.store import SLICE, Replacement, Store
 from raycp.kube import ApiError, ClusterClient, KubeError, NoSuchKind, Status, Unreachable

@@ -21,8 +21,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the fleet runs what the file says."""
-    from raycp.fleet import rayenv
-    from raycp.fleet.building import build_fleet
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
@@ -35,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
         before = plan.fleet
         if moved := before.doc.moved_lock(doc):
             raise BadInput(f"{args.config}: {moved}")
-        uri = rayenv.working_dir_uri()
+        uri = local_ray.working_dir_uri()
         if uri:
             fleet = build_fleet(doc, args.config, search, uri)
-        elif "working_dir" in before.runtime and "PYTHONPATH" in fleet.runtime and not rayenv.single_local_node():
+        elif "working_dir" in before.runtime and "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
             raise CliError("the running fleet got its modules with its job", "use `raycp submit` to send new ones along")
         changes = [str(change) for change in diff(before.doc, doc)]
         if before.runtime != fleet.runtime and before.controllers and not changes:

@@ -114,8 +114,8 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     from raycp.bench.runner import document, run_variants, variants_document
     from raycp.bench.runner import run as play
     from raycp.cli.output import to_json
-    from raycp.fleet.launch import FleetError
-    from raycp.fleet.rayenv import RayError
+    from raycp.driver.fleet_client import FleetError
+    from raycp.runtime.local_ray import RayError
 
     if args.plot and args.plot.suffix not in (".png", ".svg"):
         raise BadInput(f"--plot {args.plot}: a figure is a .png or a .svg")

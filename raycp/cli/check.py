@@ -76,7 +76,7 @@ def _uses(file: Path, doc: Any) -> list[Any]:
     """The controllers that the file names, imported as the fleet will: from the working directory, then the file's."""
     from raycp.cli.rights import Use
     from raycp.config.names import nearest
-    from raycp.sdk.loading import LoadError, load_controllers
+    from raycp.sdk.loader import LoadError, load_controllers
 
     for folder in (str(file.absolute().parent), os.getcwd()):
         if folder not in sys.path:

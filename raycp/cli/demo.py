@@ -30,8 +30,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when every job completed and no Pod was made twice."""
-    from raycp.fleet.building import build_fleet
-    from raycp.fleet.launch import FleetClient, up
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.driver.fleet_client import FleetClient, up
 
     doc = _with_free_port(load_fleet(args.config))
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
@@ -116,7 +116,7 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
 
 async def _share(client: Any) -> str:
     """Share of users' changes that kept their objective so far, and in the last five minutes."""
-    from raycp.fleet.launch import FleetError
+    from raycp.driver.fleet_client import FleetError
 
     try:
         objectives = await client.observed("slo")

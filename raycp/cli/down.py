@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when no actor of the fleet is left."""
-    from raycp.fleet.launch import FleetClient
+    from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):
         namespace = namespace_of(args)

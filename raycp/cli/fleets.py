@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from raycp.cli.errors import BadInput, CliError
 from raycp.config import FleetDoc, load_fleet
-from raycp.fleet.launch import FleetClient, FleetError
-from raycp.fleet.rayenv import AtHand, RayError, connect, running_address, running_namespaces, shut_down
+from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.runtime.local_ray import AtHand, RayError, connect, running_address, running_namespaces, shut_down
 
 T = TypeVar("T")
 

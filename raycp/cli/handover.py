@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when all were handed over; 1 when one was not, which leaves its primary in charge."""
-    from raycp.fleet.launch import FleetClient
+    from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))

@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it; it holds the cluster's admin token."""
-    from raycp.fleet.launch import FleetClient
+    from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):
         print(run_async(FleetClient(namespace_of(args)).kubeconfig(args.cluster)), end="")

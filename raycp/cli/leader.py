@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0; for unlock, 1 where the holder lives."""
-    from raycp.fleet.launch import FleetClient
+    from raycp.driver.fleet_client import FleetClient
 
     if args.what == "unlock":
         from raycp.cli import unlock

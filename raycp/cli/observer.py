@@ -40,7 +40,7 @@ def observer_url(args: argparse.Namespace) -> str:
     if args.url:
         return str(args.url)
     from raycp.cli.fleets import at_ray, existing, namespace_of, run_async
-    from raycp.fleet.launch import FleetClient
+    from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):
         status = run_async(FleetClient(namespace_of(args)).status())

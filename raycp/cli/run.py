@@ -12,7 +12,7 @@ from raycp.cli.fleets import add_address, add_file, at_ray, run_async
 from raycp.config import load_fleet
 
 if TYPE_CHECKING:
-    from raycp.fleet.launch import FleetClient
+    from raycp.driver.fleet_client import FleetClient
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,9 +28,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the fleet is ready (or, in the foreground, was taken down); 1 when it stands by, since another of its name leads."""
-    from raycp.fleet import rayenv
-    from raycp.fleet.building import build_fleet
-    from raycp.fleet.launch import FleetClient, StandsBy, up
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.driver.fleet_client import FleetClient, StandsBy, up
+    from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     build_fleet(doc, args.config, search)
     address = args.address or doc.spec.ray.address
     with at_ray(address, doc.spec.ray.num_cpus) as at_hand:
-        uri = rayenv.working_dir_uri()
+        uri = local_ray.working_dir_uri()
         fleet = build_fleet(doc, args.config, search, uri)
-        if "PYTHONPATH" in fleet.runtime and not rayenv.single_local_node():
+        if "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
             raise CliError(
                 "the controllers' modules are on this machine only, and Ray has other nodes",
                 "use `raycp submit`, which sends them along, or install them on all nodes",
@@ -91,14 +91,14 @@ def summary(status: dict[str, Any]) -> str:
 
 def give_way(client: "FleetClient", name: str) -> None:
     """SIGTERM: a warm second fleet that stands by takes over; without one, the fleet goes on without its driver."""
-    from raycp.fleet import upgrading
+    from raycp.driver import upgrade
 
     beside = run_async(client.beside())
     if beside is None or not beside.get("warm"):
         print(f"no warm fleet stands by: fleet {name} goes on without this process", flush=True)
         return
     try:
-        yielded = run_async(upgrading.switch(client))
+        yielded = run_async(upgrade.switch(client))
     except CliError as error:
         print(error, file=sys.stderr, flush=True)
     else:

@@ -5,7 +5,7 @@ from typing import Any
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import Column, Row, add_output, document, render, text
-from raycp.fleet.launch import FleetClient
+from raycp.driver.fleet_client import FleetClient
 
 CLUSTERS = [
     Column("CLUSTER", "name"),

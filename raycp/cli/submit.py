@@ -22,8 +22,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the job has succeeded: the fleet is ready."""
-    from raycp.fleet.building import build_fleet
-    from raycp.fleet.jobs import entrypoint, staged, submit
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.driver.jobs import entrypoint, staged, submit
 
     doc = load_fleet(args.config)
     working_dir = (args.working_dir or Path.cwd()).resolve()

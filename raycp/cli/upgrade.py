@@ -11,8 +11,8 @@ from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, at_ray, existing, namespace_of, run_async
 from raycp.cli.run import summary
 from raycp.config import FleetDoc, load_fleet
-from raycp.fleet.launch import FleetClient, FleetError
-from raycp.fleet.yielding import Standing, Yielded
+from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.protocol.control import FleetHandoverResult, StandbyStatus
 
 DASHBOARD = "http://127.0.0.1:8265"
 
@@ -46,14 +46,15 @@ def run(args: argparse.Namespace) -> int:
     doc = load_fleet(args.config)
     if args.submit:
         return _submit(args, doc)
-    from raycp.fleet import rayenv, upgrading
-    from raycp.fleet.building import build_fleet
+    from raycp.driver import upgrade
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.runtime import local_ray
 
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
     build_fleet(doc, args.config, search)
     with at_ray(existing(args.address)):
-        fleet = build_fleet(doc, args.config, search, rayenv.working_dir_uri())
-        if "PYTHONPATH" in fleet.runtime and not rayenv.single_local_node():
+        fleet = build_fleet(doc, args.config, search, local_ray.working_dir_uri())
+        if "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
             raise CliError(
                 "the controllers' modules are on this machine only, and Ray has other nodes",
                 "add --submit, which sends them along, or install them on all nodes",
@@ -68,36 +69,36 @@ def run(args: argparse.Namespace) -> int:
                 return 0
         told = _Told()
         if args.standby:
-            run_async(upgrading.stand_by(client, fleet, told))
+            run_async(upgrade.stand_by(client, fleet, told))
             print(f"fleet {doc.name}: generation {fleet.generation} stands by; `raycp upgrade --switch` hands over to it")
             return 0
         _tell(run_async(_upgraded(client, fleet, told)), doc.name, client)
     return 0
 
 
-async def _upgraded(client: FleetClient, fleet: Any, told: "_Told") -> Yielded:
-    from raycp.fleet import upgrading
+async def _upgraded(client: FleetClient, fleet: Any, told: "_Told") -> FleetHandoverResult:
+    from raycp.driver import upgrade
 
-    await upgrading.stand_by(client, fleet, told)
+    await upgrade.stand_by(client, fleet, told)
     print("warm; handing over", flush=True)
-    return await upgrading.switch(client)
+    return await upgrade.switch(client)
 
 
 def _finish(args: argparse.Namespace) -> int:
-    from raycp.fleet import upgrading
+    from raycp.driver import upgrade
 
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
         name = client.namespace.removeprefix("raycp-")
         if args.abort:
-            gone = run_async(upgrading.abandon(client))
+            gone = run_async(upgrade.abandon(client))
             print(f"fleet {name}: " + ("what stood by is gone" if gone else "nothing stands by"))
         else:
-            _tell(run_async(upgrading.switch(client)), name, client)
+            _tell(run_async(upgrade.switch(client)), name, client)
     return 0
 
 
-def _tell(yielded: Yielded, name: str, client: FleetClient) -> None:
+def _tell(yielded: FleetHandoverResult, name: str, client: FleetClient) -> None:
     print(
         f"fleet {name} leads in epoch {yielded.epoch}: drained in {1000 * yielded.drain:.0f} ms, handed over in "
         f"{1000 * yielded.took:.0f} ms; {yielded.revoked} reconciles interrupted, {len(yielded.shards)} shards warm"
@@ -113,15 +114,15 @@ class _Told:
     def __init__(self) -> None:
         self._last: list[str] = []
 
-    def __call__(self, standing: Standing) -> None:
+    def __call__(self, standing: StandbyStatus) -> None:
         if standing.reasons and standing.reasons != self._last:
             print(f"  waiting for {len(standing.reasons)}: {standing.reasons[0]}", flush=True)
         self._last = standing.reasons
 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
-    from raycp.fleet.building import build_fleet
-    from raycp.fleet.jobs import entrypoint, staged, submit
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.driver.jobs import entrypoint, staged, submit
 
     working_dir = (args.working_dir or Path.cwd()).resolve()
     fleet = build_fleet(doc, args.config, [working_dir, args.config.resolve().parent])

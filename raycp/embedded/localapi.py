@@ -12,7 +12,7 @@ from raycp.embedded import lists
 from raycp.embedded.auth import MASTERS, User
 from raycp.embedded.errors import expired, no_such_path, not_found
 from raycp.embedded.options import DeleteOptions, ListOptions, WriteOptions
-from raycp.embedded.patching import MERGE_PATCH
+from raycp.embedded.patches import MERGE_PATCH
 from raycp.embedded.pipeline import Draft, Object, Wrote
 from raycp.embedded.registry import Resource
 from raycp.embedded.store import Change, Compacted

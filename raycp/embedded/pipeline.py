@@ -26,7 +26,7 @@ from raycp.embedded.errors import (
 )
 from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.options import WriteOptions, revision
-from raycp.embedded.patching import apply_patch
+from raycp.embedded.patches import apply_patch
 from raycp.embedded.priority import admit_priority
 from raycp.embedded.registry import Registry, Resource, encode
 from raycp.embedded.store import Record, Store

@@ -23,7 +23,7 @@ from raycp.embedded.errors import (
 )
 from raycp.embedded.httpio import Answer, Response
 from raycp.embedded.options import delete_options, first, integer, parse_query, write_options
-from raycp.embedded.patching import apply_patch
+from raycp.embedded.patches import apply_patch
 from raycp.embedded.pipeline import Object
 from raycp.embedded.registry import Resource
 from raycp.embedded.store import Record

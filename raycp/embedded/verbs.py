@@ -13,7 +13,7 @@ from raycp.embedded.errors import ApiError, bad_request, method_not_allowed, not
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, Connection, Request, Response, Stream, header_line
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
-from raycp.embedded.patching import parse_apply
+from raycp.embedded.patches import parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import Resource

@@ -9,7 +9,7 @@ import msgspec
 
 from raycp.embedded.auth import User
 from raycp.embedded.errors import ApiError, bad_request, internal
-from raycp.embedded.patching import json_patch
+from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft, Object
 from raycp.embedded.registry import Registry, Resource
 from raycp.embedded.selectors import parse_label_dict

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from raycp.observe.catalog import QueueSeries, WorkQueueMetrics
+from raycp.metrics.catalog import QueueSeries, WorkQueueMetrics
 
 if TYPE_CHECKING:
     from raycp.queueing.queue import WorkQueue

@@ -19,9 +19,9 @@ from raycp.sdk import conditions, finalizers
 from raycp.sdk.backend import Answer, Backend, CacheRead, Call, ClusterInfo
 from raycp.sdk.context import ALL, Context, Request
 from raycp.sdk.controller import Controller, DefinitionError, Owned, controller, owned
-from raycp.sdk.eventing import EventRecorder
+from raycp.sdk.event_recorder import EventRecorder
 from raycp.sdk.finalizers import finalizer
-from raycp.sdk.loading import LoadError, load_controllers
+from raycp.sdk.loader import LoadError, load_controllers
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.run import DEFAULT_TIMEOUT, run_reconcile
 from raycp.sdk.session import Revoked, Running

@@ -26,7 +26,7 @@ from raycp.sdk.backend import (
     ClusterInfo,
 )
 from raycp.sdk.controller import Controller, selector_text
-from raycp.sdk.eventing import event_for
+from raycp.sdk.event_recorder import event_for
 from raycp.sdk.owner import mark, owned_by
 from raycp.sdk.patches import merge_diff
 from raycp.sdk.session import ObjectId, Session

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from raycp.observe.catalog import SliMetrics
+from raycp.metrics.catalog import SliMetrics
 from raycp.slo.clocks import Overdue
 from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import Objectives

@@ -1,4 +1,4 @@
-"""Where the fleet plugs into the test kit: ``raycp.fleet.testing.run_fleet`` is found by name, for only the fleet
+"""Where the fleet plugs into the test kit: ``raycp.driver.tested_fleet.run_fleet`` is found by name, for only the fleet
 imports Ray.
 """
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, Protocol
 
-HOME = "raycp.fleet.testing"
+HOME = "raycp.driver.tested_fleet"
 
 
 class Fleet(Protocol):

@@ -13,7 +13,7 @@ from raycp.bench.ground import Ground
 from raycp.bench.runner import Request, _parties
 from raycp.bench.scenario import SCENARIOS
 from raycp.cli.bench import _request, add_parser
-from raycp.fleet.building import build_fleet
+from raycp.driver.fleet_builder import build_fleet
 
 
 @pytest.fixture

@@ -1,18 +1,13 @@
 """The scripted server of tests/kube, and a reflector on it."""
 
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+from scripted_api import ScriptedApi
+from watched import Watched
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "kube")]
-
-from scripted_api import ScriptedApi  # noqa: E402
-from watched import Watched  # noqa: E402
-
-from raycp.base.clock import SystemClock  # noqa: E402
-from raycp.kube import ClusterClient, ConnectSpec  # noqa: E402
+from raycp.base.clock import SystemClock
+from raycp.kube import ClusterClient, ConnectSpec
 
 
 @pytest.fixture(params=[False, True], ids=["list", "watchlist"])

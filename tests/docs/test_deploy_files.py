@@ -164,6 +164,6 @@ def test_shipped_fleets_load() -> None:
 
 
 def test_a_ray_of_our_own_has_the_settings_too() -> None:
-    text = (ROOT / "raycp/fleet/rayenv.py").read_text()
+    text = (ROOT / "raycp/runtime/local_ray.py").read_text()
     for name, value in RAY_ENV.items():
         assert f'"{name}": "{value}"' in text or "from raycp.config.rayenv import" in text

@@ -6,7 +6,7 @@ from raycp.embedded.life.gofuncs import GENERIC
 from raycp.embedded.life.gotemplate import Template, TemplateError
 from raycp.embedded.life.jq import JqError, compile_jq
 from raycp.embedded.life.quantities import milli
-from raycp.embedded.life.rendering import render
+from raycp.embedded.life.render import render
 
 POD = {
     "metadata": {"name": "p", "labels": {"a.b/c": "x"}, "ownerReferences": [{"kind": "Job"}, {"kind": "Thing"}]},

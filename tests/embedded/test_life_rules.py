@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raycp.embedded.life.failures import PREFIX, Rates, command_of, plan
 from raycp.embedded.life.fit import Pod, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
 from raycp.embedded.life.gofuncs import GENERIC
-from raycp.embedded.life.merging import MERGE_KEYS, json_patch, merge
+from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
 from raycp.embedded.life.nodes import patience, taints_for
 from raycp.embedded.life.ownergraph import Graph, Node
 from raycp.embedded.life.seams import OwnerRef

@@ -10,7 +10,7 @@ from raycp.embedded.ages import duration
 from raycp.embedded.errors import ApiError, FieldError
 from raycp.embedded.jsonpath import json_path
 from raycp.embedded.openapi import OpenApi
-from raycp.embedded.patching import MERGE_PATCH, STRATEGIC, apply_patch
+from raycp.embedded.patches import MERGE_PATCH, STRATEGIC, apply_patch
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd
 from raycp.embedded.strategy import strategy
 from raycp.embedded.strategy.cel import CelError, CelRefused, compile_rule

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from raycp.embedded.errors import ApiError
-from raycp.embedded.patching import JSON_PATCH, MERGE_PATCH, STRATEGIC, apply_patch, json_patch, merge_patch
+from raycp.embedded.patches import JSON_PATCH, MERGE_PATCH, STRATEGIC, apply_patch, json_patch, merge_patch
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import body_decoder, strategy
 

@@ -1,13 +1,8 @@
 """Fixtures on the scripted server."""
 
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from scripted_api import ScriptedApi, direct
 
 from raycp.base.clock import SystemClock

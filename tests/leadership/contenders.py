@@ -1,8 +1,8 @@
 """Leaders that contend for one lock over real HTTP, each with a way to the hub that can be cut, a clock that can jump, and a life
 that can be frozen; and an arena that looks on: never two of them may write at once, and the epoch of whoever writes never falls.
 
-A contender does what a leader does (``raycp.fleet.hub``, ``raycp.fleet.proving``), in a hurry: permits of 0.6 s, proofs ten times a
-second.
+A contender does what a leader does (``raycp.leader.hub``, ``raycp.leader.leadership_proof``), in a hurry: permits of 0.6 s, proofs
+ten times a second.
 """
 
 import asyncio

@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycp.base.clock import VirtualClock
-from raycp.fleet.loops import Loops
-from raycp.fleet.names import Member
-from raycp.fleet.permits import PermitKeeper
-from raycp.fleet.proving import Prover
-from raycp.fleet.substrate import MemberUnavailable
+from raycp.base.loops import Loops
 from raycp.kube import Unreachable
+from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed
 from raycp.leadership.permit import Ask, Grant, Ledger, Permit, Proof, take
-from raycp.observe import Metrics
+from raycp.member.permits import PermitKeeper
+from raycp.metrics import Metrics
+from raycp.protocol.members import Member
+from raycp.protocol.substrate import MemberUnavailable
 
 PERMIT = 6.0
 HOLDER = Member("worker", "standard/0", 0)
@@ -106,15 +106,15 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-def leader(clock: VirtualClock) -> tuple[Prover, Home, Ledger]:
+def leader(clock: VirtualClock) -> tuple[LeadershipProof, Home, Ledger]:
     mine = Leadership(1, 1, "a", 0.0, PERMIT)
     home, ledger = Home(mine), Ledger(PERMIT, clock.now())
-    prover = Prover(clock, Loops(clock))
+    prover = LeadershipProof(clock, Loops(clock))
     prover.begin(mine, ledger, clock.now(), home.confirm)
     return prover, home, ledger
 
 
-def asked(ledger: Ledger, prover: Prover, clock: VirtualClock) -> Grant:
+def asked(ledger: Ledger, prover: LeadershipProof, clock: VirtualClock) -> Grant:
     return ledger.grant("w", prover._proof, clock.now(), 1, 1, {})
 
 

@@ -12,7 +12,7 @@ from raycp.base.tasks import Done, Outcome
 from raycp.classify import Priority, Reason
 from raycp.config.controllers import ControllerSpec
 from raycp.config.tiers import TiersSpec
-from raycp.observe import Metrics, WorkQueueMetrics
+from raycp.metrics import Metrics, WorkQueueMetrics
 from raycp.queueing import Backoff, LanePolicy, PoolPolicy, PoolState, QueuePolicy, WorkQueue, scale_pool
 from raycp.queueing.events import QueueMetrics
 

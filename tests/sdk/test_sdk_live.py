@@ -139,7 +139,7 @@ async def test_events_reach_the_server_as_one_with_a_count(fleet: LiveFleet) -> 
     from live_fleet import CLOCK, make_task
 
     from raycp.sdk import EventRecorder
-    from raycp.sdk.eventing import _SERIES_PERIOD
+    from raycp.sdk.event_recorder import _SERIES_PERIOD
 
     recorder = EventRecorder(fleet.request, CLOCK)
     fleet.event = recorder.record  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ import yaml
 from raycp.base.clock import SystemClock
 from raycp.base.keys import RequestKey
 from raycp.cli.main import main
-from raycp.observe import Metrics, SliMetrics
+from raycp.metrics import Metrics, SliMetrics
 from raycp.slo import Objective, Objectives, SliClocks, SloBook, SloTracker
 
 FLEET: dict[str, Any] = {

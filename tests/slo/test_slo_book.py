@@ -4,7 +4,7 @@ import pytest
 
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
-from raycp.observe import Merger, Metrics, SliMetrics
+from raycp.metrics import Merger, Metrics, SliMetrics
 from raycp.slo import Objective, Objectives, SliClocks, SloBook, SloTracker
 
 OBJECTIVE = Objective("echo", None, 0.99, 1.0)

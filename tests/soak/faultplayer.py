@@ -14,7 +14,7 @@ import psutil
 from apis import Api
 from faultplan import Fault
 
-from raycp.fleet.launch import FleetClient, FleetError
+from raycp.driver.fleet_client import FleetClient, FleetError
 
 log = logging.getLogger(__name__)
 

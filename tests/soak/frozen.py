@@ -17,9 +17,9 @@ import ray
 from diary import note
 
 from raycp import Context, controller
-from raycp.fleet import permits
 from raycp.kube import Fenced
 from raycp.kube import connection as connections
+from raycp.member import permits
 from raycp.sdk.session import Revoked
 
 

@@ -20,8 +20,8 @@ from rayhouse import House, Node
 from soakrun import api_servers, at_ray, bring_up, fleet_file
 from users import changing
 
-from raycp.fleet.launch import FleetClient, FleetError
-from raycp.fleet.rayenv import connect, shut_down
+from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.runtime.local_ray import connect, shut_down
 
 LABEL = {"raycp-test/fleet": "yes"}
 RATE = 20.0

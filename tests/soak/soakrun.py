@@ -23,12 +23,13 @@ from faultplayer import Player, boottime
 from rayhouse import House
 
 from raycp.config import load_fleet
-from raycp.fleet.building import build_fleet
-from raycp.fleet.launch import FleetClient, FleetError, up
-from raycp.fleet.names import Member
-from raycp.fleet.rayenv import SETTINGS, connect, shut_down
-from raycp.fleet.reads import CacheAsk, CacheContent
-from raycp.fleet.substrate import MemberDied, MemberFailed, MemberUnavailable, RaySubstrate
+from raycp.driver.fleet_builder import build_fleet
+from raycp.driver.fleet_client import FleetClient, FleetError, up
+from raycp.protocol.members import Member
+from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
+from raycp.runtime.local_ray import SETTINGS, connect, shut_down
+from raycp.runtime.ray_substrate import RaySubstrate
+from raycp.shard.reads import CacheAsk, CacheContent
 
 HERE = Path(__file__).parent
 JOBS = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs"

@@ -20,7 +20,7 @@ from apis import Api
 from rayhouse import House, Node, house, until
 from soakrun import CONFIG_MAPS, MERGE, api_servers, at_ray, bring_up, fleet_file
 
-from raycp.fleet.launch import FleetClient
+from raycp.driver.fleet_client import FleetClient
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(150)]
 

@@ -20,7 +20,7 @@ from rayhouse import House, Node, house
 from soakrun import JOBS, api_servers, at_ray, bring_up, fleet_file
 from users import changing
 
-from raycp.fleet.launch import FleetClient, FleetError
+from raycp.driver.fleet_client import FleetClient, FleetError
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 

@@ -2,7 +2,7 @@
 
 The way of a job: ``types`` is its shape (and its CRD); ``reconcile`` gathers what is there; ``plan`` decides, purely,
 with ``pods`` (what a Pod says), ``policy`` (what a failure means), ``record`` (what the status remembers) and
-``raycp.placement``; ``reconcile`` writes the status first and then carries the plan out.
+``raycp.scheduling``; ``reconcile`` writes the status first and then carries the plan out.
 
 The laws, held by tests:
 

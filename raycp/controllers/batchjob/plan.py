@@ -17,7 +17,7 @@ from raycp.controllers.batchjob import policy
 from raycp.controllers.batchjob.pods import Pod
 from raycp.controllers.batchjob.record import Record
 from raycp.controllers.batchjob.types import BatchJobSpec, Placement
-from raycp.placement import Candidate, Demand, Rules, place
+from raycp.scheduling import Candidate, Demand, Rules, place
 from raycp.sdk import conditions
 
 POLL = 15.0

@@ -77,7 +77,7 @@ class RetryBackoff(_Model):
 
 
 class Placement(_Model):
-    """Which member clusters, and how. See ``raycp.placement``."""
+    """Which member clusters, and how. See ``raycp.scheduling``."""
 
     clusters: list[str] = Field(default_factory=list, description="Names, in order of preference; empty: all members.")
     cluster_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a cluster must have.")

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
 from raycp.embedded.errors import ApiError
-from raycp.embedded.life.eventing import Events
+from raycp.embedded.life.events import Events
 from raycp.embedded.life.gotemplate import TemplateError
-from raycp.embedded.life.merging import MERGE_KEYS, json_patch, merge
-from raycp.embedded.life.rendering import render
+from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
+from raycp.embedded.life.render import render
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso
 from raycp.embedded.life.stagefile import Patch, Stage, Step, choose
 from raycp.embedded.registry import Registry, Resource

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from raycp.base.clock import Clock
 from raycp.embedded.errors import ApiError
-from raycp.embedded.life.eventing import Events
+from raycp.embedded.life.events import Events
 from raycp.embedded.life.fit import Asks, Pod, Room, asks_of, decode_node, decode_pod, explain, obstacle, room_of
 from raycp.embedded.life.seams import Api, Inbox, Tables, iso
 from raycp.embedded.registry import Registry

@@ -19,8 +19,8 @@ from raycp.kube.budget import LIVE, URGENT
 from raycp.leadership.epoch import Entered, Leadership, allocate, later, note, read_source, told_by
 from raycp.leadership.locks.homes import Home
 from raycp.leadership.locks.judge import State, Verdict, judge
+from raycp.leadership.locks.observation import Observer
 from raycp.leadership.locks.pods import KubePods
-from raycp.leadership.locks.sighting import Observer
 from raycp.leadership.locks.types import Confirmed, Holding, Identity, Kind, LockProblem, PodRef, Waiting
 from raycp.leadership.records import Conflict, Record, Records
 

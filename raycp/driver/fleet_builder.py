@@ -1,0 +1,131 @@
+"""From a fleet file to a ``Fleet``: the driver loads the controllers' modules, so that no other process has to trust them."""
+
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from raycp.classify import spread_width
+from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
+from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan
+from raycp.sdk.controller import Controller
+from raycp.sdk.loader import LoadError, load_controllers
+
+DEFAULT_RESYNC = 36000.0
+"""Seconds; where neither the fleet file nor the controller says otherwise. controller-runtime's SyncPeriod, 10 hours."""
+
+
+def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: str = "") -> Fleet:
+    """Load the modules that the fleet file names and resolve where each controller runs.
+
+    ``search`` are directories in which users' modules are looked for, before installed ones. ``working_dir_uri`` is the Ray
+    working directory that holds them, empty where workers find them by path. Raises ``ConfigError``.
+    """
+    for directory in reversed(search):
+        path = str(directory.resolve())
+        if path not in sys.path:
+            sys.path.insert(0, path)
+    problems: list[Problem] = []
+    plans: list[ControllerPlan] = []
+    roots: set[Path] = set()
+    digest = hashlib.sha256()
+    taken: dict[str, int] = {}
+    for number, spec in enumerate(doc.spec.controllers):
+        where = f"spec.controllers[{number}].use"
+        try:
+            found = load_controllers([spec.use])
+        except LoadError as error:
+            message = str(error).removeprefix(f"controllers: {spec.use!r} ")
+            remedy = "put the module in the working directory, install it, or correct the name"
+            problems.append(Problem(str(file), where, spec.use, message, remedy))
+            continue
+        if spec.name and len(found) > 1:
+            names = ", ".join(controller.name for controller in found)
+            remedy = f"pick one: use: {spec.use}:NAME"
+            problems.append(
+                Problem(str(file), f"spec.controllers[{number}].name", spec.name, f"the module has several: {names}", remedy)
+            )
+            continue
+        for controller in found:
+            plan = _plan(doc, spec, number, controller)
+            if plan.name in taken:
+                message = f"spec.controllers[{taken[plan.name]}] is called {plan.name!r} already"
+                problems.append(Problem(str(file), where, spec.use, message, "give one of them another name:"))
+                continue
+            if not plan.clusters:
+                message = "none of the fleet's clusters has these labels"
+                remedy = "correct spec.controllers[].clusters or the clusters' labels"
+                problems.append(
+                    Problem(str(file), f"spec.controllers[{number}].clusters", json.dumps(spec.clusters), message, remedy)
+                )
+                continue
+            taken[plan.name] = number
+            plans.append(plan)
+            root = _user_code(controller, digest)
+            if root is not None:
+                roots.add(root)
+    if problems:
+        raise ConfigError(problems)
+    runtime: dict[str, Any] = {}
+    if roots and working_dir_uri:
+        runtime["working_dir"] = working_dir_uri
+    elif roots:
+        runtime["env_vars"] = {"PYTHONPATH": os.pathsep.join(str(root) for root in sorted(roots))}
+    if roots:
+        runtime.setdefault("env_vars", {})["RAYCP_CODE"] = digest.hexdigest()[:12]
+    text = json.dumps(runtime, sort_keys=True)
+    whole = hashlib.sha256(f"{generation(doc)} {text} {msgspec.json.encode(plans).decode()}".encode()).hexdigest()[:12]
+    return Fleet(doc.name, doc.canonical(), whole, 0, tuple(plans), text)
+
+
+def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller) -> ControllerPlan:
+    given = (spec.resync, controller.resync, DEFAULT_RESYNC)
+    resync = next(seconds for seconds in given if seconds is not None)
+    timeout = spec.reconcile_timeout or controller.timeout or doc.spec.timeouts.reconcile
+    spread = doc.spec.timeouts.spread if spec.spread is None else spec.spread
+    return ControllerPlan(
+        name=spec.name or controller.name,
+        use=spec.use,
+        original=controller.name,
+        kind=str(controller.kind),
+        on=controller.on,
+        clusters=tuple(cluster.name for cluster in doc.clusters_of(spec, controller.on)),
+        spec=number,
+        selector=controller.selector,
+        fields=controller.fields,
+        owns=tuple(OwnedPlan(str(owned.kind), owned.on, owned.selector) for owned in controller.owns),
+        resync=resync,
+        spread=spread_width(resync, spread),
+        timeout=timeout,
+        concurrency=spec.concurrency or controller.concurrency or 0,
+        deleted=controller.deleted,
+        config=json.dumps(spec.config, sort_keys=True),
+        crds=tuple(json.dumps(crd, sort_keys=True) for crd in controller.crds),
+    )
+
+
+def _user_code(controller: Controller, digest: "hashlib._Hash") -> Path | None:
+    """The directory from which a user's module was imported; None for installed code. Its sources go into ``digest``."""
+    module = sys.modules.get(controller.module)
+    origin = getattr(module, "__file__", None)
+    if origin is None:
+        return None
+    file = Path(origin).resolve()
+    installed = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib", "stdlib")]
+    package = Path(__file__).resolve().parent.parent
+    if any(file.is_relative_to(place) for place in [*installed, package]):
+        return None
+    parts = controller.module.split(".")
+    is_package = file.name == "__init__.py"
+    root = file.parents[len(parts) - (0 if is_package else 1)]
+    top = root / parts[0]
+    sources = sorted(top.rglob("*.py")) if top.is_dir() else [file]
+    for source in sources[:2000]:
+        digest.update(str(source.relative_to(root)).encode())
+        digest.update(source.read_bytes())
+    return root

@@ -1,0 +1,310 @@
+"""The driver's side of a fleet: bring it up, ask it, change it, take it down.
+
+``run`` and ``submit`` use ``up``; all commands reach the fleet through ``FleetClient``, which speaks to its leader. Every step may
+be repeated: a driver killed half-way leaves a state that the next one completes.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock, SystemClock
+from raycp.config import FleetDoc
+from raycp.protocol.control import HANDED_OVER, StandbyStatus
+from raycp.protocol.members import LEADER, Member
+from raycp.protocol.plan import Fleet, Plan
+from raycp.protocol.revisions import base_of, other_of
+from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
+from raycp.runtime.ray_substrate import RaySubstrate
+
+log = logging.getLogger(__name__)
+
+
+DISMISSED_WITHIN = 10.0
+"""How long the leader of a fleet that stood by may take to answer, in seconds: Ray may be restarting it."""
+
+
+class FleetError(Exception):
+    """A fleet could not be brought up, reached or changed; the message says why and what to do."""
+
+
+class StandsBy(FleetError):
+    """The fleet is up, but a candidate: another fleet of its name leads. The message says which."""
+
+
+STANDING = (
+    "It takes over when that fleet releases the lock or is lost. If it is not meant to: end it with `raycp down`, and give "
+    "one of the two another metadata.name. If that fleet is gone for good: `raycp leader unlock`."
+)
+
+HELD_FOR = 20.0
+"""A lock of a fleet that is gone is taken within some ten seconds beyond its permits: one that is held for longer is held by a
+fleet that lives, or for life."""
+
+
+class FleetClient:
+    """Speaks to the leader of one fleet: of the colour that leads, where there are two (``raycp.protocol.revisions``).
+
+    Needs a connection to Ray (``raycp.runtime.local_ray.connect``). ``substrate`` makes the way to a namespace's members.
+    """
+
+    def __init__(self, namespace: str, clock: Clock | None = None, substrate: Callable[[str], Substrate] = RaySubstrate) -> None:
+        self.namespace = base_of(namespace)
+        self.clock = clock or SystemClock()
+        self._colours = {name: substrate(name) for name in (self.namespace, other_of(self.namespace))}
+        self._leading = ""
+
+    def colour(self, namespace: str) -> Substrate:
+        """The members in one of the fleet's two namespaces."""
+        return self._colours[namespace]
+
+    async def exists(self) -> bool:
+        """Whether any actor of the fleet lives."""
+        return bool(await self._members())
+
+    async def _members(self) -> set[Member]:
+        return {member for colour in self._colours.values() for member in await colour.members()}
+
+    async def leaders(self) -> list[str]:
+        """Namespaces that have a leader, the one that leads first."""
+        found = [name for name, colour in self._colours.items() if LEADER in await colour.members()]
+        if len(found) > 1 and (await self.standing(found[0])).generation:
+            found.reverse()
+        return found
+
+    async def standing(self, namespace: str) -> StandbyStatus:
+        """What the leader there says of standing by; an empty answer from one that leads, or that does not answer."""
+        try:
+            answer = await self._colours[namespace].call(LEADER, "standing", timeout=3.0)
+        except (MemberDied, MemberUnavailable, MemberFailed):
+            return StandbyStatus()
+        return msgspec.json.decode(answer, type=StandbyStatus)
+
+    async def leading(self) -> str:
+        """The namespace of the colour that leads; the fleet's own where nothing lives."""
+        found = await self.leaders()
+        return found[0] if found else self.namespace
+
+    async def ensure_leader(self, env: dict[str, str], node_labels: dict[str, str] | None = None, namespace: str = "") -> None:
+        """Make the leader if there is none, on a node with these labels: it speaks to the hub, so it needs credentials."""
+        options: dict[str, Any] = {"num_cpus": 0}
+        if node_labels:
+            options["label_selector"] = node_labels
+        if env:
+            options["runtime_env"] = {"env_vars": env}
+        colour = self._colours[namespace or await self.leading()]
+        await colour.create(LEADER, options)
+        deadline = self.clock.now() + 30.0
+        while True:
+            try:
+                await colour.call(LEADER, "ping", timeout=10.0)
+                return
+            except (MemberDied, MemberUnavailable) as error:
+                if self.clock.now() > deadline:
+                    raise FleetError(
+                        f"the leader does not start: {error}. See Ray's logs, and `ray status` for free resources"
+                    ) from error
+                await self.clock.sleep(0.2)
+
+    async def ask(self, method: str, payload: bytes = b"", timeout: float = 10.0, patience: float = 10.0) -> bytes:
+        """Ask the leader; one that is being restarted is waited for, ``patience`` seconds. Raises ``FleetError``."""
+        deadline = self.clock.now() + patience
+        while True:
+            try:
+                self._leading = self._leading or await self.leading()
+                return await self._colours[self._leading].call(LEADER, method, payload, timeout)
+            except MemberDied as error:
+                self._leading = ""
+                if not await self.exists():
+                    raise FleetError(f"no fleet runs in Ray namespace {self.namespace}: bring it up with `raycp run`") from error
+                if self.clock.now() > deadline:
+                    raise FleetError(f"the leader is gone: {error}; `raycp run` brings it back") from error
+            except MemberUnavailable as error:
+                self._leading = ""
+                if self.clock.now() > deadline:
+                    raise FleetError(f"the leader does not answer: {error}") from error
+            except MemberFailed as error:
+                if HANDED_OVER not in str(error) or self.clock.now() > deadline:
+                    raise FleetError(str(error)) from error
+                self._leading = ""
+            await self.clock.sleep(0.1)
+
+    async def apply(self, fleet: Fleet) -> None:
+        """Make ``fleet`` the desired one."""
+        await self.ask("apply", msgspec.msgpack.encode(fleet))
+
+    async def status(self) -> dict[str, Any]:
+        """See ``raycp.protocol.status``."""
+        found: dict[str, Any] = json.loads(await self.ask("status"))
+        return found
+
+    async def beside(self) -> dict[str, Any] | None:
+        """The status of the colour that stands by, None where there is none."""
+        for namespace in (await self.leaders())[1:]:
+            try:
+                found: dict[str, Any] = json.loads(await self._colours[namespace].call(LEADER, "status"))
+            except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
+            return found
+        return None
+
+    async def plan(self) -> Plan | None:
+        """The leader's plan; it holds secrets, keep it in memory."""
+        raw = await self.ask("plan")
+        return msgspec.msgpack.decode(raw, type=Plan) if raw else None
+
+    async def kubeconfig(self, cluster: str) -> str:
+        """The kubeconfig of an embedded cluster."""
+        return (await self.ask("kubeconfig", cluster.encode())).decode()
+
+    async def observed(self, what: str) -> list[dict[str, Any]]:
+        """Ask the observer: ``series`` (counted since the fleet began, per controller, cluster, tier and kind) or ``slo`` (per
+        objective). Raises ``FleetError``."""
+        colour = self._colours[await self.leading()]
+        for member in sorted(await colour.members(), reverse=True):
+            if member.role == "observer":
+                try:
+                    found: list[dict[str, Any]] = json.loads(await colour.call(member, what))
+                except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                    raise FleetError(f"the observer does not answer: {error}") from error
+                return found
+        raise FleetError("no observer runs")
+
+    async def wait_ready(
+        self,
+        generation: str,
+        timeout: float,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+        held_for: float = HELD_FOR,
+    ) -> dict[str, Any]:
+        """Wait until the fleet runs ``generation`` and is ready; the status then.
+
+        Raises ``FleetError`` with the reasons; ``StandsBy`` where another fleet of the name goes on holding the
+        lock for ``held_for`` seconds.
+        """
+        waits_since: float | None = None
+        deadline = self.clock.now() + timeout
+        while True:
+            status = await self.status()
+            if tell is not None:
+                tell(status)
+            if status.get("ready") and status.get("generation") == generation:
+                return status
+            waiting = (status.get("leader") or {}).get("heldBy") and status.get("generation") == generation
+            waits_since = None if not waiting else waits_since if waits_since is not None else self.clock.now()
+            if waits_since is not None and self.clock.now() - waits_since > held_for:
+                reasons = "\n  ".join(status["reasons"])
+                raise StandsBy(f"the fleet stands by and writes nothing:\n  {reasons}\n{STANDING}")
+            if self.clock.now() > deadline:
+                reasons = "\n  ".join(status.get("reasons") or ["it runs another generation"])
+                raise FleetError(f"the fleet is not ready after {timeout:g} s:\n  {reasons}")
+            await self.clock.sleep(0.05)
+
+    async def down(self, drain: float) -> int:
+        """Take the fleet down, both colours; how many actors there were. Completes a ``down`` that was cut off."""
+        before = await self._members()
+        count = sum([len(await colour.members()) for colour in self._colours.values()])
+        count -= sum(member.role == "embedded" for member in before)  # those are in both lists
+        for namespace in reversed(await self.leaders()):
+            await self.end(namespace, drain)
+        deadline = self.clock.now() + 30.0
+        while members := await self._members():
+            if self.clock.now() > deadline:
+                raise FleetError(f"these actors don't end: {', '.join(str(member) for member in members)}")
+            for colour in self._colours.values():
+                for member in await colour.members():
+                    await colour.kill(member)
+            await self.clock.sleep(0.1)
+        return count
+
+    async def dismiss(self, namespace: str, *, force: bool) -> None:
+        """End a colour that stands by. One that has come to lead is left alone, and so is one whose leader does not answer, unless
+        ``force``. Raises ``FleetError`` then."""
+        colour, deadline = self._colours[namespace], self.clock.now() + DISMISSED_WITHIN
+        while True:
+            try:
+                await colour.call(LEADER, "dismiss", timeout=30.0)
+                break
+            except MemberFailed as error:
+                raise FleetError(str(error)) from error
+            except (MemberDied, MemberUnavailable) as error:
+                if force or LEADER not in await colour.members():
+                    break  # one without a leader can't have come to lead
+                if self.clock.now() > deadline:
+                    raise FleetError(f"what stood by does not answer ({error}); `raycp upgrade --abort` takes it away") from error
+            await self.clock.sleep(0.2)
+        await self._kill_all(colour, embedded=False)
+
+    async def end(self, namespace: str, drain: float) -> None:
+        """End one colour, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""
+        colour = self._colours[namespace]
+        leads = (await self.leaders())[:1] == [namespace]
+        try:
+            await colour.call(LEADER, "down", timeout=drain + 30.0)
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+            log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
+        await self._kill_all(colour, embedded=leads)
+
+    async def _kill_all(self, colour: Substrate, *, embedded: bool) -> None:
+        """Kill what is left of a colour, first the leader: it would bring the others back. ``embedded``: those clusters, too."""
+        await colour.kill(LEADER)
+        for member in await colour.members():
+            if embedded or member.role != "embedded":
+                await colour.kill(member)
+
+
+async def up(client: FleetClient, fleet: Fleet, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Bring ``fleet`` up, or complete what an earlier driver began; the status when it is ready. Raises ``FleetError``."""
+    spec = fleet.doc.spec
+    await client.ensure_leader(dict(spec.ray.env), dict(spec.shards.node_labels))
+    await client.apply(fleet)
+    return await client.wait_ready(fleet.generation, spec.timeouts.ready, tell, HELD_FOR + spec.leader.permit)
+
+
+class FleetHandle:
+    """A running fleet, for benchmarks and tests. ``kubeconfigs`` holds the text per embedded cluster."""
+
+    def __init__(self, client: FleetClient, fleet: Fleet, kubeconfigs: dict[str, str]) -> None:
+        self.client = client
+        self.fleet = fleet
+        self.kubeconfigs = kubeconfigs
+
+    async def status(self) -> dict[str, Any]:
+        """See ``FleetClient.status``."""
+        return await self.client.status()
+
+    async def stop(self) -> None:
+        """Take it down."""
+        await self.client.down(5.0)
+
+
+@contextlib.asynccontextmanager
+async def running_fleet(doc: FleetDoc, *, address: str = "local", search: list[Any] | None = None) -> AsyncIterator[FleetHandle]:
+    """A fleet for the time of a ``with`` block, on a local Ray of its own unless ``address`` says otherwise.
+
+    Raises ``ConfigError``, ``RayError``, ``FleetError``.
+    """
+    from pathlib import Path
+
+    from raycp.driver.fleet_builder import build_fleet
+    from raycp.runtime.local_ray import connect, shut_down
+
+    fleet = build_fleet(doc, Path("fleet.yaml"), search or [])
+    at_hand = await asyncio.to_thread(connect, address, doc.spec.ray.num_cpus)
+    client = FleetClient(doc.ray_namespace)
+    try:
+        await up(client, fleet)
+        kubeconfigs = {c.name: await client.kubeconfig(c.name) for c in doc.spec.clusters if c.embedded is not None}
+        handle = FleetHandle(client, fleet, kubeconfigs)
+        try:
+            yield handle
+        finally:
+            await handle.stop()
+    finally:
+        if at_hand.ours:
+            await asyncio.to_thread(shut_down)

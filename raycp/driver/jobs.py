@@ -1,0 +1,97 @@
+"""A fleet as a Ray job: the job brings the fleet up and succeeds; the fleet's detached actors outlive it."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raycp.driver.fleet_client import FleetError
+from raycp.runtime import job_client
+
+MAX_BYTES = 100 * 1024 * 1024
+
+_LEFT_OUT = ("__pycache__", "node_modules", "*.pyc", "*.egg-info", "venv", "dist", "build")
+
+
+@contextlib.contextmanager
+def staged(document: str, working_dir: Path) -> Iterator[Path]:
+    """A directory to send along: the working directory's files, without hidden ones and environments, and the
+    fleet file (``document``, canonical, so that its paths no longer depend on where it lay) as ``fleet.yaml``.
+
+    Raises ``FleetError`` where that is more than ``MAX_BYTES``.
+    """
+
+    def ignore(directory: str, names: list[str]) -> set[str]:
+        left_out = set(shutil.ignore_patterns(*_LEFT_OUT)(directory, names))
+        left_out |= {name for name in names if name.startswith(".")}
+        left_out |= {name for name in names if (Path(directory) / name / "pyvenv.cfg").exists()}
+        return left_out | {
+            name for name in names if not (Path(directory) / name).is_dir() and not (Path(directory) / name).is_file()
+        }
+
+    with tempfile.TemporaryDirectory(prefix="raycp-job-") as name:
+        target = Path(name) / "job"
+        size = 0
+        for root, directories, files in os.walk(working_dir):
+            left_out = ignore(root, [*directories, *files])
+            directories[:] = [each for each in directories if each not in left_out]
+            size += sum((Path(root) / each).stat().st_size for each in files if each not in left_out)
+            if size > MAX_BYTES:
+                raise FleetError(
+                    f"the working directory {working_dir} has more than {MAX_BYTES // 1024 // 1024} MiB to send: "
+                    "name a smaller one with --working-dir, or bake the modules into the nodes' image"
+                )
+        shutil.copytree(working_dir, target, ignore=ignore)
+        (target / "fleet.yaml").write_text(document)
+        yield target
+
+
+def entrypoint(address: str, python: str | None, command: Sequence[str] = ("run",)) -> str:
+    """The job's command line: ``command`` with the fleet file and the modules that are sent along. On this machine's own Ray its
+    Python is ours, elsewhere the one on the nodes' path."""
+    if python is None:
+        host = urlsplit(address).hostname or ""
+        try:
+            local = host == "localhost" or socket.gethostbyname(host) in {"127.0.0.1", socket.gethostbyname(socket.gethostname())}
+        except OSError:
+            local = False
+        python = sys.executable if local else "python"
+    return " ".join([python, "-m raycp.cli.main", *command, "-c fleet.yaml --address auto --working-dir ."])
+
+
+def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[str, bool]:
+    """(id to use, whether such a job runs already).
+
+    One id per generation and try: an id can be used once in a Ray cluster's life, so after a job that has ended comes the
+    next try; one that still runs is joined. ``known`` maps ids to job states.
+    """
+    base = f"raycp-{fleet}-{generation}"
+    tries = {}
+    for name, state in known.items():
+        match = re.fullmatch(rf"{re.escape(base)}(?:-(\d+))?", name)
+        if match:
+            tries[int(match[1] or 1)] = state
+    if not tries:
+        return base, False
+    last = max(tries)
+    if tries[last] in ("PENDING", "RUNNING"):
+        return (base if last == 1 else f"{base}-{last}"), True
+    return f"{base}-{last + 1}", False
+
+
+async def submit(
+    address: str, fleet: str, generation: str, directory: Path, command: str, tell: Callable[[str], None]
+) -> tuple[str, str]:
+    """Submit (or join) the job and follow its log to its end; (submission id, final state). Raises ``FleetError``."""
+    try:
+        return await job_client.submit(
+            address, fleet, generation, directory, command, tell, lambda known: submission_id(fleet, generation, known)
+        )
+    except job_client.JobError as error:
+        raise FleetError(str(error)) from error

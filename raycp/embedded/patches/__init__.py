@@ -1,0 +1,140 @@
+"""Patches: ``json_patch`` (RFC 6902), ``merge_patch`` (RFC 7386), ``strategic``; server-side apply is in ``managed``.
+
+``apply_patch`` takes a request's patch and gives a new object with Go's types and defaults. The current object is left
+alone; the two share the parts that the patch does not touch.
+"""
+
+from typing import Any
+
+import msgspec
+
+from raycp.embedded.errors import ApiError, FieldError, bad_request, invalid_kind, unsupported_media_type
+from raycp.embedded.patches import json_patch, merge_patch, strategic
+from raycp.embedded.resources import ResourceInfo
+from raycp.embedded.strategy import BodyDecoder, Strategy, strategy
+from raycp.embedded.strategy.causes import wrong
+from raycp.embedded.strategy.convert import count_keys, unknown_fields
+from raycp.embedded.strategy.decode import duplicate_fields, may_have_duplicates, media_type, parse_yaml
+
+__all__ = ["APPLY", "APPLY_CBOR", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC", "apply_patch", "parse_apply", "patch_types"]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+APPLY_CBOR = "application/apply-patch+cbor"
+
+
+def patch_types(info: ResourceInfo) -> tuple[str, ...]:
+    """What PATCH of this resource accepts."""
+    return (JSON_PATCH, MERGE_PATCH, APPLY) if info.crd is not None else (JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
+
+
+def unsupported_patch(info: ResourceInfo, content_type: str) -> ApiError:
+    """415. A strategic patch of a custom resource is known and refused, others are unknown."""
+    if media_type(content_type) == STRATEGIC and info.crd is not None:
+        error = unsupported_media_type(patch_types(info))
+        error.details = None
+        return error
+    return unsupported_media_type(patch_types(info))
+
+
+def _parse(patch: bytes, field_validation: str) -> tuple[Any, list[str]]:
+    try:
+        found = msgspec.json.decode(patch)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise bad_request(f"error decoding patch: {error}") from None
+    problems: list[str] = []
+    if field_validation != "Ignore" and may_have_duplicates(patch, count_keys(found)):
+        problems = [f'duplicate field "{path}"' for path in duplicate_fields(patch)]
+    return found, problems
+
+
+def parse_apply(body: bytes) -> tuple[dict[str, Any], list[str]]:
+    """The body of a server-side apply (YAML, of which JSON is a part) and its duplicate fields. Raises 400."""
+    duplicates: list[str] = []
+    try:
+        found = msgspec.json.decode(body)
+        if may_have_duplicates(body, count_keys(found)):
+            duplicates = [f'duplicate field "{path}"' for path in duplicate_fields(body)]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        found, duplicates = parse_yaml(body, "patch")
+    if type(found) is not dict:
+        raise bad_request("error decoding YAML: expected an object")
+    return found, duplicates
+
+
+def apply_patch(
+    info: ResourceInfo,
+    content_type: str,
+    current: dict[str, Any],
+    patch: bytes,
+    field_validation: str = "Ignore",
+    warnings: list[str] | None = None,
+    into: "Strategy | BodyDecoder | None" = None,
+) -> dict[str, Any]:
+    """The patched object; ``metadata`` is always a copy. ``into`` decodes another kind than the resource's (Scale).
+
+    Raises 400 (no patch), 413 (too many operations), 415, and 422 where an operation or its result cannot be.
+    """
+    kind = media_type(content_type)
+    if kind not in patch_types(info) or kind == APPLY:
+        raise unsupported_patch(info, content_type)
+    decoder = into if into is not None else strategy(info)
+    parsed, problems = _parse(patch, field_validation)
+    if kind == JSON_PATCH:
+        made = _json(current, parsed)
+    elif type(parsed) is not dict:
+        raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
+    elif kind == MERGE_PATCH:
+        made = merge_patch.apply(current, parsed)
+    else:
+        try:
+            made = strategic.apply(current, parsed, decoder.shape)
+        except strategic.MalformedPatch as error:
+            raise bad_request(str(error)) from None
+    if type(made) is not dict:
+        raise _unusable(made, "the patch gives no object")
+    if type(made.get("metadata")) is dict:
+        made = {**made, "metadata": dict(made["metadata"])}
+    elif made is current:
+        made = dict(made)
+    more: list[str] = []
+    try:
+        decoder.check_kind(made)
+        quiet = field_validation == "Ignore"
+        if kind in (MERGE_PATCH, STRATEGIC) and info.crd is None:
+            # what is stored has only known fields: unknown ones can come from the patch alone, which is small
+            quiet = quiet or not unknown_fields(decoder.shape, parsed)
+        made = decoder.convert(made, "Ignore" if quiet else "Warn", more)
+    except ApiError as error:
+        if error.code == 400:
+            raise _unusable(made, error.message) from None
+        raise
+    problems += more
+    if problems:
+        if field_validation == "Strict":
+            raise _unusable(made, "strict decoding error: " + ", ".join(problems))
+        if warnings is not None:
+            warnings.extend(problems)
+    return made
+
+
+def _json(current: dict[str, Any], patch: Any) -> Any:
+    try:
+        if type(patch) is list and len(patch) > json_patch.LIMIT:
+            raise ApiError(
+                413,
+                "RequestEntityTooLarge",
+                f"The allowed maximum operations in a JSON patch is {json_patch.LIMIT}, got {len(patch)}",
+            )
+        return json_patch.apply(current, patch)
+    except json_patch.MalformedPatch as error:
+        raise bad_request(str(error)) from None
+    except json_patch.PatchFailed as error:
+        raise ApiError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
+
+
+def _unusable(made: Any, why: str) -> ApiError:
+    shown: FieldError = wrong("patch", made, why)
+    return invalid_kind("", "", "", [shown])

@@ -1,0 +1,1 @@
+"""What should live, who is dead, promotion, hand-over, placement of members, the hub's records."""

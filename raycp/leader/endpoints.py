@@ -1,0 +1,43 @@
+"""How the clusters of a fleet are reached: by the fleet file, or by what an embedded cluster told."""
+
+from collections.abc import Iterable, Mapping
+
+from raycp.config import FleetDoc
+from raycp.kube import ConnectSpec
+from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
+from raycp.protocol.plan import ClusterPlan, Fleet, Plan
+
+
+def reachable(plan: Plan, endpoints: Mapping[str, ConnectSpec]) -> dict[str, ConnectSpec]:
+    """Per cluster; embedded ones only when they are up, so that they are in ``endpoints``."""
+    return {
+        cluster.name: endpoints[cluster.name] if cluster.embedded is not None else connection(plan.fleet, cluster.name)
+        for cluster in plan.fleet.doc.spec.clusters
+        if cluster.embedded is None or cluster.name in endpoints
+    }
+
+
+def embedded_endpoints(clusters: Iterable[ClusterPlan], doc: FleetDoc) -> dict[str, ConnectSpec]:
+    """How the embedded ones among these clusters were reached when the plan that they are from was told."""
+    return {
+        cluster.name: cluster.connect
+        for cluster in clusters
+        if cluster.connect is not None and doc.cluster(cluster.name).embedded is not None
+    }
+
+
+def connection(fleet: Fleet, name: str) -> ConnectSpec:
+    """How a cluster that is not embedded is reached."""
+    spec = fleet.doc.cluster(name)
+    return ConnectSpec(
+        name=name,
+        mode=spec.mode if spec.mode != "embedded" else "direct",
+        path=spec.kubeconfig.path if spec.kubeconfig else None,
+        context=spec.kubeconfig.context if spec.kubeconfig else None,
+        insecure=spec.insecure_skip_tls_verify,
+        qps=spec.qps or 0.0,
+        burst=spec.burst or 0,
+        max_in_flight=spec.max_in_flight or REQUESTS_AT_ONCE,
+        breaker=breaker_policy(spec.breaker),
+        timeout=spec.request_timeout,
+    )

@@ -1,0 +1,121 @@
+"""What the leader knows of Ray's nodes: which live, which drain (there is no notice of it: it is polled), which are doubted.
+
+Ray notices a lost node after seconds. A member found dead is the first sign, so its node's raylet is asked at once: while its port
+refuses, or where a member was silent until its permit ended, nothing new is sent to that node.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from raycp.base.clock import Clock
+from raycp.leader.placement import Situation
+from raycp.protocol.desired import Slot
+from raycp.protocol.members import Member
+from raycp.protocol.nodes import Node
+from raycp.protocol.substrate import MemberUnavailable, Substrate
+from raycp.protocol.transport import Life, probe
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+DOUBTED_FOR = 30.0
+"""Longer than Ray needs to notice that a node is gone, in seconds."""
+
+ASK_WITHIN = 0.3
+PATIENCE = 2.5
+"""How long Ray may take to answer; while its head is away it does not."""
+
+
+T = TypeVar("T")
+
+
+class _Patient(Generic[T]):
+    """A question to Ray, one at a time: while its head is away it takes a minute, and a thread. Raises ``MemberUnavailable``."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Future[T] | None = None
+
+    async def __call__(self) -> T:
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._ask())
+        asking = self._asking
+        await asyncio.wait({asking}, timeout=PATIENCE)
+        if not asking.done():
+            raise MemberUnavailable("Ray's head does not answer: nothing can be made anew until it is back")
+        self._asking = None
+        return asking.result()
+
+
+class NodeWatch:
+    """One per leader. ``problem``: why Ray is not known."""
+
+    def __init__(self, substrate: Substrate, clock: Clock, leader: str) -> None:
+        self.nodes: tuple[Node, ...] = ()
+        self.leader = leader
+        """The node that the leader itself is on; empty outside Ray."""
+        self.problem = ""
+        self._clock = clock
+        self._doubted: dict[str, float] = {}
+        self._due = float("-inf")
+        self._nodes = _Patient(lambda: substrate.nodes())
+        self._members = _Patient(lambda: substrate.members())
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What a user should know."""
+        return {"ray": self.problem} if self.problem else {}
+
+    async def members(self) -> list[Member] | None:
+        """All members alive or starting; None while Ray's head does not answer. Then nothing can be made or ended, and all else
+        goes on."""
+        try:
+            members = await self._members()
+        except MemberUnavailable as error:
+            if not self.problem:
+                log.warning("%s", error)
+            self.problem = str(error)
+            return None
+        if self.problem:
+            log.warning("Ray's head answers again")
+        self.problem = ""
+        return members
+
+    async def refresh(self) -> None:
+        """Ask Ray for its nodes, at most once in ``EVERY`` seconds."""
+        now = self._clock.now()
+        if now < self._due:
+            return
+        self._due = now + EVERY
+        try:
+            nodes = tuple(await self._nodes())
+        except MemberUnavailable as error:
+            log.info("%s", error)
+            return
+        draining = {node.identity for node in self.nodes if node.draining}
+        for node in nodes:
+            if node.draining and node.identity not in draining:
+                log.warning("node %s (%s) drains: the fleet leaves it", node.identity[:12], node.address)
+        self.nodes = nodes
+
+    async def doubt(self, identity: str, *, silent: bool) -> None:
+        """A member of this node died or, ``silent``, was succeeded because it said nothing. Takes ``ASK_WITHIN`` at most."""
+        if silent:
+            self._doubt(identity)
+            return
+        node = next((node for node in self.nodes if node.identity == identity and node.port), None)
+        if node is not None and await probe(node.address, node.port, ASK_WITHIN) is not Life.ALIVE:
+            log.warning("node %s (%s) seems to be gone: its raylet does not answer", node.identity[:12], node.address)
+            self._doubt(node.identity)
+
+    def _doubt(self, identity: str) -> None:
+        if identity:
+            self._doubted[identity] = self._clock.now() + DOUBTED_FOR
+
+    def situation(self, where: dict[Slot, str]) -> Situation:
+        """What placement decides on."""
+        now = self._clock.now()
+        self._doubted = {node: until for node, until in self._doubted.items() if until > now}
+        return Situation(self.nodes, where, self.leader, frozenset(self._doubted))

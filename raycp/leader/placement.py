@@ -1,0 +1,155 @@
+"""On which Ray node a member should live: pure functions of the nodes, of who lives where, and of where the leader is.
+
+Guarantees, where at least two nodes will do (they are alive, do not drain, are not suspected, carry the labels that are asked for):
+
+1. A standby is not on its primary's node, nor on that of another standby of its shard while there is a node without one.
+2. A primary is not on the leader's node: whoever loses that node loses one of the two, and a primary's successor is named at once.
+3. No member is sent to a node that drains, nor to a suspected one, where one other will do: left to itself, Ray would.
+4. Among what is left: not Ray's head, then the node with the fewest of its kind.
+
+All of it is a wish: Ray falls back to any node with the labels where the wish can't be met at that moment (``placed``).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from raycp.protocol.desired import Slot
+from raycp.protocol.nodes import Node
+
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives to every node. Ray's ``NodeAffinitySchedulingStrategy(soft=True)`` is ignored for actors that need no
+CPU (measured, Ray 2.60: three of four landed on the head); a label selector is not."""
+
+SHARDLIKE = ("shard", "standby")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Who lives where: slot -> node. ``suspected``: nodes that may be gone though Ray does not know it yet."""
+
+    nodes: tuple[Node, ...] = ()
+    where: Mapping[Slot, str] = field(default_factory=dict)
+    leader: str = ""
+    suspected: frozenset[str] = frozenset()
+
+    @property
+    def draining(self) -> frozenset[str]:
+        """Nodes that drain."""
+        return frozenset(node.identity for node in self.nodes if node.draining)
+
+    def usable(self, selector: Mapping[str, str]) -> list[Node]:
+        """Nodes on which something new may be put."""
+        return [
+            node
+            for node in self.nodes
+            if not node.draining and node.identity not in self.suspected and matches(selector, node.labels)
+        ]
+
+    def on(self, nodes: Iterable[str]) -> list[Slot]:
+        """What lives on these nodes, sorted."""
+        wanted = set(nodes)
+        return sorted(slot for slot, node in self.where.items() if node in wanted)
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether a node with these labels fits: Ray's syntax, ``value``, ``!value``, ``in(a,b)``, ``!in(a,b)``."""
+    for key, asked in selector.items():
+        negated = asked.startswith("!")
+        text = asked[negated:]
+        allowed = [each.strip() for each in text[3:-1].split(",")] if text.startswith("in(") and text.endswith(")") else [text]
+        if (labels.get(key) in allowed) == negated:
+            return False
+    return True
+
+
+def shard_of(slot: Slot) -> str:
+    """The shard of a primary's or a standby's slot."""
+    return slot[1].split("/")[0]
+
+
+def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
+    """The node on which a new member in ``slot`` should live; empty where there is no choice, or nothing depends on it."""
+    role = slot[0]
+    usable = situation.usable(selector or {})
+    if not usable or len(situation.nodes) < 2 or role not in ("leader", "shard", "standby", "worker", "observer"):
+        return ""
+    where = situation.where
+
+    def count(node: str, *roles: str) -> int:
+        return sum(1 for known, at in where.items() if at == node and known[0] in roles and known != slot)
+
+    own = [at for known, at in where.items() if known != slot and known[0] in SHARDLIKE and shard_of(known) == shard_of(slot)]
+    primary = where.get(("shard", shard_of(slot)), "") if role == "standby" else ""
+
+    def cost(node: Node) -> tuple[object, ...]:
+        at = node.identity
+        if role == "leader":
+            return node.head, count(at, "shard"), count(at, *SHARDLIKE), at
+        if role == "shard":
+            return at == situation.leader, node.head, count(at, "shard"), own.count(at), count(at, *SHARDLIKE), at
+        if role == "standby":
+            return at == primary, own.count(at), node.head, at == situation.leader, count(at, *SHARDLIKE), at
+        if role == "worker":
+            return count(at, "worker"), node.head, count(at, "shard"), at
+        return at == situation.leader, node.head, count(at, *SHARDLIKE), at
+
+    return min(usable, key=cost).identity
+
+
+def spots(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
+    """``best`` for several that are made at the same time, primaries first: each knows of those before it."""
+    found: dict[Slot, str] = {}
+    for slot, selector in sorted(slots, key=lambda each: (each[0][0] != "shard", each[0])):
+        spot = best(slot, situation, selector)
+        found[slot] = spot
+        if spot:
+            situation = replace(situation, where={**situation.where, slot: spot})
+    return found
+
+
+def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
+    """Ray actor options that ask for the node ``spot``, and fall back to any with the labels that were asked for anyway."""
+    if not spot:
+        return dict(options)
+    labels = dict(options.get("label_selector") or {})
+    kept = {key: value for key, value in options.items() if key != "scheduling_strategy"}
+    return {**kept, "label_selector": {**labels, NODE_ID: spot}, "fallback_strategy": [{"label_selector": labels}]}
+
+
+@dataclass(frozen=True)
+class Move:
+    """Something that stands where it should not, though everything works. A standby is made anew, a shard handed over, a worker
+    succeeded."""
+
+    slot: Slot
+    why: str
+
+
+def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]], warm: Mapping[str, Iterable[str]]) -> Move | None:
+    """What should be moved next while all is calm; None where nothing should. ``warm``: shard -> nodes of its warm standbys.
+
+    Moves end: after a standby's its node differs from its primary's, after a primary's its node differs from the leader's, after a
+    worker's the largest difference between nodes is smaller, and none undoes the other.
+    """
+    where = situation.where
+    for slot in sorted(where):
+        if slot[0] != "standby":
+            continue
+        primary = where.get(("shard", shard_of(slot)))
+        others = [node.identity for node in situation.usable(selectors.get(slot, {})) if node.identity != primary]
+        if primary and where[slot] == primary and others:
+            return Move(slot, "it is on its primary's node")
+    for slot in sorted(where):
+        if slot[0] != "shard" or where[slot] != situation.leader or not situation.leader:
+            continue
+        usable = {node.identity for node in situation.usable(selectors.get(slot, {}))} - {situation.leader}
+        if usable.intersection(warm.get(slot[1], ())):
+            return Move(slot, "it is on the leader's node")
+    for slot in sorted(where):
+        if slot[0] == "worker":
+            nodes = [node.identity for node in situation.usable(selectors.get(slot, {}))]
+            count = {node: sum(1 for known, at in where.items() if known[0] == "worker" and at == node) for node in nodes}
+            if count and count.get(where[slot], 0) > min(count.values()) + 1:
+                return Move(slot, "its node has more workers than another")
+    return None

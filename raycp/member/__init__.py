@@ -1,0 +1,1 @@
+"""What every member has: core, permit, statistics sent, API clients of the clusters, limits."""

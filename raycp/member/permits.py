@@ -1,0 +1,173 @@
+"""A holder's permit: pulled from the leader once a second, looked at before every hand-out and every write (law 6c, 6e).
+
+Lives on the actor's loop; ``left``, ``epoch`` and ``term_of`` may be read from the user loop, they are single looks at values that
+are replaced as a whole.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.loops import Loops
+from raycp.leadership.permit import Ask, Grant, Permit, take
+from raycp.metrics import FleetMetrics, Metrics
+from raycp.protocol.members import Member
+from raycp.protocol.plan import Plan
+from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+AGAIN = 0.25
+"""After a question that was not answered."""
+
+LeaderAsk = Callable[[str, bytes, float], Awaitable[bytes]]
+"""Method, payload, time limit in seconds. Raises ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``."""
+
+
+class PermitKeeper:
+    """One per holder. Without ``ask`` (a shard or worker put together by hand, with no leader) everything is permitted."""
+
+    def __init__(
+        self,
+        member: Member,
+        clock: Clock,
+        loops: Loops,
+        metrics: Metrics,
+        ask: LeaderAsk | None,
+        changed: Callable[[], None],
+        newer: Callable[[str, int], None] = lambda shard, term: None,
+        *,
+        start: bool = True,
+    ) -> None:
+        self.permit = Permit()
+        self.epoch = 0
+        """The newest epoch known; whatever names an older one is history."""
+        self._name = member.actor_name
+        self._clock = clock
+        self._loops = loops
+        self._ask = ask
+        self._changed = changed
+        self._newer = newer
+        self._terms: dict[str, int] = {}
+        self._held = ask is None
+        self._suspended = False
+        self._void = float("-inf")
+        self._wake = asyncio.Event()
+        self._gauge = FleetMetrics(metrics).permit_left.labels(member.role)
+        if ask is not None:
+            metrics.before_snapshot(lambda: self._gauge.set(self.left()))
+            if start:
+                self.start()
+            else:
+                loops.spawn(self._acquaint(ask), "the leader's address")
+
+    def start(self) -> None:
+        """Begin to pull: a standby does when it is promoted."""
+        if self._ask is not None:
+            self._loops.spawn(self._run(), "permit")
+
+    async def _acquaint(self, ask: LeaderAsk) -> None:
+        """Speak to the leader once, while it can be found: Ray's head tells its address, and may be away at the promotion."""
+        while True:
+            try:
+                await ask("plan", b"", 5.0)
+            except MemberFailed:
+                return  # it was found
+            except (MemberDied, MemberUnavailable, TimeoutError):
+                await self._clock.sleep(EVERY)
+            else:
+                return
+
+    def suspend(self) -> None:
+        """Give the permit up, whatever is still on its way: the fleet is handed over. Until ``resume`` none is asked for."""
+        if self._ask is not None and not self._suspended:
+            self._suspended, self._void = True, self._clock.now()
+            self.permit = Permit(epoch=self.permit.epoch, incarnation=self.permit.incarnation, refused="the fleet is handed over")
+            self._held = False
+            self._changed()
+
+    def resume(self) -> None:
+        """Ask again, at once."""
+        if self._suspended:
+            self._suspended = False
+            self._wake.set()
+
+    @property
+    def held(self) -> bool:
+        """Whether anything may be handed out or written at this moment."""
+        return self._ask is None or self.permit.until > self._clock.now()
+
+    def look(self) -> bool:
+        """``held``, for who acts on it and relies on hearing of its next change: a permit may end and come back unseen while one
+        question to the leader is under way."""
+        held = self.held
+        if held != self._held:
+            self._held = held
+            if not held:
+                log.warning("the permit has ended: %s", self.permit.refused or "the leader did not answer")
+            self._changed()
+        return held
+
+    def left(self) -> float:
+        """Seconds that remain; infinite where there is no leader."""
+        return math.inf if self._ask is None else self.permit.left(self._clock.now())
+
+    def term_of(self, shard: str) -> int:
+        """The newest term known of a shard."""
+        return self._terms.get(shard, 0)
+
+    def learn(self, plan: Plan) -> None:
+        """What a plan tells of epoch and terms."""
+        if plan.epoch > self.epoch:
+            self.epoch = plan.epoch
+            self._wake.set()  # the permit of the epoch before is no good
+        for shard in plan.shards:
+            self.learn_term(shard.shard, shard.term)
+
+    def learn_term(self, shard: str, term: int) -> None:
+        """A primary of this term was promoted: those before it are history."""
+        if term > self._terms.get(shard, 0):
+            self._terms[shard] = term
+            self._newer(shard, term)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()  # before the question: what becomes known while it is under way asks again at once
+            self.look()
+            answered = await self.pull()
+            self.look()
+            await self._pause(min(EVERY if answered else AGAIN, self.left() or EVERY))
+
+    async def _pause(self, seconds: float) -> None:
+        """So long by the clock, or until there is a reason to ask."""
+        tasks = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def pull(self) -> bool:
+        """Ask once. False if the leader did not answer."""
+        assert self._ask is not None
+        if self._suspended:
+            return True
+        asked = self._clock.now()
+        try:
+            answer = await self._ask("permit", msgspec.msgpack.encode(Ask(self._name)), 2.0)
+            grant = msgspec.msgpack.decode(answer, type=Grant)
+        except (MemberDied, MemberUnavailable, MemberFailed, msgspec.DecodeError) as error:
+            log.debug("no permit: %s", error)
+            return False
+        if self._suspended or asked <= self._void:
+            return False
+        self.permit = take(self.permit, grant, asked)
+        self.epoch = max(self.epoch, grant.epoch)
+        for shard, term in grant.terms.items():
+            self.learn_term(shard, term)
+        return bool(grant.seconds)

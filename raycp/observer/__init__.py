@@ -1,0 +1,1 @@
+"""The fleet's HTTP server: metrics, health, readiness, JSON API and status page."""

@@ -1,0 +1,153 @@
+"""The observer's HTTP face, over any ``View``.
+
+Routes: ``/metrics``; ``/healthz``, ``/livez`` and ``/readyz`` in the manner of a kube-apiserver (``ok`` or the failed
+checks, all of them with
+``?verbose``); ``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no external asset).
+A view that fails answers 500 with a JSON reason; the server goes on.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from raycp.observer.view import Check, View
+
+log = logging.getLogger(__name__)
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:",
+}
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY)
+
+
+def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
+    passed = all(c.ok for c in checks if c.required)
+    lines = []
+    for check in checks:
+        mark = "+" if check.ok else "-"
+        verdict = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
+        lines.append(f"[{mark}]{check.name} {verdict}")
+    text = "ok" if passed and not verbose else "\n".join([*lines, f"{what} check {'passed' if passed else 'failed'}", ""])
+    return web.Response(text=text, status=200 if passed else 503, headers=_SECURITY)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as refusal:
+        return _json({"error": refusal.reason, "path": request.path}, refusal.status)
+    except Exception as error:
+        log.exception("the observer could not answer", extra={"path": request.path})
+        return _json({"error": f"{type(error).__name__}: {error}", "path": request.path}, 500)
+
+
+def make_app(view: View) -> web.Application:
+    """The aiohttp application; ``serve`` runs it."""
+    page = (resources.files("raycp.observe") / "status.html").read_bytes()
+
+    async def index(_: web.Request) -> web.Response:
+        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=await view.metrics(), headers={**_SECURITY, "Content-Type": METRICS_TYPE})
+
+    async def healthz(request: web.Request) -> web.Response:
+        return _checks(await view.healthy(), "healthz", "verbose" in request.query)
+
+    async def readyz(request: web.Request) -> web.Response:
+        return _checks(await view.ready(), "readyz", "verbose" in request.query)
+
+    async def timeline(request: web.Request) -> web.Response:
+        parts = request.match_info
+        namespace = "" if parts["namespace"] in ("-", "_") else parts["namespace"]
+        found = await view.timeline(parts["cluster"], parts["kind"], namespace, parts["name"])
+        if found is None:
+            return _json({"error": "nothing is known of this object", "path": request.path}, 404)
+        return _json(found)
+
+    def listing(name: str, call: Callable[[], Awaitable[list[dict[str, Any]]]]) -> web.RouteDef:
+        async def handler(_: web.Request) -> web.Response:
+            return _json({name: await call()})
+
+        return web.get(f"/api/v1/{name}", handler)
+
+    async def status(_: web.Request) -> web.Response:
+        return _json(await view.status())
+
+    async def overview(_: web.Request) -> web.Response:
+        """All that the status page shows, in one answer."""
+        return _json(
+            {
+                "status": await view.status(),
+                "ready": await view.ready(),
+                "clusters": await view.clusters(),
+                "shards": await view.shards(),
+                "workers": await view.workers(),
+                "lanes": await view.lanes(),
+                "slo": await view.slo(),
+            }
+        )
+
+    app = web.Application(middlewares=[_errors])
+    app.add_routes(
+        [
+            web.get("/", index),
+            web.get("/metrics", metrics),
+            web.get("/healthz", healthz),
+            web.get("/livez", healthz),
+            web.get("/readyz", readyz),
+            web.get("/api/v1/status", status),
+            web.get("/api/v1/overview", overview),
+            listing("clusters", view.clusters),
+            listing("shards", view.shards),
+            listing("workers", view.workers),
+            listing("lanes", view.lanes),
+            listing("slo", view.slo),
+            # a namespace of "-" means cluster-scoped; a kind is VERSION/Kind or GROUP/VERSION/Kind, or Kind alone
+            web.get("/api/v1/timeline/{cluster}/{kind:[^/]+(?:/[^/]+){0,2}}/{namespace}/{name}", timeline),
+        ]
+    )
+    return app
+
+
+class WebServer:
+    """A running web face."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+        self._runner = runner
+        self.host = host
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{host}:{self.port}"
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+
+async def serve(view: View, host: str = "127.0.0.1", port: int = 0) -> WebServer:
+    """Listen on ``host:port`` (0: any free port) until ``stop``. Raises ``OSError`` when the port is taken."""
+    runner = web.AppRunner(make_app(view), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, reuse_address=True)
+    try:
+        await site.start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    bound = runner.addresses[0]
+    return WebServer(runner, host, int(bound[1]))

@@ -1,0 +1,1 @@
+"""What members exchange: who they are, the plan, reports, control messages, frames and the transport."""

@@ -1,0 +1,115 @@
+"""What should live: a pure function from the fleet to its members."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raycp.config import TIERS
+from raycp.protocol.plan import Fleet, Plan
+
+Slot = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A member that should live.
+
+    ``options`` are Ray actor options; ``fingerprint`` changes when the living one has to be replaced rather than told.
+    """
+
+    role: str
+    place: str
+    options: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+def assign_shards(clusters: list[str], per_shard: int, before: dict[str, str]) -> dict[str, str]:
+    """Cluster -> shard id, at most ``per_shard`` clusters each; a cluster keeps its shard, new ones fill the emptiest."""
+    shards: dict[str, list[str]] = {}
+    for cluster in clusters:
+        shard = before.get(cluster)
+        if shard is not None and len(shards.setdefault(shard, [])) < per_shard:
+            shards[shard].append(cluster)
+    placed = {cluster: shard for shard, members in shards.items() for cluster in members}
+    wanted = max(1, -(-len(clusters) // per_shard))
+    free = (str(number) for number in range(len(clusters) + 1) if str(number) not in shards)
+    while len(shards) < wanted:
+        shards[next(free)] = []
+    for cluster in clusters:
+        if cluster not in placed:
+            shard = min(shards, key=lambda name: (len(shards[name]), int(name)))
+            shards[shard].append(cluster)
+            placed[cluster] = shard
+    return placed
+
+
+class Desires:
+    """Remembers the last answer of ``wanted_members``: it is asked for every second and changes with the fleet only."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._found: dict[Slot, Wanted] = {}
+
+    def of(self, fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()) -> dict[Slot, Wanted]:
+        """See ``wanted_members``; ``Fleet.generation`` names all of a fleet's content."""
+        key = (fleet.generation, frozenset(shards), tuple(sorted(pools.items())), needy)
+        if key != self._key:
+            self._found = wanted_members(fleet, shards, pools, needy)
+            self._key = key
+        return dict(self._found)
+
+
+def wanted_members(
+    fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()
+) -> dict[Slot, Wanted]:
+    """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on; ``needy`` are shards
+    that need a standby whether or not the fleet has any: their primaries have to leave their nodes."""
+    doc = fleet.doc
+    runtime: dict[str, Any] = json.loads(fleet.runtime)
+    env = doc.spec.ray.env
+    found: dict[Slot, Wanted] = {}
+
+    def add(role: str, place: str, fingerprint: Any, **options: Any) -> None:
+        text = json.dumps(fingerprint, sort_keys=True, default=str)
+        found[role, place] = Wanted(role, place, options, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+    def environment(extra: dict[str, Any]) -> dict[str, Any]:
+        merged = {**extra, "env_vars": {**env, **extra.get("env_vars", {})}}
+        return {key: value for key, value in merged.items() if value}
+
+    for cluster in doc.spec.clusters:
+        if cluster.embedded is not None:
+            spec = cluster.embedded.model_dump(mode="json")
+            add("embedded", cluster.name, [spec, env], num_cpus=0, runtime_env=environment({}))
+    for shard in sorted(shards):
+        options: dict[str, Any] = {"num_cpus": 0, "runtime_env": environment({})}
+        if doc.spec.shards.node_labels:
+            options["label_selector"] = dict(doc.spec.shards.node_labels)
+        add("shard", shard, [env], **options)
+        for number in range(max(doc.spec.shards.standby, shard in needy)):
+            add("standby", f"{shard}/{number}", [env], **options)
+    for tier in TIERS:
+        for number in range(pools.get(tier, doc.spec.tiers.of(tier).workers.min)):
+            options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}
+            if doc.spec.workers.node_labels:
+                options["label_selector"] = dict(doc.spec.workers.node_labels)
+            modules = sorted({plan.use for plan in fleet.controllers})
+            workers = doc.spec.workers.model_dump(mode="json")
+            add("worker", f"{tier}/{number}", [env, runtime, modules, workers], **options)
+    options = {"num_cpus": 0, "runtime_env": environment({})}
+    if doc.spec.shards.node_labels:  # it keeps its sums in the hub, so it needs the credentials that shards have
+        options["label_selector"] = dict(doc.spec.shards.node_labels)
+    add("observer", "observer", [env, doc.spec.observer.model_dump(mode="json")], **options)
+    return found
+
+
+def standing_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wanted]:
+    """Of all that the fleet will need, what lives while it stands by: one standby per shard that is followed, workers, observer."""
+    followed = {shard.shard for shard in plan.shards}
+    found = {slot: want for slot, want in wanted.items() if slot[0] in ("worker", "observer")}
+    for (role, place), want in wanted.items():
+        if role == "shard" and place in followed:
+            found["standby", f"{place}/0"] = Wanted("standby", f"{place}/0", want.options, want.fingerprint)
+    return found

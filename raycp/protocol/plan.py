@@ -1,0 +1,170 @@
+"""The fleet as its members see it: one value, told to all of them whenever it changes.
+
+``Fleet`` is what the driver hands to the leader and what the hub stores (the YAML in canonical form, with what the driver
+learned by loading the controllers' modules); ``Plan`` is what the leader makes of it: clusters with their shards, shards with
+their addresses, epoch and terms. Neither holds a secret except ``Plan.token`` and connections of embedded clusters, which
+only travel by actor call.
+"""
+
+import hashlib
+from functools import cached_property
+
+import msgspec
+
+from raycp.config import FleetDoc
+from raycp.kube import ConnectSpec
+from raycp.protocol.members import Member
+
+
+class OwnedPlan(msgspec.Struct, frozen=True, array_like=True):
+    """A kind of children and where they live: ``same`` (the owner's cluster) or ``members``. ``kind`` is ``str(GVK)``."""
+
+    kind: str
+    on: str
+    selector: str = ""
+
+
+class ControllerPlan(msgspec.Struct, frozen=True):
+    """A controller and where it runs. Times in seconds; kinds as ``str(GVK)``.
+
+    ``use`` and ``original`` find it in its module; ``name`` is what it is called here; ``spec`` is its index in
+    ``spec.controllers``.
+    """
+
+    name: str
+    use: str
+    original: str
+    kind: str
+    on: str
+    clusters: tuple[str, ...]
+    spec: int
+    selector: str = ""
+    fields: str = ""
+    owns: tuple[OwnedPlan, ...] = ()
+    resync: float = 36000.0
+    spread: float = 60.0
+    timeout: float = 60.0
+    concurrency: int = 0
+    deleted: bool = False
+    config: str = "{}"
+    crds: tuple[str, ...] = ()
+
+
+class Fleet(msgspec.Struct, frozen=True, dict=True):
+    """What should run, as the user said it.
+
+    ``document`` is the fleet YAML as canonical JSON; ``controllers`` come from the loaded modules; ``runtime`` is the Ray
+    runtime environment of workers as JSON (working directory, variables); ``generation`` identifies all of it; ``sequence``
+    orders applies.
+    """
+
+    name: str
+    document: str
+    generation: str
+    sequence: int
+    controllers: tuple[ControllerPlan, ...]
+    runtime: str = "{}"
+
+    @cached_property
+    def doc(self) -> FleetDoc:
+        """The fleet file."""
+        return FleetDoc.from_canonical(self.document)
+
+
+class ClusterPlan(msgspec.Struct, frozen=True):
+    """A cluster of the fleet. ``connect`` is None while its embedded server is not up yet."""
+
+    name: str
+    role: str
+    labels: dict[str, str]
+    shard: str
+    connect: ConnectSpec | None
+
+
+class ShardPlan(msgspec.Struct, frozen=True):
+    """A shard's primary: who it is and where it listens; port 0 while it is not up. ``cause``, ``drain`` and ``leaderless`` (in
+    seconds) tell of the switch that made it primary."""
+
+    shard: str
+    member: str
+    term: int
+    host: str = ""
+    port: int = 0
+    cause: str = "start"
+    drain: float = 0.0
+    leaderless: float = 0.0
+
+
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """A worker: a new primary waits for all of them to tell what they have in work before it hands anything out."""
+
+    member: str
+    host: str
+    port: int
+
+
+class ObserverPlan(msgspec.Struct, frozen=True):
+    """Where the observer hears from members, and the URL of its HTTP face; port 0 while it is not up."""
+
+    host: str = ""
+    port: int = 0
+    url: str = ""
+
+
+class Following(msgspec.Struct, frozen=True):
+    """A fleet that stands by for the one in Ray namespace ``namespace``. ``known`` are the (controller, cluster) pairs that the
+    other reconciles: what is not among them begins anew at the switch."""
+
+    namespace: str
+    known: tuple[tuple[str, str], ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a member needs to know of the fleet. A plan with a higher ``version`` replaces one with a lower."""
+
+    fleet: Fleet
+    version: int
+    epoch: int
+    incarnation: int
+    token: str
+    clusters: tuple[ClusterPlan, ...]
+    shards: tuple[ShardPlan, ...]
+    observer: ObserverPlan = ObserverPlan()
+    workers: tuple[WorkerPlan, ...] = ()
+    gone: tuple[str, ...] = ()
+    """Members that are dead for certain or have outlived their permits: nothing of theirs is waited for."""
+    floor: int = 0
+    """Generations of this colour's members begin here: no name is ever used by two colours."""
+    following: Following | None = None
+    """Whom this fleet follows while it stands by; None for one that leads. ``shards`` are the other's then."""
+    successors: tuple[ShardPlan, ...] = ()
+    """Its own standbys, that will be primaries."""
+
+    def cluster(self, name: str) -> ClusterPlan:
+        """The cluster of that name. Raises ``KeyError``."""
+        for known in self.clusters:
+            if known.name == name:
+                return known
+        raise KeyError(name)
+
+    def slot(self, member: Member) -> tuple[str, str]:
+        """What ``member`` does: its own slot, or that of the shard whose standby it was."""
+        for shard in self.shards:
+            if shard.member == member.actor_name:
+                return "shard", shard.shard
+        return member.slot
+
+    @property
+    def home(self) -> str:
+        """This instance of the fleet, wherever its leader is: what its lock knows it by. Not a secret, unlike the token."""
+        return home_of(self.token, self.floor)
+
+    @property
+    def hub(self) -> ClusterPlan:
+        """The hub cluster."""
+        return self.cluster(self.fleet.doc.hub.name)
+
+
+def home_of(token: str, floor: int) -> str:
+    """See ``Plan.home``: two colours of a fleet share a token, and are two instances."""
+    return hashlib.sha256(f"{token}/{floor}".encode() if floor else token.encode()).hexdigest()[:12]

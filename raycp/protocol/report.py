@@ -1,0 +1,51 @@
+"""What a member reports to the leader of itself."""
+
+import msgspec
+
+
+class ClusterReport(msgspec.Struct):
+    """A cluster as its shard sees it. ``lag`` is the age in seconds of the newest sign of life of its oldest watch."""
+
+    name: str
+    reachable: bool = False
+    synced: bool = False
+    reason: str = ""
+    objects: int = 0
+    lag: float = 0.0
+    version: str = ""
+    breaker: str = "closed"
+
+
+class LaneReport(msgspec.Struct):
+    """A lane of a shard's queue. Waits in seconds; ``delay`` is the p99 of hand-outs of the last seconds."""
+
+    tier: str
+    ready: int = 0
+    delayed: int = 0
+    in_flight: int = 0
+    oldest: float = 0.0
+    delay: float = 0.0
+
+
+class Report(msgspec.Struct):
+    """What a member tells the leader of itself with each ``watch``. ``plan`` is the version of the plan that it runs; ``dead`` a
+    primary whose port refuses its standby's connection. ``node`` is the host's name, ``node_id`` Ray's id of the node."""
+
+    pid: int
+    node: str
+    node_id: str = ""
+    host: str = ""
+    port: int = 0
+    plan: int = 0
+    state: str = "starting"
+    ready: bool = False
+    reasons: list[str] = []
+    clusters: list[ClusterReport] = []
+    lanes: list[LaneReport] = []
+    slots: int = 0
+    busy: int = 0
+    cached_bytes: int = 0
+    lag: float = 0.0
+    phases: dict[str, float] = {}
+    dead: str = ""
+    extra: dict[str, str] = {}

@@ -1,0 +1,104 @@
+"""The actor of one embedded cluster: starts it, tells how it is reached, leaves a kubeconfig for people."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.embedded.cluster import EmbeddedCluster
+from raycp.kube import ConnectSpec
+from raycp.member.core import MemberCore
+from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
+from raycp.protocol.members import Member
+from raycp.protocol.plan import Plan
+from raycp.protocol.report import Report
+
+log = logging.getLogger(__name__)
+
+
+def kubeconfig_dir(fleet: str) -> Path:
+    """Where kubeconfigs of a fleet's embedded clusters are written: ``$RAYCP_HOME`` or ``~/.raycp``, then the fleet's name."""
+    home = os.environ.get("RAYCP_HOME")
+    return (Path(home) if home else Path.home() / ".raycp") / fleet
+
+
+class EmbeddedCore(MemberCore):
+    """Runs one ``EmbeddedCluster`` for the fleet."""
+
+    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
+        super().__init__(member, clock, host, node)
+        self._cluster: EmbeddedCluster | None = None
+        self._connect: ConnectSpec | None = None
+        self._kubeconfig = ""
+        self._file = ""
+        self._error = ""
+
+    async def configure(self, plan: Plan, before: Plan | None) -> None:
+        if self._cluster is not None:
+            return
+        name = self.member.place
+        spec = plan.fleet.doc.cluster(name).embedded
+        if spec is None:
+            raise ValueError(f"cluster {name} is not embedded")
+        cluster = EmbeddedCluster(name, spec, self.clock)
+        try:
+            endpoint = await cluster.start()
+        except Exception as error:
+            self._error = f"could not start: {error}"
+            self.changed()
+            raise
+        self._cluster = cluster
+        self._error = ""
+        self._connect = ConnectSpec(
+            name=name,
+            mode="direct",
+            server=endpoint.server,
+            ca_pem=endpoint.ca_pem,
+            token=endpoint.token,
+            max_in_flight=plan.fleet.doc.cluster(name).max_in_flight or REQUESTS_AT_ONCE,
+            breaker=breaker_policy(plan.fleet.doc.cluster(name).breaker),
+            qps=plan.fleet.doc.cluster(name).qps or 0.0,
+            burst=plan.fleet.doc.cluster(name).burst or 0,
+            timeout=plan.fleet.doc.cluster(name).request_timeout,
+        )
+        self._kubeconfig = endpoint.kubeconfig
+        self._file = write_kubeconfig(plan.fleet.name, name, endpoint.kubeconfig)
+
+    async def extra(self, method: str, payload: bytes) -> bytes:
+        if method == "endpoint":
+            return msgspec.msgpack.encode(self._connect)
+        if method == "kubeconfig":
+            return self._kubeconfig.encode()
+        return await super().extra(method, payload)
+
+    async def drain(self, timeout: float) -> None:
+        if self._cluster is not None:
+            await self._cluster.stop()
+        if self._file:
+            await asyncio.to_thread(Path(self._file).unlink, missing_ok=True)
+
+    def fill(self, report: Report) -> None:
+        report.ready = self._connect is not None
+        report.state = "running" if report.ready else "starting"
+        report.reasons = [] if report.ready else [self._error or "starting"]
+        if self._file:
+            report.extra["kubeconfig"] = self._file
+
+
+def write_kubeconfig(fleet: str, cluster: str, text: str) -> str:
+    """Write it for its owner's eyes only; the path, or nothing where the disk refuses."""
+    try:
+        directory = kubeconfig_dir(fleet)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = directory / f"{cluster}.kubeconfig"
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.touch(mode=0o600)
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        log.warning("no kubeconfig file for %s: %s", cluster, error)
+        return ""
+    return str(path)

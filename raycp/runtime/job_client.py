@@ -1,0 +1,83 @@
+"""Ray's job server: submit a fleet's job, or join one that runs, and follow its log to its end."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+AGENT_WITHIN = 60.0
+"""How long a new head is given to bring up its agent for jobs, in seconds."""
+
+
+Pick = Callable[[dict[str, str]], tuple[str, bool]]
+"""From the states of known jobs, by id: the id to use, and whether such a job runs already."""
+
+
+class JobError(Exception):
+    """A job could not be submitted, or failed; the message says why and what to do."""
+
+
+async def submit(
+    address: str, fleet: str, generation: str, directory: Path, command: str, tell: Callable[[str], None], pick: Pick
+) -> tuple[str, str]:
+    """Submit (or join) the job and follow its log to its end; (submission id, final state). Raises ``JobError``."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    for name in ("ray", "ray.dashboard", "ray.dashboard.modules"):  # notes on packaging are not the user's business
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    def connect() -> Any:
+        return JobSubmissionClient(address)
+
+    try:
+        client = await asyncio.to_thread(connect)
+        jobs = await asyncio.to_thread(client.list_jobs)
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise JobError(
+            f"no Ray job server answers at {address}: {text}. Start Ray (`ray start --head`), or correct --address"
+        ) from error
+    known = {
+        job.submission_id: str(job.status.value if isinstance(job.status, JobStatus) else job.status)
+        for job in jobs
+        if job.submission_id
+    }
+    identity, joined = pick(known)
+    if joined:
+        tell(f"job {identity} is under way already; following it")
+    else:
+        await _submit(client, identity, fleet, generation, directory, command)
+        tell(f"submitted job {identity}")
+    async for text in client.tail_job_logs(identity):
+        for line in text.splitlines():
+            tell(line)
+    state = await asyncio.to_thread(client.get_job_status, identity)
+    while state in (JobStatus.PENDING, JobStatus.RUNNING):
+        await asyncio.sleep(0.2)
+        state = await asyncio.to_thread(client.get_job_status, identity)
+    if state is not JobStatus.SUCCEEDED:
+        info = await asyncio.to_thread(client.get_job_info, identity)
+        raise JobError(f"job {identity} ended as {state.value}: {info.message or 'see its log above'}")
+    return identity, state.value
+
+
+async def _submit(client: Any, identity: str, fleet: str, generation: str, directory: Path, command: str) -> None:
+    """Hand the job in. A head that has just started has no agent for jobs yet: that is waited for."""
+    runtime_env = {"working_dir": str(directory), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONUNBUFFERED": "1"}}
+    deadline = asyncio.get_running_loop().time() + AGENT_WITHIN
+    while True:
+        try:
+            await asyncio.to_thread(
+                client.submit_job,
+                entrypoint=command,
+                submission_id=identity,
+                runtime_env=runtime_env,
+                metadata={"raycp.io/fleet": fleet, "raycp.io/generation": generation},
+            )
+            return
+        except Exception as error:
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if "No available agent" not in text or asyncio.get_running_loop().time() > deadline:
+                raise JobError(f"Ray refuses the job: {text}") from error
+        await asyncio.sleep(0.5)

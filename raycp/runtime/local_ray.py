@@ -1,0 +1,146 @@
+"""Ray at hand: connect to the one that runs, or start a local one with settings that suit a control plane."""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ray
+from ray.util import list_named_actors
+
+from raycp.config.rayenv import RAY_ENV
+from raycp.protocol.members import Member
+from raycp.protocol.revisions import base_of
+
+log = logging.getLogger(__name__)
+
+SETTINGS = {**RAY_ENV, "RAY_maximum_gcs_destroyed_actor_cached_count": "5000", "RAY_DEDUP_LOGS": "0"}
+"""What raycp sets for a Ray that it starts."""
+
+
+class RayError(Exception):
+    """Ray can't be reached or started; the message has the remedy."""
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """The Ray that this process is connected to. ``ours``: started by this process, and ends with it."""
+
+    address: str
+    ours: bool
+
+
+def connect(address: str, num_cpus: int | None = None) -> AtHand:
+    """``auto``: the running Ray, else a local one; ``local``: always one of its own; else ``HOST:PORT`` of a head.
+
+    Raises ``RayError``.
+    """
+    if ray.is_initialized():
+        return AtHand(ray.get_runtime_context().gcs_address, ours=False)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address != "local":
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if address != "auto" or os.environ.get("RAY_ADDRESS"):
+                where = address if address != "auto" else os.environ.get("RAY_ADDRESS", "auto")
+                raise RayError(
+                    f"no Ray answers at {where}: {_first(error)}. Start one with `ray start --head`, or correct the address"
+                ) from error
+        else:
+            return AtHand(ray.get_runtime_context().gcs_address, ours=False)
+    start_local(num_cpus)
+    return AtHand(ray.get_runtime_context().gcs_address, ours=True)
+
+
+def start_local(num_cpus: int | None = None) -> None:
+    """A Ray of this process's own: on loopback only, therefore without a token; it ends with the process."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    cpus = num_cpus or max(4, os.cpu_count() or 1)
+    try:
+        with _children_apart():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=128 * 1024 * 1024,
+                _node_ip_address="127.0.0.1",
+            )
+    except Exception as error:
+        raise RayError(f"a local Ray could not be started: {_first(error)}") from error
+
+
+_apart = False
+_hooked: list[bool] = []
+
+
+@contextlib.contextmanager
+def _children_apart() -> Iterator[None]:
+    """What is started meanwhile leads a session of its own: a signal to this process's group, which asks it to end, leaves Ray for
+    it to take the fleet down with. Ray ends with this process all the same: the kernel tells it of its parent's death."""
+    global _apart
+    if not _hooked:
+        os.register_at_fork(after_in_child=_leave_session)
+        _hooked.append(True)
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
+
+
+def _leave_session() -> None:
+    # Ray has no setting for it. It starts its processes with a function to run before exec, and with that Python runs fork hooks.
+    if _apart:
+        os.setsid()
+
+
+def running_address() -> str | None:
+    """The address of a Ray that runs on this machine; None where none does."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except Exception:  # Ray raises what it likes here, and all of it means no
+        return None
+    return str(found) if found else None
+
+
+def running_namespaces() -> list[str]:
+    """Ray namespaces of fleets whose actors live, of either colour; connected already."""
+    rows = list_named_actors(all_namespaces=True)
+    return sorted({base_of(str(row["namespace"])) for row in rows if Member.parse(str(row["name"])) is not None})
+
+
+def single_local_node() -> bool:
+    """Whether Ray is one node, and that node is this machine: then paths of this machine are good on all nodes."""
+    alive = [node for node in ray.nodes() if node.get("Alive")]
+    return len(alive) == 1 and alive[0].get("NodeManagerHostname") == socket.gethostname()
+
+
+def node_labels() -> list[dict[str, str]]:
+    """The labels of each node alive; connected already."""
+    return [dict(node.get("Labels") or {}) for node in ray.nodes() if node.get("Alive")]
+
+
+def working_dir_uri() -> str:
+    """The working directory of the Ray job that this process runs in; empty outside a job or where it has none."""
+    with contextlib.suppress(Exception):
+        return str(ray.get_runtime_context().runtime_env.get("working_dir") or "")
+    return ""
+
+
+def shut_down() -> None:
+    """Disconnect; a Ray of our own ends."""
+    ray.shutdown()
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

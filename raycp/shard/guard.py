@@ -1,0 +1,259 @@
+"""No cluster harms another: what a shard does about a cluster that fails, hangs or says that it has too much to do (law 5).
+
+Workers tell with each acknowledgement how their requests went, and separately how those went that they made for keys of other
+shards. Failures open the cluster's breaker: none of its keys is handed out, so that none holds a slot that others need, until the
+shard's own probes find it well again; workers hear of it and don't send what other keys would. A 429 pauses it for as long as it
+asked; then it starts slowly. Where its client budget (``raycp.shard.tokens``) is short of tokens, no more keys are handed out than
+can have some soon. All of it is visible in status and metrics.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from raycp.base.clock import Clock
+from raycp.base.loops import Loops
+from raycp.base.tasks import ApiCall
+from raycp.kube import ApiError, KubeError
+from raycp.kube.breaker import Breaker, State
+from raycp.member.limits import breaker_policy
+from raycp.metrics import ApiMetrics
+from raycp.protocol.frames import CallOutcome
+from raycp.protocol.plan import Plan
+from raycp.shard.state import ShardState
+from raycp.shard.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT = 2.0
+PAUSE = 1.0
+"""After a 429 that named no time, in seconds."""
+
+AHEAD = 0.5
+"""So many seconds' worth of a client budget may be waited for by keys in work; beyond that, keys wait in the queue."""
+
+_FAILED = (0, 502, 503, 504)
+_LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+
+
+class _Cluster:
+    """One cluster's health. ``limit`` is the slow start's, ``short`` the client budget's, None when there is none."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self.breaker = breaker
+        self.paused_until = 0.0
+        self.limit: int | None = None
+        self.doubled_at = 0.0
+        self.probing = False
+        self.listing_until: float | None = None
+        self.throttled = 0
+        self.short: int | None = None
+        self.waiting = 0
+        self.told: tuple[int | None, str] = (None, "")
+
+
+class ClusterGuard:
+    """One shard's clusters. ``heard`` costs a dictionary lookup per request that went well."""
+
+    def __init__(self, state: ShardState, loops: Loops, clock: Clock, tokens: Tokens) -> None:
+        self._state = state
+        self._tokens = tokens
+        self._loops = loops
+        self._clock = clock
+        self._clusters: dict[str, _Cluster] = {}
+        self._metrics = ApiMetrics(state.metrics)
+
+    def update(self, plan: Plan) -> None:
+        """The shard's clusters of ``plan``."""
+        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._state.shard}
+        for name in [name for name in self._clusters if name not in mine]:
+            del self._clusters[name]
+        for name in mine - set(self._clusters):
+            policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
+            known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, self._teller(name)))
+            self._metrics.breaker.labels(name).set(0.0)
+            if not self._state.queue.policy.fifo:
+                known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
+                self._look(name, known)
+
+    def heard(self, calls: Iterable[ApiCall]) -> None:
+        """How the requests of one reconcile went."""
+        for call in calls:
+            known = self._clusters.get(call.cluster)
+            if known is None or call.status < 0:
+                continue
+            if call.status == 429:
+                self._pause(call.cluster, known, call.retry_after)
+                if (budget := self._tokens.budget(call.cluster)) is not None:
+                    budget.throttled(call.retry_after)
+            elif call.status in _FAILED:
+                known.breaker.failure(f"{call.status or 'no answer'} to {call.verb} within {call.seconds:.1f} s")
+                self._look(call.cluster, known)
+            elif not known.breaker.untroubled:
+                known.breaker.success()
+
+    def fared(self, fared: CallOutcome) -> None:
+        """How a worker's requests for keys of other shards went."""
+        for cluster, count in fared.answered.items():
+            known = self._clusters.get(cluster)
+            if known is not None:
+                for _ in range(count):
+                    if known.breaker.untroubled:
+                        break
+                    known.breaker.success()
+        self.heard(fared.failed)
+
+    def connected(self, name: str) -> None:
+        """The shard has a client of the cluster, perhaps a new one: it takes from the budget that it shares with the workers."""
+        watched, budget = self._state.clusters.get(name), self._tokens.budget(name)
+        if watched is not None and watched.client is not None and budget is not None and watched.client.budget is not budget:
+            watched.client.budget = budget
+
+    def state_of(self, cluster: str) -> tuple[str, str]:
+        """(state, reason), for status: closed, half-open, open, or throttled."""
+        known = self._clusters.get(cluster)
+        if known is None:
+            return "closed", ""
+        snapshot = known.breaker.snapshot()
+        if snapshot.state is not State.CLOSED:
+            return str(snapshot.state), f"breaker {snapshot.state}: {snapshot.reason}"
+        left = known.paused_until - self._clock.now()
+        if left > 0:
+            return "throttled", f"429: it asked for a pause, {left:.1f} s to go"
+        if known.short is not None:
+            return "throttled", f"client budget: {known.waiting} requests wait for a token"
+        return ("throttled", f"slow start after a 429: {known.limit} at once") if known.limit is not None else ("closed", "")
+
+    def listed(self, name: str) -> None:
+        """A kind has been listed. Before all have, a cluster's keys are not handed out: what is urgent is not known yet, nor are
+        the children; and the list is taken in sooner. A kind that can't be listed holds nothing up."""
+        known = self._clusters.get(name)
+        watched = self._state.clusters.get(name)
+        if known is None or known.listing_until is None or watched is None:
+            return
+        waiting = [i for i in watched.informers.values() if not i.noted and not i.failing]
+        if self._clock.now() > known.listing_until or (watched.client is not None and not waiting):
+            known.listing_until = None
+            self._look(name, known)
+
+    async def step(self) -> None:
+        """A few times a second: end pauses, double slow starts, probe what is open."""
+        self._tokens.step()
+        for name, known in list(self._clusters.items()):
+            if self._tokens.active:
+                self.connected(name)
+                self._ration(name, known)
+            if known.listing_until is not None:
+                self.listed(name)
+            if known.limit is not None and self._clock.now() >= known.paused_until:
+                self._recover(name, known)
+            if known.breaker.state is not State.CLOSED and not known.probing:
+                known.probing = True
+                self._loops.spawn(self._probe(name, known), f"probe of {name}")
+
+    # breaker
+
+    def _teller(self, name: str) -> "_Teller":
+        return _Teller(self, name)
+
+    def changed(self, name: str, new: State, reason: str) -> None:
+        """A breaker has moved."""
+        log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
+        self._metrics.breaker.labels(name).set(_LEVEL[new])
+        known = self._clusters.get(name)
+        if known is not None:
+            self._look(name, known)
+
+    async def _probe(self, name: str, known: _Cluster) -> None:
+        """Ask the API server itself, when its time has come: no user's task is spent on it."""
+        try:
+            while known.breaker.state is not State.CLOSED and self._clusters.get(name) is known:
+                watched = self._state.clusters.get(name)
+                if watched is None or watched.client is None or not known.breaker.allow():
+                    await self._clock.sleep(0.1)
+                    continue
+                try:
+                    await watched.client.request("GET", "/version", timeout=PROBE_TIMEOUT, priority=0)
+                except ApiError as error:
+                    if error.status in _FAILED:
+                        known.breaker.failure(str(error))
+                    else:
+                        known.breaker.success()
+                except KubeError as error:
+                    known.breaker.failure(str(error))
+                else:
+                    known.breaker.success()
+        finally:
+            known.probing = False
+
+    # 429
+
+    def _pause(self, name: str, known: _Cluster, retry_after: float | None) -> None:
+        now = self._clock.now()
+        known.throttled += 1
+        self._metrics.throttled.labels(name).inc()
+        fresh = now >= known.paused_until
+        known.paused_until = max(known.paused_until, now + (PAUSE if retry_after is None else min(60.0, max(0.0, retry_after))))
+        if fresh:
+            # Halved once per pause, however many 429s arrive; it doubles again every second.
+            running = sum(depth.running for depth in self._state.queue.depths() if depth.cluster == name)
+            known.limit = max(1, (running if known.limit is None else known.limit) // 2)
+        known.doubled_at = known.paused_until
+        self._look(name, known)
+
+    def _recover(self, name: str, known: _Cluster) -> None:
+        assert known.limit is not None
+        now = self._clock.now()
+        if now - known.doubled_at >= 1.0:
+            known.doubled_at = now
+            known.limit *= 2
+            base = self._state.queue.policy.cluster_limits.get(name, 256)
+            if known.limit >= base:
+                known.limit = None
+        self._look(name, known)
+
+    # the client budget
+
+    def _ration(self, name: str, known: _Cluster) -> None:
+        """Keys that could only wait for a token do so in the queue, where they hold no slot and what is urgent goes first."""
+        budget = self._tokens.budget(name)
+        waiting = self._tokens.wanted(name) if budget is not None else 0
+        enough = max(2, round(budget.state().rate * AHEAD)) if budget is not None else 0
+        if waiting > enough:
+            running = sum(depth.running for depth in self._state.queue.depths() if depth.cluster == name)
+            known.waiting, known.short = waiting, max(1, running - (waiting - enough))
+        elif waiting <= enough // 2:
+            known.short = None
+        self._look(name, known)
+
+    def _look(self, name: str, known: _Cluster) -> None:
+        state = known.breaker.state
+        limit: int | None = None
+        why = ""
+        if state is State.OPEN:
+            limit, why = 0, self.state_of(name)[1]
+        elif state is State.HALF_OPEN:
+            limit, why = 1, self.state_of(name)[1]
+        elif known.listing_until is not None:
+            limit, why = 0, "its lists are being taken in"
+        elif self._clock.now() < known.paused_until:
+            limit, why = 0, "429: it asked for a pause"
+        elif known.limit is not None:
+            limit, why = known.limit, "slow start after a 429"
+        if known.short is not None and (limit is None or known.short < limit):
+            limit, why = known.short, "client budget: requests wait for tokens"
+        if known.told != (limit, why):
+            known.told = (limit, why)
+            self._state.queue.limit_cluster(name, limit, why)
+            self._state.dispatch_soon()
+            self._state.cluster_changed(name)
+
+
+class _Teller:
+    """A breaker's ``on_change``."""
+
+    def __init__(self, isolation: ClusterGuard, name: str) -> None:
+        self._isolation = isolation
+        self._name = name
+
+    def __call__(self, old: State, new: State, reason: str) -> None:
+        self._isolation.changed(self._name, new, reason)

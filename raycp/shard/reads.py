@@ -1,0 +1,74 @@
+"""Reads of a shard's caches for workers and other shards."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from raycp.base.keys import GVK
+from raycp.base.objects import Obj
+from raycp.base.tasks import Child
+from raycp.cache import Selector
+from raycp.protocol.frames import Read, Reply
+from raycp.shard.caches import WatchedCluster
+
+
+def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
+    """The answer to a ``Read``. ``error`` is ``unwatched`` where the cache can't answer; clusters not synced are ``blind``."""
+    reply = Reply(read.id, [], [])
+    try:
+        selector = Selector.parse(read.selector)
+    except ValueError as error:
+        reply.error = str(error)
+        return reply
+    for cluster in read.clusters or list(clusters):
+        watched = clusters.get(cluster)
+        if watched is None:
+            reply.blind.append(cluster)
+            continue
+        for kind in read.kinds:
+            informer = watched.informers.get(GVK.parse(kind))
+            if informer is None or (read.op != "owned" and (informer.route.label_selector or informer.route.field_selector)):
+                # A cache that was filtered at the server knows only a part.
+                reply.error = "unwatched"
+                return reply
+            if not informer.synced:
+                reply.blind.append(cluster)
+                continue
+            found: Iterable[Obj]
+            if read.op == "get":
+                obj = informer.store.get(read.namespace, read.name)
+                found = [obj] if obj is not None else []
+            elif read.op == "owned":
+                found = [obj for obj in informer.store.by_index("owner", read.name) if selector.matches(obj.meta.labels)]
+            else:
+                found = informer.store.select(read.namespace or None, selector)
+            reply.found.extend(Child(cluster, kind, obj.raw) for obj in found)
+    return reply
+
+
+class CacheAsk(msgspec.Struct, array_like=True):
+    """All that a cache holds of one kind, for who wants to compare it with the cluster (``cache``, a control question)."""
+
+    cluster: str
+    kind: str
+
+
+class CacheContent(msgspec.Struct, array_like=True):
+    """``rv``: the version that the cache has reached; ``objects`` as they are kept, without managedFields. ``selector``: it holds
+    only what this label selector matches. None of it is told while ``synced`` is false."""
+
+    synced: bool
+    rv: int = 0
+    selector: str = ""
+    objects: list[bytes] = []
+
+
+def answer_cache(clusters: Mapping[str, WatchedCluster], payload: bytes) -> bytes:
+    """The answer to a ``CacheAsk``, of a primary or a standby."""
+    ask = msgspec.msgpack.decode(payload, type=CacheAsk)
+    watched = clusters.get(ask.cluster)
+    informer = watched.informers.get(GVK.parse(ask.kind)) if watched is not None else None
+    if informer is None or not informer.synced:
+        return msgspec.msgpack.encode(CacheContent(False))
+    objects = [obj.raw for obj in informer.store.select(None, Selector.parse(""))]
+    return msgspec.msgpack.encode(CacheContent(True, informer.store.rv, informer.route.label_selector, objects))

@@ -1,0 +1,111 @@
+"""Which events concern which controllers: the plan, seen from one shard, as lookup tables. Pure."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from raycp.base.keys import GVK
+from raycp.cache.selectors import Selector
+from raycp.protocol.plan import ControllerPlan, Plan
+from raycp.sdk.owner import OWNER_UID
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The objects of this kind are the controller's own. ``selector`` is None where the reflector filters already."""
+
+    controller: ControllerPlan
+    selector: Selector | None
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """The objects of this kind are children. ``remote``: of owners in the hub, told by label and annotation."""
+
+    controller: ControllerPlan
+    owner_kind: GVK
+    remote: bool
+
+
+class KindRoutes(msgspec.Struct):
+    """Everything about one kind in one cluster."""
+
+    kind: GVK
+    label_selector: str = ""
+    field_selector: str = ""
+    primaries: list[Route] = []
+    owned: list[Owned] = []
+
+
+class Children(msgspec.Struct, frozen=True):
+    """Where a controller's children of one kind are looked up when a task is made."""
+
+    kind: GVK
+    clusters: tuple[str, ...]
+
+
+class _Need(msgspec.Struct):
+    labels: set[str]
+    fields: set[str]
+
+
+def routes_of(plan: Plan, clusters: Iterable[str]) -> dict[str, dict[GVK, KindRoutes]]:
+    """Cluster -> kind -> route, for these clusters of the plan."""
+    mine = set(clusters)
+    found: dict[str, dict[GVK, KindRoutes]] = {name: {} for name in mine}
+    needs: dict[tuple[str, GVK], _Need] = {}
+
+    def route(cluster: str, kind: GVK, labels: str, fields: str) -> KindRoutes | None:
+        if cluster not in mine:
+            return None
+        need = needs.setdefault((cluster, kind), _Need(set(), set()))
+        need.labels.add(labels)
+        need.fields.add(fields)
+        return found[cluster].setdefault(kind, KindRoutes(kind))
+
+    for controller in plan.fleet.controllers:
+        kind = GVK.parse(controller.kind)
+        for cluster in controller.clusters:
+            at = route(cluster, kind, controller.selector, controller.fields)
+            if at is not None:
+                at.primaries.append(Route(controller, Selector.parse(controller.selector) if controller.selector else None))
+            for owned in controller.owns:
+                if owned.on == "same" or _one_cluster(plan):
+                    at = route(cluster, GVK.parse(owned.kind), owned.selector, "")
+                    if at is not None:
+                        at.owned.append(Owned(controller, kind, remote=False))
+        for owned in controller.owns:
+            if owned.on == "members" and not _one_cluster(plan):
+                selector = ",".join(part for part in (OWNER_UID, owned.selector) if part)
+                for member in plan.clusters:
+                    if member.role == "member":
+                        at = route(member.name, GVK.parse(owned.kind), selector, "")
+                        if at is not None:
+                            at.owned.append(Owned(controller, kind, remote=True))
+    for (cluster, kind), need in needs.items():
+        at = found[cluster][kind]
+        # One reflector per kind: it filters at the server only where all that use it want the same.
+        at.label_selector = next(iter(need.labels)) if len(need.labels) == 1 else ""
+        at.field_selector = next(iter(need.fields)) if len(need.fields) == 1 else ""
+        if at.label_selector:
+            at.primaries = [Route(p.controller, None) for p in at.primaries]
+    return found
+
+
+def children_of(plan: Plan, clusters: Iterable[str]) -> dict[tuple[str, str], list[Children]]:
+    """(controller, cluster of the owner) -> where its children are, in these clusters."""
+    mine = set(clusters)
+    found: dict[tuple[str, str], list[Children]] = {}
+    for controller in plan.fleet.controllers:
+        for cluster in controller.clusters:
+            places = []
+            for owned in controller.owns:
+                if owned.on == "same" or _one_cluster(plan):
+                    where = [cluster]
+                else:
+                    where = [member.name for member in plan.clusters if member.role == "member"]
+                places.append(Children(GVK.parse(owned.kind), tuple(name for name in where if name in mine)))
+            found[controller.name, cluster] = places
+    return found
+
+
+def _one_cluster(plan: Plan) -> bool:
+    return len(plan.clusters) == 1

@@ -1,0 +1,237 @@
+"""The watermarks in the hub: one ConfigMap per shard, read before a cluster's reflectors start, written when something has changed.
+
+A hub that can't be reached stops nothing: after ``PATIENCE`` a cluster starts without a watermark (everything it lists is backlog,
+nothing is lost), and writing is tried again with the next tick. A ConfigMap that a primary of a higher epoch or term has written is
+never written over.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.keys import GVK
+from raycp.classify.watermark import MAX_EXCEPTIONS
+from raycp.kube import ApiError, ConnectError, KubeError
+from raycp.leadership.records import Conflict, Record, Records
+from raycp.member.clients import Clients
+from raycp.protocol.plan import Plan
+from raycp.shard.state import ShardState
+from raycp.shard.watermarks import ClusterMarks
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 5.0
+"""How long a cluster's start waits for its watermark, in seconds."""
+
+IDLE = 30.0
+"""A version that only moved on, with nothing due, is worth a write this often: it shortens a later replay."""
+
+MAX_BYTES = 900_000
+"""A ConfigMap holds 1 MiB. Beyond this, fewer exceptions are told, which says less and never something wrong."""
+
+COSTS_AT_MOST = 0.05
+"""Share of the loop's time that encoding may take."""
+
+FLUSHES = 3
+"""Tries of a flush."""
+
+
+class WatermarkStore:
+    """One shard's reading and writing of ``state.marks``."""
+
+    def __init__(self, state: ShardState, clients: Clients, clock: Clock) -> None:
+        self._state = state
+        self._clients = clients
+        self._clock = clock
+        self._plan: Plan | None = None
+        self._ready: set[str] = set()
+        self._reading: asyncio.Task[dict[str, ClusterMarks]] | None = None
+        self._record: Record | None = None
+        self._others: dict[str, str] = {}
+        self._found = False
+        self._written = -1
+        self._rvs: dict[str, int] = {}
+        self._written_at = 0.0
+        self._not_before = 0.0
+        self._superseded = False
+        self._saving = asyncio.Lock()
+        self.problem = ""
+
+    def update(self, plan: Plan) -> None:
+        """Work by ``plan``."""
+        if self._plan is not None and plan.epoch > self._plan.epoch:
+            # Another fleet may have led between: what it wrote is written over, not what was read before.
+            self._superseded = self._found = False
+            self._written = -1
+        self._plan = plan
+        self._clients.update(plan)
+        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._state.shard}
+        self._ready &= mine
+
+    def _name(self) -> str:
+        return f"watermark-{self._state.shard}"
+
+    def adopt(self, clusters: Iterable[str]) -> None:
+        """These clusters' marks are known by other means: nothing is to be read."""
+        self._ready.update(clusters)
+
+    async def _records(self) -> Records:
+        plan = self._plan
+        assert plan is not None
+        return Records(await self._clients.get(plan.hub.name), plan.fleet.name, plan.fleet.doc.spec.state.namespace)
+
+    # reading
+
+    async def ready(self, cluster: str) -> None:
+        """Wait until the cluster's watermark has been read, at most ``PATIENCE``."""
+        deadline = self._clock.now() + PATIENCE
+        while cluster not in self._ready:
+            try:
+                async with asyncio.timeout(max(0.05, deadline - self._clock.now())):
+                    if self._reading is None or self._reading.done():
+                        self._reading = asyncio.get_running_loop().create_task(self._read())
+                    found = await asyncio.shield(self._reading)
+            except (KubeError, ConnectError, TimeoutError, OSError) as error:
+                self.problem = str(error) or type(error).__name__
+                if self._clock.now() >= deadline:
+                    log.warning("cluster %s starts without a watermark: %s", cluster, self.problem)
+                    self._ready.add(cluster)
+                    return
+                await self._clock.sleep(0.2)
+                continue
+            if cluster in self._ready:
+                return
+            self._ready.add(cluster)
+            stored = found.get(cluster)
+            if stored is None:
+                return
+            try:
+                self._state.marks.restore(cluster, stored, self._state.controllers)
+            except ValueError as error:
+                log.error("the watermark of cluster %s can't be read (%s): it starts without", cluster, error)
+                self._state.marks.drop_cluster(cluster)
+
+    async def _read(self) -> dict[str, ClusterMarks]:
+        """The newest stored form of each cluster, whichever shard wrote it."""
+        records = await self._records()
+        rows = await records.list("watermark-")
+        found: dict[str, ClusterMarks] = {}
+        for name, record in rows.items():
+            for cluster, text in record.data.items():
+                if cluster.startswith("_"):
+                    continue
+                try:
+                    marks = msgspec.json.decode(text, type=ClusterMarks)
+                except msgspec.DecodeError as error:
+                    log.error("the watermark of cluster %s in %s can't be read: %s", cluster, name, error)
+                    continue
+                if cluster not in found or found[cluster].at < marks.at:
+                    found[cluster] = marks
+        own = rows.get(self._name())
+        self._took(own)
+        return found
+
+    def _took(self, record: Record | None) -> None:
+        self._record = record
+        self._found = True
+        self._others = dict(record.data) if record is not None else {}
+
+    # writing
+
+    async def tick(self) -> None:
+        """Once a second: count what has been told as observed, and write if it is worth it. A failing hub is told, not raised."""
+        await self._try(force=False)
+
+    async def flush(self) -> None:
+        """Write now, for whoever comes after: behind a write under way, which knows less, and again after a conflict."""
+        for _ in range(FLUSHES):
+            if await self._try(force=True):
+                return
+
+    async def _try(self, force: bool) -> bool:
+        """Whether it wrote; one at a time."""
+        try:
+            async with self._saving:
+                return await self._save(force)
+        except (KubeError, ConnectError) as error:
+            if not self.problem:
+                log.warning("the watermarks can't be written now: %s", error)
+            self.problem = str(error) or type(error).__name__
+            return False
+
+    async def _save(self, force: bool) -> bool:
+        plan, state = self._plan, self._state
+        if plan is None or not state.epoch or not state.term or self._superseded:
+            return False
+        self._observe()
+        now = self._clock.now()
+        if now < self._not_before and not force:
+            return False
+        changed = force or state.marks.changes != self._written
+        moved = any(self._rvs.get(f"{name}/{kind}") != rv for (name, kind), rv in self._versions())
+        if not changed and not (moved and now - self._written_at >= IDLE):
+            return False
+        if not self._found:
+            self._took(await (await self._records()).read(self._name()))
+        data = self._encode(plan)
+        versions = {f"{name}/{kind}": rv for (name, kind), rv in self._versions()}
+        changes = state.marks.changes
+        self._not_before = self._clock.now() + (self._clock.now() - now) / COSTS_AT_MOST
+        records = await self._records()
+        try:
+            self._record = await records.write(self._name(), data, self._record)
+        except Conflict:
+            self._took(await records.read(self._name()))
+            theirs = self._others.get("_by", "0/0").split("/")
+            if tuple(int(part) for part in theirs) > (state.epoch, state.term):
+                log.warning("another primary writes the watermarks of shard %s; this one stops", state.shard)
+                self._superseded = True
+            return False
+        except ApiError as error:
+            if error.status == 404:
+                return False  # the namespace is not there yet: the leader makes it
+            raise
+        self._written, self._rvs, self._written_at = changes, versions, now
+        self.problem = ""
+        return True
+
+    def _versions(self) -> list[tuple[tuple[str, str], int]]:
+        return [
+            ((name, str(kind)), self._state.marks.rv(name, kind) or 0)
+            for name, watched in self._state.clusters.items()
+            for kind in watched.informers
+        ]
+
+    def _until(self, name: str) -> dict[GVK, float]:
+        """By kind, the server's time when its watch last told something."""
+        watched = self._state.clusters[name]
+        ahead = (watched.client.skew if watched.client is not None else 0.0) + self._clock.wall() - self._clock.now()
+        return {kind: told + ahead for kind, i in watched.informers.items() if (told := i.last_contact) is not None}
+
+    def _observe(self) -> None:
+        for name, watched in self._state.clusters.items():
+            if name not in self._ready:
+                continue
+            for kind, informer in watched.informers.items():
+                if informer.told:
+                    self._state.marks.observe(name, kind, informer.store.rv)
+
+    def _encode(self, plan: Plan) -> dict[str, str]:
+        fleet = {cluster.name for cluster in plan.clusters}
+        limit = MAX_EXCEPTIONS
+        while True:
+            data = {name: text for name, text in self._others.items() if name in fleet}
+            for name in self._state.clusters:
+                if name in self._ready:
+                    marks = self._state.marks.export(name, limit, self._until(name))
+                    if marks.kinds:
+                        marks.at = self._clock.wall()
+                        data[name] = msgspec.json.encode(marks).decode()
+            if sum(map(len, data.values())) < MAX_BYTES or limit == 0:
+                break
+            limit //= 4
+        data["_by"] = f"{self._state.epoch}/{self._state.term}"
+        return data

@@ -1,0 +1,1 @@
+"""Pull tasks, run reconciles, write fenced, acknowledge."""

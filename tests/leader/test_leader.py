@@ -1,0 +1,247 @@
+"""The leader over a substrate in this process: bring-up, death, replacement, apply, recovery, down. Real cores and clusters."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fleet_samples as samples
+import pytest
+from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, holds, led, until
+
+from raycp.config import FleetDoc
+from raycp.leader.core import LeaderCore
+from raycp.protocol.members import Member
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+
+
+def doc(*clusters: str, uses: tuple[str, ...] = ("tracked",), **spec: Any) -> FleetDoc:
+    settings = {"tiers": {"standard": {"workers": {"min": 1}}}, "timeouts": {"drain": 2}, "shards": {"standby": 0}, **spec}
+    return fleet_doc(clusters or ("hub", "east"), [f"fleet_samples:{use}" for use in uses], **settings)
+
+
+def ran(controller: str = "") -> Counter[str]:
+    return Counter(name for who, _, name in samples.RAN if controller in ("", who))
+
+
+async def test_bring_up() -> None:
+    async with led() as fleet:
+        assert fleet.status()["ready"] is False
+        status = await fleet.apply(doc("hub", "east"))
+        assert status["leader"]["epoch"] == 1
+        assert status["leader"]["incarnation"] == 1
+        assert status["fleet"] == "t"
+        assert [(c["name"], c["role"], c["reachable"], c["synced"]) for c in status["clusters"]] == [
+            ("hub", "hub", True, True),
+            ("east", "member", True, True),
+        ]
+        assert [(s["shard"], s["term"], s["state"]) for s in status["shards"]] == [("0", 1, "running")]
+        assert all(worker["pid"] and worker["ready"] for worker in status["workers"])
+        assert status["observer"]["url"].startswith("http://127.0.0.1:")
+        assert Path(status["clusters"][0]["kubeconfig"]).stat().st_mode & 0o077 == 0  # noqa: ASYNC240
+        await fleet.put("east", "tracked", "a")
+        await until(lambda: ran()["a"] == 1)
+        stored = fleet.cluster("hub").api.get("configmaps", "raycp-system", "raycp-t-fleet")
+        assert stored is not None
+        assert stored["data"]["generation"] == status["generation"]
+        assert "secret" not in str(stored["data"]).lower()
+
+
+@pytest.mark.parametrize("role", ["shard", "worker", "observer"])
+async def test_a_dead_member_is_replaced(role: str) -> None:
+    async with led() as fleet:
+        await fleet.apply(doc())
+        first = next(member for member in fleet.substrate.cores if member.role == role)
+        await fleet.substrate.kill(first)
+        # It may take a step until its absence is seen at all.
+        await until(lambda: any(m.slot == first.slot and m.generation == 1 for m in fleet.substrate.cores))
+        status = await fleet.ready()
+        assert status["shards"][0]["term"] == (2 if role == "shard" else 1)
+        assert [member for member in fleet.substrate.created if member.generation] == [Member(*first.slot, 1)], "only that one"
+        await fleet.put("east", "tracked", "a")
+        await until(lambda: ran()["a"] == 1)
+
+
+async def test_a_dead_embedded_cluster_comes_back_empty() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc())
+        await fleet.put("east", "tracked", "a")
+        await until(lambda: ran()["a"] == 1)
+        await fleet.substrate.kill(Member("embedded", "east", 0))
+        await until(lambda: fleet.substrate.living("embedded", "east"))
+        await fleet.ready()
+        await fleet.put("east", "tracked", "b")
+        await until(lambda: ran()["b"] == 1)
+
+
+async def test_a_restarted_leader_goes_on_with_what_lives() -> None:
+    async with led() as fleet:
+        before = await fleet.apply(doc())
+        created = list(fleet.substrate.created)
+        await fleet.die()
+        await fleet.put("east", "tracked", "a")
+        await until(lambda: ran()["a"] == 1, 5.0, "reconciling goes on without a leader")
+        await fleet.restart()
+        await until(lambda: fleet.status().get("leader", {}).get("incarnation") == 2)
+        after = await fleet.ready()
+        assert after["leader"]["epoch"] == 1
+        assert after["shards"][0]["term"] == before["shards"][0]["term"]
+        assert after["generation"] == before["generation"]
+        assert fleet.substrate.created == created, "nobody was replaced"
+        assert not fleet.substrate.killed
+
+
+async def test_a_restarted_leader_replaces_what_died_with_it() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc())
+        await fleet.die()
+        await fleet.substrate.kill(Member("shard", "0", 0))
+        await fleet.put("east", "tracked", "a")
+        await fleet.restart()
+        status = await fleet.ready()
+        assert status["shards"][0]["term"] == 2
+        assert status["leader"]["epoch"] == 1
+        await until(lambda: ran()["a"] >= 1)
+
+
+async def test_of_two_generations_in_one_place_the_older_is_ended() -> None:
+    """A leader that died between making a successor and ending what was before it."""
+    async with led() as fleet:
+        await fleet.apply(doc())
+        await fleet.die()
+        await fleet.substrate.create(Member("worker", "standard/0", 1), {})
+        await fleet.restart()
+        await until(lambda: Member("worker", "standard/0", 0) not in fleet.substrate.cores)
+        await fleet.ready()
+        assert Member("worker", "standard/0", 1) in fleet.substrate.cores
+
+
+async def test_the_same_again_changes_nothing() -> None:
+    async with led() as fleet:
+        first = await fleet.apply(doc())
+        again = await fleet.apply(doc())
+        assert (again["plan"], again["sequence"]) == (first["plan"], first["sequence"])
+
+
+async def test_apply_changes_a_running_fleet_in_place() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc("hub", "east"))
+        await fleet.put("east", "tracked", "a")
+        await until(lambda: ran()["a"] == 1)
+        pool = {"standard": {"workers": {"min": 2, "max": 3}}}
+        status = await fleet.apply(doc("hub", "east", "west", uses=("tracked", "plain"), tiers=pool))
+        assert {c["name"] for c in status["clusters"]} == {"hub", "east", "west"}
+        assert {c["name"] for c in status["controllers"]} == {"tracked", "plain"}
+        assert sum(worker["worker"].startswith("standard/") for worker in status["workers"]) == 2
+        await fleet.put("west", "plain", "p")
+        await until(lambda: ran("plain")["p"] == 1)
+        assert status["shards"][0]["term"] == 1, "the shard was told, not replaced"
+        assert ran()["a"] == 1, "nor was anything looked at again"
+        fewer = await fleet.apply(doc("hub", "west", uses=("plain",), tiers={"standard": {"workers": {"min": 1}}}))
+        assert {c["name"] for c in fewer["clusters"]} == {"hub", "west"}
+        assert sum(worker["worker"].startswith("standard/") for worker in fewer["workers"]) == 1
+        await until(lambda: not fleet.substrate.living("embedded", "east") and len(fleet.substrate.living("worker")) == 1)
+        await fleet.put("west", "plain", "q")
+        await until(lambda: ran("plain")["q"] == 1)
+
+
+async def test_a_replaced_worker_may_finish_what_it_has_in_work() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc(uses=("gated",), timeouts={"drain": 10}))
+        await fleet.put("east", "gated", "a")
+        await until(lambda: ran()["a"] == 1)
+        old = fleet.substrate.living("worker")[0]
+        changed = fleet_of(doc(uses=("gated",), timeouts={"drain": 10}, workers={"slots": 7}))
+        await fleet.leader.apply(changed)
+        await until(lambda: len(fleet.substrate.living("worker")) == 2)
+        await holds(lambda: old in fleet.substrate.cores.values(), 2.5, "it drains")
+        samples.OPEN["a"] = True
+        await until(lambda: old not in fleet.substrate.cores.values(), 10.0, "it has drained")
+        await fleet.ready(changed.generation)
+        assert ran()["a"] == 1, "the work was not cut off and done again"
+        await fleet.put("east", "gated", "b")
+        samples.OPEN["b"] = True
+        await until(lambda: ran()["b"] == 1)
+
+
+async def test_a_member_that_can_not_be_made_is_told_and_tried_again() -> None:
+    async with led() as fleet:
+        broken = True
+
+        def refuse(member: Member) -> Exception | None:
+            return ValueError("no such node label") if broken and member.role == "worker" else None
+
+        fleet.substrate.refuse = refuse
+        await fleet.leader.apply(fleet_of(doc()))
+        await until(lambda: any("no such node label" in text for text in fleet.status().get("problems", {}).values()))
+        assert not fleet.status()["ready"]
+        broken = False
+        status = await fleet.ready()
+        await until(lambda: not fleet.status()["problems"], 5.0, f"the problem is over: {status['problems']}")
+
+
+async def test_down_leaves_nothing() -> None:
+    async with led() as fleet:
+        await fleet.apply(doc())
+        listening = [core._port for core in fleet.substrate.cores.values() if getattr(core, "_port", 0)]
+        await fleet.leader.ask("down", b"")
+        assert await fleet.substrate.members() == []
+        await asyncio.sleep(1.2)  # more than a step of supervision: nothing is made again
+        assert await fleet.substrate.members() == []
+        for port in listening:
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", port)
+        assert fleet.status()["ready"] is False
+
+
+async def test_down_half_way_through_bring_up() -> None:
+    async with led() as fleet:
+        await fleet.leader.apply(fleet_of(doc()))
+        await until(lambda: fleet.substrate.created)
+        await fleet.leader.ask("down", b"")
+        for _ in range(20):
+            for member in await fleet.substrate.members():
+                await fleet.substrate.kill(member)
+            await asyncio.sleep(0.05)
+        assert await fleet.substrate.members() == []
+
+
+async def test_a_broken_cluster_holds_no_other_back() -> None:
+    """An API server that answers nothing good, one of three: the others work, and the fleet says what is wrong."""
+    rows = {"controllers": QUIET}
+    base = doc("hub", "east", "west", timeouts={"syncDeadline": 1, "drain": 1}).model_dump(mode="json", by_alias=True)
+    base["spec"]["clusters"][1]["embedded"] = {**rows, "faults": [{"kind": "error", "status": 503}]}
+    async with led() as fleet:
+        status = await fleet.apply(FleetDoc.model_validate(base))
+        found = {c["name"]: c for c in status["clusters"]}
+        assert not found["east"]["synced"]
+        assert "503" in found["east"]["reason"] or "error" in found["east"]["reason"].lower()
+        assert found["west"]["synced"]
+        await fleet.put("west", "tracked", "a")
+        await until(lambda: ran()["a"] == 1)
+        fleet.cluster("east").faults.clear()
+        await until(lambda: {c["name"]: c for c in fleet.status()["clusters"]}["east"]["synced"], 20.0, "it recovers by itself")
+
+
+async def test_a_question_that_the_leader_does_not_know() -> None:
+    async with led() as fleet:
+        with pytest.raises(KeyError):
+            await fleet.leader.ask("dance", b"")
+        await fleet.apply(doc())
+        with pytest.raises(KeyError):
+            await fleet.leader.ask("kubeconfig", b"nowhere")
+        text = await fleet.leader.ask("kubeconfig", b"east")
+        assert b"current-context" in text
+
+
+def test_an_idle_leader_needs_no_loop() -> None:
+    """The constructor does no work that could fail."""
+
+    async def make() -> None:
+        LeaderCore(InProcess(), CLOCK, "x")
+
+    asyncio.run(make())

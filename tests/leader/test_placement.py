@@ -1,0 +1,156 @@
+"""Where members live: pure functions of nodes, labels and who lives where."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycp.leader.placement import NODE_ID, Situation, best, matches, misplaced, placed, shard_of, spots
+from raycp.protocol.desired import Slot
+from raycp.protocol.nodes import Node
+
+ZONES = st.sampled_from(["a", "b"])
+SHARDS = ["0", "1", "2"]
+SLOTS: list[Slot] = [
+    *(("shard", shard) for shard in SHARDS),
+    *(("standby", f"{shard}/{number}") for shard in SHARDS for number in range(2)),
+    *(("worker", f"standard/{number}") for number in range(3)),
+    ("observer", "observer"),
+]
+
+
+@st.composite
+def situations(draw: st.DrawFn, fewest: int = 0) -> Situation:
+    """Up to five nodes, some draining or doubted, one the head; members and the leader on any of them, or on one that is gone."""
+    names = [f"n{number}" for number in range(draw(st.integers(fewest, 5)))]
+    nodes = tuple(
+        Node(name, labels={"zone": draw(ZONES)}, head=number == 0, draining=draw(st.booleans()) and draw(st.booleans()))
+        for number, name in enumerate(names)
+    )
+    anywhere = st.sampled_from([*names, "gone"])
+    where = draw(st.dictionaries(st.sampled_from(SLOTS), anywhere, max_size=len(SLOTS)))
+    suspected = frozenset(draw(st.sets(anywhere, max_size=1)))
+    return Situation(nodes, where, draw(st.sampled_from([*names, "gone", ""])), suspected)
+
+
+@given(situations(), st.sampled_from(SLOTS), st.sampled_from([{}, {"zone": "a"}, {"zone": "!a"}]))
+def test_a_member_goes_where_it_may(situation: Situation, slot: Slot, selector: dict[str, str]) -> None:
+    usable = {node.identity for node in situation.usable(selector)}
+    spot = best(slot, situation, selector)
+    assert bool(spot) == (len(usable) > 0 and len(situation.nodes) > 1), "a wish where there is a choice, and only there"
+    if not spot:
+        return
+    assert spot in usable
+    node = next(node for node in situation.nodes if node.identity == spot)
+    assert not node.draining
+    assert spot not in situation.suspected
+    assert matches(selector, node.labels)
+    if len(usable) == 1:
+        return
+    primary = situation.where.get(("shard", shard_of(slot)))
+    if slot[0] == "standby":
+        assert spot != primary
+        own = {
+            at
+            for known, at in situation.where.items()
+            if known != slot and known[0] == "standby" and shard_of(known) == shard_of(slot)
+        }
+        if usable - own - {primary}:
+            assert spot not in own, "another standby's node only where there is no free one"
+    if slot[0] == "shard":
+        assert spot != situation.leader
+        crowd = {
+            each: sum(1 for k, at in situation.where.items() if k[0] == "shard" and k != slot and at == each) for each in usable
+        }
+        rivals = [each for each in usable if each != situation.leader and not _head(situation, each)]
+        assert all(crowd[spot] <= crowd[each] for each in rivals) or _head(situation, spot)
+
+
+def _head(situation: Situation, identity: str) -> bool:
+    return any(node.head for node in situation.nodes if node.identity == identity)
+
+
+@given(situations(fewest=2))
+def test_a_whole_fleet_at_once(situation: Situation) -> None:
+    empty = replace(situation, where={})
+    found = spots(((slot, {}) for slot in SLOTS), empty)
+    usable = {node.identity for node in empty.usable({})}
+    assert set(found) == set(SLOTS)
+    if len(usable) < 2:
+        assert set(found.values()) == (usable or {""})
+        return
+    for shard in SHARDS:
+        primary = found["shard", shard]
+        standbys = [found["standby", f"{shard}/{number}"] for number in range(2)]
+        assert primary not in standbys
+        assert primary != empty.leader
+        if len(usable) > 2:
+            assert len({primary, *standbys}) == 3
+    workers = [found["worker", f"standard/{number}"] for number in range(3)]
+    assert len(set(workers)) == min(3, len(usable)), "no node has two workers while another has none"
+
+
+@given(situations())
+def test_moves_end_and_make_it_right(situation: Situation) -> None:
+    """Whatever stands wrong is set right one move at a time, and then nothing moves any more."""
+    where = {slot: at for slot, at in situation.where.items() if at != "gone"}
+    situation = replace(situation, where=where)
+    for _ in range(4 * len(SLOTS)):
+        warm: dict[str, list[str]] = {}
+        for slot, at in situation.where.items():
+            if slot[0] == "standby":
+                warm.setdefault(shard_of(slot), []).append(at)
+        move = misplaced(situation, {}, warm)
+        if move is None:
+            break
+        where = dict(situation.where)
+        if move.slot[0] == "worker":
+            del where[move.slot]
+            where[move.slot] = best(move.slot, replace(situation, where=where))
+            assert where[move.slot] != situation.where[move.slot]
+        elif move.slot[0] == "standby":
+            del where[move.slot]
+            where[move.slot] = best(move.slot, replace(situation, where=where))
+            assert where[move.slot] != where["shard", shard_of(move.slot)]
+        else:
+            good = [
+                slot
+                for slot, at in where.items()
+                if slot[0] == "standby"
+                and shard_of(slot) == move.slot[1]
+                and at != situation.leader
+                and at in {node.identity for node in situation.usable({})}
+            ]
+            successor = good[0]
+            where[move.slot] = where.pop(successor)
+            spot = best(successor, replace(situation, where=where))
+            if spot:
+                where[successor] = spot
+            assert where[move.slot] != situation.leader
+        situation = replace(situation, where=where)
+    else:
+        raise AssertionError("it never ends")
+    for slot, at in situation.where.items():
+        others = [node for node in situation.usable({}) if node.identity != at]
+        if slot[0] == "standby" and others:
+            assert at != situation.where.get(("shard", shard_of(slot)))
+    usable = [node.identity for node in situation.usable({})]
+    workers = [at for slot, at in situation.where.items() if slot[0] == "worker"]
+    assert not usable or max(workers.count(each) for each in usable) - min(workers.count(each) for each in usable) <= 1
+
+
+def test_the_wish_is_soft_and_keeps_what_was_asked_for() -> None:
+    options = {"num_cpus": 0, "label_selector": {"raycp.io/role": "shard"}}
+    assert placed(options, "") == options
+    found = placed(options, "abc")
+    assert found["label_selector"] == {"raycp.io/role": "shard", NODE_ID: "abc"}
+    assert found["fallback_strategy"] == [{"label_selector": {"raycp.io/role": "shard"}}]
+    assert placed({}, "abc")["fallback_strategy"] == [{"label_selector": {}}]
+
+
+def test_selectors_are_read_as_ray_reads_them() -> None:
+    labels = {"zone": "a"}
+    for good in ({"zone": "a"}, {"zone": "in(a,b)"}, {"zone": "!b"}, {"zone": "!in(b, c)"}, {"other": "!x"}, {}):
+        assert matches(good, labels), good
+    for bad in ({"zone": "b"}, {"zone": "in(b,c)"}, {"zone": "!a"}, {"zone": "!in(a)"}, {"other": "x"}):
+        assert not matches(bad, labels), bad

@@ -1,0 +1,90 @@
+"""What the leader thinks of its pools is seen; what goes wrong again and again is said once."""
+
+import logging
+
+import msgspec
+import pytest
+from inprocess import CLOCK, InProcess, fleet_doc, led, until
+
+from raycp.cli.status import show
+from raycp.leader.supervision import supervise
+from raycp.protocol.members import Member, MemberState
+from raycp.protocol.report import Report
+from raycp.protocol.substrate import MemberFailed
+
+TIERS = {
+    "critical": {"workers": {"min": 1, "max": 1}},
+    "standard": {"workers": {"min": 1, "max": 3}, "autoscale": {"target": "100ms"}},
+}
+
+
+async def test_status_and_metric_tell_how_many_workers_a_pool_should_have_and_why() -> None:
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"], tiers=TIERS))
+        await until(lambda: all(row["reason"] != "not looked at yet" for row in fleet.status()["pools"]), 5.0)
+        rows = {row["tier"]: row for row in fleet.status()["pools"]}
+        assert rows["standard"]["workers"] == 1
+        assert (rows["standard"]["min"], rows["standard"]["max"]) == (1, 3)
+        assert rows["standard"]["reason"] in ("as it should be", "slots to spare")
+        assert rows["critical"]["reason"] == "min is max"
+        text = show(fleet.status(), "table")
+        assert "POOL" in text
+        assert rows["standard"]["reason"] in text
+        observer = fleet.substrate.living("observer")[0]
+
+        async def told() -> bool:
+            page = (await observer.metrics()).decode()
+            return all(
+                line in page
+                for line in (
+                    'raycp_pool_workers{tier="standard"} 1',
+                    'raycp_pool_workers{tier="background"} 0',
+                    'raycp_actors{role="worker"} 2',
+                )
+            )
+
+        await until(told, 5.0)
+
+
+class Refusing(InProcess):
+    """Every member fails to be configured."""
+
+    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
+        if method == "configure":
+            self.tries += 1
+            raise MemberFailed(f"{member}: configure: no")
+        await CLOCK.sleep(0.05)
+        return msgspec.msgpack.encode(Report(1, "n"))
+
+    tries = 0
+
+
+async def test_a_member_that_can_not_be_configured_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"]))
+        roster, substrate = fleet.leader._roster, Refusing()
+        state = MemberState(Member("worker", "standard/9", 0))
+        caplog.set_level(logging.ERROR)
+        task = fleet.leader._loops.spawn(supervise(roster, substrate, CLOCK, state), "a test's")
+        await until(lambda: substrate.tries >= 3, 6.0)
+        assert "configure" in state.problem
+        assert sum("could not be configured" in record.message for record in caplog.records) == 1
+        task.cancel()
+
+
+async def test_a_fleet_that_is_ready_is_shown_as_ready() -> None:
+    """``raycp top`` right after ``raycp run``: the observer knows all members, itself among them."""
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], shards={"clustersPerShard": 1}))
+        observer = fleet.substrate.living("observer")[0]
+        shown = await observer.status()
+        assert not [reason for reason in shown["reasons"] if "not there yet" in reason], shown["reasons"]
+        await until(lambda: observer._status()["ready"], 2.0, "and as ready, when the hub's record has been read")
+        assert {row["name"] for row in await observer.workers()}
+        # Another one takes its place: it is not ready before it has heard from all.
+        await fleet.substrate.kill(observer.member)
+        again = (await until(lambda: fleet.substrate.living("observer"), 10.0))[0]
+        assert again is not observer
+        ready = fleet.leader._roster.members
+        await until(lambda: ready[("observer", "observer")].member == again.member and ready["observer", "observer"].report.ready)
+        assert not [reason for reason in (await again.status())["reasons"] if "not there yet" in reason]

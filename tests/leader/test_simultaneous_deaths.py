@@ -1,0 +1,176 @@
+"""Several members die together, the leader among them: who follows, that nothing is lost, and that nothing runs twice at once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import fleet_samples as samples
+import pytest
+from inprocess import CLOCK, Led, led, until, users
+from test_standby import doc, primary, ran, warm
+
+from raycp.leader import promotion
+from raycp.protocol import transport
+from raycp.protocol.substrate import MemberDied, MemberUnavailable
+from raycp.protocol.transport import Life
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+
+
+@contextlib.asynccontextmanager
+async def busy(**spec: Any) -> AsyncIterator[tuple[Led, list[str]]]:
+    """A fleet under users' changes, 50 a second; when the block has ended each of them has been reconciled, never two at once."""
+    async with led() as fleet:
+        await fleet.apply(doc("tracked", **{"tiers": {"standard": {"workers": {"min": 2}}}, **spec}))
+        samples.DELAY = 0.02
+        async with users(fleet) as names:
+            await asyncio.sleep(0.3)
+            yield fleet, names
+        await until(lambda: all(ran()[name] for name in names), 10.0, "every change is reconciled")
+        assert not samples.OVERLAPS
+
+
+async def restarted(fleet: Led) -> None:
+    """Ray restarts the leader."""
+    fleet._lead()
+    await fleet.ready()
+
+
+async def test_leader_primary_and_worker_together() -> None:
+    async with busy() as (fleet, names):
+        standby = await warm(fleet)
+        worker = next(member for member in fleet.substrate.cores if member.role == "worker")
+        before = primary(fleet).member
+        await fleet.die()
+        await fleet.substrate.kill(before)
+        await fleet.substrate.kill(worker)
+        count = len(names)
+        await asyncio.sleep(0.3)
+        begun = CLOCK.now()
+        await restarted(fleet)
+        await until(lambda: all(ran()[name] for name in names[: count + 10]), 5.0)
+        assert CLOCK.now() - begun < 3.0
+        assert primary(fleet) is standby, "the warm standby follows; nothing is listed again"
+        assert standby.state.term == 2
+        assert [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"] == ["death"]
+        assert before.actor_name not in {member.actor_name for member in fleet.substrate.cores}
+
+
+async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has forgotten it (its node seems gone), but its port still answers: it may write until its permit has ended (law 6f)."""
+    async with busy(leader={"permit": "2s"}) as (fleet, _):
+        standby = await warm(fleet)
+        before = primary(fleet)
+        members, call = fleet.substrate.members, fleet.substrate.call
+
+        async def others() -> list[Any]:
+            return [member for member in await members() if member != before.member]
+
+        async def gone(member: Any, *args: Any, **more: Any) -> bytes:
+            if member == before.member:
+                raise MemberDied(member, "its node died", certain=False)
+            return bytes(await call(member, *args, **more))
+
+        await fleet.die()
+        fleet.substrate.members, fleet.substrate.call = others, gone  # type: ignore[method-assign]
+        fleet._lead()
+        await until(lambda: fleet.leader._hub.prover.ledger is not None, 5.0)
+        ledger = fleet.leader._hub.prover.ledger
+        assert ledger is not None
+        while CLOCK.now() < ledger.silent_until - 0.1:
+            assert standby.state.term == 0 or CLOCK.now() > ledger.silent_until - 0.1, "promoted while its primary may write"
+            assert not [core for core in fleet.substrate.living("shard") if core is not before], "and no cold one beside it"
+            await asyncio.sleep(0.02)
+        await until(lambda: standby.state.term == 2, 5.0, "then its standby follows")
+        plan = fleet.leader.plan
+        assert plan is not None
+        assert before.member.actor_name in plan.gone
+        fleet.substrate.members, fleet.substrate.call = members, call  # type: ignore[method-assign]
+        await fleet.substrate.kill(before.member)
+
+
+async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives by Ray's account, but has never asked the new leader for a permit."""
+    monkeypatch.setattr(promotion, "FENCE_MARGIN", 0.5)
+    async with busy(leader={"permit": "2500ms"}) as (fleet, _):
+        standby = await warm(fleet)
+        before = primary(fleet)
+        await fleet.die()
+        fleet.substrate.silent.add(before.member)
+        before.permits._ask = _never
+        fleet._lead()
+        await until(lambda: standby.state.term == 2, 12.0, "its standby follows")
+        assert before.member in fleet.substrate.killed
+
+
+async def _never(method: str, payload: bytes, timeout: float) -> bytes:
+    raise MemberUnavailable("frozen")
+
+
+async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host answers nothing: what it had in work is held until its permit has ended, and no longer."""
+    async with busy(leader={"permit": "2s"}) as (fleet, _):
+        await warm(fleet)
+        at_work: list[Any] = []
+
+        def found() -> bool:
+            at_work[:] = [core for core in fleet.substrate.living("worker") if core._runs]
+            return bool(at_work)
+
+        await until(found)
+        lost = at_work[0]
+        ask = lost.permits._ask
+        await fleet.die()
+        members, host, port = fleet.substrate.members, lost.host, lost._port
+
+        async def probe(at: str, number: int, timeout: float = 1.0) -> Life:
+            return Life.UNKNOWN if (at, number) == (host, port) else await transport.probe(at, number, timeout)
+
+        async def others() -> list[Any]:
+            return [member for member in await members() if member != lost.member]
+
+        monkeypatch.setattr("raycp.leader.promotion.probe", probe)
+        fleet.substrate.members = others  # type: ignore[method-assign]
+        lost.permits._ask = _never
+        fleet._lead()
+        await until(lambda: fleet.leader.plan is not None)
+        named = {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
+        assert lost.member.actor_name in named, "a new primary would still wait for it"
+        await until(lambda: fleet.leader.plan is not None and lost.member.actor_name in fleet.leader.plan.gone, 6.0)
+        assert lost.member.actor_name not in {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
+        fleet.substrate.members = members  # type: ignore[method-assign]
+        lost.permits._ask = ask
+
+
+async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark() -> None:
+    async with busy() as (fleet, names):
+        standby = await warm(fleet)
+        ended = len(samples.RAN)
+        old = set(names[:10])
+        await until(lambda: old <= {key.name for key in primary(fleet).state.reconciled})
+        await primary(fleet).watermarks.flush()
+        await fleet.substrate.kill(primary(fleet).member)
+        await fleet.substrate.kill(standby.member)
+        begun, count = CLOCK.now(), len(names)
+        await until(lambda: len(names) > count + 5 and all(ran()[name] for name in names[count : count + 5]), 10.0)
+        assert CLOCK.now() - begun < 5.0
+        await fleet.ready()
+        assert primary(fleet).state.term in (2, 3), "3 where the leader saw the first death before the second"
+        again = old & {name for _, _, name in samples.RAN[ended:]}
+        assert not again, f"reconciled long ago, and once more after the cold start: {again}"
+
+
+async def test_observer_and_leader_together() -> None:
+    async with busy() as (fleet, _):
+        await warm(fleet)
+        observer = fleet.substrate.living("observer")[0].member
+        await fleet.die()
+        await fleet.substrate.kill(observer)
+        await restarted(fleet)
+        assert fleet.status()["observer"]["ready"]
+        assert sum(member.role == "observer" for member in fleet.substrate.created) == 2
+        assert fleet.status()["leader"]["incarnation"] == 2

@@ -1,0 +1,137 @@
+"""The web face over a small real view: every route, the not-ready case, a failing view."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from raycp.metrics import Merger, Metrics
+from raycp.observer.view import Check
+from raycp.observer.web import WebServer, serve
+
+
+class SmallView:
+    def __init__(self) -> None:
+        self.checks = [Check("leader", True), Check("informers-east", False, "2 of 3 synced")]
+        self.broken = False
+
+    async def metrics(self) -> bytes:
+        metrics = Metrics()
+        metrics.counter("a_total", "A.").labels().inc()
+        merger = Merger()
+        merger.feed("x", metrics.snapshot())
+        return merger.render()
+
+    async def healthy(self) -> list[Check]:
+        return [Check("ping", True)]
+
+    async def ready(self) -> list[Check]:
+        return self.checks
+
+    async def status(self) -> dict[str, Any]:
+        if self.broken:
+            raise RuntimeError("no answer from the leader")
+        return {"fleet": "demo", "leader": {"epoch": 3, "incarnation": 1, "alive": True}}
+
+    async def clusters(self) -> list[dict[str, Any]]:
+        return [{"name": "east", "role": "member", "reachable": True, "synced": False, "objects": 12}]
+
+    async def shards(self) -> list[dict[str, Any]]:
+        return []
+
+    async def workers(self) -> list[dict[str, Any]]:
+        return [{"name": "w0", "tier": "high", "slots": 32, "active": 4}]
+
+    async def lanes(self) -> list[dict[str, Any]]:
+        return [{"tier": "high", "depth": 7}]
+
+    async def slo(self) -> list[dict[str, Any]]:
+        return [{"name": "echo-high", "windows": {"instant": {"ratio": 0.999}}}]
+
+    async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
+
+
+@pytest.fixture
+async def face() -> AsyncIterator[tuple[SmallView, WebServer, aiohttp.ClientSession]]:
+    view = SmallView()
+    server = await serve(view)
+    async with aiohttp.ClientSession(server.url) as session:
+        yield view, server, session
+    await server.stop()
+
+
+Face = tuple[SmallView, WebServer, aiohttp.ClientSession]
+
+
+async def test_metrics(face: Face) -> None:
+    async with face[2].get("/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert "a_total 1" in await answer.text()
+
+
+async def test_health_and_readiness(face: Face) -> None:
+    view, _, session = face
+    async with session.get("/healthz") as answer:
+        assert (answer.status, await answer.text()) == (200, "ok")
+    async with session.get("/readyz") as answer:
+        assert answer.status == 503
+        assert "[-]informers-east failed: 2 of 3 synced" in await answer.text()
+    view.checks[1] = Check("informers-east", False, "cluster is down", required=False)
+    async with session.get("/readyz?verbose") as answer:
+        assert answer.status == 200
+        assert (await answer.text()).splitlines() == [
+            "[+]leader ok", "[-]informers-east failed, not required: cluster is down", "readyz check passed",
+        ]  # fmt: skip
+
+
+async def test_json(face: Face) -> None:
+    session = face[2]
+    for name in ("clusters", "shards", "workers", "lanes", "slo"):
+        async with session.get(f"/api/v1/{name}") as answer:
+            assert isinstance((await answer.json())[name], list)
+    async with session.get("/api/v1/overview") as answer:
+        overview = await answer.json()
+    assert overview["status"]["leader"]["epoch"] == 3
+    assert overview["ready"][1]["reason"] == "2 of 3 synced"
+    async with session.get("/api/v1/nothing") as answer:
+        assert (answer.status, (await answer.json())["error"]) == (404, "Not Found")
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("east/v1/ConfigMap/default/a", ["east", "v1/ConfigMap", "default", "a"]),
+        ("hub/batch.raycp.io/v1alpha1/BatchJob/ns/job", ["hub", "batch.raycp.io/v1alpha1/BatchJob", "ns", "job"]),
+        ("east/Node/-/n1", ["east", "Node", "", "n1"]),
+    ],
+)
+async def test_timelines(face: Face, path: str, asked: list[str]) -> None:
+    async with face[2].get(f"/api/v1/timeline/{path}") as answer:
+        assert (await answer.json())["asked"] == asked
+
+
+async def test_unknown_object(face: Face) -> None:
+    async with face[2].get("/api/v1/timeline/east/Pod/default/nobody") as answer:
+        assert answer.status == 404
+
+
+async def test_a_failing_view_is_told_and_survived(face: Face) -> None:
+    view, _, session = face
+    view.broken = True
+    async with session.get("/api/v1/status") as answer:
+        assert answer.status == 500
+        assert "no answer from the leader" in (await answer.json())["error"]
+    async with session.get("/healthz") as answer:
+        assert answer.status == 200
+
+
+async def test_the_page_stands_alone(face: Face) -> None:
+    async with face[2].get("/") as answer:
+        page = await answer.text()
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "/api/v1/overview" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert " src=" not in page

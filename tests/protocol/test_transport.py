@@ -1,0 +1,212 @@
+"""The transport: order, tokens, broken frames, and what a refused connection proves."""
+
+import asyncio
+import socket
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inprocess import HOST, until
+
+from raycp.base.keys import RequestKey
+from raycp.base.tasks import Done, Outcome, Task
+from raycp.protocol.frames import Hello, Message, Pull, Refused, Tasks, Wake, Wakes, Welcome, decode, encode
+from raycp.protocol.transport import MAX_FRAME, Connection, Life, dial, listen, probe
+
+KEY = RequestKey("c", "here", "default", "a")
+HELLO = Hello("secret", "raycp::worker::standard/0::g0", "worker", HOST, 1)
+
+
+class Heard:
+    """A peer that remembers."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.gone = False
+
+    def received(self, message: Message) -> None:
+        self.messages.append(message)
+
+    def lost(self) -> None:
+        self.gone = True
+
+
+class Wire(asyncio.Transport):
+    """Where a connection's bytes go in tests without a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+        self.written = b""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def task(number: int) -> Task:
+    return Task(number, KEY, "standard", "create", 1, 1, "0", 1, 7, 0.0, b"{}")
+
+
+names = st.text(max_size=20)
+keys = st.builds(RequestKey, names, names, names, names)
+done = st.builds(Done, st.integers(0, 2**60), keys, st.sampled_from(Outcome), st.floats(0, 9))
+messages = st.one_of(
+    st.builds(Pull, st.integers(0, 1000), st.lists(done)),
+    st.builds(Tasks, st.lists(st.builds(task, st.integers(0, 2**60)), max_size=3)),
+    st.builds(Wakes, st.lists(st.builds(Wake, st.integers(0, 2**60), keys, names, st.booleans()), max_size=3)),
+    st.builds(Refused, names),
+)
+
+
+@given(st.lists(messages, max_size=8), st.lists(st.integers(1, 200), max_size=30))
+def test_frames_arrive_whole_and_in_order_however_they_are_cut(sent: list[Message], cuts: list[int]) -> None:
+    heard, wire = Heard(), Wire()
+    connection = Connection(heard)
+    connection.connection_made(wire)
+    stream = b"".join(encode(message) for message in sent)
+    for cut in cuts:
+        connection.data_received(stream[:cut])
+        stream = stream[cut:]
+    connection.data_received(stream)
+    assert heard.messages == sent
+    assert not wire.closed
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_nonsense_never_raises_and_never_gets_a_peer(data: bytes) -> None:
+    wire = Wire()
+    connection = Connection(accept=lambda *_: Heard(), token="secret")
+    connection.connection_made(wire)
+    connection.data_received(data)
+    connection.data_received(encode(Pull(1)))
+    assert connection._peer is None
+
+
+@given(st.text(max_size=30).filter(lambda token: token != "secret"))
+@settings(max_examples=50)
+def test_a_wrong_token_is_refused(token: str) -> None:
+    wire, asked = Wire(), []
+    connection = Connection(accept=lambda *found: asked.append(found) or "", token="secret")  # type: ignore[func-returns-value]
+    connection.connection_made(wire)
+    connection.data_received(encode(Hello(token, "m", "worker", HOST, 1)))
+    assert decode(wire.written[4:]) == Refused("wrong token")
+    assert wire.closed
+    assert not asked
+
+
+async def test_over_tcp() -> None:
+    served, hellos = Heard(), []
+
+    def accept(connection: Connection, hello: Hello) -> Heard:
+        hellos.append(hello)
+        connection.send(Welcome("0", 1, 2, []))
+        return served
+
+    server, port = await listen(HOST, "secret", accept)
+    caller = Heard()
+    connection = await dial(HOST, port, HELLO, caller)
+    await until(lambda: caller.messages == [Welcome("0", 1, 2, [])])
+    assert hellos == [HELLO]
+    big = Tasks([Task(1, KEY, "standard", "create", 1, 1, "0", 1, 7, 0.0, b"x" * 3_000_000)])
+    for message in (big, Pull(1), Pull(2)):
+        connection.send(message)
+    await until(lambda: served.messages == [big, Pull(1), Pull(2)])
+    connection.close()
+    await until(lambda: served.gone and caller.gone and connection.closed)
+    connection.send(Pull(3))  # nobody is there: no error
+    server.close()
+
+
+async def test_over_tcp_a_wrong_token_and_a_wrong_role_are_told() -> None:
+    server, port = await listen(HOST, "secret", lambda _, hello: f"no {hello.role} here")
+    for hello, reason in ((HELLO, "no worker here"), (Hello("guess", "m", "worker", HOST, 1), "wrong token")):
+        caller = Heard()
+        await dial(HOST, port, hello, caller)
+        await until(lambda: caller.gone)  # noqa: B023
+        assert caller.messages == [Refused(reason)]
+    server.close()
+
+
+async def test_a_broken_frame_closes_that_connection_only() -> None:
+    peers: list[Heard] = []
+
+    def accept(connection: Connection, hello: Hello) -> Heard:
+        peers.append(Heard())
+        return peers[-1]
+
+    server, port = await listen(HOST, "secret", accept)
+    for broken in (
+        (MAX_FRAME + 1).to_bytes(4, "big"),
+        (5).to_bytes(4, "big") + b"\xc1\xc1\xc1\xc1\xc1",
+        encode(Pull(1))[:-1] + b"\xff",
+    ):
+        bad, good = Heard(), Heard()
+        first = await dial(HOST, port, HELLO, bad)
+        second = await dial(HOST, port, HELLO, good)
+        await until(lambda: len(peers) == 2)
+        assert first._transport is not None
+        first._transport.write(broken)
+        await until(lambda: bad.gone)  # noqa: B023
+        second.send(Pull(7))
+        await until(lambda: [Pull(7)] in [peer.messages for peer in peers])
+        assert not good.gone
+        second.close()
+        peers.clear()
+    server.close()
+
+
+async def test_a_peer_that_fails_on_a_frame_keeps_its_connection() -> None:
+    class Fails(Heard):
+        def received(self, message: Message) -> None:
+            super().received(message)
+            if message == Pull(1):
+                raise ZeroDivisionError
+
+    served = Fails()
+    server, port = await listen(HOST, "secret", lambda *_: served)
+    connection = await dial(HOST, port, HELLO, Heard())
+    connection.send(Pull(1))
+    connection.send(Pull(2))
+    await until(lambda: served.messages == [Pull(1), Pull(2)])
+    connection.close()
+    server.close()
+
+
+async def test_a_large_first_frame_is_not_waited_for() -> None:
+    """Before the token is known, nobody may fill our memory."""
+    server, port = await listen(HOST, "secret", lambda *_: Heard())
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write((2 * 1024 * 1024).to_bytes(4, "big"))
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    server.close()
+
+
+async def test_probe() -> None:
+    server, port = await listen(HOST, "secret", lambda *_: Heard())
+    assert await probe(HOST, port) is Life.ALIVE
+    server.close()
+    await server.wait_closed()
+    assert await probe(HOST, port) is Life.DEAD
+
+
+async def test_silence_is_not_death() -> None:
+    with socket.socket() as full:
+        full.bind((HOST, 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        callers = []
+        for _ in range(4):  # the queue of connections nobody accepts fills up, then SYNs are dropped
+            caller = socket.socket()
+            caller.setblocking(False)
+            caller.connect_ex((HOST, port))
+            callers.append(caller)
+        assert await probe(HOST, port, timeout=0.3) is Life.UNKNOWN
+        for caller in callers:
+            caller.close()

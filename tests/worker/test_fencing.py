@@ -1,0 +1,128 @@
+"""Law 6 (e): the guard of a write, asked immediately before it is sent; and a process that is frozen between check and send."""
+
+import asyncio
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import fleet_samples as samples
+import msgspec
+import pytest
+from inprocess import led, until
+from test_standby import doc, primary, ran, warm
+
+from raycp.base.clock import VirtualClock
+from raycp.base.keys import RequestKey
+from raycp.base.loops import Loops
+from raycp.base.tasks import Task
+from raycp.kube import Fenced
+from raycp.leadership.permit import Grant
+from raycp.member.clients import Clients
+from raycp.member.permits import PermitKeeper
+from raycp.metrics import Metrics
+from raycp.protocol.members import Member
+from raycp.protocol.substrate import MemberUnavailable
+from raycp.worker.backend import WorkerBackend
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+
+
+def task(epoch: int = 1, term: int = 1) -> Task:
+    return Task(1, RequestKey("c", "here", "default", "a"), "standard", "user", 1, epoch, "0", term, 0, 0.0, None)
+
+
+async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() -> None:
+    clock, loops, metrics = VirtualClock(), Loops(VirtualClock()), Metrics()
+    grants: list[Grant] = [Grant(6.0, 2, 1, {"0": 5})]
+
+    async def ask(method: str, payload: bytes, timeout: float) -> bytes:
+        if not grants:
+            raise MemberUnavailable("no leader")
+        return msgspec.msgpack.encode(grants[0])
+
+    keeper = PermitKeeper(Member("worker", "standard/0", 0), clock, loops, metrics, ask, lambda: None)
+    worker: Any = SimpleNamespace(_links={}, permits=keeper)
+    user: Any = None
+    backend = WorkerBackend(worker, Clients(clock), clock, user, asyncio.get_running_loop(), metrics)
+    with pytest.raises(Fenced, match="permit"):
+        backend._guard(task(2, 5), "here")()
+    await keeper.pull()
+    stamp = backend._guard(task(2, 5), "here")()
+    assert stamp.headers == {"X-Raycp-Epoch": "2", "X-Raycp-Shard": "0", "X-Raycp-Term": "5"}
+    assert stamp.budget == 6.0, "the request may take no longer than the permit lasts"
+    with pytest.raises(Fenced, match="epoch 1 has ended"):
+        backend._guard(task(1, 5), "here")()
+    with pytest.raises(Fenced, match="term 4"):
+        backend._guard(task(2, 4), "here")()
+    grants.clear()
+    guard = backend._guard(task(2, 5), "here")
+    await clock.advance(6.0)  # cut off from the leader, not from the API server
+    await keeper.pull()
+    with pytest.raises(Fenced, match="permit"):
+        guard()
+    assert {reason: child.value for (_, reason), child in backend._refused._children.items()} == {
+        "permit": 2.0,
+        "epoch": 1.0,
+        "term": 1.0,
+    }
+    await loops.stop()
+
+
+def test_without_a_leader_nothing_is_bounded() -> None:
+    async def go() -> float:
+        clock = VirtualClock()
+        return PermitKeeper(Member("worker", "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()
+
+    assert asyncio.run(go()) == math.inf
+
+
+async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended() -> None:
+    """Frozen: it answers nothing, its port still accepts. Only the end of its permit lets the standby take over."""
+    async with led() as fleet:
+        await fleet.apply(doc("tracked"))
+        standby = await warm(fleet)
+        ledger = fleet.leader._hub.prover.ledger
+        assert ledger is not None
+        frozen = primary(fleet)
+        name = frozen.member.actor_name
+        fleet.leader._succession._unproven_at -= 60.0
+        fleet.substrate.silent.add(frozen.member)
+        next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
+        await fleet.put("here", "tracked", "meanwhile")
+        end = ledger.ends(name)
+        await until(lambda: standby.state.term == 2, 12.0)
+        assert not frozen.permits.held
+        assert fleet.leader._clock.now() >= end, "not before its permit had ended"
+        assert name in fleet.leader.plan.gone  # type: ignore[union-attr]
+        assert ledger.barred(name)
+        await until(lambda: ran()["meanwhile"] >= 1)
+        assert not samples.OVERLAPS
+
+
+@pytest.mark.parametrize("role", ["worker", "shard"])
+async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_slot(role: str) -> None:
+    """The leader answers late: whoever gave its credit up in between, for a new plan, has it again with the answer."""
+    async with led() as fleet:
+        await fleet.apply(doc("tracked", leader={"permit": "2s"}, workers={"slots": 1}, shards={"standby": 0}))
+        core = next(core for member, core in fleet.substrate.cores.items() if member.role == role)
+        keeper = core.permits
+        ask, lapsed = keeper._ask, asyncio.Event()
+
+        async def late(method: str, payload: bytes, timeout: float) -> bytes:
+            await until(lambda: not keeper.held)
+            keeper._ask = ask
+            for number in range(3):
+                await fleet.put("here", "tracked", f"lapsed-{number}")
+            await core.configure(core.plan, core.plan)
+            lapsed.set()
+            return await ask(method, payload, timeout)
+
+        keeper._ask = late
+        await until(lapsed.is_set, 5.0)
+        for number in range(3):
+            await fleet.put("here", "tracked", f"after-{number}")
+        await until(lambda: sum(ran().values()) == 6, 5.0)
+        assert keeper.held
