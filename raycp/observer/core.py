@@ -86,7 +86,7 @@ class _Heard(msgspec.Struct):
 
 
 class ObserverCore(MemberCore):
-    """Implements ``raycp.observe.View`` over what members tell."""
+    """Implements ``raycp.observer.View`` over what members tell."""
 
     def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
         super().__init__(member, clock, host, node)

@@ -1,4 +1,4 @@
-"""What the observer's pages and readiness say, out of the fleet's status and the merged metrics (see ``raycp.observe.View``)."""
+"""What the observer's pages and readiness say, out of the fleet's status and the merged metrics (see ``raycp.observer.View``)."""
 
 from typing import Any
 

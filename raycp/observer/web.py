@@ -55,7 +55,7 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
 
 def make_app(view: View) -> web.Application:
     """The aiohttp application; ``serve`` runs it."""
-    page = (resources.files("raycp.observe") / "status.html").read_bytes()
+    page = (resources.files("raycp.observer") / "status.html").read_bytes()
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)
