@@ -50,7 +50,7 @@ def told_by(found: Record | None) -> Leadership | None:
     return None if found is None or "epoch" not in found.data else decode(found.data)
 
 
-class Entered(msgspec.Struct, frozen=True):
+class Acquisition(msgspec.Struct, frozen=True):
     """``mine`` is recorded; ``wait`` is how long, in seconds from now, holders of another epoch may still be permitted to write:
     a new epoch starts after that (law 6f). ``longest``: for how long holders of this epoch may be, in seconds from its recording:
     a leader before granted them that. ``proved``: when the write that took the lock over was sent; where there is nothing
@@ -62,7 +62,7 @@ class Entered(msgspec.Struct, frozen=True):
     proved: float | None = None
 
 
-class Allotted(msgspec.Struct, frozen=True):
+class Allocation(msgspec.Struct, frozen=True):
     """Numbers that nobody else has or had. ``before``: who led last; ``going_on``: a living fleet in its epoch; ``record``: as
     it was written."""
 
@@ -74,7 +74,7 @@ class Allotted(msgspec.Struct, frozen=True):
     record: Record
 
 
-class Noted(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True):
     """``before``: the tenure that was noted before; ``record``: as it was written."""
 
     before: Leadership | None
@@ -89,7 +89,7 @@ def later(one: Leadership | None, other: Leadership | None) -> Leadership | None
 
 async def allocate(
     records: Records, what: str, over: Record | None, held: Leadership | None, home: str, living_epoch: int, wall: float
-) -> Allotted:
+) -> Allocation:
     """Epoch and incarnation for a leader of ``home``, higher than all that were allotted before, or held (``held`` is what
     its lock says). ``over``: how the record ``what`` was found to be; ``living_epoch``: of its members found alive, 0 for none.
     They are noted in the record at once, so that they are never used again. Raises ``ApiError``, ``Unreachable``; on conflict the
@@ -108,10 +108,10 @@ async def allocate(
         except Conflict:
             found = await records.read(what)
             continue
-        return Allotted(epoch, incarnation, since, before, going_on, written)
+        return Allocation(epoch, incarnation, since, before, going_on, written)
 
 
-async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Noted:
+async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Recorded:
     """Note the tenure in the record ``what``. ``over``: how the record was found to be, if it was.
 
     Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``.
@@ -128,7 +128,7 @@ async def note(records: Records, what: str, mine: Leadership, over: Record | Non
             written = await records.write(what, data | encode(mine) | {"floor": f"{floor[0]}/{floor[1]}"}, found)
         except Conflict:
             continue
-        return Noted(known, written)
+        return Recorded(known, written)
 
 
 def _floor(data: dict[str, str], known: Leadership | None) -> tuple[int, int]:

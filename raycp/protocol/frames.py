@@ -123,12 +123,12 @@ class CallOutcome(msgspec.Struct, tag="fared", array_like=True):
 
 
 class Reply(msgspec.Struct, tag="reply", array_like=True):
-    """Answer to ``Fold``, ``Read`` and ``TokenRequest``. ``error`` is empty on success; ``blind`` names clusters that could not be
-    read; ``tokens`` were granted."""
+    """Answer to ``Fold``, ``Read`` and ``TokenRequest``. ``error`` is empty on success; ``unknown_clusters`` names clusters
+    that could not be read; ``tokens`` were granted."""
 
     id: int
     found: list[Child] = []
-    blind: list[str] = []
+    unknown_clusters: list[str] = []
     error: str = ""
     tokens: int = 0
 

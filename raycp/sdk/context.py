@@ -106,10 +106,10 @@ class Context:
         return next((cluster for cluster in self.clusters if cluster.name == name), ClusterInfo(name))
 
     @property
-    def blind(self) -> frozenset[str]:
+    def unknown_clusters(self) -> frozenset[str]:
         """Clusters whose children are unknown at the moment: none among ``children`` does not mean that there is
         none."""
-        return frozenset(self._session.task.blind)
+        return frozenset(self._session.task.unknown_clusters)
 
     def now(self) -> float:
         """Unix time in seconds, from the injected clock."""
@@ -148,7 +148,7 @@ class Context:
     def children(self, kind: str | GVK, *, cluster: str | None = None) -> Objects:
         """The owned objects of one of the kinds in ``owns=[...]``, as they came with the task: no read at all.
 
-        With ``cluster=None`` those of every cluster; see ``children_by_cluster`` and ``blind``.
+        With ``cluster=None`` those of every cluster; see ``children_by_cluster`` and ``unknown_clusters``.
         """
         by_cluster = self.children_by_cluster(kind)
         if cluster is not None:

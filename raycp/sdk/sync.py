@@ -42,8 +42,8 @@ class SyncContext:
         return self._context.cluster
 
     @property
-    def blind(self) -> frozenset[str]:
-        return self._context.blind
+    def unknown_clusters(self) -> frozenset[str]:
+        return self._context.unknown_clusters
 
     def now(self) -> float:
         return self._context.now()

@@ -68,14 +68,14 @@ class Handouts:
         if obj is not None and controller.selector and not _selects(informer.route, controller, obj):
             obj = None
         children: list[Child] = []
-        blind: list[str] = []
+        unknown_clusters: list[str] = []
         if obj is not None:
             for place in self._state.children.get((key.controller, key.cluster), ()):
                 kind = str(place.kind)
                 for cluster in place.clusters:
                     there = self._state.clusters[cluster].informers.get(place.kind)
                     if there is None or not there.synced:
-                        blind.append(cluster)
+                        unknown_clusters.append(cluster)
                     if there is not None:
                         children.extend(Child(cluster, kind, child.raw) for child in there.store.by_index("owner", obj.meta.uid))
         task = Task(
@@ -91,7 +91,7 @@ class Handouts:
             item.waited,
             obj.raw if obj is not None else None,
             children,
-            sorted(set(blind)),
+            sorted(set(unknown_clusters)),
         )
         self._open[task.id] = Handout(item, task, obj.rv if obj is not None else 0, self._intake.comebacks)
         self._intake.in_work(key)

@@ -13,7 +13,8 @@ from raycp.shard.caches import WatchedCluster
 
 
 def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
-    """The answer to a ``Read``. ``error`` is ``unwatched`` where the cache can't answer; clusters not synced are ``blind``."""
+    """The answer to a ``Read``. ``error`` is ``unwatched`` where the cache can't answer; clusters not synced are in
+    ``unknown_clusters``."""
     reply = Reply(read.id, [], [])
     try:
         selector = Selector.parse(read.selector)
@@ -23,7 +24,7 @@ def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
     for cluster in read.clusters or list(clusters):
         watched = clusters.get(cluster)
         if watched is None:
-            reply.blind.append(cluster)
+            reply.unknown_clusters.append(cluster)
             continue
         for kind in read.kinds:
             informer = watched.informers.get(GVK.parse(kind))
@@ -32,7 +33,7 @@ def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
                 reply.error = "unwatched"
                 return reply
             if not informer.synced:
-                reply.blind.append(cluster)
+                reply.unknown_clusters.append(cluster)
                 continue
             found: Iterable[Obj]
             if read.op == "get":

@@ -136,7 +136,7 @@ class WorkerBackend:
         )
         if reply.error == "unwatched":
             return await self._read_live(query)
-        if reply.error or reply.blind:
+        if reply.error or reply.unknown_clusters:
             raise Unreachable(f"cluster {query.cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)
         return reply.found
 
@@ -195,7 +195,7 @@ class WorkerBackend:
     # for the worker
 
     async def complete_children(self, task: Task, controller: Controller, shard: str) -> None:
-        """Add to ``task.children`` those that other shards hold; clusters that can't be asked become ``task.blind``."""
+        """Add to ``task.children`` those that other shards hold; clusters that can't be asked become ``task.unknown_clusters``."""
         kinds = [str(owned.kind) for owned in controller.owns if owned.on == "members"]
         others = sorted({other for other in self._shards.values() if other != shard})
         if not kinds or not others or task.raw is None:
@@ -209,10 +209,10 @@ class WorkerBackend:
             try:
                 reply = await self._ask(clusters[0], lambda identity: Read(identity, "owned", clusters, kinds, "", uid))
             except Unreachable:
-                task.blind.extend(clusters)
+                task.unknown_clusters.extend(clusters)
             else:
                 task.children.extend(reply.found)
-                task.blind.extend(clusters if reply.error else reply.blind)
+                task.unknown_clusters.extend(clusters if reply.error else reply.unknown_clusters)
 
         await asyncio.gather(*(ask(other) for other in others))
 

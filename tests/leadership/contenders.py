@@ -18,7 +18,7 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.config.runtime import LeaderSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec, KubeError
-from raycp.leadership.epoch import Entered, Leadership
+from raycp.leadership.epoch import Acquisition, Leadership
 from raycp.leadership.locks import Identity, LockProblem, PodRef, Waiting, make_lock
 from raycp.leadership.locks.hublock import HubLock
 from raycp.leadership.records import Conflict, Records
@@ -119,7 +119,7 @@ class Contender:
         self.clock = Jumping()
         self.permit = permit
         self.why = ""
-        self.entered: Entered | None = None
+        self.entered: Acquisition | None = None
         self.until = float("-inf")
         self.epochs: list[int] = []
         self.way: Way

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from raycp.base.clock import VirtualClock
 from raycp.kube import KubeError, Unreachable
-from raycp.leadership.epoch import Entered
+from raycp.leadership.epoch import Acquisition
 from raycp.leadership.locks import Identity, PodRef
 from raycp.leadership.locks.hublock import HubLock, Pace, Pods
 from raycp.leadership.locks.judge import State
@@ -145,7 +145,7 @@ class Leader:
         self.home, self.living = home or f"home {name}", living
         self.until = float("-inf")
         self.writes = 0
-        self.entered: Entered | None = None
+        self.entered: Acquisition | None = None
         hub.frozen[name] = asyncio.Event()
         hub.frozen[name].set()
         self.pod = PodRef("n", f"pod-{name}", f"uid-{name}") if kind == "configMap" else None

@@ -127,7 +127,7 @@ class LiveFleet:
         found = [o for o in await self.objects(where, controller.kind, namespace) if o["metadata"]["name"] == name]
         task = make_task(controller.name, where, found[0] if found else None, namespace, name)
         self.tasks += 1
-        task.blind = sorted(self.hidden)
+        task.unknown_clusters = sorted(self.hidden)
         if found:
             uid = found[0]["metadata"]["uid"]
             for owned in controller.owns:

@@ -106,7 +106,7 @@ async def remote(ctx: Context, cm: dict[str, Any]) -> None:
         by_cluster = ctx.children_by_cluster("v1/Secret")
         CHILDREN[key[1], key[2]] = sorted(name for name, found in by_cluster.items() if found)
         for member in ctx.members:
-            if not by_cluster.get(member.name) and member.name not in ctx.blind:
+            if not by_cluster.get(member.name) and member.name not in ctx.unknown_clusters:
                 child = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{key[2]}-child", "namespace": "default"}}
                 await ctx.create(ctx.own(child, cluster=member.name), cluster=member.name)
 

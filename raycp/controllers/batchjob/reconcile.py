@@ -53,7 +53,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     if deleting and FINALIZER not in (meta.get("finalizers") or ()):
         return None
     clusters = [
-        Cluster(info.name, info.labels, info.reachable and info.name not in ctx.blind, info.reason, info.free_pods)
+        Cluster(info.name, info.labels, info.reachable and info.name not in ctx.unknown_clusters, info.reason, info.free_pods)
         for info in ctx.members
     ]
     visible = {cluster.name for cluster in clusters if cluster.visible}

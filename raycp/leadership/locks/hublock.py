@@ -16,7 +16,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.kube import KubeError
 from raycp.kube.budget import LIVE, URGENT
-from raycp.leadership.epoch import Entered, Leadership, allocate, later, note, read_source, told_by
+from raycp.leadership.epoch import Acquisition, Leadership, allocate, later, note, read_source, told_by
 from raycp.leadership.locks.homes import Home
 from raycp.leadership.locks.judge import State, Verdict, judge
 from raycp.leadership.locks.observation import Observer
@@ -95,7 +95,7 @@ class HubLock:
 
     async def acquire(
         self, me: Identity, permit: float, living_epoch: int = 0, told: Callable[[Waiting], None] | None = None
-    ) -> Entered:
+    ) -> Acquisition:
         """See ``Lock``."""
         failures, knocks, last = 0, 0, ""
         async with Observer(self._home, self._pods, self._clock, self._pace.most) as seen:
@@ -143,7 +143,7 @@ class HubLock:
 
     async def _take(
         self, me: Identity, permit: float, living: int, source: Record | None, over: State | None, verdict: Verdict
-    ) -> Entered:
+    ) -> Acquisition:
         held = None if over is None else over.leadership
         allotted = await allocate(self._records, self._source, source, held, me.home, living, self._clock.wall())
         before = allotted.before
@@ -158,12 +158,12 @@ class HubLock:
         longest = permit if before is None or before.released else max(permit, before.permit)
         if allotted.going_on:
             # A living fleet goes on in its epoch: its own members are waited for one by one (``Ledger``).
-            return Entered(mine, 0.0, longest, proved)
+            return Acquisition(mine, 0.0, longest, proved)
         wait = verdict.wait
         if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
             # Somebody else came and went since the lock was judged: whoever grants permits has noted its tenure before.
             wait = max(wait, permit, noted.permit)
-        return Entered(mine, wait, longest, proved)
+        return Acquisition(mine, wait, longest, proved)
 
     async def _knock(self, me: Identity, state: State) -> None:
         knock = f"{me.holder} {self._rng.getrandbits(48):012x}"

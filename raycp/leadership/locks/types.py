@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from raycp.leadership.epoch import Entered, Leadership
+from raycp.leadership.epoch import Acquisition, Leadership
 
 Kind = Literal["ray", "configMap", "lease"]
 
@@ -84,12 +84,12 @@ class Lock(Protocol):
 
     async def acquire(
         self, me: Identity, permit: float, living_epoch: int = 0, told: Callable[[Waiting], None] | None = None
-    ) -> Entered:
+    ) -> Acquisition:
         """Wait until ``me`` is the holder; cancel it to give up. ``told`` hears why it has to wait, whenever that changes.
 
         ``permit``: how long leave to write lasts that this leader will grant; ``living_epoch``: the epoch of the members found
         alive, 0 for none. The answer's epoch is higher than any that was held before, or ``living_epoch`` where the same home goes
-        on; its incarnation is always higher. No write may be permitted before ``Entered.wait`` seconds have passed.
+        on; its incarnation is always higher. No write may be permitted before ``Acquisition.wait`` seconds have passed.
         """
         ...
 
