@@ -21,8 +21,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     ``epoch``, ``shard``, ``term`` name who handed it out (law 6b) and go into every write. ``raw`` is the object, None
     when it is gone. ``version`` is what the reconcile will have seen. ``attempt`` counts from 1. ``waited`` is the time
     in seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the
-    moment (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` are requests of its own cluster's
-    client budget that travel with it; more are asked for.
+    moment (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` are requests of its
+    own cluster's client budget that travel with it; more are asked for.
     """
 
     id: int
