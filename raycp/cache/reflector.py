@@ -76,7 +76,7 @@ class Reflector:
         self.identity = ""
         """uid of namespace kube-system as last seen; empty where it can't be read"""
         self._client = client
-        self._handler = handler
+        self.handler = handler
         self._clock = clock
         self._options = options or ReflectorOptions()
         self._rng = rng or random.Random()
@@ -404,7 +404,7 @@ class Reflector:
         if not events:
             return
         try:
-            self._handler(events)
+            self.handler(events)
         except Exception:
             log.exception("%s: the handler failed on %d events", self._who, len(events))
 

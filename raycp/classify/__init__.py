@@ -13,13 +13,16 @@ tells the one object that a user changed while nobody watched from the ten thous
 - ``spread``: random delays that turn a storm into drizzle.
 """
 
-from raycp.classify.rules import Known, classify
+from raycp.classify.rules import AWAY, CLUSTER_RECOVERED, OWNED_AWAY, Known, classify, classify_wake
 from raycp.classify.spread import resync_period, spread_delay, spread_width
 from raycp.classify.tiers import RuleError, TierChoice, TierRules
 from raycp.classify.verdict import Priority, Reason, Verdict
 from raycp.classify.watermark import Watermark
 
 __all__ = [
+    "AWAY",
+    "CLUSTER_RECOVERED",
+    "OWNED_AWAY",
     "Known",
     "Priority",
     "Reason",
@@ -29,6 +32,7 @@ __all__ = [
     "Verdict",
     "Watermark",
     "classify",
+    "classify_wake",
     "resync_period",
     "spread_delay",
     "spread_width",

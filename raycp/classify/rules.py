@@ -39,6 +39,11 @@ OWNED = Verdict(True, Reason.OWNED)
 OWNED_STATUS = Verdict(True, Reason.OWNED, debounce=True)
 OWNED_AWAY = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY)
 OWNED_BACKLOG = Verdict(True, Reason.BACKLOG, Priority.BACKLOG)
+WOKEN = Verdict(True, Reason.OWNED, debounce=True)
+WOKEN_AWAY = Verdict(True, Reason.OWNED_AWAY, debounce=True)
+CLUSTER_RECOVERED = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY, debounce=True)
+"""A cluster answers again that the key waits for. Debounced: the workers know of it by then."""
+
 OWN_WRITE = Verdict(False, Reason.OWN_WRITE)
 UNCHANGED = Verdict(False, Reason.UNCHANGED)
 
@@ -71,6 +76,11 @@ def classify(event: Event, known: Known) -> Verdict:
             return UPDATE
         return UNCHANGED if old.rv == event.new.rv else STATUS
     return _caught_up(event, known)
+
+
+def classify_wake(real: bool) -> Verdict:
+    """An event of a child in another shard concerns the key (law 10). ``real``: it changed while its shard watched."""
+    return WOKEN if real else WOKEN_AWAY
 
 
 def _listed(version: int, known: Known) -> Verdict:

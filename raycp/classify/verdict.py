@@ -66,6 +66,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     ``spread``: after a random delay, see ``spread_delay``. ``debounce``: the shard may wait a little for more of the
     same. ``user``: a user made this change, so it is not system-triggered work. ``clock``: which clock of the SLI
     starts (law 9): at the observation (``live``), at the time the API server noted (``away``), or apart (``backlog``).
+
+    ``real`` is derived: something happened that the controller must react to, so it cancels a system delay and shortens a
+    backoff (law 3). Status writes of others and a backlog are not, else a flapping status would defeat every backoff.
     """
 
     enqueue: bool
@@ -76,10 +79,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     debounce: bool = False
     user: bool = False
     clock: Literal["live", "away", "backlog"] | None = None
+    real: bool = False
 
-    @property
-    def real(self) -> bool:
-        """Whether something happened that this controller must react to: it cancels a system delay and shortens a
-        backoff (law 3). Status writes of others and a backlog don't, else a flapping status would defeat every
-        backoff."""
-        return self.enqueue and self.priority >= Priority.OWNED_AWAY
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "real", self.enqueue and self.priority >= Priority.OWNED_AWAY)

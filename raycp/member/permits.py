@@ -113,6 +113,10 @@ class PermitKeeper:
             self._changed()
         return held
 
+    def covers(self, shard: str, epoch: int, term: int) -> bool:
+        """Whether a primary of ``epoch`` and ``term`` may hand out now (law 6b); see ``look``."""
+        return self.look() and self.epoch <= epoch and self._terms.get(shard, 0) <= term
+
     def left(self) -> float:
         """Seconds that remain; infinite where there is no leader."""
         return math.inf if self._ask is None else self.permit.left(self._clock.now())

@@ -133,8 +133,9 @@ class Reply(msgspec.Struct, tag="reply", array_like=True):
     tokens: int = 0
 
 
-class Wake(msgspec.Struct, array_like=True):
-    """An owner to look at because a child changed in another shard. ``seq`` rises per sender."""
+class Wake(msgspec.Struct, tag="wake", array_like=True):
+    """An owner in the receiver's clusters is due because a child changed in the sender's. ``real``: it changed while watched.
+    ``seq`` rises per sender."""
 
     seq: int
     key: RequestKey
@@ -142,10 +143,25 @@ class Wake(msgspec.Struct, array_like=True):
     real: bool = True
 
 
-class Wakes(msgspec.Struct, tag="wakes", array_like=True):
-    """Wakes for owners in the receiver's clusters; sent again until heard."""
+class KindListed(msgspec.Struct, tag="kind-listed", array_like=True, frozen=True):
+    """``kind`` was listed in ``cluster`` without a complete replay: owners that may have children there are due."""
 
-    wakes: list[Wake]
+    seq: int
+    cluster: str
+    kind: str
+
+
+class ClusterRecovered(msgspec.Struct, tag="cluster-recovered", array_like=True, frozen=True):
+    """``cluster`` answers again: the hub's keys that wait for a cluster are due."""
+
+    seq: int
+    cluster: str
+
+
+class Wakes(msgspec.Struct, tag="wakes", array_like=True):
+    """What is due in the receiver's clusters; sent again until acknowledged (law 10)."""
+
+    wakes: list[Wake | KindListed | ClusterRecovered]
 
 
 class WakesDone(msgspec.Struct, tag="heard", array_like=True):

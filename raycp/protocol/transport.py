@@ -112,6 +112,11 @@ class Connection(asyncio.Protocol):
         self._accept = None
         self.close()
 
+    def abort(self) -> None:
+        """Break the connection at once: what is queued is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()

@@ -224,13 +224,13 @@ class QueueCore(Intake):
         self._leave(entry)
         return True
 
-    def interrupted(self, worker: str, key: RequestKey, *, id: int | None = None) -> bool:
+    def interrupted(self, worker: str, key: RequestKey, *, id: int | None = None, reason: str = Reason.INTERRUPTED) -> bool:
         """The reconcile was revoked before its end: the key returns to the front of its lane, and no failure is
         counted."""
         entry = self._take(worker, key, id)
         if entry is None:
             return False
-        self._return(entry, Reason.INTERRUPTED)
+        self._return(entry, reason)
         return True
 
     def _take(self, worker: str, key: RequestKey, id: int | None) -> Entry | None:

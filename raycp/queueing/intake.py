@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections.abc import Callable
 from random import Random
 
 from raycp.base.clock import Clock
@@ -59,6 +60,7 @@ class Intake:
         self._vtime = 0.0
         self._stuck = False
         self._headroom = Headroom()
+        self.on_due_changed: Callable[[], None] | None = None
         self._waiters = Waiters(clock, self._next_due, self._promote_due)
 
     def __len__(self) -> int:
@@ -227,6 +229,8 @@ class Intake:
             # Items that were woken leave their place behind; don't let these outnumber the living.
             heap[:] = [each for each in heap if each[2].state is _DELAYED and each[2].ready_at == each[0]]
             heapq.heapify(heap)
+        if self.on_due_changed is not None and heap[0][2] is entry:
+            self.on_due_changed()
         if len(self._waiters):
             self._waiters.arm()
 
@@ -241,6 +245,12 @@ class Intake:
         entry.cell.delayed -= 1
         entry.tier = tier
         self._cell(entry).delayed += 1
+
+    def next_due(self) -> float:
+        return self._next_due()
+
+    def promote_due(self) -> None:
+        self._promote_due()
 
     def _next_due(self) -> float:
         heap = self._heap

@@ -77,6 +77,8 @@ class WorkQueue(QueueCore):
             self._withdraw(entry)
             entry.pending = Pending(entry.tier, entry.priority, ready_at, entry.reason, entry.real, entry.added, entry.retry)
             entry.state = State.HELD
+        if self.on_due_changed is not None:
+            self.on_due_changed()
         if len(self._waiters):
             self._waiters.arm()
 

@@ -1,243 +1,69 @@
-"""One cluster as a shard watches it: connection, reflectors, stores. One that fails holds up no other."""
+"""The shard's watched clusters and their informers, and the reads of their caches."""
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Iterable, Iterator
 
-import msgspec
-
-from raycp.base.clock import Clock
-from raycp.base.events import Event
-from raycp.base.keys import GVK
-from raycp.base.loops import Loops
-from raycp.cache import Phase, Reflector, ReflectorOptions, Store
-from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
-from raycp.protocol.plan import ClusterPlan
-from raycp.protocol.report import ClusterReport
-from raycp.shard.routes import KindRoutes
-
-log = logging.getLogger(__name__)
-
-RETRY_MIN = 0.5
-RETRY_MAX = 15.0
-UNREACHABLE_AFTER = 5.0
-"""Silence in seconds, while a watch is being retried, after which a cluster counts as unreachable."""
+from raycp.base.keys import GVK, RequestKey
+from raycp.base.objects import Obj
+from raycp.base.tasks import Written
+from raycp.shard.routes import Routes
+from raycp.shard.watched_cluster import Informer, WatchedCluster
 
 
-class Watcher(Protocol):
-    """The shard, as a cluster needs it."""
+class Caches:
+    """One shard's. A key's object is looked up by its controller's kind, as the newest plan says."""
 
-    def events(self, cluster: str, kind: GVK, events: list[Event]) -> None: ...
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self.clusters: dict[str, WatchedCluster] = {}
 
-    def cluster_changed(self, cluster: str) -> None: ...
+    def __contains__(self, cluster: str) -> bool:
+        return cluster in self.clusters
 
-    def listed(self, cluster: str, kind: GVK) -> None:
-        """A kind has been listed, and all of it told."""
+    def __iter__(self) -> Iterator[WatchedCluster]:
+        return iter(list(self.clusters.values()))
 
-    def noted(self, cluster: str) -> None:
-        """What a list made due is in the queue."""
+    def add(self, watched: WatchedCluster) -> None:
+        """Watch another cluster."""
+        self.clusters[watched.name] = watched
 
-    def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
-        """What happened between watermark and list has been told; ``complete`` where nothing can have been missed."""
+    def remove(self, cluster: str) -> WatchedCluster:
+        """Read this cluster's caches no longer; the caller closes it. Raises ``KeyError``."""
+        return self.clusters.pop(cluster)
 
-    def void(self, cluster: str, kind: GVK) -> None:
-        """The cluster is another one than before, or an older state of it; what it is now has been told."""
+    def cluster(self, name: str) -> WatchedCluster | None:
+        """A watched cluster; None if it is not this shard's."""
+        return self.clusters.get(name)
 
+    def informer(self, cluster: str, kind: GVK) -> Informer | None:
+        """The informer of a kind; None where the kind is not watched."""
+        watched = self.clusters.get(cluster)
+        return watched.informers.get(kind) if watched is not None else None
 
-class Informer:
-    """One kind: its store and the reflector that fills it."""
+    def informer_of(self, key: RequestKey) -> Informer | None:
+        """The informer whose store has the key's object; None where its cluster or controller has left."""
+        watched, kind = self.clusters.get(key.cluster), self._routes.kind_of.get(key.controller)
+        return watched.informers.get(kind) if watched is not None and kind is not None else None
 
-    def __init__(self, route: KindRoutes, store: Store) -> None:
-        self.route = route
-        self.store = store
-        self.reflector: Reflector | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.noted = False
-        """What the list made due has been noted: its version may count as observed."""
+    def informers(self) -> Iterable[tuple[str, GVK, Informer]]:
+        """(cluster, kind, informer) of everything that is watched."""
+        return [(name, kind, informer) for name, watched in self.clusters.items() for kind, informer in watched.informers.items()]
 
-    @property
-    def failing(self) -> bool:
-        """Whether its reflector has failed and waits."""
-        return self.reflector is not None and self.reflector.status().phase is Phase.BACKING_OFF
+    def object(self, key: RequestKey) -> Obj | None:
+        """The key's object as it is cached."""
+        informer = self.informer_of(key)
+        return informer.store.get(key.namespace, key.name) if informer is not None else None
 
-    @property
-    def last_contact(self) -> float | None:
-        """When list or watch last told something, by our clock."""
-        return self.reflector.status().last_contact if self.reflector is not None else None
+    def skew(self, cluster: str) -> float:
+        """Seconds that the cluster's wall clock is ahead of ours; 0 where that is not known."""
+        watched = self.clusters.get(cluster)
+        return watched.client.skew if watched is not None and watched.client is not None else 0.0
 
-    @property
-    def synced(self) -> bool:
-        return self.reflector is not None and self.reflector.synced.is_set()
-
-    @property
-    def told(self) -> bool:
-        """Whether all up to the store's version has been told and noted: while a list is told piece by piece, it is ahead."""
-        reflector = self.reflector
-        return reflector is not None and self.noted and reflector.replayed.is_set() and reflector.status().phase is Phase.WATCHING
-
-
-class WatchedCluster:
-    """See the module. ``update`` may come any time; ``close`` ends it."""
-
-    def __init__(
-        self,
-        plan: ClusterPlan,
-        watcher: Watcher,
-        clock: Clock,
-        loops: Loops,
-        watermark: Callable[[str, GVK], int | None],
-        options: ReflectorOptions,
-        ready: Callable[[str], Awaitable[None]],
-    ) -> None:
-        self.name = plan.name
-        self.plan = plan
-        self.informers: dict[GVK, Informer] = {}
-        self.client: ClusterClient | None = None
-        self.version = ""
-        self.reason = "not connected yet"
-        self.started = clock.now()
-        self._watcher = watcher
-        self._clock = clock
-        self._loops = loops
-        self._watermark = watermark
-        self._options = options
-        self._ready = ready
-        self._spec: ConnectSpec | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._told = False
-
-    def update(self, plan: ClusterPlan, routes: dict[GVK, KindRoutes]) -> None:
-        """Watch these kinds over this connection from now on."""
-        self.plan = plan
-        for kind in [kind for kind in self.informers if kind not in routes]:
-            self._stop(self.informers.pop(kind))
-        for kind, route in routes.items():
-            known = self.informers.get(kind)
-            if known is None:
-                known = self.informers[kind] = Informer(route, Store())
-                self._start(known)
-            else:
-                narrowed = (known.route.label_selector, known.route.field_selector) != (route.label_selector, route.field_selector)
-                known.route = route
-                if narrowed:
-                    self._stop(known)
-                    self._start(known)
-            if route.owned:  # before a hand-out asks: the first one after a promotion waited 20 ms for 10 000 objects
-                known.store.build_index("owner")
-        if plan.connect is None:
-            self.reason = "its embedded server is not up yet"
-        elif plan.connect != self._spec:
-            self._spec = plan.connect
-            if self._connecting is not None:
-                self._connecting.cancel()
-            self._connecting = self._loops.spawn(self._connect(plan.connect), f"connect to {self.name}")
-
-    async def _connect(self, spec: ConnectSpec) -> None:
-        wait = RETRY_MIN
-        while True:
-            try:
-                client = await ClusterClient.connect(spec, self._clock)
-                version = (await client.version()).gitVersion
-            except (KubeError, ConnectError) as error:
-                if self.reason != str(error):
-                    log.warning("%s", error)
-                self.reason = str(error)
-                self._watcher.cluster_changed(self.name)
-                await self._clock.sleep(wait)
-                wait = min(RETRY_MAX, wait * 2)
-                continue
-            break
-        await self._ready(self.name)
-        before, self.client = self.client, client
-        self.version = version
-        self.reason = ""
-        for informer in self.informers.values():
-            self._stop(informer)
-            self._start(informer)
-        if before is not None:
-            await before.close()
-        self._watcher.cluster_changed(self.name)
-
-    def _start(self, informer: Informer) -> None:
-        if self.client is None:
-            return
-        kind = informer.route.kind
-
-        def handle(events: list[Event]) -> None:
-            self._watcher.events(self.name, kind, events)
-
-        watermark = self._watermark(self.name, kind)
-        informer.noted = False
-        reflector = Reflector(
-            self.client,
-            kind,
-            informer.store,
-            handle,
-            self._clock,
-            label_selector=informer.route.label_selector,
-            field_selector=informer.route.field_selector,
-            options=msgspec.structs.replace(self._options, on_void=lambda _: self._watcher.void(self.name, kind)),
-            watermark=watermark,
-        )
-        informer.reflector = reflector
-        informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
-        self._loops.spawn(self._when_synced(informer, reflector), f"sync of {kind} in {self.name}")
-
-    async def _when_synced(self, informer: Informer, reflector: Reflector) -> None:
-        await reflector.synced.wait()
-        if informer.reflector is not reflector:
-            return
-        self._watcher.listed(self.name, informer.route.kind)
-        informer.noted = True
-        self._watcher.noted(self.name)
-        self._watcher.cluster_changed(self.name)
-        await reflector.replayed.wait()
-        if informer.reflector is reflector:
-            self._watcher.replayed(self.name, informer.route.kind, reflector.replay_complete)
-
-    def _stop(self, informer: Informer) -> None:
-        if informer.task is not None:
-            informer.task.cancel()
-        informer.task = informer.reflector = None
-
-    @property
-    def synced(self) -> bool:
-        """Whether all kinds have been listed."""
-        return self.client is not None and all(informer.synced for informer in self.informers.values())
-
-    @property
-    def usable(self) -> bool:
-        """Whether all kinds have been listed that its server knows."""
-        kinds = self.informers.values()
-        return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
-
-    def fill(self, report: ClusterReport) -> None:
-        """Put the facts into a report."""
-        report.version = self.version
-        report.objects = sum(len(informer.store) for informer in self.informers.values())
-        report.synced = self.synced
-        report.reachable = self.client is not None
-        reasons = [self.reason] if self.reason else []
-        now = self._clock.now()
-        for kind, informer in self.informers.items():
-            if informer.reflector is None:
-                continue
-            status = informer.reflector.status()
-            report.lag = max(report.lag, now - status.last_contact)
-            if status.reason and (not status.synced or status.phase is Phase.BACKING_OFF):
-                reasons.append(f"{kind}: {status.reason}")
-            if status.phase is Phase.BACKING_OFF and now - status.last_contact > UNREACHABLE_AFTER:
-                report.reachable = False
-        if self.client is not None and self.client.breaker is not None:
-            report.breaker = self.client.breaker.state
-        report.reason = "; ".join(reasons[:5])
-
-    async def close(self) -> None:
-        """Stop watching."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-        for informer in self.informers.values():
-            self._stop(informer)
-        if self.client is not None:
-            await self.client.close()
+    def version_after(self, key: RequestKey, writes: Iterable[Written]) -> int | None:
+        """The version that the key's object has if one of ``writes`` left it as it is cached now; None otherwise."""
+        obj = self.object(key)
+        if obj is None:
+            return None
+        for write in writes:
+            if write.rv == obj.rv and write.uid == obj.meta.uid and write.cluster == key.cluster:
+                return obj.version
+        return None

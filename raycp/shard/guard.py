@@ -8,7 +8,8 @@ can have some soon. All of it is visible in status and metrics.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
@@ -16,10 +17,12 @@ from raycp.base.tasks import ApiCall
 from raycp.kube import ApiError, KubeError
 from raycp.kube.breaker import Breaker, State
 from raycp.member.limits import breaker_policy
-from raycp.metrics import ApiMetrics
+from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.frames import CallOutcome
 from raycp.protocol.plan import Plan
-from raycp.shard.state import ShardState
+from raycp.queueing import WorkQueue
+from raycp.shard.caches import Caches
+from raycp.shard.identity import ShardIdentity
 from raycp.shard.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -54,26 +57,43 @@ class _Cluster:
 class ClusterGuard:
     """One shard's clusters. ``heard`` costs a dictionary lookup per request that went well."""
 
-    def __init__(self, state: ShardState, loops: Loops, clock: Clock, tokens: Tokens) -> None:
-        self._state = state
+    def __init__(
+        self,
+        identity: ShardIdentity,
+        caches: Caches,
+        queue: WorkQueue,
+        tokens: Tokens,
+        clock: Clock,
+        loops: Loops,
+        metrics: Metrics,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._identity = identity
+        self._caches = caches
+        self._queue = queue
         self._tokens = tokens
-        self._loops = loops
         self._clock = clock
+        self._loops = loops
+        self._changed = changed
         self._clusters: dict[str, _Cluster] = {}
-        self._metrics = ApiMetrics(state.metrics)
+        self._metrics = ApiMetrics(metrics)
 
     def update(self, plan: Plan) -> None:
         """The shard's clusters of ``plan``."""
-        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._state.shard}
+        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._identity.shard}
         for name in [name for name in self._clusters if name not in mine]:
             del self._clusters[name]
         for name in mine - set(self._clusters):
             policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
-            known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, self._teller(name)))
+            known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, partial(self._moved, name)))
             self._metrics.breaker.labels(name).set(0.0)
-            if not self._state.queue.policy.fifo:
-                known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
-                self._look(name, known)
+            known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
+            self._limit(name, known)
+
+    def breaker(self, cluster: str) -> Breaker | None:
+        """The circuit breaker of a cluster of this shard; None for another's."""
+        known = self._clusters.get(cluster)
+        return known.breaker if known is not None else None
 
     def heard(self, calls: Iterable[ApiCall]) -> None:
         """How the requests of one reconcile went."""
@@ -87,7 +107,7 @@ class ClusterGuard:
                     budget.throttled(call.retry_after)
             elif call.status in _FAILED:
                 known.breaker.failure(f"{call.status or 'no answer'} to {call.verb} within {call.seconds:.1f} s")
-                self._look(call.cluster, known)
+                self._limit(call.cluster, known)
             elif not known.breaker.untroubled:
                 known.breaker.success()
 
@@ -104,7 +124,7 @@ class ClusterGuard:
 
     def connected(self, name: str) -> None:
         """The shard has a client of the cluster, perhaps a new one: it takes from the budget that it shares with the workers."""
-        watched, budget = self._state.clusters.get(name), self._tokens.budget(name)
+        watched, budget = self._caches.cluster(name), self._tokens.budget(name)
         if watched is not None and watched.client is not None and budget is not None and watched.client.budget is not budget:
             watched.client.budget = budget
 
@@ -127,13 +147,13 @@ class ClusterGuard:
         """A kind has been listed. Before all have, a cluster's keys are not handed out: what is urgent is not known yet, nor are
         the children; and the list is taken in sooner. A kind that can't be listed holds nothing up."""
         known = self._clusters.get(name)
-        watched = self._state.clusters.get(name)
+        watched = self._caches.cluster(name)
         if known is None or known.listing_until is None or watched is None:
             return
         waiting = [i for i in watched.informers.values() if not i.noted and not i.failing]
         if self._clock.now() > known.listing_until or (watched.client is not None and not waiting):
             known.listing_until = None
-            self._look(name, known)
+            self._limit(name, known)
 
     async def step(self) -> None:
         """A few times a second: end pauses, double slow starts, probe what is open."""
@@ -152,22 +172,19 @@ class ClusterGuard:
 
     # breaker
 
-    def _teller(self, name: str) -> "_Teller":
-        return _Teller(self, name)
-
-    def changed(self, name: str, new: State, reason: str) -> None:
-        """A breaker has moved."""
+    def _moved(self, name: str, old: State, new: State, reason: str) -> None:
+        """A breaker has changed its state."""
         log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
         self._metrics.breaker.labels(name).set(_LEVEL[new])
         known = self._clusters.get(name)
         if known is not None:
-            self._look(name, known)
+            self._limit(name, known)
 
     async def _probe(self, name: str, known: _Cluster) -> None:
         """Ask the API server itself, when its time has come: no user's task is spent on it."""
         try:
             while known.breaker.state is not State.CLOSED and self._clusters.get(name) is known:
-                watched = self._state.clusters.get(name)
+                watched = self._caches.cluster(name)
                 if watched is None or watched.client is None or not known.breaker.allow():
                     await self._clock.sleep(0.1)
                     continue
@@ -195,10 +212,10 @@ class ClusterGuard:
         known.paused_until = max(known.paused_until, now + (PAUSE if retry_after is None else min(60.0, max(0.0, retry_after))))
         if fresh:
             # Halved once per pause, however many 429s arrive; it doubles again every second.
-            running = sum(depth.running for depth in self._state.queue.depths() if depth.cluster == name)
+            running = sum(depth.running for depth in self._queue.depths() if depth.cluster == name)
             known.limit = max(1, (running if known.limit is None else known.limit) // 2)
         known.doubled_at = known.paused_until
-        self._look(name, known)
+        self._limit(name, known)
 
     def _recover(self, name: str, known: _Cluster) -> None:
         assert known.limit is not None
@@ -206,10 +223,10 @@ class ClusterGuard:
         if now - known.doubled_at >= 1.0:
             known.doubled_at = now
             known.limit *= 2
-            base = self._state.queue.policy.cluster_limits.get(name, 256)
+            base = self._queue.policy.cluster_limits.get(name, 256)
             if known.limit >= base:
                 known.limit = None
-        self._look(name, known)
+        self._limit(name, known)
 
     # the client budget
 
@@ -219,13 +236,13 @@ class ClusterGuard:
         waiting = self._tokens.wanted(name) if budget is not None else 0
         enough = max(2, round(budget.state().rate * AHEAD)) if budget is not None else 0
         if waiting > enough:
-            running = sum(depth.running for depth in self._state.queue.depths() if depth.cluster == name)
+            running = sum(depth.running for depth in self._queue.depths() if depth.cluster == name)
             known.waiting, known.short = waiting, max(1, running - (waiting - enough))
         elif waiting <= enough // 2:
             known.short = None
-        self._look(name, known)
+        self._limit(name, known)
 
-    def _look(self, name: str, known: _Cluster) -> None:
+    def _limit(self, name: str, known: _Cluster) -> None:
         state = known.breaker.state
         limit: int | None = None
         why = ""
@@ -243,17 +260,5 @@ class ClusterGuard:
             limit, why = known.short, "client budget: requests wait for tokens"
         if known.told != (limit, why):
             known.told = (limit, why)
-            self._state.queue.limit_cluster(name, limit, why)
-            self._state.dispatch_soon()
-            self._state.cluster_changed(name)
-
-
-class _Teller:
-    """A breaker's ``on_change``."""
-
-    def __init__(self, isolation: ClusterGuard, name: str) -> None:
-        self._isolation = isolation
-        self._name = name
-
-    def __call__(self, old: State, new: State, reason: str) -> None:
-        self._isolation.changed(self._name, new, reason)
+            self._queue.limit_cluster(name, limit, why)
+            self._changed(name)

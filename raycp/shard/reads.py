@@ -1,6 +1,6 @@
 """Reads of a shard's caches for workers and other shards."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
@@ -9,10 +9,10 @@ from raycp.base.objects import Obj
 from raycp.base.tasks import Child
 from raycp.cache import Selector
 from raycp.protocol.frames import Read, Reply
-from raycp.shard.caches import WatchedCluster
+from raycp.shard.caches import Caches
 
 
-def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
+def answer_read(caches: Caches, read: Read) -> Reply:
     """The answer to a ``Read``. ``error`` is ``unwatched`` where the cache can't answer; clusters not synced are in
     ``unknown_clusters``."""
     reply = Reply(read.id, [], [])
@@ -21,8 +21,8 @@ def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
     except ValueError as error:
         reply.error = str(error)
         return reply
-    for cluster in read.clusters or list(clusters):
-        watched = clusters.get(cluster)
+    for cluster in read.clusters or list(caches.clusters):
+        watched = caches.cluster(cluster)
         if watched is None:
             reply.unknown_clusters.append(cluster)
             continue
@@ -64,11 +64,10 @@ class CacheContent(msgspec.Struct, array_like=True):
     objects: list[bytes] = []
 
 
-def answer_cache(clusters: Mapping[str, WatchedCluster], payload: bytes) -> bytes:
+def answer_cache(caches: Caches, payload: bytes) -> bytes:
     """The answer to a ``CacheAsk``, of a primary or a standby."""
     ask = msgspec.msgpack.decode(payload, type=CacheAsk)
-    watched = clusters.get(ask.cluster)
-    informer = watched.informers.get(GVK.parse(ask.kind)) if watched is not None else None
+    informer = caches.informer(ask.cluster, GVK.parse(ask.kind))
     if informer is None or not informer.synced:
         return msgspec.msgpack.encode(CacheContent(False))
     objects = [obj.raw for obj in informer.store.select(None, Selector.parse(""))]

@@ -1,76 +1,26 @@
-"""A primary tells its standbys how far it is: per key what is queued, in work and reconciled, and up to where it has seen events.
+"""A primary reports its progress to its standbys: per key what is queued, in work and reconciled, and how far it has judged events.
 
-All of it is state, not change: a frame holds how a key stands at the moment of sending, so that frames may be merged, repeated
-and, for a standby that comes late, mixed with the full account.
+All of it is state, not change: a frame holds a key's state at the moment of sending, so that frames may be merged, repeated and,
+for a standby that connects late, mixed with the full account.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
 
 from raycp.base.keys import RequestKey
-from raycp.protocol.frames import ControllerStart, Hello, KeyProgress, MarkedKind, Message, Progress, Reached
+from raycp.base.loops import Loops
+from raycp.protocol.frames import ControllerStart, Hello, MarkedKind, Message, Progress, Reached
 from raycp.protocol.transport import Connection
-from raycp.queueing import Item, WorkQueue
-
-if TYPE_CHECKING:
-    from raycp.shard.core import ShardCore
+from raycp.shard.caches import Caches
+from raycp.shard.identity import ShardIdentity
+from raycp.shard.ledger import Ledger
+from raycp.shard.wakes import WakeExchange
 
 EVERY = 0.01
-"""How long changes are gathered for one frame, in seconds."""
+"""Seconds for which changes are gathered into one frame."""
 
 CHUNK = 500
-BEAT = 1.0
-
-
-class TellingQueue(WorkQueue):
-    """A ``WorkQueue`` that names the keys whose place has changed."""
-
-    changed: Callable[[RequestKey], None] = staticmethod(lambda key: None)
-
-    def add(self, key: RequestKey, **how: Any) -> bool:
-        self.changed(key)
-        return super().add(key, **how)
-
-    def pull(self, worker: str, n: int, *, prefer: str | None = None, slots: int | None = None) -> list[Item]:
-        items = super().pull(worker, n, prefer=prefer, slots=slots)
-        for item in items:
-            self.changed(item.key)
-        return items
-
-    def done(self, worker: str, key: RequestKey, *, id: int | None = None) -> bool:
-        self.changed(key)
-        return super().done(worker, key, id=id)
-
-    def retry(self, worker: str, key: RequestKey, **how: Any) -> float | None:
-        self.changed(key)
-        return super().retry(worker, key, **how)
-
-    def requeue(self, worker: str, key: RequestKey, after: float, **how: Any) -> bool:
-        self.changed(key)
-        return super().requeue(worker, key, after, **how)
-
-    def interrupted(self, worker: str, key: RequestKey, *, id: int | None = None) -> bool:
-        self.changed(key)
-        return super().interrupted(worker, key, id=id)
-
-    def forget_worker(self, worker: str, culprits: Any = ()) -> list[RequestKey]:
-        keys = super().forget_worker(worker, culprits)
-        for key in keys:
-            self.changed(key)
-        return keys
-
-    def hold(self, key: RequestKey, why: str = "held", timeout: float | None = None) -> None:
-        self.changed(key)
-        super().hold(key, why, timeout)
-
-    def release(self, key: RequestKey, why: str | None = None) -> bool:
-        self.changed(key)
-        return super().release(key, why)
-
-    def remove(self, key: RequestKey) -> bool:
-        self.changed(key)
-        return super().remove(key)
+"""Keys in one frame."""
 
 
 class _Listener:
@@ -85,47 +35,48 @@ class _Listener:
         pass
 
     def lost(self) -> None:
-        self._source.gone(self)
+        self._source.left(self)
 
 
 class ReplicationSource:
-    """Lives in a shard; costs nothing while nobody listens."""
+    """One shard's; costs nothing while no standby is connected. ``seq`` is that of the last frame sent."""
 
-    def __init__(self, shard: "ShardCore") -> None:
-        self._shard = shard
+    def __init__(self, identity: ShardIdentity, caches: Caches, ledger: Ledger, wakes: WakeExchange, loops: Loops) -> None:
+        self._identity = identity
+        self._caches = caches
+        self._ledger = ledger
+        self._wake_exchange = wakes
+        self._loops = loops
         self._listeners: set[_Listener] = set()
         self._dirty: set[RequestKey] = set()
         self._wakes: set[RequestKey] = set()
         self._scheduled = False
         self._shape = -1
         self.seq = 0
-        """Of the last frame that was sent."""
 
     @property
     def listeners(self) -> list[str]:
-        """Names of the standbys that listen."""
+        """Names of the standbys that follow."""
         return [listener.name for listener in self._listeners]
 
     def accept(self, connection: Connection, hello: Hello) -> _Listener | str:
         """A standby wants to follow."""
-        if not self._shard.state.term:
-            return "this one is not the primary"
+        if not self._identity.term:
+            return "this member is not the primary"
         listener = _Listener(self, connection, hello.member)
         if not self._listeners:
-            self._shard.state.queue.changed = self._changed
-            self._shard.state.marks.changed = self._changed
-            self._shard.peers.changed = self._wake_changed
+            self._ledger.on_change = self._changed
+            self._wake_exchange.changed = self._wake_changed
         self._listeners.add(listener)
-        self._shard.loops.spawn(self._account(listener), f"account for {hello.member}")
+        self._loops.spawn(self._account(listener), f"account for {hello.member}")
         return listener
 
-    def gone(self, listener: _Listener) -> None:
-        """It is not there any more."""
+    def left(self, listener: _Listener) -> None:
+        """It has disconnected."""
         self._listeners.discard(listener)
         if not self._listeners:
-            self._shard.state.queue.changed = lambda key: None
-            self._shard.state.marks.changed = lambda key: None
-            self._shard.peers.changed = lambda key: None
+            self._ledger.on_change = None
+            self._wake_exchange.changed = None
             self._dirty.clear()
             self._wakes.clear()
 
@@ -149,38 +100,39 @@ class ReplicationSource:
             self._soon()
 
     def flush(self, everything: bool = False) -> None:
-        """Tell what has changed since the last frame; ``everything`` at once for a hand-over."""
+        """Send what has changed since the last frame; ``everything`` at once for a hand-over."""
         if not self._listeners:
             return
         while True:
             keys = [self._dirty.pop() for _ in range(min(CHUNK, len(self._dirty)))]
-            pending = self._shard.peers.pending()
+            pending = self._wake_exchange.pending()
             wakes = [key for key in self._wakes if key in pending]
             heard = [key for key in self._wakes if key not in pending]
             self._wakes.clear()
-            # Only a frame after which nothing is owed may say how far all of it reaches.
+            # Only a frame after which no key is dirty may say how far all of it reaches.
             reached = self._reached() if not self._dirty else []
             marks, begun = self._marks()
-            self._send(self._listeners, Progress(self._next(), self._of(keys), reached, wakes, heard, False, marks, begun))
+            self._send(
+                self._listeners, Progress(self._next(), self._ledger.progress(keys), reached, wakes, heard, False, marks, begun)
+            )
             if not everything or not self._dirty:
                 return
 
     def beat(self) -> None:
-        """Once a second, so that a standby knows that its primary is there and how far it is."""
+        """Once a second, so that a standby knows that its primary lives and how far it is."""
         if self._listeners and not self._dirty:
             marks, begun = self._marks()
             self._send(self._listeners, Progress(self._next(), [], self._reached(), [], [], False, marks, begun))
 
     async def _account(self, listener: _Listener) -> None:
         """The full account: everything that is known of any key."""
-        state = self._shard.state
-        keys = list({*state.reconciled, *(saved.key for saved in state.queue.snapshot()), *state.marks.due_keys()})
+        keys = self._ledger.known_keys()
         for start in range(0, len(keys), CHUNK):
-            self._send([listener], Progress(self._next(), self._of(keys[start : start + CHUNK]), [], [], []))
+            self._send([listener], Progress(self._next(), self._ledger.progress(keys[start : start + CHUNK]), [], [], []))
             await asyncio.sleep(0.001)
         self.flush(everything=True)
-        pending = list(self._shard.peers.pending())
-        marks, begun = state.marks.told()
+        pending = list(self._wake_exchange.pending())
+        marks, begun = self._ledger.marks.told()
         self._send([listener], Progress(self._next(), [], self._reached(), pending, [], True, marks, begun))
 
     def _next(self) -> int:
@@ -191,17 +143,9 @@ class ReplicationSource:
         for listener in list(listeners):
             listener.connection.send(frame)
 
-    def _of(self, keys: list[RequestKey]) -> list[KeyProgress]:
-        state = self._shard.state
-        saved = {each.key: each for each in state.queue.snapshot(keys)}
-        clocks = {each.key: each for each in state.clocks.export(keys)}
-        return [
-            KeyProgress(key, state.reconciled.get(key), saved.get(key), clocks.get(key), state.marks.due_of(key)) for key in keys
-        ]
-
     def _marks(self) -> tuple[list[MarkedKind], list[ControllerStart]]:
-        """What is no key's, if it has changed: places, not versions."""
-        marks = self._shard.state.marks
+        """What belongs to no key, if it has changed: which kinds and controllers, not their versions."""
+        marks = self._ledger.marks
         if marks.shape == self._shape:
             return [], []
         self._shape = marks.shape
@@ -209,8 +153,12 @@ class ReplicationSource:
 
     def _reached(self) -> list[Reached]:
         found = []
-        for name, watched in self._shard.state.clusters.items():
-            for kind, informer in watched.informers.items():
-                if informer.told:
-                    found.append(Reached(name, str(kind), informer.store.rv))
+        for name, kind, informer in self._caches.informers():
+            if informer.announced:
+                found.append(Reached(name, str(kind), informer.store.rv))
         return found
+
+    def abort(self) -> None:
+        """End all connections without a word, as a process's death does."""
+        for listener in self._listeners:
+            listener.connection.abandon()

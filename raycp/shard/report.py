@@ -1,31 +1,53 @@
 """What a shard tells of itself: its clusters, its lanes, its gauges, and the timeline of an object."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.config import TIERS
+from raycp.member.permits import PermitKeeper
+from raycp.metrics import ReflectorMetrics
 from raycp.protocol.frames import ClusterState
-from raycp.protocol.report import ClusterReport, LaneReport
+from raycp.protocol.report import ClusterReport, LaneReport, Report
+from raycp.queueing.events import QueueMetrics
+from raycp.shard.caches import Caches
 from raycp.shard.guard import ClusterGuard
-from raycp.shard.state import ShardState
+from raycp.shard.identity import ShardIdentity
+from raycp.shard.ledger import Ledger
+from raycp.shard.routes import Routes
+from raycp.shard.standby import StandbyReplica
 
 
 class ShardReporter:
     """Of one shard, as it is at the moment of the call."""
 
-    def __init__(self, state: ShardState, isolation: ClusterGuard, clock: Clock) -> None:
-        self._state = state
-        self._isolation = isolation
+    def __init__(
+        self,
+        clock: Clock,
+        routes: Routes,
+        caches: Caches,
+        ledger: Ledger,
+        guard: ClusterGuard,
+        counts: ReflectorMetrics,
+        queue_metrics: QueueMetrics,
+    ) -> None:
         self._clock = clock
+        self._routes = routes
+        self._caches = caches
+        self._ledger = ledger
+        self._guard = guard
+        self._counts = counts
+        self._queue_metrics = queue_metrics
 
     def clusters(self) -> list[ClusterReport]:
         """A row for each, with its breaker."""
         rows = []
-        for watched in self._state.clusters.values():
+        for watched in self._caches:
             row = ClusterReport(watched.name)
             watched.fill(row)
-            state, reason = self._isolation.state_of(row.name)
+            state, reason = self._guard.state_of(row.name)
             if state != "closed":
                 row.breaker = state
                 row.reason = "; ".join(part for part in (row.reason, reason) if part)
@@ -33,52 +55,91 @@ class ShardReporter:
             rows.append(row)
         return rows
 
+    def fill(self, report: Report) -> None:
+        """Put clusters, caches and lanes into a report."""
+        report.clusters = self.clusters()
+        report.cached_bytes = self.cached_bytes()
+        report.lanes = self.lanes()
+        report.busy = sum(lane.in_flight for lane in report.lanes)
+
+    def fill_primary(self, report: Report, identity: ShardIdentity, permits: PermitKeeper, late: bool) -> None:
+        """Whether this primary is ready, and why not. ``late``: the deadline for clusters to sync has passed. A cluster that is
+        down holds the shard up no longer then, unless it is the hub: without that there is no work and no fleet."""
+        waiting = _unsynced(report.clusters)
+        if not identity.epoch:
+            waiting.insert(0, "the leader is not recorded in the hub yet")
+        elif not identity.term:
+            waiting.insert(0, "not in the plan yet")
+        elif not permits.held:
+            waiting.insert(0, f"no permit: {permits.permit.refused or 'the leader does not answer'}")
+        hub = self._caches.cluster(self._routes.hub)
+        excused = late and (hub is None or hub.usable)
+        report.ready = identity.primary and permits.held and (not waiting or excused)
+        report.reasons = [] if report.ready else waiting
+        report.state = "running" if report.ready else "syncing"
+
+    def fill_standby(self, report: Report, replica: StandbyReplica, late: bool, needed: str) -> None:
+        """Whether this standby is warm, and why not. ``late`` as above; ``needed``: a cluster that is never excused, the hub of a
+        fleet that stands by."""
+        waiting = _unsynced(report.clusters)
+        if late:
+            usable = {watched.name for watched in self._caches if watched.usable}
+            needs = {needed} - usable
+            waiting = _unsynced(row for row in report.clusters if row.name in needs or replica.follows(row.name))
+        if not replica.complete:
+            waiting.insert(0, "the primary's full account has not arrived yet")
+        report.ready = not waiting
+        report.reasons = waiting
+        report.state = "standby" if report.ready else "syncing"
+        report.lag = replica.lag
+        report.dead = replica.dead
+
     def cached_bytes(self) -> int:
         """Of all caches."""
-        return sum(i.store.memory_bytes for watched in self._state.clusters.values() for i in watched.informers.values())
+        return sum(i.store.memory_bytes for watched in self._caches for i in watched.informers.values())
 
     def lanes(self) -> list[LaneReport]:
         """A row for each tier."""
         lanes: dict[str, LaneReport] = {tier: LaneReport(tier) for tier in TIERS}
-        for depth in self._state.queue.depths():
+        for depth in self._ledger.queue.depths():
             lane = lanes.setdefault(depth.tier, LaneReport(depth.tier))
             lane.ready += depth.ready
             lane.delayed += depth.delayed
             lane.in_flight += depth.running
             lane.oldest = max(lane.oldest, depth.oldest)
-        for each in self._state.queue.delays():
+        for each in self._ledger.queue.delays():
             lanes.setdefault(each.tier, LaneReport(each.tier)).delay = each.p99
         return list(lanes.values())
 
     def states(self) -> list[ClusterState]:
         """What workers are told of the clusters."""
-        plans = [watched.plan for watched in self._state.clusters.values()]
+        plans = [watched.plan for watched in self._caches]
         return [
             ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker)
             for row, plan in zip(self.clusters(), plans, strict=True)
         ]
 
     def set_gauges(self) -> None:
-        self._state.queue_metrics.publish(self._state.queue)
+        self._queue_metrics.publish(self._ledger.queue)
         now = self._clock.now()
-        for watched in self._state.clusters.values():
+        for watched in self._caches:
             for kind, informer in watched.informers.items():
                 labels = (watched.name, str(kind))
-                self._state.counts.synced.labels(*labels).set(1.0 if informer.synced else 0.0)
-                self._state.counts.objects.labels(*labels).set(len(informer.store))
-                self._state.counts.bytes.labels(*labels).set(informer.store.memory_bytes)
+                self._counts.synced.labels(*labels).set(1.0 if informer.synced else 0.0)
+                self._counts.objects.labels(*labels).set(len(informer.store))
+                self._counts.bytes.labels(*labels).set(informer.store.memory_bytes)
                 if informer.reflector is not None:
-                    self._state.counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
+                    self._counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
 
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
         """For ``raycp why``: per controller, the last steps and where the key is now."""
         rows = []
-        for controller, gvk in self._state.kinds.items():
+        for controller, gvk in self._routes.kind_of.items():
             if kind not in (str(gvk), gvk.kind):
                 continue
             key = RequestKey(controller, cluster, "" if namespace == "-" else namespace, name)
-            steps = [step for _, found in self._state.timelines.of(*key[1:], {controller}) for step in found]
-            why = self._state.queue.why(key)
+            steps = [step for _, found in self._ledger.timelines.of(*key[1:], {controller}) for step in found]
+            why = self._ledger.queue.why(key)
             if steps or why is not None:
                 rows.append(
                     {
@@ -88,3 +149,7 @@ class ShardReporter:
                     }
                 )
         return {"cluster": cluster, "kind": kind, "namespace": namespace, "name": name, "controllers": rows} if rows else None
+
+
+def _unsynced(rows: Iterable[ClusterReport]) -> list[str]:
+    return [f"cluster {row.name}: {row.reason or 'not synced'}" for row in rows if not row.synced]

@@ -1,14 +1,17 @@
 """Periodic resync: a second look at every object, spread over time, so that no round is ever a storm."""
 
 import asyncio
+from collections.abc import Callable
+from random import Random
 
+from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.objects import Obj
 from raycp.classify import resync_period, spread_width
+from raycp.shard.caches import Caches
 from raycp.shard.events import EventHandler
-from raycp.shard.routes import Route
-from raycp.shard.state import ShardState
+from raycp.shard.routes import Route, Routes
 
 STEP = 0.02
 """Seconds between the steps of a round."""
@@ -17,19 +20,32 @@ STEP = 0.02
 class Resyncs:
     """One shard's rounds: one task per controller and cluster, ended with ``loops``."""
 
-    def __init__(self, state: ShardState, loops: Loops, intake: EventHandler) -> None:
-        self._state = state
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Random,
+        loops: Loops,
+        routes: Routes,
+        caches: Caches,
+        events: EventHandler,
+        dispatch: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
         self._loops = loops
-        self._intake = intake
+        self._routes = routes
+        self._caches = caches
+        self._events = events
+        self._dispatch = dispatch
         self._rounds: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def plan(self) -> None:
         """Begin the rounds that the plan asks for, and end those that it asks for no more."""
         wanted = {
             (c.name, cluster): c.resync
-            for c in self._state.controllers.values()
+            for c in self._routes.controllers.values()
             for cluster in c.clusters
-            if cluster in self._state.clusters and c.resync
+            if cluster in self._caches and c.resync
         }
         for where in [where for where in self._rounds if where not in wanted]:
             self._rounds.pop(where).cancel()
@@ -39,16 +55,15 @@ class Resyncs:
 
     async def _repeat(self, name: str, cluster: str) -> None:
         """A second look at every object, spread over time, about every ``resync`` seconds."""
-        clock, spent = self._state.clock, 0.0
+        clock, spent = self._clock, 0.0
         while True:
-            period = resync_period(self._state.rng, self._state.controllers[name].resync)
+            period = resync_period(self._rng, self._routes.controllers[name].resync)
             await clock.sleep(max(0.0, period - spent))
             begun = clock.now()
-            watched = self._state.clusters.get(cluster)
-            route = self._state.routes.get(cluster, {}).get(self._state.kinds[name])
-            if watched is None or route is None:
+            kind = self._routes.kind_of[name]
+            informer, route = self._caches.informer(cluster, kind), self._routes.kinds.get(cluster, {}).get(kind)
+            if informer is None or route is None:
                 continue
-            informer = watched.informers[self._state.kinds[name]]
             for primary in route.primaries:
                 if primary.controller.name == name:
                     await self._walk(cluster, primary, list(informer.store))
@@ -62,11 +77,11 @@ class Resyncs:
         steps = max(1, min(len(objs), round(width / STEP)))
         pause = width / steps
         selects = primary.selector.matches if primary.selector is not None else None
-        begun = self._state.clock.now()
+        begun = self._clock.now()
         for step in range(steps):
             for obj in objs[len(objs) * step // steps : len(objs) * (step + 1) // steps]:
                 if selects is None or selects(obj.meta.labels):
                     key = RequestKey(controller.name, cluster, obj.meta.namespace, obj.meta.name)
-                    self._intake.resync(key, obj, self._state.rng.uniform(0.0, pause))
-            self._state.dispatch_soon()
-            await self._state.clock.sleep(max(0.0, begun + (step + 1) * pause - self._state.clock.now()))
+                    self._events.resync(key, obj, self._rng.uniform(0.0, pause))
+            self._dispatch()
+            await self._clock.sleep(max(0.0, begun + (step + 1) * pause - self._clock.now()))

@@ -1,4 +1,4 @@
-"""Which events concern which controllers: the plan, seen from one shard, as lookup tables. Pure."""
+"""Which events concern which controllers: the plan, seen from one shard, as lookup tables."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,8 @@ import msgspec
 
 from raycp.base.keys import GVK
 from raycp.cache.selectors import Selector
+from raycp.classify import TierRules
+from raycp.config.tiers import TiersSpec
 from raycp.protocol.plan import ControllerPlan, Plan
 from raycp.sdk.owner import OWNER_UID
 
@@ -109,3 +111,46 @@ def children_of(plan: Plan, clusters: Iterable[str]) -> dict[tuple[str, str], li
 
 def _one_cluster(plan: Plan) -> bool:
     return len(plan.clusters) == 1
+
+
+def new_controllers(plan: Plan, before: Plan) -> list[tuple[str, str]]:
+    """(controller, cluster) pairs of ``plan`` that ``before``, or the fleet that it followed, did not reconcile."""
+    known = {(c.name, cluster) for c in before.fleet.controllers for cluster in c.clusters}
+    if before.following is not None:
+        known = set(before.following.known)
+    pairs = [(c.name, cluster) for c in plan.fleet.controllers for cluster in c.clusters]
+    return [pair for pair in pairs if pair not in known]
+
+
+class Routes:
+    """The tables of the newest plan, replaced by ``update``.
+
+    ``kinds``: ``cluster -> kind -> KindRoutes`` of this shard's clusters; ``records``: namespace and prefix of the fleet's own
+    records in the hub.
+    """
+
+    def __init__(self) -> None:
+        self.hub = ""
+        self.records = ("", "")
+        self.rules = TierRules.compile(TiersSpec())
+        self.labels: dict[str, dict[str, str]] = {}
+        self.controllers: dict[str, ControllerPlan] = {}
+        self.kind_of: dict[str, GVK] = {}
+        self.kinds: dict[str, dict[GVK, KindRoutes]] = {}
+        self.children: dict[tuple[str, str], list[Children]] = {}
+
+    def kind_of_controller(self, controller: str) -> GVK | None:
+        """The kind that a controller reconciles; None for a controller that has left."""
+        return self.kind_of.get(controller)
+
+    def update(self, plan: Plan, clusters: Iterable[str]) -> None:
+        """Make the tables of ``plan`` for these clusters of it."""
+        doc, mine = plan.fleet.doc, list(clusters)
+        self.hub = plan.hub.name
+        self.records = (doc.spec.state.namespace, f"raycp-{plan.fleet.name}-")
+        self.controllers = {controller.name: controller for controller in plan.fleet.controllers}
+        self.kind_of = {controller.name: GVK.parse(controller.kind) for controller in plan.fleet.controllers}
+        self.labels = {cluster.name: cluster.labels for cluster in plan.clusters}
+        self.rules = TierRules.compile(doc.spec.tiers, set(self.controllers))
+        self.kinds = routes_of(plan, mine)
+        self.children = children_of(plan, mine)

@@ -18,8 +18,10 @@ from raycp.kube import ApiError, ConnectError, KubeError
 from raycp.leadership.records import Conflict, Record, Records
 from raycp.member.clients import Clients
 from raycp.protocol.plan import Plan
-from raycp.shard.state import ShardState
-from raycp.shard.watermarks import ClusterMarks
+from raycp.shard.caches import Caches
+from raycp.shard.identity import ShardIdentity
+from raycp.shard.routes import Routes
+from raycp.shard.watermarks import ClusterMarks, Watermarks
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,13 @@ FLUSHES = 3
 class WatermarkStore:
     """One shard's reading and writing of ``state.marks``."""
 
-    def __init__(self, state: ShardState, clients: Clients, clock: Clock) -> None:
-        self._state = state
+    def __init__(
+        self, identity: ShardIdentity, routes: Routes, caches: Caches, marks: Watermarks, clients: Clients, clock: Clock
+    ) -> None:
+        self._identity = identity
+        self._routes = routes
+        self._caches = caches
+        self._marks = marks
         self._clients = clients
         self._clock = clock
         self._plan: Plan | None = None
@@ -68,11 +75,20 @@ class WatermarkStore:
             self._written = -1
         self._plan = plan
         self._clients.update(plan)
-        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._state.shard}
+        mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._identity.shard}
         self._ready &= mine
 
     def _name(self) -> str:
-        return f"watermark-{self._state.shard}"
+        return f"watermark-{self._identity.shard}"
+
+    @property
+    def stored(self) -> bool:
+        """Whether the hub has everything that is due or settled by now."""
+        return self._written >= 0 and self._written == self._marks.changes
+
+    def since(self, cluster: str, kind: GVK) -> int | None:
+        """Up to where a predecessor, or this process, has observed everything; None where nothing is known."""
+        return self._marks.rv(cluster, kind)
 
     def adopt(self, clusters: Iterable[str]) -> None:
         """These clusters' marks are known by other means: nothing is to be read."""
@@ -109,10 +125,10 @@ class WatermarkStore:
             if stored is None:
                 return
             try:
-                self._state.marks.restore(cluster, stored, self._state.controllers)
+                self._marks.restore(cluster, stored, self._routes.controllers)
             except ValueError as error:
                 log.error("the watermark of cluster %s can't be read (%s): it starts without", cluster, error)
-                self._state.marks.drop_cluster(cluster)
+                self._marks.drop_cluster(cluster)
 
     async def _read(self) -> dict[str, ClusterMarks]:
         """The newest stored form of each cluster, whichever shard wrote it."""
@@ -163,14 +179,14 @@ class WatermarkStore:
             return False
 
     async def _save(self, force: bool) -> bool:
-        plan, state = self._plan, self._state
-        if plan is None or not state.epoch or not state.term or self._superseded:
+        plan, identity = self._plan, self._identity
+        if plan is None or not identity.primary or self._superseded:
             return False
         self._observe()
         now = self._clock.now()
         if now < self._not_before and not force:
             return False
-        changed = force or state.marks.changes != self._written
+        changed = force or self._marks.changes != self._written
         moved = any(self._rvs.get(f"{name}/{kind}") != rv for (name, kind), rv in self._versions())
         if not changed and not (moved and now - self._written_at >= IDLE):
             return False
@@ -178,7 +194,7 @@ class WatermarkStore:
             self._took(await (await self._records()).read(self._name()))
         data = self._encode(plan)
         versions = {f"{name}/{kind}": rv for (name, kind), rv in self._versions()}
-        changes = state.marks.changes
+        changes = self._marks.changes
         self._not_before = self._clock.now() + (self._clock.now() - now) / COSTS_AT_MOST
         records = await self._records()
         try:
@@ -186,8 +202,8 @@ class WatermarkStore:
         except Conflict:
             self._took(await records.read(self._name()))
             theirs = self._others.get("_by", "0/0").split("/")
-            if tuple(int(part) for part in theirs) > (state.epoch, state.term):
-                log.warning("another primary writes the watermarks of shard %s; this one stops", state.shard)
+            if tuple(int(part) for part in theirs) > (identity.epoch, identity.term):
+                log.warning("another primary writes the watermarks of shard %s; this one stops", identity.shard)
                 self._superseded = True
             return False
         except ApiError as error:
@@ -199,39 +215,32 @@ class WatermarkStore:
         return True
 
     def _versions(self) -> list[tuple[tuple[str, str], int]]:
-        return [
-            ((name, str(kind)), self._state.marks.rv(name, kind) or 0)
-            for name, watched in self._state.clusters.items()
-            for kind in watched.informers
-        ]
+        return [((name, str(kind)), self._marks.rv(name, kind) or 0) for name, kind, _ in self._caches.informers()]
 
     def _until(self, name: str) -> dict[GVK, float]:
         """By kind, the server's time when its watch last told something."""
-        watched = self._state.clusters[name]
-        ahead = (watched.client.skew if watched.client is not None else 0.0) + self._clock.wall() - self._clock.now()
-        return {kind: told + ahead for kind, i in watched.informers.items() if (told := i.last_contact) is not None}
+        ahead = self._caches.skew(name) + self._clock.wall() - self._clock.now()
+        informers = self._caches.clusters[name].informers.items()
+        return {kind: at + ahead for kind, informer in informers if (at := informer.last_contact) is not None}
 
     def _observe(self) -> None:
-        for name, watched in self._state.clusters.items():
-            if name not in self._ready:
-                continue
-            for kind, informer in watched.informers.items():
-                if informer.told:
-                    self._state.marks.observe(name, kind, informer.store.rv)
+        for name, kind, informer in self._caches.informers():
+            if name in self._ready and informer.announced:
+                self._marks.observe(name, kind, informer.store.rv)
 
     def _encode(self, plan: Plan) -> dict[str, str]:
         fleet = {cluster.name for cluster in plan.clusters}
         limit = MAX_EXCEPTIONS
         while True:
             data = {name: text for name, text in self._others.items() if name in fleet}
-            for name in self._state.clusters:
+            for name in self._caches.clusters:
                 if name in self._ready:
-                    marks = self._state.marks.export(name, limit, self._until(name))
+                    marks = self._marks.export(name, limit, self._until(name))
                     if marks.kinds:
                         marks.at = self._clock.wall()
                         data[name] = msgspec.json.encode(marks).decode()
             if sum(map(len, data.values())) < MAX_BYTES or limit == 0:
                 break
             limit //= 4
-        data["_by"] = f"{self._state.epoch}/{self._state.term}"
+        data["_by"] = f"{self._identity.epoch}/{self._identity.term}"
         return data

@@ -5,7 +5,7 @@ the key stays an exception until a reconcile that started after the event has su
 the hub.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -64,11 +64,8 @@ class Watermarks:
         self._until: dict[Place, float] = {}
         self._begun: dict[tuple[str, str], Begun] = {}
         self._due: dict[RequestKey, list[Watermark]] = {}
-        self._at_work: dict[RequestKey, bool] = {}
         self.changes = 0
         """Rises whenever an exception comes or goes."""
-        self.changed: Callable[[RequestKey], None] = lambda key: None
-        """Hears of each."""
         self.shape = 0
         """Rises whenever what ``told`` tells has changed, but for versions."""
         self._names: dict[int, tuple[str, str]] = {}
@@ -104,32 +101,17 @@ class Watermarks:
     # what is due
 
     def due(self, key: RequestKey, cluster: str, kind: GVK, rv: int) -> None:
-        """The change at ``rv`` of an object of ``kind`` makes ``key`` due."""
-        self.noticed(key, cluster, kind, rv)
-        if key in self._at_work:
-            self._at_work[key] = True
-
-    def noticed(self, key: RequestKey, cluster: str, kind: GVK, rv: int) -> None:
-        """A change about a key in work, whose meaning is found out when the work ends."""
-        mark = self._mark((cluster, kind))
-        mark.pending(key, rv)
+        """The change at ``rv`` of an object of ``kind`` makes ``key`` due, or may: until ``settled`` it is an exception."""
+        mark = self._marks.get((cluster, kind))
+        if mark is None:
+            mark = self._mark((cluster, kind))
         places = self._due.get(key)
         if places is None:
             self._due[key] = [mark]
         elif mark not in places:
             places.append(mark)
         self.changes += 1
-        self.changed(key)
-
-    def started(self, key: RequestKey) -> None:
-        """A reconcile of ``key`` starts."""
-        self._at_work[key] = False
-
-    def ended(self, key: RequestKey, done: bool) -> None:
-        """It has ended, and what happened meanwhile has been judged. ``done``: it succeeded, or nothing more is to be done."""
-        due_again = self._at_work.pop(key, True)
-        if done and not due_again:
-            self.settled(key)
+        mark.pending(key, rv)
 
     def settled(self, key: RequestKey) -> None:
         """Nothing is due for ``key``."""
@@ -138,7 +120,6 @@ class Watermarks:
             for mark in marks:
                 mark.reconciled(key)
             self.changes += 1
-            self.changed(key)
 
     def observe(self, cluster: str, kind: GVK, rv: int) -> None:
         """All up to ``rv`` has been told by list and watch, and what it made due has been noted."""
@@ -165,15 +146,15 @@ class Watermarks:
 
     # endings
 
-    def void(self, cluster: str, kind: GVK) -> None:
-        """The cluster is another one than before, or an older state of it: nothing of this kind is known."""
+    def void(self, cluster: str, kind: GVK) -> list[RequestKey]:
+        """The cluster is another one than before, or an older state of it: nothing of this kind is known. The keys that it
+        had made due."""
         mark = self._marks.pop((cluster, kind), None)
         self._recorded.discard((cluster, kind))
         self._until.pop((cluster, kind), None)
-        if mark is not None:
-            self._forget(mark)
         self.changes += 1
         self.shape += 1
+        return self._forget(mark) if mark is not None else []
 
     def restart(self, controller: str, cluster: str) -> None:
         """The controller begins anew there."""
@@ -196,13 +177,14 @@ class Watermarks:
             del self._begun[where]
         self.shape += 1
 
-    def _forget(self, mark: Watermark) -> None:
-        for key, marks in list(self._due.items()):
-            if mark in marks:
-                marks.remove(mark)
-                if not marks:
-                    del self._due[key]
-                self.changed(key)
+    def _forget(self, mark: Watermark) -> list[RequestKey]:
+        found = [key for key, marks in self._due.items() if mark in marks]
+        for key in found:
+            marks = self._due[key]
+            marks.remove(mark)
+            if not marks:
+                del self._due[key]
+        return found
 
     # the form in which a standby is told
 
@@ -238,7 +220,7 @@ class Watermarks:
         for key, dues in due.items():
             for span in dues:
                 for rv in (span.first, span.last):
-                    self.noticed(key, span.cluster, GVK.parse(span.kind), rv)
+                    self.due(key, span.cluster, GVK.parse(span.kind), rv)
 
     # the stored form
 

@@ -186,6 +186,28 @@ class SliClocks:
         changes.append(change)
         self._watch(key, tier, change)
 
+    def queued(
+        self,
+        key: RequestKey,
+        *,
+        kind: Kind | None = None,
+        observed: float = 0.0,
+        tier: str = "standard",
+        version: int = 0,
+        ready_at: float | None = None,
+    ) -> None:
+        """The key was queued: ``started`` where ``kind`` names a change, then ``delayed`` until ``ready_at`` or, without one,
+        ``woken``."""
+        if kind is not None:
+            self.started(key, kind, observed, tier=tier, version=version)
+        state = self._keys.get(key)
+        if state is None:
+            return
+        if ready_at is not None:
+            self.delayed(key, ready_at)
+        elif state.phase in ("delay", "waiting"):
+            state.enter("queue", self._clock.now())
+
     def retier(self, key: RequestKey, tier: str) -> None:
         """The key is judged by ``tier`` when it ends."""
         state = self._keys.get(key)

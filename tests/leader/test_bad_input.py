@@ -25,7 +25,7 @@ def ran() -> Counter[str]:
 
 def story(fleet: Stack, name: str, controller: str = "wild", cluster: str = "here") -> list[dict[str, Any]]:
     """What ``raycp why`` tells of an object: its last steps."""
-    found = fleet.shard().account.timeline(cluster, "ConfigMap", "default", name)
+    found = fleet.shard().reporter.timeline(cluster, "ConfigMap", "default", name)
     rows: Any = found["controllers"] if found is not None else []
     return [step for row in rows if row["controller"] == controller for step in row["steps"]]
 
@@ -55,12 +55,12 @@ async def test_a_reconciler_that_fails_is_tried_again_and_others_go_on(do: str, 
             await fleet.put("here", "tracked", f"good-{number}")
         await until(lambda: sum(ran()[f"good-{number}"] for number in range(10)) == 10, 3.0)
         await until(lambda: ran()["bad"] >= 2, 5.0, "again, after its backoff")
-        why = fleet.shard().state.queue.why(RequestKey("wild", "here", "default", "bad"))
+        why = fleet.shard().queue.why(RequestKey("wild", "here", "default", "bad"))
         assert why is not None
         # Mended by its author: a real change does not wait for the backoff, which has grown by now.
         await fleet.put("here", "wild", "bad", do="")
         await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN, 5.0)
-        await until(lambda: fleet.shard().state.queue.why(RequestKey("wild", "here", "default", "bad")) is None)
+        await until(lambda: fleet.shard().queue.why(RequestKey("wild", "here", "default", "bad")) is None)
 
 
 async def test_backoff_grows() -> None:

@@ -68,7 +68,7 @@ async def test_it_grants_nothing_more_once_the_hub_has_recorded_its_successor() 
             assert not old._succession.proven(plan), "it promotes nobody"
             # The fleet lives on under the new one: changes, and a death.
             await fleet.substrate.kill(primary(fleet).member)
-            await until(lambda: standby.state.term == 2, 10.0)
+            await until(lambda: standby.identity.term == 2, 10.0)
             await fleet.put("here", "tracked", "after")
             await until(lambda: ran()["after"] == 1)
             assert plan is old.plan, "its plan is as it was: nobody was told anything by it"

@@ -218,7 +218,7 @@ async def test_a_standby_that_leaves_may_be_promoted_until_it_has_a_successor() 
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] == 1, 5.0)
-        assert old.state.term == 2, "warm beats cold"
+        assert old.identity.term == 2, "warm beats cold"
         fleet.substrate.refuse = lambda _: None
         await until(
             lambda: before["standby 0/0"] not in at(fleet).values(), 10.0, "and then it is handed over, away from that node"

@@ -120,14 +120,14 @@ async def test_nothing_is_reconciled_again_and_no_old_epoch_writes() -> None:
         await until(lambda: len(epochs(fleet)) == 30)
         await stand_by(fleet.client, fleet_of(newer("parent")))
         standby = fleet.other.living("standby")[0]
-        lists = {str(kind): informer.store for kind, informer in standby.state.clusters["here"].informers.items()}
+        lists = {str(kind): informer.store for kind, informer in standby.caches.clusters["here"].informers.items()}
         samples.RAN.clear()
         await switch(fleet.client)
         await fleet.put("here", "parent", "after")
         await until(lambda: ran()["after"] >= 1)
         primary = fleet.other.living("standby")[0]
-        assert primary.state.term == 2
-        assert {str(k): i.store for k, i in primary.state.clusters["here"].informers.items()} == lists, "no relist"
+        assert primary.identity.term == 2
+        assert {str(k): i.store for k, i in primary.caches.clusters["here"].informers.items()} == lists, "no relist"
         await holds(lambda: set(ran()) == {"after"}, 0.3, "no storm")
         await until(lambda: epochs(fleet)[-1] == 2)
         assert epochs(fleet) == sorted(epochs(fleet))
@@ -158,7 +158,7 @@ async def test_what_can_not_be_stopped_holds_the_switch_up_and_nothing_else() ->
         await fleet.put("here", "tracked", "on")
         await until(lambda: ran()["on"] == 1, 3.0)
         samples.OPEN["stuck"] = True
-        await until(lambda: not len(fleet.base.living("shard")[0].handouts))
+        await until(lambda: not len(fleet.base.living("shard")[0].ledger))
         assert (await upgrade(fleet.client, fleet_of(newer("tracked", "threaded")))).epoch == 2
 
 
@@ -335,7 +335,7 @@ async def test_a_fleet_stands_by_and_writes_nothing() -> None:
         await fleet.put("here", "tracked", "b")
         await until(lambda: ran()["b"] == 1)
         standby = fleet.other.living("standby")[0]
-        await until(lambda: any(key.name == "b" for key in standby.state.reconciled), what="it follows")
+        await until(lambda: any(key.name == "b" for key in standby.ledger.reconciled), what="it follows")
         with pytest.raises(MemberFailed, match="it is changed by `raycp upgrade`"):
             await fleet.other.call(LEADER, "apply", msgspec.msgpack.encode(fleet_of(doc("tracked"))))
         assert await abandon(fleet.client)

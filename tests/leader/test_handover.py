@@ -30,7 +30,7 @@ async def test_a_hand_over_under_load_loses_nothing() -> None:
                     assert [each.problem for each in handed] == [""]
                     assert handed[0].took < 2.0
             await until(lambda turn=turn: all(ran()[f"t{turn}-{number}"] for number in range(20)))
-        assert primary(fleet).state.term == 4
+        assert primary(fleet).identity.term == 4
         assert not samples.OVERLAPS
         rows = fleet.leader._history.rows()
         assert [(row["cause"], row["what"]) for row in rows] == [("start", "leader"), *[("handover", "shard 0")] * 3]
@@ -48,7 +48,7 @@ async def test_what_runs_beyond_the_grace_is_interrupted_not_failed() -> None:
         assert (handed[0].problem, handed[0].revoked) == ("", 1)
         await until(lambda: ran()["long"] == 2, 5.0, "run again by the successor")
         assert not samples.OVERLAPS
-        assert primary(fleet).state.queue.why is not None
+        assert primary(fleet).queue.why is not None
 
 
 async def test_without_a_warm_standby_nothing_changes() -> None:
@@ -79,7 +79,7 @@ async def test_a_standby_that_dies_in_the_middle_leaves_the_primary_in_charge() 
         handed = await fleet.leader.hand_over([])
         fleet.substrate.call = call
         assert "gone in the middle" in handed[0].problem
-        assert primary(fleet).state.term == 1
+        assert primary(fleet).identity.term == 1
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] == 1)
 
@@ -88,7 +88,7 @@ async def test_a_primary_whose_leader_dies_in_the_middle_goes_on_by_itself() -> 
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         await warm(fleet)
-        conductor = primary(fleet).conductor
+        conductor = primary(fleet).dispatcher
         conductor.pause(0.3)
         await fleet.put("here", "tracked", "waits")
         await asyncio.sleep(0.1)
@@ -107,6 +107,6 @@ async def test_a_primary_that_dies_while_it_drains_is_succeeded() -> None:
         await asyncio.sleep(0.02)
         await fleet.substrate.kill(primary(fleet).member)
         await handing
-        await until(lambda: standby.state.term == 2, 5.0)
+        await until(lambda: standby.identity.term == 2, 5.0)
         await until(lambda: ran()["work"] >= 2, 5.0)
         assert not samples.OVERLAPS

@@ -30,9 +30,9 @@ async def test_a_promoted_standby_has_time_for_its_first_question() -> None:
 
         standby.permits._ask = slowly
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: standby.state.term == 2, 5.0)
+        await until(lambda: standby.identity.term == 2, 5.0)
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] >= 1, 8.0)
         assert primary(fleet) is standby, "it was succeeded before it could ask"
-        assert standby.state.term == 2
+        assert standby.identity.term == 2
         assert standby.member not in fleet.substrate.killed

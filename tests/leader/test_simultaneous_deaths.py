@@ -55,7 +55,7 @@ async def test_leader_primary_and_worker_together() -> None:
         await until(lambda: all(ran()[name] for name in names[: count + 10]), 5.0)
         assert CLOCK.now() - begun < 3.0
         assert primary(fleet) is standby, "the warm standby follows; nothing is listed again"
-        assert standby.state.term == 2
+        assert standby.identity.term == 2
         assert [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"] == ["death"]
         assert before.actor_name not in {member.actor_name for member in fleet.substrate.cores}
 
@@ -82,10 +82,10 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
         ledger = fleet.leader._hub.prover.ledger
         assert ledger is not None
         while CLOCK.now() < ledger.silent_until - 0.1:
-            assert standby.state.term == 0 or CLOCK.now() > ledger.silent_until - 0.1, "promoted while its primary may write"
+            assert standby.identity.term == 0 or CLOCK.now() > ledger.silent_until - 0.1, "promoted while its primary may write"
             assert not [core for core in fleet.substrate.living("shard") if core is not before], "and no cold one beside it"
             await asyncio.sleep(0.02)
-        await until(lambda: standby.state.term == 2, 5.0, "then its standby follows")
+        await until(lambda: standby.identity.term == 2, 5.0, "then its standby follows")
         plan = fleet.leader.plan
         assert plan is not None
         assert before.member.actor_name in plan.gone
@@ -103,7 +103,7 @@ async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatc
         fleet.substrate.silent.add(before.member)
         before.permits._ask = _never
         fleet._lead()
-        await until(lambda: standby.state.term == 2, 12.0, "its standby follows")
+        await until(lambda: standby.identity.term == 2, 12.0, "its standby follows")
         assert before.member in fleet.substrate.killed
 
 
@@ -151,7 +151,7 @@ async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark(
         standby = await warm(fleet)
         ended = len(samples.RAN)
         old = set(names[:10])
-        await until(lambda: old <= {key.name for key in primary(fleet).state.reconciled})
+        await until(lambda: old <= {key.name for key in primary(fleet).ledger.reconciled})
         await primary(fleet).watermarks.flush()
         await fleet.substrate.kill(primary(fleet).member)
         await fleet.substrate.kill(standby.member)
@@ -159,7 +159,7 @@ async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark(
         await until(lambda: len(names) > count + 5 and all(ran()[name] for name in names[count : count + 5]), 10.0)
         assert CLOCK.now() - begun < 5.0
         await fleet.ready()
-        assert primary(fleet).state.term in (2, 3), "3 where the leader saw the first death before the second"
+        assert primary(fleet).identity.term in (2, 3), "3 where the leader saw the first death before the second"
         again = old & {name for _, _, name in samples.RAN[ended:]}
         assert not again, f"reconciled long ago, and once more after the cold start: {again}"
 

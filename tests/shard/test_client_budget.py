@@ -51,8 +51,8 @@ async def test_no_key_fails_for_want_of_tokens_and_no_other_cluster_waits() -> N
     async with stack(["parent"], homes={"hub": "0", "slow": "1", "quick": "1"}, workers=2, fields=limits) as fleet:
         for number in range(60):
             await fleet.put("slow", "parent", f"p{number}")
-        await until(lambda: fleet.shard("1").isolation.state_of("slow")[0] == "throttled", 5.0)
-        assert "wait for a token" in fleet.shard("1").isolation.state_of("slow")[1]
+        await until(lambda: fleet.shard("1").guard.state_of("slow")[0] == "throttled", 5.0)
+        assert "wait for a token" in fleet.shard("1").guard.state_of("slow")[1]
         begun = CLOCK.now()
         await fleet.put("quick", "parent", "q")
         await until(lambda: times(fleet, "quick"), 2.0)
@@ -61,7 +61,7 @@ async def test_no_key_fails_for_want_of_tokens_and_no_other_cluster_waits() -> N
         ran = [name for _, cluster, name in samples.RAN if cluster == "slow"]
         assert len(ran) == len(set(ran)), "each was reconciled once: none has failed and been tried again"
         await until(lambda: sum(samples.RUNNING.values()) <= 8, 5.0)
-        assert "slow" not in fleet.shard("1").state.queue.blocked_clusters(), "the rest waits for its turn, it is not shut out"
+        assert "slow" not in fleet.shard("1").queue.blocked_clusters(), "the rest waits for its turn, it is not shut out"
 
 
 async def test_live_work_goes_before_background() -> None:

@@ -36,7 +36,7 @@ async def test_a_failing_cluster_is_blocked_and_found_well_again() -> None:
         for number in range(8):
             await fleet.put("bad", "parent", f"b{number}")
         await until(lambda: breaker(fleet, "bad") == "open")
-        blocked = fleet.shard().state.queue.blocked_clusters()
+        blocked = fleet.shard().queue.blocked_clusters()
         assert "breaker open" in blocked["bad"]
         await fleet.put("good", "parent", "g")
         await until(lambda: fleet.clusters["good"].api.get("secrets", "default", "g-child"), 2.0)
@@ -85,7 +85,7 @@ HOMES = {"hub": "0", "bad": "1", "good": "1"}
 
 def state_of(fleet: Stack, cluster: str) -> str:
     """At the shard that has the cluster."""
-    return fleet.shard(HOMES[cluster]).isolation.state_of(cluster)[0]
+    return fleet.shard(HOMES[cluster]).guard.state_of(cluster)[0]
 
 
 async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() -> None:
@@ -95,11 +95,11 @@ async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() ->
         for number in range(8):
             await fleet.put("hub", "remote", f"r{number}")
         await until(
-            lambda: fleet.shard("1").isolation._clusters["bad"].breaker.opened_total,
+            lambda: fleet.shard("1").guard.breaker("bad").opened_total,
             what="the member's own shard has opened its breaker",
         )
         assert state_of(fleet, "good") == "closed"
-        assert not any(name == "bad" for name in fleet.shard("0").isolation._clusters), "the hub's shard has no say in it"
+        assert fleet.shard("0").guard.breaker("bad") is None, "the hub's shard has no say in it"
         await fleet.put("good", "tracked", "t")
         await until(lambda: ran()["t"], 2.0)
         faults.clear(None)
@@ -113,16 +113,16 @@ async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
         faults = fleet.clusters["bad"].faults
         # Nothing at all is answered: each request would hold its slot until its time is up.
         number = faults.add(FaultSpec.model_validate({"kind": "latency", "latency": "20s"}))
-        isolation = fleet.shard("1").isolation
+        isolation = fleet.shard("1").guard
         for _ in range(5):
-            isolation._clusters["bad"].breaker.failure("a test's")
+            isolation.breaker("bad").failure("a test's")
         await until(lambda: fleet.worker()._links["1"].states["bad"].breaker in ("open", "half-open"), 2.0)
         begun = CLOCK.now()
         await fleet.put("hub", "remote", "r")
         await until(lambda: ran()["r"] >= 2, 5.0, "it is tried again")
         assert CLOCK.now() - begun < 5.0, "no request hung"
         await until(lambda: not samples.RUNNING["remote", "hub", "r"], 1.0)
-        timeline = fleet.shard("0").account.timeline("hub", "ConfigMap", "default", "r")
+        timeline = fleet.shard("0").reporter.timeline("hub", "ConfigMap", "default", "r")
         assert timeline is not None
         assert "breaker open" in str(timeline), "it says what it waits for"
         faults.clear(number)
@@ -143,7 +143,7 @@ async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_o
         await until(lambda: not told(), 10.0, "workers hear that it is silent")
         fleet.clusters["away"].faults.clear(None)
         await until(told, 20.0, "workers hear that it is back")
-        assert fleet.shard().isolation._clusters["away"].breaker.opened_total == 0
+        assert fleet.shard().guard.breaker("away").opened_total == 0
 
 
 @pytest.mark.parametrize("home", ["0", "1"])
@@ -161,4 +161,4 @@ async def test_who_waits_for_a_cluster_looks_when_it_is_back(monkeypatch: pytest
         fleet.clusters["away"].faults.clear(None)
         await until(lambda: ran()["a"] == 2 and ran()["b"] == 2, 20.0)
         await holds(lambda: ran()["a"] == 2 and ran()["b"] == 2, 0.3, "once")
-        assert not fleet.shard("0").state.queue.snapshot()
+        assert not fleet.shard("0").queue.snapshot()

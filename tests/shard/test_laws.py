@@ -63,7 +63,7 @@ async def _step(fleet: Stack, step: str, key: str, number: int, truth: dict[str,
         await fleet.put("here", "tracked", key, n=str(number))
     elif step == "delete" and key in truth:
         # Observed, and told before anything else happens: a primary that comes later can't know of what is gone.
-        await until(lambda: _last(key) is not None and fleet.shard().state.clusters["here"].synced)
+        await until(lambda: _last(key) is not None and fleet.shard().caches.clusters["here"].synced)
         del truth[key]
         await fleet.clusters["here"].api.delete("configmaps", "default", key)
         await until(lambda: _last(key) == {})

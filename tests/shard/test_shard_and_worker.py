@@ -56,7 +56,7 @@ async def test_changes_while_in_work_make_exactly_one_rerun() -> None:
 
 
 def _cached(shard: object, name: str) -> bytes:
-    obj = shard.state.clusters["here"].informers[GVK("", "v1", "ConfigMap")].store.get("default", name)  # type: ignore[attr-defined]
+    obj = shard.caches.clusters["here"].informers[GVK("", "v1", "ConfigMap")].store.get("default", name)  # type: ignore[attr-defined]
     return obj.raw if obj is not None else b""
 
 
@@ -138,7 +138,7 @@ async def test_a_dead_workers_keys_return_only_after_its_certain_death() -> None
         await fleet.kill("worker", "standard/0")
         await until(lambda: ran()["a"] == 2)
         samples.OPEN["a"] = True
-        await until(lambda: not fleet.shard().state.queue.running())
+        await until(lambda: not fleet.shard().queue.running())
         assert not samples.OVERLAPS
 
 
@@ -173,8 +173,8 @@ async def test_a_new_primary_hands_nothing_out_before_the_roll_call() -> None:
         # The workers don't know of it yet: it knows of them, and waits.
         for _ in range(2):
             await fleet.tell(member)
-        await until(lambda: shard.state.clusters["here"].synced)
-        assert not shard.conductor.open
+        await until(lambda: shard.caches.clusters["here"].synced)
+        assert not shard.gate.open
         await holds(lambda: not samples.RAN, 0.2)
         begun = CLOCK.now()
         await fleet.tell()
@@ -201,7 +201,7 @@ async def test_a_reconnecting_worker_gets_tasks_again() -> None:
     async with stack(["tracked"]) as fleet:
         shard = fleet.shard()
         for number in range(5):
-            seat = next(iter(shard.conductor._seats.values()))
+            seat = next(iter(shard.dispatcher.seats.values()))
             assert seat.connection is not None
             # What the shard sees is a second Hello while the first connection seems to live.
             link = fleet.worker(0)._links["0"]
@@ -230,11 +230,11 @@ async def test_an_unknown_key_of_another_primary_is_released() -> None:
     async with stack(["tracked"]) as fleet:
         shard = fleet.shard()
         key = RequestKey("tracked", "here", "default", "a")
-        shard.state.queue.hold(key, why="in work elsewhere", timeout=30.0)
+        shard.queue.hold(key, why="in work elsewhere", timeout=30.0)
         await fleet.put("here", "tracked", "a")
         await holds(lambda: not samples.RAN, 0.2)
-        shard.state.queue.release(key)
-        shard.conductor.dispatch_soon()
+        shard.queue.release(key)
+        shard.dispatcher.dispatch_soon()
         await until(lambda: ran()["a"] == 1)
 
 
@@ -299,9 +299,9 @@ async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
         shard = await fleet.new_shard("0")
         await fleet.tell()
         key = RequestKey("tracked", "here", "default", "a")
-        await until(lambda: shard.conductor.open)
-        assert not shard.state.clusters["here"].synced
-        assert shard.intake.woken(Wake(1, key, "owned"))
+        await until(lambda: shard.gate.open)
+        assert not shard.caches.clusters["here"].synced
+        assert shard.events.woken(Wake(1, key, "owned"))
         await until(lambda: samples.SEEN)
         assert samples.SEEN[0] == ("tracked", "a", {"x": "1"})
 
@@ -322,7 +322,7 @@ async def test_a_draining_worker_takes_no_more_and_ends_what_it_has() -> None:
         assert not draining.done()
         samples.OPEN["a"] = True
         await asyncio.wait_for(draining, 5.0)
-        await until(lambda: not fleet.shard().state.queue.running())
+        await until(lambda: not fleet.shard().queue.running())
         assert max(ran().values()) == 1, "what it would not take was not begun there"
 
 
@@ -339,7 +339,7 @@ async def test_a_worker_that_comes_before_the_primary_knows_its_term_is_in_the_r
         await shard.ask("configure", msgspec.msgpack.encode(early))  # it listens, and is not in the plan yet
         worker = fleet.members["worker", "standard/0"]
         await fleet.tell(worker)
-        await until(lambda: worker.actor_name in shard.conductor._seats)
+        await until(lambda: worker.actor_name in shard.dispatcher.seats)
         await fleet.tell()
         await fleet.put("here", "tracked", "b")
         await until(lambda: ran()["b"] == 1, 4.0, "handed out, and not by the roll-call's end")

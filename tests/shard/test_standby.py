@@ -28,12 +28,12 @@ def ran() -> Counter[str]:
 async def warm(fleet: Any) -> Any:
     """The standby, once it follows its primary."""
     return await until(
-        lambda: next((s for s in fleet.substrate.living("standby") if s.standing is not None and s.report().ready), None)
+        lambda: next((s for s in fleet.substrate.living("standby") if s.standby is not None and s.report().ready), None)
     )
 
 
 def primary(fleet: Any) -> Any:
-    return next(s for s in [*fleet.substrate.living("shard"), *fleet.substrate.living("standby")] if s.standing is None)
+    return next(s for s in [*fleet.substrate.living("shard"), *fleet.substrate.living("standby")] if s.standby is None)
 
 
 async def test_a_promotion_queues_nothing_twice_and_forgets_nothing() -> None:
@@ -43,18 +43,18 @@ async def test_a_promotion_queues_nothing_twice_and_forgets_nothing() -> None:
             await fleet.put("here", "tracked", f"old-{number}")
         await until(lambda: len(ran()) == 50)
         standby = await warm(fleet)
-        await until(lambda: len(standby.state.reconciled) == 50)
-        assert not standby.state.queue.snapshot()
+        await until(lambda: len(standby.ledger.reconciled) == 50)
+        assert not standby.queue.snapshot()
         samples.RAN.clear()
         before = primary(fleet)
-        lists = {str(k): i.store for k, i in standby.state.clusters["here"].informers.items()}
+        lists = {str(k): i.store for k, i in standby.caches.clusters["here"].informers.items()}
         await fleet.substrate.kill(before.member)
         await fleet.put("here", "tracked", "while-away")
         await until(lambda: ran()["while-away"] == 1, 5.0)
         after = primary(fleet)
         assert after is standby
-        assert after.state.term == 2
-        assert {str(k): i.store for k, i in after.state.clusters["here"].informers.items()} == lists, "no relist"
+        assert after.identity.term == 2
+        assert {str(k): i.store for k, i in after.caches.clusters["here"].informers.items()} == lists, "no relist"
         await holds(lambda: len(samples.RAN) == 1, 0.3, "no storm")
         again = await warm(fleet)
         assert again is not standby
@@ -71,7 +71,7 @@ async def test_a_key_in_work_on_a_living_worker_is_held_until_its_end() -> None:
         await fleet.put("here", "tracked", "slow")
         await until(lambda: ran()["slow"] == 1)
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: standby.state.term == 2, 5.0)
+        await until(lambda: standby.identity.term == 2, 5.0)
         await until(lambda: ran()["slow"] == 2, 5.0, "interrupted under the old term, run again under the new")
         assert not samples.OVERLAPS
 
@@ -102,8 +102,8 @@ async def test_a_failing_key_keeps_its_attempts_and_a_delayed_one_its_time() -> 
         await fleet.put("here", "wild", "bad", do="raise")
         await until(lambda: ran()["bad"] >= 4)
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: standby.state.term == 2, 5.0)
-        found = await until(lambda: [s for s in standby.state.queue.snapshot() if s.key.name == "bad"])
+        await until(lambda: standby.identity.term == 2, 5.0)
+        found = await until(lambda: [s for s in standby.queue.snapshot() if s.key.name == "bad"])
         assert found[0].attempts >= 3
 
 
@@ -111,11 +111,11 @@ async def test_wakes_for_other_shards_survive_their_sender() -> None:
     """Law 10: a child changes, the shard that saw it dies before the owner's shard has reconciled."""
     async with led() as fleet:
         await fleet.apply(doc("remote", clusters=("hub", "east"), shards={"clustersPerShard": 1}))
-        await until(lambda: sum(s.standing is not None and s.report().ready for s in fleet.substrate.living("standby")) == 2)
+        await until(lambda: sum(s.standby is not None and s.report().ready for s in fleet.substrate.living("standby")) == 2)
         await fleet.put("hub", "remote", "job")
         await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"))
-        await until(lambda: not any(s.peers.pending() for s in fleet.substrate.living("shard")))
-        east = next(s for s in fleet.substrate.living("shard") if "east" in s.state.clusters)
+        await until(lambda: not any(s.wakes.pending() for s in fleet.substrate.living("shard")))
+        east = next(s for s in fleet.substrate.living("shard") if "east" in s.caches.clusters)
         await fleet.cluster("east").api.delete("secrets", "default", "job-child")
         await fleet.substrate.kill(east.member)
         await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"), 8.0, "made again")
@@ -128,7 +128,7 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
         await fleet.apply(
             doc("tracked", "wild", "remote", clusters=("hub", "east"), shards={"clustersPerShard": 1}, state={"watermark": "50ms"})
         )
-        await until(lambda: sum(s.standing is not None and s.report().ready for s in fleet.substrate.living("standby")) == 2)
+        await until(lambda: sum(s.standby is not None and s.report().ready for s in fleet.substrate.living("standby")) == 2)
         for name, do in (("fails", "raise"), ("waits", "wait"), ("polls", "poll"), ("fine", "")):
             await fleet.put("east", "wild", name, do=do)
         for number in range(20):
@@ -136,39 +136,39 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
         await fleet.put("hub", "remote", "job")
         await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"))
         await until(lambda: len(ran()) == 25 and ran()["fails"] >= 3)
-        before = next(s for s in fleet.substrate.living("shard") if "east" in s.state.clusters)
-        hub = next(s for s in fleet.substrate.living("shard") if "hub" in s.state.clusters)
-        await until(lambda: not before.peers.pending())
-        hub.conductor.paused = True  # owners in the hub are woken, and not heard of
+        before = next(s for s in fleet.substrate.living("shard") if "east" in s.caches.clusters)
+        hub = next(s for s in fleet.substrate.living("shard") if "hub" in s.caches.clusters)
+        await until(lambda: not before.wakes.pending())
+        hub.gate.paused = True  # owners in the hub are woken, and not heard of
         await fleet.cluster("east").api.delete("secrets", "default", "job-child")
-        await until(lambda: before.peers.pending())
-        after = next(s for s in fleet.substrate.living("standby") if "east" in s.state.clusters)
+        await until(lambda: before.wakes.pending())
+        after = next(s for s in fleet.substrate.living("standby") if "east" in s.caches.clusters)
 
         def named(core: Any) -> dict[str, Any]:
-            found = core.state.marks.export("east", 5000)
+            found = core.ledger.marks.export("east", 5000)
             marks = {kind: Watermark.decode(text) for kind, text in found.kinds.items()}
             return {
                 "due": {kind: sorted(key.name for key in mark.exceptions()) for kind, mark in marks.items()},
                 "begun": found.begun,
-                "spans": {key: sorted(map(str, core.state.marks.due_of(key))) for key in core.state.marks.due_keys()},
+                "spans": {key: sorted(map(str, core.ledger.marks.due_of(key))) for key in core.ledger.marks.due_keys()},
             }
 
-        await until(lambda: "job" in str(named(before)["due"]) and not before.handouts, 5.0)
+        await until(lambda: "job" in str(named(before)["due"]) and not before.ledger, 5.0)
         # Nothing moves any more: the failing key waits for longer than this takes.
-        before.conductor.paused = True
+        before.gate.paused = True
         wanted = named(before)
         assert wanted["due"]["v1/ConfigMap"] == ["fails", "waits"]
         assert wanted["due"]["v1/Secret"] == ["job"]
-        told = after.standing.seq
-        await until(lambda: after.standing.seq > told + 1, 5.0)
-        rvs = {kind: before.state.marks.rv("east", kind) for kind in before.state.clusters["east"].informers}
+        told = after.standby.seq
+        await until(lambda: after.standby.seq > told + 1, 5.0)
+        rvs = {kind: before.ledger.marks.rv("east", kind) for kind in before.caches.clusters["east"].informers}
         await fleet.substrate.kill(before.member)
-        await until(lambda: after.state.term == 2, 5.0)
-        after.conductor.paused = True
+        await until(lambda: after.identity.term == 2, 5.0)
+        after.gate.paused = True
         await until(lambda: named(after) == wanted, 3.0, f"{wanted}\nis not\n{named(after)}")
-        assert all((after.state.marks.rv("east", kind) or 0) >= (rv or 0) for kind, rv in rvs.items())
-        written = after.watermarks
-        await until(lambda: written._written == after.state.marks.changes, 5.0)
+        assert all((after.ledger.marks.rv("east", kind) or 0) >= (rv or 0) for kind, rv in rvs.items())
+        stored = after.watermarks
+        await until(lambda: stored.stored, 5.0)
 
 
 async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for_it() -> None:
@@ -177,7 +177,7 @@ async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for
         await fleet.put("here", "parent", "a")
         await until(lambda: ran()["a"] == 1)
         standby = await warm(fleet)
-        store = next(i.store for k, i in standby.state.clusters["here"].informers.items() if k.kind == "Secret")
+        store = next(i.store for k, i in standby.caches.clusters["here"].informers.items() if k.kind == "Secret")
         await until(lambda: len(store) > 0)
         assert len(store._indexes["owner"]) > 0
 
@@ -190,7 +190,7 @@ async def test_what_a_promoted_standby_counts_is_shown_beside_its_own_standby() 
         await until(lambda: ran()["before"] == 1)
         first = await warm(fleet)
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: first.state.term == 2, 5.0)
+        await until(lambda: first.identity.term == 2, 5.0)
         second = await warm(fleet)
         assert second is not first
         observer = fleet.substrate.living("observer")[0]

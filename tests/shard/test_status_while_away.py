@@ -82,7 +82,7 @@ def test_status_noise_is_told_from_changes_and_no_change_from_noise(
         marks.observe("here", KIND, model.rv)
         if reconciled:
             marks.settled(key(name))
-    due = {name for name in model.objects if marks._due.get(key(name))}
+    due = {name for name in model.objects if marks.due_of(key(name))}
     told_at = model.told_at
     text = msgspec.json.encode(marks.export("here", most, {KIND: told_at} if told_at else None))
 
@@ -136,7 +136,7 @@ async def test_a_shard_that_starts_again_tells_them_apart(monkeypatch: Any) -> N
         await pod(fleet, "later")
         await until(lambda: ran()["later"])
         core = fleet.shard()
-        await until(lambda: core.watermarks._written == core.state.marks.changes and not core.state.marks._due)
+        await until(lambda: core.watermarks.stored and not core.ledger.marks.due_keys())
         await fleet.kill("shard", "0")
         samples.RAN.clear()
         api = fleet.clusters["here"].api
@@ -148,9 +148,9 @@ async def test_a_shard_that_starts_again_tells_them_apart(monkeypatch: Any) -> N
         await fleet.tell()
         await fleet.synced()
         await until(lambda: {"user", "status", "deleted"} <= set(ran()), 5.0)
-        state_ = fleet.shard().state
+        timelines = fleet.shard().ledger.timelines
         reasons = {
-            name: [step.detail["reason"] for _, found in state_.timelines.of("here", "default", name, {"pods"})
+            name: [step.detail["reason"] for _, found in timelines.of("here", "default", name, {"pods"})
                    for step in found if step.what == "received"]
             for name in ("quiet", "status", "user", "deleted")
         }  # fmt: skip

@@ -15,7 +15,7 @@ from raycp.cli.why import parse_object, show
 
 
 async def told(fleet: Any, name: str) -> Any:
-    return json.loads(msgspec.json.encode(fleet.shard().account.timeline("here", "ConfigMap", "default", name)))
+    return json.loads(msgspec.json.encode(fleet.shard().reporter.timeline("here", "ConfigMap", "default", name)))
 
 
 async def test_the_timeline_of_a_failing_object_tells_attempts_and_what_it_waits_for() -> None:
@@ -35,9 +35,9 @@ async def test_calls_are_told_with_status_and_duration() -> None:
     async with stack(["parent"]) as fleet:
         await fleet.put("here", "parent", "p")
         await until(lambda: fleet.clusters["here"].api.get("secrets", "default", "p-child"))
-        await until(lambda: fleet.shard().state.reconciled)
+        await until(lambda: fleet.shard().ledger.reconciled)
         text = show(await told(fleet, "p"))
-        assert fleet.shard().account.timeline("here", "ConfigMap", "default", "nobody") is None
+        assert fleet.shard().reporter.timeline("here", "ConfigMap", "default", "nobody") is None
     assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
     assert text.endswith("now            nothing is due")
 

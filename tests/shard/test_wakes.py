@@ -1,7 +1,6 @@
 """Law 10: a wake is kept until it is heard. Two shards in one process, the hub in one, a member in the other."""
 
 from collections import Counter
-from typing import Any
 
 import fleet_samples as samples
 import msgspec
@@ -17,10 +16,9 @@ def ran() -> Counter[str]:
     return Counter(name for _, _, name in samples.RAN)
 
 
-def pending(fleet: Stack) -> dict[RequestKey, Any]:
+def pending(fleet: Stack) -> set[RequestKey]:
     """What the member's shard keeps for the hub's: wakes of owners."""
-    found = fleet.shard("1").peers._outgoing["0"]._pending
-    return {key: wake for key, wake in found.items() if key.controller}
+    return set(fleet.shard("1").wakes.outbox("0").owners())
 
 
 async def child(fleet: Stack, owner: str, name: str) -> None:
@@ -80,9 +78,9 @@ async def test_a_wake_that_was_taken_but_not_worked_off_is_sent_again_to_the_nex
         samples.OPEN["k"] = True
         await fleet.put("hub", "keeper", "k")
         await until(lambda: ran()["k"] == 1 and not samples.RUNNING["keeper", "hub", "k"])
-        fleet.shard("0").conductor.paused = True
+        fleet.shard("0").gate.paused = True
         await child(fleet, "k", "first")
-        await until(lambda: any(incoming.waiting for incoming in fleet.shard("0").peers._incoming))
+        await until(lambda: any(incoming.waiting for incoming in fleet.shard("0").wakes.incoming))
         await fleet.kill("shard", "0")
         assert pending(fleet), "taken is not heard"
         await fleet.new_shard("0")
@@ -97,11 +95,11 @@ async def test_a_broken_connection_loses_no_wake() -> None:
             samples.OPEN[f"k{number}"] = True
             await fleet.put("hub", "keeper", f"k{number}")
         await until(lambda: sum(ran().values()) == 10)
-        outgoing = fleet.shard("1").peers._outgoing["0"]
+        outgoing = fleet.shard("1").wakes.outbox("0")
         for number in range(10):
             await child(fleet, f"k{number}", f"c{number}")
-            if number % 3 == 0 and outgoing._connection is not None and outgoing._connection._transport is not None:
-                outgoing._connection._transport.abort()
+            if number % 3 == 0:
+                outgoing.disconnect()
         await until(lambda: all(samples.CHILDREN["hub", f"k{n}"] == [f"c{n}"] for n in range(10)))
         await until(lambda: not pending(fleet))
 
@@ -114,7 +112,7 @@ async def test_a_wake_for_an_owner_that_is_gone_is_not_kept() -> None:
         await child(fleet, "k", "first")
         await until(lambda: ran()["k"] == 2 and not pending(fleet))
         await fleet.clusters["hub"].api.delete("configmaps", "default", "k")
-        hub = fleet.shard("0").state.clusters["hub"]
+        hub = fleet.shard("0").caches.clusters["hub"]
         await until(lambda: not any(len(informer.store) for informer in hub.informers.values()))
         await fleet.clusters["east"].api.patch_merge(
             "secrets", "default", "first", msgspec.json.encode({"metadata": {"annotations": {"more": "1"}}})

@@ -11,6 +11,7 @@ from raycp.base.keys import GVK, RequestKey
 from raycp.kube import ConnectSpec
 from raycp.kube.client import ClusterClient
 from raycp.leadership.records import Records
+from raycp.metrics import ReflectorMetrics
 
 STATE = {"namespace": "default", "watermark": "50ms"}
 SLOW = {"spread": "60s"}
@@ -23,8 +24,7 @@ def ran() -> Counter[str]:
 def verdicts(fleet: Stack, shard: str = "0") -> Counter[str]:
     """How often each reason was given, by the living shard."""
     found: Counter[str] = Counter()
-    state = fleet.shard(shard).state
-    for labels, child in state.counts.verdicts._children.items():
+    for labels, child in ReflectorMetrics(fleet.shard(shard).metrics).verdicts.items():
         found[labels[2]] += int(child.value)
     return found
 
@@ -32,7 +32,7 @@ def verdicts(fleet: Stack, shard: str = "0") -> Counter[str]:
 async def stored(fleet: Stack, shard: str = "0") -> bool:
     """Nothing is due, and the hub knows it."""
     core = fleet.shard(shard)
-    return core.watermarks._written == core.state.marks.changes and not core.state.marks._due and core.watermarks._written >= 0
+    return core.watermarks.stored and not core.ledger.marks.due_keys()
 
 
 async def restart(fleet: Stack, shard: str = "0", work: Any = None) -> None:
@@ -62,7 +62,7 @@ async def test_only_what_changed_is_reconciled_at_once() -> None:
         await until(lambda: {"cm-3", "new", "cm-7"} <= set(ran()))
         assert ("tracked", "cm-7") not in [(who, name) for who, name, data in samples.SEEN[-3:] if data]
         await holds(lambda: set(ran()) - {"cm-3", "new", "cm-7"} <= {f"cm-{n}" for n in range(20)}, 0.2)
-        depths = fleet.shard().state.queue.depths()
+        depths = fleet.shard().queue.depths()
         delayed = sum(depth.delayed for depth in depths if depth.tier == "background")
         assert delayed >= 15, "what existed waits in the background, spread"
         assert len(set(ran()) - {"cm-3", "new", "cm-7"}) <= 3
@@ -90,7 +90,7 @@ async def test_what_failed_or_waited_is_due_after_a_restart() -> None:
         await fleet.put("here", "wild", "bad", do="raise")
         await until(lambda: ran()["bad"] >= 2)
         core = fleet.shard()
-        await until(lambda: core.watermarks._written == core.state.marks.changes)
+        await until(lambda: core.watermarks.stored)
         await restart(fleet)
         await until(lambda: ran()["bad"] >= 1)
         assert ran()["good"] == 0
@@ -103,10 +103,10 @@ async def test_a_deletion_that_was_due_when_the_shard_died_is_told() -> None:
         await until(lambda: ran()["a"])
         await until(lambda: stored(fleet))
         core = fleet.shard()
-        core.conductor.paused = True
+        core.gate.paused = True
         await fleet.clusters["here"].api.delete("configmaps", "default", "a")
-        await until(lambda: core.state.marks.exceptions("here", core.state.kinds["tracked"]))
-        await until(lambda: core.watermarks._written == core.state.marks.changes)
+        await until(lambda: core.ledger.marks.exceptions("here", core.routes.kind_of["tracked"]))
+        await until(lambda: core.watermarks.stored)
         await restart(fleet)
         await until(lambda: ran()["a"] == 1)
         assert samples.SEEN[-1] == ("tracked", "a", {})
@@ -150,14 +150,13 @@ async def test_a_controller_that_is_new_finds_a_backlog_not_changes() -> None:
         await fleet.put("here", "tracked", "a")
         await until(lambda: ran()["a"])
         await until(lambda: stored(fleet))
-        marks = fleet.shard().state.marks
+        marks = fleet.shard().ledger.marks
         marks.restart("tracked", "here")
         marks.changes += 1
         await until(lambda: stored(fleet))
         await restart(fleet)
         await until(lambda: ran()["a"])
-        state = fleet.shard().state
-        steps = [s for _, found in state.timelines.of("here", "default", "a", {"tracked"}) for s in found]
+        steps = [s for _, found in fleet.shard().ledger.timelines.of("here", "default", "a", {"tracked"}) for s in found]
         assert any(step.detail.get("reason") == "backlog" for step in steps), steps
 
 
@@ -167,11 +166,11 @@ async def test_a_restored_cluster_makes_cache_and_watermark_void() -> None:
         await until(lambda: ran()["a"])
         await until(lambda: stored(fleet))
         core = fleet.shard()
-        kind = core.state.kinds["tracked"]
+        kind = core.routes.kind_of["tracked"]
         samples.RAN.clear()
         core.void("here", kind)
         await until(lambda: ran()["a"])
-        assert core.state.marks.rv("here", kind) is None or core.state.reconciled
+        assert core.ledger.marks.rv("here", kind) is None or core.ledger.reconciled
 
 
 async def test_a_flush_waits_for_the_write_under_way_and_tells_what_came_since() -> None:
@@ -180,7 +179,7 @@ async def test_a_flush_waits_for_the_write_under_way_and_tells_what_came_since()
         await until(lambda: ran()["first"] == 1)
         core = fleet.shard()
         await core.watermarks.flush()
-        marks, kind = core.state.marks, GVK.parse("v1/ConfigMap")
+        marks, kind = core.ledger.marks, GVK.parse("v1/ConfigMap")
 
         def due(name: str) -> None:
             marks.due(RequestKey("tracked", "here", "default", name), "here", kind, 1)
@@ -211,7 +210,7 @@ async def test_a_flush_writes_again_after_a_conflict() -> None:
             record = await records.read("watermark-0")
             assert record is not None
             await records.write("watermark-0", {**record.data, "other": "{}"}, record)  # as a write of ours whose answer was lost
-            marks, kind = core.state.marks, GVK.parse("v1/ConfigMap")
+            marks, kind = core.ledger.marks, GVK.parse("v1/ConfigMap")
             marks.due(RequestKey("tracked", "here", "default", "late"), "here", kind, 1)
             await core.watermarks.flush()
             record = await records.read("watermark-0")

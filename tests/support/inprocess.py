@@ -115,7 +115,7 @@ async def end(core: Any) -> None:
         connection._peer = None
         if connection._transport is not None:
             connection._transport.abort()
-    for watched in list(core.state.clusters.values()) if isinstance(core, ShardCore) else ():
+    for watched in list(core.caches.clusters.values()) if isinstance(core, ShardCore) else ():
         await watched.close()
     if isinstance(core, EmbeddedCore):
         await core.drain(0.0)
@@ -127,15 +127,18 @@ async def end(core: Any) -> None:
 def _connections(core: Any) -> list[Any]:
     found = []
     if isinstance(core, ShardCore):
-        found += [seat.connection for seat in core.conductor._seats.values()]
-        found += [incoming.connection for incoming in core.peers._incoming]
-        found += [outgoing._connection for outgoing in core.peers._outgoing.values()]
+        core.dispatcher.abort()
+        core.wakes.abort()
+        core.replication.abort()
+        if core.standby is not None:
+            core.standby.abort()
     if isinstance(core, WorkerCore):
         found += [link._connection for link in core._links.values()]
     if isinstance(core, ObserverCore):
         found += [source.connection for source in core._sources.values()]
-    if getattr(core, "_teller", None) is not None:
-        found.append(core._teller._connection)
+    for name in ("_stats", "_teller"):
+        if getattr(core, name, None) is not None:
+            found.append(getattr(core, name)._connection)
     return [connection for connection in found if connection is not None]
 
 

@@ -93,7 +93,7 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
         next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
         await fleet.put("here", "tracked", "meanwhile")
         end = ledger.ends(name)
-        await until(lambda: standby.state.term == 2, 12.0)
+        await until(lambda: standby.identity.term == 2, 12.0)
         assert not frozen.permits.held
         assert fleet.leader._clock.now() >= end, "not before its permit had ended"
         assert name in fleet.leader.plan.gone  # type: ignore[union-attr]

@@ -1,0 +1,392 @@
+"""The ledger: the only writer of what is known of a key.
+
+A key's queue entry, SLI clock, watermark exceptions, reconciled version and timeline change together, by these transitions:
+
+| transition | when |
+|---|---|
+| ``due`` | an event, a wake, a resync or a predecessor's state makes it due |
+| ``deferred`` | an event arrived while a worker has it: judged when the work ends |
+| ``pull`` and ``started`` | it is handed out |
+| ``ended`` | its worker acknowledged: succeeded, failed, gave up, interrupted |
+| ``returned`` | its hand-out did not arrive, or its worker died |
+| ``held``, ``released`` | a predecessor's hand-out of it still runs (law 6g) |
+| ``dropped``, ``drop_cluster``, ``drop_controller`` | there is nothing to reconcile any more |
+
+Guarantees: laws 1 and 2 (with the queue), the clocks of law 9, and that a key stays an exception of the watermark from the change
+that made it due until a reconcile that started after that change has succeeded. ``on_change`` is called for each key that changed.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from raycp.base.clock import Clock
+from raycp.base.events import Event
+from raycp.base.keys import GVK, RequestKey
+from raycp.base.tasks import CLUSTER, Done, Outcome, Task
+from raycp.classify import Reason, Verdict
+from raycp.protocol.frames import KeyProgress
+from raycp.queueing import Item, Saved, WorkQueue
+from raycp.shard.routes import Owned, Route
+from raycp.shard.watermarks import Watermarks
+from raycp.slo import Kind, SliClocks, SloTracker, Timelines
+
+Change = tuple[str, GVK, int]
+"""Cluster, kind and resourceVersion of what changed."""
+
+_END = {Outcome.RETRY: "failed", Outcome.PERMANENT: "gave_up", Outcome.INTERRUPTED: "returned"}
+
+
+class Deferred(NamedTuple):
+    """An event about a key in work. Only when the work has ended it is known which events are echoes of its own writes."""
+
+    cluster: str
+    kind: GVK
+    route: Route | Owned
+    event: Event
+
+
+class Handout:
+    """What was handed out: ``rv`` and ``version`` of the object then. ``wakes``: what the reconcile will have seen (law 10)."""
+
+    __slots__ = ("deferred", "due_again", "item", "recoveries", "rv", "task", "wakes", "worker")
+
+    def __init__(self, worker: str, item: Item, task: Task, rv: int, recoveries: int) -> None:
+        self.worker = worker
+        self.item = item
+        self.task = task
+        self.rv = rv
+        self.recoveries = recoveries
+        self.deferred: list[Deferred] = []
+        self.due_again = False
+        self.wakes: Any = None
+
+
+class WakeBook(Protocol):
+    """Wakes of other shards, as the ledger needs them."""
+
+    @property
+    def incoming(self) -> object:
+        """False where no other shard is connected."""
+        ...
+
+    def seen(self, key: RequestKey) -> Any:
+        """A reconcile of ``key`` starts: the wakes that it will have seen, None without any."""
+        ...
+
+    def done(self, key: RequestKey, seen: Any) -> None:
+        """It has ended: acknowledge them."""
+        ...
+
+
+class Ledger:
+    """See the module. ``judge`` is called for each deferred event, once its key is in nobody's hands."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        queue: WorkQueue,
+        clocks: SliClocks,
+        tracker: SloTracker,
+        timelines: Timelines,
+        kind_of: Callable[[str], GVK | None],
+    ) -> None:
+        self.queue = queue
+        self.pull = queue.pull
+        """See ``WorkQueue.pull``; what it hands out is ``started`` or ``dropped``."""
+        self.clocks = clocks
+        self.timelines = timelines
+        self.marks = Watermarks()
+        self.reconciled: dict[RequestKey, int] = {}
+        self.recoveries = 0
+        """How often a cluster has answered again."""
+        self.on_change: Callable[[RequestKey], None] | None = None
+        self.judge: Callable[[Deferred], None] = lambda deferred: None
+        self.on_recovery: Callable[[RequestKey], None] = lambda key: None
+        self.wakes: WakeBook | None = None
+        self._clock = clock
+        self._tracker = tracker
+        self._kind_of = kind_of
+        self._open: dict[int, Handout] = {}
+        self._working: dict[RequestKey, Handout] = {}
+        self._awaiting: set[RequestKey] = set()
+
+    def __len__(self) -> int:
+        """Open hand-outs."""
+        return len(self._open)
+
+    def working(self, key: RequestKey) -> Handout | None:
+        """The open hand-out of ``key``."""
+        return self._working.get(key)
+
+    def handout(self, identity: int) -> Handout | None:
+        """The open hand-out of that number."""
+        return self._open.get(identity)
+
+    # due
+
+    def due(
+        self,
+        key: RequestKey,
+        verdict: Verdict,
+        tier: str,
+        *,
+        delay: float = 0.0,
+        kind: Kind | None = None,
+        observed: float = 0.0,
+        version: int = 0,
+        source: str = "wake",
+        rv: int = 0,
+        why: str = "",
+        change: Change | None = None,
+    ) -> None:
+        """Queue ``key`` in ``tier`` as ``verdict`` says, ready in ``delay`` seconds; ``kind`` starts an SLI clock at ``observed``.
+
+        ``change`` makes the key an exception of the watermark, as ``exception`` does. ``rv``, ``source`` and ``why`` (how the
+        tier was chosen) are for the timeline.
+        """
+        if change is not None:
+            handout = self._working.get(key)
+            if handout is not None:
+                handout.due_again = True
+            self.marks.due(key, *change)
+        reason = verdict.reason.value
+        if self.queue.add(key, tier=tier, priority=verdict.priority, delay=delay, reason=reason, real=verdict.real):
+            ready_at = self._clock.now() + delay if delay else None
+            self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at)
+        self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
+        if self.on_change is not None:
+            self.on_change(key)
+
+    def exception(self, key: RequestKey, change: Change) -> None:
+        """``change`` is not reconciled for ``key``, an owner in another shard, until that shard says so."""
+        self.marks.due(key, *change)
+        if self.on_change is not None:
+            self.on_change(key)
+
+    def settled(self, key: RequestKey) -> None:
+        """No change is unreconciled for ``key``."""
+        self.marks.settled(key)
+        if self.on_change is not None:
+            self.on_change(key)
+
+    def defer(self, key: RequestKey, deferred: Deferred) -> bool:
+        """Keep an event about ``key`` until its hand-out ends. False where nobody has the key."""
+        handout = self._working.get(key)
+        if handout is None:
+            return False
+        handout.deferred.append(deferred)
+        self.marks.due(key, deferred.cluster, deferred.kind, deferred.event.obj.rv)
+        if self.on_change is not None:
+            self.on_change(key)
+        return True
+
+    def retier(self, tier_of: Callable[[RequestKey], tuple[str, str] | None]) -> int:
+        """The tier rules have changed: move what is queued to the lanes that ``tier_of`` names, with its reason. How many moved."""
+
+        def choose(key: RequestKey) -> str | None:
+            choice = tier_of(key)
+            if choice is None:
+                return None
+            tier, why = choice
+            self.clocks.retier(key, tier)
+            self.timelines.record(key, "queued", tier=tier, why=f"the rules have changed: {why}")
+            return tier
+
+        return self.queue.retier(choose)
+
+    # hand-outs
+
+    def started(self, worker: str, item: Item, task: Task, rv: int) -> None:
+        """``task`` was made of ``item`` for ``worker``, from its object at ``rv`` (0: there is none)."""
+        key = item.key
+        handout = self._open[task.id] = self._working[key] = Handout(worker, item, task, rv, self.recoveries)
+        self.clocks.handed_out(key)
+        self.timelines.handed_out(key, worker=worker, attempt=item.attempt, waited=item.waited)
+        if self.wakes is not None and self.wakes.incoming:
+            handout.wakes = self.wakes.seen(key)
+        if self.on_change is not None:
+            self.on_change(key)
+
+    def dropped(self, worker: str, item: Item) -> None:
+        """``item`` was pulled, and its controller or cluster has left: there is nothing to do."""
+        self.queue.done(worker, item.key, id=item.id)
+        if self.on_change is not None:
+            self.on_change(item.key)
+
+    def ended(self, done: Done, version: int | None = None, reason: str = "") -> bool:
+        """A hand-out has ended. ``version``: of the object as the reconcile's own writes left it (None: as handed out).
+        ``reason``: of a requeue that is no error of the reconciler. False where no such hand-out is open."""
+        handout = self._open.pop(done.id, None)
+        if handout is None:
+            return False
+        key, outcome, waiting = done.key, done.outcome, done.waiting
+        if self._working.get(key) is handout:  # else its worker died while it waited for a write, and it is handed out again
+            del self._working[key]
+        delay = self._queue_again(handout, done, reason)
+        if outcome is Outcome.INTERRUPTED:
+            self.clocks.returned(key)
+        else:
+            self._count(key, done, delay)
+            if outcome is not Outcome.RETRY:
+                if handout.task.raw is None and outcome is Outcome.OK:
+                    self.reconciled.pop(key, None)
+                else:
+                    self.reconciled[key] = handout.task.version if version is None else version
+        if outcome is Outcome.PERMANENT or (outcome is Outcome.OK and not waiting):
+            if not handout.due_again:
+                self.marks.settled(key)
+        elif outcome is not Outcome.INTERRUPTED and not reason:
+            # A failing or waiting key stays an exception of the watermark, whatever brought it here.
+            self.marks.due(key, key.cluster, self._kind_of(key.controller) or GVK("", "", ""), handout.rv)
+        what = _END.get(outcome) or ("waiting" if waiting else "succeeded")
+        self.timelines.ended(key, what, seconds=done.seconds, calls=done.calls, error=done.error, waiting=waiting)
+        if delay is not None:
+            self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
+        if handout.deferred:
+            self._judge(handout, done)
+        self._awaits(key, waiting, handout.recoveries)
+        if handout.wakes is not None and self.wakes is not None:
+            self.wakes.done(key, handout.wakes)
+        if self.on_change is not None:
+            self.on_change(key)
+        return True
+
+    def returned(self, identity: int, error: str, reason: str = "", *, failed: bool = False) -> None:
+        """A hand-out ended without an acknowledgement: it did not arrive at its living worker, or the worker's process is dead
+        for certain (law 6f). ``failed``: it was the cause of the death, and is tried again after its backoff."""
+        handout = self._open.get(identity)
+        if handout is not None:
+            outcome = Outcome.RETRY if failed else Outcome.INTERRUPTED
+            self.ended(Done(identity, handout.task.key, outcome, 0.0, error=error), reason=reason)
+
+    def worker_died(self, worker: str) -> None:
+        """All its hand-outs have returned: it pulls no more."""
+        self.queue.forget_worker(worker)
+
+    def _queue_again(self, handout: Handout, done: Done, reason: str) -> float | None:
+        """Give the key back to the queue; the seconds until it is ready again, None where it does not wait."""
+        key, worker, identity = done.key, handout.worker, handout.item.id
+        if done.outcome is Outcome.RETRY:
+            why = reason or "error"
+            return self.queue.retry(worker, key, id=identity, retry_after=done.retry_after, reason=why, error=done.error)
+        if done.outcome is Outcome.INTERRUPTED:
+            self.queue.interrupted(worker, key, id=identity, reason=reason or Reason.INTERRUPTED)
+        elif done.outcome is Outcome.OK and done.requeue_after is not None:
+            self.queue.requeue(worker, key, done.requeue_after, id=identity, tier=done.tier)
+            return done.requeue_after
+        else:
+            self.queue.done(worker, key, id=identity)
+        return None
+
+    def _count(self, key: RequestKey, done: Done, delay: float | None) -> None:
+        api = 0.0
+        for call in done.calls:
+            api += call.seconds
+        ok, permanent = done.outcome is Outcome.OK, done.outcome is Outcome.PERMANENT
+        samples = self.clocks.done(key, ok, work=done.seconds, api=api, waiting=done.waiting, permanent=permanent)
+        if samples:
+            self._tracker.take(samples)
+        if done.outcome is Outcome.RETRY and delay is not None:
+            self.clocks.delayed(key, self._clock.now() + delay)
+
+    def _judge(self, handout: Handout, done: Done) -> None:
+        """Judge what was observed while the key was in work, but for the echoes of its own writes."""
+        own = {(write.cluster, write.uid, write.rv) for write in done.writes}
+        deleted = {(write.cluster, write.uid) for write in done.writes if write.deleted}
+        for deferred in handout.deferred:
+            event, cluster = deferred.event, deferred.cluster
+            uid = event.obj.meta.uid
+            echo = (cluster, uid) in deleted if event.new is None else (cluster, uid, event.obj.rv) in own
+            if not echo:
+                self.judge(deferred)
+
+    # waiting for a cluster
+
+    def _awaits(self, key: RequestKey, waiting: str, since: int) -> None:
+        """Whether the key waits for a cluster to answer; ``since``: ``recoveries`` when its reconcile began."""
+        if waiting != CLUSTER:
+            self._awaiting.discard(key)
+            return
+        self._awaiting.add(key)
+        if since != self.recoveries:
+            self.on_recovery(key)
+
+    def recovered(self) -> None:
+        """A cluster answers again: every key that waits for one is checked."""
+        self.recoveries += 1
+        for key in list(self._awaiting):
+            self.on_recovery(key)
+
+    def awaits_nothing(self, key: RequestKey) -> None:
+        """The object of ``key`` is deleted: it waits for no cluster."""
+        self._awaiting.discard(key)
+
+    # the replica on a standby
+
+    def known_keys(self) -> list[RequestKey]:
+        """Every key of which anything is known."""
+        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys()})
+
+    def progress(self, keys: list[RequestKey]) -> list[KeyProgress]:
+        """What is known of ``keys``, as a standby keeps it."""
+        saved = {each.key: each for each in self.queue.snapshot(keys)}
+        clocks = {each.key: each for each in self.clocks.export(keys)}
+        due = self.marks.due_of
+        return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key)) for key in keys]
+
+    def restore(self, replicas: Iterable[tuple[KeyProgress, Saved]]) -> None:
+        """Go on with what a predecessor's queue and clocks had; ``Saved`` as it is now, its ages brought up to date."""
+        known = list(replicas)
+        self.queue.restore([saved for _, saved in known])
+        self.clocks.adopt([progress.clocks for progress, _ in known if progress.clocks is not None])
+        for progress, saved in known:
+            if saved.worker:
+                self.clocks.returned(progress.key)
+
+    # law 6g
+
+    def held(self, key: RequestKey, why: str, timeout: float) -> None:
+        """A hand-out of a primary before this one still runs: don't hand the key out until ``released``, or ``timeout`` seconds."""
+        self.queue.hold(key, why, timeout=timeout)
+        if self.on_change is not None:
+            self.on_change(key)
+
+    def released(self, key: RequestKey, why: str) -> None:
+        """That hand-out has ended."""
+        self.queue.release(key, why)
+        if self.on_change is not None:
+            self.on_change(key)
+
+    # drops
+
+    def drop_cluster(self, cluster: str) -> None:
+        """The cluster leaves this shard."""
+        self.queue.remove_cluster(cluster)
+        self.clocks.drop_where(cluster=cluster)
+        self.marks.drop_cluster(cluster)
+        self._forget_reconciled(lambda key: key.cluster == cluster)
+
+    def drop_controller(self, controller: str) -> None:
+        """The controller has left the fleet."""
+        self.queue.remove_controller(controller)
+        self.clocks.drop_where(controller=controller)
+        self.marks.drop_controller(controller)
+        self._forget_reconciled(lambda key: key.controller == controller)
+
+    def void(self, cluster: str, kind: GVK, controllers: Iterable[str]) -> None:
+        """The cluster is another one than before (law 7): nothing of ``kind`` counts as reconciled for ``controllers``."""
+        changed = self.marks.void(cluster, kind)
+        for name in controllers:
+            self.marks.restart(name, cluster)
+            self._forget_reconciled(lambda key, name=name: key.controller == name and key.cluster == cluster)  # type: ignore[misc]
+        if self.on_change is not None:
+            for key in changed:
+                self.on_change(key)
+
+    def forget_version(self, key: RequestKey) -> None:
+        """The object of ``key`` is deleted: its namesake is another object."""
+        self.reconciled.pop(key, None)
+
+    def _forget_reconciled(self, drops: Callable[[RequestKey], bool]) -> None:
+        for key in [key for key in self.reconciled if drops(key)]:
+            del self.reconciled[key]

@@ -1,0 +1,131 @@
+"""Wakes for one other shard, kept and sent again until that shard has acknowledged them (law 10)."""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.keys import RequestKey
+from raycp.base.loops import Loops
+from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.plan import ShardPlan
+from raycp.protocol.transport import Connection, dial
+
+RECONNECT = 0.2
+"""Seconds between tries to connect."""
+
+BATCH = 500
+"""Wakes in one frame."""
+
+AnyWake = Wake | KindListed | ClusterRecovered
+
+
+class Outbox:
+    """One per subject is kept: a newer wake replaces an older one, with a higher number."""
+
+    def __init__(
+        self,
+        target: ShardPlan,
+        hello: Hello,
+        clock: Clock,
+        loops: Loops,
+        changed: Callable[[RequestKey], None],
+        settled: Callable[[RequestKey], None],
+    ) -> None:
+        self.target = target
+        self._hello = hello
+        self._clock = clock
+        self._changed = changed
+        self._settled = settled
+        self._pending: dict[Hashable, AnyWake] = {}
+        self._unsent: set[Hashable] = set()
+        self._connection: Connection | None = None
+        self._welcome = False
+        self._lost = asyncio.Event()
+        self._scheduled = False
+        self._task = loops.spawn(self._keep(), f"wakes for shard {target.shard}")
+
+    def owners(self) -> Iterable[RequestKey]:
+        """Owners whose wakes are not acknowledged."""
+        return [subject for subject in self._pending if isinstance(subject, RequestKey)]
+
+    def __len__(self) -> int:
+        """Wakes that are not acknowledged."""
+        return len(self._pending)
+
+    def disconnect(self) -> None:
+        """Break the connection at once, as a network does; it is made again."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def retarget(self, target: ShardPlan, token: str) -> None:
+        """That shard has another primary: all that is not acknowledged is sent again."""
+        self.target = target
+        self._hello = msgspec.structs.replace(self._hello, token=token)
+        if self._connection is not None:
+            self._connection.close()
+
+    def wake(self, wake: Wake) -> None:
+        """Wake an owner. A change that was watched is not made less by a later one that was not."""
+        before = self._pending.get(wake.key)
+        if isinstance(before, Wake) and before.real and not wake.real:
+            wake = Wake(wake.seq, wake.key, before.reason, True)
+        self.put(wake.key, wake)
+        self._changed(wake.key)
+
+    def put(self, subject: Hashable, wake: AnyWake) -> None:
+        """Keep and send ``wake``, in place of an older one of the same subject."""
+        self._pending[subject] = wake
+        self._unsent.add(subject)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._connection is None or not self._welcome or not self._unsent:
+            return
+        wakes = [self._pending[subject] for subject in self._unsent if subject in self._pending]
+        self._unsent.clear()
+        for start in range(0, len(wakes), BATCH):
+            self._connection.send(Wakes(wakes[start : start + BATCH]))
+
+    async def _keep(self) -> None:
+        while True:
+            self._lost.clear()
+            try:
+                self._connection = await dial(self.target.host, self.target.port, self._hello, self)
+            except (OSError, TimeoutError):
+                await self._clock.sleep(RECONNECT)
+                continue
+            await self._lost.wait()
+            await self._clock.sleep(RECONNECT)
+
+    def received(self, message: Message) -> None:
+        """A frame of that shard."""
+        if isinstance(message, WakesDone):
+            seqs = set(message.seqs)
+            for subject in [subject for subject, wake in self._pending.items() if wake.seq in seqs]:
+                del self._pending[subject]
+                if isinstance(subject, RequestKey):
+                    self._changed(subject)
+                    # Reconciled there, or of no concern there: this cluster's watermark advances on that report only.
+                    self._settled(subject)
+        elif isinstance(message, Welcome):
+            # Everything that is not acknowledged goes out, again or for the first time.
+            self._welcome = True
+            self._unsent = set(self._pending)
+            self._flush()
+
+    def lost(self) -> None:
+        """The connection ended."""
+        self._connection = None
+        self._welcome = False
+        self._lost.set()
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._task.cancel()
+        if self._connection is not None:
+            self._connection.close()

@@ -1,0 +1,94 @@
+"""A standby's promotion: its ledger becomes what the primary's was, and events are judged that the primary had not judged (law 6g).
+
+The shard has its term already, and hands nothing out before the workers' roll-call.
+"""
+
+import asyncio
+import logging
+
+from raycp.base.loops import Loops
+from raycp.protocol.frames import KeyProgress
+from raycp.queueing import Saved
+from raycp.shard.caches import Caches
+from raycp.shard.events import EventHandler
+from raycp.shard.ledger import Ledger
+from raycp.shard.routes import Routes
+from raycp.shard.standby import StandbyReplica
+from raycp.shard.wakes import WakeExchange
+from raycp.shard.watchers import PrimaryWatcher
+
+log = logging.getLogger(__name__)
+
+SOON = 1.0
+"""Keys that wait longer than this, in seconds, enter the queue after those that are due."""
+
+CHUNK = 500
+
+
+class TakeOver:
+    """One promotion. ``followed``: the clusters of the plan before, which the primary watched too."""
+
+    def __init__(
+        self,
+        replica: StandbyReplica,
+        routes: Routes,
+        caches: Caches,
+        ledger: Ledger,
+        events: EventHandler,
+        wakes: WakeExchange,
+        watcher: PrimaryWatcher,
+        loops: Loops,
+    ) -> None:
+        self._replica = replica
+        self._routes = routes
+        self._caches = caches
+        self._ledger = ledger
+        self._events = events
+        self._wakes = wakes
+        self._watcher = watcher
+        self._loops = loops
+
+    def run(self, followed: set[str]) -> None:
+        """See the module."""
+        replica, ledger = self._replica, self._ledger
+        replica.close()
+        here = self._caches.clusters.keys() & followed
+        controllers = set(self._routes.controllers)
+        ledger.marks.take_over(
+            [each for each in replica.marks if each.cluster in here],
+            [each for each in replica.starts if each.cluster in here and each.controller in controllers],
+            {
+                key: [each for each in due if each.cluster in here]
+                for key, due in replica.due.items()
+                if key.controller in controllers
+            },
+        )
+        for (cluster, kind), rv in replica.reached.items():
+            if cluster in here:
+                ledger.marks.observe(cluster, kind, rv)
+        known = replica.queue(controllers)
+        # A key that waits for its time can wait for its place in the queue.
+        soon = [each for each in known if each[1].delay < SOON]
+        later = [each for each in known if each[1].delay >= SOON]
+        ledger.restore(soon)
+        kept = replica.events()
+        for cluster, kind, event in kept:
+            self._events.handle(cluster, kind, [event])
+        for key in replica.wakes:
+            self._wakes.wake(key, "owned", True)
+        for cluster, kind, informer in self._caches.informers():
+            if informer.synced and (cluster, kind) not in replica.reached:
+                # No primary has judged this list; its events were kept and have been judged above.
+                self._events.listed(cluster, kind)
+                self._watcher.replayed(cluster, kind, False)
+        log.info(
+            "promoted: %d keys queued or in work, %d delayed, %d changes the primary had not judged, %d wakes",
+            len(soon), len(later), len(kept), len(replica.wakes),
+        )  # fmt: skip
+        if later:
+            self._loops.spawn(self._restore(later), "restoring delayed keys")
+
+    async def _restore(self, later: list[tuple[KeyProgress, Saved]]) -> None:
+        for start in range(0, len(later), CHUNK):
+            self._ledger.restore(later[start : start + CHUNK])
+            await asyncio.sleep(0.001)

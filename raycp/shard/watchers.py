@@ -1,0 +1,51 @@
+"""What a primary, and what a standby, does about the reports of its watched clusters (``watched_cluster.Watcher``)."""
+
+from collections.abc import Callable
+
+from raycp.base.events import Event
+from raycp.base.keys import GVK
+from raycp.shard.events import EventHandler
+from raycp.shard.guard import ClusterGuard
+from raycp.shard.standby import StandbyReplica
+from raycp.shard.wakes import WakeExchange
+
+
+class PrimaryWatcher:
+    """Events are judged; kinds that were listed make due what the watermark does not cover."""
+
+    def __init__(self, events: EventHandler, guard: ClusterGuard, wakes: WakeExchange, changed: Callable[[str], None]) -> None:
+        self.events = events.handle
+        self.listed = events.listed
+        self.void = events.void
+        self.noted = guard.listed
+        self.cluster_changed = changed
+        self._events = events
+        self._wakes = wakes
+
+    def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
+        """Without a complete replay, owners of children of ``kind`` are due: here, and in the hub's shard."""
+        if not complete:
+            self._events.children_listed(cluster, kind)
+            self._wakes.kind_listed(cluster, kind)
+
+
+class StandbyWatcher:
+    """Events are kept until the primary has judged them; all else is the primary's to do."""
+
+    def __init__(self, replica: StandbyReplica, guard: ClusterGuard, changed: Callable[[str], None]) -> None:
+        self.noted = guard.listed
+        self.cluster_changed = changed
+        self._replica = replica
+
+    def events(self, cluster: str, kind: GVK, events: list[Event]) -> None:
+        """See ``StandbyReplica.keep``."""
+        self._replica.keep(cluster, kind, events)
+
+    def listed(self, cluster: str, kind: GVK) -> None:
+        """The primary's list decides what is due."""
+
+    def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
+        """The primary replays."""
+
+    def void(self, cluster: str, kind: GVK) -> None:
+        """The primary voids its watermark."""
