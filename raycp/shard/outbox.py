@@ -1,7 +1,7 @@
 """Wakes for one other shard, kept and sent again until that shard has acknowledged them (law 10)."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 
 import msgspec
 
@@ -46,9 +46,9 @@ class Outbox:
         self._scheduled = False
         self._task = loops.spawn(self._keep(), f"wakes for shard {target.shard}")
 
-    def owners(self) -> Iterable[RequestKey]:
-        """Owners whose wakes are not acknowledged."""
-        return [subject for subject in self._pending if isinstance(subject, RequestKey)]
+    def owners(self) -> dict[RequestKey, Wake]:
+        """Owners whose wakes are not acknowledged, with the newest of each."""
+        return {wake.key: wake for wake in self._pending.values() if isinstance(wake, Wake)}
 
     def __len__(self) -> int:
         """Wakes that are not acknowledged."""

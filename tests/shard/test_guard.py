@@ -131,7 +131,7 @@ async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
 
 async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither is an event: no breaker moves, nothing is listed again (soak: a job waited for ever for a cluster that was well)."""
-    monkeypatch.setattr("raycp.shard.caches.UNREACHABLE_AFTER", 0.2)
+    monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     async with stack(["parent"], homes={"hub": "0", "away": "0"}) as fleet:
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
 
@@ -149,7 +149,7 @@ async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_o
 @pytest.mark.parametrize("home", ["0", "1"])
 async def test_who_waits_for_a_cluster_looks_when_it_is_back(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     """In the shard of its key, and in another one; each waits with a poll in an hour."""
-    monkeypatch.setattr("raycp.shard.caches.UNREACHABLE_AFTER", 0.2)
+    monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     async with stack(["patient"], homes={"hub": "0", "away": home}) as fleet:
         silence(fleet, "away")
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))

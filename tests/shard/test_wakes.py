@@ -7,6 +7,7 @@ import msgspec
 from inprocess import Stack, holds, stack, until
 
 from raycp.base.keys import RequestKey
+from raycp.protocol.frames import Wake
 from raycp.sdk.owner import OWNER, OWNER_UID
 
 HOMES = {"hub": "0", "east": "1"}
@@ -16,9 +17,9 @@ def ran() -> Counter[str]:
     return Counter(name for _, _, name in samples.RAN)
 
 
-def pending(fleet: Stack) -> set[RequestKey]:
+def pending(fleet: Stack) -> dict[RequestKey, Wake]:
     """What the member's shard keeps for the hub's: wakes of owners."""
-    return set(fleet.shard("1").wakes.outbox("0").owners())
+    return fleet.shard("1").wakes.outbox("0").owners()
 
 
 async def child(fleet: Stack, owner: str, name: str) -> None:

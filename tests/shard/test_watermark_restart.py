@@ -168,7 +168,7 @@ async def test_a_restored_cluster_makes_cache_and_watermark_void() -> None:
         core = fleet.shard()
         kind = core.routes.kind_of["tracked"]
         samples.RAN.clear()
-        core.void("here", kind)
+        core.events.void("here", kind)
         await until(lambda: ran()["a"])
         assert core.ledger.marks.rv("here", kind) is None or core.ledger.reconciled
 
