@@ -42,7 +42,7 @@ from raycp.shard.reads import answer_cache, answer_read
 from raycp.shard.replication import ReplicationSource
 from raycp.shard.report import ShardReporter
 from raycp.shard.resyncs import Resyncs
-from raycp.shard.rollcall import HandOutGate, Pause, RollCall
+from raycp.shard.rollcall import Pause, RollCall
 from raycp.shard.routes import Routes, new_controllers
 from raycp.shard.standby import StandbyReplica
 from raycp.shard.switch_phases import SwitchPhases
@@ -75,25 +75,27 @@ class ShardCore(MemberCore):
         self.tracker = SloTracker(Objectives(), SliMetrics(metrics))
         self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, Timelines(clock), self.routes.kind_of_controller)
         self.permits = PermitKeeper(member, clock, self.loops, metrics, ask, self._permitted, start=not warm)
-        self.gate = HandOutGate(self.identity, self.permits)
         self.tokens = Tokens(clock, self.loops)
         self.guard = ClusterGuard(
             self.identity, self.caches, self.queue, self.tokens, clock, self.loops, metrics, self._cluster_limited
         )
         self.wakes = self.ledger.wakes = WakeExchange(self.identity, host, clock, self.loops, self.ledger.settled)
-        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, counts, self._dispatch_soon)
+        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, counts)
         self.wakes.receiver = self.events
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
         tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger)
-        self.dispatcher = Dispatcher(clock, self.ledger, tasks, self.writes, self.tokens, self.gate, self, self.guard.heard)
-        self.rollcall = RollCall(self.identity, clock, self.loops, self.gate, self.dispatcher)
-        self.pause = Pause(self.gate, self.permits, self.dispatcher)
+        self.dispatcher = Dispatcher(
+            clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.heard
+        )
+        self.events.dispatch = self.dispatcher.dispatch_soon
+        self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
+        self.pause = Pause(self.permits, self.dispatcher)
         self.resyncs = Resyncs(clock, rng, self.loops, self.routes, self.caches, self.events, self.dispatcher.dispatch_soon)
         self.reporter = ShardReporter(clock, self.routes, self.caches, self.ledger, self.guard, counts, queue_metrics)
         self.states = ClusterStates(self.reporter, self.dispatcher.broadcast, self._recovered, self.changed)
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
-        self.phases = SwitchPhases(clock, metrics, self.gate, self.queue, self.changed)
+        self.phases = SwitchPhases(clock, metrics, self.dispatcher, self.queue, self.changed)
         self.release = Release(clock, self.ledger, self.dispatcher, self.pause, self.replication, self.watermarks, self.permits)
         self._primary = PrimaryWatcher(self.events, self.guard, self.wakes, self._cluster_changed)
         self.standby: StandbyReplica | None = None
@@ -107,6 +109,7 @@ class ShardCore(MemberCore):
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
         metrics.before_snapshot(self.reporter.set_gauges)
+        metrics.before_snapshot(self.tracker.count)
 
     # the plan
 
@@ -202,9 +205,6 @@ class ShardCore(MemberCore):
         await watched.close()
 
     # what changes elsewhere
-
-    def _dispatch_soon(self) -> None:
-        self.dispatcher.dispatch_soon()
 
     def _permitted(self) -> None:
         """A permit was granted, or has ended: without one nothing is handed out."""
@@ -321,7 +321,7 @@ class ShardCore(MemberCore):
 
     async def drain(self, timeout: float) -> None:
         """Hand out no more and wait for what is in work."""
-        self.gate.paused = True
+        self.dispatcher.paused = True
         deadline = self.clock.now() + timeout
         while len(self.ledger) and self.clock.now() < deadline:
             await self.clock.sleep(0.01)

@@ -15,6 +15,7 @@ from raycp.base.tasks import ApiCall, Done, Outcome, Task
 from raycp.classify import Reason
 from raycp.protocol.frames import Fold, Hello, Message, Pull, Read, Reply, Revoke, Tasks
 from raycp.protocol.transport import Connection
+from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.tasks import TaskMaker
@@ -30,11 +31,10 @@ HELD_FOR = 120.0
 """Seconds after its worker's last word for which a key is held that a predecessor's hand-out still runs."""
 
 
-class Gate(Protocol):
-    """Whether this shard may hand out at all."""
+class Permits(Protocol):
+    """``PermitKeeper``, as the dispatcher needs it."""
 
-    @property
-    def open(self) -> bool: ...
+    def covers(self, shard: str, epoch: int, term: int) -> bool: ...
 
 
 class Asides(Protocol):
@@ -87,11 +87,16 @@ class Dispatcher:
         tasks: TaskMaker,
         writes: OwnWrites,
         tokens: Tokens,
-        gate: Gate,
+        identity: ShardIdentity,
+        permits: Permits,
         asides: Asides,
         calls: Callable[[list[ApiCall]], None],
     ) -> None:
         self.seats: dict[str, WorkerSeat] = {}
+        self.paused = False
+        """For a hand-over, or for the end."""
+        self.expected: set[str] | None = None
+        """Workers that the roll-call waits for; None before it began."""
         self.on_lost: Callable[[WorkerSeat], None] = lambda seat: None
         self._clock = clock
         self._ledger = ledger
@@ -99,7 +104,8 @@ class Dispatcher:
         self._tasks = tasks
         self._writes = writes
         self._tokens = tokens
-        self._gate = gate
+        self._identity = identity
+        self._permits = permits
         self._asides = asides
         self._calls = calls
         self._scheduled = False
@@ -151,6 +157,15 @@ class Dispatcher:
         self._ledger.worker_died(seat.name)
         self._tokens.worker_lost(seat.name)
         self.dispatch_soon()
+
+    @property
+    def open(self) -> bool:
+        """Whether this shard may hand out: it is the primary and not paused, the roll-call is complete, and it has a permit of its
+        epoch and term. A change of the permit calls back (``PermitKeeper.look``)."""
+        identity = self._identity
+        if not identity.term or not identity.epoch or self.paused or self.expected is None or self.expected:
+            return False
+        return self._permits.covers(identity.shard, identity.epoch, identity.term)
 
     @property
     def foreign(self) -> int:
@@ -215,7 +230,7 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Hand out what may be handed out now."""
         self._scheduled = False
-        if not self._queue.ready or not self._gate.open:
+        if not self._queue.ready or not self.open:
             return
         seats = [seat for seat in self.seats.values() if seat.credit > 0 and seat.connection is not None]
         if len(seats) > 1:

@@ -32,7 +32,7 @@ _LIVE = (Source.WATCH, Source.OWN_WRITE, Source.RESYNC)
 
 
 class EventHandler:
-    """One shard's. ``dispatch`` is called at the end of each batch."""
+    """One shard's."""
 
     def __init__(
         self,
@@ -43,16 +43,17 @@ class EventHandler:
         ledger: Ledger,
         remote: RemoteOwners,
         counts: ReflectorMetrics,
-        dispatch: Callable[[], None],
     ) -> None:
+        self.dispatch: Callable[[], None] = lambda: None
+        """Called at the end of each batch."""
         self._clock = clock
         self._rng = rng
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
+        self._working = ledger.working
         self._remote = remote
         self._counts = counts
-        self._dispatch = dispatch
         ledger.judge = self._judge
         ledger.on_recovery = self._recovered
 
@@ -75,7 +76,7 @@ class EventHandler:
                 self._primary(cluster, kind, primary, event, writer)
             for owned in route.owned:
                 self._owned(cluster, kind, owned, event, writer)
-        self._dispatch()
+        self.dispatch()
 
     def _primary(self, cluster: str, kind: GVK, route: Route, event: Event, writer: RequestKey | None) -> None:
         if route.selector is not None:
@@ -85,7 +86,8 @@ class EventHandler:
             event = narrowed
         obj = event.obj
         key = RequestKey(route.controller.name, cluster, obj.meta.namespace, obj.meta.name)
-        if writer != key and self._ledger.defer(key, Deferred(cluster, kind, route, event)):
+        if key in self._working and writer != key:
+            self._ledger.deferred(self._working[key], Deferred(cluster, kind, route, event))
             return
         verdict = classify(event, self._known(key, route, cluster, kind, event, writer))
         if verdict.enqueue:
@@ -97,7 +99,8 @@ class EventHandler:
     def _owned(self, cluster: str, kind: GVK, route: Owned, event: Event, writer: RequestKey | None) -> None:
         owners = {owner for obj in (event.old, event.new) if obj is not None for owner in _owners(cluster, route, obj)}
         for owner in owners:
-            if writer != owner and self._ledger.defer(owner, Deferred(cluster, kind, route, event)):
+            if owner in self._working and writer != owner:
+                self._ledger.deferred(self._working[owner], Deferred(cluster, kind, route, event))
                 continue
             verdict = classify(event, self._known(owner, route, cluster, kind, event, writer))
             if verdict.enqueue:
@@ -200,7 +203,7 @@ class EventHandler:
 
     def resync(self, key: RequestKey, obj: Obj, delay: float) -> None:
         """Reconcile an object of which no change is known, after ``delay`` seconds; not while it is in work."""
-        if self._ledger.working(key) is None:
+        if key not in self._working:
             event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, self._clock.now())
             self._due(key, classify(event, Known()), obj, event, spread=delay)
 
@@ -215,19 +218,19 @@ class EventHandler:
             # Not listed yet: the list will queue it, and a hand-out before that would look like its deletion.
             return not informer.synced
         self._due(key, classify_wake(wake.real), obj, None)
-        self._dispatch()
+        self.dispatch()
         return True
 
     def recovered(self) -> None:
         """A cluster answers again: the keys that wait for one are due."""
         self._ledger.recovered()
-        self._dispatch()
+        self.dispatch()
 
     def _recovered(self, key: RequestKey) -> None:
         obj = self._caches.object(key)
         if obj is None:
             self._ledger.awaits_nothing(key)
-        elif self._ledger.working(key) is None:  # its end reports what it waits for
+        elif key not in self._working:  # its end reports what it waits for
             self._due(key, CLUSTER_RECOVERED, obj, None)
 
     def children_listed(self, cluster: str, kind: GVK) -> None:
@@ -239,7 +242,7 @@ class EventHandler:
             for home in controller.clusters:
                 if home != cluster and home in self._caches:
                     self._owners_due(controller.name, home, cluster, kind)
-        self._dispatch()
+        self.dispatch()
 
     def _owners_due(self, controller: str, home: str, cluster: str, kind: GVK) -> None:
         informer = self._caches.informer(home, self._routes.kind_of[controller])
@@ -265,7 +268,7 @@ class EventHandler:
         for owned in route.owned if controller is None else ():
             for event in events:
                 self._owned(cluster, kind, owned, event, None)
-        self._dispatch()
+        self.dispatch()
 
     def listed(self, cluster: str, kind: GVK) -> None:
         """A kind is listed and announced. Keys that were due before the start and are not in the list are due all the same."""
@@ -275,7 +278,7 @@ class EventHandler:
         marks = self._ledger.marks
         marks.begin([primary.controller for primary in route.primaries], cluster, informer.store.rv)
         for key in marks.exceptions(cluster, kind):
-            if self._ledger.working(key) is not None:
+            if key in self._working:
                 continue
             if key.cluster == cluster and self._routes.kind_of.get(key.controller) == kind:
                 if informer.store.get(key.namespace, key.name) is None:
@@ -284,7 +287,7 @@ class EventHandler:
                 self._due(key, OWNED_AWAY, self._caches.object(key), None)
             elif not self._remote.wake(key, str(OWNED_AWAY.reason), True):
                 self._ledger.settled(key)
-        self._dispatch()
+        self.dispatch()
 
     def void(self, cluster: str, kind: GVK) -> None:
         """The cluster is another one than before: nothing of this kind counts as reconciled."""

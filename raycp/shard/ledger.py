@@ -97,6 +97,8 @@ class Ledger:
         self.timelines = timelines
         self.marks = Watermarks()
         self.reconciled: dict[RequestKey, int] = {}
+        self.working: dict[RequestKey, Handout] = {}
+        """The open hand-out of each key that a worker has. Read it; only the ledger writes it."""
         self.recoveries = 0
         """How often a cluster has answered again."""
         self.on_change: Callable[[RequestKey], None] | None = None
@@ -107,20 +109,11 @@ class Ledger:
         self._tracker = tracker
         self._kind_of = kind_of
         self._open: dict[int, Handout] = {}
-        self._working: dict[RequestKey, Handout] = {}
         self._awaiting: set[RequestKey] = set()
 
     def __len__(self) -> int:
         """Open hand-outs."""
         return len(self._open)
-
-    def working(self, key: RequestKey) -> Handout | None:
-        """The open hand-out of ``key``."""
-        return self._working.get(key)
-
-    def handout(self, identity: int) -> Handout | None:
-        """The open hand-out of that number."""
-        return self._open.get(identity)
 
     # due
 
@@ -145,7 +138,7 @@ class Ledger:
         tier was chosen) are for the timeline.
         """
         if change is not None:
-            handout = self._working.get(key)
+            handout = self.working.get(key)
             if handout is not None:
                 handout.due_again = True
             self.marks.due(key, *change)
@@ -169,16 +162,13 @@ class Ledger:
         if self.on_change is not None:
             self.on_change(key)
 
-    def defer(self, key: RequestKey, deferred: Deferred) -> bool:
-        """Keep an event about ``key`` until its hand-out ends. False where nobody has the key."""
-        handout = self._working.get(key)
-        if handout is None:
-            return False
-        handout.deferred.append(deferred)
-        self.marks.due(key, deferred.cluster, deferred.kind, deferred.event.obj.rv)
+    def deferred(self, handout: Handout, event: Deferred) -> None:
+        """Keep an event about a key in work until its hand-out ends; until then it may make the key due."""
+        handout.deferred.append(event)
+        key = handout.task.key
+        self.marks.due(key, event.cluster, event.kind, event.event.obj.rv)
         if self.on_change is not None:
             self.on_change(key)
-        return True
 
     def retier(self, tier_of: Callable[[RequestKey], tuple[str, str] | None]) -> int:
         """The tier rules have changed: move what is queued to the lanes that ``tier_of`` names, with its reason. How many moved."""
@@ -199,7 +189,7 @@ class Ledger:
     def started(self, worker: str, item: Item, task: Task, rv: int) -> None:
         """``task`` was made of ``item`` for ``worker``, from its object at ``rv`` (0: there is none)."""
         key = item.key
-        handout = self._open[task.id] = self._working[key] = Handout(worker, item, task, rv, self.recoveries)
+        handout = self._open[task.id] = self.working[key] = Handout(worker, item, task, rv, self.recoveries)
         self.clocks.handed_out(key)
         self.timelines.handed_out(key, worker=worker, attempt=item.attempt, waited=item.waited)
         if self.wakes is not None and self.wakes.incoming:
@@ -220,8 +210,8 @@ class Ledger:
         if handout is None:
             return False
         key, outcome, waiting = done.key, done.outcome, done.waiting
-        if self._working.get(key) is handout:  # else its worker died while it waited for a write, and it is handed out again
-            del self._working[key]
+        if self.working.get(key) is handout:  # else its worker died while it waited for a write, and it is handed out again
+            del self.working[key]
         delay = self._queue_again(handout, done, reason)
         if outcome is Outcome.INTERRUPTED:
             self.clocks.returned(key)

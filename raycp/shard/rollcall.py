@@ -25,34 +25,13 @@ ROLL_CALL_MARGIN = 0.5
 permit, and with it this term, or has none (law 6g)."""
 
 
-class HandOutGate:
-    """Whether this shard may hand out: it is the primary, has a permit of its epoch and term, the roll-call is complete, and no
-    hand-over has paused it."""
-
-    def __init__(self, identity: ShardIdentity, permits: PermitKeeper) -> None:
-        self.paused = False
-        self.expected: set[str] | None = None
-        """Workers that the roll-call waits for; None before it began."""
-        self._identity = identity
-        self._permits = permits
-
-    @property
-    def open(self) -> bool:
-        """See the class. A change of the permit calls back (``PermitKeeper.look``)."""
-        identity = self._identity
-        if not identity.term or not identity.epoch or self.paused or self.expected is None or self.expected:
-            return False
-        return self._permits.covers(identity.shard, identity.epoch, identity.term)
-
-
 class RollCall:
     """One shard's."""
 
-    def __init__(self, identity: ShardIdentity, clock: Clock, loops: Loops, gate: HandOutGate, dispatcher: Dispatcher) -> None:
+    def __init__(self, identity: ShardIdentity, clock: Clock, loops: Loops, dispatcher: Dispatcher) -> None:
         self._identity = identity
         self._clock = clock
         self._loops = loops
-        self._gate = gate
         self._dispatcher = dispatcher
         self._asked_at = 0.0
         self._patience = math.inf
@@ -60,40 +39,41 @@ class RollCall:
 
     def update(self, plan: Plan) -> None:
         """The plan's workers; the first plan with a term begins the roll-call."""
-        listed, seats, gate = {worker.member for worker in plan.workers}, self._dispatcher.seats, self._gate
-        if gate.expected is None and self._identity.term:
+        dispatcher = self._dispatcher
+        listed, seats = {worker.member for worker in plan.workers}, dispatcher.seats
+        if dispatcher.expected is None and self._identity.term:
             # The first primary of a shard has no predecessor whose hand-outs could still run. A worker that connected before
             # this member knew its term has reported what it has in work.
-            gate.expected = listed - set(seats) if self._identity.term > 1 else set()
+            dispatcher.expected = listed - set(seats) if self._identity.term > 1 else set()
             self._asked_at = self._clock.now()
-        elif gate.expected:
-            gate.expected &= listed
-            gate.expected -= set(plan.gone)
+        elif dispatcher.expected:
+            dispatcher.expected &= listed
+            dispatcher.expected -= set(plan.gone)
         self._patience = plan.fleet.doc.spec.leader.permit + ROLL_CALL_MARGIN
         for name in plan.gone:
             seat = seats.get(name)
             if seat is not None and not seat.dead:
                 self._died(seat)
         for worker in plan.workers:
-            if gate.expected and worker.member in gate.expected and worker.member not in seats:
+            if dispatcher.expected and worker.member in dispatcher.expected and worker.member not in seats:
                 self._loops.spawn(self._call(worker.member, worker.host, worker.port), f"roll-call of {worker.member}")
         self._dispatcher.dispatch_soon()
 
     def answered(self, worker: str) -> None:
         """A worker has connected and reported what it has in work."""
-        if self._gate.expected:
-            self._gate.expected.discard(worker)
+        if self._dispatcher.expected:
+            self._dispatcher.expected.discard(worker)
         self._dispatcher.dispatch_soon()
 
     async def _call(self, name: str, host: str, port: int) -> None:
         """Strike a worker off that is dead for certain, or does not connect in time."""
-        gate = self._gate
-        while gate.expected and name in gate.expected:
+        dispatcher = self._dispatcher
+        while dispatcher.expected and name in dispatcher.expected:
             dead = await probe(host, port) is Life.DEAD
             if dead or self._clock.now() - self._asked_at > self._patience:
                 if not dead:
                     log.warning("%s did not report what it has in work; handing out without it", name)
-                gate.expected.discard(name)
+                dispatcher.expected.discard(name)
                 self._dispatcher.dispatch_soon()
                 return
             await self._clock.sleep(PROBE_EVERY)
@@ -120,26 +100,25 @@ class RollCall:
 class Pause:
     """No hand-outs for a hand-over. It ends by itself after its time limit, if nobody ends it (law 2)."""
 
-    def __init__(self, gate: HandOutGate, permits: PermitKeeper, dispatcher: Dispatcher) -> None:
-        self._gate = gate
+    def __init__(self, permits: PermitKeeper, dispatcher: Dispatcher) -> None:
         self._permits = permits
         self._dispatcher = dispatcher
         self._number = 0
 
     def begin(self, limit: float) -> None:
         """Hand out nothing; after ``limit`` seconds the hand-over has failed and hand-outs go on."""
-        self._gate.paused = True
+        self._dispatcher.paused = True
         self._number += 1
         asyncio.get_running_loop().call_later(limit, self._expire, self._number)
 
     def _expire(self, number: int) -> None:
-        if self._gate.paused and number == self._number:
+        if self._dispatcher.paused and number == self._number:
             log.warning("the hand-over was not completed; handing out again")
             self.end()
 
     def end(self) -> None:
         """Hand out again."""
         self._permits.resume()
-        self._gate.paused = False
+        self._dispatcher.paused = False
         self._number += 1
         self._dispatcher.dispatch_soon()

@@ -6,17 +6,19 @@ from raycp.base.clock import Clock
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.protocol.plan import ShardPlan
 from raycp.queueing import WorkQueue
-from raycp.shard.rollcall import HandOutGate
+from raycp.shard.dispatcher import Dispatcher
 
 
 class SwitchPhases:
     """Of the switch that made this member the primary. ``seconds``: by phase, as far as it is measured."""
 
-    def __init__(self, clock: Clock, metrics: Metrics, gate: HandOutGate, queue: WorkQueue, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, metrics: Metrics, dispatcher: Dispatcher, queue: WorkQueue, changed: Callable[[], None]
+    ) -> None:
         self.seconds: dict[str, float] = {}
         self._clock = clock
         self._families = FleetMetrics(metrics)
-        self._gate = gate
+        self._dispatcher = dispatcher
         self._queue = queue
         self._changed = changed
 
@@ -26,7 +28,7 @@ class SwitchPhases:
         self._families.switches.labels(shard.cause).inc()
         seconds.labels("drain", shard.cause).observe(shard.drain)
         seconds.labels("leaderless", shard.cause).observe(shard.leaderless)
-        while not self._gate.open:
+        while not self._dispatcher.open:
             await self._clock.sleep(0.001)
         ramp_up = self.seconds["ramp_up"] = self._clock.now() - since
         seconds.labels("ramp_up", shard.cause).observe(ramp_up)

@@ -28,7 +28,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.slo.objectives import Objective, Objectives
-from raycp.slo.sample import Kind, Sample, Segments
+from raycp.slo.sample import JUDGED, Kind, Sample, Segments
 
 MAX_PENDING = 16
 """Changes of one key with clocks of their own; further ones join the last (older start, counted)."""
@@ -131,6 +131,7 @@ class SliClocks:
     def __init__(self, clock: Clock, objectives: Objectives | None = None) -> None:
         self._clock = clock
         self._objectives = objectives or Objectives()
+        self._judges: dict[tuple[str, str], tuple[Objective, ...]] = {}
         self._keys: dict[RequestKey, _KeyClock] = {}
         self._due: list[tuple[float, int, RequestKey, _Change, Objective]] = []
         self._order = itertools.count()
@@ -142,6 +143,7 @@ class SliClocks:
     def set_objectives(self, objectives: Objectives) -> None:
         """Judge by other objectives from now on; open changes are watched for the new ones too."""
         self._objectives = objectives
+        self._judges = {}
         self._due = []
         for key, state in self._keys.items():
             for change in state.changes:
@@ -372,7 +374,12 @@ class SliClocks:
                 self._keys[told.key] = state
 
     def _watch(self, key: RequestKey, tier: str, change: _Change) -> None:
-        for objective in self._objectives.of(key.controller, tier, change.kind):
+        if change.kind not in JUDGED:
+            return
+        judges = self._judges.get((key.controller, tier))
+        if judges is None:
+            judges = self._judges[key.controller, tier] = self._objectives.of(key.controller, tier, change.kind)
+        for objective in judges:
             entry = (change.observed + objective.within, next(self._order), key, change, objective)
             heapq.heappush(self._due, entry)
 

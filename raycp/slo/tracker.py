@@ -52,25 +52,33 @@ decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
 class SloTracker:
-    """Counts what clocks tell. One per shard; a sample costs a few microseconds."""
+    """Counts the samples of clocks. One per shard.
+
+    ``take`` only keeps them: they are counted together by ``count``, before metrics are read and with each ``report`` (about once
+    a second), so that the path of a change does not pay for it."""
 
     def __init__(self, objectives: Objectives, metrics: SliMetrics) -> None:
         self._metrics = metrics
+        self._taken: list[Sample] = []
+        self.take = self._taken.extend
+        """Keep samples of changes that have ended, to be counted."""
         self._series: dict[tuple[str, str, str, str], tuple[SeriesTotals, LogHistogram]] = {}
         self._judged: dict[tuple[str, str], tuple[ObjectiveTotals, LogHistogram]] = {}
         self.set_objectives(objectives)
 
     def set_objectives(self, objectives: Objectives) -> None:
         """Judge by these from now on; what the former ones counted stays in the report."""
+        if self._taken:
+            self.count()
         self._objectives = objectives
         for objective in objectives:
             labels = (objective.name, objective.controller, objective.tier or "all")
             self._metrics.objective.labels(*labels).set(objective.objective)
             self._metrics.within.labels(*labels).set(objective.within)
 
-    def take(self, samples: list[Sample]) -> None:
-        """Count changes that have ended."""
-        for sample in samples:
+    def count(self) -> None:
+        """Count the changes that were taken since the last time."""
+        for sample in self._taken:
             key = sample.key
             self._count_series(sample)
             for objective in self._objectives.of(key.controller, sample.tier, sample.kind):
@@ -86,6 +94,8 @@ class SloTracker:
                 if not charged:  # else counted by ``take_overdue``
                     self._count(objective.name, objective.controller, objective.tier, key.cluster, sample.times, bad)
 
+        self._taken.clear()
+
     def take_overdue(self, overdue: list[Overdue]) -> None:
         """Charge changes that are still open past their threshold: they count now, as missed."""
         for late in overdue:
@@ -94,6 +104,7 @@ class SloTracker:
 
     def report(self) -> bytes:
         """Absolute values, for ``SloBook.feed``."""
+        self.count()
         series, judged = [], []
         for series_totals, latencies in self._series.values():
             series_totals.buckets, series_totals.latency_sum = latencies.buckets, latencies.sum

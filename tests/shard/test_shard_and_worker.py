@@ -174,7 +174,7 @@ async def test_a_new_primary_hands_nothing_out_before_the_roll_call() -> None:
         for _ in range(2):
             await fleet.tell(member)
         await until(lambda: shard.caches.clusters["here"].synced)
-        assert not shard.gate.open
+        assert not shard.dispatcher.open
         await holds(lambda: not samples.RAN, 0.2)
         begun = CLOCK.now()
         await fleet.tell()
@@ -299,7 +299,7 @@ async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
         shard = await fleet.new_shard("0")
         await fleet.tell()
         key = RequestKey("tracked", "here", "default", "a")
-        await until(lambda: shard.gate.open)
+        await until(lambda: shard.dispatcher.open)
         assert not shard.caches.clusters["here"].synced
         assert shard.events.woken(Wake(1, key, "owned"))
         await until(lambda: samples.SEEN)

@@ -139,7 +139,7 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
         before = next(s for s in fleet.substrate.living("shard") if "east" in s.caches.clusters)
         hub = next(s for s in fleet.substrate.living("shard") if "hub" in s.caches.clusters)
         await until(lambda: not before.wakes.pending())
-        hub.gate.paused = True  # owners in the hub are woken, and not heard of
+        hub.dispatcher.paused = True  # owners in the hub are woken, and not heard of
         await fleet.cluster("east").api.delete("secrets", "default", "job-child")
         await until(lambda: before.wakes.pending())
         after = next(s for s in fleet.substrate.living("standby") if "east" in s.caches.clusters)
@@ -155,7 +155,7 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
 
         await until(lambda: "job" in str(named(before)["due"]) and not before.ledger, 5.0)
         # Nothing moves any more: the failing key waits for longer than this takes.
-        before.gate.paused = True
+        before.dispatcher.paused = True
         wanted = named(before)
         assert wanted["due"]["v1/ConfigMap"] == ["fails", "waits"]
         assert wanted["due"]["v1/Secret"] == ["job"]
@@ -164,7 +164,7 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
         rvs = {kind: before.ledger.marks.rv("east", kind) for kind in before.caches.clusters["east"].informers}
         await fleet.substrate.kill(before.member)
         await until(lambda: after.identity.term == 2, 5.0)
-        after.gate.paused = True
+        after.dispatcher.paused = True
         await until(lambda: named(after) == wanted, 3.0, f"{wanted}\nis not\n{named(after)}")
         assert all((after.ledger.marks.rv("east", kind) or 0) >= (rv or 0) for kind, rv in rvs.items())
         stored = after.watermarks

@@ -79,7 +79,7 @@ async def test_a_wake_that_was_taken_but_not_worked_off_is_sent_again_to_the_nex
         samples.OPEN["k"] = True
         await fleet.put("hub", "keeper", "k")
         await until(lambda: ran()["k"] == 1 and not samples.RUNNING["keeper", "hub", "k"])
-        fleet.shard("0").gate.paused = True
+        fleet.shard("0").dispatcher.paused = True
         await child(fleet, "k", "first")
         await until(lambda: any(incoming.waiting for incoming in fleet.shard("0").wakes.incoming))
         await fleet.kill("shard", "0")

@@ -103,7 +103,7 @@ async def test_a_deletion_that_was_due_when_the_shard_died_is_told() -> None:
         await until(lambda: ran()["a"])
         await until(lambda: stored(fleet))
         core = fleet.shard()
-        core.gate.paused = True
+        core.dispatcher.paused = True
         await fleet.clusters["here"].api.delete("configmaps", "default", "a")
         await until(lambda: core.ledger.marks.exceptions("here", core.routes.kind_of["tracked"]))
         await until(lambda: core.watermarks.stored)

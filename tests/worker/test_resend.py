@@ -163,7 +163,9 @@ async def test_a_key_that_ended_at_one_worker_and_runs_at_another_stays_held() -
         await until(lambda: holder in seats and seats[holder].foreign, what="the one that runs it has said so")
         await fleet.tell()
         other = ended.member.actor_name
-        await until(lambda: other in seats and core.gate.open and not seats[other].foreign, what="and the other has told again")
+        await until(
+            lambda: other in seats and core.dispatcher.open and not seats[other].foreign, what="and the other has told again"
+        )
         await holds(lambda: not samples.OVERLAPS, 0.3)
         assert seats[holder].foreign
         samples.OPEN["hot"] = True
