@@ -138,7 +138,8 @@ class MemberState:
         self.told: tuple[object, ...] = ()
         self.configured = 0
         self.problem = "starting"
-        self.task: asyncio.Task[None] | None = None
+        self.refusal = ""
+        """Why its last plan could not be given to it."""
 
     @property
     def warm(self) -> bool:

@@ -7,7 +7,6 @@ from raycp.protocol.control.codec import decode_answer
 from raycp.protocol.members import Member
 from raycp.protocol.nodes import Node
 
-
 A = TypeVar("A")
 
 

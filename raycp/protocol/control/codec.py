@@ -1,6 +1,6 @@
 """The boundary of control messages: bytes to questions, answers and failures to bytes, and back.
 
-A question is ``[protocol, name, fields]`` in msgpack, an answer ``[protocol, code, message, value]``. Whatever can't be decoded is a
+A question is ``[protocol, name, fields]`` in msgpack, an answer ``[protocol, code, message, value]``. What can't be decoded is a
 ``ControlError``; no other exception crosses.
 """
 
