@@ -9,11 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
-from raycp.kube import ConnectSpec
 from raycp.leader.endpoints import embedded_endpoints, reachable
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fleet_handover import FleetHandover
@@ -32,9 +29,35 @@ from raycp.leader.shutdown import end_members
 from raycp.leader.standby_fleet import StandbyFleet
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
-from raycp.protocol.control import HANDED_OVER, HandoverResult, Lead, StandbyStatus
-from raycp.protocol.desired import Desires, Slot, Wanted, standing_members
-from raycp.protocol.members import LEADER, WATCH_SECONDS, Member, MemberState
+from raycp.protocol.control import (
+    Apply,
+    ControlError,
+    Dismiss,
+    Down,
+    Endpoint,
+    ErrorCode,
+    FollowPrimaries,
+    Forget,
+    HandOver,
+    HandoverResult,
+    Kubeconfig,
+    Lead,
+    PermitRequest,
+    PlanAfter,
+    PlanOf,
+    Prepare,
+    Question,
+    Stand,
+    StandbyState,
+    StandbyStatus,
+    Status,
+    Switches,
+    TakeLead,
+    YieldTo,
+)
+from raycp.protocol.control.codec import unknown_question
+from raycp.protocol.desired import Desires, Wanted, standing_members
+from raycp.protocol.members import LEADER, WATCH_SECONDS, Member, MemberState, Role, Slot
 from raycp.protocol.plan import Fleet, Plan, home_of
 from raycp.protocol.report import Report
 from raycp.protocol.revisions import GENERATIONS
@@ -45,6 +68,9 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY = 1.0
 LEAVE_AFTER = 0.3
+
+OF_THE_LEADING = (Apply, Status, PlanOf, HandOver, Switches, Kubeconfig, YieldTo, StandbyState)
+"""Questions that the leader of the other revision answers once this one has handed over."""
 
 
 class LeaderCore:
@@ -135,64 +161,71 @@ class LeaderCore:
 
     # what the driver asks
 
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """Control questions: apply, status, plan, down, kubeconfig, permit, handover, switches; stand, yield, plan_after for two
-        colours of a fleet, and what ``_ask_follower`` adds."""
-        if self._leaving and method in ("apply", "status", "plan", "handover", "switches", "kubeconfig", "yield", "standing"):
-            raise RuntimeError(HANDED_OVER)
-        if method == "apply":
-            await self.apply(msgspec.msgpack.decode(payload, type=Fleet))
-            return b""
-        if method == "status":
-            return msgspec.json.encode(self.status())
-        if method == "handover":
-            shards = msgspec.msgpack.decode(payload, type=list[str])
-            return msgspec.json.encode(await self.hand_over(shards))
-        if method == "switches":
-            return msgspec.json.encode(self._history.rows())
-        if method == "permit":
-            return self._hub.prover.grant(payload, self.plan)
-        if method == "plan":
-            return b"" if self.plan is None else msgspec.msgpack.encode(self.plan)
-        if method == "down":
-            await self.down()
-            return b""
-        if method == "dismiss":
-            if self.plan is not None and self.plan.following is None:
-                raise RuntimeError("this fleet does not stand by: it leads, and is taken down with `raycp down`")
-            await self.down()
-            return b""
-        if method == "stand":
-            await self.stand(*msgspec.msgpack.decode(payload, type=tuple[Fleet, str]))
-            return b""
-        if method == "yield":
-            return msgspec.json.encode(await self._yielding.yield_to(payload.decode()))
-        if method == "plan_after":
-            plan = await self._roster.newer_plan(msgspec.msgpack.decode(payload, type=int), WATCH_SECONDS)
-            return b"" if plan is None else msgspec.msgpack.encode(plan)
-        if method in ("standing", "prepare", "follow", "lead", "forget"):
-            return await self._ask_follower(method, payload)
-        if method == "kubeconfig":
-            return await self._substrate.call(self._roster.living("embedded", payload.decode()), "kubeconfig")
-        raise KeyError(f"the leader has no method {method!r}")
+    async def ask(self, question: Question[Any]) -> Any:
+        """Answer a control question (``raycp.protocol.control.leader``). Raises ``ControlError``."""
+        if self._leaving and isinstance(question, OF_THE_LEADING):
+            raise ControlError(ErrorCode.HANDED_OVER, "this revision of the fleet has handed over: ask the leader of the other one")
+        match question:
+            case Apply(fleet):
+                return await self.apply(fleet)
+            case Status():
+                return self.status()
+            case HandOver(shards):
+                try:
+                    return await self.hand_over(shards)
+                except KeyError as error:
+                    raise ControlError(ErrorCode.NOT_FOUND, str(error.args[0])) from error
+            case Switches():
+                return self._history.rows()
+            case PermitRequest(holder):
+                return self._hub.prover.grant(holder, self.plan)
+            case PlanOf():
+                return self.plan
+            case Down():
+                return await self.down()
+            case Dismiss():
+                if self.plan is not None and self.plan.following is None:
+                    raise ControlError(
+                        ErrorCode.REFUSED, "this fleet does not stand by: it leads, and is taken down with `raycp down`"
+                    )
+                return await self.down()
+            case Stand(fleet, namespace):
+                return await self.stand(fleet, namespace)
+            case YieldTo(namespace):
+                return await self._yielding.yield_to(namespace)
+            case PlanAfter(version):
+                return await self._roster.newer_plan(version, WATCH_SECONDS)
+            case Kubeconfig(cluster):
+                return await self._kubeconfig(cluster)
+        return await self._ask_follower(question)
+
+    async def _kubeconfig(self, cluster: str) -> str:
+        state = self._roster.members.get(Slot.of_embedded(cluster))
+        if state is None:
+            raise ControlError(ErrorCode.NOT_FOUND, f"no embedded cluster {cluster}")
+        return await self._substrate.ask(state.member, Kubeconfig(cluster))
 
     # standing by for the other colour
 
     async def stand(self, fleet: Fleet, namespace: str) -> None:
         """Stand by for the fleet in Ray namespace ``namespace``, to be ``fleet`` one day. The same again changes nothing.
 
-        Raises ``ValueError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
+        Raises ``ControlError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
         """
         async with self._applying:
             if self.plan is not None:
                 if self.plan.following is None or self.plan.fleet.generation != fleet.generation:
-                    raise ValueError(f"another fleet, of generation {self.plan.fleet.generation}, is here already")
+                    raise ControlError(
+                        ErrorCode.REFUSED, f"another fleet, of generation {self.plan.fleet.generation}, is here already"
+                    )
                 return
             follower = self._follow(namespace)
             try:
                 await follower.begin(fleet)
-            except BaseException:
+            except BaseException as error:
                 self._follower = None
+                if isinstance(error, ValueError):
+                    raise ControlError(ErrorCode.REFUSED, str(error)) from error
                 raise
             theirs = follower.theirs
             assert theirs is not None
@@ -205,16 +238,18 @@ class LeaderCore:
         self._follower = StandbyFleet(self._roster, self._hub, namespace, self._stepping, self._begin)
         return self._follower
 
-    async def _ask_follower(self, method: str, payload: bytes) -> bytes:
+    async def _ask_follower(self, question: Question[Any]) -> Any:
         follower, plan = self._follower, self.plan
-        if method == "standing":
+        if isinstance(question, StandbyState):
             if follower is None or plan is None or plan.following is None:
-                return msgspec.json.encode(StandbyStatus())
+                return StandbyStatus()
             status = self.status()
-            return msgspec.json.encode(StandbyStatus(plan.home, plan.fleet.generation, status["warm"], status["reasons"]))
+            return StandbyStatus(plan.home, plan.fleet.generation, status["warm"], status["reasons"])
+        if not isinstance(question, (Prepare, FollowPrimaries, TakeLead, Forget)):
+            raise unknown_question(question, Role.LEADER)
         if follower is None:
-            raise RuntimeError("this fleet does not stand by")
-        return await follower.ask(method, payload)
+            raise ControlError(ErrorCode.REFUSED, "this fleet does not stand by")
+        return await follower.ask(question)
 
     async def _begin(self, before: Plan, plan: Plan, order: Lead) -> None:
         """This fleet has stood by, and leads from here on; no step is under way."""
@@ -249,12 +284,12 @@ class LeaderCore:
         async with self._applying:
             before = self.plan
             if before is not None and before.following is not None:
-                raise ValueError("this fleet stands by; it is changed by `raycp upgrade`")
+                raise ControlError(ErrorCode.REFUSED, "this fleet stands by; it is changed by `raycp upgrade`")
             if before is not None and before.fleet.generation == fleet.generation:
                 self._roster.wake.set()
                 return
             if before is not None and (moved := before.fleet.doc.moved_lock(fleet.doc)):
-                raise ValueError(moved)
+                raise ControlError(ErrorCode.REFUSED, moved)
             self._succession.closed = False
             self._pools.sizes = kept_pools(self._pools.sizes, before, fleet)
             self._roster.plan = applied_plan(fleet, before)
@@ -274,7 +309,7 @@ class LeaderCore:
         wanted = self._wanted(plan)
         leaving = {state.member for state in self._roster.leaving}
         for member in known or ():
-            if member in self._roster.ending or member in leaving or (member.role == "embedded" and plan.following is not None):
+            if member in self._roster.ending or member in leaving or (member.role is Role.EMBEDDED and plan.following is not None):
                 continue
             if member != LEADER and self._roster.generations.get(member.slot, -1) < member.generation:
                 self._roster.adopt(member)
@@ -311,13 +346,13 @@ class LeaderCore:
     def _due(self, want: Wanted) -> bool:
         """Whether it is time to make a member: a standby comes after its primary, and not in the moment of a promotion; a primary
         where no standby can be it."""
-        if want.role == "shard":
+        if want.role is Role.SHARD:
             return not self._succession.expected(want.place)
-        if want.role != "standby":
+        if want.role is not Role.STANDBY:
             return True
         if self._follower is not None:
             return True
-        shard = want.place.split("/")[0]
+        shard = want.slot.shard
         primary = self._roster.primary_of(shard)
         return primary is not None and primary.report.ready and self._succession.rested(shard)
 
@@ -332,9 +367,10 @@ class LeaderCore:
         self._history.reported(self.plan, state.member.actor_name, report)
         if report.dead:
             await self._succession.hint(report.dead)
-        if state.member.role == "embedded" and state.member.place not in self._roster.endpoints and report.ready:
-            answer = await self._substrate.call(state.member, "endpoint")
-            self._roster.endpoints[state.member.place] = msgspec.msgpack.decode(answer, type=ConnectSpec)
+        if state.member.role is Role.EMBEDDED and state.member.place not in self._roster.endpoints and report.ready:
+            connect = await self._substrate.ask(state.member, Endpoint())
+            if connect is not None:
+                self._roster.endpoints[state.member.place] = connect
         told = (report.host, report.port, report.ready, report.state, report.plan, report.extra)
         if told != state.told or report.dead:  # what only counts on (lanes, objects) needs no step of its own
             state.told = told

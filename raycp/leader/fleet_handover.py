@@ -14,8 +14,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.kube import ConnectError, KubeError
 from raycp.leader.handover import STEP
@@ -24,8 +22,21 @@ from raycp.leader.promotion import Succession
 from raycp.leader.roster import Roster
 from raycp.leadership.locks import LockProblem
 from raycp.leadership.records import Conflict
-from raycp.protocol.control import Drain, Drained, DrainedPrimary, FleetHandoverResult, Lead, StandbyStatus
-from raycp.protocol.members import LEADER, MemberState
+from raycp.protocol.control import (
+    DrainedPrimary,
+    FleetHandoverResult,
+    FollowPrimaries,
+    Forget,
+    Lead,
+    Prepare,
+    Release,
+    Rest,
+    Resume,
+    StandbyState,
+    StandbyStatus,
+    TakeLead,
+)
+from raycp.protocol.members import LEADER, MemberState, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 
@@ -84,7 +95,7 @@ class FleetHandover:
         try:
             async with asyncio.timeout(spec.timeout):
                 standing = await self._warm(other)
-                await other.call(LEADER, "prepare", timeout=PREPARED_WITHIN)
+                await other.ask(LEADER, Prepare(), timeout=PREPARED_WITHIN)
                 begun = self._clock.now()
                 order = await self._drain(other, yielded, spec.grace, drained)
         except TimeoutError:
@@ -101,7 +112,7 @@ class FleetHandover:
         yielded.took = self._clock.now() - begun
 
     async def _warm(self, other: Substrate) -> StandbyStatus:
-        standing = msgspec.json.decode(await other.call(LEADER, "standing", timeout=STEP), type=StandbyStatus)
+        standing = await other.ask(LEADER, StandbyState(), timeout=STEP)
         if not standing.warm:
             raise RuntimeError(f"the fleet that stands by is not warm: {'; '.join(standing.reasons[:3]) or 'it follows nobody'}")
         return standing
@@ -117,21 +128,17 @@ class FleetHandover:
                 raise RuntimeError(f"the primary of shard {shard} is not ready")
         living = [(shard, state) for shard, state in primaries.items() if state is not None]
         drained += [state for _, state in living]
-        order = msgspec.msgpack.encode(Drain(grace, grace + 4 * STEP, final=True))
-        answers = await asyncio.gather(
-            *(roster.substrate.call(state.member, "release", order, timeout=grace + STEP) for _, state in living)
-        )
-        told = [msgspec.msgpack.decode(answer, type=Drained) for answer in answers]
+        order = Release(grace, grace + 4 * STEP, final=True)
+        told = await asyncio.gather(*(roster.substrate.ask(state.member, order, timeout=grace + STEP) for _, state in living))
         yielded.drain, yielded.revoked = self._clock.now() - begun, sum(each.revoked for each in told)
         terms = {shard.shard: shard for shard in plan.shards}
         seqs = {
             shard: DrainedPrimary(terms[shard].member, terms[shard].term, each.seq)
             for (shard, _), each in zip(living, told, strict=True)
         }
-        workers = [each for each in (*roster.members.values(), *roster.leaving) if each.member.role == "worker"]
-        following = other.call(LEADER, "follow", msgspec.msgpack.encode(seqs), timeout=2 * STEP)
-        answer, _ = await asyncio.gather(following, asyncio.gather(*(self._rest(state) for state in workers)))
-        yielded.shards = msgspec.msgpack.decode(answer, type=list[str])
+        workers = [each for each in (*roster.members.values(), *roster.leaving) if each.member.role is Role.WORKER]
+        following = other.ask(LEADER, FollowPrimaries(seqs), timeout=2 * STEP)
+        yielded.shards, _ = await asyncio.gather(following, asyncio.gather(*(self._rest(state) for state in workers)))
         yielded.cold = sorted(set(seqs) - set(yielded.shards))
         if any(roster.primary_of(shard) is not state for shard, state in living):
             raise RuntimeError("a primary has changed meanwhile")
@@ -144,7 +151,7 @@ class FleetHandover:
         """It has nothing in work, and gives its permit up; one that is dead, or does not answer, had nothing in work either: all
         shards have told so. Raises ``MemberFailed`` where it has."""
         try:
-            await self._roster.substrate.call(worker.member, "rest", timeout=1.0)
+            await self._roster.substrate.ask(worker.member, Rest(), timeout=1.0)
         except (MemberDied, MemberUnavailable) as error:
             log.info("%s does not tell that it rests: %s", worker.member, error)
 
@@ -159,8 +166,7 @@ class FleetHandover:
         else:
             order.leaderless = self._clock.now() - since
             try:
-                answer = await other.call(LEADER, "lead", msgspec.msgpack.encode(order), timeout=LEAD_WITHIN)
-                yielded.epoch = msgspec.msgpack.decode(answer, type=int)
+                yielded.epoch = await other.ask(LEADER, TakeLead(order), timeout=LEAD_WITHIN)
             except MemberFailed as error:
                 yielded.problem = str(error)
             except (MemberDied, MemberUnavailable) as error:
@@ -198,7 +204,7 @@ class FleetHandover:
         """Nothing has happened: hand out again."""
         await self.resume()
         try:
-            await other.call(LEADER, "forget", timeout=1.0)
+            await other.ask(LEADER, Forget(), timeout=1.0)
         except _FAILED:
             pass
 
@@ -214,9 +220,9 @@ class FleetHandover:
 
         async def one(state: MemberState) -> None:
             try:
-                await roster.substrate.call(state.member, "resume", timeout=STEP)
+                await roster.substrate.ask(state.member, Resume(), timeout=STEP)
             except _FAILED as error:
                 log.warning("%s could not be told to go on: %s", state.member, error)
 
-        await asyncio.gather(*(one(state) for slot, state in roster.members.items() if slot[0] in ("shard", "worker")))
+        await asyncio.gather(*(one(state) for slot, state in roster.members.items() if slot.role in (Role.SHARD, Role.WORKER)))
         roster.wake.set()

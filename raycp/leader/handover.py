@@ -11,10 +11,8 @@ history for every worker that knows it.
 import logging
 from typing import Protocol
 
-import msgspec
-
 from raycp.base.clock import Clock
-from raycp.protocol.control import Drain, Drained, HandoverResult
+from raycp.protocol.control import FollowTo, HandoverResult, Release, Resume
 from raycp.protocol.members import Member, MemberState
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 
@@ -51,11 +49,9 @@ async def hand_over(
     handed.to = standby.member.actor_name
     limit = grace + 3 * STEP
     try:
-        drain = msgspec.msgpack.encode(Drain(grace, limit))
-        answer = await substrate.call(primary.member, "release", drain, timeout=grace + STEP)
-        drained = msgspec.msgpack.decode(answer, type=Drained)
+        drained = await substrate.ask(primary.member, Release(grace, limit), timeout=grace + STEP)
         handed.drain, handed.revoked = clock.now() - begun, drained.revoked
-        await substrate.call(standby.member, "follow", msgspec.msgpack.encode(drained.seq), timeout=STEP)
+        await substrate.ask(standby.member, FollowTo(drained.seq), timeout=STEP)
         if leader.primary_of(shard) is not primary or leader.standby_of(shard) is not standby:
             handed.problem = "primary or standby changed meanwhile"
         elif not await leader.succeed(shard, cause, handed.drain):
@@ -65,7 +61,7 @@ async def hand_over(
     if handed.problem:
         log.warning("shard %s was not handed over: %s", shard, handed.problem)
         try:
-            await substrate.call(primary.member, "resume", timeout=STEP)
+            await substrate.ask(primary.member, Resume(), timeout=STEP)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.warning("%s could not be told to go on: %s", primary.member, error)
         return handed

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import msgspec
-
 from raycp.config import FleetDoc
 from raycp.leader.roster import Roster
 from raycp.leader.scaler import Scaler, worker_bundles
-from raycp.protocol.members import Member
+from raycp.protocol.control import PoolSizes
+from raycp.protocol.members import OBSERVER_SLOT, Member
 from raycp.protocol.plan import Plan
 
 
@@ -29,13 +28,13 @@ class Pools:
 
     def tell(self, plan: Plan) -> None:
         """The observer shows the pools' sizes: when one has changed, or there is a new observer."""
-        observer = self._roster.members.get(("observer", "observer"))
+        observer = self._roster.members.get(OBSERVER_SLOT)
         if observer is None or not observer.report.ready:
             return
         sizes = {row["tier"]: row["workers"] for row in self.rows(plan.fleet.doc)}
         if self._told != (observer.member, sizes):
             self._told = (observer.member, sizes)
-            told = self._roster.substrate.call(observer.member, "pools", msgspec.msgpack.encode(sizes))
+            told = self._roster.substrate.ask(observer.member, PoolSizes(sizes))
             self._roster.loops.spawn(told, "tell the observer of the pools")
 
     def rows(self, doc: FleetDoc) -> list[dict[str, Any]]:

@@ -11,14 +11,14 @@ from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.nodes import NodeWatch
 from raycp.leader.roster import Roster
 from raycp.protocol.control import HandoverResult
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.substrate import MemberDied
 from raycp.protocol.transport import Life, probe
 
 log = logging.getLogger(__name__)
 
-HOLDERS = ("shard", "standby", "worker")
+HOLDERS = (Role.SHARD, Role.STANDBY, Role.WORKER)
 """Roles that hold permits."""
 
 FENCE_MARGIN = 2.0
@@ -67,7 +67,7 @@ class Succession:
         noticed = self._clock.now()
         members = self._roster.members
         for slot, state in list(members.items()):
-            if slot[0] == "shard" and state.member.actor_name == name and state.report.port:
+            if slot.role is Role.SHARD and state.member.actor_name == name and state.report.port:
                 if await probe(state.report.host, state.report.port) is Life.DEAD and members.get(slot) is state:
                     log.warning("%s is gone: its port refuses", state.member)
                     await self._gone(state, "death", noticed)
@@ -92,7 +92,7 @@ class Succession:
         keeps its place until it is dead for certain, or has outlived its permit."""
         state, roster = MemberState(member), self._roster
         state.report = msgspec.structs.replace(state.report, host=host, port=port)
-        if member.role == "worker":
+        if member.role is Role.WORKER:
             roster.leaving.append(state)
         else:
             roster.members[roster.plan.slot(member) if roster.plan is not None else member.slot] = state
@@ -102,29 +102,29 @@ class Succession:
         """Whether a shard without a primary has a standby that may still become it: then no cold one is made."""
         now = self._clock.now()
         return any(
-            slot[0] == "standby" and slot[1].split("/")[0] == shard and (state.warm or now - state.since < WARM_WITHIN)
+            slot.role is Role.STANDBY and slot.shard == shard and (state.warm or now - state.since < WARM_WITHIN)
             for slot, state in [*self._roster.members.items(), *((each.member.slot, each) for each in self._roster.leaving)]
         )
 
     async def fill(self, plan: Plan) -> None:
         """Shards without a primary, because there was no warm standby or no proof of leadership when the last one was gone."""
         for shard in plan.shards:
-            if shard.term and ("shard", shard.shard) not in self._roster.members and self.standby_of(shard.shard) is not None:
+            if shard.term and Slot.of_shard(shard.shard) not in self._roster.members and self.standby_of(shard.shard) is not None:
                 await self.succeed(shard.shard, "death")
 
     async def _gone(self, state: MemberState, cause: str, noticed: float) -> None:
         """A member writes no more: forget it, and let its successor begin."""
         # A promotion waits for nothing; what has to be made anew must not be sent to a node that is gone.
-        warm = state.member.role in ("shard", "standby") and self.standby_of(state.member.place.split("/")[0]) is not None
+        warm = bool(state.member.shard) and self.standby_of(state.member.shard) is not None
         if not warm:
             await self._watch.doubt(state.node, silent=cause == "silence")
         slot = self._roster.forget(state)
         if self._prover.ledger is not None:
             self._prover.ledger.forget(state.member.actor_name)
-        if state.member.role == "embedded":
+        if state.member.role is Role.EMBEDDED:
             self._roster.endpoints.pop(state.member.place, None)
-        if slot is not None and slot[0] == "shard":
-            await self.succeed(slot[1], cause, since=noticed)
+        if slot is not None and slot.role is Role.SHARD:
+            await self.succeed(slot.shard, cause, since=noticed)
         if warm:
             await self._watch.doubt(state.node, silent=cause == "silence")
         self._roster.wake.set()
@@ -148,8 +148,7 @@ class Succession:
             if state.member.role in HOLDERS and ledger.ends(name) < now and (ledger.heard(name) or self._mute(plan, state)):
                 log.error("%s has asked for no permit for %.1f s: it may write no more, and is succeeded", state.member, permit)
                 ledger.bar(name, "succeeded after its permit had ended")
-                if state.task is not None:
-                    state.task.cancel()
+                self._roster.unsupervise(state)
                 roster.loops.spawn(roster.substrate.kill(state.member), f"kill {state.member}")
                 await self._tell_gone(name)
                 await self._gone(state, "silence", now)
@@ -160,7 +159,7 @@ class Succession:
         name = state.member.actor_name
         at_work = any(name == shard.member for shard in plan.shards) or any(name == worker.member for worker in plan.workers)
         # A standby asks from its promotion on.
-        since = max(state.since, self._succeeded.get(state.member.place.split("/")[0], state.since))
+        since = max(state.since, self._succeeded.get(state.member.shard, state.since))
         return at_work and self._clock.now() - since > plan.fleet.doc.spec.leader.permit + FENCE_MARGIN
 
     def primary_of(self, shard: str) -> MemberState | None:
@@ -178,7 +177,7 @@ class Succession:
         if state is None or plan is None or self.closed or not self.proven(plan):
             return False
         roster.forget(state)
-        roster.members["shard", shard] = state
+        roster.members[Slot.of_shard(shard)] = state
         self._succeeded[shard] = self._clock.now()
         before = next(known for known in plan.shards if known.shard == shard)
         leaderless = self._clock.now() - since if since is not None else 0.0

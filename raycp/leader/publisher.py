@@ -12,6 +12,7 @@ from raycp.leader.history import History
 from raycp.leader.hub import HubKeeper
 from raycp.leader.promotion import Succession
 from raycp.leader.roster import Roster
+from raycp.protocol.members import OBSERVER_SLOT, Role
 from raycp.protocol.plan import ObserverPlan, Plan, ShardPlan, WorkerPlan
 
 
@@ -47,8 +48,8 @@ class Publisher:
         """Bring addresses of a fleet that stands by into its plan."""
         successors = []
         for slot, state in sorted(self._roster.members.items()):
-            if slot[0] == "standby" and state.report.port:
-                shard = slot[1].split("/")[0]
+            if slot.role is Role.STANDBY and state.report.port:
+                shard = slot.shard
                 successors.append(ShardPlan(shard, state.member.actor_name, 0, state.report.host, state.report.port))
         await self._tell(**self._addresses(), successors=tuple(successors))
 
@@ -72,14 +73,14 @@ class Publisher:
         return tuple(shards)
 
     def _addresses(self) -> dict[str, Any]:
-        observer = self._roster.members.get(("observer", "observer"))
+        observer = self._roster.members.get(OBSERVER_SLOT)
         address = ObserverPlan()
         if observer is not None and observer.report.port:
             address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
         workers = tuple(
             WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
             for state in sorted((*self._roster.members.values(), *self._roster.leaving), key=lambda each: each.member)
-            if state.member.role == "worker" and state.report.port
+            if state.member.role is Role.WORKER and state.report.port
         )
         return {"workers": workers, "observer": address}
 

@@ -7,12 +7,11 @@ certain that it writes no more. No generation is used twice.
 import asyncio
 import logging
 
-import msgspec
-
 from raycp.leader.endpoints import embedded_endpoints
 from raycp.leader.promotion import Succession
 from raycp.leader.roster import Roster
-from raycp.protocol.members import LEADER, Member
+from raycp.protocol.control import PlanOf
+from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -31,10 +30,10 @@ async def recover(roster: Roster, succession: Succession) -> tuple[Plan, list[Me
     Raises ``MemberUnavailable``.
     """
     living = [member for member in await roster.substrate.members() if member != LEADER]
-    if all(member.role == "embedded" for member in living):
+    if all(member.role is Role.EMBEDDED for member in living):
         return None
-    answers = await _plans_of(roster.substrate, [member for member in living if member.role != "embedded"])
-    plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if answer]
+    answers = await _plans_of(roster.substrate, [member for member in living if member.role is not Role.EMBEDDED])
+    plans = [answer for answer in answers if answer is not None]
     if not plans:
         log.warning("members live but none knows the fleet's plan; waiting for `raycp run`")
         return None
@@ -49,7 +48,7 @@ async def recover(roster: Roster, succession: Succession) -> tuple[Plan, list[Me
             roster.generations[known.slot] = max(known.generation, roster.generations.get(known.slot, -1))
     roster.plan = plan
     for member in living:
-        if member.role == "embedded" and plan.following is not None:
+        if member.role is Role.EMBEDDED and plan.following is not None:
             continue  # the fleet's that leads
         if plan.slot(member) != member.slot or roster.generations.get(member.slot, -1) <= member.generation:
             roster.adopt(member)
@@ -68,9 +67,9 @@ def _miss(plan: Plan, living: list[Member], succession: Succession) -> None:
             succession.absent(known, host, port)
 
 
-async def _plans_of(substrate: Substrate, members: list[Member]) -> list[bytes]:
+async def _plans_of(substrate: Substrate, members: list[Member]) -> list[Plan | None]:
     """What the members know; those that are silent are not waited for once the others have answered."""
-    asking = {asyncio.ensure_future(substrate.call(member, "plan", timeout=RECOVERY)) for member in members}
+    asking = {asyncio.ensure_future(substrate.ask(member, PlanOf(), timeout=RECOVERY)) for member in members}
     done, silent = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED) if asking else (set(), set())
     if silent:
         more, silent = await asyncio.wait(silent, timeout=STRAGGLERS)

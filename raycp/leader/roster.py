@@ -16,8 +16,9 @@ from raycp.base.loops import Loops
 from raycp.kube import ConnectSpec
 from raycp.leader.placement import placed
 from raycp.leader.supervision import supervise
-from raycp.protocol.desired import Slot, Wanted
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.control import Drain
+from raycp.protocol.desired import Wanted
+from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
@@ -39,6 +40,7 @@ class Roster:
         self.generations: dict[Slot, int] = {}
         """The newest generation of each slot; never used again."""
         self.ending: set[Member] = set()
+        self._supervision: dict[Member, asyncio.Task[None]] = {}
         self.leaving: list[MemberState] = []
         """Workers and standbys whose slot another has, or will have: told plans until they end. Workers may have keys in work and
         are waited for; standbys may still be promoted."""
@@ -76,23 +78,16 @@ class Roster:
         self.plan = msgspec.structs.replace(self.plan, version=self.plan.version + 1, **fields)
         await self.announce()
 
-    def living(self, role: str, place: str) -> Member:
-        """The member in that slot. Raises ``KeyError``."""
-        state = self.members.get((role, place))
-        if state is None:
-            raise KeyError(f"no {role} {place}")
-        return state.member
-
     def primary_of(self, shard: str) -> MemberState | None:
         """The shard's primary as it is supervised."""
-        return self.members.get(("shard", shard))
+        return self.members.get(Slot.of_shard(shard))
 
     def standby_of(self, shard: str, shunned: Collection[str] = ()) -> MemberState | None:
         """A standby of the shard that is warm; one on a node that is shunned only where there is no other."""
         found = [
             state
             for slot, state in [*sorted(self.members.items()), *((state.member.slot, state) for state in self.leaving)]
-            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.warm and state.member not in self.ending
+            if slot.role is Role.STANDBY and slot.shard == shard and state.warm and state.member not in self.ending
         ]
         return min(found, key=lambda state: state.node in shunned, default=None)
 
@@ -105,22 +100,22 @@ class Roster:
         state = MemberState(member, self.clock.now())
         self.members[self.plan.slot(member) if self.plan is not None else member.slot] = state
         self.generations[member.slot] = max(member.generation, self.generations.get(member.slot, -1))
-        state.task = self.loops.spawn(supervise(self, self.substrate, self.clock, state), f"supervise {member}")
+        self._supervision[member] = self.loops.spawn(supervise(self, self.substrate, self.clock, state), f"supervise {member}")
         return state
 
     async def create(self, want: Wanted, spot: str = "") -> None:
         """Make a member under the next generation of its slot, on the node ``spot`` if that can be had."""
-        slot = (want.role, want.place)
+        slot = want.slot
         floor = self.plan.floor if self.plan is not None else 0
-        member = Member(want.role, want.place, max(self.generations.get(slot, -1) + 1, floor))
+        member = Member(*slot, max(self.generations.get(slot, -1) + 1, floor))
         self.generations[slot] = member.generation
         try:
             await self.substrate.create(member, placed(want.options, spot))
         except Exception as error:
-            self.problems[f"{want.role} {want.place}"] = f"could not be created: {error}"
+            self.problems[str(slot)] = f"could not be created: {error}"
             log.error("%s could not be created: %s", member, error)
             return
-        self.problems.pop(f"{want.role} {want.place}", None)
+        self.problems.pop(str(slot), None)
         state = self.adopt(member)
         state.fingerprint, state.spot = want.fingerprint, spot
 
@@ -137,13 +132,12 @@ class Roster:
 
     def retire(self, state: MemberState) -> None:
         """Drain and end a member that is wanted no more, or wanted otherwise."""
-        if state.member.role == "worker":  # while it still has keys in work a new primary has to ask it (law 6g)
+        if state.member.role is Role.WORKER:  # while it still has keys in work a new primary has to ask it (law 6g)
             self.vacate(state)
             self.dismiss(state)
             return
         self.forget(state)
-        if state.task is not None:
-            state.task.cancel()
+        self.unsupervise(state)
         log.info("retiring %s", state.member)
         self.end_soon(state.member, self.drain_limit)
 
@@ -156,7 +150,7 @@ class Roster:
         """Drain a member for ``timeout`` seconds at most, and end it."""
         self.ending.add(member)
         try:
-            await self.substrate.call(member, "drain", msgspec.msgpack.encode(timeout), timeout=timeout + 5.0)
+            await self.substrate.ask(member, Drain(timeout), timeout=timeout + 5.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.info("%s was not drained: %s", member, error)
         finally:
@@ -164,9 +158,14 @@ class Roster:
             self.ending.discard(member)
             for state in [state for state in self.leaving if state.member == member]:
                 self.forget(state)
-                if state.task is not None:
-                    state.task.cancel()
+                self.unsupervise(state)
         self.wake.set()
+
+    def unsupervise(self, state: MemberState) -> None:
+        """Stop watching and configuring a member."""
+        task = self._supervision.pop(state.member, None)
+        if task is not None:
+            task.cancel()
 
     def forget(self, state: MemberState) -> Slot | None:
         """The slot that ``state`` was in."""

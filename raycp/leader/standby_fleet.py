@@ -22,8 +22,21 @@ from raycp.leader.plans import leading_plan, standing_plan
 from raycp.leader.roster import Roster
 from raycp.leadership.locks import LockProblem
 from raycp.leadership.records import Conflict
-from raycp.protocol.control import DrainedPrimary, Lead
-from raycp.protocol.members import LEADER, WATCH_SECONDS
+from raycp.protocol.control import (
+    ControlError,
+    DrainedPrimary,
+    ErrorCode,
+    FollowPrimaries,
+    FollowTo,
+    Forget,
+    Lead,
+    PlanAfter,
+    Prepare,
+    Question,
+    TakeLead,
+)
+from raycp.protocol.control.codec import unknown_question
+from raycp.protocol.members import LEADER, WATCH_SECONDS, Role, Slot
 from raycp.protocol.plan import Fleet, Plan, ShardPlan
 from raycp.protocol.revisions import GENERATIONS
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
@@ -77,10 +90,10 @@ class StandbyFleet:
         return self._clock.now() < self._held_until
 
     async def begin(self, fleet: Fleet) -> None:
-        """Make the first plan. Raises ``ValueError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``."""
+        """Make the first plan. Raises ``ControlError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``."""
         theirs = await self._ask(0)
         if theirs is None:
-            raise ValueError(f"no fleet runs in {self.namespace}")
+            raise ControlError(ErrorCode.REFUSED, f"no fleet runs in {self.namespace}")
         plan = standing_plan(fleet, theirs, None)
         assert plan.following is not None
         self.theirs = theirs
@@ -106,9 +119,9 @@ class StandbyFleet:
         self._tasks = []
 
     async def _ask(self, version: int) -> Plan | None:
-        answer = await self.other.call(LEADER, "plan_after", msgspec.msgpack.encode(version), timeout=WATCH_SECONDS + 6.0)
+        plan = await self.other.ask(LEADER, PlanAfter(version), timeout=WATCH_SECONDS + 6.0)
         self._heard, self._alone = self._clock.now(), None
-        return msgspec.msgpack.decode(answer, type=Plan) if answer else None
+        return plan
 
     async def _watch(self) -> None:
         plan = self._roster.plan
@@ -142,31 +155,33 @@ class StandbyFleet:
             await self._hub.install(plan, changes=False, within=CRDS_WITHIN)
 
     async def prepare(self) -> None:
-        """Everything that new code needs in the clusters is there: the switch comes. Raises ``RuntimeError``."""
+        """Everything that new code needs in the clusters is there: the switch comes. Raises ``ControlError``."""
         plan = self._roster.plan
         assert plan is not None
         problems = await self._hub.install(plan, changes=True, within=CRDS_WITHIN)
         if plan.hub.name in problems:
-            raise RuntimeError(f"CRDs in {plan.hub.name}: {problems[plan.hub.name]}")
+            raise ControlError(ErrorCode.REFUSED, f"CRDs in {plan.hub.name}: {problems[plan.hub.name]}")
 
     # the switch
 
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """What the leader that gives the fleet away asks: prepare, follow, lead, forget. Raises what they do."""
-        if method == "prepare":
-            await self.prepare()
-        elif method == "follow":
-            return msgspec.msgpack.encode(await self.follow(msgspec.msgpack.decode(payload, type=dict[str, DrainedPrimary])))
-        elif method == "lead":
-            return msgspec.msgpack.encode(await self.lead(msgspec.msgpack.decode(payload, type=Lead)))
-        elif method == "forget":
-            self.forget()
-        else:
-            raise KeyError(f"whoever stands by has no method {method!r}")
-        return b""
+    async def ask(self, question: Question[Any]) -> Any:
+        """Questions of the leader that hands the fleet over. Raises ``ControlError``."""
+        match question:
+            case Prepare():
+                return await self.prepare()
+            case FollowPrimaries(primaries):
+                return await self.follow(primaries)
+            case TakeLead(order):
+                try:
+                    return await self.lead(order)
+                except NotOurs as error:
+                    raise ControlError(ErrorCode.REFUSED, str(error)) from error
+            case Forget():
+                return self.forget()
+        raise unknown_question(question, Role.LEADER)
 
     async def follow(self, primaries: dict[str, DrainedPrimary]) -> list[str]:
-        """All that these primaries have told must be here; the shards that follow. Raises ``RuntimeError``, ``Member*``."""
+        """All that these primaries have told must be here; the shards that follow. Raises ``ControlError``, ``Member*``."""
         plan, roster = self._roster.plan, self._roster
         assert plan is not None
         self._held_until = self._clock.now() + HOLD
@@ -175,10 +190,10 @@ class StandbyFleet:
         async def one(shard: str, primary: DrainedPrimary) -> str:
             target, standby = shards[shard], roster.standby_of(shard)
             if (target.member, target.term) != (primary.member, primary.term):
-                raise RuntimeError(f"shard {shard} has another primary than its standby follows")
+                raise ControlError(ErrorCode.REFUSED, f"shard {shard} has another primary than its standby follows")
             if standby is None:
-                raise RuntimeError(f"the standby of shard {shard} is not warm")
-            await roster.substrate.call(standby.member, "follow", msgspec.msgpack.encode(primary.seq), timeout=FOLLOW_WITHIN)
+                raise ControlError(ErrorCode.REFUSED, f"the standby of shard {shard} is not warm")
+            await roster.substrate.ask(standby.member, FollowTo(primary.seq), timeout=FOLLOW_WITHIN)
             return shard
 
         return list(await asyncio.gather(*(one(shard, told) for shard, told in primaries.items() if shard in shards)))
@@ -223,7 +238,7 @@ class StandbyFleet:
             state = roster.standby_of(shard.shard)
             if state is not None:
                 roster.forget(state)
-                roster.members["shard", shard.shard] = state
+                roster.members[Slot.of_shard(shard.shard)] = state
                 warm[shard.shard] = ShardPlan(
                     shard.shard, state.member.actor_name, shard.term + 1, state.report.host, state.report.port,
                     order.cause, order.drain or 0.0, order.leaderless or 0.0,

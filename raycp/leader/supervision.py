@@ -5,9 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-import msgspec
-
 from raycp.base.clock import Clock
+from raycp.protocol.control import Configure, Watch
 from raycp.protocol.members import WATCH_SECONDS, MemberState
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -47,10 +46,10 @@ async def supervise(leader: Listener, substrate: Substrate, clock: Clock, state:
 
 async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: MemberState) -> None:
     heard = clock.now()
-    seen, said = b"", ""
+    seen, said = 0, ""
     while True:
         try:
-            answer = await substrate.call(state.member, "watch", seen, timeout=WATCH_SECONDS + 6.0)
+            report = await substrate.ask(state.member, Watch(seen), timeout=WATCH_SECONDS + 6.0)
         except MemberUnavailable as error:
             state.problem = str(error)
             if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
@@ -70,11 +69,8 @@ async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, 
             await clock.sleep(1.0)
             continue
         heard = clock.now()
-        seen, said = answer, ""
-        report = msgspec.msgpack.decode(answer, type=Report)
-        state.report = report
-        if state.problem and not state.problem.startswith("configure"):
-            state.problem = ""
+        seen, said = report.number, ""
+        state.report, state.problem = report, ""
         await leader.reported(state, report)
 
 
@@ -88,16 +84,14 @@ async def _configure_for_ever(leader: Listener, substrate: Substrate, clock: Clo
                     await leader.plan_changed.wait()
             continue
         try:
-            await substrate.call(state.member, "configure", msgspec.msgpack.encode(plan), timeout=30.0)
+            await substrate.ask(state.member, Configure(plan), timeout=30.0)
         except MemberDied:
             return
         except (MemberUnavailable, MemberFailed) as error:
-            state.problem = f"configure: {error}"
+            state.refusal = f"configure: {error}"
             if said != str(error):  # it is tried once a second
                 said = str(error)
                 log.error("%s could not be configured: %s", state.member, error)
             await clock.sleep(1.0)
         else:
-            state.configured, said = plan.version, ""
-            if state.problem.startswith("configure"):
-                state.problem = ""
+            state.configured, said, state.refusal = plan.version, "", ""

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import secrets
+from typing import Any
 
 import msgspec
 
@@ -18,15 +19,16 @@ from raycp.config import TIERS
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.limits import in_flight_limits, pool_policy
-from raycp.member.permits import LeaderAsk, PermitKeeper
+from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
-from raycp.protocol.control import Drain
+from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import CallOutcome, Culprit, Hello, Message, Read, Reply, TokenRequest, Welcome
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import Connection, Peer, listen
+from raycp.protocol.substrate import LeaderAsk
+from raycp.protocol.transport import Connection, Listener, Peer, listen
 from raycp.queueing import QueuePolicy, WorkQueue
 from raycp.queueing.events import QueueMetrics
 from raycp.shard.caches import Caches
@@ -34,7 +36,7 @@ from raycp.shard.cluster_states import ClusterStates
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.events import EventHandler
 from raycp.shard.guard import ClusterGuard
-from raycp.shard.handover import Release, follow
+from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
@@ -66,8 +68,8 @@ class ShardCore(MemberCore):
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
         counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
-        warm = member.role == "standby"
-        self.shard = member.place.split("/")[0]
+        warm = member.role is Role.STANDBY
+        self.shard = member.shard
         self.identity = ShardIdentity(self.shard, member.actor_name)
         self.routes = Routes()
         self.caches = Caches(self.routes)
@@ -96,7 +98,9 @@ class ShardCore(MemberCore):
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
         self.phases = SwitchPhases(clock, metrics, self.dispatcher, self.queue, self.changed)
-        self.release = Release(clock, self.ledger, self.dispatcher, self.pause, self.replication, self.watermarks, self.permits)
+        self.release = QueueRelease(
+            clock, self.ledger, self.dispatcher, self.pause, self.replication, self.watermarks, self.permits
+        )
         self._primary = PrimaryWatcher(self.events, self.guard, self.wakes, self._cluster_changed)
         self.standby: StandbyReplica | None = None
         self._watcher: PrimaryWatcher | StandbyWatcher = self._primary
@@ -104,7 +108,7 @@ class ShardCore(MemberCore):
             self.standby = StandbyReplica(self.identity, host, clock, self.loops, self.caches, self.ledger.reconciled, self.changed)
             self._watcher = StandbyWatcher(self.standby, self.guard, self._cluster_changed)
         self._stats = StatsReporter(member, clock, self.loops, metrics, self.report, self.tracker.report, self._answer)
-        self._server: asyncio.Server | None = None
+        self._server: Listener | None = None
         self._port = 0
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
@@ -228,18 +232,18 @@ class ShardCore(MemberCore):
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
-        ahead = hello.role == "worker" and self.plan is not None and self.plan.following is not None
-        if self.standby is not None and hello.role in ("worker", "shard") and not ahead:
+        ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
+        if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
             # Its plan is newer than ours: the next try, in some milliseconds, finds this member promoted.
             return "not the primary yet"
-        if hello.role == "worker":
+        if hello.role == Role.WORKER:
             seat = self.dispatcher.seat(connection, hello)
             seat.send(Welcome(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()))
             self.rollcall.answered(hello.member)
             return seat
-        if hello.role == "standby":
+        if hello.role == Role.STANDBY:
             return self.replication.accept(connection, hello)
-        if hello.role == "shard":
+        if hello.role == Role.SHARD:
             return self.wakes.accept(connection)
         return f"a shard does not talk to {hello.role!r}"
 
@@ -297,22 +301,33 @@ class ShardCore(MemberCore):
 
     # life
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "release":
-            order = msgspec.msgpack.decode(payload, type=Drain)
-            if self.standby is not None or not self.identity.term:
-                raise RuntimeError("this member is not the primary")
-            return msgspec.msgpack.encode(await self.release.run(order))
-        if method == "follow":
-            if self.standby is not None:
-                await follow(self.standby, self.clock, msgspec.msgpack.decode(payload, type=int))
-            return b""
-        if method == "resume":
-            self.pause.end()
-            return b""
-        if method == "cache":
-            return answer_cache(self.caches, payload)
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Release():
+                if self.standby is not None or not self.identity.term:
+                    raise ControlError(ErrorCode.NOT_PRIMARY, "this process is not the primary of its shard")
+                return await self.release.run(question)
+            case FollowTo(seq):
+                return await follow(self.standby, self.clock, seq) if self.standby is not None else None
+            case Resume():
+                return self.pause.end()
+            case ReadCache():
+                return answer_cache(self.caches, question)
+        return await super().extra(question)
+
+    def cut(self) -> None:
+        if self._server is not None:
+            self._server.abort()
+        self.dispatcher.cut()
+        self.wakes.cut()
+        if self.standby is not None:
+            self.standby.cut()
+        self._stats.cut()
+
+    async def abort(self) -> None:
+        await super().abort()
+        for watched in self.caches:
+            await watched.close()
 
     async def _keep_watermarks(self) -> None:
         """The fleet's state is written by the fleet that leads: a candidate's shard leaves it alone."""

@@ -273,13 +273,11 @@ class Dispatcher:
         self.dispatch()
         self._arm()
 
-    def abort(self) -> None:
-        """End all connections without a word, as a process's death does."""
+    def cut(self) -> None:
+        """Hand out nothing more, as after the death of this process."""
+        self.paused = True
         if self._timer is not None:
             self._timer.cancel()
-        for seat in self.seats.values():
-            if seat.connection is not None:
-                seat.connection.abandon()
 
 
 def _credit(seat: WorkerSeat) -> int:

@@ -5,7 +5,7 @@ import contextlib
 
 from raycp.base.clock import Clock
 from raycp.member.permits import PermitKeeper
-from raycp.protocol.control import Drain, Drained
+from raycp.protocol.control import ControlError, Drained, ErrorCode, Release
 from raycp.shard.dispatcher import Dispatcher
 from raycp.shard.ledger import Ledger
 from raycp.shard.replication import ReplicationSource
@@ -23,7 +23,7 @@ FOLLOWED_WITHIN = 2.0
 """Seconds for the primary's last frame to arrive."""
 
 
-class Release:
+class QueueRelease:
     """A primary gives its queue away."""
 
     def __init__(
@@ -44,8 +44,8 @@ class Release:
         self._watermarks = watermarks
         self._permits = permits
 
-    async def run(self, order: Drain) -> Drained:
-        """All work is acknowledged, and sent to the standbys. Raises ``RuntimeError``; hand-outs go on then."""
+    async def run(self, order: Release) -> Drained:
+        """All work is acknowledged, and sent to the standbys. Raises ``ControlError``; hand-outs go on then."""
         if order.final:  # for clusters that change their shard: before the pause, so that nobody waits for it
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSHED_WITHIN):
@@ -60,7 +60,7 @@ class Release:
         running = len(self._ledger) + (self._dispatcher.foreign if order.final else 0)
         if running:
             self._pause.end()
-            raise RuntimeError(f"{running} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
+            raise ControlError(ErrorCode.BUSY, f"{running} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
         self._replication.flush(everything=True)
         if order.final:
             self._permits.suspend()
@@ -73,9 +73,9 @@ class Release:
 
 
 async def follow(replica: StandbyReplica, clock: Clock, seq: int) -> None:
-    """Wait until the primary's frame ``seq`` is here, or the standby was promoted. Raises ``RuntimeError``."""
+    """Wait until the primary's frame ``seq`` is here, or the standby was promoted. Raises ``ControlError``."""
     deadline = clock.now() + FOLLOWED_WITHIN
     while replica.followed and not (replica.complete and replica.seq >= seq):
         if clock.now() > deadline:
-            raise RuntimeError(f"the primary's last progress did not arrive within {FOLLOWED_WITHIN:g} s")
+            raise ControlError(ErrorCode.TIMED_OUT, f"the primary's last progress did not arrive within {FOLLOWED_WITHIN:g} s")
         await clock.sleep(0.001)

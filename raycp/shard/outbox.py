@@ -55,7 +55,12 @@ class Outbox:
         return len(self._pending)
 
     def disconnect(self) -> None:
-        """Break the connection at once, as a network does; it is made again."""
+        """Close the connection; it is made again."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def cut(self) -> None:
+        """Reset the connection, as the death of this process would."""
         if self._connection is not None:
             self._connection.abort()
 

@@ -157,8 +157,3 @@ class ReplicationSource:
             if informer.announced:
                 found.append(Reached(name, str(kind), informer.store.rv))
         return found
-
-    def abort(self) -> None:
-        """End all connections without a word, as a process's death does."""
-        for listener in self._listeners:
-            listener.connection.abandon()

@@ -16,6 +16,7 @@ from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
 from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refused
+from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.transport import Connection, Life, dial, probe
 from raycp.queueing import Saved
@@ -92,7 +93,7 @@ class StandbyReplica:
             target = self._target
             if target is not None:
                 self._lost.clear()
-                hello = Hello(self._token, self._identity.member, "standby", self._host, 0)
+                hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
                 try:
                     self._connection = await dial(target.host, target.port, hello, self)
                 except (OSError, TimeoutError):
@@ -104,6 +105,11 @@ class StandbyReplica:
             await self._clock.sleep(RECONNECT)
 
     # frames
+
+    def cut(self) -> None:
+        """Reset the connection to the primary, as the death of this process would."""
+        if self._connection is not None:
+            self._connection.abort()
 
     def received(self, message: Message) -> None:
         """A frame of the primary."""
@@ -213,11 +219,6 @@ class StandbyReplica:
         self._task.cancel()
         if self._connection is not None:
             self._connection.close()
-
-    def abort(self) -> None:
-        """End the connection without a word, as a process's death does."""
-        if self._connection is not None:
-            self._connection.abandon()
 
     def queue(self, controllers: set[str]) -> list[tuple[KeyProgress, Saved]]:
         """The primary's queue, for these controllers, with ages as they are now."""

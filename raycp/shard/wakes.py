@@ -7,6 +7,7 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
 from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Connection
 from raycp.shard.identity import ShardIdentity
@@ -68,10 +69,6 @@ class WakeSender:
         """It sends again what was not acknowledged, over its next connection."""
         self._lost(self)
 
-    def close(self) -> None:
-        """End the connection."""
-        self._connection.abandon()
-
 
 Seen = dict[WakeSender, int]
 
@@ -106,7 +103,7 @@ class WakeExchange:
         for name, target in others.items():
             known = self._outgoing.get(name)
             if known is None:
-                hello = Hello(plan.token, self._identity.member, "shard", self._host, 0)
+                hello = Hello(plan.token, self._identity.member, Role.SHARD, self._host, 0)
                 self._outgoing[name] = Outbox(target, hello, self._clock, self._loops, self._owner_changed, self._settled)
             elif known.target != target:
                 known.retarget(target, plan.token)
@@ -172,9 +169,7 @@ class WakeExchange:
                 del sender.waiting[key]
             sender.acknowledge([seq])
 
-    def abort(self) -> None:
-        """End all connections without a word, as a process's death does."""
-        for sender in self.incoming:
-            sender.close()
+    def cut(self) -> None:
+        """Reset the connections to all other shards, as the death of this process would."""
         for outgoing in self._outgoing.values():
-            outgoing.close()
+            outgoing.cut()

@@ -4,13 +4,13 @@ old one must find out from the hub, and until it does must not grant what the ne
 from typing import Any
 
 import fleet_samples as samples
-import msgspec
 import pytest
 from inprocess import Led, led, until
 from test_standby import doc, primary, ran, warm
 
 from raycp.leader.core import LeaderCore
-from raycp.leadership.permit import Ask, Grant
+from raycp.leadership.permit import Grant
+from raycp.protocol.control import PermitRequest
 from raycp.protocol.substrate import MemberUnavailable
 
 
@@ -30,8 +30,8 @@ class CutOff:
 
 
 async def granted(leader: LeaderCore, holder: str) -> Grant:
-    answer = await leader.ask("permit", msgspec.msgpack.encode(Ask(holder)))
-    return msgspec.msgpack.decode(answer, type=Grant)
+    grant: Grant = await leader.ask(PermitRequest(holder))
+    return grant
 
 
 async def divided(fleet: Led) -> LeaderCore:
@@ -88,7 +88,7 @@ async def test_a_holder_that_hears_of_the_new_one_ignores_late_answers_of_the_ol
         try:
             await until(lambda: keeper.permit.incarnation == 2, 20.0)
             until_when = keeper.permit.until
-            ask, keeper._ask = keeper._ask, lambda method, payload, _: old.ask(method, payload)
+            ask, keeper._ask = keeper._ask, lambda question, _: old.ask(question)
             await keeper.pull()
             keeper._ask = ask
             assert keeper.permit.incarnation == 2

@@ -12,6 +12,7 @@ from test_standby import doc, primary, ran, warm
 
 from raycp.leader import promotion
 from raycp.protocol import transport
+from raycp.protocol.control import Question
 from raycp.protocol.substrate import MemberDied, MemberUnavailable
 from raycp.protocol.transport import Life
 
@@ -65,18 +66,18 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         standby = await warm(fleet)
         before = primary(fleet)
-        members, call = fleet.substrate.members, fleet.substrate.call
+        members, ask = fleet.substrate.members, fleet.substrate.ask
 
         async def others() -> list[Any]:
             return [member for member in await members() if member != before.member]
 
-        async def gone(member: Any, *args: Any, **more: Any) -> bytes:
+        async def gone(member: Any, *args: Any, **more: Any) -> Any:
             if member == before.member:
                 raise MemberDied(member, "its node died", certain=False)
-            return bytes(await call(member, *args, **more))
+            return await ask(member, *args, **more)
 
         await fleet.die()
-        fleet.substrate.members, fleet.substrate.call = others, gone  # type: ignore[method-assign]
+        fleet.substrate.members, fleet.substrate.ask = others, gone  # type: ignore[method-assign]
         fleet._lead()
         await until(lambda: fleet.leader._hub.prover.ledger is not None, 5.0)
         ledger = fleet.leader._hub.prover.ledger
@@ -89,7 +90,7 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
         plan = fleet.leader.plan
         assert plan is not None
         assert before.member.actor_name in plan.gone
-        fleet.substrate.members, fleet.substrate.call = members, call  # type: ignore[method-assign]
+        fleet.substrate.members, fleet.substrate.ask = members, ask  # type: ignore[method-assign]
         await fleet.substrate.kill(before.member)
 
 
@@ -107,7 +108,7 @@ async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatc
         assert before.member in fleet.substrate.killed
 
 
-async def _never(method: str, payload: bytes, timeout: float) -> bytes:
+async def _never(question: Question[Any], timeout: float) -> Any:
     raise MemberUnavailable("frozen")
 
 

@@ -18,6 +18,7 @@ from raycp.driver.fleet_client import FleetClient, StandsBy
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
 from raycp.leadership.locks import judge
+from raycp.protocol.control import ControlError
 
 LOCKS: dict[str, Any] = {
     "ray": {"ray": {}},
@@ -265,7 +266,7 @@ async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) 
 async def test_another_lock_in_a_running_fleet_is_refused(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
-        with pytest.raises(ValueError, match=r"spec\.leader\.lock"):
+        with pytest.raises(ControlError, match=r"spec\.leader\.lock"):
             await first.leader.apply(fleet_of(hub.doc("lease")))
         await asyncio.sleep(0)
         assert first.status()["leader"]["lock"] == "ray"
