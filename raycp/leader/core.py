@@ -34,13 +34,13 @@ from raycp.protocol.control import (
     ControlError,
     Dismiss,
     Down,
-    Endpoint,
+    EndpointOf,
     ErrorCode,
     FollowPrimaries,
     Forget,
     HandOver,
     HandoverResult,
-    Kubeconfig,
+    KubeconfigOf,
     Lead,
     PermitRequest,
     PlanAfter,
@@ -50,7 +50,7 @@ from raycp.protocol.control import (
     Stand,
     StandbyState,
     StandbyStatus,
-    Status,
+    StatusOf,
     Switches,
     TakeLead,
     YieldTo,
@@ -69,7 +69,7 @@ log = logging.getLogger(__name__)
 CHECK_EVERY = 1.0
 LEAVE_AFTER = 0.3
 
-OF_THE_LEADING = (Apply, Status, PlanOf, HandOver, Switches, Kubeconfig, YieldTo, StandbyState)
+OF_THE_LEADING = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState)
 """Questions that the leader of the other revision answers once this one has handed over."""
 
 
@@ -168,7 +168,7 @@ class LeaderCore:
         match question:
             case Apply(fleet):
                 return await self.apply(fleet)
-            case Status():
+            case StatusOf():
                 return self.status()
             case HandOver(shards):
                 try:
@@ -195,7 +195,7 @@ class LeaderCore:
                 return await self._yielding.yield_to(namespace)
             case PlanAfter(version):
                 return await self._roster.newer_plan(version, WATCH_SECONDS)
-            case Kubeconfig(cluster):
+            case KubeconfigOf(cluster):
                 return await self._kubeconfig(cluster)
         return await self._ask_follower(question)
 
@@ -203,7 +203,7 @@ class LeaderCore:
         state = self._roster.members.get(Slot.of_embedded(cluster))
         if state is None:
             raise ControlError(ErrorCode.NOT_FOUND, f"no embedded cluster {cluster}")
-        return await self._substrate.ask(state.member, Kubeconfig(cluster))
+        return await self._substrate.ask(state.member, KubeconfigOf(cluster))
 
     # standing by for the other colour
 
@@ -368,7 +368,7 @@ class LeaderCore:
         if report.dead:
             await self._succession.hint(report.dead)
         if state.member.role is Role.EMBEDDED and state.member.place not in self._roster.endpoints and report.ready:
-            connect = await self._substrate.ask(state.member, Endpoint())
+            connect = await self._substrate.ask(state.member, EndpointOf())
             if connect is not None:
                 self._roster.endpoints[state.member.place] = connect
         told = (report.host, report.port, report.ready, report.state, report.plan, report.extra)

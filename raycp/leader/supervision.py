@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from raycp.base.clock import Clock
-from raycp.protocol.control import Configure, Watch
+from raycp.protocol.control import Configure, ReportAfter
 from raycp.protocol.members import WATCH_SECONDS, MemberState
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -49,7 +49,7 @@ async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, 
     seen, said = 0, ""
     while True:
         try:
-            report = await substrate.ask(state.member, Watch(seen), timeout=WATCH_SECONDS + 6.0)
+            report = await substrate.ask(state.member, ReportAfter(seen), timeout=WATCH_SECONDS + 6.0)
         except MemberUnavailable as error:
             state.problem = str(error)
             if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:

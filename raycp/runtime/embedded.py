@@ -11,7 +11,7 @@ from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ConnectSpec
 from raycp.member.core import MemberCore
 from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
-from raycp.protocol.control import Endpoint, Kubeconfig, Question
+from raycp.protocol.control import EndpointOf, KubeconfigOf, Question
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -69,9 +69,9 @@ class EmbeddedCore(MemberCore):
 
     async def extra(self, question: Question[Any]) -> Any:
         match question:
-            case Endpoint():
+            case EndpointOf():
                 return self._connect
-            case Kubeconfig():
+            case KubeconfigOf():
                 return self._kubeconfig
         return await super().extra(question)
 
