@@ -123,7 +123,7 @@ class Ledger:
         """When ``holder``'s last permit has ended for certain."""
         return max(self._ends.get(holder, 0.0), self._silent_until)
 
-    def heard(self, holder: str) -> bool:
+    def known(self, holder: str) -> bool:
         """Whether ``holder`` was ever granted anything by this incarnation."""
         return holder in self._ends
 

@@ -77,7 +77,7 @@ async def loaded(first: FleetDoc | None = None) -> AsyncIterator[tuple[House, Lo
 def leads(colour: Colour) -> int:
     """The epoch that a colour leads in, 0 if it does not."""
     leader = colour.leader
-    leadership = leader._hub.leadership if leader is not None else None
+    leadership = leader.hub.lock.leadership if leader is not None else None
     return leadership.epoch if leadership is not None else 0
 
 
@@ -100,8 +100,8 @@ async def test_an_upgrade_under_load_loses_nothing() -> None:
         assert status["leader"]["epoch"] == 2
         assert status["shards"][0]["term"] == 2
         assert fleet.other.leader is not None
-        await until(lambda: fleet.other.leader._history.rows()[-1]["rampUp"] is not None)
-        rows = fleet.other.leader._history.rows()
+        await until(lambda: fleet.other.leader.history.rows()[-1]["rampUp"] is not None)
+        rows = fleet.other.leader.history.rows()
         assert [(row["cause"], row["what"]) for row in rows[-2:]] == [("upgrade", "leader"), ("upgrade", "shard 0")]
         assert all(rows[-1][phase] is not None for phase in ("drain", "leaderless", "rampUp", "backlog"))
         assert fleet.base.living("embedded"), "embedded clusters belong to the fleet, not to the colour"
@@ -431,7 +431,7 @@ async def test_the_one_that_stands_by_takes_over_when_the_other_is_gone_for_good
         await load.more()
         await load.settled()
         assert fleet.other.leader is not None
-        assert fleet.other.leader._history.rows()[-1]["cause"] == "death"
+        assert fleet.other.leader.history.rows()[-1]["cause"] == "death"
 
 
 # deaths in the middle

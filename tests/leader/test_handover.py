@@ -22,7 +22,7 @@ async def test_a_hand_over_under_load_loses_nothing() -> None:
         samples.DELAY = 0.01
         for turn in range(3):
             await warm(fleet)
-            await until(lambda: fleet.leader._roster.standby_of("0"), what="the leader has heard of it")
+            await until(lambda: fleet.leader.roster.standby_of("0"), what="the leader has heard of it")
             for number in range(20):
                 await fleet.put("here", "tracked", f"t{turn}-{number}")
                 if number == 10:
@@ -32,9 +32,9 @@ async def test_a_hand_over_under_load_loses_nothing() -> None:
             await until(lambda turn=turn: all(ran()[f"t{turn}-{number}"] for number in range(20)))
         assert primary(fleet).state.term == 4
         assert not samples.OVERLAPS
-        rows = fleet.leader._history.rows()
+        rows = fleet.leader.history.rows()
         assert [(row["cause"], row["what"]) for row in rows] == [("start", "leader"), *[("handover", "shard 0")] * 3]
-        await until(lambda: fleet.leader._history.rows()[-1]["rampUp"] is not None)
+        await until(lambda: fleet.leader.history.rows()[-1]["rampUp"] is not None)
 
 
 async def test_what_runs_beyond_the_grace_is_interrupted_not_failed() -> None:

@@ -56,7 +56,7 @@ async def test_leader_primary_and_worker_together() -> None:
         assert CLOCK.now() - begun < 3.0
         assert primary(fleet) is standby, "the warm standby follows; nothing is listed again"
         assert standby.state.term == 2
-        assert [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"] == ["death"]
+        assert [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"] == ["death"]
         assert before.actor_name not in {member.actor_name for member in fleet.substrate.cores}
 
 
@@ -78,8 +78,8 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
         await fleet.die()
         fleet.substrate.members, fleet.substrate.call = others, gone  # type: ignore[method-assign]
         fleet._lead()
-        await until(lambda: fleet.leader._hub.prover.ledger is not None, 5.0)
-        ledger = fleet.leader._hub.prover.ledger
+        await until(lambda: fleet.leader.hub.lock.proof.ledger is not None, 5.0)
+        ledger = fleet.leader.hub.lock.proof.ledger
         assert ledger is not None
         while CLOCK.now() < ledger.silent_until - 0.1:
             assert standby.state.term == 0 or CLOCK.now() > ledger.silent_until - 0.1, "promoted while its primary may write"

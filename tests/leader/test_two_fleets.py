@@ -172,11 +172,16 @@ async def test_a_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again
         await (await first.begin(hub.doc("lease"))).ready()
         await second.begin(hub.doc("lease"))
         await until(lambda: second.status()["leader"]["waiting"])
-        prover = first.leader._hub.prover
-        assert prover._task is not None
-        prover._task.cancel()  # it is frozen: nothing is renewed
+        proof, thawed = first.leader.hub.lock.proof, asyncio.Event()
+        prove = proof.prove
+
+        async def frozen() -> bool:
+            await thawed.wait()
+            return await prove()
+
+        proof.prove = frozen  # type: ignore[method-assign]  # nothing is renewed
         await until(lambda: second.status()["leader"]["epoch"] == 2, 20.0)
-        prover._task = first.leader._hub._loops.spawn(prover._run(lambda: 0.5), "proof of leadership")
+        thawed.set()
         await until(lambda: first.status()["leader"]["heldBy"] == "second-1", 10.0)
         await hub.put("a")
         await until(lambda: count("a"))
@@ -191,7 +196,7 @@ async def test_a_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again
 async def test_a_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
-        ledger = first.leader._hub.prover.ledger
+        ledger = first.leader.hub.lock.proof.ledger
         assert ledger is not None
         assert ledger.permit == 2.0
         await first.leader.apply(fleet_of(hub.doc("ray", leader={"permit": "5s"})))

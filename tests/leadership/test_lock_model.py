@@ -16,8 +16,8 @@ from raycp.base.clock import VirtualClock
 from raycp.kube import KubeError, Unreachable
 from raycp.leadership.epoch import Acquisition
 from raycp.leadership.locks import Identity, PodRef
-from raycp.leadership.locks.hublock import HubLock, Pace, Pods
 from raycp.leadership.locks.judge import State
+from raycp.leadership.locks.kube_lock import KubeLock, Pace, Pods
 from raycp.leadership.records import Conflict, Record, Records
 
 PERMIT = 2.0
@@ -151,7 +151,7 @@ class Leader:
         self.pod = PodRef("n", f"pod-{name}", f"uid-{name}") if kind == "configMap" else None
         if self.pod is not None:
             hub.pods.add(self.pod.name)
-        self.lock = HubLock(
+        self.lock = KubeLock(
             kind, FakeHome(hub, name), FakeRecords(hub, name), "source", hub.clock,
             pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()),
         )  # fmt: skip

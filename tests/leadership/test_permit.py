@@ -101,52 +101,61 @@ class Home:
         return Confirmed(self.found)
 
 
+class SuspendableClock(VirtualClock):
+    """``suspended``: seconds for which the process was frozen, so that no sleeper was woken."""
+
+    suspended = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.suspended
+
+
 @pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
+def clock() -> SuspendableClock:
+    return SuspendableClock()
 
 
 def leader(clock: VirtualClock) -> tuple[LeadershipProof, Home, Ledger]:
     mine = Leadership(1, 1, "a", 0.0, PERMIT)
     home, ledger = Home(mine), Ledger(PERMIT, clock.now())
-    prover = LeadershipProof(clock, Loops(clock))
-    prover.begin(mine, ledger, clock.now(), home.confirm)
-    return prover, home, ledger
+    proof = LeadershipProof(clock, Loops(clock))
+    proof.begin(mine, ledger, clock.now(), home.confirm)
+    return proof, home, ledger
 
 
-def asked(ledger: Ledger, prover: LeadershipProof, clock: VirtualClock) -> Grant:
-    return ledger.grant("w", prover._proof, clock.now(), 1, 1, {})
+def asked(ledger: Ledger, proof: LeadershipProof, clock: VirtualClock) -> Grant:
+    return ledger.grant("w", proof.proof, clock.now(), 1, 1, {})
 
 
 async def test_a_leader_without_its_record_grants_less_and_less(clock: VirtualClock) -> None:
-    prover, home, ledger = leader(clock)
+    proof, home, ledger = leader(clock)
     await clock.advance(3.0)
-    assert asked(ledger, prover, clock).seconds > 4.9
+    assert asked(ledger, proof, clock).seconds > 4.9
     home.reachable = False
     await clock.advance(4.0)
-    assert 0 < asked(ledger, prover, clock).seconds < 3.0
+    assert 0 < asked(ledger, proof, clock).seconds < 3.0
     await clock.advance(4.0)
-    assert asked(ledger, prover, clock).seconds == 0.0
-    assert prover.problems
+    assert asked(ledger, proof, clock).seconds == 0.0
+    assert proof.problems
     home.reachable = True
     await clock.advance(1.0)
-    assert asked(ledger, prover, clock).seconds > 4.0
-    await prover._loops.stop()
+    assert asked(ledger, proof, clock).seconds > 4.0
+    await proof.end()
 
 
-async def test_a_leader_that_was_succeeded_does_nothing_more(clock: VirtualClock) -> None:
+async def test_a_leader_that_was_succeeded_does_nothing_more(clock: SuspendableClock) -> None:
     """Frozen, it wakes up beside its successor: its first read tells it, and until then its proof is too old to grant anything."""
-    prover, home, ledger = leader(clock)
+    proof, home, ledger = leader(clock)
     await clock.advance(1.0)
     home.found = Leadership(1, 2, "b", 0.0, PERMIT)
-    clock._now += 60.0  # frozen: nothing ran
-    assert asked(ledger, prover, clock).seconds == 0.0
+    clock.suspended += 60.0
+    assert asked(ledger, proof, clock).seconds == 0.0
     await clock.advance(2.0)
-    assert "incarnation 2" in prover.superseded
-    assert not prover.proven(PERMIT)
-    answer = msgspec.msgpack.decode(prover.grant(msgspec.msgpack.encode(Ask("w")), None), type=Grant)
+    assert "incarnation 2" in proof.superseded
+    assert not proof.proven(PERMIT)
+    answer = msgspec.msgpack.decode(proof.grant(msgspec.msgpack.encode(Ask("w")), None), type=Grant)
     assert answer.seconds == 0.0
-    await prover._loops.stop()
+    await proof.end()
 
 
 async def test_a_holder_stops_when_the_leader_is_silent_and_goes_on_when_it_is_back(clock: VirtualClock) -> None:

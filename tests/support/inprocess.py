@@ -378,7 +378,7 @@ class Led:
     def _lead(self) -> LeaderCore:
         self.number += 1
         leader = LeaderCore(
-            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader._watch.leader)
+            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader.nodes.leader)
         )
         self.leader = self.substrate.leader = leader
         self.leader.start()
@@ -387,7 +387,7 @@ class Led:
     async def die(self) -> None:
         """The leader's process ends."""
         self.substrate.leader = None
-        await self.leader._loops.stop()
+        await self.leader.abort()
 
     async def restart(self) -> None:
         await self.die()
@@ -430,7 +430,7 @@ class Led:
     async def stop(self) -> None:
         await self.die()
         await self.substrate.close()
-        await self.leader._hub.close()
+        await self.leader.hub.close()
 
 
 @contextlib.asynccontextmanager

@@ -19,7 +19,7 @@ Protocol of a hand-over from one fleet instance to another, by ``Identity.home``
 4. the successor's ``acquire`` returns, with the next epoch and nothing to wait for.
 
 ``types``: the contract and its values. ``judge``: may I take it? Pure. ``sighting``: what a candidate sees, and since when.
-``homes``: the objects. ``pods``: the Pod that owns one. ``hublock``: the engine. ``make``: from the fleet file.
+``homes``: the objects. ``pods``: the Pod that owns one. ``kube_lock``: the engine. ``make``: from the fleet file.
 """
 
 from raycp.leadership.locks.make import make_lock

@@ -5,7 +5,7 @@ from raycp.config.runtime import LeaderSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import RECORD
 from raycp.leadership.locks.homes import ConfigMapHome, LeaseHome
-from raycp.leadership.locks.hublock import HubLock, Pace
+from raycp.leadership.locks.kube_lock import KubeLock, Pace
 from raycp.leadership.locks.pods import KubePods
 from raycp.leadership.records import Records
 
@@ -13,7 +13,7 @@ EPOCHS = "epoch"
 """Record of epochs of lock ``ray``, whose own object is the record that the others keep their epochs in."""
 
 
-def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock) -> HubLock:
+def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock) -> KubeLock:
     """The lock of ``fleet`` in the hub that ``client`` speaks to."""
     records = Records(client, fleet, state_namespace)
     pace = Pace(spec.backoff.min, spec.backoff.max, spec.backoff.jitter)
@@ -21,10 +21,10 @@ def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespa
     if lock.config_map is not None:
         namespace = lock.config_map.namespace or state_namespace
         home = ConfigMapHome(client, fleet, namespace, records.name("lock"), clock)
-        return HubLock("configMap", home, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
+        return KubeLock("configMap", home, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
     if lock.lease is not None:
         namespace = lock.lease.namespace or state_namespace
         leased = LeaseHome(client, fleet, namespace, f"raycp-{fleet}", clock, lock.lease.duration)
-        return HubLock("lease", leased, records, RECORD, clock, pace=pace, every=lock.lease.renew)
+        return KubeLock("lease", leased, records, RECORD, clock, pace=pace, every=lock.lease.renew)
     home = ConfigMapHome(client, fleet, state_namespace, records.name(RECORD), clock)
-    return HubLock("ray", home, records, EPOCHS, clock, pace=pace)
+    return KubeLock("ray", home, records, EPOCHS, clock, pace=pace)

@@ -58,7 +58,7 @@ class Pace(msgspec.Struct, frozen=True):
         return whole * (1.0 - self.jitter * rng.random())
 
 
-class HubLock:
+class KubeLock:
     """``Lock``. ``source`` names the record of epochs."""
 
     def __init__(
