@@ -14,7 +14,7 @@ from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.retries import Retries
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed, Identity, Lock, LockProblem, Waiting, make_lock, pod_of
-from raycp.leadership.permit import Ledger
+from raycp.leadership.permit import PermitLedger
 from raycp.leadership.records import Conflict, Records
 from raycp.protocol.plan import Plan
 
@@ -175,7 +175,7 @@ class HubLock:
         if sent is None or acquisition.wait:
             sent = await self._stay_holder(lock, mine, recorded + acquisition.wait)
         await self._on_acquired(plan, records)
-        ledger = Ledger(spec.permit, recorded, fresh=mine.epoch != self._living_epoch, silent=acquisition.longest)
+        ledger = PermitLedger(spec.permit, recorded, fresh=mine.epoch != self._living_epoch, silent=acquisition.longest)
         self.leadership = mine
         self.proof.begin(mine, ledger, sent, self._confirm, lambda: self._lock.every if self._lock else 1.0)
         self._on_elected(records, mine)

@@ -11,7 +11,7 @@ from raycp.base.loops import Loops
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed, LockProblem
-from raycp.leadership.permit import Ask, Grant, Ledger, Proof
+from raycp.leadership.permit import Ask, Grant, PermitLedger, Proof
 from raycp.leadership.records import Conflict
 from raycp.protocol.plan import Plan
 
@@ -31,7 +31,7 @@ class LeadershipProof:
     """One per leader. Grants nothing before ``begin``, and nothing after another leader was recorded."""
 
     def __init__(self, clock: Clock, loops: Loops, lost: Lost | None = None) -> None:
-        self.ledger: Ledger | None = None
+        self.ledger: PermitLedger | None = None
         self.superseded = ""
         """Which later leader of the same fleet instance has replaced this one, for good; empty while none has."""
         self._lost = lost
@@ -45,7 +45,7 @@ class LeadershipProof:
         self._task: asyncio.Task[None] | None = None
 
     def begin(
-        self, mine: Leadership, ledger: Ledger, sent: float, confirm: Confirm, every: Callable[[], float] = lambda: EVERY
+        self, mine: Leadership, ledger: PermitLedger, sent: float, confirm: Confirm, every: Callable[[], float] = lambda: EVERY
     ) -> None:
         """``mine`` was recorded by a request sent at ``sent``; confirm it every ``every()`` seconds from now on."""
         self._mine, self.ledger, self._confirm = mine, ledger, confirm

@@ -116,7 +116,7 @@ async def test_with_nowhere_to_go_all_stay_and_say_so() -> None:
     async with fleet_on("n1", leader="n1") as fleet:
         before = await settled(fleet)
         fleet.substrate.ground = nodes("n1", draining="n1")
-        await until(lambda: "no other node will do" in fleet.status()["problems"].get("drain", ""))
+        await until(lambda: "no other node is usable" in fleet.status()["problems"].get("drain", ""))
         await holds(lambda: at(fleet) == before and not fleet.left, 0.5, "nothing moves")
         fleet.substrate.ground = nodes("n1", "n2", draining="n1")
         await until(lambda: set(at(fleet).values()) == {"n2"} and fleet.left, 15.0, "a node came: all go there")

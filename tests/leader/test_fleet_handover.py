@@ -183,7 +183,7 @@ async def test_nobody_of_the_old_fleet_may_write_once_the_new_one_leads() -> Non
 async def test_a_fleet_that_leads_is_never_dismissed() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked"))
-        with pytest.raises(FleetError, match="it leads"):
+        with pytest.raises(FleetError, match="is active"):
             await fleet.client.dismiss("raycp-t", force=False)
         assert fleet.base.living("embedded")
         assert leads(fleet.base) == 1

@@ -10,7 +10,7 @@ import pytest
 from inprocess import CLOCK, Led, led, until, users
 from test_standby import doc, primary, ran, warm
 
-from raycp.leader import promotion
+from raycp.leader import fence
 from raycp.protocol import transport
 from raycp.protocol.substrate import MemberDied, MemberUnavailable
 from raycp.protocol.transport import Life
@@ -95,7 +95,7 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
 
 async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
     """It lives by Ray's account, but has never asked the new leader for a permit."""
-    monkeypatch.setattr(promotion, "FENCE_MARGIN", 0.5)
+    monkeypatch.setattr(fence, "FENCE_MARGIN", 0.5)
     async with busy(leader={"permit": "2500ms"}) as (fleet, _):
         standby = await warm(fleet)
         before = primary(fleet)
@@ -133,7 +133,7 @@ async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(m
         async def others() -> list[Any]:
             return [member for member in await members() if member != lost.member]
 
-        monkeypatch.setattr("raycp.leader.promotion.probe", probe)
+        monkeypatch.setattr("raycp.leader.deaths.probe", probe)
         fleet.substrate.members = others  # type: ignore[method-assign]
         lost.permits._ask = _never
         fleet._lead()

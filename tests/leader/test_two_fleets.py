@@ -17,7 +17,7 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.driver.fleet_client import FleetClient, StandsBy
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import eligibility
 
 LOCKS: dict[str, Any] = {
     "ray": {"ray": {}},
@@ -90,7 +90,7 @@ class Hub:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", 0.3)
     samples.reset()
 
 

@@ -13,13 +13,13 @@ from contenders import REAL, Arena, arena_of, eventually, fleet_with
 from raycp.cli.errors import CliError
 from raycp.cli.unlock import unlock
 from raycp.kube import ConnectSpec
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import eligibility
 
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
-    monkeypatch.setattr(judge, "MISSING", 0.5)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", 0.3)
+    monkeypatch.setattr(eligibility, "MISSING", 0.5)
     monkeypatch.setattr("raycp.cli.unlock.RESTORED_WITHIN", 1.0)
 
 

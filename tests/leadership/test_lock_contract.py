@@ -15,7 +15,7 @@ from contenders import EVERY, NAMESPACE, PERMIT, REAL, Arena, Contender, arena_o
 from raycp.config.embedded import FaultSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import read_leadership
-from raycp.leadership.locks import PodRef, judge
+from raycp.leadership.locks import PodRef, eligibility
 
 SILENT = 0.3
 """``KNOCK_SLACK`` and ``MISSING`` of these tests, in seconds."""
@@ -24,9 +24,9 @@ RESERVED = 0.8
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "MISSING", SILENT + 0.2)
-    monkeypatch.setattr(judge, "KNOCK_SLACK", SILENT)
-    monkeypatch.setattr(judge, "RESERVED", RESERVED)
+    monkeypatch.setattr(eligibility, "MISSING", SILENT + 0.2)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", SILENT)
+    monkeypatch.setattr(eligibility, "RESERVED", RESERVED)
 
 
 @pytest_asyncio.fixture(params=["ray", "configMap", "lease"])
@@ -239,7 +239,7 @@ async def test_a_strangers_object_is_left_alone_until_it_is_unlocked(arena: Aren
     assert arena.object() == before
     found = await first.lock.unlock("me")
     assert found is not None
-    assert found.stranger
+    assert found.foreign
     await arena.writes(first)
 
 
@@ -336,9 +336,9 @@ async def test_a_suspended_machine_loses_its_permits_and_a_candidate_gains_nothi
 async def test_a_watch_that_drops_or_stalls_delays_but_does_not_deafen(
     arena: Arena, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raycp.leadership.locks import hublock
+    from raycp.leadership.locks import kube_lock
 
-    monkeypatch.setattr(hublock, "LOOK_ANYWAY", 1.0)
+    monkeypatch.setattr(kube_lock, "POLL_ANYWAY", 1.0)
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)

@@ -9,14 +9,14 @@ import pytest_asyncio
 from contenders import NAMESPACE, Arena, Contender, arena_of, eventually, fleet_with
 
 from raycp.cli.rights import CRD, needs
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import eligibility
 
 PLURALS = {"ConfigMap": "configmaps", "Lease": "leases", "Pod": "pods", "Namespace": "namespaces"}
 
 
 @pytest_asyncio.fixture(params=["ray", "configMap", "lease"])
 async def arena(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
-    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", 0.3)
     async with arena_of(request.param, rbac=True) as made:
         yield made
 

@@ -11,7 +11,7 @@ from raycp.kube import Unreachable
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed
-from raycp.leadership.permit import Ask, Grant, Ledger, Permit, Proof, take
+from raycp.leadership.permit import Ask, Grant, Permit, PermitLedger, Proof, take
 from raycp.member.permits import PermitKeeper
 from raycp.metrics import Metrics
 from raycp.protocol.members import Member
@@ -29,14 +29,14 @@ def test_a_permit_counts_from_before_the_question_was_sent() -> None:
 
 
 def test_the_book_never_ends_before_the_permit() -> None:
-    ledger = Ledger(PERMIT, recorded=0.0)
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     grant = ledger.grant("w", Proof(100.0), 100.4, 1, 1, {})
     permit = take(Permit(), grant, asked=100.2)
     assert permit.until <= ledger.ends("w")
 
 
 def test_nothing_is_granted_beyond_the_proof() -> None:
-    ledger = Ledger(PERMIT, recorded=0.0)
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     assert ledger.grant("w", Proof(100.0), 104.0, 1, 1, {}).seconds == 2.0
     refused = ledger.grant("w", Proof(100.0), 106.0, 1, 1, {})
     assert refused.seconds == 0.0
@@ -44,13 +44,13 @@ def test_nothing_is_granted_beyond_the_proof() -> None:
 
 
 def test_a_new_incarnation_takes_silent_holders_for_permitted() -> None:
-    ledger = Ledger(PERMIT, recorded=200.0)
+    ledger = PermitLedger(PERMIT, recorded=200.0)
     assert ledger.ends("never heard of") == 206.0
-    assert Ledger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
+    assert PermitLedger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
 
 
 def test_a_barred_holder_gets_nothing_more() -> None:
-    ledger = Ledger(PERMIT, recorded=0.0)
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     ledger.grant("w", Proof(100.0), 100.0, 1, 1, {})
     ledger.bar("w", "replaced")
     assert ledger.grant("w", Proof(101.0), 101.0, 1, 1, {}).refused == "replaced"
@@ -73,7 +73,7 @@ def test_no_permit_outlives_what_its_successor_waits_for(steps: list[tuple[float
     """Whatever is delayed: all permits of a predecessor end within ``permit`` of its last read being sent, hence of the moment at
     which its successor was recorded."""
     now, proof = 0.0, Proof(0.0)
-    ledger = Ledger(PERMIT, recorded=0.0)
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     permit = Permit()
     for before, on_the_way, after, proves in steps:
         now += before
@@ -115,15 +115,15 @@ def clock() -> SuspendableClock:
     return SuspendableClock()
 
 
-def leader(clock: VirtualClock) -> tuple[LeadershipProof, Home, Ledger]:
+def leader(clock: VirtualClock) -> tuple[LeadershipProof, Home, PermitLedger]:
     mine = Leadership(1, 1, "a", 0.0, PERMIT)
-    home, ledger = Home(mine), Ledger(PERMIT, clock.now())
+    home, ledger = Home(mine), PermitLedger(PERMIT, clock.now())
     proof = LeadershipProof(clock, Loops(clock))
     proof.begin(mine, ledger, clock.now(), home.confirm)
     return proof, home, ledger
 
 
-def asked(ledger: Ledger, proof: LeadershipProof, clock: VirtualClock) -> Grant:
+def asked(ledger: PermitLedger, proof: LeadershipProof, clock: VirtualClock) -> Grant:
     return ledger.grant("w", proof.proof, clock.now(), 1, 1, {})
 
 

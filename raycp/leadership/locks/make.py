@@ -4,13 +4,13 @@ from raycp.base.clock import Clock
 from raycp.config.runtime import LeaderSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import RECORD
-from raycp.leadership.locks.homes import ConfigMapHome, LeaseHome
 from raycp.leadership.locks.kube_lock import KubeLock, Pace
 from raycp.leadership.locks.pods import KubePods
+from raycp.leadership.locks.stores import ConfigMapStore, LeaseStore
 from raycp.leadership.records import Records
 
 EPOCHS = "epoch"
-"""Record of epochs of lock ``ray``, whose own object is the record that the others keep their epochs in."""
+"""Record of epochs of lock ``ray``: its own object is what the other locks use as the record of epochs."""
 
 
 def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock) -> KubeLock:
@@ -20,11 +20,11 @@ def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespa
     lock = spec.lock
     if lock.config_map is not None:
         namespace = lock.config_map.namespace or state_namespace
-        home = ConfigMapHome(client, fleet, namespace, records.name("lock"), clock)
-        return KubeLock("configMap", home, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
+        store = ConfigMapStore(client, fleet, namespace, records.name("lock"), clock)
+        return KubeLock("configMap", store, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
     if lock.lease is not None:
         namespace = lock.lease.namespace or state_namespace
-        leased = LeaseHome(client, fleet, namespace, f"raycp-{fleet}", clock, lock.lease.duration)
+        leased = LeaseStore(client, fleet, namespace, f"raycp-{fleet}", clock, lock.lease.duration)
         return KubeLock("lease", leased, records, RECORD, clock, pace=pace, every=lock.lease.renew)
-    home = ConfigMapHome(client, fleet, state_namespace, records.name(RECORD), clock)
-    return KubeLock("ray", home, records, EPOCHS, clock, pace=pace)
+    store = ConfigMapStore(client, fleet, state_namespace, records.name(RECORD), clock)
+    return KubeLock("ray", store, records, EPOCHS, clock, pace=pace)
