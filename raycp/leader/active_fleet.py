@@ -3,6 +3,7 @@
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.protocol.control import PlanAfter
 from raycp.protocol.members import LEADER, WATCH_SECONDS
 from raycp.protocol.plan import Plan
 from raycp.protocol.revisions import GENERATIONS
@@ -40,14 +41,12 @@ class ActiveFleet:
         # After a failure any plan counts: a leader that was restarted may know an older one than it sent before.
         version = self.plan.version if self.plan is not None and not self._failed else 0
         try:
-            answer = await self.substrate.call(
-                LEADER, "plan_after", msgspec.msgpack.encode(version), timeout=WATCH_SECONDS + 6.0
-            )  # fmt: skip
+            plan = await self.substrate.ask(LEADER, PlanAfter(version), timeout=WATCH_SECONDS + 6.0)
         except Exception:
             self._failed = True
             raise
         self._answered = self._clock.now()
-        return msgspec.msgpack.decode(answer, type=Plan) if answer else None
+        return plan
 
     def known(self, plan: Plan) -> None:
         """``plan`` is its newest."""

@@ -6,6 +6,7 @@ from raycp.leader.plan_store import PlanStore
 from raycp.leader.plans import applied_plan, kept_pools
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
+from raycp.protocol.control import ControlError, ErrorCode
 from raycp.protocol.plan import Fleet
 
 
@@ -21,17 +22,17 @@ class Application:
     async def apply(self, fleet: Fleet) -> None:
         """Make ``fleet`` the desired one; the same generation again changes nothing.
 
-        Raises ``ValueError`` where the fleet is a standby, or would move its lock.
+        Raises ``ControlError`` where the fleet is a standby, or would move its lock.
         """
         async with self._lock:
             before = self._plans.plan
             if before is not None and before.following is not None:
-                raise ValueError("this fleet is a standby; it is changed by `raycp upgrade`")
+                raise ControlError(ErrorCode.REFUSED, "this fleet is a standby; it is changed by `raycp upgrade`")
             if before is not None and before.fleet.generation == fleet.generation:
                 self._plans.wake()
                 return
             if before is not None and (moved := before.fleet.doc.moved_lock(fleet.doc)):
-                raise ValueError(moved)
+                raise ControlError(ErrorCode.REFUSED, moved)
             self._promotion.reopen()
             self._pools.sizes = kept_pools(self._pools.sizes, before, fleet)
             await self._plans.replace(applied_plan(fleet, before))

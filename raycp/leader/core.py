@@ -9,8 +9,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.leader.active_fleet import ActiveFleet
@@ -42,13 +40,40 @@ from raycp.leader.supervision import Supervision
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
-from raycp.protocol.control import HANDED_OVER, HandoverResult, StandbyStatus
-from raycp.protocol.members import WATCH_SECONDS
+from raycp.protocol.control import (
+    Apply,
+    ControlError,
+    Dismiss,
+    Down,
+    ErrorCode,
+    FollowPrimaries,
+    Forget,
+    HandOver,
+    HandoverResult,
+    Kubeconfig,
+    PermitRequest,
+    PlanAfter,
+    PlanOf,
+    Prepare,
+    Question,
+    Stand,
+    StandbyState,
+    StandbyStatus,
+    Status,
+    Switches,
+    TakeLead,
+    YieldTo,
+)
+from raycp.protocol.control.codec import unknown_question
+from raycp.protocol.members import WATCH_SECONDS, Role, Slot
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.status import fleet_status, standing_status
 from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
+
+OF_THE_ACTIVE = (Apply, Status, PlanOf, HandOver, Switches, Kubeconfig, YieldTo, StandbyState)
+"""Questions that the leader of the other revision answers once this one has handed over."""
 
 
 class LeaderCore:
@@ -114,8 +139,8 @@ class LeaderCore:
 
     async def abort(self) -> None:
         """Stop like a process that is killed: nothing is released, no member is ended. For tests."""
+        self._loops.close()
         await self._loops.stop()
-        await self._loops.stop()  # what the ends of the first have started
         await self.hub.close()
 
     async def apply(self, fleet: Fleet) -> None:
@@ -178,59 +203,62 @@ class LeaderCore:
 
     # questions of the driver, of members and of the other revision's leader
 
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """Control questions: apply, status, plan, down, kubeconfig, permit, handover, switches; stand, yield, plan_after between
-        two revisions of a fleet, and what ``_ask_follower`` adds."""
-        if self._retirement.begun and method in (
-            "apply", "status", "plan", "handover", "switches", "kubeconfig", "yield", "standing"
-        ):  # fmt: skip
-            raise RuntimeError(HANDED_OVER)
-        if method == "apply":
-            await self.apply(msgspec.msgpack.decode(payload, type=Fleet))
-            return b""
-        if method == "status":
-            return msgspec.json.encode(self.status())
-        if method == "handover":
-            shards = msgspec.msgpack.decode(payload, type=list[str])
-            return msgspec.json.encode(await self.hand_over(shards))
-        if method == "switches":
-            return msgspec.json.encode(self.history.rows())
-        if method == "permit":
-            return self.hub.lock.proof.grant(payload, self.plan)
-        if method == "plan":
-            return b"" if self.plan is None else msgspec.msgpack.encode(self.plan)
-        if method == "down":
-            await self.down()
-            return b""
-        if method == "dismiss":
-            if self._plans.leads:
-                raise RuntimeError("this fleet is active, not a standby: take it down with `raycp down`")
-            await self.down()
-            return b""
-        if method == "stand":
-            await self.stand(*msgspec.msgpack.decode(payload, type=tuple[Fleet, str]))
-            return b""
-        if method == "yield":
-            return msgspec.json.encode(await self._fleet_handover.hand_over(payload.decode()))
-        if method == "plan_after":
-            plan = await self._plans.newer(msgspec.msgpack.decode(payload, type=int), WATCH_SECONDS)
-            return b"" if plan is None else msgspec.msgpack.encode(plan)
-        if method in ("standing", "prepare", "follow", "lead", "forget"):
-            return await self._ask_follower(method, payload)
-        if method == "kubeconfig":
-            return await self._substrate.call(self.roster.living("embedded", payload.decode()), "kubeconfig")
-        raise KeyError(f"the leader has no method {method!r}")
+    async def ask(self, question: Question[Any]) -> Any:
+        """Answer a control question (``raycp.protocol.control.leader``). Raises ``ControlError``."""
+        if self._retirement.begun and isinstance(question, OF_THE_ACTIVE):
+            raise ControlError(ErrorCode.HANDED_OVER, "this revision of the fleet has handed over: ask the leader of the other one")
+        match question:
+            case Apply(fleet):
+                return await self.apply(fleet)
+            case Status():
+                return self.status()
+            case HandOver(shards):
+                try:
+                    return await self.hand_over(shards)
+                except KeyError as error:
+                    raise ControlError(ErrorCode.NOT_FOUND, str(error.args[0])) from error
+            case Switches():
+                return self.history.rows()
+            case PermitRequest(holder):
+                return self.hub.lock.proof.grant(holder, self.plan)
+            case PlanOf():
+                return self.plan
+            case Down():
+                return await self.down()
+            case Dismiss():
+                if self._plans.leads:
+                    raise ControlError(
+                        ErrorCode.REFUSED, "this fleet is active, not a standby: take it down with `raycp down`"
+                    )  # fmt: skip
+                return await self.down()
+            case Stand(fleet, namespace):
+                return await self.stand(fleet, namespace)
+            case YieldTo(namespace):
+                return await self._fleet_handover.hand_over(namespace)
+            case PlanAfter(version):
+                return await self._plans.newer(version, WATCH_SECONDS)
+            case Kubeconfig(cluster):
+                return await self._kubeconfig(cluster)
+        return await self._ask_standby(question)
 
-    async def _ask_follower(self, method: str, payload: bytes) -> bytes:
-        follower, plan = self._standby.fleet, self.plan
-        if method == "standing":
-            if follower is None or plan is None or plan.following is None:
-                return msgspec.json.encode(StandbyStatus())
+    async def _kubeconfig(self, cluster: str) -> str:
+        state = self.roster.members.get(Slot.of_embedded(cluster))
+        if state is None:
+            raise ControlError(ErrorCode.NOT_FOUND, f"no embedded cluster {cluster}")
+        return await self._substrate.ask(state.member, Kubeconfig(cluster))
+
+    async def _ask_standby(self, question: Question[Any]) -> Any:
+        standby, plan = self._standby.fleet, self.plan
+        if isinstance(question, StandbyState):
+            if standby is None or plan is None or plan.following is None:
+                return StandbyStatus()
             status = self.status()
-            return msgspec.json.encode(StandbyStatus(plan.home, plan.fleet.generation, status["warm"], status["reasons"]))
-        if follower is None:
-            raise RuntimeError("this fleet is not a standby")
-        return await follower.ask(method, payload)
+            return StandbyStatus(plan.home, plan.fleet.generation, status["warm"], status["reasons"])
+        if not isinstance(question, (Prepare, FollowPrimaries, TakeLead, Forget)):
+            raise unknown_question(question, Role.LEADER)
+        if standby is None:
+            raise ControlError(ErrorCode.REFUSED, "this fleet is not a standby")
+        return await standby.ask(question)
 
     def status(self) -> dict[str, Any]:
         """The fleet as JSON: what ``raycp status`` prints."""

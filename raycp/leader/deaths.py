@@ -14,13 +14,13 @@ from raycp.leader.nodes import NodeWatch
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.substrate import MemberDied
 from raycp.protocol.transport import Life, probe
 
 log = logging.getLogger(__name__)
 
-HOLDERS = ("shard", "standby", "worker")
+HOLDERS = (Role.SHARD, Role.STANDBY, Role.WORKER)
 """Roles that hold permits."""
 
 KEPT_DEAD = 32
@@ -63,7 +63,7 @@ class Deaths:
         noticed = self._clock.now()
         members = self._roster.members
         for slot, state in list(members.items()):
-            if slot[0] == "shard" and state.member.actor_name == name and state.report.port:
+            if slot.role is Role.SHARD and state.member.actor_name == name and state.report.port:
                 if await probe(state.report.host, state.report.port) is Life.DEAD and members.get(slot) is state:
                     log.warning("%s is dead: its port refuses connections", state.member)
                     await self.remove(state, "death", noticed)
@@ -96,18 +96,16 @@ class Deaths:
     async def remove(self, state: MemberState, cause: str, noticed: float) -> None:
         """A member writes nothing more: remove it, and promote its standby. ``noticed``: when it was first found dead or silent."""
         # A promotion waits for nothing; a new member must not be sent to a node that is lost.
-        warm = (
-            state.member.role in ("shard", "standby") and self._promotion.standby_of(state.member.place.split("/")[0]) is not None
-        )
+        warm = bool(state.member.shard) and self._promotion.standby_of(state.member.shard) is not None
         if not warm:
             await self._nodes.doubt(state.node, silent=cause == "silence")
         slot = self._roster.removed(state)
         if self._proof.ledger is not None:
             self._proof.ledger.forget(state.member.actor_name)
-        if state.member.role == "embedded":
+        if state.member.role is Role.EMBEDDED:
             self._roster.endpoint_lost(state.member.place)
-        if slot is not None and slot[0] == "shard":
-            await self._promotion.promote_standby(slot[1], cause, since=noticed)
+        if slot is not None and slot.role is Role.SHARD:
+            await self._promotion.promote_standby(slot.shard, cause, since=noticed)
         if warm:
             await self._nodes.doubt(state.node, silent=cause == "silence")
         self._wake()

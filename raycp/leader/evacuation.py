@@ -24,7 +24,8 @@ from raycp.leader.nodes import NodeWatch
 from raycp.leader.placement import Move, Situation, misplaced
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
-from raycp.protocol.desired import Slot, Wanted
+from raycp.protocol.desired import Wanted
+from raycp.protocol.members import Role, Slot
 from raycp.protocol.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Evacuation:
         if self._immovable:
             found["drain"] = f"on a draining node, and no other node is usable: {', '.join(self._immovable)}"
         if not self.situation().draining and (move := self._move(self.situation())) is not None:
-            found["placement"] = f"{move.slot[0]} {move.slot[1]} is moved soon: {move.why}"
+            found["placement"] = f"{move.slot} is moved soon: {move.why}"
         return found
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -93,7 +94,7 @@ class Evacuation:
                 "draining": node.draining,
                 "doubted": node.identity in situation.suspected,
                 "leader": node.identity == situation.leader,
-                "members": [f"{role} {place}" for role, place in situation.on([node.identity])],
+                "members": [str(slot) for slot in situation.on([node.identity])],
             }
             for node in situation.nodes
         ]
@@ -107,7 +108,7 @@ class Evacuation:
         situation = self.situation()
         if not situation.draining or not situation.usable(plan.fleet.doc.spec.shards.node_labels):
             return frozenset()
-        return frozenset(slot[1] for slot in situation.on(situation.draining) if slot[0] == "shard")
+        return frozenset(slot.shard for slot in situation.on(situation.draining) if slot.role is Role.SHARD)
 
     def step(self, plan: Plan, wanted: Mapping[Slot, Wanted]) -> None:
         """Start whatever is due; returns at once."""
@@ -121,12 +122,12 @@ class Evacuation:
         moving = False
         for slot in situation.on(draining):
             want = wanted.get(slot)
-            elsewhere = want is not None and slot[0] != "embedded" and situation.usable(_selector(want))
+            elsewhere = want is not None and slot.role is not Role.EMBEDDED and situation.usable(_selector(want))
             if elsewhere:
                 moving = True
                 self._evacuate(plan, slot, situation)
             elif want is not None:
-                immovable.append(f"{slot[0]} {slot[1]}")
+                immovable.append(str(slot))
         self._immovable = immovable
         if draining or moving or self._roster.leaving:
             self._restless = self._clock.now()
@@ -140,12 +141,11 @@ class Evacuation:
         state = self._roster.members.get(slot)
         if state is None:
             return
-        role, place = slot
-        if role == "shard":
-            standby = self._promotion.standby_of(place)
+        if slot.role is Role.SHARD:
+            standby = self._promotion.standby_of(slot.shard)
             if standby is not None and standby.node not in situation.draining and self._promotion.proven(plan):
-                self._hand_over(place, "drain")
-        elif role in ("worker", "standby") and state.report.ready:
+                self._hand_over(slot.shard, "drain")
+        elif slot.role in (Role.WORKER, Role.STANDBY) and state.report.ready:
             self._lifecycle.vacate(state)
         else:
             self._lifecycle.retire(state)
@@ -188,8 +188,8 @@ class Evacuation:
         selectors = {slot: _selector(want) for slot, want in self._wanted.items()}
         warm: dict[str, list[str]] = {}
         for slot, state in self._roster.members.items():
-            if slot[0] == "standby" and state.warm and state.node:
-                warm.setdefault(slot[1].split("/")[0], []).append(state.node)
+            if slot.role is Role.STANDBY and state.warm and state.node:
+                warm.setdefault(slot.shard, []).append(state.node)
         return misplaced(situation, selectors, warm)
 
     def _improve(self, situation: Situation) -> None:
@@ -202,12 +202,12 @@ class Evacuation:
         if move is None or now - self._restless < CALM:
             return
         self._restless = now
-        log.info("%s %s is moved: %s", *move.slot, move.why)
-        if move.slot[0] in ("standby", "worker"):
+        log.info("%s is moved: %s", move.slot, move.why)
+        if move.slot.role in (Role.STANDBY, Role.WORKER):
             self._lifecycle.vacate(members[move.slot])
         else:
             self._promotion.avoided = frozenset({situation.leader})
-            self._hand_over(move.slot[1], "placement")
+            self._hand_over(move.slot.shard, "placement")
 
     def _full(self, now: float) -> set[str]:
         """Nodes that rejected a member lately: Ray started it on another one."""

@@ -67,5 +67,5 @@ class Fence:
         name = state.member.actor_name
         at_work = any(name == shard.member for shard in plan.shards) or any(name == worker.member for worker in plan.workers)
         # A standby asks for permits from its promotion on.
-        since = max(state.since, self._promotion.promoted_at(state.member.place.split("/")[0]))
+        since = max(state.since, self._promotion.promoted_at(state.member.shard))
         return at_work and self._clock.now() - since > plan.fleet.doc.spec.leader.permit + FENCE_MARGIN

@@ -14,8 +14,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.kube import ConnectError, KubeError
@@ -26,8 +24,21 @@ from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
 from raycp.leadership.locks import LockProblem
 from raycp.leadership.records import Conflict
-from raycp.protocol.control import Drain, Drained, DrainedPrimary, FleetHandoverResult, Lead, StandbyStatus
-from raycp.protocol.members import LEADER, MemberState
+from raycp.protocol.control import (
+    DrainedPrimary,
+    FleetHandoverResult,
+    FollowPrimaries,
+    Forget,
+    Lead,
+    Prepare,
+    Release,
+    Rest,
+    Resume,
+    StandbyState,
+    StandbyStatus,
+    TakeLead,
+)
+from raycp.protocol.members import LEADER, MemberState, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 
@@ -100,7 +111,7 @@ class FleetHandover:
         try:
             async with asyncio.timeout(spec.timeout):
                 standby = await self._warm(other)
-                await other.call(LEADER, "prepare", timeout=PREPARED_WITHIN)
+                await other.ask(LEADER, Prepare(), timeout=PREPARED_WITHIN)
                 begun = self._clock.now()
                 order = await self._drain(other, result, spec.grace)
         except TimeoutError:
@@ -115,7 +126,7 @@ class FleetHandover:
         result.took = self._clock.now() - begun
 
     async def _warm(self, other: Substrate) -> StandbyStatus:
-        standby = msgspec.json.decode(await other.call(LEADER, "standing", timeout=STEP), type=StandbyStatus)
+        standby = await other.ask(LEADER, StandbyState(), timeout=STEP)
         if not standby.warm:
             raise RuntimeError(f"the standby fleet is not warm: {'; '.join(standby.reasons[:3]) or 'it follows no fleet'}")
         return standby
@@ -131,21 +142,17 @@ class FleetHandover:
             if state is None or not state.report.ready:
                 raise RuntimeError(f"the primary of shard {shard.shard} is not ready")
             living.append((shard.shard, state))
-        order = msgspec.msgpack.encode(Drain(grace, grace + 4 * STEP, final=True))
-        answers = await asyncio.gather(
-            *(substrate.call(state.member, "release", order, timeout=grace + STEP) for _, state in living)
-        )  # fmt: skip
-        drained = [msgspec.msgpack.decode(answer, type=Drained) for answer in answers]
+        order = Release(grace, grace + 4 * STEP, final=True)
+        drained = await asyncio.gather(*(substrate.ask(state.member, order, timeout=grace + STEP) for _, state in living))
         result.drain, result.revoked = self._clock.now() - begun, sum(each.revoked for each in drained)
         terms = {shard.shard: shard for shard in plan.shards}
         seqs = {
             shard: DrainedPrimary(terms[shard].member, terms[shard].term, each.seq)
             for (shard, _), each in zip(living, drained, strict=True)
         }
-        workers = [each for each in roster.all if each.member.role == "worker"]
-        following = other.call(LEADER, "follow", msgspec.msgpack.encode(seqs), timeout=2 * STEP)
-        answer, _ = await asyncio.gather(following, asyncio.gather(*(self._rest(state) for state in workers)))
-        result.shards = msgspec.msgpack.decode(answer, type=list[str])
+        workers = [each for each in roster.all if each.member.role is Role.WORKER]
+        following = other.ask(LEADER, FollowPrimaries(seqs), timeout=2 * STEP)
+        result.shards, _ = await asyncio.gather(following, asyncio.gather(*(self._rest(state) for state in workers)))
         result.cold = sorted(set(seqs) - set(result.shards))
         if any(roster.primary_of(shard) is not state for shard, state in living):
             raise RuntimeError("a primary has changed meanwhile")
@@ -158,7 +165,7 @@ class FleetHandover:
         """The worker confirms that it is idle, and gives up its permit. A worker that is dead or does not answer is idle too: all
         shards have reported that. Raises ``MemberFailed`` where it is not."""
         try:
-            await self._substrate.call(worker.member, "rest", timeout=1.0)
+            await self._substrate.ask(worker.member, Rest(), timeout=1.0)
         except (MemberDied, MemberUnavailable) as error:
             log.info("%s does not confirm that it is idle: %s", worker.member, error)
 
@@ -172,8 +179,7 @@ class FleetHandover:
         else:
             order.leaderless = self._clock.now() - since
             try:
-                answer = await other.call(LEADER, "lead", msgspec.msgpack.encode(order), timeout=LEAD_WITHIN)
-                result.epoch = msgspec.msgpack.decode(answer, type=int)
+                result.epoch = await other.ask(LEADER, TakeLead(order), timeout=LEAD_WITHIN)
             except MemberFailed as error:
                 result.problem = str(error)
             except (MemberDied, MemberUnavailable) as error:
@@ -207,7 +213,7 @@ class FleetHandover:
         """The hand-over was given up."""
         await self.resume()
         try:
-            await other.call(LEADER, "forget", timeout=1.0)
+            await other.ask(LEADER, Forget(), timeout=1.0)
         except _FAILED:
             pass
 
@@ -222,9 +228,9 @@ class FleetHandover:
 
         async def one(state: MemberState) -> None:
             try:
-                await self._substrate.call(state.member, "resume", timeout=STEP)
+                await self._substrate.ask(state.member, Resume(), timeout=STEP)
             except _FAILED as error:
                 log.warning("%s could not be asked to resume: %s", state.member, error)
 
-        await asyncio.gather(*(one(state) for slot, state in roster.members.items() if slot[0] in ("shard", "worker")))
+        await asyncio.gather(*(one(state) for slot, state in roster.members.items() if slot.role in (Role.SHARD, Role.WORKER)))
         self._plans.wake()

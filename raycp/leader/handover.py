@@ -12,14 +12,12 @@ primary, and every worker that has the plan refuses hand-outs of the old one.
 import asyncio
 import logging
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
-from raycp.protocol.control import Drain, Drained, HandoverResult
+from raycp.protocol.control import FollowTo, HandoverResult, Release, Resume
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 
 log = logging.getLogger(__name__)
@@ -79,11 +77,9 @@ class ShardHandover:
         handed.to = standby.member.actor_name
         limit = grace + 3 * STEP
         try:
-            drain = msgspec.msgpack.encode(Drain(grace, limit))
-            answer = await substrate.call(primary.member, "release", drain, timeout=grace + STEP)
-            drained = msgspec.msgpack.decode(answer, type=Drained)
+            drained = await substrate.ask(primary.member, Release(grace, limit), timeout=grace + STEP)
             handed.drain, handed.revoked = clock.now() - begun, drained.revoked
-            await substrate.call(standby.member, "follow", msgspec.msgpack.encode(drained.seq), timeout=STEP)
+            await substrate.ask(standby.member, FollowTo(drained.seq), timeout=STEP)
             if self._roster.primary_of(shard) is not primary or self._promotion.standby_of(shard) is not standby:
                 handed.problem = "primary or standby changed meanwhile"
             elif not await self._promotion.promote_standby(shard, cause, handed.drain):
@@ -93,7 +89,7 @@ class ShardHandover:
         if handed.problem:
             log.warning("shard %s was not handed over: %s", shard, handed.problem)
             try:
-                await substrate.call(primary.member, "resume", timeout=STEP)
+                await substrate.ask(primary.member, Resume(), timeout=STEP)
             except (MemberDied, MemberUnavailable, MemberFailed) as error:
                 log.warning("%s could not be asked to resume: %s", primary.member, error)
             return handed

@@ -4,14 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed, LockProblem
-from raycp.leadership.permit import Ask, Grant, PermitLedger, Proof
+from raycp.leadership.permit import Grant, PermitLedger, Proof
 from raycp.leadership.records import Conflict
 from raycp.protocol.plan import Plan
 
@@ -84,19 +82,15 @@ class LeadershipProof:
             return {"leadership": f"{self.superseded}; this one does nothing more"}
         return {"proof of leadership": self._problem} if self._problem else {}
 
-    def grant(self, payload: bytes, plan: Plan | None) -> bytes:
-        """Answer a holder that asks for a permit."""
-        ask = msgspec.msgpack.decode(payload, type=Ask)
+    def grant(self, holder: str, plan: Plan | None) -> Grant:
+        """Answer a holder that asks for a permit, named by its actor's name."""
         if self.ledger is None or self._mine is None or plan is None or self.superseded:
-            return msgspec.msgpack.encode(Grant(0.0, refused=self.superseded or "the leader is not recorded in the hub yet"))
+            return Grant(0.0, refused=self.superseded or "the leader is not recorded in the hub yet")
         terms = {shard.shard: shard.term for shard in plan.shards}
         now = self._clock.now()
         if now < self._not_before:
-            return msgspec.msgpack.encode(
-                Grant(0.0, refused="the lock was restored from a backup; permits of another leader may be valid")
-            )
-        grant = self.ledger.grant(ask.holder, self._proof, now, self._mine.epoch, self._mine.incarnation, terms)
-        return msgspec.msgpack.encode(grant)
+            return Grant(0.0, refused="the lock was restored from a backup; permits of another leader may be valid")
+        return self.ledger.grant(holder, self._proof, now, self._mine.epoch, self._mine.incarnation, terms)
 
     async def _run(self, every: Callable[[], float]) -> None:
         while not self.superseded and self._confirm is not None:

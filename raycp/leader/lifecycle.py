@@ -5,14 +5,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
-
 from raycp.base.loops import Loops
 from raycp.leader.placement import placed
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
+from raycp.protocol.control import Drain
 from raycp.protocol.desired import Wanted
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class Lifecycle:
 
     async def create(self, want: Wanted, spot: str = "") -> None:
         """Create a member under the next generation of its slot, on the node ``spot`` if that is possible."""
-        slot = (want.role, want.place)
+        slot = want.slot
         plan = self._plans.plan
         member = self._roster.next_member(slot, plan.floor if plan is not None else 0)
         try:
@@ -90,7 +89,7 @@ class Lifecycle:
 
     def retire(self, state: MemberState) -> None:
         """Drain and kill a member that is not wanted, or wanted with other options."""
-        if state.member.role == "worker":  # while it has keys in flight, a new primary has to ask it (law 6g)
+        if state.member.role is Role.WORKER:  # while it has keys in flight, a new primary has to ask it (law 6g)
             self.vacate(state)
             self.dismiss(state)
             return
@@ -108,7 +107,7 @@ class Lifecycle:
         """Drain a member for ``timeout`` seconds at most, and kill it."""
         self._roster.ending_started(member)
         try:
-            await self._substrate.call(member, "drain", msgspec.msgpack.encode(timeout), timeout=timeout + 5.0)
+            await self._substrate.ask(member, Drain(timeout), timeout=timeout + 5.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.info("%s was not drained: %s", member, error)
         finally:

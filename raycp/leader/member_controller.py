@@ -11,8 +11,8 @@ from raycp.leader.placement import spots
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
-from raycp.protocol.desired import Desires, Slot, Wanted, standing_members
-from raycp.protocol.members import LEADER, Member
+from raycp.protocol.desired import Desires, Wanted, standing_members
+from raycp.protocol.members import LEADER, Member, Role, Slot
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -70,7 +70,7 @@ class MemberController:
         for member in known:
             if member == LEADER or member in self._roster.ending or member in leaving:
                 continue
-            if member.role == "embedded" and plan.following is not None:
+            if member.role is Role.EMBEDDED and plan.following is not None:
                 continue  # it belongs to the active fleet
             if self._roster.generation_of(member.slot) < member.generation:
                 self._lifecycle.adopt(member)
@@ -89,10 +89,9 @@ class MemberController:
     def _due(self, plan: Plan, want: Wanted) -> bool:
         """Whether to create a missing member now. A primary: unless one of its standbys may still be promoted. A standby: when its
         primary is ready, and a moment after a promotion."""
-        if want.role == "shard":
+        if want.role is Role.SHARD:
             return not self._promotion.expected(want.place)
-        if want.role != "standby" or plan.following is not None:
+        if want.role is not Role.STANDBY or plan.following is not None:
             return True
-        shard = want.place.split("/")[0]
-        primary = self._roster.primary_of(shard)
-        return primary is not None and primary.report.ready and self._promotion.rested(shard)
+        primary = self._roster.primary_of(want.slot.shard)
+        return primary is not None and primary.report.ready and self._promotion.rested(want.slot.shard)

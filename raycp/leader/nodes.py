@@ -11,8 +11,7 @@ from typing import Generic, TypeVar
 
 from raycp.base.clock import Clock
 from raycp.leader.placement import Situation
-from raycp.protocol.desired import Slot
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Slot
 from raycp.protocol.nodes import Node
 from raycp.protocol.substrate import MemberUnavailable, Substrate
 from raycp.protocol.transport import Life, probe

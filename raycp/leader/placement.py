@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from raycp.protocol.desired import Slot
+from raycp.protocol.members import Role, Slot
 from raycp.protocol.nodes import Node
 
 NODE_ID = "ray.io/node-id"
 """The label that Ray gives to every node. Ray's ``NodeAffinitySchedulingStrategy(soft=True)`` is ignored for actors that need no
 CPU (measured, Ray 2.60: three of four landed on the head); a label selector is not."""
 
-SHARDLIKE = ("shard", "standby")
+SHARDLIKE = (Role.SHARD, Role.STANDBY)
 
 
 @dataclass(frozen=True)
@@ -63,35 +63,30 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def shard_of(slot: Slot) -> str:
-    """The shard of a primary's or a standby's slot."""
-    return slot[1].split("/")[0]
-
-
 def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
     """The node on which a new member in ``slot`` should live; empty where there is no choice, or any node is as good."""
-    role = slot[0]
+    role = slot.role
     usable = situation.usable(selector or {})
-    if not usable or len(situation.nodes) < 2 or role not in ("leader", "shard", "standby", "worker", "observer"):
+    if not usable or len(situation.nodes) < 2 or role is Role.EMBEDDED:
         return ""
     where = situation.where
 
-    def count(node: str, *roles: str) -> int:
-        return sum(1 for known, at in where.items() if at == node and known[0] in roles and known != slot)
+    def count(node: str, *roles: Role) -> int:
+        return sum(1 for known, at in where.items() if at == node and known.role in roles and known != slot)
 
-    own = [at for known, at in where.items() if known != slot and known[0] in SHARDLIKE and shard_of(known) == shard_of(slot)]
-    primary = where.get(("shard", shard_of(slot)), "") if role == "standby" else ""
+    own = [at for known, at in where.items() if known != slot and known.role in SHARDLIKE and known.shard == slot.shard]
+    primary = where.get(Slot.of_shard(slot.shard), "") if role is Role.STANDBY else ""
 
     def cost(node: Node) -> tuple[object, ...]:
         at = node.identity
-        if role == "leader":
-            return node.head, count(at, "shard"), count(at, *SHARDLIKE), at
-        if role == "shard":
-            return at == situation.leader, node.head, count(at, "shard"), own.count(at), count(at, *SHARDLIKE), at
-        if role == "standby":
+        if role is Role.LEADER:
+            return node.head, count(at, Role.SHARD), count(at, *SHARDLIKE), at
+        if role is Role.SHARD:
+            return at == situation.leader, node.head, count(at, Role.SHARD), own.count(at), count(at, *SHARDLIKE), at
+        if role is Role.STANDBY:
             return at == primary, own.count(at), node.head, at == situation.leader, count(at, *SHARDLIKE), at
-        if role == "worker":
-            return count(at, "worker"), node.head, count(at, "shard"), at
+        if role is Role.WORKER:
+            return count(at, Role.WORKER), node.head, count(at, Role.SHARD), at
         return at == situation.leader, node.head, count(at, *SHARDLIKE), at
 
     return min(usable, key=cost).identity
@@ -100,7 +95,7 @@ def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = 
 def spots(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
     """``best`` for several members that are created at the same time, primaries first: each choice counts for the next."""
     found: dict[Slot, str] = {}
-    for slot, selector in sorted(slots, key=lambda each: (each[0][0] != "shard", each[0])):
+    for slot, selector in sorted(slots, key=lambda each: (each[0].role is not Role.SHARD, each[0])):
         spot = best(slot, situation, selector)
         found[slot] = spot
         if spot:
@@ -133,22 +128,22 @@ def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]],
     """
     where = situation.where
     for slot in sorted(where):
-        if slot[0] != "standby":
+        if slot.role is not Role.STANDBY:
             continue
-        primary = where.get(("shard", shard_of(slot)))
+        primary = where.get(Slot.of_shard(slot.shard))
         others = [node.identity for node in situation.usable(selectors.get(slot, {})) if node.identity != primary]
         if primary and where[slot] == primary and others:
             return Move(slot, "it is on its primary's node")
     for slot in sorted(where):
-        if slot[0] != "shard" or where[slot] != situation.leader or not situation.leader:
+        if slot.role is not Role.SHARD or where[slot] != situation.leader or not situation.leader:
             continue
         usable = {node.identity for node in situation.usable(selectors.get(slot, {}))} - {situation.leader}
-        if usable.intersection(warm.get(slot[1], ())):
+        if usable.intersection(warm.get(slot.shard, ())):
             return Move(slot, "it is on the leader's node")
     for slot in sorted(where):
-        if slot[0] == "worker":
+        if slot.role is Role.WORKER:
             nodes = [node.identity for node in situation.usable(selectors.get(slot, {}))]
-            count = {node: sum(1 for known, at in where.items() if known[0] == "worker" and at == node) for node in nodes}
+            count = {node: sum(1 for known, at in where.items() if known.role is Role.WORKER and at == node) for node in nodes}
             if count and count.get(where[slot], 0) > min(count.values()) + 1:
                 return Move(slot, "its node has more workers than another")
     return None

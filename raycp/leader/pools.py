@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.config import FleetDoc
 from raycp.leader.roster import Roster
 from raycp.leader.scaler import Scaler, worker_bundles
-from raycp.protocol.members import Member
+from raycp.protocol.control import PoolSizes
+from raycp.protocol.members import OBSERVER_SLOT, Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -35,13 +34,13 @@ class Pools:
 
     def notify_observer(self, plan: Plan) -> None:
         """Send the observer the pools' sizes, if one has changed or the observer is new."""
-        observer = self._roster.members.get(("observer", "observer"))
+        observer = self._roster.members.get(OBSERVER_SLOT)
         if observer is None or not observer.report.ready:
             return
         sizes = {row["tier"]: row["workers"] for row in self.rows(plan.fleet.doc)}
         if self._sent != (observer.member, sizes):
             self._sent = (observer.member, sizes)
-            sent = self._substrate.call(observer.member, "pools", msgspec.msgpack.encode(sizes))
+            sent = self._substrate.ask(observer.member, PoolSizes(sizes))
             self._loops.spawn(sent, "pool sizes to the observer")
 
     def rows(self, doc: FleetDoc) -> list[dict[str, Any]]:

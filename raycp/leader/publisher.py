@@ -12,6 +12,7 @@ from raycp.leader.hub import Hub
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
+from raycp.protocol.members import OBSERVER_SLOT, Role
 from raycp.protocol.plan import ObserverPlan, Plan, ShardPlan, WorkerPlan
 
 
@@ -47,9 +48,8 @@ class Publisher:
         """Publish the addresses of a standby fleet."""
         successors = []
         for slot, state in sorted(self._roster.members.items()):
-            if slot[0] == "standby" and state.report.port:
-                shard = slot[1].split("/")[0]
-                successors.append(ShardPlan(shard, state.member.actor_name, 0, state.report.host, state.report.port))
+            if slot.role is Role.STANDBY and state.report.port:
+                successors.append(ShardPlan(slot.shard, state.member.actor_name, 0, state.report.host, state.report.port))
         await self._publish(**self._addresses(), successors=tuple(successors))
 
     def _shards(self, plan: Plan) -> tuple[ShardPlan, ...]:
@@ -70,14 +70,14 @@ class Publisher:
         return after.shards
 
     def _addresses(self) -> dict[str, Any]:
-        observer = self._roster.members.get(("observer", "observer"))
+        observer = self._roster.members.get(OBSERVER_SLOT)
         address = ObserverPlan()
         if observer is not None and observer.report.port:
             address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
         workers = tuple(
             WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
             for state in sorted(self._roster.all, key=lambda each: each.member)
-            if state.member.role == "worker" and state.report.port
+            if state.member.role is Role.WORKER and state.report.port
         )
         return {"workers": workers, "observer": address}
 

@@ -7,14 +7,13 @@ certain that it writes nothing more. No generation is used twice.
 import asyncio
 import logging
 
-import msgspec
-
 from raycp.leader.deaths import Deaths
 from raycp.leader.endpoints import embedded_endpoints
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.members import LEADER, Member
+from raycp.protocol.control import PlanOf
+from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -43,10 +42,10 @@ class Recovery:
         Raises ``MemberUnavailable``.
         """
         living = [member for member in await self._substrate.members() if member != LEADER]
-        if all(member.role == "embedded" for member in living):
+        if all(member.role is Role.EMBEDDED for member in living):
             return None
-        answers = await self._plans_of([member for member in living if member.role != "embedded"])
-        plans = [msgspec.msgpack.decode(answer, type=Plan) for answer in answers if answer]
+        answers = await self._plans_of([member for member in living if member.role is not Role.EMBEDDED])
+        plans = [answer for answer in answers if answer is not None]
         if not plans:
             log.warning("members live and none has the fleet's plan: waiting for `raycp run`")
             return None
@@ -62,7 +61,7 @@ class Recovery:
                 roster.used(known)
         await self._plans.replace(plan)
         for member in living:
-            if member.role == "embedded" and plan.following is not None:
+            if member.role is Role.EMBEDDED and plan.following is not None:
                 continue  # it belongs to the active fleet
             if plan.slot(member) != member.slot or roster.generation_of(member.slot) <= member.generation:
                 self._lifecycle.adopt(member)
@@ -79,9 +78,9 @@ class Recovery:
             if known is not None and known not in living:
                 self._deaths.missed(known, host, port)
 
-    async def _plans_of(self, members: list[Member]) -> list[bytes]:
+    async def _plans_of(self, members: list[Member]) -> list[Plan | None]:
         """The members' plans. Silent members are not waited for once the others have answered."""
-        asking = {asyncio.ensure_future(self._substrate.call(member, "plan", timeout=RECOVERY)) for member in members}
+        asking = {asyncio.ensure_future(self._substrate.ask(member, PlanOf(), timeout=RECOVERY)) for member in members}
         done, silent = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED) if asking else (set(), set())
         if silent:
             more, silent = await asyncio.wait(silent, timeout=STRAGGLERS)

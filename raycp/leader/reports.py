@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
-from raycp.kube import ConnectSpec
 from raycp.leader.history import History
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.members import MemberState
+from raycp.protocol.control import Endpoint
+from raycp.protocol.members import MemberState, Role
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberFailed, MemberUnavailable, Substrate
 
@@ -41,13 +39,14 @@ class ReportHandler:
         self._history.reported(self._plans.plan, state.member.actor_name, report)
         if report.dead:
             await self._suspect(report.dead)
-        if state.member.role == "embedded" and state.member.place not in self._roster.endpoints and report.ready:
+        if state.member.role is Role.EMBEDDED and state.member.place not in self._roster.endpoints and report.ready:
             try:
-                answer = await self._substrate.call(state.member, "endpoint")
+                endpoint = await self._substrate.ask(state.member, Endpoint())
             except (MemberUnavailable, MemberFailed) as error:
                 log.warning("%s is ready and its endpoint is not known, its next report is a new attempt: %s", state.member, error)
             else:
-                self._roster.endpoint_found(state.member.place, msgspec.msgpack.decode(answer, type=ConnectSpec))
-                changed = True
+                if endpoint is not None:
+                    self._roster.endpoint_found(state.member.place, endpoint)
+                    changed = True
         if changed:
             self._wake()

@@ -7,12 +7,8 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.kube import ConnectSpec
-from raycp.protocol.desired import Slot
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.report import Report
-
-CONFIGURE = "configure: "
-"""Prefix of the problem of a member that did not accept a plan: its next report does not clear it."""
 
 
 class Roster:
@@ -58,21 +54,14 @@ class Roster:
         """Members that could not be created."""
         return self._problems
 
-    def living(self, role: str, place: str) -> Member:
-        """The member in that slot. Raises ``KeyError``."""
-        state = self._members.get((role, place))
-        if state is None:
-            raise KeyError(f"no {role} {place}")
-        return state.member
-
     def primary_of(self, shard: str) -> MemberState | None:
         """The shard's primary."""
-        return self._members.get(("shard", shard))
+        return self._members.get(Slot.of_shard(shard))
 
     def standbys_of(self, shard: str) -> list[MemberState]:
         """All standbys of the shard: those with a slot first, in the order of their numbers, then leaving ones."""
         slots = [*sorted(self._members.items()), *((state.member.slot, state) for state in self._leaving)]
-        return [state for slot, state in slots if slot[0] == "standby" and slot[1].split("/")[0] == shard]
+        return [state for slot, state in slots if slot.role is Role.STANDBY and slot.shard == shard]
 
     def standby_of(self, shard: str, avoided: Collection[str] = ()) -> MemberState | None:
         """A warm standby of the shard; on one of the nodes ``avoided`` only where there is no other."""
@@ -113,7 +102,7 @@ class Roster:
         """The plan names ``member`` and Ray does not know it. It keeps its place until it is dead for certain."""
         state = MemberState(member)
         state.report = msgspec.structs.replace(state.report, host=host, port=port)
-        if member.role == "worker":
+        if member.role is Role.WORKER:
             self._leaving.append(state)
         else:
             self._members[slot] = state
@@ -122,7 +111,7 @@ class Roster:
     def promoted(self, state: MemberState, shard: str) -> None:
         """``state`` is the primary of ``shard`` from now on."""
         self.removed(state)
-        self._members["shard", shard] = state
+        self._members[Slot.of_shard(shard)] = state
 
     def vacated(self, state: MemberState) -> None:
         """The slot of a worker or standby is free for its successor; the member goes on."""
@@ -160,19 +149,17 @@ class Roster:
 
     def creation_failed(self, slot: Slot, why: str) -> None:
         """No member could be created for that slot."""
-        self._problems[" ".join(slot)] = why
+        self._problems[str(slot)] = why
 
     def created(self, slot: Slot) -> None:
         """A member was created for that slot."""
-        self._problems.pop(" ".join(slot), None)
+        self._problems.pop(str(slot), None)
 
     # what a member says
 
     def reported(self, state: MemberState, report: Report) -> bool:
         """The member sent a report. Whether the leader has to act on it: counters alone (lanes, objects) are no reason."""
-        state.report = report
-        if not state.problem.startswith(CONFIGURE):
-            state.problem = ""
+        state.report, state.problem = report, ""
         relevant = (report.host, report.port, report.ready, report.state, report.plan, report.extra)
         changed = relevant != state.told or bool(report.dead)
         state.told = relevant
@@ -184,13 +171,11 @@ class Roster:
 
     def configured(self, state: MemberState, version: int) -> None:
         """The member runs the plan of that version."""
-        state.configured = version
-        if state.problem.startswith(CONFIGURE):
-            state.problem = ""
+        state.configured, state.refusal = version, ""
 
     def configure_failed(self, state: MemberState, problem: str) -> None:
         """The member did not accept the plan."""
-        state.problem = CONFIGURE + problem
+        state.refusal = f"configure: {problem}"
 
     def matched(self, state: MemberState, fingerprint: str) -> None:
         """A member that this leader did not create counts as created for what is wanted now."""

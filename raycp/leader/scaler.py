@@ -6,8 +6,7 @@ from typing import Any
 
 from raycp.config import TIERS, FleetDoc
 from raycp.member.limits import pool_policy
-from raycp.protocol.desired import Slot
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Slot
 from raycp.queueing.autoscale import Decision, PoolState, scale_pool
 
 log = logging.getLogger(__name__)
@@ -17,10 +16,8 @@ def living_pools(members: Iterable[Member], doc: FleetDoc) -> dict[str, int]:
     """The pools that a leader finds: as large as the highest number of a living worker says, within the file's limits."""
     found: dict[str, int] = {}
     for member in members:
-        if member.role == "worker":
-            tier, _, number = member.place.partition("/")
-            if tier in TIERS and number.isdigit():
-                found[tier] = max(found.get(tier, 0), int(number) + 1)
+        if member.tier in TIERS:
+            found[member.tier] = max(found.get(member.tier, 0), member.slot.number + 1)
     return {
         tier: min(max(found[tier], doc.spec.tiers.of(tier).workers.min), doc.spec.tiers.of(tier).workers.max)
         for tier in TIERS
@@ -46,7 +43,7 @@ class Scaler:
                 continue
             have = pools.get(tier, policy.min)
             lanes = [lane for state in members.values() for lane in state.report.lanes if lane.tier == tier]
-            workers = [state for slot, state in members.items() if slot[0] == "worker" and slot[1].startswith(f"{tier}/")]
+            workers = [state for slot, state in members.items() if slot.tier == tier]
             before = self._before.get(tier)
             state = PoolState(
                 workers=have,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.members import LEADER
+from raycp.protocol.members import LEADER, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -37,11 +37,11 @@ class Shutdown:
         for member in members:
             self._lifecycle.unsupervise(member)
         timeout = self._lifecycle.drain_limit
-        for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",) if whole_fleet else ()):
-            limit = timeout if roles == ("worker",) else DRAIN
+        for roles in ((Role.WORKER,), (Role.SHARD, Role.STANDBY), (Role.OBSERVER,), (Role.EMBEDDED,) if whole_fleet else ()):
+            limit = timeout if roles == (Role.WORKER,) else DRAIN
             await asyncio.gather(*(self._lifecycle.end(member, limit) for member in members if member.role in roles))
-            if roles == ("observer",) and self._plans.plan is not None and whole_fleet:
+            if roles == (Role.OBSERVER,) and self._plans.plan is not None and whole_fleet:
                 await self._release(self._plans.plan)
         for member in await self._substrate.members():
-            if member != LEADER and (whole_fleet or member.role != "embedded"):
+            if member != LEADER and (whole_fleet or member.role is not Role.EMBEDDED):
                 await self._substrate.kill(member)

@@ -18,8 +18,10 @@ from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.crds import Crds
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.plans import standby_plan
-from raycp.leader.takeover import Takeover
-from raycp.protocol.control import DrainedPrimary, Lead
+from raycp.leader.takeover import NotOurs, Takeover
+from raycp.protocol.control import ControlError, ErrorCode, FollowPrimaries, Forget, Lead, Prepare, Question, TakeLead
+from raycp.protocol.control.codec import unknown_question
+from raycp.protocol.members import Role
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
 
@@ -126,23 +128,24 @@ class StandbyFleet:
             await self._crds.install(plan, changes=False, within=CRDS_WITHIN)
 
     async def prepare(self) -> None:
-        """Install everything that the next code needs in the clusters: the switch comes. Raises ``RuntimeError``."""
+        """Install everything that the next code needs in the clusters: the switch comes. Raises ``ControlError``."""
         plan = self._plans.current
         problems = await self._crds.install(plan, changes=True, within=CRDS_WITHIN)
         if plan.hub.name in problems:
-            raise RuntimeError(f"CRDs in {plan.hub.name}: {problems[plan.hub.name]}")
+            raise ControlError(ErrorCode.REFUSED, f"CRDs in {plan.hub.name}: {problems[plan.hub.name]}")
 
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """What the active fleet's leader asks during the hand-over: prepare, follow, lead, forget. Raises what they do."""
-        if method == "prepare":
-            await self.prepare()
-        elif method == "follow":
-            primaries = msgspec.msgpack.decode(payload, type=dict[str, DrainedPrimary])
-            return msgspec.msgpack.encode(await self._takeover.follow(primaries))
-        elif method == "lead":
-            return msgspec.msgpack.encode(await self._takeover.lead(msgspec.msgpack.decode(payload, type=Lead)))
-        elif method == "forget":
-            self._takeover.forget()
-        else:
-            raise KeyError(f"a standby fleet has no method {method!r}")
-        return b""
+    async def ask(self, question: Question[Any]) -> Any:
+        """Questions of the active fleet's leader during the hand-over. Raises ``ControlError``."""
+        match question:
+            case Prepare():
+                return await self.prepare()
+            case FollowPrimaries(primaries):
+                return await self._takeover.follow(primaries)
+            case TakeLead(order):
+                try:
+                    return await self._takeover.lead(order)
+                except NotOurs as error:
+                    raise ControlError(ErrorCode.REFUSED, str(error)) from error
+            case Forget():
+                return self._takeover.forget()
+        raise unknown_question(question, Role.LEADER)

@@ -7,6 +7,7 @@ from raycp.leader.plan_store import PlanStore
 from raycp.leader.pools import Pools
 from raycp.leader.scaler import living_pools
 from raycp.leader.standby_fleet import StandbyFleet
+from raycp.protocol.control import ControlError, ErrorCode
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Fleet
 
@@ -31,19 +32,21 @@ class StandbyRole:
     async def stand(self, fleet: Fleet, namespace: str) -> None:
         """Become the standby of the fleet in Ray namespace ``namespace``, with the document ``fleet``; idempotent.
 
-        Raises ``ValueError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
+        Raises ``ControlError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
         """
         async with self._lock:
             plan = self._plans.plan
             if plan is not None:
                 if plan.following is None or plan.fleet.generation != fleet.generation:
-                    raise ValueError(f"another fleet, of generation {plan.fleet.generation}, is here already")
+                    raise ControlError(ErrorCode.REFUSED, f"another fleet, of generation {plan.fleet.generation}, is here already")
                 return
             standby = self.fleet = self._make(namespace)
             try:
                 await standby.begin(fleet)
-            except BaseException:
+            except BaseException as error:
                 self.fleet = None
+                if isinstance(error, ValueError):
+                    raise ControlError(ErrorCode.REFUSED, str(error)) from error
                 raise
             active = standby.active_plan
             assert active is not None

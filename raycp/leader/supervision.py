@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
+from raycp.protocol.control import Configure, Watch
 from raycp.protocol.members import WATCH_SECONDS, MemberState
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
@@ -49,10 +48,10 @@ class Supervision:
     async def _watch_forever(self, state: MemberState) -> None:
         clock, substrate, roster = self._clock, self._substrate, self._roster
         answered = clock.now()
-        seen, logged = b"", ""
+        seen, logged = 0, ""
         while True:
             try:
-                answer = await substrate.call(state.member, "watch", seen, timeout=WATCH_SECONDS + 6.0)
+                report = await substrate.ask(state.member, Watch(seen), timeout=WATCH_SECONDS + 6.0)
             except MemberUnavailable as error:
                 roster.failed(state, str(error))
                 if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
@@ -72,8 +71,8 @@ class Supervision:
                 await clock.sleep(1.0)
                 continue
             answered = clock.now()
-            seen, logged = answer, ""
-            await self._reported(state, msgspec.msgpack.decode(answer, type=Report))
+            seen, logged = report.number, ""
+            await self._reported(state, report)
 
     async def _configure_forever(self, state: MemberState) -> None:
         logged = ""
@@ -82,7 +81,7 @@ class Supervision:
             if plan is None:
                 continue
             try:
-                await self._substrate.call(state.member, "configure", msgspec.msgpack.encode(plan), timeout=30.0)
+                await self._substrate.ask(state.member, Configure(plan), timeout=30.0)
             except MemberDied:
                 return
             except (MemberUnavailable, MemberFailed) as error:

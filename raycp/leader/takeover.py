@@ -8,8 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.kube import ConnectError, KubeError
 from raycp.leader.active_fleet import ActiveFleet
@@ -22,7 +20,7 @@ from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
 from raycp.leadership.locks import LockProblem
 from raycp.leadership.records import Conflict
-from raycp.protocol.control import DrainedPrimary, Lead
+from raycp.protocol.control import ControlError, DrainedPrimary, ErrorCode, FollowTo, Lead
 from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
@@ -79,7 +77,7 @@ class Takeover:
     async def follow(self, primaries: dict[str, DrainedPrimary]) -> list[str]:
         """Wait until the standbys have received every frame of these drained primaries; the shards that have a standby.
 
-        Raises ``RuntimeError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
+        Raises ``ControlError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``.
         """
         plan, roster = self._plans.current, self._roster
         self._held_until = self._clock.now() + HOLD
@@ -88,10 +86,10 @@ class Takeover:
         async def one(shard: str, primary: DrainedPrimary) -> str:
             target, standby = shards[shard], roster.standby_of(shard)
             if (target.member, target.term) != (primary.member, primary.term):
-                raise RuntimeError(f"shard {shard} has another primary than its standby follows")
+                raise ControlError(ErrorCode.REFUSED, f"shard {shard} has another primary than its standby follows")
             if standby is None:
-                raise RuntimeError(f"the standby of shard {shard} is not warm")
-            await self._substrate.call(standby.member, "follow", msgspec.msgpack.encode(primary.seq), timeout=FOLLOW_WITHIN)
+                raise ControlError(ErrorCode.REFUSED, f"the standby of shard {shard} is not warm")
+            await self._substrate.ask(standby.member, FollowTo(primary.seq), timeout=FOLLOW_WITHIN)
             return shard
 
         return list(await asyncio.gather(*(one(shard, primary) for shard, primary in primaries.items() if shard in shards)))

@@ -17,12 +17,6 @@ All times are seconds of the own process's ``Clock`` (``CLOCK_BOOTTIME``: a susp
 import msgspec
 
 
-class Ask(msgspec.Struct, frozen=True, array_like=True):
-    """A holder asks: its name."""
-
-    holder: str
-
-
 class Grant(msgspec.Struct, frozen=True, array_like=True):
     """The leader's answer. ``seconds`` from when the question was sent; 0 with ``refused`` saying why. ``terms``: shard ->
     newest term, so that the holder refuses primaries of older terms (law 6g)."""

@@ -17,6 +17,7 @@ from test_standby import doc, ran
 from raycp.config import FleetDoc
 from raycp.driver.fleet_client import FleetError
 from raycp.driver.upgrade import abandon, stand_by, switch, upgrade
+from raycp.protocol.control import Apply, FollowPrimaries, Prepare, Question, Release, Rest, Slo, TakeLead
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Fleet
 from raycp.protocol.substrate import MemberFailed, MemberUnavailable
@@ -302,7 +303,7 @@ async def test_sums_of_the_slo_go_on() -> None:
             await fleet.put("here", "tracked", f"b{number}")
 
         async def counted() -> bool:
-            return (await fleet.client.observed("slo"))[0]["total"] == 25.0
+            return (await fleet.client.ask_observer(Slo()))[0]["total"] == 25.0
 
         await until(counted, 15.0, "all that both have counted")
 
@@ -337,7 +338,7 @@ async def test_a_fleet_stands_by_and_writes_nothing() -> None:
         standby = fleet.other.living("standby")[0]
         await until(lambda: any(key.name == "b" for key in standby.state.reconciled), what="it follows")
         with pytest.raises(MemberFailed, match="it is changed by `raycp upgrade`"):
-            await fleet.other.call(LEADER, "apply", msgspec.msgpack.encode(fleet_of(doc("tracked"))))
+            await fleet.other.ask(LEADER, Apply(fleet_of(doc("tracked"))))
         assert await abandon(fleet.client)
         assert not await abandon(fleet.client)
         await fleet.gone(fleet.other)
@@ -436,16 +437,22 @@ async def test_the_one_that_stands_by_takes_over_when_the_other_is_gone_for_good
 
 # deaths in the middle
 
-STEPS = ("prepare", "release", "follow", "rest", "lead")
+STEPS: dict[str, type[Question[Any]]] = {
+    "prepare": Prepare,
+    "release": Release,
+    "follow": FollowPrimaries,
+    "rest": Rest,
+    "lead": TakeLead,
+}
 
 
 def at(step: str, *, after: bool, act: Any) -> Any:
     """A hook that does ``act`` once, before or after the first question ``step``."""
     done = False
 
-    async def hook(colour: Colour, member: Member, method: str) -> None:
+    async def hook(colour: Colour, member: Member, question: Question[Any]) -> None:
         nonlocal done
-        if method == step and not done:
+        if isinstance(question, STEPS[step]) and not done:
             done = True
             await act(colour, member)
 

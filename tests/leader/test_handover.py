@@ -8,6 +8,7 @@ import pytest
 from inprocess import led, until
 from test_standby import doc, primary, ran, warm
 
+from raycp.protocol.control import FollowTo, Question
 from raycp.protocol.substrate import MemberUnavailable
 
 
@@ -66,18 +67,17 @@ async def test_a_standby_that_dies_in_the_middle_leaves_the_primary_in_charge() 
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
-        call = fleet.substrate.call
+        ask = fleet.substrate.ask
 
-        async def broken(member: Any, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-            if method == "follow":
+        async def broken(member: Any, question: Question[Any], timeout: float = 10.0) -> Any:
+            if isinstance(question, FollowTo):
                 await fleet.substrate.kill(standby.member)
                 raise MemberUnavailable("gone in the middle")
-            answer: bytes = await call(member, method, payload, timeout)
-            return answer
+            return await ask(member, question, timeout)
 
-        fleet.substrate.call = broken
+        fleet.substrate.ask = broken
         handed = await fleet.leader.hand_over([])
-        fleet.substrate.call = call
+        fleet.substrate.ask = ask
         assert "gone in the middle" in handed[0].problem
         assert primary(fleet).state.term == 1
         await fleet.put("here", "tracked", "after")

@@ -11,7 +11,8 @@ from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, holds, led, 
 
 from raycp.config import FleetDoc
 from raycp.leader.core import LeaderCore
-from raycp.protocol.members import Member
+from raycp.protocol.control import ControlError, Down, ErrorCode, Kubeconfig, Rest
+from raycp.protocol.members import Member, Role
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ async def test_a_dead_embedded_cluster_comes_back_empty() -> None:
         await fleet.apply(doc())
         await fleet.put("east", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
-        await fleet.substrate.kill(Member("embedded", "east", 0))
+        await fleet.substrate.kill(Member(Role.EMBEDDED, "east", 0))
         await until(lambda: fleet.substrate.living("embedded", "east"))
         await fleet.ready()
         await fleet.put("east", "tracked", "b")
@@ -99,7 +100,7 @@ async def test_a_restarted_leader_replaces_what_died_with_it() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
         await fleet.die()
-        await fleet.substrate.kill(Member("shard", "0", 0))
+        await fleet.substrate.kill(Member(Role.SHARD, "0", 0))
         await fleet.put("east", "tracked", "a")
         await fleet.restart()
         status = await fleet.ready()
@@ -113,11 +114,11 @@ async def test_of_two_generations_in_one_place_the_older_is_ended() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
         await fleet.die()
-        await fleet.substrate.create(Member("worker", "standard/0", 1), {})
+        await fleet.substrate.create(Member(Role.WORKER, "standard/0", 1), {})
         await fleet.restart()
-        await until(lambda: Member("worker", "standard/0", 0) not in fleet.substrate.cores)
+        await until(lambda: Member(Role.WORKER, "standard/0", 0) not in fleet.substrate.cores)
         await fleet.ready()
-        assert Member("worker", "standard/0", 1) in fleet.substrate.cores
+        assert Member(Role.WORKER, "standard/0", 1) in fleet.substrate.cores
 
 
 async def test_the_same_again_changes_nothing() -> None:
@@ -187,8 +188,8 @@ async def test_a_member_that_can_not_be_made_is_told_and_tried_again() -> None:
 async def test_down_leaves_nothing() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
-        listening = [core._port for core in fleet.substrate.cores.values() if getattr(core, "_port", 0)]
-        await fleet.leader.ask("down", b"")
+        listening = [port for core in fleet.substrate.cores.values() if (port := core.report().port)]
+        await fleet.leader.ask(Down())
         assert await fleet.substrate.members() == []
         await asyncio.sleep(1.2)  # more than a step of supervision: nothing is made again
         assert await fleet.substrate.members() == []
@@ -202,7 +203,7 @@ async def test_down_half_way_through_bring_up() -> None:
     async with led() as fleet:
         await fleet.leader.apply(fleet_of(doc()))
         await until(lambda: fleet.substrate.created)
-        await fleet.leader.ask("down", b"")
+        await fleet.leader.ask(Down())
         for _ in range(20):
             for member in await fleet.substrate.members():
                 await fleet.substrate.kill(member)
@@ -229,13 +230,14 @@ async def test_a_broken_cluster_holds_no_other_back() -> None:
 
 async def test_a_question_that_the_leader_does_not_know() -> None:
     async with led() as fleet:
-        with pytest.raises(KeyError):
-            await fleet.leader.ask("dance", b"")
+        with pytest.raises(ControlError) as unknown:
+            await fleet.leader.ask(Rest())
+        assert unknown.value.code is ErrorCode.UNKNOWN_QUESTION
         await fleet.apply(doc())
-        with pytest.raises(KeyError):
-            await fleet.leader.ask("kubeconfig", b"nowhere")
-        text = await fleet.leader.ask("kubeconfig", b"east")
-        assert b"current-context" in text
+        with pytest.raises(ControlError) as nowhere:
+            await fleet.leader.ask(Kubeconfig("nowhere"))
+        assert nowhere.value.code is ErrorCode.NOT_FOUND
+        assert "current-context" in await fleet.leader.ask(Kubeconfig("east"))
 
 
 def test_an_idle_leader_needs_no_loop() -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+from typing import Any
 
-import msgspec
 import pytest
 from inprocess import CLOCK, InProcess, fleet_doc, led, until
 
@@ -11,7 +11,8 @@ from raycp.cli.status import show
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
 from raycp.leader.supervision import Supervision
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.control import Configure, Question
+from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberDied, MemberFailed
 
@@ -52,12 +53,12 @@ async def test_status_and_metric_tell_how_many_workers_a_pool_should_have_and_wh
 class Refusing(InProcess):
     """Every member fails to be configured."""
 
-    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-        if method == "configure":
+    async def ask(self, member: Member, question: Question[Any], timeout: float = 10.0) -> Any:
+        if isinstance(question, Configure):
             self.tries += 1
-            raise MemberFailed(f"{member}: configure: no")
+            raise MemberFailed(f"{member}: Configure: no")
         await CLOCK.sleep(0.05)
-        return msgspec.msgpack.encode(Report(1, "n"))
+        return Report(1, "n")
 
     tries = 0
 
@@ -75,11 +76,11 @@ async def test_a_member_that_can_not_be_configured_is_reported_once(caplog: pyte
         async def died(state: MemberState, error: MemberDied) -> None:
             raise error
 
-        state = MemberState(Member("worker", "standard/9", 0))
+        state = MemberState(Member(Role.WORKER, "standard/9", 0))
         caplog.set_level(logging.ERROR)
         task = asyncio.create_task(Supervision(substrate, CLOCK, plans, roster, reported, died).run(state))
         await until(lambda: substrate.tries >= 3, 6.0)
-        assert "configure" in state.problem
+        assert "configure" in state.refusal
         assert sum("could not be configured" in record.message for record in caplog.records) == 1
         task.cancel()
 

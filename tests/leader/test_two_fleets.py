@@ -18,6 +18,7 @@ from raycp.driver.fleet_client import FleetClient, StandsBy
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
 from raycp.leadership.locks import eligibility
+from raycp.protocol.control import ControlError
 
 LOCKS: dict[str, Any] = {
     "ray": {"ray": {}},
@@ -33,7 +34,7 @@ class Fleet(Led):
         self.name = name
         super().__init__()
 
-    def _lead(self) -> LeaderCore:
+    def start_leader(self) -> LeaderCore:
         self.number += 1
         self.leader = self.substrate.leader = LeaderCore(self.substrate, CLOCK, f"{self.name}-{self.number}")
         self.leader.start()
@@ -227,7 +228,7 @@ async def test_what_was_applied_is_not_lost_with_a_leader_that_told_nobody(hub: 
         }
         patch = msgspec.json.encode({"data": data})
         await hub.cluster.api.patch_merge("configmaps", "raycp-system", "raycp-t-fleet", patch)
-        first._lead()
+        first.start_leader()
         await first.ready(newer.generation)
         assert len(first.substrate.living("worker")) == 2
 
@@ -270,7 +271,7 @@ async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) 
 async def test_another_lock_in_a_running_fleet_is_refused(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
-        with pytest.raises(ValueError, match=r"spec\.leader\.lock"):
+        with pytest.raises(ControlError, match=r"spec\.leader\.lock"):
             await first.leader.apply(fleet_of(hub.doc("lease")))
         await asyncio.sleep(0)
         assert first.status()["leader"]["lock"] == "ray"
