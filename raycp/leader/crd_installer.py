@@ -69,5 +69,5 @@ async def install_crd(client: ClusterClient, crd: dict[str, object], clock: Cloc
         if any(c.type == "Established" and c.status == "True" for c in found.status.conditions or ()):
             return
         if clock.now() > deadline:
-            raise ConnectError(client.name, f"CRD {name} is not Established", "look at its conditions with kubectl describe crd")
+            raise ConnectError(client.name, f"CRD {name} is not Established", "see its conditions with kubectl describe crd")
         await clock.sleep(0.05)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from raycp.base.loops import Loops
-from raycp.leader.placement import placed
+from raycp.leader.placement import actor_options
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
 from raycp.protocol.control import Drain
@@ -69,7 +69,7 @@ class Lifecycle:
         plan = self._plans.plan
         member = self._roster.next_member(slot, plan.floor if plan is not None else 0)
         try:
-            await self._substrate.create(member, placed(want.options, spot))
+            await self._substrate.create(member, actor_options(want.options, spot))
         except Exception as error:
             self._roster.creation_failed(slot, f"could not be created: {error}")
             log.error("%s could not be created: %s", member, error)

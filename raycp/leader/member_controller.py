@@ -7,7 +7,7 @@ from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.nodes import NodeWatch
-from raycp.leader.placement import spots
+from raycp.leader.placement import best_nodes
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
@@ -61,7 +61,9 @@ class MemberController:
         self._retire(wanted)
         self._evacuation.step(plan, wanted)
         missing = {slot: want for slot, want in wanted.items() if slot not in self._roster.members and self._due(plan, want)}
-        at = spots(((slot, want.options.get("label_selector", {})) for slot, want in missing.items()), self._evacuation.situation())
+        at = best_nodes(
+            ((slot, want.options.get("label_selector", {})) for slot, want in missing.items()), self._evacuation.situation()
+        )
         await asyncio.gather(*(self._lifecycle.create(want, at[slot]) for slot, want in missing.items()))
 
     async def _adopt(self, plan: Plan, known: Iterable[Member]) -> None:

@@ -7,7 +7,7 @@ Guarantees, where at least two nodes are usable (alive, not draining, not suspec
 3. No member is sent to a draining or suspected node where another is usable: left to itself, Ray would.
 4. Among the rest: not Ray's head, then the node with the fewest members of its role.
 
-All of it is a preference: Ray falls back to any node with the labels where the preferred one can't be had (``placed``).
+All of it is a preference: Ray falls back to any node with the labels where the preferred one can't be had (``actor_options``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -63,7 +63,7 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
+def best_node(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
     """The node on which a new member in ``slot`` should live; empty where there is no choice, or any node is as good."""
     role = slot.role
     usable = situation.usable(selector or {})
@@ -92,18 +92,18 @@ def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = 
     return min(usable, key=cost).identity
 
 
-def spots(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
-    """``best`` for several members that are created at the same time, primaries first: each choice counts for the next."""
+def best_nodes(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
+    """``best_node`` for several members that are created at the same time, primaries first: each choice counts for the next."""
     found: dict[Slot, str] = {}
     for slot, selector in sorted(slots, key=lambda each: (each[0].role is not Role.SHARD, each[0])):
-        spot = best(slot, situation, selector)
+        spot = best_node(slot, situation, selector)
         found[slot] = spot
         if spot:
             situation = replace(situation, where={**situation.where, slot: spot})
     return found
 
 
-def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
+def actor_options(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
     """Ray actor options that request the node ``spot``, and fall back to any node with the requested labels."""
     if not spot:
         return dict(options)

@@ -24,9 +24,9 @@ WARM_WITHIN = 3.0
 def promote(plan: Plan, shard: str, primary: MemberState, cause: str, drain: float = 0.0, leaderless: float = 0.0) -> Plan:
     """``plan`` with ``primary`` as the primary of ``shard`` in its next term. Pure. ``drain`` and ``leaderless`` in seconds.
 
-    Raises ``StopIteration`` for a shard that the plan does not have.
+    Raises ``KeyError`` for a shard that the plan does not have.
     """
-    before = next(known for known in plan.shards if known.shard == shard)
+    before = {known.shard: known for known in plan.shards}[shard]
     report = primary.report
     after = ShardPlan(
         shard, primary.member.actor_name, before.term + 1, report.host, report.port, cause, drain, leaderless
@@ -41,7 +41,7 @@ class Promotion:
         self.avoided: frozenset[str] = frozenset()
         """Nodes whose standbys are promoted only where there are no others."""
         self.closed = False
-        """The fleet is taken down or handed over: this leader promotes nobody, and does not become a candidate for the lock."""
+        """The fleet is taken down or handed over: this leader promotes no standby and is no candidate for the lock."""
         self._clock = clock
         self._plans = plans
         self._roster = roster
@@ -50,7 +50,7 @@ class Promotion:
         self._promoted_at: dict[str, float] = {}
 
     def close(self) -> None:
-        """Promote nobody from now on."""
+        """Promote no standby from now on."""
         self.closed = True
 
     def reopen(self) -> None:

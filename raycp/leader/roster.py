@@ -1,4 +1,4 @@
-"""The leader's roster: what is known of each member. It alone changes that; it decides nothing and calls nobody."""
+"""The leader's roster: what is known of each member. It alone changes that, and decides nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet

@@ -114,7 +114,7 @@ class Takeover:
                 found = await lock.holder(plan)
                 ours = found is not None and found.home == plan.home
                 if found is None or not (ours or (found.released and found.successor in ("", plan.home))):
-                    raise NotOurs(f"{found.holder if found else 'nobody'} leads, and has not named this fleet")
+                    raise NotOurs(f"{found.holder if found else 'no fleet'} leads, and has not named this fleet")
                 async with asyncio.timeout(REACQUIRE_WITHIN):  # if another fleet is faster, this one must not wait for its end
                     await lock.acquire(plan, plan.hub.connect, found.epoch if ours else 0, namespace_exists=True)
                 order.leaderless = (order.leaderless or 0.0) + self._clock.now() - asked

@@ -59,7 +59,7 @@ def divide(fleet: Led, cable: Cable) -> LeaderCore:
     return old
 
 
-async def test_it_grants_nothing_more_once_the_hub_has_recorded_its_successor() -> None:
+async def test_cut_off_leader_grants_nothing_once_the_hub_has_recorded_its_successor() -> None:
     async with cuttable() as (fleet, cable):
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
@@ -94,7 +94,7 @@ async def test_it_grants_nothing_more_once_the_hub_has_recorded_its_successor() 
             await old.abort()
 
 
-async def test_a_holder_that_hears_of_the_new_one_ignores_late_answers_of_the_old() -> None:
+async def test_holder_ignores_late_grants_of_a_replaced_leader() -> None:
     """The answer of the old incarnation, held up on the way, arrives after one of the new."""
     async with cuttable() as (fleet, cable):
         await fleet.apply(doc("tracked"))

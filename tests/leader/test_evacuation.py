@@ -57,7 +57,7 @@ async def settled(fleet: Led, standbys: int = 1) -> dict[str, str]:
     return at(fleet)
 
 
-async def test_they_are_spread_from_the_start() -> None:
+async def test_members_are_spread_over_nodes_from_the_start() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         found = await settled(fleet)
         assert found["shard 0"] != "n1", "the primary is away from the leader"
@@ -66,7 +66,7 @@ async def test_they_are_spread_from_the_start() -> None:
         assert {row["nodeId"] for row in fleet.status()["workers"]} == {found["worker standard/0"], found["worker standard/1"]}
 
 
-async def test_a_replaced_standby_is_away_from_the_new_primary() -> None:
+async def test_replacement_of_a_standby_is_not_on_the_new_primarys_node() -> None:
     async with fleet_on("n1", "n2", leader="n1") as fleet:
         before = await settled(fleet)
         assert (before["shard 0"], before["standby 0/0"]) == ("n2", "n1")
@@ -78,7 +78,7 @@ async def test_a_replaced_standby_is_away_from_the_new_primary() -> None:
 
 
 @pytest.mark.parametrize("standby", [1, 0])
-async def test_a_node_that_drains_is_left_and_nothing_is_lost(standby: int) -> None:
+async def test_draining_node_is_evacuated_and_nothing_is_lost(standby: int) -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1", standby=standby) as fleet:
         before = await settled(fleet, standby)
         samples.DELAY = 0.01
@@ -98,7 +98,7 @@ async def test_a_node_that_drains_is_left_and_nothing_is_lost(standby: int) -> N
         assert {slot for slot, node in before.items() if node != gone and slot.startswith("worker")} <= moved, "others stay"
 
 
-async def test_the_leader_leaves_last() -> None:
+async def test_leader_leaves_a_draining_node_last() -> None:
     async with fleet_on("n1", "n2", leader="n1") as fleet:
         await settled(fleet)
         fleet.substrate.ground = nodes("n1", "n2", draining="n1")
@@ -112,7 +112,7 @@ async def test_the_leader_leaves_last() -> None:
         assert [leader for leader in fleet.left if leader != "n1"] == []
 
 
-async def test_with_nowhere_to_go_all_stay_and_say_so() -> None:
+async def test_members_of_a_draining_node_stay_where_no_other_is_usable() -> None:
     async with fleet_on("n1", leader="n1") as fleet:
         before = await settled(fleet)
         fleet.substrate.ground = nodes("n1", draining="n1")
@@ -122,7 +122,7 @@ async def test_with_nowhere_to_go_all_stay_and_say_so() -> None:
         await until(lambda: set(at(fleet).values()) == {"n2"} and fleet.left, 15.0, "a node came: all go there")
 
 
-async def test_a_worker_is_succeeded_before_it_is_drained() -> None:
+async def test_worker_is_replaced_before_it_is_drained() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1", standby=0) as fleet:
         before = await settled(fleet, 0)
         samples.DELAY = 1.8
@@ -141,7 +141,7 @@ async def test_a_worker_is_succeeded_before_it_is_drained() -> None:
         assert all(ran()[f"w{number}"] == 1 for number in range(8)), "what it had in work came to its end"
 
 
-async def test_a_node_that_comes_back_gets_its_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_returning_node_gets_members_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evacuation, "CALM", 0.3)
     async with fleet_on("n1", leader="n1") as fleet:
         assert set((await settled(fleet)).values()) == {"n1"}
@@ -164,7 +164,7 @@ async def test_a_node_that_comes_back_gets_its_part_again(monkeypatch: pytest.Mo
         assert set(fleet.substrate.cores) == members, "and nobody is made anew"
 
 
-async def test_a_node_that_is_doubted_gets_nothing_new() -> None:
+async def test_suspected_node_gets_no_new_member() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         before = await settled(fleet)
         gone = before["standby 0/0"]
@@ -181,7 +181,7 @@ async def test_a_node_that_is_doubted_gets_nothing_new() -> None:
         assert standby[0].node_id not in (gone, before["shard 0"])
 
 
-async def test_while_rays_head_is_away_a_primary_is_succeeded_and_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_standby_is_promoted_and_no_member_created_while_rays_head_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raycp.leader.nodes.PATIENCE", 0.1)
     async with fleet_on("n1", "n2", leader="n1") as fleet:
         await settled(fleet)
@@ -208,7 +208,7 @@ async def test_while_rays_head_is_away_a_primary_is_succeeded_and_nothing_is_mad
         assert "ray" not in fleet.status()["problems"]
 
 
-async def test_a_standby_that_leaves_may_be_promoted_until_it_has_a_successor() -> None:
+async def test_leaving_standby_may_be_promoted_until_it_has_a_successor() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         before = await settled(fleet)
         old = fleet.substrate.living("standby")[0]

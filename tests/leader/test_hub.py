@@ -69,7 +69,7 @@ async def here() -> AsyncIterator[Here]:
     await cluster.stop()
 
 
-async def test_crds_epoch_and_document(here: Here) -> None:
+async def test_leader_installs_crds_and_stores_epoch_and_document(here: Here) -> None:
     plan = here.plan()
     assert here.published() is None, "not before its CRDs are there"
     api = here.cluster.api
@@ -95,7 +95,7 @@ def _generation(here: Here) -> str:
     return str(stored["data"]["generation"]) if stored is not None else ""
 
 
-async def test_a_hub_that_answers_nothing_good_is_told_and_tried_again(here: Here) -> None:
+async def test_failing_hub_is_reported_and_retried(here: Here) -> None:
     here.cluster.faults.set([FaultSpec(kind="error", status=500)])
     await here.drive(here.plan(), lambda: "leadership" in here.hub.problems)
     assert here.lock.leadership is None
@@ -104,14 +104,14 @@ async def test_a_hub_that_answers_nothing_good_is_told_and_tried_again(here: Her
     await here.drive(here.plan(), lambda: here.lock.leadership is not None and here.published(), 20.0)
 
 
-async def test_a_living_fleets_epoch_goes_on(here: Here) -> None:
+async def test_epoch_of_a_living_fleet_continues(here: Here) -> None:
     here.hub.recovered(here.plan(epoch=5))
     await here.drive(here.plan(epoch=5), lambda: here.lock.leadership)
     assert here.lock.leadership is not None
     assert here.lock.leadership.epoch == 5
 
 
-async def test_a_cluster_that_can_not_be_prepared_is_published_after_a_while() -> None:
+async def test_cluster_without_its_crds_is_published_after_a_while() -> None:
     clock = VirtualClock()
     crds = Crds(clock, ClusterClients(clock), Retries(clock, Loops(clock)))
     connect = ConnectSpec(name="here", mode="direct", server="https://127.0.0.1:9")
@@ -124,7 +124,7 @@ async def test_a_cluster_that_can_not_be_prepared_is_published_after_a_while() -
     assert crds.published("here", connect, candidate=False) is None, "another server, another wait"
 
 
-async def test_without_the_right_to_install_a_crd_the_message_says_what_to_do() -> None:
+async def test_missing_right_to_install_a_crd_has_a_remedy_in_its_message() -> None:
     cluster = EmbeddedCluster("strict", EmbeddedSpec.model_validate({"controllers": QUIET, "rbac": True}), CLOCK)
     endpoint = await cluster.start()
     token = cluster.add_user("nobody")
@@ -137,7 +137,7 @@ async def test_without_the_right_to_install_a_crd_the_message_says_what_to_do() 
     await cluster.stop()
 
 
-async def test_a_crd_is_installed_over_an_older_one(here: Here) -> None:
+async def test_crd_is_installed_over_an_older_one(here: Here) -> None:
     client = await ClusterClient.connect(here.connect, CLOCK)
     await install_crd(client, crd(), CLOCK)
     older = msgspec.json.decode(msgspec.json.encode(crd()))
@@ -150,7 +150,7 @@ async def test_a_crd_is_installed_over_an_older_one(here: Here) -> None:
     await client.close()
 
 
-async def test_what_was_given_to_a_successor_is_not_taken_again_by_a_step_under_way(here: Here) -> None:
+async def test_lock_given_to_a_successor_is_not_taken_by_a_step_under_way(here: Here) -> None:
     # Seen in a bench of upgrades: the old leader's step came between its release and the successor's write.
     plan = here.plan()
     await here.drive(plan, lambda: here.lock.leadership)

@@ -22,7 +22,7 @@ TIERS = {
 }
 
 
-async def test_status_and_metric_tell_how_many_workers_a_pool_should_have_and_why() -> None:
+async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"], tiers=TIERS))
         await until(lambda: all(row["reason"] != "not evaluated yet" for row in fleet.status()["pools"]), 5.0)
@@ -63,7 +63,7 @@ class Refusing(InProcess):
     tries = 0
 
 
-async def test_a_member_that_can_not_be_configured_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_member_that_can_not_be_configured_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"]))
         substrate, wake = Refusing(), asyncio.Event()
@@ -85,7 +85,7 @@ async def test_a_member_that_can_not_be_configured_is_reported_once(caplog: pyte
         task.cancel()
 
 
-async def test_a_fleet_that_is_ready_is_shown_as_ready() -> None:
+async def test_observer_shows_a_ready_fleet_as_ready() -> None:
     """``raycp top`` right after ``raycp run``: the observer knows all members, itself among them."""
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], shards={"clustersPerShard": 1}))

@@ -29,7 +29,7 @@ class SlowPermits:
         return await self._leader.ask(question)
 
 
-async def test_a_promoted_standby_has_time_for_its_first_question() -> None:
+async def test_promoted_standby_has_time_for_its_first_permit() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)

@@ -62,7 +62,7 @@ async def restarted(fleet: Led) -> None:
     await fleet.ready()
 
 
-async def test_leader_primary_and_worker_together() -> None:
+async def test_leader_primary_and_worker_die_together() -> None:
     async with busy() as (fleet, names):
         standby = await warm(fleet)
         worker = next(member for member in fleet.substrate.cores if member.role == "worker")
@@ -82,7 +82,7 @@ async def test_leader_primary_and_worker_together() -> None:
         assert before.actor_name not in {member.actor_name for member in fleet.substrate.cores}
 
 
-async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_primary_keeps_its_shard_until_its_permit_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has forgotten it (its node seems gone), but its port still answers: it may write until its permit has ended (law 6f)."""
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         standby = await warm(fleet)
@@ -115,7 +115,7 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
         await fleet.substrate.kill(before.member)
 
 
-async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_primary_frozen_over_the_leaders_restart_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """It lives by Ray's account, but has never asked the new leader for a permit."""
     monkeypatch.setattr(fence, "FENCE_MARGIN", 0.5)
     async with busy(leader={"permit": "2500ms"}) as (fleet, _):
@@ -128,7 +128,7 @@ async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatc
         assert before.member in fleet.substrate.killed
 
 
-async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_of_a_worker_lost_with_the_leader_return_after_its_permit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its host answers nothing: what it had in work is held until its permit has ended, and no longer."""
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         await warm(fleet)
@@ -161,7 +161,7 @@ async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(m
         fleet.substrate.leader = fleet.leader
 
 
-async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark() -> None:
+async def test_primary_and_standby_that_die_together_start_cold_from_the_watermark() -> None:
     async with busy() as (fleet, names):
         standby = await warm(fleet)
         ended = len(samples.RAN)
@@ -179,7 +179,7 @@ async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark(
         assert not again, f"reconciled long ago, and once more after the cold start: {again}"
 
 
-async def test_observer_and_leader_together() -> None:
+async def test_observer_and_leader_die_together() -> None:
     async with busy() as (fleet, _):
         await warm(fleet)
         observer = fleet.substrate.living("observer")[0].member

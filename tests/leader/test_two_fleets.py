@@ -127,7 +127,7 @@ def count(name: str) -> int:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-async def test_the_second_waits_warm_and_writes_nothing_until_the_first_goes_down(hub: Hub, lock: str) -> None:
+async def test_second_fleet_waits_warm_and_writes_nothing_until_the_first_goes_down(hub: Hub, lock: str) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc(lock))).ready()
         await second.begin(hub.doc(lock))
@@ -157,7 +157,7 @@ async def test_the_second_waits_warm_and_writes_nothing_until_the_first_goes_dow
 
 
 @pytest.mark.parametrize("lock", ["ray", "lease"])
-async def test_a_fleet_that_is_lost_is_followed_after_its_permits(hub: Hub, lock: str) -> None:
+async def test_second_fleet_leads_after_the_permits_of_a_lost_one(hub: Hub, lock: str) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc(lock))).ready()
         await second.begin(hub.doc(lock))
@@ -168,7 +168,7 @@ async def test_a_fleet_that_is_lost_is_followed_after_its_permits(hub: Hub, lock
         await until(lambda: count("a") == 1)
 
 
-async def test_a_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again(hub: Hub) -> None:
+async def test_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again(hub: Hub) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc("lease"))).ready()
         await second.begin(hub.doc("lease"))
@@ -194,7 +194,7 @@ async def test_a_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again
         assert samples.OVERLAPS == []
 
 
-async def test_a_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> None:
+async def test_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
         ledger = first.leader.hub.lock.proof.ledger
@@ -213,7 +213,7 @@ async def test_a_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> 
         await until(lambda: float(hub.record("leader")["permit"]) == 2.0, 10.0)
 
 
-async def test_what_was_applied_is_not_lost_with_a_leader_that_told_nobody(hub: Hub) -> None:
+async def test_stored_document_is_applied_though_no_member_received_it(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
         await first.die()
@@ -233,7 +233,7 @@ async def test_what_was_applied_is_not_lost_with_a_leader_that_told_nobody(hub: 
         assert len(first.substrate.living("worker")) == 2
 
 
-async def test_a_stored_document_of_another_instance_is_not_taken_up(hub: Hub) -> None:
+async def test_stored_document_of_another_instance_is_ignored(hub: Hub) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc("ray", tiers={"standard": {"workers": {"min": 2}}}))).ready()
         await first.leader.down()
@@ -243,7 +243,7 @@ async def test_a_stored_document_of_another_instance_is_not_taken_up(hub: Hub) -
         await second.ready(fleet_of(doc).generation)
 
 
-async def test_a_wall_clock_that_is_off_is_told_and_nothing_else(hub: Hub) -> None:
+async def test_wall_clock_that_is_off_is_reported_and_nothing_else(hub: Hub) -> None:
     hub.cluster.skew(3600.0)
     async with fleet("first") as first:
         await (await first.begin(hub.doc("lease"))).ready()
@@ -252,7 +252,7 @@ async def test_a_wall_clock_that_is_off_is_told_and_nothing_else(hub: Hub) -> No
         assert first.status()["ready"]
 
 
-async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) -> None:
+async def test_run_reports_that_the_second_fleet_stands_by(hub: Hub) -> None:
     class Client(FleetClient):
         async def status(self) -> dict[str, Any]:
             return second.status()
@@ -268,7 +268,7 @@ async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) 
         assert status["leader"]["epoch"] == 2
 
 
-async def test_another_lock_in_a_running_fleet_is_refused(hub: Hub) -> None:
+async def test_change_of_the_lock_of_a_running_fleet_is_refused(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
         with pytest.raises(ControlError, match=r"spec\.leader\.lock"):

@@ -212,7 +212,7 @@ ops = st.tuples(
 @pytest.mark.parametrize("kind", ["ray", "configMap", "lease"])
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(ops, min_size=1, max_size=8), seed=st.integers(0, 2**16))
-def test_one_writer_and_rising_epochs_whatever_happens(kind: str, steps: list[tuple[str, int, float]], seed: int) -> None:
+def test_one_writer_and_rising_epochs_under_random_faults(kind: str, steps: list[tuple[str, int, float]], seed: int) -> None:
     asyncio.run(play(kind, steps, seed))
 
 

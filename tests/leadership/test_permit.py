@@ -23,21 +23,21 @@ PERMIT = 6.0
 HOLDER = Member(Role.WORKER, "standard/0", 0)
 
 
-def test_a_permit_counts_from_before_the_question_was_sent() -> None:
+def test_permit_counts_from_before_the_request_was_sent() -> None:
     """A holder frozen with the answer in its socket buffer wakes up late: the answer is worth what is left, not 6 s."""
     permit = take(Permit(), Grant(PERMIT, 1, 1), asked=100.0)
     assert permit.until == 106.0
     assert permit.left(130.0) == 0.0
 
 
-def test_the_book_never_ends_before_the_permit() -> None:
+def test_ledger_never_ends_before_the_permit() -> None:
     ledger = PermitLedger(PERMIT, recorded=0.0)
     grant = ledger.grant("w", Proof(100.0), 100.4, 1, 1, {})
     permit = take(Permit(), grant, asked=100.2)
     assert permit.until <= ledger.ends("w")
 
 
-def test_nothing_is_granted_beyond_the_proof() -> None:
+def test_no_grant_outlives_the_proof() -> None:
     ledger = PermitLedger(PERMIT, recorded=0.0)
     assert ledger.grant("w", Proof(100.0), 104.0, 1, 1, {}).seconds == 2.0
     refused = ledger.grant("w", Proof(100.0), 106.0, 1, 1, {})
@@ -45,13 +45,13 @@ def test_nothing_is_granted_beyond_the_proof() -> None:
     assert "still leads" in refused.refused
 
 
-def test_a_new_incarnation_takes_silent_holders_for_permitted() -> None:
+def test_new_incarnation_counts_silent_holders_as_permitted() -> None:
     ledger = PermitLedger(PERMIT, recorded=200.0)
     assert ledger.ends("never heard of") == 206.0
     assert PermitLedger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
 
 
-def test_a_barred_holder_gets_nothing_more() -> None:
+def test_barred_holder_gets_no_permit() -> None:
     ledger = PermitLedger(PERMIT, recorded=0.0)
     ledger.grant("w", Proof(100.0), 100.0, 1, 1, {})
     ledger.bar("w", "replaced")
@@ -59,13 +59,13 @@ def test_a_barred_holder_gets_nothing_more() -> None:
     assert ledger.ends("w") == 106.0
 
 
-def test_a_late_answer_of_a_leader_that_was_succeeded_is_ignored() -> None:
+def test_late_grant_of_a_replaced_leader_is_ignored() -> None:
     permit = take(Permit(), Grant(PERMIT, 2, 5), asked=100.0)
     assert take(permit, Grant(PERMIT, 2, 4), asked=103.0) is permit
     assert take(permit, Grant(PERMIT, 1, 9), asked=103.0) is permit
 
 
-def test_a_refusal_takes_nothing_away_and_adds_nothing() -> None:
+def test_refusal_changes_no_permit() -> None:
     permit = take(Permit(), Grant(PERMIT, 1, 1), asked=100.0)
     assert take(permit, Grant(0.0, 1, 1, refused="barred"), asked=101.0).until == 106.0
 
@@ -129,7 +129,7 @@ def asked(ledger: PermitLedger, proof: LeadershipProof, clock: VirtualClock) -> 
     return ledger.grant("w", proof.proof, clock.now(), 1, 1, {})
 
 
-async def test_a_leader_without_its_record_grants_less_and_less(clock: VirtualClock) -> None:
+async def test_leader_that_can_not_confirm_grants_less_and_less(clock: VirtualClock) -> None:
     proof, home, ledger = leader(clock)
     await clock.advance(3.0)
     assert asked(ledger, proof, clock).seconds > 4.9
@@ -145,7 +145,7 @@ async def test_a_leader_without_its_record_grants_less_and_less(clock: VirtualCl
     await proof.end()
 
 
-async def test_a_leader_that_was_succeeded_does_nothing_more(clock: SuspendableClock) -> None:
+async def test_replaced_leader_grants_nothing(clock: SuspendableClock) -> None:
     """Frozen, it wakes up beside its successor: its first read tells it, and until then its proof is too old to grant anything."""
     proof, home, ledger = leader(clock)
     await clock.advance(1.0)
@@ -160,7 +160,7 @@ async def test_a_leader_that_was_succeeded_does_nothing_more(clock: SuspendableC
     await proof.end()
 
 
-async def test_a_holder_stops_when_the_leader_is_silent_and_goes_on_when_it_is_back(clock: VirtualClock) -> None:
+async def test_holder_stops_while_the_leader_is_silent(clock: VirtualClock) -> None:
     answers = True
     changes = []
 
