@@ -21,7 +21,7 @@ PROTOCOL_KEY = "_protocol"
 
 
 class Conflict(Exception):
-    """The record has been written since it was read."""
+    """Another client has written the record since it was read."""
 
 
 class IncompatibleRecord(IncompatibleVersion, KubeError):
@@ -76,7 +76,7 @@ class Records:
         return f"{path}/{name}" if name else path
 
     async def ensure_namespace(self) -> None:
-        """Make the namespace if it does not exist. Raises ``ApiError``, ``Unreachable``."""
+        """Create the namespace if it does not exist. Raises ``ApiError``, ``Unreachable``."""
         body = msgspec.json.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}})
         try:
             await self._client.request("GET", f"/api/v1/namespaces/{self._namespace}")
@@ -139,7 +139,7 @@ class Records:
                 answer = await self._client.request("PUT", self._path(self.name(what)), body=body)
         except ApiError as error:
             if error.status == 409 or (error.status == 404 and over is not None):
-                raise Conflict(f"{self.name(what)} has been written since it was read") from error
+                raise Conflict(f"{self.name(what)} was written by another client") from error
             raise
         return self._decode(self.name(what), answer.body)
 

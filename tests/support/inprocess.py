@@ -347,12 +347,12 @@ class Led:
         """Where the leader lives, from its next start on."""
         self.left: list[str] = []
         """The nodes that a leader has ended itself on."""
-        self.leader = self._lead()
+        self.leader = self.start_leader()
 
-    def _lead(self) -> LeaderCore:
+    def start_leader(self) -> LeaderCore:
         self.number += 1
         leader = LeaderCore(
-            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader._watch.leader)
+            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader.nodes.leader)
         )
         self.leader = self.substrate.leader = leader
         self.leader.start()
@@ -361,11 +361,11 @@ class Led:
     async def die(self) -> None:
         """The leader's process ends."""
         self.substrate.leader = None
-        await self.leader._loops.stop()
+        await self.leader.abort()
 
     async def restart(self) -> None:
         await self.die()
-        self._lead()
+        self.start_leader()
 
     def status(self) -> dict[str, Any]:
         return self.leader.status()
@@ -404,7 +404,7 @@ class Led:
     async def stop(self) -> None:
         await self.die()
         await self.substrate.close()
-        await self.leader._hub.close()
+        await self.leader.hub.close()
 
 
 @contextlib.asynccontextmanager

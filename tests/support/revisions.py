@@ -87,9 +87,7 @@ class Colour(InProcess):
         self.cores.pop(LEADER, None)
         if core is not None:
             self.dead = not gone
-            core._loops.spawn = lambda work, name: work.close()
-            await core._loops.stop()
-            await core._hub.close()
+            await core.abort()
 
     async def close(self) -> None:
         await self.lose_leader(gone=True)
