@@ -17,13 +17,13 @@ from raycp.protocol.control import (
     Dismiss,
     Down,
     ErrorCode,
-    Kubeconfig,
+    KubeconfigOf,
     Ping,
     PlanOf,
     Question,
     StandbyState,
     StandbyStatus,
-    Status,
+    StatusOf,
 )
 from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.plan import Fleet, Plan
@@ -150,13 +150,13 @@ class FleetClient:
 
     async def status(self) -> dict[str, Any]:
         """See ``raycp.protocol.status``."""
-        return await self.ask(Status())
+        return await self.ask(StatusOf())
 
     async def beside(self) -> dict[str, Any] | None:
         """The status of the colour that stands by, None where there is none."""
         for namespace in (await self.leaders())[1:]:
             try:
-                return await self._colours[namespace].ask(LEADER, Status())
+                return await self._colours[namespace].ask(LEADER, StatusOf())
             except (MemberDied, MemberUnavailable, MemberFailed) as error:
                 return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
         return None
@@ -167,7 +167,7 @@ class FleetClient:
 
     async def kubeconfig(self, cluster: str) -> str:
         """The kubeconfig of an embedded cluster."""
-        return await self.ask(Kubeconfig(cluster))
+        return await self.ask(KubeconfigOf(cluster))
 
     async def ask_observer(self, question: Question[A]) -> A:
         """Ask the observer of the revision that leads. Raises ``FleetError``."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raycp.driver.fleet_client import FleetClient, FleetError
-from raycp.protocol.control import FleetHandoverResult, Stand, StandbyState, StandbyStatus, Status, YieldTo
+from raycp.protocol.control import FleetHandoverResult, Stand, StandbyState, StandbyStatus, StatusOf, YieldTo
 from raycp.protocol.members import LEADER, Role
 from raycp.protocol.plan import Fleet
 from raycp.protocol.revisions import other_of
@@ -111,7 +111,7 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
 
 async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
     try:
-        return await client.colour(namespace).ask(LEADER, Status(), timeout=5.0)
+        return await client.colour(namespace).ask(LEADER, StatusOf(), timeout=5.0)
     except _LOST:
         return {}
 

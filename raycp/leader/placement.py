@@ -1,13 +1,13 @@
-"""On which Ray node a member should live: pure functions of the nodes, of who lives where, and of where the leader is.
+"""On which Ray node a member should live: pure functions of the nodes, of the members' nodes, and of the leader's.
 
-Guarantees, where at least two nodes will do (they are alive, do not drain, are not suspected, carry the labels that are asked for):
+Guarantees, where at least two nodes are usable (alive, not draining, not suspected, with the requested labels):
 
 1. A standby is not on its primary's node, nor on that of another standby of its shard while there is a node without one.
-2. A primary is not on the leader's node: whoever loses that node loses one of the two, and a primary's successor is named at once.
-3. No member is sent to a node that drains, nor to a suspected one, where one other will do: left to itself, Ray would.
-4. Among what is left: not Ray's head, then the node with the fewest of its kind.
+2. A primary is not on the leader's node: a lost node takes only one of the two, so the primary's successor is named at once.
+3. No member is sent to a draining or suspected node where another is usable: left to itself, Ray would.
+4. Among the rest: not Ray's head, then the node with the fewest members of its role.
 
-All of it is a wish: Ray falls back to any node with the labels where the wish can't be met at that moment (``placed``).
+All of it is a preference: Ray falls back to any node with the labels where the preferred one can't be had (``actor_options``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ SHARDLIKE = (Role.SHARD, Role.STANDBY)
 
 @dataclass(frozen=True)
 class Situation:
-    """Who lives where: slot -> node. ``suspected``: nodes that may be gone though Ray does not know it yet."""
+    """``where``: slot -> node. ``suspected``: nodes that may be lost though Ray does not know it yet."""
 
     nodes: tuple[Node, ...] = ()
     where: Mapping[Slot, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Situation:
         return frozenset(node.identity for node in self.nodes if node.draining)
 
     def usable(self, selector: Mapping[str, str]) -> list[Node]:
-        """Nodes on which something new may be put."""
+        """Nodes that may get a new member."""
         return [
             node
             for node in self.nodes
@@ -47,7 +47,7 @@ class Situation:
         ]
 
     def on(self, nodes: Iterable[str]) -> list[Slot]:
-        """What lives on these nodes, sorted."""
+        """The slots whose members live on these nodes, sorted."""
         wanted = set(nodes)
         return sorted(slot for slot, node in self.where.items() if node in wanted)
 
@@ -63,8 +63,8 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
-    """The node on which a new member in ``slot`` should live; empty where there is no choice, or nothing depends on it."""
+def best_node(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
+    """The node on which a new member in ``slot`` should live; empty where there is no choice, or any node is as good."""
     role = slot.role
     usable = situation.usable(selector or {})
     if not usable or len(situation.nodes) < 2 or role is Role.EMBEDDED:
@@ -92,19 +92,19 @@ def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = 
     return min(usable, key=cost).identity
 
 
-def spots(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
-    """``best`` for several that are made at the same time, primaries first: each knows of those before it."""
+def best_nodes(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
+    """``best_node`` for several members that are created at the same time, primaries first: each choice counts for the next."""
     found: dict[Slot, str] = {}
     for slot, selector in sorted(slots, key=lambda each: (each[0].role is not Role.SHARD, each[0])):
-        spot = best(slot, situation, selector)
+        spot = best_node(slot, situation, selector)
         found[slot] = spot
         if spot:
             situation = replace(situation, where={**situation.where, slot: spot})
     return found
 
 
-def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
-    """Ray actor options that ask for the node ``spot``, and fall back to any with the labels that were asked for anyway."""
+def actor_options(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
+    """Ray actor options that request the node ``spot``, and fall back to any node with the requested labels."""
     if not spot:
         return dict(options)
     labels = dict(options.get("label_selector") or {})
@@ -114,15 +114,14 @@ def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Move:
-    """Something that stands where it should not, though everything works. A standby is made anew, a shard handed over, a worker
-    succeeded."""
+    """A member that works, and has a better node. A standby is created again, a shard handed over, a worker replaced."""
 
     slot: Slot
     why: str
 
 
 def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]], warm: Mapping[str, Iterable[str]]) -> Move | None:
-    """What should be moved next while all is calm; None where nothing should. ``warm``: shard -> nodes of its warm standbys.
+    """The member to move next; None for none. ``warm``: shard -> nodes of its warm standbys.
 
     Moves end: after a standby's its node differs from its primary's, after a primary's its node differs from the leader's, after a
     worker's the largest difference between nodes is smaller, and none undoes the other.

@@ -23,7 +23,19 @@ from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
-from raycp.protocol.frames import CallOutcome, Culprit, Hello, Message, Read, Reply, TokenRequest, Welcome
+from raycp.protocol.frames import (
+    CallOutcome,
+    Culprit,
+    Hello,
+    Message,
+    Read,
+    Refusal,
+    RefusalCode,
+    Reply,
+    TimelineQuery,
+    TokenRequest,
+    Welcome,
+)
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -107,7 +119,7 @@ class ShardCore(MemberCore):
         if warm:
             self.standby = StandbyReplica(self.identity, host, clock, self.loops, self.caches, self.ledger.reconciled, self.changed)
             self._watcher = StandbyWatcher(self.standby, self.guard, self._cluster_changed)
-        self._stats = StatsReporter(member, clock, self.loops, metrics, self.report, self.tracker.report, self._answer)
+        self._stats = StatsReporter(member, clock, self.loops, metrics, self.report, self.tracker.report, self._timeline)
         self._server: Listener | None = None
         self._port = 0
         self._patience: dict[str, float] = {}
@@ -231,11 +243,11 @@ class ShardCore(MemberCore):
 
     # connections
 
-    def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
+    def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal:
         ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
         if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
             # Its plan is newer than ours: the next try, in some milliseconds, finds this member promoted.
-            return "not the primary yet"
+            return Refusal("not the primary yet", RefusalCode.NOT_PRIMARY)
         if hello.role == Role.WORKER:
             seat = self.dispatcher.seat(connection, hello)
             seat.send(Welcome(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()))
@@ -245,7 +257,7 @@ class ShardCore(MemberCore):
             return self.replication.accept(connection, hello)
         if hello.role == Role.SHARD:
             return self.wakes.accept(connection)
-        return f"a shard does not talk to {hello.role!r}"
+        return Refusal(f"a shard does not talk to {hello.role!r}", RefusalCode.WRONG_ROLE)
 
     def read(self, read: Read) -> Reply:
         """A read from the caches."""
@@ -278,11 +290,8 @@ class ShardCore(MemberCore):
             self.changed()  # the leader learns at once that a pool is too small
         self.replication.beat()
 
-    def _answer(self, what: str, arguments: list[str]) -> bytes:
-        if what != "timeline" or len(arguments) != 4:
-            return b"null"
-        cluster, kind, namespace, name = arguments
-        return msgspec.json.encode(self.reporter.timeline(cluster, kind, namespace, name))
+    def _timeline(self, query: TimelineQuery) -> bytes:
+        return msgspec.json.encode(self.reporter.timeline(query.cluster, query.kind, query.namespace, query.name))
 
     def fill(self, report: Report) -> None:
         report.port = self._port

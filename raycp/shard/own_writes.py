@@ -6,7 +6,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Written
-from raycp.protocol.frames import Fold, Reply
+from raycp.protocol.frames import Fold, Reply, ReplyCode
 from raycp.shard.caches import Caches
 
 Handle = Callable[[str, GVK, list[Event], RequestKey | None], None]
@@ -49,5 +49,5 @@ class OwnWrites:
         """Own writes of a key in another shard."""
         for write in fold.writes:
             if not self.fold(write, fold.writer):
-                return Reply(fold.id, error=f"shard {self._shard} does not watch {write.cluster}")
+                return Reply(fold.id, error=f"shard {self._shard} does not watch {write.cluster}", code=ReplyCode.UNWATCHED)
         return Reply(fold.id)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ControllerStart, Hello, MarkedKind, Message, Progress, Reached
+from raycp.protocol.frames import ControllerStart, Hello, MarkedKind, Message, Progress, Reached, Refusal, RefusalCode
 from raycp.protocol.transport import Connection
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
@@ -59,10 +59,10 @@ class ReplicationSource:
         """Names of the standbys that follow."""
         return [listener.name for listener in self._listeners]
 
-    def accept(self, connection: Connection, hello: Hello) -> _Listener | str:
+    def accept(self, connection: Connection, hello: Hello) -> _Listener | Refusal:
         """A standby wants to follow."""
         if not self._identity.term:
-            return "this member is not the primary"
+            return Refusal("this process is not the primary of its shard", RefusalCode.NOT_PRIMARY)
         listener = _Listener(self, connection, hello.member)
         if not self._listeners:
             self._ledger.on_change = self._changed

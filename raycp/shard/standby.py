@@ -15,7 +15,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refused
+from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refusal
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.transport import Connection, Life, dial, probe
@@ -113,7 +113,7 @@ class StandbyReplica:
 
     def received(self, message: Message) -> None:
         """A frame of the primary."""
-        if isinstance(message, Refused):
+        if isinstance(message, Refusal):
             log.warning("the primary refuses this standby: %s", message.reason)
         if not isinstance(message, Progress):
             return

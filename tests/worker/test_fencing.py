@@ -84,11 +84,11 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
-        ledger = fleet.leader._hub.prover.ledger
+        ledger = fleet.leader.hub.lock.proof.ledger
         assert ledger is not None
         frozen = primary(fleet)
         name = frozen.member.actor_name
-        fleet.leader._succession._unproven_at -= 60.0
+        fleet.leader.fence.unproven_at -= 60.0
         fleet.substrate.silent.add(frozen.member)
         next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
         await fleet.put("here", "tracked", "meanwhile")

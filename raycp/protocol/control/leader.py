@@ -17,7 +17,7 @@ class Apply(Question[None], frozen=True):
     fleet: Fleet
 
 
-class Status(Question[dict[str, Any]], frozen=True):
+class StatusOf(Question[dict[str, Any]], frozen=True):
     """The fleet as ``raycp status`` shows it."""
 
 

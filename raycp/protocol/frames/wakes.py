@@ -1,0 +1,42 @@
+"""Between shards: wakes of owners in another shard's clusters (law 10)."""
+
+import msgspec
+
+from raycp.base.keys import RequestKey
+
+
+class Wake(msgspec.Struct, tag="wake", array_like=True):
+    """An owner in the receiver's clusters is due because a child changed in the sender's. ``real``: it changed while watched.
+    ``seq`` rises per sender."""
+
+    seq: int
+    key: RequestKey
+    reason: str
+    real: bool = True
+
+
+class KindListed(msgspec.Struct, tag="kind-listed", array_like=True, frozen=True):
+    """``kind`` was listed in ``cluster`` without a complete replay: owners that may have children there are due."""
+
+    seq: int
+    cluster: str
+    kind: str
+
+
+class ClusterRecovered(msgspec.Struct, tag="cluster-recovered", array_like=True, frozen=True):
+    """``cluster`` answers again: the hub's keys that wait for a cluster are due."""
+
+    seq: int
+    cluster: str
+
+
+class Wakes(msgspec.Struct, tag="wakes", array_like=True):
+    """What is due in the receiver's clusters; sent again until acknowledged (law 10)."""
+
+    wakes: list[Wake | KindListed | ClusterRecovered]
+
+
+class WakesDone(msgspec.Struct, tag="heard", array_like=True):
+    """Wakes that were followed by a reconcile that started after them, or whose owner is deleted."""
+
+    seqs: list[int]
