@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from raycp.embedded.auth import ANONYMOUS, MASTERS, PUBLIC_PATHS, User
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Table
+from raycp.embedded.store import StoreChange, Table
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -23,7 +23,7 @@ class Attributes(NamedTuple):
     name: str = ""
 
 
-class Decision(NamedTuple):
+class AccessDecision(NamedTuple):
     """``reason`` as SubjectAccessReview tells it."""
 
     allowed: bool
@@ -44,7 +44,7 @@ class Access:
             found.table.subscribe("", self._changed)
 
     def check(self, user: User, asked: Attributes) -> None:
-        """Raises ``ApiError`` 403."""
+        """Raises ``StatusError`` 403."""
         if self.decide(user, asked).allowed:
             return
         where = f' in the namespace "{asked.namespace}"' if asked.namespace else " at the cluster scope"
@@ -56,19 +56,19 @@ class Access:
             f'"{asked.group}"{where}'
         )
         details = {"name": asked.name, "group": asked.group, "kind": asked.resource}
-        raise ApiError(403, "Forbidden", message, details)
+        raise StatusError(403, "Forbidden", message, details)
 
-    def decide(self, user: User, asked: Attributes) -> Decision:
+    def decide(self, user: User, asked: Attributes) -> AccessDecision:
         """Whether ``user`` may."""
         if MASTERS in user.groups:
-            return Decision(True)
+            return AccessDecision(True)
         if not self.enforced:
-            return Decision(user.name != ANONYMOUS.name)
+            return AccessDecision(user.name != ANONYMOUS.name)
         resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
         for rule, reason in self.rules(user, asked.namespace):
             if _covers(rule, asked.verb, asked.group, resource, asked.subresource, asked.name):
-                return Decision(True, reason)
-        return Decision(False)
+                return AccessDecision(True, reason)
+        return AccessDecision(False)
 
     def may_path(self, user: User, verb: str, path: str) -> bool:
         """Whether ``user`` may touch a path that is no resource."""
@@ -87,7 +87,7 @@ class Access:
         )
 
     def may_impersonate(self, user: User, wanted: User) -> None:
-        """Raises ``ApiError`` 403."""
+        """Raises ``StatusError`` 403."""
         asked = [Attributes("impersonate", "", "v1", "users", name=wanted.name)]
         if wanted.name.startswith("system:serviceaccount:"):
             _, _, ns, name = wanted.name.split(":", 3)
@@ -141,7 +141,7 @@ class Access:
                 if any(parse_label_dict(s)(record.labels) for s in selectors):
                     yield from record.decode().get("rules") or ()
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: StoreChange) -> None:
         self._cache.clear()
 
 

@@ -65,7 +65,7 @@ class Authenticator:
         self._tokens.pop(b"Bearer " + token.encode(), None)
 
     def user_of(self, authorization: bytes | None, certificate: User | None) -> User:
-        """Raises ``ApiError`` 401 for credentials that are no good; none at all are anonymous."""
+        """Raises ``StatusError`` 401 for credentials that are no good; none at all are anonymous."""
         if authorization:
             found = self._tokens.get(authorization)
             if found is not None and not self.expired:

@@ -14,19 +14,19 @@ from raycp.embedded.admin import Admin
 from raycp.embedded.auth import AUTHENTICATED, MASTERS, Authenticator, User
 from raycp.embedded.bootstrap import bootstrap
 from raycp.embedded.crdstatus import CrdStatus
-from raycp.embedded.discovery import Discovery
-from raycp.embedded.errors import ApiError
+from raycp.embedded.discovery import DiscoveryEndpoints
+from raycp.embedded.errors import StatusError
 from raycp.embedded.faults import Faults
-from raycp.embedded.httpio import Connection
+from raycp.embedded.httpio import HttpConnection
 from raycp.embedded.kubeconfig import kubeconfig
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.recorder import Recorder
-from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.reviews import Reviews
 from raycp.embedded.server import ApiServer
-from raycp.embedded.store import Store
+from raycp.embedded.store import ObjectStore
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import Verbs
 from raycp.embedded.watch import Watch
@@ -57,7 +57,7 @@ class EmbeddedCluster:
         self.name = name
         self.spec = spec if spec is not None else EmbeddedSpec()
         self.clock: Clock = clock if clock is not None else SystemClock()
-        self.store = Store(self.spec.history, self.spec.history_bytes)
+        self.store = ObjectStore(self.spec.history, self.spec.history_bytes)
         self._journal = Journal(Path(self.spec.data_dir)) if self.spec.data_dir is not None else None
         if self._journal is not None:
             self._journal.load(self.store)
@@ -77,7 +77,7 @@ class EmbeddedCluster:
             self.subresources,
             self.auth,
             self.access,
-            Discovery(self.registry),
+            DiscoveryEndpoints(self.registry),
             Reviews(self.access, self.auth),
             Admin(self.verbs, self.faults),
             self.faults,
@@ -114,16 +114,16 @@ class EmbeddedCluster:
         await bootstrap(self.api, rbac=spec.rbac)
         self._crds.start()
         self._listener = await loop.create_server(
-            lambda: Connection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
+            lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
         )
         port = self._listener.sockets[0].getsockname()[1]
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
         self._tell(f"https://{host}:{port}")
         self._tasks.append(loop.create_task(self.faults.run(), name=f"embedded {self.name} faults"))
         if any(spec.controllers.model_dump().values()):
-            from raycp.embedded.life import Life
+            from raycp.embedded.life import ClusterLife
 
-            self.life = Life(self.api, self.store, self.registry, spec, self.clock, self._authority.pem)
+            self.life = ClusterLife(self.api, self.store, self.registry, spec, self.clock, self._authority.pem)
             logs = getattr(self.life, "logs", None)
             if logs is not None:
                 self.subresources.logs = logs
@@ -196,7 +196,7 @@ class EmbeddedCluster:
         text = kubeconfig(self.name, server, pem, self._token)
         self.endpoint = Endpoint(server, pem, self._token, text)
 
-    def _resource_removed(self, resource: Resource) -> None:
+    def _resource_removed(self, resource: ServedResource) -> None:
         """Watches of a resource that is gone end, as apiserver ends them."""
         for watch in list(self.verbs.watches):
             if isinstance(watch, Watch) and watch.resource is resource:
@@ -212,4 +212,4 @@ def write_kubeconfig(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-__all__ = ["ApiError", "EmbeddedCluster", "Endpoint", "write_kubeconfig"]
+__all__ = ["EmbeddedCluster", "Endpoint", "StatusError", "write_kubeconfig"]

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from raycp.embedded.crdconditions import is_true
-from raycp.embedded.strategy import names, structural
+from raycp.embedded.strategy import names, schema_checks, schema_nodes
 from raycp.embedded.strategy.causes import (
     Errors,
     duplicate,
@@ -292,7 +292,7 @@ def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) 
             errors.append(forbidden(f"{field}.default", "must not be set at the root"))
             return
         found: Errors = []
-        structural.compile_check(schema)(schema["default"], structural.NO_OLD, f"{field}.default", found)
+        schema_checks.compile_check(schema)(schema["default"], schema_nodes.NO_OLD, f"{field}.default", found)
         errors.extend(found)
 
 

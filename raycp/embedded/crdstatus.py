@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, status_of
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record, Table
+from raycp.embedded.store import StoreChange, StoredObject, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
@@ -37,7 +37,7 @@ class CrdStatus:
         if self._task is not None:
             self._task.cancel()
 
-    def _hear(self, change: Change) -> None:
+    def _hear(self, change: StoreChange) -> None:
         if change.type == "DELETED":
             self._emptying.discard(change.record.name)
             # names that it held may be free for another now
@@ -58,11 +58,11 @@ class CrdStatus:
             if record is not None:
                 try:
                     await self._settle(record)
-                except ApiError:
+                except StatusError:
                     self._pending.add(name)  # it moved meanwhile
                     await asyncio.sleep(0)
 
-    async def _settle(self, record: Record) -> None:
+    async def _settle(self, record: StoredObject) -> None:
         crd = record.decode()
         if "deletionTimestamp" in crd["metadata"]:
             await self._empty(crd)
@@ -78,7 +78,7 @@ class CrdStatus:
         if name not in self._emptying:
             self._emptying.add(name)
 
-            def hear(change: Change) -> None:
+            def hear(change: StoreChange) -> None:
                 if change.type == "DELETED" and not table.count:
                     self._put(name)
 

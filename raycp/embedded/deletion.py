@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, terminating
-from raycp.embedded.errors import ApiError, conflict, forbidden, not_found
+from raycp.embedded.errors import StatusError, conflict, forbidden, not_found
 from raycp.embedded.options import DeleteOptions
 from raycp.embedded.pipeline import Object, Pipeline
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Record
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import StoredObject
 
 RETURNS_OBJECT = frozenset(
     {
@@ -41,8 +41,8 @@ class Deletion:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
 
-    def delete(self, resource: Resource, ns: str, name: str, options: DeleteOptions) -> tuple[Record, bool]:
-        """The object's last state, and whether it is gone. Raises ``ApiError``."""
+    def delete(self, resource: ServedResource, ns: str, name: str, options: DeleteOptions) -> tuple[StoredObject, bool]:
+        """The object's last state, and whether it is gone. Raises ``StatusError``."""
         record = resource.table.get(ns, name)
         if record is None:
             raise not_found(resource.info, name)
@@ -56,7 +56,7 @@ class Deletion:
         grace = self._grace(resource, obj, options) if core and resource.info.plural == "pods" else 0
         return self._delete(resource, record, obj, options, grace)
 
-    def answer(self, resource: Resource, record: Record, gone: bool) -> bytes | None:
+    def answer(self, resource: ServedResource, record: StoredObject, gone: bool) -> bytes | None:
         """The Status that is answered, or None where the object itself is."""
         info = resource.info
         if not gone or (not info.group and info.plural in RETURNS_OBJECT):
@@ -71,7 +71,7 @@ class Deletion:
         }
         return msgspec.json.encode(status)
 
-    def _preconditions(self, resource: Resource, record: Record, options: DeleteOptions) -> None:
+    def _preconditions(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> None:
         if options.uid and options.uid != record.uid:
             why = (
                 f"the UID in the precondition ({options.uid}) does not match the UID in record ({record.uid}). "
@@ -87,7 +87,7 @@ class Deletion:
             raise conflict(resource.info, record.name, why, by_kind=True)
 
     @staticmethod
-    def _grace(resource: Resource, obj: Object, options: DeleteOptions) -> int:
+    def _grace(resource: ServedResource, obj: Object, options: DeleteOptions) -> int:
         """Seconds that a Pod gets: ``podStrategy.CheckGracefulDelete``."""
         spec = obj.get("spec") or {}
         period = spec.get("terminationGracePeriodSeconds")
@@ -97,7 +97,9 @@ class Deletion:
             period = 0
         return max(int(period), 1) if period < 0 else int(period)
 
-    def _delete(self, resource: Resource, record: Record, obj: Object, options: DeleteOptions, grace: int) -> tuple[Record, bool]:
+    def _delete(
+        self, resource: ServedResource, record: StoredObject, obj: Object, options: DeleteOptions, grace: int
+    ) -> tuple[StoredObject, bool]:
         meta = obj["metadata"]
         before = list(meta.get("finalizers") or ())
         wanted = _finalizers(before, options.policy)
@@ -126,12 +128,12 @@ class Deletion:
             return self.pipeline.remove(resource, record, None, options.dry_run), True
         return self._mark(resource, record, obj, grace, options.dry_run), False
 
-    def _mark(self, resource: Resource, record: Record, obj: Object, grace: int | None, dry_run: bool) -> Record:
+    def _mark(self, resource: ServedResource, record: StoredObject, obj: Object, grace: int | None, dry_run: bool) -> StoredObject:
         if grace is not None:
             self._stamp(resource, obj, grace)
         return self.pipeline.commit_update(resource, record, obj, dry_run)
 
-    def _stamp(self, resource: Resource, obj: Object, grace: int, again: bool = True) -> None:
+    def _stamp(self, resource: ServedResource, obj: Object, grace: int, again: bool = True) -> None:
         """``deletionTimestamp``, and a new generation: what the object should be has changed."""
         meta = obj["metadata"]
         if "deletionTimestamp" in meta and not again:
@@ -141,7 +143,7 @@ class Deletion:
         meta["deletionTimestamp"] = self.pipeline.times.after(grace)
         meta["deletionGracePeriodSeconds"] = grace
 
-    def _namespace(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
+    def _namespace(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> tuple[StoredObject, bool]:
         """A namespace goes in two steps: marked first, removed when its spec.finalizers are gone."""
         if record.name in _IMMORTAL:
             raise forbidden(resource.info, record.name, "this namespace may not be deleted")
@@ -165,7 +167,7 @@ class Deletion:
             return record, False
         return self.pipeline.remove(resource, record, obj, options.dry_run), True
 
-    def _definition(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
+    def _definition(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> tuple[StoredObject, bool]:
         """A CRD stays, terminating, until its objects are gone (``crdstatus`` empties it)."""
         obj = resource.read(record)
         meta = obj["metadata"]
@@ -178,13 +180,13 @@ class Deletion:
         meta["deletionTimestamp"] = self.pipeline.times.now()
         return self._mark(resource, record, obj, None, options.dry_run), False
 
-    def collection(self, resource: Resource, records: list[Record], options: DeleteOptions) -> list[Record]:
+    def collection(self, resource: ServedResource, records: list[StoredObject], options: DeleteOptions) -> list[StoredObject]:
         """Delete each, going on over those that are gone already; what was deleted, for the answer."""
         done = []
         for record in records:
             try:
                 done.append(self.delete(resource, record.ns, record.name, options)[0])
-            except ApiError as error:
+            except StatusError as error:
                 if error.reason != "NotFound":
                     raise
         return done

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import FaultSpec
-from raycp.embedded.errors import ApiError, too_many_requests
+from raycp.embedded.errors import StatusError, too_many_requests
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _ONCE = frozenset({"compact", "rotateCertificate", "expireToken"})
@@ -31,7 +31,7 @@ class Fault(NamedTuple):
     """What becomes of a request: an answer in place of the real one, or no answer at all."""
 
     action: Literal["answer", "reset", "halfOpen"]
-    error: ApiError | None = None
+    error: StatusError | None = None
     """for ``answer``"""
 
 
@@ -291,7 +291,7 @@ def _meets(spec: FaultSpec, verb: str, resource: str) -> bool:
     return not spec.resources or resource in spec.resources or resource.partition("/")[0] in spec.resources
 
 
-def _error(spec: FaultSpec) -> ApiError:
+def _error(spec: FaultSpec) -> StatusError:
     retry = math.ceil(spec.retry_after) if spec.retry_after is not None else None
     if spec.kind == "tooManyRequests":
         return too_many_requests(
@@ -299,10 +299,10 @@ def _error(spec: FaultSpec) -> ApiError:
             1 if retry is None else retry,
         )
     if spec.kind == "readOnly":
-        return ApiError(500, "", "etcdserver: mvcc: database space exceeded")
+        return StatusError(500, "", "etcdserver: mvcc: database space exceeded")
     reason, message = _REASONS.get(spec.status, ("", "an error on the server has been injected"))
     details = {"retryAfterSeconds": retry} if retry is not None else None
-    return ApiError(spec.status, reason, message, details, {"Retry-After": str(retry)} if retry is not None else None)
+    return StatusError(spec.status, reason, message, details, {"Retry-After": str(retry)} if retry is not None else None)
 
 
 _REASONS = {

@@ -11,8 +11,8 @@ import msgspec
 
 from raycp.embedded.errors import not_acceptable
 from raycp.embedded.lists import Listed, list_body
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Record
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import StoredObject
 
 ACCEPTED = (
     "application/json",
@@ -43,7 +43,7 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str) -> Form:
-    """The first acceptable form; protobuf and CBOR give way to the JSON beside them. Raises ``ApiError`` 406."""
+    """The first acceptable form; protobuf and CBOR give way to the JSON beside them. Raises ``StatusError`` 406."""
     if not accept:
         return PLAIN
     ranges = []
@@ -83,7 +83,7 @@ def partial(obj: dict[str, Any], version: str) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": f"{META}/{version}", "metadata": obj["metadata"]}
 
 
-def one(resource: Resource, form: Form, record: Record, include: str, now: float) -> bytes:
+def one(resource: ServedResource, form: Form, record: StoredObject, include: str, now: float) -> bytes:
     """One object in ``form``. ``include`` is the parameter includeObject; ``now`` is wall time, for ages."""
     if not form.kind:
         return resource.present(record)
@@ -94,7 +94,7 @@ def one(resource: Resource, form: Form, record: Record, include: str, now: float
     return msgspec.json.encode(partial(obj, form.version))
 
 
-def many(resource: Resource, form: Form, listed: Listed, include: str, now: float) -> bytes:
+def many(resource: ServedResource, form: Form, listed: Listed, include: str, now: float) -> bytes:
     """A list in ``form``."""
     if not form.kind:
         return list_body(resource, listed)
@@ -118,7 +118,7 @@ def many(resource: Resource, form: Form, listed: Listed, include: str, now: floa
 
 
 def table(
-    resource: Resource,
+    resource: ServedResource,
     form: Form,
     objects: list[dict[str, Any]],
     meta: dict[str, Any],

@@ -8,9 +8,9 @@ import msgspec
 
 from raycp.embedded.errors import bad_request, expired, too_large_version
 from raycp.embedded.options import ListOptions
-from raycp.embedded.registry import Resource
+from raycp.embedded.registry import ServedResource
 from raycp.embedded.selectors import RecordPredicate, exact_name, field_predicate, parse_labels
-from raycp.embedded.store import Compacted, Record
+from raycp.embedded.store import Compacted, StoredObject
 
 TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
@@ -30,14 +30,14 @@ class _Token(msgspec.Struct):
 class Listed:
     """What a list found. ``remaining`` is None where selectors make it unknown, or nothing remains."""
 
-    records: list[Record]
+    records: list[StoredObject]
     revision: int
     token: str = ""
     remaining: int | None = None
 
 
-def selection(resource: Resource, labels: str, fields: str) -> RecordPredicate | None:
-    """The predicate of both selectors; None where everything is selected. Raises ``ApiError`` 400."""
+def selection(resource: ServedResource, labels: str, fields: str) -> RecordPredicate | None:
+    """The predicate of both selectors; None where everything is selected. Raises ``StatusError`` 400."""
     by_label = parse_labels(labels)
     key = resource.table.key
     by_field = field_predicate(key.group, key.plural, resource.selectable, fields) if fields else None
@@ -48,7 +48,7 @@ def selection(resource: Resource, labels: str, fields: str) -> RecordPredicate |
     return lambda record: by_label(record.labels) and by_field(record)
 
 
-def encode_token(revision: int, ns: str, after: Record) -> str:
+def encode_token(revision: int, ns: str, after: StoredObject) -> str:
     """The ``continue`` of apiserver's etcd3 storage: revision, and the key after the last one told."""
     key = after.name if ns or not after.ns else f"{after.ns}/{after.name}"
     raw = msgspec.json.encode(_Token("meta.k8s.io/v1", revision, key + "\0"))
@@ -66,8 +66,8 @@ def _decode_token(token: str) -> _Token:
     return found
 
 
-def find(resource: Resource, ns: str, options: ListOptions, revision: int) -> Listed:
-    """The records that a list asks for. ``revision`` is the store's. Raises ``ApiError`` 400, 410, 504."""
+def find(resource: ServedResource, ns: str, options: ListOptions, revision: int) -> Listed:
+    """The records that a list asks for. ``revision`` is the store's. Raises ``StatusError`` 400, 410, 504."""
     chosen = selection(resource, options.labels, options.fields)
     table = resource.table
     start = ""
@@ -95,7 +95,7 @@ def find(resource: Resource, ns: str, options: ListOptions, revision: int) -> Li
         records = [record for record in records if chosen(record)]
     if start:
         first = start.rstrip("\0")
-        sort_key: Callable[[Record], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
+        sort_key: Callable[[StoredObject], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
         inclusive = not start.endswith("\0")
         records = [r for r in records if sort_key(r) > first or (inclusive and sort_key(r) == first)]
     # a list "at any version" comes from the watch cache, which knows no pages
@@ -106,7 +106,7 @@ def find(resource: Resource, ns: str, options: ListOptions, revision: int) -> Li
     return Listed(records, at)
 
 
-def _full_key(record: Record) -> str:
+def _full_key(record: StoredObject) -> str:
     return f"{record.ns}/{record.name}"
 
 
@@ -125,7 +125,7 @@ def list_meta(listed: Listed, custom: bool = False) -> bytes:
     return meta + b"}"
 
 
-def list_body(resource: Resource, listed: Listed) -> bytes:
+def list_body(resource: ServedResource, listed: Listed) -> bytes:
     """The whole answer. Typed lists leave ``kind`` and ``apiVersion`` out of their items, as Go's encoding does."""
     strip = resource.strip
     present = resource.present

@@ -1,7 +1,7 @@
 """The in-process client: the server's rules without HTTP, for life's controllers, tests and benchmarks.
 
 Reads answer from the store at once; writes are coroutines because admission webhooks may have a say. All raise
-``ApiError``. Resources are named ``plural``, ``plural.group`` or ``plural.version.group``.
+``StatusError``. Resources are named ``plural``, ``plural.group`` or ``plural.version.group``.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from raycp.embedded.errors import expired, no_such_path, not_found
 from raycp.embedded.options import DeleteOptions, ListOptions, WriteOptions
 from raycp.embedded.patches import MERGE_PATCH
 from raycp.embedded.pipeline import Draft, Object, Wrote
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Change, Compacted
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import Compacted, StoreChange
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import Verbs
 
@@ -41,8 +41,8 @@ class LocalApi:
         """The server's wall clock, Unix seconds."""
         return self._pipeline.times.wall()
 
-    def resource(self, name: str) -> Resource:
-        """Raises ``ApiError`` 404 for what is not served."""
+    def resource(self, name: str) -> ServedResource:
+        """Raises ``StatusError`` 404 for what is not served."""
         found = self._pipeline.registry.named(name)
         if found is None:
             raise no_such_path()
@@ -115,12 +115,12 @@ class LocalApi:
         self._verbs.deletion.delete(found, ns, name, options)
 
     async def watch(self, resource: str, revision: int, ns: str = "") -> AsyncIterator[Batch]:
-        """Batches of (type, object) after ``revision``, for ever. Raises ``ApiError`` 410 where that is compacted."""
+        """Batches of (type, object) after ``revision``, for ever. Raises ``StatusError`` 410 where that is compacted."""
         found = self.resource(resource)
-        pending: list[Change] = []
+        pending: list[StoreChange] = []
         wake = asyncio.Event()
 
-        def hear(change: Change) -> None:
+        def hear(change: StoreChange) -> None:
             pending.append(change)
             wake.set()
 
@@ -148,6 +148,6 @@ class LocalApi:
         return draft.obj if wrote.record is not draft.record else draft.resource.read(wrote.record)
 
     @staticmethod
-    def _typed(found: Resource, obj: Any) -> None:
+    def _typed(found: ServedResource, obj: Any) -> None:
         obj.setdefault("apiVersion", found.info.api_version)
         obj.setdefault("kind", found.info.kind)

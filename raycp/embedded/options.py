@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, FieldError, bad_request, invalid_kind
+from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
 
 Query = dict[str, list[str]]
 
@@ -39,7 +39,7 @@ def flag(query: Query, name: str) -> bool:
 
 
 def integer(query: Query, name: str) -> int | None:
-    """An integer parameter. Raises ``ApiError`` 400."""
+    """An integer parameter. Raises ``StatusError`` 400."""
     text = first(query, name)
     if not text:
         return None
@@ -67,7 +67,7 @@ class WriteOptions:
 
 @lru_cache(maxsize=2048)
 def write_options(query_text: str, user_agent: str, kind: str, apply: bool) -> WriteOptions:
-    """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``ApiError`` 422."""
+    """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
     query = parse_query(query_text)
     causes: list[FieldError] = []
     manager = first(query, "fieldManager")
@@ -118,7 +118,7 @@ class DeleteOptions:
 
 
 def delete_options(query: Query, body: bytes, decoded: dict[str, Any] | None = None) -> DeleteOptions:
-    """From the body where there is one, else from the query. Raises ``ApiError`` 400, 422."""
+    """From the body where there is one, else from the query. Raises ``StatusError`` 400, 422."""
     given: dict[str, Any] = {}
     if decoded is not None:
         given = decoded
@@ -195,7 +195,7 @@ class ListOptions:
 
 @lru_cache(maxsize=1024)
 def list_options(query_text: str) -> ListOptions:
-    """Raises ``ApiError`` 400, 422."""
+    """Raises ``StatusError`` 400, 422."""
     query = parse_query(query_text)
     watch = flag(query, "watch")
     match, token, rv_text = (
@@ -231,7 +231,7 @@ def revision(text: str) -> int | None:
         return None
     if text.isascii() and text.isdigit() and int(text) < 1 << 64:
         return int(text)
-    raise ApiError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
 
 
 def _forbidden(where: str, why: str) -> FieldError:

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.errors import bad_request
-from raycp.embedded.store import Record
+from raycp.embedded.store import StoredObject
 
 LabelPredicate = Callable[[Mapping[str, str]], bool]
-RecordPredicate = Callable[[Record], bool]
+RecordPredicate = Callable[[StoredObject], bool]
 
 _TOKEN = re.compile(r"\s*(==|!=|=|!|,|\(|\)|<|>|[^\s,()!=<>]+)")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -139,7 +139,7 @@ def _value(token: str) -> str:
 def parse_labels(text: str) -> LabelPredicate | None:
     """The predicate of a label selector; None for one that selects everything.
 
-    Raises ``ApiError`` 400 where it can't be read.
+    Raises ``StatusError`` 400 where it can't be read.
     """
     if not text.strip():
         return None
@@ -173,7 +173,7 @@ FieldTerm = tuple[str, bool, str]
 
 @lru_cache(maxsize=4096)
 def parse_fields(text: str) -> tuple[FieldTerm, ...]:
-    """The terms of a field selector. Raises ``ApiError`` 400."""
+    """The terms of a field selector. Raises ``StatusError`` 400."""
     terms: list[FieldTerm] = []
     for part in re.split(r"(?<!\\),", text):
         if not part:
@@ -254,7 +254,7 @@ def _reader(path: str) -> Callable[[bytes], str]:
 def field_predicate(group: str, plural: str, selectable: tuple[str, ...], text: str) -> RecordPredicate | None:
     """The predicate of a field selector on records of a resource; None for one that selects everything.
 
-    ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``ApiError`` 400 for others.
+    ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``StatusError`` 400 for others.
     """
     terms = parse_fields(text)
     known = FIELDS.get((group, plural), ()) + selectable

@@ -45,7 +45,7 @@ _decode_labels = msgspec.json.Decoder(_LabelsOnly).decode
 _NO_LABELS: dict[str, str] = {}
 
 
-class Record:
+class StoredObject:
     """One object at one revision: ``raw`` is its JSON in the storage version; kind, apiVersion, metadata come first."""
 
     __slots__ = ("_labels", "name", "ns", "raw", "rv", "uid")
@@ -80,19 +80,19 @@ def with_revision(raw: bytes, old: int, new: int) -> bytes:
     return raw.replace(b'"resourceVersion":"%d"' % old, b'"resourceVersion":"%d"' % new, 1)
 
 
-class Change:
+class StoreChange:
     """One commit: ``type`` is ADDED, MODIFIED, DELETED; ``record`` the new state (for DELETED the last, at ``rv``)."""
 
     __slots__ = ("prev", "record", "rv", "type")
 
-    def __init__(self, type_: str, rv: int, record: Record, prev: Record | None) -> None:
+    def __init__(self, type_: str, rv: int, record: StoredObject, prev: StoredObject | None) -> None:
         self.type = type_
         self.rv = rv
         self.record = record
         self.prev = prev
 
 
-Subscriber = Callable[[Change], None]
+Subscriber = Callable[[StoreChange], None]
 
 
 class Bucket:
@@ -101,11 +101,11 @@ class Bucket:
     __slots__ = ("_dirty", "_order", "records")
 
     def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, StoredObject] = {}
         self._order: list[str] = []
         self._dirty = False
 
-    def put(self, record: Record) -> None:
+    def put(self, record: StoredObject) -> None:
         if record.name not in self.records:
             self._dirty = True
         self.records[record.name] = record
@@ -130,13 +130,13 @@ class Table:
         self.floor = floor
         self.limit = limit
         self.buckets: dict[str, Bucket] = {}
-        self.history: deque[Change] = deque()
+        self.history: deque[StoreChange] = deque()
         self.superseded = 0
         self.count = 0
         self.last_rv = floor
         self._subscribers: dict[str, list[Subscriber]] = {}
 
-    def get(self, ns: str, name: str) -> Record | None:
+    def get(self, ns: str, name: str) -> StoredObject | None:
         bucket = self.buckets.get(ns)
         return bucket.records.get(name) if bucket is not None else None
 
@@ -144,18 +144,18 @@ class Table:
         """Namespaces that hold objects, in key order (as etcd sorts ``ns/name``)."""
         return sorted((ns for ns, b in self.buckets.items() if b.records), key=lambda ns: ns + "/")
 
-    def records(self, ns: str) -> list[Record]:
+    def records(self, ns: str) -> list[StoredObject]:
         """All objects of ``ns``, or of all namespaces where it is empty, in key order."""
         if ns:
             bucket = self.buckets.get(ns)
             return list(map(bucket.records.__getitem__, bucket.names())) if bucket is not None else []
-        found: list[Record] = []
+        found: list[StoredObject] = []
         for each in self.namespaces():
             bucket = self.buckets[each]
             found.extend(map(bucket.records.__getitem__, bucket.names()))
         return found
 
-    def at(self, ns: str, revision: int) -> list[Record]:
+    def at(self, ns: str, revision: int) -> list[StoredObject]:
         """As ``records``, at an earlier revision (law 3). Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
@@ -174,7 +174,7 @@ class Table:
                 state[(record.ns, record.name)] = change.prev
         return [state[key] for key in sorted(state, key=lambda key: (key[0] + "/", key[1]))]
 
-    def since(self, revision: int) -> list[Change]:
+    def since(self, revision: int) -> list[StoreChange]:
         """The changes after ``revision``, oldest first. Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
@@ -208,7 +208,7 @@ class Table:
                 if local:
                     yield from tuple(local)
 
-    def restore(self, record: Record) -> None:
+    def restore(self, record: StoredObject) -> None:
         """Put what was kept elsewhere in place, telling nobody."""
         bucket = self.buckets.get(record.ns)
         if bucket is None:
@@ -217,7 +217,7 @@ class Table:
             self.count += 1
         bucket.put(record)
 
-    def forget(self, record: Record) -> None:
+    def forget(self, record: StoredObject) -> None:
         """Take an object out, telling nobody."""
         bucket = self.buckets[record.ns]
         bucket.drop(record.name)
@@ -238,7 +238,7 @@ class Table:
         return freed
 
 
-class Store:
+class ObjectStore:
     """All tables of one cluster. ``on_commit`` hears every change after the subscribers (persistence)."""
 
     def __init__(self, history: int = 20_000, history_bytes: int = 96 << 20, revision: int = FIRST_REVISION) -> None:
@@ -248,7 +248,7 @@ class Store:
         self.history_bytes = history_bytes
         self.superseded = 0
         self.tables: dict[TableKey, Table] = {}
-        self.on_commit: Callable[[Table, Change], None] | None = None
+        self.on_commit: Callable[[Table, StoreChange], None] | None = None
 
     def table(self, group: str, plural: str) -> Table:
         """The table of that name, made at the first call."""
@@ -258,25 +258,25 @@ class Store:
             found = self.tables[key] = Table(key, self.base, self.history)
         return found
 
-    def put(self, table: Table, ns: str, name: str, uid: str, raw: bytes) -> Change:
+    def put(self, table: Table, ns: str, name: str, uid: str, raw: bytes) -> StoreChange:
         """Commit ``raw``, which carries ``revision + 1`` as its resourceVersion, as the object's new state."""
         bucket = table.buckets.get(ns)
         if bucket is None:
             bucket = table.buckets[ns] = Bucket()
         prev = bucket.records.get(name)
-        record = Record(ns, name, uid, self.revision + 1, raw)
+        record = StoredObject(ns, name, uid, self.revision + 1, raw)
         bucket.put(record)
         if prev is None:
             table.count += 1
-            return self._commit(table, Change("ADDED", record.rv, record, None))
-        return self._commit(table, Change("MODIFIED", record.rv, record, prev))
+            return self._commit(table, StoreChange("ADDED", record.rv, record, None))
+        return self._commit(table, StoreChange("MODIFIED", record.rv, record, prev))
 
-    def delete(self, table: Table, record: Record, raw: bytes | None = None) -> Change:
+    def delete(self, table: Table, record: StoredObject, raw: bytes | None = None) -> StoreChange:
         """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state, if that is another."""
         table.forget(record)
         rv = self.revision + 1
         last = raw if raw is not None else with_revision(record.raw, record.rv, rv)
-        return self._commit(table, Change("DELETED", rv, Record(record.ns, record.name, record.uid, rv, last), record))
+        return self._commit(table, StoreChange("DELETED", rv, StoredObject(record.ns, record.name, record.uid, rv, last), record))
 
     def drop_table(self, group: str, plural: str) -> None:
         """Forget a table whose resource is gone."""
@@ -294,7 +294,7 @@ class Store:
             table.last_rv = max(table.last_rv, table.floor)
         self.base = max(self.base, upto)
 
-    def _commit(self, table: Table, change: Change) -> Change:
+    def _commit(self, table: Table, change: StoreChange) -> StoreChange:
         self.revision = table.last_rv = change.rv
         table.history.append(change)
         if change.prev is not None:

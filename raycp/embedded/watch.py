@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, expired
+from raycp.embedded.errors import StatusError, expired
 from raycp.embedded.forms import Form, partial, table
 from raycp.embedded.lists import selection
 from raycp.embedded.options import ListOptions
-from raycp.embedded.registry import Resource
+from raycp.embedded.registry import ServedResource
 from raycp.embedded.selectors import RecordPredicate
-from raycp.embedded.store import Change, Compacted, Record, Store, with_revision
+from raycp.embedded.store import Compacted, ObjectStore, StoreChange, StoredObject, with_revision
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ class FrameCache:
     """The encoded frame of the change being told right now, by form: 100 watchers cost one encoding."""
 
     def __init__(self) -> None:
-        self._change: Change | None = None
+        self._change: StoreChange | None = None
         self._lines: dict[Any, bytes] = {}
 
-    def line(self, change: Change, key: Any, make: Callable[[], bytes]) -> bytes:
+    def line(self, change: StoreChange, key: Any, make: Callable[[], bytes]) -> bytes:
         if change is not self._change:
             self._change = change
             self._lines = {}
@@ -66,9 +66,9 @@ class Watch:
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         frames: FrameCache,
-        resource: Resource,
+        resource: ServedResource,
         ns: str,
         options: ListOptions,
         form: Form,
@@ -87,7 +87,7 @@ class Watch:
         self._sink = sink
         self._chosen: RecordPredicate | None = selection(resource, options.labels, options.fields)
         self._key = (resource.info.api_version, form.kind, form.version, include)
-        self._first: Iterator[Record] | None = None
+        self._first: Iterator[StoredObject] | None = None
         """what there was at the start and is not told yet; what is pending comes after it"""
         self._pending: list[bytes] = []
         self._after = 0
@@ -147,7 +147,7 @@ class Watch:
             self._unsubscribe()
             self._unsubscribe = None
 
-    def fail(self, error: ApiError) -> None:
+    def fail(self, error: StatusError) -> None:
         """Send an ERROR event and end."""
         if not self.ended:
             self._error(error)
@@ -158,7 +158,7 @@ class Watch:
 
     # ---- events
 
-    def _hear(self, change: Change) -> None:
+    def _hear(self, change: StoreChange) -> None:
         if change.rv > self._after:
             try:
                 self._tell(change)
@@ -166,7 +166,7 @@ class Watch:
                 log.exception("a watch ends: its event can't be told")
                 self._loop.call_soon(self.stop)
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: StoreChange) -> None:
         type_, record = change.type, change.record
         chosen = self._chosen
         if chosen is None:
@@ -201,7 +201,7 @@ class Watch:
         if told:
             self._sink.send(b"".join(told))
 
-    def _line(self, type_: str, record: Record) -> bytes:
+    def _line(self, type_: str, record: StoredObject) -> bytes:
         form = self._form
         if not form.kind:
             return b'{"type":"%b","object":%b}\n' % (type_.encode(), self.resource.present(record))
@@ -214,7 +214,7 @@ class Watch:
             shown = partial(obj, form.version)
         return msgspec.json.encode({"type": type_, "object": shown}) + b"\n"
 
-    def _frame(self, type_: str, record: Record) -> bytes:
+    def _frame(self, type_: str, record: StoredObject) -> bytes:
         return chunk(self._line(type_, record))
 
     def _push(self, frame: bytes) -> None:
@@ -269,13 +269,13 @@ class Watch:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def _error(self, error: ApiError) -> None:
+    def _error(self, error: StatusError) -> None:
         line = msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"
         self._pending.append(chunk(line))
         self.stop()
 
 
-def _left(change: Change) -> Record:
+def _left(change: StoreChange) -> StoredObject:
     prev = change.prev
     assert prev is not None
-    return Record(prev.ns, prev.name, prev.uid, change.rv, with_revision(prev.raw, prev.rv, change.rv))
+    return StoredObject(prev.ns, prev.name, prev.uid, change.rv, with_revision(prev.raw, prev.rv, change.rv))

@@ -10,7 +10,7 @@ import pytest
 from raycp.base.clock import VirtualClock
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.nodes import STATE
 
 Make = Callable[..., Awaitable[EmbeddedCluster]]
@@ -299,7 +299,7 @@ class TestNamespaces:
         await cluster.api.create("secrets", {"metadata": {"name": "s"}}, "new")
         await cluster.api.delete("namespaces", "", "new")
         await until(lambda: not cluster.api.list("secrets", "new")[0])
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             await cluster.api.create("secrets", {"metadata": {"name": "t"}}, "new")
         assert refused.value.code == 403
 

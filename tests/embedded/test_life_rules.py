@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycp.embedded.life.failures import PREFIX, Rates, command_of, plan
-from raycp.embedded.life.fit import Pod, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
+from raycp.embedded.life.fit import PodObject, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
 from raycp.embedded.life.gofuncs import GENERIC
 from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
 from raycp.embedded.life.nodes import patience, taints_for
-from raycp.embedded.life.ownergraph import Graph, Node
-from raycp.embedded.life.seams import OwnerRef
+from raycp.embedded.life.ownergraph import Graph, OwnerNode
+from raycp.embedded.life.seams import OwnerReference
 from raycp.embedded.life.stagefile import StageError, choose, load_stages, seconds_of
 
 
@@ -86,7 +86,7 @@ class TestPlans:
 
 
 def spec_of(**spec: Any) -> Any:
-    return msgspec.convert({"metadata": {}, "spec": spec}, Pod).spec
+    return msgspec.convert({"metadata": {}, "spec": spec}, PodObject).spec
 
 
 def a_room(**more: Any) -> Room:
@@ -190,13 +190,13 @@ def test_a_nodes_own_taints_follow_its_readiness_and_leave_those_of_others() -> 
 class TestOwners:
     def test_edges_follow_the_references(self) -> None:
         graph = Graph()
-        child = Node("pods", "n", "c", "child")
-        assert graph.put(child, [OwnerRef(uid="a", block_owner_deletion=True), OwnerRef(uid="b")])
-        assert not graph.put(child, [OwnerRef(uid="a", block_owner_deletion=True), OwnerRef(uid="b")])
+        child = OwnerNode("pods", "n", "c", "child")
+        assert graph.put(child, [OwnerReference(uid="a", block_owner_deletion=True), OwnerReference(uid="b")])
+        assert not graph.put(child, [OwnerReference(uid="a", block_owner_deletion=True), OwnerReference(uid="b")])
         assert graph.of("a") == graph.of("b") == [child]
         assert graph.blocking("a") == [child]
         assert graph.blocking("b") == []
-        assert graph.put(child, [OwnerRef(uid="b")])
+        assert graph.put(child, [OwnerReference(uid="b")])
         assert graph.of("a") == []
         graph.drop("child")
         assert graph == Graph()
@@ -205,7 +205,7 @@ class TestOwners:
     def test_dropping_everything_leaves_nothing(self, puts: list[tuple[int, list[int]]]) -> None:
         graph = Graph()
         for child, owners in puts:
-            graph.put(Node("pods", "n", str(child), str(child)), [OwnerRef(uid=f"o{owner}") for owner in owners])
+            graph.put(OwnerNode("pods", "n", str(child), str(child)), [OwnerReference(uid=f"o{owner}") for owner in owners])
         for child in range(6):
             graph.drop(str(child))
         assert graph == Graph()

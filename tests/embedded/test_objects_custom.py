@@ -7,7 +7,7 @@ import pytest
 
 from raycp.embedded import crdconditions
 from raycp.embedded.ages import duration
-from raycp.embedded.errors import ApiError, FieldError
+from raycp.embedded.errors import FieldError, StatusError
 from raycp.embedded.jsonpath import json_path
 from raycp.embedded.openapi import OpenApi
 from raycp.embedded.patches import MERGE_PATCH, STRATEGIC, apply_patch
@@ -84,7 +84,7 @@ def test_pruning_and_defaulting() -> None:
     assert not errors
     assert warnings == ['unknown field "spec.extra"']
     assert made["spec"] == {"size": 3, "any": {"x": 1}, "port": "http", "maybe": None, "color": "red"}
-    with pytest.raises(ApiError):
+    with pytest.raises(StatusError):
         create(widgets(SIZED), {"size": 3, "extra": 1}, "Strict")
 
 
@@ -238,7 +238,7 @@ def test_names_are_accepted_once() -> None:
 
 
 def test_strategic_patches_are_not_for_custom_resources() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply_patch(widgets(SIZED), STRATEGIC, {}, b"{}")
     assert refused.value.code == 415
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd, version_priority
 from raycp.embedded.strategy import body_decoder, strategy
 from raycp.embedded.strategy.scalars import Malformed, canonical_quantity, canonical_time
@@ -86,7 +86,7 @@ def test_unknown_and_duplicate_fields_warn_or_are_refused_or_ignored() -> None:
     assert made["data"] == {"a": "2"}
     assert sorted(warnings) == ['duplicate field "data.a"', 'unknown field "metadata.nme"', 'unknown field "nope"']
     assert decode("ConfigMap", raw, validation="Ignore")[1] == []
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", raw, validation="Strict")
     assert refused.value.code == 400
 
@@ -102,7 +102,7 @@ def test_colons_in_strings_are_no_duplicates(text: str) -> None:
     [b"{nope", b"[]", b"", b'"x"', b"7"],
 )
 def test_what_is_no_object_is_refused(body: bytes) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", body)
     assert refused.value.code == 400
 
@@ -120,7 +120,7 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
     ],
 )
 def test_wrong_types_and_kinds_are_bad_requests(more: dict[str, Any]) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", config_map(**more))
     assert (refused.value.code, refused.value.reason) == (400, "BadRequest")
 
@@ -129,12 +129,12 @@ def test_yaml_follows_version_1_1() -> None:
     raw = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {at: 2026-01-01, clock: 1:30, mode: '0644'}\n"
     made, _ = decode("ConfigMap", raw, media="application/yaml")
     assert made["data"] == {"at": "2026-01-01", "clock": "1:30", "mode": "0644"}
-    with pytest.raises(ApiError):  # y is true, and a name is a string
+    with pytest.raises(StatusError):  # y is true, and a name is a string
         decode("ConfigMap", b"metadata: {name: y}", media="application/yaml")
 
 
 def test_other_media_types_are_not_supported() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", b"a=b", media="application/x-www-form-urlencoded")
     assert refused.value.code == 415
 
@@ -150,7 +150,7 @@ def test_protobuf_bodies() -> None:
     made, _ = decode("ConfigMap", body, media="application/vnd.kubernetes.protobuf")
     assert made == config_map(metadata={"name": "a", "labels": {"k": "v"}}, data={"key": "value"})
     for broken in (body[:-3], b"k8s\x00\xff\xff", b"nope"):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             decode("ConfigMap", broken, media="application/vnd.kubernetes.protobuf")
         assert refused.value.code == 400
 
@@ -179,6 +179,6 @@ def widget(**schema: Any) -> ResourceInfo:
 
 
 def test_custom_resources_need_their_kind() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         strategy(widget()).decode(b'{"metadata":{"name":"a"}}', JSON)
     assert refused.value.code == 400

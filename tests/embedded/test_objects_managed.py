@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.managed.fieldset import Fields, difference, intersection, paths, recursive_difference, union
 from raycp.embedded.resources import BUILTINS
@@ -118,7 +118,7 @@ def test_apply_creates_updates_and_removes() -> None:
 
 def test_apply_conflicts_unless_forced() -> None:
     live = apply(None, config_map(a="1"), "me")
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply(live, config_map(a="2"), "you")
     assert refused.value.code == 409
     assert refused.value.details is not None
@@ -156,10 +156,10 @@ def test_apply_merges_lists_by_their_keys() -> None:
 )
 def test_apply_wants_typed_objects(spec: dict[str, Any], code: int) -> None:
     patch = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         server_side_apply(SERVICE, None, patch, "me", False, "T1")
     assert refused.value.code == code
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         server_side_apply(SERVICE, None, {"metadata": {"name": "s"}}, "me", False, "T1")
     assert refused.value.code == 400
 
@@ -167,7 +167,7 @@ def test_apply_wants_typed_objects(spec: dict[str, Any], code: int) -> None:
 def test_apply_may_not_bring_managed_fields() -> None:
     patch = config_map()
     patch["metadata"]["managedFields"] = [{"manager": "x", "operation": "Apply"}]
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply(None, patch, "me")
     assert refused.value.code == 400
 

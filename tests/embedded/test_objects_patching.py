@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.patches import JSON_PATCH, MERGE_PATCH, STRATEGIC, apply_patch, json_patch, merge_patch
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import body_decoder, strategy
@@ -69,7 +69,7 @@ def test_directives() -> None:
     ],
 )
 def test_malformed_strategic_patches(patch: Any) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         strategic(patch)
     assert refused.value.code == 400
 
@@ -120,7 +120,7 @@ def test_json_patch(operations: list[dict[str, Any]], result: dict[str, Any]) ->
 )
 def test_json_patches_that_fail(patch: Any, code: int) -> None:
     current = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "1"}}
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply_patch(MAP, JSON_PATCH, current, json.dumps(patch).encode())
     assert refused.value.code == code
 
@@ -130,7 +130,7 @@ def test_unknown_fields_in_patches() -> None:
     warnings: list[str] = []
     made = apply_patch(MAP, MERGE_PATCH, current, b'{"nope":1}', "Warn", warnings)
     assert (made, warnings) == (current, ['unknown field "nope"'])
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply_patch(MAP, MERGE_PATCH, current, b'{"nope":1}', "Strict")
     assert refused.value.code == 422
 

@@ -15,7 +15,7 @@ import pytest
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.recorder import Recorder
-from raycp.embedded.store import Record
+from raycp.embedded.store import StoredObject
 from raycp.embedded.watch import Watch
 
 CMS = "/api/v1/namespaces/default/configmaps"
@@ -298,7 +298,7 @@ async def test_what_there_is_is_told_in_slices_and_what_changes_meanwhile_after_
 async def test_what_can_not_be_told_is_never_called_all(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     line = Watch._line
 
-    def spoilt(watch: Watch, type_: str, record: Record) -> bytes:
+    def spoilt(watch: Watch, type_: str, record: StoredObject) -> bytes:
         if record.name == "bad":
             raise ValueError(record.name)
         return line(watch, type_, record)

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded import tls
 from raycp.embedded.cluster import EmbeddedCluster
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 
 Review = dict[str, Any]
 
@@ -96,7 +96,7 @@ async def test_a_validating_webhook_refuses(cluster: EmbeddedCluster, hook: Hook
         cluster.api.patch_merge("configmaps", "default", "a", b'{"data":{"x":"y"}}'),
         cluster.api.delete("configmaps", "default", "a"),
     ):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             await attempt
         assert refused.value.code == 403
         assert 'admission webhook "hook.example.com" denied the request: not today' in refused.value.message
@@ -111,7 +111,7 @@ async def test_selectors_and_failure_policy(cluster: EmbeddedCluster, hook: Hook
     name = "validatingwebhookconfigurations.admissionregistration.k8s.io"
     made = await cluster.api.create(name, selective)
     await cluster.api.create("configmaps", config_map("free"), "default")
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
     assert (refused.value.code, refused.value.reason) == (500, "InternalError")
     made["webhooks"][0]["failurePolicy"] = "Ignore"

@@ -10,6 +10,6 @@ namespaces. Each can be switched off (``EmbeddedControllers``). ``life`` puts th
 All listen at the store and write through the in-process API (``seams``): no polling, no cache of objects.
 """
 
-from raycp.embedded.life.life import Life
+from raycp.embedded.life.life import ClusterLife
 
-__all__ = ["Life"]
+__all__ = ["ClusterLife"]

@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.seams import Api, Object, iso
 
 REMEMBERED = 4096
@@ -69,5 +69,5 @@ class Events:
             self._known[key] = await self.api.create("events", event, namespace)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        except ApiError:
+        except StatusError:
             self._known.pop(key, None)

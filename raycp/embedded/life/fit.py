@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.life.quantities import milli
-from raycp.embedded.life.seams import Meta
+from raycp.embedded.life.seams import PartialMetadata
 
 
 class Toleration(msgspec.Struct, rename="camel"):
@@ -29,15 +29,15 @@ class Taint(msgspec.Struct, rename="camel"):
     effect: str = ""
 
 
-class Requirement(msgspec.Struct):
+class NodeSelectorRequirement(msgspec.Struct):
     key: str = ""
     operator: str = "In"
     values: list[str] | None = None
 
 
 class Term(msgspec.Struct, rename="camel"):
-    match_expressions: list[Requirement] | None = None
-    match_fields: list[Requirement] | None = None
+    match_expressions: list[NodeSelectorRequirement] | None = None
+    match_fields: list[NodeSelectorRequirement] | None = None
 
 
 class NodeTerms(msgspec.Struct, rename="camel"):
@@ -67,7 +67,7 @@ class Container(msgspec.Struct, rename="camel"):
     restart_policy: str = ""
 
 
-class PodSpec(msgspec.Struct, rename="camel"):
+class PodObjectSpec(msgspec.Struct, rename="camel"):
     node_name: str = ""
     node_selector: dict[str, str] | None = None
     affinity: Affinity | None = None
@@ -84,15 +84,15 @@ class PodStatus(msgspec.Struct):
     phase: str = ""
 
 
-class Pod(msgspec.Struct):
+class PodObject(msgspec.Struct):
     """What the scheduler reads of a Pod."""
 
-    metadata: Meta = msgspec.field(default_factory=Meta)
-    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
+    spec: PodObjectSpec = msgspec.field(default_factory=PodObjectSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
-decode_pod = msgspec.json.Decoder(Pod).decode
+decode_pod = msgspec.json.Decoder(PodObject).decode
 
 
 class Condition(msgspec.Struct, rename="camel"):
@@ -114,7 +114,7 @@ class NodeStatus(msgspec.Struct):
 class NodeObject(msgspec.Struct):
     """What the scheduler reads of a node."""
 
-    metadata: Meta = msgspec.field(default_factory=Meta)
+    metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
     spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
@@ -172,7 +172,7 @@ def room_of(node: NodeObject) -> Room:
     )
 
 
-def asks_of(spec: PodSpec) -> Asks:
+def asks_of(spec: PodObjectSpec) -> Asks:
     """Containers and sidecars together, or the largest init container with the sidecars before it; plus overhead."""
     total: dict[str, int] = {}
     for container in spec.containers or ():
@@ -201,7 +201,7 @@ def _add(total: dict[str, int], container: Container) -> None:
             total[name] = total.get(name, 0) + milli(value)
 
 
-def obstacle(room: Room, spec: PodSpec, asks: Asks) -> str | None:
+def obstacle(room: Room, spec: PodObjectSpec, asks: Asks) -> str | None:
     """Why the node can't take the Pod, in kube-scheduler's words; None: it can."""
     if room.unschedulable and not tolerated(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations):
         return "node(s) were unschedulable"
@@ -232,7 +232,7 @@ def tolerated(taint: Taint, tolerations: Iterable[Toleration] | None) -> bool:
     return False
 
 
-def selects(room: Room, spec: PodSpec) -> bool:
+def selects(room: Room, spec: PodObjectSpec) -> bool:
     """``nodeSelector`` and the required terms of node affinity (any term, all of its expressions)."""
     for key, value in (spec.node_selector or {}).items():
         if room.labels.get(key) != value:
@@ -250,7 +250,7 @@ def selects(room: Room, spec: PodSpec) -> bool:
     return False
 
 
-def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+def _meets(requirement: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
     have, values = labels.get(requirement.key), requirement.values or []
     match requirement.operator:
         case "In":

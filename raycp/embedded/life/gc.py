@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
-from raycp.embedded.life.ownergraph import Graph, Node
-from raycp.embedded.life.seams import Api, Inbox, OwnerRef, Tables, decode_meta
-from raycp.embedded.registry import Registry, Resource
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.errors import StatusError
+from raycp.embedded.life.ownergraph import Graph, OwnerNode
+from raycp.embedded.life.seams import Api, Inbox, OwnerReference, Tables, decode_meta
+from raycp.embedded.registry import Registry, ServedResource
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -23,14 +23,14 @@ _DELETING = b'"deletionTimestamp"'
 class GarbageCollector:
     """``start()`` takes the store's state in and begins to listen; ``run()`` works for ever."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.registry = registry
         self.graph = Graph()
         self.inbox = Inbox(self._look, clock)
         self._tables = Tables(store, registry)
         self._heard: set[tuple[str, str]] = set()
-        self._waiting: dict[str, Node] = {}
+        self._waiting: dict[str, OwnerNode] = {}
         """owners in foreground deletion, by uid"""
 
     def start(self) -> None:
@@ -52,10 +52,10 @@ class GarbageCollector:
                 self._heard.add(key)
                 self._hear(resource)
 
-    def _hear(self, resource: Resource) -> None:
+    def _hear(self, resource: ServedResource) -> None:
         name = resource.info.name
 
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._gone(change.record)
             else:
@@ -65,13 +65,13 @@ class GarbageCollector:
         for record in resource.table.records(""):
             self._seen(name, record)
 
-    def _seen(self, resource: str, record: Record) -> None:
+    def _seen(self, resource: str, record: StoredObject) -> None:
         raw = record.raw
         owned, deleting = _OWNED in raw, _DELETING in raw
         if not owned and not deleting and record.uid not in self.graph.owners:
             return
         meta = decode_meta(raw).metadata
-        node = Node(resource, record.ns, record.name, record.uid)
+        node = OwnerNode(resource, record.ns, record.name, record.uid)
         before = self.graph.owners.get(record.uid, ())
         if self.graph.put(node, meta.owner_references or ()):
             self.inbox.put(("dependent", record.uid))
@@ -79,14 +79,14 @@ class GarbageCollector:
         if meta.deletion_timestamp and (FOREGROUND in (meta.finalizers or ()) or ORPHAN in (meta.finalizers or ())):
             self.inbox.put(("deleting", node))
 
-    def _gone(self, record: Record) -> None:
+    def _gone(self, record: StoredObject) -> None:
         self._tell_owners(self.graph.owners.get(record.uid, ()))
         self._waiting.pop(record.uid, None)
         self.graph.drop(record.uid)
         for dependent in self.graph.of(record.uid):
             self.inbox.put(("dependent", dependent.uid))
 
-    def _tell_owners(self, refs: Iterable[OwnerRef]) -> None:
+    def _tell_owners(self, refs: Iterable[OwnerReference]) -> None:
         for ref in refs:
             if ref.uid in self._waiting:
                 self.inbox.put(("deleting", self._waiting[ref.uid]))
@@ -100,7 +100,7 @@ class GarbageCollector:
         await self._finish(about)
         return None
 
-    def _owner(self, dependent: Node, ref: OwnerRef) -> tuple[Node, dict[str, Any]] | None:
+    def _owner(self, dependent: OwnerNode, ref: OwnerReference) -> tuple[OwnerNode, dict[str, Any]] | None:
         """The owner, where it exists with that uid. Raises ``_UnknownKind`` for one that nobody serves."""
         resource = self.registry.by_kind(ref.api_version, ref.kind)
         if resource is None:
@@ -111,7 +111,7 @@ class GarbageCollector:
         record = resource.table.get(ns, ref.name)
         if record is None or record.uid != ref.uid:
             return None
-        return Node(resource.info.name, ns, ref.name, ref.uid), record.decode()
+        return OwnerNode(resource.info.name, ns, ref.name, ref.uid), record.decode()
 
     async def _collect(self, uid: str) -> float | None:
         """Delete a dependent whose owners are gone, or take off the references to those that are."""
@@ -139,18 +139,18 @@ class GarbageCollector:
         return None
 
     @staticmethod
-    def _waits(owner: dict[str, Any], ref: OwnerRef) -> bool:
+    def _waits(owner: dict[str, Any], ref: OwnerReference) -> bool:
         meta = owner["metadata"]
         return "deletionTimestamp" in meta and FOREGROUND in (meta.get("finalizers") or ())
 
-    async def _delete(self, node: Node, propagation: str) -> None:
+    async def _delete(self, node: OwnerNode, propagation: str) -> None:
         try:
             await self.api.delete(node.resource, node.ns, node.name, propagation=propagation, uid=node.uid)
-        except ApiError as error:
+        except StatusError as error:
             if error.code not in (404, 409):
                 raise
 
-    async def _take_off(self, node: Node, uids: set[str]) -> None:
+    async def _take_off(self, node: OwnerNode, uids: set[str]) -> None:
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid:
             return
@@ -160,7 +160,7 @@ class GarbageCollector:
             del obj["metadata"]["ownerReferences"]
         await self.api.update(node.resource, obj)
 
-    async def _finish(self, node: Node) -> None:
+    async def _finish(self, node: OwnerNode) -> None:
         """Go on with an owner that is deleted in the foreground or with orphans."""
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid or "deletionTimestamp" not in obj["metadata"]:
@@ -179,7 +179,7 @@ class GarbageCollector:
                 self._waiting.pop(node.uid, None)
                 await self._remove_finalizer(node, FOREGROUND)
 
-    async def _remove_finalizer(self, node: Node, finalizer: str) -> None:
+    async def _remove_finalizer(self, node: OwnerNode, finalizer: str) -> None:
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid:
             return

@@ -18,15 +18,15 @@ from raycp.embedded.life.player import Player
 from raycp.embedded.life.scheduler import Scheduler
 from raycp.embedded.life.seams import Api, Object, iso
 from raycp.embedded.life.serviceaccounts import ServiceAccounts
-from raycp.embedded.life.stagefile import Stage, load_stages
+from raycp.embedded.life.stagefile import LifeStage, load_stages
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Store
+from raycp.embedded.store import ObjectStore
 
 VERSION = "v1.36.0-raycp"
 """what simulated nodes say that they run"""
 
 
-class Life:
+class ClusterLife:
     """``await start()`` returns when nodes exist and all controllers listen; ``await stop()`` ends them.
 
     ``stages`` of the spec replace the shipped ones of the kinds that they name. Raises ``StageError``, ``OSError``
@@ -34,7 +34,9 @@ class Life:
     file that can't be used, at construction.
     """
 
-    def __init__(self, api: Api, store: Store, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = "") -> None:
+    def __init__(
+        self, api: Api, store: ObjectStore, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = ""
+    ) -> None:
         self.spec = spec
         self.clock = clock
         self.logs = logs if spec.controllers.stages else None
@@ -71,12 +73,12 @@ class Life:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    def _player(self, api: Api, store: Store, registry: Registry) -> Player:
+    def _player(self, api: Api, store: ObjectStore, registry: Registry) -> Player:
         stages = self._stages()
         views = {"Pod": self._view_pod, "Node": self._view_node}
         return Player(api, store, registry, self.clock, stages, self.spec.seed, views, self._about_to_render)
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[LifeStage]:
         began = iso(self.clock.wall())
         functions: dict[str, Callable[..., Any]] = {
             **GENERIC,

@@ -7,10 +7,10 @@ Order, conditions and messages follow kube-controller-manager's ``pkg/controller
 from typing import Any
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.seams import Api, Inbox, Tables, decode_meta, iso
-from raycp.embedded.registry import Registry, Resource
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.registry import Registry, ServedResource
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 FINALIZER = "kubernetes"
 
@@ -18,7 +18,7 @@ FINALIZER = "kubernetes"
 class NamespaceController:
     """``start()``, then ``run()`` for ever."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.registry = registry
         self.clock = clock
@@ -28,7 +28,7 @@ class NamespaceController:
         self._ending: set[str] = set()
 
     def start(self) -> None:
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._ending.discard(change.record.name)
             else:
@@ -54,14 +54,14 @@ class NamespaceController:
                 self._heard.add(key)
                 self._tables.on(resource.table, self._content_changed)
 
-    def _content_changed(self, change: Change) -> None:
+    def _content_changed(self, change: StoreChange) -> None:
         if change.record.ns in self._ending:
             self.inbox.put(change.record.ns)
 
-    def _namespaced(self) -> list[Resource]:
+    def _namespaced(self) -> list[ServedResource]:
         return [resource for resource in self.registry.preferred() if resource.info.namespaced]
 
-    def _seen(self, record: Record) -> None:
+    def _seen(self, record: StoredObject) -> None:
         if b'"deletionTimestamp"' in record.raw and decode_meta(record.raw).metadata.deletion_timestamp:
             self._ending.add(record.name)
             self.inbox.put(record.name)
@@ -90,13 +90,13 @@ class NamespaceController:
             await self.api.update("namespaces", namespace, subresource="finalize")
         return None
 
-    async def _delete(self, resource: Resource, record: Record) -> None:
+    async def _delete(self, resource: ServedResource, record: StoredObject) -> None:
         meta = decode_meta(record.raw).metadata
         if meta.deletion_timestamp:
             return
         try:
             await self.api.delete(resource.info.name, record.ns, record.name, propagation="Background", uid=record.uid)
-        except ApiError as error:
+        except StatusError as error:
             if error.code not in (404, 409):
                 raise
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import NodeShape
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.failures import PREFIX
 from raycp.embedded.life.fit import Taint, decode_node, decode_pod, tolerated
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso, iso_micro, unix
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 STATE = PREFIX + "state"
 LEASES = "leases.coordination.k8s.io"
@@ -50,7 +50,7 @@ class Nodes:
     """``start()`` makes the nodes; ``run()`` keeps them alive."""
 
     def __init__(
-        self, api: Api, store: Store, registry: Registry, clock: Clock, count: int, shape: NodeShape, seed: int = 0
+        self, api: Api, store: ObjectStore, registry: Registry, clock: Clock, count: int, shape: NodeShape, seed: int = 0
     ) -> None:
         self.api = api
         self.clock = clock
@@ -73,7 +73,7 @@ class Nodes:
         return {"cpu": self.shape.cpu, "memory": self.shape.memory, "pods": str(self.shape.pods)}
 
     async def start(self) -> None:
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._known.discard(change.record.name)
                 self.dark.discard(change.record.name)
@@ -98,7 +98,7 @@ class Nodes:
         return name not in self.dark
 
     async def fail(self, name: str) -> None:
-        """The node goes dark: power off, network gone. Raises ``ApiError`` 404."""
+        """The node goes dark: power off, network gone. Raises ``StatusError`` 404."""
         await self._set_state(name, "down")
 
     async def recover(self, name: str) -> None:
@@ -107,7 +107,7 @@ class Nodes:
     async def _set_state(self, name: str, state: str | None) -> None:
         node = self._tables.read("nodes", "", name)
         if node is None:
-            raise ApiError(404, "NotFound", f'nodes "{name}" not found')
+            raise StatusError(404, "NotFound", f'nodes "{name}" not found')
         notes = node["metadata"].setdefault("annotations", {})
         notes.pop(STATE, None)
         if state is not None:
@@ -134,7 +134,7 @@ class Nodes:
             node["spec"]["taints"] = [dict(taint) for taint in self.shape.taints]
         return node
 
-    def _seen(self, record: Record) -> None:
+    def _seen(self, record: StoredObject) -> None:
         if record.name not in self._known:
             self._known.add(record.name)
             heapq.heappush(self._heap, (self.clock.now(), record.name))
@@ -160,7 +160,7 @@ class Nodes:
                 if name not in self.dark:
                     try:
                         await self._renew(name)
-                    except ApiError:
+                    except StatusError:
                         pass  # the next renewal is soon
                 heapq.heappush(self._heap, (self.clock.now() + RENEW * self._rng.uniform(0.96, 1.04), name))
                 if loop.time() > until:
@@ -277,7 +277,7 @@ class Nodes:
                 if left <= 0:
                     try:
                         await self.api.delete("pods", pod.ns, pod.name, uid=pod.uid)
-                    except ApiError:
+                    except StatusError:
                         pass
                 else:
                     nearest = left if nearest is None else min(nearest, left)

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from raycp.embedded.life.seams import OwnerRef
+from raycp.embedded.life.seams import OwnerReference
 
 
-class Node(NamedTuple):
+class OwnerNode(NamedTuple):
     """Where an object is: the name of its resource (``plural`` or ``plural.group``), namespace, name, uid."""
 
     resource: str
@@ -27,14 +27,14 @@ class Node(NamedTuple):
 class Graph:
     """Edges from owner uid to dependents; objects without owner references take no place here."""
 
-    owners: dict[str, tuple[OwnerRef, ...]] = field(default_factory=dict)
+    owners: dict[str, tuple[OwnerReference, ...]] = field(default_factory=dict)
     """references by the dependent's uid"""
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, OwnerNode] = field(default_factory=dict)
     """dependents by uid"""
     dependents: dict[str, set[str]] = field(default_factory=dict)
     """uids of dependents by the owner's uid"""
 
-    def put(self, node: Node, refs: Iterable[OwnerRef]) -> bool:
+    def put(self, node: OwnerNode, refs: Iterable[OwnerReference]) -> bool:
         """Take in a dependent's references; whether they changed."""
         new = tuple(refs)
         old = self.owners.get(node.uid, ())
@@ -58,11 +58,11 @@ class Graph:
             self._unlink(ref.uid, uid)
         self.nodes.pop(uid, None)
 
-    def of(self, owner: str) -> list[Node]:
+    def of(self, owner: str) -> list[OwnerNode]:
         """The dependents of the object with that uid."""
         return [self.nodes[uid] for uid in sorted(self.dependents.get(owner, ()))]
 
-    def blocking(self, owner: str) -> list[Node]:
+    def blocking(self, owner: str) -> list[OwnerNode]:
         """Those that hold up their owner's foreground deletion."""
         return [
             self.nodes[uid]

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.events import Events
 from raycp.embedded.life.gotemplate import TemplateError
 from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
 from raycp.embedded.life.render import render
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso
-from raycp.embedded.life.stagefile import Patch, Stage, Step, choose
-from raycp.embedded.registry import Registry, Resource
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.life.stagefile import LifeStage, Patch, StageStep, choose
+from raycp.embedded.registry import Registry, ServedResource
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 View = Callable[[Object], Object | None]
 """what stages see of an object; None: leave it alone for now"""
@@ -37,7 +37,7 @@ class _Key(NamedTuple):
 class _Plan:
     """What is to happen to one object."""
 
-    stage: Stage
+    stage: LifeStage
     due: float
     uid: str
     number: int
@@ -49,10 +49,10 @@ class Player:
     def __init__(
         self,
         api: Api,
-        store: Store,
+        store: ObjectStore,
         registry: Registry,
         clock: Clock,
-        stages: list[Stage],
+        stages: list[LifeStage],
         seed: int = 0,
         views: dict[str, View] | None = None,
         before_render: Callable[[Object], None] = lambda seen: None,
@@ -71,9 +71,9 @@ class Player:
         self._heap: list[tuple[float, int, _Key]] = []
         self._numbers = itertools.count()
         self._wake = asyncio.Event()
-        self._by_resource: dict[str, list[Stage]] = {}
-        self._resources: dict[str, Resource] = {}
-        self._kinds: dict[str, list[Stage]] = {}
+        self._by_resource: dict[str, list[LifeStage]] = {}
+        self._resources: dict[str, ServedResource] = {}
+        self._kinds: dict[str, list[LifeStage]] = {}
         self._inbox = Inbox(self._look, clock)
         for stage in stages:
             self._kinds.setdefault(f"{stage.api_version}/{stage.kind}", []).append(stage)
@@ -103,12 +103,12 @@ class Player:
             if resource is not None:
                 self._listen(resource, self._kinds.pop(kind))
 
-    def _listen(self, resource: Resource, stages: list[Stage]) -> None:
+    def _listen(self, resource: ServedResource, stages: list[LifeStage]) -> None:
         name = resource.info.name
         self._by_resource[name] = stages
         self._resources[name] = resource
 
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             record = change.record
             key = _Key(name, record.ns, record.name)
             if change.type == "DELETED":
@@ -123,7 +123,7 @@ class Player:
         view = self._views.get(obj["kind"])
         return view(obj) if view is not None else obj
 
-    def _record(self, key: _Key) -> tuple[Resource, Record] | None:
+    def _record(self, key: _Key) -> tuple[ServedResource, StoredObject] | None:
         resource = self._resources[key.resource]
         record = resource.table.get(key.ns, key.name)
         return (resource, record) if record is not None else None
@@ -186,11 +186,11 @@ class Player:
             return
         await self._play(key, plan.stage, found[0], obj, seen)
 
-    async def _play(self, key: _Key, stage: Stage, resource: Resource, obj: Object, seen: Object) -> None:
+    async def _play(self, key: _Key, stage: LifeStage, resource: ServedResource, obj: Object, seen: Object) -> None:
         try:
             for step in stage.steps:
                 obj = await self._step(key, step, resource, obj, seen)
-        except ApiError as error:
+        except StatusError as error:
             if error.code == 409:
                 self._inbox.put(key)  # changed meanwhile: look at it afresh
             elif error.code != 404:
@@ -201,13 +201,13 @@ class Player:
             if stage.immediate:
                 self._inbox.put(key)
 
-    def _fail(self, stage: Stage, obj: Object, message: str) -> None:
+    def _fail(self, stage: LifeStage, obj: Object, message: str) -> None:
         """A stage that can't be played is told once per stage and message, as an event on the object."""
         if self.problems.get(stage.name) != message:
             self.problems[stage.name] = message
             self.events.tell(obj, "Warning", "StageFailed", f"stage {stage.name}: {message}")
 
-    async def _step(self, key: _Key, step: Step, resource: Resource, obj: Object, seen: Object) -> Object:
+    async def _step(self, key: _Key, step: StageStep, resource: ServedResource, obj: Object, seen: Object) -> Object:
         if step.event is not None:
             event = step.event
             self.events.tell(obj, event.get("type") or "Normal", event.get("reason") or "", event.get("message") or "")
@@ -222,7 +222,7 @@ class Player:
             await self._apply(step.apply, seen)
         return obj
 
-    async def _finalizers(self, key: _Key, step: Step, obj: Object) -> Object:
+    async def _finalizers(self, key: _Key, step: StageStep, obj: Object) -> Object:
         assert step.finalizers is not None
         old = list(obj["metadata"].get("finalizers") or ())
         new = [] if step.finalizers["empty"] else [f for f in old if f not in step.finalizers["remove"]]

@@ -8,12 +8,12 @@ changes.
 from typing import NamedTuple
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.events import Events
-from raycp.embedded.life.fit import Asks, Pod, Room, asks_of, decode_node, decode_pod, explain, obstacle, room_of
+from raycp.embedded.life.fit import Asks, PodObject, Room, asks_of, decode_node, decode_pod, explain, obstacle, room_of
 from raycp.embedded.life.seams import Api, Inbox, Tables, iso
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 NAME = "default-scheduler"
 SAMPLE = 16
@@ -29,7 +29,7 @@ class Scheduler:
     """``start()``, then ``run()`` for ever. A cluster without nodes has no scheduler's business: its Pods run
     nodeless."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.clock = clock
         self.events = Events(api, clock, NAME)
@@ -44,7 +44,7 @@ class Scheduler:
         """Pods that fit nowhere, and what they were told"""
 
     def start(self) -> None:
-        def node_changed(change: Change) -> None:
+        def node_changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 if self.rooms.pop(change.record.name, None) is not None:
                     self._order.remove(change.record.name)
@@ -52,7 +52,7 @@ class Scheduler:
                 self._take_node(change.record)
             self._retry()
 
-        def pod_changed(change: Change) -> None:
+        def pod_changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._unschedulable.pop((change.record.ns, change.record.name), None)
                 self._forget(change.record.uid)
@@ -77,7 +77,7 @@ class Scheduler:
         if self._unschedulable and self.rooms:
             self.inbox.put_all(self._unschedulable)
 
-    def _take_node(self, record: Record) -> None:
+    def _take_node(self, record: StoredObject) -> None:
         room = room_of(decode_node(record.raw))
         old = self.rooms.get(record.name)
         if old is None:
@@ -96,7 +96,7 @@ class Scheduler:
         for record in self._tables.table("pods").records(""):
             self._take_pod(record)
 
-    def _take_pod(self, record: Record) -> None:
+    def _take_pod(self, record: StoredObject) -> None:
         raw = record.raw
         placed = self._placed.get(record.uid)
         if placed is not None and b'"phase":"Succeeded"' not in raw and b'"phase":"Failed"' not in raw:
@@ -144,13 +144,13 @@ class Scheduler:
         self._place(record.uid, node, asks)
         try:
             await self._bind(key, record, node)
-        except ApiError as error:
+        except StatusError as error:
             self._forget(record.uid)
             if error.code not in (404, 409):
                 raise
         return None
 
-    def _find(self, pod: Pod, asks: Asks) -> tuple[str | None, dict[str, int]]:
+    def _find(self, pod: PodObject, asks: Asks) -> tuple[str | None, dict[str, int]]:
         """The emptiest of the first ``SAMPLE`` nodes that fit, from a starting point that goes round."""
         obstacles: dict[str, int] = {}
         best: Room | None = None
@@ -171,7 +171,7 @@ class Scheduler:
                 break
         return (best.name if best is not None else None), obstacles
 
-    async def _bind(self, key: tuple[str, str], record: Record, node: str) -> None:
+    async def _bind(self, key: tuple[str, str], record: StoredObject, node: str) -> None:
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
@@ -180,7 +180,7 @@ class Scheduler:
         }
         await self.api.create("pods", binding, key[0], subresource="binding", name=key[1])
 
-    async def _tell(self, key: tuple[str, str], record: Record, message: str) -> None:
+    async def _tell(self, key: tuple[str, str], record: StoredObject, message: str) -> None:
         """PodScheduled=False with the reason, and an event; silent when that is what it says already."""
         if self._unschedulable.get(key) == message:
             return
@@ -204,7 +204,7 @@ class Scheduler:
                 conditions[conditions.index(old)] = told
             try:
                 await self.api.update("pods", obj, subresource="status")
-            except ApiError as error:
+            except StatusError as error:
                 self._unschedulable.pop(key, None)
                 if error.code == 409:
                     self.inbox.put(key)

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Store, Table
+from raycp.embedded.store import ObjectStore, StoreChange, Table
 
 Object = dict[str, Any]
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 class Api(Protocol):
     """The in-process client (``raycp.embedded.localapi.LocalApi``): the pipeline's rules without HTTP. Raises
-    ``ApiError``.
+    ``StatusError``.
 
     Resources are named ``plural`` or ``plural.group``.
     """
@@ -35,7 +35,7 @@ class Api(Protocol):
     ) -> None: ...
 
 
-class OwnerRef(msgspec.Struct, rename="camel"):
+class OwnerReference(msgspec.Struct, rename="camel"):
     """``metadata.ownerReferences[]``."""
 
     api_version: str = ""
@@ -45,7 +45,7 @@ class OwnerRef(msgspec.Struct, rename="camel"):
     block_owner_deletion: bool = False
 
 
-class Meta(msgspec.Struct, rename="camel"):
+class PartialMetadata(msgspec.Struct, rename="camel"):
     """The metadata that life looks at."""
 
     name: str = ""
@@ -54,7 +54,7 @@ class Meta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
     deletion_timestamp: str | None = None
     finalizers: list[str] | None = None
-    owner_references: list[OwnerRef] | None = None
+    owner_references: list[OwnerReference] | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
 
@@ -62,7 +62,7 @@ class Meta(msgspec.Struct, rename="camel"):
 class Whole(msgspec.Struct):
     """An object of which only metadata matters."""
 
-    metadata: Meta = msgspec.field(default_factory=Meta)
+    metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
 
 
 decode_meta = msgspec.json.Decoder(Whole).decode
@@ -149,7 +149,7 @@ class Inbox:
         try:
             again = await self._work(key)
         except Exception as error:
-            if not isinstance(error, ApiError):
+            if not isinstance(error, StatusError):
                 log.error("life: looking at %s failed", key, exc_info=error)
             tries = self._failures[key] = self._failures.get(key, 0) + 1
             self.later(key, min(60.0, 2.0 ** (tries - 1)) if tries > 1 else 0.05)
@@ -162,7 +162,7 @@ class Inbox:
 class Tables:
     """Subscriptions that go away together, and tables that appear with their CRD."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: ObjectStore, registry: Registry) -> None:
         self.store = store
         self.registry = registry
         self._undo: list[Callable[[], None]] = []
@@ -178,13 +178,13 @@ class Tables:
         record = found.table.get(ns, name) if found is not None else None
         return found.read(record) if found is not None and record is not None else None
 
-    def subscribe(self, resource: str, hear: Callable[[Change], None]) -> Table:
+    def subscribe(self, resource: str, hear: Callable[[StoreChange], None]) -> Table:
         """Hear every later change of a built-in resource."""
         table = self.table(resource)
         self._undo.append(table.subscribe("", hear))
         return table
 
-    def on(self, table: Table, hear: Callable[[Change], None]) -> None:
+    def on(self, table: Table, hear: Callable[[StoreChange], None]) -> None:
         self._undo.append(table.subscribe("", hear))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``Stage``, read into functions.
+"""Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``LifeStage``, read into functions.
 
 A stage says which objects it takes (``selector``), how likely it is chosen among those that match (``weight``), how
 long it waits (``delay``), and what it does (``next`` or ``steps``). Meaning of every field: kwok
@@ -40,7 +40,7 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Step:
+class StageStep:
     """One thing to do; several fields may be set, they are done in this order."""
 
     event: Mapping[str, str] | None = None
@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stage:
+class LifeStage:
     """A stage, ready to use."""
 
     name: str
@@ -61,7 +61,7 @@ class Stage:
     weight: Callable[[Any], int | None]
     duration: Callable[[Any, float], float | None]
     jitter: Callable[[Any, float], float | None]
-    steps: tuple[Step, ...]
+    steps: tuple[StageStep, ...]
     immediate: bool = False
     source: str = field(default="", compare=False)
 
@@ -80,7 +80,7 @@ class Stage:
         return max(0.0, jitter if jitter <= duration else rng.uniform(duration, jitter))
 
 
-def choose(stages: list[Stage], obj: Any, rng: random.Random) -> Stage | None:
+def choose(stages: list[LifeStage], obj: Any, rng: random.Random) -> LifeStage | None:
     """The next stage of ``obj``: by weight among those that match, as kwok's ``Lifecycle.Match`` does."""
     matching = [stage for stage in stages if stage.matches(obj)]
     if len(matching) < 2:
@@ -93,13 +93,13 @@ def choose(stages: list[Stage], obj: Any, rng: random.Random) -> Stage | None:
     return rng.choice(weighted or matching)
 
 
-def load_stages(text: str, source: str, functions: Functions) -> list[Stage]:
+def load_stages(text: str, source: str, functions: Functions) -> list[LifeStage]:
     """The stages of a YAML text with any number of documents. Raises ``StageError``."""
     try:
         documents = list(yaml.safe_load_all(text))
     except yaml.YAMLError as error:
         raise StageError(f"{source}: not YAML: {error}") from error
-    found: list[Stage] = []
+    found: list[LifeStage] = []
     for document in documents:
         if document is None:
             continue
@@ -131,7 +131,7 @@ class _Reader:
                 raise self.error(f"{path}.{key}", f"unknown field; known are {', '.join(known.split())}")
         return value
 
-    def stage(self) -> Stage | None:
+    def stage(self) -> LifeStage | None:
         spec = self.only(
             "spec",
             self.document.get("spec"),
@@ -147,7 +147,7 @@ class _Reader:
             spec.get("delay"),
             "durationMilliseconds durationFrom jitterDurationMilliseconds jitterDurationFrom",
         )
-        return Stage(
+        return LifeStage(
             name=self.name,
             api_version=ref.get("apiGroup") or "v1",
             kind=ref["kind"],
@@ -244,8 +244,8 @@ class _Reader:
 
         return measure
 
-    def steps(self, spec: dict[str, Any]) -> list[Step]:
-        found: list[Step] = []
+    def steps(self, spec: dict[str, Any]) -> list[StageStep]:
+        found: list[StageStep] = []
         following = self.only(
             "spec.next",
             spec.get("next"),
@@ -253,11 +253,11 @@ class _Reader:
         )
         if following:
             if following.get("event"):
-                found.append(Step(event=self.only("spec.next.event", following["event"], "type reason message")))
+                found.append(StageStep(event=self.only("spec.next.event", following["event"], "type reason message")))
             if following.get("finalizers"):
-                found.append(Step(finalizers=self.finalizers("spec.next.finalizers", following["finalizers"])))
+                found.append(StageStep(finalizers=self.finalizers("spec.next.finalizers", following["finalizers"])))
             if following.get("delete"):
-                found.append(Step(delete=True))
+                found.append(StageStep(delete=True))
             if following.get("statusTemplate"):
                 subresource = following.get("statusSubresource")
                 patch = {
@@ -265,14 +265,14 @@ class _Reader:
                     "root": "status",
                     "subresource": "status" if subresource is None else subresource,
                 }
-                found.append(Step(patch=self.patch("spec.next.statusTemplate", patch)))
+                found.append(StageStep(patch=self.patch("spec.next.statusTemplate", patch)))
             for i, patch in enumerate(following.get("patches") or []):
-                found.append(Step(patch=self.patch(f"spec.next.patches[{i}]", patch)))
+                found.append(StageStep(patch=self.patch(f"spec.next.patches[{i}]", patch)))
         for i, step in enumerate(spec.get("steps") or []):
             path = f"spec.steps[{i}]"
             step = self.only(path, step, "patch event finalizers delete apply")
             found.append(
-                Step(
+                StageStep(
                     event=self.only(f"{path}.event", step.get("event"), "type reason message") or None,
                     finalizers=self.finalizers(f"{path}.finalizers", step.get("finalizers")),
                     delete=bool(step.get("delete")),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from raycp.embedded.errors import ApiError, FieldError, bad_request, manager_conflict
+from raycp.embedded.errors import FieldError, StatusError, bad_request, manager_conflict
 from raycp.embedded.managed.fieldset import (
     Fields,
     difference,
@@ -12,7 +12,7 @@ from raycp.embedded.managed.fieldset import (
     with_parents,
 )
 from raycp.embedded.managed.tracker import (
-    Entry,
+    ManagedEntry,
     decode_entries,
     drop_changes,
     encode_entries,
@@ -64,11 +64,11 @@ def server_side_apply(
         all_fields = strip(compare(shape, _empty(info, shape), base)[0], reset_fields(info, subresource))
         if all_fields:
             created = live["metadata"].get("creationTimestamp")
-            before = Entry("before-first-apply", "Update", info.api_version, all_fields, created, "")
+            before = ManagedEntry("before-first-apply", "Update", info.api_version, all_fields, created, "")
             entries[before.key] = before
     reset = reset_fields(info, subresource)
     wanted = strip(field_set(shape, patch), reset)
-    mine = Entry(manager, "Apply", info.api_version, wanted, None, subresource or "")
+    mine = ManagedEntry(manager, "Apply", info.api_version, wanted, None, subresource or "")
     last = entries.get(mine.key)
     entries[mine.key] = mine
     if last is not None:
@@ -109,7 +109,7 @@ def _empty(info: ResourceInfo, shape: Shape) -> dict[str, Any]:
     return made
 
 
-def _conflict(found: list[tuple[Entry, Fields]]) -> Exception:
+def _conflict(found: list[tuple[ManagedEntry, Fields]]) -> Exception:
     causes: list[FieldError] = []
     told: list[str] = []
     for entry, fields in sorted(found, key=lambda f: f[0].manager):
@@ -253,6 +253,6 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
-def _untyped(why: str) -> ApiError:
+def _untyped(why: str) -> StatusError:
     """500 without a reason: the real server hands this error on as it comes."""
-    return ApiError(500, "", f"failed to create typed patch object: {why}")
+    return StatusError(500, "", f"failed to create typed patch object: {why}")

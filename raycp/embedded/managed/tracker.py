@@ -27,7 +27,7 @@ _STRIPPED_META = frozenset(
 Key = tuple[str, str, str, str]
 
 
-class Entry:
+class ManagedEntry:
     """One entry of ``managedFields``."""
 
     __slots__ = ("api_version", "fields", "manager", "operation", "subresource", "time")
@@ -53,13 +53,13 @@ class Entry:
         return made
 
 
-def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, Entry]:
+def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, ManagedEntry]:
     """The entries of an object, those that cannot be read left out."""
-    found: dict[Key, Entry] = {}
+    found: dict[Key, ManagedEntry] = {}
     for raw in managed or ():
         if type(raw) is not dict or raw.get("operation") not in ("Apply", "Update"):
             continue
-        entry = Entry(
+        entry = ManagedEntry(
             raw.get("manager", ""),
             raw["operation"],
             raw.get("apiVersion", ""),
@@ -75,7 +75,7 @@ def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, Entry]:
     return found
 
 
-def encode_entries(entries: dict[Key, Entry]) -> list[dict[str, Any]]:
+def encode_entries(entries: dict[Key, ManagedEntry]) -> list[dict[str, Any]]:
     """In the server's order: Apply before Update, then by time, then by manager."""
     kept = [entry for entry in entries.values() if entry.fields]
     kept.sort(key=lambda e: (e.operation, e.time or "", e.manager, e.api_version, e.subresource))
@@ -145,7 +145,9 @@ def track(
             return
         fields = strip(created_set(shape, new), reset_fields(info, subresource))
         if fields:
-            meta["managedFields"] = [Entry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()]
+            meta["managedFields"] = [
+                ManagedEntry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()
+            ]
         return
     before = old["metadata"].get("managedFields")
     if is_reset(given) and not subresource:
@@ -162,7 +164,7 @@ def _track_update(
     info: ResourceInfo,
     old: dict[str, Any],
     new: dict[str, Any],
-    entries: dict[Key, Entry],
+    entries: dict[Key, ManagedEntry],
     meta: dict[str, Any],
     manager: str,
     operation: str,
@@ -176,7 +178,7 @@ def _track_update(
     removed = strip(removed, reset)
     drop_changes(entries, changed, removed)
     if changed:
-        mine = Entry(manager, operation, info.api_version, changed, time_iso, subresource or "")
+        mine = ManagedEntry(manager, operation, info.api_version, changed, time_iso, subresource or "")
         same = entries.get(mine.key)
         if same is not None:
             mine.fields = union(changed, same.fields)
@@ -187,7 +189,7 @@ def _track_update(
         meta["managedFields"] = encoded
 
 
-def drop_changes(entries: dict[Key, Entry], changed: Fields, removed: Fields, but: Key | None = None) -> None:
+def drop_changes(entries: dict[Key, ManagedEntry], changed: Fields, removed: Fields, but: Key | None = None) -> None:
     """Take changed and removed paths from all entries ``but`` one's changed ones."""
     for key in list(entries):
         entry = entries[key]
@@ -203,14 +205,14 @@ def drop_changes(entries: dict[Key, Entry], changed: Fields, removed: Fields, bu
             del entries[key]
 
 
-def cap_updates(entries: dict[Key, Entry]) -> None:
+def cap_updates(entries: dict[Key, ManagedEntry]) -> None:
     """Fold the oldest Update entries of each version into one when there are more than ``UPDATE_LIMIT``."""
     updates = sorted((e for e in entries.values() if e.operation == "Update"), key=lambda e: e.time or "")
     surplus = len(updates) - UPDATE_LIMIT
     if surplus <= 0:
         return
     for entry in updates[: surplus + 1]:
-        ancient = Entry("ancient-changes", "Update", entry.api_version, entry.fields, entry.time, "")
+        ancient = ManagedEntry("ancient-changes", "Update", entry.api_version, entry.fields, entry.time, "")
         if entry.key != ancient.key:
             del entries[entry.key]
         same = entries.get(ancient.key)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, FieldError, bad_request, invalid_kind, unsupported_media_type
+from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind, unsupported_media_type
 from raycp.embedded.patches import json_patch, merge_patch, strategic
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import BodyDecoder, Strategy, strategy
@@ -30,7 +30,7 @@ def patch_types(info: ResourceInfo) -> tuple[str, ...]:
     return (JSON_PATCH, MERGE_PATCH, APPLY) if info.crd is not None else (JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
 
 
-def unsupported_patch(info: ResourceInfo, content_type: str) -> ApiError:
+def unsupported_patch(info: ResourceInfo, content_type: str) -> StatusError:
     """415. A strategic patch of a custom resource is known and refused, others are unknown."""
     if media_type(content_type) == STRATEGIC and info.crd is not None:
         error = unsupported_media_type(patch_types(info))
@@ -91,7 +91,7 @@ def apply_patch(
     else:
         try:
             made = strategic.apply(current, parsed, decoder.shape)
-        except strategic.MalformedPatch as error:
+        except strategic.MalformedStrategicPatch as error:
             raise bad_request(str(error)) from None
     if type(made) is not dict:
         raise _unusable(made, "the patch gives no object")
@@ -107,7 +107,7 @@ def apply_patch(
             # what is stored has only known fields: unknown ones can come from the patch alone, which is small
             quiet = quiet or not unknown_fields(decoder.shape, parsed)
         made = decoder.convert(made, "Ignore" if quiet else "Warn", more)
-    except ApiError as error:
+    except StatusError as error:
         if error.code == 400:
             raise _unusable(made, error.message) from None
         raise
@@ -123,18 +123,18 @@ def apply_patch(
 def _json(current: dict[str, Any], patch: Any) -> Any:
     try:
         if type(patch) is list and len(patch) > json_patch.LIMIT:
-            raise ApiError(
+            raise StatusError(
                 413,
                 "RequestEntityTooLarge",
                 f"The allowed maximum operations in a JSON patch is {json_patch.LIMIT}, got {len(patch)}",
             )
         return json_patch.apply(current, patch)
-    except json_patch.MalformedPatch as error:
+    except json_patch.MalformedJsonPatch as error:
         raise bad_request(str(error)) from None
-    except json_patch.PatchFailed as error:
-        raise ApiError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
+    except json_patch.JsonPatchFailed as error:
+        raise StatusError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
 
 
-def _unusable(made: Any, why: str) -> ApiError:
+def _unusable(made: Any, why: str) -> StatusError:
     shown: FieldError = wrong("patch", made, why)
     return invalid_kind("", "", "", [shown])

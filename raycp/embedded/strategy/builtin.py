@@ -5,9 +5,9 @@ from typing import Any
 from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import decode, metadata, names
-from raycp.embedded.strategy.convert import Mismatch, Seen, converter, json_name, path_text, unknown_fields, zero
-from raycp.embedded.strategy.kinds import pod_parts
-from raycp.embedded.strategy.rules import KindRules, rules_for
+from raycp.embedded.strategy.convert import DecodeStats, Mismatch, converter, json_name, path_text, unknown_fields, zero
+from raycp.embedded.strategy.kinds import pod_parts, rules_for
+from raycp.embedded.strategy.rules import KindRules
 from raycp.embedded.strategy.shapes import OBJECT, Shape, builtin_shape
 
 
@@ -53,7 +53,7 @@ class BodyDecoder:
                 f"{json_name(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
             )
         self.check_kind(obj)
-        seen = Seen()
+        seen = DecodeStats()
         self.typed(obj, seen)
         self.defaults(obj)
         if field_validation == "Ignore":
@@ -111,10 +111,10 @@ class BodyDecoder:
             )
         obj["apiVersion"], obj["kind"] = self.api_version, self.kind
 
-    def typed(self, obj: dict[str, Any], seen: Seen | None = None) -> dict[str, Any]:
+    def typed(self, obj: dict[str, Any], seen: DecodeStats | None = None) -> dict[str, Any]:
         """``obj`` with Go's types (in place). Raises 400."""
         try:
-            self._convert(obj, seen or Seen())
+            self._convert(obj, seen or DecodeStats())
         except Mismatch as error:
             path = path_text(error.path[::-1])
             raise decode.cannot_handle(self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})") from None

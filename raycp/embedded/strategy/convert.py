@@ -1,6 +1,6 @@
 """Decoded JSON becomes what Go's typed decoder and encoder would make of it, in place.
 
-A converter takes a value and a ``Seen``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
+A converter takes a value and a ``DecodeStats``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
 adds the fields that are always there (``omission``). A value of the wrong type raises ``Mismatch``; its path is put
 together while the exception rises, so that the common way builds no paths.
 """
@@ -17,12 +17,12 @@ from raycp.embedded.strategy.scalars import (
 )
 from raycp.embedded.strategy.shapes import Shape
 
-Converter = Callable[[Any, "Seen"], Any]
+Converter = Callable[[Any, "DecodeStats"], Any]
 
 _JSON_NAMES = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
 
 
-class Seen:
+class DecodeStats:
     """What a conversion met: the number of keys (to find duplicates) and whether a field was unknown."""
 
     __slots__ = ("keys", "unknown")
@@ -70,7 +70,7 @@ def converter(shape: Shape) -> Converter:
 def _later(shape: Shape) -> Converter:
     """A converter that compiles when it is first called: cycles, and definitions that are seldom used."""
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         return converter(shape)(value, seen)
 
     return convert
@@ -119,7 +119,7 @@ def _object(shape: Shape) -> Converter:
     name = shape.name
     zeros = tuple((key, field if field.kind == shapes.OBJECT else None, zero_scalar(field)) for key, field in always)
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not dict:
             raise _expected(value, name)
         seen.keys += len(value)
@@ -169,7 +169,7 @@ def _map(shape: Shape) -> Converter:
     wanted = f"map[string]{item.kind}"
     inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not dict:
             raise _expected(value, wanted)
         seen.keys += len(value)
@@ -196,7 +196,7 @@ def _list(shape: Shape) -> Converter:
     wanted = f"[]{item.name or item.kind}"
     inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not list:
             raise _expected(value, wanted)
         for index, one in enumerate(value):
@@ -215,13 +215,13 @@ def _list(shape: Shape) -> Converter:
     return convert
 
 
-def _string(value: Any, seen: Seen) -> Any:
+def _string(value: Any, seen: DecodeStats) -> Any:
     if type(value) is not str:
         raise _expected(value, "string")
     return value
 
 
-def _bool(value: Any, seen: Seen) -> Any:
+def _bool(value: Any, seen: DecodeStats) -> Any:
     if type(value) is not bool:
         raise _expected(value, "bool")
     return value
@@ -230,7 +230,7 @@ def _bool(value: Any, seen: Seen) -> Any:
 def _integer(bits: int) -> Converter:
     name, limit = f"int{bits}", 1 << bits - 1
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not int:
             if type(value) is float:
                 raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type {name}")
@@ -242,7 +242,7 @@ def _integer(bits: int) -> Converter:
     return convert
 
 
-def _number(value: Any, seen: Seen) -> Any:
+def _number(value: Any, seen: DecodeStats) -> Any:
     if type(value) is not int and type(value) is not float:
         raise _expected(value, "float64")
     return value
@@ -254,28 +254,28 @@ def _text(value: Any, wanted: str) -> str:
     return value
 
 
-def _bytes(value: Any, seen: Seen) -> Any:
+def _bytes(value: Any, seen: DecodeStats) -> Any:
     try:
         return canonical_base64(_text(value, "[]uint8"))
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _time(value: Any, seen: Seen) -> Any:
+def _time(value: Any, seen: DecodeStats) -> Any:
     try:
         return canonical_time(_text(value, "v1.Time"))
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _microtime(value: Any, seen: Seen) -> Any:
+def _microtime(value: Any, seen: DecodeStats) -> Any:
     try:
         return canonical_time(_text(value, "v1.MicroTime"), micro=True)
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _quantity(value: Any, seen: Seen) -> Any:
+def _quantity(value: Any, seen: DecodeStats) -> Any:
     if type(value) is int or type(value) is float:
         value = str(value)
     try:
@@ -284,7 +284,7 @@ def _quantity(value: Any, seen: Seen) -> Any:
         raise Mismatch(str(error)) from None
 
 
-def _intstr(value: Any, seen: Seen) -> Any:
+def _intstr(value: Any, seen: DecodeStats) -> Any:
     if type(value) is str:
         return value
     if type(value) is int and -0x80000000 <= value <= 0x7FFFFFFF:
@@ -292,7 +292,7 @@ def _intstr(value: Any, seen: Seen) -> Any:
     raise _expected(value, "intstr.IntOrString")
 
 
-def _any(value: Any, seen: Seen) -> Any:
+def _any(value: Any, seen: DecodeStats) -> Any:
     seen.keys += count_keys(value)
     return value
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
 from raycp.embedded.resources import ResourceInfo
-from raycp.embedded.strategy import decode, metadata, names, structural
+from raycp.embedded.strategy import decode, metadata, names, schema_checks, schema_nodes, schema_rules, structural
 from raycp.embedded.strategy.causes import Errors, wrong
 from raycp.embedded.strategy.convert import (
+    DecodeStats,
     Mismatch,
-    Seen,
     converter,
     count_keys,
     json_name,
@@ -36,8 +36,8 @@ class CustomStrategy:
         self.scale: dict[str, str] | None = (version.get("subresources") or {}).get("scale")
         self._meta = converter(object_meta())
         self._defaults = structural.has_defaults(self.schema)
-        self._check = structural.compile_check(self._without_metadata())
-        self._rules = structural.RuleSet(self.schema, root=True)
+        self._check = schema_checks.compile_check(self._without_metadata())
+        self._rules = schema_rules.RuleSet(self.schema, root=True)
 
     def _without_metadata(self) -> dict[str, Any]:
         properties = {k: v for k, v in (self.schema.get("properties") or {}).items() if k not in (*_TYPE_META, "metadata")}
@@ -99,7 +99,7 @@ class CustomStrategy:
         dropped: list[str] = []
         if meta is None:
             meta = obj["metadata"] = {}
-        seen = Seen()
+        seen = DecodeStats()
         try:
             if field_validation != "Ignore":
                 dropped += unknown_fields(object_meta(), meta, "metadata")
@@ -169,7 +169,7 @@ class CustomStrategy:
             changed: Errors = []
             metadata.validate_update(meta, old["metadata"], changed)
             errors += changed + changed
-        before: Any = structural.NO_OLD if old is None else old
+        before: Any = schema_nodes.NO_OLD if old is None else old
         found: Errors = []
         self._check(new, before, "", found)
         if self.scale:

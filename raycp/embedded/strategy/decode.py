@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, bad_request, unsupported_media_type
+from raycp.embedded.errors import StatusError, bad_request, unsupported_media_type
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 ACCEPTED = (JSON, YAML, PROTOBUF)
@@ -47,7 +47,7 @@ def parse_json(body: bytes, what: str = "object") -> Any:
         raise bad_request(f"{what} cannot be decoded: invalid JSON: {error}") from None
 
 
-def cannot_handle(kind: str, version: str, why: str) -> ApiError:
+def cannot_handle(kind: str, version: str, why: str) -> StatusError:
     """400, as ``runtime.NotRegisteredError`` and decoding errors are told for request bodies."""
     return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from raycp.embedded.strategy.cel.evaluate import CelError, CelRefused, Program, compile_node, uses
+from raycp.embedded.strategy.cel.compiler import CelRefused, Program, compile_node, uses
+from raycp.embedded.strategy.cel.operators import CelError
 from raycp.embedded.strategy.cel.parser import CelSyntaxError, parse
 
 __all__ = ["CelError", "CelRefused", "Rule", "compile_rule"]

@@ -3,7 +3,7 @@
 from raycp.embedded import crds
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, duplicate, forbidden, immutable, not_supported, required, wrong
-from raycp.embedded.strategy.kinds.pod_validation import label_selector
+from raycp.embedded.strategy.kinds.placement_validation import label_selector
 from raycp.embedded.strategy.metadata import check_labels
 from raycp.embedded.strategy.rules import Object, register
 

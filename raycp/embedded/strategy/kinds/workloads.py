@@ -5,7 +5,8 @@ from typing import Any
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, forbidden, immutable, not_supported, required, wrong
 from raycp.embedded.strategy.kinds import pod_defaults
-from raycp.embedded.strategy.kinds.pod_validation import label_selector, template
+from raycp.embedded.strategy.kinds.placement_validation import label_selector
+from raycp.embedded.strategy.kinds.pod_validation import template
 from raycp.embedded.strategy.rules import Object, register
 
 _NOT_NEGATIVE = "must be greater than or equal to 0"
