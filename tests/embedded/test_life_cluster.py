@@ -169,6 +169,7 @@ class TestScheduling:
 
     async def test_pods_spread_over_nodes(self, make: Make) -> None:
         cluster = await make(nodes=4, pod_runtime="1h")
+        await until(lambda: not any(node["spec"].get("taints") for node in cluster.api.list("nodes")[0]))
         for i in range(40):
             await pod(cluster, f"p{i}")
         await until(lambda: all(phase(cluster, f"p{i}") == "Running" for i in range(40)))
