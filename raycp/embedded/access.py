@@ -1,4 +1,4 @@
-"""Who may do what: everything for everyone who is known, or RBAC where the cluster enforces it."""
+"""Authorization: every authenticated user may do everything, or RBAC if the cluster enforces it."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ RBAC = "rbac.authorization.k8s.io"
 
 
 class Attributes(NamedTuple):
-    """What is asked for."""
+    """The attributes of a request that authorization judges."""
 
     verb: str
     group: str
@@ -24,14 +24,14 @@ class Attributes(NamedTuple):
 
 
 class AccessDecision(NamedTuple):
-    """``reason`` as SubjectAccessReview tells it."""
+    """``reason`` as SubjectAccessReview reports it."""
 
     allowed: bool
     reason: str = ""
 
 
 class Access:
-    """Decides. Rules are decoded once and kept until a role or binding changes."""
+    """The authorizer. Rules are decoded once and cached until a role or binding changes."""
 
     def __init__(self, registry: Registry, enforced: bool) -> None:
         self.enforced = enforced
@@ -59,7 +59,7 @@ class Access:
         raise StatusError(403, "Forbidden", message, details)
 
     def decide(self, user: User, asked: Attributes) -> AccessDecision:
-        """Whether ``user`` may."""
+        """Whether ``user`` is allowed to make the request."""
         if MASTERS in user.groups:
             return AccessDecision(True)
         if not self.enforced:
@@ -71,7 +71,7 @@ class Access:
         return AccessDecision(False)
 
     def may_path(self, user: User, verb: str, path: str) -> bool:
-        """Whether ``user`` may touch a path that is no resource."""
+        """Whether ``user`` may access a non-resource path."""
         if MASTERS in user.groups or (verb in ("get", "head") and path in PUBLIC_PATHS):
             return True
         if user.name == ANONYMOUS.name:
@@ -101,7 +101,7 @@ class Access:
             self.check(user, each)
 
     def rules(self, user: User, namespace: str) -> list[tuple[dict[str, Any], str]]:
-        """The rules that hold for ``user`` in ``namespace`` (cluster-wide ones included), with the reason of each."""
+        """The rules that apply to ``user`` in ``namespace``, cluster-wide ones included, with the reason of each."""
         key = (user.name, user.groups, namespace)
         found = self._cache.get(key)
         if found is None:
@@ -126,8 +126,8 @@ class Access:
         role = self._tables["clusterroles" if in_cluster else "roles"].get("" if in_cluster else namespace, ref["name"])
         if role is None:
             return
-        who = f'{subject["kind"]} "{subject["name"]}"'
-        reason = f'RBAC: allowed by {kind} "{shown}" of {ref["kind"]} "{ref["name"]}" to {who}'
+        subject_text = f'{subject["kind"]} "{subject["name"]}"'
+        reason = f'RBAC: allowed by {kind} "{shown}" of {ref["kind"]} "{ref["name"]}" to {subject_text}'
         for rule in self._rules_of(role.decode()):
             yield rule, reason
 

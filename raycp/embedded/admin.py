@@ -1,9 +1,9 @@
-"""``/raycp/admin``: what tests and operators of an embedded cluster may do to it, with the administrator's token.
+"""``/raycp/admin``: recorded writes, faults, statistics and compaction, for holders of the administrator's token.
 
-- ``GET /raycp/admin/writes?resource=&verb=&after=``: the recorded writes, without the first ``after`` ever made;
-- ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: tell, replace, add, clear (JSON, as in the fleet file);
+- ``GET /raycp/admin/writes?resource=&verb=&after=``: the recorded writes, without the first ``after`` of the cluster;
+- ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: list, replace, add, clear (JSON, as in the fleet file);
 - ``GET /raycp/admin/stats``: objects, watches, revision;
-- ``POST /raycp/admin/compact``: forget the watch history.
+- ``POST /raycp/admin/compact``: drop the watch history.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from raycp.embedded.verbs import Verbs
 
 
 class Admin:
-    """Answers the admin paths."""
+    """Handles the admin paths."""
 
     def __init__(self, verbs: Verbs, faults: Faults) -> None:
         self._verbs = verbs

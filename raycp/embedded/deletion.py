@@ -1,4 +1,4 @@
-"""DELETE and its collection form: preconditions, grace, propagation, finalizers, and what is answered.
+"""DELETE of objects and collections: preconditions, grace period, propagation, finalizers, and the answer.
 
 After ``rest.BeforeDelete`` and ``registry.Store.Delete`` of k8s.io/apiserver.
 """
@@ -26,7 +26,7 @@ RETURNS_OBJECT = frozenset(
         "podtemplates",
     }
 )
-"""core resources whose deletion answers with the object, not with a Status"""
+"""core resources whose DELETE returns the object instead of a Status"""
 
 _IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 _BUSY = (
@@ -36,13 +36,13 @@ _BUSY = (
 
 
 class Deletion:
-    """Deletes over a pipeline."""
+    """The delete verbs over one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
 
     def delete(self, resource: ServedResource, ns: str, name: str, options: DeleteOptions) -> tuple[StoredObject, bool]:
-        """The object's last state, and whether it is gone. Raises ``StatusError``."""
+        """Delete; returns the object's last state and whether it was removed. Raises ``StatusError``."""
         record = resource.table.get(ns, name)
         if record is None:
             raise not_found(resource.info, name)
@@ -56,10 +56,10 @@ class Deletion:
         grace = self._grace(resource, obj, options) if core and resource.info.plural == "pods" else 0
         return self._delete(resource, record, obj, options, grace)
 
-    def answer(self, resource: ServedResource, record: StoredObject, gone: bool) -> bytes | None:
-        """The Status that is answered, or None where the object itself is."""
+    def answer(self, resource: ServedResource, record: StoredObject, removed: bool) -> bytes | None:
+        """The Status to answer with, or None to answer with the object."""
         info = resource.info
-        if not gone or (not info.group and info.plural in RETURNS_OBJECT):
+        if not removed or (not info.group and info.plural in RETURNS_OBJECT):
             return None
         details: dict[str, Any] = {"name": record.name, "group": info.group, "kind": info.plural, "uid": record.uid}
         status = {
@@ -88,7 +88,7 @@ class Deletion:
 
     @staticmethod
     def _grace(resource: ServedResource, obj: Object, options: DeleteOptions) -> int:
-        """Seconds that a Pod gets: ``podStrategy.CheckGracefulDelete``."""
+        """The grace period of a Pod in seconds: ``podStrategy.CheckGracefulDelete``."""
         spec = obj.get("spec") or {}
         period = spec.get("terminationGracePeriodSeconds")
         period = options.grace if options.grace is not None else (30 if period is None else period)
@@ -134,7 +134,7 @@ class Deletion:
         return self.pipeline.commit_update(resource, record, obj, dry_run)
 
     def _stamp(self, resource: ServedResource, obj: Object, grace: int, again: bool = True) -> None:
-        """``deletionTimestamp``, and a new generation: what the object should be has changed."""
+        """Set ``deletionTimestamp`` and increment the generation."""
         meta = obj["metadata"]
         if "deletionTimestamp" in meta and not again:
             return
@@ -144,7 +144,7 @@ class Deletion:
         meta["deletionGracePeriodSeconds"] = grace
 
     def _namespace(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> tuple[StoredObject, bool]:
-        """A namespace goes in two steps: marked first, removed when its spec.finalizers are gone."""
+        """Delete a namespace in two steps: mark it as terminating, and remove it once spec.finalizers is empty."""
         if record.name in _IMMORTAL:
             raise forbidden(resource.info, record.name, "this namespace may not be deleted")
         obj = resource.read(record)
@@ -168,7 +168,7 @@ class Deletion:
         return self.pipeline.remove(resource, record, obj, options.dry_run), True
 
     def _definition(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> tuple[StoredObject, bool]:
-        """A CRD stays, terminating, until its objects are gone (``crdstatus`` empties it)."""
+        """Mark a CRD as terminating until ``crdstatus`` has deleted its objects."""
         obj = resource.read(record)
         meta = obj["metadata"]
         if "deletionTimestamp" in meta:
@@ -181,7 +181,7 @@ class Deletion:
         return self._mark(resource, record, obj, None, options.dry_run), False
 
     def collection(self, resource: ServedResource, records: list[StoredObject], options: DeleteOptions) -> list[StoredObject]:
-        """Delete each, going on over those that are gone already; what was deleted, for the answer."""
+        """Delete each object, skipping those that no longer exist. Returns the deleted objects."""
         done = []
         for record in records:
             try:
@@ -193,7 +193,7 @@ class Deletion:
 
 
 def _finalizers(given: list[str], policy: str) -> list[str]:
-    """The finalizers that a propagation policy leaves (``deletionFinalizersForGarbageCollection``)."""
+    """The finalizers after applying a propagation policy (``deletionFinalizersForGarbageCollection``)."""
     if not policy:
         return given
     kept = [f for f in given if f not in ("orphan", "foregroundDeletion")]

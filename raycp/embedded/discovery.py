@@ -30,7 +30,7 @@ _V2 = "apidiscovery.k8s.io"
 
 
 class DiscoveryEndpoints:
-    """Answers ``/api``, ``/apis``, ``/api/v1``, ``/apis/G``, ``/apis/G/V``, ``/version``, ``/openapi/...``, ``/``."""
+    """Serves ``/api``, ``/apis``, ``/api/v1``, ``/apis/G``, ``/apis/G/V``, ``/version``, ``/openapi/...``, ``/``."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -39,7 +39,7 @@ class DiscoveryEndpoints:
         self._openapi: Any = None
 
     def handle(self, path: str, query: str, accept: str, host: str) -> HttpResponse | None:
-        """None for what is not there."""
+        """The answer for a path; None for an unknown path."""
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._cache.clear()
@@ -139,7 +139,7 @@ class DiscoveryEndpoints:
 
     def _documents(self) -> Any:
         if self._openapi is None:
-            from raycp.embedded.openapi import OpenApi  # loads the schemas of all kinds: only for who asks
+            from raycp.embedded.openapi import OpenApi  # on demand: it loads the schemas of all kinds
 
             self._openapi = OpenApi([r.info for r in self._registry.resources.values()])
         return self._openapi
@@ -171,7 +171,7 @@ def _json(body: dict[str, Any]) -> HttpResponse:
 
 
 def _wants_aggregated(accept: str) -> str:
-    """The version of aggregated discovery that is preferred over plain JSON, or nothing."""
+    """The version of aggregated discovery that Accept prefers over plain JSON, or an empty string."""
     for part in accept.split(","):
         pieces = [piece.strip() for piece in part.split(";")]
         if pieces[0] not in ("application/json", "*/*"):

@@ -1,4 +1,4 @@
-"""Errors as kube-apiserver answers them: one exception that is a whole ``metav1.Status``.
+"""kube-apiserver's errors: one exception that holds a ``metav1.Status``.
 
 Reasons, codes and wording follow ``k8s.io/apimachinery/pkg/api/errors`` and ``pkg/util/validation/field``.
 """
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Named(Protocol):
-    """What an error has to know of a resource; ``ResourceInfo`` is one."""
+    """The part of a resource that an error names; ``ResourceInfo`` implements it."""
 
     @property
     def group(self) -> str: ...
@@ -31,7 +31,7 @@ class FieldError(NamedTuple):
 
 
 class StatusError(Exception):
-    """A refusal. ``details`` are ``StatusDetails`` (name, group, kind, uid, causes, retryAfterSeconds)."""
+    """An error answer. ``details`` are ``StatusDetails`` (name, group, kind, uid, causes, retryAfterSeconds)."""
 
     def __init__(
         self,
@@ -86,12 +86,12 @@ def no_such_path() -> StatusError:
 
 
 def already_exists(info: Named, name: str) -> StatusError:
-    """409: create of a name that is taken."""
+    """409: the name to create exists."""
     return StatusError(409, "AlreadyExists", f'{_qualified(info)} "{name}" already exists', _details(info, name))
 
 
 def generate_name_conflict(info: Named, name: str) -> StatusError:
-    """409: eight tries at a generated name all met an existing one."""
+    """409: eight generated names in a row existed already."""
     return StatusError(
         409,
         "AlreadyExists",
@@ -105,7 +105,7 @@ OLD_VERSION = "the object has been modified; please apply your changes to the la
 
 
 def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = False) -> StatusError:
-    """409: a stale version or a failed precondition. ``by_kind`` as deletions tell it: kind, not plural."""
+    """409: a stale version or a failed precondition. ``by_kind``: name the kind instead of the plural, as deletions do."""
     kind = info.kind if by_kind else info.plural
     said = f"{kind}.{info.group}" if info.group else kind
     return StatusError(
@@ -117,7 +117,7 @@ def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = 
 
 
 def manager_conflict(causes: Iterable[FieldError], message: str) -> StatusError:
-    """409: server-side apply met fields of other managers. Cause type is ``FieldManagerConflict``."""
+    """409: server-side apply would change fields of other managers. Causes have type ``FieldManagerConflict``."""
     return StatusError(409, "Conflict", message, {"causes": _causes(causes)})
 
 
@@ -129,7 +129,7 @@ def _causes(causes: Iterable[FieldError]) -> list[dict[str, str]]:
 
 
 def invalid(info: Named, name: str, causes: Iterable[FieldError]) -> StatusError:
-    """422 with its causes."""
+    """422 with causes."""
     return invalid_kind(info.group, info.kind, name, causes)
 
 
@@ -153,7 +153,7 @@ def bad_request(message: str) -> StatusError:
 
 
 def unauthorized() -> StatusError:
-    """401: credentials were given and are no good."""
+    """401: invalid credentials."""
     return StatusError(401, "Unauthorized", "Unauthorized")
 
 
@@ -168,17 +168,17 @@ def forbidden(info: Named, name: str, why: str, *, causes: Iterable[FieldError] 
 
 
 def forbidden_path(user: str, verb: str, path: str) -> StatusError:
-    """403 about a path that is no resource."""
+    """403 about a non-resource path."""
     return StatusError(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', {})
 
 
 def expired(message: str, continue_token: str = "") -> StatusError:
-    """410: the version asked for is compacted. ``continue_token`` lets a list go on, inconsistently."""
+    """410: the requested version is compacted. ``continue_token`` continues the list at a newer version."""
     return StatusError(410, "Expired", message, metadata={"continue": continue_token} if continue_token else None)
 
 
 def too_large_version(asked: int, current: int) -> StatusError:
-    """504: a version from the future."""
+    """504: the requested version is newer than the server's."""
     return StatusError(
         504,
         "Timeout",
@@ -204,7 +204,7 @@ def method_not_allowed(info: Named | None = None, action: str = "") -> StatusErr
 
 
 def unsupported_media_type(accepted: Iterable[str]) -> StatusError:
-    """415. Of a body that was to be decoded (JSON would do) there are no details; of a patch there are empty ones."""
+    """415. The Status has no details for a body to decode, and empty ones for a patch."""
     known = list(accepted)
     return StatusError(
         415,
@@ -236,5 +236,5 @@ def internal(message: str) -> StatusError:
 
 
 def not_implemented(what: str) -> StatusError:
-    """501: known and refused; ``docs/embedded.md`` lists what."""
+    """501: a feature that embedded clusters do not implement; ``docs/embedded.md`` lists them."""
     return StatusError(501, "NotImplemented", f"{what} is not served by an embedded cluster", {})

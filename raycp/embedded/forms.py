@@ -1,6 +1,7 @@
-"""The forms in which an object is told: itself, a Table, its metadata alone.
+"""The representations of an object in an answer: the object, a Table, or its metadata alone.
 
-A ``Form`` is what Accept asked for; ``one`` tells an object in it, ``many`` a list, ``table`` rows of either.
+A ``Form`` is the representation that Accept asked for; ``one`` renders an object, ``many`` a list, ``table`` rows of
+either.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ META = "meta.k8s.io"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """``kind`` is "" (the object itself), Table or PartialObjectMetadata; ``group_version`` the one asked for."""
+    """``kind`` is "" (the object itself), Table or PartialObjectMetadata; ``group_version`` is the requested one."""
 
     kind: str = ""
     version: str = "v1"
@@ -43,7 +44,7 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str) -> Form:
-    """The first acceptable form; protobuf and CBOR give way to the JSON beside them. Raises ``StatusError`` 406."""
+    """The first acceptable form, protobuf and CBOR skipped in favour of JSON. Raises ``StatusError`` 406."""
     if not accept:
         return PLAIN
     ranges = []
@@ -111,7 +112,7 @@ def many(resource: ServedResource, form: Form, listed: Listed, include: str, now
             "kind": "PartialObjectMetadataList",
             "apiVersion": f"{META}/{form.version}",
             "metadata": meta,
-            # a nil slice in the real server, hence null where there is none
+            # null for an empty list: a nil slice in the real server
             "items": [partial(obj, form.version) for obj in objects] or None,
         }
     )
@@ -126,8 +127,8 @@ def table(
     now: float,
     headers: bool = True,
 ) -> dict[str, Any]:
-    """``meta.k8s.io Table``. Watches tell the column definitions in their first event only."""
-    from raycp.embedded.table import table_columns, table_row  # only who asks for tables pays for them
+    """``meta.k8s.io Table``. A watch sends the column definitions in its first event only."""
+    from raycp.embedded.table import table_columns, table_row  # on demand: most clients ask for no tables
 
     rows = []
     for obj in objects:

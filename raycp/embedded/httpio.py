@@ -1,7 +1,7 @@
-"""HTTP/1.1 on an asyncio protocol: requests in, answers out, as little as possible in between.
+"""HTTP/1.1 on an asyncio protocol.
 
-A request that can be answered at once is answered inside ``data_received``: no task, no future. Only what has to wait
-(faults, webhooks, streams) becomes a task, and pipelined requests queue behind it. Bodies may be chunked, gzipped,
+A request that needs no waiting is answered inside ``data_received``, without task or future. A request that waits
+(faults, webhooks, streams) becomes a task, and pipelined requests queue behind it. Bodies may be chunked, gzipped, or
 announced with ``Expect: 100-continue``.
 """
 
@@ -30,7 +30,7 @@ PIECE = 256 * 1024
 
 
 class HttpRequest:
-    """One request. ``headers`` have lower-case names; ``pairs`` are all of them, in order."""
+    """One request. ``headers`` have lower-case names; ``pairs`` are all headers in order."""
 
     __slots__ = ("body", "connection", "headers", "keep_alive", "method", "pairs", "path", "query", "too_large")
 
@@ -46,7 +46,7 @@ class HttpRequest:
         self.too_large = False
 
     def header(self, name: bytes) -> str:
-        """A header as text, or nothing."""
+        """A header as text, or an empty string."""
         return self.headers.get(name, b"").decode("latin-1")
 
 
@@ -63,7 +63,7 @@ class HttpResponse:
 
 
 class Stream:
-    """An answer of unknown length. ``start`` is called when its headers are out, ``closed`` when the client is gone.
+    """An answer of unknown length. ``start`` is called after its headers are sent, ``closed`` when the client disconnects.
 
     It writes with ``Connection.write`` and ends with ``Connection.finish_stream``.
     """
@@ -81,11 +81,11 @@ class Stream:
 
 
 Answer = HttpResponse | Stream | None
-"""None: the connection is to be dropped without an answer (a fault)"""
+"""None: drop the connection without an answer (a fault)"""
 
 
 class Handler(Protocol):
-    """What answers. ``handle`` never raises."""
+    """Answers requests. ``handle`` never raises."""
 
     max_body: int
     gzip: bool
@@ -97,7 +97,7 @@ class Handler(Protocol):
 
 
 def header_line(name: str, value: str) -> bytes:
-    """One header, safe against line breaks."""
+    """One header line; line breaks in the value are replaced."""
     return f"{name}: {value}\r\n".replace("\r\n", "\0").replace("\r", " ").replace("\n", " ").replace("\0", "\r\n").encode("utf-8")
 
 
@@ -242,7 +242,7 @@ class HttpConnection(asyncio.Protocol):
             self.transport.abort()
 
     async def _send_big(self, request: HttpRequest, answer: HttpResponse) -> None:
-        """An answer that is compressed off the loop, or written piece by piece as the client reads."""
+        """Send a large answer: compress it off the loop, or write it piece by piece as the client reads."""
         if len(answer.body) >= GZIP_FROM and self._compresses(request):
             loop = asyncio.get_running_loop()
             answer.body = await loop.run_in_executor(None, _gzip, answer.body)
@@ -308,7 +308,7 @@ class HttpConnection(asyncio.Protocol):
         stream.start(self)
 
     def finish_stream(self) -> None:
-        """The last chunk; the connection can be used again."""
+        """Send the last chunk; the connection can be reused."""
         if self._stream is not None:
             self._stream = None
             if not self.transport.is_closing():

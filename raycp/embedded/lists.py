@@ -1,4 +1,4 @@
-"""Lists: which objects, at which revision, page by page, and the bytes of the answer."""
+"""Lists: selection, revision and paging, and the bytes of the answer."""
 
 import base64
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ class _Token(msgspec.Struct):
 
 @dataclass(slots=True)
 class Listed:
-    """What a list found. ``remaining`` is None where selectors make it unknown, or nothing remains."""
+    """The records of a list. ``remaining`` is None if nothing remains, or if selectors make the count unknown."""
 
     records: list[StoredObject]
     revision: int
@@ -37,7 +37,7 @@ class Listed:
 
 
 def selection(resource: ServedResource, labels: str, fields: str) -> RecordPredicate | None:
-    """The predicate of both selectors; None where everything is selected. Raises ``StatusError`` 400."""
+    """The predicate of both selectors; None if they select everything. Raises ``StatusError`` 400."""
     by_label = parse_labels(labels)
     key = resource.table.key
     by_field = field_predicate(key.group, key.plural, resource.selectable, fields) if fields else None
@@ -49,7 +49,7 @@ def selection(resource: ServedResource, labels: str, fields: str) -> RecordPredi
 
 
 def encode_token(revision: int, ns: str, after: StoredObject) -> str:
-    """The ``continue`` of apiserver's etcd3 storage: revision, and the key after the last one told."""
+    """The ``continue`` of apiserver's etcd3 storage: revision, and the key after the last one sent."""
     key = after.name if ns or not after.ns else f"{after.ns}/{after.name}"
     raw = msgspec.json.encode(_Token("meta.k8s.io/v1", revision, key + "\0"))
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
@@ -67,7 +67,7 @@ def _decode_token(token: str) -> _Token:
 
 
 def find(resource: ServedResource, ns: str, options: ListOptions, revision: int) -> Listed:
-    """The records that a list asks for. ``revision`` is the store's. Raises ``StatusError`` 400, 410, 504."""
+    """The records that a list selects. ``revision`` is the store's. Raises ``StatusError`` 400, 410, 504."""
     chosen = selection(resource, options.labels, options.fields)
     table = resource.table
     start = ""
@@ -98,7 +98,7 @@ def find(resource: ServedResource, ns: str, options: ListOptions, revision: int)
         sort_key: Callable[[StoredObject], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
         inclusive = not start.endswith("\0")
         records = [r for r in records if sort_key(r) > first or (inclusive and sort_key(r) == first)]
-    # a list "at any version" comes from the watch cache, which knows no pages
+    # a list "at any version" comes from the watch cache, which has no paging
     if options.limit and len(records) > options.limit and not (options.rv == 0 and not options.token):
         page = records[: options.limit]
         remaining = len(records) - options.limit if chosen is None else None
@@ -116,7 +116,7 @@ def _inconsistent(start: str) -> str:
 
 
 def list_meta(listed: Listed, custom: bool = False) -> bytes:
-    """The JSON of the list's ``metadata``. Lists of custom resources always tell ``continue``."""
+    """The JSON of the list's ``metadata``. Lists of custom resources always have ``continue``."""
     meta = b'{"resourceVersion":"%d"' % listed.revision
     if listed.token or custom:
         meta += b',"continue":"%s"' % listed.token.encode()

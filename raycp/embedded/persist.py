@@ -1,7 +1,7 @@
-"""State that outlives the process: a log of commits, and a snapshot that starts it afresh.
+"""State that survives a restart: a log of commits, compacted to a snapshot at start.
 
-Every commit is in the kernel's hands before its answer is sent: killing the process loses nothing, killing the machine
-may lose the last seconds. A torn last record (a crash in the middle of a write) is dropped.
+Every commit is written to the kernel before its answer is sent: a killed process loses nothing, a killed machine may
+lose the last seconds. A torn last record (a crash in the middle of a write) is dropped.
 """
 
 import os
@@ -38,7 +38,7 @@ class Journal:
         self._file = -1
 
     def load(self, store: ObjectStore) -> None:
-        """Fill an empty store, and rewrite the log to what is alive where it has grown."""
+        """Fill an empty store, and rewrite the log to the existing objects if it has grown."""
         if not self._path.exists():
             return
         data = self._path.read_bytes()
@@ -56,12 +56,12 @@ class Journal:
             self._rewrite(store)
 
     def follow(self, store: ObjectStore) -> None:
-        """Write every later commit."""
+        """Log every later commit."""
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         store.on_commit = self._write
 
     def close(self, store: ObjectStore) -> None:
-        """Stop writing; leaves a log of what is alive."""
+        """Stop logging, after rewriting the log to the existing objects."""
         if self._file >= 0:
             store.on_commit = None
             os.close(self._file)
@@ -92,7 +92,7 @@ class Journal:
             for key, table in store.tables.items():
                 for record in table.records(""):
                     file.write(_framed(_Entry(record.rv, *key, record.ns, record.name, record.uid, record.raw)))
-            # the revision itself, which a deletion may have been the last to raise
+            # the revision itself: the last commit may have been a deletion
             file.write(_framed(_Entry(store.revision, "", "", "", "", "", None)))
             file.flush()
             os.fsync(file.fileno())

@@ -1,6 +1,6 @@
 """The write verbs: create, update, patch and apply, from a decoded body to a commit.
 
-The way of a write: *draft* (checks, defaults, the new state) → admission webhooks, if any match → *finish* (validation,
+The path of a write: *draft* (checks, defaults, the new state) → admission webhooks, if any match → *finish* (validation,
 no-op check, commit). Drafts and finishes are plain functions; only webhooks make a write wait. Deletion is in
 ``deletion``, subresources with rules of their own in ``subresources``.
 """
@@ -56,7 +56,7 @@ _CREATE_ON_UPDATE = frozenset(
 
 
 class Wrote(NamedTuple):
-    """What a write came to. ``deleted`` where it removed the last finalizer of an object on its way out."""
+    """The result of a write. ``deleted``: it removed the last finalizer of a terminating object."""
 
     record: StoredObject
     created: bool = False
@@ -64,7 +64,7 @@ class Wrote(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A write between its two halves. ``old`` is None for a create."""
+    """A write between draft and finish. ``old`` is None for a create."""
 
     resource: ServedResource
     obj: Object
@@ -75,7 +75,7 @@ class Draft(NamedTuple):
 
 
 class Times:
-    """The server's wall clock as Kubernetes writes it; ``skew`` seconds off where a fault says so."""
+    """The server's wall clock as Kubernetes writes it, ``skew`` seconds off because of a fault."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -95,7 +95,7 @@ class Times:
         return self._text
 
     def after(self, seconds: int) -> str:
-        """``metav1.Time`` in ``seconds``."""
+        """``metav1.Time`` of ``seconds`` from now."""
         return datetime.fromtimestamp(int(self.wall()) + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -117,7 +117,7 @@ class Pipeline:
     def draft_create(
         self, resource: ServedResource, ns: str, obj: Object, options: WriteOptions, operation: str = "Update"
     ) -> Draft:
-        """A create up to admission. Raises ``StatusError``."""
+        """Draft a create. Raises ``StatusError``."""
         meta = obj.get("metadata")
         if not isinstance(meta, dict):
             meta = obj["metadata"] = {}
@@ -191,7 +191,7 @@ class Pipeline:
     def draft_update(
         self, resource: ServedResource, ns: str, name: str, obj: Object, options: WriteOptions, subresource: str = ""
     ) -> Draft:
-        """A PUT up to admission. Raises ``StatusError``."""
+        """Draft a PUT. Raises ``StatusError``."""
         meta = obj.get("metadata")
         if not isinstance(meta, dict):
             meta = obj["metadata"] = {}
@@ -221,7 +221,7 @@ class Pipeline:
         subresource: str = "",
         warnings: list[str] | None = None,
     ) -> Draft:
-        """A PATCH other than apply, up to admission. Raises ``StatusError``."""
+        """Draft a PATCH other than apply. Raises ``StatusError``."""
         record = resource.table.get(ns, name)
         if record is None:
             raise not_found(resource.info, name)
@@ -246,7 +246,7 @@ class Pipeline:
         subresource: str = "",
         warnings: list[str] | None = None,
     ) -> Draft:
-        """Server-side apply up to admission; creates where nothing is. Raises ``StatusError``."""
+        """Draft a server-side apply, a create if the object does not exist. Raises ``StatusError``."""
         meta = patch.get("metadata")
         if not isinstance(meta, dict):
             meta = patch["metadata"] = {}
@@ -296,7 +296,7 @@ class Pipeline:
     ) -> Draft:
         if operation == "Update":
             track(resource.info, old, obj, options.manager, "Update", self.times.now(), subresource or None)
-        if subresource == "finalize":  # a namespace's: its spec.finalizers are what is written, and nothing else
+        if subresource == "finalize":  # finalize of a namespace writes spec.finalizers and nothing else
             finalizers = (obj.get("spec") or {}).get("finalizers")
             kept = {k: v for k, v in (old.get("spec") or {}).items() if k != "finalizers"}
             obj = {
@@ -310,7 +310,7 @@ class Pipeline:
         return Draft(resource, obj, old, record, options, subresource)
 
     def finish(self, draft: Draft) -> Wrote:
-        """Validate and commit a draft. Raises ``StatusError``, 409 where the object has moved since the draft."""
+        """Validate and commit a draft. Raises ``StatusError``, 409 if the object changed since the draft."""
         resource, obj, old, record, options, subresource = draft
         if record is None or old is None:
             return self.finish_create(draft)
@@ -330,7 +330,7 @@ class Pipeline:
         return Wrote(self._commit(resource, obj, record, options.dry_run))
 
     def _check_version(self, resource: ServedResource, record: StoredObject, meta: Object) -> None:
-        """The optimistic lock and the uid of a write. An empty version means the client does not care. Raises 409."""
+        """Check the optimistic lock and the uid of a write. An empty version is no lock. Raises 409."""
         uid = meta.get("uid")
         if uid and uid != record.uid:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {record.uid}"
@@ -344,7 +344,7 @@ class Pipeline:
                     raise StatusError(500, "", error.message) from None
                 raise conflict(resource.info, record.name)
         elif resource.info.crd is not None and not version:
-            # told by the storage, which knows the resource and not the kind
+            # the storage reports this one, with the resource instead of the kind
             raise invalid_kind(
                 resource.info.group,
                 resource.info.plural,
@@ -389,11 +389,11 @@ class Pipeline:
         return self.store.put(resource.table, ns, name, uid, raw).record
 
     def commit_update(self, resource: ServedResource, record: StoredObject, obj: Object, dry_run: bool = False) -> StoredObject:
-        """Commit a state that needs no checks: what the server itself decided (deletion, binding)."""
+        """Commit a state that needs no checks because the server itself made it (deletion, binding)."""
         return self._commit(resource, obj, record, dry_run)
 
     def remove(self, resource: ServedResource, record: StoredObject, obj: Object | None, dry_run: bool) -> StoredObject:
-        """Delete the object; ``obj`` is its last state where that is told."""
+        """Remove the object; ``obj`` is its last state if that differs from the stored one."""
         raw = None if obj is None else self._encoded(resource, obj, dry_run)
         if dry_run:
             return record if raw is None else StoredObject(record.ns, record.name, record.uid, record.rv, raw)

@@ -1,4 +1,4 @@
-"""Admission of Pods' priorities: the value of the PriorityClass that a Pod names, or of the one that is the default.
+"""Admission of Pods' priorities: the value of the PriorityClass that a Pod names, or of the global default.
 
 As the ``Priority`` admission plugin does (``plugin/pkg/admission/priority``).
 """

@@ -1,4 +1,4 @@
-"""Which resources are served at this moment: the built-in ones, and those of established CRDs, which come and go."""
+"""The served resources: the built-in ones, and those of established CRDs."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,7 +22,7 @@ VIRTUAL = frozenset(
         "subjectaccessreviews",
     }
 )
-"""resources that are answers, and never stored"""
+"""resources that exist only as answers and are never stored"""
 
 _DEPRECATED = {
     ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
@@ -32,7 +32,7 @@ _STORED_AT = {("autoscaling", "horizontalpodautoscalers"): "v2"}
 
 
 class ServedResource:
-    """One resource in one served version: description, table, rules, and how stored bytes become an answer."""
+    """One resource in one served version: its description, table and strategy, and the conversion from storage."""
 
     __slots__ = (
         "_plain",
@@ -56,7 +56,7 @@ class ServedResource:
         self.virtual = info.plural in VIRTUAL and info.crd is None
         self.head = b'{"kind":"%s","apiVersion":"%s",' % (info.kind.encode(), info.api_version.encode())
         self.strip = len(self.head) if info.crd is None else 0
-        """bytes that a list leaves out of each item: typed lists tell kind and version once, custom ones per item"""
+        """bytes that a list leaves out of each item: typed lists have kind and version once, custom ones per item"""
         self.list_head = b'{"kind":"%s","apiVersion":"%s","metadata":' % (
             info.list_kind.encode(),
             info.api_version.encode(),
@@ -66,11 +66,11 @@ class ServedResource:
         self._strategy: Strategy | None = None
         self.selectable = _selectable(info)
         self.deprecated = _DEPRECATED.get((info.group, info.plural), "")
-        """what every answer warns of"""
+        """the warning of every answer"""
 
     @property
     def strategy(self) -> Strategy:
-        """Its semantics, compiled at the first use."""
+        """Its strategy, compiled at the first use."""
         found = self._strategy
         if found is None:
             found = self._strategy = strategy(self.info)
@@ -85,7 +85,7 @@ class ServedResource:
         return encode(obj)
 
     def read(self, record: StoredObject) -> dict[str, Any]:
-        """The object in this version, a fresh dict."""
+        """The object in this version, as a fresh dict."""
         obj = record.decode()
         if self._plain and obj.get("apiVersion") == self.info.api_version:
             return obj
@@ -97,7 +97,7 @@ class ServedResource:
         return obj
 
     def stored(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """``obj``, given in this version, as it is stored."""
+        """``obj``, given in this version, in the storage version."""
         if self.storage is self.info:
             return obj
         back = converter(self.info, self.storage)
@@ -107,14 +107,14 @@ class ServedResource:
 
 
 def encode(obj: dict[str, Any]) -> bytes:
-    """JSON with ``kind``, ``apiVersion``, ``metadata`` first, as the store wants it."""
+    """JSON with ``kind``, ``apiVersion``, ``metadata`` first, as the store requires."""
     ordered: dict[str, Any] = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"]}
     ordered.update(obj)
     return msgspec.json.encode(ordered)
 
 
 def _needs_rereading(crd: dict[str, Any]) -> bool:
-    """Whether what is stored may have been written under another schema or version than is served now."""
+    """Whether stored objects may have been written under another schema or version than the served one."""
     return len(crd["spec"]["versions"]) > 1 or crd["metadata"].get("generation", 1) > 1
 
 
@@ -152,16 +152,16 @@ class Registry:
         self.crds.table.subscribe("", self._crd_changed)
 
     def find(self, group: str, version: str, plural: str) -> ServedResource | None:
-        """By path."""
+        """The resource at a path."""
         return self.resources.get((group, version, plural))
 
     def by_kind(self, api_version: str, kind: str) -> ServedResource | None:
-        """By an object's apiVersion and kind."""
+        """The resource of an object's apiVersion and kind."""
         group, _, version = api_version.rpartition("/")
         return self._by_kind.get((group, version, kind))
 
     def named(self, name: str) -> ServedResource | None:
-        """By ``plural``, ``plural.group`` or ``plural.version.group``; the preferred version where none is named."""
+        """The resource named ``plural``, ``plural.group`` or ``plural.version.group``; by default in its preferred version."""
         if name in self._named:
             return self._named[name]
         found = self._named[name] = self._find_named(name)
@@ -179,7 +179,7 @@ class Registry:
         return max(found, key=lambda r: version_priority(r.info.version), default=None)
 
     def versions(self) -> dict[str, list[str]]:
-        """Groups and their versions, preferred first, in the order in which discovery tells them."""
+        """Groups and their versions, preferred first, in the order of discovery."""
         groups: dict[str, list[str]] = {}
         for group, version, _ in self.resources:
             known = groups.setdefault(group, [])
@@ -194,7 +194,7 @@ class Registry:
         return [r for (g, v, _), r in self.resources.items() if g == group and v == version]
 
     def preferred(self) -> list[ServedResource]:
-        """Each stored resource once, in its preferred version; what garbage collection and namespace deletion walk."""
+        """Each stored resource once, in its preferred version, for garbage collection and namespace deletion."""
         best: dict[tuple[str, str], ServedResource] = {}
         for resource in self.resources.values():
             if resource.virtual or resource.info.storage_group != resource.info.group:

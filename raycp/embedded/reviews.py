@@ -1,4 +1,4 @@
-"""Resources that are answers: access reviews, token reviews, who am I, component statuses."""
+"""Resources that exist only as answers: access reviews, token reviews, self subject reviews, component statuses."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from raycp.embedded.verbs import ResourceRequest
 
 
 class Reviews:
-    """Creates of reviews: nothing is stored, the object comes back with its status."""
+    """Handles creates of reviews: returns the object with its status and stores nothing."""
 
     def __init__(self, access: Access, auth: Authenticator) -> None:
         self._access = access
@@ -41,7 +41,7 @@ class Reviews:
 
     @staticmethod
     def components(call: ResourceRequest) -> HttpResponse:
-        """The deprecated component statuses: none are kept."""
+        """The deprecated component statuses: an empty list."""
         meta = {"resourceVersion": ""}
         body = {"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": meta, "items": []}
         return HttpResponse(200, msgspec.json.encode(body))
@@ -62,7 +62,7 @@ class Reviews:
         return User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
 
     def _access_of(self, call: ResourceRequest, user: User, spec: dict[str, Any]) -> dict[str, Any]:
-        """The decision about one request. Raises 422 as the review's validation does."""
+        """The decision about one request. Raises 422 for an invalid review."""
         resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
         causes = []
         if resource and path:

@@ -1,4 +1,4 @@
-"""The front: routing, who asks and whether they may, paths that are no resources. Resources go on to ``verbs``."""
+"""Routing, authentication, authorization and non-resource paths. ``verbs`` handles requests of resources."""
 
 import asyncio
 import logging
@@ -99,7 +99,7 @@ class ApiServer:
             if fault.action == "answer" and fault.error is not None:
                 return self.refusal(fault.error)
             if fault.action == "halfOpen":
-                await asyncio.Event().wait()  # until the client gives up
+                await asyncio.Event().wait()  # until the client closes the connection
             return None
         answer = self._answer(request)
         return await answer if asyncio.iscoroutine(answer) else answer
@@ -164,7 +164,7 @@ class ApiServer:
         else:
             verb = _WRITES.get(method, "")
         if self.access.enforced or user is ANONYMOUS or user.name == ANONYMOUS.name:
-            # a namespace's own requests are about it, as apiserver's RequestInfo has it
+            # a request of a namespace is in that namespace, as in apiserver's RequestInfo
             inside = ns or (name if plural == "namespaces" and not group else "")
             self.access.check(user, Attributes(verb, group, version, plural, sub, inside, name))
         resource = self.registry.find(group, version, plural)

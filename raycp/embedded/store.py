@@ -3,10 +3,10 @@
 Laws:
 
 1. Every commit takes the next revision of one counter, shared by all resources; it is the object's ``resourceVersion``.
-2. A commit and its telling to all subscribers are one step: nobody sees a state without the events that led to it.
-3. ``Table.at(revision)`` gives the state as it was at any revision that the history still reaches back to.
-4. History is bounded by count per table and by bytes over all; what is dropped raises the table's ``floor``, and who
-   asks for less than the floor is told so (``Compacted``), never served a gap.
+2. A commit and the calls of all subscribers are one step: no reader sees a state without the events that led to it.
+3. ``Table.at(revision)`` returns the state at any revision that the history still covers.
+4. History is bounded by count per table and by bytes over all. Dropped history raises the table's ``floor``; a read
+   below the floor raises ``Compacted`` and never skips a change.
 
 Single-threaded: everything happens on the server's event loop.
 """
@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 FIRST_REVISION = 100
-"""Where the counter of a fresh store stands; a real server's bootstrap writes about as much before it serves."""
+"""The revision of a new store; a real server's bootstrap writes about as many objects before it serves."""
 
 
 class Compacted(Exception):
-    """The revision asked for is older than what the history holds."""
+    """The requested revision is older than the history."""
 
 
 class TableKey(NamedTuple):
-    """Names a table: the storage group and the plural. Versions of one resource share a table."""
+    """The name of a table: storage group and plural. Versions of one resource share a table."""
 
     group: str
     plural: str
@@ -60,14 +60,14 @@ class StoredObject:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its labels, decoded at the first call."""
+        """The object's labels, decoded at the first call."""
         found = self._labels
         if found is None:
             found = self._labels = _decode_labels(self.raw).metadata.labels or _NO_LABELS
         return found
 
     def decode(self) -> dict[str, Any]:
-        """The object, a fresh dict that the caller may change."""
+        """The object as a fresh dict that the caller may change."""
         decoded: dict[str, Any] = msgspec.json.decode(self.raw)
         return decoded
 
@@ -96,7 +96,7 @@ Subscriber = Callable[[StoreChange], None]
 
 
 class Bucket:
-    """The objects of one namespace by name, and their sorted names, brought up to date when somebody lists."""
+    """The objects of one namespace by name, and their sorted names, which a list brings up to date."""
 
     __slots__ = ("_dirty", "_order", "records")
 
@@ -115,7 +115,7 @@ class Bucket:
         self._dirty = True
 
     def names(self) -> list[str]:
-        """Sorted. The result is shared: don't change it."""
+        """The names, sorted. The result is shared: don't change it."""
         if self._dirty:
             self._order = sorted(self.records)
             self._dirty = False
@@ -123,7 +123,7 @@ class Bucket:
 
 
 class Table:
-    """All objects of one resource, their history, and who listens."""
+    """All objects of one resource, their history, and the subscribers."""
 
     def __init__(self, key: TableKey, floor: int, limit: int) -> None:
         self.key = key
@@ -145,7 +145,7 @@ class Table:
         return sorted((ns for ns, b in self.buckets.items() if b.records), key=lambda ns: ns + "/")
 
     def records(self, ns: str) -> list[StoredObject]:
-        """All objects of ``ns``, or of all namespaces where it is empty, in key order."""
+        """All objects of ``ns``, or of all namespaces if it is empty, in key order."""
         if ns:
             bucket = self.buckets.get(ns)
             return list(map(bucket.records.__getitem__, bucket.names())) if bucket is not None else []
@@ -184,7 +184,7 @@ class Table:
         return history[bisect_right(history, revision, key=lambda change: change.rv) :]
 
     def subscribe(self, ns: str, subscriber: Subscriber) -> Callable[[], None]:
-        """Tell ``subscriber`` every later change (of ``ns``, or of all where it is empty). Returns the unsubscriber."""
+        """Call ``subscriber`` with every later change of ``ns``, or of all if it is empty. Returns the unsubscriber."""
         group = self._subscribers.setdefault(ns, [])
         group.append(subscriber)
 
@@ -197,7 +197,7 @@ class Table:
         return unsubscribe
 
     def listeners(self, ns: str) -> Iterator[Subscriber]:
-        """Who is to be told of a change in ``ns``."""
+        """The subscribers to a change in ``ns``."""
         subscribers = self._subscribers
         if subscribers:
             everywhere = subscribers.get("")
@@ -209,7 +209,7 @@ class Table:
                     yield from tuple(local)
 
     def restore(self, record: StoredObject) -> None:
-        """Put what was kept elsewhere in place, telling nobody."""
+        """Insert a restored object without calling subscribers."""
         bucket = self.buckets.get(record.ns)
         if bucket is None:
             bucket = self.buckets[record.ns] = Bucket()
@@ -218,7 +218,7 @@ class Table:
         bucket.put(record)
 
     def forget(self, record: StoredObject) -> None:
-        """Take an object out, telling nobody."""
+        """Remove an object without calling subscribers."""
         bucket = self.buckets[record.ns]
         bucket.drop(record.name)
         if not bucket.records:
@@ -226,7 +226,7 @@ class Table:
         self.count -= 1
 
     def trim(self, keep: int) -> int:
-        """Drop the oldest changes beyond ``keep``; the bytes that this frees."""
+        """Drop the oldest changes beyond ``keep``. Returns the freed bytes."""
         freed = 0
         history = self.history
         while len(history) > keep:
@@ -239,7 +239,7 @@ class Table:
 
 
 class ObjectStore:
-    """All tables of one cluster. ``on_commit`` hears every change after the subscribers (persistence)."""
+    """All tables of one cluster. ``on_commit`` receives every change after the subscribers (persistence)."""
 
     def __init__(self, history: int = 20_000, history_bytes: int = 96 << 20, revision: int = FIRST_REVISION) -> None:
         self.revision = revision
@@ -251,7 +251,7 @@ class ObjectStore:
         self.on_commit: Callable[[Table, StoreChange], None] | None = None
 
     def table(self, group: str, plural: str) -> Table:
-        """The table of that name, made at the first call."""
+        """The table of that name, created at the first call."""
         key = TableKey(group, plural)
         found = self.tables.get(key)
         if found is None:
@@ -272,20 +272,20 @@ class ObjectStore:
         return self._commit(table, StoreChange("MODIFIED", record.rv, record, prev))
 
     def delete(self, table: Table, record: StoredObject, raw: bytes | None = None) -> StoreChange:
-        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state, if that is another."""
+        """Remove the object. ``raw``, which carries ``revision + 1``, is its last state if that differs from the stored one."""
         table.forget(record)
         rv = self.revision + 1
         last = raw if raw is not None else with_revision(record.raw, record.rv, rv)
         return self._commit(table, StoreChange("DELETED", rv, StoredObject(record.ns, record.name, record.uid, rv, last), record))
 
     def drop_table(self, group: str, plural: str) -> None:
-        """Forget a table whose resource is gone."""
+        """Remove the table of a resource that is no longer served."""
         table = self.tables.pop(TableKey(group, plural), None)
         if table is not None:
             self.superseded -= table.superseded
 
     def compact(self, revision: int | None = None) -> None:
-        """Drop the history up to ``revision`` (all of it by default): older watches and lists meet 410."""
+        """Drop the history up to ``revision`` (all of it by default): older watches and lists get 410."""
         upto = self.revision if revision is None else min(revision, self.revision)
         for table in self.tables.values():
             keep = sum(1 for change in table.history if change.rv > upto)

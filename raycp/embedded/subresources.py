@@ -1,4 +1,4 @@
-"""Subresources: status and its like go the way of updates; scale, binding, eviction, token, log have own rules."""
+"""Subresources: status and the like are updates; scale, binding, eviction, token and log have rules of their own."""
 
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Succ
 
 
 class Subresources:
-    """Requests below an object."""
+    """Handles requests of subresources."""
 
     def __init__(self, verbs: Verbs, auth: Authenticator, access: Access) -> None:
         self._verbs = verbs
@@ -46,7 +46,7 @@ class Subresources:
         self._auth = auth
         self._access = access
         self.logs: LogSource | None = None
-        """where logs come from; without it, every log is empty"""
+        """the source of logs; without it every log is empty"""
 
     def handle(self, call: ResourceRequest, more: list[str]) -> Answer | Coroutine[Any, Any, Answer]:
         """Raises ``StatusError``."""
@@ -203,13 +203,13 @@ class Subresources:
             "deletionTimestamp" not in pod["metadata"]
         ):
             self._disrupt(call.ns, record, pod, options.dry_run)
-        gone, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
+        removed, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
-            self._verbs.record(call, gone)
+            self._verbs.record(call, removed)
         return _json(201, {**SUCCESS, "code": 201})
 
     def _disrupt(self, ns: str, record: StoredObject, pod: Object, dry_run: bool) -> None:
-        """Ask the budgets that cover the Pod. Raises 429 where one has nothing left."""
+        """Check the PodDisruptionBudgets that cover the Pod. Raises 429 if one allows no disruption."""
         from raycp.embedded.selectors import parse_label_dict
 
         budgets = self._pipeline.registry.find("policy", "v1", "poddisruptionbudgets")
@@ -331,7 +331,7 @@ def _binding_conflict(name: str, why: str) -> StatusError:
 
 
 def _scale_paths(call: ResourceRequest) -> tuple[str, str, str]:
-    """Where replicas, observed replicas and the selector stand."""
+    """The paths of replicas, observed replicas and the selector."""
     crd = call.resource.info.crd
     if crd is None:
         return "spec.replicas", "status.replicas", "spec.selector"

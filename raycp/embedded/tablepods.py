@@ -60,7 +60,7 @@ def pod_row(obj: Object, now: float) -> list[Any]:
             reason = "Unknown"
         elif status.get("phase") not in ("Succeeded", "Failed"):
             reason = "Terminating"
-    told = f"{restarts} ({age(last_restart, now)} ago)" if restarts and last_restart else str(restarts)
+    restart_cell = f"{restarts} ({age(last_restart, now)} ago)" if restarts and last_restart else str(restarts)
     gates = spec.get("readinessGates") or ()
     shown_gates = NONE
     if gates:
@@ -68,7 +68,7 @@ def pod_row(obj: Object, now: float) -> list[Any]:
         shown_gates = f"{sum(1 for g in gates if g.get('conditionType') in met)}/{len(gates)}"
     addresses = status.get("podIPs") or ()
     return [
-        *name_age(obj, now, f"{ready}/{total}", reason, told),
+        *name_age(obj, now, f"{ready}/{total}", reason, restart_cell),
         (addresses[0].get("ip") if addresses else status.get("podIP")) or NONE,
         spec.get("nodeName") or NONE,
         status.get("nominatedNodeName") or NONE,

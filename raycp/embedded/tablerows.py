@@ -29,7 +29,7 @@ def _node(obj: Object, now: float) -> list[Any]:
             roles.add(key[24:])
         elif key == "kubernetes.io/role" and value:
             roles.add(value)
-    told = status.get("nodeInfo") or {}
+    info = status.get("nodeInfo") or {}
 
     def address(kind: str) -> str:
         return next((a["address"] for a in status.get("addresses") or () if a.get("type") == kind), NONE)
@@ -39,12 +39,12 @@ def _node(obj: Object, now: float) -> list[Any]:
         ",".join(states),
         ",".join(sorted(roles)) or NONE,
         age(meta.get("creationTimestamp"), now),
-        told.get("kubeletVersion", ""),
+        info.get("kubeletVersion", ""),
         address("InternalIP"),
         address("ExternalIP"),
-        told.get("osImage") or UNKNOWN,
-        told.get("kernelVersion") or UNKNOWN,
-        told.get("containerRuntimeVersion") or UNKNOWN,
+        info.get("osImage") or UNKNOWN,
+        info.get("kernelVersion") or UNKNOWN,
+        info.get("containerRuntimeVersion") or UNKNOWN,
     ]
 
 

@@ -46,7 +46,9 @@ def job_row(obj: Object, now: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     completions, parallelism = spec.get("completions"), spec.get("parallelism") or 0
     done = status.get("succeeded", 0)
-    told = f"{done}/{completions}" if completions is not None else f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
+    progress = (
+        f"{done}/{completions}" if completions is not None else f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
+    )
     true = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
     state = "Running"
     for kind, word in (
@@ -64,7 +66,7 @@ def job_row(obj: Object, now: float) -> list[Any]:
     if status.get("startTime"):
         end = status.get("completionTime")
         took = duration((unix_time(end) if end else now) - unix_time(status["startTime"]))
-    cells = [state, told, took]
+    cells = [state, progress, took]
     return [*name_age(obj, now, *cells), *container_cells(spec.get("template")), selector_cell(spec.get("selector"))]
 
 

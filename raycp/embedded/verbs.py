@@ -1,4 +1,4 @@
-"""Requests about resources: from a routed request to an answer. Routing and access come before (``server``)."""
+"""The verbs of resources: from a routed and authorized request (``server``) to an answer."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from raycp.embedded.watch import FrameCache, Watch
 from raycp.embedded.webhooks import Webhooks
 
 MIN_WATCH = 1800.0
-"""seconds that a watch lives which asks for no other time; doubled at most, at random, as --min-request-timeout does"""
+"""least seconds of a watch without a timeout; up to twice as long at random, as with --min-request-timeout"""
 PATCH_TRIES = 5
-"""how often a patch starts over when the object moves under it, as apiserver does"""
+"""how often a patch is retried when the object changes meanwhile, as in apiserver"""
 
 
 @dataclass(slots=True)
 class ResourceRequest:
-    """A routed request. ``sub`` is the subresource, ``verb`` the Kubernetes verb that access was checked for."""
+    """A routed request. ``sub`` is the subresource, ``verb`` the authorized Kubernetes verb."""
 
     request: HttpRequest
     user: User
@@ -87,7 +87,7 @@ class WatchStream(Stream):
 
 
 class Verbs:
-    """Answers get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
+    """Handles get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
 
     def __init__(self, store: ObjectStore, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder) -> None:
         self.store = store
@@ -101,7 +101,7 @@ class Verbs:
         self.rng = pipeline.rng
 
     def handle(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
-        """By verb. Raises ``StatusError``."""
+        """Dispatch by verb. Raises ``StatusError``."""
         if call.verb not in call.resource.info.verbs and not call.sub:
             raise method_not_allowed()
         match call.verb:
@@ -197,7 +197,7 @@ class Verbs:
         warnings: list[str],
         again: Callable[[], Draft] | None = None,
     ) -> Answer | Coroutine[Any, Any, Answer]:
-        """Finish a draft, by way of the webhooks that match it. ``again`` makes a patch's draft anew."""
+        """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
         return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
@@ -210,7 +210,7 @@ class Verbs:
             old = draft.record
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
-            draft = again()  # the object moved while webhooks had it: a patch applies to what is there now
+            draft = again()  # the object changed while webhooks ran: apply the patch to the current state
         return self.wrote(call, form, self.pipeline.finish(admitted), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
@@ -222,7 +222,7 @@ class Verbs:
         return self.shown(call, form, record, status, warnings)
 
     def record(self, call: ResourceRequest, record: StoredObject) -> None:
-        """Note a write in the recorder."""
+        """Add a write to the recorder."""
         info = call.resource.info
         resource = f"{info.name}/{call.sub}" if call.sub else info.name
         self.recorder.add(
@@ -255,10 +255,10 @@ class Verbs:
         return self._finish_delete(call, form, options, warnings)
 
     def _finish_delete(self, call: ResourceRequest, form: forms.Form, options: Any, warnings: list[str] | None = None) -> Answer:
-        record, gone = self.deletion.delete(call.resource, call.ns, call.name, options)
+        record, removed = self.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
             self.record(call, record)
-        body = self.deletion.answer(call.resource, record, gone)
+        body = self.deletion.answer(call.resource, record, removed)
         if body is None:
             return self.shown(call, form, record, 200, warnings or ())
         return self._response(call, forms.PLAIN, 200, body, warnings or ())
@@ -322,7 +322,7 @@ class Verbs:
 
 
 def to_yaml(body: bytes) -> bytes:
-    """JSON as YAML, for who accepts nothing else first."""
+    """JSON as YAML, for clients that prefer YAML."""
     import yaml
 
     return yaml.safe_dump(msgspec.json.decode(body), sort_keys=True).encode()

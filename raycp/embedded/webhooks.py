@@ -19,7 +19,7 @@ GROUP = "admissionregistration.k8s.io"
 
 
 class Webhooks:
-    """Calls what webhook configurations name. While there is none, ``any`` is false and writes don't wait."""
+    """Calls the configured webhooks. ``any`` is false while there are none, and writes need not wait."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -38,7 +38,7 @@ class Webhooks:
             self._session = None
 
     def match(self, draft: Draft) -> bool:
-        """Whether any webhook wants to see this draft."""
+        """Whether any webhook matches this draft."""
         operation = "CREATE" if draft.old is None else "UPDATE"
         labels = draft.obj["metadata"].get("labels") or {}
         ns = draft.obj["metadata"].get("namespace") or ""
@@ -49,7 +49,7 @@ class Webhooks:
         )
 
     def match_delete(self, resource: ServedResource, record: StoredObject) -> bool:
-        """Whether any webhook wants to see this deletion."""
+        """Whether any webhook matches this deletion."""
         return any(
             self._wants(hook, resource, "DELETE", "", record.ns, record.labels)
             for hooks in self._hooks.values()
@@ -57,7 +57,7 @@ class Webhooks:
         )
 
     async def admit(self, draft: Draft, user: User, warnings: list[str]) -> Draft:
-        """The draft as the mutating webhooks leave it. Raises ``StatusError`` where one refuses."""
+        """The draft after the mutating webhooks. Raises ``StatusError`` if one denies it."""
         operation = "CREATE" if draft.old is None else "UPDATE"
         resource, obj, old = draft.resource, draft.obj, draft.old
         for _, hook in self._hooks["mutating"]:
@@ -77,7 +77,7 @@ class Webhooks:
     async def admit_delete(
         self, resource: ServedResource, record: StoredObject, user: User, dry_run: bool, warnings: list[str]
     ) -> None:
-        """Raises ``StatusError`` where a webhook refuses."""
+        """Call the validating webhooks. Raises ``StatusError`` if one denies the request."""
         old = resource.read(record)
         for _, hook in self._hooks["mutating"]:
             if self._wants(hook, resource, "DELETE", "", record.ns, record.labels):
@@ -162,7 +162,7 @@ class Webhooks:
         return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
 
     async def _call(self, hook: Object, review: Object, warnings: list[str]) -> Any:
-        """The JSON patch that the webhook answers, if any. Raises ``StatusError``."""
+        """Call a webhook. Returns its JSON patch, if any. Raises ``StatusError`` if it denies the request."""
         try:
             answer = await self._post(hook, review)
         except Exception as error:
@@ -182,7 +182,7 @@ class Webhooks:
     async def _post(self, hook: Object, review: Object) -> Object:
         import ssl
 
-        import aiohttp  # only clusters with webhooks load a client
+        import aiohttp  # on demand: most clusters have no webhooks
 
         config = hook["clientConfig"]
         url = config.get("url")

@@ -296,7 +296,7 @@ async def test_what_there_is_is_told_in_slices_and_what_changes_meanwhile_after_
 
 
 async def test_what_can_not_be_told_is_never_called_all(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Watch._line
+    line = Watch.encode
 
     def spoilt(watch: Watch, type_: str, record: StoredObject) -> bytes:
         if record.name == "bad":
@@ -304,7 +304,7 @@ async def test_what_can_not_be_told_is_never_called_all(api: Api, monkeypatch: p
         return line(watch, type_, record)
 
     monkeypatch.setattr("raycp.embedded.watch.SLICE", 1)
-    monkeypatch.setattr(Watch, "_line", spoilt)
+    monkeypatch.setattr(Watch, "encode", spoilt)
     for name in ("a", "bad", "c"):
         await api.ask("POST", CMS, config_map(name))
     path = CMS + "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
@@ -314,16 +314,16 @@ async def test_what_can_not_be_told_is_never_called_all(api: Api, monkeypatch: p
 async def test_others_are_answered_while_a_watch_is_told_what_there_is(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     begun = asyncio.Event()
-    tell = Watch._tell_slice
+    send = Watch.send_initial
 
     def slow(watch: Watch) -> None:
         sent.append(1)
         begun.set()
         time.sleep(0.005)
-        tell(watch)
+        send(watch)
 
     monkeypatch.setattr("raycp.embedded.watch.SLICE", 1)
-    monkeypatch.setattr(Watch, "_tell_slice", slow)
+    monkeypatch.setattr(Watch, "send_initial", slow)
     for number in range(100):
         await api.ask("POST", CMS, config_map(f"i{number:03}"))
     reading = asyncio.create_task(api.watch(CMS + "?watch=true", 100))
@@ -366,8 +366,8 @@ async def test_state_outlives_the_process(tmp_path: Path) -> None:
     await first.api.create("configmaps", config_map("gone"), "default")
     await first.api.delete("configmaps", "default", "gone")
     revision = first.store.revision
-    assert first._journal is not None
     log = (tmp_path / "objects.log").read_bytes()
+    assert log
     await first.stop()
     (tmp_path / "objects.log").write_bytes(log + b"\0\0\1\0torn")  # as a crash in the middle of a write leaves it
     second = EmbeddedCluster("t", spec(data_dir=tmp_path))

@@ -1,8 +1,7 @@
-"""Which node can take a Pod: pure. The filters of kube-scheduler that need no other Pods' placement, with its
-wording.
+"""Whether a node can run a Pod: kube-scheduler's filters that need no other Pods' placement, in its wording. Pure.
 
 NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit,
-NodePorts. Not looked at: inter-Pod affinity, topology spread, volumes, preemption (``docs/embedded.md`` says so).
+NodePorts. Not supported: inter-Pod affinity, topology spread, volumes, preemption (see ``docs/embedded.md``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -85,7 +84,7 @@ class PodStatus(msgspec.Struct):
 
 
 class PodObject(msgspec.Struct):
-    """What the scheduler reads of a Pod."""
+    """The part of a Pod that the scheduler reads."""
 
     metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
     spec: PodObjectSpec = msgspec.field(default_factory=PodObjectSpec)
@@ -112,7 +111,7 @@ class NodeStatus(msgspec.Struct):
 
 
 class NodeObject(msgspec.Struct):
-    """What the scheduler reads of a node."""
+    """The part of a node that the scheduler reads."""
 
     metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
     spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
@@ -124,7 +123,7 @@ decode_node = msgspec.json.Decoder(NodeObject).decode
 
 @dataclass
 class Room:
-    """A node and what of it is taken. Amounts in thousandths."""
+    """A node and the amounts in use, in thousandths."""
 
     name: str
     labels: Mapping[str, str]
@@ -148,14 +147,14 @@ class Room:
         self.ports.difference_update(asks.ports)
 
     def load(self) -> float:
-        """How full it is, from 0 to 1: the mean over cpu, memory and Pods."""
+        """The node's load from 0 to 1: the mean over cpu, memory and Pods."""
         parts = [self.pods * 1000 / max(1, self.allocatable.get("pods", 1))]
         parts += [self.used.get(name, 0) / max(1, self.allocatable.get(name, 1)) for name in ("cpu", "memory")]
         return sum(parts) / len(parts)
 
 
 class Asks(msgspec.Struct, frozen=True):
-    """What a Pod takes up. Amounts in thousandths."""
+    """The amounts that a Pod requests, in thousandths, and its host ports."""
 
     amounts: tuple[tuple[str, int], ...]
     ports: frozenset[tuple[str, int]]
@@ -173,7 +172,7 @@ def room_of(node: NodeObject) -> Room:
 
 
 def asks_of(spec: PodObjectSpec) -> Asks:
-    """Containers and sidecars together, or the largest init container with the sidecars before it; plus overhead."""
+    """The larger of containers with sidecars, and any init container with the sidecars before it; plus overhead."""
     total: dict[str, int] = {}
     for container in spec.containers or ():
         _add(total, container)
@@ -202,7 +201,7 @@ def _add(total: dict[str, int], container: Container) -> None:
 
 
 def obstacle(room: Room, spec: PodObjectSpec, asks: Asks) -> str | None:
-    """Why the node can't take the Pod, in kube-scheduler's words; None: it can."""
+    """Why the node can't run the Pod, in kube-scheduler's words; None if it can."""
     if room.unschedulable and not tolerated(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations):
         return "node(s) were unschedulable"
     for taint in room.taints:
@@ -271,8 +270,10 @@ def _meets(requirement: NodeSelectorRequirement, labels: Mapping[str, str]) -> b
 
 
 def explain(total: int, obstacles: Mapping[str, int]) -> str:
-    """The message of PodScheduled=False: ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were
-    unschedulable.``"""
+    """The message of PodScheduled=False.
+
+    For example ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.``
+    """
     if not total:
         return "no nodes available to schedule pods"
     reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in obstacles.items()))

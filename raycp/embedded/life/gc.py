@@ -1,7 +1,7 @@
 """Owner garbage collection: background, foreground, orphan.
 
-It hears every change of every resource, looks for the bytes ``ownerReferences`` and remembers edges only, so that a
-cluster with a hundred thousand objects without owners costs nothing here.
+It subscribes to every resource, searches each object for the bytes ``ownerReferences`` and stores edges only, so that
+objects without owners cost nothing here.
 """
 
 from collections.abc import Iterable
@@ -21,21 +21,21 @@ _DELETING = b'"deletionTimestamp"'
 
 
 class GarbageCollector:
-    """``start()`` takes the store's state in and begins to listen; ``run()`` works for ever."""
+    """``start()`` reads the store and subscribes to it; ``run()`` works until cancelled."""
 
     def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.registry = registry
         self.graph = Graph()
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
-        self._heard: set[tuple[str, str]] = set()
+        self._subscribed: set[tuple[str, str]] = set()
         self._waiting: dict[str, OwnerNode] = {}
         """owners in foreground deletion, by uid"""
 
     def start(self) -> None:
-        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear_new_tables())
-        self._hear_new_tables()
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._subscribe_new_tables())
+        self._subscribe_new_tables()
 
     def stop(self) -> None:
         self._tables.close()
@@ -43,21 +43,21 @@ class GarbageCollector:
     async def run(self) -> None:
         await self.inbox.run()
 
-    def _hear_new_tables(self) -> None:
+    def _subscribe_new_tables(self) -> None:
         served = self.registry.preferred()
-        self._heard &= {(r.info.group, r.info.plural) for r in served}
+        self._subscribed &= {(r.info.group, r.info.plural) for r in served}
         for resource in served:
             key = (resource.info.group, resource.info.plural)
-            if key not in self._heard:
-                self._heard.add(key)
-                self._hear(resource)
+            if key not in self._subscribed:
+                self._subscribed.add(key)
+                self._subscribe(resource)
 
-    def _hear(self, resource: ServedResource) -> None:
+    def _subscribe(self, resource: ServedResource) -> None:
         name = resource.info.name
 
         def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
-                self._gone(change.record)
+                self._on_delete(change.record)
             else:
                 self._seen(name, change.record)
 
@@ -75,25 +75,25 @@ class GarbageCollector:
         before = self.graph.owners.get(record.uid, ())
         if self.graph.put(node, meta.owner_references or ()):
             self.inbox.put(("dependent", record.uid))
-            self._tell_owners(before)
+            self._requeue_owners(before)
         if meta.deletion_timestamp and (FOREGROUND in (meta.finalizers or ()) or ORPHAN in (meta.finalizers or ())):
             self.inbox.put(("deleting", node))
 
-    def _gone(self, record: StoredObject) -> None:
-        self._tell_owners(self.graph.owners.get(record.uid, ()))
+    def _on_delete(self, record: StoredObject) -> None:
+        self._requeue_owners(self.graph.owners.get(record.uid, ()))
         self._waiting.pop(record.uid, None)
         self.graph.drop(record.uid)
         for dependent in self.graph.of(record.uid):
             self.inbox.put(("dependent", dependent.uid))
 
-    def _tell_owners(self, refs: Iterable[OwnerReference]) -> None:
+    def _requeue_owners(self, refs: Iterable[OwnerReference]) -> None:
         for ref in refs:
             if ref.uid in self._waiting:
                 self.inbox.put(("deleting", self._waiting[ref.uid]))
 
-    # what the inbox asks for
+    # work of the inbox
 
-    async def _look(self, key: tuple[str, Any]) -> float | None:
+    async def _reconcile(self, key: tuple[str, Any]) -> float | None:
         what, about = key
         if what == "dependent":
             return await self._collect(about)
@@ -101,7 +101,7 @@ class GarbageCollector:
         return None
 
     def _owner(self, dependent: OwnerNode, ref: OwnerReference) -> tuple[OwnerNode, dict[str, Any]] | None:
-        """The owner, where it exists with that uid. Raises ``_UnknownKind`` for one that nobody serves."""
+        """The owner, if it exists with that uid. Raises ``_UnknownKind`` for a kind that is not served."""
         resource = self.registry.by_kind(ref.api_version, ref.kind)
         if resource is None:
             raise _UnknownKind
@@ -114,7 +114,7 @@ class GarbageCollector:
         return OwnerNode(resource.info.name, ns, ref.name, ref.uid), record.decode()
 
     async def _collect(self, uid: str) -> float | None:
-        """Delete a dependent whose owners are gone, or take off the references to those that are."""
+        """Delete a dependent without any existing owner, or remove its references to owners that do not exist."""
         dependent = self.graph.nodes.get(uid)
         if dependent is None:
             return None
@@ -123,7 +123,7 @@ class GarbageCollector:
             try:
                 found = self._owner(dependent, ref)
             except _UnknownKind:
-                return 5.0  # as in Kubernetes: an owner that can't be looked up protects its dependents
+                return 5.0  # as in Kubernetes, an owner of an unknown kind protects its dependents
             if found is None:
                 dangling.append(ref)
             elif self._waits(found[1], ref):
@@ -161,7 +161,7 @@ class GarbageCollector:
         await self.api.update(node.resource, obj)
 
     async def _finish(self, node: OwnerNode) -> None:
-        """Go on with an owner that is deleted in the foreground or with orphans."""
+        """Continue the deletion of an owner in the foreground or with orphans."""
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid or "deletionTimestamp" not in obj["metadata"]:
             self._waiting.pop(node.uid, None)

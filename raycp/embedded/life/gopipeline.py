@@ -27,7 +27,7 @@ _HOLDERS = frozenset({"field", "more", "var", "word"})
 
 
 class Scope:
-    """Variables of one block; blocks inside see and assign those outside."""
+    """Variables of one block; an inner block reads and assigns those of the outer ones."""
 
     __slots__ = ("names", "outer")
 
@@ -152,7 +152,7 @@ class PipelineReader:
 
 
 def _call(name: str, functions: Functions, arguments: list[Eval], error: Callable[[str], TemplateError]) -> Eval:
-    if name in ("and", "or"):  # they stop early, so that they are no plain functions
+    if name in ("and", "or"):  # no plain functions, because they stop at the deciding operand
         wanted = name == "or"
 
         def logic(scope: Scope, dot: Any) -> Any:
@@ -179,7 +179,7 @@ def pipeline_tokens(text: str) -> list[tuple[str, str]]:
             raise TemplateError(f"can't read {text[at : at + 12]!r} in {{{{{text}}}}}")
         kind = match.lastgroup
         if kind == "field" and found and match.start(kind) == at and (found[-1][0] in _HOLDERS or found[-1][1] == ")"):
-            kind = "more"  # a field of what stands before it, not another operand
+            kind = "more"  # a field of the value before it, not another operand
         found.append((kind, match[match.lastgroup]))
         at = match.end()
     return found

@@ -1,12 +1,12 @@
-"""Go's text/template, as stage files write it, compiled to closures.
+"""The part of Go's text/template that stage files use, compiled to closures.
 
-Covered: actions with pipelines, variables (``:=`` and ``=``), ``if``/``else if``/``else``, ``range`` (with index and
+Supported: actions with pipelines, variables (``:=`` and ``=``), ``if``/``else if``/``else``, ``range`` (with index and
 value, ``else``, ``break``, ``continue``), ``with``, ``define``/``template``/``block``, comments, ``{{-``/``-}}``,
-parentheses, field chains on values and results, and the built-in functions; more functions are given by the caller.
-Semantics follow https://pkg.go.dev/text/template where JSON-like data can tell the difference: a missing key is nil
+parentheses, field chains on values and results, and the built-in functions; the caller adds more functions.
+Semantics follow https://pkg.go.dev/text/template for JSON-like data: a missing key is nil
 and prints as ``<no value>``; ``and``/``or`` return an operand.
 
-Errors: ``TemplateError``, at compile time for what can't be read, at run time for what can't be done.
+Raises ``TemplateError``: at compile time for a syntax error, at run time for an action that fails.
 """
 
 import re
@@ -46,7 +46,7 @@ class Template:
             raise TemplateError(f"unexpected {{{{{end}}}}}")
 
     def render(self, data: Any) -> str:
-        """Raises ``TemplateError`` where an action can't be done on ``data``."""
+        """The text for ``data``. Raises ``TemplateError`` if an action fails."""
         out: list[str] = []
         scope = Scope(None)
         scope.names["$"] = data
@@ -61,7 +61,7 @@ class Template:
     # blocks
 
     def _block(self, ends: tuple[str, ...]) -> tuple[_Emit, str]:
-        """The actions up to one whose word is in ``ends``; returns that action's text."""
+        """Compile the actions up to one whose keyword is in ``ends``. Returns them and that action's text."""
         emits: list[_Emit] = []
         while self._at < len(self._parts):
             is_action, text = self._parts[self._at]
@@ -186,7 +186,7 @@ class Template:
     # pipelines
 
     def _declaration(self, text: str) -> tuple[list[str], bool, Eval]:
-        """``$a, $b := pipeline``: names, whether it assigns to existing ones, and the pipeline."""
+        """Parse ``$a, $b := pipeline``: names, whether it assigns existing variables, and the pipeline."""
         tokens = pipeline_tokens(text)
         names: list[str] = []
         assign = False
@@ -212,7 +212,7 @@ def _name(rest: str) -> tuple[str, str]:
 
 
 def _split(text: str) -> list[tuple[bool, str]]:
-    """Text and actions in turn, with the trimming that ``{{-`` and ``-}}`` ask for."""
+    """Text and actions in order, trimmed at ``{{-`` and ``-}}``."""
     parts: list[tuple[bool, str]] = []
     at, trim = 0, False
     for match in _ACTION.finditer(text):

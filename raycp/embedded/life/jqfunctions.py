@@ -1,4 +1,4 @@
-"""The functions of jq that stage files may call, and what is true, countable and comparable in it."""
+"""jq's functions, and its rules of truth, length and order."""
 
 import json
 import re
@@ -9,7 +9,7 @@ Filter = Callable[[Any], list[Any]]
 
 
 class JqError(ValueError):
-    """The expression can't be read or isn't understood."""
+    """The expression has a syntax error or uses an unsupported feature."""
 
 
 class Fails(Exception):

@@ -1,5 +1,4 @@
-"""The end of a namespace: everything in it is deleted, then its ``kubernetes`` finalizer goes, and with that the
-namespace.
+"""Namespace deletion: delete all objects in a terminating namespace, then remove its ``kubernetes`` finalizer.
 
 Order, conditions and messages follow kube-controller-manager's ``pkg/controller/namespace/deletion``.
 """
@@ -16,15 +15,15 @@ FINALIZER = "kubernetes"
 
 
 class NamespaceController:
-    """``start()``, then ``run()`` for ever."""
+    """``start()`` subscribes; ``run()`` works until cancelled."""
 
     def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.registry = registry
         self.clock = clock
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
-        self._heard: set[tuple[str, str]] = set()
+        self._subscribed: set[tuple[str, str]] = set()
         self._ending: set[str] = set()
 
     def start(self) -> None:
@@ -35,8 +34,8 @@ class NamespaceController:
                 self._seen(change.record)
 
         table = self._tables.subscribe("namespaces", changed)
-        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear())
-        self._hear()
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._subscribe())
+        self._subscribe()
         for record in table.records(""):
             self._seen(record)
 
@@ -46,12 +45,12 @@ class NamespaceController:
     async def run(self) -> None:
         await self.inbox.run()
 
-    def _hear(self) -> None:
-        """Hear deletions in every namespaced resource, of CRDs too."""
+    def _subscribe(self) -> None:
+        """Subscribe to deletions in every namespaced resource, those of CRDs included."""
         for resource in self._namespaced():
             key = (resource.info.group, resource.info.plural)
-            if key not in self._heard:
-                self._heard.add(key)
+            if key not in self._subscribed:
+                self._subscribed.add(key)
                 self._tables.on(resource.table, self._content_changed)
 
     def _content_changed(self, change: StoreChange) -> None:
@@ -66,7 +65,7 @@ class NamespaceController:
             self._ending.add(record.name)
             self.inbox.put(record.name)
 
-    async def _look(self, name: str) -> float | None:
+    async def _reconcile(self, name: str) -> float | None:
         namespace = self._tables.read("namespaces", "", name)
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
             return None
@@ -83,7 +82,7 @@ class NamespaceController:
                     finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
         if left:
             await self._report(name, left, finalizers)
-            return None  # the last deletion wakes us
+            return None  # the last deletion requeues the namespace
         namespace = self._tables.read("namespaces", "", name)
         if namespace is not None:
             namespace["spec"]["finalizers"] = [f for f in namespace["spec"]["finalizers"] if f != FINALIZER]
@@ -101,7 +100,7 @@ class NamespaceController:
                 raise
 
     async def _report(self, name: str, left: dict[str, int], finalizers: dict[str, int]) -> None:
-        """Conditions in the namespace's status, as ``kubectl describe`` shows them for one that hangs."""
+        """Write the conditions that explain why a namespace is still terminating."""
         namespace = self._tables.read("namespaces", "", name)
         if namespace is None:
             return

@@ -1,10 +1,10 @@
-"""Who owns whom, and what garbage collection does about it: pure.
+"""The graph of owners and dependents, and the rules of garbage collection on it: pure.
 
 Rules of kube-controller-manager's garbage collector (``pkg/controller/garbagecollector``):
 
-- an object is collected when it has owner references and every owner is gone;
-- an owner being deleted in the foreground waits for its dependents that say ``blockOwnerDeletion``; all are deleted;
-- an owner being deleted with ``Orphan`` has its references taken off its dependents first.
+- an object is collected when it has owner references and none of the owners exists;
+- an owner in foreground deletion waits for its dependents with ``blockOwnerDeletion``; all dependents are deleted;
+- an owner deleted with ``Orphan`` first loses the references of its dependents.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from raycp.embedded.life.seams import OwnerReference
 
 
 class OwnerNode(NamedTuple):
-    """Where an object is: the name of its resource (``plural`` or ``plural.group``), namespace, name, uid."""
+    """The identity of an object: the name of its resource (``plural`` or ``plural.group``), namespace, name, uid."""
 
     resource: str
     ns: str
@@ -25,7 +25,7 @@ class OwnerNode(NamedTuple):
 
 @dataclass
 class Graph:
-    """Edges from owner uid to dependents; objects without owner references take no place here."""
+    """Edges from owner uid to dependents; objects without owner references are not stored."""
 
     owners: dict[str, tuple[OwnerReference, ...]] = field(default_factory=dict)
     """references by the dependent's uid"""
@@ -35,7 +35,7 @@ class Graph:
     """uids of dependents by the owner's uid"""
 
     def put(self, node: OwnerNode, refs: Iterable[OwnerReference]) -> bool:
-        """Take in a dependent's references; whether they changed."""
+        """Store a dependent's references. Returns whether they changed."""
         new = tuple(refs)
         old = self.owners.get(node.uid, ())
         if old == new:
@@ -53,7 +53,7 @@ class Graph:
         return True
 
     def drop(self, uid: str) -> None:
-        """The object is gone; its dependents keep their references to it."""
+        """Remove a deleted object; its dependents keep their references to it."""
         for ref in self.owners.pop(uid, ()):
             self._unlink(ref.uid, uid)
         self.nodes.pop(uid, None)
@@ -63,7 +63,7 @@ class Graph:
         return [self.nodes[uid] for uid in sorted(self.dependents.get(owner, ()))]
 
     def blocking(self, owner: str) -> list[OwnerNode]:
-        """Those that hold up their owner's foreground deletion."""
+        """The dependents that block their owner's foreground deletion."""
         return [
             self.nodes[uid]
             for uid in sorted(self.dependents.get(owner, ()))

@@ -1,7 +1,7 @@
-"""Binds Pods to nodes, so that capacity and Pending are real.
+"""Binds Pods to nodes by capacity.
 
-Among the nodes that can take a Pod (``fit.obstacle``) the emptiest of a sample is taken, as kube-scheduler samples in
-large clusters; a Pod that fits nowhere gets PodScheduled=False and an event, and is tried again when a node or a Pod
+Of the nodes that can run a Pod (``fit.obstacle``) it picks the least loaded one of a sample, as kube-scheduler samples
+large clusters. A Pod that fits no node gets PodScheduled=False and an Event, and is retried when a node or a Pod
 changes.
 """
 
@@ -17,7 +17,7 @@ from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 NAME = "default-scheduler"
 SAMPLE = 16
-"""nodes that fit, of which the emptiest is taken"""
+"""the number of fitting nodes of which the least loaded is picked"""
 
 
 class _Placed(NamedTuple):
@@ -26,22 +26,21 @@ class _Placed(NamedTuple):
 
 
 class Scheduler:
-    """``start()``, then ``run()`` for ever. A cluster without nodes has no scheduler's business: its Pods run
-    nodeless."""
+    """``start()`` subscribes; ``run()`` works until cancelled. Without nodes it binds nothing: Pods run without a node."""
 
     def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.clock = clock
         self.events = Events(api, clock, NAME)
         self.rooms: dict[str, Room] = {}
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
         self._order: list[str] = []
         self._next = 0
         self._placed: dict[str, _Placed] = {}
-        """by the Pod's uid; also for nodes that are not known (yet)"""
+        """by the Pod's uid, including Pods on unknown nodes"""
         self._unschedulable: dict[tuple[str, str], str] = {}
-        """Pods that fit nowhere, and what they were told"""
+        """messages of the Pods that fit no node"""
 
     def start(self) -> None:
         def node_changed(change: StoreChange) -> None:
@@ -92,7 +91,7 @@ class Scheduler:
             self._tables_waiting()
 
     def _tables_waiting(self) -> None:
-        """The first node: Pods that ran nodeless so far, or waited, are looked at."""
+        """Evaluate all Pods when the first node appears."""
         for record in self._tables.table("pods").records(""):
             self._take_pod(record)
 
@@ -127,7 +126,7 @@ class Scheduler:
             room.free(placed.asks)
             self._retry()
 
-    async def _look(self, key: tuple[str, str]) -> float | None:
+    async def _reconcile(self, key: tuple[str, str]) -> float | None:
         record = self._pods.get(*key)
         if record is None or not self.rooms:
             return None
@@ -138,7 +137,7 @@ class Scheduler:
         asks = asks_of(pod.spec)
         node, obstacles = self._find(pod, asks)
         if node is None:
-            await self._tell(key, record, explain(len(self.rooms), obstacles))
+            await self._report_unschedulable(key, record, explain(len(self.rooms), obstacles))
             return None
         self._unschedulable.pop(key, None)
         self._place(record.uid, node, asks)
@@ -151,7 +150,7 @@ class Scheduler:
         return None
 
     def _find(self, pod: PodObject, asks: Asks) -> tuple[str | None, dict[str, int]]:
-        """The emptiest of the first ``SAMPLE`` nodes that fit, from a starting point that goes round."""
+        """The least loaded of the first ``SAMPLE`` nodes that fit, in round-robin order."""
         obstacles: dict[str, int] = {}
         best: Room | None = None
         least, fitting, count = 2.0, 0, len(self._order)
@@ -180,8 +179,8 @@ class Scheduler:
         }
         await self.api.create("pods", binding, key[0], subresource="binding", name=key[1])
 
-    async def _tell(self, key: tuple[str, str], record: StoredObject, message: str) -> None:
-        """PodScheduled=False with the reason, and an event; silent when that is what it says already."""
+    async def _report_unschedulable(self, key: tuple[str, str], record: StoredObject, message: str) -> None:
+        """Write PodScheduled=False with the reason, and an Event, unless the Pod has this message already."""
         if self._unschedulable.get(key) == message:
             return
         self._unschedulable[key] = message
@@ -190,7 +189,7 @@ class Scheduler:
         conditions = status.setdefault("conditions", [])
         old = next((c for c in conditions if c["type"] == "PodScheduled"), None)
         if old is None or old.get("message") != message:
-            told = {
+            condition = {
                 "type": "PodScheduled",
                 "status": "False",
                 "lastProbeTime": None,
@@ -199,9 +198,9 @@ class Scheduler:
                 "message": message,
             }
             if old is None:
-                conditions.append(told)
+                conditions.append(condition)
             else:
-                conditions[conditions.index(old)] = told
+                conditions[conditions.index(old)] = condition
             try:
                 await self.api.update("pods", obj, subresource="status")
             except StatusError as error:
@@ -209,4 +208,4 @@ class Scheduler:
                 if error.code == 409:
                     self.inbox.put(key)
                 return
-        self.events.tell(obj, "Warning", "FailedScheduling", message)
+        self.events.record(obj, "Warning", "FailedScheduling", message)

@@ -1,5 +1,5 @@
-"""What every namespace gets: the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap, made again when
-deleted.
+"""Creates the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap of every namespace, and recreates them
+when they are deleted.
 """
 
 from raycp.base.clock import Clock
@@ -16,12 +16,12 @@ _NOTE = (
 
 
 class ServiceAccounts:
-    """``start()``, then ``run()`` for ever. ``ca_pem`` is the server's CA."""
+    """``start()`` subscribes; ``run()`` works until cancelled. ``ca_pem`` is the server's CA."""
 
     def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock, ca_pem: str) -> None:
         self.api = api
         self.ca_pem = ca_pem
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
 
     def start(self) -> None:
@@ -43,7 +43,7 @@ class ServiceAccounts:
     async def run(self) -> None:
         await self.inbox.run()
 
-    async def _look(self, namespace: str) -> float | None:
+    async def _reconcile(self, namespace: str) -> float | None:
         found = self._tables.read("namespaces", "", namespace)
         if found is None or "deletionTimestamp" in found["metadata"]:
             return None

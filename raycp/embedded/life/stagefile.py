@@ -1,11 +1,11 @@
-"""Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``LifeStage``, read into functions.
+"""Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``Stage``, compiled to functions.
 
-A stage says which objects it takes (``selector``), how likely it is chosen among those that match (``weight``), how
-long it waits (``delay``), and what it does (``next`` or ``steps``). Meaning of every field: kwok
-``pkg/apis/v1alpha1/stage_types.go`` and ``pkg/utils/lifecycle``. What is accepted and not acted on: ``impersonation``
-and ``statusPatchAs`` (an embedded cluster's stages act as its own controller). ``cel`` is refused: say it in jq.
+A stage has a ``selector`` of objects, a ``weight`` against other matching stages, a ``delay``, and its effects (``next``
+or ``steps``). The fields are defined by kwok's ``pkg/apis/v1alpha1/stage_types.go`` and ``pkg/utils/lifecycle``.
+``impersonation`` and ``statusPatchAs`` are accepted and ignored, since stages act as the cluster's own controller.
+``cel`` is refused: use jq.
 
-Beyond kwok, expressions and templates see ``.raycp``: what ``failures.plan`` decided for a Pod.
+An addition to kwok: expressions and templates can read ``.raycp``, the Pod's plan from ``failures.plan``.
 """
 
 import random
@@ -41,7 +41,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class StageStep:
-    """One thing to do; several fields may be set, they are done in this order."""
+    """One step of a stage; the fields that are set take effect in this order."""
 
     event: Mapping[str, str] | None = None
     finalizers: Mapping[str, Any] | None = None
@@ -52,7 +52,7 @@ class StageStep:
 
 @dataclass(frozen=True)
 class LifeStage:
-    """A stage, ready to use."""
+    """A compiled stage."""
 
     name: str
     api_version: str
@@ -66,11 +66,11 @@ class LifeStage:
     source: str = field(default="", compare=False)
 
     def matches(self, obj: Any) -> bool:
-        """Whether it applies to ``obj``."""
+        """Whether the stage applies to ``obj``."""
         return all(test(obj) for test in self.tests)
 
     def delay(self, obj: Any, wall: float, rng: random.Random) -> float:
-        """Seconds to wait: uniform between duration and jitter; the jitter alone where it is the smaller."""
+        """Draw the delay in seconds: uniform between duration and jitter, or the jitter itself if it is smaller."""
         duration = self.duration(obj, wall)
         if duration is None:
             return 0.0
@@ -141,7 +141,7 @@ class _Reader:
         if not ref.get("kind"):
             raise self.error("spec.resourceRef.kind", "is missing")
         if spec.get("selector") is None:
-            return None  # selects nothing, says kwok's type
+            return None  # selects nothing, according to kwok's type
         delay = self.only(
             "spec.delay",
             spec.get("delay"),
@@ -198,7 +198,7 @@ class _Reader:
             raise self.error(path, str(error)) from error
 
     def source_of(self, path: str, value: Any) -> Value | None:
-        """An ``ExpressionFrom``."""
+        """Compile an ``ExpressionFrom``."""
         if value is None:
             return None
         value = self.only(path, value, "expressionFrom jq cel")

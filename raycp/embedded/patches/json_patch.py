@@ -77,7 +77,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _own(parent: Any, key: Any) -> Any:
-    """The child of ``parent``, copied one level so that it may be changed."""
+    """The child of ``parent``, replaced by a shallow copy that may be changed."""
     child = parent[key]
     if type(child) is dict:
         child = parent[key] = dict(child)
@@ -102,7 +102,7 @@ def _index(items: list[Any], part: str, *, end: bool = False) -> int:
 
 
 def _parent(root: dict[str, Any], path: str, kind: str) -> tuple[Any, str]:
-    """The container of what ``path`` points to, made changeable along the way, and the last part."""
+    """The container at the parent of ``path``, copied along the path so that it may be changed, and the last part."""
     parts = ["", *_parts(path)]
     at: Any = root
     for part in parts[:-1]:

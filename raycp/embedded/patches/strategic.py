@@ -84,7 +84,7 @@ def _child(shape: Shape | None, key: str) -> Shape | None:
 
 
 def _clean(value: Any) -> Any:
-    """A patch value as a new value: directives and nulls of maps are dropped."""
+    """A patch value as a new value, without directives and nulls of maps."""
     if type(value) is dict:
         if value.get(_DIRECTIVE) == "delete":
             return {}
@@ -148,7 +148,7 @@ def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, sha
 
 
 def _ordered(items: list[Any], server: list[Any], order: list[Any], key: str) -> list[Any]:
-    """Items named by ``order`` in that order; the server's own stay in place relative to what they preceded."""
+    """Sort the items named by ``order``; items that it does not name keep their place before their successors."""
 
     def identity(one: Any) -> Any:
         return one.get(key) if key and type(one) is dict else one

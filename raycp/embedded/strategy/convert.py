@@ -1,8 +1,8 @@
-"""Decoded JSON becomes what Go's typed decoder and encoder would make of it, in place.
+"""Convert decoded JSON to what Go's typed decoder and encoder would produce, in place.
 
 A converter takes a value and a ``DecodeStats``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
-adds the fields that are always there (``omission``). A value of the wrong type raises ``Mismatch``; its path is put
-together while the exception rises, so that the common way builds no paths.
+adds the fields that Go always encodes (``omission``). A value of the wrong type raises ``Mismatch``; its path is built
+while the exception propagates, so that valid objects build no paths.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _JSON_NAMES = {str: "string", bool: "bool", int: "number", float: "number", dict
 
 
 class DecodeStats:
-    """What a conversion met: the number of keys (to find duplicates) and whether a field was unknown."""
+    """Statistics of one conversion: the number of keys (to detect duplicates), and whether a field was unknown."""
 
     __slots__ = ("keys", "unknown")
 
@@ -33,7 +33,7 @@ class DecodeStats:
 
 
 class Mismatch(Exception):
-    """A value does not fit its field. ``path`` is inside out."""
+    """A value does not fit its field. ``path`` starts at the innermost part."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ def path_text(path: list[str | int]) -> str:
 
 
 def json_name(value: Any) -> str:
-    """What Go calls a JSON value."""
+    """The name of a JSON value's type in Go's errors."""
     return _JSON_NAMES.get(type(value), "null")
 
 
@@ -68,7 +68,7 @@ def converter(shape: Shape) -> Converter:
 
 
 def _later(shape: Shape) -> Converter:
-    """A converter that compiles when it is first called: cycles, and definitions that are seldom used."""
+    """A converter that compiles at its first call, for cycles and for rarely used definitions."""
 
     def convert(value: Any, seen: DecodeStats) -> Any:
         return converter(shape)(value, seen)
@@ -87,7 +87,7 @@ def _compile(shape: Shape) -> Converter:
 
 
 def zero(shape: Shape) -> Any:
-    """The value of a field that is always there when nobody set it."""
+    """The value of an unset field that Go always encodes."""
     if shape.kind == shapes.OBJECT:
         return {name: zero(shape.fields[name]) for name, how in shape.presence.items() if how == "P"}
     return _ZEROS.get(shape.kind)
@@ -105,7 +105,7 @@ _ZEROS: dict[str, Any] = {
 
 
 def _object(shape: Shape) -> Converter:
-    # field -> (type that needs no conversion, converter, whether an empty value stays)
+    # field -> (type that needs no conversion, converter, whether an empty value is kept)
     plan: dict[str, tuple[type | None, Converter, bool]] = {}
     always: list[tuple[str, Shape]] = []
     for name, field in shape.fields.items():
@@ -158,7 +158,7 @@ def _object(shape: Shape) -> Converter:
 
 
 def zero_scalar(shape: Shape) -> Any:
-    """``zero`` of anything but an object, which has to be made anew each time."""
+    """The ``zero`` of a shape other than an object, whose zero must be a new dict each time."""
     return None if shape.kind == shapes.OBJECT else zero(shape)
 
 
@@ -298,7 +298,7 @@ def _any(value: Any, seen: DecodeStats) -> Any:
 
 
 def count_keys(value: Any) -> int:
-    """The number of keys of all objects inside."""
+    """The number of keys of all objects in a value."""
     if type(value) is dict:
         return len(value) + sum(map(count_keys, value.values()))
     if type(value) is list:

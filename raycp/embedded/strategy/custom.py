@@ -93,7 +93,7 @@ class CustomStrategy:
             raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({self.kind})")
 
     def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
-        """Metadata typed, unknown fields pruned, defaults filled in, in place."""
+        """Convert metadata, prune unknown fields and fill in defaults, in place."""
         obj = structural.deep_copy(obj)
         meta = obj.get("metadata")
         dropped: list[str] = []
@@ -195,7 +195,7 @@ class CustomStrategy:
                 errors.append(wrong(path, value, "should be less than or equal to 2147483647"))
 
     def prune_and_default_read(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """A stored object as this version's schema sees it: it may have changed since."""
+        """Prune and default a stored object by this version's schema, which may have changed since the write."""
         if not self.keep_all:
             structural.prune(self.schema, obj, "", [], root=True)
         if self._defaults:

@@ -36,7 +36,7 @@ Check = Callable[[Any, Any, str, Errors], None]
 
 
 def compile_check(schema: Schema) -> Check:
-    """The validator of a schema node: types, limits, enums, logic. Rules in CEL come separately."""
+    """Compile the validator of a schema node: types, limits, enums, logic. ``schema_rules`` has the CEL rules."""
     checks = [*_type_checks(schema), *_limits(schema), *_logic(schema)]
     properties = {key: compile_check(one) for key, one in (schema.get("properties") or {}).items()}
     wanted = tuple(schema.get("required") or ())
@@ -207,7 +207,7 @@ def _logic(schema: Schema) -> list[Callable[[Any, str, Errors], None]]:
 
 
 def _nearest(results: list[Errors]) -> Errors:
-    """What is wrong with the branch that fits best."""
+    """The errors of the branch with the fewest."""
     return min(results, key=len)
 
 

@@ -11,7 +11,7 @@ from raycp.embedded.strategy.schema_nodes import NO_OLD, Schema, by_key, item_ke
 
 
 class RuleSet:
-    """The CEL rules of a schema node and of what is below it; None stands for no rules."""
+    """The CEL rules of a schema node and of the nodes below it. False if there are none."""
 
     def __init__(self, schema: Schema, root: bool = False) -> None:
         self.rules: list[tuple[Schema, Rule, Rule | None]] = []
@@ -35,7 +35,7 @@ class RuleSet:
         return bool(self.rules or self.properties or self.others or self.items)
 
     def check(self, value: Any, old: Any, path: str, errors: Errors) -> None:
-        """Append what the rules say. ``old`` is ``NO_OLD`` where there is nothing to compare with."""
+        """Append the errors of ``value``. ``old`` is ``NO_OLD`` if there is no old value."""
         if value is None:
             return
         unchanged = old is not NO_OLD and value == old

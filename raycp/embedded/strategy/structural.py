@@ -11,7 +11,7 @@ from raycp.embedded.strategy.shapes import Shape
 
 
 def shape_of(schema: Schema, name: str = "") -> Shape:
-    """A schema as a shape, for field management."""
+    """Convert a schema to a shape, for field management."""
     if schema.get(INT_OR_STRING):
         return _with(Shape(shapes.INTSTR), schema)
     kind = schema.get("type", "")
@@ -49,7 +49,7 @@ def _with(shape: Shape, schema: Schema) -> Shape:
 
 
 def prune(schema: Schema, value: Any, path: str, dropped: list[str], root: bool = False) -> None:
-    """Drop, in place, what the schema does not specify; ``dropped`` collects the paths."""
+    """Drop fields that the schema does not specify, in place; ``dropped`` collects their paths."""
     if type(value) is list:
         items = schema.get("items")
         if items:
@@ -85,7 +85,7 @@ def deep_copy(value: Any) -> Any:
 
 
 def has_defaults(schema: Schema) -> bool:
-    """Whether a default stands anywhere inside."""
+    """Whether the schema or a node below it has a default."""
     if "default" in schema:
         return True
     extra = schema.get("additionalProperties")
@@ -99,7 +99,7 @@ def has_defaults(schema: Schema) -> bool:
 
 
 def default(schema: Schema, value: Any) -> None:
-    """Fill in defaults, in place. A null where null is not allowed is as nothing."""
+    """Fill in defaults, in place. A null that is not allowed counts as missing."""
     if type(value) is dict:
         properties = schema.get("properties") or {}
         for key, one in properties.items():

@@ -16,11 +16,11 @@ Program = Callable[[Scope], Any]
 
 
 class CelRefused(Exception):
-    """The expression uses what does not exist, or what this interpreter does not know."""
+    """The expression uses a name or function that does not exist, or that this interpreter does not support."""
 
 
 def compile_node(node: Node, known: frozenset[str]) -> Program:
-    """The closure of a tree in which the variables ``known`` may be used. Raises ``CelRefused``."""
+    """Compile a tree that may use the variables ``known``. Raises ``CelRefused``."""
     kind = node[0]
     if kind == "lit":
         value = node[1]

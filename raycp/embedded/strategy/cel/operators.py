@@ -29,7 +29,7 @@ class Optional:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """CEL equality: numbers across types, other types never."""
+    """CEL equality: numbers are compared across types, other values only with their own type."""
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool) and isinstance(b, bool) and a == b
     if isinstance(a, list) and isinstance(b, list):
