@@ -1,4 +1,4 @@
-"""The rules of a fleet file that span fields. Pure: a document in, what it violates out."""
+"""The rules of a fleet file that span fields. Pure: a document in, violations out."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from raycp.config.units import format_duration, format_percent
 
 
 def crosscheck(doc: FleetDoc) -> list[Violation]:
-    """Everything that is wrong with a document whose fields are each right."""
+    """All violations of a document whose fields are valid one by one."""
     return [violation for rule in _RULES for violation in rule(doc)]
 
 

@@ -128,7 +128,7 @@ def test_a_rule_that_cannot_match_is_refused_with_its_path(rules, path):
     assert str(refused.value).startswith(path)
 
 
-def test_rules_that_only_overlap_are_no_mistake():
+def test_rules_that_only_overlap_are_accepted():
     compiled(
         {"when": {"label": {"a": "b"}}, "tier": "high"},
         {"when": {"label": {"a": "*"}}, "tier": "critical"},
@@ -148,12 +148,12 @@ def test_rules_that_only_overlap_are_no_mistake():
         ('metadata.labels["x"]', ("metadata", "labels", "x")),
     ],
 )
-def test_paths(text, parts):
+def test_parse_path(text, parts):
     assert parse_path(text) == parts
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a[0]", "a['b'", "a['b']c", "a.['b']"])
-def test_what_is_no_path(text):
+def test_parse_path_refuses_other_texts(text):
     with pytest.raises(ValueError, match="is no path"):
         parse_path(text)
 

@@ -198,7 +198,7 @@ def test_the_same_cluster_twice() -> None:
     assert "same as that of a" in only(HEAD + spec + RUNS).message
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(problems(HEAD + "  clusters: [{nam: a, embedded: {}}]\n  controllers: [{uses: m}]\n  slow: []\n")) == 5
 
 

@@ -43,19 +43,19 @@ def test_quantities_have_one_form(given: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["abc", "", "1 Gi", "1.2.3", "Mi"])
-def test_nonsense_is_no_quantity(given: str) -> None:
+def test_invalid_quantities(given: str) -> None:
     with pytest.raises(Malformed):
         canonical_quantity(given)
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_converted_to_utc() -> None:
     assert canonical_time("2026-01-02T03:04:05+02:00") == "2026-01-02T01:04:05Z"
     assert canonical_time("2026-01-02T03:04:05.5Z", micro=True) == "2026-01-02T03:04:05.500000Z"
     with pytest.raises(Malformed):
         canonical_time("2026-13-02T03:04:05Z")
 
 
-def test_zeros_go_or_stay_as_their_go_types_say() -> None:
+def test_zero_values_are_omitted_as_in_go() -> None:
     spec = {
         "hostNetwork": False,
         "automountServiceAccountToken": False,
@@ -74,7 +74,7 @@ def test_zeros_go_or_stay_as_their_go_types_say() -> None:
     assert pod["status"] == {}
 
 
-def test_nulls_are_nothing() -> None:
+def test_nulls_are_dropped() -> None:
     made, warnings = decode("ConfigMap", config_map(data=None, immutable=None))
     assert made == config_map()
     assert not warnings
@@ -92,7 +92,7 @@ def test_unknown_and_duplicate_fields_warn_or_are_refused_or_ignored() -> None:
 
 
 @pytest.mark.parametrize("text", ['a\\"":b', "x\\\\", '{\\"k\\":1}', "plain"])
-def test_colons_in_strings_are_no_duplicates(text: str) -> None:
+def test_colons_in_strings_are_not_duplicate_keys(text: str) -> None:
     raw = json.dumps(config_map(data={"k": text, text: "v"})).encode()
     assert decode("ConfigMap", raw, validation="Strict")[1] == []
 
@@ -101,7 +101,7 @@ def test_colons_in_strings_are_no_duplicates(text: str) -> None:
     "body",
     [b"{nope", b"[]", b"", b'"x"', b"7"],
 )
-def test_what_is_no_object_is_refused(body: bytes) -> None:
+def test_bodies_that_are_no_object_are_refused(body: bytes) -> None:
     with pytest.raises(StatusError) as refused:
         decode("ConfigMap", body)
     assert refused.value.code == 400
@@ -155,7 +155,7 @@ def test_protobuf_bodies() -> None:
         assert refused.value.code == 400
 
 
-def test_delete_options_come_in_any_group_version() -> None:
+def test_delete_options_are_accepted_in_any_group_version() -> None:
     decoder = body_decoder("", "v1", "DeleteOptions")
     raw = b'{"kind":"DeleteOptions","apiVersion":"batch/v1","propagationPolicy":"Foreground"}'
     assert decoder.decode(raw, JSON)[0]["propagationPolicy"] == "Foreground"

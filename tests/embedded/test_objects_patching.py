@@ -41,7 +41,7 @@ def test_lists_merge_by_key() -> None:
     assert made["spec"]["containers"][2]["imagePullPolicy"] == "Always", "defaults come with a patch too"
 
 
-def test_directives() -> None:
+def test_strategic_patch_directives() -> None:
     made = strategic({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}})
     assert [c["name"] for c in made["spec"]["containers"]] == ["b"]
     made = strategic({"spec": {"containers": [{"name": "z", "image": "z"}, {"$patch": "replace"}]}})
@@ -74,7 +74,7 @@ def test_malformed_strategic_patches(patch: Any) -> None:
     assert refused.value.code == 400
 
 
-def test_the_patched_object_is_left_alone() -> None:
+def test_patches_do_not_change_their_input() -> None:
     before = pod()
     shown = json.dumps(before)
     for media, patch in (

@@ -18,14 +18,14 @@ LABELS = {"app": "web", "tier": "front", "n": "5", "example.com/x": "y"}
         (" app = web , tier in ( front ) ", True), ("nope=", False), ("app in (,web)", True), ("nope in ()", False),
     ],
 )  # fmt: skip
-def test_labels(text: str, selected: bool) -> None:
+def test_label_selectors(text: str, selected: bool) -> None:
     predicate = parse_labels(text)
     assert predicate is not None
     assert predicate(LABELS) is selected
 
 
 @pytest.mark.parametrize("text", ["a b c", "=", "a in b", "a,", ",a", "a in (b", "-a", "a=b c", "a=!b", "x/y/z"])
-def test_what_is_no_selector_is_400(text: str) -> None:
+def test_invalid_selectors_get_400(text: str) -> None:
     with pytest.raises(StatusError) as refused:
         parse_labels(text)
     assert refused.value.code == 400
@@ -47,7 +47,7 @@ def record(raw: bytes) -> StoredObject:
     return StoredObject("ns1", "p", "u", 1, raw)
 
 
-def test_fields() -> None:
+def test_field_selectors() -> None:
     pod = record(b'{"kind":"Pod","metadata":{},"spec":{"nodeName":"n1"},"status":{"phase":"Running"}}')
     for text, selected in (
         ("spec.nodeName=n1", True),
@@ -62,14 +62,14 @@ def test_fields() -> None:
         assert predicate(pod) is selected, text
 
 
-def test_unknown_fields_are_400() -> None:
+def test_unknown_selector_fields_get_400() -> None:
     for plural in ("pods", "configmaps"):
         with pytest.raises(StatusError) as refused:
             field_predicate("", plural, (), "spec.nope=1")
         assert refused.value.code == 400
 
 
-def test_fields_that_a_crd_selects_by() -> None:
+def test_selectable_fields_of_a_crd() -> None:
     predicate = field_predicate("g.example.com", "widgets", ("spec.color",), "spec.color=red")
     assert predicate is not None
     assert predicate(record(b'{"metadata":{},"spec":{"color":"red"}}'))

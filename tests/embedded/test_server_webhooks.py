@@ -75,7 +75,7 @@ def config_map(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}}
 
 
-async def test_a_mutating_webhook_changes_what_is_stored(cluster: EmbeddedCluster, hook: Hook) -> None:
+async def test_a_mutating_webhook_changes_the_stored_object(cluster: EmbeddedCluster, hook: Hook) -> None:
     patch = base64.b64encode(json.dumps([{"op": "add", "path": "/data", "value": {"by": "hook"}}]).encode()).decode()
     hook.answer = lambda request: {"allowed": True, "patchType": "JSONPatch", "patch": patch}
     await cluster.api.create("mutatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Mutating"))
@@ -87,7 +87,7 @@ async def test_a_mutating_webhook_changes_what_is_stored(cluster: EmbeddedCluste
     assert hook.seen[0]["namespace"] == "default"
 
 
-async def test_a_validating_webhook_refuses(cluster: EmbeddedCluster, hook: Hook) -> None:
+async def test_a_validating_webhook_denies(cluster: EmbeddedCluster, hook: Hook) -> None:
     await cluster.api.create("configmaps", config_map("a"), "default")
     await cluster.api.create("validatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Validating"))
     hook.answer = lambda request: {"allowed": False, "status": {"code": 403, "message": "not today"}}
@@ -119,7 +119,7 @@ async def test_selectors_and_failure_policy(cluster: EmbeddedCluster, hook: Hook
     await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
 
 
-async def test_a_patch_starts_over_when_the_object_moves_while_a_webhook_has_it(cluster: EmbeddedCluster, hook: Hook) -> None:
+async def test_a_patch_is_retried_when_the_object_changes_during_a_webhook(cluster: EmbeddedCluster, hook: Hook) -> None:
     await cluster.api.create("configmaps", config_map("a"), "default")
     await cluster.api.create(
         "validatingwebhookconfigurations.admissionregistration.k8s.io",
