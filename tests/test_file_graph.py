@@ -29,8 +29,9 @@ def module_name(file: Path) -> str:
 MODULES = {module_name(file): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 
-def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else module
+def room(module: str) -> str | None:
+    """The room of a module. The package itself belongs to none: it only re-exports the SDK."""
+    return module.split(".")[1] if "." in module else None
 
 
 def absolute(node: ast.ImportFrom, module: str) -> str:
@@ -105,4 +106,5 @@ def test_the_files_form_no_import_circle() -> None:
 
 
 def test_no_type_checking_import_crosses_rooms() -> None:
-    assert [edge for edge in EDGES if edge.type_checking and room(edge.source) != room(edge.target)] == []
+    crossing = [edge for edge in EDGES if edge.type_checking and room(edge.source) not in (None, room(edge.target))]
+    assert crossing == []

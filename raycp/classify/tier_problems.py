@@ -11,7 +11,7 @@ def rule_problems(rule: TierRule, path: str, controllers: Collection[str] | None
     """What is wrong with one rule, as pairs of YAML path and sentence. ``controllers``: the fleet's, if they are known."""
     when = rule.when
     if (rule.tier is None) == (rule.tier_from is None):
-        yield path, "must say either tier or tierFrom"
+        yield path, "must have either tier or tierFrom"
     if rule.tier is not None and rule.tier not in TIERS:
         yield f"{path}.tier", f"{rule.tier!r} is no tier; tiers are {', '.join(TIERS)}"
     source = rule.tier_from

@@ -46,7 +46,7 @@ def _kubeconfig(path: Path, context: str | None, loc: Loc) -> list[Violation]:
         return [Violation(here, f"does not exist on this machine (looked at {path})", "name a kubeconfig file")]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        return [Violation(here, f"can't be read: {reason}", "look at its permissions")]
+        return [Violation(here, f"can't be read: {reason}", "check its permissions")]
     except yaml.YAMLError:
         return [Violation(here, "is not YAML", "name a kubeconfig file")]
     if not isinstance(content, dict) or not isinstance(content.get("contexts"), list):

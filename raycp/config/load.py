@@ -42,7 +42,7 @@ def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
         raise ConfigError([Problem(str(file), "", "", message, "save it as UTF-8")]) from None
     except OSError as error:
         message = f"can't be read: {error.strerror or error}"
-        raise ConfigError([Problem(str(file), "", "", message, "look at its permissions")]) from None
+        raise ConfigError([Problem(str(file), "", "", message, "check its permissions")]) from None
     return parse_fleet(text, file, check_files=check_files)
 
 

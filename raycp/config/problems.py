@@ -173,7 +173,7 @@ def _known_key(model: type[BaseModel], loc: Loc) -> str:
     if close:
         return f"did you mean {close!r}?"
     if _CREDENTIAL.search(key):
-        return "credentials never stand in the fleet file: name a kubeconfig by kubeconfig.path"
+        return "the fleet file holds no credentials: name a kubeconfig in kubeconfig.path"
     elsewhere = _elsewhere(model, key)
     if elsewhere:
         return f"it belongs under {elsewhere}"
@@ -206,7 +206,7 @@ def _what(model: type[BaseModel], loc: Loc) -> str:
         if (field.alias or name) == loc[-1] and field.description:
             text = " ".join(field.description.split())
             first = re.split(r"(?<=[.;]) ", text)[0].rstrip(".;")
-            return f"meant here: {first}"
+            return f"expected: {first}"
     return ""
 
 

@@ -58,7 +58,7 @@ def parse(text: str) -> tuple[Any, dict[Loc, int]]:
 def _yaml_remedy(problem: str) -> str:
     if "\\t" in problem or "tab" in problem:
         return "indent with spaces: YAML takes no tabs"
-    return "look at indentation, quotes and brackets here and just above"
+    return "check indentation, quotes and brackets in this line and the one above"
 
 
 class _Builder:
@@ -93,7 +93,7 @@ class _Builder:
                 raise BadYaml("has a key that is not text", line, "keys are plain words", loc)
             key = key_node.value
             if key in values:
-                raise BadYaml("stands twice", line, "keep one of them", (*loc, key))
+                raise BadYaml("is a duplicate key", line, "keep one of them", (*loc, key))
             self.lines[(*loc, key)] = line
             values[key] = self.build(value_node, (*loc, key), depth + 1)
         return merged | values

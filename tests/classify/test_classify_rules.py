@@ -1,4 +1,4 @@
-"""The table of DESIGN section 5: each row as a property over all events and all knowledge."""
+"""The table of verdicts: each row as a property over all events and all known states."""
 
 import timeit
 from random import Random

@@ -1,4 +1,4 @@
-"""Tier rules: what holds, in which order, and what is refused."""
+"""Tier rules: evaluation, order, and refused rules."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The watermark against a model; what is stored never claims more than is known."""
+"""The watermark against a model: the stored form never covers more than was reconciled."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Canonical form, generation, difference, schema, reference, and the files that ship."""
+"""Canonical form, generation, difference, schema, reference, and the shipped files."""
 
 import json
 from pathlib import Path

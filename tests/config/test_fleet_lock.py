@@ -1,4 +1,4 @@
-"""Where a fleet's lock is: a running fleet keeps it there."""
+"""The lock of a running fleet can't be moved."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""kubectl, as people use it."""
+"""kubectl in its usual use."""
 
 import json
 import re

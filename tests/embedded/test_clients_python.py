@@ -170,7 +170,7 @@ def test_informer(core: client.CoreV1Api, ns: str) -> None:
 
 
 def test_leader_election(living: EmbeddedHandle, ns: str) -> None:
-    """In a process of its own: the client's elector ends with its process."""
+    """In a separate process, because the client's elector ends only with its process."""
     script = textwrap.dedent(
         f"""
         import os, threading

@@ -1,4 +1,4 @@
-"""Faults: when they are in force, whom they meet, what they do. In virtual time."""
+"""Faults: schedule, matching requests, effects. In virtual time."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from raycp.embedded.faults import Fault, Faults, delay, in_force, next_edge, req
 
 
 class Notes:
-    """A world that notes what is done to it."""
+    """A ``World`` that records its calls."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []

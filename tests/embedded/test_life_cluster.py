@@ -1,4 +1,4 @@
-"""Life on the server, in virtual time: what becomes of Pods, nodes, owners, namespaces."""
+"""The simulation on a server, in virtual time: Pods, nodes, owners, namespaces."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +32,7 @@ async def make() -> AsyncIterator[Make]:
 
 
 async def until(check: Callable[[], Any], why: str = "") -> Any:
-    """Let the loop turn until ``check`` is true; virtual time stands still."""
+    """Run the event loop until ``check`` is true, without advancing virtual time."""
     for _ in range(2000):
         found = check()
         if found:

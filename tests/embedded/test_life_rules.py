@@ -1,4 +1,4 @@
-"""The pure decisions of life: what a Pod will do, where it fits, who owns whom, which stage is next."""
+"""The simulation's pure functions: plans of Pods, fit on nodes, owner graph, stages."""
 
 import random
 from typing import Any
@@ -262,7 +262,7 @@ class TestStageFiles:
         [
             ("colour: red", "spec.colour: unknown field"),
             ("weightFrom: {expressionFrom: '.a ['}", "spec.weightFrom"),
-            ("delay: {durationFrom: {cel: {expression: x}}}", "CEL is not understood"),
+            ("delay: {durationFrom: {cel: {expression: x}}}", "CEL is not supported"),
         ],
     )
     def test_stage_errors_name_file_stage_and_field(self, more: str, told: str) -> None:

@@ -1,4 +1,4 @@
-"""Bodies become what Go's decoder and encoder would make of them."""
+"""Decoding of request bodies: the result is that of Go's decoder and encoder."""
 
 import json
 from typing import Any

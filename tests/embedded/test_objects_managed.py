@@ -1,4 +1,4 @@
-"""Field managers: what they own after creates, updates and applies; the algebra of field sets."""
+"""Field managers: owned fields after creates, updates and applies; the algebra of field sets."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The patch types, by their documents."""
+"""The patch types, tested with examples of their specifications."""
 
 import json
 from typing import Any

@@ -107,7 +107,7 @@ def test_most_of_a_pods_spec_is_immutable() -> None:
     _, errors = update(pod, {**pod, "spec": {**pod["spec"], "hostNetwork": True}})
     assert told(errors) == [("spec", "FieldValueForbidden")]
     _, errors = update(pod, {**pod, "spec": {**pod["spec"], "tolerations": []}})
-    assert not errors  # the default ones come back
+    assert not errors  # the defaults are restored
 
 
 def test_status_and_spec_are_updated_separately() -> None:

@@ -1,4 +1,4 @@
-"""The server over real TLS: HTTP's corners, lists, watches, access, recorded writes, state that outlives the process."""
+"""The server over real TLS: HTTP edge cases, lists, watches, access, recorded writes, persistent state."""
 
 import asyncio
 import gzip
@@ -46,7 +46,7 @@ class Api:
                 return answer.status, text
 
     async def watch(self, path: str, count: int) -> list[tuple[str, dict[str, Any]]]:
-        """The first ``count`` events, or all there are where the server ends the watch."""
+        """The first ``count`` events, or all until the server ends the watch."""
         found: list[tuple[str, dict[str, Any]]] = []
         headers = {"Authorization": f"Bearer {self.token}"}
         async with asyncio.timeout(10), self.http.get(self.server + path, headers=headers) as answer:
@@ -78,7 +78,7 @@ def config_map(name: str, **labels: str) -> dict[str, Any]:
 
 
 async def raw(api: Api, sent: bytes, until: bytes) -> bytes:
-    """What a bare socket gets for ``sent``, up to and with ``until``."""
+    """The answer on a bare socket to ``sent``, up to and including ``until``."""
     host, port = api.server.removeprefix("https://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=api.tls)
     writer.write(sent.replace(b"TOKEN", api.token.encode()))
@@ -331,7 +331,7 @@ async def test_other_requests_are_answered_while_initial_events_are_sent(api: Ap
     assert len(await reading) == 100
 
 
-# ---- around it
+# ---- recorder, persistence, credentials, deletion
 
 
 async def test_writes_are_recorded_with_their_epoch(api: Api) -> None:
@@ -367,7 +367,7 @@ async def test_state_survives_a_restart_and_a_torn_log(tmp_path: Path) -> None:
     log = (tmp_path / "objects.log").read_bytes()
     assert log
     await first.stop()
-    (tmp_path / "objects.log").write_bytes(log + b"\0\0\1\0torn")  # as a crash in the middle of a write leaves it
+    (tmp_path / "objects.log").write_bytes(log + b"\0\0\1\0torn")  # as after a crash in the middle of a write
     second = EmbeddedCluster("t", spec(data_dir=tmp_path))
     again = await second.start()
     try:

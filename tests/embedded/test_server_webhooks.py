@@ -1,4 +1,4 @@
-"""Admission webhooks on a real HTTPS server: mutating, then validating, refusing, failing."""
+"""Admission webhooks on a real HTTPS server: mutation, validation, denial, failure."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ Review = dict[str, Any]
 
 
 class Hook:
-    """A webhook server. ``answer`` makes the response of a request; ``seen`` are the requests."""
+    """A webhook server. ``answer`` returns the response to a request; ``seen`` has the requests."""
 
     def __init__(self) -> None:
         self.seen: list[Review] = []

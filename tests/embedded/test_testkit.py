@@ -1,4 +1,4 @@
-"""The pytest plugin, as a user's project sees it: in a pytest of its own."""
+"""The pytest plugin as a user's project uses it, in a separate pytest process."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""``raycp slo``: rules from a file, a report from a real observer's web face."""
+"""``raycp slo``: rules from a file, a report from a real observer's HTTP server."""
 
 import json
 from pathlib import Path

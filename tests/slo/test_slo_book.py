@@ -11,7 +11,7 @@ OBJECTIVE = Objective("echo", None, 0.99, 1.0)
 
 
 class Shard:
-    """What a shard does with clocks and tracker."""
+    """A shard's clocks and tracker."""
 
     def __init__(self, clock: VirtualClock, objectives: Objectives) -> None:
         self.metrics = Metrics()
@@ -108,7 +108,7 @@ async def test_deaths_and_restarts_lose_or_double_no_counts(clock: VirtualClock)
 
 
 async def test_a_checkpoint_restored_after_the_first_reports_loses_or_doubles_no_counts(clock: VirtualClock) -> None:
-    """A new observer hears from the living before it has read what the one before has kept."""
+    """A new observer receives reports of living shards before it has read its predecessor's checkpoint."""
     objectives = Objectives([OBJECTIVE])
     book, known, new = SloBook(clock, objectives), Shard(clock, objectives), Shard(clock, objectives)
     await known.change(0.1)

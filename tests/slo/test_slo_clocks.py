@@ -209,10 +209,10 @@ async def test_hand_over_keeps_ages_attempts_and_waits(clock: VirtualClock) -> N
     old.done(KEY, False, work=1)
     old.done(waits, True, waiting="quota")
     await clock.advance(2)
-    other_host = VirtualClock(start=5.0, wall=clock.wall() + 0.5)  # half a second on the way
+    other_host = VirtualClock(start=5.0, wall=clock.wall() + 0.5)  # half a second in transit
     new = SliClocks(other_host, Objectives([objective]))
-    new.started(KEY, "user", other_host.now(), version=5)  # the standby's own watch saw it too
-    new.started(KEY, "user", other_host.now(), version=6)  # and one that the old primary never saw
+    new.started(KEY, "user", other_host.now(), version=5)  # the standby's own watch observed it too
+    new.started(KEY, "user", other_host.now(), version=6)  # and one that the old primary never observed
     new.adopt(old.export())
     await other_host.advance(1)
     for key in (KEY, waits):
@@ -256,7 +256,7 @@ def test_start_of_an_away_change() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 async def test_every_change_ends_exactly_once_and_segments_add_up(seed: int) -> None:
-    """Random lives of a few keys: each started change gives one sample, whose segments and wait sum to its age."""
+    """Random histories of a few keys: each started change gives one sample, whose segments and wait sum to its age."""
     rng = random.Random(seed)
     clock = VirtualClock()
     clocks = SliClocks(clock)

@@ -34,9 +34,7 @@ def _alert(at: str, name: str, expected: list[dict[str, Any]]) -> dict[str, Any]
 
 @promtool
 def test_burn_alerts_fire_and_end_after_recovery(tmp_path: Path) -> None:
-    """100 changes a minute. For two hours all is well; then 5 % miss for an hour (50 times the budget); then all is
-    well.
-    """
+    """100 changes a minute: two hours without misses, an hour with 5 % missed (50 times the budget), then none again."""
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
     labels = {"slo": "batchjob-critical-1s", "controller": "batchjob", "tier": "critical"}
     page = {"exp_labels": {**labels, "severity": "page", "long_window": "1h", "short_window": "5m"}}

@@ -1,4 +1,4 @@
-"""Timelines stay bounded and read well."""
+"""Timelines: content and bounds."""
 
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey

@@ -202,7 +202,7 @@ class _Parser:
         if token == "-":
             self.at += 1
             return _binary("-", lambda value: [0], self.postfix())
-        raise self.error(f"{token!r} is not understood" if token else "ends too early")
+        raise self.error(f"{token!r} is not supported" if token else "ends too early")
 
     def construct(self) -> Filter:
         self.expect("{")

@@ -48,7 +48,7 @@ def function(name: str, arguments: list[Filter], error: Callable[[str], JqError]
         return lambda value: [of(_text(value), _text(one)) for one in argument(value)]
     if name in _FUNCTIONS and not arguments:
         return _FUNCTIONS[name]
-    raise error(f"function {name}/{len(arguments)} is not understood here")
+    raise error(f"function {name}/{len(arguments)} is not supported")
 
 
 def _text(value: Any) -> str:

@@ -63,5 +63,5 @@ def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
         elif op == "test" and holder.get(last) != operation["value"]:
             raise ValueError(f"test failed: {operation['path']}")
         elif op not in ("test", "add", "replace", "remove"):
-            raise ValueError(f"operation {op!r} is not understood in a stage")
+            raise ValueError(f"operation {op!r} is not supported in a stage")
     return target

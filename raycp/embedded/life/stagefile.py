@@ -171,7 +171,7 @@ class _Reader:
             path = f"spec.selector.matchExpressions[{i}]"
             expression = self.only(path, expression, "key operator values jq cel")
             if expression.get("cel"):
-                raise self.error(f"{path}.cel", "CEL is not understood here; say it in jq")
+                raise self.error(f"{path}.cel", "CEL is not supported; use jq")
             if expression.get("jq"):
                 expression = self.only(f"{path}.jq", expression["jq"], "key operator values")
             found.append(self.requirement(path, expression))
@@ -203,7 +203,7 @@ class _Reader:
             return None
         value = self.only(path, value, "expressionFrom jq cel")
         if value.get("cel"):
-            raise self.error(f"{path}.cel", "CEL is not understood here; say it in jq")
+            raise self.error(f"{path}.cel", "CEL is not supported; use jq")
         text = (value.get("jq") or {}).get("expression") if value.get("jq") else value.get("expressionFrom")
         return self.query(path, str(text or ""))
 
