@@ -36,8 +36,7 @@ class ClusterSpec(Strict):
     name: DnsLabel
     """Its name in the fleet: in metrics, keys, actor names and placements."""
     role: Literal["hub", "member"] = "member"
-    """The hub holds users' jobs and the fleet's own state; a fleet has one. A fleet's only cluster is both hub and
-    member."""
+    """The hub holds users' jobs and the fleet's own state; a fleet has one. A fleet's only cluster is both."""
     labels: Labels = {}
     """Labels by which `controllers[].clusters` and a job's placement select. `raycp.io/cluster` (its name) is always set."""
     kubeconfig: KubeconfigRef | None = None

@@ -41,8 +41,7 @@ class ControllerSpec(Strict):
     name: DnsLabel | None = None
     """Its name in metrics, objectives and keys; by default the module's own. Required if one module is used twice."""
     clusters: TextMap = {}
-    """Labels that a cluster must have, one value or several each, such as `{region: [east, west]}`. Empty: all
-    clusters."""
+    """Labels that a cluster must have, one value or several each, such as `{region: [east, west]}`. Empty: all clusters."""
     concurrency: int | None = Field(default=None, ge=1)
     """Concurrent reconciles of this controller over the fleet. By default what the controller declares; without that only
     the workers' slots limit it."""

@@ -134,8 +134,7 @@ class TierSource(Strict):
 
 
 class TierRule(Strict):
-    """One rule. The first rule that holds decides. An object that names an unknown tier gets the default tier, and is
-    reported."""
+    """One rule. The first rule that holds decides. An object that names an unknown tier gets the default tier and a warning."""
 
     when: RuleWhen = RuleWhen()
     """Conditions of the rule. Empty: all objects."""
