@@ -134,7 +134,7 @@ class TierSource(Strict):
 
 
 class TierRule(Strict):
-    """One rule. The first rule that holds decides. An object that names an unknown tier gets the default tier and a warning."""
+    """One rule. The first rule that holds decides. An object that names an unknown tier gets the default tier and a problem."""
 
     when: RuleWhen = RuleWhen()
     """Conditions of the rule. Empty: all objects."""
