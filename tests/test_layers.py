@@ -1,13 +1,19 @@
-"""The house's rules on imports (pyproject.toml, [tool.importlinter]), and the one that import-linter can't say."""
+"""Rules on imports (pyproject.toml, [tool.importlinter]), on the names and sizes of modules, and on type names."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
+from statistics import median
 
 import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raycp"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST_FILE = 450
+MEDIAN_FILE = 130
+GERUND_ROOMS = {"queueing", "scheduling"}
 
 
 def _imports(file: Path) -> set[str]:
@@ -29,14 +35,14 @@ def test_contracts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 def test_only_the_runtime_imports_ray() -> None:
     found = {
         str(file.relative_to(ROOT))
-        for file in PACKAGE.rglob("*.py")
+        for file in FILES
         if file.relative_to(PACKAGE).parts[0] != "runtime"
         and any(name == "ray" or name.startswith("ray.") for name in _imports(file))
     }
     assert not found
 
 
-def test_every_package_has_its_map() -> None:
+def test_every_package_has_a_docstring() -> None:
     silent = [
         str(file.relative_to(ROOT)) for file in PACKAGE.rglob("__init__.py") if not ast.get_docstring(ast.parse(file.read_text()))
     ]
@@ -49,6 +55,30 @@ def test_every_package_has_its_map() -> None:
     assert not bare
 
 
-def test_every_file_says_what_it_is() -> None:
-    silent = [str(file.relative_to(ROOT)) for file in PACKAGE.rglob("*.py") if not ast.get_docstring(ast.parse(file.read_text()))]
+def test_every_file_has_a_docstring() -> None:
+    silent = [str(file.relative_to(ROOT)) for file in FILES if not ast.get_docstring(ast.parse(file.read_text()))]
     assert not silent
+
+
+def test_module_names_are_nouns() -> None:
+    gerunds = [
+        str(path.relative_to(ROOT))
+        for path in [*FILES, *(file.parent for file in FILES if file.name == "__init__.py")]
+        if path.stem.endswith("ing") and not (path.parent == PACKAGE and path.name in GERUND_ROOMS)
+    ]
+    assert gerunds == []
+
+
+def test_files_are_short() -> None:
+    lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in FILES}
+    assert {file: count for file, count in lines.items() if count > LONGEST_FILE} == {}
+    assert median(lines.values()) <= MEDIAN_FILE
+
+
+def test_public_type_names_are_unique() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for file in FILES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}

@@ -1,8 +1,10 @@
 """Value types that every room shares, and the clock. No logic lives here.
 
 - ``clock``: one ``Clock`` protocol; ``SystemClock`` for production, ``VirtualClock`` for tests;
-- ``keys``: ``GVK`` (what kind), ``RequestKey`` (what a reconcile is for);
+- ``keys``: ``GVK`` (a kind), ``RequestKey`` (the object and controller of a reconcile);
 - ``objects``: ``Meta`` and ``Obj``, an object as it is cached: raw JSON plus its decoded metadata;
-- ``events``: what a cache tells about a change;
-- ``tasks``: what a shard hands to a worker and what comes back.
+- ``events``: ``Event``, a change as a cache reports it;
+- ``tasks``: ``Task`` from a shard to a worker, and its result;
+- ``recent_names``: ``RecentNames``, a bounded set of names;
+- ``loops``: ``Loops``, supervised background tasks.
 """

@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. ``CLOCK_BOOTTIME`` counts through suspend, so a permit can't outlive a frozen host."""
+    """The machine's clock. ``CLOCK_BOOTTIME`` counts through suspend, so that a permit expires on a frozen host too."""
 
     def now(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -37,7 +37,7 @@ class SystemClock:
 
 
 class VirtualClock:
-    """A clock that moves only when told to: ``await clock.advance(5)`` wakes, in order, all that is due."""
+    """A clock that tests move: ``await clock.advance(5)`` wakes the sleepers of the next 5 seconds in order."""
 
     def __init__(self, start: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
         self._now = start
@@ -60,11 +60,11 @@ class VirtualClock:
         await woken
 
     def shift_wall(self, seconds: float) -> None:
-        """Let the wall clock jump, as NTP may do."""
+        """Make the wall clock jump, as NTP may."""
         self._wall_offset += seconds
 
     async def advance(self, seconds: float) -> None:
-        """Move on by ``seconds``, waking sleepers in the order of their deadlines and letting them run."""
+        """Advance by ``seconds``, waking sleepers in the order of their deadlines and letting them run."""
         end = self._now + seconds
         await self._settle()
         while self._sleepers and self._sleepers[0][0] <= end:

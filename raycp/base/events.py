@@ -1,4 +1,4 @@
-"""What a cache tells its handlers, after it has taken the change in."""
+"""Events: the changes that a cache reports to its handlers after applying them."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from raycp.base.objects import Obj
 
 
 class EventType(StrEnum):
-    """What happened to the object."""
+    """The type of a change."""
 
     ADDED = "added"
     MODIFIED = "modified"
@@ -16,7 +16,7 @@ class EventType(StrEnum):
 
 
 class Source(StrEnum):
-    """How the cache came to know it."""
+    """How the cache learned of a change."""
 
     INITIAL = "initial"
     """the first list of this reflector"""
@@ -27,16 +27,16 @@ class Source(StrEnum):
     WATCH = "watch"
     """the live watch"""
     OWN_WRITE = "own-write"
-    """the answer of a write of ours, folded in before its event arrived"""
+    """the answer of one of our writes, applied before its watch event arrived"""
     RESYNC = "resync"
-    """no change: the periodic second look"""
+    """no change: the periodic resync"""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One change of one object in one cluster.
 
     ``old`` is None for ADDED; ``new`` is None for DELETED. ``observed`` is the shard's ``Clock.now()`` when the bytes
-    arrived. A recreation (another uid) is told as DELETED, then ADDED.
+    arrived. A recreation (another uid) is reported as DELETED, then ADDED.
     """
 
     type: EventType

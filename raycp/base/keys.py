@@ -1,4 +1,4 @@
-"""Names of things: kinds and reconcile requests."""
+"""Names of kinds and of reconcile requests."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class GVK(NamedTuple):
 
 
 class RequestKey(NamedTuple):
-    """What one reconcile is for. ``controller`` is the controller's name; ``namespace`` is empty for cluster-scoped kinds."""
+    """The object and controller of a reconcile: ``controller`` is a name; cluster-scoped kinds have an empty ``namespace``."""
 
     controller: str
     cluster: str

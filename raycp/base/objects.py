@@ -1,4 +1,4 @@
-"""An object as it is cached: raw JSON bytes, a decoded ``Meta``, and the digest that tells user changes from noise."""
+"""A cached object: raw JSON bytes, a decoded ``Meta``, and the digest by which user changes are recognised."""
 
 import msgspec
 
@@ -33,9 +33,9 @@ class Obj(msgspec.Struct, gc=False):
     """A cached object.
 
     ``raw`` is the object's JSON without ``managedFields``; ``rv`` is ``resourceVersion`` as an integer; ``version`` is the
-    64-bit digest of what users change (design, section 5: generation, or the body where the kind has none, with labels,
-    annotations, finalizers and deletionTimestamp), equal in every process for equal content; ``changed_at`` is the newest
-    ``managedFields[].time`` as Unix seconds, 0 where the server told none.
+    64-bit digest of what users change (generation, or the body of kinds without one, with labels, annotations, finalizers
+    and deletionTimestamp), equal in every process for equal content; ``changed_at`` is the newest
+    ``managedFields[].time`` as Unix seconds, 0 if the server sent none.
     """
 
     meta: Meta

@@ -5,12 +5,12 @@ An ``Event`` of the cache and what the shard knows of its object (``Known``) go 
 tells the one object that a user changed while nobody watched from the ten thousand that a start lists anyway.
 
 - ``verdict``: ``Reason``, ``Priority``, ``Verdict``: the words;
-- ``rules``: ``Known`` and ``classify``: the table of DESIGN section 5, row by row;
+- ``rules``: ``Known`` and ``classify``: the table of verdicts, row by row;
 - ``watermark``: ``Watermark``: what of a cluster and kind has been seen and reconciled, small enough to be stored each
   second;
-- ``tiers``: ``TierRules``: which tier an object belongs to, compiled from ``spec.tiers.rules``;
+- ``tiers``: ``TierRules``: the tier of an object, compiled from ``spec.tiers.rules``; ``tier_problems``: invalid rules;
 - ``fieldpath``: reading a few fields of a large JSON object without decoding the rest;
-- ``spread``: random delays that turn a storm into drizzle.
+- ``spread``: random delays of system work.
 """
 
 from raycp.classify.rules import AWAY, CLUSTER_RECOVERED, OWNED_AWAY, Known, classify, classify_wake

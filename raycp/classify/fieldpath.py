@@ -1,6 +1,6 @@
-"""Reading a few fields of a large JSON object without decoding the rest of it.
+"""Read a few fields of a large JSON object without decoding the rest of it.
 
-From dotted paths a ``msgspec`` type is made that has these fields only; its decoder skips over all others.
+``FieldReader`` makes a ``msgspec`` type that has only the fields of its paths; the type's decoder skips all others.
 """
 
 import itertools
@@ -15,9 +15,9 @@ _names = itertools.count()
 
 
 def parse_path(path: str) -> tuple[str, ...]:
-    """``spec.template.metadata.labels['a/b']`` into its keys, as in Kubernetes' downward API.
+    """Split ``spec.template.metadata.labels['a/b']`` into its keys, as Kubernetes' downward API does.
 
-    Raises ``ValueError`` for what is no path. Positions in lists can't be named.
+    Raises ``ValueError`` for a text that is no path. List indexes are not supported.
     """
     parts: list[str] = []
     rest = path.strip()
@@ -39,9 +39,14 @@ def parse_path(path: str) -> tuple[str, ...]:
 
 
 class FieldReader:
-    """Decodes the given paths, and nothing else, out of an object's JSON."""
+    """Decodes the given paths, and nothing else, out of an object's JSON.
+
+    ``needles`` allow to skip ``read``, which decodes the whole body: a body that contains none of them has no value at any
+    of the paths.
+    """
 
     def __init__(self, paths: Sequence[tuple[str, ...]]) -> None:
+        self.needles = tuple(dict.fromkeys(_needle(path[-1]) for path in paths))
         tree: dict[str, Any] = {}
         for path in paths:
             node = tree
@@ -52,12 +57,13 @@ class FieldReader:
         self._lenient = msgspec.json.Decoder()
 
     def read(self, raw: bytes) -> dict[tuple[str, ...], str]:
-        """Each path's value as text (``true``, ``5``, ``critical``); a missing one, a mapping or a list is left out."""
+        """The values at the paths as text (``true``, ``5``, ``critical``). Leaves out missing values, mappings and lists, and
+        returns nothing for a body that is no JSON."""
         try:
             root: Any = self._decoder.decode(raw)
         except msgspec.ValidationError:
-            # A part of a path is not a mapping in this object; look at the others one by one.
-            return self._slowly(raw)
+            # A part of a path is no mapping in this object; the other paths may still have values.
+            return self._read_leniently(raw)
         except msgspec.DecodeError:
             return {}
         values: dict[tuple[str, ...], str] = {}
@@ -71,7 +77,7 @@ class FieldReader:
                 _put(values, path, node)
         return values
 
-    def _slowly(self, raw: bytes) -> dict[tuple[str, ...], str]:
+    def _read_leniently(self, raw: bytes) -> dict[tuple[str, ...], str]:
         values: dict[tuple[str, ...], str] = {}
         root = self._lenient.decode(raw)
         for path, _ in self._paths:
@@ -88,6 +94,12 @@ class FieldReader:
             getters.append(f"f{list(tree).index(part)}")
             tree = tree[part]
         return tuple(getters)
+
+
+def _needle(key: str) -> bytes:
+    """The bytes that occur in every JSON text with ``key``: its name in quotes, or a quote if an encoder may escape it."""
+    plain = key.isascii() and key.isprintable() and not set(key) & set('"\\<>&')
+    return f'"{key}"'.encode() if plain else b'"'
 
 
 def _put(values: dict[tuple[str, ...], str], path: tuple[str, ...], node: Any) -> None:

@@ -1,4 +1,4 @@
-"""Random delays for work that nobody waits for."""
+"""Random delays of resyncs and other system work."""
 
 from random import Random
 
@@ -6,20 +6,28 @@ WIDEST = 0.9
 
 
 def spread_width(resync: float, spread: float) -> float:
-    """Over how many seconds a round of system work is spread: see ``spread_delay``."""
+    """The seconds over which a round of system work is spread: ``spread``, but at most nine tenths of ``resync``.
+
+    0.9 of a period is the shortest that ``resync_period`` returns, so that a round ends before the next one begins. A
+    narrower spread offers more load at once: half of the period doubles the average rate for half of the time.
+    """
     return min(spread, resync * WIDEST) if resync > 0 else spread
 
 
 def spread_delay(rng: Random, resync: float, spread: float) -> float:
-    """Seconds to wait: uniform over ``spread``, and over at most nine tenths of ``resync`` (0: no resync), so that a round
-    ends before the next begins: the shortest that jitter makes of a period. (Half of it, as first planned, offers twice the
-    average rate half of the time.) Raises ``ValueError`` for a negative or undefined duration."""
+    """A random delay in seconds, uniform over ``spread_width``. ``resync`` 0 means that there is no resync.
+
+    Raises ``ValueError`` for a negative or infinite duration.
+    """
     _check(resync=resync, spread=spread)
     return rng.uniform(0.0, spread_width(resync, spread))
 
 
 def resync_period(rng: Random, resync: float, jitter: float = 0.1) -> float:
-    """The time to an object's next resync: ``resync`` ± ``jitter`` (a share), so that objects drift apart."""
+    """Seconds to an object's next resync: ``resync`` ± ``jitter`` (a fraction), so that objects drift apart.
+
+    Raises ``ValueError`` for a negative or infinite duration.
+    """
     _check(resync=resync, jitter=jitter)
     return resync * rng.uniform(1.0 - min(jitter, 1.0), 1.0 + jitter)
 

@@ -1,16 +1,19 @@
-"""Which tier an object belongs to: ``spec.tiers.rules`` compiled into checks that cost a microsecond or two.
+"""Which tier an object belongs to: ``spec.tiers.rules``, compiled.
 
-The first rule that holds decides. A rule with ``tierFrom`` reads the tier's name off the object; objects that name
-none are left to the next rule, and a name that is no tier falls to the default and is told as a problem.
+The first rule that holds decides. A rule with ``tierFrom`` reads the tier's name off the object. The next rule is tried
+for an object that names none; an object that names an unknown tier gets the default tier and a problem.
+
+Every event of every object is classified, so that ``tier_of`` is one Python call for objects without special labels
+or fields: rules are data that it interprets, and an object's body is decoded only if it contains a wanted field's name.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from raycp.base.objects import Obj
 from raycp.classify.fieldpath import FieldReader, parse_path
+from raycp.classify.tier_problems import rule_problems, shadows
 from raycp.config.tiers import TIERS, RuleWhen, TierRule, TiersSpec
 
 _PRIORITY_PATHS = (
@@ -19,9 +22,12 @@ _PRIORITY_PATHS = (
     ("spec", "jobTemplate", "spec", "template", "spec", "priorityClassName"),
 )
 
-_Fields = dict[tuple[str, ...], str]
-_Seen = tuple[Obj, str, Mapping[str, str], Callable[[], _Fields]]
-_Check = Callable[[Obj, str, Mapping[str, str], Callable[[], _Fields]], bool]
+_Path = tuple[str, ...]
+_Fields = Mapping[_Path, str]
+_Check = Callable[[Obj, str, Mapping[str, str]], bool]
+"""(object, controller, labels of its cluster)"""
+_NOTHING: Mapping[str, str] = {}
+_NO_FIELDS: _Fields = {}
 
 
 class RuleError(ValueError):
@@ -33,28 +39,36 @@ class RuleError(ValueError):
 
 
 class TierChoice(msgspec.Struct, frozen=True, gc=False):
-    """An object's tier, the reason in words (for ``raycp why``), and what was wrong, if anything."""
+    """An object's tier, the reason in words (for ``raycp why``), and a problem of the object, if it has one."""
 
     tier: str
     reason: str
     problem: str | None = None
 
 
-class _Rule(msgspec.Struct, frozen=True):
+class _Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule: ``checks`` and ``field_checks`` must hold; then ``choice``, or the tier that the object names."""
+
     path: str
     checks: tuple[_Check, ...]
-    choice: TierChoice | None
-    source: Callable[[Obj, Callable[[], _Fields]], str | None] | None
-    place: str
+    field_checks: tuple[Callable[[_Fields], bool], ...]
+    reads_fields: bool
+    choice: TierChoice | None = None
+    label: str | None = None
+    annotation: str | None = None
+    field: _Path | None = None
+    place: str = ""
+    """the label, annotation or field that names the tier, in words"""
+    named: Mapping[str, TierChoice] = {}
+    """the choice for each tier that the object may name"""
 
 
 class TierRules:
     """Compiled rules. Immutable: a change of the fleet file compiles new ones."""
 
-    def __init__(self, rules: Sequence[_Rule], reader: FieldReader | None, default: str, tiers: Collection[str]) -> None:
+    def __init__(self, rules: Sequence[_Rule], reader: FieldReader, default: str) -> None:
         self._rules = tuple(rules)
         self._reader = reader
-        self._tiers = frozenset(tiers)
         self._default = TierChoice(default, "the default: no rule holds")
 
     @property
@@ -70,12 +84,12 @@ class TierRules:
         """
         problems: list[tuple[str, str]] = []
         compiled: list[_Rule] = []
-        paths: list[tuple[str, ...]] = []
+        paths: list[_Path] = []
         for index, rule in enumerate(spec.rules):
             path = f"spec.tiers.rules[{index}]"
-            found = list(_problems(rule, path, controllers))
+            found = list(rule_problems(rule, path, controllers))
             if not found:
-                shadow = next((at for at in range(index) if _shadows(spec.rules[at], rule)), None)
+                shadow = next((at for at in range(index) if shadows(spec.rules[at], rule)), None)
                 if shadow is not None:
                     found = [(path, f"can't match: spec.tiers.rules[{shadow}] holds wherever it does")]
             problems += found
@@ -83,39 +97,49 @@ class TierRules:
                 compiled.append(_compile(rule, path, paths))
         if problems:
             raise RuleError(problems)
-        return cls(compiled, FieldReader(paths) if paths else None, spec.default, TIERS)
+        return cls(compiled, FieldReader(paths), spec.default)
 
     def tier_of(self, obj: Obj, controller: str, cluster_labels: Mapping[str, str] | None = None) -> TierChoice:
-        """The tier of ``obj`` as reconciled by ``controller``. Never raises: what is wrong is told in ``problem``."""
-        labels = cluster_labels or {}
+        """The tier of ``obj`` as reconciled by ``controller``. Never raises: ``problem`` says what is wrong with the object."""
         values: _Fields | None = None
-
-        def fields() -> _Fields:
-            nonlocal values
-            if values is None:
-                values = self._reader.read(obj.raw) if self._reader else {}
-            return values
-
         for rule in self._rules:
-            if not all(check(obj, controller, labels, fields) for check in rule.checks):
-                continue
-            if rule.choice is not None:
-                return rule.choice
-            assert rule.source is not None
-            named = rule.source(obj, fields)
-            if named is None:
-                continue
-            if named in self._tiers:
-                return TierChoice(named, f"{rule.place} names it ({rule.path})")
-            shown = named if len(named) <= 40 else named[:37] + "..."
-            problem = f"{rule.place} is {shown!r}, which is no tier; tiers are {', '.join(TIERS)}"
-            return TierChoice(self.default, f"the default: {rule.place} names no tier ({rule.path})", problem)
+            for check in rule.checks:
+                if not check(obj, controller, cluster_labels or _NOTHING):
+                    break
+            else:
+                if rule.reads_fields:
+                    if values is None:
+                        values = _NO_FIELDS
+                        for needle in self._reader.needles:
+                            if needle in obj.raw:
+                                values = self._reader.read(obj.raw)
+                                break
+                    if rule.field_checks and not all(check(values) for check in rule.field_checks):
+                        continue
+                if rule.choice is not None:
+                    return rule.choice
+                if rule.label is not None:
+                    named = obj.meta.labels.get(rule.label) if obj.meta.labels else None
+                elif rule.annotation is not None:
+                    named = obj.meta.annotations.get(rule.annotation) if obj.meta.annotations else None
+                else:
+                    named = values.get(rule.field) if values and rule.field else None
+                if named is None:
+                    continue
+                return rule.named[named] if named in rule.named else self._unknown_tier(rule, named)
         return self._default
 
+    def _unknown_tier(self, rule: _Rule, named: str) -> TierChoice:
+        shown = named if len(named) <= 40 else named[:37] + "..."
+        problem = f"{rule.place} is {shown!r}, which is no tier; tiers are {', '.join(TIERS)}"
+        return TierChoice(self.default, f"the default: {rule.place} names no tier ({rule.path})", problem)
 
-def _compile(rule: TierRule, path: str, paths: list[tuple[str, ...]]) -> _Rule:
+
+def _compile(rule: TierRule, path: str, paths: list[_Path]) -> _Rule:
+    """Compile a rule without problems; append the paths of the fields that it reads to ``paths``."""
     when = rule.when
     checks: list[_Check] = []
+    field_checks: list[Callable[[_Fields], bool]] = []
     # Cheap checks first.
     if when.controller:
         checks.append(_controller_in(frozenset(when.controller)))
@@ -130,22 +154,41 @@ def _compile(rule: TierRule, path: str, paths: list[tuple[str, ...]]) -> _Rule:
     for key, values in when.field.items():
         parts = parse_path(key)
         paths.append(parts)
-        checks.append(_field((parts,), values))
+        field_checks.append(_field((parts,), values))
     if when.priority_class:
         paths.extend(_PRIORITY_PATHS)
-        checks.append(_field(_PRIORITY_PATHS, when.priority_class))
+        field_checks.append(_field(_PRIORITY_PATHS, when.priority_class))
     if rule.tier is not None:
-        return _Rule(path, tuple(checks), TierChoice(rule.tier, _words(when, path)), None, "")
+        choice = TierChoice(rule.tier, _words(when, path))
+        return _Rule(
+            path=path,
+            checks=tuple(checks),
+            field_checks=tuple(field_checks),
+            reads_fields=bool(field_checks),
+            choice=choice,
+        )
     assert rule.tier_from is not None
     source = rule.tier_from
-    if source.label is not None:
-        return _Rule(path, tuple(checks), None, _from_label(source.label), f"label {source.label}")
-    if source.annotation is not None:
-        return _Rule(path, tuple(checks), None, _from_annotation(source.annotation), f"annotation {source.annotation}")
-    assert source.field is not None
-    parts = parse_path(source.field)
-    paths.append(parts)
-    return _Rule(path, tuple(checks), None, _from_field(parts), f"field {source.field}")
+    field = parse_path(source.field) if source.field is not None else None
+    if field is not None:
+        paths.append(field)
+    kind, name = next(
+        (kind, name)
+        for kind, name in (("label", source.label), ("annotation", source.annotation), ("field", source.field))
+        if name is not None
+    )
+    place = f"{kind} {name}"
+    return _Rule(
+        path=path,
+        checks=tuple(checks),
+        field_checks=tuple(field_checks),
+        reads_fields=bool(field_checks) or field is not None,
+        label=source.label,
+        annotation=source.annotation,
+        field=field,
+        place=place,
+        named={tier: TierChoice(tier, f"{place} names it ({path})") for tier in TIERS},
+    )
 
 
 def _words(when: RuleWhen, path: str) -> str:
@@ -163,14 +206,14 @@ def _words(when: RuleWhen, path: str) -> str:
 
 
 def _controller_in(names: frozenset[str]) -> _Check:
-    return lambda obj, controller, labels, fields: controller in names
+    return lambda obj, controller, labels: controller in names
 
 
 def _namespace_in(patterns: Sequence[str]) -> _Check:
     exact = frozenset(text for text in patterns if not text.endswith("*"))
     starts = tuple(text[:-1] for text in patterns if text.endswith("*"))
 
-    def check(obj: Obj, controller: str, labels: Mapping[str, str], fields: Callable[[], _Fields]) -> bool:
+    def check(obj: Obj, controller: str, labels: Mapping[str, str]) -> bool:
         namespace = obj.meta.namespace
         return namespace in exact or (bool(starts) and bool(namespace) and namespace.startswith(starts))
 
@@ -179,14 +222,14 @@ def _namespace_in(patterns: Sequence[str]) -> _Check:
 
 def _cluster_label(key: str, values: frozenset[str]) -> _Check:
     if "*" in values:
-        return lambda obj, controller, labels, fields: key in labels
-    return lambda obj, controller, labels, fields: labels.get(key) in values
+        return lambda obj, controller, labels: key in labels
+    return lambda obj, controller, labels: labels.get(key) in values
 
 
 def _label(key: str, wanted: Sequence[str]) -> _Check:
     values, anything = frozenset(wanted), "*" in wanted
 
-    def check(obj: Obj, controller: str, labels: Mapping[str, str], fields: Callable[[], _Fields]) -> bool:
+    def check(obj: Obj, controller: str, labels: Mapping[str, str]) -> bool:
         have = obj.meta.labels
         return have is not None and key in have and (anything or have[key] in values)
 
@@ -196,82 +239,13 @@ def _label(key: str, wanted: Sequence[str]) -> _Check:
 def _annotation(key: str, wanted: Sequence[str]) -> _Check:
     values, anything = frozenset(wanted), "*" in wanted
 
-    def check(obj: Obj, controller: str, labels: Mapping[str, str], fields: Callable[[], _Fields]) -> bool:
+    def check(obj: Obj, controller: str, labels: Mapping[str, str]) -> bool:
         have = obj.meta.annotations
         return have is not None and key in have and (anything or have[key] in values)
 
     return check
 
 
-def _field(places: Sequence[tuple[str, ...]], wanted: Sequence[str]) -> _Check:
+def _field(places: Sequence[_Path], wanted: Sequence[str]) -> Callable[[_Fields], bool]:
     values, anything = frozenset(wanted), "*" in wanted
-
-    def check(obj: Obj, controller: str, labels: Mapping[str, str], fields: Callable[[], _Fields]) -> bool:
-        have = fields()
-        return any(place in have and (anything or have[place] in values) for place in places)
-
-    return check
-
-
-def _from_label(key: str) -> Callable[[Obj, Callable[[], _Fields]], str | None]:
-    return lambda obj, fields: obj.meta.labels.get(key) if obj.meta.labels else None
-
-
-def _from_annotation(key: str) -> Callable[[Obj, Callable[[], _Fields]], str | None]:
-    return lambda obj, fields: obj.meta.annotations.get(key) if obj.meta.annotations else None
-
-
-def _from_field(parts: tuple[str, ...]) -> Callable[[Obj, Callable[[], _Fields]], str | None]:
-    return lambda obj, fields: fields().get(parts)
-
-
-def _problems(rule: TierRule, path: str, controllers: Collection[str] | None) -> Iterator[tuple[str, str]]:
-    when = rule.when
-    if (rule.tier is None) == (rule.tier_from is None):
-        yield path, "must say either tier or tierFrom"
-    if rule.tier is not None and rule.tier not in TIERS:
-        yield f"{path}.tier", f"{rule.tier!r} is no tier; tiers are {', '.join(TIERS)}"
-    source = rule.tier_from
-    if source is not None and sum(place is not None for place in (source.label, source.annotation, source.field)) != 1:
-        yield f"{path}.tierFrom", "must name exactly one of label, annotation, field"
-    fields: list[tuple[str, str]] = [(f"{path}.when.field.{key}", key) for key in when.field]
-    if source is not None and source.field is not None:
-        fields.append((f"{path}.tierFrom.field", source.field))
-    for where, text in fields:
-        try:
-            parse_path(text)
-        except ValueError as error:
-            yield where, f"can't match: {error}"
-    conditions: list[tuple[str, Mapping[str, Any]]] = [
-        ("label", when.label), ("annotation", when.annotation), ("field", when.field), ("cluster", when.cluster),
-    ]  # fmt: skip
-    for name, mapping in conditions:
-        for key, values in mapping.items():
-            if not values:
-                yield f"{path}.when.{name}.{key}", "can't match: it lists no value"
-    if controllers is not None:
-        for wanted in when.controller:
-            if wanted not in controllers:
-                yield f"{path}.when.controller", f"can't match: {wanted!r} is no controller of this fleet"
-
-
-def _shadows(first: TierRule, later: TierRule) -> bool:
-    """Whether ``first`` decides every object for which ``later`` holds."""
-    # ``tierFrom`` leaves those that name no tier to the next rule; only the same source again can never be reached.
-    if first.tier is None and later.tier_from != first.tier_from:
-        return False
-    a, b = first.when, later.when
-    for mine, theirs in ((a.label, b.label), (a.annotation, b.annotation), (a.field, b.field), (a.cluster, b.cluster)):
-        for key, values in mine.items():
-            narrower = theirs.get(key)
-            if narrower is None or not ("*" in values or set(narrower) <= set(values)):
-                return False
-    for listed, narrower in ((a.priority_class, b.priority_class), (a.controller, b.controller)):
-        if listed and not (narrower and set(narrower) <= set(listed)):
-            return False
-    return not a.namespace or (bool(b.namespace) and all(_within(text, a.namespace) for text in b.namespace))
-
-
-def _within(text: str, patterns: Sequence[str]) -> bool:
-    """Whether a namespace, or a pattern of namespaces, lies within one of the patterns."""
-    return any(text == other or (other.endswith("*") and text.startswith(other[:-1])) for other in patterns)
+    return lambda have: any(place in have and (anything or have[place] in values) for place in places)

@@ -1,13 +1,16 @@
-"""The fleet file: what a fleet should be, as YAML, read into strict pydantic models.
+"""The fleet file: the desired fleet as YAML, parsed into strict pydantic models.
 
-The way of a file: ``load`` reads YAML and keeps where each value stood; ``fleet`` (with ``clusters``, ``controllers``,
-``tiers``, ``runtime``, ``embedded``) says which fields there are, in which unit, with which default; ``crosscheck``
-holds rules that span fields; ``problems`` turns every violation into a sentence with file, line, path, value, remedy.
-What comes out is a ``FleetDoc``: ``canonical`` gives its one stable form, the generation that names it, and the
-difference between two.
+The path of a file:
 
-``units`` has the types of durations and shares, ``schema`` the JSON schema for editors, ``reference`` the table of all
-fields that ``docs/fleet-yaml.md`` shows.
+- ``load``: reads a file; ``yamltree``: YAML to plain values with the line of each;
+- ``fleet``, with ``clusters``, ``controllers``, ``tiers``, ``runtime``, ``embedded``: the fields, their units and defaults,
+  on ``strict``; ``units`` and ``names`` are types of fields;
+- ``crosscheck``: rules that span fields; ``files``: files that must exist on this machine;
+- ``problems``: every violation as a sentence with file, line, path, value and remedy;
+- ``canonical``: the generation of a ``FleetDoc``, and the difference between two.
+
+``schema`` has the JSON schema for editors, ``reference`` the table of all fields in ``docs/fleet-yaml.md``, ``rayenv`` the
+settings of Ray that a fleet needs.
 """
 
 import importlib
@@ -41,7 +44,7 @@ __all__ = [
     "parse_fleet",
 ]
 
-_HOMES = {
+HOMES = {
     "TIERS": "tiers",
     "Change": "canonical",
     "ClusterSpec": "clusters",
@@ -60,7 +63,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when asked for: an embedded cluster needs its own model and not the 0.1 s that all the others take."""
-    if name not in _HOMES:
+    """Import a name at its first use: an embedded cluster needs one model and not the 0.1 s that all others take."""
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)

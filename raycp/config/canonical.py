@@ -1,4 +1,4 @@
-"""A fleet's generation, and what differs between two fleets."""
+"""A fleet's generation, and the difference between two fleets."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ from raycp.config.fleet import FleetDoc
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs. ``path`` names list entries that have names by them: ``spec.clusters[east-1].qps``.
+    """One value that differs. In ``path``, entries of named lists stand by name: ``spec.clusters[east-1].qps``.
 
-    ``old`` is None where something is added, ``new`` where it is removed; values are as in ``canonical``.
+    ``old`` is None for an added value, ``new`` for a removed one; values are as in ``canonical``.
     """
 
     path: str
@@ -28,12 +28,12 @@ class Change:
 
 
 def generation(doc: FleetDoc) -> str:
-    """12 hex digits that name this content: equal for two files that mean the same, defaults written out or not."""
+    """12 hex digits that identify this content: equal for two files with the same meaning, defaults written out or not."""
     return hashlib.sha256(doc.canonical().encode()).hexdigest()[:12]
 
 
 def diff(old: FleetDoc, new: FleetDoc) -> list[Change]:
-    """What turns ``old`` into ``new``, in the order of the document. Clusters and controllers are matched by name."""
+    """The changes from ``old`` to ``new``, in the order of the document. Clusters and controllers are matched by name."""
     changes: list[Change] = []
     _compare("", _keyed(old), _keyed(new), changes)
     return changes
@@ -53,7 +53,7 @@ def _objective(promise: dict[str, Any]) -> str:
 
 
 class _Named(dict[str, Any]):
-    """A list whose entries have names."""
+    """A list as a mapping from its entries' names."""
 
 
 def _compare(path: str, old: Any, new: Any, changes: list[Change]) -> None:
@@ -67,7 +67,7 @@ def _compare(path: str, old: Any, new: Any, changes: list[Change]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Without the nulls that stand for defaults, so that an added cluster reads as its author wrote it."""
+    """The value without nulls that stand for defaults, so that an added cluster reads as its author wrote it."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items() if each is not None}
     return value

@@ -1,4 +1,4 @@
-"""``spec.clusters``: which clusters there are, how each is reached, how hard it may be pressed."""
+"""``spec.clusters``: the fleet's clusters, how to connect to each, and limits on requests."""
 
 from typing import Literal
 
@@ -11,63 +11,59 @@ from raycp.config.units import PositiveDuration
 
 
 class KubeconfigRef(Strict):
-    """A kubeconfig file and the context in it. Read on each node where a shard or worker runs (design, section 7)."""
+    """A kubeconfig file and the context in it. Read on each node where a shard or worker runs."""
 
     path: str = Field(min_length=1)
-    """File, on the node that hosts the actor; `~` is that node's home. A relative path counts from the fleet file."""
+    """File on the node that hosts the actor; `~` is that node's home. A relative path is relative to the fleet file."""
     context: str | None = None
-    """Context in that file; its current one by default."""
+    """Context in that file; by default its current one."""
 
 
 class BreakerSpec(Strict):
-    """When a cluster that fails is left alone for a while, so that it costs the others nothing."""
+    """When requests to a failing cluster are suspended, so that it does not slow down the other clusters."""
 
     failures: int = Field(default=5, ge=1)
     """Failed requests in a row (time-outs, refused connections, 5xx) that open the circuit."""
     min: PositiveDuration = 1.0
-    """How long it stays open at first; then one probe is let through. Doubles with each failed probe."""
+    """How long the circuit stays open at first; then one probe is sent. Doubles with each failed probe."""
     max: PositiveDuration = 30.0
-    """The longest that it stays open between two probes."""
+    """The longest time between two probes."""
 
 
 class ClusterSpec(Strict):
-    """One Kubernetes cluster. Exactly one of `kubeconfig`, `inCluster` and `embedded` says how it is reached."""
+    """A Kubernetes cluster. Exactly one of `kubeconfig`, `inCluster` and `embedded` says how to connect to it."""
 
     name: DnsLabel
     """Its name in the fleet: in metrics, keys, actor names and placements."""
     role: Literal["hub", "member"] = "member"
-    """The hub holds users' jobs and the fleet's own state; a fleet has one. A fleet's only cluster is hub and
-    member."""
+    """The hub holds users' jobs and the fleet's own state; a fleet has one. A fleet's only cluster is both."""
     labels: Labels = {}
-    """What `controllers[].clusters` and a job's placement select by. `raycp.io/cluster` (its name) is always there."""
+    """Labels by which `controllers[].clusters` and a job's placement select. `raycp.io/cluster` (its name) is always set."""
     kubeconfig: KubeconfigRef | None = None
-    """Reached as this kubeconfig says: token, client certificate, exec plugin or OIDC. Rotated credentials are
-    reread."""
+    """Connect as this kubeconfig says: token, client certificate, exec plugin or OIDC. Rotated credentials are read again."""
     in_cluster: bool = False
-    """Reached from within, by the service account of the Pod that hosts the actor."""
+    """Connect from within the cluster, with the service account of the Pod that hosts the actor."""
     embedded: EmbeddedSpec | None = None
-    """Not reached but run: an API server in a process of the fleet. `{}` is enough."""
+    """Run the cluster: an API server in a process of the fleet. `{}` is enough."""
     insecure_skip_tls_verify: bool = False
-    """Accept any server certificate. Whoever sits on the network path can then act as this cluster; warned at each
-    start."""
+    """Accept any server certificate. An attacker on the network path can then act as this cluster; each start logs a warning."""
     qps: float | None = Field(default=None, gt=0)
-    """Requests per second that the fleet sends to it, all in all. By default no fixed limit: its own 429s set the
-    pace."""
+    """Requests per second of the whole fleet to this cluster. By default no fixed limit: the fleet slows down at 429 answers."""
     burst: int | None = Field(default=None, ge=1)
-    """Requests above `qps` that may go at once after a quiet time; twice `qps` by default."""
+    """Requests that may be sent at once after an idle time; twice `qps` by default."""
     max_in_flight: int | None = Field(default=None, ge=1)
-    """Reconciles of this cluster's objects at the same time, over all workers. By default a quarter of the slots (half of
-    them where there are two clusters, three quarters for the hub), so that a cluster that hangs never holds all."""
+    """Concurrent reconciles of this cluster's objects over all workers. By default a quarter of the slots (half with two
+    clusters, three quarters for the hub), so that a cluster that hangs never occupies all slots."""
     request_timeout: PositiveDuration = 5.0
     """Deadline of one read or write (lists have `timeouts.list`). Must be shorter than `leader.permit`."""
     breaker: BreakerSpec = BreakerSpec()
-    """The circuit breaker of this cluster."""
+    """Circuit breaker of this cluster."""
     unschedulable: bool = False
-    """No new work is placed here; what is here goes on. Set it, apply, then remove the cluster, to drain it gently."""
+    """Place no new work here; placed work continues. To drain a cluster, set it, apply, then remove the cluster."""
 
     @property
     def mode(self) -> Literal["kubeconfig", "inCluster", "embedded"]:
-        """How it is reached."""
+        """How to connect: `kubeconfig`, `inCluster` or `embedded`."""
         if self.embedded is not None:
             return "embedded"
         return "inCluster" if self.in_cluster else "kubeconfig"

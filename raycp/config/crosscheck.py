@@ -1,4 +1,4 @@
-"""The rules of a fleet file that span fields. Pure: a document in, what it violates out."""
+"""The rules of a fleet file that span fields. Pure: a document in, violations out."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from raycp.config.units import format_duration, format_percent
 
 
 def crosscheck(doc: FleetDoc) -> list[Violation]:
-    """Everything that is wrong with a document whose fields are each right."""
+    """All violations of a document whose fields are valid one by one."""
     return [violation for rule in _RULES for violation in rule(doc)]
 
 
@@ -39,7 +39,7 @@ def _one_way_in(doc: FleetDoc) -> Iterator[Violation]:
         if not ways:
             yield Violation(
                 loc,
-                f"({cluster.name}) does not say how the cluster is reached",
+                f"({cluster.name}) does not say how to connect to the cluster",
                 "add one of: kubeconfig: {path: ...}, inCluster: true, embedded: {}",
             )
         elif len(ways) > 1:
@@ -64,7 +64,7 @@ def _one_hub(doc: FleetDoc) -> Iterator[Violation]:
     for index in hubs[1:]:
         yield Violation(
             ("spec", "clusters", index, "role"),
-            f"makes a second hub: {clusters[hubs[0]].name} is one already",
+            f"makes a second hub: {clusters[hubs[0]].name} is the hub already",
             "a fleet has one hub; make the others role: member",
         )
 
@@ -161,7 +161,7 @@ def _tier_rules(doc: FleetDoc) -> Iterator[Violation]:
     for index, rule in enumerate(doc.spec.tiers.rules):
         loc: Loc = ("spec", "tiers", "rules", index)
         if (rule.tier is None) == (rule.tier_from is None):
-            message = "says neither tier nor tierFrom" if rule.tier is None else "says both tier and tierFrom"
+            message = "has neither tier nor tierFrom" if rule.tier is None else "has both tier and tierFrom"
             yield Violation(loc, message, f"write tier: one of {', '.join(TIERS)}, or tierFrom: {{label: KEY}}")
         if rule.tier_from is not None:
             source = rule.tier_from
@@ -231,7 +231,7 @@ def _objectives(doc: FleetDoc) -> Iterator[Violation]:
     for index, promise in enumerate(doc.spec.slo):
         loc: Loc = ("spec", "slo", index)
         if not 0 < promise.objective < 1:
-            message = "leaves no error budget" if promise.objective else "promises nothing"
+            message = "leaves no error budget" if promise.objective else "is 0 %"
             yield Violation((*loc, "objective"), message, "write a share between 0 % and 100 %, such as 99.9%")
         first = seen.setdefault((promise.controller, promise.tier, promise.within), index)
         if first != index:
@@ -249,13 +249,13 @@ def _permits(doc: FleetDoc) -> Iterator[Violation]:
     permit = leader.permit
     if permit < 2:
         yield Violation(
-            ("spec", "leader", "permit"), "is shorter than 2s: permits are pulled once a second", "make it 2s or longer"
+            ("spec", "leader", "permit"), "is shorter than 2s: permits are renewed once a second", "make it 2s or longer"
         )
     for index, cluster in enumerate(doc.spec.clusters):
         if cluster.request_timeout >= permit and "request_timeout" in cluster.model_fields_set:
             yield Violation(
                 ("spec", "clusters", index, "requestTimeout"),
-                f"is not shorter than leader.permit ({format_duration(permit)}): a write could outlive the right to it",
+                f"is not shorter than leader.permit ({format_duration(permit)}): a write could outlast its permit",
                 "lower it, or raise spec.leader.permit",
             )
     default = next((c for c in doc.spec.clusters if "request_timeout" not in c.model_fields_set), None)
@@ -263,7 +263,7 @@ def _permits(doc: FleetDoc) -> Iterator[Violation]:
         yield Violation(
             ("spec", "leader", "permit"),
             f"is not longer than the default requestTimeout of clusters ({format_duration(default.request_timeout)}): "
-            "a write could outlive the right to it",
+            "a write could outlast its permit",
             "raise it, or set a shorter requestTimeout on each cluster",
         )
     if leader.backoff.max < leader.backoff.min:

@@ -1,4 +1,4 @@
-"""``embedded:`` of a cluster: an in-process Kubernetes API server and the life in it."""
+"""``embedded:`` of a cluster: an in-process Kubernetes API server and its simulated controllers, nodes and Pods."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ LoosePath = Annotated[Path, Field(strict=False)]
 
 
 class EmbeddedControllers(Strict):
-    """What runs beside the API server: all of it in a fleet; ``raycp embedded`` runs none unless told ``--life``."""
+    """Controllers next to the API server: a fleet runs all of them, ``raycp embedded`` none without ``--life``."""
 
     gc: bool = True
     """owner garbage collection: background, foreground, orphan"""
@@ -24,7 +24,7 @@ class EmbeddedControllers(Strict):
     scheduler: bool = True
     """binds Pods to nodes by capacity, taints, selectors"""
     stages: bool = True
-    """lets Pods and nodes live (kwok's Stage model)"""
+    """simulates Pods and nodes (kwok's Stage model)"""
 
     @classmethod
     def none(cls) -> "EmbeddedControllers":
@@ -33,16 +33,16 @@ class EmbeddedControllers(Strict):
 
 
 class NodeShape(Strict):
-    """What each simulated node offers (Kubernetes quantities)."""
+    """Capacity of each simulated node (Kubernetes quantities)."""
 
     cpu: str = "64"
     """processor cores, such as 64 or 500m"""
     memory: str = "256Gi"
     """memory, such as 256Gi"""
     pods: int = Field(default=1000, ge=1)
-    """Pods that it takes"""
+    """number of Pods"""
     labels: dict[str, str] = {}
-    """its labels, beside `kubernetes.io/hostname`"""
+    """its labels, in addition to `kubernetes.io/hostname`"""
     taints: list[dict[str, str]] = []
     """its taints: key, value, effect"""
 
@@ -64,18 +64,18 @@ FaultKind = Literal[
 
 
 class FaultSpec(Strict):
-    """One fault: what goes wrong, when, how often and for which requests."""
+    """One injected fault: its kind, schedule and affected requests."""
 
     kind: FaultKind
-    """what goes wrong"""
+    """kind of fault"""
     after: Duration = 0.0
-    """seconds from the cluster's start (or from the moment it is set) until it begins"""
+    """seconds until it begins, from the cluster's start or from the moment it is set"""
     duration: Duration | None = Field(default=None, alias="for")
-    """seconds that it lasts; without it, for ever (or once, for compact, rotateCertificate, expireToken)"""
+    """seconds that it lasts; by default without end (once for compact, rotateCertificate, expireToken)"""
     every: Duration | None = None
-    """repeats with this period in seconds, counted from the begin of the one before"""
+    """repeats with this period in seconds, from one begin to the next"""
     probability: Percent = Field(default=1.0, ge=0.0, le=1.0)
-    """share of the matching requests that it meets"""
+    """share of the matching requests that it affects"""
     verbs: list[str] = []
     """get, list, watch, create, update, patch, delete, deletecollection; empty means all"""
     resources: list[str] = []
@@ -97,12 +97,12 @@ class FaultSpec(Strict):
 
 
 class EmbeddedSpec(Strict):
-    """An embedded cluster. ``{}`` is a cluster that works: no nodes needed, everything on, a free port."""
+    """An embedded cluster. ``{}`` is a working cluster: no nodes needed, all controllers on, a free port."""
 
     nodes: int = Field(default=0, ge=0, le=100_000)
-    """simulated nodes. 0: Pods run without a node, with no capacity to run out of"""
+    """simulated nodes. 0: Pods run without a node and without a limit of capacity"""
     node: NodeShape = NodeShape()
-    """what each of them offers"""
+    """capacity of each node"""
     pod_runtime: Duration = Field(default=2.0, ge=0)
     """seconds from Running to Succeeded for Pods that end (restartPolicy Never or OnFailure)"""
     startup_delay: Duration = Field(default=0.0, ge=0)
@@ -110,26 +110,26 @@ class EmbeddedSpec(Strict):
     failure_rate: Percent = Field(default=0.0, ge=0, le=1)
     """share of those Pods that end Failed, drawn with ``seed``"""
     data_dir: LoosePath | None = None
-    """directory in which its state outlives the process; without it, state is lost with the process"""
+    """directory of its persistent state; without it, state is lost with the process"""
     host: str = "127.0.0.1"
     """address to listen on"""
     port: int = Field(default=0, ge=0, le=65535)
-    """port to listen on; 0 takes a free one"""
+    """port to listen on; 0 picks a free one"""
     seed: int = 0
     """seeds every random choice: failures, delays, faults"""
     rbac: bool = False
     """enforce RBAC; without it, every authenticated user may do everything"""
     stages: list[LoosePath] = []
-    """kwok Stage files that replace the built-in ones of the kinds they name"""
+    """kwok Stage files that replace the built-in ones of the same kinds"""
     faults: list[FaultSpec] = []
-    """what goes wrong, and when"""
+    """injected faults"""
     controllers: EmbeddedControllers = EmbeddedControllers()
-    """what runs beside the API server"""
+    """controllers next to the API server"""
     max_body: int = Field(default=3 * 1024 * 1024, ge=1024)
     """largest request body in bytes"""
     history: int = Field(default=20_000, ge=100)
-    """watch events kept per resource, the oldest are compacted first"""
+    """watch events kept per resource; the oldest are compacted first"""
     history_bytes: int = Field(default=96 * 1024 * 1024, ge=1024 * 1024)
     """bytes of superseded objects kept for watches and consistent lists, over all resources"""
     gzip: bool = True
-    """compress answers beyond 128 KiB for clients that accept it"""
+    """compress answers above 128 KiB for clients that accept it"""

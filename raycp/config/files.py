@@ -1,4 +1,4 @@
-"""Whether the files that a fleet file names are on this machine, and hold what is asked of them."""
+"""Checks that the files that a fleet file names exist on this machine and have the required content."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 def missing_files(doc: FleetDoc) -> list[Violation]:
-    """What is missing on this machine: kubeconfig files and contexts, stage files, a service account's token.
+    """Files that are missing on this machine: kubeconfig files and contexts, stage files, a service account's token.
 
     Paths are those of ``load_fleet``: absolute, or beginning with ``~``.
     """
@@ -46,7 +46,7 @@ def _kubeconfig(path: Path, context: str | None, loc: Loc) -> list[Violation]:
         return [Violation(here, f"does not exist on this machine (looked at {path})", "name a kubeconfig file")]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        return [Violation(here, f"can't be read: {reason}", "look at its permissions")]
+        return [Violation(here, f"can't be read: {reason}", "check its permissions")]
     except yaml.YAMLError:
         return [Violation(here, "is not YAML", "name a kubeconfig file")]
     if not isinstance(content, dict) or not isinstance(content.get("contexts"), list):

@@ -25,37 +25,37 @@ API_VERSION = "raycp.io/v1alpha1"
 
 
 class FleetMeta(Strict):
-    """What the fleet is called."""
+    """The fleet's name and labels."""
 
     name: FleetName
     """Part of the names of its Ray namespace and of its ConfigMaps; at most 40 characters."""
     labels: Labels = {}
-    """Shown with its status and put on its metrics' info series."""
+    """Shown in its status and on its metrics' info series."""
 
 
 class FleetSpec(Strict):
-    """What the fleet should be."""
+    """The desired fleet."""
 
     ray: RaySpec = RaySpec()
     """The Ray cluster that hosts it."""
     clusters: list[ClusterSpec] = Field(min_length=1)
-    """Its Kubernetes clusters: one hub, and members."""
+    """Its Kubernetes clusters: one hub and members."""
     controllers: list[ControllerSpec] = Field(min_length=1)
     """What it reconciles."""
     tiers: TiersSpec = TiersSpec()
-    """How its slots are shared between more and less urgent work."""
+    """How its slots are shared between tiers of urgency."""
     slo: list[SloObjective] = []
-    """What it promises."""
+    """Its latency objectives."""
     leader: LeaderSpec = LeaderSpec()
-    """Who leads, and for how long a right to write lasts."""
+    """Leader election, and how long a permit to write lasts."""
     shards: ShardsSpec = ShardsSpec()
-    """The processes that watch."""
+    """The processes that watch clusters."""
     workers: WorkersSpec = WorkersSpec()
-    """The processes that reconcile."""
+    """The processes that run reconcilers."""
     observer: ObserverSpec = ObserverSpec()
-    """The process that tells how it goes."""
+    """The process that serves metrics and status."""
     state: StateSpec = StateSpec()
-    """What it keeps in the hub."""
+    """The state that it keeps in the hub."""
     timeouts: TimeoutsSpec = TimeoutsSpec()
     """Time limits."""
 
@@ -68,9 +68,9 @@ class FleetDoc(Strict):
     kind: Literal["Fleet"]
     """What the file describes."""
     metadata: FleetMeta
-    """What the fleet is called."""
+    """The fleet's name and labels."""
     spec: FleetSpec
-    """What it should be."""
+    """The desired fleet."""
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class FleetDoc(Strict):
 
     @property
     def lock_place(self) -> dict[str, str]:
-        """Where leadership is held, by the fields that say so."""
+        """Where leadership is held, by the fields that determine it."""
         lock = self.spec.leader.lock
         own = lock.config_map or lock.lease
         place = {
@@ -111,8 +111,7 @@ class FleetDoc(Strict):
         return place
 
     def moved_lock(self, other: Self) -> str:
-        """Why a running fleet can't become ``other``: its leadership would be held elsewhere, while whoever leads holds it here.
-        Empty where it can."""
+        """Why a running fleet can't change to ``other``: the lock of its current leader would move. Empty if it can."""
         new = other.lock_place
         for field, value in self.lock_place.items():
             if new.get(field) != value:
@@ -128,12 +127,12 @@ class FleetDoc(Strict):
         raise KeyError(name)
 
     def clusters_of(self, controller: ControllerSpec, on: Literal["hub", "members"]) -> list[ClusterSpec]:
-        """Where a controller runs that declares ``on``: the hub or the members, narrowed by its selector."""
+        """The clusters of a controller that declares ``on``: the hub or the members, filtered by its selector."""
         candidates: Sequence[ClusterSpec] = [self.hub] if on == "hub" else self.members
         return [cluster for cluster in candidates if controller.selects(cluster.all_labels)]
 
     def resync(self, controller: ControllerSpec, declared: float | None = None) -> float:
-        """Seconds between two looks at an unchanged object, 0 for never: the file's, the controller's, or 10 h."""
+        """Seconds between two reconciles of an unchanged object, 0 for never: from the file, the controller, or 10 h."""
         for wanted in (controller.resync, declared):
             if wanted is not None:
                 return wanted
@@ -146,17 +145,16 @@ class FleetDoc(Strict):
         return min(wanted, resync * 0.9) if resync else wanted
 
     def reconcile_timeout(self, controller: ControllerSpec, declared: float | None = None) -> float:
-        """Seconds that one reconcile may take: the file's word on the controller, else its own, else the fleet's."""
+        """Seconds that a reconcile may take: of the controller in the file, else as it declares, else the fleet's."""
         return controller.reconcile_timeout or declared or self.spec.timeouts.reconcile
 
     def canonical(self) -> str:
-        """The one text of this content: JSON with every default filled in, keys sorted, durations in seconds."""
+        """The content in canonical form: JSON with all defaults filled in, keys sorted, durations in seconds."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_canonical(cls, text: str) -> Self:
-        """Read back what ``canonical`` wrote, perhaps by another version: fields that this one does not know are
-        left out.
+        """Parse the output of ``canonical``, also of another version: unknown fields are left out.
 
         Raises ``pydantic.ValidationError``.
         """

@@ -1,4 +1,4 @@
-"""A fleet file from disk to ``FleetDoc``, or all that is wrong with it."""
+"""Load a fleet file: a ``FleetDoc``, or all problems of the file."""
 
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from raycp.config.yamltree import MAX_BYTES, BadYaml, parse
 def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
     """Read, validate and cross-check the fleet file at ``path``.
 
-    Relative kubeconfig and data paths count from the file's directory and come out absolute; ``~`` is left for the node
-    that reads it. With ``check_files`` the files that it names must exist on this machine too. Raises ``ConfigError``.
+    Kubeconfig and data paths relative to the file's directory become absolute; ``~`` is kept for the node that reads it.
+    With ``check_files``, the files that it names must also exist on this machine. Raises ``ConfigError``.
     """
     file = Path(path)
     try:
@@ -42,12 +42,12 @@ def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
         raise ConfigError([Problem(str(file), "", "", message, "save it as UTF-8")]) from None
     except OSError as error:
         message = f"can't be read: {error.strerror or error}"
-        raise ConfigError([Problem(str(file), "", "", message, "look at its permissions")]) from None
+        raise ConfigError([Problem(str(file), "", "", message, "check its permissions")]) from None
     return parse_fleet(text, file, check_files=check_files)
 
 
 def parse_fleet(text: str, file: Path = Path("fleet.yaml"), *, check_files: bool = False) -> FleetDoc:
-    """As ``load_fleet``, from the text; ``file`` is its name in messages and the base of relative paths."""
+    """Like ``load_fleet``, from text; ``file`` is its name in messages and the base of relative paths."""
     try:
         content, lines = parse(text)
     except BadYaml as bad:
@@ -67,7 +67,7 @@ def parse_fleet(text: str, file: Path = Path("fleet.yaml"), *, check_files: bool
 
 
 def _recognise(content: Any, file: Path, lines: dict[Loc, int]) -> None:
-    """Tell a wrong kind of file from a fleet file with mistakes: else each of its keys would be a problem."""
+    """Report a file of another kind as one problem; otherwise each of its keys would be one."""
     remedy = f"a fleet file begins with apiVersion: {API_VERSION} and kind: Fleet"
     if not isinstance(content, dict):
         raise ConfigError([Problem(str(file), "", shown(content), "is not a mapping", remedy, 1)])

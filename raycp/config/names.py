@@ -1,4 +1,4 @@
-"""Names as Kubernetes takes them, as types for pydantic models, and closest known names for those mistyped."""
+"""Kubernetes names as types for pydantic models, and the closest known name of a mistyped one."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from raycp.config.strict import Refused
+from raycp.config.strict import InvalidValue
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -15,7 +15,7 @@ _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name of ``known`` that ``name`` was probably meant to be, or None."""
+    """The closest match of ``name`` in ``known``, or None."""
     by_plain = {re.sub(r"[-_. ]", "", each).lower(): each for each in known}
     plain = re.sub(r"[-_. ]", "", name).lower()
     found = difflib.get_close_matches(plain, by_plain, n=1, cutoff=0.6)
@@ -42,8 +42,8 @@ def is_label_value(text: str) -> bool:
 
 def _dns_label(text: str) -> str:
     if not is_dns_label(text):
-        raise Refused(
-            "is not a name that Kubernetes takes",
+        raise InvalidValue(
+            "is not a name that Kubernetes accepts",
             "use lower case letters, digits and '-', a letter or digit first and last, at most 63 characters",
         )
     return text
@@ -51,16 +51,16 @@ def _dns_label(text: str) -> str:
 
 def _fleet_name(text: str) -> str:
     if len(_dns_label(text)) > 40:
-        raise Refused("is longer than 40 characters", "shorten it: ConfigMaps and actors are named after it")
+        raise InvalidValue("is longer than 40 characters", "shorten it: ConfigMaps and actors are named after it")
     return text
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     for key, value in labels.items():
         if not is_label_key(key):
-            raise Refused(f"has {key!r}, which is not a label key", "write it as name or prefix.example/name")
+            raise InvalidValue(f"has {key!r}, which is not a label key", "write it as name or prefix.example/name")
         if not is_label_value(value):
-            raise Refused(
+            raise InvalidValue(
                 f"has {value!r} for {key!r}, which is not a label value",
                 "use at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
             )
@@ -81,17 +81,17 @@ DnsLabel = Annotated[str, AfterValidator(_dns_label)]
 """A name such as ``east-1``."""
 
 FleetName = Annotated[str, AfterValidator(_fleet_name)]
-"""A name such as ``quickstart``, short enough to be part of others."""
+"""A name such as ``quickstart``, short enough to be part of other names."""
 
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 """Kubernetes labels."""
 
 Texts = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_ONE_OR_MANY)]
-"""Several texts; one alone may stand without brackets."""
+"""A list of texts; one text needs no brackets."""
 
 TextMap = Annotated[
     dict[str, list[str]],
     BeforeValidator(_listed_values),
     WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MANY}),
 ]
-"""Several texts by key; one alone may stand without brackets."""
+"""Lists of texts by key; one text needs no brackets."""

@@ -1,4 +1,4 @@
-"""What is wrong with a fleet file, said so that its author can put it right."""
+"""Problems of a fleet file, with what its author needs to fix them."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from raycp.config.names import nearest
-from raycp.config.strict import Refused
+from raycp.config.strict import InvalidValue
 
 Loc = tuple[str | int, ...]
-"""Where in the document: keys as YAML has them, and list positions."""
+"""A place in the document: YAML keys and list indexes."""
 
 _KINDS = {
     bool: "true or false",
@@ -43,7 +43,7 @@ _CREDENTIAL = re.compile(r"token|password|secret|client-?(key|cert)|certificate|
 class Problem:
     """One violation. ``path`` is as in ``spec.clusters[2].kubeconfig.path``, ``line`` counts from 1 (0: unknown).
 
-    ``value`` is what stands there, shortened, or empty where it is missing or might be a secret.
+    ``value`` is the value there, shortened; empty if it is missing or might be a secret.
     """
 
     file: str
@@ -73,7 +73,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Violation:
-    """A problem that does not know its file: found by a rule on the parsed document."""
+    """A problem without file and line, found by a rule on the parsed document."""
 
     loc: Loc
     message: str
@@ -94,7 +94,7 @@ def dotted(loc: Loc) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it would stand in YAML, on one line of at most 60 characters."""
+    """A value on one line of at most 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):
@@ -103,7 +103,7 @@ def shown(value: Any) -> str:
 
 
 def value_at(content: Any, loc: Loc) -> Any:
-    """What stands at ``loc``, or None."""
+    """The value at ``loc``, or None."""
     for part in loc:
         try:
             content = content[part]
@@ -113,7 +113,7 @@ def value_at(content: Any, loc: Loc) -> Any:
 
 
 def from_validation(error: ValidationError, model: type[BaseModel], file: Path, lines: dict[Loc, int]) -> list[Problem]:
-    """The problems in pydantic's error; ``lines`` tells where each value stood."""
+    """The problems in pydantic's error; ``lines`` has the line of each value."""
     return [
         _problem(each, model, str(file), lines)
         for each in error.errors(include_url=False)
@@ -122,7 +122,7 @@ def from_validation(error: ValidationError, model: type[BaseModel], file: Path, 
 
 
 def line_of(loc: Loc, lines: dict[Loc, int]) -> int:
-    """The line of the value at ``loc``, or of the closest thing around it that is in the file; 0 if nothing is."""
+    """The line of the value at ``loc``, or of its closest parent in the file; 0 if there is none."""
     for end in range(len(loc), -1, -1):
         if loc[:end] in lines:
             return lines[loc[:end]]
@@ -139,7 +139,7 @@ def _problem(error: ErrorDetails, model: type[BaseModel], file: str, lines: dict
         return Problem(file, path, "", "is missing", _what(model, loc), line)
     if kind == "extra_forbidden":
         return Problem(file, path, "", "is not a known key", _known_key(model, loc), line)
-    if kind == "value_error" and isinstance(refused := context.get("error"), Refused):
+    if kind == "value_error" and isinstance(refused := context.get("error"), InvalidValue):
         return Problem(file, path, "" if refused.secret else shown(value), str(refused), refused.remedy, line)
     if kind in _EXPECTED:
         given = _KINDS.get(type(value), "something else")
@@ -173,7 +173,7 @@ def _known_key(model: type[BaseModel], loc: Loc) -> str:
     if close:
         return f"did you mean {close!r}?"
     if _CREDENTIAL.search(key):
-        return "credentials never stand in the fleet file: name a kubeconfig by kubeconfig.path"
+        return "the fleet file holds no credentials: name a kubeconfig in kubeconfig.path"
     elsewhere = _elsewhere(model, key)
     if elsewhere:
         return f"it belongs under {elsewhere}"
@@ -181,7 +181,7 @@ def _known_key(model: type[BaseModel], loc: Loc) -> str:
 
 
 def _elsewhere(model: type[BaseModel], key: str) -> str:
-    """The path of the one section that has such a key, if there is exactly one within two steps of the top."""
+    """The path of the only section with such a key within two levels of the top, if there is exactly one."""
     found: list[str] = []
 
     def look(owner: type[BaseModel], path: str, depth: int) -> None:
@@ -206,7 +206,7 @@ def _what(model: type[BaseModel], loc: Loc) -> str:
         if (field.alias or name) == loc[-1] and field.description:
             text = " ".join(field.description.split())
             first = re.split(r"(?<=[.;]) ", text)[0].rstrip(".;")
-            return f"meant here: {first}"
+            return f"expected: {first}"
     return ""
 
 

@@ -1,8 +1,7 @@
-"""Settings of Ray that the fleet's promises on gaps stand on (design, section 10). Plain data.
+"""Settings of Ray that bound the gaps after a failure. Plain data.
 
 Ray reads them when its processes start, so they must be in the environment of ``ray start`` on every node; raycp sets
-them
-for a Ray that it starts itself.
+them for a Ray that it starts itself.
 """
 
 import os
@@ -17,17 +16,17 @@ RAY_ENV: dict[str, str] = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_worker_niceness": "0",
 }
-"""An actor's death told in 6 ms instead of 2 s; a lost node noticed in 3.3 s instead of 14 s (frozen: 7.9 s instead of
-65 s); actors at normal priority instead of nice 15."""
+"""With these, an actor's death is reported after 6 ms instead of 2 s and a lost node after 3.3 s instead of 14 s (frozen:
+7.9 s instead of 65 s), and actors run at normal priority instead of nice 15."""
 
 
 def missing_settings(environment: Mapping[str, str]) -> list[str]:
-    """``NAME=value`` of those that a Ray process with this environment lacks or has otherwise."""
+    """``NAME=value`` of each setting that is missing or different in the environment of a Ray process."""
     return [f"{name}={value}" for name, value in RAY_ENV.items() if environment.get(name) != value]
 
 
 def local_ray_environments(proc: Path = Path("/proc")) -> list[dict[str, str]]:
-    """The environments of the raylets and GCS servers on this machine that we may look into."""
+    """The environments of the raylets and GCS servers on this machine that this process may read."""
     found: list[dict[str, str]] = []
     for entry in proc.glob("[0-9]*"):
         try:

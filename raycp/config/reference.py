@@ -1,4 +1,4 @@
-"""Every field of the fleet file as rows, drawn from the models, so that the documentation can't drift."""
+"""All fields of the fleet file as rows, generated from the models, so that the documentation can't drift."""
 
 import json
 import types
@@ -17,7 +17,7 @@ from raycp.config.units import Unit, format_duration, format_percent
 
 @dataclass(frozen=True)
 class Row:
-    """One field: where it stands, what it takes, what it is without it, what it is for."""
+    """One field: path, accepted values, default, meaning."""
 
     path: str
     type: str

@@ -6,7 +6,7 @@ from raycp.config.fleet import FleetDoc
 
 
 def fleet_json_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12). It says less than ``load_fleet``: rules that span fields are not in it."""
+    """JSON schema (draft 2020-12). It accepts more than ``load_fleet``: it lacks the rules that span fields."""
     schema = FleetDoc.model_json_schema(by_alias=True, mode="validation")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

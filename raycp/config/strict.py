@@ -1,11 +1,11 @@
-"""The base of every model of the fleet file, and the error by which a field refuses a value."""
+"""The base of the fleet file's models, and the error of an invalid value."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
-class Refused(ValueError):
-    """A value that a field does not take. Its text is a predicate ("is not a duration"), ``remedy`` what to write.
+class InvalidValue(ValueError):
+    """A value that a field does not accept. Its text is a predicate ("is not a duration"), ``remedy`` what to write.
 
     With ``secret`` the value is not shown.
     """
@@ -17,10 +17,10 @@ class Refused(ValueError):
 
 
 class Strict(BaseModel):
-    """Unknown keys are refused, types are not guessed, values can't be changed after.
+    """A model that refuses unknown keys, does not convert types and is immutable.
 
     Fields are ``snake_case`` in Python and ``camelCase`` in YAML. The docstring below each field is its documentation:
-    why it exists, its unit, what the default means.
+    its purpose, unit, and the meaning of its default.
     """
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""``spec.tiers`` and ``spec.slo``: how the fleet's slots are shared, what belongs to which tier, what is promised."""
+"""``spec.tiers`` and ``spec.slo``: shares of slots, rules that assign tiers, latency objectives."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from raycp.config.units import Duration, Percent, PositiveDuration
 TierName = Literal["critical", "high", "standard", "background"]
 
 TIERS: tuple[TierName, ...] = ("critical", "high", "standard", "background")
-"""From the most to the least urgent."""
+"""The tiers from the most to the least urgent."""
 
 Share = Annotated[
     Percent,
@@ -27,95 +27,94 @@ MaxWait = Annotated[
 
 
 class PoolRange(Strict):
-    """How many worker processes a tier adds. They pull that tier first and lend the rest of their slots."""
+    """Number of worker processes that a tier adds. They pull that tier first and lend idle slots to the others."""
 
     min: int = Field(default=0, ge=0)
-    """Always there."""
+    """Fewest processes."""
     max: int = Field(default_factory=lambda given: int(given.get("min", 0)), ge=0)
-    """The most that autoscaling makes of it; as many as `min` by default."""
+    """Most processes with autoscaling; by default `min`."""
 
 
 class StandardPool(PoolRange):
-    """The pool that a fleet has at least."""
+    """The pool that every fleet has."""
 
     min: int = Field(default=1, ge=0)
-    """Always there."""
+    """Fewest processes."""
     max: int = Field(default_factory=lambda given: max(4, int(given.get("min", 1))), ge=0)
-    """The most that autoscaling makes of it; 4, or `min` if that is more, by default."""
+    """Most processes with autoscaling; by default 4, or `min` if that is more."""
 
 
 class AutoscaleSpec(Strict):
     """When a tier's pool grows and shrinks between `workers.min` and `workers.max`."""
 
     target: PositiveDuration | None = None
-    """Time that items may wait in the queue. By default half of the tier's tightest objective, else half of
-    `maxWait`."""
+    """Target of the queue delay. By default half of the tier's tightest objective, else half of `maxWait`."""
     up_after: Duration = 2.0
-    """Grow when waiting has been above the target for this long."""
+    """Grow after the queue delay has been above the target for this long."""
     down_after: Duration = 60.0
-    """Shrink when it has been below half the target, with slots to spare, for this long."""
+    """Shrink after the queue delay has been below half the target, with idle slots, for this long."""
     request_nodes: bool = True
-    """Ask Ray's autoscaler, where there is one, for the nodes that more workers need."""
+    """Request nodes for more workers from Ray's autoscaler, if there is one."""
 
 
 class TierSpec(Strict):
-    """One lane of the queue: what it is guaranteed. What it leaves idle, the others use."""
+    """One lane of the queue and its guaranteed share. Other lanes use what it leaves idle."""
 
     share: Share
     max_wait: MaxWait
     workers: PoolRange = PoolRange()
-    """Worker processes that it adds."""
+    """Worker processes that the tier adds."""
     autoscale: AutoscaleSpec = AutoscaleSpec()
-    """When its workers become more or fewer."""
+    """When the number of its workers grows and shrinks."""
 
 
 class CriticalTier(TierSpec):
-    """What users wait for now."""
+    """Work that users wait for."""
 
     share: Share = 0.40
     max_wait: MaxWait = 1.0
 
 
 class HighTier(TierSpec):
-    """More urgent than most."""
+    """Work that is more urgent than most."""
 
     share: Share = 0.25
     max_wait: MaxWait = 5.0
 
 
 class StandardTier(TierSpec):
-    """What nobody has said anything about."""
+    """The default tier."""
 
     share: Share = 0.25
     max_wait: MaxWait = 15.0
     workers: StandardPool = StandardPool()
-    """Worker processes that it adds. A worker pulls from all lanes, so one pool is enough for a small fleet."""
+    """Worker processes that the tier adds. A worker pulls from all lanes, so one pool is enough for a small fleet."""
 
 
 class BackgroundTier(TierSpec):
-    """The system's own work: resyncs, existing objects at a start, polls. Never starved, never in the way."""
+    """System work: resyncs, existing objects at a start, polls. Its share keeps it from starving."""
 
     share: Share = 0.10
     max_wait: MaxWait = 60.0
 
 
 class RuleWhen(Strict):
-    """Conditions on an object; all that are given must hold. Each takes one value or a list of which one must match."""
+    """Conditions on an object; all given ones must hold. Each takes one value, or a list of which one must match."""
 
     label: TextMap = {}
-    """Labels and their values. A value may be `*`: any."""
+    """Labels and their values. The value `*` matches any."""
     annotation: TextMap = {}
-    """Annotations and their values. A value may be `*`: any."""
+    """Annotations and their values. The value `*` matches any."""
     field: TextMap = {}
-    """Fields by dotted path, such as `spec.qosTier`, and their values as text. A value may be `*`: any."""
+    """Fields by dotted path, such as `spec.qosTier`, and their values as text. The value `*` matches any."""
     priority_class: Texts = []
     """Its `spec.priorityClassName`, or that of its Pod template."""
     namespace: Texts = []
-    """Its namespace; `*` at the end stands for any rest, as in `prod-*`."""
+    """Its namespace; a final `*` matches any suffix, as in `prod-*`."""
     controller: Texts = []
     """The controller that reconciles it."""
     cluster: TextMap = {}
-    """Labels of the cluster that it is in."""
+    """Labels of its cluster."""
 
     @property
     def always(self) -> bool:
@@ -124,7 +123,7 @@ class RuleWhen(Strict):
 
 
 class TierSource(Strict):
-    """A place on the object that names its tier. Exactly one."""
+    """The place on the object that names its tier: exactly one."""
 
     label: str | None = None
     """A label whose value is the tier."""
@@ -135,15 +134,14 @@ class TierSource(Strict):
 
 
 class TierRule(Strict):
-    """The first rule that holds decides. A tier named on an object that does not exist falls to the default, and is
-    reported."""
+    """One rule. The first rule that holds decides. An object that names an unknown tier gets the default tier and a problem."""
 
     when: RuleWhen = RuleWhen()
-    """Which objects. Empty: all."""
+    """Conditions of the rule. Empty: all objects."""
     tier: TierName | None = None
-    """Their tier."""
+    """The tier of these objects."""
     tier_from: TierSource | None = None
-    """Or: where on the object its tier is named. Objects that name none are left to the next rule."""
+    """Instead of `tier`: where the object names its tier. The next rule is tried for objects that name none."""
 
 
 DEFAULT_RULES: list[TierRule] = [
@@ -153,20 +151,21 @@ DEFAULT_RULES: list[TierRule] = [
 
 
 class TiersSpec(Strict):
-    """The four tiers, and which object belongs to which."""
+    """The four tiers, and the rules that assign objects to them."""
 
     critical: CriticalTier = CriticalTier()
-    """What users wait for now."""
+    """Work that users wait for."""
     high: HighTier = HighTier()
-    """More urgent than most."""
+    """Work that is more urgent than most."""
     standard: StandardTier = StandardTier()
-    """What nobody has said anything about."""
+    """The default tier."""
     background: BackgroundTier = BackgroundTier()
-    """The system's own work; never starved."""
+    """System work; its share keeps it from starving."""
     default: TierName = "standard"
     """The tier of objects that no rule decides."""
     rules: list[TierRule] = DEFAULT_RULES
-    """Which object belongs to which tier, in order. By default the label `raycp.io/qos-tier`, then `spec.qosTier`."""
+    """Rules that assign tiers, in order; the first that holds decides. By default the label `raycp.io/qos-tier`, then
+    the field `spec.qosTier`."""
 
     def of(self, name: TierName) -> TierSpec:
         """The tier of that name."""
@@ -175,15 +174,15 @@ class TiersSpec(Strict):
 
 
 class SloObjective(Strict):
-    """A promise on reconcile latency: of the changes that a user makes, `objective` are done `within` that time."""
+    """A latency objective: a share `objective` of the changes that users make is reconciled `within` this time."""
 
     controller: str
-    """Whose reconciles: the controller's name, or `*` for all."""
+    """The controller's name, or `*` for all."""
     tier: TierName | None = None
-    """Of which tier; all tiers by default."""
+    """The tier; by default all."""
     objective: Percent
     """Share of changes that must be within the threshold, such as `99.9%`."""
     within: PositiveDuration
     """The threshold: from the first observation of a change to the end of the reconcile that saw it."""
     window: PositiveDuration = 2592000.0
-    """The time over which the promise is kept and the error budget counted; 30 days by default."""
+    """The window of the error budget; by default 30 days."""

@@ -1,8 +1,8 @@
-"""Quantities as people write them in YAML: durations and shares, as types for pydantic models.
+"""Durations and shares as types for pydantic models.
 
 A field of type ``Duration`` takes ``"10h"``, ``"1h30m"``, ``"250ms"`` or a number of seconds and holds seconds as
 ``float``; one of type ``Percent`` takes ``"99.9%"`` or a number from 0 to 1 and holds the fraction. Neither takes NaN,
-infinity, a negative value or a boolean. Errors are ``UnitError``, which carries a remedy for the reader.
+infinity, a negative value or a boolean. Errors are ``UnitError``, which carries a remedy.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from raycp.config.strict import Refused
+from raycp.config.strict import InvalidValue
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ns|us|µs|ms|s|m|h|d)")
@@ -21,12 +21,12 @@ DURATION_REMEDY = 'write a duration such as "250ms", "30s", "1h30m", "7d", or a 
 PERCENT_REMEDY = 'write a share such as "40%" or "99.9%", or a number from 0 to 1'
 
 
-class UnitError(Refused):
+class UnitError(InvalidValue):
     """A quantity that can't be read; ``remedy`` says how to write it."""
 
 
 class Unit:
-    """Marks an annotated type with the name of its unit, for the generated documentation."""
+    """The name of an annotated type's unit, for the generated documentation."""
 
     def __init__(self, name: Literal["duration", "share"]) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Unit:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of ``value``: Go's notation (plus ``d`` for 24 hours) or a finite number of seconds that is not negative.
+    """``value`` in seconds: Go's notation (plus ``d`` for 24 hours) or a finite, non-negative number of seconds.
 
     Raises ``UnitError``.
     """
@@ -65,7 +65,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest notation that reads back as ``seconds``: ``"10h"``, ``"1h30m"``, ``"2.5s"``, ``"250ms"``."""
+    """The shortest notation that parses to ``seconds``: ``"10h"``, ``"1h30m"``, ``"2.5s"``, ``"250ms"``."""
     if seconds == 0:
         return "0s"
     if seconds < 1:

@@ -1,8 +1,7 @@
-"""YAML into plain values, with the line of each.
+"""Parse YAML to plain values, with the line of each.
 
-Of YAML 1.1's surprises only ``true``, ``false`` and ``null`` are kept: ``no`` is text, ``1:30`` is text, dates are
-text. A
-key that stands twice in one mapping is refused, and so is a document that grows beyond bounds through its aliases.
+Of YAML 1.1's implicit types only ``true``, ``false``, ``null`` and numbers are kept: ``no``, ``1:30`` and dates are text.
+A duplicate key in a mapping is refused, and so is a document that its aliases expand beyond bounds.
 """
 
 import re
@@ -13,7 +12,7 @@ import yaml
 from raycp.config.problems import Loc
 
 MAX_BYTES = 4 * 1024 * 1024
-"""A fleet file is never larger: a cluster's entry has some hundred bytes."""
+"""The largest fleet file: a cluster's entry has some hundred bytes."""
 _MAX_VALUES = 500_000
 _MAX_DEPTH = 100
 
@@ -24,7 +23,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class BadYaml(Exception):
-    """Text that is not one YAML document. ``line`` counts from 1; ``loc`` is the path where there is one."""
+    """Text that is not one YAML document. ``line`` counts from 1; ``loc`` is the path, if there is one."""
 
     def __init__(self, message: str, line: int, remedy: str, loc: Loc = ()) -> None:
         super().__init__(message)
@@ -35,7 +34,7 @@ class BadYaml(Exception):
 
 
 def parse(text: str) -> tuple[Any, dict[Loc, int]]:
-    """The one document in ``text`` and the line of each of its values. Raises ``BadYaml``."""
+    """The only document in ``text``, and the line of each of its values. Raises ``BadYaml``."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         documents = list(yaml.compose_all(text, Loader=loader))
@@ -59,7 +58,7 @@ def parse(text: str) -> tuple[Any, dict[Loc, int]]:
 def _yaml_remedy(problem: str) -> str:
     if "\\t" in problem or "tab" in problem:
         return "indent with spaces: YAML takes no tabs"
-    return "look at indentation, quotes and brackets here and just above"
+    return "check indentation, quotes and brackets in this line and the one above"
 
 
 class _Builder:
@@ -94,7 +93,7 @@ class _Builder:
                 raise BadYaml("has a key that is not text", line, "keys are plain words", loc)
             key = key_node.value
             if key in values:
-                raise BadYaml("stands twice", line, "keep one of them", (*loc, key))
+                raise BadYaml("is a duplicate key", line, "keep one of them", (*loc, key))
             self.lines[(*loc, key)] = line
             values[key] = self.build(value_node, (*loc, key), depth + 1)
         return merged | values

@@ -1,9 +1,17 @@
 """A Kubernetes API server in one Python process, for first runs, tests and benchmarks.
 
-The way of a request: ``httpio`` (HTTP/1.1 over TLS) → ``server`` (who asks, may he) → ``faults`` → ``verbs`` → ``pipeline`` (what
-the object becomes: ``strategy``, ``patching``, ``managed``, ``crds``) → ``store`` (bytes with revisions and history) → ``watch``.
-Forms of an
-answer (Table, metadata only) come from ``forms`` and ``table``; what there is from ``resources``, ``registry``, ``discovery`` and
-``openapi``. ``life`` is what lives in the cluster: garbage collection, namespaces, a scheduler, nodes, Pods by stages.
-``cluster.EmbeddedCluster`` puts it together; ``standalone`` serves clusters from the command line.
+The path of a request:
+
+- ``httpio``: HTTP/1.1 over TLS;
+- ``server``: routing, authentication (``auth``) and authorization (``access``);
+- ``faults``: injected latency, errors and broken connections;
+- ``verbs``: get, list, watch, create, update, patch, delete;
+- ``pipeline``: the object's new state (``strategy``, ``patches``, ``managed``, ``crds``, ``webhooks``);
+- ``store``: bytes with revisions and history;
+- ``watch``, ``lists``: what clients read.
+
+``forms`` and ``table`` render other representations of an answer (Table, metadata only). ``resources``, ``registry``,
+``discovery`` and ``openapi`` describe the served resources. ``life`` simulates the rest of a cluster: garbage collection,
+namespaces, scheduler, nodes and Pods. ``cluster.EmbeddedCluster`` wires all of it; ``standalone`` serves clusters from the
+command line.
 """

@@ -1,18 +1,18 @@
-"""Who may do what: everything for everyone who is known, or RBAC where the cluster enforces it."""
+"""Authorization: every authenticated user may do everything, or RBAC if the cluster enforces it."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from raycp.embedded.auth import ANONYMOUS, MASTERS, PUBLIC_PATHS, User
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Table
+from raycp.embedded.store import StoreChange, Table
 
 RBAC = "rbac.authorization.k8s.io"
 
 
 class Attributes(NamedTuple):
-    """What is asked for."""
+    """The attributes of a request that authorization judges."""
 
     verb: str
     group: str
@@ -23,15 +23,15 @@ class Attributes(NamedTuple):
     name: str = ""
 
 
-class Decision(NamedTuple):
-    """``reason`` as SubjectAccessReview tells it."""
+class AccessDecision(NamedTuple):
+    """``reason`` as SubjectAccessReview reports it."""
 
     allowed: bool
     reason: str = ""
 
 
 class Access:
-    """Decides. Rules are decoded once and kept until a role or binding changes."""
+    """The authorizer. Rules are decoded once and cached until a role or binding changes."""
 
     def __init__(self, registry: Registry, enforced: bool) -> None:
         self.enforced = enforced
@@ -44,7 +44,7 @@ class Access:
             found.table.subscribe("", self._changed)
 
     def check(self, user: User, asked: Attributes) -> None:
-        """Raises ``ApiError`` 403."""
+        """Raises ``StatusError`` 403."""
         if self.decide(user, asked).allowed:
             return
         where = f' in the namespace "{asked.namespace}"' if asked.namespace else " at the cluster scope"
@@ -56,22 +56,22 @@ class Access:
             f'"{asked.group}"{where}'
         )
         details = {"name": asked.name, "group": asked.group, "kind": asked.resource}
-        raise ApiError(403, "Forbidden", message, details)
+        raise StatusError(403, "Forbidden", message, details)
 
-    def decide(self, user: User, asked: Attributes) -> Decision:
-        """Whether ``user`` may."""
+    def decide(self, user: User, asked: Attributes) -> AccessDecision:
+        """Whether ``user`` is allowed to make the request."""
         if MASTERS in user.groups:
-            return Decision(True)
+            return AccessDecision(True)
         if not self.enforced:
-            return Decision(user.name != ANONYMOUS.name)
+            return AccessDecision(user.name != ANONYMOUS.name)
         resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
         for rule, reason in self.rules(user, asked.namespace):
             if _covers(rule, asked.verb, asked.group, resource, asked.subresource, asked.name):
-                return Decision(True, reason)
-        return Decision(False)
+                return AccessDecision(True, reason)
+        return AccessDecision(False)
 
     def may_path(self, user: User, verb: str, path: str) -> bool:
-        """Whether ``user`` may touch a path that is no resource."""
+        """Whether ``user`` may access a non-resource path."""
         if MASTERS in user.groups or (verb in ("get", "head") and path in PUBLIC_PATHS):
             return True
         if user.name == ANONYMOUS.name:
@@ -87,7 +87,7 @@ class Access:
         )
 
     def may_impersonate(self, user: User, wanted: User) -> None:
-        """Raises ``ApiError`` 403."""
+        """Raises ``StatusError`` 403."""
         asked = [Attributes("impersonate", "", "v1", "users", name=wanted.name)]
         if wanted.name.startswith("system:serviceaccount:"):
             _, _, ns, name = wanted.name.split(":", 3)
@@ -101,7 +101,7 @@ class Access:
             self.check(user, each)
 
     def rules(self, user: User, namespace: str) -> list[tuple[dict[str, Any], str]]:
-        """The rules that hold for ``user`` in ``namespace`` (cluster-wide ones included), with the reason of each."""
+        """The rules that apply to ``user`` in ``namespace``, cluster-wide ones included, with the reason of each."""
         key = (user.name, user.groups, namespace)
         found = self._cache.get(key)
         if found is None:
@@ -126,8 +126,8 @@ class Access:
         role = self._tables["clusterroles" if in_cluster else "roles"].get("" if in_cluster else namespace, ref["name"])
         if role is None:
             return
-        who = f'{subject["kind"]} "{subject["name"]}"'
-        reason = f'RBAC: allowed by {kind} "{shown}" of {ref["kind"]} "{ref["name"]}" to {who}'
+        subject_text = f'{subject["kind"]} "{subject["name"]}"'
+        reason = f'RBAC: allowed by {kind} "{shown}" of {ref["kind"]} "{ref["name"]}" to {subject_text}'
         for rule in self._rules_of(role.decode()):
             yield rule, reason
 
@@ -141,7 +141,7 @@ class Access:
                 if any(parse_label_dict(s)(record.labels) for s in selectors):
                     yield from record.decode().get("rules") or ()
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: StoreChange) -> None:
         self._cache.clear()
 
 

@@ -1,9 +1,9 @@
-"""``/raycp/admin``: what tests and operators of an embedded cluster may do to it, with the administrator's token.
+"""``/raycp/admin``: recorded writes, faults, statistics and compaction, for holders of the administrator's token.
 
-- ``GET /raycp/admin/writes?resource=&verb=&after=``: the recorded writes, without the first ``after`` ever made;
-- ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: tell, replace, add, clear (JSON, as in the fleet file);
+- ``GET /raycp/admin/writes?resource=&verb=&after=``: the recorded writes, without the first ``after`` of the cluster;
+- ``GET``, ``PUT``, ``POST``, ``DELETE /raycp/admin/faults``: list, replace, add, clear (JSON, as in the fleet file);
 - ``GET /raycp/admin/stats``: objects, watches, revision;
-- ``POST /raycp/admin/compact``: forget the watch history.
+- ``POST /raycp/admin/compact``: drop the watch history.
 """
 
 from typing import Any
@@ -13,20 +13,20 @@ import msgspec
 from raycp.embedded.auth import MASTERS, User
 from raycp.embedded.errors import bad_request, forbidden_path, method_not_allowed, no_such_path
 from raycp.embedded.faults import Faults
-from raycp.embedded.httpio import Request, Response
+from raycp.embedded.httpio import HttpRequest, HttpResponse
 from raycp.embedded.options import first, parse_query
 from raycp.embedded.verbs import Verbs
 
 
 class Admin:
-    """Answers the admin paths."""
+    """Handles the admin paths."""
 
     def __init__(self, verbs: Verbs, faults: Faults) -> None:
         self._verbs = verbs
         self._faults = faults
 
-    def handle(self, request: Request, user: User) -> Response:
-        """Raises ``ApiError``."""
+    def handle(self, request: HttpRequest, user: User) -> HttpResponse:
+        """Raises ``StatusError``."""
         if MASTERS not in user.groups:
             raise forbidden_path(user.name, request.method.lower(), request.path)
         parts = request.path.strip("/").split("/")[2:]
@@ -37,12 +37,12 @@ class Admin:
                 if not after.isdigit():
                     raise bad_request(f"after={after!r} is not a number of writes")
                 body = self._verbs.recorder.json(first(query, "resource"), first(query, "verb"), int(after))
-                return Response(200, body)
+                return HttpResponse(200, body)
             case ["stats"] if request.method == "GET":
-                return Response(200, msgspec.json.encode(self.stats()))
+                return HttpResponse(200, msgspec.json.encode(self.stats()))
             case ["compact"] if request.method == "POST":
                 self._verbs.store.compact()
-                return Response(200, b"{}")
+                return HttpResponse(200, b"{}")
             case ["faults", *rest]:
                 return self._set_faults(request, rest)
         raise no_such_path()
@@ -58,7 +58,7 @@ class Admin:
             "writes": self._verbs.recorder.count,
         }
 
-    def _set_faults(self, request: Request, rest: list[str]) -> Response:
+    def _set_faults(self, request: HttpRequest, rest: list[str]) -> HttpResponse:
         from pydantic import ValidationError
 
         from raycp.config.embedded import FaultSpec
@@ -82,4 +82,4 @@ class Admin:
                     faults.add(spec)
         elif request.method != "GET":
             raise method_not_allowed()
-        return Response(200, msgspec.json.encode(faults.describe()))
+        return HttpResponse(200, msgspec.json.encode(faults.describe()))

@@ -1,6 +1,6 @@
-"""Who asks: bearer tokens, client certificates, service account tokens, impersonation; and whether they may.
+"""Authentication: bearer tokens, client certificates, service account tokens, impersonation.
 
-Without RBAC, whoever is known may do everything; nobody else may do more than read the public paths.
+Without RBAC an authenticated user may do everything; an anonymous one may only read the public paths.
 """
 
 import base64
@@ -18,7 +18,7 @@ from raycp.embedded.errors import unauthorized
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})
-"""what ``system:public-info-viewer`` lets everyone read"""
+"""the paths that ``system:public-info-viewer`` lets everyone read"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,17 @@ ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
 class Authenticator:
-    """Known tokens, and the signer of service account tokens. Tokens can be taken back (``revoke``)."""
+    """The valid tokens, and the signer of service account tokens. ``revoke`` invalidates a token."""
 
     def __init__(self, wall: Any) -> None:
         self._wall = wall
         self._tokens: dict[bytes, User] = {}
         self._secret = secrets.token_bytes(32)
         self.expired = False
-        """a fault: every token is refused"""
+        """set by a fault: refuse every token"""
 
     def issue(self, user: User, token: str = "") -> str:
-        """A token for ``user``, ``token`` itself where it is given."""
+        """Issue a token for ``user``: ``token`` itself if it is given."""
         token = token or secrets.token_urlsafe(24)
         self._tokens[b"Bearer " + token.encode()] = user
         return token
@@ -65,7 +65,7 @@ class Authenticator:
         self._tokens.pop(b"Bearer " + token.encode(), None)
 
     def user_of(self, authorization: bytes | None, certificate: User | None) -> User:
-        """Raises ``ApiError`` 401 for credentials that are no good; none at all are anonymous."""
+        """The user of a request; anonymous without credentials. Raises ``StatusError`` 401 for invalid credentials."""
         if authorization:
             found = self._tokens.get(authorization)
             if found is not None and not self.expired:
@@ -79,7 +79,7 @@ class Authenticator:
         return certificate if certificate is not None else ANONYMOUS
 
     def by_token(self, token: str) -> User | None:
-        """Whom a token stands for, as TokenReview asks."""
+        """The user of a token, for TokenReview."""
         found = self._tokens.get(b"Bearer " + token.encode())
         if found is not None:
             return found
@@ -91,7 +91,7 @@ class Authenticator:
         return User(f"system:serviceaccount:{ns}:{name}", groups, claims.get("uid", ""))
 
     def service_account_token(self, ns: str, name: str, uid: str, seconds: int, audiences: list[str]) -> tuple[str, float]:
-        """A signed token (a JWT) and when it ends, as Unix time."""
+        """A signed token (a JWT), and its expiry as Unix time."""
         now = self._wall()
         ends = now + seconds
         claims = {
@@ -139,7 +139,7 @@ def certificate_user(peer: Mapping[str, Any] | None) -> User | None:
 
 
 def impersonated(headers: Mapping[bytes, bytes], many: list[tuple[bytes, bytes]]) -> User | None:
-    """Whom ``Impersonate-*`` headers name. ``many`` are all headers, repeated ones too."""
+    """The user that ``Impersonate-*`` headers name. ``many`` are all headers, repeated ones included."""
     name = headers.get(b"impersonate-user")
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""What an API server has by itself: the system namespaces, priority classes, and, with RBAC, its default roles."""
+"""Objects that an API server creates itself: the system namespaces, priority classes, and with RBAC the default roles."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One embedded cluster: store, rules, server, life and faults, put together, started and stopped as one."""
+"""One embedded cluster: store, strategies, server, simulation and faults, wired, started and stopped together."""
 
 import asyncio
 import os
@@ -14,19 +14,19 @@ from raycp.embedded.admin import Admin
 from raycp.embedded.auth import AUTHENTICATED, MASTERS, Authenticator, User
 from raycp.embedded.bootstrap import bootstrap
 from raycp.embedded.crdstatus import CrdStatus
-from raycp.embedded.discovery import Discovery
-from raycp.embedded.errors import ApiError
+from raycp.embedded.discovery import DiscoveryEndpoints
+from raycp.embedded.errors import StatusError
 from raycp.embedded.faults import Faults
-from raycp.embedded.httpio import Connection
+from raycp.embedded.httpio import HttpConnection
 from raycp.embedded.kubeconfig import kubeconfig
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.recorder import Recorder
-from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.reviews import Reviews
 from raycp.embedded.server import ApiServer
-from raycp.embedded.store import Store
+from raycp.embedded.store import ObjectStore
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import Verbs
 from raycp.embedded.watch import Watch
@@ -35,7 +35,7 @@ from raycp.embedded.webhooks import Webhooks
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How to reach a cluster. The token is the administrator's; it is kept out of the representation."""
+    """The address and credentials of a cluster. ``repr`` leaves out the token, which is the administrator's."""
 
     server: str
     ca_pem: str
@@ -47,17 +47,17 @@ class Endpoint:
 
 
 class EmbeddedCluster:
-    """A Kubernetes API server in this process. ``await start()`` serves; ``await stop()`` ends everything.
+    """A Kubernetes API server in this process. ``await start()`` serves; ``await stop()`` closes and cancels everything.
 
-    ``api`` is the in-process client, ``faults`` what goes wrong on demand, ``recorder`` what was written, ``life`` the
-    controllers (None for the bare server). With ``dataDir`` the state, the authority and the token outlive the process.
+    ``api`` is the in-process client, ``faults`` injects faults, ``recorder`` keeps the recent writes, ``life`` runs the
+    controllers (None for the bare server). With ``dataDir`` the state, the CA and the token survive a restart.
     """
 
     def __init__(self, name: str, spec: EmbeddedSpec | None = None, clock: Clock | None = None) -> None:
         self.name = name
         self.spec = spec if spec is not None else EmbeddedSpec()
         self.clock: Clock = clock if clock is not None else SystemClock()
-        self.store = Store(self.spec.history, self.spec.history_bytes)
+        self.store = ObjectStore(self.spec.history, self.spec.history_bytes)
         self._journal = Journal(Path(self.spec.data_dir)) if self.spec.data_dir is not None else None
         if self._journal is not None:
             self._journal.load(self.store)
@@ -77,7 +77,7 @@ class EmbeddedCluster:
             self.subresources,
             self.auth,
             self.access,
-            Discovery(self.registry),
+            DiscoveryEndpoints(self.registry),
             Reviews(self.access, self.auth),
             Admin(self.verbs, self.faults),
             self.faults,
@@ -95,7 +95,7 @@ class EmbeddedCluster:
         self._token = ""
 
     async def start(self) -> Endpoint:
-        """Listen, then bring the controllers to life. Raises ``OSError`` where the port is taken."""
+        """Listen, then start the controllers. Raises ``OSError`` if the port is taken."""
         try:
             return await self._start()
         except BaseException:
@@ -114,16 +114,16 @@ class EmbeddedCluster:
         await bootstrap(self.api, rbac=spec.rbac)
         self._crds.start()
         self._listener = await loop.create_server(
-            lambda: Connection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
+            lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
         )
         port = self._listener.sockets[0].getsockname()[1]
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        self._tell(f"https://{host}:{port}")
+        self._set_endpoint(f"https://{host}:{port}")
         self._tasks.append(loop.create_task(self.faults.run(), name=f"embedded {self.name} faults"))
         if any(spec.controllers.model_dump().values()):
-            from raycp.embedded.life import Life
+            from raycp.embedded.life import ClusterLife
 
-            self.life = Life(self.api, self.store, self.registry, spec, self.clock, self._authority.pem)
+            self.life = ClusterLife(self.api, self.store, self.registry, spec, self.clock, self._authority.pem)
             logs = getattr(self.life, "logs", None)
             if logs is not None:
                 self.subresources.logs = logs
@@ -132,7 +132,7 @@ class EmbeddedCluster:
         return self.endpoint
 
     async def stop(self) -> None:
-        """Close every connection and end every task."""
+        """Close every connection and cancel every task."""
         if self.life is not None:
             await self.life.stop()
             self.life = None
@@ -154,7 +154,7 @@ class EmbeddedCluster:
             self._journal.close(self.store)
 
     def add_user(self, name: str, groups: tuple[str, ...] = (), token: str = "") -> str:
-        """A token for a user, for tests of access."""
+        """Issue a token for a user, for tests of authorization."""
         return self.auth.issue(User(name, (*groups, AUTHENTICATED)), token)
 
     def client_certificate(self, name: str, groups: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -162,7 +162,7 @@ class EmbeddedCluster:
         assert self._authority is not None
         return self._authority.client(name, groups)
 
-    # ---- what faults do to the cluster (``faults.World``)
+    # ---- effects of faults on the cluster (``faults.World``)
 
     def compact(self) -> None:
         self.store.compact()
@@ -178,9 +178,9 @@ class EmbeddedCluster:
         if self.endpoint is not None:
             self.auth.revoke(self._token)
             self._token = self.auth.issue(User("kubernetes-admin", (MASTERS, AUTHENTICATED)))
-            self._tell(self.endpoint.server)
+            self._set_endpoint(self.endpoint.server)
 
-    # ---- inside
+    # ---- internals
 
     def _issue_token(self, directory: Path | None) -> None:
         kept = directory / "admin.token" if directory is not None else None
@@ -190,14 +190,14 @@ class EmbeddedCluster:
             kept.touch(mode=0o600)
             kept.write_text(self._token)
 
-    def _tell(self, server: str) -> None:
+    def _set_endpoint(self, server: str) -> None:
         assert self._authority is not None
         pem = self._authority.pem
         text = kubeconfig(self.name, server, pem, self._token)
         self.endpoint = Endpoint(server, pem, self._token, text)
 
-    def _resource_removed(self, resource: Resource) -> None:
-        """Watches of a resource that is gone end, as apiserver ends them."""
+    def _resource_removed(self, resource: ServedResource) -> None:
+        """End the watches of a resource that is no longer served, as apiserver does."""
         for watch in list(self.verbs.watches):
             if isinstance(watch, Watch) and watch.resource is resource:
                 watch.stop()
@@ -212,4 +212,4 @@ def write_kubeconfig(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-__all__ = ["ApiError", "EmbeddedCluster", "Endpoint", "write_kubeconfig"]
+__all__ = ["EmbeddedCluster", "Endpoint", "StatusError", "write_kubeconfig"]

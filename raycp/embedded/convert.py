@@ -76,5 +76,5 @@ _CONVERTERS: dict[tuple[str, str], Converter] = {
 
 
 def converter(source: ResourceInfo, target: ResourceInfo) -> Converter | None:
-    """What turns an object of ``source`` into one of ``target``; None where only ``apiVersion`` differs, or nothing."""
+    """The function that converts an object from ``source`` to ``target``; None if at most ``apiVersion`` differs."""
     return _CONVERTERS.get((f"{source.api_version}/{source.kind}", f"{target.api_version}/{target.kind}"))

@@ -1,4 +1,4 @@
-"""A CustomResourceDefinition's status: when its names are accepted, when it is established, and what a DELETE makes of it.
+"""A CustomResourceDefinition's status: accepted names, the Established condition, and termination after a DELETE.
 
 Follows ``apiextensions-apiserver``'s ``pkg/controller/status``, ``establish`` and ``finalizer``.
 """
@@ -29,7 +29,7 @@ def _set_condition(conditions: list[Object], kind: str, status: str, reason: str
 def status_of(crd: Object, others: list[Object], now: str) -> Object:
     """The status that the naming and establishing controllers would write, given the other CRDs.
 
-    A name that another CRD of the group holds is not accepted; once all are, the CRD is established and stays so.
+    A name that another CRD of the group holds is not accepted. A CRD with all names accepted is Established for good.
     """
     status = dict(crd.get("status") or {})
     wanted = (crd.get("spec") or {}).get("names") or {}
@@ -84,7 +84,7 @@ def status_of(crd: Object, others: list[Object], now: str) -> Object:
 
 
 def terminating(crd: Object, now: str) -> None:
-    """What a DELETE does to a CRD beside the timestamps: the finalizer and the condition, in place."""
+    """Add the finalizer and the condition that a DELETE gives a CRD, in place."""
     meta = crd["metadata"]
     if CLEANUP_FINALIZER not in (meta.get("finalizers") or ()):
         meta["finalizers"] = [*(meta.get("finalizers") or ()), CLEANUP_FINALIZER]

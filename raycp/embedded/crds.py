@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions: what they default to, and what makes one invalid.
+"""CustomResourceDefinitions: defaults, preparation and validation.
 
 Follows ``apiextensions-apiserver/pkg/apis/apiextensions`` (validation, defaults) and ``pkg/apiserver/schema``
 (structural schemas). Where all versions share one schema, paths start at
@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from raycp.embedded.crdconditions import is_true
-from raycp.embedded.strategy import names, structural
+from raycp.embedded.strategy import names, schema_checks, schema_nodes
 from raycp.embedded.strategy.causes import (
     Errors,
     duplicate,
@@ -44,7 +44,7 @@ def defaults(crd: Object) -> None:
 
 
 def prepare_create(crd: Object) -> None:
-    """``PrepareForCreate``: the version that is stored is remembered from the start."""
+    """``PrepareForCreate``: status.storedVersions starts with the storage version."""
     stored = [v["name"] for v in (crd.get("spec") or {}).get("versions") or () if v.get("storage")]
     crd["status"] = {
         "conditions": None,
@@ -54,7 +54,7 @@ def prepare_create(crd: Object) -> None:
 
 
 def prepare_update(new: Object, old: Object) -> None:
-    """``PrepareForUpdate``: a new storage version is added to those that were ever stored."""
+    """``PrepareForUpdate``: append a new storage version to status.storedVersions."""
     status = new["status"] = dict(new.get("status") or {})
     stored = list(status.get("storedVersions") or ())
     for version in (new.get("spec") or {}).get("versions") or ():
@@ -64,12 +64,12 @@ def prepare_update(new: Object, old: Object) -> None:
 
 
 def served_versions(crd: Object) -> list[str]:
-    """Names of the versions that are served, in the order of the CRD."""
+    """The names of the served versions, in the order of the CRD."""
     return [v["name"] for v in crd["spec"]["versions"] if v.get("served")]
 
 
 def selectable_fields(crd: Object, version: str) -> list[str]:
-    """The paths (``spec.color``) that field selectors may name, beside metadata.name and metadata.namespace."""
+    """The paths (``spec.color``) that field selectors may name besides metadata.name and metadata.namespace."""
     one = next(v for v in crd["spec"]["versions"] if v["name"] == version)
     return [field["jsonPath"].lstrip(".") for field in one.get("selectableFields") or ()]
 
@@ -203,7 +203,7 @@ def _names(given: Object, field: str, errors: Errors) -> None:
 def _conversion(conversion: Object, errors: Errors) -> None:
     strategy = conversion.get("strategy", "")
     if strategy == "Webhook":
-        # no webhook is ever called by an embedded cluster: better refused than objects that are not converted
+        # embedded clusters call no conversion webhooks; a refused CRD is better than objects that are not converted
         errors.append(forbidden("spec.conversion.strategy", "conversion webhooks are not served by an embedded cluster"))
     elif strategy != "None":
         errors.append(not_supported("spec.conversion.strategy", strategy, ("None", "Webhook")))
@@ -292,7 +292,7 @@ def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) 
             errors.append(forbidden(f"{field}.default", "must not be set at the root"))
             return
         found: Errors = []
-        structural.compile_check(schema)(schema["default"], structural.NO_OLD, f"{field}.default", found)
+        schema_checks.compile_check(schema)(schema["default"], schema_nodes.NO_OLD, f"{field}.default", found)
         errors.extend(found)
 
 
@@ -333,7 +333,7 @@ def _list(schema: Schema, field: str, errors: Errors) -> None:
 
 
 def _rules(schema: Schema, field: str, errors: Errors) -> None:
-    """Every CEL rule must compile: one that this interpreter does not know is refused, never skipped."""
+    """Compile every CEL rule; one that the interpreter does not support is an error, never skipped."""
     for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
         here = f"{field}.x-kubernetes-validations[{index}]"
         if not str(rule.get("rule", "")).strip():
@@ -354,7 +354,7 @@ def _rules(schema: Schema, field: str, errors: Errors) -> None:
 
 
 def validate_update(new: Object, old: Object, errors: Errors) -> None:
-    """``ValidateCustomResourceDefinitionUpdate``: what is established stays."""
+    """``ValidateCustomResourceDefinitionUpdate``: names, group and scope of an established CRD are immutable."""
     validate(new, errors)
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     if is_true(old, "Established"):

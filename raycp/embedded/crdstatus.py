@@ -1,20 +1,20 @@
-"""What apiextensions-apiserver does beside a CRD: accepts its names, establishes it, and empties it when it goes."""
+"""The CRD controllers of apiextensions-apiserver: accept names, establish, and delete the objects of a deleted CRD."""
 
 import asyncio
 from typing import Any
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, status_of
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record, Table
+from raycp.embedded.store import StoreChange, StoredObject, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
 class CrdStatus:
-    """Listens to CRDs. Their status is written soon, not at once, as a controller would."""
+    """Subscribes to CRDs and writes their status in a later turn of the event loop, as a controller would."""
 
     def __init__(self, registry: Registry, pipeline: Pipeline, api: LocalApi) -> None:
         self._registry = registry
@@ -26,7 +26,7 @@ class CrdStatus:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._unsubscribe = self._registry.crds.table.subscribe("", self._hear)
+        self._unsubscribe = self._registry.crds.table.subscribe("", self._on_change)
         for record in self._registry.crds.table.records(""):
             self._put(record.name)
 
@@ -37,10 +37,10 @@ class CrdStatus:
         if self._task is not None:
             self._task.cancel()
 
-    def _hear(self, change: Change) -> None:
+    def _on_change(self, change: StoreChange) -> None:
         if change.type == "DELETED":
             self._emptying.discard(change.record.name)
-            # names that it held may be free for another now
+            # another CRD may be waiting for the names that this one held
             for record in self._registry.crds.table.records(""):
                 self._put(record.name)
         else:
@@ -58,11 +58,11 @@ class CrdStatus:
             if record is not None:
                 try:
                     await self._settle(record)
-                except ApiError:
-                    self._pending.add(name)  # it moved meanwhile
+                except StatusError:
+                    self._pending.add(name)  # the CRD changed meanwhile
                     await asyncio.sleep(0)
 
-    async def _settle(self, record: Record) -> None:
+    async def _settle(self, record: StoredObject) -> None:
         crd = record.decode()
         if "deletionTimestamp" in crd["metadata"]:
             await self._empty(crd)
@@ -74,15 +74,15 @@ class CrdStatus:
             crd = await self._api.update(CRDS, crd, subresource="status")
 
     def _watch_emptying(self, table: Table, name: str) -> None:
-        """Look again when the last object, held by a finalizer, goes."""
+        """Check again when the last object, which a finalizer holds, is deleted."""
         if name not in self._emptying:
             self._emptying.add(name)
 
-            def hear(change: Change) -> None:
+            def on_change(change: StoreChange) -> None:
                 if change.type == "DELETED" and not table.count:
                     self._put(name)
 
-            table.subscribe("", hear)
+            table.subscribe("", on_change)
 
     async def _empty(self, crd: dict[str, Any]) -> None:
         finalizers = crd["metadata"].get("finalizers") or []

@@ -1,4 +1,4 @@
-"""DELETE and its collection form: preconditions, grace, propagation, finalizers, and what is answered.
+"""DELETE of objects and collections: preconditions, grace period, propagation, finalizers, and the answer.
 
 After ``rest.BeforeDelete`` and ``registry.Store.Delete`` of k8s.io/apiserver.
 """
@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, terminating
-from raycp.embedded.errors import ApiError, conflict, forbidden, not_found
+from raycp.embedded.errors import StatusError, conflict, forbidden, not_found
 from raycp.embedded.options import DeleteOptions
 from raycp.embedded.pipeline import Object, Pipeline
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Record
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import StoredObject
 
 RETURNS_OBJECT = frozenset(
     {
@@ -26,7 +26,7 @@ RETURNS_OBJECT = frozenset(
         "podtemplates",
     }
 )
-"""core resources whose deletion answers with the object, not with a Status"""
+"""core resources whose DELETE returns the object instead of a Status"""
 
 _IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 _BUSY = (
@@ -36,13 +36,13 @@ _BUSY = (
 
 
 class Deletion:
-    """Deletes over a pipeline."""
+    """The delete verbs over one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
 
-    def delete(self, resource: Resource, ns: str, name: str, options: DeleteOptions) -> tuple[Record, bool]:
-        """The object's last state, and whether it is gone. Raises ``ApiError``."""
+    def delete(self, resource: ServedResource, ns: str, name: str, options: DeleteOptions) -> tuple[StoredObject, bool]:
+        """Delete; returns the object's last state and whether it was removed. Raises ``StatusError``."""
         record = resource.table.get(ns, name)
         if record is None:
             raise not_found(resource.info, name)
@@ -56,10 +56,10 @@ class Deletion:
         grace = self._grace(resource, obj, options) if core and resource.info.plural == "pods" else 0
         return self._delete(resource, record, obj, options, grace)
 
-    def answer(self, resource: Resource, record: Record, gone: bool) -> bytes | None:
-        """The Status that is answered, or None where the object itself is."""
+    def answer(self, resource: ServedResource, record: StoredObject, removed: bool) -> bytes | None:
+        """The Status to answer with, or None to answer with the object."""
         info = resource.info
-        if not gone or (not info.group and info.plural in RETURNS_OBJECT):
+        if not removed or (not info.group and info.plural in RETURNS_OBJECT):
             return None
         details: dict[str, Any] = {"name": record.name, "group": info.group, "kind": info.plural, "uid": record.uid}
         status = {
@@ -71,7 +71,7 @@ class Deletion:
         }
         return msgspec.json.encode(status)
 
-    def _preconditions(self, resource: Resource, record: Record, options: DeleteOptions) -> None:
+    def _preconditions(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> None:
         if options.uid and options.uid != record.uid:
             why = (
                 f"the UID in the precondition ({options.uid}) does not match the UID in record ({record.uid}). "
@@ -87,8 +87,8 @@ class Deletion:
             raise conflict(resource.info, record.name, why, by_kind=True)
 
     @staticmethod
-    def _grace(resource: Resource, obj: Object, options: DeleteOptions) -> int:
-        """Seconds that a Pod gets: ``podStrategy.CheckGracefulDelete``."""
+    def _grace(resource: ServedResource, obj: Object, options: DeleteOptions) -> int:
+        """The grace period of a Pod in seconds: ``podStrategy.CheckGracefulDelete``."""
         spec = obj.get("spec") or {}
         period = spec.get("terminationGracePeriodSeconds")
         period = options.grace if options.grace is not None else (30 if period is None else period)
@@ -97,7 +97,9 @@ class Deletion:
             period = 0
         return max(int(period), 1) if period < 0 else int(period)
 
-    def _delete(self, resource: Resource, record: Record, obj: Object, options: DeleteOptions, grace: int) -> tuple[Record, bool]:
+    def _delete(
+        self, resource: ServedResource, record: StoredObject, obj: Object, options: DeleteOptions, grace: int
+    ) -> tuple[StoredObject, bool]:
         meta = obj["metadata"]
         before = list(meta.get("finalizers") or ())
         wanted = _finalizers(before, options.policy)
@@ -126,13 +128,13 @@ class Deletion:
             return self.pipeline.remove(resource, record, None, options.dry_run), True
         return self._mark(resource, record, obj, grace, options.dry_run), False
 
-    def _mark(self, resource: Resource, record: Record, obj: Object, grace: int | None, dry_run: bool) -> Record:
+    def _mark(self, resource: ServedResource, record: StoredObject, obj: Object, grace: int | None, dry_run: bool) -> StoredObject:
         if grace is not None:
             self._stamp(resource, obj, grace)
         return self.pipeline.commit_update(resource, record, obj, dry_run)
 
-    def _stamp(self, resource: Resource, obj: Object, grace: int, again: bool = True) -> None:
-        """``deletionTimestamp``, and a new generation: what the object should be has changed."""
+    def _stamp(self, resource: ServedResource, obj: Object, grace: int, again: bool = True) -> None:
+        """Set ``deletionTimestamp`` and increment the generation."""
         meta = obj["metadata"]
         if "deletionTimestamp" in meta and not again:
             return
@@ -141,8 +143,8 @@ class Deletion:
         meta["deletionTimestamp"] = self.pipeline.times.after(grace)
         meta["deletionGracePeriodSeconds"] = grace
 
-    def _namespace(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
-        """A namespace goes in two steps: marked first, removed when its spec.finalizers are gone."""
+    def _namespace(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> tuple[StoredObject, bool]:
+        """Delete a namespace in two steps: mark it as terminating, and remove it once spec.finalizers is empty."""
         if record.name in _IMMORTAL:
             raise forbidden(resource.info, record.name, "this namespace may not be deleted")
         obj = resource.read(record)
@@ -165,8 +167,8 @@ class Deletion:
             return record, False
         return self.pipeline.remove(resource, record, obj, options.dry_run), True
 
-    def _definition(self, resource: Resource, record: Record, options: DeleteOptions) -> tuple[Record, bool]:
-        """A CRD stays, terminating, until its objects are gone (``crdstatus`` empties it)."""
+    def _definition(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> tuple[StoredObject, bool]:
+        """Mark a CRD as terminating until ``crdstatus`` has deleted its objects."""
         obj = resource.read(record)
         meta = obj["metadata"]
         if "deletionTimestamp" in meta:
@@ -178,20 +180,20 @@ class Deletion:
         meta["deletionTimestamp"] = self.pipeline.times.now()
         return self._mark(resource, record, obj, None, options.dry_run), False
 
-    def collection(self, resource: Resource, records: list[Record], options: DeleteOptions) -> list[Record]:
-        """Delete each, going on over those that are gone already; what was deleted, for the answer."""
+    def collection(self, resource: ServedResource, records: list[StoredObject], options: DeleteOptions) -> list[StoredObject]:
+        """Delete each object, skipping those that no longer exist. Returns the deleted objects."""
         done = []
         for record in records:
             try:
                 done.append(self.delete(resource, record.ns, record.name, options)[0])
-            except ApiError as error:
+            except StatusError as error:
                 if error.reason != "NotFound":
                     raise
         return done
 
 
 def _finalizers(given: list[str], policy: str) -> list[str]:
-    """The finalizers that a propagation policy leaves (``deletionFinalizersForGarbageCollection``)."""
+    """The finalizers after applying a propagation policy (``deletionFinalizersForGarbageCollection``)."""
     if not policy:
         return given
     kept = [f for f in given if f not in ("orphan", "foregroundDeletion")]

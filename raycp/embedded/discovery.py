@@ -7,8 +7,8 @@ from urllib.parse import unquote
 import msgspec
 
 from raycp.embedded.forms import ACCEPTED
-from raycp.embedded.httpio import Response
-from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.httpio import HttpResponse
+from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.resources import GROUP_PRIORITY, ResourceInfo
 
 VERSION = {
@@ -29,8 +29,8 @@ VERSION = {
 _V2 = "apidiscovery.k8s.io"
 
 
-class Discovery:
-    """Answers ``/api``, ``/apis``, ``/api/v1``, ``/apis/G``, ``/apis/G/V``, ``/version``, ``/openapi/...``, ``/``."""
+class DiscoveryEndpoints:
+    """Serves ``/api``, ``/apis``, ``/api/v1``, ``/apis/G``, ``/apis/G/V``, ``/version``, ``/openapi/...``, ``/``."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -38,8 +38,8 @@ class Discovery:
         self._generation = -1
         self._openapi: Any = None
 
-    def handle(self, path: str, query: str, accept: str, host: str) -> Response | None:
-        """None for what is not there."""
+    def handle(self, path: str, query: str, accept: str, host: str) -> HttpResponse | None:
+        """The answer for a path; None for an unknown path."""
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._cache.clear()
@@ -90,7 +90,7 @@ class Discovery:
             "preferredVersion": versions[0],
         }
 
-    def _resources(self, group: str, version: str) -> Response | None:
+    def _resources(self, group: str, version: str) -> HttpResponse | None:
         found = list(self._registry.of(group, version))
         if not found:
             return None
@@ -105,7 +105,7 @@ class Discovery:
         }
         return self._cached(f"{group}/{version}", body)
 
-    def _aggregated(self, which: str, version: str) -> Response:
+    def _aggregated(self, which: str, version: str) -> HttpResponse:
         groups = [""] if which == "core" else self._groups()
         versions = self._registry.versions()
         items = []
@@ -129,35 +129,35 @@ class Discovery:
         kind = f"application/json;g={_V2};v={version};as=APIGroupDiscoveryList"
         return self._cached(f"aggregated {which} {version}", body, kind)
 
-    def _cached(self, key: str, body: dict[str, Any], kind: str = "application/json") -> Response:
+    def _cached(self, key: str, body: dict[str, Any], kind: str = "application/json") -> HttpResponse:
         raw = self._cache.get(key)
         if raw is None:
             raw = self._cache[key] = msgspec.json.encode(body)
-        return Response(200, raw, kind)
+        return HttpResponse(200, raw, kind)
 
     # ---- OpenAPI
 
     def _documents(self) -> Any:
         if self._openapi is None:
-            from raycp.embedded.openapi import OpenApi  # loads the schemas of all kinds: only for who asks
+            from raycp.embedded.openapi import OpenApi  # on demand: it loads the schemas of all kinds
 
             self._openapi = OpenApi([r.info for r in self._registry.resources.values()])
         return self._openapi
 
-    def _openapi_v3(self, name: str, query: str) -> Response | None:
+    def _openapi_v3(self, name: str, query: str) -> HttpResponse | None:
         documents = self._documents()
         if not name:
             return _json(documents.index())
         raw = documents.document(name)
-        return Response(200, raw) if raw is not None else None
+        return HttpResponse(200, raw) if raw is not None else None
 
-    def _openapi_v2(self, accept: str) -> Response | None:
+    def _openapi_v2(self, accept: str) -> HttpResponse | None:
         documents = self._documents()
         if "application/json" in accept or not accept or "*/*" in accept:
-            return Response(200, documents.v2())
-        return Response(406, b"only application/json is served at /openapi/v2", "text/plain; charset=utf-8")
+            return HttpResponse(200, documents.v2())
+        return HttpResponse(406, b"only application/json is served at /openapi/v2", "text/plain; charset=utf-8")
 
-    def _root(self) -> Response:
+    def _root(self) -> HttpResponse:
         paths = ["/api", "/api/v1", "/apis"]
         for group in self._groups():
             paths.append(f"/apis/{group}")
@@ -166,12 +166,12 @@ class Discovery:
         return _json({"paths": paths})
 
 
-def _json(body: dict[str, Any]) -> Response:
-    return Response(200, msgspec.json.encode(body))
+def _json(body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(200, msgspec.json.encode(body))
 
 
 def _wants_aggregated(accept: str) -> str:
-    """The version of aggregated discovery that is preferred over plain JSON, or nothing."""
+    """The version of aggregated discovery that Accept prefers over plain JSON, or an empty string."""
     for part in accept.split(","):
         pieces = [piece.strip() for piece in part.split(";")]
         if pieces[0] not in ("application/json", "*/*"):
@@ -221,7 +221,7 @@ def _hash(info: ResourceInfo) -> str:
     return base64.b64encode(digest[:8]).decode()
 
 
-def _aggregate(resource: Resource) -> dict[str, Any]:
+def _aggregate(resource: ServedResource) -> dict[str, Any]:
     info = resource.info
     found: dict[str, Any] = {
         "resource": info.plural,
@@ -250,4 +250,4 @@ def _aggregate(resource: Resource) -> dict[str, Any]:
     return found
 
 
-__all__ = ["ACCEPTED", "VERSION", "Discovery"]
+__all__ = ["ACCEPTED", "VERSION", "DiscoveryEndpoints"]

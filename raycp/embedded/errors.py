@@ -1,4 +1,4 @@
-"""Errors as kube-apiserver answers them: one exception that is a whole ``metav1.Status``.
+"""kube-apiserver's errors: one exception that holds a ``metav1.Status``.
 
 Reasons, codes and wording follow ``k8s.io/apimachinery/pkg/api/errors`` and ``pkg/util/validation/field``.
 """
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Named(Protocol):
-    """What an error has to know of a resource; ``ResourceInfo`` is one."""
+    """The part of a resource that an error names; ``ResourceInfo`` implements it."""
 
     @property
     def group(self) -> str: ...
@@ -30,8 +30,8 @@ class FieldError(NamedTuple):
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
-class ApiError(Exception):
-    """A refusal. ``details`` are ``StatusDetails`` (name, group, kind, uid, causes, retryAfterSeconds)."""
+class StatusError(Exception):
+    """An error answer. ``details`` are ``StatusDetails`` (name, group, kind, uid, causes, retryAfterSeconds)."""
 
     def __init__(
         self,
@@ -75,24 +75,24 @@ def _qualified(info: Named) -> str:
     return f"{info.plural}.{info.group}" if info.group else info.plural
 
 
-def not_found(info: Named, name: str) -> ApiError:
+def not_found(info: Named, name: str) -> StatusError:
     """404: no such object."""
-    return ApiError(404, "NotFound", f'{_qualified(info)} "{name}" not found', _details(info, name))
+    return StatusError(404, "NotFound", f'{_qualified(info)} "{name}" not found', _details(info, name))
 
 
-def no_such_path() -> ApiError:
+def no_such_path() -> StatusError:
     """404: no such resource or subresource."""
-    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+    return StatusError(404, "NotFound", "the server could not find the requested resource", {})
 
 
-def already_exists(info: Named, name: str) -> ApiError:
-    """409: create of a name that is taken."""
-    return ApiError(409, "AlreadyExists", f'{_qualified(info)} "{name}" already exists', _details(info, name))
+def already_exists(info: Named, name: str) -> StatusError:
+    """409: the name to create exists."""
+    return StatusError(409, "AlreadyExists", f'{_qualified(info)} "{name}" already exists', _details(info, name))
 
 
-def generate_name_conflict(info: Named, name: str) -> ApiError:
-    """409: eight tries at a generated name all met an existing one."""
-    return ApiError(
+def generate_name_conflict(info: Named, name: str) -> StatusError:
+    """409: eight generated names in a row existed already."""
+    return StatusError(
         409,
         "AlreadyExists",
         f'{_qualified(info)} "{name}" already exists, the server was not able to generate a unique name for the object',
@@ -104,11 +104,11 @@ def generate_name_conflict(info: Named, name: str) -> ApiError:
 OLD_VERSION = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = False) -> ApiError:
-    """409: a stale version or a failed precondition. ``by_kind`` as deletions tell it: kind, not plural."""
+def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = False) -> StatusError:
+    """409: a stale version or a failed precondition. ``by_kind``: name the kind instead of the plural, as deletions do."""
     kind = info.kind if by_kind else info.plural
     said = f"{kind}.{info.group}" if info.group else kind
-    return ApiError(
+    return StatusError(
         409,
         "Conflict",
         f'Operation cannot be fulfilled on {said} "{name}": {why}',
@@ -116,9 +116,9 @@ def conflict(info: Named, name: str, why: str = OLD_VERSION, *, by_kind: bool = 
     )
 
 
-def manager_conflict(causes: Iterable[FieldError], message: str) -> ApiError:
-    """409: server-side apply met fields of other managers. Cause type is ``FieldManagerConflict``."""
-    return ApiError(409, "Conflict", message, {"causes": _causes(causes)})
+def manager_conflict(causes: Iterable[FieldError], message: str) -> StatusError:
+    """409: server-side apply would change fields of other managers. Causes have type ``FieldManagerConflict``."""
+    return StatusError(409, "Conflict", message, {"causes": _causes(causes)})
 
 
 def _causes(causes: Iterable[FieldError]) -> list[dict[str, str]]:
@@ -128,18 +128,18 @@ def _causes(causes: Iterable[FieldError]) -> list[dict[str, str]]:
     ]
 
 
-def invalid(info: Named, name: str, causes: Iterable[FieldError]) -> ApiError:
-    """422 with its causes."""
+def invalid(info: Named, name: str, causes: Iterable[FieldError]) -> StatusError:
+    """422 with causes."""
     return invalid_kind(info.group, info.kind, name, causes)
 
 
-def invalid_kind(group: str, kind: str, name: str, causes: Iterable[FieldError]) -> ApiError:
+def invalid_kind(group: str, kind: str, name: str, causes: Iterable[FieldError]) -> StatusError:
     """422 about a kind that is no resource, such as ``meta.k8s.io`` ``ListOptions``."""
     found = list(causes)
     texts = [c.text() for c in found]
     said = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     qualified = f"{kind}.{group}" if group else kind
-    return ApiError(
+    return StatusError(
         422,
         "Invalid",
         f'{qualified} "{name}" is invalid: {said}' if texts else f'{qualified} "{name}" is invalid',
@@ -147,39 +147,39 @@ def invalid_kind(group: str, kind: str, name: str, causes: Iterable[FieldError])
     )
 
 
-def bad_request(message: str) -> ApiError:
+def bad_request(message: str) -> StatusError:
     """400."""
-    return ApiError(400, "BadRequest", message)
+    return StatusError(400, "BadRequest", message)
 
 
-def unauthorized() -> ApiError:
-    """401: credentials were given and are no good."""
-    return ApiError(401, "Unauthorized", "Unauthorized")
+def unauthorized() -> StatusError:
+    """401: invalid credentials."""
+    return StatusError(401, "Unauthorized", "Unauthorized")
 
 
-def forbidden(info: Named, name: str, why: str, *, causes: Iterable[FieldError] = ()) -> ApiError:
+def forbidden(info: Named, name: str, why: str, *, causes: Iterable[FieldError] = ()) -> StatusError:
     """403 about a resource. ``why`` follows the colon."""
     details = _details(info, name)
     found = _causes(causes)
     if found:
         details["causes"] = found
     quoted = f'{_qualified(info)} "{name}"' if name else _qualified(info)
-    return ApiError(403, "Forbidden", f"{quoted} is forbidden: {why}", details)
+    return StatusError(403, "Forbidden", f"{quoted} is forbidden: {why}", details)
 
 
-def forbidden_path(user: str, verb: str, path: str) -> ApiError:
-    """403 about a path that is no resource."""
-    return ApiError(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', {})
+def forbidden_path(user: str, verb: str, path: str) -> StatusError:
+    """403 about a non-resource path."""
+    return StatusError(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', {})
 
 
-def expired(message: str, continue_token: str = "") -> ApiError:
-    """410: the version asked for is compacted. ``continue_token`` lets a list go on, inconsistently."""
-    return ApiError(410, "Expired", message, metadata={"continue": continue_token} if continue_token else None)
+def expired(message: str, continue_token: str = "") -> StatusError:
+    """410: the requested version is compacted. ``continue_token`` continues the list at a newer version."""
+    return StatusError(410, "Expired", message, metadata={"continue": continue_token} if continue_token else None)
 
 
-def too_large_version(asked: int, current: int) -> ApiError:
-    """504: a version from the future."""
-    return ApiError(
+def too_large_version(asked: int, current: int) -> StatusError:
+    """504: the requested version is newer than the server's."""
+    return StatusError(
         504,
         "Timeout",
         f"Too large resource version: {asked}, current: {current}",
@@ -191,22 +191,22 @@ def too_large_version(asked: int, current: int) -> ApiError:
     )
 
 
-def method_not_allowed(info: Named | None = None, action: str = "") -> ApiError:
+def method_not_allowed(info: Named | None = None, action: str = "") -> StatusError:
     """405."""
     if info is not None and action:
-        return ApiError(
+        return StatusError(
             405,
             "MethodNotAllowed",
             f'{action} is not supported on resources of kind "{_qualified(info)}"',
             _details(info),
         )
-    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+    return StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
 
 
-def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
-    """415. Of a body that was to be decoded (JSON would do) there are no details; of a patch there are empty ones."""
+def unsupported_media_type(accepted: Iterable[str]) -> StatusError:
+    """415. The Status has no details for a body to decode, and empty ones for a patch."""
     known = list(accepted)
-    return ApiError(
+    return StatusError(
         415,
         "UnsupportedMediaType",
         f"the body of the request was in an unknown format - accepted media types include: {', '.join(known)}",
@@ -214,27 +214,27 @@ def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
     )
 
 
-def not_acceptable(accepted: Iterable[str]) -> ApiError:
+def not_acceptable(accepted: Iterable[str]) -> StatusError:
     """406."""
     listed = ", ".join(accepted)
-    return ApiError(406, "NotAcceptable", f"only the following media types are accepted: {listed}", {})
+    return StatusError(406, "NotAcceptable", f"only the following media types are accepted: {listed}", {})
 
 
-def too_large(limit: int) -> ApiError:
+def too_large(limit: int) -> StatusError:
     """413: a body beyond ``limit`` bytes."""
-    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}", {})
+    return StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}", {})
 
 
-def too_many_requests(message: str, retry_after: int) -> ApiError:
+def too_many_requests(message: str, retry_after: int) -> StatusError:
     """429 with ``Retry-After``."""
-    return ApiError(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after}, {"Retry-After": str(retry_after)})
+    return StatusError(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after}, {"Retry-After": str(retry_after)})
 
 
-def internal(message: str) -> ApiError:
+def internal(message: str) -> StatusError:
     """500 as ``NewInternalError`` makes it."""
-    return ApiError(500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]})
+    return StatusError(500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]})
 
 
-def not_implemented(what: str) -> ApiError:
-    """501: known and refused; ``docs/embedded.md`` lists what."""
-    return ApiError(501, "NotImplemented", f"{what} is not served by an embedded cluster", {})
+def not_implemented(what: str) -> StatusError:
+    """501: a feature that embedded clusters do not implement; ``docs/embedded.md`` lists them."""
+    return StatusError(501, "NotImplemented", f"{what} is not served by an embedded cluster", {})

@@ -1,13 +1,12 @@
-"""Faults on demand: what goes wrong in a cluster, when, how often, for whom. Timed by the cluster's clock, drawn with
-its seed.
+"""Fault injection: scheduled by the cluster's clock, with random draws from the cluster's seed.
 
-The HTTP layer asks ``before`` ahead of each request, but only while ``armed`` (off the hot path otherwise), and tells
-``opened`` and ``closed`` of each watch. What concerns the cluster as a whole (compaction, clock, certificate, token)
-is done through ``World``. Specs come from the fleet YAML, from ``add``/``set``/``clear``, or from
-``/raycp/admin/faults``.
+While ``armed``, the HTTP layer awaits ``before`` ahead of each request and reports each watch to ``opened`` and
+``closed``; without active faults it calls nothing. Faults of the whole cluster (compaction, clock, certificate, token)
+act through ``World``. Specs come from the fleet YAML, from ``add``/``set``/``clear``, or from ``/raycp/admin/faults``.
 
-Which request is met: the fault is in force (``after``, ``for``, ``every``), verb and resource match, and a draw of
-``probability``. The first fault that refuses or breaks a request decides; latencies before it add up.
+A fault affects a request if it is active (``after``, ``for``, ``every``), verb and resource match, and the draw of
+``probability`` succeeds. The latencies of all such faults add up until the first fault that refuses or breaks the
+request.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import FaultSpec
-from raycp.embedded.errors import ApiError, too_many_requests
+from raycp.embedded.errors import StatusError, too_many_requests
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _ONCE = frozenset({"compact", "rotateCertificate", "expireToken"})
@@ -28,15 +27,15 @@ _REQUESTS = frozenset({"latency", "tooManyRequests", "error", "reset", "halfOpen
 
 
 class Fault(NamedTuple):
-    """What becomes of a request: an answer in place of the real one, or no answer at all."""
+    """The outcome of a request that a fault affects: another answer, or a dropped connection."""
 
     action: Literal["answer", "reset", "halfOpen"]
-    error: ApiError | None = None
+    error: StatusError | None = None
     """for ``answer``"""
 
 
 class OpenWatch(Protocol):
-    """What faults do to a watch (``raycp.embedded.watch.Watch``)."""
+    """The part of a watch that faults use (``raycp.embedded.watch.Watch``)."""
 
     paused: bool
 
@@ -45,39 +44,39 @@ class OpenWatch(Protocol):
 
 
 class World(Protocol):
-    """What faults do to the cluster."""
+    """The part of the cluster that faults use."""
 
     def compact(self) -> None:
-        """Forget the watch history: older versions answer 410."""
+        """Drop the watch history: older versions answer 410."""
 
     def skew(self, seconds: float) -> None:
-        """The server's wall clock is ``seconds`` ahead from now on."""
+        """Set the server's wall clock ``seconds`` ahead."""
 
     def rotate_certificate(self) -> None:
-        """New connections meet a new certificate of the same CA."""
+        """Serve a new certificate of the same CA to new connections."""
 
     def expire_token(self) -> None:
-        """The token handed out so far is refused with 401; the kubeconfig file gets a new one."""
+        """Refuse the current token with 401, and write a new one to the kubeconfig file."""
 
 
 @dataclass
 class _Set:
-    """A fault that was set."""
+    """A scheduled fault."""
 
     id: int
     spec: FaultSpec
     begin: float
-    """``Clock.now()`` of its first begin"""
+    """``Clock.now()`` at which it first begins"""
     rng: random.Random
     began: int = 0
-    """how many of its begins are past"""
+    """how often it has begun"""
     on: bool = False
     met: int = 0
-    """requests and watches that it met"""
+    """requests and watches that it affected"""
 
 
 def in_force(spec: FaultSpec, begin: float, now: float) -> bool:
-    """Whether a fault that first begins at ``begin`` is on at ``now``: pure."""
+    """Whether a fault that first begins at ``begin`` is active at ``now``: pure."""
     if now < begin:
         return False
     if spec.every and spec.duration is not None:
@@ -86,7 +85,7 @@ def in_force(spec: FaultSpec, begin: float, now: float) -> bool:
 
 
 def next_edge(spec: FaultSpec, begin: float, now: float) -> float | None:
-    """When it next begins or ends after ``now``; None: never again. Pure."""
+    """The next time after ``now`` at which it begins or ends; None: never again. Pure."""
     if now < begin:
         return begin
     if spec.every:
@@ -98,7 +97,7 @@ def next_edge(spec: FaultSpec, begin: float, now: float) -> float | None:
 
 
 def delay(spec: FaultSpec, rng: random.Random) -> float:
-    """A draw of the ``latency`` of a fault, in seconds, never negative."""
+    """Draw the latency of a fault, in seconds, never negative."""
     match spec.distribution:
         case "constant":
             drawn = spec.latency
@@ -115,13 +114,13 @@ def delay(spec: FaultSpec, rng: random.Random) -> float:
 
 
 class Faults:
-    """All faults of one cluster. ``run()`` keeps their time; without it, none begins or ends."""
+    """All faults of one cluster. ``run()`` begins and ends them in time."""
 
     def __init__(self, specs: list[FaultSpec], clock: Clock, world: World, seed: int = 0) -> None:
         self.clock = clock
         self.world = world
         self.armed = False
-        """whether any fault of requests or watches is in force now"""
+        """whether any fault of requests or watches is active"""
         self._seed = seed
         self._ids = itertools.count(1)
         self._set: dict[int, _Set] = {}
@@ -131,10 +130,10 @@ class Faults:
         for spec in specs:
             self.add(spec)
 
-    # how faults are set
+    # setting faults
 
     def add(self, spec: FaultSpec) -> int:
-        """Set a fault; its ``after`` counts from now. Returns its id."""
+        """Add a fault; its ``after`` counts from now. Returns its id."""
         number = next(self._ids)
         rng = random.Random(f"{self._seed}/{number}/{spec.kind}")
         self._set[number] = _Set(number, spec, self.clock.now() + spec.after, rng)
@@ -143,23 +142,23 @@ class Faults:
         return number
 
     def clear(self, number: int | None = None) -> None:
-        """Take back a fault, or all of them. Raises ``KeyError`` for an unknown id."""
-        gone = [self._set.pop(number)] if number is not None else list(self._set.values())
+        """Remove a fault, or all of them. Raises ``KeyError`` for an unknown id."""
+        removed = [self._set.pop(number)] if number is not None else list(self._set.values())
         if number is None:
             self._set.clear()
-        for fault in gone:
+        for fault in removed:
             if fault.on:
                 self._end(fault)
         self._turn()
         self._changed.set()
 
     def set(self, specs: list[FaultSpec]) -> list[int]:
-        """These faults and no others. Returns their ids."""
+        """Replace all faults by these. Returns their ids."""
         self.clear()
         return [self.add(spec) for spec in specs]
 
     def describe(self) -> list[dict[str, Any]]:
-        """All faults that are set, as the admin endpoint tells them."""
+        """All faults, as the admin endpoint reports them."""
         return [
             {
                 "id": fault.id,
@@ -170,10 +169,10 @@ class Faults:
             for fault in self._set.values()
         ]
 
-    # what the HTTP layer asks
+    # calls from the HTTP layer
 
     async def before(self, verb: str, path: str, watch: bool = False) -> Fault | None:
-        """Wait as long as the request has to, then what becomes of it; None: nothing out of the ordinary.
+        """Wait for the request's injected latency, then return its outcome; None: serve it normally.
 
         ``verb`` is an HTTP method or a Kubernetes verb.
         """
@@ -198,7 +197,7 @@ class Faults:
         return None
 
     def opened(self, watch: OpenWatch, path: str) -> None:
-        """A watch has begun."""
+        """Register a watch that was opened."""
         _, resource = request_of("watch", path, True)
         self._watches[watch] = resource
         for fault in self._acting:
@@ -206,11 +205,11 @@ class Faults:
                 self._touch(fault, watch, resource)
 
     def closed(self, watch: OpenWatch) -> None:
-        """A watch has ended, whoever ended it."""
+        """Remove a watch that was closed by either side."""
         self._watches.pop(watch, None)
 
     async def run(self) -> None:
-        """Let faults begin and end in time, for ever."""
+        """Begin and end faults in time. Never returns."""
         while True:
             self._changed.clear()
             self._turn()
@@ -226,11 +225,11 @@ class Faults:
                 for wait in waits:
                     wait.cancel()
 
-    # how time passes
+    # schedule
 
     def _turn(self) -> None:
-        """Bring all faults to the present."""
-        now = self.clock.now() + 1e-6  # an edge is past though rounding has it just ahead
+        """Begin and end every fault that is due."""
+        now = self.clock.now() + 1e-6  # rounding may place an edge that has passed just ahead of now
         for fault in list(self._set.values()):
             spec = fault.spec
             begins = 0 if now < fault.begin else 1 + (int((now - fault.begin) / spec.every) if spec.every else 0)
@@ -278,7 +277,7 @@ class Faults:
         if fault.spec.kind == "stallWatch":
             watch.paused = True
         else:
-            asyncio.get_running_loop().call_soon(watch.stop)  # not in the middle of its start
+            asyncio.get_running_loop().call_soon(watch.stop)  # not while the watch is starting
 
 
 async def _asleep(clock: Clock, seconds: float) -> None:
@@ -291,7 +290,7 @@ def _meets(spec: FaultSpec, verb: str, resource: str) -> bool:
     return not spec.resources or resource in spec.resources or resource.partition("/")[0] in spec.resources
 
 
-def _error(spec: FaultSpec) -> ApiError:
+def _error(spec: FaultSpec) -> StatusError:
     retry = math.ceil(spec.retry_after) if spec.retry_after is not None else None
     if spec.kind == "tooManyRequests":
         return too_many_requests(
@@ -299,10 +298,10 @@ def _error(spec: FaultSpec) -> ApiError:
             1 if retry is None else retry,
         )
     if spec.kind == "readOnly":
-        return ApiError(500, "", "etcdserver: mvcc: database space exceeded")
+        return StatusError(500, "", "etcdserver: mvcc: database space exceeded")
     reason, message = _REASONS.get(spec.status, ("", "an error on the server has been injected"))
     details = {"retryAfterSeconds": retry} if retry is not None else None
-    return ApiError(spec.status, reason, message, details, {"Retry-After": str(retry)} if retry is not None else None)
+    return StatusError(spec.status, reason, message, details, {"Retry-After": str(retry)} if retry is not None else None)
 
 
 _REASONS = {

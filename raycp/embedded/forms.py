@@ -1,6 +1,7 @@
-"""The forms in which an object is told: itself, a Table, its metadata alone.
+"""The representations of an object in an answer: the object, a Table, or its metadata alone.
 
-A ``Form`` is what Accept asked for; ``one`` tells an object in it, ``many`` a list, ``table`` rows of either.
+A ``Form`` is the representation that Accept asked for; ``one`` renders an object, ``many`` a list, ``table`` rows of
+either.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ import msgspec
 
 from raycp.embedded.errors import not_acceptable
 from raycp.embedded.lists import Listed, list_body
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Record
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import StoredObject
 
 ACCEPTED = (
     "application/json",
@@ -25,7 +26,7 @@ META = "meta.k8s.io"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """``kind`` is "" (the object itself), Table or PartialObjectMetadata; ``group_version`` the one asked for."""
+    """``kind`` is "" (the object itself), Table or PartialObjectMetadata; ``group_version`` is the requested one."""
 
     kind: str = ""
     version: str = "v1"
@@ -43,7 +44,7 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str) -> Form:
-    """The first acceptable form; protobuf and CBOR give way to the JSON beside them. Raises ``ApiError`` 406."""
+    """The first acceptable form, protobuf and CBOR skipped in favour of JSON. Raises ``StatusError`` 406."""
     if not accept:
         return PLAIN
     ranges = []
@@ -83,7 +84,7 @@ def partial(obj: dict[str, Any], version: str) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": f"{META}/{version}", "metadata": obj["metadata"]}
 
 
-def one(resource: Resource, form: Form, record: Record, include: str, now: float) -> bytes:
+def one(resource: ServedResource, form: Form, record: StoredObject, include: str, now: float) -> bytes:
     """One object in ``form``. ``include`` is the parameter includeObject; ``now`` is wall time, for ages."""
     if not form.kind:
         return resource.present(record)
@@ -94,7 +95,7 @@ def one(resource: Resource, form: Form, record: Record, include: str, now: float
     return msgspec.json.encode(partial(obj, form.version))
 
 
-def many(resource: Resource, form: Form, listed: Listed, include: str, now: float) -> bytes:
+def many(resource: ServedResource, form: Form, listed: Listed, include: str, now: float) -> bytes:
     """A list in ``form``."""
     if not form.kind:
         return list_body(resource, listed)
@@ -111,14 +112,14 @@ def many(resource: Resource, form: Form, listed: Listed, include: str, now: floa
             "kind": "PartialObjectMetadataList",
             "apiVersion": f"{META}/{form.version}",
             "metadata": meta,
-            # a nil slice in the real server, hence null where there is none
+            # null for an empty list: a nil slice in the real server
             "items": [partial(obj, form.version) for obj in objects] or None,
         }
     )
 
 
 def table(
-    resource: Resource,
+    resource: ServedResource,
     form: Form,
     objects: list[dict[str, Any]],
     meta: dict[str, Any],
@@ -126,8 +127,8 @@ def table(
     now: float,
     headers: bool = True,
 ) -> dict[str, Any]:
-    """``meta.k8s.io Table``. Watches tell the column definitions in their first event only."""
-    from raycp.embedded.table import table_columns, table_row  # only who asks for tables pays for them
+    """``meta.k8s.io Table``. A watch sends the column definitions in its first event only."""
+    from raycp.embedded.table import table_columns, table_row  # on demand: most clients ask for no tables
 
     rows = []
     for obj in objects:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on an asyncio protocol: requests in, answers out, as little as possible in between.
+"""HTTP/1.1 on an asyncio protocol.
 
-A request that can be answered at once is answered inside ``data_received``: no task, no future. Only what has to wait
-(faults, webhooks, streams) becomes a task, and pipelined requests queue behind it. Bodies may be chunked, gzipped,
+A request that needs no waiting is answered inside ``data_received``, without task or future. A request that waits
+(faults, webhooks, streams) becomes a task, and pipelined requests queue behind it. Bodies may be chunked, gzipped, or
 announced with ``Expect: 100-continue``.
 """
 
@@ -29,12 +29,12 @@ GZIP_FROM = 128 * 1024
 PIECE = 256 * 1024
 
 
-class Request:
-    """One request. ``headers`` have lower-case names; ``pairs`` are all of them, in order."""
+class HttpRequest:
+    """One request. ``headers`` have lower-case names; ``pairs`` are all headers in order."""
 
     __slots__ = ("body", "connection", "headers", "keep_alive", "method", "pairs", "path", "query", "too_large")
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "HttpConnection") -> None:
         self.connection = connection
         self.method = ""
         self.path = ""
@@ -46,11 +46,11 @@ class Request:
         self.too_large = False
 
     def header(self, name: bytes) -> str:
-        """A header as text, or nothing."""
+        """A header as text, or an empty string."""
         return self.headers.get(name, b"").decode("latin-1")
 
 
-class Response:
+class HttpResponse:
     """An answer. ``headers`` are finished lines, each with its CRLF."""
 
     __slots__ = ("body", "content_type", "headers", "status")
@@ -63,14 +63,14 @@ class Response:
 
 
 class Stream:
-    """An answer of unknown length. ``start`` is called when its headers are out, ``closed`` when the client is gone.
+    """An answer of unknown length. ``start`` is called after its headers are sent, ``closed`` when the client disconnects.
 
     It writes with ``Connection.write`` and ends with ``Connection.finish_stream``.
     """
 
     content_type = "application/json"
 
-    def start(self, connection: "Connection") -> None:
+    def start(self, connection: "HttpConnection") -> None:
         raise NotImplementedError
 
     def closed(self) -> None:
@@ -80,28 +80,28 @@ class Stream:
         """The client reads again."""
 
 
-Answer = Response | Stream | None
-"""None: the connection is to be dropped without an answer (a fault)"""
+Answer = HttpResponse | Stream | None
+"""None: drop the connection without an answer (a fault)"""
 
 
 class Handler(Protocol):
-    """What answers. ``handle`` never raises."""
+    """Answers requests. ``handle`` never raises."""
 
     max_body: int
     gzip: bool
-    connections: set["Connection"]
+    connections: set["HttpConnection"]
 
-    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]: ...
+    def handle(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]: ...
     def wall(self) -> float: ...
     def certificate(self, transport: asyncio.BaseTransport) -> Any: ...
 
 
 def header_line(name: str, value: str) -> bytes:
-    """One header, safe against line breaks."""
+    """One header line; line breaks in the value are replaced."""
     return f"{name}: {value}\r\n".replace("\r\n", "\0").replace("\r", " ").replace("\n", " ").replace("\0", "\r\n").encode("utf-8")
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One client connection."""
 
     def __init__(self, handler: Handler) -> None:
@@ -110,11 +110,11 @@ class Connection(asyncio.Protocol):
         self.certificate: Any = None
         self.paused = False
         self._parser = httptools.HttpRequestParser(self)
-        self._request = Request(self)
+        self._request = HttpRequest(self)
         self._url = b""
         self._pieces: list[bytes] = []
         self._size = 0
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[HttpRequest] = deque()
         self._busy = False
         self._stream: Stream | None = None
         self._task: asyncio.Task[None] | None = None
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
     # ---- httptools
 
     def on_message_begin(self) -> None:
-        self._request = Request(self)
+        self._request = HttpRequest(self)
         self._url = b""
         self._pieces = []
         self._size = 0
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         else:
             self._serve(request)
 
-    def _inflate(self, request: Request) -> None:
+    def _inflate(self, request: HttpRequest) -> None:
         if request.headers[b"content-encoding"].strip().lower() in (b"gzip", b"x-gzip"):
             inflater = zlib.decompressobj(31)
             try:
@@ -210,9 +210,9 @@ class Connection(asyncio.Protocol):
 
     # ---- answers
 
-    def _serve(self, request: Request) -> None:
+    def _serve(self, request: HttpRequest) -> None:
         answer = self.handler.handle(request)
-        if isinstance(answer, Response):
+        if isinstance(answer, HttpResponse):
             body = answer.body
             small = len(body) < GZIP_FROM or (len(body) <= PIECE * 4 and not self._compresses(request))
             if small:
@@ -228,21 +228,21 @@ class Connection(asyncio.Protocol):
             self._busy = True
             self._task = asyncio.get_running_loop().create_task(self._wait_for(request, answer))
 
-    async def _wait_for(self, request: Request, answer: Awaitable[Answer]) -> None:
+    async def _wait_for(self, request: HttpRequest, answer: Awaitable[Answer]) -> None:
         found = await answer
         if self.transport.is_closing():
             if isinstance(found, Stream):
                 found.closed()
             return
-        if isinstance(found, Response):
+        if isinstance(found, HttpResponse):
             await self._send_big(request, found)
         elif isinstance(found, Stream):
             self._begin_stream(request, found)
         else:
             self.transport.abort()
 
-    async def _send_big(self, request: Request, answer: Response) -> None:
-        """An answer that is compressed off the loop, or written piece by piece as the client reads."""
+    async def _send_big(self, request: HttpRequest, answer: HttpResponse) -> None:
+        """Send a large answer: compress it off the loop, or write it piece by piece as the client reads."""
         if len(answer.body) >= GZIP_FROM and self._compresses(request):
             loop = asyncio.get_running_loop()
             answer.body = await loop.run_in_executor(None, _gzip, answer.body)
@@ -264,10 +264,10 @@ class Connection(asyncio.Protocol):
                 self.transport.close()
         self._next()
 
-    def _compresses(self, request: Request) -> bool:
+    def _compresses(self, request: HttpRequest) -> bool:
         return self.handler.gzip and b"gzip" in request.headers.get(b"accept-encoding", b"")
 
-    def _head(self, request: Request, answer: Response) -> bytes:
+    def _head(self, request: HttpRequest, answer: HttpResponse) -> bytes:
         status = answer.status
         if status == 204:
             return b"HTTP/1.1 204 No Content\r\nCache-Control: no-cache, private\r\nDate: %b\r\n\r\n" % self._now()
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
             )
         )
 
-    def _write_response(self, request: Request, answer: Response) -> None:
+    def _write_response(self, request: HttpRequest, answer: HttpResponse) -> None:
         head = self._head(request, answer)
         self.transport.write(head if request.method == "HEAD" else head + answer.body)
         if not request.keep_alive:
@@ -297,7 +297,7 @@ class Connection(asyncio.Protocol):
             self._date = (second, formatdate(second, usegmt=True).encode())
         return self._date[1]
 
-    def _begin_stream(self, request: Request, stream: Stream) -> None:
+    def _begin_stream(self, request: HttpRequest, stream: Stream) -> None:
         self._busy = True
         self._stream = stream
         head = (
@@ -308,7 +308,7 @@ class Connection(asyncio.Protocol):
         stream.start(self)
 
     def finish_stream(self) -> None:
-        """The last chunk; the connection can be used again."""
+        """Send the last chunk; the connection can be reused."""
         if self._stream is not None:
             self._stream = None
             if not self.transport.is_closing():
@@ -336,4 +336,4 @@ def _gzip(body: bytes) -> bytes:
     return compressor.compress(body) + compressor.flush()
 
 
-Factory = Callable[[], Connection]
+Factory = Callable[[], HttpConnection]

@@ -1,4 +1,4 @@
-"""Lists: which objects, at which revision, page by page, and the bytes of the answer."""
+"""Lists: selection, revision and paging, and the bytes of the answer."""
 
 import base64
 from collections.abc import Callable, Iterable
@@ -8,9 +8,9 @@ import msgspec
 
 from raycp.embedded.errors import bad_request, expired, too_large_version
 from raycp.embedded.options import ListOptions
-from raycp.embedded.registry import Resource
+from raycp.embedded.registry import ServedResource
 from raycp.embedded.selectors import RecordPredicate, exact_name, field_predicate, parse_labels
-from raycp.embedded.store import Compacted, Record
+from raycp.embedded.store import Compacted, StoredObject
 
 TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
@@ -28,16 +28,16 @@ class _Token(msgspec.Struct):
 
 @dataclass(slots=True)
 class Listed:
-    """What a list found. ``remaining`` is None where selectors make it unknown, or nothing remains."""
+    """The records of a list. ``remaining`` is None if nothing remains, or if selectors make the count unknown."""
 
-    records: list[Record]
+    records: list[StoredObject]
     revision: int
     token: str = ""
     remaining: int | None = None
 
 
-def selection(resource: Resource, labels: str, fields: str) -> RecordPredicate | None:
-    """The predicate of both selectors; None where everything is selected. Raises ``ApiError`` 400."""
+def selection(resource: ServedResource, labels: str, fields: str) -> RecordPredicate | None:
+    """The predicate of both selectors; None if they select everything. Raises ``StatusError`` 400."""
     by_label = parse_labels(labels)
     key = resource.table.key
     by_field = field_predicate(key.group, key.plural, resource.selectable, fields) if fields else None
@@ -48,8 +48,8 @@ def selection(resource: Resource, labels: str, fields: str) -> RecordPredicate |
     return lambda record: by_label(record.labels) and by_field(record)
 
 
-def encode_token(revision: int, ns: str, after: Record) -> str:
-    """The ``continue`` of apiserver's etcd3 storage: revision, and the key after the last one told."""
+def encode_token(revision: int, ns: str, after: StoredObject) -> str:
+    """The ``continue`` of apiserver's etcd3 storage: revision, and the key after the last one sent."""
     key = after.name if ns or not after.ns else f"{after.ns}/{after.name}"
     raw = msgspec.json.encode(_Token("meta.k8s.io/v1", revision, key + "\0"))
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
@@ -66,8 +66,8 @@ def _decode_token(token: str) -> _Token:
     return found
 
 
-def find(resource: Resource, ns: str, options: ListOptions, revision: int) -> Listed:
-    """The records that a list asks for. ``revision`` is the store's. Raises ``ApiError`` 400, 410, 504."""
+def find(resource: ServedResource, ns: str, options: ListOptions, revision: int) -> Listed:
+    """The records that a list selects. ``revision`` is the store's. Raises ``StatusError`` 400, 410, 504."""
     chosen = selection(resource, options.labels, options.fields)
     table = resource.table
     start = ""
@@ -95,10 +95,10 @@ def find(resource: Resource, ns: str, options: ListOptions, revision: int) -> Li
         records = [record for record in records if chosen(record)]
     if start:
         first = start.rstrip("\0")
-        sort_key: Callable[[Record], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
+        sort_key: Callable[[StoredObject], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
         inclusive = not start.endswith("\0")
         records = [r for r in records if sort_key(r) > first or (inclusive and sort_key(r) == first)]
-    # a list "at any version" comes from the watch cache, which knows no pages
+    # a list "at any version" comes from the watch cache, which has no paging
     if options.limit and len(records) > options.limit and not (options.rv == 0 and not options.token):
         page = records[: options.limit]
         remaining = len(records) - options.limit if chosen is None else None
@@ -106,7 +106,7 @@ def find(resource: Resource, ns: str, options: ListOptions, revision: int) -> Li
     return Listed(records, at)
 
 
-def _full_key(record: Record) -> str:
+def _full_key(record: StoredObject) -> str:
     return f"{record.ns}/{record.name}"
 
 
@@ -116,7 +116,7 @@ def _inconsistent(start: str) -> str:
 
 
 def list_meta(listed: Listed, custom: bool = False) -> bytes:
-    """The JSON of the list's ``metadata``. Lists of custom resources always tell ``continue``."""
+    """The JSON of the list's ``metadata``. Lists of custom resources always have ``continue``."""
     meta = b'{"resourceVersion":"%d"' % listed.revision
     if listed.token or custom:
         meta += b',"continue":"%s"' % listed.token.encode()
@@ -125,7 +125,7 @@ def list_meta(listed: Listed, custom: bool = False) -> bytes:
     return meta + b"}"
 
 
-def list_body(resource: Resource, listed: Listed) -> bytes:
+def list_body(resource: ServedResource, listed: Listed) -> bytes:
     """The whole answer. Typed lists leave ``kind`` and ``apiVersion`` out of their items, as Go's encoding does."""
     strip = resource.strip
     present = resource.present

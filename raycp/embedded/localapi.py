@@ -1,7 +1,7 @@
-"""The in-process client: the server's rules without HTTP, for life's controllers, tests and benchmarks.
+"""The in-process client: the server's rules without HTTP, for the simulation's controllers, tests and benchmarks.
 
-Reads answer from the store at once; writes are coroutines because admission webhooks may have a say. All raise
-``ApiError``. Resources are named ``plural``, ``plural.group`` or ``plural.version.group``.
+Reads return at once from the store; writes are coroutines because they may wait for admission webhooks. All raise
+``StatusError``. Resources are named ``plural``, ``plural.group`` or ``plural.version.group``.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from raycp.embedded.errors import expired, no_such_path, not_found
 from raycp.embedded.options import DeleteOptions, ListOptions, WriteOptions
 from raycp.embedded.patches import MERGE_PATCH
 from raycp.embedded.pipeline import Draft, Object, Wrote
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Change, Compacted
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import Compacted, StoreChange
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import Verbs
 
@@ -25,7 +25,7 @@ ADMIN = User("raycp-embedded", (MASTERS,))
 
 
 class LocalApi:
-    """A client of one embedded cluster, in its process and on its loop. ``manager`` is its field manager."""
+    """A client of one embedded cluster, on the cluster's event loop. ``manager`` is its field manager."""
 
     def __init__(self, verbs: Verbs, subresources: Subresources, manager: str = "raycp-embedded") -> None:
         self._verbs = verbs
@@ -34,28 +34,28 @@ class LocalApi:
         self._options = WriteOptions(manager=manager, validation="Ignore", force=True)
 
     def as_manager(self, manager: str) -> "LocalApi":
-        """The same client under another field manager."""
+        """A client with another field manager."""
         return LocalApi(self._verbs, self._subresources, manager)
 
     def now(self) -> float:
         """The server's wall clock, Unix seconds."""
         return self._pipeline.times.wall()
 
-    def resource(self, name: str) -> Resource:
-        """Raises ``ApiError`` 404 for what is not served."""
+    def resource(self, name: str) -> ServedResource:
+        """The resource of that name. Raises ``StatusError`` 404 if it is not served."""
         found = self._pipeline.registry.named(name)
         if found is None:
             raise no_such_path()
         return found
 
     def get(self, resource: str, ns: str, name: str) -> Object | None:
-        """The object, a fresh dict; None where there is none."""
+        """The object as a fresh dict; None if it does not exist."""
         found = self.resource(resource)
         record = found.table.get(ns, name)
         return found.read(record) if record is not None else None
 
     def list(self, resource: str, ns: str = "", *, label_selector: str = "", field_selector: str = "") -> tuple[Objects, int]:
-        """The objects, and the revision at which they are."""
+        """The objects, and the revision of the list."""
         found = self.resource(resource)
         revision = self._pipeline.store.revision
         options = ListOptions(labels=label_selector, fields=field_selector)
@@ -63,7 +63,7 @@ class LocalApi:
         return [found.read(record) for record in listed.records], revision
 
     async def create(self, resource: str, obj: Object, ns: str = "", *, subresource: str = "", name: str = "") -> Object:
-        """Create; ``obj`` is taken over. ``subresource`` "binding" binds the Pod ``name``."""
+        """Create ``obj``, which the callee may change. ``subresource`` "binding" binds the Pod ``name``."""
         found = self.resource(resource)
         ns = ns or obj.get("metadata", {}).get("namespace", "")
         if subresource == "binding":
@@ -76,7 +76,7 @@ class LocalApi:
         return await self._finish(self._pipeline.draft_create(found, ns, obj, self._options))
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
-        """PUT; ``obj`` is taken over, and its resourceVersion, where given, is the optimistic lock."""
+        """PUT ``obj``, which the callee may change; its resourceVersion, if given, is the optimistic lock."""
         found = self.resource(resource)
         meta = obj["metadata"]
         self._typed(found, obj)
@@ -104,7 +104,7 @@ class LocalApi:
     async def delete(
         self, resource: str, ns: str, name: str, *, propagation: str = "", uid: str = "", grace: int | None = None
     ) -> None:
-        """Delete by the rules of DELETE."""
+        """DELETE an object."""
         found = self.resource(resource)
         options = DeleteOptions(grace=grace, policy=propagation, uid=uid)
         record = found.table.get(ns, name)
@@ -115,12 +115,12 @@ class LocalApi:
         self._verbs.deletion.delete(found, ns, name, options)
 
     async def watch(self, resource: str, revision: int, ns: str = "") -> AsyncIterator[Batch]:
-        """Batches of (type, object) after ``revision``, for ever. Raises ``ApiError`` 410 where that is compacted."""
+        """Yield batches of (type, object) after ``revision``, without end. Raises ``StatusError`` 410 if it is compacted."""
         found = self.resource(resource)
-        pending: list[Change] = []
+        pending: list[StoreChange] = []
         wake = asyncio.Event()
 
-        def hear(change: Change) -> None:
+        def on_change(change: StoreChange) -> None:
             pending.append(change)
             wake.set()
 
@@ -128,7 +128,7 @@ class LocalApi:
             pending += [c for c in found.table.since(revision) if not ns or c.record.ns == ns]
         except Compacted:
             raise expired(f"too old resource version: {revision} ({found.table.floor})") from None
-        unsubscribe = found.table.subscribe(ns, hear)
+        unsubscribe = found.table.subscribe(ns, on_change)
         try:
             while True:
                 if pending:
@@ -148,6 +148,6 @@ class LocalApi:
         return draft.obj if wrote.record is not draft.record else draft.resource.read(wrote.record)
 
     @staticmethod
-    def _typed(found: Resource, obj: Any) -> None:
+    def _typed(found: ServedResource, obj: Any) -> None:
         obj.setdefault("apiVersion", found.info.api_version)
         obj.setdefault("kind", found.info.kind)

@@ -1,8 +1,8 @@
 """OpenAPI documents: the v3 index and one document per group version, and v2 in one piece.
 
-Schemas are those of the ``kubernetes-validate`` package, brought into OpenAPI's form, and those of the CRDs. Paths say
-what kubectl looks for: which kind an operation is about, and that PATCH takes ``fieldValidation`` and ``dryRun``.
-Documents are made when first asked for, and kept as bytes.
+Schemas are those of the ``kubernetes-validate`` package, converted to OpenAPI, and those of the CRDs. Paths have what
+kubectl reads: an operation's kind, and the parameters ``fieldValidation`` and ``dryRun`` of PATCH. Documents are built at
+the first request and cached as bytes.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _ACTIONS = {"get": "get", "list": "list", "create": "post", "update": "put", "pa
 
 
 class OpenApi:
-    """The documents of a set of resources; make a new one when the set changes."""
+    """The documents of a fixed set of resources; create a new ``OpenApi`` when the set changes."""
 
     def __init__(self, infos: Iterable[ResourceInfo]) -> None:
         self._groups: dict[str, list[ResourceInfo]] = {}
@@ -44,7 +44,7 @@ class OpenApi:
         self._v2 = b""
 
     def index(self) -> dict[str, Any]:
-        """What ``/openapi/v3`` answers."""
+        """The index at ``/openapi/v3``."""
         found = {}
         for name, infos in sorted(self._groups.items()):
             kinds = sorted(f"{i.kind}:{_crd_mark(i)}" for i in infos)
@@ -53,7 +53,7 @@ class OpenApi:
         return {"paths": found}
 
     def document(self, name: str) -> bytes | None:
-        """The document of ``apis/apps/v1`` or ``api/v1``; None where there is no such group version."""
+        """The document of ``apis/apps/v1`` or ``api/v1``; None for an unknown group version."""
         found = self._documents.get(name)
         if found is None:
             infos = self._groups.get(name)
@@ -63,7 +63,7 @@ class OpenApi:
         return found
 
     def v2(self) -> bytes:
-        """All in Swagger 2.0, as JSON."""
+        """All resources in Swagger 2.0, as JSON."""
         if not self._v2:
             schemas: dict[str, Any] = {}
             paths: dict[str, Any] = {}
@@ -111,7 +111,7 @@ def _document(infos: list[ResourceInfo]) -> dict[str, Any]:
 
 
 def _schema_name(info: ResourceInfo, schemas: dict[str, Any]) -> str:
-    """Add the schemas of a resource's kind and list; the kind's name."""
+    """Add the schemas of a resource's kind and list. Returns the kind's name."""
     if info.crd is None:
         for kind in (info.kind, info.list_kind):
             name = definition_name(info.group, info.version, kind)
@@ -153,7 +153,7 @@ def _pointer(name: str) -> str:
 
 
 def _take(name: str, schemas: dict[str, Any]) -> None:
-    """A definition in OpenAPI's form, and all that it refers to."""
+    """Add a definition, and all definitions that it refers to, in OpenAPI's form."""
     if name in schemas:
         return
     schemas[name] = {}

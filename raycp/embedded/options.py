@@ -1,4 +1,4 @@
-"""Query parameters and option bodies of requests, read and refused as ``metav1`` validation does."""
+"""Query parameters and option bodies of requests, parsed and validated as ``metav1`` does."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, FieldError, bad_request, invalid_kind
+from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
 
 Query = dict[str, list[str]]
 
@@ -27,7 +27,7 @@ def parse_query(text: str) -> Query:
 
 
 def first(query: Query, name: str) -> str:
-    """The first value of a parameter, or nothing."""
+    """The first value of a parameter, or an empty string."""
     values = query.get(name)
     return values[0] if values else ""
 
@@ -39,7 +39,7 @@ def flag(query: Query, name: str) -> bool:
 
 
 def integer(query: Query, name: str) -> int | None:
-    """An integer parameter. Raises ``ApiError`` 400."""
+    """An integer parameter. Raises ``StatusError`` 400."""
     text = first(query, name)
     if not text:
         return None
@@ -50,14 +50,14 @@ def integer(query: Query, name: str) -> int | None:
 
 
 def not_supported(where: str, value: str, allowed: tuple[str, ...]) -> FieldError:
-    """The cause that tells which values would do."""
+    """The cause that lists the supported values."""
     listed = ", ".join(f'"{each}"' for each in allowed)
     return FieldError("FieldValueNotSupported", where, f'Unsupported value: "{value}": supported values: {listed}')
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """Of create, update and patch. ``manager`` is the field manager, from the parameter or the User-Agent."""
+    """Options of create, update and patch. ``manager`` is the field manager, from the parameter or the User-Agent."""
 
     dry_run: bool = False
     manager: str = "unknown"
@@ -67,7 +67,7 @@ class WriteOptions:
 
 @lru_cache(maxsize=2048)
 def write_options(query_text: str, user_agent: str, kind: str, apply: bool) -> WriteOptions:
-    """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``ApiError`` 422."""
+    """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
     query = parse_query(query_text)
     causes: list[FieldError] = []
     manager = first(query, "fieldManager")
@@ -107,7 +107,7 @@ def _dry_run(values: Any) -> list[FieldError]:
 
 @dataclass(slots=True)
 class DeleteOptions:
-    """``metav1.DeleteOptions``. ``policy`` is Background, Foreground, Orphan, or nothing where none was given."""
+    """``metav1.DeleteOptions``. ``policy`` is Background, Foreground, Orphan, or empty if none was given."""
 
     dry_run: bool = False
     grace: int | None = None
@@ -118,7 +118,7 @@ class DeleteOptions:
 
 
 def delete_options(query: Query, body: bytes, decoded: dict[str, Any] | None = None) -> DeleteOptions:
-    """From the body where there is one, else from the query. Raises ``ApiError`` 400, 422."""
+    """Parse the body, or the query if there is no body. Raises ``StatusError`` 400, 422."""
     given: dict[str, Any] = {}
     if decoded is not None:
         given = decoded
@@ -179,7 +179,7 @@ def _checked(given: dict[str, Any]) -> DeleteOptions:
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """Of list, watch and deletecollection. ``rv`` is None where none was given."""
+    """Options of list, watch and deletecollection. ``rv`` is None if none was given."""
 
     labels: str = ""
     fields: str = ""
@@ -195,7 +195,7 @@ class ListOptions:
 
 @lru_cache(maxsize=1024)
 def list_options(query_text: str) -> ListOptions:
-    """Raises ``ApiError`` 400, 422."""
+    """Raises ``StatusError`` 400, 422."""
     query = parse_query(query_text)
     watch = flag(query, "watch")
     match, token, rv_text = (
@@ -226,12 +226,12 @@ def list_options(query_text: str) -> ListOptions:
 
 
 def revision(text: str) -> int | None:
-    """A resourceVersion; None for none. One that is no number is told as the storage does: 422 about no object."""
+    """A resourceVersion; None for none. Raises 422 without an object's name for one that is no number, as storage does."""
     if not text:
         return None
     if text.isascii() and text.isdigit() and int(text) < 1 << 64:
         return int(text)
-    raise ApiError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
 
 
 def _forbidden(where: str, why: str) -> FieldError:

@@ -1,7 +1,7 @@
-"""State that outlives the process: a log of commits, and a snapshot that starts it afresh.
+"""State that survives a restart: a log of commits, compacted to a snapshot at start.
 
-Every commit is in the kernel's hands before its answer is sent: killing the process loses nothing, killing the machine
-may lose the last seconds. A torn last record (a crash in the middle of a write) is dropped.
+Every commit is written to the kernel before its answer is sent: a killed process loses nothing, a killed machine may
+lose the last seconds. A torn last record (a crash in the middle of a write) is dropped.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from raycp.embedded.store import Change, Record, Store, Table
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject, Table
 
 _SNAPSHOT_FROM = 64 * 1024 * 1024
 """bytes of log after which the next start writes a snapshot"""
@@ -37,8 +37,8 @@ class Journal:
         self._path = directory / "objects.log"
         self._file = -1
 
-    def load(self, store: Store) -> None:
-        """Fill an empty store, and rewrite the log to what is alive where it has grown."""
+    def load(self, store: ObjectStore) -> None:
+        """Fill an empty store, and rewrite the log to the existing objects if it has grown."""
         if not self._path.exists():
             return
         data = self._path.read_bytes()
@@ -55,13 +55,13 @@ class Journal:
         if at < len(data) or at > _SNAPSHOT_FROM:
             self._rewrite(store)
 
-    def follow(self, store: Store) -> None:
-        """Write every later commit."""
+    def follow(self, store: ObjectStore) -> None:
+        """Log every later commit."""
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         store.on_commit = self._write
 
-    def close(self, store: Store) -> None:
-        """Stop writing; leaves a log of what is alive."""
+    def close(self, store: ObjectStore) -> None:
+        """Stop logging, after rewriting the log to the existing objects."""
         if self._file >= 0:
             store.on_commit = None
             os.close(self._file)
@@ -69,7 +69,7 @@ class Journal:
             self._rewrite(store)
 
     @staticmethod
-    def _replay(store: Store, entry: _Entry) -> None:
+    def _replay(store: ObjectStore, entry: _Entry) -> None:
         store.revision = max(store.revision, entry.rv)
         if not entry.plural:
             return
@@ -79,20 +79,20 @@ class Journal:
             if record is not None:
                 table.forget(record)
         else:
-            table.restore(Record(entry.ns, entry.name, entry.uid, entry.rv, entry.raw))
+            table.restore(StoredObject(entry.ns, entry.name, entry.uid, entry.rv, entry.raw))
 
-    def _write(self, table: Table, change: Change) -> None:
+    def _write(self, table: Table, change: StoreChange) -> None:
         record = change.record
         raw = None if change.type == "DELETED" else record.raw
         os.write(self._file, _framed(_Entry(change.rv, *table.key, record.ns, record.name, record.uid, raw)))
 
-    def _rewrite(self, store: Store) -> None:
+    def _rewrite(self, store: ObjectStore) -> None:
         temporary = self._path.with_suffix(".new")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             for key, table in store.tables.items():
                 for record in table.records(""):
                     file.write(_framed(_Entry(record.rv, *key, record.ns, record.name, record.uid, record.raw)))
-            # the revision itself, which a deletion may have been the last to raise
+            # the revision itself: the last commit may have been a deletion
             file.write(_framed(_Entry(store.revision, "", "", "", "", "", None)))
             file.flush()
             os.fsync(file.fileno())

@@ -1,6 +1,6 @@
 """The write verbs: create, update, patch and apply, from a decoded body to a commit.
 
-The way of a write: *draft* (checks, defaults, the new state) → admission webhooks, if any match → *finish* (validation,
+The path of a write: *draft* (checks, defaults, the new state) → admission webhooks, if any match → *finish* (validation,
 no-op check, commit). Drafts and finishes are plain functions; only webhooks make a write wait. Deletion is in
 ``deletion``, subresources with rules of their own in ``subresources``.
 """
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
 from raycp.embedded.errors import (
-    ApiError,
     FieldError,
+    StatusError,
     already_exists,
     bad_request,
     conflict,
@@ -28,8 +28,8 @@ from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.options import WriteOptions, revision
 from raycp.embedded.patches import apply_patch
 from raycp.embedded.priority import admit_priority
-from raycp.embedded.registry import Registry, Resource, encode
-from raycp.embedded.store import Record, Store
+from raycp.embedded.registry import Registry, ServedResource, encode
+from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import metadata
 
 Object = dict[str, Any]
@@ -56,26 +56,26 @@ _CREATE_ON_UPDATE = frozenset(
 
 
 class Wrote(NamedTuple):
-    """What a write came to. ``deleted`` where it removed the last finalizer of an object on its way out."""
+    """The result of a write. ``deleted``: it removed the last finalizer of a terminating object."""
 
-    record: Record
+    record: StoredObject
     created: bool = False
     deleted: bool = False
 
 
 class Draft(NamedTuple):
-    """A write between its two halves. ``old`` is None for a create."""
+    """A write between draft and finish. ``old`` is None for a create."""
 
-    resource: Resource
+    resource: ServedResource
     obj: Object
     old: Object | None
-    record: Record | None
+    record: StoredObject | None
     options: WriteOptions
     subresource: str = ""
 
 
 class Times:
-    """The server's wall clock as Kubernetes writes it; ``skew`` seconds off where a fault says so."""
+    """The server's wall clock as Kubernetes writes it, ``skew`` seconds off because of a fault."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -95,14 +95,14 @@ class Times:
         return self._text
 
     def after(self, seconds: int) -> str:
-        """``metav1.Time`` in ``seconds``."""
+        """``metav1.Time`` of ``seconds`` from now."""
         return datetime.fromtimestamp(int(self.wall()) + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Pipeline:
     """The write verbs over one store."""
 
-    def __init__(self, store: Store, registry: Registry, clock: Clock, seed: int = 0) -> None:
+    def __init__(self, store: ObjectStore, registry: Registry, clock: Clock, seed: int = 0) -> None:
         self.store = store
         self.registry = registry
         self.times = Times(clock)
@@ -110,12 +110,14 @@ class Pipeline:
         found = registry.find("", "v1", "namespaces")
         assert found is not None
         self._namespaces = found
-        self.on_finish: Callable[[Resource, Object], None] | None = None
+        self.on_finish: Callable[[ServedResource, Object], None] | None = None
 
     # ---- create
 
-    def draft_create(self, resource: Resource, ns: str, obj: Object, options: WriteOptions, operation: str = "Update") -> Draft:
-        """A create up to admission. Raises ``ApiError``."""
+    def draft_create(
+        self, resource: ServedResource, ns: str, obj: Object, options: WriteOptions, operation: str = "Update"
+    ) -> Draft:
+        """Draft a create. Raises ``StatusError``."""
         meta = obj.get("metadata")
         if not isinstance(meta, dict):
             meta = obj["metadata"] = {}
@@ -123,7 +125,7 @@ class Pipeline:
         if resource.info.namespaced and ns:
             self.check_namespace(resource, ns, meta.get("name") or meta.get("generateName") or "")
         if meta.get("resourceVersion"):
-            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         meta.pop("resourceVersion", None)
         if meta.get("generateName") and not meta.get("name"):
             meta["name"] = self._generated(resource, ns, meta["generateName"])
@@ -137,7 +139,7 @@ class Pipeline:
         return Draft(resource, obj, None, None, options)
 
     def finish_create(self, draft: Draft) -> Wrote:
-        """Validate and commit a create. Raises ``ApiError``."""
+        """Validate and commit a create. Raises ``StatusError``."""
         resource, obj, options = draft.resource, draft.obj, draft.options
         meta = obj["metadata"]
         name = meta.get("name", "")
@@ -153,7 +155,7 @@ class Pipeline:
             self.on_finish(resource, obj)
         return Wrote(self._commit(resource, obj, None, options.dry_run), created=True)
 
-    def match_namespace(self, resource: Resource, ns: str, meta: Object) -> None:
+    def match_namespace(self, resource: ServedResource, ns: str, meta: Object) -> None:
         """``EnsureObjectNamespaceMatchesRequestNamespace``. Raises 400."""
         given = meta.get("namespace") or ""
         if not resource.info.namespaced:
@@ -163,7 +165,7 @@ class Pipeline:
                 raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
             meta["namespace"] = ns
 
-    def check_namespace(self, resource: Resource, ns: str, name: str) -> None:
+    def check_namespace(self, resource: ServedResource, ns: str, name: str) -> None:
         """Admission ``NamespaceLifecycle`` of a create. Raises 403, 404."""
         record = self._namespaces.table.get("", ns)
         if record is None:
@@ -177,7 +179,7 @@ class Pipeline:
                 causes=[cause],
             )
 
-    def _generated(self, resource: Resource, ns: str, prefix: str) -> str:
+    def _generated(self, resource: ServedResource, ns: str, prefix: str) -> str:
         for _ in range(_TRIES):
             name = prefix[:_MAX_PREFIX] + "".join(self.rng.choices(_ALPHABET, k=5))
             if resource.table.get(ns, name) is None:
@@ -187,9 +189,9 @@ class Pipeline:
     # ---- update
 
     def draft_update(
-        self, resource: Resource, ns: str, name: str, obj: Object, options: WriteOptions, subresource: str = ""
+        self, resource: ServedResource, ns: str, name: str, obj: Object, options: WriteOptions, subresource: str = ""
     ) -> Draft:
-        """A PUT up to admission. Raises ``ApiError``."""
+        """Draft a PUT. Raises ``StatusError``."""
         meta = obj.get("metadata")
         if not isinstance(meta, dict):
             meta = obj["metadata"] = {}
@@ -210,7 +212,7 @@ class Pipeline:
 
     def draft_patch(
         self,
-        resource: Resource,
+        resource: ServedResource,
         ns: str,
         name: str,
         content_type: str,
@@ -219,7 +221,7 @@ class Pipeline:
         subresource: str = "",
         warnings: list[str] | None = None,
     ) -> Draft:
-        """A PATCH other than apply, up to admission. Raises ``ApiError``."""
+        """Draft a PATCH other than apply. Raises ``StatusError``."""
         record = resource.table.get(ns, name)
         if record is None:
             raise not_found(resource.info, name)
@@ -236,7 +238,7 @@ class Pipeline:
 
     def draft_apply(
         self,
-        resource: Resource,
+        resource: ServedResource,
         ns: str,
         name: str,
         patch: Object,
@@ -244,7 +246,7 @@ class Pipeline:
         subresource: str = "",
         warnings: list[str] | None = None,
     ) -> Draft:
-        """Server-side apply up to admission; creates where nothing is. Raises ``ApiError``."""
+        """Draft a server-side apply, a create if the object does not exist. Raises ``StatusError``."""
         meta = patch.get("metadata")
         if not isinstance(meta, dict):
             meta = patch["metadata"] = {}
@@ -284,8 +286,8 @@ class Pipeline:
 
     def _updated(
         self,
-        resource: Resource,
-        record: Record,
+        resource: ServedResource,
+        record: StoredObject,
         old: Object,
         obj: Object,
         options: WriteOptions,
@@ -294,7 +296,7 @@ class Pipeline:
     ) -> Draft:
         if operation == "Update":
             track(resource.info, old, obj, options.manager, "Update", self.times.now(), subresource or None)
-        if subresource == "finalize":  # a namespace's: its spec.finalizers are what is written, and nothing else
+        if subresource == "finalize":  # finalize of a namespace writes spec.finalizers and nothing else
             finalizers = (obj.get("spec") or {}).get("finalizers")
             kept = {k: v for k, v in (old.get("spec") or {}).items() if k != "finalizers"}
             obj = {
@@ -308,7 +310,7 @@ class Pipeline:
         return Draft(resource, obj, old, record, options, subresource)
 
     def finish(self, draft: Draft) -> Wrote:
-        """Validate and commit a draft. Raises ``ApiError``, 409 where the object has moved since the draft."""
+        """Validate and commit a draft. Raises ``StatusError``, 409 if the object changed since the draft."""
         resource, obj, old, record, options, subresource = draft
         if record is None or old is None:
             return self.finish_create(draft)
@@ -327,8 +329,8 @@ class Pipeline:
             self.on_finish(resource, obj)
         return Wrote(self._commit(resource, obj, record, options.dry_run))
 
-    def _check_version(self, resource: Resource, record: Record, meta: Object) -> None:
-        """The optimistic lock and the uid of a write. An empty version means the client does not care. Raises 409."""
+    def _check_version(self, resource: ServedResource, record: StoredObject, meta: Object) -> None:
+        """Check the optimistic lock and the uid of a write. An empty version is no lock. Raises 409."""
         uid = meta.get("uid")
         if uid and uid != record.uid:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {record.uid}"
@@ -338,11 +340,11 @@ class Pipeline:
             if version != str(record.rv):
                 try:
                     revision(version)
-                except ApiError as error:
-                    raise ApiError(500, "", error.message) from None
+                except StatusError as error:
+                    raise StatusError(500, "", error.message) from None
                 raise conflict(resource.info, record.name)
         elif resource.info.crd is not None and not version:
-            # told by the storage, which knows the resource and not the kind
+            # the storage reports this one, with the resource instead of the kind
             raise invalid_kind(
                 resource.info.group,
                 resource.info.plural,
@@ -359,7 +361,7 @@ class Pipeline:
     # ---- commit
 
     @staticmethod
-    def _finalized(resource: Resource, obj: Object) -> bool:
+    def _finalized(resource: ServedResource, obj: Object) -> bool:
         meta = obj["metadata"]
         if "deletionTimestamp" not in meta or meta.get("finalizers") or meta.get("deletionGracePeriodSeconds"):
             return False
@@ -367,32 +369,32 @@ class Pipeline:
             return not (obj.get("spec") or {}).get("finalizers")
         return True
 
-    def _delete_finalized(self, resource: Resource, record: Record, obj: Object, dry_run: bool) -> Wrote:
+    def _delete_finalized(self, resource: ServedResource, record: StoredObject, obj: Object, dry_run: bool) -> Wrote:
         raw = self._encoded(resource, obj, dry_run)
         if dry_run:
-            return Wrote(Record(record.ns, record.name, record.uid, record.rv, raw), deleted=True)
+            return Wrote(StoredObject(record.ns, record.name, record.uid, record.rv, raw), deleted=True)
         return Wrote(self.store.delete(resource.table, record, raw).record, deleted=True)
 
-    def _encoded(self, resource: Resource, obj: Object, dry_run: bool) -> bytes:
+    def _encoded(self, resource: ServedResource, obj: Object, dry_run: bool) -> bytes:
         if not dry_run:
             obj["metadata"]["resourceVersion"] = str(self.store.revision + 1)
         return encode(resource.stored(obj))
 
-    def _commit(self, resource: Resource, obj: Object, old: Record | None, dry_run: bool) -> Record:
+    def _commit(self, resource: ServedResource, obj: Object, old: StoredObject | None, dry_run: bool) -> StoredObject:
         meta = obj["metadata"]
         raw = self._encoded(resource, obj, dry_run)
         ns, name, uid = meta.get("namespace", ""), meta["name"], meta["uid"]
         if dry_run:
-            return Record(ns, name, uid, old.rv if old is not None else 0, raw)
+            return StoredObject(ns, name, uid, old.rv if old is not None else 0, raw)
         return self.store.put(resource.table, ns, name, uid, raw).record
 
-    def commit_update(self, resource: Resource, record: Record, obj: Object, dry_run: bool = False) -> Record:
-        """Commit a state that needs no checks: what the server itself decided (deletion, binding)."""
+    def commit_update(self, resource: ServedResource, record: StoredObject, obj: Object, dry_run: bool = False) -> StoredObject:
+        """Commit a state that needs no checks because the server itself made it (deletion, binding)."""
         return self._commit(resource, obj, record, dry_run)
 
-    def remove(self, resource: Resource, record: Record, obj: Object | None, dry_run: bool) -> Record:
-        """Delete the object; ``obj`` is its last state where that is told."""
+    def remove(self, resource: ServedResource, record: StoredObject, obj: Object | None, dry_run: bool) -> StoredObject:
+        """Remove the object; ``obj`` is its last state if that differs from the stored one."""
         raw = None if obj is None else self._encoded(resource, obj, dry_run)
         if dry_run:
-            return record if raw is None else Record(record.ns, record.name, record.uid, record.rv, raw)
+            return record if raw is None else StoredObject(record.ns, record.name, record.uid, record.rv, raw)
         return self.store.delete(resource.table, record, raw).record

@@ -1,4 +1,4 @@
-"""Admission of Pods' priorities: the value of the PriorityClass that a Pod names, or of the one that is the default.
+"""Admission of Pods' priorities: the value of the PriorityClass that a Pod names, or of the global default.
 
 As the ``Priority`` admission plugin does (``plugin/pkg/admission/priority``).
 """
@@ -6,10 +6,10 @@ As the ``Priority`` admission plugin does (``plugin/pkg/admission/priority``).
 from typing import Any
 
 from raycp.embedded.errors import forbidden
-from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.registry import Registry, ServedResource
 
 
-def admit_priority(registry: Registry, resource: Resource, pod: dict[str, Any]) -> None:
+def admit_priority(registry: Registry, resource: ServedResource, pod: dict[str, Any]) -> None:
     """Set ``spec.priority`` and ``spec.preemptionPolicy`` of a new Pod. Raises 403 for a class that does not exist."""
     spec = pod.get("spec")
     classes = registry.find("scheduling.k8s.io", "v1", "priorityclasses")

@@ -1,4 +1,4 @@
-"""What was written, by whom: a bounded ring that tests of fencing read at ``/raycp/admin/writes``."""
+"""The recent writes and their users: a bounded ring that tests of fencing read at ``/raycp/admin/writes``."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Write(msgspec.Struct, rename="camel", gc=False):
-    """One mutating request that took effect. ``epoch``, ``shard``, ``term`` are its ``X-Raycp-*`` headers."""
+    """One mutating request that was committed. ``epoch``, ``shard``, ``term`` are its ``X-Raycp-*`` headers."""
 
     verb: str
     resource: str
@@ -25,7 +25,7 @@ class Write(msgspec.Struct, rename="camel", gc=False):
 
 
 class Recorder:
-    """Keeps the last ``limit`` writes, and every creation's place: a key created under two uids was made twice."""
+    """Keeps the last ``limit`` writes, and the uid of every creation, to find a key that was created twice."""
 
     def __init__(self, limit: int = 20_000) -> None:
         self.writes: deque[Write] = deque(maxlen=limit)
@@ -61,13 +61,13 @@ class Recorder:
         )
 
     def select(self, resource: str = "", verb: str = "", after: int = 0) -> list[Write]:
-        """The kept writes, oldest first, of one resource and verb where they are given, without the first ``after`` ever made."""
+        """The kept writes, oldest first, of one resource and verb if given, without the first ``after`` of the cluster."""
         skip = max(0, after - (self.count - len(self.writes)))
         writes = islice(self.writes, skip, None)
         return [w for w in writes if (not resource or w.resource == resource) and (not verb or w.verb == verb)]
 
     def json(self, resource: str = "", verb: str = "", after: int = 0) -> bytes:
-        """As answered at the admin path. ``count`` tells how many there were in all, ``kept`` how many of those are still known:
-        who asks with ``after`` has missed none while ``count - after`` is at most ``kept``."""
+        """The writes as the admin path returns them. ``count`` is the number of all writes, ``kept`` of those still held: a
+        client that passes ``after`` has missed none while ``count - after`` is at most ``kept``."""
         found: dict[str, Any] = {"count": self.count, "kept": len(self.writes), "writes": self.select(resource, verb, after)}
         return msgspec.json.encode(found)

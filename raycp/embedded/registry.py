@@ -1,4 +1,4 @@
-"""Which resources are served at this moment: the built-in ones, and those of established CRDs, which come and go."""
+"""The served resources: the built-in ones, and those of established CRDs."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 
 from raycp.embedded.convert import Converter, converter
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd, version_priority
-from raycp.embedded.store import Change, Record, Store, Table
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject, Table
 from raycp.embedded.strategy import Strategy, strategy
 
 VIRTUAL = frozenset(
@@ -22,7 +22,7 @@ VIRTUAL = frozenset(
         "subjectaccessreviews",
     }
 )
-"""resources that are answers, and never stored"""
+"""resources that exist only as answers and are never stored"""
 
 _DEPRECATED = {
     ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
@@ -31,8 +31,8 @@ _DEPRECATED = {
 _STORED_AT = {("autoscaling", "horizontalpodautoscalers"): "v2"}
 
 
-class Resource:
-    """One resource in one served version: description, table, rules, and how stored bytes become an answer."""
+class ServedResource:
+    """One resource in one served version: its description, table and strategy, and the conversion from storage."""
 
     __slots__ = (
         "_plain",
@@ -56,7 +56,7 @@ class Resource:
         self.virtual = info.plural in VIRTUAL and info.crd is None
         self.head = b'{"kind":"%s","apiVersion":"%s",' % (info.kind.encode(), info.api_version.encode())
         self.strip = len(self.head) if info.crd is None else 0
-        """bytes that a list leaves out of each item: typed lists tell kind and version once, custom ones per item"""
+        """bytes that a list leaves out of each item: typed lists have kind and version once, custom ones per item"""
         self.list_head = b'{"kind":"%s","apiVersion":"%s","metadata":' % (
             info.list_kind.encode(),
             info.api_version.encode(),
@@ -66,17 +66,17 @@ class Resource:
         self._strategy: Strategy | None = None
         self.selectable = _selectable(info)
         self.deprecated = _DEPRECATED.get((info.group, info.plural), "")
-        """what every answer warns of"""
+        """the warning of every answer"""
 
     @property
     def strategy(self) -> Strategy:
-        """Its semantics, compiled at the first use."""
+        """Its strategy, compiled at the first use."""
         found = self._strategy
         if found is None:
             found = self._strategy = strategy(self.info)
         return found
 
-    def present(self, record: Record) -> bytes:
+    def present(self, record: StoredObject) -> bytes:
         """The object's JSON in this version."""
         raw = record.raw
         if self._plain and raw.startswith(self.head):
@@ -84,8 +84,8 @@ class Resource:
         obj = self.read(record)
         return encode(obj)
 
-    def read(self, record: Record) -> dict[str, Any]:
-        """The object in this version, a fresh dict."""
+    def read(self, record: StoredObject) -> dict[str, Any]:
+        """The object in this version, as a fresh dict."""
         obj = record.decode()
         if self._plain and obj.get("apiVersion") == self.info.api_version:
             return obj
@@ -97,7 +97,7 @@ class Resource:
         return obj
 
     def stored(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """``obj``, given in this version, as it is stored."""
+        """``obj``, given in this version, in the storage version."""
         if self.storage is self.info:
             return obj
         back = converter(self.info, self.storage)
@@ -107,14 +107,14 @@ class Resource:
 
 
 def encode(obj: dict[str, Any]) -> bytes:
-    """JSON with ``kind``, ``apiVersion``, ``metadata`` first, as the store wants it."""
+    """JSON with ``kind``, ``apiVersion``, ``metadata`` first, as the store requires."""
     ordered: dict[str, Any] = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"]}
     ordered.update(obj)
     return msgspec.json.encode(ordered)
 
 
 def _needs_rereading(crd: dict[str, Any]) -> bool:
-    """Whether what is stored may have been written under another schema or version than is served now."""
+    """Whether stored objects may have been written under another schema or version than the served one."""
     return len(crd["spec"]["versions"]) > 1 or crd["metadata"].get("generation", 1) > 1
 
 
@@ -128,14 +128,14 @@ def _selectable(info: ResourceInfo) -> tuple[str, ...]:
 class Registry:
     """Finds resources by path, by kind, by plural. ``generation`` rises whenever the set changes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.generation = 0
-        self.resources: dict[tuple[str, str, str], Resource] = {}
-        self._by_kind: dict[tuple[str, str, str], Resource] = {}
-        self._custom: dict[str, list[Resource]] = {}
-        self._named: dict[str, Resource | None] = {}
-        self.on_removed: Callable[[Resource], None] | None = None
+        self.resources: dict[tuple[str, str, str], ServedResource] = {}
+        self._by_kind: dict[tuple[str, str, str], ServedResource] = {}
+        self._custom: dict[str, list[ServedResource]] = {}
+        self._named: dict[str, ServedResource | None] = {}
+        self.on_removed: Callable[[ServedResource], None] | None = None
         by_group_plural: dict[tuple[str, str], list[ResourceInfo]] = {}
         for info in BUILTINS:
             by_group_plural.setdefault((info.group, info.plural), []).append(info)
@@ -145,29 +145,29 @@ class Registry:
             storage = next((s for s in siblings if s.version == at), siblings[0])
             if info.storage_group != info.group:
                 storage = by_group_plural[(info.storage_group, info.plural)][0]
-            self._add(Resource(info, storage, store.table(info.storage_group, info.plural)))
+            self._add(ServedResource(info, storage, store.table(info.storage_group, info.plural)))
         self.crds = self.resources[("apiextensions.k8s.io", "v1", "customresourcedefinitions")]
         for record in self.crds.table.records(""):
             self._take(record)
         self.crds.table.subscribe("", self._crd_changed)
 
-    def find(self, group: str, version: str, plural: str) -> Resource | None:
-        """By path."""
+    def find(self, group: str, version: str, plural: str) -> ServedResource | None:
+        """The resource at a path."""
         return self.resources.get((group, version, plural))
 
-    def by_kind(self, api_version: str, kind: str) -> Resource | None:
-        """By an object's apiVersion and kind."""
+    def by_kind(self, api_version: str, kind: str) -> ServedResource | None:
+        """The resource of an object's apiVersion and kind."""
         group, _, version = api_version.rpartition("/")
         return self._by_kind.get((group, version, kind))
 
-    def named(self, name: str) -> Resource | None:
-        """By ``plural``, ``plural.group`` or ``plural.version.group``; the preferred version where none is named."""
+    def named(self, name: str) -> ServedResource | None:
+        """The resource named ``plural``, ``plural.group`` or ``plural.version.group``; by default in its preferred version."""
         if name in self._named:
             return self._named[name]
         found = self._named[name] = self._find_named(name)
         return found
 
-    def _find_named(self, name: str) -> Resource | None:
+    def _find_named(self, name: str) -> ServedResource | None:
         plural, _, group = name.partition(".")
         version, _, rest = group.partition(".")
         exact = self.resources.get((rest, version, plural))
@@ -179,7 +179,7 @@ class Registry:
         return max(found, key=lambda r: version_priority(r.info.version), default=None)
 
     def versions(self) -> dict[str, list[str]]:
-        """Groups and their versions, preferred first, in the order in which discovery tells them."""
+        """Groups and their versions, preferred first, in the order of discovery."""
         groups: dict[str, list[str]] = {}
         for group, version, _ in self.resources:
             known = groups.setdefault(group, [])
@@ -189,13 +189,13 @@ class Registry:
             known.sort(key=version_priority, reverse=True)
         return groups
 
-    def of(self, group: str, version: str) -> Iterable[Resource]:
+    def of(self, group: str, version: str) -> Iterable[ServedResource]:
         """All resources of a group version."""
         return [r for (g, v, _), r in self.resources.items() if g == group and v == version]
 
-    def preferred(self) -> list[Resource]:
-        """Each stored resource once, in its preferred version; what garbage collection and namespace deletion walk."""
-        best: dict[tuple[str, str], Resource] = {}
+    def preferred(self) -> list[ServedResource]:
+        """Each stored resource once, in its preferred version, for garbage collection and namespace deletion."""
+        best: dict[tuple[str, str], ServedResource] = {}
         for resource in self.resources.values():
             if resource.virtual or resource.info.storage_group != resource.info.group:
                 continue
@@ -205,19 +205,19 @@ class Registry:
                 best[key] = resource
         return list(best.values())
 
-    def _add(self, resource: Resource) -> None:
+    def _add(self, resource: ServedResource) -> None:
         info = resource.info
         self.resources[(info.group, info.version, info.plural)] = resource
         self._named.clear()
         self._by_kind[(info.group, info.version, info.kind)] = resource
 
-    def _remove(self, resource: Resource) -> None:
+    def _remove(self, resource: ServedResource) -> None:
         info = resource.info
         self.resources.pop((info.group, info.version, info.plural), None)
         self._named.clear()
         self._by_kind.pop((info.group, info.version, info.kind), None)
 
-    def _crd_changed(self, change: Change) -> None:
+    def _crd_changed(self, change: StoreChange) -> None:
         record = change.record
         old = self._custom.pop(record.name, [])
         for resource in old:
@@ -232,7 +232,7 @@ class Registry:
             self._take(record)
         self.generation += 1
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: StoredObject) -> None:
         crd = record.decode()
         conditions = {c["type"]: c["status"] for c in crd.get("status", {}).get("conditions") or ()}
         if conditions.get("Established") != "True":
@@ -245,7 +245,7 @@ class Registry:
         for version in spec["versions"]:
             if version.get("served"):
                 info = storage if version["name"] == storage_version else resource_for_crd(crd, version["name"])
-                added.append(Resource(info, storage, table))
+                added.append(ServedResource(info, storage, table))
         self._custom[record.name] = added
         for resource in added:
             self._add(resource)

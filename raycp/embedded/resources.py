@@ -1,4 +1,4 @@
-"""What an API server serves: one ``ResourceInfo`` per resource, for built-in kinds and for CRDs.
+"""Descriptions of served resources: one ``ResourceInfo`` per resource, for built-in kinds and for CRDs.
 
 ``BUILTINS`` lists what kube-apiserver 1.36 serves by default, in the order of its discovery.
 """
@@ -10,14 +10,14 @@ from typing import Any
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 CRD_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
-"""the order in which apiextensions-apiserver tells them"""
+"""the verbs, in the order of apiextensions-apiserver"""
 READ_WRITE = ("get", "patch", "update")
 _PROXY = ("create", "delete", "get", "patch", "update")
 
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
-    """A part of an object with a path of its own. ``group``/``version`` are set where its kind is of another group."""
+    """A subresource. ``group`` and ``version`` are set if its kind belongs to another group."""
 
     name: str
     kind: str
@@ -28,7 +28,7 @@ class Subresource:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ResourceInfo:
-    """One resource in one version. Compared by identity: there is one per (group, version, plural), CRDs aside."""
+    """One resource in one version. Compared by identity: built-in ones exist once per (group, version, plural)."""
 
     group: str
     version: str
@@ -220,7 +220,7 @@ def _parse(table: str) -> Iterator[ResourceInfo]:
 BUILTINS: tuple[ResourceInfo, ...] = tuple(_parse(_TABLE))
 
 GROUP_PRIORITY = tuple(dict.fromkeys(info.group for info in BUILTINS))
-"""built-in groups in the order in which discovery tells them"""
+"""built-in groups in the order of discovery"""
 
 
 def resource_for_crd(crd: dict[str, Any], version: str) -> ResourceInfo:

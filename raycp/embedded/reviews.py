@@ -1,4 +1,4 @@
-"""Resources that are answers: access reviews, token reviews, who am I, component statuses."""
+"""Resources that exist only as answers: access reviews, token reviews, self subject reviews, component statuses."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import msgspec
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import Authenticator, User
 from raycp.embedded.errors import FieldError, invalid
-from raycp.embedded.httpio import Response
-from raycp.embedded.verbs import Call
+from raycp.embedded.httpio import HttpResponse
+from raycp.embedded.verbs import ResourceRequest
 
 
 class Reviews:
-    """Creates of reviews: nothing is stored, the object comes back with its status."""
+    """Handles creates of reviews: returns the object with its status and stores nothing."""
 
     def __init__(self, access: Access, auth: Authenticator) -> None:
         self._access = access
         self._auth = auth
 
-    def handle(self, call: Call) -> Response:
-        """Raises ``ApiError``."""
+    def handle(self, call: ResourceRequest) -> HttpResponse:
+        """Raises ``StatusError``."""
         info = call.resource.info
         obj, _ = call.resource.strategy.decode(call.request.body, call.media_type(), "Ignore")
         obj["apiVersion"], obj["kind"] = info.api_version, info.kind
@@ -37,14 +37,14 @@ class Reviews:
                 obj["status"] = self._access_of(call, call.user, spec)
             case _:
                 obj["status"] = self._access_of(call, self._subject(spec), spec)
-        return Response(201, msgspec.json.encode(obj))
+        return HttpResponse(201, msgspec.json.encode(obj))
 
     @staticmethod
-    def components(call: Call) -> Response:
-        """The deprecated component statuses: none are kept."""
+    def components(call: ResourceRequest) -> HttpResponse:
+        """The deprecated component statuses: an empty list."""
         meta = {"resourceVersion": ""}
         body = {"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": meta, "items": []}
-        return Response(200, msgspec.json.encode(body))
+        return HttpResponse(200, msgspec.json.encode(body))
 
     def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
         user = self._auth.by_token(spec.get("token") or "")
@@ -61,8 +61,8 @@ class Reviews:
         extra = {k: tuple(v) for k, v in (spec.get("extra") or {}).items()}
         return User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
 
-    def _access_of(self, call: Call, user: User, spec: dict[str, Any]) -> dict[str, Any]:
-        """The decision about one request. Raises 422 as the review's validation does."""
+    def _access_of(self, call: ResourceRequest, user: User, spec: dict[str, Any]) -> dict[str, Any]:
+        """The decision about one request. Raises 422 for an invalid review."""
         resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
         causes = []
         if resource and path:

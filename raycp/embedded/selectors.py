@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.errors import bad_request
-from raycp.embedded.store import Record
+from raycp.embedded.store import StoredObject
 
 LabelPredicate = Callable[[Mapping[str, str]], bool]
-RecordPredicate = Callable[[Record], bool]
+RecordPredicate = Callable[[StoredObject], bool]
 
 _TOKEN = re.compile(r"\s*(==|!=|=|!|,|\(|\)|<|>|[^\s,()!=<>]+)")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -139,7 +139,7 @@ def _value(token: str) -> str:
 def parse_labels(text: str) -> LabelPredicate | None:
     """The predicate of a label selector; None for one that selects everything.
 
-    Raises ``ApiError`` 400 where it can't be read.
+    Raises ``StatusError`` 400 if it can't be parsed.
     """
     if not text.strip():
         return None
@@ -168,12 +168,12 @@ def parse_label_dict(selector: Mapping[str, Any]) -> LabelPredicate:
 
 
 FieldTerm = tuple[str, bool, str]
-"""Field, whether it must equal, value."""
+"""One term: field, whether the value must be equal, value."""
 
 
 @lru_cache(maxsize=4096)
 def parse_fields(text: str) -> tuple[FieldTerm, ...]:
-    """The terms of a field selector. Raises ``ApiError`` 400."""
+    """The terms of a field selector. Raises ``StatusError`` 400."""
     terms: list[FieldTerm] = []
     for part in re.split(r"(?<!\\),", text):
         if not part:
@@ -209,7 +209,7 @@ FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("certificates.k8s.io", "podcertificaterequests"): ("spec.signerName", "spec.podName", "spec.nodeName"),
     ("resource.k8s.io", "resourceslices"): ("spec.nodeName", "spec.driver"),
 }  # fmt: skip
-"""What built-in resources can be selected by, beside ``metadata.name`` and ``metadata.namespace``."""
+"""The fields that select built-in resources, besides ``metadata.name`` and ``metadata.namespace``."""
 
 _ALIASES = {
     ("", "namespaces", "name"): "metadata.name",
@@ -254,7 +254,7 @@ def _reader(path: str) -> Callable[[bytes], str]:
 def field_predicate(group: str, plural: str, selectable: tuple[str, ...], text: str) -> RecordPredicate | None:
     """The predicate of a field selector on records of a resource; None for one that selects everything.
 
-    ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``ApiError`` 400 for others.
+    ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``StatusError`` 400 for others.
     """
     terms = parse_fields(text)
     known = FIELDS.get((group, plural), ()) + selectable
@@ -281,7 +281,7 @@ def _field_term(field: str, equal: bool, value: str, zero: str) -> RecordPredica
 
 
 def exact_name(text: str) -> str:
-    """The name that a field selector asks for by ``metadata.name=X``, or nothing. Lets a list be a look-up."""
+    """The name that a field selector requires by ``metadata.name=X``, or an empty string. Turns a list into a look-up."""
     if "metadata.name" not in text:
         return ""
     return next((value for field, equal, value in parse_fields(text) if field == "metadata.name" and equal), "")

@@ -1,4 +1,4 @@
-"""The front: routing, who asks and whether they may, paths that are no resources. Resources go on to ``verbs``."""
+"""Routing, authentication, authorization and non-resource paths. ``verbs`` handles requests of resources."""
 
 import asyncio
 import logging
@@ -11,9 +11,9 @@ import msgspec
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.admin import Admin
 from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user, impersonated
-from raycp.embedded.discovery import Discovery
+from raycp.embedded.discovery import DiscoveryEndpoints
 from raycp.embedded.errors import (
-    ApiError,
+    StatusError,
     forbidden_path,
     internal,
     method_not_allowed,
@@ -21,18 +21,18 @@ from raycp.embedded.errors import (
     too_large,
 )
 from raycp.embedded.faults import Faults
-from raycp.embedded.httpio import Answer, Connection, Request, Response, header_line
+from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
 from raycp.embedded.options import flag, parse_query
 from raycp.embedded.registry import Registry
 from raycp.embedded.reviews import Reviews
 from raycp.embedded.subresources import Subresources
-from raycp.embedded.verbs import Call, Verbs
+from raycp.embedded.verbs import ResourceRequest, Verbs
 
 log = logging.getLogger(__name__)
 
 _HEALTH = {"/healthz", "/livez", "/readyz"}
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_NOT_FOUND = Response(404, b"404 page not found\n", "text/plain; charset=utf-8")
+_NOT_FOUND = HttpResponse(404, b"404 page not found\n", "text/plain; charset=utf-8")
 CHECKS = ("ping", "log", "etcd", "poststarthook/generic-apiserver-start-informers")
 
 
@@ -46,7 +46,7 @@ class ApiServer:
         subresources: Subresources,
         auth: Authenticator,
         access: Access,
-        discovery: Discovery,
+        discovery: DiscoveryEndpoints,
         reviews: Reviews,
         admin: Admin,
         faults: Faults,
@@ -64,7 +64,7 @@ class ApiServer:
         self.faults = faults
         self.max_body = max_body
         self.gzip = gzip
-        self.connections: set[Connection] = set()
+        self.connections: set[HttpConnection] = set()
         self.wall = verbs.pipeline.times.wall
 
     # ---- httpio.Handler
@@ -72,13 +72,13 @@ class ApiServer:
     def certificate(self, transport: asyncio.BaseTransport) -> User | None:
         return certificate_user(transport.get_extra_info("peercert"))
 
-    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def handle(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
         """Never raises."""
         if self.faults.armed:
             return self._under_faults(request)
         return self._answer(request)
 
-    def _answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def _answer(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
         try:
             answer = self._route(request)
         except Exception as error:
@@ -93,29 +93,29 @@ class ApiServer:
         except Exception as error:
             return self.refusal(error)
 
-    async def _under_faults(self, request: Request) -> Answer:
+    async def _under_faults(self, request: HttpRequest) -> Answer:
         fault = await self.faults.before(request.method, request.path, flag(parse_query(request.query), "watch"))
         if fault is not None:
             if fault.action == "answer" and fault.error is not None:
                 return self.refusal(fault.error)
             if fault.action == "halfOpen":
-                await asyncio.Event().wait()  # until the client gives up
+                await asyncio.Event().wait()  # until the client closes the connection
             return None
         answer = self._answer(request)
         return await answer if asyncio.iscoroutine(answer) else answer
 
     @staticmethod
-    def refusal(error: Exception) -> Response:
+    def refusal(error: Exception) -> HttpResponse:
         """The Status of an error."""
-        if not isinstance(error, ApiError):
+        if not isinstance(error, StatusError):
             log.error("a request failed", exc_info=error)
             error = internal(f"{type(error).__name__}: {error}")
         headers = b"".join(header_line(name, value) for name, value in error.headers.items())
-        return Response(error.code, msgspec.json.encode(error.status()), "application/json", headers)
+        return HttpResponse(error.code, msgspec.json.encode(error.status()), "application/json", headers)
 
     # ---- routing
 
-    def _route(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def _route(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
         user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
         if b"impersonate-user" in request.headers:
             user = self._impersonate(request, user)
@@ -135,14 +135,14 @@ class ApiServer:
                 return self._resource(request, user, parts[2], parts[3], parts[4:])
         return self._other(request, user, path.rstrip("/") or "/")
 
-    def _impersonate(self, request: Request, user: User) -> User:
+    def _impersonate(self, request: HttpRequest, user: User) -> User:
         wanted = impersonated(request.headers, request.pairs)
         assert wanted is not None
         self.access.may_impersonate(user, wanted)
         return wanted
 
     def _resource(
-        self, request: Request, user: User, group: str, version: str, rest: list[str]
+        self, request: HttpRequest, user: User, group: str, version: str, rest: list[str]
     ) -> Answer | Coroutine[Any, Any, Answer]:
         method = request.method
         query = request.query
@@ -164,7 +164,7 @@ class ApiServer:
         else:
             verb = _WRITES.get(method, "")
         if self.access.enforced or user is ANONYMOUS or user.name == ANONYMOUS.name:
-            # a namespace's own requests are about it, as apiserver's RequestInfo has it
+            # a request of a namespace is in that namespace, as in apiserver's RequestInfo
             inside = ns or (name if plural == "namespaces" and not group else "")
             self.access.check(user, Attributes(verb, group, version, plural, sub, inside, name))
         resource = self.registry.find(group, version, plural)
@@ -180,7 +180,7 @@ class ApiServer:
         if name and verb == "watch":
             request.query = query + "&fieldSelector=metadata.name%3D" + name
             name = ""
-        call = Call(request, user, resource, ns, name, sub, verb)
+        call = ResourceRequest(request, user, resource, ns, name, sub, verb)
         if len(rest) > 2:
             return self.subresources.handle(call, rest[3:])
         if info.plural == "bindings" and not info.group and method == "POST" and ns and not name:
@@ -197,7 +197,7 @@ class ApiServer:
             raise method_not_allowed()
         return self.verbs.handle(call)
 
-    def _other(self, request: Request, user: User, path: str) -> Answer | Coroutine[Any, Any, Answer]:
+    def _other(self, request: HttpRequest, user: User, path: str) -> Answer | Coroutine[Any, Any, Answer]:
         verb = request.method.lower()
         if not self.access.may_path(user, verb, path):
             raise forbidden_path(user.name, verb, path)
@@ -207,15 +207,15 @@ class ApiServer:
             return self._health(request, path)
         found = self.discovery.handle(path, request.query, request.header(b"accept"), request.header(b"host"))
         if found is None:
-            return Response(404, _NOT_FOUND.body, _NOT_FOUND.content_type)
+            return HttpResponse(404, _NOT_FOUND.body, _NOT_FOUND.content_type)
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
         return found
 
     @staticmethod
-    def _health(request: Request, path: str) -> Response:
+    def _health(request: HttpRequest, path: str) -> HttpResponse:
         kind = path.split("/")[1]
         if "verbose" in parse_query(request.query):
             lines = [f"[+]{check} ok" for check in CHECKS] + [f"{kind} check passed", ""]
-            return Response(200, "\n".join(lines).encode(), "text/plain; charset=utf-8")
-        return Response(200, b"ok", "text/plain; charset=utf-8")
+            return HttpResponse(200, "\n".join(lines).encode(), "text/plain; charset=utf-8")
+        return HttpResponse(200, b"ok", "text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Embedded clusters alone in a process: ``raycp embedded``, benchmarks, and whoever wants clusters beside a program."""
+"""Embedded clusters in a process of their own, for ``raycp embedded`` and benchmarks."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from raycp.embedded.cluster import EmbeddedCluster, write_kubeconfig
 
 
 def tune() -> None:
-    """Settle the process after start: what exists now is never collected, and what is old is collected rarely.
+    """Tune the garbage collector after start: freeze the present objects and collect old generations rarely.
 
     A store makes millions of objects and no cycles, so full collections are wasted. Young ones stay short: of 200 000 objects one
     was measured to take 80 ms, of 2 000 it takes 1 ms.
@@ -45,12 +45,12 @@ async def serve(
     clusters: Sequence[tuple[str, EmbeddedSpec]],
     directory: Path,
     *,
-    tell: Callable[[str], None] = print,
+    announce: Callable[[str], None] = print,
     until: asyncio.Event | None = None,
 ) -> None:
     """Run clusters until ``until`` is set, or SIGINT or SIGTERM arrive; write ``NAME.kubeconfig`` into ``directory``.
 
-    Tells one line per cluster, ``NAME SERVER KUBECONFIG``, when it serves. Raises ``OSError`` where a port is taken.
+    Prints one line per cluster, ``NAME SERVER KUBECONFIG``, when it serves. Raises ``OSError`` if a port is taken.
     """
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     stop = until if until is not None else asyncio.Event()
@@ -66,7 +66,7 @@ async def serve(
             endpoint = await cluster.start()
             path = directory / f"{name}.kubeconfig"
             write_kubeconfig(path, endpoint.kubeconfig)
-            tell(f"{name} {endpoint.server} {path}")
+            announce(f"{name} {endpoint.server} {path}")
         tune()
         await stop.wait()
     finally:
@@ -75,7 +75,7 @@ async def serve(
 
 
 def main(clusters: Sequence[tuple[str, EmbeddedSpec]], directory: Path) -> None:
-    """``serve`` on an event loop of its own, the fastest there is."""
+    """Run ``serve`` on an event loop of its own (uvloop)."""
     import uvloop
 
-    uvloop.run(serve(clusters, directory, tell=lambda line: print(line, flush=True)))
+    uvloop.run(serve(clusters, directory, announce=lambda line: print(line, flush=True)))

@@ -3,10 +3,10 @@
 Laws:
 
 1. Every commit takes the next revision of one counter, shared by all resources; it is the object's ``resourceVersion``.
-2. A commit and its telling to all subscribers are one step: nobody sees a state without the events that led to it.
-3. ``Table.at(revision)`` gives the state as it was at any revision that the history still reaches back to.
-4. History is bounded by count per table and by bytes over all; what is dropped raises the table's ``floor``, and who
-   asks for less than the floor is told so (``Compacted``), never served a gap.
+2. A commit and the calls of all subscribers are one step: no reader sees a state without the events that led to it.
+3. ``Table.at(revision)`` returns the state at any revision that the history still covers.
+4. History is bounded by count per table and by bytes over all. Dropped history raises the table's ``floor``; a read
+   below the floor raises ``Compacted`` and never skips a change.
 
 Single-threaded: everything happens on the server's event loop.
 """
@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 FIRST_REVISION = 100
-"""Where the counter of a fresh store stands; a real server's bootstrap writes about as much before it serves."""
+"""The revision of a new store; a real server's bootstrap writes about as many objects before it serves."""
 
 
 class Compacted(Exception):
-    """The revision asked for is older than what the history holds."""
+    """The requested revision is older than the history."""
 
 
 class TableKey(NamedTuple):
-    """Names a table: the storage group and the plural. Versions of one resource share a table."""
+    """The name of a table: storage group and plural. Versions of one resource share a table."""
 
     group: str
     plural: str
@@ -45,7 +45,7 @@ _decode_labels = msgspec.json.Decoder(_LabelsOnly).decode
 _NO_LABELS: dict[str, str] = {}
 
 
-class Record:
+class StoredObject:
     """One object at one revision: ``raw`` is its JSON in the storage version; kind, apiVersion, metadata come first."""
 
     __slots__ = ("_labels", "name", "ns", "raw", "rv", "uid")
@@ -60,14 +60,14 @@ class Record:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its labels, decoded at the first call."""
+        """The object's labels, decoded at the first call."""
         found = self._labels
         if found is None:
             found = self._labels = _decode_labels(self.raw).metadata.labels or _NO_LABELS
         return found
 
     def decode(self) -> dict[str, Any]:
-        """The object, a fresh dict that the caller may change."""
+        """The object as a fresh dict that the caller may change."""
         decoded: dict[str, Any] = msgspec.json.decode(self.raw)
         return decoded
 
@@ -80,32 +80,32 @@ def with_revision(raw: bytes, old: int, new: int) -> bytes:
     return raw.replace(b'"resourceVersion":"%d"' % old, b'"resourceVersion":"%d"' % new, 1)
 
 
-class Change:
+class StoreChange:
     """One commit: ``type`` is ADDED, MODIFIED, DELETED; ``record`` the new state (for DELETED the last, at ``rv``)."""
 
     __slots__ = ("prev", "record", "rv", "type")
 
-    def __init__(self, type_: str, rv: int, record: Record, prev: Record | None) -> None:
+    def __init__(self, type_: str, rv: int, record: StoredObject, prev: StoredObject | None) -> None:
         self.type = type_
         self.rv = rv
         self.record = record
         self.prev = prev
 
 
-Subscriber = Callable[[Change], None]
+Subscriber = Callable[[StoreChange], None]
 
 
 class Bucket:
-    """The objects of one namespace by name, and their sorted names, brought up to date when somebody lists."""
+    """The objects of one namespace by name, and their sorted names, which a list brings up to date."""
 
     __slots__ = ("_dirty", "_order", "records")
 
     def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, StoredObject] = {}
         self._order: list[str] = []
         self._dirty = False
 
-    def put(self, record: Record) -> None:
+    def put(self, record: StoredObject) -> None:
         if record.name not in self.records:
             self._dirty = True
         self.records[record.name] = record
@@ -115,7 +115,7 @@ class Bucket:
         self._dirty = True
 
     def names(self) -> list[str]:
-        """Sorted. The result is shared: don't change it."""
+        """The names, sorted. The result is shared: don't change it."""
         if self._dirty:
             self._order = sorted(self.records)
             self._dirty = False
@@ -123,20 +123,20 @@ class Bucket:
 
 
 class Table:
-    """All objects of one resource, their history, and who listens."""
+    """All objects of one resource, their history, and the subscribers."""
 
     def __init__(self, key: TableKey, floor: int, limit: int) -> None:
         self.key = key
         self.floor = floor
         self.limit = limit
         self.buckets: dict[str, Bucket] = {}
-        self.history: deque[Change] = deque()
+        self.history: deque[StoreChange] = deque()
         self.superseded = 0
         self.count = 0
         self.last_rv = floor
         self._subscribers: dict[str, list[Subscriber]] = {}
 
-    def get(self, ns: str, name: str) -> Record | None:
+    def get(self, ns: str, name: str) -> StoredObject | None:
         bucket = self.buckets.get(ns)
         return bucket.records.get(name) if bucket is not None else None
 
@@ -144,18 +144,18 @@ class Table:
         """Namespaces that hold objects, in key order (as etcd sorts ``ns/name``)."""
         return sorted((ns for ns, b in self.buckets.items() if b.records), key=lambda ns: ns + "/")
 
-    def records(self, ns: str) -> list[Record]:
-        """All objects of ``ns``, or of all namespaces where it is empty, in key order."""
+    def records(self, ns: str) -> list[StoredObject]:
+        """All objects of ``ns``, or of all namespaces if it is empty, in key order."""
         if ns:
             bucket = self.buckets.get(ns)
             return list(map(bucket.records.__getitem__, bucket.names())) if bucket is not None else []
-        found: list[Record] = []
+        found: list[StoredObject] = []
         for each in self.namespaces():
             bucket = self.buckets[each]
             found.extend(map(bucket.records.__getitem__, bucket.names()))
         return found
 
-    def at(self, ns: str, revision: int) -> list[Record]:
+    def at(self, ns: str, revision: int) -> list[StoredObject]:
         """As ``records``, at an earlier revision (law 3). Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
@@ -174,7 +174,7 @@ class Table:
                 state[(record.ns, record.name)] = change.prev
         return [state[key] for key in sorted(state, key=lambda key: (key[0] + "/", key[1]))]
 
-    def since(self, revision: int) -> list[Change]:
+    def since(self, revision: int) -> list[StoreChange]:
         """The changes after ``revision``, oldest first. Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
@@ -184,7 +184,7 @@ class Table:
         return history[bisect_right(history, revision, key=lambda change: change.rv) :]
 
     def subscribe(self, ns: str, subscriber: Subscriber) -> Callable[[], None]:
-        """Tell ``subscriber`` every later change (of ``ns``, or of all where it is empty). Returns the unsubscriber."""
+        """Call ``subscriber`` with every later change of ``ns``, or of all if it is empty. Returns the unsubscriber."""
         group = self._subscribers.setdefault(ns, [])
         group.append(subscriber)
 
@@ -197,7 +197,7 @@ class Table:
         return unsubscribe
 
     def listeners(self, ns: str) -> Iterator[Subscriber]:
-        """Who is to be told of a change in ``ns``."""
+        """The subscribers to a change in ``ns``."""
         subscribers = self._subscribers
         if subscribers:
             everywhere = subscribers.get("")
@@ -208,8 +208,8 @@ class Table:
                 if local:
                     yield from tuple(local)
 
-    def restore(self, record: Record) -> None:
-        """Put what was kept elsewhere in place, telling nobody."""
+    def restore(self, record: StoredObject) -> None:
+        """Insert a restored object without calling subscribers."""
         bucket = self.buckets.get(record.ns)
         if bucket is None:
             bucket = self.buckets[record.ns] = Bucket()
@@ -217,8 +217,8 @@ class Table:
             self.count += 1
         bucket.put(record)
 
-    def forget(self, record: Record) -> None:
-        """Take an object out, telling nobody."""
+    def forget(self, record: StoredObject) -> None:
+        """Remove an object without calling subscribers."""
         bucket = self.buckets[record.ns]
         bucket.drop(record.name)
         if not bucket.records:
@@ -226,7 +226,7 @@ class Table:
         self.count -= 1
 
     def trim(self, keep: int) -> int:
-        """Drop the oldest changes beyond ``keep``; the bytes that this frees."""
+        """Drop the oldest changes beyond ``keep``. Returns the freed bytes."""
         freed = 0
         history = self.history
         while len(history) > keep:
@@ -238,8 +238,8 @@ class Table:
         return freed
 
 
-class Store:
-    """All tables of one cluster. ``on_commit`` hears every change after the subscribers (persistence)."""
+class ObjectStore:
+    """All tables of one cluster. ``on_commit`` receives every change after the subscribers (persistence)."""
 
     def __init__(self, history: int = 20_000, history_bytes: int = 96 << 20, revision: int = FIRST_REVISION) -> None:
         self.revision = revision
@@ -248,44 +248,44 @@ class Store:
         self.history_bytes = history_bytes
         self.superseded = 0
         self.tables: dict[TableKey, Table] = {}
-        self.on_commit: Callable[[Table, Change], None] | None = None
+        self.on_commit: Callable[[Table, StoreChange], None] | None = None
 
     def table(self, group: str, plural: str) -> Table:
-        """The table of that name, made at the first call."""
+        """The table of that name, created at the first call."""
         key = TableKey(group, plural)
         found = self.tables.get(key)
         if found is None:
             found = self.tables[key] = Table(key, self.base, self.history)
         return found
 
-    def put(self, table: Table, ns: str, name: str, uid: str, raw: bytes) -> Change:
+    def put(self, table: Table, ns: str, name: str, uid: str, raw: bytes) -> StoreChange:
         """Commit ``raw``, which carries ``revision + 1`` as its resourceVersion, as the object's new state."""
         bucket = table.buckets.get(ns)
         if bucket is None:
             bucket = table.buckets[ns] = Bucket()
         prev = bucket.records.get(name)
-        record = Record(ns, name, uid, self.revision + 1, raw)
+        record = StoredObject(ns, name, uid, self.revision + 1, raw)
         bucket.put(record)
         if prev is None:
             table.count += 1
-            return self._commit(table, Change("ADDED", record.rv, record, None))
-        return self._commit(table, Change("MODIFIED", record.rv, record, prev))
+            return self._commit(table, StoreChange("ADDED", record.rv, record, None))
+        return self._commit(table, StoreChange("MODIFIED", record.rv, record, prev))
 
-    def delete(self, table: Table, record: Record, raw: bytes | None = None) -> Change:
-        """Remove the object. ``raw``, with ``revision + 1`` inside, is its last state, if that is another."""
+    def delete(self, table: Table, record: StoredObject, raw: bytes | None = None) -> StoreChange:
+        """Remove the object. ``raw``, which carries ``revision + 1``, is its last state if that differs from the stored one."""
         table.forget(record)
         rv = self.revision + 1
         last = raw if raw is not None else with_revision(record.raw, record.rv, rv)
-        return self._commit(table, Change("DELETED", rv, Record(record.ns, record.name, record.uid, rv, last), record))
+        return self._commit(table, StoreChange("DELETED", rv, StoredObject(record.ns, record.name, record.uid, rv, last), record))
 
     def drop_table(self, group: str, plural: str) -> None:
-        """Forget a table whose resource is gone."""
+        """Remove the table of a resource that is no longer served."""
         table = self.tables.pop(TableKey(group, plural), None)
         if table is not None:
             self.superseded -= table.superseded
 
     def compact(self, revision: int | None = None) -> None:
-        """Drop the history up to ``revision`` (all of it by default): older watches and lists meet 410."""
+        """Drop the history up to ``revision`` (all of it by default): older watches and lists get 410."""
         upto = self.revision if revision is None else min(revision, self.revision)
         for table in self.tables.values():
             keep = sum(1 for change in table.history if change.rv > upto)
@@ -294,7 +294,7 @@ class Store:
             table.last_rv = max(table.last_rv, table.floor)
         self.base = max(self.base, upto)
 
-    def _commit(self, table: Table, change: Change) -> Change:
+    def _commit(self, table: Table, change: StoreChange) -> StoreChange:
         self.revision = table.last_rv = change.rv
         table.history.append(change)
         if change.prev is not None:

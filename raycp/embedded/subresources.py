@@ -1,4 +1,4 @@
-"""Subresources: status and its like go the way of updates; scale, binding, eviction, token, log have own rules."""
+"""Subresources: status and the like are updates; scale, binding, eviction, token and log have rules of their own."""
 
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from raycp.embedded import forms
 from raycp.embedded.access import Access
 from raycp.embedded.auth import Authenticator
 from raycp.embedded.errors import (
-    ApiError,
     FieldError,
+    StatusError,
     bad_request,
     conflict,
     invalid_kind,
@@ -21,14 +21,14 @@ from raycp.embedded.errors import (
     not_implemented,
     too_many_requests,
 )
-from raycp.embedded.httpio import Answer, Response
+from raycp.embedded.httpio import Answer, HttpResponse
 from raycp.embedded.options import delete_options, first, integer, parse_query, write_options
 from raycp.embedded.patches import apply_patch
 from raycp.embedded.pipeline import Object
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Record
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import StoredObject
 from raycp.embedded.strategy import body_decoder
-from raycp.embedded.verbs import Call, Verbs
+from raycp.embedded.verbs import ResourceRequest, Verbs
 
 LogSource = Callable[[Object, str, dict[str, str]], bytes]
 """The log of a container: Pod, container, parameters (tailLines, timestamps, ...) to text"""
@@ -38,7 +38,7 @@ SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Succ
 
 
 class Subresources:
-    """Requests below an object."""
+    """Handles requests of subresources."""
 
     def __init__(self, verbs: Verbs, auth: Authenticator, access: Access) -> None:
         self._verbs = verbs
@@ -46,10 +46,10 @@ class Subresources:
         self._auth = auth
         self._access = access
         self.logs: LogSource | None = None
-        """where logs come from; without it, every log is empty"""
+        """the source of logs; without it every log is empty"""
 
-    def handle(self, call: Call, more: list[str]) -> Answer | Coroutine[Any, Any, Answer]:
-        """Raises ``ApiError``."""
+    def handle(self, call: ResourceRequest, more: list[str]) -> Answer | Coroutine[Any, Any, Answer]:
+        """Raises ``StatusError``."""
         info = call.resource.info
         if call.sub not in info.subresources or (more and call.sub != "proxy"):
             raise no_such_path() if info.crd is None else not_found(info, call.name)
@@ -73,7 +73,7 @@ class Subresources:
                 return self._log(call)
         return self._verbs.handle(call)
 
-    def _record(self, call: Call) -> Record:
+    def _record(self, call: ResourceRequest) -> StoredObject:
         record = call.resource.table.get(call.ns, call.name)
         if record is None:
             raise not_found(call.resource.info, call.name)
@@ -81,7 +81,7 @@ class Subresources:
 
     # ---- scale
 
-    def _scale(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+    def _scale(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
         record = self._record(call)
         obj = call.resource.read(record)
         paths = _scale_paths(call)
@@ -106,7 +106,7 @@ class Subresources:
             cause = FieldError(
                 "FieldValueInvalid", "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
             )
-            raise ApiError(
+            raise StatusError(
                 422,
                 "Invalid",
                 f'Scale.autoscaling "{call.name}" is invalid: {cause.text()}',
@@ -128,7 +128,7 @@ class Subresources:
 
     # ---- pods
 
-    def bind_request(self, call: Call) -> Answer:
+    def bind_request(self, call: ResourceRequest) -> Answer:
         """POST of a Binding."""
         request = call.request
         options = write_options(request.query, request.header(b"user-agent"), "CreateOptions", False)
@@ -139,7 +139,7 @@ class Subresources:
             self._verbs.record(call, record)
         return _json(201, {**SUCCESS, "code": 201})
 
-    def bind_collection(self, call: Call) -> Answer:
+    def bind_collection(self, call: ResourceRequest) -> Answer:
         """POST to ``bindings``: the Pod is named by the Binding."""
         obj, _ = body_decoder("", "v1", "Binding").decode(call.request.body, call.media_type(), "Ignore")
         pods = self._pipeline.registry.find("", "v1", "pods")
@@ -147,8 +147,8 @@ class Subresources:
         call.resource, call.name, call.sub = pods, (obj.get("metadata") or {}).get("name") or "", "binding"
         return self.bind_request(call)
 
-    def bind_pod(self, pods: Resource, ns: str, name: str, binding: Object, dry_run: bool = False) -> Record:
-        """Assign a Pod to a node: ``BindingREST``. Raises ``ApiError``."""
+    def bind_pod(self, pods: ServedResource, ns: str, name: str, binding: Object, dry_run: bool = False) -> StoredObject:
+        """Assign a Pod to a node: ``BindingREST``. Raises ``StatusError``."""
         record = pods.table.get(ns, name)
         info = pods.info
         if record is None:
@@ -188,7 +188,7 @@ class Subresources:
         pod["status"]["conditions"] = [*conditions, scheduled]
         return self._pipeline.commit_update(pods, record, pod, dry_run)
 
-    def _evict(self, call: Call) -> Answer:
+    def _evict(self, call: ResourceRequest) -> Answer:
         request = call.request
         record = self._record(call)
         eviction, _ = body_decoder("policy", "v1", "Eviction").decode(request.body, call.media_type(), "Ignore")
@@ -203,13 +203,13 @@ class Subresources:
             "deletionTimestamp" not in pod["metadata"]
         ):
             self._disrupt(call.ns, record, pod, options.dry_run)
-        gone, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
+        removed, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
-            self._verbs.record(call, gone)
+            self._verbs.record(call, removed)
         return _json(201, {**SUCCESS, "code": 201})
 
-    def _disrupt(self, ns: str, record: Record, pod: Object, dry_run: bool) -> None:
-        """Ask the budgets that cover the Pod. Raises 429 where one has nothing left."""
+    def _disrupt(self, ns: str, record: StoredObject, pod: Object, dry_run: bool) -> None:
+        """Check the PodDisruptionBudgets that cover the Pod. Raises 429 if one allows no disruption."""
         from raycp.embedded.selectors import parse_label_dict
 
         budgets = self._pipeline.registry.find("policy", "v1", "poddisruptionbudgets")
@@ -222,7 +222,7 @@ class Subresources:
                 found.append((each, budget))
         if len(found) > 1:
             text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-            raise ApiError(500, "InternalError", text, {"causes": [{"message": text}]})
+            raise StatusError(500, "InternalError", text, {"causes": [{"message": text}]})
         for each, budget in found:
             status = budget.setdefault("status", {})
             allowed = status.get("disruptionsAllowed") or 0
@@ -241,7 +241,7 @@ class Subresources:
             status.setdefault("disruptedPods", {})[record.name] = self._pipeline.times.now()
             self._pipeline.commit_update(budgets, each, budget, dry_run)
 
-    def _log(self, call: Call) -> Answer:
+    def _log(self, call: ResourceRequest) -> Answer:
         pod = self._record(call).decode()
         query = parse_query(call.request.query)
         given = {name: values[0] for name, values in query.items()}
@@ -260,17 +260,17 @@ class Subresources:
             raise bad_request(f"container {container} is not valid for pod {call.name}")
         node = spec.get("nodeName")
         if not node and (pod.get("status") or {}).get("phase") in (None, "Pending"):
-            return Response(204, b"")
+            return HttpResponse(204, b"")
         if node and self.logs is None:
             nodes = self._pipeline.registry.find("", "v1", "nodes")
             if nodes is not None and nodes.table.get("", node) is None:
                 raise not_found(nodes.info, node)
         text = self.logs(pod, container, given) if self.logs is not None else b""
-        return Response(200, text, "text/plain")
+        return HttpResponse(200, text, "text/plain")
 
     # ---- service accounts
 
-    def _token(self, call: Call) -> Answer:
+    def _token(self, call: ResourceRequest) -> Answer:
         record = self._record(call)
         request = call.request
         asked, _ = body_decoder("authentication.k8s.io", "v1", "TokenRequest").decode(request.body, call.media_type(), "Ignore")
@@ -282,7 +282,7 @@ class Subresources:
                 "spec.expirationSeconds",
                 f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
             )
-            raise ApiError(
+            raise StatusError(
                 422,
                 "Invalid",
                 f'TokenRequest.authentication.k8s.io "" is invalid: {cause.text()}',
@@ -317,21 +317,21 @@ class Subresources:
         )
 
 
-def _json(status: int, body: Object) -> Response:
-    return Response(status, msgspec.json.encode(body))
+def _json(status: int, body: Object) -> HttpResponse:
+    return HttpResponse(status, msgspec.json.encode(body))
 
 
-def _binding_invalid(name: str, cause: FieldError) -> ApiError:
+def _binding_invalid(name: str, cause: FieldError) -> StatusError:
     return invalid_kind("", "Binding", name, [cause])
 
 
-def _binding_conflict(name: str, why: str) -> ApiError:
+def _binding_conflict(name: str, why: str) -> StatusError:
     text = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
-    return ApiError(409, "Conflict", text, {"name": name, "kind": "pods/binding"})
+    return StatusError(409, "Conflict", text, {"name": name, "kind": "pods/binding"})
 
 
-def _scale_paths(call: Call) -> tuple[str, str, str]:
-    """Where replicas, observed replicas and the selector stand."""
+def _scale_paths(call: ResourceRequest) -> tuple[str, str, str]:
+    """The paths of replicas, observed replicas and the selector."""
     crd = call.resource.info.crd
     if crd is None:
         return "spec.replicas", "status.replicas", "spec.selector"
@@ -344,7 +344,7 @@ def _scale_paths(call: Call) -> tuple[str, str, str]:
     )
 
 
-def _scale_of(call: Call, obj: Object, paths: tuple[str, str, str]) -> Object:
+def _scale_of(call: ResourceRequest, obj: Object, paths: tuple[str, str, str]) -> Object:
     meta = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     selector = _at(obj, paths[2]) if paths[2] else None

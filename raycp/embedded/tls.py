@@ -1,4 +1,4 @@
-"""Certificates of an embedded cluster: its own authority, and what it signs. P-256 keys, made in a few milliseconds."""
+"""Certificates of an embedded cluster: a CA of its own and the certificates that it signs, with P-256 keys."""
 
 import ipaddress
 import ssl
@@ -96,12 +96,12 @@ class Authority:
 
 
 def server_context(authority: Authority, host: str) -> ssl.SSLContext:
-    """A context that serves a fresh certificate and takes client certificates of the authority where one is shown."""
+    """A context that serves a new certificate and accepts optional client certificates of the CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(cadata=authority.pem)
-    # sessions are not resumed: a ticket would carry the identity of a certificate that is no longer checked
+    # no session resumption: a ticket would carry the identity of a certificate without checking it again
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     load_chain(context, *authority.server(host))
@@ -109,7 +109,7 @@ def server_context(authority: Authority, host: str) -> ssl.SSLContext:
 
 
 def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Serve another certificate from the next handshake on."""
+    """Serve a new certificate from the next handshake on."""
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl loads chains from files only; mode is 0600
         file.write(certificate + key)
         file.flush()

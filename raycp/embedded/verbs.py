@@ -1,4 +1,4 @@
-"""Requests about resources: from a routed request to an answer. Routing and access come before (``server``)."""
+"""The verbs of resources: from a routed and authorized request (``server``) to an answer."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -9,32 +9,32 @@ import msgspec
 from raycp.embedded import forms, lists
 from raycp.embedded.auth import User
 from raycp.embedded.deletion import Deletion
-from raycp.embedded.errors import ApiError, bad_request, method_not_allowed, not_found, too_large_version
+from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_found, too_large_version
 from raycp.embedded.faults import Faults
-from raycp.embedded.httpio import Answer, Connection, Request, Response, Stream, header_line
+from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, Stream, header_line
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
 from raycp.embedded.patches import parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.recorder import Recorder
-from raycp.embedded.registry import Resource
-from raycp.embedded.store import Record, Store
+from raycp.embedded.registry import ServedResource
+from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import body_decoder
 from raycp.embedded.watch import FrameCache, Watch
 from raycp.embedded.webhooks import Webhooks
 
 MIN_WATCH = 1800.0
-"""seconds that a watch lives which asks for no other time; doubled at most, at random, as --min-request-timeout does"""
+"""least seconds of a watch without a timeout; up to twice as long at random, as with --min-request-timeout"""
 PATCH_TRIES = 5
-"""how often a patch starts over when the object moves under it, as apiserver does"""
+"""how often a patch is retried when the object changes meanwhile, as in apiserver"""
 
 
 @dataclass(slots=True)
-class Call:
-    """A routed request. ``sub`` is the subresource, ``verb`` the Kubernetes verb that access was checked for."""
+class ResourceRequest:
+    """A routed request. ``sub`` is the subresource, ``verb`` the authorized Kubernetes verb."""
 
-    request: Request
+    request: HttpRequest
     user: User
-    resource: Resource
+    resource: ServedResource
     ns: str
     name: str
     sub: str
@@ -47,10 +47,10 @@ class Call:
 class WatchStream(Stream):
     """A watch on a connection."""
 
-    def __init__(self, verbs: "Verbs", call: Call, form: forms.Form, include: str) -> None:
+    def __init__(self, verbs: "Verbs", call: ResourceRequest, form: forms.Form, include: str) -> None:
         self._verbs = verbs
         self._call = call
-        self._connection: Connection | None = None
+        self._connection: HttpConnection | None = None
         options = list_options(call.request.query)
         self.content_type = form.content_type
         self._lifetime = float(options.timeout) if options.timeout else MIN_WATCH + verbs.rng.random() * MIN_WATCH
@@ -58,7 +58,7 @@ class WatchStream(Stream):
             verbs.store, verbs.frames, call.resource, call.ns, options, form, include, verbs.pipeline.times.wall, self
         )
 
-    def start(self, connection: Connection) -> None:
+    def start(self, connection: HttpConnection) -> None:
         self._connection = connection
         self._verbs.watches.add(self._watch)
         self._verbs.faults.opened(self._watch, self._call.request.path)
@@ -87,9 +87,9 @@ class WatchStream(Stream):
 
 
 class Verbs:
-    """Answers get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
+    """Handles get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
 
-    def __init__(self, store: Store, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder) -> None:
+    def __init__(self, store: ObjectStore, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder) -> None:
         self.store = store
         self.pipeline = pipeline
         self.deletion = Deletion(pipeline)
@@ -100,8 +100,8 @@ class Verbs:
         self.watches: set[Watch] = set()
         self.rng = pipeline.rng
 
-    def handle(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
-        """By verb. Raises ``ApiError``."""
+    def handle(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
+        """Dispatch by verb. Raises ``StatusError``."""
         if call.verb not in call.resource.info.verbs and not call.sub:
             raise method_not_allowed()
         match call.verb:
@@ -124,7 +124,7 @@ class Verbs:
 
     # ---- reads
 
-    def _get(self, call: Call) -> Answer:
+    def _get(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         asked = revision(first(parse_query(call.request.query), "resourceVersion")) if call.request.query else None
         if asked is not None and asked > self.store.revision:
@@ -134,7 +134,7 @@ class Verbs:
             raise not_found(call.resource.info, call.name)
         return self.shown(call, form, record)
 
-    def _list(self, call: Call) -> Answer:
+    def _list(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         options = list_options(call.request.query)
         found = lists.find(call.resource, call.ns, options, self.store.revision)
@@ -142,21 +142,21 @@ class Verbs:
         body = forms.many(call.resource, form, found, include, self.pipeline.times.wall())
         return self._response(call, form, 200, body)
 
-    def _watch(self, call: Call) -> Answer:
+    def _watch(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         include = first(parse_query(call.request.query), "includeObject")
         return WatchStream(self, call, form, include)
 
     # ---- writes
 
-    def _create(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+    def _create(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
         request = call.request
         form = self._form(call)
         options = write_options(request.query, request.header(b"user-agent"), "CreateOptions", False)
         obj, warnings = call.resource.strategy.decode(request.body, call.media_type(), options.validation)
         return self.admitted(call, form, self.pipeline.draft_create(call.resource, call.ns, obj, options), warnings)
 
-    def _update(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+    def _update(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
         request = call.request
         form = self._form(call)
         options = write_options(request.query, request.header(b"user-agent"), "UpdateOptions", False)
@@ -164,7 +164,7 @@ class Verbs:
         draft = self.pipeline.draft_update(call.resource, call.ns, call.name, obj, options, call.sub)
         return self.admitted(call, form, draft, warnings)
 
-    def _patch(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+    def _patch(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
         request = call.request
         form = self._form(call)
         kind = call.media_type().partition(";")[0].strip().lower()
@@ -191,29 +191,29 @@ class Verbs:
 
     def admitted(
         self,
-        call: Call,
+        call: ResourceRequest,
         form: forms.Form,
         draft: Draft,
         warnings: list[str],
         again: Callable[[], Draft] | None = None,
     ) -> Answer | Coroutine[Any, Any, Answer]:
-        """Finish a draft, by way of the webhooks that match it. ``again`` makes a patch's draft anew."""
+        """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
         return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
 
     async def _by_webhooks(
-        self, call: Call, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
+        self, call: ResourceRequest, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
     ) -> Answer:
         for _ in range(PATCH_TRIES):
             admitted = await self.webhooks.admit(draft, call.user, warnings)
             old = draft.record
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
-            draft = again()  # the object moved while webhooks had it: a patch applies to what is there now
+            draft = again()  # the object changed while webhooks ran: apply the patch to the current state
         return self.wrote(call, form, self.pipeline.finish(admitted), warnings, draft.options.dry_run)
 
-    def wrote(self, call: Call, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
+    def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
         """The answer of a create, update or patch."""
         record = wrote.record
         if not dry_run:
@@ -221,8 +221,8 @@ class Verbs:
         status = 201 if wrote.created else 200
         return self.shown(call, form, record, status, warnings)
 
-    def record(self, call: Call, record: Record) -> None:
-        """Note a write in the recorder."""
+    def record(self, call: ResourceRequest, record: StoredObject) -> None:
+        """Add a write to the recorder."""
         info = call.resource.info
         resource = f"{info.name}/{call.sub}" if call.sub else info.name
         self.recorder.add(
@@ -239,7 +239,7 @@ class Verbs:
 
     # ---- deletes
 
-    def _delete(self, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+    def _delete(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
         form = self._form(call)
         options = self._delete_options(call)
         if self.webhooks.any:
@@ -248,22 +248,22 @@ class Verbs:
                 return self._delete_by_webhooks(call, form, record)
         return self._finish_delete(call, form, options)
 
-    async def _delete_by_webhooks(self, call: Call, form: forms.Form, record: Record) -> Answer:
+    async def _delete_by_webhooks(self, call: ResourceRequest, form: forms.Form, record: StoredObject) -> Answer:
         options = self._delete_options(call)
         warnings: list[str] = []
         await self.webhooks.admit_delete(call.resource, record, call.user, options.dry_run, warnings)
         return self._finish_delete(call, form, options, warnings)
 
-    def _finish_delete(self, call: Call, form: forms.Form, options: Any, warnings: list[str] | None = None) -> Answer:
-        record, gone = self.deletion.delete(call.resource, call.ns, call.name, options)
+    def _finish_delete(self, call: ResourceRequest, form: forms.Form, options: Any, warnings: list[str] | None = None) -> Answer:
+        record, removed = self.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
             self.record(call, record)
-        body = self.deletion.answer(call.resource, record, gone)
+        body = self.deletion.answer(call.resource, record, removed)
         if body is None:
             return self.shown(call, form, record, 200, warnings or ())
         return self._response(call, forms.PLAIN, 200, body, warnings or ())
 
-    def _delete_collection(self, call: Call) -> Answer:
+    def _delete_collection(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         options = self._delete_options(call)
         found = lists.find(call.resource, call.ns, list_options(call.request.query), self.store.revision)
@@ -274,7 +274,7 @@ class Verbs:
         found.revision = self.store.revision
         return self._response(call, form, 200, forms.many(call.resource, form, found, "", self.pipeline.times.wall()))
 
-    def _delete_options(self, call: Call) -> Any:
+    def _delete_options(self, call: ResourceRequest) -> Any:
         request = call.request
         decoded = None
         kind = call.media_type().partition(";")[0].strip().lower()
@@ -284,15 +284,15 @@ class Verbs:
 
     # ---- answers
 
-    def _form(self, call: Call) -> forms.Form:
+    def _form(self, call: ResourceRequest) -> forms.Form:
         accept = call.request.headers.get(b"accept")
         if accept is None or accept == b"application/json":
             return forms.PLAIN
         return forms.negotiate(accept.decode("latin-1"))
 
     def shown(
-        self, call: Call, form: forms.Form, record: Record, status: int = 200, warnings: list[str] | tuple[()] = ()
-    ) -> Response:
+        self, call: ResourceRequest, form: forms.Form, record: StoredObject, status: int = 200, warnings: list[str] | tuple[()] = ()
+    ) -> HttpResponse:
         """One object as the answer."""
         if not form.kind:
             body = call.resource.present(record)
@@ -301,17 +301,19 @@ class Verbs:
             body = forms.one(call.resource, form, record, include, self.pipeline.times.wall())
         return self._response(call, form, status, body, warnings)
 
-    def _response(self, call: Call, form: forms.Form, status: int, body: bytes, warnings: list[str] | tuple[()] = ()) -> Response:
+    def _response(
+        self, call: ResourceRequest, form: forms.Form, status: int, body: bytes, warnings: list[str] | tuple[()] = ()
+    ) -> HttpResponse:
         headers = b""
         if call.resource.deprecated:
             headers = header_line("Warning", f'299 - "{call.resource.deprecated}"')
         for text in warnings:
             headers += header_line("Warning", f"299 - {msgspec.json.encode(text).decode()}")
         if form.yaml:
-            return Response(status, to_yaml(body), "application/yaml", headers)
+            return HttpResponse(status, to_yaml(body), "application/yaml", headers)
         if form.pretty or "pretty=" in call.request.query:
             body = msgspec.json.format(body, indent=2) + b"\n"
-        return Response(status, body, "application/json", headers)
+        return HttpResponse(status, body, "application/json", headers)
 
     def close(self) -> None:
         """End all watches."""
@@ -320,10 +322,10 @@ class Verbs:
 
 
 def to_yaml(body: bytes) -> bytes:
-    """JSON as YAML, for who accepts nothing else first."""
+    """JSON as YAML, for clients that prefer YAML."""
     import yaml
 
     return yaml.safe_dump(msgspec.json.decode(body), sort_keys=True).encode()
 
 
-__all__ = ["ApiError", "Call", "Verbs"]
+__all__ = ["ResourceRequest", "StatusError", "Verbs"]

@@ -1,7 +1,7 @@
-"""Watches: the events of one resource as JSON lines, encoded once and shared by all who ask for the same form.
+"""Watches: the events of one resource as JSON lines, encoded once per form and shared by all watches.
 
-A ``Watch`` filters changes for one client and hands finished lines to its sink in batches, one batch per turn of the
-event loop. It is bounded: a client that does not read is cut off, as apiserver's watch cache does.
+A ``Watch`` filters changes for one client and sends the encoded lines to its sink, one batch per turn of the event loop.
+It is bounded: a client that does not read is disconnected, as by apiserver's watch cache.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, expired
+from raycp.embedded.errors import StatusError, expired
 from raycp.embedded.forms import Form, partial, table
 from raycp.embedded.lists import selection
 from raycp.embedded.options import ListOptions
-from raycp.embedded.registry import Resource
+from raycp.embedded.registry import ServedResource
 from raycp.embedded.selectors import RecordPredicate
-from raycp.embedded.store import Change, Compacted, Record, Store, with_revision
+from raycp.embedded.store import Compacted, ObjectStore, StoreChange, StoredObject, with_revision
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ BOOKMARK_PERIOD = 60.0
 """seconds between bookmarks, as apiserver's watch cache sends them"""
 BOOKMARK_BEFORE_END = 2.0
 SLICE = 256
-"""objects told in one turn of the event loop"""
+"""initial objects sent in one turn of the event loop"""
 MAX_BACKLOG = 10_000
-"""events that may wait for a client that does not read"""
+"""events that are buffered for a client that does not read"""
 
 
 class Sink(Protocol):
-    """Where lines go. ``send`` must not block; ``full``: the client does not keep up; ``end`` ends the stream."""
+    """The receiver of lines. ``send`` must not block; ``full``: the client does not keep up; ``end`` ends the stream."""
 
     def send(self, data: bytes) -> None: ...
     def full(self) -> bool: ...
@@ -40,13 +40,13 @@ class Sink(Protocol):
 
 
 class FrameCache:
-    """The encoded frame of the change being told right now, by form: 100 watchers cost one encoding."""
+    """The encoded frame of the current change, by form: 100 watches cost one encoding."""
 
     def __init__(self) -> None:
-        self._change: Change | None = None
+        self._change: StoreChange | None = None
         self._lines: dict[Any, bytes] = {}
 
-    def line(self, change: Change, key: Any, make: Callable[[], bytes]) -> bytes:
+    def line(self, change: StoreChange, key: Any, make: Callable[[], bytes]) -> bytes:
         if change is not self._change:
             self._change = change
             self._lines = {}
@@ -62,13 +62,13 @@ def chunk(line: bytes) -> bytes:
 
 
 class Watch:
-    """One client's watch. ``start`` sends what is due at once and subscribes; ``stop`` ends it."""
+    """One client's watch. ``start`` sends the initial events and subscribes; ``stop`` ends it."""
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         frames: FrameCache,
-        resource: Resource,
+        resource: ServedResource,
         ns: str,
         options: ListOptions,
         form: Form,
@@ -87,17 +87,17 @@ class Watch:
         self._sink = sink
         self._chosen: RecordPredicate | None = selection(resource, options.labels, options.fields)
         self._key = (resource.info.api_version, form.kind, form.version, include)
-        self._first: Iterator[Record] | None = None
-        """what there was at the start and is not told yet; what is pending comes after it"""
+        self._first: Iterator[StoredObject] | None = None
+        """initial objects that are not sent yet; pending events follow them"""
         self._pending: list[bytes] = []
         self._after = 0
         self._unsubscribe: Callable[[], None] | None = None
         self._scheduled = False
-        self._columns_told = False
+        self._columns_sent = False
         self._timers: list[asyncio.TimerHandle] = []
         self._loop = asyncio.get_running_loop()
         self.paused = False
-        """a fault: events wait until it is false again"""
+        """set by a fault: buffer events until it is false again"""
         self.ended = False
 
     def start(self, lifetime: float) -> None:
@@ -115,11 +115,11 @@ class Watch:
             try:
                 for change in table_.since(self._after):
                     if not self._ns or change.record.ns == self._ns:
-                        self._hear(change)
+                        self._on_change(change)
             except Compacted:
                 self._error(expired(f"too old resource version: {self._after} ({table_.floor})"))
                 return
-        self._unsubscribe = table_.subscribe(self._ns, self._hear)
+        self._unsubscribe = table_.subscribe(self._ns, self._on_change)
         self._after = max(self._after, 0)
         self._timers.append(self._loop.call_later(lifetime, self.stop))
         if options.bookmarks:
@@ -129,17 +129,17 @@ class Watch:
         self._flush()
 
     def stop(self) -> None:
-        """End the stream cleanly, telling what is pending."""
+        """Send the pending events and end the stream cleanly."""
         if self.ended:
             return
         while self._first is not None and not self.paused and not self._sink.full():
-            self._tell_slice()
+            self.send_initial()
         self._flush()
         self.close()
         self._sink.end()
 
     def close(self) -> None:
-        """Let go of everything; the stream is gone."""
+        """Unsubscribe and drop all events; the stream is closed."""
         self.ended = True
         for timer in self._timers:
             timer.cancel()
@@ -147,26 +147,26 @@ class Watch:
             self._unsubscribe()
             self._unsubscribe = None
 
-    def fail(self, error: ApiError) -> None:
+    def fail(self, error: StatusError) -> None:
         """Send an ERROR event and end."""
         if not self.ended:
             self._error(error)
 
     def resume(self) -> None:
-        """The client reads again, or the fault is over."""
+        """Send the buffered events: the client reads again, or the fault has ended."""
         self._flush()
 
     # ---- events
 
-    def _hear(self, change: Change) -> None:
+    def _on_change(self, change: StoreChange) -> None:
         if change.rv > self._after:
             try:
-                self._tell(change)
-            except Exception:  # one watch that can't be served must not fail the write that it hears of
-                log.exception("a watch ends: its event can't be told")
+                self._send_change(change)
+            except Exception:  # a watch that fails must not fail the write that it is notified of
+                log.exception("a watch ends: its event can't be frames")
                 self._loop.call_soon(self.stop)
 
-    def _tell(self, change: Change) -> None:
+    def _send_change(self, change: StoreChange) -> None:
         type_, record = change.type, change.record
         chosen = self._chosen
         if chosen is None:
@@ -178,30 +178,31 @@ class Watch:
             kind = "MODIFIED" if was_in else "ADDED"
             self._push(self._frames.line(change, (kind, self._key), lambda: self._frame(kind, record)))
         elif was_in:
-            # who leaves the selection is told as it was when it was last in, at the version that took it out
+            # an object that leaves the selection is sent in its last selected state, at the version that removed it
             last = record if type_ == "DELETED" else _left(change)
             key = ("DELETED", type_, self._key)
             self._push(self._frames.line(change, key, lambda: self._frame("DELETED", last)))
 
-    def _tell_slice(self) -> None:
-        """Some of what there was at the start. All at once would keep everybody else waiting: 10 000 objects take 60 ms."""
+    def send_initial(self) -> None:
+        """Send some of the initial objects. Sending all at once would block the event loop: 10 000 objects take 60 ms."""
         assert self._first is not None
         chosen = self._chosen
         records = list(itertools.islice(self._first, SLICE))
         if len(records) < SLICE:
             self._first = None
         try:
-            told = [self._headed(self._frame("ADDED", record)) for record in records if chosen is None or chosen(record)]
+            frames = [self._headed(self._frame("ADDED", record)) for record in records if chosen is None or chosen(record)]
         except Exception:
-            log.exception("a watch ends: what there is can't be told")
+            log.exception("a watch ends: what there is can't be frames")
             self._first = None
-            self._pending.clear()  # the bookmark would say that this was all
+            self._pending.clear()  # a bookmark would end the initial events too early
             self._loop.call_soon(self.stop)
             return
-        if told:
-            self._sink.send(b"".join(told))
+        if frames:
+            self._sink.send(b"".join(frames))
 
-    def _line(self, type_: str, record: Record) -> bytes:
+    def encode(self, type_: str, record: StoredObject) -> bytes:
+        """One event as a JSON line in the watch's form."""
         form = self._form
         if not form.kind:
             return b'{"type":"%b","object":%b}\n' % (type_.encode(), self.resource.present(record))
@@ -214,8 +215,8 @@ class Watch:
             shown = partial(obj, form.version)
         return msgspec.json.encode({"type": type_, "object": shown}) + b"\n"
 
-    def _frame(self, type_: str, record: Record) -> bytes:
-        return chunk(self._line(type_, record))
+    def _frame(self, type_: str, record: StoredObject) -> bytes:
+        return chunk(self.encode(type_, record))
 
     def _push(self, frame: bytes) -> None:
         self._pending.append(self._headed(frame))
@@ -226,11 +227,11 @@ class Watch:
             self._loop.call_soon(self._flush)
 
     def _headed(self, frame: bytes) -> bytes:
-        """Tables tell their column definitions in the first event only."""
+        """Remove the column definitions: a Table watch sends them in its first event only."""
         if self._form.kind != "Table":
             return frame
-        if not self._columns_told:
-            self._columns_told = True
+        if not self._columns_sent:
+            self._columns_sent = True
             return frame
         event = msgspec.json.decode(frame[frame.index(b"\n") + 1 : -2])
         event["object"]["columnDefinitions"] = None
@@ -241,7 +242,7 @@ class Watch:
         if self.paused or self.ended or self._sink.full():
             return
         if self._first is not None:
-            self._tell_slice()
+            self.send_initial()
         if self._first is not None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -269,13 +270,13 @@ class Watch:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def _error(self, error: ApiError) -> None:
+    def _error(self, error: StatusError) -> None:
         line = msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"
         self._pending.append(chunk(line))
         self.stop()
 
 
-def _left(change: Change) -> Record:
+def _left(change: StoreChange) -> StoredObject:
     prev = change.prev
     assert prev is not None
-    return Record(prev.ns, prev.name, prev.uid, change.rv, with_revision(prev.raw, prev.rv, change.rv))
+    return StoredObject(prev.ns, prev.name, prev.uid, change.rv, with_revision(prev.raw, prev.rv, change.rv))

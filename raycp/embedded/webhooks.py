@@ -8,18 +8,18 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.auth import User
-from raycp.embedded.errors import ApiError, bad_request, internal
+from raycp.embedded.errors import StatusError, bad_request, internal
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft, Object
-from raycp.embedded.registry import Registry, Resource
+from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.selectors import parse_label_dict
-from raycp.embedded.store import Record
+from raycp.embedded.store import StoredObject
 
 GROUP = "admissionregistration.k8s.io"
 
 
 class Webhooks:
-    """Calls what webhook configurations name. While there is none, ``any`` is false and writes don't wait."""
+    """Calls the configured webhooks. ``any`` is false while there are none, and writes need not wait."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -38,7 +38,7 @@ class Webhooks:
             self._session = None
 
     def match(self, draft: Draft) -> bool:
-        """Whether any webhook wants to see this draft."""
+        """Whether any webhook matches this draft."""
         operation = "CREATE" if draft.old is None else "UPDATE"
         labels = draft.obj["metadata"].get("labels") or {}
         ns = draft.obj["metadata"].get("namespace") or ""
@@ -48,8 +48,8 @@ class Webhooks:
             for _, hook in hooks
         )
 
-    def match_delete(self, resource: Resource, record: Record) -> bool:
-        """Whether any webhook wants to see this deletion."""
+    def match_delete(self, resource: ServedResource, record: StoredObject) -> bool:
+        """Whether any webhook matches this deletion."""
         return any(
             self._wants(hook, resource, "DELETE", "", record.ns, record.labels)
             for hooks in self._hooks.values()
@@ -57,7 +57,7 @@ class Webhooks:
         )
 
     async def admit(self, draft: Draft, user: User, warnings: list[str]) -> Draft:
-        """The draft as the mutating webhooks leave it. Raises ``ApiError`` where one refuses."""
+        """The draft after the mutating webhooks. Raises ``StatusError`` if one denies it."""
         operation = "CREATE" if draft.old is None else "UPDATE"
         resource, obj, old = draft.resource, draft.obj, draft.old
         for _, hook in self._hooks["mutating"]:
@@ -74,8 +74,10 @@ class Webhooks:
         await self._validate(resource, operation, draft.subresource, obj, old, user, draft.options.dry_run, warnings)
         return draft._replace(obj=obj)
 
-    async def admit_delete(self, resource: Resource, record: Record, user: User, dry_run: bool, warnings: list[str]) -> None:
-        """Raises ``ApiError`` where a webhook refuses."""
+    async def admit_delete(
+        self, resource: ServedResource, record: StoredObject, user: User, dry_run: bool, warnings: list[str]
+    ) -> None:
+        """Call the validating webhooks. Raises ``StatusError`` if one denies the request."""
         old = resource.read(record)
         for _, hook in self._hooks["mutating"]:
             if self._wants(hook, resource, "DELETE", "", record.ns, record.labels):
@@ -84,7 +86,7 @@ class Webhooks:
 
     async def _validate(
         self,
-        resource: Resource,
+        resource: ServedResource,
         operation: str,
         sub: str,
         obj: Object | None,
@@ -113,7 +115,7 @@ class Webhooks:
         self._hooks[kind] = hooks
         self.any = any(self._hooks.values())
 
-    def _wants(self, hook: Object, resource: Resource, operation: str, sub: str, ns: str, labels: Any) -> bool:
+    def _wants(self, hook: Object, resource: ServedResource, operation: str, sub: str, ns: str, labels: Any) -> bool:
         info = resource.info
         if info.group == GROUP and "webhookconfigurations" in info.plural:
             return False
@@ -133,7 +135,7 @@ class Webhooks:
 
     @staticmethod
     def _review(
-        resource: Resource, operation: str, sub: str, obj: Object | None, old: Object | None, user: User, dry_run: bool
+        resource: ServedResource, operation: str, sub: str, obj: Object | None, old: Object | None, user: User, dry_run: bool
     ) -> Object:
         info = resource.info
         shown = obj if obj is not None else old or {}
@@ -160,7 +162,7 @@ class Webhooks:
         return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
 
     async def _call(self, hook: Object, review: Object, warnings: list[str]) -> Any:
-        """The JSON patch that the webhook answers, if any. Raises ``ApiError``."""
+        """Call a webhook. Returns its JSON patch, if any. Raises ``StatusError`` if it denies the request."""
         try:
             answer = await self._post(hook, review)
         except Exception as error:
@@ -180,7 +182,7 @@ class Webhooks:
     async def _post(self, hook: Object, review: Object) -> Object:
         import ssl
 
-        import aiohttp  # only clusters with webhooks load a client
+        import aiohttp  # on demand: most clusters have no webhooks
 
         config = hook["clientConfig"]
         url = config.get("url")
@@ -220,10 +222,10 @@ def _rule_covers(rule: Object, info: Any, name: str, sub: str, operation: str) -
     )
 
 
-def _denied(name: str, status: Object) -> ApiError:
+def _denied(name: str, status: Object) -> StatusError:
     """``webhookerrors.ToStatusErr``."""
     code = int(status.get("code") or 403)
     why = status.get("message") or status.get("reason") or ""
     message = f'admission webhook "{name}" denied the request' + (f": {why}" if why else " without explanation")
     reason = status.get("reason") or ("Forbidden" if code == 403 else "")
-    return ApiError(code if code >= 400 else 400, str(reason), message, status.get("details"))
+    return StatusError(code if code >= 400 else 400, str(reason), message, status.get("details"))

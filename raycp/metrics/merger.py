@@ -12,7 +12,7 @@ Laws:
 import math
 from collections.abc import Iterable
 
-from raycp.base.gone import Gone
+from raycp.base.recent_names import RecentNames
 from raycp.metrics.registry import FamilySnapshot, Spec, decode_snapshot
 
 Rows = dict[tuple[str, ...], list[float]]
@@ -25,7 +25,7 @@ class Merger:
         self._specs: dict[str, Spec] = {}
         self._dead: dict[str, Rows] = {}
         self._actors: dict[str, dict[str, Rows]] = {}
-        self._forgotten = Gone()
+        self._forgotten = RecentNames()
         self.rejected = 0
         """Families refused because an actor told another shape under a known name."""
 

@@ -1,12 +1,12 @@
-"""The observer's book of the SLO: reports of all shards in, windows, budgets and alerts out, kept over a restart.
+"""The observer's view of the SLO: reports of all shards in, windows, budgets and alerts out, kept over a restart.
 
 Laws:
 
-1. A shard's process sends absolute values under its name, which is never used again; only the difference to its last send enters
-   the windows. A send of one that was forgotten is ignored, so nothing counts twice.
-2. A checkpoint holds the windows *and* the last values of each: after a restart the first send of a living process brings what
-   happened in between.
-3. Window time is Unix time at the start and moves on with ``Clock.now()``: a jump of the wall clock tears no hole.
+1. A shard process sends absolute values under its name, which is never reused; only the difference to its last report is
+   added to the windows. A report of a removed process is ignored, so that nothing counts twice.
+2. A checkpoint holds the windows *and* each process's last values: after a restart, the first report of a living process
+   adds the changes in between.
+3. Window time starts at Unix time and advances with ``Clock.now()``: a jump of the wall clock leaves no gap.
 """
 
 import zlib
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.base.gone import Gone
+from raycp.base.recent_names import RecentNames
 from raycp.slo.budget import burn_rate, error_budget, firing, ratio
 from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import MONTH, Objective, Objectives
@@ -25,11 +25,11 @@ from raycp.slo.windows import LatencyWindow, Ring, Windows
 
 SHOWN = ("instant", "5m", "1h", "6h", "3d", "30d")
 RECENT = (900.0, 900)
-"""Span and slots of the history that the plots of instant SLI show: a quarter of an hour by the second."""
+"""Span and slots of the history in the plots of the instant SLI: a quarter of an hour by the second."""
 
 
 class _Counted:
-    """What one objective has counted."""
+    """The counts of one objective."""
 
     def __init__(self, window: float) -> None:
         self.windows = Windows({"window": (window, 120)} if window != MONTH else None)
@@ -64,7 +64,7 @@ class _Saved(msgspec.Struct):
 
 
 class SloBook:
-    """Merges reports and answers questions. Single-threaded."""
+    """Merges reports and computes windows, budgets and alerts. Single-threaded."""
 
     def __init__(self, clock: Clock, objectives: Objectives) -> None:
         self._clock = clock
@@ -73,47 +73,43 @@ class SloBook:
         self._counted: dict[str, _Counted] = {}
         self._series: dict[tuple[str, str, str, str], SeriesTotals] = {}
         self._last: dict[str, Report] = {}
-        self._forgotten = Gone()
+        self._removed = RecentNames()
 
     def set_objectives(self, objectives: Objectives) -> None:
-        """Report on these from now on; counts of unchanged ones (same name) go on."""
+        """Replace the objectives; objectives of the same name keep their counts."""
         self._objectives = objectives
 
     def feed(self, actor: str, report: bytes) -> bool:
-        """Take in the report of one shard's process. False if it was forgotten. Raises ``msgspec.DecodeError``."""
-        told = decode_report(report)
-        if actor in self._forgotten:
+        """Add the report of a shard process. False if the process was removed. Raises ``msgspec.DecodeError``."""
+        current = decode_report(report)
+        if actor in self._removed:
             return False
         last = self._last.get(actor)
         before_o = {(o.name, o.cluster): o for o in last.objectives} if last else {}
         before_s = {(s.controller, s.cluster, s.tier, s.kind): s for s in last.series} if last else {}
         now = self._now()
-        for totals in told.objectives:
+        for totals in current.objectives:
             self._count(now, totals, before_o.get((totals.name, totals.cluster)))
-        for series in told.series:
+        for series in current.series:
             self._sum_series(series, before_s.get((series.controller, series.cluster, series.tier, series.kind)))
-        self._last[actor] = told
+        self._last[actor] = current
         return True
 
     def actors(self) -> list[str]:
-        """Who has told something and was not forgotten."""
+        """The processes that have reported and were not removed."""
         return list(self._last)
 
     def forget(self, actor: str) -> None:
-        """That process is dead: what it told stays counted."""
+        """Remove a dead process; its last report stays counted."""
         if self._last.pop(actor, None) is not None:
-            self._forgotten.add(actor)
+            self._removed.add(actor)
 
     def report(self) -> list[dict[str, Any]]:
-        """Per objective: windows with ratio and burn rate, budget, firing alerts, latency, attribution, clusters.
-        JSON-able.
-        """
+        """Per objective: windows with ratio and burn rate, budget, firing alerts, latency, attribution, clusters. JSON-able."""
         return [self._report(objective) for objective in self._objectives]
 
     def series(self) -> list[dict[str, Any]]:
-        """Per controller, cluster, tier and kind, since the fleet began: count, failed, declared wait, latency
-        percentiles.
-        """
+        """Per controller, cluster, tier and kind, since the fleet started: count, failed, declared wait, latency percentiles."""
         found = []
         for (controller, cluster, tier, kind), totals in sorted(self._series.items()):
             latency = LogHistogram(totals.buckets, totals.latency_sum).summary()
@@ -129,9 +125,7 @@ class SloBook:
         return counted.recent.series(self._now()) if counted else []
 
     def checkpoint(self) -> bytes:
-        """Everything needed to go on after a restart: compact JSON, deflated (a ConfigMap's ``binaryData`` holds 1
-        MiB).
-        """
+        """The state that a restart needs: compact JSON, deflated (a ConfigMap's ``binaryData`` holds 1 MiB)."""
         objectives = [
             _SavedObjective(
                 name,
@@ -146,12 +140,13 @@ class SloBook:
             )
             for name, c in self._counted.items()
         ]
-        saved = _Saved(self._now(), objectives, list(self._series.values()), self._last, list(self._forgotten))
+        saved = _Saved(self._now(), objectives, list(self._series.values()), self._last, list(self._removed))
         return zlib.compress(msgspec.json.encode(saved), 6)
 
     def restore(self, saved: bytes) -> None:
-        """Be what the checkpoint says; what was fed before is counted with the next ``feed``. Raises ``ValueError`` for bytes that
-        are none; nothing has changed then.
+        """Replace the state by a checkpoint; the next ``feed`` of each process adds what it counted since.
+
+        Raises ``ValueError`` for bytes that are no checkpoint, and then changes nothing.
         """
         try:
             state = msgspec.json.decode(zlib.decompress(saved), type=_Saved)
@@ -167,7 +162,7 @@ class SloBook:
             counted.total, counted.bad, counted.clusters = o.total, o.bad, o.clusters
             counted.segments, counted.bad_segments = o.segments, o.bad_segments
         self._series = {(s.controller, s.cluster, s.tier, s.kind): s for s in state.series}
-        self._last, self._forgotten = dict(state.last), Gone(state.forgotten)
+        self._last, self._removed = dict(state.last), RecentNames(state.forgotten)
 
     def _now(self) -> float:
         return self._zero + self._clock.now()
@@ -179,15 +174,15 @@ class SloBook:
             counted = self._counted[name] = _Counted(objective.window if objective else MONTH)
         return counted
 
-    def _count(self, now: float, told: ObjectiveTotals, before: ObjectiveTotals | None) -> None:
-        latencies = LogHistogram(told.buckets, told.latency_sum)
-        total, bad, segments, bad_segments = told.total, told.bad, told.segments, told.bad_segments
+    def _count(self, now: float, totals: ObjectiveTotals, before: ObjectiveTotals | None) -> None:
+        latencies = LogHistogram(totals.buckets, totals.latency_sum)
+        total, bad, segments, bad_segments = totals.total, totals.bad, totals.segments, totals.bad_segments
         if before is not None:
             latencies = latencies.minus(LogHistogram(before.buckets, before.latency_sum))
             total, bad = total - before.total, bad - before.bad
             segments = [a - b for a, b in zip(segments, before.segments, strict=True)]
             bad_segments = [a - b for a, b in zip(bad_segments, before.bad_segments, strict=True)]
-        counted = self._counted_of(told.name)
+        counted = self._counted_of(totals.name)
         counted.windows.add(now, total, bad)
         counted.recent.add(now, total, bad)
         counted.total += total
@@ -195,22 +190,22 @@ class SloBook:
         if latencies.buckets:
             counted.latency.add(latencies)
             counted.latency_1h.add(now, latencies)
-        cluster = counted.clusters.setdefault(told.cluster, [0.0, 0.0])
+        cluster = counted.clusters.setdefault(totals.cluster, [0.0, 0.0])
         cluster[0] += total
         cluster[1] += bad
         counted.segments = [a + b for a, b in zip(counted.segments, segments, strict=True)]
         counted.bad_segments = [a + b for a, b in zip(counted.bad_segments, bad_segments, strict=True)]
 
-    def _sum_series(self, told: SeriesTotals, before: SeriesTotals | None) -> None:
-        key = (told.controller, told.cluster, told.tier, told.kind)
+    def _sum_series(self, totals: SeriesTotals, before: SeriesTotals | None) -> None:
+        key = (totals.controller, totals.cluster, totals.tier, totals.kind)
         sums = self._series.setdefault(key, SeriesTotals(*key, 0, 0, 0.0, 0.0, {}))
         latencies = LogHistogram(sums.buckets, sums.latency_sum)
-        latencies.add(LogHistogram(told.buckets, told.latency_sum))
+        latencies.add(LogHistogram(totals.buckets, totals.latency_sum))
         if before is not None:
             latencies.add(LogHistogram(before.buckets, before.latency_sum), -1.0)
-        sums.count += told.count - (before.count if before else 0)
-        sums.failed += told.failed - (before.failed if before else 0)
-        sums.waited += told.waited - (before.waited if before else 0)
+        sums.count += totals.count - (before.count if before else 0)
+        sums.failed += totals.failed - (before.failed if before else 0)
+        sums.waited += totals.waited - (before.waited if before else 0)
         sums.buckets, sums.latency_sum = latencies.buckets, latencies.sum
 
     def _report(self, objective: Objective) -> dict[str, Any]:
@@ -256,6 +251,6 @@ class SloBook:
 
 
 def _shares(segments: list[float]) -> dict[str, float]:
-    """Each segment's share of the whole time; empty where nothing was spent."""
+    """Each segment's share of the total time; empty if that is zero."""
     whole = sum(segments)
     return {name: max(0.0, s) / whole for name, s in zip(SEGMENTS, segments, strict=True)} if whole > 0 else {}

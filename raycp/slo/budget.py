@@ -1,8 +1,8 @@
 """Error budget, burn rates and burn alerts: pure functions of counts.
 
 A burn rate of 1 spends exactly the whole budget over the objective's window. The alerts are those of Google's SRE
-workbook, chapter 5
-("multiwindow, multi-burn-rate"): a long window says that it matters, a short one that it still goes on.
+workbook, chapter 5 ("multiwindow, multi-burn-rate"): the long window shows that the burn matters, the short one that it
+continues.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from raycp.slo.windows import SPANS
 
 
 class BurnAlert(NamedTuple):
-    """Fires when ``spent`` of the budget would go within ``long``, and the ``short`` window agrees."""
+    """Fires when both windows burn at a rate that spends ``spent`` of the budget within ``long``."""
 
     severity: str
     spent: float
@@ -25,9 +25,7 @@ class BurnAlert(NamedTuple):
         return self.spent * objective.window / SPANS[self.long][0]
 
     def threshold(self, objective: Objective) -> float:
-        """The share of missed changes at which it fires; below 1, since an objective of 90 % can burn 10-fold at
-        most.
-        """
+        """The share of missed changes at which it fires; below 1, since an objective of 90 % can burn at most 10-fold."""
         return min(self.factor(objective) * objective.budget, 0.99)
 
 
@@ -43,19 +41,18 @@ Sum = Callable[[str], tuple[float, float]]
 
 
 def ratio(total: float, bad: float) -> float | None:
-    """The share within the objective; None where nothing happened."""
+    """The share within the objective; None without changes."""
     return 1.0 - bad / total if total > 0 else None
 
 
 def burn_rate(objective: Objective, total: float, bad: float) -> float:
-    """How many times faster than allowed the budget is spent; 0 where nothing happened."""
+    """How many times faster than allowed the budget is spent; 0 without changes."""
     return bad / total / objective.budget if total > 0 and objective.budget > 0 else 0.0
 
 
-class Budget(NamedTuple):
-    """Of ``total`` changes in the window ``allowed`` may miss and ``missed`` did; ``remaining`` is the share of the
-    budget that is
-    left, negative when overspent."""
+class ErrorBudget(NamedTuple):
+    """Of ``total`` changes in the window ``allowed`` may miss and ``missed`` did; ``remaining`` is the remaining share of the
+    budget, negative when overspent."""
 
     total: float
     allowed: float
@@ -63,11 +60,11 @@ class Budget(NamedTuple):
     remaining: float
 
 
-def error_budget(objective: Objective, total: float, bad: float) -> Budget:
+def error_budget(objective: Objective, total: float, bad: float) -> ErrorBudget:
     allowed = total * objective.budget
     if allowed <= 0:
-        return Budget(total, allowed, bad, 1.0 if bad <= 0 else -1.0)
-    return Budget(total, allowed, bad, 1.0 - bad / allowed)
+        return ErrorBudget(total, allowed, bad, 1.0 if bad <= 0 else -1.0)
+    return ErrorBudget(total, allowed, bad, 1.0 - bad / allowed)
 
 
 def firing(objective: Objective, window: Sum) -> list[BurnAlert]:

@@ -21,7 +21,7 @@ def _ratio(window: str, select: str = "") -> str:
 
 
 def _records(objectives: Objectives) -> list[dict[str, Any]]:
-    """One record per window holds the ratios of all objectives; the budget's record has its window as a label."""
+    """One record per window with the ratios of all objectives; the budget's record has its window as a label."""
     records: list[dict[str, Any]] = [{"record": f"slo:raycp_bad_changes:ratio_rate{w}", "expr": _ratio(w)} for w in RATE_WINDOWS]
     allowed = f"(1 - max by ({_BY}) (raycp_slo_objective_ratio))"
     for window in sorted({o.window for o in objectives}):
@@ -35,7 +35,7 @@ def _records(objectives: Objectives) -> list[dict[str, Any]]:
 
 def _alerts(objective: Objective) -> list[dict[str, Any]]:
     select = f'{{slo="{objective.name}"}}'
-    # the series carry these labels anyway; told here, each alert rule is one of a kind
+    # the series have these labels too; setting them here makes each alert rule unique
     same = {"slo": objective.name, "controller": objective.controller, "tier": objective.tier or "all"}
     alerts: list[dict[str, Any]] = []
     for alert in BURN_ALERTS:
@@ -52,7 +52,7 @@ def _alerts(objective: Objective) -> list[dict[str, Any]]:
                         f"{{{{ $value | humanizePercentage }}}} of the changes of the last {alert.long} took longer "
                         f"than {seconds_text(objective.within)} or failed; the objective allows "
                         f"{100 * objective.budget:.4g} %. `raycp slo` shows where the time goes, "
-                        "`raycp why` tells of a single object."
+                        "`raycp why` shows a single object."
                     ),
                 },
             }
@@ -116,7 +116,7 @@ def rules_yaml(objectives: Objectives) -> str:
 
 
 def as_prometheus_rule(objectives: Objectives, fleet: str, namespace: str = "monitoring") -> str:
-    """The same as a ``PrometheusRule`` of the Prometheus operator."""
+    """The rules as a ``PrometheusRule`` of the Prometheus operator."""
     manifest = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

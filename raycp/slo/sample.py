@@ -1,4 +1,4 @@
-"""What a clock tells when it stops."""
+"""The measurement of a stopped clock."""
 
 from typing import Literal
 
@@ -7,22 +7,19 @@ import msgspec
 from raycp.base.keys import RequestKey
 
 Kind = Literal["user", "away", "backlog", "system"]
-"""Whose change it was: a user's, seen live; a user's, made while nobody watched; an object that was there before the
-fleet
-ever was; or the system's own (resync, poll, owned change, timer)."""
+"""Origin of a change: a user's, observed live; a user's, made while no shard was watching; an object that existed before
+the fleet's first start; or the system's own (resync, poll, owned change, timer)."""
 
 JUDGED: frozenset[str] = frozenset({"user", "away"})
-"""The kinds that objectives judge: changes that a user made. The others are counted apart."""
+"""The kinds that count for objectives: changes made by users. The others are counted separately."""
 
 
 class Segments(msgspec.Struct, array_like=True, gc=False):
     """Where the time went, in seconds.
 
-    ``watch_lag``: from the change at the API server, as far as it is known, until it was queued; ``delay``: backoff
-    or a delay of the
-    system's; ``queue``: ready, and not handed out; ``dispatch``: handed out, but not in the reconciler (transport
-    both ways);
-    ``work``: in the reconciler, without ``api``: its API requests.
+    ``watch_lag``: from the change at the API server, if that time is known, until it was queued; ``delay``: backoff or a
+    system delay; ``queue``: ready, and not handed out; ``dispatch``: handed out, but not in the reconciler (transport both
+    ways); ``work``: in the reconciler, without ``api``: its API requests.
     """
 
     watch_lag: float = 0.0
@@ -37,12 +34,11 @@ SEGMENTS = Segments.__struct_fields__
 
 
 class Sample(msgspec.Struct, gc=False):
-    """One change (or ``times`` coalesced ones) done, or given up with ``ok=False``.
+    """One change (or ``times`` coalesced ones) that was reconciled, or failed permanently (``ok=False``).
 
-    ``seconds`` is received → done without ``waited``, the time that reconcilers declared as waiting for quota or
-    capacity
-    (``waiting`` names the last such wait). ``charged`` names objectives that have counted it as missed already, while
-    it was open.
+    ``seconds`` is the time from received to done without ``waited``, the time that reconcilers declared as waiting for
+    quota or capacity (``waiting`` names the last such wait). ``charged`` names the objectives that counted it as missed
+    while it was still open.
     """
 
     key: RequestKey

@@ -1,9 +1,8 @@
-"""Counts of the last while, in fixed memory, whatever the traffic.
+"""Sliding windows of counts, in fixed memory for any traffic.
 
-A ``Ring`` cuts its span into slots; the oldest slot, partly out of the span, counts by the part still inside, so a
-window's sum
-is exact for even traffic and never off by more than one slot. Times are given by the caller, in seconds, and only
-move on.
+A ``Ring`` divides its span into slots. The oldest slot, which is partly outside the span, counts by the part inside, so
+that a window's sum is exact for even traffic and never off by more than one slot. Callers pass times in seconds, which
+never decrease.
 """
 
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ class Ring:
     def __init__(self, span: float, slots: int) -> None:
         self.span = span
         self._step = span / slots
-        self._slots = slots + 1  # one more: the oldest is partly outside
+        self._slots = slots + 1  # one more, since the oldest is partly outside the span
         self._total = [0.0] * self._slots
         self._bad = [0.0] * self._slots
         self._last = -1
@@ -49,7 +48,7 @@ class Ring:
         """(total, bad) within the span that ends at ``now``."""
         last = self._turn(now)
         oldest = (last + 1) % self._slots
-        # the running slot covers now - last*step; the oldest one has that much outside
+        # the current slot covers now - last*step; the oldest has as much outside the span
         inside = 1.0 - min(1.0, max(0.0, now / self._step - last))
         total = sum(self._total) - self._total[oldest] * (1 - inside)
         bad = sum(self._bad) - self._bad[oldest] * (1 - inside)
@@ -75,7 +74,7 @@ class Ring:
         return self._last
 
     def dump(self) -> list[Any]:
-        """Compact and JSON-able: the last slot's number, then (slots back, total, bad) of those that are not empty."""
+        """Compact JSON-able form: the last slot's number, then (slots back, total, bad) of the slots that are not empty."""
         rows = [
             [back, _short(self._total[i]), _short(self._bad[i])]
             for back in range(self._slots)
@@ -118,7 +117,7 @@ class Windows:
 
 
 class LatencyWindow:
-    """A ``LogHistogram`` over the last ``span`` seconds, to one slot."""
+    """A ``LogHistogram`` over the last ``span`` seconds, accurate to one slot."""
 
     def __init__(self, span: float, slots: int) -> None:
         self._step = span / slots

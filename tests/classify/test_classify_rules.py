@@ -1,4 +1,4 @@
-"""The table of DESIGN section 5: each row as a property over all events and all knowledge."""
+"""The table of verdicts: each row as a property over all events and all known states."""
 
 import timeit
 from random import Random
@@ -50,7 +50,7 @@ def test_live_changes_of_a_version_go_to_their_tier_at_once(event, known):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), knowledge)
-def test_status_of_others_goes_behind_live_changes_without_a_clock(rv, later, version, known):
+def test_foreign_status_changes_are_queued_behind_live_changes_without_a_clock(rv, later, version, known):
     event = Event(EventType.MODIFIED, Source.WATCH, obj(rv, version), obj(rv + later, version), 1.0)
     verdict = classify(event, known)
     assert (verdict.enqueue, verdict.reason, verdict.clock) == (True, Reason.STATUS, None)
@@ -96,7 +96,7 @@ def test_initial_lists(event, known):
 
 
 @given(events((Source.RELIST, Source.REPLAY)), knowledge)
-def test_what_happened_while_nobody_watched(event, known):
+def test_changes_made_while_no_shard_was_watching(event, known):
     verdict = classify(event, known)
     if event.type is EventType.DELETED:
         assert (verdict.reason, verdict.clock, verdict.enqueue) == (Reason.AWAY, "away", True)
@@ -122,7 +122,7 @@ def test_resyncs_are_spread_over_the_background(event, known):
 
 
 @given(events(tuple(source for source in Source if source is not Source.OWN_WRITE)), children)
-def test_a_childs_change_wakes_its_owner_and_starts_no_clock(event, known):
+def test_a_childs_change_enqueues_its_owner_and_starts_no_clock(event, known):
     verdict = classify(event, known)
     assert verdict.clock is None
     assert not verdict.user
@@ -138,7 +138,7 @@ def test_a_childs_change_wakes_its_owner_and_starts_no_clock(event, known):
 
 
 @given(events(), knowledge | children)
-def test_every_verdict_is_sound(event, known):
+def test_every_verdict_is_consistent(event, known):
     """Nothing in the background starts a user's clock; what is not enqueued starts none; only system work is spread;
     and the function is pure."""
     verdict = classify(event, known)
@@ -161,7 +161,7 @@ def test_spread_is_within_its_bounds(resync, spread, seed):
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
-def test_spread_refuses_what_is_no_duration(wrong):
+def test_spread_refuses_invalid_durations(wrong):
     with pytest.raises(ValueError, match="no duration"):
         spread_delay(Random(1), 0.0, wrong)
     with pytest.raises(ValueError, match="no duration"):

@@ -1,4 +1,4 @@
-"""Tier rules: what holds, in which order, and what is refused."""
+"""Tier rules: evaluation, order, and refused rules."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_the_first_rule_that_holds_decides(thing, controller, expected):
     assert choice.reason
 
 
-def test_an_unknown_tier_falls_to_the_default_and_is_told():
+def test_an_unknown_tier_gives_the_default_and_a_problem():
     choice = TierRules.compile(TiersSpec()).tier_of(obj(labels={"raycp.io/qos-tier": "gold"}), "k")
     assert choice.tier == "standard"
     assert "'gold'" in choice.problem
@@ -70,6 +70,23 @@ def test_an_unknown_tier_falls_to_the_default_and_is_told():
     nonsense = compiled({"tierFrom": {"label": "t"}}, default="high").tier_of(obj(labels={"t": "x" * 500}), "k")
     assert nonsense.tier == "high"
     assert len(nonsense.problem) < 200
+
+
+def test_tier_of_decodes_no_body_without_a_wanted_field(monkeypatch: pytest.MonkeyPatch):
+    read: list[bytes] = []
+    monkeypatch.setattr(FieldReader, "read", lambda self, raw: read.append(raw) or {})
+    rules = compiled({"when": {"priorityClass": "gold"}, "tier": "high"}, {"tierFrom": {"field": "spec.qosTier"}})
+    assert rules.tier_of(obj({"spec": {"image": "qosTier"}}), "k").tier == "standard"
+    assert len(read) == 1  # the text occurs, though not as a field
+    assert rules.tier_of(obj({"spec": {"image": "nginx", "priority": 5}}), "k").tier == "standard"
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("key", ["a<b", "a&b", "größe"])
+def test_a_field_whose_name_may_be_escaped_is_found(key):
+    rules = compiled({"when": {"field": {f"spec['{key}']": "1"}}, "tier": "high"})
+    body = json.dumps({"spec": {key: 1}}).replace("<", "\\u003c").replace("&", "\\u0026").encode()
+    assert rules.tier_of(Obj(Meta(name="x"), body, 1, 1), "k").tier == "high"
 
 
 def test_a_broken_body_never_raises():
@@ -111,7 +128,7 @@ def test_a_rule_that_cannot_match_is_refused_with_its_path(rules, path):
     assert str(refused.value).startswith(path)
 
 
-def test_rules_that_only_overlap_are_no_mistake():
+def test_rules_that_only_overlap_are_accepted():
     compiled(
         {"when": {"label": {"a": "b"}}, "tier": "high"},
         {"when": {"label": {"a": "*"}}, "tier": "critical"},
@@ -131,12 +148,12 @@ def test_rules_that_only_overlap_are_no_mistake():
         ('metadata.labels["x"]', ("metadata", "labels", "x")),
     ],
 )
-def test_paths(text, parts):
+def test_parse_path(text, parts):
     assert parse_path(text) == parts
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a[0]", "a['b'", "a['b']c", "a.['b']"])
-def test_what_is_no_path(text):
+def test_parse_path_refuses_other_texts(text):
     with pytest.raises(ValueError, match="is no path"):
         parse_path(text)
 

@@ -1,4 +1,4 @@
-"""The watermark against a model; what is stored never claims more than is known."""
+"""The watermark against a model: the stored form never covers more than was reconciled."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ steps = st.lists(st.tuples(st.sampled_from(("change", "reconcile", "stale")), st
 
 
 @given(steps, st.sampled_from((0, 1, 5_000)))
-def test_covers_exactly_what_is_reconciled_and_stored_no_more(history, most):
+def test_a_watermark_covers_exactly_the_reconciled_versions(history, most):
     mark, rv = Watermark(), 10
     last: dict[str, int] = {}
     seen: dict[str, int] = {}
@@ -76,13 +76,13 @@ def test_beyond_the_limit_it_falls_back_to_the_least_pending_version():
     assert len(text) < 60_000, "it is written once a second"
 
 
-def test_it_never_goes_back():
+def test_a_watermark_never_goes_back():
     mark = Watermark(7)
     mark.observe(3)
     assert mark.rv == 7
 
 
 @pytest.mark.parametrize("text", ["", "{}", "z:!!", "z:abc", '{"rv":"x"}', "[1]"])
-def test_what_is_no_watermark_is_refused(text):
+def test_invalid_watermarks_are_refused(text):
     with pytest.raises(ValueError, match="not a watermark"):
         Watermark.decode(text)

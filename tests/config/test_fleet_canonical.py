@@ -1,4 +1,4 @@
-"""Canonical form, generation, difference, schema, reference, and the files that ship."""
+"""Canonical form, generation, difference, schema, reference, and the shipped files."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ spec:
 """
 
 
-def test_files_that_mean_the_same_have_one_generation() -> None:
+def test_equivalent_files_have_one_generation() -> None:
     doc = parse_fleet(BASE)
     spelled = parse_fleet(BASE.replace("podRuntime: 2s", "podRuntime: 2000ms") + "  shards: {standby: 1}\n")
     assert generation(doc) == generation(spelled)
@@ -33,11 +33,11 @@ def test_files_that_mean_the_same_have_one_generation() -> None:
     assert diff(doc, spelled) == []
 
 
-def test_any_difference_makes_another_generation() -> None:
+def test_any_difference_changes_the_generation() -> None:
     assert generation(parse_fleet(BASE)) != generation(parse_fleet(BASE.replace("nodes: 5", "nodes: 6")))
 
 
-def test_the_canonical_form_reads_back() -> None:
+def test_the_canonical_form_round_trips() -> None:
     doc = parse_fleet(BASE)
     again = FleetDoc.from_canonical(doc.canonical())
     assert again == doc
@@ -50,7 +50,7 @@ def test_shipped_files(name: str) -> None:
     assert FleetDoc.from_canonical(doc.canonical()) == doc
 
 
-def test_documents_of_other_versions_are_read_as_far_as_known() -> None:
+def test_from_canonical_ignores_unknown_fields() -> None:
     doc = parse_fleet(BASE)
     content = json.loads(doc.canonical())
     content["spec"]["fromTheFuture"] = 1
@@ -73,13 +73,13 @@ def test_the_difference_names_clusters_and_controllers() -> None:
     assert {str(each)[0] for each in diff(old, new)} == {"+", "-", "~"}
 
 
-def test_a_cluster_that_moves_in_the_list_is_no_difference() -> None:
+def test_diff_ignores_the_order_of_clusters() -> None:
     lines = BASE.splitlines()
     lines[6], lines[7] = lines[7], lines[6]
     assert diff(parse_fleet(BASE), parse_fleet("\n".join(lines))) == []
 
 
-def test_where_a_controller_runs_and_how() -> None:
+def test_clusters_resync_and_timeouts_of_a_controller() -> None:
     doc = parse_fleet(BASE)
     everywhere, east = doc.spec.controllers
     assert [each.name for each in doc.clusters_of(everywhere, "members")] == ["east"]
@@ -96,20 +96,20 @@ def test_where_a_controller_runs_and_how() -> None:
     assert doc.reconcile_timeout(east, 5) == 5
 
 
-def test_a_pool_grows_no_less_than_it_begins() -> None:
+def test_a_pools_default_max_is_at_least_its_min() -> None:
     doc = parse_fleet(BASE + "  tiers: {critical: {workers: {min: 2}}, standard: {workers: {min: 6}}}\n")
     assert doc.spec.tiers.critical.workers.max == 2
     assert doc.spec.tiers.standard.workers.max == 6
     assert parse_fleet(BASE).spec.tiers.standard.workers.max == 4
 
 
-def test_models_can_be_made_in_python() -> None:
+def test_models_can_be_constructed_in_python() -> None:
     assert EmbeddedSpec(nodes=3, pod_runtime=1.5).pod_runtime == 1.5
     with pytest.raises((UnitError, ValueError)):
         EmbeddedSpec(pod_runtime=-1.0)
 
 
-def test_the_schema_is_a_schema_and_takes_what_ships() -> None:
+def test_the_json_schema_is_valid_and_accepts_the_shipped_configs() -> None:
     import jsonschema
     import yaml
 
@@ -128,15 +128,15 @@ def test_each_field_is_documented() -> None:
     assert not silent, f"no docstring: {silent}"
 
 
-def test_the_table_in_the_documentation_is_the_models() -> None:
+def test_the_field_table_in_the_documentation_is_up_to_date() -> None:
     text = (ROOT / "docs/fleet-yaml.md").read_text()
     shown = text.partition("<!-- fields: begin -->\n")[2].partition("\n<!-- fields: end -->")[0]
-    assert shown == markdown(), "write it anew: raycp schema --fields, between the two marks of docs/fleet-yaml.md"
+    assert shown == markdown(), "regenerate it with raycp schema --fields, between the two marks of docs/fleet-yaml.md"
 
 
-def test_all_names_of_the_package_are_there() -> None:
+def test_all_public_names_of_the_package_are_importable() -> None:
     import raycp.config
 
-    assert sorted(raycp.config.__all__) == sorted(raycp.config._HOMES)
+    assert sorted(raycp.config.__all__) == sorted(raycp.config.HOMES)
     for name in raycp.config.__all__:
         assert getattr(raycp.config, name) is not None

@@ -1,4 +1,4 @@
-"""Where a fleet's lock is: a running fleet keeps it there."""
+"""The lock of a running fleet can't be moved."""
 
 import pytest
 
@@ -29,7 +29,7 @@ spec:
         ("ray: {}", "name: hub,", "name: other,", "the hub"),
     ],
 )
-def test_what_a_running_fleet_can_change(lock: str, before: str, after: str, field: str) -> None:
+def test_moved_lock_names_fields_that_a_running_fleet_can_not_change(lock: str, before: str, after: str, field: str) -> None:
     text = TEXT.replace("LOCK", "{" + lock + "}")
     moved = parse_fleet(text).moved_lock(parse_fleet(text.replace(before, after)))
     assert moved.startswith(field) if field else moved == ""

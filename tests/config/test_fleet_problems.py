@@ -1,4 +1,4 @@
-"""Every mistake in a fleet file is named: file, line, path, value, remedy."""
+"""Every problem of a fleet file is reported with file, line, path, value and remedy."""
 
 import contextlib
 import json
@@ -198,7 +198,7 @@ def test_the_same_cluster_twice() -> None:
     assert "same as that of a" in only(HEAD + spec + RUNS).message
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(problems(HEAD + "  clusters: [{nam: a, embedded: {}}]\n  controllers: [{uses: m}]\n  slow: []\n")) == 5
 
 
@@ -213,7 +213,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("kind: Pod\n", "is not Fleet"),
         ("kind: Fleet\napiVersion: v1\n", "is not raycp.io"),
         (HEAD + ONE + RUNS + "---\n" + HEAD, "more than one document"),
-        (HEAD + ONE + ONE + RUNS, "stands twice"),
+        (HEAD + ONE + ONE + RUNS, "is a duplicate key"),
         ("a: &a [*a]", "holds itself"),
         ("a: !!python/object:os.system {}\n", "has the tag"),
         ("? [a]\n: b\n", "not text"),

@@ -53,7 +53,7 @@ def test_durations(text: object, seconds: float) -> None:
         (10**400, "finite"),
     ],
 )
-def test_durations_that_are_none(value: object, message: str) -> None:
+def test_invalid_durations(value: object, message: str) -> None:
     with pytest.raises(UnitError, match=message) as caught:
         parse_duration(value)
     assert caught.value.remedy
@@ -68,7 +68,7 @@ def test_shares(value: object, fraction: float) -> None:
 
 
 @pytest.mark.parametrize("value", ["140%", "-1%", -0.1, 40, 1.01, 101, math.nan, math.inf, "0.4", "40", "", True, None, {}])
-def test_shares_that_are_none(value: object) -> None:
+def test_invalid_shares(value: object) -> None:
     with pytest.raises(UnitError) as caught:
         parse_percent(value)
     assert caught.value.remedy
@@ -81,17 +81,17 @@ def test_a_share_above_one_says_what_was_meant() -> None:
 
 
 @given(st.integers(min_value=0, max_value=10**9))
-def test_formatted_milliseconds_read_back(milliseconds: int) -> None:
+def test_formatted_milliseconds_round_trip(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000, rel=1e-6)
 
 
 @given(st.integers(min_value=0, max_value=100_000))
-def test_formatted_shares_read_back(thousandths: int) -> None:
+def test_formatted_shares_round_trip(thousandths: int) -> None:
     assert parse_percent(format_percent(thousandths / 100_000)) == pytest.approx(thousandths / 100_000)
 
 
 @given(st.one_of(st.text(max_size=12), st.floats(), st.integers(), st.none(), st.booleans()))
-def test_nothing_but_a_good_duration_comes_out(value: object) -> None:
+def test_parse_duration_returns_only_finite_non_negative_seconds(value: object) -> None:
     try:
         seconds = parse_duration(value)
     except UnitError:

@@ -17,7 +17,7 @@ OLDEST_KUBECTL = (1, 32)
 
 
 def find_tool(name: str) -> str | None:
-    """On PATH, where it is new enough; else what ``scripts/tools.sh`` has fetched."""
+    """The tool on PATH if it is new enough, else the one that ``scripts/tools.sh`` has fetched."""
     found = shutil.which(name)
     if found and name == "kubectl":
         told = subprocess.run([found, "version", "--client"], capture_output=True, text=True, timeout=30).stdout

@@ -86,7 +86,7 @@ def toy(name: str, **spec: Any) -> str:
     return json.dumps({"apiVersion": "kopf.raycp.io/v1", "kind": "Toy", "metadata": {"name": name}, "spec": spec})
 
 
-def test_an_operator_does_its_work(toys: EmbeddedHandle) -> None:
+def test_a_kopf_operator_reconciles(toys: EmbeddedHandle) -> None:
     registry, log = kopf.OperatorRegistry(), Log()
 
     @kopf.on.create("toys", registry=registry)
@@ -142,7 +142,7 @@ def test_an_operator_does_its_work(toys: EmbeddedHandle) -> None:
         assert toys.kubectl("get", "toy", "t", check=False).returncode == 1
 
 
-def test_an_operator_finds_what_was_there_before_and_lives_through_lost_watches(toys: EmbeddedHandle) -> None:
+def test_a_kopf_operator_handles_existing_objects_and_lost_watches(toys: EmbeddedHandle) -> None:
     registry, log = kopf.OperatorRegistry(), Log()
     toys.kubectl("apply", "-f", "-", stdin=toy("early", size=1))
 

@@ -1,4 +1,4 @@
-"""kubectl, as people use it."""
+"""kubectl in its usual use."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def test_get_create_and_delete(kc: Kubectl) -> None:
     assert '"a" not found' in missing.stderr
 
 
-def test_create_sends_protobuf_for_what_it_makes_itself(kc: Kubectl) -> None:
+def test_kubectl_create_sends_protobuf_for_generated_objects(kc: Kubectl) -> None:
     kc("create", "secret", "generic", "s", "--from-literal=k=v")
     assert kc.json("get", "secret", "s")["data"] == {"k": "dg=="}
     kc("create", "job", "j", "--image=busybox", "--", "sleep", "1")
@@ -129,7 +129,7 @@ def test_apply_at_the_server(kc: Kubectl) -> None:
     assert kc.json("get", "deployment", "web")["spec"]["template"]["spec"]["containers"][0]["image"] == "nginx:2"
 
 
-def test_manifests_that_are_wrong_are_refused_with_the_field(kc: Kubectl) -> None:
+def test_invalid_manifests_are_refused_with_the_field(kc: Kubectl) -> None:
     wrong = yaml.safe_dump(DEPLOYMENT).replace("replicas: 1", "replicaz: 1")
     refused = kc("apply", "-f", "-", stdin=wrong, check=False)
     assert refused.returncode != 0
@@ -207,7 +207,7 @@ def test_cascades(kc: Kubectl, mode: str, left: list[str]) -> None:
     assert names == left
 
 
-def test_a_namespace_goes_with_all_that_is_in_it(kc: Kubectl) -> None:
+def test_deleting_a_namespace_deletes_its_objects(kc: Kubectl) -> None:
     kc("create", "configmap", "a")
     kc.cluster.kubectl("delete", "namespace", kc.namespace)
     assert kc.cluster.kubectl("get", "namespace", kc.namespace, check=False).returncode == 1
@@ -242,7 +242,7 @@ def test_auth_can_i_and_whoami(kc: Kubectl) -> None:
     assert "kubernetes-admin" in kc.out("auth", "whoami")
 
 
-def test_watching_with_get(kc: Kubectl, tool: Callable[[str], str]) -> None:
+def test_get_watch(kc: Kubectl, tool: Callable[[str], str]) -> None:
     command = [tool("kubectl"), f"--kubeconfig={kc.cluster.kubeconfig}", "-n", kc.namespace, "get", "cm", "-w", "-o", "name"]
     command.append(f"--cache-dir={kc.cluster.kubeconfig.parent / 'kubectl-cache'}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
@@ -266,7 +266,7 @@ def test_nodes(kc: Kubectl) -> None:
     assert "uncordoned" in kc.out("uncordon", "node-1")
 
 
-def test_events_are_seen(kc: Kubectl) -> None:
+def test_events_are_listed(kc: Kubectl) -> None:
     kc("run", "big", "--image=x", "--overrides", json.dumps({"spec": {"containers": [
         {"name": "big", "image": "x", "resources": {"requests": {"cpu": "1000"}}}]}}))  # fmt: skip
     end = time.monotonic() + 10
@@ -281,12 +281,12 @@ def test_dry_run_and_server_side_dry_run(kc: Kubectl) -> None:
     assert kc("get", "cm", "a", check=False).returncode == 1
 
 
-def test_the_cluster_tells_its_version_and_health(kc: Kubectl) -> None:
+def test_version_and_health_endpoints(kc: Kubectl) -> None:
     assert "Server Version: v1.36" in kc.out("version")
     assert kc.out("get", "--raw", "/readyz") == "ok"
     assert "running at https://127.0.0.1" in kc.out("cluster-info")
 
 
-def test_kubectl_of_the_test_kit_tells_what_went_wrong(living: EmbeddedHandle, tool: Callable[[str], str]) -> None:
+def test_kubectl_of_the_test_kit_reports_errors(living: EmbeddedHandle, tool: Callable[[str], str]) -> None:
     with pytest.raises(AssertionError, match="exit 1"):
         kubectl(tool("kubectl"), living.kubeconfig, "get", "cm", "none")

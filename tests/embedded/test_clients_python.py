@@ -67,7 +67,7 @@ class TestBlocking:
         with pytest.raises(client.ApiException):
             core.read_namespaced_config_map("a", ns)
 
-    def test_errors_are_told(self, core: client.CoreV1Api, ns: str) -> None:
+    def test_errors_have_status_and_reason(self, core: client.CoreV1Api, ns: str) -> None:
         with pytest.raises(client.ApiException) as caught:
             core.read_namespaced_pod("none", ns)
         assert caught.value.status == 404
@@ -78,7 +78,7 @@ class TestBlocking:
             core.replace_namespaced_config_map("a", ns, found)
         assert (caught.value.status, caught.value.reason) == (409, "Conflict")
 
-    def test_a_watch_goes_on_from_where_it_was(self, core: client.CoreV1Api, ns: str) -> None:
+    def test_a_watch_resumes_from_its_resource_version(self, core: client.CoreV1Api, ns: str) -> None:
         listed = core.list_namespaced_secret(ns)
         core.create_namespaced_secret(ns, {"metadata": {"name": "a"}})
         core.delete_namespaced_secret("a", ns)
@@ -170,7 +170,7 @@ def test_informer(core: client.CoreV1Api, ns: str) -> None:
 
 
 def test_leader_election(living: EmbeddedHandle, ns: str) -> None:
-    """In a process of its own: the client's elector ends with its process."""
+    """In a separate process, because the client's elector ends only with its process."""
     script = textwrap.dedent(
         f"""
         import os, threading
@@ -237,7 +237,7 @@ def test_faults_reach_the_client(living: EmbeddedHandle, core: client.CoreV1Api,
     assert core.list_namespaced_secret(ns).items == []
 
 
-def test_a_forced_compaction_is_met_by_410(living: EmbeddedHandle, core: client.CoreV1Api, ns: str) -> None:
+def test_a_watch_after_a_forced_compaction_gets_410(living: EmbeddedHandle, core: client.CoreV1Api, ns: str) -> None:
     old = core.list_namespaced_secret(ns).metadata.resource_version
     core.create_namespaced_secret(ns, {"metadata": {"name": "a"}})
     living.add_fault("compact")

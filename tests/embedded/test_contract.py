@@ -43,5 +43,5 @@ async def test_contract(name: str, kubeconfig: Path) -> None:
         ({"a": {"b": 1}}, {"a": None}, False),
     ],
 )
-def test_how_answers_are_compared(wanted: object, got: object, same: bool) -> None:
+def test_comparison_of_contract_answers(wanted: object, got: object, same: bool) -> None:
     assert (not differences(wanted, got, "body")) is same

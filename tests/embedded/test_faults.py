@@ -1,4 +1,4 @@
-"""Faults: when they are in force, whom they meet, what they do. In virtual time."""
+"""Faults: schedule, matching requests, effects. In virtual time."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from raycp.embedded.faults import Fault, Faults, delay, in_force, next_edge, req
 
 
 class Notes:
-    """A world that notes what is done to it."""
+    """A ``World`` that records its calls."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []
@@ -60,7 +60,7 @@ async def settle() -> None:
         ({"for": "1s", "every": "4s"}, [5, 9, 13]),
     ],
 )
-def test_when_a_fault_is_in_force(given: dict[str, Any], on: list[int]) -> None:
+def test_schedule_of_a_fault(given: dict[str, Any], on: list[int]) -> None:
     found = spec("error", **given)
     assert [t for t in range(15) if in_force(found, 5.0, float(t))] == on
 
@@ -68,7 +68,7 @@ def test_when_a_fault_is_in_force(given: dict[str, Any], on: list[int]) -> None:
 @pytest.mark.parametrize(
     ("given", "edges"), [({}, [5]), ({"for": "3s"}, [5, 8]), ({"for": "1s", "every": "4s"}, [5, 6, 9, 10, 13, 14])]
 )
-def test_edges_are_found_one_after_the_other(given: dict[str, Any], edges: list[float]) -> None:
+def test_next_edge_finds_each_begin_and_end(given: dict[str, Any], edges: list[float]) -> None:
     found, now, seen = spec("error", **given), 0.0, []
     while (edge := next_edge(found, 5.0, now)) is not None and edge < 15:
         seen.append(edge)
@@ -90,19 +90,19 @@ def test_edges_are_found_one_after_the_other(given: dict[str, Any], edges: list[
         ("GET", "/version", False, ("get", "")),
     ],
 )
-def test_what_a_request_is(method: str, path: str, watch: bool, request_: tuple[str, str]) -> None:
+def test_verb_and_resource_of_a_request(method: str, path: str, watch: bool, request_: tuple[str, str]) -> None:
     assert request_of(method, path, watch) == request_
 
 
 @pytest.mark.parametrize("distribution", ["constant", "uniform", "normal", "lognormal", "exponential"])
-def test_the_median_of_a_latency_is_what_was_asked_for(distribution: str) -> None:
+def test_the_median_of_an_injected_latency_is_as_configured(distribution: str) -> None:
     found, rng = spec("latency", latency="1s", jitter="200ms", distribution=distribution), random.Random(1)
     drawn = sorted(delay(found, rng) for _ in range(2001))
     assert 0.9 < drawn[1000] < 1.2
     assert drawn[0] >= 0
 
 
-async def test_a_fault_meets_only_the_requests_that_it_names() -> None:
+async def test_a_fault_affects_only_matching_requests() -> None:
     faults = Faults([spec("error", status=503, retryAfter="2s", verbs=["create"], resources=["pods"])], VirtualClock(), Notes())
     met = await faults.before("POST", "/api/v1/namespaces/a/pods")
     assert met is not None
@@ -125,7 +125,7 @@ async def test_probability_is_a_share_and_repeats_with_the_seed() -> None:
     assert first != await drawn(2)
 
 
-async def test_time_begins_and_ends_a_fault_and_arms_the_hook() -> None:
+async def test_a_fault_begins_and_ends_in_time_and_arms_the_hook() -> None:
     clock = VirtualClock()
     faults = Faults([spec("reset", after="10s", **{"for": "5s"})], clock, Notes())
     task = asyncio.create_task(faults.run())
@@ -137,7 +137,7 @@ async def test_time_begins_and_ends_a_fault_and_arms_the_hook() -> None:
     assert seen == [(False, None), (False, None), (True, Fault("reset")), (False, None)]
 
 
-async def test_latency_is_waited_for_on_the_clusters_clock() -> None:
+async def test_latency_is_slept_on_the_clusters_clock() -> None:
     clock = VirtualClock()
     faults = Faults([spec("latency", latency="3s", distribution="constant"), spec("halfOpen")], clock, Notes())
     asking = asyncio.create_task(faults.before("GET", "/api/v1/pods"))
@@ -147,7 +147,7 @@ async def test_latency_is_waited_for_on_the_clusters_clock() -> None:
     assert await asking == Fault("halfOpen")
 
 
-async def test_a_read_only_cluster_refuses_writes_alone() -> None:
+async def test_a_read_only_cluster_refuses_only_writes() -> None:
     faults = Faults([spec("readOnly")], VirtualClock(), Notes())
     assert await faults.before("GET", "/api/v1/pods") is None
     met = await faults.before("PUT", "/api/v1/namespaces/a/pods/b")
@@ -156,7 +156,7 @@ async def test_a_read_only_cluster_refuses_writes_alone() -> None:
     assert met.error.code == 500
 
 
-async def test_watches_stall_and_go_on() -> None:
+async def test_watches_stall_and_resume() -> None:
     clock, watch, other, later = VirtualClock(), AWatch(), AWatch(), AWatch()
     faults = Faults([spec("stallWatch", after="1s", resources=["pods"], **{"for": "5s"})], clock, Notes())
     task = asyncio.create_task(faults.run())
@@ -170,7 +170,7 @@ async def test_watches_stall_and_go_on() -> None:
     assert (watch.paused, watch.resumed, other.resumed, later.paused) == (False, 1, 0, False)
 
 
-async def test_watches_are_closed_early_again_and_again() -> None:
+async def test_watches_are_closed_early_repeatedly() -> None:
     clock, watch = VirtualClock(), AWatch()
     faults = Faults([spec("closeWatch", after="1s", every="10s", **{"for": "1s"})], clock, Notes())
     task = asyncio.create_task(faults.run())
@@ -198,7 +198,7 @@ async def test_faults_of_the_cluster_happen_once_or_with_their_period() -> None:
     assert world.done == ["token", "compact", ("skew", -60.0), ("skew", 0.0), "certificate", "compact"]
 
 
-async def test_faults_can_be_set_told_and_taken_back() -> None:
+async def test_faults_can_be_set_listed_and_cleared() -> None:
     world = Notes()
     faults = Faults([], VirtualClock(), world)
     assert not faults.armed

@@ -1,4 +1,4 @@
-"""Life on the server, in virtual time: what becomes of Pods, nodes, owners, namespaces."""
+"""The simulation on a server, in virtual time: Pods, nodes, owners, namespaces."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +10,7 @@ import pytest
 from raycp.base.clock import VirtualClock
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.nodes import STATE
 
 Make = Callable[..., Awaitable[EmbeddedCluster]]
@@ -32,7 +32,7 @@ async def make() -> AsyncIterator[Make]:
 
 
 async def until(check: Callable[[], Any], why: str = "") -> Any:
-    """Let the loop turn until ``check`` is true; virtual time stands still."""
+    """Run the event loop until ``check`` is true, without advancing virtual time."""
     for _ in range(2000):
         found = check()
         if found:
@@ -82,7 +82,7 @@ class TestPods:
         ended = cluster.api.get("pods", "default", "p")["status"]["containerStatuses"][0]["state"]  # type: ignore[index]
         assert ended["terminated"]["exitCode"] == 0
 
-    async def test_a_label_does_not_start_its_runtime_anew(self, make: Make) -> None:
+    async def test_a_label_change_does_not_restart_a_pods_runtime(self, make: Make) -> None:
         cluster = await make(pod_runtime="5s")
         await pod(cluster, "p")
         await until(lambda: phase(cluster, "p") == "Running")
@@ -114,7 +114,7 @@ class TestPods:
         events = [e for e in cluster.api.list("events")[0] if e["reason"] == "BackOff"]
         assert len(events) == 1
 
-    async def test_deletion_is_gentle_and_finalizers_hold(self, make: Make) -> None:
+    async def test_deletion_is_graceful_and_waits_for_finalizers(self, make: Make) -> None:
         cluster = await make(nodes=1, pod_runtime="1h")
         await pod(cluster, "free")
         await pod(cluster, "held", meta={"finalizers": ["x.io/hold"]})
@@ -145,7 +145,7 @@ class TestPods:
 
 
 class TestScheduling:
-    async def test_what_does_not_fit_waits_and_says_why_and_fits_later(self, make: Make) -> None:
+    async def test_a_pod_that_fits_no_node_is_unschedulable_until_capacity_is_free(self, make: Make) -> None:
         cluster = await make(nodes=2, node={"cpu": "2", "pods": 10}, pod_runtime="1h")
         asks = [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}}]
         for name in ("a", "b", "c"):
@@ -169,6 +169,7 @@ class TestScheduling:
 
     async def test_pods_spread_over_nodes(self, make: Make) -> None:
         cluster = await make(nodes=4, pod_runtime="1h")
+        await until(lambda: not any(node["spec"].get("taints") for node in cluster.api.list("nodes")[0]))
         for i in range(40):
             await pod(cluster, f"p{i}")
         await until(lambda: all(phase(cluster, f"p{i}") == "Running" for i in range(40)))
@@ -177,7 +178,7 @@ class TestScheduling:
 
 
 class TestNodes:
-    async def test_a_node_goes_dark_and_its_pods_are_evicted(self, make: Make) -> None:
+    async def test_a_node_that_is_down_becomes_unknown_and_its_pods_are_evicted(self, make: Make) -> None:
         cluster = await make(nodes=1, pod_runtime="1h")
         quick = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]
         await pod(cluster, "p", tolerations=quick)
@@ -240,7 +241,7 @@ class TestGarbageCollection:
         await cluster.api.delete("configmaps", "default", "owner", propagation="Background")
         await until(lambda: self.there(cluster, "owner", "child", "grandchild", "other") == ["other"])
 
-    async def test_foreground_goes_from_the_leaves_up(self, make: Make) -> None:
+    async def test_foreground_deletion_starts_at_the_leaves(self, make: Make) -> None:
         cluster = await make()
         owner = await config_map(cluster, "owner")
         await config_map(cluster, "held", owner, finalizers=["x.io/hold"])
@@ -250,7 +251,7 @@ class TestGarbageCollection:
         await cluster.api.patch_merge("configmaps", "default", "held", b'{"metadata":{"finalizers":null}}')
         await until(lambda: not self.there(cluster, "owner", "held"))
 
-    async def test_orphans_stay_without_their_reference(self, make: Make) -> None:
+    async def test_orphaned_dependents_lose_their_owner_reference(self, make: Make) -> None:
         cluster = await make()
         owner = await config_map(cluster, "owner")
         await config_map(cluster, "child", owner)
@@ -258,12 +259,12 @@ class TestGarbageCollection:
         await until(lambda: self.there(cluster, "owner", "child") == ["child"])
         assert "ownerReferences" not in (cluster.api.get("configmaps", "default", "child") or {})["metadata"]
 
-    async def test_an_owner_that_never_was_takes_its_dependent_along(self, make: Make) -> None:
+    async def test_a_dependent_of_an_owner_that_never_existed_is_collected(self, make: Make) -> None:
         cluster = await make()
         await config_map(cluster, "child", {"metadata": {"name": "never", "uid": "nobody"}})
         await until(lambda: not self.there(cluster, "child"))
 
-    async def test_one_living_owner_is_enough(self, make: Make) -> None:
+    async def test_a_dependent_with_one_existing_owner_is_kept(self, make: Make) -> None:
         cluster = await make()
         one, two = await config_map(cluster, "one"), await config_map(cluster, "two")
         child = await config_map(cluster, "child", one)
@@ -283,7 +284,7 @@ class TestGarbageCollection:
 
 
 class TestNamespaces:
-    async def test_a_new_one_is_fitted_out_and_again_after_a_loss(self, make: Make) -> None:
+    async def test_a_new_namespace_gets_its_default_objects_and_gets_them_again(self, make: Make) -> None:
         cluster = await make()
         await cluster.api.create("namespaces", {"metadata": {"name": "new"}})
         await until(lambda: cluster.api.get("serviceaccounts", "new", "default"))
@@ -292,14 +293,14 @@ class TestNamespaces:
         await cluster.api.delete("serviceaccounts", "new", "default")
         await until(lambda: cluster.api.get("serviceaccounts", "new", "default"))
 
-    async def test_a_deleted_one_is_emptied_first(self, make: Make) -> None:
+    async def test_a_deleted_namespace_is_emptied_first(self, make: Make) -> None:
         cluster = await make()
         await cluster.api.create("namespaces", {"metadata": {"name": "new"}})
         await cluster.api.create("configmaps", {"metadata": {"name": "held", "finalizers": ["x.io/hold"]}}, "new")
         await cluster.api.create("secrets", {"metadata": {"name": "s"}}, "new")
         await cluster.api.delete("namespaces", "", "new")
         await until(lambda: not cluster.api.list("secrets", "new")[0])
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             await cluster.api.create("secrets", {"metadata": {"name": "t"}}, "new")
         assert refused.value.code == 403
 

@@ -41,12 +41,12 @@ POD = {
         (".spec.n.deeper", None),
     ],
 )
-def test_jq_gives_what_jq_gives(expression: str, results: list[object] | None) -> None:
+def test_jq_matches_jq(expression: str, results: list[object] | None) -> None:
     assert compile_jq(expression)(POD) == results
 
 
 @pytest.mark.parametrize("expression", [".a |", ".a[", "nosuch(1)", ".a == ", "reduce .[] as $x (0; . + $x)", '"open'])
-def test_jq_that_is_not_understood_is_refused_when_read(expression: str) -> None:
+def test_unsupported_jq_is_refused_at_compile_time(expression: str) -> None:
     with pytest.raises(JqError):
         compile_jq(expression)
 
@@ -82,19 +82,19 @@ def test_go_templates(template: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["{{ if .a }}", "{{ nosuch .a }}", "{{ .a", "{{ end }}", "{{ := 3 }}", "{{ $a }}"])
-def test_templates_that_cannot_be_read_or_done_are_refused(template: str) -> None:
+def test_invalid_templates_raise_template_errors(template: str) -> None:
     with pytest.raises(TemplateError):
         Template(template, GENERIC).render(POD)
 
 
-def test_rendering_remembers_without_mixing_up_objects() -> None:
+def test_the_render_cache_does_not_mix_up_objects() -> None:
     template = Template("name: {{ .metadata.name | Quote }}\nat: {{ .at | Quote }}\nx: 1\n", GENERIC)
     for name, at in [("first-pod", "2024-01-01T00:00:00Z"), ("second", "2025-05-05T05:05:05Z"), ('od"d', "x" * 9)]:
         found = render(template, {"metadata": {"name": name}, "at": at}, [name, at])
         assert found == {"name": name, "at": at, "x": 1}
 
 
-def test_rendering_reads_times_as_text_and_refuses_what_is_no_yaml() -> None:
+def test_rendering_keeps_times_as_text_and_refuses_invalid_yaml() -> None:
     assert render(Template("a: 2024-01-01T00:00:00Z", {}), {}, []) == {"a": "2024-01-01T00:00:00Z"}
     with pytest.raises(TemplateError):
         render(Template("a: [", {}), {}, [])
@@ -110,6 +110,6 @@ def test_quantities(quantity: str | int | float, thousandths: int) -> None:
 
 
 @pytest.mark.parametrize("quantity", ["", "1x", "Gi", "--1", "1 Gi"])
-def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+def test_invalid_quantities_are_refused(quantity: str) -> None:
     with pytest.raises(ValueError, match="quantity"):
         milli(quantity)

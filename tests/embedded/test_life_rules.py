@@ -1,4 +1,4 @@
-"""The pure decisions of life: what a Pod will do, where it fits, who owns whom, which stage is next."""
+"""The simulation's pure functions: plans of Pods, fit on nodes, owner graph, stages."""
 
 import random
 from typing import Any
@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycp.embedded.life.failures import PREFIX, Rates, command_of, plan
-from raycp.embedded.life.fit import Pod, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
+from raycp.embedded.life.fit import PodObject, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
 from raycp.embedded.life.gofuncs import GENERIC
 from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
 from raycp.embedded.life.nodes import patience, taints_for
-from raycp.embedded.life.ownergraph import Graph, Node
-from raycp.embedded.life.seams import OwnerRef
+from raycp.embedded.life.ownergraph import Graph, OwnerNode
+from raycp.embedded.life.seams import OwnerReference
 from raycp.embedded.life.stagefile import StageError, choose, load_stages, seconds_of
 
 
@@ -31,7 +31,7 @@ class TestPlans:
         found = plan(a_pod(), Rates(pod_runtime=7))
         assert (found["ends"], found["runtime"], found["phase"], found["exitCode"]) == (True, 7, "Succeeded", 0)
 
-    def test_a_server_like_pod_runs_for_ever(self) -> None:
+    def test_a_server_like_pod_never_ends(self) -> None:
         found = plan(a_pod("Always"), Rates(pod_runtime=7))
         assert not found["ends"]
         assert not found["restarts"]
@@ -59,18 +59,16 @@ class TestPlans:
             (["sleep", "1m"], 60, 0, ()),
         ],
     )
-    def test_well_known_commands_are_understood(
-        self, command: list[str], seconds: float, code: int, lines: tuple[str, ...]
-    ) -> None:
+    def test_well_known_commands_are_simulated(self, command: list[str], seconds: float, code: int, lines: tuple[str, ...]) -> None:
         script = command_of({"containers": [{"command": command}]})
         assert script is not None
         assert (script.seconds, script.code, script.lines) == (seconds, code, lines)
 
     @pytest.mark.parametrize("command", [["python", "-m", "x"], ["sh", "-c", "curl x | sh"], ["sh", "-c", "echo 'open"]])
-    def test_other_commands_are_left_to_the_clusters_defaults(self, command: list[str]) -> None:
+    def test_other_commands_use_the_clusters_defaults(self, command: list[str]) -> None:
         assert command_of({"containers": [{"command": command}]}) is None
 
-    def test_failures_come_at_the_given_rate_and_repeat_with_the_seed(self) -> None:
+    def test_failures_have_the_given_rate_and_repeat_with_the_seed(self) -> None:
         def failed(seed: int) -> list[str]:
             pods = [a_pod() for _ in range(1000)]
             for i, pod in enumerate(pods):
@@ -86,7 +84,7 @@ class TestPlans:
 
 
 def spec_of(**spec: Any) -> Any:
-    return msgspec.convert({"metadata": {}, "spec": spec}, Pod).spec
+    return msgspec.convert({"metadata": {}, "spec": spec}, PodObject).spec
 
 
 def a_room(**more: Any) -> Room:
@@ -116,7 +114,7 @@ class TestFit:
             ({"nodeSelector": {"zone": "a"}}, None),
         ],
     )
-    def test_obstacles_in_the_schedulers_words(self, spec: dict[str, Any], why: str | None) -> None:
+    def test_obstacles_have_kube_schedulers_wording(self, spec: dict[str, Any], why: str | None) -> None:
         found = spec_of(**spec)
         assert obstacle(a_room(), found, asks_of(found)) == why
 
@@ -131,7 +129,7 @@ class TestFit:
         spec = spec_of(affinity={"nodeAffinity": required})
         assert (obstacle(a_room(), spec, asks_of(spec)) is None) is fits
 
-    def test_taints_keep_out_who_does_not_tolerate_them(self) -> None:
+    def test_taints_keep_out_pods_that_do_not_tolerate_them(self) -> None:
         room = a_room(spec={"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]})
         assert obstacle(room, spec_of(), asks_of(spec_of())) == "node(s) had untolerated taint(s) {gpu: yes}"
         spec = spec_of(tolerations=[{"key": "gpu", "operator": "Exists"}])
@@ -147,7 +145,7 @@ class TestFit:
         assert obstacle(room, spec, asks_of(spec)) is None
 
     @given(st.lists(st.integers(1, 4000), max_size=20))
-    def test_taking_and_freeing_leaves_nothing(self, sizes: list[int]) -> None:
+    def test_take_and_free_cancel_out(self, sizes: list[int]) -> None:
         room = a_room()
         asks = [asks_of(spec_of(containers=[{"resources": {"requests": {"cpu": f"{size}m"}}}])) for size in sizes]
         for ask in asks:
@@ -168,7 +166,7 @@ class TestFit:
         assert text == "0/3 nodes are available: 1 Too many pods, 2 Insufficient cpu."
 
 
-def test_how_long_a_pod_stays_on_a_node_that_is_gone() -> None:
+def test_seconds_that_a_pod_stays_on_an_unreachable_node() -> None:
     gone = [Taint("node.kubernetes.io/unreachable", "", "NoExecute")]
     tolerate = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
     encode = msgspec.json.encode
@@ -178,7 +176,7 @@ def test_how_long_a_pod_stays_on_a_node_that_is_gone() -> None:
     assert patience(encode({"metadata": {"deletionTimestamp": "x"}, "spec": {}}), gone) is None
 
 
-def test_a_nodes_own_taints_follow_its_readiness_and_leave_those_of_others() -> None:
+def test_taints_follow_a_nodes_readiness_and_keep_foreign_ones() -> None:
     other = {"key": "mine", "effect": "NoSchedule"}
     unknown = taints_for("Unknown", [other], "t")
     assert [t["key"] for t in unknown] == ["mine", "node.kubernetes.io/unreachable", "node.kubernetes.io/unreachable"]
@@ -190,22 +188,22 @@ def test_a_nodes_own_taints_follow_its_readiness_and_leave_those_of_others() -> 
 class TestOwners:
     def test_edges_follow_the_references(self) -> None:
         graph = Graph()
-        child = Node("pods", "n", "c", "child")
-        assert graph.put(child, [OwnerRef(uid="a", block_owner_deletion=True), OwnerRef(uid="b")])
-        assert not graph.put(child, [OwnerRef(uid="a", block_owner_deletion=True), OwnerRef(uid="b")])
+        child = OwnerNode("pods", "n", "c", "child")
+        assert graph.put(child, [OwnerReference(uid="a", block_owner_deletion=True), OwnerReference(uid="b")])
+        assert not graph.put(child, [OwnerReference(uid="a", block_owner_deletion=True), OwnerReference(uid="b")])
         assert graph.of("a") == graph.of("b") == [child]
         assert graph.blocking("a") == [child]
         assert graph.blocking("b") == []
-        assert graph.put(child, [OwnerRef(uid="b")])
+        assert graph.put(child, [OwnerReference(uid="b")])
         assert graph.of("a") == []
         graph.drop("child")
         assert graph == Graph()
 
     @given(st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 5), max_size=3)), max_size=30))
-    def test_dropping_everything_leaves_nothing(self, puts: list[tuple[int, list[int]]]) -> None:
+    def test_the_graph_is_empty_after_dropping_everything(self, puts: list[tuple[int, list[int]]]) -> None:
         graph = Graph()
         for child, owners in puts:
-            graph.put(Node("pods", "n", str(child), str(child)), [OwnerRef(uid=f"o{owner}") for owner in owners])
+            graph.put(OwnerNode("pods", "n", str(child), str(child)), [OwnerReference(uid=f"o{owner}") for owner in owners])
         for child in range(6):
             graph.drop(str(child))
         assert graph == Graph()
@@ -235,7 +233,7 @@ class TestStageFiles:
         assert not stage.matches({"metadata": {"labels": {"app": "x"}}, "status": {"phase": "Running"}})
         assert not stage.matches({"metadata": {}, "status": {"phase": "Pending"}})
 
-    def test_delay_is_uniform_up_to_the_jitter_or_the_jitter_where_it_is_smaller(self) -> None:
+    def test_delay_is_uniform_up_to_the_jitter_or_a_smaller_jitter(self) -> None:
         rng = random.Random(1)
         wide = self.read("delay: {durationMilliseconds: 1000, jitterDurationMilliseconds: 5000}")
         drawn = [wide.delay({"metadata": {}}, 0.0, rng) for _ in range(200)]
@@ -250,7 +248,7 @@ class TestStageFiles:
         assert stage.delay({"metadata": {"annotations": {"d": "1m2s"}}}, 0.0, rng) == 62
         assert stage.delay({"metadata": {"annotations": {"d": "1970-01-01T00:00:30Z"}}}, 10.0, rng) == 20
 
-    def test_weights_decide_among_those_that_match(self) -> None:
+    def test_weights_decide_among_matching_stages(self) -> None:
         obj = {"metadata": {"labels": {"app": "x"}}, "status": {"phase": "Pending"}}
         stages = [self.read("weight: 1", "a"), self.read("weight: 9", "b"), self.read("weight: 0", "c")]
         rng = random.Random(7)
@@ -264,15 +262,15 @@ class TestStageFiles:
         [
             ("colour: red", "spec.colour: unknown field"),
             ("weightFrom: {expressionFrom: '.a ['}", "spec.weightFrom"),
-            ("delay: {durationFrom: {cel: {expression: x}}}", "CEL is not understood"),
+            ("delay: {durationFrom: {cel: {expression: x}}}", "CEL is not supported"),
         ],
     )
-    def test_what_is_wrong_is_told_with_file_stage_and_field(self, more: str, told: str) -> None:
+    def test_stage_errors_name_file_stage_and_field(self, more: str, told: str) -> None:
         with pytest.raises(StageError, match=r"file\.yaml: stage s: ") as caught:
             self.read(more)
         assert told in str(caught.value)
 
-    def test_a_stage_without_selector_takes_nothing(self) -> None:
+    def test_a_stage_without_selector_matches_nothing(self) -> None:
         text = "{apiVersion: kwok.x-k8s.io/v1alpha1, kind: Stage, metadata: {name: x}, spec: {resourceRef: {kind: Pod}}}"
         assert load_stages(text, "f", {}) == []
 
@@ -293,7 +291,7 @@ class TestMerging:
         )
         assert new == {"status": {"conditions": [{"type": "A", "status": "False"}, {"type": "B"}], "list": [3]}}
 
-    def test_null_removes(self) -> None:
+    def test_null_removes_a_key(self) -> None:
         assert merge({"a": 1, "b": {"c": 1}}, {"a": None, "b": {"c": None}}, {}) == {"b": {}}
 
     def test_json_patch(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from raycp.embedded import crdconditions
 from raycp.embedded.ages import duration
-from raycp.embedded.errors import ApiError, FieldError
+from raycp.embedded.errors import FieldError, StatusError
 from raycp.embedded.jsonpath import json_path
 from raycp.embedded.openapi import OpenApi
 from raycp.embedded.patches import MERGE_PATCH, STRATEGIC, apply_patch
@@ -84,7 +84,7 @@ def test_pruning_and_defaulting() -> None:
     assert not errors
     assert warnings == ['unknown field "spec.extra"']
     assert made["spec"] == {"size": 3, "any": {"x": 1}, "port": "http", "maybe": None, "color": "red"}
-    with pytest.raises(ApiError):
+    with pytest.raises(StatusError):
         create(widgets(SIZED), {"size": 3, "extra": 1}, "Strict")
 
 
@@ -104,11 +104,11 @@ def test_pruning_and_defaulting() -> None:
         (7, "spec", "FieldValueTypeInvalid"),
     ],
 )
-def test_validation_tells_the_cause(spec: Any, field: str, reason: str) -> None:
+def test_validation_errors_have_causes(spec: Any, field: str, reason: str) -> None:
     assert [(e.field, e.type) for e in create(widgets(SIZED), spec)[2]] == [(field, reason)]
 
 
-def test_what_was_wrong_before_does_not_block() -> None:
+def test_unchanged_invalid_values_do_not_block_an_update() -> None:
     info = widgets(SIZED)
     own = strategy(info)
     old, _, _ = create(info, {"size": 11})
@@ -137,7 +137,7 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
-def test_rules_in_cel() -> None:
+def test_cel_rules_of_a_crd() -> None:
     number = {"type": "integer"}
     info = widgets({"type": "object", "x-kubernetes-validations": RULES, "properties": {"size": number, "max": number}})
     assert [(e.field, e.type) for e in create(info, {"size": 3, "max": 2})[2]] == [("spec", "FieldValueInvalid")]
@@ -166,12 +166,12 @@ def test_rules_in_cel() -> None:
         ("self.__namespace__ == 'n' && self.a__dash__b == 1", {"namespace": "n", "a-b": 1}, True),
     ],
 )
-def test_expressions(rule: str, value: Any, result: bool) -> None:
+def test_cel_expressions(rule: str, value: Any, result: bool) -> None:
     assert compile_rule(rule).holds(value) is result
 
 
 @pytest.mark.parametrize("rule", ["self.a <", "isURL(self)", "other == 1", "self.all(x)", "'unclosed"])
-def test_what_is_not_known_is_refused(rule: str) -> None:
+def test_unsupported_cel_is_refused(rule: str) -> None:
     with pytest.raises(CelRefused):
         compile_rule(rule)
     spec = {"type": "object", "x-kubernetes-validations": [{"rule": rule}], "properties": {}}
@@ -179,7 +179,7 @@ def test_what_is_not_known_is_refused(rule: str) -> None:
     assert fields == ["spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"]
 
 
-def test_evaluation_may_fail() -> None:
+def test_cel_evaluation_errors() -> None:
     with pytest.raises(CelError):
         compile_rule("self.a == 1").holds({})
 
@@ -194,7 +194,7 @@ def test_evaluation_may_fail() -> None:
         ({"schema": None}, "spec.versions[0].schema.openAPIV3Schema", "FieldValueRequired"),
     ],
 )
-def test_crds_that_are_refused(change: dict[str, Any], field: str, reason: str) -> None:
+def test_invalid_crds_are_refused(change: dict[str, Any], field: str, reason: str) -> None:
     crd = definition(SIZED)
     for key, value in change.items():
         if key == "metadata":
@@ -223,7 +223,7 @@ def test_schemas_must_be_structural(schema: dict[str, Any], tail: str) -> None:
     assert f"spec.validation.openAPIV3Schema.{tail}" in [e.field for e in accept(definition(schema))[1]]
 
 
-def test_names_are_accepted_once() -> None:
+def test_crd_names_are_accepted_once() -> None:
     first, _ = accept(definition(SIZED))
     assert first["status"] == {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": ["v1"]}
     first["status"] = crdconditions.status_of(first, [], "T")
@@ -238,7 +238,7 @@ def test_names_are_accepted_once() -> None:
 
 
 def test_strategic_patches_are_not_for_custom_resources() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply_patch(widgets(SIZED), STRATEGIC, {}, b"{}")
     assert refused.value.code == 415
 
@@ -254,7 +254,7 @@ def test_printer_columns() -> None:
     assert table_row(info, obj, 130.0) == ["w", 3, "2m10s"]
 
 
-def test_rows_fit_their_columns() -> None:
+def test_table_rows_match_their_columns() -> None:
     for info in BUILTINS:
         if "list" in info.verbs:
             obj = {

@@ -1,11 +1,11 @@
-"""Bodies become what Go's decoder and encoder would make of them."""
+"""Decoding of request bodies: the result is that of Go's decoder and encoder."""
 
 import json
 from typing import Any
 
 import pytest
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd, version_priority
 from raycp.embedded.strategy import body_decoder, strategy
 from raycp.embedded.strategy.scalars import Malformed, canonical_quantity, canonical_time
@@ -43,19 +43,19 @@ def test_quantities_have_one_form(given: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["abc", "", "1 Gi", "1.2.3", "Mi"])
-def test_nonsense_is_no_quantity(given: str) -> None:
+def test_invalid_quantities(given: str) -> None:
     with pytest.raises(Malformed):
         canonical_quantity(given)
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_converted_to_utc() -> None:
     assert canonical_time("2026-01-02T03:04:05+02:00") == "2026-01-02T01:04:05Z"
     assert canonical_time("2026-01-02T03:04:05.5Z", micro=True) == "2026-01-02T03:04:05.500000Z"
     with pytest.raises(Malformed):
         canonical_time("2026-13-02T03:04:05Z")
 
 
-def test_zeros_go_or_stay_as_their_go_types_say() -> None:
+def test_zero_values_are_omitted_as_in_go() -> None:
     spec = {
         "hostNetwork": False,
         "automountServiceAccountToken": False,
@@ -74,7 +74,7 @@ def test_zeros_go_or_stay_as_their_go_types_say() -> None:
     assert pod["status"] == {}
 
 
-def test_nulls_are_nothing() -> None:
+def test_nulls_are_dropped() -> None:
     made, warnings = decode("ConfigMap", config_map(data=None, immutable=None))
     assert made == config_map()
     assert not warnings
@@ -86,13 +86,13 @@ def test_unknown_and_duplicate_fields_warn_or_are_refused_or_ignored() -> None:
     assert made["data"] == {"a": "2"}
     assert sorted(warnings) == ['duplicate field "data.a"', 'unknown field "metadata.nme"', 'unknown field "nope"']
     assert decode("ConfigMap", raw, validation="Ignore")[1] == []
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", raw, validation="Strict")
     assert refused.value.code == 400
 
 
 @pytest.mark.parametrize("text", ['a\\"":b', "x\\\\", '{\\"k\\":1}', "plain"])
-def test_colons_in_strings_are_no_duplicates(text: str) -> None:
+def test_colons_in_strings_are_not_duplicate_keys(text: str) -> None:
     raw = json.dumps(config_map(data={"k": text, text: "v"})).encode()
     assert decode("ConfigMap", raw, validation="Strict")[1] == []
 
@@ -101,8 +101,8 @@ def test_colons_in_strings_are_no_duplicates(text: str) -> None:
     "body",
     [b"{nope", b"[]", b"", b'"x"', b"7"],
 )
-def test_what_is_no_object_is_refused(body: bytes) -> None:
-    with pytest.raises(ApiError) as refused:
+def test_bodies_that_are_no_object_are_refused(body: bytes) -> None:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", body)
     assert refused.value.code == 400
 
@@ -120,7 +120,7 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
     ],
 )
 def test_wrong_types_and_kinds_are_bad_requests(more: dict[str, Any]) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", config_map(**more))
     assert (refused.value.code, refused.value.reason) == (400, "BadRequest")
 
@@ -129,12 +129,12 @@ def test_yaml_follows_version_1_1() -> None:
     raw = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {at: 2026-01-01, clock: 1:30, mode: '0644'}\n"
     made, _ = decode("ConfigMap", raw, media="application/yaml")
     assert made["data"] == {"at": "2026-01-01", "clock": "1:30", "mode": "0644"}
-    with pytest.raises(ApiError):  # y is true, and a name is a string
+    with pytest.raises(StatusError):  # y is true, and a name is a string
         decode("ConfigMap", b"metadata: {name: y}", media="application/yaml")
 
 
 def test_other_media_types_are_not_supported() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         decode("ConfigMap", b"a=b", media="application/x-www-form-urlencoded")
     assert refused.value.code == 415
 
@@ -150,12 +150,12 @@ def test_protobuf_bodies() -> None:
     made, _ = decode("ConfigMap", body, media="application/vnd.kubernetes.protobuf")
     assert made == config_map(metadata={"name": "a", "labels": {"k": "v"}}, data={"key": "value"})
     for broken in (body[:-3], b"k8s\x00\xff\xff", b"nope"):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             decode("ConfigMap", broken, media="application/vnd.kubernetes.protobuf")
         assert refused.value.code == 400
 
 
-def test_delete_options_come_in_any_group_version() -> None:
+def test_delete_options_are_accepted_in_any_group_version() -> None:
     decoder = body_decoder("", "v1", "DeleteOptions")
     raw = b'{"kind":"DeleteOptions","apiVersion":"batch/v1","propagationPolicy":"Foreground"}'
     assert decoder.decode(raw, JSON)[0]["propagationPolicy"] == "Foreground"
@@ -179,6 +179,6 @@ def widget(**schema: Any) -> ResourceInfo:
 
 
 def test_custom_resources_need_their_kind() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         strategy(widget()).decode(b'{"metadata":{"name":"a"}}', JSON)
     assert refused.value.code == 400

@@ -1,4 +1,4 @@
-"""Field managers: what they own after creates, updates and applies; the algebra of field sets."""
+"""Field managers: owned fields after creates, updates and applies; the algebra of field sets."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.managed.fieldset import Fields, difference, intersection, paths, recursive_difference, union
 from raycp.embedded.resources import BUILTINS
@@ -29,7 +29,7 @@ def apply(live: Any, patch: dict[str, Any], manager: str, force: bool = False, t
     return server_side_apply(MAP, live, json.loads(json.dumps(patch)), manager, force, time)
 
 
-def test_a_create_owns_what_it_wrote() -> None:
+def test_a_create_owns_the_fields_that_it_set() -> None:
     obj = config_map(a="1")
     track(MAP, None, obj, "me", "Update", "T1")
     assert obj["metadata"]["managedFields"] == [
@@ -66,7 +66,7 @@ def test_structs_by_value_are_not_owned_but_their_fields_are() -> None:
     assert "f:status" not in fields
 
 
-def test_an_update_takes_what_it_changes() -> None:
+def test_an_update_owns_the_fields_that_it_changes() -> None:
     old = config_map(a="1", b="1")
     track(MAP, None, old, "me", "Update", "T1")
     new = config_map(a="2", b="1", c="1")
@@ -77,7 +77,7 @@ def test_an_update_takes_what_it_changes() -> None:
     assert owners(last) == {"me": {"f:data": {}}, "you": {"f:data": {"f:c": {}}}}
 
 
-def test_no_change_leaves_the_times() -> None:
+def test_an_update_without_changes_keeps_times() -> None:
     old = config_map(a="1")
     track(MAP, None, old, "me", "Update", "T1")
     new = config_map(a="1")
@@ -85,7 +85,7 @@ def test_no_change_leaves_the_times() -> None:
     assert new == old
 
 
-def test_many_updaters_are_folded() -> None:
+def test_entries_of_many_updaters_are_merged() -> None:
     obj = config_map(a="0")
     track(MAP, None, obj, "m0", "Update", "T00")
     for index in range(1, 15):
@@ -118,7 +118,7 @@ def test_apply_creates_updates_and_removes() -> None:
 
 def test_apply_conflicts_unless_forced() -> None:
     live = apply(None, config_map(a="1"), "me")
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply(live, config_map(a="2"), "you")
     assert refused.value.code == 409
     assert refused.value.details is not None
@@ -154,20 +154,20 @@ def test_apply_merges_lists_by_their_keys() -> None:
         ({"type": 7}, 500),
     ],
 )
-def test_apply_wants_typed_objects(spec: dict[str, Any], code: int) -> None:
+def test_apply_requires_typed_objects(spec: dict[str, Any], code: int) -> None:
     patch = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         server_side_apply(SERVICE, None, patch, "me", False, "T1")
     assert refused.value.code == code
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         server_side_apply(SERVICE, None, {"metadata": {"name": "s"}}, "me", False, "T1")
     assert refused.value.code == 400
 
 
-def test_apply_may_not_bring_managed_fields() -> None:
+def test_apply_refuses_managed_fields() -> None:
     patch = config_map()
     patch["metadata"]["managedFields"] = [{"manager": "x", "operation": "Apply"}]
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply(None, patch, "me")
     assert refused.value.code == 400
 
@@ -192,7 +192,7 @@ SETS = (
 
 
 @given(SETS, SETS)
-def test_field_sets_are_sets(a: Fields, b: Fields) -> None:
+def test_field_set_algebra(a: Fields, b: Fields) -> None:
     left, right = set(paths(a)), set(paths(b))
     assert set(paths(union(a, b))) == left | right
     assert set(paths(difference(a, b))) == left - right

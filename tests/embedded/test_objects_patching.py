@@ -1,4 +1,4 @@
-"""The patch types, by their documents."""
+"""The patch types, tested with examples of their specifications."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.patches import JSON_PATCH, MERGE_PATCH, STRATEGIC, apply_patch, json_patch, merge_patch
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import body_decoder, strategy
@@ -41,7 +41,7 @@ def test_lists_merge_by_key() -> None:
     assert made["spec"]["containers"][2]["imagePullPolicy"] == "Always", "defaults come with a patch too"
 
 
-def test_directives() -> None:
+def test_strategic_patch_directives() -> None:
     made = strategic({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}})
     assert [c["name"] for c in made["spec"]["containers"]] == ["b"]
     made = strategic({"spec": {"containers": [{"name": "z", "image": "z"}, {"$patch": "replace"}]}})
@@ -69,12 +69,12 @@ def test_directives() -> None:
     ],
 )
 def test_malformed_strategic_patches(patch: Any) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         strategic(patch)
     assert refused.value.code == 400
 
 
-def test_the_patched_object_is_left_alone() -> None:
+def test_patches_do_not_change_their_input() -> None:
     before = pod()
     shown = json.dumps(before)
     for media, patch in (
@@ -120,7 +120,7 @@ def test_json_patch(operations: list[dict[str, Any]], result: dict[str, Any]) ->
 )
 def test_json_patches_that_fail(patch: Any, code: int) -> None:
     current = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "1"}}
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply_patch(MAP, JSON_PATCH, current, json.dumps(patch).encode())
     assert refused.value.code == code
 
@@ -130,7 +130,7 @@ def test_unknown_fields_in_patches() -> None:
     warnings: list[str] = []
     made = apply_patch(MAP, MERGE_PATCH, current, b'{"nope":1}', "Warn", warnings)
     assert (made, warnings) == (current, ['unknown field "nope"'])
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         apply_patch(MAP, MERGE_PATCH, current, b'{"nope":1}', "Strict")
     assert refused.value.code == 422
 

@@ -39,7 +39,7 @@ def told(errors: list[FieldError]) -> list[tuple[str, str]]:
     return [(error.field, error.type) for error in errors]
 
 
-def test_a_pod_gets_what_the_server_adds() -> None:
+def test_defaults_of_a_pod() -> None:
     pod, errors = create("Pod", spec={"containers": [CONTAINER]})
     assert not errors
     assert pod["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
@@ -71,7 +71,7 @@ def test_pull_policy_follows_the_tag(image: str, policy: str) -> None:
         ({"limits": {"cpu": "1"}}, "Burstable"),
     ],
 )
-def test_quality_of_service(resources: dict[str, Any], qos: str) -> None:
+def test_qos_class_of_a_pod(resources: dict[str, Any], qos: str) -> None:
     pod, errors = create("Pod", spec={"containers": [{**CONTAINER, "resources": resources}]})
     assert not errors
     assert pod["status"]["qosClass"] == qos
@@ -95,11 +95,11 @@ def test_quality_of_service(resources: dict[str, Any], qos: str) -> None:
         ({"containers": [CONTAINER], "activeDeadlineSeconds": 0}, [("spec.activeDeadlineSeconds", "FieldValueInvalid")]),
     ],
 )
-def test_what_makes_a_pod_invalid(spec: dict[str, Any], causes: list[tuple[str, str]]) -> None:
+def test_invalid_pods(spec: dict[str, Any], causes: list[tuple[str, str]]) -> None:
     assert told(create("Pod", spec=spec)[1]) == causes
 
 
-def test_a_pods_spec_is_all_but_immutable() -> None:
+def test_most_of_a_pods_spec_is_immutable() -> None:
     pod, _ = create("Pod", spec={"containers": [CONTAINER]})
     changed, errors = update(pod, {**pod, "spec": {**pod["spec"], "containers": [{**pod["spec"]["containers"][0], "image": "y"}]}})
     assert not errors
@@ -107,10 +107,10 @@ def test_a_pods_spec_is_all_but_immutable() -> None:
     _, errors = update(pod, {**pod, "spec": {**pod["spec"], "hostNetwork": True}})
     assert told(errors) == [("spec", "FieldValueForbidden")]
     _, errors = update(pod, {**pod, "spec": {**pod["spec"], "tolerations": []}})
-    assert not errors  # the default ones come back
+    assert not errors  # the defaults are restored
 
 
-def test_status_and_spec_keep_apart() -> None:
+def test_status_and_spec_are_updated_separately() -> None:
     pod, _ = create("Pod", spec={"containers": [CONTAINER]})
     made, errors = update(pod, {**pod, "spec": {}, "status": {"phase": "Running"}}, "status")
     assert not errors
@@ -120,7 +120,7 @@ def test_status_and_spec_keep_apart() -> None:
     assert made["status"]["phase"] == "Pending"
 
 
-def test_a_job_owns_pods_by_its_uid() -> None:
+def test_a_jobs_selector_has_its_uid() -> None:
     job, errors = create("Job", "batch", spec={"template": {"spec": {"containers": [CONTAINER], "restartPolicy": "Never"}}})
     assert not errors
     assert job["spec"]["selector"]["matchLabels"] == {"batch.kubernetes.io/controller-uid": "u-1"}
@@ -132,7 +132,7 @@ def test_a_job_owns_pods_by_its_uid() -> None:
     assert told(update(job, changed)[1]) == [("spec.template", "FieldValueInvalid")]
 
 
-def test_a_job_must_end() -> None:
+def test_restart_policy_always_is_invalid_for_a_job() -> None:
     _, errors = create("Job", "batch", spec={"template": {"spec": {"containers": [CONTAINER]}}})
     assert told(errors) == [("spec.template.spec.restartPolicy", "FieldValueRequired")]
 
@@ -149,7 +149,7 @@ def test_a_deployments_selector() -> None:
     assert made["metadata"]["generation"] == 2
 
 
-def test_a_service_gets_an_address_for_life() -> None:
+def test_a_service_keeps_its_cluster_ip() -> None:
     service, errors = create("Service", spec={"ports": [{"port": 80}], "type": "NodePort"})
     assert not errors
     spec = service["spec"]
@@ -164,7 +164,7 @@ def test_a_service_gets_an_address_for_life() -> None:
     assert told(errors) == [("spec.clusterIPs[0]", "FieldValueInvalid")]
 
 
-def test_secrets() -> None:
+def test_rules_of_a_secret() -> None:
     secret, errors = create("Secret", stringData={"a": "b"}, data={"a": "eA==", "c": "eA=="})
     assert not errors
     assert (secret["data"], secret["type"]) == ({"a": "Yg==", "c": "eA=="}, "Opaque")
@@ -194,11 +194,11 @@ def test_an_immutable_config_map() -> None:
         ),
     ],
 )
-def test_metadata(metadata: dict[str, Any], causes: list[tuple[str, str]]) -> None:
+def test_rules_of_metadata(metadata: dict[str, Any], causes: list[tuple[str, str]]) -> None:
     assert told(create("ConfigMap", metadata=metadata)[1]) == causes
 
 
-def test_finalizers_are_not_added_to_what_goes() -> None:
+def test_finalizers_can_not_be_added_to_a_terminating_object() -> None:
     made, _ = create("ConfigMap", metadata={"finalizers": ["example.com/a"]})
     made["metadata"].update(deletionTimestamp=NOW, deletionGracePeriodSeconds=0)
     wanted = {**made, "metadata": {"name": "x", "namespace": "ns", "finalizers": ["example.com/b"]}}
@@ -206,7 +206,7 @@ def test_finalizers_are_not_added_to_what_goes() -> None:
     assert told(errors) == [("metadata.finalizers", "FieldValueForbidden")] * 2
 
 
-def test_a_namespace() -> None:
+def test_rules_of_a_namespace() -> None:
     made, errors = create("Namespace")
     assert not errors
     assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "x"}

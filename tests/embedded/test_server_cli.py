@@ -1,4 +1,4 @@
-"""``raycp embedded`` as a process: clusters that serve, kubeconfigs that only their owner reads, an orderly end."""
+"""``raycp embedded`` as a process: serving clusters, kubeconfigs with owner-only permissions, an orderly shutdown."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The server over real TLS: HTTP's corners, lists, watches, access, recorded writes, state that outlives the process."""
+"""The server over real TLS: HTTP edge cases, lists, watches, access, recorded writes, persistent state."""
 
 import asyncio
 import gzip
@@ -15,7 +15,7 @@ import pytest
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.recorder import Recorder
-from raycp.embedded.store import Record
+from raycp.embedded.store import StoredObject
 from raycp.embedded.watch import Watch
 
 CMS = "/api/v1/namespaces/default/configmaps"
@@ -46,7 +46,7 @@ class Api:
                 return answer.status, text
 
     async def watch(self, path: str, count: int) -> list[tuple[str, dict[str, Any]]]:
-        """The first ``count`` events, or all there are where the server ends the watch."""
+        """The first ``count`` events, or all until the server ends the watch."""
         found: list[tuple[str, dict[str, Any]]] = []
         headers = {"Authorization": f"Bearer {self.token}"}
         async with asyncio.timeout(10), self.http.get(self.server + path, headers=headers) as answer:
@@ -78,7 +78,7 @@ def config_map(name: str, **labels: str) -> dict[str, Any]:
 
 
 async def raw(api: Api, sent: bytes, until: bytes) -> bytes:
-    """What a bare socket gets for ``sent``, up to and with ``until``."""
+    """The answer on a bare socket to ``sent``, up to and including ``until``."""
     host, port = api.server.removeprefix("https://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=api.tls)
     writer.write(sent.replace(b"TOKEN", api.token.encode()))
@@ -121,12 +121,12 @@ async def test_gzip_both_ways(api: Api) -> None:
         assert (await answer.json())["data"]["x"] == "y" * 300_000
 
 
-async def test_a_body_beyond_the_limit_is_413(api: Api) -> None:
+async def test_a_body_above_the_limit_gets_413(api: Api) -> None:
     status, told = await api.ask("POST", CMS, b"x" * (3 * 1024 * 1024 + 1))
     assert (status, told["reason"]) == (413, "RequestEntityTooLarge")
 
 
-async def test_what_is_no_http_is_refused(api: Api) -> None:
+async def test_invalid_http_is_refused(api: Api) -> None:
     assert (await raw(api, b"NONSENSE\r\n\r\n", b"\r\n")).startswith(b"HTTP/1.1 400")
 
 
@@ -139,7 +139,7 @@ async def test_head_has_no_body(api: Api) -> None:
 # ---- access
 
 
-async def test_who_is_unknown_and_who_is_nobody(api: Api) -> None:
+async def test_invalid_and_missing_credentials(api: Api) -> None:
     assert (await api.ask("GET", CMS, token="wrong"))[0] == 401
     status, told = await api.ask("GET", CMS, token="")
     assert (status, told["reason"], told["details"]) == (403, "Forbidden", {"kind": "configmaps"})
@@ -177,7 +177,7 @@ async def test_impersonation_and_service_account_tokens(api: Api) -> None:
     assert (await api.ask("POST", review, {}, token=token[:-2]))[0] == 401
 
 
-async def test_rbac_where_it_is_enforced() -> None:
+async def test_enforced_rbac() -> None:
     cluster = EmbeddedCluster("t", spec(rbac=True))
     await cluster.start()
     api = Api(cluster)
@@ -206,7 +206,7 @@ async def test_rbac_where_it_is_enforced() -> None:
 # ---- lists and watches
 
 
-async def test_pages_are_of_one_moment_and_old_tokens_expire(api: Api) -> None:
+async def test_pages_are_of_one_revision_and_old_tokens_expire(api: Api) -> None:
     for i in range(5):
         await api.ask("POST", CMS, config_map(f"m{i}"))
     _, first = await api.ask("GET", CMS + "?limit=2")
@@ -229,19 +229,19 @@ async def test_a_list_from_the_future_is_refused(api: Api) -> None:
     assert told["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
 
 
-async def test_watch_without_version_begins_with_what_is(api: Api) -> None:
+async def test_a_watch_without_version_begins_with_existing_objects(api: Api) -> None:
     await api.ask("POST", CMS, config_map("a"))
     events = await api.watch(CMS + "?watch=true", 1)
     assert [(t, o["metadata"]["name"]) for t, o in events] == [("ADDED", "a")]
 
 
-async def test_watch_of_a_compacted_version_is_told_410(api: Api) -> None:
+async def test_a_watch_of_a_compacted_version_gets_410(api: Api) -> None:
     await api.ask("POST", "/raycp/admin/compact")
     ((type_, status),) = await api.watch(CMS + "?watch=true&resourceVersion=1", 5)
     assert (type_, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
 
 
-async def test_entering_and_leaving_a_selection(api: Api) -> None:
+async def test_a_watch_reports_objects_that_enter_and_leave_its_selection(api: Api) -> None:
     _, listed = await api.ask("GET", CMS)
     path = f"{CMS}?watch=true&labelSelector=on%3D1&resourceVersion={listed['metadata']['resourceVersion']}"
     reading = asyncio.create_task(api.watch(path, 2))
@@ -272,9 +272,7 @@ async def test_ten_watchers_see_the_same_events_in_order(api: Api) -> None:
     assert all(each == seen[0] for each in seen)
 
 
-async def test_what_there_is_is_told_in_slices_and_what_changes_meanwhile_after_it(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_initial_events_are_sent_in_slices_before_later_changes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raycp.embedded.watch.SLICE", 2)
     names = [f"i{number:03}" for number in range(200)]
     for name in names:
@@ -295,35 +293,35 @@ async def test_what_there_is_is_told_in_slices_and_what_changes_meanwhile_after_
         assert later == [f"n{number}" for number in range(2) if versions[number] > since]
 
 
-async def test_what_can_not_be_told_is_never_called_all(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Watch._line
+async def test_a_watch_that_can_not_encode_an_initial_object_sends_no_bookmark(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Watch.encode
 
-    def spoilt(watch: Watch, type_: str, record: Record) -> bytes:
+    def spoilt(watch: Watch, type_: str, record: StoredObject) -> bytes:
         if record.name == "bad":
             raise ValueError(record.name)
         return line(watch, type_, record)
 
     monkeypatch.setattr("raycp.embedded.watch.SLICE", 1)
-    monkeypatch.setattr(Watch, "_line", spoilt)
+    monkeypatch.setattr(Watch, "encode", spoilt)
     for name in ("a", "bad", "c"):
         await api.ask("POST", CMS, config_map(name))
     path = CMS + "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     assert [(t, o["metadata"]["name"]) for t, o in await api.watch(path, 9)] == [("ADDED", "a")]
 
 
-async def test_others_are_answered_while_a_watch_is_told_what_there_is(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_requests_are_answered_while_initial_events_are_sent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     begun = asyncio.Event()
-    tell = Watch._tell_slice
+    send = Watch.send_initial
 
     def slow(watch: Watch) -> None:
         sent.append(1)
         begun.set()
         time.sleep(0.005)
-        tell(watch)
+        send(watch)
 
     monkeypatch.setattr("raycp.embedded.watch.SLICE", 1)
-    monkeypatch.setattr(Watch, "_tell_slice", slow)
+    monkeypatch.setattr(Watch, "send_initial", slow)
     for number in range(100):
         await api.ask("POST", CMS, config_map(f"i{number:03}"))
     reading = asyncio.create_task(api.watch(CMS + "?watch=true", 100))
@@ -333,7 +331,7 @@ async def test_others_are_answered_while_a_watch_is_told_what_there_is(api: Api,
     assert len(await reading) == 100
 
 
-# ---- around it
+# ---- recorder, persistence, credentials, deletion
 
 
 async def test_writes_are_recorded_with_their_epoch(api: Api) -> None:
@@ -349,7 +347,7 @@ async def test_writes_are_recorded_with_their_epoch(api: Api) -> None:
     assert (await api.ask("GET", "/raycp/admin/writes?after=some"))[0] == 400
 
 
-def test_writes_that_were_forgotten_are_not_counted_twice() -> None:
+def test_the_recorder_select_skips_writes_that_it_dropped() -> None:
     recorder = Recorder(limit=3)
     for number in range(5):
         recorder.add("create", "pods", "a", f"p{number}", "u", number, "me", 0.0, {})
@@ -359,17 +357,17 @@ def test_writes_that_were_forgotten_are_not_counted_twice() -> None:
     assert b'"kept":3' in recorder.json()
 
 
-async def test_state_outlives_the_process(tmp_path: Path) -> None:
+async def test_state_survives_a_restart_and_a_torn_log(tmp_path: Path) -> None:
     first = EmbeddedCluster("t", spec(data_dir=tmp_path))
     told = await first.start()
     await first.api.create("configmaps", config_map("kept"), "default")
     await first.api.create("configmaps", config_map("gone"), "default")
     await first.api.delete("configmaps", "default", "gone")
     revision = first.store.revision
-    assert first._journal is not None
     log = (tmp_path / "objects.log").read_bytes()
+    assert log
     await first.stop()
-    (tmp_path / "objects.log").write_bytes(log + b"\0\0\1\0torn")  # as a crash in the middle of a write leaves it
+    (tmp_path / "objects.log").write_bytes(log + b"\0\0\1\0torn")  # as after a crash in the middle of a write
     second = EmbeddedCluster("t", spec(data_dir=tmp_path))
     again = await second.start()
     try:
@@ -394,7 +392,7 @@ async def test_the_token_is_not_in_the_representation(api: Api) -> None:
     assert api.token not in repr(api.cluster.endpoint)
 
 
-async def test_a_taken_port_is_told_and_leaves_nothing_behind(api: Api) -> None:
+async def test_a_taken_port_raises_and_leaves_nothing_behind(api: Api) -> None:
     port = int(api.server.rsplit(":", 1)[1])
     before = len(asyncio.all_tasks())
     second = EmbeddedCluster("u", spec(port=port))
@@ -423,7 +421,7 @@ async def test_deletion_by_finalizers_and_preconditions(api: Api) -> None:
     assert (await api.ask("GET", CMS + "?labelSelector=drop%3Dyes"))[1]["items"] == []
 
 
-async def test_one_hundred_racing_creates_of_one_name_make_one(api: Api) -> None:
+async def test_one_of_a_hundred_racing_creates_succeeds(api: Api) -> None:
     answers = await asyncio.gather(*(api.ask("POST", CMS, config_map("only")) for _ in range(100)))
     assert sorted(status for status, _ in answers) == [201] + [409] * 99
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.selectors import exact_name, field_predicate, parse_fields, parse_label_dict, parse_labels
-from raycp.embedded.store import Record
+from raycp.embedded.store import StoredObject
 
 LABELS = {"app": "web", "tier": "front", "n": "5", "example.com/x": "y"}
 
@@ -18,15 +18,15 @@ LABELS = {"app": "web", "tier": "front", "n": "5", "example.com/x": "y"}
         (" app = web , tier in ( front ) ", True), ("nope=", False), ("app in (,web)", True), ("nope in ()", False),
     ],
 )  # fmt: skip
-def test_labels(text: str, selected: bool) -> None:
+def test_label_selectors(text: str, selected: bool) -> None:
     predicate = parse_labels(text)
     assert predicate is not None
     assert predicate(LABELS) is selected
 
 
 @pytest.mark.parametrize("text", ["a b c", "=", "a in b", "a,", ",a", "a in (b", "-a", "a=b c", "a=!b", "x/y/z"])
-def test_what_is_no_selector_is_400(text: str) -> None:
-    with pytest.raises(ApiError) as refused:
+def test_invalid_selectors_get_400(text: str) -> None:
+    with pytest.raises(StatusError) as refused:
         parse_labels(text)
     assert refused.value.code == 400
 
@@ -43,11 +43,11 @@ def test_label_selector_objects() -> None:
     assert not parse_label_dict({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]})(LABELS)
 
 
-def record(raw: bytes) -> Record:
-    return Record("ns1", "p", "u", 1, raw)
+def record(raw: bytes) -> StoredObject:
+    return StoredObject("ns1", "p", "u", 1, raw)
 
 
-def test_fields() -> None:
+def test_field_selectors() -> None:
     pod = record(b'{"kind":"Pod","metadata":{},"spec":{"nodeName":"n1"},"status":{"phase":"Running"}}')
     for text, selected in (
         ("spec.nodeName=n1", True),
@@ -62,14 +62,14 @@ def test_fields() -> None:
         assert predicate(pod) is selected, text
 
 
-def test_unknown_fields_are_400() -> None:
+def test_unknown_selector_fields_get_400() -> None:
     for plural in ("pods", "configmaps"):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             field_predicate("", plural, (), "spec.nope=1")
         assert refused.value.code == 400
 
 
-def test_fields_that_a_crd_selects_by() -> None:
+def test_selectable_fields_of_a_crd() -> None:
     predicate = field_predicate("g.example.com", "widgets", ("spec.color",), "spec.color=red")
     assert predicate is not None
     assert predicate(record(b'{"metadata":{},"spec":{"color":"red"}}'))
@@ -80,5 +80,5 @@ def test_escapes_and_names() -> None:
     assert parse_fields(r"metadata.name=a\,b\=c") == (("metadata.name", True, "a,b=c"),)
     assert exact_name("metadata.name=x,spec.y=1") == "x"
     assert exact_name("metadata.name!=x") == ""
-    with pytest.raises(ApiError):
+    with pytest.raises(StatusError):
         parse_fields("nonsense")

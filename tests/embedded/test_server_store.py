@@ -5,39 +5,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.embedded.store import Change, Compacted, Store, with_revision
+from raycp.embedded.store import Compacted, ObjectStore, StoreChange, with_revision
 
 
-def put(store: Store, ns: str, name: str, **more: object) -> Change:
+def put(store: ObjectStore, ns: str, name: str, **more: object) -> StoreChange:
     table = store.table("", "things")
     meta = {"name": name, "namespace": ns, "uid": f"u-{name}", "resourceVersion": str(store.revision + 1), **more}
     raw = msgspec.json.encode({"kind": "Thing", "apiVersion": "v1", "metadata": meta})
     return store.put(table, ns, name, f"u-{name}", raw)
 
 
-def names(store: Store, revision: int | None = None, ns: str = "") -> list[str]:
+def names(store: ObjectStore, revision: int | None = None, ns: str = "") -> list[str]:
     table = store.table("", "things")
     records = table.records(ns) if revision is None else table.at(ns, revision)
     return [f"{r.ns}/{r.name}" for r in records]
 
 
-def test_one_counter_for_all_tables() -> None:
-    store = Store()
+def test_all_tables_share_one_revision_counter() -> None:
+    store = ObjectStore()
     first = put(store, "a", "x").rv
     other = store.table("", "others")
     second = store.put(other, "", "y", "u", b'{"metadata":{}}').rv
     assert (second, put(store, "a", "z").rv) == (first + 1, first + 2)
 
 
-def test_order_is_that_of_etcd_keys() -> None:
-    store = Store()
+def test_records_are_in_the_order_of_etcd_keys() -> None:
+    store = ObjectStore()
     for ns, name in (("a-b", "x"), ("a", "z"), ("a", "b"), ("b", "a")):
         put(store, ns, name)
     assert names(store) == ["a-b/x", "a/b", "a/z", "b/a"]
 
 
-def test_a_subscriber_hears_every_change_of_its_namespace_once() -> None:
-    store = Store()
+def test_a_subscriber_receives_every_change_of_its_namespace_once() -> None:
+    store = ObjectStore()
     heard: list[tuple[str, str]] = []
     table = store.table("", "things")
     stop = table.subscribe("a", lambda c: heard.append((c.type, c.record.name)))
@@ -52,8 +52,8 @@ def test_a_subscriber_hears_every_change_of_its_namespace_once() -> None:
     assert heard == [("ADDED", "x"), ("MODIFIED", "x"), ("DELETED", "x")]
 
 
-def test_the_deleted_carry_the_version_of_their_deletion() -> None:
-    store = Store()
+def test_deleted_objects_have_the_version_of_their_deletion() -> None:
+    store = ObjectStore()
     put(store, "a", "x", annotations={"n": '"resourceVersion":"101"'})
     table = store.table("", "things")
     record = table.get("a", "x")
@@ -64,8 +64,8 @@ def test_the_deleted_carry_the_version_of_their_deletion() -> None:
     assert meta["annotations"] == {"n": '"resourceVersion":"101"'}
 
 
-def test_what_is_compacted_is_refused_and_never_served_with_a_gap() -> None:
-    store = Store(history=100)
+def test_reads_below_the_floor_raise_compacted() -> None:
+    store = ObjectStore(history=100)
     versions = [put(store, "a", f"n{i}").rv for i in range(250)]
     table = store.table("", "things")
     assert table.floor > versions[0]
@@ -77,16 +77,16 @@ def test_what_is_compacted_is_refused_and_never_served_with_a_gap() -> None:
     assert [c.rv for c in kept] == list(range(table.floor + 1, store.revision + 1))
 
 
-def test_bytes_of_the_past_are_bounded() -> None:
-    store = Store(history=100_000, history_bytes=200_000)
+def test_history_is_bounded_by_bytes() -> None:
+    store = ObjectStore(history=100_000, history_bytes=200_000)
     for i in range(2000):
         put(store, "a", "x", annotations={"filler": "f" * 500, "i": str(i)})
     held = sum(len(c.prev.raw) for c in store.table("", "things").history if c.prev is not None)
     assert held == store.superseded <= 201_000
 
 
-def test_compaction_on_demand_spares_the_present() -> None:
-    store = Store()
+def test_compaction_on_demand_keeps_current_objects() -> None:
+    store = ObjectStore()
     before = put(store, "a", "x").rv
     now = put(store, "a", "y").rv
     store.compact()
@@ -101,9 +101,9 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "delete"]), st.sampled_from("
 
 
 @given(steps)
-def test_any_earlier_state_can_be_had(script: list[tuple[str, str, str]]) -> None:
+def test_earlier_states_can_be_read(script: list[tuple[str, str, str]]) -> None:
     """Law 3, against a model that keeps every state."""
-    store = Store()
+    store = ObjectStore()
     table = store.table("", "things")
     states = {store.revision: names(store)}
     for verb, ns, name in script:
@@ -119,7 +119,7 @@ def test_any_earlier_state_can_be_had(script: list[tuple[str, str, str]]) -> Non
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9))
-def test_a_version_is_replaced_where_it_stands(old: int, new: int) -> None:
+def test_with_revision_replaces_the_resource_version(old: int, new: int) -> None:
     obj = {"metadata": {"name": "x", "resourceVersion": str(old)}, "involvedObject": {"resourceVersion": str(old)}}
     changed = msgspec.json.decode(with_revision(msgspec.json.encode(obj), old, new))
     assert changed["metadata"]["resourceVersion"] == str(new)

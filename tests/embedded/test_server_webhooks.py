@@ -1,4 +1,4 @@
-"""Admission webhooks on a real HTTPS server: mutating, then validating, refusing, failing."""
+"""Admission webhooks on a real HTTPS server: mutation, validation, denial, failure."""
 
 import base64
 import json
@@ -12,13 +12,13 @@ from aiohttp import ClientSession, web
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded import tls
 from raycp.embedded.cluster import EmbeddedCluster
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 
 Review = dict[str, Any]
 
 
 class Hook:
-    """A webhook server. ``answer`` makes the response of a request; ``seen`` are the requests."""
+    """A webhook server. ``answer`` returns the response to a request; ``seen`` has the requests."""
 
     def __init__(self) -> None:
         self.seen: list[Review] = []
@@ -75,7 +75,7 @@ def config_map(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}}
 
 
-async def test_a_mutating_webhook_changes_what_is_stored(cluster: EmbeddedCluster, hook: Hook) -> None:
+async def test_a_mutating_webhook_changes_the_stored_object(cluster: EmbeddedCluster, hook: Hook) -> None:
     patch = base64.b64encode(json.dumps([{"op": "add", "path": "/data", "value": {"by": "hook"}}]).encode()).decode()
     hook.answer = lambda request: {"allowed": True, "patchType": "JSONPatch", "patch": patch}
     await cluster.api.create("mutatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Mutating"))
@@ -87,7 +87,7 @@ async def test_a_mutating_webhook_changes_what_is_stored(cluster: EmbeddedCluste
     assert hook.seen[0]["namespace"] == "default"
 
 
-async def test_a_validating_webhook_refuses(cluster: EmbeddedCluster, hook: Hook) -> None:
+async def test_a_validating_webhook_denies(cluster: EmbeddedCluster, hook: Hook) -> None:
     await cluster.api.create("configmaps", config_map("a"), "default")
     await cluster.api.create("validatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Validating"))
     hook.answer = lambda request: {"allowed": False, "status": {"code": 403, "message": "not today"}}
@@ -96,7 +96,7 @@ async def test_a_validating_webhook_refuses(cluster: EmbeddedCluster, hook: Hook
         cluster.api.patch_merge("configmaps", "default", "a", b'{"data":{"x":"y"}}'),
         cluster.api.delete("configmaps", "default", "a"),
     ):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(StatusError) as refused:
             await attempt
         assert refused.value.code == 403
         assert 'admission webhook "hook.example.com" denied the request: not today' in refused.value.message
@@ -111,7 +111,7 @@ async def test_selectors_and_failure_policy(cluster: EmbeddedCluster, hook: Hook
     name = "validatingwebhookconfigurations.admissionregistration.k8s.io"
     made = await cluster.api.create(name, selective)
     await cluster.api.create("configmaps", config_map("free"), "default")
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
     assert (refused.value.code, refused.value.reason) == (500, "InternalError")
     made["webhooks"][0]["failurePolicy"] = "Ignore"
@@ -119,7 +119,7 @@ async def test_selectors_and_failure_policy(cluster: EmbeddedCluster, hook: Hook
     await cluster.api.create("configmaps", config_map("held", checked="yes"), "default")
 
 
-async def test_a_patch_starts_over_when_the_object_moves_while_a_webhook_has_it(cluster: EmbeddedCluster, hook: Hook) -> None:
+async def test_a_patch_is_retried_when_the_object_changes_during_a_webhook(cluster: EmbeddedCluster, hook: Hook) -> None:
     await cluster.api.create("configmaps", config_map("a"), "default")
     await cluster.api.create(
         "validatingwebhookconfigurations.admissionregistration.k8s.io",

@@ -1,4 +1,4 @@
-"""The pytest plugin, as a user's project sees it: in a pytest of its own."""
+"""The pytest plugin as a user's project uses it, in a separate pytest process."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ async def test_waiting_for_a_coroutine(assert_converges):
         return len(seen) > 2
     await assert_converges(check, within=5)
 
-def test_what_never_comes_is_told(assert_converges):
+def test_assert_converges_reports_a_check_that_never_holds(assert_converges):
     with pytest.raises(AssertionError, match="not so within 0.2 s: 'pending'") as caught:
         assert_converges(lambda: "" or (_ for _ in ()).throw(AssertionError("pending")), within=0.2)
 
@@ -85,12 +85,12 @@ def run(directory: Path, text: str, *arguments: str) -> "subprocess.CompletedPro
     )
 
 
-def test_fixtures_give_what_they_promise(tmp_path: Path) -> None:
+def test_the_fixtures_of_the_test_kit(tmp_path: Path) -> None:
     done = run(tmp_path, TESTS.replace("'pending'", "AssertionError"))
     assert "7 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_the_same_tests_run_on_a_cluster_that_exists(living: EmbeddedHandle, tmp_path: Path) -> None:
+def test_tests_run_on_an_existing_cluster_with_kubeconfig(living: EmbeddedHandle, tmp_path: Path) -> None:
     done = run(tmp_path, REAL, f"--kubeconfig={living.kubeconfig}")
     assert "1 passed, 3 skipped" in done.stdout, done.stdout + done.stderr
 

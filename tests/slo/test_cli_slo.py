@@ -1,4 +1,4 @@
-"""``raycp slo``: rules from a file, a report from a real observer's web face."""
+"""``raycp slo``: rules from a file, a report from a real observer's HTTP server."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["slo", "rules", "-c", _file(tmp_path, slo=twice)]) == 2
 
 
-def test_the_report_of_a_book(capsys: pytest.CaptureFixture[str]) -> None:
+def test_raycp_slo_prints_the_report_of_a_book(capsys: pytest.CaptureFixture[str]) -> None:
     from raycp.cli.slo import show
 
     clock = SystemClock()

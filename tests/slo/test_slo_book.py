@@ -11,7 +11,7 @@ OBJECTIVE = Objective("echo", None, 0.99, 1.0)
 
 
 class Shard:
-    """What a shard does with clocks and tracker."""
+    """A shard's clocks and tracker."""
 
     def __init__(self, clock: VirtualClock, objectives: Objectives) -> None:
         self.metrics = Metrics()
@@ -37,7 +37,7 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-async def test_a_report(clock: VirtualClock) -> None:
+async def test_report_of_a_book(clock: VirtualClock) -> None:
     objectives = Objectives([OBJECTIVE])
     shard, book = Shard(clock, objectives), SloBook(clock, objectives)
     for _ in range(98):
@@ -60,7 +60,7 @@ async def test_a_report(clock: VirtualClock) -> None:
     assert sum(total for _, total, _ in book.history(OBJECTIVE.name)) == 100
 
 
-async def test_an_open_change_burns_before_it_ends_and_once(clock: VirtualClock) -> None:
+async def test_an_open_change_counts_as_missed_once_before_it_ends(clock: VirtualClock) -> None:
     objectives = Objectives([OBJECTIVE])
     shard, book = Shard(clock, objectives), SloBook(clock, objectives)
     key = RequestKey("echo", "east", "default", "hangs")
@@ -78,7 +78,7 @@ async def test_an_open_change_burns_before_it_ends_and_once(clock: VirtualClock)
     assert merger.total("raycp_slo_changes_total") == merger.total("raycp_slo_bad_changes_total") == 1
 
 
-async def test_deaths_and_restarts_lose_and_double_nothing(clock: VirtualClock) -> None:
+async def test_deaths_and_restarts_lose_or_double_no_counts(clock: VirtualClock) -> None:
     objectives = Objectives([OBJECTIVE])
     book = SloBook(clock, objectives)
     first = Shard(clock, objectives)
@@ -107,8 +107,8 @@ async def test_deaths_and_restarts_lose_and_double_nothing(clock: VirtualClock) 
     assert not reborn.feed("shard-0 g1", old)
 
 
-async def test_a_checkpoint_that_comes_after_the_first_reports_loses_and_doubles_nothing(clock: VirtualClock) -> None:
-    """A new observer hears from the living before it has read what the one before has kept."""
+async def test_a_checkpoint_restored_after_the_first_reports_loses_or_doubles_no_counts(clock: VirtualClock) -> None:
+    """A new observer receives reports of living shards before it has read its predecessor's checkpoint."""
     objectives = Objectives([OBJECTIVE])
     book, known, new = SloBook(clock, objectives), Shard(clock, objectives), Shard(clock, objectives)
     await known.change(0.1)
@@ -126,7 +126,7 @@ async def test_a_checkpoint_that_comes_after_the_first_reports_loses_and_doubles
     assert sum(series["count"] for series in again.series()) == 3
 
 
-async def test_a_wall_clock_set_back_tears_no_hole(clock: VirtualClock) -> None:
+async def test_a_wall_clock_set_back_leaves_no_gap_in_windows(clock: VirtualClock) -> None:
     objectives = Objectives([OBJECTIVE])
     shard, book = Shard(clock, objectives), SloBook(clock, objectives)
     await shard.change(0.1)
@@ -140,7 +140,7 @@ async def test_a_wall_clock_set_back_tears_no_hole(clock: VirtualClock) -> None:
     assert again.report()[0]["windows"]["5m"]["total"] == 2
 
 
-def test_nonsense_is_refused(clock: VirtualClock) -> None:
+def test_restore_refuses_bytes_that_are_no_checkpoint(clock: VirtualClock) -> None:
     book = SloBook(clock, Objectives([OBJECTIVE]))
     with pytest.raises(ValueError, match="no SLO checkpoint"):
         book.restore(b"{}")
@@ -165,7 +165,7 @@ async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: Virtua
     assert len(book.checkpoint()) < 700_000
 
 
-async def test_cost_per_change(clock: VirtualClock) -> None:
+async def test_feeding_a_book_costs_little_per_change(clock: VirtualClock) -> None:
     """Clocks and tracker together, per change; CPU time, best of three."""
     import time
 

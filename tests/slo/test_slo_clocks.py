@@ -24,7 +24,7 @@ def _one(samples: list[Sample]) -> Sample:
     return sample
 
 
-async def test_from_observed_to_done_with_its_segments(clock: VirtualClock) -> None:
+async def test_latency_from_observed_to_done_with_segments(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     observed = clock.now()
     await clock.advance(0.01)
@@ -56,7 +56,7 @@ async def test_law_1_a_change_during_a_reconcile_waits_for_the_next(clock: Virtu
     assert clocks.done(KEY, True) == []
 
 
-async def test_law_2_retries_and_dead_workers_restart_nothing(clock: VirtualClock) -> None:
+async def test_law_2_retries_and_dead_workers_do_not_restart_the_clock(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     clocks.started(KEY, "user", clock.now())
     clocks.handed_out(KEY)
@@ -88,7 +88,7 @@ async def test_a_real_event_cuts_a_delay_short(clock: VirtualClock) -> None:
     assert (told.delay, told.queue) == pytest.approx((4, 1))
 
 
-async def test_law_3_declared_waits_are_counted_apart(clock: VirtualClock) -> None:
+async def test_law_3_declared_waits_are_counted_separately(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     clocks.started(KEY, "user", clock.now())
     clocks.handed_out(KEY)
@@ -107,7 +107,7 @@ async def test_law_3_declared_waits_are_counted_apart(clock: VirtualClock) -> No
     assert (sample.seconds, sample.waited, sample.waiting) == (pytest.approx(4), pytest.approx(120), "capacity")
 
 
-async def test_a_change_that_comes_in_a_wait_is_not_relieved_of_what_it_did_not_wait(clock: VirtualClock) -> None:
+async def test_a_change_during_a_declared_wait_is_credited_only_its_part_of_the_wait(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     clocks.started(KEY, "user", clock.now())
     clocks.handed_out(KEY)
@@ -136,7 +136,7 @@ async def test_law_4_permanent_failures_miss_and_open_changes_are_charged_once(c
     assert (sample.ok, sample.charged) == (False, {objective.name})
 
 
-async def test_a_declared_wait_puts_the_charge_off(clock: VirtualClock) -> None:
+async def test_a_declared_wait_postpones_the_charge(clock: VirtualClock) -> None:
     clocks = SliClocks(clock, Objectives([Objective("*", None, 0.9, 2.0)]))
     clocks.started(KEY, "user", clock.now())
     clocks.handed_out(KEY)
@@ -152,7 +152,7 @@ async def test_a_declared_wait_puts_the_charge_off(clock: VirtualClock) -> None:
     assert len(clocks.sweep()) == 1
 
 
-async def test_only_users_changes_are_judged(clock: VirtualClock) -> None:
+async def test_only_user_changes_count_for_objectives(clock: VirtualClock) -> None:
     clocks = SliClocks(clock, Objectives([Objective("*", None, 0.9, 2.0)]))
     clocks.started(KEY, "system", clock.now())
     clocks.started(KEY._replace(name="b"), "backlog", clock.now())
@@ -161,7 +161,7 @@ async def test_only_users_changes_are_judged(clock: VirtualClock) -> None:
     assert [o.key.name for o in clocks.sweep()] == ["c"]
 
 
-async def test_law_5_kinds_stay_apart(clock: VirtualClock) -> None:
+async def test_law_5_kinds_are_counted_separately(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     clocks.started(KEY, "system", clock.now())
     await clock.advance(30)
@@ -172,7 +172,7 @@ async def test_law_5_kinds_stay_apart(clock: VirtualClock) -> None:
     assert samples == {"system": pytest.approx(31), "user": pytest.approx(1)}
 
 
-async def test_the_same_version_told_twice_is_one_change(clock: VirtualClock) -> None:
+async def test_the_same_version_observed_twice_is_one_change(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     clocks.started(KEY, "user", clock.now(), version=7)
     clocks.started(KEY, "user", clock.now(), version=7)
@@ -184,7 +184,7 @@ async def test_the_same_version_told_twice_is_one_change(clock: VirtualClock) ->
     assert len(clocks.done(KEY, True)) == 2
 
 
-async def test_a_flood_on_one_key_stays_bounded_and_counted(clock: VirtualClock) -> None:
+async def test_clocks_of_one_key_are_bounded_and_all_changes_counted(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     start = clock.now()
     for _ in range(1000):
@@ -209,10 +209,10 @@ async def test_hand_over_keeps_ages_attempts_and_waits(clock: VirtualClock) -> N
     old.done(KEY, False, work=1)
     old.done(waits, True, waiting="quota")
     await clock.advance(2)
-    other_host = VirtualClock(start=5.0, wall=clock.wall() + 0.5)  # half a second on the way
+    other_host = VirtualClock(start=5.0, wall=clock.wall() + 0.5)  # half a second in transit
     new = SliClocks(other_host, Objectives([objective]))
-    new.started(KEY, "user", other_host.now(), version=5)  # the standby's own watch saw it too
-    new.started(KEY, "user", other_host.now(), version=6)  # and one that the old primary never saw
+    new.started(KEY, "user", other_host.now(), version=5)  # the standby's own watch observed it too
+    new.started(KEY, "user", other_host.now(), version=6)  # and one that the old primary never observed
     new.adopt(old.export())
     await other_host.advance(1)
     for key in (KEY, waits):
@@ -224,7 +224,7 @@ async def test_hand_over_keeps_ages_attempts_and_waits(clock: VirtualClock) -> N
     assert (waited.seconds, waited.waited) == pytest.approx((1, 3.5))
 
 
-async def test_dropping(clock: VirtualClock) -> None:
+async def test_dropped_keys_and_clusters_stop_their_clocks(clock: VirtualClock) -> None:
     clocks = SliClocks(clock, Objectives([Objective("*", None, 0.9, 1.0)]))
     clocks.started(KEY, "user", clock.now())
     clocks.started(KEY._replace(cluster="west"), "user", clock.now())
@@ -237,7 +237,7 @@ async def test_dropping(clock: VirtualClock) -> None:
     assert clocks.done(KEY, True) == []
 
 
-async def test_new_objectives_judge_open_changes(clock: VirtualClock) -> None:
+async def test_new_objectives_apply_to_open_changes(clock: VirtualClock) -> None:
     clocks = SliClocks(clock)
     clocks.started(KEY, "user", clock.now(), tier="high")
     await clock.advance(5)
@@ -245,7 +245,7 @@ async def test_new_objectives_judge_open_changes(clock: VirtualClock) -> None:
     assert [o.objective.tier for o in clocks.sweep()] == ["high"]
 
 
-def test_where_an_away_change_starts() -> None:
+def test_start_of_an_away_change() -> None:
     clock = VirtualClock(start=1000.0, wall=50_000.0)
     assert away_start(clock, 49_990.0, ramp_up=999.0) == pytest.approx(990)
     assert away_start(clock, 49_990.0, ramp_up=999.0, server_ahead=4.0) == pytest.approx(986)
@@ -256,7 +256,7 @@ def test_where_an_away_change_starts() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 async def test_every_change_ends_exactly_once_and_segments_add_up(seed: int) -> None:
-    """Random lives of a few keys: each started change gives one sample, whose segments and wait sum to its age."""
+    """Random histories of a few keys: each started change gives one sample, whose segments and wait sum to its age."""
     rng = random.Random(seed)
     clock = VirtualClock()
     clocks = SliClocks(clock)

@@ -33,10 +33,8 @@ def _alert(at: str, name: str, expected: list[dict[str, Any]]) -> dict[str, Any]
 
 
 @promtool
-def test_a_burn_pages_and_a_recovery_ends_it(tmp_path: Path) -> None:
-    """100 changes a minute. For two hours all is well; then 5 % miss for an hour (50 times the budget); then all is
-    well.
-    """
+def test_burn_alerts_fire_and_end_after_recovery(tmp_path: Path) -> None:
+    """100 changes a minute: two hours without misses, an hour with 5 % missed (50 times the budget), then none again."""
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
     labels = {"slo": "batchjob-critical-1s", "controller": "batchjob", "tier": "critical"}
     page = {"exp_labels": {**labels, "severity": "page", "long_window": "1h", "short_window": "5m"}}
@@ -98,7 +96,7 @@ def _tickets(fired: dict[str, Any], labels: dict[str, str]) -> list[dict[str, An
 
 
 @promtool
-def test_without_traffic_nothing_fires_and_absence_does(tmp_path: Path) -> None:
+def test_without_traffic_only_the_absence_alert_fires(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
     absent = {"exp_labels": {"severity": "page"}, "exp_annotations": {"summary": "No metrics of the fleet."}}
     tests = {
@@ -119,7 +117,7 @@ def test_without_traffic_nothing_fires_and_absence_does(tmp_path: Path) -> None:
     _promtool("test", "rules", tmp_path / "tests.yaml")
 
 
-def test_the_operator_form_holds_the_same_groups() -> None:
+def test_the_prometheus_rule_has_the_same_groups() -> None:
     manifest = yaml.safe_load(as_prometheus_rule(OBJECTIVES, "demo"))
     assert manifest["kind"] == "PrometheusRule"
     assert manifest["metadata"]["name"] == "raycp-demo"
@@ -133,5 +131,5 @@ def test_a_window_of_another_length_gets_its_own_record() -> None:
     assert "all-all-250ms" in budgets["7d"]
 
 
-def test_without_objectives_only_the_fleet_is_watched() -> None:
+def test_without_objectives_only_fleet_alerts_remain() -> None:
     assert [g["name"] for g in yaml.safe_load(rules_yaml(Objectives()))["groups"]] == ["raycp-fleet"]

@@ -48,7 +48,7 @@ def test_histograms_add_and_subtract(a: list[float], b: list[float]) -> None:
     assert both.minus(second).buckets == first.buckets
 
 
-def test_a_ring_holds_its_span_and_no_more() -> None:
+def test_a_ring_counts_exactly_its_span() -> None:
     ring = Ring(60.0, 60)
     for second in range(1000, 1200):
         ring.add(float(second), 10, 1)
@@ -85,7 +85,7 @@ def test_windows_survive_a_dump() -> None:
         assert again.sum(name, now + 1) == pytest.approx(windows.sum(name, now + 1))
 
 
-def test_latency_windows_forget() -> None:
+def test_latency_windows_drop_old_slots() -> None:
     window = LatencyWindow(60.0, 6)
     one = LogHistogram()
     one.record(1.0)
@@ -96,7 +96,7 @@ def test_latency_windows_forget() -> None:
     assert window.total(1200.0).count == 0
 
 
-def test_budget_and_burn() -> None:
+def test_error_budget_and_burn_rate() -> None:
     objective = Objective("*", None, 0.999, 1.0)
     budget = error_budget(objective, 100_000, 25)
     assert (budget.allowed, budget.remaining) == (pytest.approx(100), pytest.approx(0.75))
@@ -106,7 +106,7 @@ def test_budget_and_burn() -> None:
     assert (burn_rate(objective, 0, 0), ratio(0, 0), ratio(4, 1)) == (0.0, None, 0.75)
 
 
-def test_factors_are_those_of_the_workbook() -> None:
+def test_burn_factors_are_those_of_the_sre_workbook() -> None:
     objective = Objective("*", None, 0.999, 1.0)
     assert [a.factor(objective) for a in BURN_ALERTS] == pytest.approx([14.4, 6, 3, 1])
     assert BURN_ALERTS[0].threshold(objective) == pytest.approx(0.0144)
@@ -115,7 +115,7 @@ def test_factors_are_those_of_the_workbook() -> None:
     assert BURN_ALERTS[0].factor(week) == pytest.approx(14.4 * 7 / 30)
 
 
-def test_an_alert_needs_both_its_windows() -> None:
+def test_a_burn_alert_needs_both_windows() -> None:
     objective = Objective("*", None, 0.999, 1.0)
     quiet = dict.fromkeys(("5m", "30m", "1h", "2h", "6h", "1d", "3d"), (1000.0, 0.0))
     assert firing(objective, quiet.__getitem__) == []

@@ -1,4 +1,4 @@
-"""Timelines stay bounded and read well."""
+"""Timelines: content and bounds."""
 
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
@@ -8,7 +8,7 @@ from raycp.slo.timeline import WHAT, Timelines, as_json
 KEY = RequestKey("echo", "east", "default", "a")
 
 
-async def test_the_life_of_a_change() -> None:
+async def test_timeline_of_a_change() -> None:
     clock = VirtualClock(wall=100.0)
     lines = Timelines(clock)
     lines.received(KEY, reason="user-update", source="watch", tier="high", rv=12, why="label raycp.io/qos-tier")
@@ -29,7 +29,7 @@ async def test_the_life_of_a_change() -> None:
     assert lines.of("east", "default", "b") == []
 
 
-def test_memory_is_bounded() -> None:
+def test_timelines_are_bounded() -> None:
     lines = Timelines(VirtualClock(), per_key=5, limit=50)
     for i in range(1000):
         lines.record(KEY._replace(name=str(i % 30)), "received", n=i)

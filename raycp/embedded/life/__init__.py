@@ -1,15 +1,19 @@
-"""What lives in an embedded cluster beside its API server: the parts of kube-controller-manager, scheduler and kubelet
-whose absence a controller can tell.
+"""The simulation in an embedded cluster: the parts of kube-controller-manager, scheduler and kubelet that controllers
+depend on.
 
-The way of a Pod through it: ``scheduler`` binds it (``fit`` decides where); ``player`` plays the stages of
-``stages/pod.yaml`` on it (read by ``stagefile`` with ``jq`` and ``gotemplate``, rendered by ``rendering``, patched by
-``merging``) with what ``failures`` planned for it; ``eventing`` tells; ``logs`` shows; ``nodes`` keeps its node alive;
-``gc`` collects it with its owner (``ownergraph``), or ``namespaces`` with its namespace; ``serviceaccounts`` fits out new
-namespaces. Each can be switched off (``EmbeddedControllers``). ``life`` puts them together.
+The path of a Pod:
 
-All listen at the store and write through the in-process API (``seams``): no polling, no cache of objects.
+- ``serviceaccounts`` creates the default objects of its namespace;
+- ``scheduler`` binds it to a node that ``fit`` accepts; ``nodes`` keeps nodes alive and evicts Pods;
+- ``player`` applies the stages of ``stages/pod.yaml``: ``stagefile`` reads them with ``jq`` and ``gotemplate``, ``render``
+  renders their patches, ``merge`` applies them; ``failures`` plans start, duration and result;
+- ``events`` writes its Events, ``logs`` renders its log;
+- ``gc`` deletes it with its owner (``ownergraph``), ``namespaces`` with its namespace.
+
+Each can be switched off (``EmbeddedControllers``). ``life`` wires them. All subscribe to the store and write through the
+in-process API (``seams``): no polling, no cache of objects.
 """
 
-from raycp.embedded.life.life import Life
+from raycp.embedded.life.life import ClusterLife
 
-__all__ = ["Life"]
+__all__ = ["ClusterLife"]

@@ -1,18 +1,18 @@
-"""Events that the simulation tells (``kubectl describe`` shows them), repeated ones counted instead of written again."""
+"""Events of the simulation, as ``kubectl describe`` shows them; repeated ones increment a count."""
 
 import asyncio
 from collections import OrderedDict
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.seams import Api, Object, iso
 
 REMEMBERED = 4096
-"""(object, reason, message) of which repetitions are counted"""
+"""the number of (object, reason, message) whose repetitions are counted"""
 
 
 class Events:
-    """Writes ``v1`` Events as kubelet and scheduler do; a failure to write one is nobody's failure."""
+    """Writes ``v1`` Events as kubelet and scheduler do; a failed write is dropped."""
 
     def __init__(self, api: Api, clock: Clock, component: str = "kubelet") -> None:
         self.api = api
@@ -22,8 +22,8 @@ class Events:
         self._writing: set[asyncio.Task[None]] = set()
         self._count = 0
 
-    def tell(self, obj: Object, type_: str, reason: str, message: str) -> None:
-        """Write it soon, on the event loop."""
+    def record(self, obj: Object, type_: str, reason: str, message: str) -> None:
+        """Write an Event in a later turn of the event loop."""
         task = asyncio.get_running_loop().create_task(self._write(obj, type_, reason, message))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -69,5 +69,5 @@ class Events:
             self._known[key] = await self.api.create("events", event, namespace)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        except ApiError:
+        except StatusError:
             self._known.pop(key, None)

@@ -1,14 +1,14 @@
-"""What a simulated Pod will do: when it starts, how long it runs, how it ends. Pure, and the same for the same seed.
+"""The plan of a simulated Pod: when it starts, how long it runs, how it ends. Pure; equal seeds give equal plans.
 
 In order of precedence:
 
-1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` runs
-   for ever), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
-2. the command of its first container, where it is one of the few that everybody uses to try things out: ``sleep N``,
+1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` never
+   ends), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
+2. the command of its first container, if it is one of the usual ones for trying things out: ``sleep N``,
    ``exit N``, ``true``, ``false``, ``echo``, ``date``, also as ``sh -c`` with ``;`` and ``&&`` between them;
 3. the cluster's ``startupDelay``, ``podRuntime`` and ``failureRate``.
 
-A draw depends on (seed, namespace, name, restart count) alone, so that a run can be repeated.
+A random draw depends on (seed, namespace, name, restart count) alone, so that a run is repeatable.
 """
 
 import random
@@ -22,7 +22,7 @@ from raycp.embedded.life.stagefile import seconds_of
 
 PREFIX = "embedded.raycp.io/"
 LONGEST_BACKOFF = 300.0
-"""seconds; kubelet's cap on the wait between restarts"""
+"""seconds; kubelet's longest back-off between restarts"""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,12 @@ class Rates:
     failure_rate: float = 0.0
     seed: int = 0
     nodeless: bool = False
-    """Pods run without being bound (a cluster without nodes)"""
+    """whether Pods run without being bound (a cluster without nodes)"""
 
 
 def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
-    """What stages see as ``.raycp``: startup, runtime, backoff (seconds), starts, ends, restarts (bool), phase,
-    exitCode, reason,
-    message, restartCount."""
+    """The ``.raycp`` of stages: startup, runtime, backoff (seconds), starts, ends, restarts (bool), phase, exitCode,
+    reason, message, restartCount."""
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     notes: Mapping[str, str] = meta.get("annotations") or {}
     policy = spec.get("restartPolicy", "Always")
@@ -79,7 +78,7 @@ def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Script:
-    """What a well-known command does: seconds of sleep, exit code, printed lines."""
+    """The effect of a well-known command: seconds of sleep, exit code, printed lines."""
 
     seconds: float
     code: int
@@ -87,7 +86,7 @@ class Script:
 
 
 def command_of(spec: Mapping[str, Any]) -> Script | None:
-    """The script of the first container; None where its command is not one of those that are understood."""
+    """The script of the first container; None for a command that is not supported."""
     containers = spec.get("containers") or []
     if not containers:
         return None
@@ -127,7 +126,7 @@ def command_of(spec: Mapping[str, Any]) -> Script | None:
 
 
 def _runtime(notes: Mapping[str, str], script: Script | None, policy: str, rates: Rates) -> float | None:
-    """Seconds from Running to the end; None: for ever."""
+    """Seconds from Running to the end; None: it never ends."""
     noted = notes.get(PREFIX + "runtime")
     if noted is not None:
         return None if noted == "never" else _seconds(noted, rates.pod_runtime or 0.0)

@@ -1,8 +1,7 @@
-"""Which node can take a Pod: pure. The filters of kube-scheduler that need no other Pods' placement, with its
-wording.
+"""Whether a node can run a Pod: kube-scheduler's filters that need no other Pods' placement, in its wording. Pure.
 
 NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit,
-NodePorts. Not looked at: inter-Pod affinity, topology spread, volumes, preemption (``docs/embedded.md`` says so).
+NodePorts. Not supported: inter-Pod affinity, topology spread, volumes, preemption (see ``docs/embedded.md``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.life.quantities import milli
-from raycp.embedded.life.seams import Meta
+from raycp.embedded.life.seams import PartialMetadata
 
 
 class Toleration(msgspec.Struct, rename="camel"):
@@ -29,15 +28,15 @@ class Taint(msgspec.Struct, rename="camel"):
     effect: str = ""
 
 
-class Requirement(msgspec.Struct):
+class NodeSelectorRequirement(msgspec.Struct):
     key: str = ""
     operator: str = "In"
     values: list[str] | None = None
 
 
 class Term(msgspec.Struct, rename="camel"):
-    match_expressions: list[Requirement] | None = None
-    match_fields: list[Requirement] | None = None
+    match_expressions: list[NodeSelectorRequirement] | None = None
+    match_fields: list[NodeSelectorRequirement] | None = None
 
 
 class NodeTerms(msgspec.Struct, rename="camel"):
@@ -67,7 +66,7 @@ class Container(msgspec.Struct, rename="camel"):
     restart_policy: str = ""
 
 
-class PodSpec(msgspec.Struct, rename="camel"):
+class PodObjectSpec(msgspec.Struct, rename="camel"):
     node_name: str = ""
     node_selector: dict[str, str] | None = None
     affinity: Affinity | None = None
@@ -84,15 +83,15 @@ class PodStatus(msgspec.Struct):
     phase: str = ""
 
 
-class Pod(msgspec.Struct):
-    """What the scheduler reads of a Pod."""
+class PodObject(msgspec.Struct):
+    """The part of a Pod that the scheduler reads."""
 
-    metadata: Meta = msgspec.field(default_factory=Meta)
-    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
+    spec: PodObjectSpec = msgspec.field(default_factory=PodObjectSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
-decode_pod = msgspec.json.Decoder(Pod).decode
+decode_pod = msgspec.json.Decoder(PodObject).decode
 
 
 class Condition(msgspec.Struct, rename="camel"):
@@ -112,9 +111,9 @@ class NodeStatus(msgspec.Struct):
 
 
 class NodeObject(msgspec.Struct):
-    """What the scheduler reads of a node."""
+    """The part of a node that the scheduler reads."""
 
-    metadata: Meta = msgspec.field(default_factory=Meta)
+    metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
     spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
@@ -124,7 +123,7 @@ decode_node = msgspec.json.Decoder(NodeObject).decode
 
 @dataclass
 class Room:
-    """A node and what of it is taken. Amounts in thousandths."""
+    """A node and the amounts in use, in thousandths."""
 
     name: str
     labels: Mapping[str, str]
@@ -148,14 +147,14 @@ class Room:
         self.ports.difference_update(asks.ports)
 
     def load(self) -> float:
-        """How full it is, from 0 to 1: the mean over cpu, memory and Pods."""
+        """The node's load from 0 to 1: the mean over cpu, memory and Pods."""
         parts = [self.pods * 1000 / max(1, self.allocatable.get("pods", 1))]
         parts += [self.used.get(name, 0) / max(1, self.allocatable.get(name, 1)) for name in ("cpu", "memory")]
         return sum(parts) / len(parts)
 
 
 class Asks(msgspec.Struct, frozen=True):
-    """What a Pod takes up. Amounts in thousandths."""
+    """The amounts that a Pod requests, in thousandths, and its host ports."""
 
     amounts: tuple[tuple[str, int], ...]
     ports: frozenset[tuple[str, int]]
@@ -172,8 +171,8 @@ def room_of(node: NodeObject) -> Room:
     )
 
 
-def asks_of(spec: PodSpec) -> Asks:
-    """Containers and sidecars together, or the largest init container with the sidecars before it; plus overhead."""
+def asks_of(spec: PodObjectSpec) -> Asks:
+    """The larger of containers with sidecars, and any init container with the sidecars before it; plus overhead."""
     total: dict[str, int] = {}
     for container in spec.containers or ():
         _add(total, container)
@@ -201,8 +200,8 @@ def _add(total: dict[str, int], container: Container) -> None:
             total[name] = total.get(name, 0) + milli(value)
 
 
-def obstacle(room: Room, spec: PodSpec, asks: Asks) -> str | None:
-    """Why the node can't take the Pod, in kube-scheduler's words; None: it can."""
+def obstacle(room: Room, spec: PodObjectSpec, asks: Asks) -> str | None:
+    """Why the node can't run the Pod, in kube-scheduler's words; None if it can."""
     if room.unschedulable and not tolerated(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"), spec.tolerations):
         return "node(s) were unschedulable"
     for taint in room.taints:
@@ -232,7 +231,7 @@ def tolerated(taint: Taint, tolerations: Iterable[Toleration] | None) -> bool:
     return False
 
 
-def selects(room: Room, spec: PodSpec) -> bool:
+def selects(room: Room, spec: PodObjectSpec) -> bool:
     """``nodeSelector`` and the required terms of node affinity (any term, all of its expressions)."""
     for key, value in (spec.node_selector or {}).items():
         if room.labels.get(key) != value:
@@ -250,7 +249,7 @@ def selects(room: Room, spec: PodSpec) -> bool:
     return False
 
 
-def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+def _meets(requirement: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
     have, values = labels.get(requirement.key), requirement.values or []
     match requirement.operator:
         case "In":
@@ -271,8 +270,10 @@ def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
 
 
 def explain(total: int, obstacles: Mapping[str, int]) -> str:
-    """The message of PodScheduled=False: ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were
-    unschedulable.``"""
+    """The message of PodScheduled=False.
+
+    For example ``0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.``
+    """
     if not total:
         return "no nodes available to schedule pods"
     reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in obstacles.items()))

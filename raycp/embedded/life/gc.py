@@ -1,18 +1,18 @@
 """Owner garbage collection: background, foreground, orphan.
 
-It hears every change of every resource, looks for the bytes ``ownerReferences`` and remembers edges only, so that a
-cluster with a hundred thousand objects without owners costs nothing here.
+It subscribes to every resource, searches each object for the bytes ``ownerReferences`` and stores edges only, so that
+objects without owners cost nothing here.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
-from raycp.embedded.life.ownergraph import Graph, Node
-from raycp.embedded.life.seams import Api, Inbox, OwnerRef, Tables, decode_meta
-from raycp.embedded.registry import Registry, Resource
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.errors import StatusError
+from raycp.embedded.life.ownergraph import Graph, OwnerNode
+from raycp.embedded.life.seams import Api, Inbox, OwnerReference, Tables, decode_meta
+from raycp.embedded.registry import Registry, ServedResource
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -21,21 +21,21 @@ _DELETING = b'"deletionTimestamp"'
 
 
 class GarbageCollector:
-    """``start()`` takes the store's state in and begins to listen; ``run()`` works for ever."""
+    """``start()`` reads the store and subscribes to it; ``run()`` works until cancelled."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.registry = registry
         self.graph = Graph()
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
-        self._heard: set[tuple[str, str]] = set()
-        self._waiting: dict[str, Node] = {}
+        self._subscribed: set[tuple[str, str]] = set()
+        self._waiting: dict[str, OwnerNode] = {}
         """owners in foreground deletion, by uid"""
 
     def start(self) -> None:
-        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear_new_tables())
-        self._hear_new_tables()
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._subscribe_new_tables())
+        self._subscribe_new_tables()
 
     def stop(self) -> None:
         self._tables.close()
@@ -43,21 +43,21 @@ class GarbageCollector:
     async def run(self) -> None:
         await self.inbox.run()
 
-    def _hear_new_tables(self) -> None:
+    def _subscribe_new_tables(self) -> None:
         served = self.registry.preferred()
-        self._heard &= {(r.info.group, r.info.plural) for r in served}
+        self._subscribed &= {(r.info.group, r.info.plural) for r in served}
         for resource in served:
             key = (resource.info.group, resource.info.plural)
-            if key not in self._heard:
-                self._heard.add(key)
-                self._hear(resource)
+            if key not in self._subscribed:
+                self._subscribed.add(key)
+                self._subscribe(resource)
 
-    def _hear(self, resource: Resource) -> None:
+    def _subscribe(self, resource: ServedResource) -> None:
         name = resource.info.name
 
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
-                self._gone(change.record)
+                self._on_delete(change.record)
             else:
                 self._seen(name, change.record)
 
@@ -65,43 +65,43 @@ class GarbageCollector:
         for record in resource.table.records(""):
             self._seen(name, record)
 
-    def _seen(self, resource: str, record: Record) -> None:
+    def _seen(self, resource: str, record: StoredObject) -> None:
         raw = record.raw
         owned, deleting = _OWNED in raw, _DELETING in raw
         if not owned and not deleting and record.uid not in self.graph.owners:
             return
         meta = decode_meta(raw).metadata
-        node = Node(resource, record.ns, record.name, record.uid)
+        node = OwnerNode(resource, record.ns, record.name, record.uid)
         before = self.graph.owners.get(record.uid, ())
         if self.graph.put(node, meta.owner_references or ()):
             self.inbox.put(("dependent", record.uid))
-            self._tell_owners(before)
+            self._requeue_owners(before)
         if meta.deletion_timestamp and (FOREGROUND in (meta.finalizers or ()) or ORPHAN in (meta.finalizers or ())):
             self.inbox.put(("deleting", node))
 
-    def _gone(self, record: Record) -> None:
-        self._tell_owners(self.graph.owners.get(record.uid, ()))
+    def _on_delete(self, record: StoredObject) -> None:
+        self._requeue_owners(self.graph.owners.get(record.uid, ()))
         self._waiting.pop(record.uid, None)
         self.graph.drop(record.uid)
         for dependent in self.graph.of(record.uid):
             self.inbox.put(("dependent", dependent.uid))
 
-    def _tell_owners(self, refs: Iterable[OwnerRef]) -> None:
+    def _requeue_owners(self, refs: Iterable[OwnerReference]) -> None:
         for ref in refs:
             if ref.uid in self._waiting:
                 self.inbox.put(("deleting", self._waiting[ref.uid]))
 
-    # what the inbox asks for
+    # work of the inbox
 
-    async def _look(self, key: tuple[str, Any]) -> float | None:
+    async def _reconcile(self, key: tuple[str, Any]) -> float | None:
         what, about = key
         if what == "dependent":
             return await self._collect(about)
         await self._finish(about)
         return None
 
-    def _owner(self, dependent: Node, ref: OwnerRef) -> tuple[Node, dict[str, Any]] | None:
-        """The owner, where it exists with that uid. Raises ``_UnknownKind`` for one that nobody serves."""
+    def _owner(self, dependent: OwnerNode, ref: OwnerReference) -> tuple[OwnerNode, dict[str, Any]] | None:
+        """The owner, if it exists with that uid. Raises ``_UnknownKind`` for a kind that is not served."""
         resource = self.registry.by_kind(ref.api_version, ref.kind)
         if resource is None:
             raise _UnknownKind
@@ -111,10 +111,10 @@ class GarbageCollector:
         record = resource.table.get(ns, ref.name)
         if record is None or record.uid != ref.uid:
             return None
-        return Node(resource.info.name, ns, ref.name, ref.uid), record.decode()
+        return OwnerNode(resource.info.name, ns, ref.name, ref.uid), record.decode()
 
     async def _collect(self, uid: str) -> float | None:
-        """Delete a dependent whose owners are gone, or take off the references to those that are."""
+        """Delete a dependent without any existing owner, or remove its references to owners that do not exist."""
         dependent = self.graph.nodes.get(uid)
         if dependent is None:
             return None
@@ -123,7 +123,7 @@ class GarbageCollector:
             try:
                 found = self._owner(dependent, ref)
             except _UnknownKind:
-                return 5.0  # as in Kubernetes: an owner that can't be looked up protects its dependents
+                return 5.0  # as in Kubernetes, an owner of an unknown kind protects its dependents
             if found is None:
                 dangling.append(ref)
             elif self._waits(found[1], ref):
@@ -139,18 +139,18 @@ class GarbageCollector:
         return None
 
     @staticmethod
-    def _waits(owner: dict[str, Any], ref: OwnerRef) -> bool:
+    def _waits(owner: dict[str, Any], ref: OwnerReference) -> bool:
         meta = owner["metadata"]
         return "deletionTimestamp" in meta and FOREGROUND in (meta.get("finalizers") or ())
 
-    async def _delete(self, node: Node, propagation: str) -> None:
+    async def _delete(self, node: OwnerNode, propagation: str) -> None:
         try:
             await self.api.delete(node.resource, node.ns, node.name, propagation=propagation, uid=node.uid)
-        except ApiError as error:
+        except StatusError as error:
             if error.code not in (404, 409):
                 raise
 
-    async def _take_off(self, node: Node, uids: set[str]) -> None:
+    async def _take_off(self, node: OwnerNode, uids: set[str]) -> None:
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid:
             return
@@ -160,8 +160,8 @@ class GarbageCollector:
             del obj["metadata"]["ownerReferences"]
         await self.api.update(node.resource, obj)
 
-    async def _finish(self, node: Node) -> None:
-        """Go on with an owner that is deleted in the foreground or with orphans."""
+    async def _finish(self, node: OwnerNode) -> None:
+        """Continue the deletion of an owner in the foreground or with orphans."""
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid or "deletionTimestamp" not in obj["metadata"]:
             self._waiting.pop(node.uid, None)
@@ -179,7 +179,7 @@ class GarbageCollector:
                 self._waiting.pop(node.uid, None)
                 await self._remove_finalizer(node, FOREGROUND)
 
-    async def _remove_finalizer(self, node: Node, finalizer: str) -> None:
+    async def _remove_finalizer(self, node: OwnerNode, finalizer: str) -> None:
         obj = self._tables.read(node.resource, node.ns, node.name)
         if obj is None or obj["metadata"]["uid"] != node.uid:
             return

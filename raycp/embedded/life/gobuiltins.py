@@ -1,4 +1,4 @@
-"""What Go's text/template brings along: truth, printing, comparison, and its built-in functions."""
+"""Built-ins of Go's text/template: truth, printing, comparison, functions."""
 
 import json
 import re
@@ -16,7 +16,7 @@ def truth(value: Any) -> bool:
 
 
 def go_text(value: Any) -> str:
-    """As ``fmt.Print`` shows it."""
+    """The value as ``fmt.Print`` prints it."""
     if value is None:
         return "<no value>"
     if value is True or value is False:
@@ -100,4 +100,4 @@ BUILTINS: dict[str, Callable[..., Any]] = {
     "println": lambda *values: " ".join(_nested(value) for value in values) + "\n",
     "printf": _printf,
 }
-"""Go's own functions (``and`` and ``or`` are part of the language here)."""
+"""Go's built-in functions, without ``and`` and ``or``, which the compiler handles."""

@@ -1,7 +1,7 @@
-"""The functions that stage templates call: kwok's own, and the part of sprig that makes sense on JSON data.
+"""The functions of stage templates: kwok's own, and those of sprig that apply to JSON data.
 
 Sources: kwok ``pkg/utils/gotpl/funcs.go`` and ``pkg/kwok/controllers``; https://masterminds.github.io/sprig/.
-Functions that draw (``randInt``, ``uuidv4``) use the cluster's seed; those that tell time use its clock.
+Random functions (``randInt``, ``uuidv4``) use the cluster's seed, functions of time its clock.
 """
 
 import base64

@@ -1,8 +1,8 @@
-"""The part of the jq language that stage files select with, compiled to closures.
+"""The part of the jq language that stage files use, compiled to closures.
 
-Understood: paths (``.a.b``, ``.["a"]``, ``.[0]``, ``.[-1]``, ``.[]``), ``?``, pipes, commas, comparison, arithmetic,
+Supported: paths (``.a.b``, ``.["a"]``, ``.[0]``, ``.[-1]``, ``.[]``), ``?``, pipes, commas, comparison, arithmetic,
 ``and``, ``or``, ``//``, literals, ``[...]``, ``{a: .b}``, ``if`` and the functions in ``jqfunctions``. Anything else
-is refused when the file is read (``JqError``), never silently at run time.
+raises ``JqError`` when the file is read, never later.
 
 An expression is a function from a value to the list of its results. As in kwok (``pkg/utils/expression/query.go``) an
 evaluation that fails has no results (``None``), and nulls are dropped from them.
@@ -31,7 +31,7 @@ _TOKEN = re.compile(
 
 
 def compile_jq(text: str) -> Callable[[Any], list[Any] | None]:
-    """``text`` as a function that returns the non-null results, or None where evaluation fails. Raises ``JqError``."""
+    """Compile ``text`` to a function that returns the non-null results, or None if evaluation fails. Raises ``JqError``."""
     run = _Parser(text).whole()
 
     def evaluate(value: Any) -> list[Any] | None:
@@ -202,7 +202,7 @@ class _Parser:
         if token == "-":
             self.at += 1
             return _binary("-", lambda value: [0], self.postfix())
-        raise self.error(f"{token!r} is not understood" if token else "ends too early")
+        raise self.error(f"{token!r} is not supported" if token else "ends too early")
 
     def construct(self) -> Filter:
         self.expect("{")

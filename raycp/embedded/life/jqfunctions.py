@@ -1,4 +1,4 @@
-"""The functions of jq that stage files may call, and what is true, countable and comparable in it."""
+"""jq's functions, and its rules of truth, length and order."""
 
 import json
 import re
@@ -9,7 +9,7 @@ Filter = Callable[[Any], list[Any]]
 
 
 class JqError(ValueError):
-    """The expression can't be read or isn't understood."""
+    """The expression has a syntax error or uses an unsupported feature."""
 
 
 class Fails(Exception):
@@ -48,7 +48,7 @@ def function(name: str, arguments: list[Filter], error: Callable[[str], JqError]
         return lambda value: [of(_text(value), _text(one)) for one in argument(value)]
     if name in _FUNCTIONS and not arguments:
         return _FUNCTIONS[name]
-    raise error(f"function {name}/{len(arguments)} is not understood here")
+    raise error(f"function {name}/{len(arguments)} is not supported")
 
 
 def _text(value: Any) -> str:

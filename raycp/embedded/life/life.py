@@ -1,4 +1,4 @@
-"""All life of one cluster: built from its spec, started and stopped as one."""
+"""The simulation of one cluster: built from its spec, started and stopped as one."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,23 +18,24 @@ from raycp.embedded.life.player import Player
 from raycp.embedded.life.scheduler import Scheduler
 from raycp.embedded.life.seams import Api, Object, iso
 from raycp.embedded.life.serviceaccounts import ServiceAccounts
-from raycp.embedded.life.stagefile import Stage, load_stages
+from raycp.embedded.life.stagefile import LifeStage, load_stages
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Store
+from raycp.embedded.store import ObjectStore
 
 VERSION = "v1.36.0-raycp"
-"""what simulated nodes say that they run"""
+"""the kubelet version that simulated nodes report"""
 
 
-class Life:
-    """``await start()`` returns when nodes exist and all controllers listen; ``await stop()`` ends them.
+class ClusterLife:
+    """``await start()`` returns when nodes exist and all controllers are subscribed; ``await stop()`` cancels them.
 
-    ``stages`` of the spec replace the shipped ones of the kinds that they name. Raises ``StageError``, ``OSError``
-    for a stage
-    file that can't be used, at construction.
+    ``stages`` of the spec replace the shipped ones of the same kinds. The constructor raises ``StageError`` or ``OSError``
+    for a stage file that can't be used.
     """
 
-    def __init__(self, api: Api, store: Store, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = "") -> None:
+    def __init__(
+        self, api: Api, store: ObjectStore, registry: Registry, spec: EmbeddedSpec, clock: Clock, ca_pem: str = ""
+    ) -> None:
         self.spec = spec
         self.clock = clock
         self.logs = logs if spec.controllers.stages else None
@@ -71,12 +72,12 @@ class Life:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    def _player(self, api: Api, store: Store, registry: Registry) -> Player:
+    def _player(self, api: Api, store: ObjectStore, registry: Registry) -> Player:
         stages = self._stages()
         views = {"Pod": self._view_pod, "Node": self._view_node}
         return Player(api, store, registry, self.clock, stages, self.spec.seed, views, self._about_to_render)
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[LifeStage]:
         began = iso(self.clock.wall())
         functions: dict[str, Callable[..., Any]] = {
             **GENERIC,
@@ -97,15 +98,15 @@ class Life:
         return given
 
     def _about_to_render(self, seen: Object) -> None:
-        """kwok's NodeName and the like take no arguments: they mean the object that is being rendered."""
+        """kwok's functions without arguments (NodeName and the like), for the object that is being rendered."""
         self._rendered = seen
 
-    # what stages see
+    # the views of stages
 
     def _view_pod(self, pod: Object) -> Object | None:
         node = (pod.get("spec") or {}).get("nodeName")
         if node and self.nodes is not None and not self.nodes.alive(node):
-            return None  # nobody there who could do anything
+            return None  # a kubelet that is down does nothing
         nodeless = not self._nodes_table.count and not self.spec.nodes
         rates = (
             self._rates
@@ -119,7 +120,7 @@ class Life:
             )
         )
         if not node and not nodeless and "deletionTimestamp" not in pod["metadata"]:
-            return None  # not bound: kubelet's work has not begun
+            return None  # not bound: no kubelet runs it yet
         meta = pod["metadata"]
         host = bool(pod["spec"].get("hostNetwork"))
         ip = pod_ip(node or "", host, meta.get("uid", ""), meta["name"], meta.get("namespace", ""))
@@ -133,15 +134,15 @@ class Life:
         return {**node, "raycp": {"alive": state is None, "capacity": self.nodes.capacity, "volatile": volatile}}
 
     def _node_state_changed(self, node: str) -> None:
-        """A node has gone dark or come back: its Pods, and itself, are looked at afresh."""
+        """Re-evaluate a node and its Pods after it went down or came back."""
         player = self.player
         if player is None:
             return
-        player.look_again("nodes", "", node)
+        player.requeue("nodes", "", node)
         name = b'"nodeName":"%s"' % node.encode()
         for record in self._pods.records(""):
             if name in record.raw:
-                player.look_again("pods", record.ns, record.name)
+                player.requeue("pods", record.ns, record.name)
 
 
 def _table(registry: Registry, plural: str) -> Any:

@@ -1,4 +1,4 @@
-"""What ``kubectl logs`` shows of a simulated container: what its command prints, or the lines of its start and end."""
+"""The log of a simulated container: the output of its command, or lines about its start and end."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ Line = tuple[float, str]
 
 
 def lines_of(pod: dict[str, Any], container: str) -> list[Line]:
-    """(Unix seconds, text) of each line: pure. The annotation ``embedded.raycp.io/log`` is shown where it is given."""
+    """(Unix seconds, text) of each line: pure. The annotation ``embedded.raycp.io/log`` replaces the text."""
     status = pod.get("status") or {}
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     found = next((c for c in every if c["name"] == container), None)
@@ -34,7 +34,7 @@ def lines_of(pod: dict[str, Any], container: str) -> list[Line]:
 
 
 def logs(pod: dict[str, Any], container: str, parameters: dict[str, str]) -> bytes:
-    """The log of a container. Understood: ``timestamps``, ``tailLines``, ``limitBytes``, ``sinceTime``, ``previous``."""
+    """The log of a container. Supported parameters: ``timestamps``, ``tailLines``, ``limitBytes``, ``sinceTime``, ``previous``."""
     if parameters.get("previous") in ("true", "1"):
         return b""
     lines = lines_of(pod, container)

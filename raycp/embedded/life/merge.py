@@ -1,14 +1,14 @@
-"""Patches that stages and nodes make, done on decoded objects: merge, and the strategic merge of Pod and Node status."""
+"""Patches of stages and nodes on decoded objects: JSON merge, JSON patch, and strategic merge of Pod and Node status."""
 
 from collections.abc import Mapping
 from typing import Any
 
 MERGE_KEYS = {"conditions": "type", "addresses": "type", "podIPs": "ip", "hostIPs": "ip"}
-"""patchMergeKey of the lists in PodStatus and NodeStatus; all other lists are replaced"""
+"""patchMergeKey of the lists in PodStatus and NodeStatus; other lists are replaced"""
 
 
 def merge(target: Any, patch: Any, keys: Mapping[str, str]) -> Any:
-    """RFC 7386 on ``target``, which may be changed; lists named in ``keys`` are merged by that key of their items."""
+    """RFC 7386 on ``target``, which may be changed; lists named in ``keys`` merge by that key of their items."""
     if not isinstance(patch, dict):
         return patch
     if not isinstance(target, dict):
@@ -37,7 +37,7 @@ def _merge_list(target: list[Any], patch: list[Any], key: str, keys: Mapping[str
 
 
 def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
-    """``add``, ``replace``, ``remove``, ``test`` of RFC 6902. Raises ``ValueError`` where one can't be done."""
+    """``add``, ``replace``, ``remove``, ``test`` of RFC 6902. Raises ``ValueError`` if an operation fails."""
     for operation in operations:
         parts = [part.replace("~1", "/").replace("~0", "~") for part in str(operation["path"]).split("/")[1:]]
         holder = target
@@ -63,5 +63,5 @@ def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
         elif op == "test" and holder.get(last) != operation["value"]:
             raise ValueError(f"test failed: {operation['path']}")
         elif op not in ("test", "add", "replace", "remove"):
-            raise ValueError(f"operation {op!r} is not understood in a stage")
+            raise ValueError(f"operation {op!r} is not supported in a stage")
     return target

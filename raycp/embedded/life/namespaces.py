@@ -1,5 +1,4 @@
-"""The end of a namespace: everything in it is deleted, then its ``kubernetes`` finalizer goes, and with that the
-namespace.
+"""Namespace deletion: delete all objects in a terminating namespace, then remove its ``kubernetes`` finalizer.
 
 Order, conditions and messages follow kube-controller-manager's ``pkg/controller/namespace/deletion``.
 """
@@ -7,36 +6,36 @@ Order, conditions and messages follow kube-controller-manager's ``pkg/controller
 from typing import Any
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.seams import Api, Inbox, Tables, decode_meta, iso
-from raycp.embedded.registry import Registry, Resource
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.registry import Registry, ServedResource
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 FINALIZER = "kubernetes"
 
 
 class NamespaceController:
-    """``start()``, then ``run()`` for ever."""
+    """``start()`` subscribes; ``run()`` works until cancelled."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.registry = registry
         self.clock = clock
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
-        self._heard: set[tuple[str, str]] = set()
+        self._subscribed: set[tuple[str, str]] = set()
         self._ending: set[str] = set()
 
     def start(self) -> None:
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._ending.discard(change.record.name)
             else:
                 self._seen(change.record)
 
         table = self._tables.subscribe("namespaces", changed)
-        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear())
-        self._hear()
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._subscribe())
+        self._subscribe()
         for record in table.records(""):
             self._seen(record)
 
@@ -46,27 +45,27 @@ class NamespaceController:
     async def run(self) -> None:
         await self.inbox.run()
 
-    def _hear(self) -> None:
-        """Hear deletions in every namespaced resource, of CRDs too."""
+    def _subscribe(self) -> None:
+        """Subscribe to deletions in every namespaced resource, those of CRDs included."""
         for resource in self._namespaced():
             key = (resource.info.group, resource.info.plural)
-            if key not in self._heard:
-                self._heard.add(key)
+            if key not in self._subscribed:
+                self._subscribed.add(key)
                 self._tables.on(resource.table, self._content_changed)
 
-    def _content_changed(self, change: Change) -> None:
+    def _content_changed(self, change: StoreChange) -> None:
         if change.record.ns in self._ending:
             self.inbox.put(change.record.ns)
 
-    def _namespaced(self) -> list[Resource]:
+    def _namespaced(self) -> list[ServedResource]:
         return [resource for resource in self.registry.preferred() if resource.info.namespaced]
 
-    def _seen(self, record: Record) -> None:
+    def _seen(self, record: StoredObject) -> None:
         if b'"deletionTimestamp"' in record.raw and decode_meta(record.raw).metadata.deletion_timestamp:
             self._ending.add(record.name)
             self.inbox.put(record.name)
 
-    async def _look(self, name: str) -> float | None:
+    async def _reconcile(self, name: str) -> float | None:
         namespace = self._tables.read("namespaces", "", name)
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
             return None
@@ -83,25 +82,25 @@ class NamespaceController:
                     finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
         if left:
             await self._report(name, left, finalizers)
-            return None  # the last deletion wakes us
+            return None  # the last deletion requeues the namespace
         namespace = self._tables.read("namespaces", "", name)
         if namespace is not None:
             namespace["spec"]["finalizers"] = [f for f in namespace["spec"]["finalizers"] if f != FINALIZER]
             await self.api.update("namespaces", namespace, subresource="finalize")
         return None
 
-    async def _delete(self, resource: Resource, record: Record) -> None:
+    async def _delete(self, resource: ServedResource, record: StoredObject) -> None:
         meta = decode_meta(record.raw).metadata
         if meta.deletion_timestamp:
             return
         try:
             await self.api.delete(resource.info.name, record.ns, record.name, propagation="Background", uid=record.uid)
-        except ApiError as error:
+        except StatusError as error:
             if error.code not in (404, 409):
                 raise
 
     async def _report(self, name: str, left: dict[str, int], finalizers: dict[str, int]) -> None:
-        """Conditions in the namespace's status, as ``kubectl describe`` shows them for one that hangs."""
+        """Write the conditions that explain why a namespace is still terminating."""
         namespace = self._tables.read("namespaces", "", name)
         if namespace is None:
             return

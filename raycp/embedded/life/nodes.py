@@ -1,10 +1,10 @@
-"""Simulated nodes: they exist, tell that they are alive by their Lease, and can fail.
+"""Simulated nodes: they renew their Lease, and can fail.
 
-Made at the start as the spec says; nodes that somebody else creates live as well. A node goes dark with the
-annotation ``embedded.raycp.io/state: down`` (or ``fail(name)``): its Lease ages, after ``GRACE`` its conditions
-become Unknown, it is tainted unreachable, and its Pods are evicted when their tolerations run out, as
-kube-controller-manager's node lifecycle does. ``state: not-ready`` is a kubelet that lives and says that it is not
-ready.
+The nodes of the spec are created at start; nodes that clients create are simulated as well. A node with the annotation
+``embedded.raycp.io/state: down`` (or after ``fail(name)``) stops renewing its Lease. After ``GRACE`` its conditions
+become Unknown, it is tainted unreachable, and its Pods are evicted when their tolerations expire, as
+kube-controller-manager's node lifecycle controller does. ``state: not-ready`` is a running kubelet that reports
+Ready=False.
 """
 
 import asyncio
@@ -15,26 +15,26 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import NodeShape
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.failures import PREFIX
 from raycp.embedded.life.fit import Taint, decode_node, decode_pod, tolerated
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso, iso_micro, unix
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 STATE = PREFIX + "state"
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 RENEW = 10.0
-"""seconds between renewals: a quarter of the lease, as kubelet does"""
+"""seconds between renewals: a quarter of the lease duration, as in kubelet"""
 GRACE = 40.0
-"""seconds after the last renewal until a node's state is unknown (node-monitor-grace-period)"""
+"""seconds from the last renewal until a node's conditions become Unknown (node-monitor-grace-period)"""
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 
 
 def taints_for(ready: str, old: list[Object], now: str) -> list[Object]:
-    """The taints of a node whose Ready condition is ``ready`` (True, False, Unknown): those of others, and its own."""
+    """The taints of a node whose Ready condition is ``ready`` (True, False, Unknown); foreign taints are kept."""
     wanted = {"True": None, "False": NOT_READY}.get(ready, UNREACHABLE)
     kept = [t for t in old if t.get("key") not in (NOT_READY, UNREACHABLE) or t.get("key") == wanted]
     if wanted is not None:
@@ -47,36 +47,36 @@ def taints_for(ready: str, old: list[Object], now: str) -> list[Object]:
 
 
 class Nodes:
-    """``start()`` makes the nodes; ``run()`` keeps them alive."""
+    """``start()`` creates the nodes; ``run()`` renews their Leases until cancelled."""
 
     def __init__(
-        self, api: Api, store: Store, registry: Registry, clock: Clock, count: int, shape: NodeShape, seed: int = 0
+        self, api: Api, store: ObjectStore, registry: Registry, clock: Clock, count: int, shape: NodeShape, seed: int = 0
     ) -> None:
         self.api = api
         self.clock = clock
         self.count = count
         self.shape = shape
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._rng = random.Random(f"nodes/{seed}")
         self._tables = Tables(store, registry)
         self._heap: list[tuple[float, str]] = []
         self._known: set[str] = set()
         self._wake = asyncio.Event()
         self._evictions: set[asyncio.Task[None]] = set()
-        self.dark: set[str] = set()
-        """nodes that are down"""
+        self.down: set[str] = set()
+        """names of the nodes that are down"""
         self.on_state: Callable[[str], None] = lambda name: None
-        """hears of each node that goes dark or comes back"""
+        """called with each node that goes down or comes back"""
 
     @property
     def capacity(self) -> dict[str, str]:
         return {"cpu": self.shape.cpu, "memory": self.shape.memory, "pods": str(self.shape.pods)}
 
     async def start(self) -> None:
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._known.discard(change.record.name)
-                self.dark.discard(change.record.name)
+                self.down.discard(change.record.name)
             else:
                 self._seen(change.record)
 
@@ -95,10 +95,10 @@ class Nodes:
             task.cancel()
 
     def alive(self, name: str) -> bool:
-        return name not in self.dark
+        return name not in self.down
 
     async def fail(self, name: str) -> None:
-        """The node goes dark: power off, network gone. Raises ``ApiError`` 404."""
+        """Take a node down, as a power or network failure does. Raises ``StatusError`` 404."""
         await self._set_state(name, "down")
 
     async def recover(self, name: str) -> None:
@@ -107,7 +107,7 @@ class Nodes:
     async def _set_state(self, name: str, state: str | None) -> None:
         node = self._tables.read("nodes", "", name)
         if node is None:
-            raise ApiError(404, "NotFound", f'nodes "{name}" not found')
+            raise StatusError(404, "NotFound", f'nodes "{name}" not found')
         notes = node["metadata"].setdefault("annotations", {})
         notes.pop(STATE, None)
         if state is not None:
@@ -134,7 +134,7 @@ class Nodes:
             node["spec"]["taints"] = [dict(taint) for taint in self.shape.taints]
         return node
 
-    def _seen(self, record: Record) -> None:
+    def _seen(self, record: StoredObject) -> None:
         if record.name not in self._known:
             self._known.add(record.name)
             heapq.heappush(self._heap, (self.clock.now(), record.name))
@@ -142,11 +142,11 @@ class Nodes:
         self.inbox.put(record.name)
 
     async def run(self) -> None:
-        looking = asyncio.create_task(self.inbox.run())
+        reconciling = asyncio.create_task(self.inbox.run())
         try:
             await self._renew_for_ever()
         finally:
-            looking.cancel()
+            reconciling.cancel()
 
     async def _renew_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -157,11 +157,11 @@ class Nodes:
                 _, name = heapq.heappop(self._heap)
                 if name not in self._known:
                     continue
-                if name not in self.dark:
+                if name not in self.down:
                     try:
                         await self._renew(name)
-                    except ApiError:
-                        pass  # the next renewal is soon
+                    except StatusError:
+                        pass  # the next renewal is due soon
                 heapq.heappush(self._heap, (self.clock.now() + RENEW * self._rng.uniform(0.96, 1.04), name))
                 if loop.time() > until:
                     await asyncio.sleep(0)
@@ -201,15 +201,15 @@ class Nodes:
             LEASE_NAMESPACE,
         )
 
-    # what becomes of a node
+    # node lifecycle
 
-    async def _look(self, name: str) -> float | None:
+    async def _reconcile(self, name: str) -> float | None:
         node = self._tables.read("nodes", "", name)
         if node is None:
             return None
         state = (node["metadata"].get("annotations") or {}).get(STATE)
-        if (state == "down") is not (name in self.dark):
-            (self.dark.add if state == "down" else self.dark.discard)(name)
+        if (state == "down") is not (name in self.down):
+            (self.down.add if state == "down" else self.down.discard)(name)
             self.on_state(name)
         wait: float | None = None
         if state == "down":
@@ -218,7 +218,7 @@ class Nodes:
                 return left
             node = await self._conditions(node, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
         elif state == "not-ready":
-            node = await self._conditions(node, "False", "KubeletNotReady", "the node was told to be not ready")
+            node = await self._conditions(node, "False", "KubeletNotReady", "the node is set not ready by an annotation")
         ready = next((c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), "")
         if ready:
             await self._taint(node, ready)
@@ -231,7 +231,7 @@ class Nodes:
         return unix(lease["spec"]["renewTime"]) if lease is not None else self.clock.wall()
 
     async def _conditions(self, node: Object, status: str, reason: str, message: str) -> Object:
-        """Ready becomes ``status``; with Unknown all conditions do."""
+        """Set Ready to ``status``; Unknown sets all conditions."""
         conditions: list[Any] = (node.get("status") or {}).get("conditions") or []
         changed = False
         for condition in conditions:
@@ -251,7 +251,7 @@ class Nodes:
             await self.api.update("nodes", node)
 
     def _evict(self, node: str) -> None:
-        """Each Pod of a node that is not ready goes when its toleration of that runs out."""
+        """Evict the Pods of a node that is not ready as their tolerations expire."""
         if any(task.get_name() == f"evict {node}" for task in self._evictions):
             return
         task = asyncio.get_running_loop().create_task(self._evict_slowly(node), name=f"evict {node}")
@@ -277,7 +277,7 @@ class Nodes:
                 if left <= 0:
                     try:
                         await self.api.delete("pods", pod.ns, pod.name, uid=pod.uid)
-                    except ApiError:
+                    except StatusError:
                         pass
                 else:
                     nearest = left if nearest is None else min(nearest, left)
@@ -285,7 +285,7 @@ class Nodes:
 
 
 def patience(raw: bytes, taints: list[Taint]) -> float | None:
-    """Seconds that a Pod stays on a node with these NoExecute taints; None: for ever, or on its way out already."""
+    """Seconds that a Pod may stay on a node with these NoExecute taints; None: no limit, or already terminating."""
     pod = decode_pod(raw)
     if pod.metadata.deletion_timestamp:
         return None

@@ -1,21 +1,21 @@
-"""Who owns whom, and what garbage collection does about it: pure.
+"""The graph of owners and dependents, and the rules of garbage collection on it: pure.
 
 Rules of kube-controller-manager's garbage collector (``pkg/controller/garbagecollector``):
 
-- an object is collected when it has owner references and every owner is gone;
-- an owner being deleted in the foreground waits for its dependents that say ``blockOwnerDeletion``; all are deleted;
-- an owner being deleted with ``Orphan`` has its references taken off its dependents first.
+- an object is collected when it has owner references and none of the owners exists;
+- an owner in foreground deletion waits for its dependents with ``blockOwnerDeletion``; all dependents are deleted;
+- an owner deleted with ``Orphan`` first loses the references of its dependents.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from raycp.embedded.life.seams import OwnerRef
+from raycp.embedded.life.seams import OwnerReference
 
 
-class Node(NamedTuple):
-    """Where an object is: the name of its resource (``plural`` or ``plural.group``), namespace, name, uid."""
+class OwnerNode(NamedTuple):
+    """The identity of an object: the name of its resource (``plural`` or ``plural.group``), namespace, name, uid."""
 
     resource: str
     ns: str
@@ -25,17 +25,17 @@ class Node(NamedTuple):
 
 @dataclass
 class Graph:
-    """Edges from owner uid to dependents; objects without owner references take no place here."""
+    """Edges from owner uid to dependents; objects without owner references are not stored."""
 
-    owners: dict[str, tuple[OwnerRef, ...]] = field(default_factory=dict)
+    owners: dict[str, tuple[OwnerReference, ...]] = field(default_factory=dict)
     """references by the dependent's uid"""
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, OwnerNode] = field(default_factory=dict)
     """dependents by uid"""
     dependents: dict[str, set[str]] = field(default_factory=dict)
     """uids of dependents by the owner's uid"""
 
-    def put(self, node: Node, refs: Iterable[OwnerRef]) -> bool:
-        """Take in a dependent's references; whether they changed."""
+    def put(self, node: OwnerNode, refs: Iterable[OwnerReference]) -> bool:
+        """Store a dependent's references. Returns whether they changed."""
         new = tuple(refs)
         old = self.owners.get(node.uid, ())
         if old == new:
@@ -53,17 +53,17 @@ class Graph:
         return True
 
     def drop(self, uid: str) -> None:
-        """The object is gone; its dependents keep their references to it."""
+        """Remove a deleted object; its dependents keep their references to it."""
         for ref in self.owners.pop(uid, ()):
             self._unlink(ref.uid, uid)
         self.nodes.pop(uid, None)
 
-    def of(self, owner: str) -> list[Node]:
+    def of(self, owner: str) -> list[OwnerNode]:
         """The dependents of the object with that uid."""
         return [self.nodes[uid] for uid in sorted(self.dependents.get(owner, ()))]
 
-    def blocking(self, owner: str) -> list[Node]:
-        """Those that hold up their owner's foreground deletion."""
+    def blocking(self, owner: str) -> list[OwnerNode]:
+        """The dependents that block their owner's foreground deletion."""
         return [
             self.nodes[uid]
             for uid in sorted(self.dependents.get(owner, ()))

@@ -1,7 +1,7 @@
-"""Plays stages on objects: each one that matches a stage is changed as it says, once its delay is over.
+"""Applies stages to objects: an object that matches a stage is changed by it after the stage's delay.
 
-One heap of (due, object) for all kinds. A stage that was chosen for an object stays chosen, with its time, for as
-long as it matches: a change that has nothing to do with it does not start its delay anew.
+One heap of (due, object) for all kinds. A stage that is chosen for an object stays chosen, with its due time, for as
+long as it matches: an unrelated change does not restart the delay.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.events import Events
 from raycp.embedded.life.gotemplate import TemplateError
 from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
 from raycp.embedded.life.render import render
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso
-from raycp.embedded.life.stagefile import Patch, Stage, Step, choose
-from raycp.embedded.registry import Registry, Resource
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.life.stagefile import LifeStage, Patch, StageStep, choose
+from raycp.embedded.registry import Registry, ServedResource
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 View = Callable[[Object], Object | None]
-"""what stages see of an object; None: leave it alone for now"""
+"""the data of stages for an object; None: apply no stage now"""
 
 
 class _Key(NamedTuple):
@@ -35,24 +35,24 @@ class _Key(NamedTuple):
 
 @dataclass
 class _Plan:
-    """What is to happen to one object."""
+    """The next stage of one object."""
 
-    stage: Stage
+    stage: LifeStage
     due: float
     uid: str
     number: int
 
 
 class Player:
-    """``start()``, then ``run()`` for ever. ``views`` by kind add what the simulation knows (``.raycp``)."""
+    """``start()`` subscribes; ``run()`` works until cancelled. ``views`` by kind add the simulation's data (``.raycp``)."""
 
     def __init__(
         self,
         api: Api,
-        store: Store,
+        store: ObjectStore,
         registry: Registry,
         clock: Clock,
-        stages: list[Stage],
+        stages: list[LifeStage],
         seed: int = 0,
         views: dict[str, View] | None = None,
         before_render: Callable[[Object], None] = lambda seen: None,
@@ -61,7 +61,7 @@ class Player:
         self.clock = clock
         self.events = Events(api, clock)
         self.problems: dict[str, str] = {}
-        """by stage: the last thing that went wrong"""
+        """the last error of each stage"""
         self._registry = registry
         self._rng = random.Random(seed)
         self._views = views or {}
@@ -71,16 +71,16 @@ class Player:
         self._heap: list[tuple[float, int, _Key]] = []
         self._numbers = itertools.count()
         self._wake = asyncio.Event()
-        self._by_resource: dict[str, list[Stage]] = {}
-        self._resources: dict[str, Resource] = {}
-        self._kinds: dict[str, list[Stage]] = {}
-        self._inbox = Inbox(self._look, clock)
+        self._by_resource: dict[str, list[LifeStage]] = {}
+        self._resources: dict[str, ServedResource] = {}
+        self._kinds: dict[str, list[LifeStage]] = {}
+        self._inbox = Inbox(self._reconcile, clock)
         for stage in stages:
             self._kinds.setdefault(f"{stage.api_version}/{stage.kind}", []).append(stage)
 
     def start(self) -> None:
-        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._hear())
-        self._hear()
+        self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._subscribe())
+        self._subscribe()
 
     def stop(self) -> None:
         self._tables.close()
@@ -92,23 +92,23 @@ class Player:
         finally:
             watching.cancel()
 
-    def look_again(self, resource: str, ns: str, name: str) -> None:
-        """Something outside the object has changed what its view tells."""
+    def requeue(self, resource: str, ns: str, name: str) -> None:
+        """Re-evaluate an object after its view changed without a change of the object."""
         self._inbox.put(_Key(resource, ns, name))
 
-    def _hear(self) -> None:
+    def _subscribe(self) -> None:
         for kind in list(self._kinds):
             api_version, _, name = kind.rpartition("/")
             resource = self._registry.by_kind(api_version, name)
             if resource is not None:
                 self._listen(resource, self._kinds.pop(kind))
 
-    def _listen(self, resource: Resource, stages: list[Stage]) -> None:
+    def _listen(self, resource: ServedResource, stages: list[LifeStage]) -> None:
         name = resource.info.name
         self._by_resource[name] = stages
         self._resources[name] = resource
 
-        def changed(change: Change) -> None:
+        def changed(change: StoreChange) -> None:
             record = change.record
             key = _Key(name, record.ns, record.name)
             if change.type == "DELETED":
@@ -123,13 +123,13 @@ class Player:
         view = self._views.get(obj["kind"])
         return view(obj) if view is not None else obj
 
-    def _record(self, key: _Key) -> tuple[Resource, Record] | None:
+    def _record(self, key: _Key) -> tuple[ServedResource, StoredObject] | None:
         resource = self._resources[key.resource]
         record = resource.table.get(key.ns, key.name)
         return (resource, record) if record is not None else None
 
-    async def _look(self, key: _Key) -> float | None:
-        """Choose what happens next to an object that has changed."""
+    async def _reconcile(self, key: _Key) -> float | None:
+        """Choose the next stage of an object that has changed."""
         found = self._record(key)
         if found is None:
             self._plans.pop(key, None)
@@ -186,13 +186,13 @@ class Player:
             return
         await self._play(key, plan.stage, found[0], obj, seen)
 
-    async def _play(self, key: _Key, stage: Stage, resource: Resource, obj: Object, seen: Object) -> None:
+    async def _play(self, key: _Key, stage: LifeStage, resource: ServedResource, obj: Object, seen: Object) -> None:
         try:
             for step in stage.steps:
                 obj = await self._step(key, step, resource, obj, seen)
-        except ApiError as error:
+        except StatusError as error:
             if error.code == 409:
-                self._inbox.put(key)  # changed meanwhile: look at it afresh
+                self._inbox.put(key)  # changed meanwhile: evaluate it again
             elif error.code != 404:
                 self._fail(stage, obj, error.message)
         except (TemplateError, ValueError, KeyError) as error:
@@ -201,16 +201,16 @@ class Player:
             if stage.immediate:
                 self._inbox.put(key)
 
-    def _fail(self, stage: Stage, obj: Object, message: str) -> None:
-        """A stage that can't be played is told once per stage and message, as an event on the object."""
+    def _fail(self, stage: LifeStage, obj: Object, message: str) -> None:
+        """Report a stage that failed, once per stage and message, as an Event on the object."""
         if self.problems.get(stage.name) != message:
             self.problems[stage.name] = message
-            self.events.tell(obj, "Warning", "StageFailed", f"stage {stage.name}: {message}")
+            self.events.record(obj, "Warning", "StageFailed", f"stage {stage.name}: {message}")
 
-    async def _step(self, key: _Key, step: Step, resource: Resource, obj: Object, seen: Object) -> Object:
+    async def _step(self, key: _Key, step: StageStep, resource: ServedResource, obj: Object, seen: Object) -> Object:
         if step.event is not None:
             event = step.event
-            self.events.tell(obj, event.get("type") or "Normal", event.get("reason") or "", event.get("message") or "")
+            self.events.record(obj, event.get("type") or "Normal", event.get("reason") or "", event.get("message") or "")
         if step.finalizers is not None:
             obj = await self._finalizers(key, step, obj)
         if step.delete:
@@ -222,7 +222,7 @@ class Player:
             await self._apply(step.apply, seen)
         return obj
 
-    async def _finalizers(self, key: _Key, step: Step, obj: Object) -> Object:
+    async def _finalizers(self, key: _Key, step: StageStep, obj: Object) -> Object:
         assert step.finalizers is not None
         old = list(obj["metadata"].get("finalizers") or ())
         new = [] if step.finalizers["empty"] else [f for f in old if f not in step.finalizers["remove"]]
@@ -247,7 +247,7 @@ class Player:
         return await self.api.update(key.resource, changed, subresource=patch.subresource)
 
     async def _apply(self, patch: Patch, seen: Object) -> None:
-        """Create what the template says, or merge it into what is there."""
+        """Create the object of the template, or merge the template into the existing object."""
         wanted = self._content(patch, seen)
         resource = self._registry.by_kind(wanted["apiVersion"], wanted["kind"])
         if resource is None:
@@ -269,7 +269,7 @@ class Player:
 
 
 async def _first(event: asyncio.Event, seconds: float | None, clock: Clock) -> None:
-    """Until ``event`` is set, at most ``seconds`` of ``clock``."""
+    """Wait until ``event`` is set, at most ``seconds`` of ``clock``."""
     waits: list[asyncio.Task[Any]] = [asyncio.create_task(_wait(event.wait))]
     if seconds is not None:
         waits.append(asyncio.create_task(clock.sleep(max(0.0, seconds))))

@@ -20,7 +20,7 @@ _SUFFIX = {
 
 @lru_cache(maxsize=4096)
 def milli(quantity: str | int | float) -> int:
-    """``quantity`` in thousandths, rounded up as Kubernetes rounds. Raises ``ValueError`` for what is no quantity."""
+    """``quantity`` in thousandths, rounded up as Kubernetes rounds. Raises ``ValueError`` for an invalid quantity."""
     if isinstance(quantity, int):
         return quantity * 1000
     match = _SHAPE.fullmatch(str(quantity).strip())

@@ -1,8 +1,7 @@
-"""Templates to patches: render, read the YAML, and remember what the same text gave before.
+"""Render templates to patches, with a cache of parsed YAML.
 
-Reading YAML takes ten times as long as rendering, and ten thousand Pods of one job render the same text but for the
-time and their own names. So the parts that differ (time, address, identity) are taken out of the text before the
-memory is asked, and put back into what it held.
+Parsing YAML takes ten times as long as rendering, and ten thousand Pods of one job render the same text except for time,
+address and identity. These parts are replaced by placeholders in the cache's key and restored in the cached patch.
 """
 
 from functools import lru_cache
@@ -37,7 +36,7 @@ def _parse(text: str) -> str:
 
 
 def render(template: Template, data: Any, volatile: list[str]) -> Any:
-    """The patch that ``template`` makes of ``data``. ``volatile`` are texts that differ from object to object."""
+    """The patch that ``template`` renders for ``data``. ``volatile`` are texts that differ between objects."""
     text = template.render(data)
     used = [part for part in volatile if len(part) > 3 and part in text][: len(_MARKS)]
     for mark, part in zip(_MARKS, used, strict=False):

@@ -1,23 +1,23 @@
-"""Binds Pods to nodes, so that capacity and Pending are real.
+"""Binds Pods to nodes by capacity.
 
-Among the nodes that can take a Pod (``fit.obstacle``) the emptiest of a sample is taken, as kube-scheduler samples in
-large clusters; a Pod that fits nowhere gets PodScheduled=False and an event, and is tried again when a node or a Pod
+Of the nodes that can run a Pod (``fit.obstacle``) it picks the least loaded one of a sample, as kube-scheduler samples
+large clusters. A Pod that fits no node gets PodScheduled=False and an Event, and is retried when a node or a Pod
 changes.
 """
 
 from typing import NamedTuple
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.events import Events
-from raycp.embedded.life.fit import Asks, Pod, Room, asks_of, decode_node, decode_pod, explain, obstacle, room_of
+from raycp.embedded.life.fit import Asks, PodObject, Room, asks_of, decode_node, decode_pod, explain, obstacle, room_of
 from raycp.embedded.life.seams import Api, Inbox, Tables, iso
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Record, Store
+from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 NAME = "default-scheduler"
 SAMPLE = 16
-"""nodes that fit, of which the emptiest is taken"""
+"""the number of fitting nodes of which the least loaded is picked"""
 
 
 class _Placed(NamedTuple):
@@ -26,25 +26,24 @@ class _Placed(NamedTuple):
 
 
 class Scheduler:
-    """``start()``, then ``run()`` for ever. A cluster without nodes has no scheduler's business: its Pods run
-    nodeless."""
+    """``start()`` subscribes; ``run()`` works until cancelled. Without nodes it binds nothing: Pods run without a node."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock) -> None:
         self.api = api
         self.clock = clock
         self.events = Events(api, clock, NAME)
         self.rooms: dict[str, Room] = {}
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
         self._order: list[str] = []
         self._next = 0
         self._placed: dict[str, _Placed] = {}
-        """by the Pod's uid; also for nodes that are not known (yet)"""
+        """by the Pod's uid, including Pods on unknown nodes"""
         self._unschedulable: dict[tuple[str, str], str] = {}
-        """Pods that fit nowhere, and what they were told"""
+        """messages of the Pods that fit no node"""
 
     def start(self) -> None:
-        def node_changed(change: Change) -> None:
+        def node_changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 if self.rooms.pop(change.record.name, None) is not None:
                     self._order.remove(change.record.name)
@@ -52,7 +51,7 @@ class Scheduler:
                 self._take_node(change.record)
             self._retry()
 
-        def pod_changed(change: Change) -> None:
+        def pod_changed(change: StoreChange) -> None:
             if change.type == "DELETED":
                 self._unschedulable.pop((change.record.ns, change.record.name), None)
                 self._forget(change.record.uid)
@@ -77,7 +76,7 @@ class Scheduler:
         if self._unschedulable and self.rooms:
             self.inbox.put_all(self._unschedulable)
 
-    def _take_node(self, record: Record) -> None:
+    def _take_node(self, record: StoredObject) -> None:
         room = room_of(decode_node(record.raw))
         old = self.rooms.get(record.name)
         if old is None:
@@ -92,11 +91,11 @@ class Scheduler:
             self._tables_waiting()
 
     def _tables_waiting(self) -> None:
-        """The first node: Pods that ran nodeless so far, or waited, are looked at."""
+        """Evaluate all Pods when the first node appears."""
         for record in self._tables.table("pods").records(""):
             self._take_pod(record)
 
-    def _take_pod(self, record: Record) -> None:
+    def _take_pod(self, record: StoredObject) -> None:
         raw = record.raw
         placed = self._placed.get(record.uid)
         if placed is not None and b'"phase":"Succeeded"' not in raw and b'"phase":"Failed"' not in raw:
@@ -127,7 +126,7 @@ class Scheduler:
             room.free(placed.asks)
             self._retry()
 
-    async def _look(self, key: tuple[str, str]) -> float | None:
+    async def _reconcile(self, key: tuple[str, str]) -> float | None:
         record = self._pods.get(*key)
         if record is None or not self.rooms:
             return None
@@ -138,20 +137,20 @@ class Scheduler:
         asks = asks_of(pod.spec)
         node, obstacles = self._find(pod, asks)
         if node is None:
-            await self._tell(key, record, explain(len(self.rooms), obstacles))
+            await self._report_unschedulable(key, record, explain(len(self.rooms), obstacles))
             return None
         self._unschedulable.pop(key, None)
         self._place(record.uid, node, asks)
         try:
             await self._bind(key, record, node)
-        except ApiError as error:
+        except StatusError as error:
             self._forget(record.uid)
             if error.code not in (404, 409):
                 raise
         return None
 
-    def _find(self, pod: Pod, asks: Asks) -> tuple[str | None, dict[str, int]]:
-        """The emptiest of the first ``SAMPLE`` nodes that fit, from a starting point that goes round."""
+    def _find(self, pod: PodObject, asks: Asks) -> tuple[str | None, dict[str, int]]:
+        """The least loaded of the first ``SAMPLE`` nodes that fit, in round-robin order."""
         obstacles: dict[str, int] = {}
         best: Room | None = None
         least, fitting, count = 2.0, 0, len(self._order)
@@ -171,7 +170,7 @@ class Scheduler:
                 break
         return (best.name if best is not None else None), obstacles
 
-    async def _bind(self, key: tuple[str, str], record: Record, node: str) -> None:
+    async def _bind(self, key: tuple[str, str], record: StoredObject, node: str) -> None:
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
@@ -180,8 +179,8 @@ class Scheduler:
         }
         await self.api.create("pods", binding, key[0], subresource="binding", name=key[1])
 
-    async def _tell(self, key: tuple[str, str], record: Record, message: str) -> None:
-        """PodScheduled=False with the reason, and an event; silent when that is what it says already."""
+    async def _report_unschedulable(self, key: tuple[str, str], record: StoredObject, message: str) -> None:
+        """Write PodScheduled=False with the reason, and an Event, unless the Pod has this message already."""
         if self._unschedulable.get(key) == message:
             return
         self._unschedulable[key] = message
@@ -190,7 +189,7 @@ class Scheduler:
         conditions = status.setdefault("conditions", [])
         old = next((c for c in conditions if c["type"] == "PodScheduled"), None)
         if old is None or old.get("message") != message:
-            told = {
+            condition = {
                 "type": "PodScheduled",
                 "status": "False",
                 "lastProbeTime": None,
@@ -199,14 +198,14 @@ class Scheduler:
                 "message": message,
             }
             if old is None:
-                conditions.append(told)
+                conditions.append(condition)
             else:
-                conditions[conditions.index(old)] = told
+                conditions[conditions.index(old)] = condition
             try:
                 await self.api.update("pods", obj, subresource="status")
-            except ApiError as error:
+            except StatusError as error:
                 self._unschedulable.pop(key, None)
                 if error.code == 409:
                     self.inbox.put(key)
                 return
-        self.events.tell(obj, "Warning", "FailedScheduling", message)
+        self.events.record(obj, "Warning", "FailedScheduling", message)

@@ -1,4 +1,4 @@
-"""What life needs of the API server that it lives in, and the small tools that its controllers share."""
+"""The API server as the simulation uses it, and the tools that its controllers share."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Store, Table
+from raycp.embedded.store import ObjectStore, StoreChange, Table
 
 Object = dict[str, Any]
 
@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Api(Protocol):
-    """The in-process client (``raycp.embedded.localapi.LocalApi``): the pipeline's rules without HTTP. Raises
-    ``ApiError``.
+    """The in-process client (``raycp.embedded.localapi.LocalApi``). Its methods raise ``StatusError``.
 
     Resources are named ``plural`` or ``plural.group``.
     """
@@ -35,7 +34,7 @@ class Api(Protocol):
     ) -> None: ...
 
 
-class OwnerRef(msgspec.Struct, rename="camel"):
+class OwnerReference(msgspec.Struct, rename="camel"):
     """``metadata.ownerReferences[]``."""
 
     api_version: str = ""
@@ -45,8 +44,8 @@ class OwnerRef(msgspec.Struct, rename="camel"):
     block_owner_deletion: bool = False
 
 
-class Meta(msgspec.Struct, rename="camel"):
-    """The metadata that life looks at."""
+class PartialMetadata(msgspec.Struct, rename="camel"):
+    """The metadata that the simulation reads."""
 
     name: str = ""
     namespace: str = ""
@@ -54,15 +53,15 @@ class Meta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
     deletion_timestamp: str | None = None
     finalizers: list[str] | None = None
-    owner_references: list[OwnerRef] | None = None
+    owner_references: list[OwnerReference] | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
 
 
 class Whole(msgspec.Struct):
-    """An object of which only metadata matters."""
+    """An object decoded to its metadata."""
 
-    metadata: Meta = msgspec.field(default_factory=Meta)
+    metadata: PartialMetadata = msgspec.field(default_factory=PartialMetadata)
 
 
 decode_meta = msgspec.json.Decoder(Whole).decode
@@ -84,12 +83,11 @@ def unix(text: str) -> float:
 
 
 class Inbox:
-    """A set of keys to look at, in order of arrival, and the loop that looks at them.
+    """A work queue: a set of keys in order of arrival, and the loop that processes them.
 
-    The store tells its subscribers in the middle of a commit, where nobody may write; they ``put`` here, and ``run``
-    works
-    later on the event loop, yielding often enough that requests are answered meanwhile. A key that fails comes back at
-    once, then after two seconds, doubling up to a minute.
+    The store calls subscribers inside a commit, where writes are not allowed. They ``put`` keys here, and ``run``
+    processes them later on the event loop, yielding often enough to serve requests. A failed key is retried at once,
+    then after two seconds, doubling up to a minute.
     """
 
     SLICE = 0.005
@@ -105,7 +103,7 @@ class Inbox:
         self._timers: set[asyncio.Task[None]] = set()
 
     def put(self, key: Any) -> None:
-        """Look at ``key`` soon; once, however often it is put before that."""
+        """Queue ``key``; a key that is already queued is not queued twice."""
         if key not in self._known:
             self._known.add(key)
             self._keys.append(key)
@@ -116,7 +114,7 @@ class Inbox:
             self.put(key)
 
     def later(self, key: Any, seconds: float) -> None:
-        """Look at ``key`` in ``seconds``."""
+        """Queue ``key`` in ``seconds``."""
 
         async def wait() -> None:
             await self._clock.sleep(seconds)
@@ -127,7 +125,7 @@ class Inbox:
         task.add_done_callback(self._timers.discard)
 
     async def run(self) -> None:
-        """For ever. ``work`` may return seconds after which it wants to see the key again."""
+        """Process keys until cancelled. ``work`` may return the seconds after which to requeue the key."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -149,8 +147,8 @@ class Inbox:
         try:
             again = await self._work(key)
         except Exception as error:
-            if not isinstance(error, ApiError):
-                log.error("life: looking at %s failed", key, exc_info=error)
+            if not isinstance(error, StatusError):
+                log.error("simulation: processing %s failed", key, exc_info=error)
             tries = self._failures[key] = self._failures.get(key, 0) + 1
             self.later(key, min(60.0, 2.0 ** (tries - 1)) if tries > 1 else 0.05)
             return
@@ -160,9 +158,9 @@ class Inbox:
 
 
 class Tables:
-    """Subscriptions that go away together, and tables that appear with their CRD."""
+    """Subscriptions to tables, closed together; tables of CRDs are added as they appear."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: ObjectStore, registry: Registry) -> None:
         self.store = store
         self.registry = registry
         self._undo: list[Callable[[], None]] = []
@@ -173,19 +171,19 @@ class Tables:
         return found.table
 
     def read(self, resource: str, ns: str, name: str) -> Object | None:
-        """The object now, a fresh dict."""
+        """The current object as a fresh dict."""
         found = self.registry.named(resource)
         record = found.table.get(ns, name) if found is not None else None
         return found.read(record) if found is not None and record is not None else None
 
-    def subscribe(self, resource: str, hear: Callable[[Change], None]) -> Table:
-        """Hear every later change of a built-in resource."""
+    def subscribe(self, resource: str, on_change: Callable[[StoreChange], None]) -> Table:
+        """Subscribe to every later change of a built-in resource."""
         table = self.table(resource)
-        self._undo.append(table.subscribe("", hear))
+        self._undo.append(table.subscribe("", on_change))
         return table
 
-    def on(self, table: Table, hear: Callable[[Change], None]) -> None:
-        self._undo.append(table.subscribe("", hear))
+    def on(self, table: Table, on_change: Callable[[StoreChange], None]) -> None:
+        self._undo.append(table.subscribe("", on_change))
 
     def close(self) -> None:
         for undo in self._undo:

@@ -1,12 +1,12 @@
-"""What every namespace gets: the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap, made again when
-deleted.
+"""Creates the ``default`` ServiceAccount and the ``kube-root-ca.crt`` ConfigMap of every namespace, and recreates them
+when they are deleted.
 """
 
 from raycp.base.clock import Clock
-from raycp.embedded.errors import ApiError
+from raycp.embedded.errors import StatusError
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import Change, Store
+from raycp.embedded.store import ObjectStore, StoreChange
 
 _NOTE = (
     "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
@@ -16,17 +16,17 @@ _NOTE = (
 
 
 class ServiceAccounts:
-    """``start()``, then ``run()`` for ever. ``ca_pem`` is the server's CA."""
+    """``start()`` subscribes; ``run()`` works until cancelled. ``ca_pem`` is the server's CA."""
 
-    def __init__(self, api: Api, store: Store, registry: Registry, clock: Clock, ca_pem: str) -> None:
+    def __init__(self, api: Api, store: ObjectStore, registry: Registry, clock: Clock, ca_pem: str) -> None:
         self.api = api
         self.ca_pem = ca_pem
-        self.inbox = Inbox(self._look, clock)
+        self.inbox = Inbox(self._reconcile, clock)
         self._tables = Tables(store, registry)
 
     def start(self) -> None:
         def renew(name: str) -> None:
-            def changed(change: Change) -> None:
+            def changed(change: StoreChange) -> None:
                 if change.record.name == name and change.type != "ADDED":
                     self.inbox.put(change.record.ns)
 
@@ -43,7 +43,7 @@ class ServiceAccounts:
     async def run(self) -> None:
         await self.inbox.run()
 
-    async def _look(self, namespace: str) -> float | None:
+    async def _reconcile(self, namespace: str) -> float | None:
         found = self._tables.read("namespaces", "", namespace)
         if found is None or "deletionTimestamp" in found["metadata"]:
             return None
@@ -69,6 +69,6 @@ class ServiceAccounts:
     async def _create(self, resource: str, obj: Object) -> None:
         try:
             await self.api.create(resource, obj, obj["metadata"]["namespace"])
-        except ApiError as error:
+        except StatusError as error:
             if error.code != 409:
                 raise

@@ -1,11 +1,11 @@
-"""Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``Stage``, read into functions.
+"""Stage files: kwok's ``kwok.x-k8s.io/v1alpha1`` ``Stage``, compiled to functions.
 
-A stage says which objects it takes (``selector``), how likely it is chosen among those that match (``weight``), how
-long it waits (``delay``), and what it does (``next`` or ``steps``). Meaning of every field: kwok
-``pkg/apis/v1alpha1/stage_types.go`` and ``pkg/utils/lifecycle``. What is accepted and not acted on: ``impersonation``
-and ``statusPatchAs`` (an embedded cluster's stages act as its own controller). ``cel`` is refused: say it in jq.
+A stage has a ``selector`` of objects, a ``weight`` against other matching stages, a ``delay``, and its effects (``next``
+or ``steps``). The fields are defined by kwok's ``pkg/apis/v1alpha1/stage_types.go`` and ``pkg/utils/lifecycle``.
+``impersonation`` and ``statusPatchAs`` are accepted and ignored, since stages act as the cluster's own controller.
+``cel`` is refused: use jq.
 
-Beyond kwok, expressions and templates see ``.raycp``: what ``failures.plan`` decided for a Pod.
+An addition to kwok: expressions and templates can read ``.raycp``, the Pod's plan from ``failures.plan``.
 """
 
 import random
@@ -40,8 +40,8 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One thing to do; several fields may be set, they are done in this order."""
+class StageStep:
+    """One step of a stage; the fields that are set take effect in this order."""
 
     event: Mapping[str, str] | None = None
     finalizers: Mapping[str, Any] | None = None
@@ -51,8 +51,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage, ready to use."""
+class LifeStage:
+    """A compiled stage."""
 
     name: str
     api_version: str
@@ -61,16 +61,16 @@ class Stage:
     weight: Callable[[Any], int | None]
     duration: Callable[[Any, float], float | None]
     jitter: Callable[[Any, float], float | None]
-    steps: tuple[Step, ...]
+    steps: tuple[StageStep, ...]
     immediate: bool = False
     source: str = field(default="", compare=False)
 
     def matches(self, obj: Any) -> bool:
-        """Whether it applies to ``obj``."""
+        """Whether the stage applies to ``obj``."""
         return all(test(obj) for test in self.tests)
 
     def delay(self, obj: Any, wall: float, rng: random.Random) -> float:
-        """Seconds to wait: uniform between duration and jitter; the jitter alone where it is the smaller."""
+        """Draw the delay in seconds: uniform between duration and jitter, or the jitter itself if it is smaller."""
         duration = self.duration(obj, wall)
         if duration is None:
             return 0.0
@@ -80,7 +80,7 @@ class Stage:
         return max(0.0, jitter if jitter <= duration else rng.uniform(duration, jitter))
 
 
-def choose(stages: list[Stage], obj: Any, rng: random.Random) -> Stage | None:
+def choose(stages: list[LifeStage], obj: Any, rng: random.Random) -> LifeStage | None:
     """The next stage of ``obj``: by weight among those that match, as kwok's ``Lifecycle.Match`` does."""
     matching = [stage for stage in stages if stage.matches(obj)]
     if len(matching) < 2:
@@ -93,13 +93,13 @@ def choose(stages: list[Stage], obj: Any, rng: random.Random) -> Stage | None:
     return rng.choice(weighted or matching)
 
 
-def load_stages(text: str, source: str, functions: Functions) -> list[Stage]:
+def load_stages(text: str, source: str, functions: Functions) -> list[LifeStage]:
     """The stages of a YAML text with any number of documents. Raises ``StageError``."""
     try:
         documents = list(yaml.safe_load_all(text))
     except yaml.YAMLError as error:
         raise StageError(f"{source}: not YAML: {error}") from error
-    found: list[Stage] = []
+    found: list[LifeStage] = []
     for document in documents:
         if document is None:
             continue
@@ -131,7 +131,7 @@ class _Reader:
                 raise self.error(f"{path}.{key}", f"unknown field; known are {', '.join(known.split())}")
         return value
 
-    def stage(self) -> Stage | None:
+    def stage(self) -> LifeStage | None:
         spec = self.only(
             "spec",
             self.document.get("spec"),
@@ -141,13 +141,13 @@ class _Reader:
         if not ref.get("kind"):
             raise self.error("spec.resourceRef.kind", "is missing")
         if spec.get("selector") is None:
-            return None  # selects nothing, says kwok's type
+            return None  # selects nothing, according to kwok's type
         delay = self.only(
             "spec.delay",
             spec.get("delay"),
             "durationMilliseconds durationFrom jitterDurationMilliseconds jitterDurationFrom",
         )
-        return Stage(
+        return LifeStage(
             name=self.name,
             api_version=ref.get("apiGroup") or "v1",
             kind=ref["kind"],
@@ -171,7 +171,7 @@ class _Reader:
             path = f"spec.selector.matchExpressions[{i}]"
             expression = self.only(path, expression, "key operator values jq cel")
             if expression.get("cel"):
-                raise self.error(f"{path}.cel", "CEL is not understood here; say it in jq")
+                raise self.error(f"{path}.cel", "CEL is not supported; use jq")
             if expression.get("jq"):
                 expression = self.only(f"{path}.jq", expression["jq"], "key operator values")
             found.append(self.requirement(path, expression))
@@ -198,12 +198,12 @@ class _Reader:
             raise self.error(path, str(error)) from error
 
     def source_of(self, path: str, value: Any) -> Value | None:
-        """An ``ExpressionFrom``."""
+        """Compile an ``ExpressionFrom``."""
         if value is None:
             return None
         value = self.only(path, value, "expressionFrom jq cel")
         if value.get("cel"):
-            raise self.error(f"{path}.cel", "CEL is not understood here; say it in jq")
+            raise self.error(f"{path}.cel", "CEL is not supported; use jq")
         text = (value.get("jq") or {}).get("expression") if value.get("jq") else value.get("expressionFrom")
         return self.query(path, str(text or ""))
 
@@ -244,8 +244,8 @@ class _Reader:
 
         return measure
 
-    def steps(self, spec: dict[str, Any]) -> list[Step]:
-        found: list[Step] = []
+    def steps(self, spec: dict[str, Any]) -> list[StageStep]:
+        found: list[StageStep] = []
         following = self.only(
             "spec.next",
             spec.get("next"),
@@ -253,11 +253,11 @@ class _Reader:
         )
         if following:
             if following.get("event"):
-                found.append(Step(event=self.only("spec.next.event", following["event"], "type reason message")))
+                found.append(StageStep(event=self.only("spec.next.event", following["event"], "type reason message")))
             if following.get("finalizers"):
-                found.append(Step(finalizers=self.finalizers("spec.next.finalizers", following["finalizers"])))
+                found.append(StageStep(finalizers=self.finalizers("spec.next.finalizers", following["finalizers"])))
             if following.get("delete"):
-                found.append(Step(delete=True))
+                found.append(StageStep(delete=True))
             if following.get("statusTemplate"):
                 subresource = following.get("statusSubresource")
                 patch = {
@@ -265,14 +265,14 @@ class _Reader:
                     "root": "status",
                     "subresource": "status" if subresource is None else subresource,
                 }
-                found.append(Step(patch=self.patch("spec.next.statusTemplate", patch)))
+                found.append(StageStep(patch=self.patch("spec.next.statusTemplate", patch)))
             for i, patch in enumerate(following.get("patches") or []):
-                found.append(Step(patch=self.patch(f"spec.next.patches[{i}]", patch)))
+                found.append(StageStep(patch=self.patch(f"spec.next.patches[{i}]", patch)))
         for i, step in enumerate(spec.get("steps") or []):
             path = f"spec.steps[{i}]"
             step = self.only(path, step, "patch event finalizers delete apply")
             found.append(
-                Step(
+                StageStep(
                     event=self.only(f"{path}.event", step.get("event"), "type reason message") or None,
                     finalizers=self.finalizers(f"{path}.finalizers", step.get("finalizers")),
                     delete=bool(step.get("delete")),

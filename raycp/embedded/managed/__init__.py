@@ -1,11 +1,11 @@
-"""Who set which field: ``metadata.managedFields``, and server-side apply, which stands on it (KEP-555).
+"""Field management: ``metadata.managedFields``, and server-side apply, which uses it (KEP-555).
 
 - ``fieldset``: sets of paths in their FieldsV1 form; ``walk``: objects to sets;
 - ``tracker``: ``track``, after each create, update and patch;
 - ``apply``: ``server_side_apply``.
 
-A request is tracked before admission and the strategy's ``prepare_*`` touch the object, so that what these add belongs
-to nobody, as on a real server.
+A request is tracked before admission and the strategy's ``prepare_*`` change the object, so that fields which these add
+have no manager, as on a real server.
 """
 
 from raycp.embedded.managed.apply import server_side_apply

@@ -1,8 +1,8 @@
-"""Server-side apply: merge what a manager wants into the live object, and tell conflicts."""
+"""Server-side apply: merge a manager's configuration into the live object, and detect conflicts."""
 
 from typing import Any
 
-from raycp.embedded.errors import ApiError, FieldError, bad_request, manager_conflict
+from raycp.embedded.errors import FieldError, StatusError, bad_request, manager_conflict
 from raycp.embedded.managed.fieldset import (
     Fields,
     difference,
@@ -12,7 +12,7 @@ from raycp.embedded.managed.fieldset import (
     with_parents,
 )
 from raycp.embedded.managed.tracker import (
-    Entry,
+    ManagedEntry,
     decode_entries,
     drop_changes,
     encode_entries,
@@ -39,10 +39,10 @@ def server_side_apply(
     warnings: list[str] | None = None,
     shape: Shape | None = None,
 ) -> dict[str, Any]:
-    """The live object (or an empty one) with the manager's wishes merged in, typed and tracked; not yet prepared.
+    """The live object (or an empty one) with the applied configuration merged in, typed and tracked; not yet prepared.
 
-    Fields that this manager applied before, does not name now, and nobody else owns are removed. ``patch`` is as
-    parsed from the body. Raises 400 (managedFields given, no kind), 409 (fields of others, unless ``force``),
+    Fields that this manager applied before, does not apply now, and no other manager owns are removed. ``patch`` is the
+    parsed body. Raises 400 (managedFields given, no kind), 409 (fields of others, unless ``force``),
     and 500 where the real server does: undeclared fields, wrong types.
     """
     rules = strategy(info)
@@ -60,15 +60,15 @@ def server_side_apply(
     base = without_managed(live) if live is not None else _empty(info, shape)
     entries = decode_entries(live["metadata"].get("managedFields")) if live is not None else {}
     if live is not None and not entries:
-        # fields of an object that nobody tracked belong to everybody who was there before
+        # fields of an object without managedFields belong to "before-first-apply"
         all_fields = strip(compare(shape, _empty(info, shape), base)[0], reset_fields(info, subresource))
         if all_fields:
             created = live["metadata"].get("creationTimestamp")
-            before = Entry("before-first-apply", "Update", info.api_version, all_fields, created, "")
+            before = ManagedEntry("before-first-apply", "Update", info.api_version, all_fields, created, "")
             entries[before.key] = before
     reset = reset_fields(info, subresource)
     wanted = strip(field_set(shape, patch), reset)
-    mine = Entry(manager, "Apply", info.api_version, wanted, None, subresource or "")
+    mine = ManagedEntry(manager, "Apply", info.api_version, wanted, None, subresource or "")
     last = entries.get(mine.key)
     entries[mine.key] = mine
     if last is not None:
@@ -78,13 +78,13 @@ def server_side_apply(
         owned: Fields = {}
         for entry in entries.values():
             owned = union(owned, entry.fields)
-        gone = difference(with_parents(last.fields), with_parents(owned))
-        if gone:
-            merged = _remove(shape, merged, gone)
+        withdrawn = difference(with_parents(last.fields), with_parents(owned))
+        if withdrawn:
+            merged = _remove(shape, merged, withdrawn)
     made = rules.convert(_copy(merged), field_validation, warnings)
     changed, removed = compare(shape, base, without_managed(made))
     changed, removed = strip(changed, reset), strip(removed, reset)
-    # what defaulting added is nobody's
+    # fields that defaulting added have no manager
     named = intersection(changed, strip(compare(shape, base, merged)[0], reset))
     others = {key: intersection(e.fields, named) for key, e in entries.items() if key != mine.key}
     conflicts = {key: fields for key, fields in others.items() if fields}
@@ -109,9 +109,9 @@ def _empty(info: ResourceInfo, shape: Shape) -> dict[str, Any]:
     return made
 
 
-def _conflict(found: list[tuple[Entry, Fields]]) -> Exception:
+def _conflict(found: list[tuple[ManagedEntry, Fields]]) -> Exception:
     causes: list[FieldError] = []
-    told: list[str] = []
+    conflicts: list[str] = []
     for entry, fields in sorted(found, key=lambda f: f[0].manager):
         name = f'"{entry.manager}"'
         if entry.subresource:
@@ -120,13 +120,13 @@ def _conflict(found: list[tuple[Entry, Fields]]) -> Exception:
             name += f" using {entry.api_version}" + (f" at {entry.time}" if entry.time else "")
         here = sorted(paths(fields))
         causes += [FieldError("FieldManagerConflict", path, f"conflict with {name}") for path in here]
-        told.append(
+        conflicts.append(
             f"conflict with {name}: {here[0]}"
             if len(here) == 1
             else f"conflicts with {name}:\n" + "\n".join(f"- {path}" for path in here)
         )
     count = f"{len(causes)} conflict" + ("s" if len(causes) != 1 else "")
-    return manager_conflict(causes, f"Apply failed with {count}: " + "\n".join(told))
+    return manager_conflict(causes, f"Apply failed with {count}: " + "\n".join(conflicts))
 
 
 def _copy(value: Any) -> Any:
@@ -138,7 +138,7 @@ def _copy(value: Any) -> Any:
 
 
 def merge(shape: Shape, live: Any, wanted: Any) -> Any:
-    """``live`` with ``wanted`` over it; atomic parts are replaced whole. Parts of both are shared."""
+    """``wanted`` merged over ``live``; atomic parts are replaced whole. The result shares parts of both."""
     shape = deduced(shape, wanted)
     if type(wanted) is dict and type(live) is dict and shape.kind in (shapes.OBJECT, shapes.MAP) and not shape.atomic:
         made = dict(live)
@@ -180,13 +180,13 @@ def _merge_lists(shape: Shape, live: list[Any], wanted: list[Any]) -> list[Any]:
     return made
 
 
-def _remove(shape: Shape, value: Any, gone: Fields) -> Any:
-    """``value`` without the paths in ``gone`` and all that is below them."""
+def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
+    """``value`` without the paths in ``removed`` and everything below them."""
     shape = deduced(shape, value)
     if type(value) is dict:
         made: dict[str, Any] = {}
         for key, one in value.items():
-            below = gone.get(f"f:{key}")
+            below = removed.get(f"f:{key}")
             if below is None:
                 made[key] = one
             elif below and "." not in below:
@@ -197,7 +197,7 @@ def _remove(shape: Shape, value: Any, gone: Fields) -> Any:
         kept = []
         for one in value:
             name = element(shape, one)
-            below = gone.get(name) if name is not None else None
+            below = removed.get(name) if name is not None else None
             if below is None:
                 kept.append(one)
             elif below and "." not in below:
@@ -207,7 +207,7 @@ def _remove(shape: Shape, value: Any, gone: Fields) -> Any:
 
 
 def _check_typed(shape: Shape, value: Any, path: str) -> None:
-    """What structured-merge-diff asks of an applied configuration: declared fields, right types, keys once each."""
+    """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys."""
     shape = deduced(shape, value)
     if value is None or shape.kind == shapes.ANY:
         return
@@ -253,6 +253,6 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
-def _untyped(why: str) -> ApiError:
-    """500 without a reason: the real server hands this error on as it comes."""
-    return ApiError(500, "", f"failed to create typed patch object: {why}")
+def _untyped(why: str) -> StatusError:
+    """500 without a reason: the real server returns this error unchanged."""
+    return StatusError(500, "", f"failed to create typed patch object: {why}")

@@ -1,4 +1,4 @@
-"""Sets of field paths, kept in the very form of ``FieldsV1``, and what set algebra needs.
+"""Sets of field paths in the form of ``FieldsV1``, and their set algebra.
 
 ``{"f:data": {".": {}, "f:a": {}}}`` holds the paths ``.data`` and ``.data.a``. A node without entries is a member; a
 node with entries is one if it has ``"."``. The empty set is a root without entries. Sets are shared: never change one.
@@ -10,7 +10,7 @@ from typing import Any
 
 Fields = dict[str, Any]
 MEMBER: Fields = {}
-"""an entry that is a path of the set and has nothing below"""
+"""a path of the set without paths below it"""
 
 
 def _member(node: Fields) -> bool:
@@ -18,7 +18,7 @@ def _member(node: Fields) -> bool:
 
 
 def union(a: Fields, b: Fields) -> Fields:
-    """Paths of either."""
+    """Union."""
     if not a or a is b:
         return b
     if not b:
@@ -82,7 +82,7 @@ def recursive_difference(a: Fields, b: Fields) -> Fields:
 
 
 def intersection(a: Fields, b: Fields) -> Fields:
-    """Paths of both."""
+    """Intersection."""
     made: Fields = {}
     for key, mine in a.items():
         other = b.get(key)
@@ -115,7 +115,7 @@ def with_parents(fields: Fields) -> Fields:
 
 
 def paths(fields: Fields, path: str = "") -> Iterator[str]:
-    """All paths, as messages show them: ``.spec.containers[name="c"].image``."""
+    """All paths, as messages print them: ``.spec.containers[name="c"].image``."""
     for key, below in fields.items():
         if key == ".":
             continue

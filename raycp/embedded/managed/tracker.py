@@ -1,4 +1,4 @@
-"""``track``: the bookkeeping of creates, updates and patches that are not server-side applies."""
+"""``track``: updates managedFields for creates, updates and patches other than server-side apply."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from raycp.embedded.strategy import strategy
 from raycp.embedded.strategy.shapes import Shape
 
 UPDATE_LIMIT = 10
-"""more Update entries than this are folded into ``ancient-changes``"""
+"""Update entries beyond this number are merged into ``ancient-changes``"""
 _STRIPPED_META = frozenset(
     f"f:{name}"
     for name in (
@@ -27,7 +27,7 @@ _STRIPPED_META = frozenset(
 Key = tuple[str, str, str, str]
 
 
-class Entry:
+class ManagedEntry:
     """One entry of ``managedFields``."""
 
     __slots__ = ("api_version", "fields", "manager", "operation", "subresource", "time")
@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def key(self) -> Key:
-        """Two entries with one key are one manager; an applier is the same whatever version it used."""
+        """Entries with equal keys belong to one manager; Apply entries are equal across versions."""
         version = "" if self.operation == "Apply" else self.api_version
         return (self.manager, self.operation, version, self.subresource)
 
@@ -53,13 +53,13 @@ class Entry:
         return made
 
 
-def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, Entry]:
-    """The entries of an object, those that cannot be read left out."""
-    found: dict[Key, Entry] = {}
+def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, ManagedEntry]:
+    """The entries of an object, without those that can't be decoded."""
+    found: dict[Key, ManagedEntry] = {}
     for raw in managed or ():
         if type(raw) is not dict or raw.get("operation") not in ("Apply", "Update"):
             continue
-        entry = Entry(
+        entry = ManagedEntry(
             raw.get("manager", ""),
             raw["operation"],
             raw.get("apiVersion", ""),
@@ -75,15 +75,15 @@ def decode_entries(managed: list[dict[str, Any]] | None) -> dict[Key, Entry]:
     return found
 
 
-def encode_entries(entries: dict[Key, Entry]) -> list[dict[str, Any]]:
-    """In the server's order: Apply before Update, then by time, then by manager."""
+def encode_entries(entries: dict[Key, ManagedEntry]) -> list[dict[str, Any]]:
+    """Sort in the server's order: Apply before Update, then by time, then by manager."""
     kept = [entry for entry in entries.values() if entry.fields]
     kept.sort(key=lambda e: (e.operation, e.time or "", e.manager, e.api_version, e.subresource))
     return [entry.encode() for entry in kept]
 
 
 def strip(fields: Fields, reset: Fields) -> Fields:
-    """Without what no manager owns: identity and system fields, and what the (sub)resource resets."""
+    """Remove fields that no manager owns: identity, system fields, and those that the (sub)resource resets."""
     made = {key: one for key, one in fields.items() if key not in ("f:apiVersion", "f:kind")}
     meta = made.get("f:metadata")
     if meta is not None:
@@ -100,7 +100,7 @@ _NOT_STATUS: Fields = {"f:spec": {}, "f:data": {}}
 
 
 def reset_fields(info: ResourceInfo, subresource: str | None) -> Fields:
-    """What a write of this (sub)resource does not change, whatever the body says."""
+    """The fields that a write of this (sub)resource never changes."""
     if subresource == "status":
         return {"f:metadata": {}, "f:spec": {}} if info.crd is not None else _NOT_STATUS
     if not subresource and "status" in info.subresource_table:
@@ -109,7 +109,7 @@ def reset_fields(info: ResourceInfo, subresource: str | None) -> Fields:
 
 
 def is_reset(managed: list[dict[str, Any]] | None) -> bool:
-    """``managedFields: [{}]`` asks to forget all."""
+    """Whether the body resets managedFields with ``[{}]``."""
     return managed is not None and len(managed) == 1 and not any(managed[0].values())
 
 
@@ -145,7 +145,9 @@ def track(
             return
         fields = strip(created_set(shape, new), reset_fields(info, subresource))
         if fields:
-            meta["managedFields"] = [Entry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()]
+            meta["managedFields"] = [
+                ManagedEntry(manager, operation, info.api_version, fields, time_iso, subresource or "").encode()
+            ]
         return
     before = old["metadata"].get("managedFields")
     if is_reset(given) and not subresource:
@@ -154,7 +156,7 @@ def track(
     if not entries:
         entries = decode_entries(before)
     if not entries:
-        return  # nobody tracked it so far, so nobody does
+        return  # an object without managedFields stays without
     _track_update(info, old, new, entries, meta, manager, operation, time_iso, subresource, shape)
 
 
@@ -162,7 +164,7 @@ def _track_update(
     info: ResourceInfo,
     old: dict[str, Any],
     new: dict[str, Any],
-    entries: dict[Key, Entry],
+    entries: dict[Key, ManagedEntry],
     meta: dict[str, Any],
     manager: str,
     operation: str,
@@ -176,7 +178,7 @@ def _track_update(
     removed = strip(removed, reset)
     drop_changes(entries, changed, removed)
     if changed:
-        mine = Entry(manager, operation, info.api_version, changed, time_iso, subresource or "")
+        mine = ManagedEntry(manager, operation, info.api_version, changed, time_iso, subresource or "")
         same = entries.get(mine.key)
         if same is not None:
             mine.fields = union(changed, same.fields)
@@ -187,8 +189,8 @@ def _track_update(
         meta["managedFields"] = encoded
 
 
-def drop_changes(entries: dict[Key, Entry], changed: Fields, removed: Fields, but: Key | None = None) -> None:
-    """Take changed and removed paths from all entries ``but`` one's changed ones."""
+def drop_changes(entries: dict[Key, ManagedEntry], changed: Fields, removed: Fields, but: Key | None = None) -> None:
+    """Remove changed and removed paths from all entries; ``but`` keeps the changed ones."""
     for key in list(entries):
         entry = entries[key]
         if key == but:
@@ -203,14 +205,14 @@ def drop_changes(entries: dict[Key, Entry], changed: Fields, removed: Fields, bu
             del entries[key]
 
 
-def cap_updates(entries: dict[Key, Entry]) -> None:
-    """Fold the oldest Update entries of each version into one when there are more than ``UPDATE_LIMIT``."""
+def cap_updates(entries: dict[Key, ManagedEntry]) -> None:
+    """Merge the oldest Update entries of each version into one when there are more than ``UPDATE_LIMIT``."""
     updates = sorted((e for e in entries.values() if e.operation == "Update"), key=lambda e: e.time or "")
     surplus = len(updates) - UPDATE_LIMIT
     if surplus <= 0:
         return
     for entry in updates[: surplus + 1]:
-        ancient = Entry("ancient-changes", "Update", entry.api_version, entry.fields, entry.time, "")
+        ancient = ManagedEntry("ancient-changes", "Update", entry.api_version, entry.fields, entry.time, "")
         if entry.key != ancient.key:
             del entries[entry.key]
         same = entries.get(ancient.key)

@@ -1,6 +1,6 @@
-"""Objects to sets of paths, by a kind's shape: what an object has, what changed between two (structured-merge-diff v6).
+"""Objects to sets of paths by a kind's shape: the paths of an object, and the changes between two (structured-merge-diff v6).
 
-- a struct's field is told by its leaves; an entry of a map or an item of an associative list is a path itself;
+- a struct's field is represented by its leaves; an entry of a map or an item of an associative list is a path itself;
 - atomic lists, maps and structs are one leaf;
 - an empty map or list is a leaf.
 """
@@ -24,7 +24,7 @@ _UNTYPED.item = Shape(shapes.ANY)
 
 
 def deduced(shape: Shape, value: Any) -> Shape:
-    """The shape as the value makes it: what has no schema is a granular map or else an atom."""
+    """The shape of a value: without a schema a granular map or an atom, depending on the value."""
     if shape.kind == shapes.ANY and type(value) is dict and not shape.atomic:
         return _UNTYPED
     return shape
@@ -130,7 +130,7 @@ def created_set(shape: Shape, obj: dict[str, Any]) -> Fields:
 
 
 def added_set(shape: Shape, value: Any) -> Fields:
-    """The node of a value where there was none: all of it, with ``.`` at each level."""
+    """The set of an added value: all of its paths, with ``.`` at each level."""
     return _adder(shape)(value)
 
 
@@ -159,7 +159,7 @@ def _compile_over_zero(shape: Shape) -> Adder:
                 continue
             below = how[3](one)
             if how[1] is not _ABSENT:
-                if "." in below:  # a null list or map was there
+                if "." in below:  # the old value was a null list or map
                     below = {k: v for k, v in below.items() if k != "."}
                 elif not below and how[2]:
                     continue
@@ -187,7 +187,7 @@ def _leaf(value: Any) -> Fields:
 
 
 class _Absent:
-    """Equal to nothing."""
+    """A value that equals no other."""
 
 
 _ABSENT = _Absent()
@@ -283,7 +283,7 @@ def _compare_maps(shape: Shape, old: dict[str, Any], new: dict[str, Any], change
 
 
 def _compare(shape: Shape | None, name: str, before: Any, after: Any, changed: Fields, removed: Fields) -> None:
-    """Both sides are there and differ."""
+    """Compare two values that exist and differ."""
     if shape is None:
         changed[name] = MEMBER
         return
@@ -303,7 +303,7 @@ def _compare(shape: Shape | None, name: str, before: Any, after: Any, changed: F
         _compare_maps(shape, before or {}, after or {}, more, less)
     elif not mapping and isinstance(before, list | None) and isinstance(after, list | None):
         _compare_lists(shape, before or [], after or [], more, less)
-    else:  # the kind of value changed: only possible where there is no schema
+    else:  # the JSON type changed: only possible without a schema
         more = MEMBER
         changed[name] = MEMBER
     if more:

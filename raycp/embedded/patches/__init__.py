@@ -1,14 +1,14 @@
 """Patches: ``json_patch`` (RFC 6902), ``merge_patch`` (RFC 7386), ``strategic``; server-side apply is in ``managed``.
 
-``apply_patch`` takes a request's patch and gives a new object with Go's types and defaults. The current object is left
-alone; the two share the parts that the patch does not touch.
+``apply_patch`` applies a request's patch and returns a new object with Go's types and defaults. The current object is not
+changed; the two share the parts that the patch does not name.
 """
 
 from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, FieldError, bad_request, invalid_kind, unsupported_media_type
+from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind, unsupported_media_type
 from raycp.embedded.patches import json_patch, merge_patch, strategic
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import BodyDecoder, Strategy, strategy
@@ -26,12 +26,12 @@ APPLY_CBOR = "application/apply-patch+cbor"
 
 
 def patch_types(info: ResourceInfo) -> tuple[str, ...]:
-    """What PATCH of this resource accepts."""
+    """The content types that PATCH of this resource accepts."""
     return (JSON_PATCH, MERGE_PATCH, APPLY) if info.crd is not None else (JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
 
 
-def unsupported_patch(info: ResourceInfo, content_type: str) -> ApiError:
-    """415. A strategic patch of a custom resource is known and refused, others are unknown."""
+def unsupported_patch(info: ResourceInfo, content_type: str) -> StatusError:
+    """415, without details for a strategic patch of a custom resource, which is a known type."""
     if media_type(content_type) == STRATEGIC and info.crd is not None:
         error = unsupported_media_type(patch_types(info))
         error.details = None
@@ -51,7 +51,7 @@ def _parse(patch: bytes, field_validation: str) -> tuple[Any, list[str]]:
 
 
 def parse_apply(body: bytes) -> tuple[dict[str, Any], list[str]]:
-    """The body of a server-side apply (YAML, of which JSON is a part) and its duplicate fields. Raises 400."""
+    """The body of a server-side apply (YAML or JSON) and its duplicate fields. Raises 400."""
     duplicates: list[str] = []
     try:
         found = msgspec.json.decode(body)
@@ -75,7 +75,7 @@ def apply_patch(
 ) -> dict[str, Any]:
     """The patched object; ``metadata`` is always a copy. ``into`` decodes another kind than the resource's (Scale).
 
-    Raises 400 (no patch), 413 (too many operations), 415, and 422 where an operation or its result cannot be.
+    Raises 400 (malformed patch), 413 (too many operations), 415, and 422 for an operation that fails or an invalid result.
     """
     kind = media_type(content_type)
     if kind not in patch_types(info) or kind == APPLY:
@@ -91,7 +91,7 @@ def apply_patch(
     else:
         try:
             made = strategic.apply(current, parsed, decoder.shape)
-        except strategic.MalformedPatch as error:
+        except strategic.MalformedStrategicPatch as error:
             raise bad_request(str(error)) from None
     if type(made) is not dict:
         raise _unusable(made, "the patch gives no object")
@@ -104,10 +104,10 @@ def apply_patch(
         decoder.check_kind(made)
         quiet = field_validation == "Ignore"
         if kind in (MERGE_PATCH, STRATEGIC) and info.crd is None:
-            # what is stored has only known fields: unknown ones can come from the patch alone, which is small
+            # stored objects have known fields only, so check the patch, which is small
             quiet = quiet or not unknown_fields(decoder.shape, parsed)
         made = decoder.convert(made, "Ignore" if quiet else "Warn", more)
-    except ApiError as error:
+    except StatusError as error:
         if error.code == 400:
             raise _unusable(made, error.message) from None
         raise
@@ -123,18 +123,18 @@ def apply_patch(
 def _json(current: dict[str, Any], patch: Any) -> Any:
     try:
         if type(patch) is list and len(patch) > json_patch.LIMIT:
-            raise ApiError(
+            raise StatusError(
                 413,
                 "RequestEntityTooLarge",
                 f"The allowed maximum operations in a JSON patch is {json_patch.LIMIT}, got {len(patch)}",
             )
         return json_patch.apply(current, patch)
-    except json_patch.MalformedPatch as error:
+    except json_patch.MalformedJsonPatch as error:
         raise bad_request(str(error)) from None
-    except json_patch.PatchFailed as error:
-        raise ApiError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
+    except json_patch.JsonPatchFailed as error:
+        raise StatusError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
 
 
-def _unusable(made: Any, why: str) -> ApiError:
+def _unusable(made: Any, why: str) -> StatusError:
     shown: FieldError = wrong("patch", made, why)
     return invalid_kind("", "", "", [shown])

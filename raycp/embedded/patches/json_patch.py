@@ -3,21 +3,21 @@
 from typing import Any
 
 LIMIT = 10_000
-"""operations in one patch"""
+"""the most operations in one patch"""
 
 
-class PatchFailed(Exception):
-    """An operation cannot be applied: 422."""
+class JsonPatchFailed(Exception):
+    """An operation can't be applied: 422."""
 
 
-class MalformedPatch(Exception):
-    """The patch is no patch: 400."""
+class MalformedJsonPatch(Exception):
+    """The patch can't be read: 400."""
 
 
 def apply(document: Any, patch: Any) -> Any:
-    """A new document; the old one is left alone. Raises ``MalformedPatch``, ``PatchFailed``."""
+    """A new document; the old one is not changed. Raises ``MalformedJsonPatch``, ``JsonPatchFailed``."""
     if type(patch) is not list or not all(type(op) is dict for op in patch):
-        raise MalformedPatch("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        raise MalformedJsonPatch("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     root = {"": document}
     for operation in patch:
         _apply_one(root, operation)
@@ -27,11 +27,11 @@ def apply(document: Any, patch: Any) -> Any:
 def _apply_one(root: dict[str, Any], operation: dict[str, Any]) -> None:
     kind, path = operation.get("op"), operation.get("path")
     if kind not in ("add", "remove", "replace", "move", "copy", "test"):
-        raise PatchFailed(f"Unexpected kind: {kind or 'unknown'}")
+        raise JsonPatchFailed(f"Unexpected kind: {kind or 'unknown'}")
     if type(path) is not str:
-        raise PatchFailed(f"{kind} operation failed to decode path: missing path")
+        raise JsonPatchFailed(f"{kind} operation failed to decode path: missing path")
     if kind in ("add", "replace", "test") and "value" not in operation and kind != "test":
-        raise PatchFailed(f"{kind} operation failed: missing value")
+        raise JsonPatchFailed(f"{kind} operation failed: missing value")
     if kind == "add":
         _add(root, path, operation["value"])
     elif kind == "replace":
@@ -40,11 +40,11 @@ def _apply_one(root: dict[str, Any], operation: dict[str, Any]) -> None:
         _remove(root, path)
     elif kind == "test":
         if not same(_get(root, path, missing=None), operation.get("value")):
-            raise PatchFailed(f"testing value {path} failed")
+            raise JsonPatchFailed(f"testing value {path} failed")
     else:
         source = operation.get("from")
         if type(source) is not str:
-            raise PatchFailed(f"{kind} operation failed: missing from")
+            raise JsonPatchFailed(f"{kind} operation failed: missing from")
         value = _get(root, source)
         if kind == "move":
             _remove(root, source)
@@ -72,12 +72,12 @@ def _deep(value: Any) -> Any:
 
 def _parts(path: str) -> list[str]:
     if path and not path.startswith("/"):
-        raise PatchFailed(f"path {path} does not start with /")
+        raise JsonPatchFailed(f"path {path} does not start with /")
     return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
 
 
 def _own(parent: Any, key: Any) -> Any:
-    """The child of ``parent``, copied one level so that it may be changed."""
+    """The child of ``parent``, replaced by a shallow copy that may be changed."""
     child = parent[key]
     if type(child) is dict:
         child = parent[key] = dict(child)
@@ -91,27 +91,27 @@ def _index(items: list[Any], part: str, *, end: bool = False) -> int:
         return len(items)
     digits = part[1:] if part.startswith("-") else part
     if not digits.isdigit():
-        raise PatchFailed(f'strconv.Atoi: parsing "{part}": invalid syntax')
+        raise JsonPatchFailed(f'strconv.Atoi: parsing "{part}": invalid syntax')
     index = int(part)
     limit = len(items) + (1 if end else 0)
     if index < 0:
         index += limit
     if not 0 <= index < limit:
-        raise PatchFailed(f"Unable to access invalid index: {part}")
+        raise JsonPatchFailed(f"Unable to access invalid index: {part}")
     return index
 
 
 def _parent(root: dict[str, Any], path: str, kind: str) -> tuple[Any, str]:
-    """The container of what ``path`` points to, made changeable along the way, and the last part."""
+    """The container at the parent of ``path``, copied along the path so that it may be changed, and the last part."""
     parts = ["", *_parts(path)]
     at: Any = root
     for part in parts[:-1]:
         try:
             at = _own(at, part if type(at) is dict else _index(at, part))
         except KeyError:
-            raise PatchFailed(f"{kind} operation does not apply: doc is missing path: {path}: missing value") from None
+            raise JsonPatchFailed(f"{kind} operation does not apply: doc is missing path: {path}: missing value") from None
         if type(at) not in (dict, list):
-            raise PatchFailed(f"{kind} operation does not apply: doc is missing path: {path}: missing value")
+            raise JsonPatchFailed(f"{kind} operation does not apply: doc is missing path: {path}: missing value")
     return at, parts[-1]
 
 
@@ -127,7 +127,7 @@ def _replace(root: dict[str, Any], path: str, value: Any) -> None:
     at, last = _parent(root, path, "replace")
     if type(at) is dict:
         if last not in at:
-            raise PatchFailed(f"replace operation does not apply: doc is missing key: {path}: missing value")
+            raise JsonPatchFailed(f"replace operation does not apply: doc is missing key: {path}: missing value")
         at[last] = value
     else:
         at[_index(at, last)] = value
@@ -137,7 +137,7 @@ def _remove(root: dict[str, Any], path: str) -> None:
     at, last = _parent(root, path, "remove")
     if type(at) is dict:
         if last not in at:
-            raise PatchFailed(f"remove operation does not apply: doc is missing path: {path}: missing value")
+            raise JsonPatchFailed(f"remove operation does not apply: doc is missing path: {path}: missing value")
         del at[last]
     else:
         del at[_index(at, last)]
@@ -154,12 +154,12 @@ def _get(root: dict[str, Any], path: str, missing: Any = _REFUSE) -> Any:
         elif type(at) is list:
             try:
                 at = at[_index(at, part)]
-            except PatchFailed:
+            except JsonPatchFailed:
                 if missing is _REFUSE:
                     raise
                 return missing
         elif missing is _REFUSE:
-            raise PatchFailed(f"operation does not apply: doc is missing from path: {path}: missing value")
+            raise JsonPatchFailed(f"operation does not apply: doc is missing from path: {path}: missing value")
         else:
             return missing
     return at

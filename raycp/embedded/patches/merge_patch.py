@@ -4,7 +4,7 @@ from typing import Any
 
 
 def apply(document: Any, patch: Any) -> Any:
-    """A new document that shares what the patch does not name; null deletes."""
+    """A new document that shares the parts that the patch does not name; null deletes a key."""
     if type(patch) is not dict:
         return patch
     made = dict(document) if type(document) is dict else {}

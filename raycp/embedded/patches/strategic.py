@@ -1,4 +1,4 @@
-"""Strategic merge patch: lists merge by key, directives say replace, delete, retain, order.
+"""Strategic merge patch: lists merge by key; directives replace, delete, retain or order.
 
 Follows ``k8s.io/apimachinery/pkg/util/strategicpatch``: ``$patch``, ``$retainKeys``, ``$deleteFromPrimitiveList/x``,
 ``$setElementOrder/x``. Merge keys and strategies come from the kind's shape.
@@ -13,16 +13,12 @@ _DIRECTIVE, _RETAIN = "$patch", "$retainKeys"
 _DELETE_FROM, _ORDER = "$deleteFromPrimitiveList/", "$setElementOrder/"
 
 
-class MalformedPatch(Exception):
-    """400."""
-
-
-class PatchFailed(Exception):
-    """500, as a server tells what it did not foresee."""
+class MalformedStrategicPatch(Exception):
+    """The patch can't be read: 400."""
 
 
 def apply(document: dict[str, Any], patch: dict[str, Any], shape: Shape) -> dict[str, Any]:
-    """A new document that shares what the patch does not name. Raises ``MalformedPatch``."""
+    """A new document that shares the parts that the patch does not name. Raises ``MalformedStrategicPatch``."""
     return _merge_map(document, patch, shape)
 
 
@@ -34,14 +30,14 @@ def _merge_map(original: dict[str, Any], patch: dict[str, Any], shape: Shape | N
         if directive == "delete":
             return {}
         if directive != "merge":
-            raise MalformedPatch(f"unknown patch type found: {directive}")
+            raise MalformedStrategicPatch(f"unknown patch type found: {directive}")
     made = dict(original)
     retain = patch.get(_RETAIN)
     if retain is not None:
         if type(retain) is not list or not all(type(key) is str for key in retain):
-            raise MalformedPatch("invalid patch format of retainKeys")
+            raise MalformedStrategicPatch("invalid patch format of retainKeys")
         if any(key not in retain for key in patch if not key.startswith("$")):
-            raise MalformedPatch("The retainKeys directive must contain all keys of the patch")
+            raise MalformedStrategicPatch("The retainKeys directive must contain all keys of the patch")
         made = {key: one for key, one in made.items() if key in retain}
     for key, one in patch.items():
         if key in (_DIRECTIVE, _RETAIN):
@@ -49,7 +45,7 @@ def _merge_map(original: dict[str, Any], patch: dict[str, Any], shape: Shape | N
         if key.startswith(_DELETE_FROM):
             field = key[len(_DELETE_FROM) :]
             if type(one) is not list:
-                raise MalformedPatch("invalid patch format of primitive list")
+                raise MalformedStrategicPatch("invalid patch format of primitive list")
             if type(made.get(field)) is list:
                 made[field] = [item for item in made[field] if item not in one]
             continue
@@ -73,7 +69,7 @@ def _merge_map(original: dict[str, Any], patch: dict[str, Any], shape: Shape | N
         if key.startswith(_ORDER) and key[len(_ORDER) :] not in patch:
             field = key[len(_ORDER) :]
             if type(order) is not list:
-                raise MalformedPatch("invalid patch format of setElementOrder list")
+                raise MalformedStrategicPatch("invalid patch format of setElementOrder list")
             inner = _child(shape, field)
             if type(made.get(field)) is list and inner is not None:
                 made[field] = _ordered(made[field], made[field], order, inner.merge_key)
@@ -88,7 +84,7 @@ def _child(shape: Shape | None, key: str) -> Shape | None:
 
 
 def _clean(value: Any) -> Any:
-    """A patch value as a new value: directives and nulls of maps are dropped."""
+    """A patch value as a new value, without directives and nulls of maps."""
     if type(value) is dict:
         if value.get(_DIRECTIVE) == "delete":
             return {}
@@ -108,7 +104,7 @@ def _merge_list(before: Any, patch: list[Any], order: Any, shape: Shape | None) 
         return [_clean(one) for one in patch]
     old: list[Any] = before if type(before) is list else []
     if order is not None and type(order) is not list:
-        raise MalformedPatch("invalid patch format of setElementOrder list")
+        raise MalformedStrategicPatch("invalid patch format of setElementOrder list")
     if not shape.merge_key:
         made = list(old)
         made += [one for index, one in enumerate(patch) if one not in old and one not in patch[:index]]
@@ -122,7 +118,7 @@ def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, sha
     replace = False
     for one in patch:
         if type(one) is not dict:
-            raise MalformedPatch("invalid patch: expected objects in a list that merges by key")
+            raise MalformedStrategicPatch("invalid patch: expected objects in a list that merges by key")
         directive = one.get(_DIRECTIVE)
         if directive == "replace":
             replace = True
@@ -130,10 +126,10 @@ def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, sha
                 wanted.append({name: value for name, value in one.items() if name != _DIRECTIVE})
         elif directive == "delete":
             if key not in one:
-                raise MalformedPatch(f"delete patch type with no merge key defined: map does not contain key {key}")
+                raise MalformedStrategicPatch(f"delete patch type with no merge key defined: map does not contain key {key}")
             deleted.append(one[key])
         elif directive not in (None, "merge"):
-            raise MalformedPatch(f"unknown patch type found: {directive}")
+            raise MalformedStrategicPatch(f"unknown patch type found: {directive}")
         else:
             wanted.append(one)
     if replace:
@@ -141,7 +137,7 @@ def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, sha
     made = [one for one in old if not (type(one) is dict and one.get(key) in deleted)]
     for one in wanted:
         if key not in one:
-            raise MalformedPatch(f"map: {one} does not contain declared merge key: {key}")
+            raise MalformedStrategicPatch(f"map: {one} does not contain declared merge key: {key}")
         for index, there in enumerate(made):
             if type(there) is dict and there.get(key) == one[key]:
                 made[index] = _merge_map(there, one, shape.item)
@@ -152,7 +148,7 @@ def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, sha
 
 
 def _ordered(items: list[Any], server: list[Any], order: list[Any], key: str) -> list[Any]:
-    """Items named by ``order`` in that order; the server's own stay in place relative to what they preceded."""
+    """Sort the items named by ``order``; items that it does not name keep their place before their successors."""
 
     def identity(one: Any) -> Any:
         return one.get(key) if key and type(one) is dict else one

@@ -1,16 +1,18 @@
-"""What the API server does to an object of each kind: decoding, defaults, preparation, validation.
+"""The strategy of each kind: decoding, defaults, preparation, validation.
 
-- ``schemas``, ``omission``, ``shapes``: what a kind looks like: the JSON schemas of the ``kubernetes-validate``
-  package, the zero values that Go shows, and both as a tree of ``Shape``;
+- ``schemas``, ``omission``, ``shapes``: the form of a kind: the JSON schemas of the ``kubernetes-validate`` package, the
+  zero values that Go encodes, and both as a tree of ``Shape``;
 - ``scalars``, ``convert``, ``decode``, ``protobuf``: bodies to dicts with Go's types;
-- ``names``, ``causes``, ``metadata``: forms of names, makers of field errors, what holds for every kind;
-- ``rules``, ``kinds/``: what is special about Pods, Jobs, Services and the others;
+- ``names``, ``causes``, ``metadata``: validation of names, constructors of field errors, rules of every kind's metadata;
+- ``rules``, ``kinds/``: rules of single kinds (Pods, Jobs, Services and others);
 - ``builtin``: the strategy of built-in kinds;
-- ``structural``, ``cel/``, ``custom``: structural schemas, their validation rules, the strategy of custom resources.
+- ``structural``, ``schema_nodes``, ``schema_checks``, ``schema_rules``, ``cel/``: structural schemas, validation by them,
+  their CEL rules;
+- ``custom``: the strategy of custom resources.
 
 The order of a create is that of a real server: ``decode`` (types and versioned defaults), ``managed.track``, admission,
-``prepare_create``, ``validate``; of an update ``decode`` or ``patching.apply_patch``, ``track``, admission,
-``prepare_update``, ``validate``. So what admission and preparation add belongs to no field manager.
+``prepare_create``, ``validate``; of an update ``decode`` or ``patches.apply_patch``, ``track``, admission,
+``prepare_update``, ``validate``. So fields that admission and preparation add have no manager.
 
 All of it is pure: dicts in, dicts out, time passed in.
 """
@@ -28,7 +30,7 @@ __all__ = ["BodyDecoder", "Strategy", "body_decoder", "strategy"]
 
 
 class Strategy(Protocol):
-    """The rules of one resource in one version. ``new`` and ``obj`` are changed in place and given back."""
+    """The rules of one resource in one version. ``new`` and ``obj`` are changed in place and returned."""
 
     info: ResourceInfo
     shape: Shape
@@ -42,27 +44,27 @@ class Strategy(Protocol):
         ...
 
     def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
-        """What ``decode`` does after parsing, for objects that a patch made. Raises 400."""
+        """The part of ``decode`` after parsing, for the result of a patch. Raises 400."""
         ...
 
     def normalize(self, obj: dict[str, Any], field_validation: str = "Ignore") -> dict[str, Any]:
-        """``convert`` without a place for warnings."""
+        """``convert`` without warnings."""
         ...
 
     def prepare_create(self, obj: dict[str, Any], now_iso: str, ns: str | None) -> dict[str, Any]:
-        """What a create may not set is dropped, what the server adds is added. The caller sets name and uid."""
+        """Drop fields that a create may not set, and add those that the server sets. The caller sets name and uid."""
         ...
 
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None) -> dict[str, Any]:
-        """What an update may not change is kept; generation."""
+        """Restore fields that an update may not change, and set the generation."""
         ...
 
     def validate(self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None) -> list[FieldError]:
-        """Causes of a 422; empty if all is well."""
+        """The causes of a 422; empty for a valid object."""
         ...
 
     def prune_and_default_read(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """A stored object as it is served in this version."""
+        """A stored object in this version's form."""
         ...
 
 
@@ -71,7 +73,7 @@ _BUILTINS: dict[tuple[str, str, str], Strategy] = {}
 
 
 def strategy(info: ResourceInfo) -> Strategy:
-    """The strategy of a resource; made once per ``info``."""
+    """The strategy of a resource, created once per ``info``."""
     if info.crd is None:
         key = (info.group, info.version, info.plural)
         found = _BUILTINS.get(key)

@@ -1,18 +1,18 @@
-"""The strategy of a built-in kind: schema-driven decoding, the kind's rules around what holds for all."""
+"""The strategy of a built-in kind: decoding by its schema, common rules, and the kind's own rules."""
 
 from typing import Any
 
 from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import decode, metadata, names
-from raycp.embedded.strategy.convert import Mismatch, Seen, converter, json_name, path_text, unknown_fields, zero
-from raycp.embedded.strategy.kinds import pod_parts
-from raycp.embedded.strategy.rules import KindRules, rules_for
+from raycp.embedded.strategy.convert import DecodeStats, Mismatch, converter, json_name, path_text, unknown_fields, zero
+from raycp.embedded.strategy.kinds import pod_parts, rules_for
+from raycp.embedded.strategy.rules import KindRules
 from raycp.embedded.strategy.shapes import OBJECT, Shape, builtin_shape
 
 
 def body_shape(group: str, version: str, kind: str) -> Shape:
-    """The shape of a kind of request bodies. Kinds without schema (PodExecOptions) are taken as they are."""
+    """The shape of a kind. Kinds without a schema (PodExecOptions) are not converted."""
     found = builtin_shape(group, version, kind)
     if found is None:
         found = Shape(OBJECT, kind)
@@ -53,7 +53,7 @@ class BodyDecoder:
                 f"{json_name(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
             )
         self.check_kind(obj)
-        seen = Seen()
+        seen = DecodeStats()
         self.typed(obj, seen)
         self.defaults(obj)
         if field_validation == "Ignore":
@@ -73,7 +73,7 @@ class BodyDecoder:
         return obj, problems
 
     def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
-        """An object that a patch made, with Go's types (in place). Unknown fields warn, or are 400 if strict."""
+        """Convert the result of a patch to Go's types, in place. Unknown fields are warnings, or 400 if strict."""
         problems: list[str] = []
         if field_validation != "Ignore":
             problems = self._unknown(obj)
@@ -87,17 +87,17 @@ class BodyDecoder:
         return obj
 
     def normalize(self, obj: dict[str, Any], field_validation: str = "Ignore") -> dict[str, Any]:
-        """``convert`` without a place for warnings."""
+        """``convert`` without warnings."""
         return self.convert(obj, field_validation)
 
     def _unknown(self, original: Any) -> list[str]:
         return [f'unknown field "{path}"' for path in unknown_fields(self.shape, original)]
 
     def check_kind(self, obj: dict[str, Any]) -> None:
-        """A missing apiVersion or kind is that of the path; another one is refused (400)."""
+        """Fill in a missing apiVersion or kind from the path; refuse another one (400)."""
         version, kind = obj.get("apiVersion"), obj.get("kind")
         if kind == self.kind and (version == self.api_version or kind == "DeleteOptions"):
-            return  # DeleteOptions are registered in every group version
+            return  # every group version registers DeleteOptions
         if (version is not None and type(version) is not str) or (kind is not None and type(kind) is not str):
             raise bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal into Go struct")
         if version and version != self.api_version:
@@ -111,10 +111,10 @@ class BodyDecoder:
             )
         obj["apiVersion"], obj["kind"] = self.api_version, self.kind
 
-    def typed(self, obj: dict[str, Any], seen: Seen | None = None) -> dict[str, Any]:
+    def typed(self, obj: dict[str, Any], seen: DecodeStats | None = None) -> dict[str, Any]:
         """``obj`` with Go's types (in place). Raises 400."""
         try:
-            self._convert(obj, seen or Seen())
+            self._convert(obj, seen or DecodeStats())
         except Mismatch as error:
             path = path_text(error.path[::-1])
             raise decode.cannot_handle(self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})") from None
@@ -131,7 +131,7 @@ class BuiltinStrategy(BodyDecoder):
         self._has_metadata = "metadata" in self.shape.fields
 
     def prepare_create(self, obj: dict[str, Any], now_iso: str, ns: str | None) -> dict[str, Any]:
-        """What a create may not set, and what the server adds. In place; uid and name are the caller's."""
+        """Drop fields that a create may not set, and add those that the server sets, in place. The caller sets uid and name."""
         meta = obj.get("metadata")
         if type(meta) is not dict:
             meta = obj["metadata"] = {}
@@ -147,7 +147,7 @@ class BuiltinStrategy(BodyDecoder):
         return obj
 
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str | None = None) -> dict[str, Any]:
-        """``new`` made ready to replace ``old``; ``old`` is left alone, parts of it may be shared."""
+        """Prepare ``new`` to replace ``old``. ``old`` is not changed; ``new`` may share parts of it."""
         meta, before = new.setdefault("metadata", {}), old["metadata"]
         rules = self.rules
         metadata.carry_over(meta, before)
@@ -179,7 +179,7 @@ class BuiltinStrategy(BodyDecoder):
         return obj.get("spec")
 
     def validate(self, new: dict[str, Any], old: dict[str, Any] | None = None, subresource: str | None = None) -> list[FieldError]:
-        """All that is wrong with ``new``, in the order in which a real server tells it."""
+        """All errors of ``new``, in the order of a real server."""
         errors: list[FieldError] = []
         meta = new["metadata"]
         rules = self.rules
@@ -193,7 +193,7 @@ class BuiltinStrategy(BodyDecoder):
         metadata.validate(meta, namespaced, names.path_segment, errors)
         changed: list[FieldError] = []
         metadata.validate_update(meta, before, changed)
-        errors += changed + changed  # validateCommonFields and the kind's own ValidateUpdate both tell it
+        errors += changed + changed  # both validateCommonFields and the kind's ValidateUpdate report it
         if subresource == "status":
             rules.validate_status(new, old, errors)
             return errors
@@ -206,5 +206,5 @@ class BuiltinStrategy(BodyDecoder):
         return errors
 
     def prune_and_default_read(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """Nothing: built-in kinds are stored as they are served."""
+        """Nothing to do: built-in kinds are served as they are stored."""
         return obj

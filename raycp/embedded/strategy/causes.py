@@ -1,4 +1,4 @@
-"""Makers of ``FieldError`` with the wording of ``k8s.io/apimachinery/pkg/util/validation/field``."""
+"""Constructors of ``FieldError`` with the wording of ``k8s.io/apimachinery/pkg/util/validation/field``."""
 
 import json
 from collections.abc import Iterable

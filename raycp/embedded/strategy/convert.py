@@ -1,8 +1,8 @@
-"""Decoded JSON becomes what Go's typed decoder and encoder would make of it, in place.
+"""Convert decoded JSON to what Go's typed decoder and encoder would produce, in place.
 
-A converter takes a value and a ``Seen``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
-adds the fields that are always there (``omission``). A value of the wrong type raises ``Mismatch``; its path is put
-together while the exception rises, so that the common way builds no paths.
+A converter takes a value and a ``DecodeStats``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
+adds the fields that Go always encodes (``omission``). A value of the wrong type raises ``Mismatch``; its path is built
+while the exception propagates, so that valid objects build no paths.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from raycp.embedded.strategy.scalars import (
 )
 from raycp.embedded.strategy.shapes import Shape
 
-Converter = Callable[[Any, "Seen"], Any]
+Converter = Callable[[Any, "DecodeStats"], Any]
 
 _JSON_NAMES = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
 
 
-class Seen:
-    """What a conversion met: the number of keys (to find duplicates) and whether a field was unknown."""
+class DecodeStats:
+    """Statistics of one conversion: the number of keys (to detect duplicates), and whether a field was unknown."""
 
     __slots__ = ("keys", "unknown")
 
@@ -33,7 +33,7 @@ class Seen:
 
 
 class Mismatch(Exception):
-    """A value does not fit its field. ``path`` is inside out."""
+    """A value does not fit its field. ``path`` starts at the innermost part."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ def path_text(path: list[str | int]) -> str:
 
 
 def json_name(value: Any) -> str:
-    """What Go calls a JSON value."""
+    """The name of a JSON value's type in Go's errors."""
     return _JSON_NAMES.get(type(value), "null")
 
 
@@ -68,9 +68,9 @@ def converter(shape: Shape) -> Converter:
 
 
 def _later(shape: Shape) -> Converter:
-    """A converter that compiles when it is first called: cycles, and definitions that are seldom used."""
+    """A converter that compiles at its first call, for cycles and for rarely used definitions."""
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         return converter(shape)(value, seen)
 
     return convert
@@ -87,7 +87,7 @@ def _compile(shape: Shape) -> Converter:
 
 
 def zero(shape: Shape) -> Any:
-    """The value of a field that is always there when nobody set it."""
+    """The value of an unset field that Go always encodes."""
     if shape.kind == shapes.OBJECT:
         return {name: zero(shape.fields[name]) for name, how in shape.presence.items() if how == "P"}
     return _ZEROS.get(shape.kind)
@@ -105,7 +105,7 @@ _ZEROS: dict[str, Any] = {
 
 
 def _object(shape: Shape) -> Converter:
-    # field -> (type that needs no conversion, converter, whether an empty value stays)
+    # field -> (type that needs no conversion, converter, whether an empty value is kept)
     plan: dict[str, tuple[type | None, Converter, bool]] = {}
     always: list[tuple[str, Shape]] = []
     for name, field in shape.fields.items():
@@ -119,7 +119,7 @@ def _object(shape: Shape) -> Converter:
     name = shape.name
     zeros = tuple((key, field if field.kind == shapes.OBJECT else None, zero_scalar(field)) for key, field in always)
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not dict:
             raise _expected(value, name)
         seen.keys += len(value)
@@ -158,7 +158,7 @@ def _object(shape: Shape) -> Converter:
 
 
 def zero_scalar(shape: Shape) -> Any:
-    """``zero`` of anything but an object, which has to be made anew each time."""
+    """The ``zero`` of a shape other than an object, whose zero must be a new dict each time."""
     return None if shape.kind == shapes.OBJECT else zero(shape)
 
 
@@ -169,7 +169,7 @@ def _map(shape: Shape) -> Converter:
     wanted = f"map[string]{item.kind}"
     inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not dict:
             raise _expected(value, wanted)
         seen.keys += len(value)
@@ -196,7 +196,7 @@ def _list(shape: Shape) -> Converter:
     wanted = f"[]{item.name or item.kind}"
     inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not list:
             raise _expected(value, wanted)
         for index, one in enumerate(value):
@@ -215,13 +215,13 @@ def _list(shape: Shape) -> Converter:
     return convert
 
 
-def _string(value: Any, seen: Seen) -> Any:
+def _string(value: Any, seen: DecodeStats) -> Any:
     if type(value) is not str:
         raise _expected(value, "string")
     return value
 
 
-def _bool(value: Any, seen: Seen) -> Any:
+def _bool(value: Any, seen: DecodeStats) -> Any:
     if type(value) is not bool:
         raise _expected(value, "bool")
     return value
@@ -230,7 +230,7 @@ def _bool(value: Any, seen: Seen) -> Any:
 def _integer(bits: int) -> Converter:
     name, limit = f"int{bits}", 1 << bits - 1
 
-    def convert(value: Any, seen: Seen) -> Any:
+    def convert(value: Any, seen: DecodeStats) -> Any:
         if type(value) is not int:
             if type(value) is float:
                 raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type {name}")
@@ -242,7 +242,7 @@ def _integer(bits: int) -> Converter:
     return convert
 
 
-def _number(value: Any, seen: Seen) -> Any:
+def _number(value: Any, seen: DecodeStats) -> Any:
     if type(value) is not int and type(value) is not float:
         raise _expected(value, "float64")
     return value
@@ -254,28 +254,28 @@ def _text(value: Any, wanted: str) -> str:
     return value
 
 
-def _bytes(value: Any, seen: Seen) -> Any:
+def _bytes(value: Any, seen: DecodeStats) -> Any:
     try:
         return canonical_base64(_text(value, "[]uint8"))
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _time(value: Any, seen: Seen) -> Any:
+def _time(value: Any, seen: DecodeStats) -> Any:
     try:
         return canonical_time(_text(value, "v1.Time"))
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _microtime(value: Any, seen: Seen) -> Any:
+def _microtime(value: Any, seen: DecodeStats) -> Any:
     try:
         return canonical_time(_text(value, "v1.MicroTime"), micro=True)
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _quantity(value: Any, seen: Seen) -> Any:
+def _quantity(value: Any, seen: DecodeStats) -> Any:
     if type(value) is int or type(value) is float:
         value = str(value)
     try:
@@ -284,7 +284,7 @@ def _quantity(value: Any, seen: Seen) -> Any:
         raise Mismatch(str(error)) from None
 
 
-def _intstr(value: Any, seen: Seen) -> Any:
+def _intstr(value: Any, seen: DecodeStats) -> Any:
     if type(value) is str:
         return value
     if type(value) is int and -0x80000000 <= value <= 0x7FFFFFFF:
@@ -292,13 +292,13 @@ def _intstr(value: Any, seen: Seen) -> Any:
     raise _expected(value, "intstr.IntOrString")
 
 
-def _any(value: Any, seen: Seen) -> Any:
+def _any(value: Any, seen: DecodeStats) -> Any:
     seen.keys += count_keys(value)
     return value
 
 
 def count_keys(value: Any) -> int:
-    """The number of keys of all objects inside."""
+    """The number of keys of all objects in a value."""
     if type(value) is dict:
         return len(value) + sum(map(count_keys, value.values()))
     if type(value) is list:

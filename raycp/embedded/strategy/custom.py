@@ -4,11 +4,11 @@ from typing import Any
 
 from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
 from raycp.embedded.resources import ResourceInfo
-from raycp.embedded.strategy import decode, metadata, names, structural
+from raycp.embedded.strategy import decode, metadata, names, schema_checks, schema_nodes, schema_rules, structural
 from raycp.embedded.strategy.causes import Errors, wrong
 from raycp.embedded.strategy.convert import (
+    DecodeStats,
     Mismatch,
-    Seen,
     converter,
     count_keys,
     json_name,
@@ -36,8 +36,8 @@ class CustomStrategy:
         self.scale: dict[str, str] | None = (version.get("subresources") or {}).get("scale")
         self._meta = converter(object_meta())
         self._defaults = structural.has_defaults(self.schema)
-        self._check = structural.compile_check(self._without_metadata())
-        self._rules = structural.RuleSet(self.schema, root=True)
+        self._check = schema_checks.compile_check(self._without_metadata())
+        self._rules = schema_rules.RuleSet(self.schema, root=True)
 
     def _without_metadata(self) -> dict[str, Any]:
         properties = {k: v for k, v in (self.schema.get("properties") or {}).items() if k not in (*_TYPE_META, "metadata")}
@@ -93,13 +93,13 @@ class CustomStrategy:
             raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({self.kind})")
 
     def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
-        """Metadata typed, unknown fields pruned, defaults filled in, in place."""
+        """Convert metadata, prune unknown fields and fill in defaults, in place."""
         obj = structural.deep_copy(obj)
         meta = obj.get("metadata")
         dropped: list[str] = []
         if meta is None:
             meta = obj["metadata"] = {}
-        seen = Seen()
+        seen = DecodeStats()
         try:
             if field_validation != "Ignore":
                 dropped += unknown_fields(object_meta(), meta, "metadata")
@@ -169,7 +169,7 @@ class CustomStrategy:
             changed: Errors = []
             metadata.validate_update(meta, old["metadata"], changed)
             errors += changed + changed
-        before: Any = structural.NO_OLD if old is None else old
+        before: Any = schema_nodes.NO_OLD if old is None else old
         found: Errors = []
         self._check(new, before, "", found)
         if self.scale:
@@ -195,7 +195,7 @@ class CustomStrategy:
                 errors.append(wrong(path, value, "should be less than or equal to 2147483647"))
 
     def prune_and_default_read(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """A stored object as this version's schema sees it: it may have changed since."""
+        """Prune and default a stored object by this version's schema, which may have changed since the write."""
         if not self.keep_all:
             structural.prune(self.schema, obj, "", [], root=True)
         if self._defaults:

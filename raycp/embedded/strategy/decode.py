@@ -1,7 +1,7 @@
-"""Request bodies to dicts: JSON and YAML, with the refusals and strictness of apimachinery's decoders.
+"""Request bodies to dicts: JSON and YAML, with the errors and strictness of apimachinery's decoders.
 
-Duplicate keys are found cheaply: a converter counts the keys that it meets, and ``":`` occurs once per key in JSON.
-Only where the two differ is the body read again, slowly, by a parser that knows of duplicates.
+Duplicate keys are detected cheaply: a converter counts the keys that it reads, and ``":`` occurs once per key in JSON.
+Only if the two differ is the body parsed again by a slower parser that reports duplicates.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import ApiError, bad_request, unsupported_media_type
+from raycp.embedded.errors import StatusError, bad_request, unsupported_media_type
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 ACCEPTED = (JSON, YAML, PROTOBUF)
@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def media_type(content_type: str) -> str:
-    """``application/json; charset=utf-8`` -> ``application/json``; JSON where none is given."""
+    """``application/json; charset=utf-8`` -> ``application/json``; JSON if none is given."""
     if content_type == JSON or not content_type:
         return JSON
     return content_type.partition(";")[0].strip().lower() or JSON
@@ -37,23 +37,23 @@ def parse(body: bytes, content_type: str, what: str) -> Any:
 
 
 def parse_json(body: bytes, what: str = "object") -> Any:
-    """Raises 400 for what is no JSON."""
+    """Decode JSON. Raises 400."""
     try:
         return _decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         if body[:1] != b"{" and body.lstrip()[:1] not in (b"{", b"["):
-            # the recogniser takes what does not look like JSON for YAML, as a real server does
+            # a body that does not look like JSON is decoded as YAML, as on a real server
             raise bad_request(f"couldn't get version/kind; json parse error: {error}") from None
         raise bad_request(f"{what} cannot be decoded: invalid JSON: {error}") from None
 
 
-def cannot_handle(kind: str, version: str, why: str) -> ApiError:
-    """400, as ``runtime.NotRegisteredError`` and decoding errors are told for request bodies."""
+def cannot_handle(kind: str, version: str, why: str) -> StatusError:
+    """400 in the wording of ``runtime.NotRegisteredError`` and of decoding errors."""
     return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
 
 
 def may_have_duplicates(body: bytes, keys: int) -> bool:
-    """Whether ``body`` (JSON) has more keys than the ``keys`` that a decoder saw. Never misses in usual formatting."""
+    """Whether ``body`` (JSON) may have more keys than the ``keys`` that a decoder read: exact for usual formatting."""
     found = body.count(b'":')
     if b"\\" in body:
         found -= body.count(b'\\":')

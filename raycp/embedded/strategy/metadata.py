@@ -14,7 +14,7 @@ _BANNED_OWNERS = frozenset({("v1", "Event")})
 
 
 def fresh(meta: dict[str, Any], now: str, namespace: str | None) -> None:
-    """``metadata`` of an object to be created: what clients may not set is dropped, times and place are set."""
+    """Prepare the ``metadata`` of a create: drop fields that clients may not set, set creationTimestamp and namespace."""
     for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
         meta.pop(key, None)
     meta["creationTimestamp"] = now
@@ -25,7 +25,7 @@ def fresh(meta: dict[str, Any], now: str, namespace: str | None) -> None:
 
 
 def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:
-    """What an update may leave out is taken from the old: uid, times; the system's own fields always are."""
+    """Prepare the ``metadata`` of an update: keep uid and times if they are missing, and system fields always."""
     for key in ("uid", "creationTimestamp"):
         if not new.get(key) and key in old:
             new[key] = old[key]
@@ -81,14 +81,14 @@ def _common(meta: dict[str, Any], errors: Errors) -> None:
 
 
 def check_labels(labels: dict[str, str], field: str, errors: Errors) -> None:
-    """Label keys and values."""
+    """Validate label keys and values."""
     for key, value in labels.items():
         errors.extend(wrong(field, key, text) for text in names.qualified_name(key))
         errors.extend(wrong(field, value, text) for text in names.label_value(value))
 
 
 def check_annotations(annotations: dict[str, str], field: str, errors: Errors) -> None:
-    """Annotation keys, and their total size."""
+    """Validate annotation keys and the annotations' total size."""
     size = 0
     for key, value in annotations.items():
         errors.extend(wrong(field, key, text) for text in names.qualified_name(key.lower()))
@@ -161,7 +161,7 @@ def _managed(entries: list[dict[str, Any]], errors: Errors) -> None:
 
 
 def validate_update(new: dict[str, Any], old: dict[str, Any], errors: Errors) -> None:
-    """``ValidateObjectMetaUpdate``: what may not change, and finalizers of what is being deleted."""
+    """``ValidateObjectMetaUpdate``: immutable fields, and no new finalizers on a terminating object."""
     if "deletionTimestamp" in old:
         before = old.get("finalizers") or ()
         for finalizer in new.get("finalizers") or ():

@@ -1,4 +1,4 @@
-"""Forms of names, labels and keys, with the messages of ``k8s.io/apimachinery/pkg/util/validation``."""
+"""Validation of names, labels and keys, with the messages of ``k8s.io/apimachinery/pkg/util/validation``."""
 
 import re
 from functools import lru_cache
@@ -47,7 +47,7 @@ def too_long(limit: int) -> str:
 
 @lru_cache(maxsize=4096)
 def dns_label(value: str) -> tuple[str, ...]:
-    """RFC 1123 label: what is wrong with it, nothing if it is good. So do all that follow."""
+    """RFC 1123 label. Returns the errors of a value, as do all functions below."""
     return ((too_long(63),) if len(value) > 63 else ()) + (() if _LABEL.fullmatch(value) else (_LABEL_TEXT,))
 
 

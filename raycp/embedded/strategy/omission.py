@@ -1,8 +1,8 @@
-"""Which fields Go's JSON encoder shows when they are zero: what the JSON schemas do not tell, and clients can see.
+"""Which fields Go's JSON encoder writes when they are zero: clients depend on it, and the JSON schemas do not say it.
 
 A posted ``hostNetwork: false`` comes back without the field, ``automountServiceAccountToken: false`` with it, and
-``resources: {}`` is shown though nobody wrote it. The rule follows from the Go types: a field without ``omitempty`` and
-a struct by value are always there (``P``), a pointer keeps its zero (``p``), all others lose it (``o``).
+``resources: {}`` appears without having been posted. The rule follows from the Go types: a field without ``omitempty``
+and a struct by value are always written (``P``), a pointer keeps its zero (``p``), all others omit it (``o``).
 
 A field's class is, in this order: its type's line in ``_TABLE``; ``P`` where the schema says required; the line ``*``;
 and by its schema: ``o`` for strings, lists and maps, ``p`` for objects, numbers and booleans.

@@ -1,7 +1,7 @@
 """Protobuf bodies to the dicts that JSON bodies give: kubectl and client-go send built-in kinds in this form.
 
-A table line names a message and its fields in the order of their numbers; ``4:x`` jumps to a number, ``@T`` is a
-message whose fields JSON shows in the one around it. Types come from the kinds' shapes, so that a table needs names alone.
+A table line has a message and its fields in the order of their numbers; ``4:x`` jumps to a number, ``@T`` is a message
+whose fields JSON inlines into the enclosing one. Types come from the kinds' shapes, so that a table has names only.
 Source: the ``generated.proto`` files of k8s.io/api and k8s.io/apimachinery.
 """
 
@@ -44,7 +44,7 @@ def _messages() -> dict[str, Fields]:
 
 
 class _Broken(Exception):
-    """The bytes are no message of this kind."""
+    """The bytes can't be decoded as a message of this kind."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

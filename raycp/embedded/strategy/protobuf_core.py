@@ -1,4 +1,4 @@
-"""Protobuf field numbers of core/v1, from its published ``generated.proto``; the notation is told in ``protobuf``."""
+"""Protobuf field numbers of core/v1, from its published ``generated.proto``; ``protobuf`` explains the notation."""
 
 TABLE = """
 core.v1.AWSElasticBlockStoreVolumeSource volumeID fsType partition readOnly

@@ -1,4 +1,4 @@
-"""Protobuf field numbers of apimachinery's types and the API groups beside core; notation: see ``protobuf``."""
+"""Protobuf field numbers of apimachinery's types and the API groups other than core; ``protobuf`` explains the notation."""
 
 TABLE = """
 apps.v1.ControllerRevision metadata data revision

@@ -1,4 +1,4 @@
-"""Kubernetes' scalar types: quantities, times, durations, base64: parsed and written back as Go does."""
+"""Kubernetes' scalar types (quantities, times, durations, base64), parsed and formatted as Go does."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ _BINARY_NAMES = {power: name for name, power in _BINARY.items()}
 
 
 class Malformed(ValueError):
-    """A scalar that does not parse."""
+    """A scalar that can't be parsed."""
 
 
 @lru_cache(maxsize=4096)

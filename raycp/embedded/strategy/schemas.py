@@ -1,7 +1,7 @@
 """The JSON schemas of the built-in kinds, as the ``kubernetes-validate`` package ships them.
 
-The file of all definitions (1.6 MB) is split into raw pieces once; a definition is decoded when it is first asked for.
-The package itself is not imported (it brings jsonschema along), only found.
+The file of all definitions (1.6 MB) is split into raw pieces once; a definition is decoded at its first use. The package
+is located but not imported, since it would import jsonschema.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 WANTED = (1, 36)
-"""the Kubernetes release that embedded clusters are; the nearest shipped one is taken"""
+"""the Kubernetes release of embedded clusters; the nearest shipped schemas are used"""
 
 
 class _File(msgspec.Struct):
@@ -55,13 +55,13 @@ def _names() -> dict[tuple[str, str, str], str]:
 
 
 def definition_name(group: str, version: str, kind: str) -> str | None:
-    """``("apps", "v1", "Deployment")`` -> ``io.k8s.api.apps.v1.Deployment``; None where there is none."""
+    """``("apps", "v1", "Deployment")`` -> ``io.k8s.api.apps.v1.Deployment``; None for an unknown kind."""
     return _names().get((group, version, kind))
 
 
 @cache
 def definition(name: str) -> dict[str, Any]:
-    """The JSON schema of one definition. The answer is shared: do not change it."""
+    """The JSON schema of one definition. The result is shared: don't change it."""
     found: dict[str, Any] = msgspec.json.decode(_raw()[name])
     return found
 

@@ -1,4 +1,4 @@
-"""A ``Shape`` is one node of a kind's schema, as decoding, patching and field management need it.
+"""``Shape``: one node of a kind's schema, for decoding, patches and field management.
 
 Built-in kinds get theirs from the JSON schemas, custom resources from their structural schema. Shapes are shared and
 may be cyclic (JSONSchemaProps). Extensions (list types, merge keys) sit on the field's own shape.
@@ -19,7 +19,7 @@ SCALARS = frozenset({STRING, BOOL, INT32, INT64, NUMBER, BYTES, TIME, MICROTIME,
 
 
 class Shape:
-    """A node. ``fields`` belong to an ``OBJECT``, ``item`` to a ``MAP`` (its values) or ``LIST``."""
+    """A node. An ``OBJECT`` has ``fields``; a ``MAP`` (for its values) and a ``LIST`` have an ``item``."""
 
     __slots__ = (
         "always",
@@ -49,20 +49,20 @@ class Shape:
         self.item: Shape | None = None
         self.atomic = False
         self.list_type = "atomic"
-        """of a LIST: atomic, set or map"""
+        """for a LIST: atomic, set or map"""
         self.list_keys: tuple[str, ...] = ()
         self.merge_key = ""
         self.patch_strategy = ""
         """strategic merge: comma separated ``merge``, ``replace``, ``retainKeys``"""
         self.open = False
-        """an OBJECT that also takes fields it does not declare"""
+        """an OBJECT that accepts undeclared fields"""
         self.schema: dict[str, Any] = {}
-        """the source, where it is wanted again (defaults of associative keys)"""
+        """the source schema, for defaults of associative keys"""
         self.programs: dict[str, Any] = {}
-        """closures compiled for this node, by what they do"""
+        """closures compiled for this node, by purpose"""
 
     def variant(self) -> "Shape":
-        """A copy that shares fields and items, for field-level extensions beside a ``$ref``."""
+        """A copy that shares fields and items, for extensions of a field next to a ``$ref``."""
         copy = Shape(self.kind, self.name)
         copy.definition = self.definition
         copy.fields, copy.presence, copy.item = self.fields, self.presence, self.item
@@ -90,7 +90,7 @@ _PROPS = _EXT + "JSONSchemaProps"
 
 @cache
 def builtin_shape(group: str, version: str, kind: str) -> Shape | None:
-    """The shape of a built-in kind; None for one that has no schema."""
+    """The shape of a built-in kind; None for a kind without a schema."""
     name = definition_name(group, version, kind)
     return None if name is None else defined(name)
 
@@ -99,7 +99,7 @@ _SHAPES: dict[str, Shape] = {}
 
 
 def defined(name: str) -> Shape:
-    """The shape of a definition, built once with all it refers to."""
+    """The shape of a definition, built once with all definitions that it refers to."""
     found = _SHAPES.get(name)
     if found is not None:
         return found
@@ -107,7 +107,7 @@ def defined(name: str) -> Shape:
     if special is not None:
         found = _SHAPES[name] = Shape(special, name.rsplit(".", 1)[1])
         return found
-    if name.startswith(_PROPS) and name != _PROPS:  # ...OrBool, ...OrArray, ...OrStringArray: decoded by their contents
+    if name.startswith(_PROPS) and name != _PROPS:  # ...OrBool, ...OrArray, ...OrStringArray: decoded by value
         found = _SHAPES[name] = Shape(ANY, name.rsplit(".", 1)[1])
         return found
     schema = definition(name)

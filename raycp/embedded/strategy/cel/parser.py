@@ -35,7 +35,7 @@ _LEVELS = (("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%")
 
 
 class CelSyntaxError(Exception):
-    """The rule does not parse."""
+    """The expression has a syntax error."""
 
 
 def unescape(name: str) -> str:

@@ -42,7 +42,7 @@ _UID, _NAME = "controller-uid", "job-name"
 
 
 def _job_create(obj: Object) -> None:
-    """``generateSelector``: unless told otherwise, a Job owns exactly the Pods that carry its uid."""
+    """``generateSelector``: without ``manualSelector`` a Job selects exactly the Pods that carry its uid."""
     spec = obj.get("spec")
     if spec is None or spec.get("manualSelector"):
         return
@@ -125,7 +125,7 @@ def _job_update(new: Object, old: Object, errors: Errors) -> None:
 
 
 def _without_scheduling(pods: Object) -> Object:
-    """A template without what Kueue and its like may change while a Job is suspended."""
+    """A template without the fields that may change while a Job is suspended (used by Kueue)."""
     meta = {k: v for k, v in (pods.get("metadata") or {}).items() if k not in ("labels", "annotations")}
     spec = {k: v for k, v in (pods.get("spec") or {}).items() if k not in _SCHEDULING}
     return {"metadata": meta, "spec": spec}

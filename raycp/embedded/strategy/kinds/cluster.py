@@ -1,9 +1,9 @@
-"""Node, Lease, RBAC, PriorityClass, CRD, webhooks, storage, policy: kinds around the workloads."""
+"""Node, Lease, RBAC, PriorityClass, CRD, webhooks, storage, policy: cluster-level kinds."""
 
 from raycp.embedded import crds
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, duplicate, forbidden, immutable, not_supported, required, wrong
-from raycp.embedded.strategy.kinds.pod_validation import label_selector
+from raycp.embedded.strategy.kinds.placement_validation import label_selector
 from raycp.embedded.strategy.metadata import check_labels
 from raycp.embedded.strategy.rules import Object, register
 
@@ -18,7 +18,7 @@ def _node_defaults(obj: Object) -> None:
 
 
 def _node_create(obj: Object) -> None:
-    """Admission plugin TaintNodesByCondition: a new node takes nothing until it says it is ready."""
+    """Admission plugin TaintNodesByCondition: a new node is tainted until it reports Ready."""
     spec = obj["spec"] = dict(obj.get("spec") or {})
     taints = spec.get("taints") or []
     if not any(t.get("key") == _NOT_READY["key"] and t.get("effect") == "NoSchedule" for t in taints):
@@ -50,7 +50,7 @@ def _node_update(new: Object, old: Object, errors: Errors) -> None:
         errors.append(forbidden("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid'))
 
 
-# the status of a new node is kept: kubelets register with it
+# a create of a node keeps status, because kubelets register with it
 register(
     "",
     "Node",

@@ -137,7 +137,7 @@ def _namespace_defaults(obj: Object) -> None:
 
 
 def _namespace_create(obj: Object) -> None:
-    _namespace_defaults(obj)  # again: a generated name was not there when the body was decoded
+    _namespace_defaults(obj)  # again, because a generated name was missing when the body was decoded
     obj["status"] = {"phase": "Active"}
     spec = obj["spec"] = dict(obj.get("spec") or {})
     finalizers = spec.get("finalizers") or []

@@ -17,7 +17,7 @@ _SOURCES_OF_NOTHING = {"name"}
 
 
 def pod_spec(spec: Object, *, template: bool = True) -> None:
-    """Defaults of a PodSpec. ``template`` says that it is that of a workload, whose limits make no requests."""
+    """Defaults of a PodSpec. ``template``: it is a workload's, in which limits do not default requests."""
     for name, value in _POD_SPEC:
         if name not in spec:
             spec[name] = value
@@ -163,7 +163,7 @@ _UNREACHABLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 
 
 def default_tolerations(spec: Object) -> None:
-    """Admission plugin DefaultTolerationSeconds: 300 s on a node that is not ready or not reachable."""
+    """Admission plugin DefaultTolerationSeconds: tolerate not-ready and unreachable nodes for 300 s."""
     there = spec.get("tolerations") or []
     more = []
     for key in _UNREACHABLE:
@@ -177,7 +177,7 @@ SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-crit
 
 
 def admit(obj: Object) -> None:
-    """What admission and PrepareForCreate do to a new Pod. A PriorityClass other than the system's is the caller's."""
+    """Admission and PrepareForCreate of a new Pod. The caller handles PriorityClasses other than the system's."""
     spec = obj.get("spec")
     if not spec:
         return

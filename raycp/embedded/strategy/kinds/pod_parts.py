@@ -1,6 +1,6 @@
 """The parts of a Pod's spec that have a subresource of their own: ``ephemeralcontainers`` and ``resize``.
 
-A write through them changes that part alone, and is judged for it alone (``pkg/registry/core/pod/strategy.go``).
+A write through them changes and validates that part alone (``pkg/registry/core/pod/strategy.go``).
 """
 
 from raycp.embedded.strategy.causes import Errors, forbidden, wrong
@@ -10,7 +10,7 @@ PARTS = frozenset({"ephemeralcontainers", "resize"})
 
 
 def only_the_part(new: Object, old: Object, subresource: str) -> Object:
-    """The spec of ``old`` with what the subresource may change taken from ``new``."""
+    """The spec of ``old`` with the fields that the subresource may change from ``new``."""
     asked, spec = new.get("spec") or {}, dict(old.get("spec") or {})
     if subresource == "ephemeralcontainers":
         if asked.get("ephemeralContainers"):
@@ -33,7 +33,7 @@ def _resized(old: Object, new: Object) -> Object:
 
 
 def validate_part(new: Object, old: Object, subresource: str, errors: Errors) -> None:
-    """Ephemeral containers have names of their own, and none goes or changes."""
+    """Validate that ephemeral containers have unique names and that no existing one is removed or changed."""
     if subresource != "ephemeralcontainers":
         return
     spec, before = new.get("spec") or {}, old.get("spec") or {}

@@ -1,7 +1,6 @@
-"""What makes a Pod, or a workload's template, invalid (``pkg/apis/core/validation``)."""
+"""Validation of Pods and of workloads' pod templates (``pkg/apis/core/validation``)."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import (
@@ -9,21 +8,16 @@ from raycp.embedded.strategy.causes import (
     duplicate,
     forbidden,
     not_supported,
-    not_there,
     required,
     wrong,
 )
+from raycp.embedded.strategy.kinds.container_validation import NOT_NEGATIVE, container
+from raycp.embedded.strategy.kinds.placement_validation import affinity_terms, tolerations, topology_spread
 from raycp.embedded.strategy.metadata import check_labels
 from raycp.embedded.strategy.rules import Object
-from raycp.embedded.strategy.scalars import quantity_value
 
-_PULL = ("Always", "IfNotPresent", "Never")
 _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _RESTART = ("Always", "OnFailure", "Never")
-_PROTOCOLS = ("TCP", "UDP", "SCTP")
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-PORT_TEXT = "must be between 1 and 65535, inclusive"
-NOT_NEGATIVE = "must be greater than or equal to 0"
 
 
 def pod_spec(spec: Object, field: str, errors: Errors, *, restart: Iterable[str] = _RESTART) -> None:
@@ -34,9 +28,9 @@ def pod_spec(spec: Object, field: str, errors: Errors, *, restart: Iterable[str]
     if not containers:
         errors.append(required(f"{field}.containers"))
     for index, one in enumerate(containers or ()):
-        _container(one, f"{field}.containers[{index}]", seen, volumes, errors)
+        container(one, f"{field}.containers[{index}]", seen, volumes, errors)
     for index, one in enumerate(spec.get("initContainers") or ()):
-        _container(one, f"{field}.initContainers[{index}]", seen, volumes, errors)
+        container(one, f"{field}.initContainers[{index}]", seen, volumes, errors)
         policy = one.get("restartPolicy")
         if policy is not None and policy not in _RESTART:
             errors.append(not_supported(f"{field}.initContainers[{index}].restartPolicy", policy, _RESTART))
@@ -57,7 +51,7 @@ def pod_spec(spec: Object, field: str, errors: Errors, *, restart: Iterable[str]
     if spec.get("nodeSelector"):
         check_labels(spec["nodeSelector"], f"{field}.nodeSelector", errors)
     _security(spec, field, errors)
-    _affinity(spec.get("affinity"), f"{field}.affinity", errors)
+    affinity_terms(spec.get("affinity"), f"{field}.affinity", errors)
     account = spec.get("serviceAccountName")
     if account:
         errors.extend(wrong(f"{field}.serviceAccountName", account, text) for text in names.dns_subdomain(account))
@@ -80,7 +74,7 @@ def pod_spec(spec: Object, field: str, errors: Errors, *, restart: Iterable[str]
         errors.append(required(f"{field}.terminationGracePeriodSeconds"))
     elif grace < 0:
         errors.append(wrong(f"{field}.terminationGracePeriodSeconds", grace, NOT_NEGATIVE))
-    _spread(spec.get("topologySpreadConstraints") or (), f"{field}.topologySpreadConstraints", errors)
+    topology_spread(spec.get("topologySpreadConstraints") or (), f"{field}.topologySpreadConstraints", errors)
     gates: set[str] = set()
     for index, gate in enumerate(spec.get("schedulingGates") or ()):
         name = gate.get("name", "")
@@ -121,239 +115,12 @@ def _volumes(volumes: Iterable[Object], field: str, errors: Errors) -> set[str]:
     return seen
 
 
-def _container(one: Object, field: str, seen: set[str], volumes: set[str], errors: Errors) -> None:
-    name = one.get("name", "")
-    if not name:
-        errors.append(required(f"{field}.name"))
-    else:
-        errors.extend(wrong(f"{field}.name", name, text) for text in names.dns_label(name))
-    if name in seen and name:
-        errors.append(duplicate(f"{field}.name", name))
-    seen.add(name)
-    image = one.get("image", "")
-    if not image:
-        errors.append(required(f"{field}.image"))
-    elif image != image.strip():
-        errors.append(wrong(f"{field}.image", image, "must not have leading or trailing whitespace"))
-    lifecycle = one.get("lifecycle") or {}
-    for hook in ("postStart", "preStop"):
-        if lifecycle.get(hook) is not None:
-            _handler(lifecycle[hook], f"{field}.lifecycle.{hook}", errors)
-    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if one.get(probe) is not None:
-            _probe(one[probe], f"{field}.{probe}", probe, errors)
-    _ports(one.get("ports") or (), f"{field}.ports", errors)
-    for index, variable in enumerate(one.get("env") or ()):
-        here = f"{field}.env[{index}]"
-        if not variable.get("name"):
-            errors.append(required(f"{here}.name"))
-        else:
-            errors.extend(wrong(f"{here}.name", variable["name"], text) for text in names.env_name(variable["name"]))
-        source = variable.get("valueFrom")
-        if source is not None:
-            if variable.get("value"):
-                errors.append(wrong(f"{here}.valueFrom", "", "may not be specified when `value` is not empty"))
-            if not source:
-                errors.append(
-                    wrong(
-                        f"{here}.valueFrom",
-                        "",
-                        "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
-                    )
-                )
-    mounts: set[str] = set()
-    for index, mount in enumerate(one.get("volumeMounts") or ()):
-        here = f"{field}.volumeMounts[{index}]"
-        if not mount.get("name"):
-            errors.append(required(f"{here}.name"))
-        if mount.get("name") not in volumes:
-            errors.append(not_there(f"{here}.name", mount.get("name", "")))
-        path = mount.get("mountPath", "")
-        if not path:
-            errors.append(required(f"{here}.mountPath"))
-        if path in mounts:
-            errors.append(wrong(f"{here}.mountPath", path, "must be unique"))
-        mounts.add(path)
-    pull = one.get("imagePullPolicy")
-    if not pull:
-        errors.append(required(f"{field}.imagePullPolicy"))
-    elif pull not in _PULL:
-        errors.append(not_supported(f"{field}.imagePullPolicy", pull, _PULL))
-    policy = one.get("terminationMessagePolicy")
-    if policy not in ("File", "FallbackToLogsOnError"):
-        errors.append(not_supported(f"{field}.terminationMessagePolicy", policy, ("File", "FallbackToLogsOnError")))
-    if one.get("resources"):
-        _resources(one["resources"], f"{field}.resources", errors)
-
-
-def _handler(action: Object, field: str, errors: Errors) -> None:
-    kinds = [key for key in ("exec", "httpGet", "tcpSocket", "grpc", "sleep") if action.get(key) is not None]
-    if not kinds:
-        errors.append(required(field, "must specify a handler type"))
-    for extra in kinds[1:]:
-        errors.append(forbidden(f"{field}.{extra}", "may not specify more than 1 handler type"))
-    if action.get("exec") is not None and not action["exec"].get("command"):
-        errors.append(required(f"{field}.exec.command"))
-    for kind in ("httpGet", "tcpSocket", "grpc"):
-        if action.get(kind) is not None:
-            port = action[kind].get("port", 0)
-            if isinstance(port, int):
-                if not 1 <= port <= 65535:
-                    errors.append(wrong(f"{field}.{kind}.port", port, PORT_TEXT))
-            else:
-                errors.extend(wrong(f"{field}.{kind}.port", port, text) for text in names.port_name(port))
-
-
-def _probe(probe: Object, field: str, kind: str, errors: Errors) -> None:
-    _handler(probe, field, errors)
-    for name in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
-        if probe.get(name, 0) < 0:
-            errors.append(wrong(f"{field}.{name}", probe[name], NOT_NEGATIVE))
-    if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
-        errors.append(wrong(f"{field}.successThreshold", probe.get("successThreshold"), "must be 1"))
-
-
-def _ports(ports: Iterable[Object], field: str, errors: Errors) -> None:
-    taken: set[str] = set()
-    for index, port in enumerate(ports):
-        here = f"{field}[{index}]"
-        name = port.get("name")
-        if name:
-            texts = names.port_name(name)
-            errors.extend(wrong(f"{here}.name", name, text) for text in texts)
-            if not texts and name in taken:
-                errors.append(duplicate(f"{here}.name", name))
-            taken.add(name)
-        number = port.get("containerPort", 0)
-        if not number:
-            errors.append(required(f"{here}.containerPort"))
-        elif not 1 <= number <= 65535:
-            errors.append(wrong(f"{here}.containerPort", number, PORT_TEXT))
-        host = port.get("hostPort", 0)
-        if host and not 1 <= host <= 65535:
-            errors.append(wrong(f"{here}.hostPort", host, PORT_TEXT))
-        protocol = port.get("protocol", "")
-        if not protocol:
-            errors.append(required(f"{here}.protocol"))
-        elif protocol not in _PROTOCOLS:
-            errors.append(not_supported(f"{here}.protocol", protocol, _PROTOCOLS))
-
-
-_STANDARD = ("cpu", "memory", "ephemeral-storage", "storage")
-
-
-def _resources(resources: Object, field: str, errors: Errors) -> None:
-    limits = resources.get("limits") or {}
-    requests = resources.get("requests") or {}
-    for part, amounts in (("limits", limits), ("requests", requests)):
-        for name, amount in amounts.items():
-            here = f"{field}.{part}[{name}]"
-            texts = names.qualified_name(name)
-            errors.extend(wrong(here, name, text) for text in texts)
-            if not texts and "/" not in name and name not in _STANDARD and not name.startswith("hugepages-"):
-                errors.append(wrong(here, name, "must be a standard resource type or fully qualified"))
-            value = quantity_value(amount)
-            if value < 0:
-                errors.append(wrong(here, amount, NOT_NEGATIVE))
-            elif part == "requests" and name in limits and value > quantity_value(limits[name]):
-                errors.append(wrong(f"{field}.requests", amount, f"must be less than or equal to {name} limit of {limits[name]}"))
-
-
 def _security(spec: Object, field: str, errors: Errors) -> None:
     context = spec.get("securityContext") or {}
     for name in ("runAsUser", "runAsGroup", "fsGroup"):
         value = context.get(name)
         if value is not None and not 0 <= value <= 2**31 - 1:
             errors.append(wrong(f"{field}.securityContext.{name}", value, "must be between 0 and 2147483647, inclusive"))
-
-
-def _selector(selector: Any, field: str, errors: Errors) -> None:
-    if selector:
-        label_selector(selector, field, errors)
-
-
-def label_selector(selector: Object, field: str, errors: Errors) -> None:
-    """``ValidateLabelSelector``."""
-    if selector.get("matchLabels"):
-        check_labels(selector["matchLabels"], f"{field}.matchLabels", errors)
-    for index, term in enumerate(selector.get("matchExpressions") or ()):
-        here = f"{field}.matchExpressions[{index}]"
-        operator, values = term.get("operator"), term.get("values") or []
-        if operator in ("In", "NotIn"):
-            if not values:
-                errors.append(required(f"{here}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-        elif operator in ("Exists", "DoesNotExist"):
-            if values:
-                errors.append(forbidden(f"{here}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
-        else:
-            errors.append(wrong(f"{here}.operator", operator or "", "not a valid selector operator"))
-        errors.extend(wrong(f"{here}.key", term.get("key", ""), text) for text in names.qualified_name(term.get("key", "")))
-        for number, value in enumerate(values):
-            errors.extend(wrong(f"{here}.values[{number}]", value, text) for text in names.label_value(value))
-
-
-def _affinity(affinity: Any, field: str, errors: Errors) -> None:
-    if not affinity:
-        return
-    node = affinity.get("nodeAffinity") or {}
-    wanted = node.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if wanted is not None and not wanted.get("nodeSelectorTerms"):
-        here = f"{field}.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
-        errors.append(required(here, "must have at least one node selector term"))
-    for kind in ("podAffinity", "podAntiAffinity"):
-        part = affinity.get(kind) or {}
-        for index, term in enumerate(part.get("requiredDuringSchedulingIgnoredDuringExecution") or ()):
-            here = f"{field}.{kind}.requiredDuringSchedulingIgnoredDuringExecution[{index}]"
-            _selector(term.get("labelSelector"), f"{here}.labelSelector", errors)
-            if not term.get("topologyKey"):
-                errors.append(required(f"{here}.topologyKey", "can not be empty"))
-
-
-def _spread(constraints: Iterable[Object], field: str, errors: Errors) -> None:
-    for index, one in enumerate(constraints):
-        here = f"{field}[{index}]"
-        if one.get("maxSkew", 0) <= 0:
-            errors.append(wrong(f"{here}.maxSkew", one.get("maxSkew", 0), "must be greater than zero"))
-        if not one.get("topologyKey"):
-            errors.append(required(f"{here}.topologyKey", "can not be empty"))
-        action = one.get("whenUnsatisfiable", "")
-        if action not in ("DoNotSchedule", "ScheduleAnyway"):
-            errors.append(not_supported(f"{here}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway")))
-        _selector(one.get("labelSelector"), f"{here}.labelSelector", errors)
-
-
-def tolerations(found: Iterable[Object], field: str, errors: Errors) -> None:
-    """``ValidateTolerations``."""
-    for index, one in enumerate(found):
-        here = f"{field}[{index}]"
-        key, operator = one.get("key", ""), one.get("operator", "")
-        if key:
-            errors.extend(wrong(f"{here}.key", key, text) for text in names.qualified_name(key))
-        elif operator != "Exists":
-            errors.append(
-                wrong(
-                    f"{here}.operator",
-                    operator,
-                    'operator must be Exists when `key` is empty, which means "match all values and all keys"',
-                )
-            )
-        if one.get("tolerationSeconds") is not None and one.get("effect") != "NoExecute":
-            errors.append(
-                wrong(
-                    f"{here}.effect",
-                    one.get("effect", ""),
-                    "effect must be 'NoExecute' when `tolerationSeconds` is set",
-                )
-            )
-        if operator in ("Equal", ""):
-            errors.extend(wrong(f"{here}.operator", one.get("value", ""), text) for text in names.label_value(one.get("value", "")))
-        elif operator == "Exists":
-            if one.get("value"):
-                errors.append(wrong(f"{here}.operator", one, "value must be empty when `operator` is 'Exists'"))
-        elif operator not in ("Lt", "Gt"):
-            errors.append(not_supported(f"{here}.operator", operator, ("Equal", "Exists")))
-        if one.get("effect") and one["effect"] not in _EFFECTS:
-            errors.append(not_supported(f"{here}.effect", one["effect"], _EFFECTS))
 
 
 def template(obj: Object | None, field: str, errors: Errors, *, restart: Iterable[str] = _RESTART) -> None:

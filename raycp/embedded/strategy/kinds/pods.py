@@ -43,7 +43,7 @@ def _validate_status(new: Object, old: Object, errors: Errors) -> None:
 
 
 def _no_resurrection(new: list[Object], old: list[Object], restart: str | None, field: str, errors: Errors) -> None:
-    """``ValidateContainerStateTransition``: a container that ended for good does not run again."""
+    """``ValidateContainerStateTransition``: a container that must not restart does not leave ``terminated``."""
     if restart == "Always":
         return
     there = {one.get("name"): one for one in new}

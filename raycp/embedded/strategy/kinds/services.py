@@ -43,7 +43,7 @@ def _service_defaults(obj: Object) -> None:
 
 
 def _allocate(obj: Object) -> None:
-    """Addresses and node ports, drawn from the uid: no state is kept, two Services seldom share one."""
+    """Allocate addresses and node ports by a hash of the uid: without state, so that collisions are rare but possible."""
     spec = obj.get("spec")
     if spec is None or spec.get("type") == "ExternalName":
         return
@@ -81,7 +81,7 @@ def _service_update_prepare(new: Object, old: Object) -> None:
     spec = new["spec"] = dict(spec)
     given = spec.get("clusterIPs")
     if spec.get("clusterIP") and spec["clusterIP"] != before.get("clusterIP") and given and given == before.get("clusterIPs"):
-        spec["clusterIPs"] = [spec["clusterIP"], *given[1:]]  # who sets the one means the first of the others too
+        spec["clusterIPs"] = [spec["clusterIP"], *given[1:]]  # clusterIP and the first of clusterIPs are the same
     if spec.get("type") != "ExternalName" and before.get("type") != "ExternalName":
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if not spec.get(key) and before.get(key):

@@ -5,7 +5,8 @@ from typing import Any
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, forbidden, immutable, not_supported, required, wrong
 from raycp.embedded.strategy.kinds import pod_defaults
-from raycp.embedded.strategy.kinds.pod_validation import label_selector, template
+from raycp.embedded.strategy.kinds.placement_validation import label_selector
+from raycp.embedded.strategy.kinds.pod_validation import template
 from raycp.embedded.strategy.rules import Object, register
 
 _NOT_NEGATIVE = "must be greater than or equal to 0"
@@ -19,7 +20,7 @@ def spec_of(obj: Object) -> Object:
 
 
 def fill(target: Object, **values: Any) -> None:
-    """Set what is not there."""
+    """Set the missing fields."""
     for key, value in values.items():
         if target.get(key) is None:
             target[key] = value
@@ -113,7 +114,7 @@ def _daemon_defaults(obj: Object) -> None:
 
 
 def _selected(spec: Object, errors: Errors) -> None:
-    """Selector and template of a workload that runs its Pods for ever."""
+    """Validate selector and template of a workload with restartPolicy Always."""
     selector = spec.get("selector")
     if selector is None:
         errors.append(required("spec.selector"))
@@ -127,7 +128,7 @@ def _selected(spec: Object, errors: Errors) -> None:
 
 
 def matches(selector: Object, labels: dict[str, str]) -> bool:
-    """Whether a LabelSelector takes these labels."""
+    """Whether a LabelSelector matches these labels."""
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
     for term in selector.get("matchExpressions") or ():
@@ -266,7 +267,7 @@ register(
     "Deployment",
     generation=True,
     status_update=_deployment_status,
-    # annotations too: Deployments have told controllers of them in this way since extensions/v1beta1
+    # annotations too, as Deployments have done since extensions/v1beta1
     generation_of=lambda obj: (obj.get("spec"), obj["metadata"].get("annotations")),
     defaults=_deployment_defaults,
     validate=_deployment,

@@ -1,22 +1,22 @@
-"""Names that must not come back, the newest of them."""
+"""A bounded set of the most recently added names."""
 
 from collections.abc import Iterable, Iterator
 
-REMEMBERED = 1000
-"""How many are kept: far more than processes can still be on their way to say something."""
+CAPACITY = 1000
+"""Default number of names: far more than there are dead processes whose last messages may still arrive."""
 
 
-class Gone:
-    """A set of names in the order of their coming, of bounded size: the oldest leaves first."""
+class RecentNames:
+    """A set that holds the ``size`` names that were added last."""
 
-    def __init__(self, names: Iterable[str] = (), size: int = REMEMBERED) -> None:
+    def __init__(self, names: Iterable[str] = (), size: int = CAPACITY) -> None:
         self._size = size
         self._names: dict[str, None] = {}
         for name in names:
             self.add(name)
 
     def add(self, name: str) -> None:
-        """It is the newest now."""
+        """Add ``name`` as the newest, and drop the oldest beyond ``size``."""
         self._names.pop(name, None)
         self._names[name] = None
         if len(self._names) > self._size:

@@ -1,0 +1,194 @@
+"""Compile a CEL tree to a closure over variables. Unknown names and functions are refused at compile time.
+
+An evaluation that fails raises ``CelError``; ``&&`` and ``||`` absorb the error of one operand where the other decides.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from raycp.embedded.strategy.cel.functions import FUNCTIONS, METHODS
+from raycp.embedded.strategy.cel.operators import BINARY, CelError, Optional, no_overload, subtract, truth
+from raycp.embedded.strategy.cel.parser import Node
+
+Scope = dict[str, Any]
+Program = Callable[[Scope], Any]
+
+
+class CelRefused(Exception):
+    """The expression uses a name or function that does not exist, or that this interpreter does not support."""
+
+
+def compile_node(node: Node, known: frozenset[str]) -> Program:
+    """Compile a tree that may use the variables ``known``. Raises ``CelRefused``."""
+    kind = node[0]
+    if kind == "lit":
+        value = node[1]
+        return lambda scope: value
+    if kind == "id":
+        name = node[1]
+        if name not in known:
+            raise CelRefused(f"undeclared reference to '{name}' (in container '')")
+        return lambda scope: scope[name]
+    if kind in ("and", "or"):
+        return _logic(compile_node(node[1], known), compile_node(node[2], known), kind == "or")
+    if kind == "not":
+        inner = compile_node(node[1], known)
+        return lambda scope: not truth(inner(scope))
+    if kind == "neg":
+        inner = compile_node(node[1], known)
+        return lambda scope: subtract(type(inner(scope))(0), inner(scope))
+    if kind == "cond":
+        test, yes, no = (compile_node(one, known) for one in node[1:])
+        return lambda scope: yes(scope) if truth(test(scope)) else no(scope)
+    if kind == "bin":
+        operate = BINARY[node[1]]
+        left, right = compile_node(node[2], known), compile_node(node[3], known)
+        return lambda scope: operate(left(scope), right(scope))
+    if kind in ("sel", "has", "index"):
+        return _access(node, known)
+    if kind == "list":
+        items = [compile_node(one, known) for one in node[1]]
+        return lambda scope: [one(scope) for one in items]
+    if kind == "map":
+        pairs = [(compile_node(k, known), compile_node(v, known)) for k, v in node[1]]
+        return lambda scope: {k(scope): v(scope) for k, v in pairs}
+    if kind == "loop":
+        return _loop(node, known)
+    return _call(node, known)
+
+
+def _logic(left: Program, right: Program, decides: bool) -> Program:
+    def run(scope: Scope) -> bool:
+        try:
+            first = truth(left(scope))
+        except CelError:
+            if truth(right(scope)) is decides:
+                return decides
+            raise
+        return decides if first is decides else truth(right(scope))
+
+    return run
+
+
+def _access(node: Node, known: frozenset[str]) -> Program:
+    of = compile_node(node[1], known)
+    if node[0] == "has":
+        name = node[2]
+
+        def has(scope: Scope) -> bool:
+            value = of(scope)
+            if not isinstance(value, dict):
+                raise CelError(f"unexpected type of field selection: {name}")
+            return name in value
+
+        return has
+    if node[0] == "sel":
+        name, optional = node[2], node[3]
+
+        def select(scope: Scope) -> Any:
+            value = of(scope)
+            if isinstance(value, Optional):
+                inner = value.value
+                return Optional(True, inner[name]) if value.there and name in inner else Optional(False)
+            if optional:
+                return Optional(True, value[name]) if isinstance(value, dict) and name in value else Optional(False)
+            if isinstance(value, dict) and name in value:
+                return value[name]
+            raise CelError(f"no such key: {name}")
+
+        return select
+    key = compile_node(node[2], known)
+    maybe = node[3]
+
+    def index(scope: Scope) -> Any:
+        value, at = of(scope), key(scope)
+        there = (isinstance(value, dict) and isinstance(at, str) and at in value) or (
+            isinstance(value, list) and type(at) is int and 0 <= at < len(value)
+        )
+        if maybe:
+            return Optional(True, value[at]) if there else Optional(False)
+        if not there:
+            raise CelError(f"no such key: {at}" if isinstance(value, dict) else f"index out of bounds: {at}")
+        return value[at]
+
+    return index
+
+
+def _loop(node: Node, known: frozenset[str]) -> Program:
+    _, macro, over, variables, bodies = node
+    source = compile_node(over, known)
+    inner = [compile_node(body, known | frozenset(variables)) for body in bodies]
+    body = inner[-1]
+    condition = inner[0] if len(inner) == 2 else None
+
+    def scopes(scope: Scope) -> Any:
+        value = source(scope)
+        if not isinstance(value, (list, dict)):
+            raise no_overload(value)
+        if len(variables) == 1:
+            for one in value:
+                yield one, {**scope, variables[0]: one}
+        else:
+            for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+                yield key, {**scope, variables[0]: key, variables[1]: one}
+
+    def run(scope: Scope) -> Any:
+        if macro == "map":
+            return [body(s) for _, s in scopes(scope) if condition is None or truth(condition(s))]
+        if macro == "filter":
+            return [one for one, s in scopes(scope) if truth(body(s))]
+        if macro in ("exists_one", "existsOne"):
+            return sum(1 for _, s in scopes(scope) if truth(body(s))) == 1
+        decides = macro == "exists"
+        failed: CelError | None = None
+        for _, s in scopes(scope):
+            try:
+                if truth(body(s)) is decides:
+                    return decides
+            except CelError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return not decides
+
+    return run
+
+
+def _call(node: Node, known: frozenset[str]) -> Program:
+    if node[0] == "call":
+        name, arguments = node[1], node[2]
+        found = FUNCTIONS.get(name)
+        extra: list[Node] = []
+    else:
+        name, arguments, extra = node[2], node[3], [node[1]]
+        if node[1] == ("id", "optional"):
+            return _optional(name, [compile_node(one, known) for one in arguments])
+        found = METHODS.get(name)
+    if found is None or len(arguments) not in found[0]:
+        raise CelRefused(f"undeclared reference to '{name}' (not supported by embedded clusters)")
+    function = found[1]
+    inner = [compile_node(one, known) for one in [*extra, *arguments]]
+
+    def run(scope: Scope) -> Any:
+        try:
+            return function(*[one(scope) for one in inner])
+        except (TypeError, AttributeError, KeyError, IndexError, ValueError, re.error) as error:
+            raise CelError(f"no such overload: {name}: {error}") from None
+
+    return run
+
+
+def _optional(name: str, arguments: list[Program]) -> Program:
+    if name == "none" and not arguments:
+        return lambda scope: Optional(False)
+    if name == "of" and len(arguments) == 1:
+        return lambda scope: Optional(True, arguments[0](scope))
+    raise CelRefused(f"undeclared reference to 'optional.{name}'")
+
+
+def uses(node: Any, name: str) -> bool:
+    """Whether the tree mentions the variable ``name``."""
+    if isinstance(node, tuple):
+        return node == ("id", name) or any(uses(one, name) for one in node)
+    return isinstance(node, list) and any(uses(one, name) for one in node)
