@@ -62,11 +62,6 @@ class ObjectCalls:
         """By cached discovery. Raises ``NoSuchKind``."""
         return self.discovery.known(gvk) or await self.discovery.resource(gvk)
 
-    def path(
-        self, resource: Resource, namespace: str | None = None, name: str | None = None, subresource: str | None = None
-    ) -> str:
-        return resource.path(namespace, name, subresource)
-
     async def get(
         self, gvk: GVK, namespace: str, name: str, *, subresource: str | None = None, timeout: float | None = None
     ) -> bytes:
@@ -99,9 +94,6 @@ class ObjectCalls:
     ) -> bytes:
         resource = await self.resource(gvk)
         return (await self.request("PUT", resource.path(namespace, name, subresource), body=body, query=query)).body
-
-    async def update_status(self, gvk: GVK, namespace: str, name: str, body: bytes) -> bytes:
-        return await self.update(gvk, namespace, name, body, subresource="status")
 
     async def patch(
         self,

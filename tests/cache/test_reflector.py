@@ -56,8 +56,7 @@ async def test_410_relists_and_unchanged_objects_stay_silent(api: ScriptedApi, w
 
 async def end_streams(watched: Watched) -> None:
     """Break all connections of the client, as a load balancer does."""
-    for connection in list(watched.client._pool._all):
-        connection.close()
+    watched.client.pool.drop()
 
 
 @pytest.mark.parametrize("fault", [reset, short_watch, cut_in_line, answer(429, "TooManyRequests"), answer(503, "Down")])
@@ -161,14 +160,13 @@ async def test_watchlist_without_its_end_falls_back_to_a_list(watched: Watched, 
 
 
 async def test_a_raising_handler_stops_nothing(api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    watched.start()
     calls = []
 
     def bad(events: object) -> None:
         calls.append(events)
         raise RuntimeError("boom")
 
-    watched.reflector._handler = bad  # type: ignore[assignment]
+    watched.start(bad)
     api.put("a")
     await watched.same()
     api.put("b")

@@ -16,7 +16,7 @@ from raycp.cache import Phase
 from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ApiError, ClusterClient, ConnectSpec
-from raycp.kube.codec import decode_list, decode_object
+from raycp.kube.codec import decode_object, split_list
 
 CM = GVK("", "v1", "ConfigMap")
 
@@ -53,7 +53,7 @@ async def seen(client: ClusterClient) -> AsyncIterator[Watched]:
 
 async def listed(client: ClusterClient) -> dict[str, int]:
     answer = await client.request("GET", "/api/v1/configmaps", query={"labelSelector": "test=yes"})
-    return {obj.meta.name: obj.rv for obj in decode_list(answer.body)[1]}
+    return {obj.meta.name: obj.rv for obj in map(decode_object, split_list(answer.body)[1])}
 
 
 async def agrees(seen: Watched) -> None:

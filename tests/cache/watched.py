@@ -9,7 +9,7 @@ from scripted_api import ScriptedApi
 from raycp.base.clock import SystemClock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
-from raycp.cache import Reflector, ReflectorOptions, Store
+from raycp.cache import Handler, Reflector, ReflectorOptions, Store
 from raycp.kube import ClusterClient
 
 CM = GVK("", "v1", "ConfigMap")
@@ -33,12 +33,12 @@ class Watched:
         self.reflector: Reflector
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, *, watermark: int | None = None, label_selector: str = "", **options: object) -> None:
+    def start(self, handler: Handler | None = None, *, watermark: int | None = None, label_selector: str = "", **options: object) -> None:
         self.reflector = Reflector(
             self.client,
             CM,
             self.store,
-            self.events.extend,
+            handler or self.events.extend,
             SystemClock(),
             options=ReflectorOptions(**{**QUICK, **options}),  # type: ignore[arg-type]
             watermark=watermark,

@@ -11,6 +11,7 @@ from raycp.base.clock import SystemClock, VirtualClock
 from raycp.base.keys import GVK
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, Fenced, NoSuchKind, Unreachable, WriteStamp
 from raycp.kube.breaker import BreakerPolicy
+from raycp.kube.credentials import Credentials
 
 CM = GVK("", "v1", "ConfigMap")
 
@@ -37,9 +38,9 @@ async def test_create_get_update_delete(client: ClusterClient) -> None:
 async def test_connections_are_kept(client: ClusterClient) -> None:
     for _ in range(10):
         await client.version()
-    assert client._pool.opened == 1
+    assert client.pool.opened == 1
     await asyncio.gather(*(client.version() for _ in range(20)))
-    assert client._pool.opened <= 20
+    assert client.pool.opened <= 20
 
 
 async def test_discovery_names_the_near_miss(client: ClusterClient) -> None:
@@ -109,20 +110,23 @@ async def test_a_cancelled_request_frees_its_place_and_spoils_no_other(server: S
 async def test_stream_gives_whole_lines_and_tells_a_break(server: ScriptedApi, client: ClusterClient) -> None:
     server.put("a")
     query = {"watch": True, "resourceVersion": 100, "timeoutSeconds": 1}
-    lines = [line async for batch in client.stream("/api/v1/configmaps", query) for line in batch]
+    async with client.stream("/api/v1/configmaps", query) as stream:
+        lines = [line async for batch in stream for line in batch]
     assert json.loads(lines[0])["type"] == "ADDED"
     assert all(json.loads(line) for line in lines)
     server.faults.append(once_for(lambda r: "watch" in r.query, cut_in_line))
     with pytest.raises(Unreachable, match="in the middle"):
-        async for _ in client.stream("/api/v1/configmaps", query):
-            pass
+        async with client.stream("/api/v1/configmaps", query) as stream:
+            async for _ in stream:
+                pass
 
 
 async def test_a_silent_stream_is_given_up(server: ScriptedApi, client: ClusterClient) -> None:
     server.mute_watch = True
     with pytest.raises(Unreachable, match="stalled") as caught:
-        async for _ in client.stream("/api/v1/configmaps", {"watch": True}, idle_timeout=0.1):
-            pass
+        async with client.stream("/api/v1/configmaps", {"watch": True}, idle_timeout=0.1) as stream:
+            async for _ in stream:
+                pass
     assert caught.value.timed_out
 
 
@@ -159,7 +163,9 @@ async def test_no_secret_in_any_repr(server: ScriptedApi) -> None:
     cert, key = server.authority.issue("me")
     spec = direct(server, client_cert_pem=cert, client_key_pem=key)
     client = await ClusterClient.connect(spec, SystemClock())
-    shown = f"{spec!r} {spec} {client!r} {client._credentials!r} {vars(client._credentials)['target']!r}"
+    credentials = Credentials(spec, SystemClock())
+    await credentials.load()
+    shown = f"{spec!r} {spec} {client!r} {credentials!r} {credentials.target!r}"
     assert server.token is not None
     assert server.token not in shown
     assert "PRIVATE KEY" not in shown
@@ -201,7 +207,7 @@ async def test_429_holds_the_budget_and_503_feeds_the_breaker(server: ScriptedAp
 async def test_in_flight_cap(server: ScriptedApi) -> None:
     client = await ClusterClient.connect(direct(server, max_in_flight=2), SystemClock())
     await asyncio.gather(*(client.version() for _ in range(30)))
-    assert client._pool.opened <= 2
+    assert client.pool.opened <= 2
     assert client.gate.in_flight == 0
     await client.close()
 
@@ -221,8 +227,8 @@ async def test_it_knows_the_servers_clock(server: ScriptedApi, client: ClusterCl
 
 async def test_a_burst_shares_connections_instead_of_opening_one_each(client: ClusterClient) -> None:
     await asyncio.gather(*(client.version() for _ in range(200)))
-    assert client._pool.opened < 60
-    assert not client._pool._waiting
+    assert client.pool.opened < 60
+    assert not client.pool.waiting
     assert client.gate.in_flight == 0
 
 
@@ -235,8 +241,7 @@ async def test_waiting_for_a_connection_can_be_cancelled_and_can_fail(server: Sc
     assert sum(isinstance(one, asyncio.CancelledError) for one in done) == 25
     assert client.gate.in_flight == 0
     await server.stop()
-    for connection in list(client._pool._all):
-        connection.close()
+    client.pool.drop()
     failed = await asyncio.gather(*(client.version() for _ in range(20)), return_exceptions=True)
     assert all(isinstance(one, Unreachable) for one in failed)
     assert {str(one) for one in failed if "breaker" not in str(one)} == {f"connection to 127.0.0.1:{server.port} refused"}

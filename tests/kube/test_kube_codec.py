@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.kube import Status
-from raycp.kube.codec import decode_list, decode_object, decode_watch_line, parse_time
+from raycp.kube import ApiError, Status
+from raycp.kube.codec import decode_object, decode_watch_line, decode_watch_lines, parse_time, split_list
 
 
 def pod(**meta: Any) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def test_items_of_a_typed_list_get_their_kind_back() -> None:
         "metadata": {"resourceVersion": "9", "continue": "t"},
         "items": [item],
     }
-    meta, [found] = decode_list(raw(whole))
+    meta, [found], head = split_list(raw(whole))
     assert (meta.rv, meta.continue_) == (9, "t")
-    assert json.loads(found.raw) == pod()
-    empty, none = decode_list(raw({**whole, "items": None}))
+    assert json.loads(decode_object(found, head=head).raw) == pod()
+    empty, none, _ = split_list(raw({**whole, "items": None}))
     assert (empty.rv, none) == (9, [])
 
 
@@ -108,6 +108,19 @@ def test_watch_lines() -> None:
     assert found.to_error().expired
     kind, found = decode_watch_line(raw({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "12"}}}))
     assert found.rv == 12  # type: ignore[union-attr]
+
+
+def test_lines_before_one_that_ends_the_watch_are_decoded() -> None:
+    added = raw({"type": "ADDED", "object": pod()})
+    changes, failure = decode_watch_lines([added, added])
+    assert ([kind for kind, _ in changes], failure) == (["ADDED", "ADDED"], None)
+    changes, failure = decode_watch_lines([added, raw({"type": "ERROR", "object": {"code": 410}}), added], "watch pods")
+    assert len(changes) == 1
+    assert isinstance(failure, ApiError)
+    assert (failure.expired, failure.request) == (True, "watch pods")
+    changes, failure = decode_watch_lines([added, b"nonsense", added])
+    assert len(changes) == 1
+    assert isinstance(failure, msgspec.MsgspecError)
 
 
 @pytest.mark.parametrize("line", [b"", b"nonsense", b"[]", b'{"type":"ADDED"}', b'{"type":"ADDED","object":{}}'])

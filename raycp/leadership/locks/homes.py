@@ -1,6 +1,5 @@
 """Where a lock is kept: a ConfigMap or a Lease of the hub, read, watched, and written over the version that was read."""
 
-import contextlib
 import datetime
 import math
 from collections.abc import AsyncGenerator, Mapping
@@ -176,7 +175,7 @@ class _Kept:
             "timeoutSeconds": WATCH_FOR,
         }
         try:
-            async with contextlib.aclosing(self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0)) as batches:
+            async with self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
                         event = msgspec.json.decode(line, type=_Event)
