@@ -7,13 +7,14 @@ from raycp.base.objects import Obj
 from raycp.cache.indexes import Key
 
 SLICE = 32
-"""Objects of a list or lines of a watch that are processed before other tasks get their turn: about 1 ms. A change passes the event
-loop several times on its path, and waits for up to one slice each time."""
+"""Objects of a list or lines of a watch that are processed before other tasks get their turn: about 1 ms. A change passes the
+event loop several times on its path, and waits for up to one slice each time.
+"""
 
 
 class Difference:
-    """Deletions first, then additions and changes; unchanged objects emit nothing. Each event is emitted once, by ``slices`` or ahead
-    of them by ``early``. Takes over the dict ``old``.
+    """Deletions first, then additions and changes; unchanged objects emit nothing. Each event is emitted once, by ``slices`` or
+    ahead of them by ``early``. Takes over the dict ``old``.
 
     ``by_content``: the list is of another cluster, so that equal versions may stand for different objects.
     """

@@ -1,4 +1,6 @@
-"""The whole state of a kind from a stream (WatchList, KEP-3157): ADDED lines, an annotated bookmark at their end, then live events."""
+"""The whole state of a kind from a stream (WatchList, KEP-3157): ADDED lines, an annotated bookmark at their end, then live
+events.
+"""
 
 import asyncio
 import contextlib
@@ -37,8 +39,8 @@ async def initial_stream(
 ) -> AsyncIterator[tuple[int, Sequence[bytes], LineStream]]:
     """Fill ``replacement``; gives its version, the lines that came after it, and the stream, which goes on as a watch.
 
-    ``received`` is called for each batch of lines. ``patience`` bounds the silence in seconds before the end of the state, ``stall``
-    the silence after it. Raises ``NotStreamed``, ``ApiError``, ``Unreachable``.
+    ``received`` is called for each batch of lines. ``patience`` bounds the silence in seconds before the end of the state,
+    ``stall`` the silence after it. Raises ``NotStreamed``, ``ApiError``, ``Unreachable``.
     """
     loop = asyncio.get_running_loop()
     end: tuple[int, Sequence[bytes]] | None = None

@@ -12,8 +12,9 @@ from raycp.kube.objects import Query
 
 
 class PagedList:
-    """A consistent list (resourceVersion unset: at least as new as any earlier answer), so that only a restored cluster can return one
-    that is older than the cache. ``page`` is the number of objects per page, 0 for one page; ``timeout`` in seconds is per page.
+    """A consistent list (resourceVersion unset: at least as new as any earlier answer), so that only a restored cluster can
+    return one that is older than the cache. ``page`` is the number of objects per page, 0 for one page; ``timeout`` in seconds is
+    per page.
     """
 
     def __init__(self, client: ClusterClient, path: str, selectors: Query, *, page: int, timeout: float) -> None:

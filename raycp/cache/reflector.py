@@ -1,11 +1,11 @@
 """The reflector: keeps a ``Store`` equal to one kind of one cluster until it is cancelled, whatever the server does.
 
 Normal flow: list (streamed where the server supports it) → emit → watch from the list's version → watch again from where the last
-watch ended. With a watermark, the first watch starts there, so that what happened in between is emitted too (REPLAY). ``states`` says
-which states there are and what leads from one to the next; this class does what a state asks for.
+watch ended. With a watermark, the first watch starts there, so that what happened in between is emitted too (REPLAY). ``states``
+says which states there are and what leads from one to the next; this class does what a state asks for.
 
-Guarantees: the store contains a change before the handler is called with it; errors of the handler are logged and end nothing; only
-cancelling ends ``run``.
+Guarantees: the store contains a change before the handler is called with it; errors of the handler are logged and end nothing;
+only cancelling ends ``run``.
 
 | what happens | what follows |
 |---|---|
@@ -48,8 +48,8 @@ Handler = Callable[[list[Event]], None]
 
 
 class Reflector:
-    """One kind of one cluster. ``handler(events)`` is called after the store has taken the events in. ``watermark`` is the version up
-    to which a predecessor had observed everything.
+    """One kind of one cluster. ``handler(events)`` is called after the store has taken the events in. ``watermark`` is the
+    version up to which a predecessor had observed everything.
     """
 
     def __init__(

@@ -8,11 +8,11 @@ from raycp.cache.own_writes import OwnWrites
 
 
 class Replacement:
-    """Collects the objects of a list. ``Store.begin_replacement`` makes it and ``Store.commit`` takes it; until then the store stays
-    as it is, and goes on folding own writes.
+    """Collects the objects of a list. ``Store.begin_replacement`` makes it and ``Store.commit`` takes it; until then the store
+    stays as it is, and goes on folding own writes.
 
-    ``floor`` is the lowest version that a consistent list of the same cluster can have. ``void`` becomes True when the list shows that
-    the cluster is another one, or an older state of it.
+    ``floor`` is the lowest version that a consistent list of the same cluster can have. ``void`` becomes True when the list shows
+    that the cluster is another one, or an older state of it.
     """
 
     def __init__(self, known: IndexedObjects, own: OwnWrites, floor: int, *, void: bool) -> None:

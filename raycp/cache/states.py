@@ -1,13 +1,18 @@
 """The states of a reflector and the transitions between them, as pure functions.
 
-| state | what the reflector does | leads to |
+| in state | when | then |
 |---|---|---|
-| ``Streaming`` | reads the whole state from a stream (WatchList), which continues as the watch | ``Watching``, ``Replaying``; ``Listing`` if the server cannot stream or the stream has no end mark |
-| ``Listing`` | reads the whole state as a paged list | ``Watching``, ``Replaying`` |
-| ``Replaying`` | watches from the watermark to the version of the list | ``Watching`` |
-| ``Watching`` | watches | ``Watching``; ``Streaming`` or ``Listing`` when the list has to be repeated |
+| ``Streaming`` | the stream has no end mark, or the server rejects it | ``Listing`` |
+| ``Streaming``, ``Listing`` | the whole state is read | ``Watching`` from its version; ``Replaying`` from an older watermark |
+| ``Replaying`` | the watch has reached the version of the list | ``Watching`` |
+| ``Replaying`` | 410 | ``Watching`` from the version of the list, at once |
+| ``Watching`` | 410 | ``Streaming``, at once; a second 410 within 5 s: after the backoff |
+| ``Replaying``, ``Watching`` | version too large, 404, undecodable line, bug | ``Streaming``, after the backoff |
+| any | the cluster was restored or recreated | ``Streaming``, or still ``Listing``, with ``void``, at once |
+| any | other errors, a lost connection included | the same state, after the backoff |
 
-``Streaming`` and ``Listing`` end with ``after_list``, ``Replaying`` with ``after_replay``; every state may end with ``after_error``.
+``Listing`` takes the place of ``Streaming`` if the server cannot stream. An error in ``Streaming`` or ``Listing`` does not lead
+to the other one; a restore makes them ``void``.
 """
 
 import msgspec
@@ -35,8 +40,9 @@ class ServerFacts(msgspec.Struct, frozen=True):
 
 
 class Streaming(msgspec.Struct, frozen=True):
-    """``watermark`` is the version up to which a predecessor had observed everything. ``void``: the cluster is known to be another
-    one, or an older state, than the one in the store."""
+    """``watermark`` is the version up to which a predecessor had observed everything. ``void``: the cluster is known to be
+    another one, or an older state, than the one in the store.
+    """
 
     server: ServerFacts
     watermark: int | None = None

@@ -106,7 +106,9 @@ class Store:
     # -- changing
 
     def apply(self, kind: str, obj: Obj, source: Source, now: float) -> list[Event]:
-        """Apply a watch event (``ADDED``, ``MODIFIED``, ``DELETED``, ``BOOKMARK``). Returns the events to emit, none for an old one."""
+        """Apply a watch event (``ADDED``, ``MODIFIED``, ``DELETED``, ``BOOKMARK``). Returns the events to emit, none for an old
+        one.
+        """
         rv = obj.rv
         if source is Source.WATCH:
             self.advance(rv)
@@ -179,8 +181,8 @@ class Store:
             self._own.reached(rv)
 
     def replace(self, objs: Iterable[Obj], list_rv: int, source: Source, now: float, *, void: bool = False) -> list[Event]:
-        """Swap in the content of a list at ``list_rv`` and return all events at once. ``void``: the list is known to be of another
-        cluster.
+        """Swap in the content of a list at ``list_rv`` and return all events at once. ``void``: the list is known to be of
+        another cluster.
         """
         # When the list was requested is unknown here, so own writes may be younger: the floor leaves them out.
         replacement = Replacement(self._contents, self._own, self.rv, void=void)
@@ -194,8 +196,8 @@ class Store:
         return Replacement(self._contents, self._own, floor, void=void)
 
     def commit(self, replacement: Replacement, list_rv: int, source: Source, now: float) -> Iterator[list[Event]]:
-        """Swap in ``replacement`` at once; the events follow in slices, so that a large list does not block other tasks. Take all of
-        them before the next watch event is applied.
+        """Swap in ``replacement`` at once; the events follow in slices, so that a large list does not block other tasks. Take all
+        of them before the next watch event is applied.
         """
         replacement.settle(list_rv)
         if replacement.void:

@@ -1,7 +1,7 @@
 """``ClusterClient``: requests and streams to the API server of one cluster.
 
-The path of a request: gate (breaker, budget, in-flight cap) → connection → write guard → send → answer → gate's report.
-The guard runs after everything that can wait, so that a permit is checked at the moment of sending (law 6e).
+The path of a request: gate (breaker, budget, in-flight cap) → connection → write guard → send → answer → gate's report. The guard
+runs after everything that can wait, so that a permit is checked at the moment of sending (law 6e).
 """
 
 import asyncio
@@ -66,8 +66,7 @@ class ClusterClient(ObjectCalls):
     async def connect(cls, spec: ConnectSpec, clock: Clock, *, probe: bool = True) -> "ClusterClient":
         """A client with loaded credentials, after one answered request if ``probe`` is set.
 
-        Raises ``ConnectError`` with a remedy: missing file or context, unreachable server, untrusted CA, rejected
-        credentials.
+        Raises ``ConnectError`` with a remedy: missing file or context, unreachable server, untrusted CA, rejected credentials.
         """
         credentials = Credentials(spec, clock)
         await credentials.load()
@@ -112,16 +111,14 @@ class ClusterClient(ObjectCalls):
         body: bytes | None = None,
         query: Query | None = None,
         content_type: str = JSON,
-        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         priority: int = LIVE,
         guard: WriteGuard | None = None,
     ) -> Response:
         """One request; ``verb`` is the HTTP method. ``timeout`` in seconds covers all waiting (default: the spec's).
 
-        ``guard`` replaces the client's ``write_guard`` for this request. Raises ``ApiError``, ``Unreachable``
-        (``CircuitOpen``, ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write
-        never is.
+        ``guard`` replaces the client's ``write_guard`` for this request. Raises ``ApiError``, ``Unreachable`` (``CircuitOpen``,
+        ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write never is.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.spec.timeout if timeout is None else timeout)
@@ -135,7 +132,7 @@ class ClusterClient(ObjectCalls):
             for attempt in (1, 2):
                 generation = credentials.generation
                 try:
-                    return await self._exchange(verb, path, body, query, content_type, headers, deadline, guard)
+                    return await self._exchange(verb, path, body, query, content_type, deadline, guard)
                 except ApiError as failed:
                     # 401 means that the request had no effect: retry if the credentials have changed since it was sent.
                     if failed.status == 401 and attempt == 1 and await credentials.renewed(generation):
@@ -156,7 +153,6 @@ class ClusterClient(ObjectCalls):
         body: bytes | None,
         query: Query | None,
         content_type: str,
-        headers: Mapping[str, str] | None,
         deadline: float,
         guard: WriteGuard | None,
     ) -> Response:
@@ -164,6 +160,7 @@ class ClusterClient(ObjectCalls):
         pool = self.pool
         reading = verb in _READS
         max_idle = _READ_IDLE_SECONDS if reading else _WRITE_IDLE_SECONDS
+        headers: Mapping[str, str] = {}
         fresh = False
         while True:
             connection = await pool.acquire(min(_CONNECT_SECONDS, max(0.0, deadline - loop.time())), fresh=fresh, max_idle=max_idle)
@@ -172,7 +169,7 @@ class ClusterClient(ObjectCalls):
                 guard = guard or self.write_guard
                 if not reading and guard is not None:
                     stamp = guard()
-                    headers = {**headers, **stamp.headers} if headers else stamp.headers
+                    headers = stamp.headers
                     if stamp.budget is not None:
                         remaining = min(remaining, stamp.budget)
                         query = {**(query or {}), "timeout": f"{max(1, int(stamp.budget * 1000) - 1)}ms"}
@@ -203,18 +200,15 @@ class ClusterClient(ObjectCalls):
         path: str,
         query: Query | None = None,
         *,
-        timeout: float | None = None,
         idle_timeout: float | None = None,
-        accept: str = JSON,
     ) -> AsyncIterator[LineStream]:
-        """A streaming GET (a watch, a log): the context manager gives an async iterator over lists of lines, each all that have arrived.
+        """A streaming GET (a watch, a log): gives an async iterator over lists of lines, each with all lines that have arrived.
 
-        ``timeout`` bounds the wait for the answer's head; ``idle_timeout`` the silence between bytes; both in seconds. The iterator
-        ends when the server ends the answer. Opening raises ``ApiError`` and ``Unreachable``, iterating ``Unreachable``. A stream has a
-        connection of its own, outside the in-flight cap. It passes an open breaker, since a reflector has its own backoff, and reports
-        to it.
+        ``idle_timeout`` bounds the silence between bytes, in seconds. The iterator ends when the server ends the answer. Opening
+        raises ``ApiError`` and ``Unreachable``, iterating ``Unreachable``. A stream has a connection of its own, outside the
+        in-flight cap. It passes an open breaker, since a reflector has its own backoff, and reports to it.
         """
-        connection, lines = await self._open_stream(path, query, timeout, accept)
+        connection, lines = await self._open_stream(path, query)
         lines.idle_timeout = idle_timeout
         try:
             yield lines
@@ -224,18 +218,16 @@ class ClusterClient(ObjectCalls):
             else:
                 connection.close()
 
-    async def _open_stream(
-        self, path: str, query: Query | None, timeout: float | None, accept: str
-    ) -> tuple[Connection, LineStream]:
+    async def _open_stream(self, path: str, query: Query | None) -> tuple[Connection, LineStream]:
         credentials, now = self._credentials, self._clock.now()
         if now >= credentials.recheck_at and credentials.stale(now):
             await credentials.reload()
-        limit = self.spec.timeout if timeout is None else timeout
+        limit = self.spec.timeout
         for attempt in (1, 2):
             generation = credentials.generation
             try:
                 connection = await self.pool.acquire(min(_CONNECT_SECONDS, limit), fresh=True)
-                payload = self._payload("GET", path, None, query, JSON, {"Accept": accept} if accept != JSON else None)
+                payload = self._payload("GET", path, None, query, JSON, {})
                 try:
                     answer = await connection.send(payload, limit, stream=True)
                 except asyncio.CancelledError:
@@ -278,26 +270,21 @@ class ClusterClient(ObjectCalls):
         body: bytes | None,
         query: Query | None,
         content_type: str,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, str],
     ) -> bytes:
         """Head and body in one piece: one TLS record, one system call."""
         head = f"{verb} {self._base}{path}?{encode_query(query)}" if query else f"{verb} {self._base}{path}"
         if not head.isascii() or any(c in head[len(verb) + 1 :] for c in " \r\n"):
             raise ValueError(f"path {path!r} contains characters that are not allowed in a URL")
         parts = [head.encode(), self._prefix]
-        accept = JSON
-        if headers:
-            for key, value in headers.items():
-                if key == "Accept":
-                    accept = value
-                elif "\n" in value or "\r" in value:
-                    raise ValueError(f"header {key} contains a line break")
-                else:
-                    parts.append(f"{key}: {value}\r\n".encode("latin-1"))
+        for key, value in headers.items():
+            if "\n" in value or "\r" in value:
+                raise ValueError(f"header {key} contains a line break")
+            parts.append(f"{key}: {value}\r\n".encode("latin-1"))
         if body is None:
-            parts.append(f"Accept: {accept}\r\n\r\n".encode())
+            parts.append(f"Accept: {JSON}\r\n\r\n".encode())
         else:
-            parts.append(f"Accept: {accept}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            parts.append(f"Accept: {JSON}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
             parts.append(body)
         return b"".join(parts)
 
@@ -321,7 +308,7 @@ class ClusterClient(ObjectCalls):
 
 
 def encode_query(query: Query) -> str:
-    """``a=1&force=true``; values are percent-encoded where they need it."""
+    """``a=1&force=true``, with values percent-encoded where necessary."""
     return "&".join(f"{key}={_text(value)}" for key, value in query.items())
 
 

@@ -1,7 +1,7 @@
 """Bytes to ``Obj``: objects stay raw JSON, only ``metadata`` is decoded, and ``managedFields`` are cut out.
 
-A typed list (``PodList``) omits ``apiVersion`` and ``kind`` from its items; they are restored, so that an object has the same form
-whether it came from a list, a watch or a write.
+A typed list (``PodList``) omits ``apiVersion`` and ``kind`` from its items; they are restored, so that an object has the same
+form whether it came from a list, a watch or a write.
 """
 
 import functools
@@ -119,8 +119,8 @@ def decode_watch_line(line: bytes) -> tuple[str, Obj | Status]:
 
 
 def decode_watch_lines(lines: Sequence[bytes], request: str = "") -> tuple[list[tuple[str, Obj]], Exception | None]:
-    """The events of some lines, up to the first line that ends the watch: an ERROR, given as the ``ApiError`` of ``request``, or one
-    that cannot be decoded, given as the error that says so.
+    """The events of some lines, up to the first line that ends the watch: an ERROR, given as the ``ApiError`` of ``request``, or
+    one that cannot be decoded, given as the error that says so.
     """
     changes: list[tuple[str, Obj]] = []
     try:
@@ -155,8 +155,9 @@ def digest(meta: Meta, raw: bytes) -> int:
 def _cut(raw: bytes, managed: bytes) -> bytes:
     """``raw`` without ``metadata.managedFields``, whose value is ``managed``.
 
-    The fast path cuts where the key is followed by the value. JSON escapes quotes within strings, so the pattern never matches text.
-    If another such key comes first (a template with managedFields), or white space, the object is decoded and encoded again.
+    The fast path cuts where the key is followed by the value. JSON escapes quotes within strings, so the pattern never matches
+    text. If another such key comes first (a template with managedFields), or white space, the object is decoded and encoded
+    again.
     """
     start = raw.find(_KEY)
     if start < 0 or not raw.startswith(managed, start + len(_KEY)):

@@ -185,7 +185,8 @@ class Connection(asyncio.Protocol):
         return not self.closed and self._waiter is None and self._stream is None
 
     def send(self, payload: bytes, timeout: float, *, stream: bool = False) -> "asyncio.Future[Response | LineStream]":
-        """Write one request. The future resolves to a ``Response``, or with ``stream`` to a ``LineStream`` if the status is below 300.
+        """Write one request. The future resolves to a ``Response``, or with ``stream`` to a ``LineStream`` if the status is below
+        300.
 
         ``timeout`` in seconds bounds the whole answer; for a stream, only its headers. Raises ``Unreachable``.
         """

@@ -25,8 +25,8 @@ _INSECURE = (
 class Credentials:
     """The current ``target`` and ``authorization`` header value; ``generation`` counts their changes.
 
-    ``stale(now)`` is cheap and is checked once ``now`` has reached ``recheck_at``. ``on_change`` is called after each change, before
-    any request that waits for the renewal continues.
+    ``stale(now)`` is cheap and is checked once ``now`` has reached ``recheck_at``. ``on_change`` is called after each change,
+    before any request that waits for the renewal continues.
     """
 
     def __init__(self, spec: ConnectSpec, clock: Clock) -> None:

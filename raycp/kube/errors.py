@@ -23,9 +23,10 @@ class ConnectError(KubeError):
 class Unreachable(KubeError):
     """The server did not answer, or not completely.
 
-    ``sent`` is False if the request never left this process, so that it certainly had no effect; True means that a write may or may
-    not have taken effect. ``refused`` distinguishes a refused connection (nothing listens; an early retry is safe) from silence.
-    ``timed_out`` marks a deadline of this client. ``unanswered`` means that the connection broke before the first byte of the answer.
+    ``sent`` is False if the request never left this process, so that it certainly had no effect; True means that a write may or
+    may not have taken effect. ``refused`` distinguishes a refused connection (nothing listens; an early retry is safe) from
+    silence. ``timed_out`` marks a deadline of this client. ``unanswered`` means that the connection broke before the first byte
+    of the answer.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class ApiError(KubeError):
 
     @property
     def too_large_version(self) -> bool:
-        """The server has not reached the requested version, and never will if it was restored (504, cause ResourceVersionTooLarge)."""
+        """The server has not reached the requested version, and never will if it was restored (504, cause
+        ResourceVersionTooLarge).
+        """
         if self.status not in (504, 500):
             return False
         causes = self.details.get("causes") or ()
@@ -150,7 +153,9 @@ _status = msgspec.json.Decoder(Status)
 
 
 def api_error(http_status: int, body: bytes, retry_after: str | None, request: str = "") -> ApiError:
-    """The ``ApiError`` for an answer with an HTTP status of 400 or more. A body that is not a Status is quoted, cut to 200 characters."""
+    """The ``ApiError`` for an answer with an HTTP status of 400 or more. A body that is not a Status is quoted, cut to 200
+    characters.
+    """
     try:
         seconds = float(retry_after) if retry_after else None
     except ValueError:  # an HTTP date, which is rare: the backoff of the caller suffices

@@ -32,8 +32,8 @@ class LoadedConfig:
     def expires_within(self, seconds: float, wall: float) -> bool:
         """Whether the credential must be renewed within ``seconds`` of Unix time ``wall``.
 
-        As in client-go, an exec plugin's credential without an expiry is used until the server answers 401. Other providers check for
-        themselves when they are read.
+        As in client-go, an exec plugin's credential without an expiry is used until the server answers 401. Other providers check
+        for themselves when they are read.
         """
         user = getattr(self._loader, "_user", None)
         if user is None:

@@ -55,8 +55,8 @@ class Pool:
     async def acquire(self, timeout: float, *, fresh: bool = False, max_idle: float = _IDLE_SECONDS) -> Connection:
         """An idle connection, the most recently used first, or a new one. Raises ``Unreachable`` (``sent`` False).
 
-        ``timeout`` in seconds bounds the wait. ``max_idle`` in seconds is lower for requests that must not be sent twice: the server
-        or a middlebox may be about to close a connection that has been idle for longer.
+        ``timeout`` in seconds bounds the wait. ``max_idle`` in seconds is lower for requests that must not be sent twice: the
+        server or a middlebox may be about to close a connection that has been idle for longer.
         """
         if fresh:
             return await self._open(timeout)
@@ -139,8 +139,8 @@ class Pool:
             self._dial()
 
     def _fail(self, error: Unreachable, started: float = math.inf) -> None:
-        """Fail the requests that waited when the failed attempt ``started``. Later ones wait for their own attempt: the network may
-        have recovered since, and a breaker's probe that fails with an old error keeps the cluster isolated for longer.
+        """Fail the requests that waited when the failed attempt ``started``. Later ones wait for their own attempt: the network
+        may have recovered since, and a breaker's probe that fails with an old error keeps the cluster isolated for longer.
         """
         waiting, self._waiting = self._waiting, deque()
         for since, waiter in waiting:
