@@ -213,7 +213,7 @@ class Reflector:
             raise Unreachable("the server ended the watch at once and without an event", sent=True)
 
     async def _take_in(self, lines: Sequence[bytes]) -> None:
-        self._status.last_contact = self._clock.now()
+        self._received()
         for start in range(0, len(lines), SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -245,7 +245,7 @@ class Reflector:
         finally:
             self._state = msgspec.structs.replace(state, since=since)
             if events:
-                try:
+                try:  # not by _emit: the handler is called directly, which keeps the path of a change short
                     self._handler(events)
                 except Exception:
                     self._log_handler_error(events)
