@@ -61,7 +61,7 @@ async def agrees(watched: Watched) -> None:
     async with asyncio.timeout(10):
         while True:
             there = await listed(watched.client)
-            if there == {o.meta.name: o.rv for o in watched.store}:
+            if not watched.store.emitting and there == {o.meta.name: o.rv for o in watched.store}:
                 return
             await asyncio.sleep(0.01)
 

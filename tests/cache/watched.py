@@ -60,14 +60,14 @@ class Watched:
                 await asyncio.sleep(0.005)
 
     async def same(self) -> None:
-        """Wait until the store equals the objects of the server."""
+        """Wait until the store equals the objects of the server, and all its events are emitted."""
 
         server = self.server
         assert server is not None
 
         def equal() -> bool:
             there = {key: int(obj["metadata"]["resourceVersion"]) for key, obj in server.objects.items()}
-            return there == {(o.meta.namespace, o.meta.name): o.rv for o in self.store}
+            return not self.store.emitting and there == {(o.meta.namespace, o.meta.name): o.rv for o in self.store}
 
         await self.until(equal)
 
