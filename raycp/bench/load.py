@@ -265,16 +265,17 @@ class Load:
                 while True:
                     query = {"watch": "true", "labelSelector": selector, "resourceVersion": version}
                     query |= {"allowWatchBookmarks": "true", "timeoutSeconds": "3600"}
-                    async for lines in client.stream(path, query):
-                        now = time.monotonic()
-                        for line in lines:
-                            event = _event(line)
-                            if event.type == "ERROR":
-                                raise ApiError(410, "Expired", "watch expired")
-                            version = event.object.metadata.resource_version or version
-                            if event.type != "BOOKMARK":
-                                self._pod(cluster.name, event.type, event.object.metadata, now)
-                        self.changed.set()
+                    async with client.stream(path, query) as stream:
+                        async for lines in stream:
+                            now = time.monotonic()
+                            for line in lines:
+                                event = _event(line)
+                                if event.type == "ERROR":
+                                    raise ApiError(410, "Expired", "watch expired")
+                                version = event.object.metadata.resource_version or version
+                                if event.type != "BOOKMARK":
+                                    self._pod(cluster.name, event.type, event.object.metadata, now)
+                            self.changed.set()
             except (KubeError, OSError, msgspec.MsgspecError):
                 await asyncio.sleep(0.2)
 

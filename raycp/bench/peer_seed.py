@@ -142,13 +142,14 @@ class Operator:
                 version = listed.metadata.resource_version
                 while True:
                     query = {"watch": "true", "labelSelector": selector, "resourceVersion": version, "timeoutSeconds": "3600"}
-                    async for lines in self._client.stream(path, query):
-                        for line in lines:
-                            event = _event(line)
-                            if event.type == "ERROR":
-                                raise ApiError(410, "Expired", "watch expired")
-                            version = event.object.metadata.resource_version or version
-                            self._seen(resource, event.type, event.object.metadata)
+                    async with self._client.stream(path, query) as stream:
+                        async for lines in stream:
+                            for line in lines:
+                                event = _event(line)
+                                if event.type == "ERROR":
+                                    raise ApiError(410, "Expired", "watch expired")
+                                version = event.object.metadata.resource_version or version
+                                self._seen(resource, event.type, event.object.metadata)
             except (KubeError, OSError, msgspec.MsgspecError):
                 await asyncio.sleep(0.2)
 

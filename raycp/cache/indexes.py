@@ -1,7 +1,7 @@
-"""Secondary indexes of a store: from a value to the keys of the objects that have it.
+"""Objects by key, with secondary indexes from a value to the keys of the objects that have it.
 
-An index costs nothing until it is first asked; then it is built once and kept up to date. A value with a single
-object (most owner uids, many labels) holds the key itself, not a set of one.
+An index costs nothing until it is first queried; it is built then and kept up to date. A value with a single object (most owner
+uids, many labels) holds the key itself instead of a set.
 """
 
 import logging
@@ -16,7 +16,7 @@ Key = tuple[str, str]
 IndexFn = Callable[[Obj], Iterable[str]]
 
 OWNER_UID_LABEL = "raycp.io/owner-uid"
-"""names an owner in another cluster, where an ownerReference can't"""
+"""label with the uid of an owner in another cluster, which an ownerReference cannot name"""
 
 
 def by_namespace(obj: Obj) -> Iterable[str]:
@@ -24,7 +24,7 @@ def by_namespace(obj: Obj) -> Iterable[str]:
 
 
 def by_owner(obj: Obj) -> Iterable[str]:
-    """The uids of ownerReferences, and the one that ``raycp.io/owner-uid`` names."""
+    """The uids in ownerReferences and in the label ``raycp.io/owner-uid``."""
     meta = obj.meta
     uids = [owner.uid for owner in meta.owner_references or ()]
     remote = (meta.labels or {}).get(OWNER_UID_LABEL)
@@ -50,11 +50,8 @@ class Index:
         self._fn = fn
         self._buckets: dict[str, Key | set[Key]] = {}
 
-    def clone_empty(self) -> "Index":
-        return Index(self._fn)
-
     def values(self, obj: Obj) -> Iterable[str]:
-        """What ``obj`` is found by. A user's function that raises is logged, and finds the object by nothing."""
+        """The values under which ``obj`` is found: none if a user's function raises, which is logged."""
         try:
             return tuple(self._fn(obj))
         except Exception:
@@ -101,5 +98,58 @@ class Index:
             return iter(())
         return iter(tuple(bucket)) if isinstance(bucket, set) else iter((bucket,))
 
-    def __len__(self) -> int:
-        return len(self._buckets)
+
+class IndexedObjects:
+    """Objects by key, their indexes by name, and the size of their raw JSON in bytes."""
+
+    __slots__ = ("_functions", "_indexes", "objects", "raw_bytes")
+
+    def __init__(self, functions: Mapping[str, IndexFn] = BUILT_IN) -> None:
+        self._functions = dict(functions)
+        self._indexes: dict[str, Index] = {}
+        self.objects: dict[Key, Obj] = {}
+        self.raw_bytes = 0
+
+    def empty(self) -> "IndexedObjects":
+        """Without objects, and with the indexes that these have."""
+        found = IndexedObjects(self._functions)
+        found.build_as(self)
+        return found
+
+    def build_as(self, other: "IndexedObjects") -> None:
+        """Build the indexes that ``other`` has."""
+        self._functions.update(other._functions)
+        for name in other._indexes:
+            self.index(name)
+
+    def define(self, name: str, fn: IndexFn) -> None:
+        """Add an index. Raises ``ValueError`` for a name that is taken."""
+        if name in self._functions:
+            raise ValueError(f"index {name!r} exists already")
+        self._functions[name] = fn
+
+    def index(self, name: str) -> Index:
+        """The index of that name, built on the first call. Raises ``KeyError`` for an unknown name."""
+        index = self._indexes.get(name)
+        if index is None:
+            index = Index(self._functions[name])
+            for key, obj in self.objects.items():
+                index.add(key, obj)
+            self._indexes[name] = index
+        return index
+
+    def put(self, key: Key, obj: Obj, old: Obj | None) -> None:
+        """Add ``obj``, or replace ``old`` by it."""
+        for index in self._indexes.values():
+            if old is not None:
+                index.change(key, old, obj)
+            else:
+                index.add(key, obj)
+        self.raw_bytes += len(obj.raw) - (len(old.raw) if old is not None else 0)
+        self.objects[key] = obj
+
+    def drop(self, key: Key, old: Obj) -> None:
+        for index in self._indexes.values():
+            index.remove(key, old)
+        self.raw_bytes -= len(old.raw)
+        del self.objects[key]

@@ -1,40 +1,45 @@
-"""The reflector: keeps a ``Store`` equal to one kind of one cluster, for ever, whatever the server does.
+"""The reflector: keeps a ``Store`` equal to one kind of one cluster until it is cancelled, whatever the server does.
 
-Expected flow: list (streamed where the server can) → tell → watch from the list's version → watch again from where
-the last one ended. With a watermark, the first watch starts there instead, so that what happened in between is told
-too (REPLAY).
+Normal flow: list (streamed where the server supports it) → emit → watch from the list's version → watch again from where the last
+watch ended. With a watermark, the first watch starts there, so that what happened in between is emitted too (REPLAY). ``states``
+says which states there are and what leads from one to the next; this class does what a state asks for.
 
-Guarantees: the store has taken a change in before the handler hears of it; the handler's errors are logged and end
-nothing; only cancelling ends ``run``.
+Guarantees: the store contains a change before the handler is called with it; errors of the handler are logged and end nothing;
+only cancelling ends ``run``.
 
 | what happens | what follows |
 |---|---|
 | watch ends normally | watch again at once, from its last version |
 | connection lost or refused, 429, 5xx, silence | backoff, watch again from the last version; no list |
-| 410 (history compacted) | list at once; unchanged objects stay silent |
-| restored or recreated cluster | list, the store is swapped whole, ``on_void`` is called |
-| a line that can't be read | backoff, list |
+| 410 (history compacted) | list at once; unchanged objects emit nothing |
+| restored or recreated cluster | list, the store is swapped as a whole, ``on_void`` is called |
+| a line that cannot be decoded | backoff, list |
 """
 
 import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.base.events import Event, EventType, Source
+from raycp.base.events import Event, Source
 from raycp.base.keys import GVK
-from raycp.base.objects import Obj
+from raycp.cache import states
 from raycp.cache.backoff import Backoff
-from raycp.cache.options import Phase, ReflectorOptions, ReflectorStatus
-from raycp.cache.pages import Listing, ListRestarted
+from raycp.cache.difference import SLICE
+from raycp.cache.initial_stream import NotStreamed, initial_stream
+from raycp.cache.options import ReflectorOptions
+from raycp.cache.paged_list import PagedList
+from raycp.cache.replacement import Replacement
+from raycp.cache.replay import replayed_events
 from raycp.cache.selectors import Selector
-from raycp.cache.store import SLICE, Replacement, Store
-from raycp.kube import ApiError, ClusterClient, KubeError, NoSuchKind, Status, Unreachable
-from raycp.kube.codec import decode_watch_line
+from raycp.cache.status import Phase, ReflectorStatus
+from raycp.cache.store import Store
+from raycp.kube import ApiError, ClusterClient, KubeError, NoSuchKind, Unreachable
+from raycp.kube.codec import decode_watch_lines
+from raycp.kube.connection import LineStream
 from raycp.kube.objects import Query
 
 log = logging.getLogger("raycp.cache")
@@ -42,12 +47,10 @@ log = logging.getLogger("raycp.cache")
 Handler = Callable[[list[Event]], None]
 
 
-class _Restored(Exception):
-    """The cluster is another one than before, or an older state of it."""
-
-
 class Reflector:
-    """One kind of one cluster. ``watermark`` is the version up to which a predecessor had observed everything."""
+    """One kind of one cluster. ``handler(events)`` is called after the store has taken the events in. ``watermark`` is the
+    version up to which a predecessor had observed everything.
+    """
 
     def __init__(
         self,
@@ -66,19 +69,19 @@ class Reflector:
         self.gvk = gvk
         self.store = store
         self.synced = asyncio.Event()
-        """the first list is in the store and told"""
+        """the first list is in the store and emitted"""
         self.replayed = asyncio.Event()
-        """what happened between watermark and first list is told (at once without a watermark)"""
+        """what happened between watermark and first list is emitted (set with ``synced`` if there is no watermark)"""
         self.replay_complete = False
-        """a watermark was given, and everything since has been told, deletions too"""
+        """a watermark was given, and everything since has been emitted, deletions included"""
         self.unserved = False
-        """the server answers, and serves no such kind"""
+        """the server answers, but does not serve the kind"""
         self.identity = ""
-        """uid of namespace kube-system as last seen; empty where it can't be read"""
+        """the last known uid of namespace kube-system; empty if it cannot be read"""
         self._client = client
         self.handler = handler
         self._clock = clock
-        self._options = options or ReflectorOptions()
+        self._options = options = options or ReflectorOptions()
         self._rng = rng or random.Random()
         self._selectors: dict[str, str | int | bool] = {}
         if label_selector:
@@ -87,60 +90,44 @@ class Reflector:
             self._selectors["fieldSelector"] = field_selector
         store.selector = Selector.parse(label_selector)
         store.partial = bool(field_selector)
-        self._watermark = watermark
-        self._backoff = Backoff(
-            clock,
-            self._rng,
-            first=self._options.backoff_first,
-            cap=self._options.backoff_cap,
-            quiet=self._options.backoff_quiet,
-        )
+        self._backoff = Backoff(clock, self._rng, first=options.backoff_first, cap=options.backoff_cap, quiet=options.backoff_quiet)
         self._path = ""
-        self._resume: int | None = None  # the version to watch from; None: list first
-        self._lost_contact = False  # who answers next may be another cluster
-        self._void = False  # the next list is that of another cluster
-        self._replay_until = 0
-        self._replayed_states: dict[str, Obj] = {}
-        self._expired_at = float("-inf")
-        self._streams_initial = self._options.watch_list
-        self._list_next = False  # a stream did not come to its end
-        self._status = ReflectorStatus(
-            gvk, Phase.STARTING, False, "not started", 0, 0, clock.now(), 0.0, 0.0, 0, 0, 0, "", 0, False
-        )
+        self._state = states.initial(stream=options.watch_list, watermark=watermark)
+        self._status = ReflectorStatus(gvk, clock.now())
 
     def status(self) -> ReflectorStatus:
         status = msgspec.structs.replace(self._status)
         status.synced = self.synced.is_set()
         status.objects, status.rv, status.voids = len(self.store), self.store.rv, self.store.voids
-        status.replaying = bool(self._replay_until) and not self.replayed.is_set()
+        status.replaying = isinstance(self._state, states.Replaying) and not self.replayed.is_set()
         return status
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         try:
             while True:
                 try:
-                    await self._round()
+                    await self._advance()
                 except Exception as error:
-                    await self._after(error)
+                    await self._recover(error)
         finally:
-            self._enter(Phase.STOPPED, "stopped")
+            self._status.enter(Phase.STOPPED, "stopped", self._clock.now())
 
-    # -- one round
-
-    async def _round(self) -> None:
+    async def _advance(self) -> None:
+        """Do what the state asks for; returns when the state has changed or a watch has ended normally."""
         if not self._path:
             self._path = (await self._client.resource(self.gvk)).path()
             self.unserved = False
-        if self._resume is None:
-            self._enter(Phase.LISTING, "listing")
-            await self._check_identity()
-            if self._streams_initial and not self._list_next:
-                await self._stream_initial()
-            else:
-                await self._list()
+        state = self._state
+        if isinstance(state, states.Replaying | states.Watching):
+            await self._watch(state)
+            return
+        self._status.enter(Phase.LISTING, "listing", self._clock.now())
+        await self._check_identity()
+        if isinstance(state, states.Streaming):
+            await self._stream(state)
         else:
-            await self._watch(self._resume)
+            await self._list(state)
 
     async def _check_identity(self) -> None:
         if not self._options.check_identity:
@@ -148,186 +135,124 @@ class Reflector:
         found = await self._client.identity()
         known, self.identity = self.identity, found or self.identity
         if known and found and known != found:
-            raise _Restored(f"namespace kube-system has uid {found} now, not {known}")
+            raise states.Restored(f"namespace kube-system has uid {found} now, not {known}")
 
-    async def _list(self) -> None:
-        listing = Listing(self._client, self._path, self._selectors, self._options)
-        replacement = self.store.replacing(void=self._void)
-        rv = 0
-        while True:
-            try:
-                async for page_rv, objs in listing.pages():
-                    rv = page_rv
-                    self._status.last_contact = self._clock.now()
-                    replacement.add(objs)
-                    await asyncio.sleep(0)
-                break
-            except ListRestarted:
-                replacement = self.store.replacing(void=self._void)
-        await self._publish(replacement, rv)
+    # -- the whole state
 
-    async def _stream_initial(self) -> None:
-        """WatchList: the state as ADDED lines, its end marked by an annotated bookmark, then live events on the same
-        stream.
-        """
-        replacement = self.store.replacing(void=self._void)
+    async def _list(self, state: states.Listing) -> None:
+        options = self._options
+        listed = PagedList(self._client, self._path, self._selectors, page=options.page, timeout=options.list_timeout)
+        replacement, version = await listed.read(lambda: self.store.begin_replacement(void=state.void), self._received)
+        await self._publish(state, replacement, version)
+
+    async def _stream(self, state: states.Streaming) -> None:
+        replacement = self.store.begin_replacement(void=state.void)
         query = self._query(sendInitialEvents=True, resourceVersionMatch="NotOlderThan")
-        patience = self._options.initial_patience
-        loop = asyncio.get_running_loop()
-        stream = self._client.stream(self._path, query, idle_timeout=self._options.stall)
-        async with contextlib.aclosing(stream):
-            try:
-                async with asyncio.timeout(patience) as limit:
-                    async for lines in stream:
-                        self._status.last_contact = self._clock.now()
-                        rest = await self._take_initial(lines, replacement)
-                        if rest is not None:
-                            break
-                        limit.reschedule(loop.time() + patience)
-                    else:
-                        rest = None
-            except TimeoutError:
-                rest = None
-            except ApiError as error:
-                if error.status not in (400, 405, 422):
-                    raise
-                self._streams_initial = False  # this server can't
-                rest = None
-            if rest is None:
-                log.info("%s: no streamed initial state; listing", self._who)
-                self._list_next = True
-                return
-            end, left = rest
-            if await self._publish(replacement, end):
-                return  # a replay: the live watch starts at the watermark
-            self._watching()
-            await self._take_in(left)
-            await self._follow(stream)
+        patience, stall = self._options.initial_patience, self._options.stall
+        opening = initial_stream(self._client, self._path, query, replacement, self._received, patience=patience, stall=stall)
+        try:
+            async with opening as (version, rest, stream):
+                await self._publish(state, replacement, version)
+                if isinstance(self._state, states.Replaying):
+                    return  # the watch starts at the watermark
+                self._watching()
+                await self._take_in(rest)
+                await self._follow(stream)
+        except NotStreamed as reason:
+            log.info("%s: the server did not stream the initial state; listing", self._name)
+            self._state = states.without_stream(state, supported=reason.supported)
 
-    async def _take_initial(self, lines: Sequence[bytes], replacement: Replacement) -> tuple[int, Sequence[bytes]] | None:
-        """The version of the final bookmark and the lines after it, None while it is still to come."""
-        objs: list[Obj] = []
-        for number, line in enumerate(lines, 1):
-            kind, obj = decode_watch_line(line)
-            if isinstance(obj, Status):
-                raise obj.to_error()
-            if kind == "BOOKMARK":
-                if (obj.meta.annotations or {}).get("k8s.io/initial-events-end") == "true":
-                    replacement.add(objs)
-                    return obj.rv, lines[number:]
-            else:
-                objs.append(obj)
-            if number % SLICE == 0:
-                replacement.add(objs)
-                objs = []
-                await asyncio.sleep(0)
-        replacement.add(objs)
-        return None
+    def _received(self) -> None:
+        self._status.last_contact = self._clock.now()
 
-    async def _publish(self, replacement: Replacement, rv: int) -> bool:
-        """Swap the store and tell. True when a replay from the watermark comes next."""
-        first = not self.store.rv  # a reflector that takes over a filled store goes on where its predecessor ended
-        voids = self.store.voids
+    async def _publish(self, state: states.Streaming | states.Listing, replacement: Replacement, version: int) -> None:
+        """Swap the store and emit the difference."""
+        store, watermark = self.store, state.watermark
+        fresh = not store.rv  # otherwise this reflector continues in the store of a stopped one
+        voids = store.voids
         now = self._clock.now()
-        self._list_next = False
-        self._void = False
-        watermark, self._watermark = self._watermark, None
-        for events in replacement.commit(rv, Source.INITIAL if first else Source.RELIST, now):
-            self._tell(events)
+        for events in store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now):
+            self._emit(events)
             await asyncio.sleep(0)
         self._status.lists += 1
-        self._resume = rv
-        if watermark is not None and watermark > rv:
-            self.store.voids += 1
-            self._tell_void(f"the list's version {rv} is below the watermark {watermark}")
-        elif self.store.voids != voids:
-            self._tell_void(f"the list at version {rv} is older than what was seen before")
+        if watermark is not None and watermark > version:
+            store.voids += 1
+            self._report_void(f"the list's version {version} is below the watermark {watermark}")
+        elif store.voids != voids:
+            self._report_void(f"the list at version {version} is older than the cache")
         self.synced.set()
         self._backoff.reset()
-        self.replay_complete = bool(watermark) and first and self.store.voids == voids
-        if watermark and watermark < rv and first:
-            self._resume, self._replay_until = watermark, rv
-            return True
-        self.replayed.set()
-        return False
+        self.replay_complete = bool(watermark) and fresh and store.voids == voids
+        self._state = states.after_list(state, version, fresh=fresh)
+        if isinstance(self._state, states.Watching):
+            self.replayed.set()
 
-    async def _watch(self, since: int) -> None:
-        if self._lost_contact:
+    # -- the watch
+
+    async def _watch(self, state: states.Replaying | states.Watching) -> None:
+        if state.server.contact_lost:
             await self._check_identity()
-            self._lost_contact = False
-        stream = self._client.stream(self._path, self._query(resourceVersion=str(since)), idle_timeout=self._options.stall)
-        async with contextlib.aclosing(stream):
+            self._state = states.verified(state)
+        query = self._query(resourceVersion=str(state.since))
+        async with self._client.stream(self._path, query, idle_timeout=self._options.stall) as stream:
             await self._follow(stream)
 
-    async def _follow(self, stream: AsyncGenerator[list[bytes], None]) -> None:
-        started, heard = self._clock.now(), False
-        quiet = asyncio.create_task(self._end_replay_when_quiet()) if self._replay_until else None
+    async def _follow(self, stream: LineStream) -> None:
+        started, received = self._clock.now(), False
+        quiet = asyncio.create_task(self._end_replay_when_quiet()) if isinstance(self._state, states.Replaying) else None
         self._watching()
         self._status.watches += 1
         try:
             async for lines in stream:
-                heard = True
+                received = True
                 await self._take_in(lines)
         finally:
             if quiet is not None:
                 quiet.cancel()
-        if not heard and self._clock.now() - started < self._options.short_watch:
+        if not received and self._clock.now() - started < self._options.short_watch:
             raise Unreachable("the server ended the watch at once and without an event", sent=True)
 
     async def _take_in(self, lines: Sequence[bytes]) -> None:
-        now = self._clock.now()
-        self._status.last_contact = now
+        self._received()
         for start in range(0, len(lines), SLICE):
-            events: list[Event] = []
-            try:
-                for line in lines[start : start + SLICE]:
-                    kind, obj = decode_watch_line(line)
-                    if isinstance(obj, Status):
-                        raise obj.to_error(f"watch {self._path}")
-                    assert self._resume is not None
-                    if obj.rv < self._resume and kind != "DELETED":
-                        raise _Restored(f"version {obj.rv} was told after {self._resume}")
-                    self._resume = max(self._resume, obj.rv)
-                    if self._replay_until:
-                        if obj.rv <= self._replay_until:
-                            events += self._replay(kind, obj, now)
-                        if obj.rv >= self._replay_until:
-                            self._end_replay()
-                        if obj.rv <= self.store.rv:
-                            continue
-                    events += self.store.apply(kind, obj, Source.WATCH, now)
-            finally:
-                self._tell(events)
-            if start + SLICE < len(lines):
+            if start:
                 await asyncio.sleep(0)
+            self._apply(lines[start : start + SLICE])
 
-    # -- replay from the watermark
-
-    def _replay(self, kind: str, obj: Obj, now: float) -> list[Event]:
-        """What is told of an event that the list has overtaken: the end of an object that the list can't show, and
-        the last change of one that it shows, with the state before as ``old`` where the replay has seen it.
-        """
-        if kind == "BOOKMARK":
-            return []
-        meta = obj.meta
-        before = self._replayed_states.pop(meta.uid, None)
-        listed = self.store.get(meta.namespace, meta.name)
-        if kind == "DELETED":
-            return [Event(EventType.DELETED, Source.REPLAY, obj, None, now)] if listed is None else []
-        if listed is not None and listed.meta.uid == meta.uid and listed.rv == obj.rv:
-            type_ = EventType.ADDED if kind == "ADDED" else EventType.MODIFIED
-            return [Event(type_, Source.REPLAY, before, listed, now)]
-        self._replayed_states[meta.uid] = obj
-        return []
-
-    def _end_replay(self) -> None:
-        self._replay_until = 0
-        self._replayed_states.clear()
-        self.replayed.set()
+    def _apply(self, lines: Sequence[bytes]) -> None:
+        """Apply some lines of the watch to the store and emit their events, those before a bad line included."""
+        state, store, now = self._state, self.store, self._status.last_contact
+        assert isinstance(state, states.Replaying | states.Watching)
+        since = state.since
+        events: list[Event] = []
+        changes, failure = decode_watch_lines(lines, f"watch {self._path}")
+        try:
+            for kind, obj in changes:
+                if obj.rv < since and kind != "DELETED":
+                    raise states.Restored(f"version {obj.rv} was received after {since}")
+                since = max(since, obj.rv)
+                if isinstance(state, states.Replaying):
+                    if obj.rv <= state.until:
+                        events += replayed_events(store, state.earlier, kind, obj, now)
+                    if obj.rv >= state.until:
+                        state = states.after_replay(state)
+                        self.replayed.set()
+                    if obj.rv <= store.rv:
+                        continue
+                events += store.apply(kind, obj, Source.WATCH, now)
+            if failure is not None:
+                raise failure
+        finally:
+            self._state = msgspec.structs.replace(state, since=since)
+            if events:
+                try:  # not by _emit: the handler is called directly, which keeps the path of a change short
+                    self._handler(events)
+                except Exception:
+                    self._log_handler_error(events)
 
     async def _end_replay_when_quiet(self) -> None:
-        """No event of this kind need be as late as the list: silence ends a replay too."""
-        while self._replay_until:
+        """No event of this kind need be as new as the list, so silence ends a replay too."""
+        while isinstance(self._state, states.Replaying):
             contact = self._status.last_contact
             await self._clock.sleep(self._options.replay_quiet)
             if contact == self._status.last_contact and self._status.phase is Phase.WATCHING:
@@ -336,55 +261,40 @@ class Reflector:
 
     # -- failures
 
-    async def _after(self, error: Exception) -> None:
-        """Decide how to go on, and wait."""
-        now = self._clock.now()
-        wait_at_least = 0.0
-        self._status.failures += 1
-        self._status.last_error = _text(error)
-        if isinstance(error, _Restored):
-            log.warning("%s: %s: cache and watermark are void", self._who, error)
-            self._void, self._resume, self._watermark = True, None, None
-            self._end_replay()
-            return
-        if isinstance(error, Unreachable):
-            self._lost_contact = True
-        if isinstance(error, ApiError):
-            wait_at_least = error.retry_after or 0.0
-            if error.expired:
-                if self._replay_until:  # the watermark is too old to replay: comparing must do
-                    self.replay_complete = False
-                    self._resume = self._replay_until
-                    self._end_replay()
-                    return
-                self._resume = None
-                if now - self._expired_at > 5.0:
-                    self._expired_at = now
-                    log.debug("%s: history compacted; listing", self._who)
-                    return
-                self._expired_at = now
-            elif error.too_large_version:
-                self._resume = None
-            elif error.status == 404:
-                self._client.discovery.forget()
-                self._path, self._resume = "", None
+    async def _recover(self, error: Exception) -> None:
+        """Change the state after an error, and wait."""
+        now, status, before = self._clock.now(), self._status, self._state
+        status.failures += 1
+        status.last_error = _text(error)
+        self._state, wait = states.after_error(before, error, now)
+        if isinstance(error, states.Restored):
+            log.warning("%s: %s: cache and watermark are void", self._name, error)
+            self.replayed.set()
+        elif isinstance(error, ApiError) and error.status == 404:
+            self._client.discovery.forget()
+            self._path = ""
         elif isinstance(error, NoSuchKind):
             self._path = ""
             self.unserved = True
         elif not isinstance(error, KubeError):
-            self._resume = None
             level = logging.WARNING if isinstance(error, msgspec.MsgspecError) else logging.ERROR
-            log.log(level, "%s: %s", self._who, _text(error), exc_info=level == logging.ERROR)
-        wait = self._backoff.next(wait_at_least)
-        self._enter(Phase.BACKING_OFF, self._status.last_error)
-        self._status.retry_at = now + wait
-        log.info("%s: %s; again in %.1f s", self._who, self._status.last_error, wait)
+            log.log(level, "%s: %s", self._name, status.last_error, exc_info=level == logging.ERROR)
+        if isinstance(before, states.Replaying) and isinstance(self._state, states.Watching):
+            self.replay_complete = False
+            self.replayed.set()
+        if wait is None:
+            log.debug("%s: %s; continuing at once", self._name, status.last_error)
+            return
+        wait = self._backoff.next(wait)
+        self._status.enter(Phase.BACKING_OFF, status.last_error, self._clock.now())
+        status.retry_at = now + wait
+        log.info("%s: %s; retrying in %.1f s", self._name, status.last_error, wait)
         await self._clock.sleep(wait)
 
-    # -- small things
+    # -- helpers
 
     @property
-    def _who(self) -> str:
+    def _name(self) -> str:
         return f"{self._client.name} {self.gvk}"
 
     def _query(self, **more: str | int | bool) -> Query:
@@ -393,28 +303,26 @@ class Reflector:
 
     def _watching(self) -> None:
         if self._status.phase is not Phase.WATCHING:
-            self._enter(Phase.WATCHING, "")
+            self._status.enter(Phase.WATCHING, "", self._clock.now())
 
-    def _enter(self, phase: Phase, reason: str) -> None:
-        self._status.phase, self._status.reason = phase, reason
-        self._status.since = self._clock.now()
-        self._status.retry_at = 0.0
-
-    def _tell(self, events: list[Event]) -> None:
+    def _emit(self, events: list[Event]) -> None:
         if not events:
             return
         try:
             self.handler(events)
         except Exception:
-            log.exception("%s: the handler failed on %d events", self._who, len(events))
+            self._log_handler_error(events)
 
-    def _tell_void(self, reason: str) -> None:
-        log.warning("%s: %s: a restored or recreated cluster; cache and watermark are void", self._who, reason)
+    def _log_handler_error(self, events: list[Event]) -> None:
+        log.exception("%s: the handler failed on %d events", self._name, len(events))
+
+    def _report_void(self, reason: str) -> None:
+        log.warning("%s: %s: a restored or recreated cluster; cache and watermark are void", self._name, reason)
         if self._options.on_void is not None:
             try:
                 self._options.on_void(reason)
             except Exception:
-                log.exception("%s: on_void failed", self._who)
+                log.exception("%s: on_void failed", self._name)
 
 
 def _text(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Label selectors: text to a predicate, as ``kubectl -l`` takes it."""
+"""Label selectors: the text that ``kubectl -l`` takes, as a predicate."""
 
 import re
 from collections.abc import Mapping
@@ -16,9 +16,7 @@ _REQUIREMENT = re.compile(
 
 
 class Requirement(msgspec.Struct, frozen=True):
-    """``op`` is ``in``, ``notin``, ``exists`` or ``absent``; ``!=`` and ``notin`` hold for objects without the label
-    too.
-    """
+    """``op`` is ``in``, ``notin``, ``exists`` or ``absent``. ``!=`` and ``notin`` also match objects without the label."""
 
     key: str
     op: str
@@ -34,13 +32,13 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class Selector(msgspec.Struct, frozen=True):
-    """All ``requirements`` together; none of them matches everything."""
+    """All ``requirements`` must match; without any, every object does."""
 
     requirements: tuple[Requirement, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Selector":
-        """``a=b,c!=d,e in (f,g),h notin (i),j,!k``. Raises ``ValueError`` with the place."""
+        """``a=b,c!=d,e in (f,g),h notin (i),j,!k``. Raises ``ValueError`` with the text that cannot be parsed."""
         found: list[Requirement] = []
         at = 0
         while at < len(text.rstrip()):
@@ -60,17 +58,12 @@ class Selector(msgspec.Struct, frozen=True):
                 found.append(Requirement(match["key"], "exists"))
         return cls(tuple(found))
 
-    @classmethod
-    def of(cls, labels: Mapping[str, str]) -> "Selector":
-        """Equality with each of ``labels``."""
-        return cls(tuple(Requirement(key, "in", frozenset((value,))) for key, value in labels.items()))
-
     def matches(self, labels: Mapping[str, str] | None) -> bool:
         labels = labels or {}
         return all(requirement.matches(labels) for requirement in self.requirements)
 
     def equality(self) -> tuple[str, str] | None:
-        """A key and value that every match has, for the label index."""
+        """A label that every matching object has, for a look-up in the label index; None if there is no such label."""
         for requirement in self.requirements:
             if requirement.op == "in" and len(requirement.values) == 1:
                 return requirement.key, next(iter(requirement.values))

@@ -1,10 +1,10 @@
-"""One cluster's API: connect, ask, watch, write.
+"""The API of one cluster: connect, request, watch, write.
 
-In the order in which one meets them: ``connect`` (a ``ConnectSpec`` says how a cluster is reached), ``credentials``
-(loads and renews them), ``client`` (``ClusterClient``: requests and streams), ``objects`` (its calls on objects),
-``discovery`` (kinds to resources), ``codec`` (bytes to ``Obj``), ``errors``. Beneath the client: ``gate``
-(admission), which asks ``breaker`` and ``budget``; ``guard`` (the fence before a write); ``transport`` (the
-connection pool) and ``connection`` (one HTTP/1.1 exchange).
+In the order of a request's path: ``connect`` (``ConnectSpec``: how a cluster is reached), ``credentials`` (loads and renews them,
+from ``kubeconfig`` files or a Pod, with ``tls``), ``client`` (``ClusterClient``: requests and streams; ``remedies`` for a failed
+first one), ``objects`` (its calls on objects), ``discovery`` (kinds to resources), ``gate`` (admission by ``breaker`` and
+``budget``), ``pool`` (keep-alive connections to a ``target``, opened by ``dialer``), ``guard`` (the fence before a write),
+``connection`` (one HTTP/1.1 exchange), ``codec`` (bytes to ``Obj``), ``errors``.
 """
 
 from raycp.kube.client import ClusterClient

@@ -1,14 +1,13 @@
-"""The circuit breaker of one cluster: a cluster that fails fails fast, so that its tasks don't hold slots that others
-need.
+"""The circuit breaker of one cluster: calls to a failing cluster fail fast, so that its tasks hold no slots that others need.
 
 States and laws:
 
-1. CLOSED: all pass. It opens at ``failures`` failures in a row, or when at least half of ``min_calls`` or more calls
-   within ``window`` seconds failed. What counts is the server's inability: no connection, no answer in time, 502,
-   503, 504; an answer of any other kind (404, 409, 429 too) is a success.
-2. OPEN: none pass for ``retry`` seconds, which doubles from ``retry_min`` to ``retry_max`` at each failed probe.
-3. HALF_OPEN: one probe at a time passes; ``probes`` successes in a row close it, one failure opens it again. A probe
-   that never reports back counts as failed after ``probe_timeout`` seconds.
+1. CLOSED: all calls pass. It opens after ``failures`` consecutive failures, or when at least half of ``min_calls`` or more calls
+   within ``window`` seconds failed. A call fails if the server is unable to answer: no connection, no answer in time, 502, 503,
+   504; any other answer (404, 409 and 429 included) is a success.
+2. OPEN: no call passes for ``retry`` seconds, which doubles from ``retry_min`` to ``retry_max`` with each failed probe.
+3. HALF_OPEN: one probe at a time passes; ``probes`` consecutive successes close it, one failure opens it again. A probe without a
+   report counts as failed after ``probe_timeout`` seconds.
 """
 
 from collections import deque
@@ -39,9 +38,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 
 
 class BreakerState(msgspec.Struct):
-    """The visible state: ``since`` on the injected clock, ``retry_in`` in seconds, the reason it opened, how often it
-    opened.
-    """
+    """The visible state: ``since`` on the injected clock, ``retry_in`` in seconds, why it opened, how often it opened."""
 
     state: State
     since: float
@@ -51,7 +48,7 @@ class BreakerState(msgspec.Struct):
 
 
 class Breaker:
-    """See the module's laws. ``on_change(old, new, reason)`` tells each change of state."""
+    """See the module's laws. ``on_change(old, new, reason)`` is called at each change of state."""
 
     def __init__(
         self,
@@ -76,18 +73,18 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """OPEN turns to HALF_OPEN when its time has come, whether anybody asks or not."""
+        """OPEN becomes HALF_OPEN after its wait, even if no call is made."""
         if self._state is State.OPEN and self._clock.now() >= self._retry_at:
             return State.HALF_OPEN
         return self._state
 
     @property
     def untroubled(self) -> bool:
-        """Closed, and nothing failed of late: a success would change nothing."""
+        """Closed and without recent failures: a success would change nothing."""
         return self._state is State.CLOSED and not self._in_row and not self._failed
 
     def allow(self) -> bool:
-        """Whether a call may go out; True for a probe obliges the caller to report ``success`` or ``failure``."""
+        """Whether a call may be sent. After True the caller must report ``success``, ``failure`` or ``cancelled``."""
         if self._state is State.CLOSED:
             return True
         now = self._clock.now()
@@ -121,7 +118,7 @@ class Breaker:
                 self._move(State.CLOSED, "")
 
     def failure(self, reason: str) -> None:
-        """A call failed as law 1 counts it. Late failures of calls sent before it opened change nothing."""
+        """A call failed in the sense of law 1. Late failures of calls that were sent before it opened change nothing."""
         if self._state is State.CLOSED:
             self._in_row += 1
             self._count(True)
@@ -134,7 +131,7 @@ class Breaker:
             self._open(reason)
 
     def cancelled(self) -> None:
-        """A call that was allowed ended without telling anything about the server (its caller gave up)."""
+        """An allowed call ended without an outcome (its caller gave up)."""
         if self._state is State.HALF_OPEN:
             self._probe_since = None
 
@@ -150,7 +147,7 @@ class Breaker:
         )
 
     def _count(self, failed: bool) -> None:
-        """The window is kept only while it holds failures: a healthy cluster pays nothing for it."""
+        """The window is kept only while it contains failures, so that it costs a healthy cluster nothing."""
         now = self._clock.now()
         self._calls.append((now, failed))
         self._failed += failed

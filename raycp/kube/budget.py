@@ -2,14 +2,14 @@
 
 Laws:
 
-1. With ``qps`` > 0, at most ``burst`` + ``qps``·t tokens are given out in any t seconds.
-2. A token goes to the waiter of the lowest ``priority`` number, then the longest waiting. One who waits keeps later
-   ones of his priority or a less urgent one from overtaking.
-3. After a 429, nothing but ``URGENT`` passes until Retry-After is over. Then the rate starts at half of what it was and
-   doubles every second without a 429 until it is back (for ``qps`` 0: until it is unlimited again).
-4. Tokens that are lent (``lend``), to travel with hand-outs, count as burst until they are told to be used (``used``) or come
-   back (``returned``): law 1 holds for the requests, not only for the tokens, however long one is carried about. At most half of
-   the burst is lent, and only while nobody waits and half of it is left: what is scarce is asked for.
+1. With ``qps`` > 0, at most ``burst`` + ``qps``·t tokens are granted in any t seconds.
+2. A token goes to the waiter with the lowest ``priority`` number, then to the longest waiting. No request of the same or a less
+   urgent priority overtakes a waiter.
+3. After a 429, only ``URGENT`` requests pass until Retry-After is over. Then the rate starts at half of what it was and doubles
+   every second without a 429 until it is restored (for ``qps`` 0: until it is unlimited again).
+4. Lent tokens (``lend``), which travel with hand-outs, count as burst until they are reported as ``used`` or ``returned``: law 1
+   holds for the requests, not only for the tokens, however late a token is used. At most half of the burst is lent, and only
+   while there are no waiters and half of the burst is left: scarce tokens are granted on request only.
 
 Plain state and an injected clock: no task runs, and an idle, unlimited budget costs one comparison.
 """
@@ -23,9 +23,9 @@ import msgspec
 from raycp.base.clock import Clock
 
 URGENT = 0
-"""lock and permit reads: never held by a 429 of others"""
+"""reads of locks and permits: never delayed by a 429 for other requests"""
 LIVE = 10
-"""work of the live lanes"""
+"""work from the live lanes"""
 BACKGROUND = 20
 """polls, resyncs, backlog"""
 
@@ -34,19 +34,15 @@ _UNLIMITED = 5_000.0  # requests per second at which a recovering unlimited budg
 
 
 class BudgetState(msgspec.Struct):
-    """What an operator wants to see. Rates in requests per second (0: unlimited); ``held`` in seconds."""
+    """``rate`` in requests per second (0: unlimited); ``held``: the seconds until Retry-After is over."""
 
-    qps: float
     rate: float
     tokens: float
-    waiting: int
     held: float
-    throttled_total: int
-    granted_total: int
 
 
 class Waiter:
-    """One request for a token. ``on_grant`` is called at most once, from ``pump``."""
+    """One request for a token. ``pump`` calls ``on_grant`` at most once, and never once ``dead`` is set."""
 
     __slots__ = ("dead", "on_grant")
 
@@ -73,11 +69,9 @@ class Budget:
         self._window_start = self._at
         self._window_count = 0
         self._recent_rate = 0.0
-        self.throttled_total = 0
-        self.granted_total = 0
 
     def configure(self, qps: float, burst: int = 0) -> None:
-        """Change the limit of a living budget (`raycp apply`)."""
+        """Change the limit (`raycp apply`)."""
         self._refill(self._clock.now())
         self._qps = qps
         self._burst = float(burst or max(1, round(qps * 2)))
@@ -85,7 +79,7 @@ class Budget:
         self._tokens = min(self._tokens, self._burst - self._lent)
 
     def empty(self) -> None:
-        """Begin with nothing: who had the bucket before may just have given all of it away."""
+        """Drop all tokens: the previous owner of the bucket may just have granted them."""
         self._refill(self._clock.now())
         self._tokens = min(self._tokens, 0.0)
 
@@ -94,7 +88,7 @@ class Budget:
         return self.grant(1, priority) == 1
 
     def grant(self, n: int, priority: int = LIVE) -> int:
-        """Up to ``n`` tokens now, as they travel with a batch of hand-outs. 0 while equal or more urgent ones wait."""
+        """Up to ``n`` tokens now, 0 while equally or more urgent requests wait."""
         if self._waiters and priority > URGENT:
             self._drop_dead()
             if self._waiters and self._waiters[0][0] <= priority:
@@ -110,20 +104,18 @@ class Budget:
         if self._limit > 0:
             if priority > URGENT:
                 given = max(0, min(n, int(self._tokens)))
-            self._tokens -= given  # urgent ones may take it below zero: the rest pay for it
-        self.granted_total += given
+            self._tokens -= given  # urgent requests may take it below zero, at the expense of the others
         self._window_count += given
         return given
 
     def give_back(self, n: int) -> None:
         """Return ``n`` unused tokens."""
-        self.granted_total -= n
         self._window_count = max(0, self._window_count - n)
         if self._limit > 0:
             self._tokens = min(self._burst - self._lent, self._tokens + n)
 
     def lend(self, n: int, priority: int = LIVE) -> int:
-        """Up to ``n`` tokens to carry about; 0 where they are scarce. Nothing without a limit: none are needed."""
+        """Up to ``n`` tokens to travel with hand-outs; 0 if they are scarce, or if there is no limit and so no need for tokens."""
         if self._limit <= 0 or self._waiters or self._lent + n > self._burst / 2:
             return 0
         self._refill(self._clock.now())
@@ -134,35 +126,34 @@ class Budget:
         return given
 
     def used(self, n: int) -> None:
-        """``n`` lent tokens have been used."""
+        """``n`` lent tokens were used."""
         self._refill(self._clock.now())
         self._lent = max(0, self._lent - n)
 
     def returned(self, n: int) -> None:
-        """``n`` lent tokens are not needed."""
+        """``n`` lent tokens come back unused."""
         self.used(n)
         self.give_back(n)
 
     def throttled(self, retry_after: float | None = None) -> None:
-        """The server answered 429. ``retry_after`` in seconds; 1 where it named none."""
+        """The server answered 429. ``retry_after`` in seconds; None counts as 1."""
         now = self._clock.now()
         self._refill(now)
-        self.throttled_total += 1
         self._hold_until = max(self._hold_until, now + (1.0 if retry_after is None else max(0.0, retry_after)))
-        if now >= self._recover_at - 1.0 or self._recover_at == 0.0:  # one halving per second, however many 429s arrive
+        if now >= self._recover_at - 1.0 or self._recover_at == 0.0:  # halve at most once per second
             current = self._limit if self._limit > 0 else max(self._rate_now(now), 2.0)
             self._limit = max(1.0, current / 2)
         self._tokens = min(self._tokens, 1.0)
         self._recover_at = self._hold_until + 1.0
 
     def enqueue(self, priority: int, on_grant: Callable[[], None]) -> Waiter:
-        """Wait for a token: ``on_grant`` is called from a later ``pump``."""
+        """Wait for a token: a later ``pump`` calls ``on_grant``."""
         waiter = Waiter(on_grant)
         heapq.heappush(self._waiters, (priority, next(self._order), waiter))
         return waiter
 
     def pump(self) -> float | None:
-        """Give tokens to waiters; the seconds after which to pump again, None when nobody waits."""
+        """Grant tokens to waiters. Returns the seconds after which to pump again, None if there are no waiters."""
         self._drop_dead()
         while self._waiters:
             priority, _, waiter = self._waiters[0]
@@ -174,7 +165,7 @@ class Budget:
         return None
 
     def ready_in(self, priority: int = LIVE) -> float:
-        """Seconds until a token can be there, at least 1 ms."""
+        """Seconds until a token may be available, at least 1 ms."""
         now = self._clock.now()
         self._refill(now)
         wait = 0.0 if priority == URGENT else max(0.0, self._hold_until - now)
@@ -186,13 +177,9 @@ class Budget:
         now = self._clock.now()
         self._refill(now)
         return BudgetState(
-            qps=self._qps,
             rate=self._limit,
             tokens=self._tokens if self._limit > 0 else 0.0,
-            waiting=sum(not w.dead for _, _, w in self._waiters),
             held=max(0.0, self._hold_until - now),
-            throttled_total=self.throttled_total,
-            granted_total=self.granted_total,
         )
 
     def _drop_dead(self) -> None:
@@ -200,7 +187,7 @@ class Budget:
             heapq.heappop(self._waiters)
 
     def _rate_now(self, now: float) -> float:
-        """Requests per second of late: where the slow start after a 429 begins when no limit is set."""
+        """Recent requests per second, from which the slow start after a 429 begins if there is no limit."""
         elapsed = max(now - self._window_start, 0.1)
         return max(self._recent_rate, self._window_count / max(elapsed, 1.0))
 

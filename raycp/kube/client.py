@@ -1,35 +1,37 @@
-"""``ClusterClient``: raw requests and streams to one cluster's API server.
+"""``ClusterClient``: requests and streams to the API server of one cluster.
 
-The way of a request: gate (breaker, budget, in-flight cap) → connection → write guard → send → answer → gate's report.
-The guard runs after everything that can wait, so that a permit is judged at the moment of sending (law 6e).
+The path of a request: gate (breaker, budget, in-flight cap) → connection → write guard → send → answer → gate's report. The guard
+runs after everything that can wait, so that a permit is checked at the moment of sending (law 6e).
 """
 
 import asyncio
 import contextlib
 import email.utils
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote
 
 from raycp.base.clock import Clock
 from raycp.kube.breaker import Breaker
 from raycp.kube.budget import LIVE, Budget
 from raycp.kube.connect import ConnectSpec
-from raycp.kube.connection import LineStream, Response
+from raycp.kube.connection import Connection, LineStream, Response
 from raycp.kube.credentials import Credentials
 from raycp.kube.discovery import Discovery
-from raycp.kube.errors import ApiError, ConnectError, Unreachable, api_error
+from raycp.kube.errors import ApiError, Unreachable, api_error
 from raycp.kube.gate import Gate, TokenSource
 from raycp.kube.guard import WriteGuard
 from raycp.kube.objects import JSON, ObjectCalls, Query
-from raycp.kube.transport import Pool
+from raycp.kube.pool import Pool
+from raycp.kube.remedies import probe_error
 
 log = logging.getLogger("raycp.kube")
 
 _READS = frozenset({"GET"})
 _CONNECT_SECONDS = 10.0
 _SKEW_SECONDS = 60.0
-_WRITE_IDLE_SECONDS = 20.0  # a write goes over a connection that was in use this recently
+_READ_IDLE_SECONDS = 80.0
+_WRITE_IDLE_SECONDS = 20.0  # a write uses only a connection that was in use this recently
 
 
 class ClusterClient(ObjectCalls):
@@ -39,18 +41,20 @@ class ClusterClient(ObjectCalls):
         self.name = spec.name
         self.spec = spec
         self.write_guard: WriteGuard | None = None
-        """asked immediately before each write is sent; see ``raycp.kube.guard``"""
+        """called immediately before each write is sent; see ``raycp.kube.guard``"""
         self.skew = 0.0
-        """seconds that the server's wall clock is ahead of ours, by its ``Date`` header (1 s resolution)"""
+        """seconds by which the server's wall clock is ahead of ours, from its ``Date`` header (1 s resolution)"""
         self._clock = clock
         self._credentials = credentials
-        self._reloading: asyncio.Task[bool] | None = None
-        self._pool = Pool(credentials.target)
+        self.pool = Pool(credentials.target)
         self._skew_due = 0.0
         self._prefix = b""
-        self._build_prefix()
+        self._base = ""
+        self._use_credentials()
+        credentials.on_change = self._use_credentials
         budget = Budget(clock, spec.qps, spec.burst)
-        self.gate = Gate(spec.name, clock, spec.max_in_flight, budget, Breaker(clock, spec.breaker, on_change=self._tell_breaker))
+        breaker = Breaker(clock, spec.breaker, on_change=self._log_breaker)
+        self.gate = Gate(spec.name, clock, spec.max_in_flight, budget, breaker)
         self.discovery = Discovery(spec.name, self._fetch, clock)
 
     def __repr__(self) -> str:
@@ -60,10 +64,9 @@ class ClusterClient(ObjectCalls):
 
     @classmethod
     async def connect(cls, spec: ConnectSpec, clock: Clock, *, probe: bool = True) -> "ClusterClient":
-        """A client whose credentials are loaded and, with ``probe``, whose server has answered.
+        """A client with loaded credentials, after one answered request if ``probe`` is set.
 
-        Raises ``ConnectError`` with a remedy: missing file or context, unreachable server, untrusted CA, refused
-        credentials.
+        Raises ``ConnectError`` with a remedy: missing file or context, unreachable server, untrusted CA, rejected credentials.
         """
         credentials = Credentials(spec, clock)
         await credentials.load()
@@ -77,13 +80,13 @@ class ClusterClient(ObjectCalls):
         return client
 
     async def close(self) -> None:
-        """Drop all connections; requests under way end with ``Unreachable``."""
+        """Drop all connections; pending requests fail with ``Unreachable``."""
         await self.gate.close()
-        await self._pool.close()
+        await self.pool.close()
 
     @property
     def budget(self) -> TokenSource | None:
-        """The client budget; another source where it is shared with other processes (a worker's client)."""
+        """The client budget; a shared source where other processes send requests under the same budget (a worker's client)."""
         return self.gate.budget
 
     @budget.setter
@@ -108,32 +111,31 @@ class ClusterClient(ObjectCalls):
         body: bytes | None = None,
         query: Query | None = None,
         content_type: str = JSON,
-        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         priority: int = LIVE,
         guard: WriteGuard | None = None,
     ) -> Response:
         """One request; ``verb`` is the HTTP method. ``timeout`` in seconds covers all waiting (default: the spec's).
 
-        ``guard`` replaces the client's ``write_guard`` for this one. Raises ``ApiError``, ``Unreachable``
-        (``CircuitOpen``, ``Throttled``), ``Fenced``. A read is tried once more on a fresh connection when a kept one
-        turns out dead; a write never is.
+        ``guard`` replaces the client's ``write_guard`` for this request. Raises ``ApiError``, ``Unreachable`` (``CircuitOpen``,
+        ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write never is.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.spec.timeout if timeout is None else timeout)
-        if self._credentials.due(self._clock.now()):
-            await self._reload()
+        credentials, now = self._credentials, self._clock.now()
+        if now >= credentials.recheck_at and credentials.stale(now):
+            await credentials.reload()
         gate = self.gate
         await gate.enter(priority, deadline - loop.time())
         error: BaseException | None = None
         try:
             for attempt in (1, 2):
-                authorization = self._prefix
+                generation = credentials.generation
                 try:
-                    return await self._exchange(verb, path, body, query, content_type, headers, deadline, guard)
+                    return await self._exchange(verb, path, body, query, content_type, deadline, guard)
                 except ApiError as failed:
-                    # 401 means that nothing was done: try again if newer credentials are there now.
-                    if failed.status == 401 and attempt == 1 and await self._renewed(authorization):
+                    # 401 means that the request had no effect: retry if the credentials have changed since it was sent.
+                    if failed.status == 401 and attempt == 1 and await credentials.renewed(generation):
                         continue
                     raise
             raise AssertionError("unreachable")
@@ -151,14 +153,14 @@ class ClusterClient(ObjectCalls):
         body: bytes | None,
         query: Query | None,
         content_type: str,
-        headers: Mapping[str, str] | None,
         deadline: float,
         guard: WriteGuard | None,
     ) -> Response:
         loop = asyncio.get_running_loop()
-        pool = self._pool
+        pool = self.pool
         reading = verb in _READS
-        max_idle = 80.0 if reading else _WRITE_IDLE_SECONDS
+        max_idle = _READ_IDLE_SECONDS if reading else _WRITE_IDLE_SECONDS
+        headers: Mapping[str, str] = {}
         fresh = False
         while True:
             connection = await pool.acquire(min(_CONNECT_SECONDS, max(0.0, deadline - loop.time())), fresh=fresh, max_idle=max_idle)
@@ -167,7 +169,7 @@ class ClusterClient(ObjectCalls):
                 guard = guard or self.write_guard
                 if not reading and guard is not None:
                     stamp = guard()
-                    headers = {**headers, **stamp.headers} if headers else stamp.headers
+                    headers = stamp.headers
                     if stamp.budget is not None:
                         remaining = min(remaining, stamp.budget)
                         query = {**(query or {}), "timeout": f"{max(1, int(stamp.budget * 1000) - 1)}ms"}
@@ -176,45 +178,56 @@ class ClusterClient(ObjectCalls):
                 reused = connection.used > 0
                 answer = await connection.send(self._payload(verb, path, body, query, content_type, headers), remaining)
             except Unreachable as failed:
-                if reading and failed.sent and reused and getattr(failed, "no_bytes", False) and not failed.timed_out:
+                if reading and failed.sent and reused and failed.unanswered and not failed.timed_out:
                     fresh = True  # the server had closed the kept connection
                     continue
                 failed.args = (f"{verb} {path}: {failed}",)
                 raise
             except BaseException:
-                connection.close()  # cancelled between question and answer, or fenced
+                connection.close()  # fenced, or cancelled before the answer
                 raise
             assert isinstance(answer, Response)
             pool.release(connection)
             if answer.status >= 400:
                 raise api_error(answer.status, answer.body, answer.headers.get("retry-after"), f"{verb} {path}")
             if loop.time() >= self._skew_due:
-                self._note_skew(answer.headers.get("date"), loop.time())
+                self._measure_skew(answer.headers.get("date"), loop.time())
             return answer
 
+    @contextlib.asynccontextmanager
     async def stream(
         self,
         path: str,
         query: Query | None = None,
         *,
-        timeout: float | None = None,
         idle_timeout: float | None = None,
-        accept: str = JSON,
-    ) -> AsyncGenerator[list[bytes], None]:
-        """Lines of a streaming GET (a watch, a log), as many at once as have arrived.
+    ) -> AsyncIterator[LineStream]:
+        """A streaming GET (a watch, a log): gives an async iterator over lists of lines, each with all lines that have arrived.
 
-        ``timeout`` bounds the wait for the answer's head; ``idle_timeout`` the silence between bytes. Ends when the
-        server ends the answer; raises ``ApiError`` and ``Unreachable``. Streams have connections of their own,
-        outside the in-flight cap, and pass an open breaker (a reflector's backoff is its own), to which they report.
+        ``idle_timeout`` bounds the silence between bytes, in seconds. The iterator ends when the server ends the answer. Opening
+        raises ``ApiError`` and ``Unreachable``, iterating ``Unreachable``. A stream has a connection of its own, outside the
+        in-flight cap. It passes an open breaker, since a reflector has its own backoff, and reports to it.
         """
-        if self._credentials.due(self._clock.now()):
-            await self._reload()
-        limit = self.spec.timeout if timeout is None else timeout
+        connection, lines = await self._open_stream(path, query)
+        lines.idle_timeout = idle_timeout
+        try:
+            yield lines
+        finally:
+            if lines.done:
+                self.pool.release(connection)
+            else:
+                connection.close()
+
+    async def _open_stream(self, path: str, query: Query | None) -> tuple[Connection, LineStream]:
+        credentials, now = self._credentials, self._clock.now()
+        if now >= credentials.recheck_at and credentials.stale(now):
+            await credentials.reload()
+        limit = self.spec.timeout
         for attempt in (1, 2):
-            authorization = self._prefix
+            generation = credentials.generation
             try:
-                connection = await self._pool.acquire(min(_CONNECT_SECONDS, limit), fresh=True)
-                payload = self._payload("GET", path, None, query, JSON, {"Accept": accept} if accept != JSON else None)
+                connection = await self.pool.acquire(min(_CONNECT_SECONDS, limit), fresh=True)
+                payload = self._payload("GET", path, None, query, JSON, {})
                 try:
                     answer = await connection.send(payload, limit, stream=True)
                 except asyncio.CancelledError:
@@ -225,37 +238,30 @@ class ClusterClient(ObjectCalls):
                 failed.args = (f"GET {path}: {failed}",)
                 raise
             if isinstance(answer, LineStream):
-                break
-            self._pool.release(connection)
+                self.gate.report(None)
+                return connection, answer
+            self.pool.release(connection)
             error = api_error(answer.status, answer.body, answer.headers.get("retry-after"), f"GET {path}")
-            if answer.status == 401 and attempt == 1 and await self._renewed(authorization):
+            if answer.status == 401 and attempt == 1 and await credentials.renewed(generation):
                 continue
             self.gate.report(error)
             raise error
-        assert isinstance(answer, LineStream)
-        self.gate.report(None)
-        try:
-            async with contextlib.aclosing(answer.batches(idle_timeout)) as batches:
-                async for lines in batches:
-                    yield lines
-        finally:
-            if answer.done:
-                self._pool.release(connection)
-            else:
-                connection.close()
+        raise AssertionError("unreachable")
 
     # -- inside
 
     async def _fetch(self, path: str) -> bytes:
         return (await self.request("GET", path)).body
 
-    def _build_prefix(self) -> None:
+    def _use_credentials(self) -> None:
         target, authorization = self._credentials.target, self._credentials.authorization
         lines = [f" HTTP/1.1\r\nHost: {target.authority}", f"User-Agent: {self.spec.user_agent}"]
         if authorization:
             lines.append(f"Authorization: {authorization}")
         self._prefix = "\r\n".join(lines).encode("latin-1") + b"\r\n"
         self._base = target.base
+        if self.pool.target != target:
+            self.pool.retarget(target)
 
     def _payload(
         self,
@@ -264,84 +270,45 @@ class ClusterClient(ObjectCalls):
         body: bytes | None,
         query: Query | None,
         content_type: str,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, str],
     ) -> bytes:
         """Head and body in one piece: one TLS record, one system call."""
         head = f"{verb} {self._base}{path}?{encode_query(query)}" if query else f"{verb} {self._base}{path}"
         if not head.isascii() or any(c in head[len(verb) + 1 :] for c in " \r\n"):
-            raise ValueError(f"path {path!r} holds characters that a URL can't")
+            raise ValueError(f"path {path!r} contains characters that are not allowed in a URL")
         parts = [head.encode(), self._prefix]
-        accept = JSON
-        if headers:
-            for key, value in headers.items():
-                if key == "Accept":
-                    accept = value
-                elif "\n" in value or "\r" in value:
-                    raise ValueError(f"header {key} holds a line break")
-                else:
-                    parts.append(f"{key}: {value}\r\n".encode("latin-1"))
+        for key, value in headers.items():
+            if "\n" in value or "\r" in value:
+                raise ValueError(f"header {key} contains a line break")
+            parts.append(f"{key}: {value}\r\n".encode("latin-1"))
         if body is None:
-            parts.append(f"Accept: {accept}\r\n\r\n".encode())
+            parts.append(f"Accept: {JSON}\r\n\r\n".encode())
         else:
-            parts.append(f"Accept: {accept}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            parts.append(f"Accept: {JSON}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
             parts.append(body)
         return b"".join(parts)
 
-    async def _renewed(self, used: bytes) -> bool:
-        """After a 401: whether other credentials than those ``used`` are there now."""
-        return self._prefix != used or await self._reload()
-
-    async def _reload(self) -> bool:
-        """Re-read credentials, once for all requests that wait for it."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload_once())
-        return await asyncio.shield(self._reloading)
-
-    async def _reload_once(self) -> bool:
-        # In use before the task is done: who comes between its end and its waiters' turn must not reload again.
-        changed = await self._credentials.reload()
-        if changed:
-            self._build_prefix()
-            if self._pool.target != self._credentials.target:
-                self._pool.retarget(self._credentials.target)
-            log.info("credentials of cluster %r were renewed", self.name)
-        return changed
-
-    def _note_skew(self, date: str | None, now: float) -> None:
+    def _measure_skew(self, date: str | None, now: float) -> None:
         self._skew_due = now + _SKEW_SECONDS
         if date:
             with contextlib.suppress(ValueError, TypeError):
                 ahead = email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - self._clock.wall()
-                self.skew = ahead if abs(ahead) > 1.0 else 0.0  # less is within the header's resolution
+                self.skew = ahead if abs(ahead) > 1.0 else 0.0  # below the resolution of the header
 
-    def _tell_breaker(self, old: str, new: str, reason: str) -> None:
+    def _log_breaker(self, old: str, new: str, reason: str) -> None:
         log.warning("cluster %r: breaker %s -> %s%s", self.name, old, new, f" ({reason})" if reason else "")
 
     async def _probe(self) -> None:
-        where = self._credentials.target.authority
         try:
             await self.request("GET", "/version", timeout=min(self.spec.timeout, _CONNECT_SECONDS))
-        except ApiError as error:
-            if error.status == 401:
-                raise ConnectError(
-                    self.name,
-                    f"{where} refuses the credentials (401)",
-                    "The token or client certificate has expired or is of another cluster: renew it",
-                ) from None
-            if error.status in (403, 404):  # reachable; /version itself may be forbidden
-                return
-            raise ConnectError(
-                self.name,
-                f"{where} answers {error.status} {error.reason}",
-                "Is it a Kubernetes API server, and healthy?",
-            ) from None
-        except Unreachable as error:
-            text = str(error).removeprefix("GET /version: ")
-            raise ConnectError(self.name, text, _remedy(text)) from None
+        except (ApiError, Unreachable) as error:
+            problem = probe_error(self.name, self._credentials.target.authority, error)
+            if problem is not None:
+                raise problem from None
 
 
 def encode_query(query: Query) -> str:
-    """``a=1&force=true``; values are percent-encoded where they need it."""
+    """``a=1&force=true``, with values percent-encoded where necessary."""
     return "&".join(f"{key}={_text(value)}" for key, value in query.items())
 
 
@@ -350,19 +317,3 @@ def _text(value: str | int | bool) -> str:
         return "true" if value else "false"
     text = str(value)
     return text if text.isascii() and text.isalnum() else quote(text, safe="-._~")
-
-
-def _remedy(text: str) -> str:
-    if "not trusted" in text:
-        return (
-            "The CA in the config did not sign the server's certificate: give the right one (or, for a test, insecureSkipTlsVerify)"
-        )
-    if "refused" in text:
-        return "Nothing listens there: is the server up, and the port right?"
-    if "TLS" in text:
-        return "Is this an https port?"
-    if "HTTP" in text:
-        return "Is this a Kubernetes API server's port, and https?"
-    if "Name or service" in text or "resolution" in text or "nodename" in text:
-        return "The host name does not resolve on this node"
-    return "Check address, firewall and routes from this node"

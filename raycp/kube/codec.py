@@ -1,11 +1,12 @@
-"""Bytes to ``Obj``: objects stay raw JSON, only ``metadata`` is decoded, ``managedFields`` are cut out on the way in.
+"""Bytes to ``Obj``: objects stay raw JSON, only ``metadata`` is decoded, and ``managedFields`` are cut out.
 
-A typed list (``PodList``) leaves ``apiVersion`` and ``kind`` out of its items; they are put back, so that an object
-has the same form whether a list, a watch or a write brought it.
+A typed list (``PodList``) omits ``apiVersion`` and ``kind`` from its items; they are restored, so that an object has the same
+form whether it came from a list, a watch or a write.
 """
 
 import functools
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 from sys import intern
@@ -69,9 +70,9 @@ _NOT_USERS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
 def decode_object(raw: bytes, *, head: bytes = b"") -> Obj:
-    """One object. ``head`` (``"apiVersion":"v1","kind":"Pod",``) is put in where the object does not name its kind.
+    """One object. ``head`` (``"apiVersion":"v1","kind":"Pod",``) is inserted if the object does not name its kind.
 
-    Raises ``msgspec.MsgspecError`` for what is no Kubernetes object.
+    Raises ``msgspec.MsgspecError`` for anything but a Kubernetes object.
     """
     wire = _wire.decode(raw)
     found = wire.metadata
@@ -98,14 +99,8 @@ def decode_object(raw: bytes, *, head: bytes = b"") -> Obj:
     return Obj(meta, raw, int(found.resource_version or 0), digest(meta, raw), changed_at)
 
 
-def decode_list(raw: bytes) -> tuple[ListMeta, list[Obj]]:
-    """A whole list, or one page of it."""
-    meta, items, head = split_list(raw)
-    return meta, [decode_object(item, head=head) for item in items]
-
-
 def split_list(raw: bytes) -> tuple[ListMeta, list[bytes], bytes]:
-    """The list's metadata, its items' bytes, and the ``head`` to decode them with; lets a caller decode in slices."""
+    """A list, or one page of it: its metadata, the bytes of its items, and the ``head`` that ``decode_object`` needs for them."""
     found = _list.decode(raw)
     kind = found.kind.removesuffix("List")
     head = f'"apiVersion":"{found.api_version}","kind":"{kind}",'.encode() if kind and found.api_version else b""
@@ -113,19 +108,37 @@ def split_list(raw: bytes) -> tuple[ListMeta, list[bytes], bytes]:
 
 
 def decode_watch_line(line: bytes) -> tuple[str, Obj | Status]:
-    """``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK`` with an ``Obj``, or ``ERROR`` with a ``Status``."""
+    """``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK`` with an ``Obj``, or ``ERROR`` with a ``Status``.
+
+    Raises ``msgspec.MsgspecError`` for anything but a line of a watch.
+    """
     event = _watch.decode(line)
     if event.type == "ERROR":
         return event.type, _status.decode(event.object)
     return event.type, decode_object(bytes(event.object))
 
 
-def digest(meta: Meta, raw: bytes) -> int:
-    """The *version* (design, section 5): 64 bits over what users change.
+def decode_watch_lines(lines: Sequence[bytes], request: str = "") -> tuple[list[tuple[str, Obj]], Exception | None]:
+    """The events of some lines, up to the first line that ends the watch: an ERROR, given as the ``ApiError`` of ``request``, or
+    one that cannot be decoded, given as the error that says so.
+    """
+    changes: list[tuple[str, Obj]] = []
+    try:
+        for line in lines:
+            kind, obj = decode_watch_line(line)
+            if isinstance(obj, Status):
+                return changes, obj.to_error(request)
+            changes.append((kind, obj))
+    except (msgspec.MsgspecError, ValueError) as error:
+        return changes, error
+    return changes, None
 
-    That is uid, labels, annotations, finalizers, deletionTimestamp, and the generation; where the kind has none,
-    everything but ``status`` and metadata. The uid is in it, so that a recreated object is never taken for its
-    predecessor.
+
+def digest(meta: Meta, raw: bytes) -> int:
+    """The *version* (design, section 5): a 64-bit digest of what users change.
+
+    It covers labels, annotations, finalizers, deletionTimestamp and the generation; for a kind without generation, everything but
+    ``status`` and metadata instead. It covers the uid, so that a recreated object is never mistaken for its predecessor.
     """
     hasher = blake2b(
         _sorted.encode((meta.uid, meta.generation, meta.labels, meta.annotations, meta.finalizers, meta.deletion_timestamp)),
@@ -142,9 +155,9 @@ def digest(meta: Meta, raw: bytes) -> int:
 def _cut(raw: bytes, managed: bytes) -> bytes:
     """``raw`` without ``metadata.managedFields``, whose value is ``managed``.
 
-    The quick way cuts at the place where key and value stand together; JSON escapes quotes within strings, so the
-    pattern can't be text. Where another such key comes first (a template that carries managedFields), or white space,
-    the exact way.
+    The fast path cuts where the key is followed by the value. JSON escapes quotes within strings, so the pattern never matches
+    text. If another such key comes first (a template with managedFields), or white space, the object is decoded and encoded
+    again.
     """
     start = raw.find(_KEY)
     if start < 0 or not raw.startswith(managed, start + len(_KEY)):
@@ -164,8 +177,10 @@ def _cut(raw: bytes, managed: bytes) -> bytes:
 
 
 def _changed_at(managed: bytes) -> float:
-    """The newest time at which somebody wrote the object itself, by another subresource (scale) too; a write of the status counts
-    only where nothing else tells a time, since law 9's clock is that of users' changes."""
+    """The newest time of a write to the object itself or by another subresource (scale).
+
+    A status write counts only if there is no other, since the clock of law 9 measures users' changes.
+    """
     newest = newest_of_status = ""
     try:
         for entry in _managed.decode(managed):
@@ -180,8 +195,8 @@ def _changed_at(managed: bytes) -> float:
 
 @functools.lru_cache(4096)
 def parse_time(text: str | None) -> float:
-    """RFC 3339 as the API server writes it (``2026-01-02T03:04:05Z``, fractions too) to Unix seconds; 0 for none or
-    nonsense.
+    """RFC 3339 as the API server writes it (``2026-01-02T03:04:05Z``, with or without a fraction) to Unix seconds; 0 for anything
+    else.
     """
     if not text:
         return 0.0

@@ -1,4 +1,4 @@
-"""How to reach one cluster: a value that travels to actors by actor call, and never shows a secret."""
+"""How to reach one cluster: a value that is sent to actors by actor call, and whose repr contains no secret."""
 
 import os
 from typing import Literal
@@ -13,14 +13,14 @@ _SECRET = ("token", "client_key_pem", "client_cert_pem")
 
 
 class ConnectSpec(msgspec.Struct, kw_only=True):
-    """``mode`` decides which fields count:
+    """``mode`` decides which fields are used:
 
     - ``direct``: ``server``, ``ca_pem``, and ``token`` or ``client_cert_pem`` with ``client_key_pem``;
-    - ``kubeconfig``: ``path`` (``~`` is expanded where the actor runs; None: ``$KUBECONFIG`` or ``~/.kube/config``;
+    - ``kubeconfig``: ``path`` (``~`` is expanded on the node where the actor runs; None: ``$KUBECONFIG`` or ``~/.kube/config``;
       several paths joined by ``:`` are merged) and ``context`` (None: the current one);
     - ``inCluster``: the Pod's service account.
 
-    ``qps`` 0 means no client limit (server-side priority and fairness decides); ``burst`` 0 means twice ``qps``.
+    ``qps`` 0 means no client limit (API priority and fairness applies on the server); ``burst`` 0 means twice ``qps``.
     ``timeout`` in seconds is the default deadline of a request.
     """
 

@@ -1,21 +1,22 @@
 """One HTTP/1.1 connection: an ``asyncio.Protocol`` over llhttp (httptools), one exchange at a time.
 
-A general client pays for features that an API server's client never uses (cookies, redirects, multipart, per-request
-context objects). This one writes a prepared request in one piece and collects the answer; that is all it does.
+It writes a prepared request in one piece and collects the answer. Cookies, redirects, multipart bodies and per-request context
+objects are left out, because the client of an API server needs none of them.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import socket
+from collections.abc import Callable
 
 import httptools
 
 from raycp.kube.errors import Unreachable
 
-_STREAM_HIGH = 1 << 20  # bytes waiting in a stream before the socket is told to pause
+_STREAM_HIGH = 1 << 20  # unread bytes of a stream above which reading from the socket pauses
 
 
 class Response:
-    """An answer. ``headers`` has lower-case names; the last of repeated ones wins."""
+    """An answer. ``headers`` has lower-case names; of repeated headers the last one counts."""
 
     __slots__ = ("_headers", "_raw_headers", "body", "status")
 
@@ -36,9 +37,25 @@ class Response:
 
 
 class LineStream:
-    """The body of a streaming answer as batches of lines; reading pauses while the consumer is behind."""
+    """The body of a streaming answer: an async iterator over lists of lines, each all the lines that have arrived.
 
-    __slots__ = ("_connection", "_error", "_lines", "_parts", "_paused", "_size", "_waiter", "done", "last_bytes")
+    Iteration raises ``Unreachable`` when the connection breaks, or when no byte arrives for ``idle_timeout`` seconds while the
+    consumer waits. Reading pauses while the consumer is behind. One consumer at a time.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_error",
+        "_lines",
+        "_parts",
+        "_paused",
+        "_size",
+        "_timer",
+        "_waiter",
+        "done",
+        "idle_timeout",
+        "last_bytes",
+    )
 
     def __init__(self, connection: "Connection", now: float) -> None:
         self._connection = connection
@@ -46,12 +63,31 @@ class LineStream:
         self._parts: list[bytes] = []
         self._size = 0
         self._paused = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[list[bytes]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
+        self.idle_timeout: float | None = None
         self.done = False
         self.last_bytes = now
 
+    def __aiter__(self) -> "LineStream":
+        return self
+
+    def __anext__(self) -> "asyncio.Future[list[bytes]]":
+        # A future rather than a coroutine: a consumer that waits is resumed with the lines, not through a frame of this class.
+        waiter: asyncio.Future[list[bytes]] = self._connection.loop.create_future()
+        if self._lines:
+            waiter.set_result(self._take())
+        elif self.done:
+            waiter.set_exception(self._error or StopAsyncIteration())
+        else:
+            self._waiter = waiter
+            if self.idle_timeout is not None and self._timer is None:
+                self._timer = self._connection.loop.call_at(self.last_bytes + self.idle_timeout, self._check_idle)
+        return waiter
+
     def feed(self, data: bytes, now: float) -> None:
+        """Bytes of the body have arrived."""
         self.last_bytes = now
         self._size += len(data)
         if b"\n" not in data:
@@ -66,65 +102,57 @@ class LineStream:
             if tail:
                 self._parts.append(tail)
             self._lines.extend(line for line in lines if line)
-            if self._lines:
-                self._wake()
-        if self._size > _STREAM_HIGH and not self._paused and self._lines:
+        if not self._lines:
+            return
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            self._waiter = None
+            waiter.set_result(self._take())
+        elif self._size > _STREAM_HIGH and not self._paused:
             self._paused = True
             self._connection.pause()
 
     def finish(self, error: Exception | None) -> None:
+        """The body has ended, with ``error`` where the connection broke."""
         self.done = True
         self._error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if error is None and self._parts:  # a last line without its newline
             self._lines.append(b"".join(self._parts))
             self._parts.clear()
-        self._wake()
+        waiter, self._waiter = self._waiter, None
+        if waiter is None or waiter.done():
+            return
+        if self._lines:
+            waiter.set_result(self._take())
+        else:
+            waiter.set_exception(error or StopAsyncIteration())
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _take(self) -> list[bytes]:
+        lines, self._lines = self._lines, []
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            self._connection.resume()
+        return lines
 
-    async def batches(self, idle_timeout: float | None) -> AsyncGenerator[list[bytes], None]:
-        """All lines that are there, again and again until the end. Raises ``Unreachable`` when the connection breaks
-        or no byte came for ``idle_timeout`` seconds.
-        """
+    def _check_idle(self) -> None:
+        self._timer = None
+        if self._waiter is None or self.idle_timeout is None:  # the next wait starts the timer again
+            return
         loop = self._connection.loop
-        while True:
-            if self._lines:
-                lines, self._lines = self._lines, []
-                self._size = 0
-                if self._paused:
-                    self._paused = False
-                    self._connection.resume()
-                yield lines
-                continue
-            if self.done:
-                if self._error is not None:
-                    raise self._error
-                return
-            self._waiter = loop.create_future()
-            timer = None
-            if idle_timeout is not None:
-                due = self.last_bytes + idle_timeout
-                timer = loop.call_at(due, self._check_idle, idle_timeout)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer is not None:
-                    timer.cancel()
-
-    def _check_idle(self, idle_timeout: float) -> None:
-        loop = self._connection.loop
-        due = self.last_bytes + idle_timeout
-        if loop.time() + 0.001 < due:  # bytes came, though not a whole line
-            loop.call_at(due, self._check_idle, idle_timeout)
-        elif not self.done:
-            self._connection.fail(Unreachable(f"stream stalled: no byte for {idle_timeout:g} s", sent=True, timed_out=True))
+        due = self.last_bytes + self.idle_timeout
+        if loop.time() + 0.001 < due:
+            self._timer = loop.call_at(due, self._check_idle)
+        else:
+            text = f"stream stalled: no byte for {self.idle_timeout:g} s"
+            self._connection.fail(Unreachable(text, sent=True, timed_out=True))
 
 
 class Connection(asyncio.Protocol):
-    """States: idle (``ready``), one exchange under way, closed. ``on_close`` is called once."""
+    """Idle (``ready``), in one exchange, or closed. ``on_close`` is called once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[["Connection"], None]) -> None:
         self.loop = loop
@@ -145,16 +173,22 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.generation = 0
 
-    # -- what the pool calls
+    # -- called by pool and client
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """The underlying socket, to set options on."""
+        return self._transport.get_extra_info("socket") if self._transport is not None else None
 
     @property
     def ready(self) -> bool:
         return not self.closed and self._waiter is None and self._stream is None
 
     def send(self, payload: bytes, timeout: float, *, stream: bool = False) -> "asyncio.Future[Response | LineStream]":
-        """Write one request; the future gives its ``Response``, or a ``LineStream`` for a successful streaming one.
+        """Write one request. The future resolves to a ``Response``, or with ``stream`` to a ``LineStream`` if the status is below
+        300.
 
-        ``timeout`` in seconds bounds the whole answer, for a stream only its headers.
+        ``timeout`` in seconds bounds the whole answer; for a stream, only its headers. Raises ``Unreachable``.
         """
         assert self._transport is not None
         if self.closed:
@@ -176,10 +210,11 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """Drop the connection; whoever waits on it gets ``Unreachable``."""
+        """Drop the connection; a pending exchange fails with ``Unreachable``."""
         self.fail(Unreachable("connection closed by this client", sent=True))
 
     def fail(self, error: Unreachable) -> None:
+        """Drop the connection; a pending exchange fails with ``error``."""
         if self.closed:
             return
         self._finish(error)
@@ -208,9 +243,8 @@ class Connection(asyncio.Protocol):
         if self._until_close and exc is None and not self.closed:
             self.on_message_complete()  # a body that ends with the connection
         what = "connection lost" if exc is None else f"connection lost: {_describe(exc)}"
-        error = Unreachable(what + (" in the middle of an answer" if self._got_bytes else " before any answer"), sent=True)
-        error.no_bytes = not self._got_bytes  # type: ignore[attr-defined]
-        self._finish(error)
+        what += " in the middle of an answer" if self._got_bytes else " before any answer"
+        self._finish(Unreachable(what, sent=True, unanswered=not self._got_bytes))
 
     def _finish(self, error: Unreachable) -> None:
         if self.closed:

@@ -1,4 +1,4 @@
-"""What a cluster serves: kinds to resources, one request per group and version, cached."""
+"""The resources that a cluster serves, by kind: one request per group and version, cached."""
 
 import difflib
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.kube.errors import ApiError, NoSuchKind
 
-_MISS_SECONDS = 2.0  # how long a "no such kind" is believed: a CRD may be Established any moment
+_MISS_SECONDS = 2.0  # how long "no such kind" is cached: a CRD may become Established at any moment
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class Resource(msgspec.Struct, frozen=True):
     subresources: frozenset[str]
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path of the collection, an object, or its subresource; all namespaces where ``namespace`` is empty."""
+        """The path of the collection, an object, or its subresource; of all namespaces if ``namespace`` is empty."""
         gvk = self.gvk
         path = f"/apis/{gvk.group}/{gvk.version}" if gvk.group else f"/api/{gvk.version}"
         if self.namespaced and namespace:
@@ -48,7 +48,7 @@ _lists = msgspec.json.Decoder(_ApiResourceList)
 
 
 class Discovery:
-    """The cache. ``fetch`` GETs a path and returns the body, raising ``ApiError``."""
+    """The cache of resources. ``fetch`` GETs a path and returns the body, or raises ``ApiError``."""
 
     def __init__(self, cluster: str, fetch: Callable[[str], Awaitable[bytes]], clock: Clock) -> None:
         self._cluster = cluster
@@ -61,12 +61,12 @@ class Discovery:
         return self._known.get(gvk)
 
     def forget(self) -> None:
-        """Ask the server again from now on (a CRD went, an aggregated API came)."""
+        """Drop the cache, since a CRD was deleted or an aggregated API was added."""
         self._known.clear()
         self._missed.clear()
 
     async def resource(self, gvk: GVK) -> Resource:
-        """Raises ``NoSuchKind``, and what ``fetch`` raises but a 404."""
+        """The resource of a kind. Raises ``NoSuchKind``, and what ``fetch`` raises except a 404."""
         found = self._known.get(gvk)
         if found is not None:
             return found

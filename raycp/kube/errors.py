@@ -1,4 +1,4 @@
-"""What can go wrong between raycp and one API server. No message or repr here ever carries a credential."""
+"""The errors of one API server. No message and no repr contains a credential."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ class KubeError(Exception):
 
 
 class ConnectError(KubeError):
-    """A cluster cannot be used as configured: ``problem`` says what is wrong, ``remedy`` what to do about it."""
+    """A cluster cannot be used as configured: ``problem`` says what is wrong, ``remedy`` what to do."""
 
     def __init__(self, cluster: str, problem: str, remedy: str) -> None:
         super().__init__(f"cluster {cluster!r}: {problem}. {remedy}")
@@ -21,22 +21,26 @@ class ConnectError(KubeError):
 
 
 class Unreachable(KubeError):
-    """The server gave no (whole) answer.
+    """The server did not answer, or not completely.
 
-    ``sent`` is False when the request certainly had no effect because it never left this process; True means that a
-    write may or may not have taken effect. ``refused`` tells a refused connection (nobody listens, nothing is lost by
-    trying again soon) from silence. ``timed_out`` tells a deadline of ours.
+    ``sent`` is False if the request never left this process, so that it certainly had no effect; True means that a write may or
+    may not have taken effect. ``refused`` distinguishes a refused connection (nothing listens; an early retry is safe) from
+    silence. ``timed_out`` marks a deadline of this client. ``unanswered`` means that the connection broke before the first byte
+    of the answer.
     """
 
-    def __init__(self, message: str, *, sent: bool, refused: bool = False, timed_out: bool = False) -> None:
+    def __init__(
+        self, message: str, *, sent: bool, refused: bool = False, timed_out: bool = False, unanswered: bool = False
+    ) -> None:
         super().__init__(message)
         self.sent = sent
         self.refused = refused
         self.timed_out = timed_out
+        self.unanswered = unanswered
 
 
 class CircuitOpen(Unreachable):
-    """Refused locally: the cluster's breaker is open. ``retry_after`` in seconds is when it lets a probe through."""
+    """Refused locally: the cluster's breaker is open. It admits a probe in ``retry_after`` seconds."""
 
     def __init__(self, cluster: str, reason: str, retry_after: float) -> None:
         super().__init__(f"cluster {cluster!r}: breaker open for {retry_after:.1f} s ({reason})", sent=False)
@@ -44,14 +48,14 @@ class CircuitOpen(Unreachable):
 
 
 class Throttled(Unreachable):
-    """Refused locally: the client budget could not admit the request within its deadline."""
+    """Refused locally: the client budget did not admit the request within its deadline."""
 
     def __init__(self, cluster: str, waited: float) -> None:
         super().__init__(f"cluster {cluster!r}: no request token within {waited:.1f} s (client budget)", sent=False, timed_out=True)
 
 
 class Fenced(KubeError):
-    """A write was refused locally: its permit has ended or was revoked (law 6e)."""
+    """A write was refused locally: its permit has expired or was revoked (law 6e)."""
 
 
 class NoSuchKind(KubeError):
@@ -64,8 +68,8 @@ class NoSuchKind(KubeError):
 
 
 class ApiError(KubeError):
-    """The server answered with an error: ``status`` is the HTTP code, ``reason``, ``message`` and ``details`` are
-    those of the ``metav1.Status`` body, ``retry_after`` is in seconds where the server named one.
+    """The server answered with an error: ``status`` is the HTTP code; ``reason``, ``message`` and ``details`` are those of the
+    ``metav1.Status`` body; ``retry_after`` is in seconds, None if the server sent none.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class ApiError(KubeError):
 
     @property
     def too_large_version(self) -> bool:
-        """The server has not reached (or, restored, will never reach) the version asked for (504, cause
+        """The server has not reached the requested version, and never will if it was restored (504, cause
         ResourceVersionTooLarge).
         """
         if self.status not in (504, 500):
@@ -129,7 +133,7 @@ class _Details(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """``metav1.Status`` as it stands in error bodies and in watch ERROR lines."""
+    """``metav1.Status``, as in error bodies and in ERROR lines of a watch."""
 
     code: int = 0
     reason: str = ""
@@ -149,12 +153,12 @@ _status = msgspec.json.Decoder(Status)
 
 
 def api_error(http_status: int, body: bytes, retry_after: str | None, request: str = "") -> ApiError:
-    """The ``ApiError`` for an answer with an HTTP status of 400 or more. Bodies that are no Status are quoted, cut to
-    200 characters.
+    """The ``ApiError`` for an answer with an HTTP status of 400 or more. A body that is not a Status is quoted, cut to 200
+    characters.
     """
     try:
         seconds = float(retry_after) if retry_after else None
-    except ValueError:  # an HTTP date: rare, and the caller's own backoff does
+    except ValueError:  # an HTTP date, which is rare: the backoff of the caller suffices
         seconds = None
     try:
         status = _status.decode(body)

@@ -1,7 +1,7 @@
-"""Admission of requests of one client: in-flight cap, budget and breaker, in the order in which they cost least.
+"""Admission of the requests of one client: breaker, budget, in-flight cap.
 
-``URGENT`` requests (lock and permit reads) pass all three, or a cluster that hangs would end its own leadership; they
-report like all others.
+``URGENT`` requests (reads of locks and permits) pass all three, since otherwise a hanging cluster would cost the fleet its
+leadership. They report their outcome like all others.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
 
 
 class TokenSource(Protocol):
-    """Where a request's token comes from: a ``Budget`` of one's own, or one that is shared with other processes."""
+    """Grants tokens to requests: a ``Budget`` of this process, or one that is shared with other processes."""
 
     def try_take(self, priority: int) -> bool: ...
 
@@ -31,7 +31,7 @@ class TokenSource(Protocol):
 
 
 class Gate:
-    """``enter`` before a request, ``leave`` after it. While nothing is scarce, both are a few comparisons."""
+    """Call ``enter`` before a request, ``leave`` and ``report`` after it. Without scarcity each costs a few comparisons."""
 
     def __init__(self, cluster: str, clock: Clock, max_in_flight: int, budget: TokenSource | None, breaker: Breaker | None) -> None:
         self._cluster = cluster
@@ -45,7 +45,7 @@ class Gate:
         self.breaker = breaker
 
     async def enter(self, priority: int, timeout: float) -> None:
-        """Raises ``CircuitOpen`` at once, ``Throttled`` when ``timeout`` seconds did not bring a token or a place."""
+        """Raises ``CircuitOpen`` at once, ``Throttled`` without a token or a place after ``timeout`` seconds."""
         breaker = self.breaker
         if breaker is not None and priority > URGENT and not breaker.allow():
             state = breaker.snapshot()
@@ -63,15 +63,16 @@ class Gate:
             raise
 
     def leave(self) -> None:
+        """The request has ended: its place goes to the next waiter."""
         while self._waiting and self.in_flight <= self.max_in_flight:
             _, _, place = heapq.heappop(self._waiting)
             if not place.done():
-                place.set_result(None)  # the place changes hands without becoming free
+                place.set_result(None)  # the place passes on without becoming free
                 return
         self.in_flight -= 1
 
     def report(self, error: BaseException | None) -> None:
-        """How the request ended: feeds breaker and budget."""
+        """Report the outcome of the request to breaker and budget."""
         breaker = self.breaker
         if error is None:
             if breaker is not None:
@@ -102,7 +103,7 @@ class Gate:
                 self.leave()
             raise Throttled(self._cluster, timeout) from None
         except BaseException:
-            if place.done() and not place.cancelled():  # given to one who has gone: pass it on
+            if place.done() and not place.cancelled():  # granted to a cancelled request: pass it on
                 self.leave()
             raise
 

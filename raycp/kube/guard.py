@@ -1,4 +1,4 @@
-"""The fence at the client: what is asked immediately before a write leaves this process (law 6e)."""
+"""The fence at the client: called immediately before a write leaves this process (law 6e)."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,8 +6,8 @@ import msgspec
 
 
 class WriteStamp(msgspec.Struct, frozen=True):
-    """Leave to write now: ``headers`` to add (epoch, shard, term), and the ``budget`` in seconds that remains of the
-    permit; the request carries ``?timeout=`` below it, so that the server gives up in time too. None: no bound.
+    """Permission to write now: ``headers`` to add (epoch, shard, term), and the ``budget``, the seconds that remain of the
+    permit. The request carries a ``?timeout=`` below it, so that the server gives up in time as well. None: no bound.
     """
 
     headers: Mapping[str, str] = {}

@@ -1,4 +1,4 @@
-"""Calls on objects, as bytes: what ``ClusterClient`` offers beyond ``request`` and ``stream``."""
+"""Calls on objects, as bytes, on top of ``request``."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class ServerVersion(msgspec.Struct, frozen=True):
 
 
 class ObjectCalls:
-    """Mixed into the client. All raise what ``request`` raises, and ``NoSuchKind``; answers are the objects' JSON."""
+    """Mixed into the client. All calls raise what ``request`` raises, and ``NoSuchKind``; they return the JSON of the object."""
 
     discovery: Discovery
 
@@ -55,17 +55,12 @@ class ObjectCalls:
         """One request."""
 
     async def version(self) -> ServerVersion:
-        """What the server says it is."""
+        """The server's version."""
         return msgspec.json.decode((await self.request("GET", "/version")).body, type=ServerVersion)
 
     async def resource(self, gvk: GVK) -> Resource:
-        """By cached discovery. Raises ``NoSuchKind``."""
+        """The resource of a kind, from cached discovery. Raises ``NoSuchKind``."""
         return self.discovery.known(gvk) or await self.discovery.resource(gvk)
-
-    def path(
-        self, resource: Resource, namespace: str | None = None, name: str | None = None, subresource: str | None = None
-    ) -> str:
-        return resource.path(namespace, name, subresource)
 
     async def get(
         self, gvk: GVK, namespace: str, name: str, *, subresource: str | None = None, timeout: float | None = None
@@ -83,7 +78,7 @@ class ObjectCalls:
         subresource: str | None = None,
         query: Query | None = None,
     ) -> bytes:
-        """``name`` and ``subresource`` for the likes of eviction and binding."""
+        """``name`` and ``subresource`` are for eviction, binding and the like."""
         resource = await self.resource(gvk)
         return (await self.request("POST", resource.path(namespace, name, subresource), body=body, query=query)).body
 
@@ -99,9 +94,6 @@ class ObjectCalls:
     ) -> bytes:
         resource = await self.resource(gvk)
         return (await self.request("PUT", resource.path(namespace, name, subresource), body=body, query=query)).body
-
-    async def update_status(self, gvk: GVK, namespace: str, name: str, body: bytes) -> bytes:
-        return await self.update(gvk, namespace, name, body, subresource="status")
 
     async def patch(
         self,
@@ -144,9 +136,7 @@ class ObjectCalls:
         propagation: str = "",
         grace: int | None = None,
     ) -> bytes:
-        """With preconditions where ``uid`` or ``resource_version`` is given; ``grace`` in seconds. The answer is the
-        object or a Status.
-        """
+        """``uid`` and ``resource_version`` are preconditions; ``grace`` in seconds. Returns the object or a Status."""
         options: dict[str, object] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         preconditions = {k: v for k, v in (("uid", uid), ("resourceVersion", resource_version)) if v}
         if preconditions:
@@ -159,9 +149,7 @@ class ObjectCalls:
         return (await self.request("DELETE", resource.path(namespace, name), body=msgspec.json.encode(options))).body
 
     async def identity(self) -> str:
-        """The uid of namespace ``kube-system``, which tells one cluster from a recreated one (law 7); empty where it
-        can't be read.
-        """
+        """The uid of namespace ``kube-system``, which identifies the cluster (law 7); empty if it cannot be read."""
         try:
             body = (await self.request("GET", "/api/v1/namespaces/kube-system")).body
         except ApiError as error:

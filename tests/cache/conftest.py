@@ -1,4 +1,4 @@
-"""The scripted server of tests/kube, and a reflector on it."""
+"""The scripted API server of tests/kube, and a reflector on it."""
 
 from collections.abc import AsyncIterator
 

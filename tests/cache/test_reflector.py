@@ -1,4 +1,4 @@
-"""The reflector against a server that does everything wrong, over real sockets; both with and without WatchList."""
+"""The reflector against a faulty server, over real sockets, with and without WatchList."""
 
 import logging
 
@@ -10,7 +10,7 @@ from raycp.base.events import Source
 from raycp.cache import Phase
 
 
-async def test_list_then_watch(api: ScriptedApi, watched: Watched) -> None:
+async def test_objects_are_listed_then_watched(api: ScriptedApi, watched: Watched) -> None:
     for n in range(30):
         api.put(f"a{n:02}")
     watched.start()
@@ -20,13 +20,13 @@ async def test_list_then_watch(api: ScriptedApi, watched: Watched) -> None:
     api.put("a00", x=1)
     api.drop("a01")
     await watched.same()
-    assert watched.told() == [("added", "new"), ("modified", "a00"), ("deleted", "a01")]
+    assert watched.emitted() == [("added", "new"), ("modified", "a00"), ("deleted", "a01")]
     assert all(event.source is Source.WATCH for event in watched.events)
     status = watched.reflector.status()
     assert (status.phase, status.synced, status.objects, status.failures) == (Phase.WATCHING, True, 30, 0)
 
 
-async def test_410_relists_and_unchanged_objects_stay_silent(api: ScriptedApi, watched: Watched) -> None:
+async def test_a_410_is_followed_by_a_list_that_emits_only_changes(api: ScriptedApi, watched: Watched) -> None:
     for n in range(20):
         api.put(f"a{n}")
     watched.start()
@@ -34,8 +34,8 @@ async def test_410_relists_and_unchanged_objects_stay_silent(api: ScriptedApi, w
     watched.take()
     await watched.until(lambda: watched.reflector.status().phase is Phase.WATCHING)
 
-    # The connection breaks; while away one is changed, one deleted, one made anew; and history is compacted.
-    async def away(request: object) -> object:
+    # The connection breaks. Meanwhile one object is changed, one deleted, one recreated, and the history is compacted.
+    async def meanwhile(request: object) -> object:
         api.put("a1", x=2)
         api.drop("a2")
         api.drop("a3")
@@ -43,44 +43,45 @@ async def test_410_relists_and_unchanged_objects_stay_silent(api: ScriptedApi, w
         api.compact()
         return await short_watch(request)  # type: ignore[arg-type]
 
-    api.faults.append(once_for(is_watch, away))  # type: ignore[arg-type]
-    await end_streams(watched)
+    api.faults.append(once_for(is_watch, meanwhile))  # type: ignore[arg-type]
+    break_connections(watched)
     await watched.until(lambda: watched.reflector.status().lists == 2)
     await watched.same()
-    told = watched.told()
-    assert set(told[:2]) == {("deleted", "a2"), ("deleted", "a3")}
-    assert set(told[2:]) == {("added", "a3"), ("modified", "a1")}
+    emitted = watched.emitted()
+    assert set(emitted[:2]) == {("deleted", "a2"), ("deleted", "a3")}
+    assert set(emitted[2:]) == {("added", "a3"), ("modified", "a1")}
     assert {event.source for event in watched.events} == {Source.RELIST}
     assert watched.reflector.status().lists == 2
 
 
-async def end_streams(watched: Watched) -> None:
+def break_connections(watched: Watched) -> None:
     """Break all connections of the client, as a load balancer does."""
-    for connection in list(watched.client._pool._all):
-        connection.close()
+    watched.client.pool.drop()
 
 
 @pytest.mark.parametrize("fault", [reset, short_watch, cut_in_line, answer(429, "TooManyRequests"), answer(503, "Down")])
-async def test_a_broken_watch_is_taken_up_where_it_ended_without_a_list(api: ScriptedApi, watched: Watched, fault: object) -> None:
+async def test_a_broken_watch_continues_from_its_last_version_without_a_list(
+    api: ScriptedApi, watched: Watched, fault: object
+) -> None:
     api.put("a")
     watched.start()
     await watched.synced()
     await watched.until(lambda: watched.reflector.status().phase is Phase.WATCHING)
     for _ in range(2):
         api.faults.append(once_for(is_watch, fault))  # type: ignore[arg-type]
-    await end_streams(watched)
+    break_connections(watched)
     api.put("b")
     await watched.same()
-    assert watched.told() == [("added", "a"), ("added", "b")]
+    assert watched.emitted() == [("added", "a"), ("added", "b")]
     assert watched.reflector.status().lists == 1
 
 
-async def test_retry_after_is_kept(api: ScriptedApi, watched: Watched) -> None:
+async def test_the_backoff_respects_retry_after(api: ScriptedApi, watched: Watched) -> None:
     watched.start()
     await watched.synced()
     await watched.until(lambda: watched.reflector.status().phase is Phase.WATCHING)
     api.faults.append(once_for(is_watch, answer(429, "TooManyRequests", {"Retry-After": "1"})))
-    await end_streams(watched)
+    break_connections(watched)
     await watched.until(lambda: "429" in watched.reflector.status().last_error)
     status = watched.reflector.status()
     assert status.phase is Phase.BACKING_OFF
@@ -88,7 +89,7 @@ async def test_retry_after_is_kept(api: ScriptedApi, watched: Watched) -> None:
     assert "429" in status.reason
 
 
-async def test_server_gone_and_back(api: ScriptedApi, watched: Watched) -> None:
+async def test_the_watch_continues_after_an_outage_of_the_server(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     watched.start()
     await watched.synced()
@@ -103,7 +104,7 @@ async def test_server_gone_and_back(api: ScriptedApi, watched: Watched) -> None:
     assert watched.reflector.status().lists == 1
 
 
-async def test_a_stalled_watch_is_noticed(api: ScriptedApi, watched: Watched) -> None:
+async def test_a_stalled_watch_is_replaced(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     watched.start(stall=0.2)
     await watched.synced()
@@ -115,7 +116,7 @@ async def test_a_stalled_watch_is_noticed(api: ScriptedApi, watched: Watched) ->
     await watched.same()
 
 
-async def test_bookmarks_move_the_version_of_a_quiet_kind(api: ScriptedApi, watched: Watched) -> None:
+async def test_bookmarks_advance_the_version_of_an_unchanged_kind(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     watched.start()
     await watched.synced()
@@ -123,13 +124,13 @@ async def test_bookmarks_move_the_version_of_a_quiet_kind(api: ScriptedApi, watc
     await watched.until(lambda: watched.store.rv == api.rv)
     api.compact()
     lists = watched.reflector.status().lists
-    await end_streams(watched)
+    break_connections(watched)
     api.put("b")
     await watched.same()
     assert watched.reflector.status().lists == lists
 
 
-async def test_list_fails_at_first(api: ScriptedApi, watched: Watched) -> None:
+async def test_a_failing_list_is_retried(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     for act in (answer(500, "InternalError"), answer(403, "Forbidden"), reset):
         api.faults.append(once_for(lambda r: r.path == "/api/v1/configmaps", act))
@@ -150,25 +151,26 @@ async def test_an_expired_continue_token_starts_the_list_over(watched: Watched, 
     assert watched.reflector.status().failures == 0
 
 
-async def test_watchlist_without_its_end_falls_back_to_a_list(watched: Watched, api: ScriptedApi) -> None:
+async def test_a_stream_without_an_end_mark_is_followed_by_a_list(watched: Watched, api: ScriptedApi) -> None:
     api.skip_initial_end = True
     api.put("a")
     watched.start()
     await watched.synced()
     api.put("b")
     await watched.same()
-    assert watched.told() == [("added", "a"), ("added", "b")]
+    assert watched.emitted() == [("added", "a"), ("added", "b")]
 
 
-async def test_a_raising_handler_stops_nothing(api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    watched.start()
+async def test_an_error_of_the_handler_is_logged_and_the_watch_continues(
+    api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
     calls = []
 
     def bad(events: object) -> None:
         calls.append(events)
         raise RuntimeError("boom")
 
-    watched.reflector._handler = bad  # type: ignore[assignment]
+    watched.start(bad)
     api.put("a")
     await watched.same()
     api.put("b")
@@ -177,7 +179,7 @@ async def test_a_raising_handler_stops_nothing(api: ScriptedApi, watched: Watche
     assert "handler failed" in caplog.text
 
 
-async def test_another_cluster_under_the_same_name_voids_the_cache(api: ScriptedApi, watched: Watched) -> None:
+async def test_a_recreated_cluster_voids_the_cache(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     api.put("b")
     voided: list[str] = []
@@ -195,11 +197,11 @@ async def test_another_cluster_under_the_same_name_voids_the_cache(api: Scripted
     await watched.until(lambda: bool(voided))
     await watched.same()
     assert watched.store.voids == 1
-    assert set(watched.told()) == {("deleted", "a"), ("deleted", "b"), ("added", "a")}
+    assert set(watched.emitted()) == {("deleted", "a"), ("deleted", "b"), ("added", "a")}
     assert watched.store.rv < 100
 
 
-async def test_a_restored_cluster_is_known_by_its_lower_versions(api: ScriptedApi, watched: Watched) -> None:
+async def test_a_restored_cluster_is_detected_by_its_lower_versions(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     api.rv += 100
     watched.start(check_identity=False)
@@ -216,22 +218,22 @@ async def test_a_restored_cluster_is_known_by_its_lower_versions(api: ScriptedAp
     await watched.same()
 
 
-async def test_replay_from_the_watermark_tells_deletions_and_what_changed(api: ScriptedApi, watched: Watched) -> None:
-    for name in ("kept", "changed", "gone"):
+async def test_the_replay_from_a_watermark_emits_deletions_and_changes(api: ScriptedApi, watched: Watched) -> None:
+    for name in ("kept", "changed", "deleted"):
         api.put(name)
     watermark = api.rv
-    api.drop("gone")
+    api.drop("deleted")
     api.put("changed", x=1)
     api.put("changed", x=1, y=2)
     api.put("made")
-    api.put("made-and-gone")
-    api.drop("made-and-gone")
+    api.put("made-and-deleted")
+    api.drop("made-and-deleted")
     watched.start(watermark=watermark)
     await watched.synced()
     await watched.until(watched.reflector.replayed.is_set)
     replayed = [e for e in watched.events if e.source is Source.REPLAY]
     found = {(e.type.value, e.obj.meta.name): e for e in replayed}
-    assert set(found) == {("deleted", "gone"), ("modified", "changed"), ("added", "made"), ("deleted", "made-and-gone")}
+    assert set(found) == {("deleted", "deleted"), ("modified", "changed"), ("added", "made"), ("deleted", "made-and-deleted")}
     changed = found["modified", "changed"]
     assert changed.old is not None
     assert changed.old.rv < changed.obj.rv
@@ -239,10 +241,10 @@ async def test_replay_from_the_watermark_tells_deletions_and_what_changed(api: S
     watched.take()
     api.put("later")
     await watched.same()
-    assert watched.told() == [("added", "later")]
+    assert watched.emitted() == [("added", "later")]
 
 
-async def test_a_watermark_too_old_falls_back_to_comparing(api: ScriptedApi, watched: Watched) -> None:
+async def test_a_watermark_that_is_too_old_is_not_replayed(api: ScriptedApi, watched: Watched) -> None:
     api.put("a")
     api.put("b")
     api.compact()
@@ -251,11 +253,13 @@ async def test_a_watermark_too_old_falls_back_to_comparing(api: ScriptedApi, wat
     await watched.until(watched.reflector.replayed.is_set)
     api.put("c")
     await watched.same()
-    assert sorted(watched.told()) == [("added", "a"), ("added", "b"), ("added", "c")]
+    assert sorted(watched.emitted()) == [("added", "a"), ("added", "b"), ("added", "c")]
     assert watched.reflector.status().lists == 1
 
 
-async def test_label_selector_travels(api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_label_selector_is_sent_to_the_server(
+    api: ScriptedApi, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     watched.start(label_selector="app in (a,b)")
     await watched.synced()
@@ -264,16 +268,16 @@ async def test_label_selector_travels(api: ScriptedApi, watched: Watched, caplog
     assert api.token not in caplog.text
 
 
-async def test_a_reflector_that_takes_over_a_filled_store_tells_only_the_difference(api: ScriptedApi, watched: Watched) -> None:
-    for name in ("same", "changed", "gone"):
+async def test_a_reflector_on_a_filled_store_emits_only_the_difference(api: ScriptedApi, watched: Watched) -> None:
+    for name in ("same", "changed", "deleted"):
         api.put(name)
     watched.start()
     await watched.synced()
     await watched.stop()
     watched.take()
     api.put("changed", x=1)
-    api.drop("gone")
+    api.drop("deleted")
     watched.start(watermark=101)
     await watched.same()
-    assert watched.told() == [("deleted", "gone"), ("modified", "changed")]
+    assert watched.emitted() == [("deleted", "deleted"), ("modified", "changed")]
     assert {event.source for event in watched.events} == {Source.RELIST}

@@ -1,4 +1,4 @@
-"""The same on the embedded API server: real semantics of lists, watches, WatchList, 410 and own writes."""
+"""The reflector on the embedded API server: real semantics of lists, watches, WatchList, 410 and own writes."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from raycp.cache import Phase
 from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ApiError, ClusterClient, ConnectSpec
-from raycp.kube.codec import decode_list, decode_object
+from raycp.kube.codec import decode_object, split_list
 
 CM = GVK("", "v1", "ConfigMap")
 
@@ -45,35 +45,35 @@ async def client(cluster: EmbeddedCluster) -> AsyncIterator[ClusterClient]:
 
 
 @pytest.fixture
-async def seen(client: ClusterClient) -> AsyncIterator[Watched]:
-    found = Watched(None, client)  # type: ignore[arg-type]
+async def watched(client: ClusterClient) -> AsyncIterator[Watched]:
+    found = Watched(None, client)
     yield found
     await found.stop()
 
 
 async def listed(client: ClusterClient) -> dict[str, int]:
     answer = await client.request("GET", "/api/v1/configmaps", query={"labelSelector": "test=yes"})
-    return {obj.meta.name: obj.rv for obj in decode_list(answer.body)[1]}
+    return {obj.meta.name: obj.rv for obj in map(decode_object, split_list(answer.body)[1])}
 
 
-async def agrees(seen: Watched) -> None:
-    """The cache equals a consistent list, soon."""
+async def agrees(watched: Watched) -> None:
+    """Wait until the cache equals a consistent list."""
     async with asyncio.timeout(10):
         while True:
-            there = await listed(seen.client)
-            if there == {o.meta.name: o.rv for o in seen.store}:
+            there = await listed(watched.client)
+            if not watched.store.emitting and there == {o.meta.name: o.rv for o in watched.store}:
                 return
             await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("watch_list", [True, False])
-async def test_random_life_is_followed_exactly(client: ClusterClient, seen: Watched, watch_list: bool) -> None:
+async def test_the_cache_follows_random_changes(client: ClusterClient, watched: Watched, watch_list: bool) -> None:
     rng = random.Random(7)
     for n in range(40):
         await client.create(CM, "default", body(f"c{n}"))
-    seen.start(label_selector="test=yes", watch_list=watch_list, watch_timeout=(1.0, 2.0))
-    await seen.synced()
-    assert len(seen.store) == 40
+    watched.start(label_selector="test=yes", watch_list=watch_list, watch_timeout=(1.0, 2.0))
+    await watched.synced()
+    assert len(watched.store) == 40
     alive = {f"c{n}" for n in range(40)}
     for step in range(200):
         name = f"c{rng.randrange(60)}"
@@ -85,28 +85,28 @@ async def test_random_life_is_followed_exactly(client: ClusterClient, seen: Watc
             alive.discard(name)
         else:
             await client.patch(CM, "default", name, json.dumps({"data": {"n": str(step)}}).encode())
-    await agrees(seen)
-    assert seen.reflector.status().lists == 1
-    assert seen.reflector.status().last_error == ""
-    heard: dict[str, str] = {}
-    for event in seen.events:
+    await agrees(watched)
+    assert watched.reflector.status().lists == 1
+    assert watched.reflector.status().last_error == ""
+    known: dict[str, str] = {}
+    for event in watched.events:
         name = event.obj.meta.name
-        assert (name in heard) == (event.type.value != "added")
-        heard[name] = event.obj.meta.uid
+        assert (name in known) == (event.type.value != "added")
+        known[name] = event.obj.meta.uid
         if event.type.value == "deleted":
-            del heard[name]
-    assert set(heard) == alive
+            del known[name]
+    assert set(known) == alive
 
 
-async def test_one_form_whoever_brought_it(client: ClusterClient, seen: Watched) -> None:
+async def test_objects_have_one_form_from_list_watch_and_write(client: ClusterClient, watched: Watched) -> None:
     answers = [await client.create(CM, "default", body("a", x="1"))]
-    seen.start(label_selector="test=yes", watch_list=False)
-    await seen.synced()
-    by_list = seen.store.get("default", "a")
-    await seen.until(lambda: seen.reflector.status().phase is Phase.WATCHING)
+    watched.start(label_selector="test=yes", watch_list=False)
+    await watched.synced()
+    by_list = watched.store.get("default", "a")
+    await watched.until(lambda: watched.reflector.status().phase is Phase.WATCHING)
     answers.append(await client.create(CM, "default", body("b", x="1")))
-    await agrees(seen)
-    by_watch = seen.store.get("default", "b")
+    await agrees(watched)
+    by_watch = watched.store.get("default", "b")
     for answer, cached in zip(answers, (by_list, by_watch), strict=True):
         written = decode_object(answer)
         assert cached is not None
@@ -116,33 +116,33 @@ async def test_one_form_whoever_brought_it(client: ClusterClient, seen: Watched)
         assert b"managedFields" not in cached.raw
 
 
-async def test_an_own_write_is_told_once(client: ClusterClient, seen: Watched) -> None:
-    seen.start(label_selector="test=yes")
-    await seen.synced()
+async def test_an_own_write_is_emitted_once(client: ClusterClient, watched: Watched) -> None:
+    watched.start(label_selector="test=yes")
+    await watched.synced()
     raw = await client.create(CM, "default", body("mine"))
     meta = decode_object(raw).meta
     rv = int(meta.resource_version)
-    seen.events += seen.store.fold(Written("c1", str(CM), "default", "mine", meta.uid, rv, raw), 0.0)
+    watched.events += watched.store.fold(Written("c1", str(CM), "default", "mine", meta.uid, rv, raw), 0.0)
     await client.create(CM, "default", body("theirs"))
-    await agrees(seen)
-    assert seen.told().count(("added", "mine")) == 1
-    assert seen.store.reached("default", "mine", meta.uid, rv)
+    await agrees(watched)
+    assert watched.emitted().count(("added", "mine")) == 1
+    assert watched.store.reached("default", "mine", meta.uid, rv)
 
 
-async def test_a_watermark_replays_what_was_missed(client: ClusterClient, seen: Watched) -> None:
-    for name in ("kept", "gone"):
+async def test_changes_since_the_watermark_are_replayed(client: ClusterClient, watched: Watched) -> None:
+    for name in ("kept", "deleted"):
         await client.create(CM, "default", body(name))
     watermark = max((await listed(client)).values())
-    await client.delete(CM, "default", "gone")
+    await client.delete(CM, "default", "deleted")
     await client.patch(CM, "default", "kept", b'{"data":{"x":"1"}}')
-    seen.start(label_selector="test=yes", watermark=watermark)
-    await seen.synced()
-    await seen.until(seen.reflector.replayed.is_set)
-    replayed = {(e.type.value, e.obj.meta.name) for e in seen.events if e.source is Source.REPLAY}
-    assert replayed == {("deleted", "gone"), ("modified", "kept")}
+    watched.start(label_selector="test=yes", watermark=watermark)
+    await watched.synced()
+    await watched.until(watched.reflector.replayed.is_set)
+    replayed = {(e.type.value, e.obj.meta.name) for e in watched.events if e.source is Source.REPLAY}
+    assert replayed == {("deleted", "deleted"), ("modified", "kept")}
 
 
-async def test_a_conflict_and_a_precondition_are_errors_with_a_reason(client: ClusterClient) -> None:
+async def test_conflicts_and_failed_preconditions_are_api_errors(client: ClusterClient) -> None:
     made = decode_object(await client.create(CM, "default", body("a")))
     stale = json.loads(made.raw)
     await client.patch(CM, "default", "a", b'{"data":{"x":"1"}}')
@@ -154,7 +154,7 @@ async def test_a_conflict_and_a_precondition_are_errors_with_a_reason(client: Cl
     assert caught.value.conflict
 
 
-async def test_server_side_apply(client: ClusterClient) -> None:
+async def test_server_side_apply_of_the_same_object_changes_nothing(client: ClusterClient) -> None:
     first = decode_object(await client.apply(CM, "default", "a", body("a", x="1"), field_manager="raycp"))
     again = decode_object(await client.apply(CM, "default", "a", body("a", x="1"), field_manager="raycp"))
     assert first.rv == again.rv
@@ -172,12 +172,12 @@ FAULTS: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("watch_list", [True, False], ids=["watchlist", "list"])
-async def test_faults_lose_and_double_nothing(
-    cluster: EmbeddedCluster, client: ClusterClient, seen: Watched, watch_list: bool
+async def test_faults_neither_lose_nor_duplicate_events(
+    cluster: EmbeddedCluster, client: ClusterClient, watched: Watched, watch_list: bool
 ) -> None:
-    """Writes go in by the in-process client, untouched by the faults; the reflector comes through all of them."""
+    """The in-process API writes without faults; the reflector reads through all of them."""
     rng = random.Random(11)
-    seen.start(label_selector="test=yes", watch_list=watch_list, stall=0.4, watch_timeout=(1.0, 2.0))
+    watched.start(label_selector="test=yes", watch_list=watch_list, stall=0.4, watch_timeout=(1.0, 2.0))
     alive: set[str] = set()
     for fault in FAULTS * 2:
         cluster.faults.set([FaultSpec.model_validate(fault)])
@@ -194,15 +194,15 @@ async def test_faults_lose_and_double_nothing(
                 alive.add(name)
             await asyncio.sleep(0.01)
     cluster.faults.clear()
-    await seen.synced()
-    await agrees(seen)
-    heard: dict[str, str] = {}
-    for event in seen.events:
+    await watched.synced()
+    await agrees(watched)
+    known: dict[str, str] = {}
+    for event in watched.events:
         name = event.obj.meta.name
-        assert (name in heard) == (event.type.value != "added")
-        heard[name] = event.obj.meta.uid
+        assert (name in known) == (event.type.value != "added")
+        known[name] = event.obj.meta.uid
         if event.type.value == "deleted":
-            del heard[name]
-    assert heard == {o.meta.name: o.meta.uid for o in seen.store}
-    assert seen.store.voids == 0
-    assert seen.reflector.status().failures > 0
+            del known[name]
+    assert known == {o.meta.name: o.meta.uid for o in watched.store}
+    assert watched.store.voids == 0
+    assert watched.reflector.status().failures > 0

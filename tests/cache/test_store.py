@@ -1,4 +1,4 @@
-"""Law 7 and 8: the store, rule by rule, and as a whole against a simple model of a cluster."""
+"""Laws 7 and 8: the store rule by rule, and as a whole against a simple model of a cluster."""
 
 import json
 import random
@@ -12,7 +12,8 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.objects import Obj
 from raycp.base.tasks import Written
 from raycp.cache import Selector, Store
-from raycp.cache.store import SLICE
+from raycp.cache.difference import SLICE
+from raycp.cache.store import OBJECT_OVERHEAD
 from raycp.kube.codec import decode_object
 
 
@@ -29,15 +30,15 @@ def written(obj: Obj, *, deleted: bool = False, rv: int | None = None) -> Writte
     return Written("c", "v1/ConfigMap", meta.namespace, meta.name, meta.uid, obj.rv if rv is None else rv, raw, deleted)
 
 
-def told(events: list[Event]) -> list[tuple[str, str]]:
+def emitted(events: list[Event]) -> list[tuple[str, str]]:
     return [(event.type.value, event.obj.meta.name) for event in events]
 
 
 def watch(store: Store, kind: str, obj: Obj) -> list[tuple[str, str]]:
-    return told(store.apply(kind, obj, Source.WATCH, 0.0))
+    return emitted(store.apply(kind, obj, Source.WATCH, 0.0))
 
 
-def test_versions_only_move_forward() -> None:
+def test_older_versions_of_an_object_are_ignored() -> None:
     store = Store()
     assert watch(store, "ADDED", make("a", 10)) == [("added", "a")]
     assert watch(store, "MODIFIED", make("a", 12)) == [("modified", "a")]
@@ -47,48 +48,48 @@ def test_versions_only_move_forward() -> None:
     assert store.rv == 12
 
 
-def test_another_uid_is_told_as_delete_then_create() -> None:
+def test_another_uid_under_the_same_name_is_emitted_as_deleted_then_added() -> None:
     store = Store()
     watch(store, "ADDED", make("a", 10, "u1"))
     assert watch(store, "ADDED", make("a", 20, "u2")) == [("deleted", "a"), ("added", "a")]
     assert watch(store, "DELETED", make("a", 15, "u1")) == []
-    assert told(store.replace([make("a", 30, "u3")], 31, Source.RELIST, 0.0)) == [("deleted", "a"), ("added", "a")]
+    assert emitted(store.replace([make("a", 30, "u3")], 31, Source.RELIST, 0.0)) == [("deleted", "a"), ("added", "a")]
 
 
-def test_a_relist_tells_deletes_first_and_nothing_unchanged() -> None:
+def test_a_relist_emits_deletions_first_and_nothing_for_unchanged_objects() -> None:
     store = Store()
     store.replace([make("a", 1), make("b", 2), make("c", 3)], 5, Source.INITIAL, 0.0)
     kept = store.get("ns", "b")
     events = store.replace([make("b", 2), make("c", 7), make("d", 8)], 9, Source.RELIST, 0.0)
-    assert told(events) == [("deleted", "a"), ("modified", "c"), ("added", "d")]
+    assert emitted(events) == [("deleted", "a"), ("modified", "c"), ("added", "d")]
     assert store.get("ns", "b") is kept
     assert store.voids == 0
 
 
-def test_handlers_see_the_new_store_whole() -> None:
+def test_a_list_is_in_the_store_before_its_events_are_emitted() -> None:
     store = Store()
     store.replace([make("a", 1), make("b", 2)], 5, Source.INITIAL, 0.0)
-    replacement = store.replacing()
+    replacement = store.begin_replacement()
     replacement.add([make("c", 8)])
-    slices = replacement.commit(9, Source.RELIST, 0.0)
+    slices = store.commit(replacement, 9, Source.RELIST, 0.0)
     assert [o.meta.name for o in store] == ["c"]
-    assert [told(events) for events in slices] == [[("deleted", "a"), ("deleted", "b")], [("added", "c")]]
+    assert [emitted(events) for events in slices] == [[("deleted", "a"), ("deleted", "b")], [("added", "c")]]
 
 
-def test_own_writes_are_seen_at_once_and_their_events_are_silent() -> None:
+def test_an_own_write_is_emitted_at_once_and_its_watch_event_is_ignored() -> None:
     store = Store()
     ours = make("a", 10)
     events = store.fold(written(ours), 0.0)
-    assert told(events) == [("added", "a")]
+    assert emitted(events) == [("added", "a")]
     assert events[0].source is Source.OWN_WRITE
     assert watch(store, "ADDED", make("a", 10)) == []
-    assert told(store.fold(written(make("a", 12)), 0.0)) == [("modified", "a")]
+    assert emitted(store.fold(written(make("a", 12)), 0.0)) == [("modified", "a")]
     assert watch(store, "MODIFIED", make("a", 11)) == []
     assert watch(store, "MODIFIED", make("a", 12)) == []
     assert watch(store, "MODIFIED", make("a", 13)) == [("modified", "a")]
 
 
-def test_an_own_write_survives_a_list_that_is_too_old_for_it() -> None:
+def test_an_own_write_survives_an_older_list() -> None:
     store = Store()
     store.replace([make("a", 1)], 5, Source.INITIAL, 0.0)
     store.fold(written(make("a", 8)), 0.0)
@@ -96,20 +97,20 @@ def test_an_own_write_survives_a_list_that_is_too_old_for_it() -> None:
     assert store.replace([make("a", 1)], 7, Source.RELIST, 0.0) == []
     assert {(o.meta.name, o.rv) for o in store} == {("a", 8), ("b", 9)}
     assert store.voids == 0
-    assert told(store.replace([make("a", 8)], 12, Source.RELIST, 0.0)) == [("deleted", "b")]
+    assert emitted(store.replace([make("a", 8)], 12, Source.RELIST, 0.0)) == [("deleted", "b")]
 
 
-def test_our_deletion_is_not_undone_by_late_events_or_lists() -> None:
+def test_late_events_and_lists_do_not_restore_an_object_that_we_deleted() -> None:
     store = Store()
     store.replace([make("a", 1)], 5, Source.INITIAL, 0.0)
-    assert told(store.fold(written(make("a", 1), deleted=True, rv=0), 0.0)) == [("deleted", "a")]
+    assert emitted(store.fold(written(make("a", 1), deleted=True, rv=0), 0.0)) == [("deleted", "a")]
     assert watch(store, "MODIFIED", make("a", 6)) == []
     assert store.replace([make("a", 6)], 6, Source.RELIST, 0.0) == []
     assert watch(store, "DELETED", make("a", 7)) == []
     assert watch(store, "ADDED", make("a", 9, "u2")) == [("added", "a")]
 
 
-def test_a_late_answer_of_a_write_does_not_raise_the_dead() -> None:
+def test_a_late_answer_to_a_write_does_not_restore_a_deleted_object() -> None:
     store = Store()
     watch(store, "ADDED", make("a", 6))
     watch(store, "DELETED", make("a", 8))
@@ -117,39 +118,39 @@ def test_a_late_answer_of_a_write_does_not_raise_the_dead() -> None:
     assert len(store) == 0
 
 
-def test_own_writes_outside_the_selector_stay_out() -> None:
+def test_own_writes_outside_the_selector_are_left_out() -> None:
     store = Store()
     store.selector = Selector.parse("app=x")
     assert store.fold(written(make("a", 5)), 0.0) == []
-    assert told(store.fold(written(make("b", 6, labels={"app": "x"})), 0.0)) == [("added", "b")]
-    assert told(store.fold(written(make("b", 7, labels={"app": "y"})), 0.0)) == [("deleted", "b")]
+    assert emitted(store.fold(written(make("b", 6, labels={"app": "x"})), 0.0)) == [("added", "b")]
+    assert emitted(store.fold(written(make("b", 7, labels={"app": "y"})), 0.0)) == [("deleted", "b")]
 
 
 @pytest.mark.parametrize("case", ["list below", "object below"])
-def test_a_restored_cluster_swaps_the_store_whole(case: str) -> None:
+def test_a_list_of_a_restored_cluster_replaces_the_store(case: str) -> None:
     store = Store()
     store.replace([make("a", 10), make("b", 20)], 30, Source.INITIAL, 0.0)
     version = 25 if case == "list below" else 35
     events = store.replace([make("a", 10), make("b", 15)], version, Source.RELIST, 0.0)
-    assert told(events) == [("modified", "b")]
+    assert emitted(events) == [("modified", "b")]
     assert (store.voids, store.rv) == (1, version)
     assert watch(store, "MODIFIED", make("b", version + 1)) == [("modified", "b")]
 
 
-def test_an_own_write_while_a_list_is_being_told_comes_after_it() -> None:
+def test_an_own_write_during_the_emission_of_a_list_follows_the_events_of_its_object() -> None:
     store = Store()
-    replacement = store.replacing()
+    replacement = store.begin_replacement()
     replacement.add([make(f"a{n}", n + 1) for n in range(600)])
-    slices = replacement.commit(1000, Source.INITIAL, 0.0)
+    slices = store.commit(replacement, 1000, Source.INITIAL, 0.0)
     first = next(slices)
     assert len(first) == SLICE
     folded = store.fold(written(make("a599", 1001)), 0.0)
     assert [(e.type, e.obj.rv) for e in folded] == [(EventType.ADDED, 600), (EventType.MODIFIED, 1001)]
     rest = [event for events in slices for event in events]
-    assert len(rest) == 600 - SLICE - 1, "less the one told early"
+    assert len(rest) == 600 - SLICE - 1, "without the one emitted early"
 
 
-def test_indexes_follow_every_change() -> None:
+def test_indexes_follow_each_change() -> None:
     store = Store()
     store.add_index("data", lambda obj: [str(obj.rv % 2)])
     owner = [{"apiVersion": "v1", "kind": "Job", "name": "j", "uid": "owner-1"}]
@@ -173,7 +174,7 @@ def test_indexes_follow_every_change() -> None:
         store.add_index("label", lambda obj: [])
 
 
-def test_a_users_index_that_raises_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_index_function_that_raises_is_logged_and_does_not_affect_the_store(caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
 
     def bad(obj: Obj) -> list[str]:
@@ -203,33 +204,30 @@ def test_a_users_index_that_raises_harms_nothing(caplog: pytest.LogCaptureFixtur
         ("a=", {"a": ""}, True),
     ],
 )
-def test_selectors(text: str, labels: dict[str, str], expected: bool) -> None:
+def test_selector_matches(text: str, labels: dict[str, str], expected: bool) -> None:
     assert Selector.parse(text).matches(labels) is expected
 
 
 @pytest.mark.parametrize("text", ["a=b,,c", "=x", "a in b", "a b", ",", "a=b=c"])
-def test_bad_selectors(text: str) -> None:
+def test_a_bad_selector_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="label selector"):
         Selector.parse(text)
 
 
-def test_reached() -> None:
+def test_a_write_is_reached_by_its_event_or_a_later_version() -> None:
     store = Store()
-    calls: list[int] = []
-    store.when_reached(7, lambda: calls.append(7))
     watch(store, "ADDED", make("a", 5))
     assert store.reached("ns", "a", "uid-a", 5)
     assert not store.reached("ns", "b", "uid-b", 6)
     store.advance(7)
     assert store.reached("ns", "b", "uid-b", 6)
-    assert calls == [7]
 
 
 class Cluster(RuleBasedStateMachine):
     """A cluster with one version counter; a lagging watch; own writes folded at once; relists at any time; restores.
 
-    What the handler knows is rebuilt from the events alone and must be the store at all times; when the watch has
-    caught up, both must be the cluster.
+    The objects that a handler knows from the events must be those of the store at all times; once the watch has caught up, both
+    must be those of the cluster.
     """
 
     names = Bundle("names")
@@ -241,27 +239,27 @@ class Cluster(RuleBasedStateMachine):
         self.there: dict[str, Obj] = {}
         self.log: list[tuple[str, Obj]] = []  # events not yet seen by the watch
         self.store = Store()
-        self.heard: dict[str, Obj] = {}
+        self.known_objects: dict[str, Obj] = {}
         self.versions: dict[str, int] = {}
         self.store.by_index("label", "x")
-        self.hear(self.store.replace([], self.rv, Source.INITIAL, 0.0))
+        self.handle(self.store.replace([], self.rv, Source.INITIAL, 0.0))
 
-    def hear(self, events: list[Event]) -> None:
+    def handle(self, events: list[Event]) -> None:
         for event in events:
             name = event.obj.meta.name
             if event.type is EventType.DELETED:
-                assert self.heard.pop(name).meta.uid == event.obj.meta.uid
+                assert self.known_objects.pop(name).meta.uid == event.obj.meta.uid
                 assert event.new is None
             elif event.type is EventType.ADDED:
-                assert name not in self.heard
+                assert name not in self.known_objects
                 assert event.new is not None
-                self.heard[name] = event.new
+                self.known_objects[name] = event.new
             else:
                 assert event.old is not None
                 assert event.new is not None
-                assert self.heard[name].rv == event.old.rv
+                assert self.known_objects[name].rv == event.old.rv
                 assert event.old.meta.uid == event.new.meta.uid
-                self.heard[name] = event.new
+                self.known_objects[name] = event.new
 
     def write(self, name: str, label: str) -> Obj:
         self.rv += 1
@@ -276,28 +274,28 @@ class Cluster(RuleBasedStateMachine):
     def remove(self, name: str) -> Obj:
         self.rv += 1
         old = self.there.pop(name)
-        gone = make(name, self.rv, old.meta.uid)
-        self.log.append(("DELETED", gone))
-        return gone
+        deleted = make(name, self.rv, old.meta.uid)
+        self.log.append(("DELETED", deleted))
+        return deleted
 
     @rule(name=st.sampled_from("abcd"), label=st.sampled_from("xyz"), ours=st.booleans())
     def put(self, name: str, label: str, ours: bool) -> None:
         obj = self.write(name, label)
         if ours:
-            self.hear(self.store.fold(written(obj), 0.0))
+            self.handle(self.store.fold(written(obj), 0.0))
             assert self.store.get("ns", name) is not None
 
     @rule(name=st.sampled_from("abcd"), ours=st.booleans(), known=st.booleans())
     def drop(self, name: str, ours: bool, known: bool) -> None:
         if name in self.there:
-            gone = self.remove(name)
+            deleted = self.remove(name)
             if ours:
-                self.hear(self.store.fold(written(gone, deleted=True, rv=gone.rv if known else 0), 0.0))
+                self.handle(self.store.fold(written(deleted, deleted=True, rv=deleted.rv if known else 0), 0.0))
 
     @rule(n=st.integers(1, 5))
     def catch_up(self, n: int) -> None:
         for kind, obj in self.log[:n]:
-            self.hear(self.store.apply(kind, obj, Source.WATCH, 0.0))
+            self.handle(self.store.apply(kind, obj, Source.WATCH, 0.0))
         del self.log[:n]
 
     @rule()
@@ -310,45 +308,45 @@ class Cluster(RuleBasedStateMachine):
         unchanged = not self.log
         events = self.store.replace(list(self.there.values()), self.rv, Source.RELIST, 0.0)
         assert not (unchanged and events)
-        self.hear(events)
+        self.handle(events)
         self.log.clear()
 
     @rule(name=st.sampled_from("abcd"), seed=st.integers(0, 9))
     def relist_with_writes_meanwhile(self, name: str, seed: int) -> None:
-        """The list is taken, then we write, then the list arrives, in slices, with another write between them."""
+        """Own writes between the request of a list and its arrival, and between the slices of its events."""
         rng = random.Random(seed)
         listed, version = list(self.there.values()), self.rv
         self.log.clear()
-        replacement = self.store.replacing()
+        replacement = self.store.begin_replacement()
         replacement.add(listed)
         if name in self.there and rng.random() < 0.4:
-            self.hear(self.store.fold(written(self.remove(name), deleted=True), 0.0))
+            self.handle(self.store.fold(written(self.remove(name), deleted=True), 0.0))
         else:
-            self.hear(self.store.fold(written(self.write(name, "m")), 0.0))
-        slices = replacement.commit(version, Source.RELIST, 0.0)
+            self.handle(self.store.fold(written(self.write(name, "m")), 0.0))
+        slices = self.store.commit(replacement, version, Source.RELIST, 0.0)
         for events in slices:
-            self.hear(events)
+            self.handle(events)
             if rng.random() < 0.5:
-                self.hear(self.store.fold(written(self.write(rng.choice("abcd"), "n")), 0.0))
+                self.handle(self.store.fold(written(self.write(rng.choice("abcd"), "n")), 0.0))
 
     @rule(back=st.integers(1, 60), name=st.sampled_from("abcd"))
     def restore(self, back: int, name: str) -> None:
-        """An older state under a lower version; objects changed since are there as they were before."""
+        """An older state at a lower version, without the objects that were written since."""
         self.rv -= back
         self.there = {n: o for n, o in self.there.items() if o.rv <= self.rv}
         self.log.clear()
         voids, was = self.store.voids, self.store.rv
-        replacement = self.store.replacing()
+        replacement = self.store.begin_replacement()
         replacement.add(list(self.there.values()))
-        for events in replacement.commit(self.rv, Source.RELIST, 0.0):
-            self.hear(events)
+        for events in self.store.commit(replacement, self.rv, Source.RELIST, 0.0):
+            self.handle(events)
         if self.rv < was:
             assert self.store.voids == voids + 1
 
     @invariant()
-    def events_tell_the_store(self) -> None:
-        if self.store._replacement is None:
-            assert self.heard == {o.meta.name: o for o in self.store}
+    def events_give_the_content_of_the_store(self) -> None:
+        if not self.store.emitting:
+            assert self.known_objects == {o.meta.name: o for o in self.store}
 
     @invariant()
     def caught_up_is_equal(self) -> None:
@@ -365,7 +363,7 @@ class Cluster(RuleBasedStateMachine):
 
     @invariant()
     def bytes_are_counted(self) -> None:
-        assert self.store._raw_bytes == sum(len(o.raw) for o in self.store)
+        assert self.store.memory_bytes == sum(len(o.raw) + OBJECT_OVERHEAD for o in self.store)
 
 
 Cluster.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

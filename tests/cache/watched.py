@@ -1,4 +1,4 @@
-"""A reflector at work on the scripted server, with all that it told."""
+"""A running reflector and the events that it has emitted."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from scripted_api import ScriptedApi
 from raycp.base.clock import SystemClock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
-from raycp.cache import Reflector, ReflectorOptions, Store
+from raycp.cache import Handler, Reflector, ReflectorOptions, Store
 from raycp.kube import ClusterClient
 
 CM = GVK("", "v1", "ConfigMap")
@@ -24,21 +24,23 @@ QUICK = {
 
 
 class Watched:
-    """A reflector at work, with all events it told."""
+    """A running reflector on a store, with all events that it has emitted."""
 
-    def __init__(self, server: ScriptedApi, client: ClusterClient) -> None:
+    def __init__(self, server: ScriptedApi | None, client: ClusterClient) -> None:
         self.server, self.client = server, client
         self.events: list[Event] = []
         self.store = Store()
         self.reflector: Reflector
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, *, watermark: int | None = None, label_selector: str = "", **options: object) -> None:
+    def start(
+        self, handler: Handler | None = None, *, watermark: int | None = None, label_selector: str = "", **options: object
+    ) -> None:
         self.reflector = Reflector(
             self.client,
             CM,
             self.store,
-            self.events.extend,
+            handler or self.events.extend,
             SystemClock(),
             options=ReflectorOptions(**{**QUICK, **options}),  # type: ignore[arg-type]
             watermark=watermark,
@@ -50,7 +52,7 @@ class Watched:
         await asyncio.wait_for(self.reflector.synced.wait(), 10)
 
     async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait for ``condition``, checked at each turn of the loop; the reflector's death fails at once."""
+        """Wait for ``condition``; raises at once if the reflector has failed."""
         async with asyncio.timeout(seconds):
             while not condition():
                 if self._task is not None and self._task.done():
@@ -58,19 +60,22 @@ class Watched:
                 await asyncio.sleep(0.005)
 
     async def same(self) -> None:
-        """Wait until the store shows what the server has."""
+        """Wait until the store equals the objects of the server, and all its events are emitted."""
+
+        server = self.server
+        assert server is not None
 
         def equal() -> bool:
-            there = {key: int(obj["metadata"]["resourceVersion"]) for key, obj in self.server.objects.items()}
-            return there == {(o.meta.namespace, o.meta.name): o.rv for o in self.store}
+            there = {key: int(obj["metadata"]["resourceVersion"]) for key, obj in server.objects.items()}
+            return not self.store.emitting and there == {(o.meta.namespace, o.meta.name): o.rv for o in self.store}
 
         await self.until(equal)
 
-    def told(self) -> list[tuple[str, str]]:
+    def emitted(self) -> list[tuple[str, str]]:
         return [(event.type.value, event.obj.meta.name) for event in self.events]
 
     def take(self) -> list[tuple[str, str]]:
-        found = self.told()
+        found = self.emitted()
         self.events.clear()
         return found
 

@@ -138,7 +138,7 @@ def body(obj: dict[str, Any]) -> bytes:
 async def names(client: ClusterClient, kind: GVK, label: str = "") -> dict[str, dict[str, Any]]:
     resource = await client.resource(kind)
     query = {"labelSelector": label} if label else {}
-    answer = await client.request("GET", client.path(resource, "default"), query=query)
+    answer = await client.request("GET", resource.path("default"), query=query)
     return {item["metadata"]["name"]: item for item in msgspec.json.decode(answer.body)["items"]}
 
 

@@ -157,10 +157,10 @@ class ScriptedApi:
 
     def drop(self, name: str, namespace: str = "default") -> dict[str, Any]:
         self.rv += 1
-        gone = self.objects.pop((namespace, name))
-        gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.rv)}}
-        self._note("DELETED", gone)
-        return gone
+        deleted = self.objects.pop((namespace, name))
+        deleted = {**deleted, "metadata": {**deleted["metadata"], "resourceVersion": str(self.rv)}}
+        self._note("DELETED", deleted)
+        return deleted
 
     def compact(self) -> None:
         """Forget all history: watches from earlier versions get 410."""
@@ -233,7 +233,7 @@ class ScriptedApi:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
 
-        async def tell(kind: str, obj: dict[str, Any]) -> None:
+        async def send(kind: str, obj: dict[str, Any]) -> None:
             await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
 
         def bookmark(rv: int, *, end: bool = False) -> dict[str, Any]:
@@ -243,15 +243,15 @@ class ScriptedApi:
             return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta}
 
         if since and since < self.compacted and not initial:
-            await tell("ERROR", status(410, "Expired", f"too old resource version: {since} ({self.compacted})"))
+            await send("ERROR", status(410, "Expired", f"too old resource version: {since} ({self.compacted})"))
             return response
         if initial:
             since = self.rv
             for key in sorted(self.objects):
-                await tell("ADDED", self.objects[key])
+                await send("ADDED", self.objects[key])
             if self.skip_initial_end:
                 return response
-            await tell("BOOKMARK", bookmark(since, end=True))
+            await send("BOOKMARK", bookmark(since, end=True))
         elif not since:
             since = self.rv
         end = asyncio.get_running_loop().time() + float(query.get("timeoutSeconds") or 3600)
@@ -260,7 +260,7 @@ class ScriptedApi:
                 await asyncio.sleep(0.02)
                 continue
             for rv, kind, obj in [entry for entry in self.history if entry[0] > since]:
-                await tell(kind, obj)
+                await send(kind, obj)
                 since = rv
             changed = self._changed
             try:
@@ -268,7 +268,7 @@ class ScriptedApi:
             except TimeoutError:
                 if not self.mute_watch:
                     since = max(since, self.rv if not self.history or self.history[-1][0] <= since else since)
-                    await tell("BOOKMARK", bookmark(since))
+                    await send("BOOKMARK", bookmark(since))
         return response
 
     async def _one(self, request: web.Request, namespace: str, name: str) -> web.StreamResponse:

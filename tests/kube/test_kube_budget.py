@@ -1,25 +1,26 @@
-"""The client budget, against the numbered laws of its module."""
+"""The client budget, by the numbered laws of its module."""
 
 from hypothesis import given
 from hypothesis import strategies as st
+from manual_clock import ManualClock
 
 from raycp.base.clock import VirtualClock
 from raycp.kube.budget import BACKGROUND, LIVE, URGENT, Budget
 
 
-async def test_unlimited_costs_nothing_and_never_waits() -> None:
+async def test_an_unlimited_budget_grants_everything() -> None:
     budget = Budget(VirtualClock())
     assert budget.grant(1000) == 1000
     assert all(budget.try_take() for _ in range(1000))
 
 
 @given(steps=st.lists(st.tuples(st.floats(0, 3), st.integers(1, 50)), max_size=40), qps=st.floats(0.5, 200))
-def test_law_1_never_more_than_burst_and_rate(steps: list[tuple[float, int]], qps: float) -> None:
-    clock = VirtualClock()
+def test_law_1_grants_stay_within_burst_and_rate(steps: list[tuple[float, int]], qps: float) -> None:
+    clock = ManualClock()
     budget = Budget(clock, qps, 10)
     start, total = clock.now(), 0
     for seconds, wanted in steps:
-        clock._now += seconds
+        clock.time += seconds
         total += budget.grant(wanted)
         assert total <= 10 + qps * (clock.now() - start) + 1e-6
 
@@ -31,34 +32,32 @@ def test_law_1_never_more_than_burst_and_rate(steps: list[tuple[float, int]], qp
     qps=st.floats(0.5, 50),
     window=st.floats(0.1, 5),
 )
-def test_laws_1_and_4_hold_for_requests_though_tokens_are_carried_about(
-    steps: list[tuple[float, str, int]], qps: float, window: float
-) -> None:
-    clock = VirtualClock()
+def test_laws_1_and_4_hold_for_requests_with_lent_tokens(steps: list[tuple[float, str, int]], qps: float, window: float) -> None:
+    clock = ManualClock()
     budget = Budget(clock, qps, 10)
     sent: list[float] = []
-    carried = 0
+    lent = 0
     for seconds, what, n in steps:
-        clock._now += seconds
+        clock.time += seconds
         if what == "take":
             sent += [clock.now()] * budget.grant(n)
         elif what == "lend":
-            carried += budget.lend(n)
-            assert carried <= 5, "at most half of the burst"
+            lent += budget.lend(n)
+            assert lent <= 5, "at most half of the burst"
         elif what == "spend":
-            n = min(n, carried)
-            carried -= n
+            n = min(n, lent)
+            lent -= n
             sent += [clock.now()] * n
             budget.used(n)
         else:
-            n = min(n, carried)
-            carried -= n
+            n = min(n, lent)
+            lent -= n
             budget.returned(n)
         last = clock.now()
         assert sum(at >= last - window for at in sent) <= 10 + qps * window + 1e-6
 
 
-async def test_law_2_urgent_first_then_fifo() -> None:
+async def test_law_2_grants_go_by_priority_then_fifo() -> None:
     clock = VirtualClock()
     budget = Budget(clock, 10, 1)
     assert budget.try_take()
@@ -77,11 +76,11 @@ async def test_law_2_urgent_first_then_fifo() -> None:
     assert order == ["live-1", "live-2", "background"]
 
 
-async def test_law_3_retry_after_holds_all_but_urgent_then_starts_slowly() -> None:
+async def test_law_3_retry_after_holds_all_but_urgent_requests_then_starts_slowly() -> None:
     clock = VirtualClock()
     budget = Budget(clock, 100, 50)
     budget.throttled(2.0)
-    budget.throttled(2.0)  # a second 429 of the same moment halves nothing more
+    budget.throttled(2.0)  # a second 429 at the same moment does not halve the rate again
     assert not budget.try_take()
     assert budget.try_take(URGENT)
     await clock.advance(1.9)
@@ -93,7 +92,7 @@ async def test_law_3_retry_after_holds_all_but_urgent_then_starts_slowly() -> No
     assert budget.state().rate == 100
 
 
-async def test_law_3_without_a_limit() -> None:
+async def test_law_3_applies_to_an_unlimited_budget() -> None:
     clock = VirtualClock()
     budget = Budget(clock)
     for _ in range(20):
@@ -106,7 +105,7 @@ async def test_law_3_without_a_limit() -> None:
     assert budget.grant(10_000) == 10_000
 
 
-async def test_law_4_unused_tokens_come_back() -> None:
+async def test_unused_tokens_can_be_given_back() -> None:
     budget = Budget(VirtualClock(), 10, 20)
     assert budget.grant(20) == 20
     assert budget.grant(1) == 0
@@ -114,7 +113,7 @@ async def test_law_4_unused_tokens_come_back() -> None:
     assert budget.grant(20) == 5
 
 
-async def test_a_waiter_that_gave_up_takes_no_token() -> None:
+async def test_a_dead_waiter_takes_no_token() -> None:
     clock = VirtualClock()
     budget = Budget(clock, 1, 1)
     budget.grant(1)

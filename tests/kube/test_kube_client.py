@@ -1,4 +1,4 @@
-"""Requests, streams, errors and the write guard, over real TLS sockets."""
+"""Requests, streams, errors and the write guard of the client, over real TLS sockets."""
 
 import asyncio
 import json
@@ -11,6 +11,8 @@ from raycp.base.clock import SystemClock, VirtualClock
 from raycp.base.keys import GVK
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, Fenced, NoSuchKind, Unreachable, WriteStamp
 from raycp.kube.breaker import BreakerPolicy
+from raycp.kube.credentials import Credentials
+from raycp.kube.objects import Query
 
 CM = GVK("", "v1", "ConfigMap")
 
@@ -19,7 +21,13 @@ def body(name: str) -> bytes:
     return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}}).encode()
 
 
-async def test_create_get_update_delete(client: ClusterClient) -> None:
+async def drain(client: ClusterClient, query: Query, idle_timeout: float | None = None) -> list[bytes]:
+    """All lines of a watch, until it ends."""
+    async with client.stream("/api/v1/configmaps", query, idle_timeout=idle_timeout) as stream:
+        return [line async for batch in stream for line in batch]
+
+
+async def test_create_get_patch_delete(client: ClusterClient) -> None:
     made = json.loads(await client.create(CM, "default", body("x")))
     assert made["metadata"]["uid"]
     assert json.loads(await client.get(CM, "default", "x"))["data"] == {"a": "1"}
@@ -34,15 +42,15 @@ async def test_create_get_update_delete(client: ClusterClient) -> None:
     assert caught.value.details["name"] == "x"
 
 
-async def test_connections_are_kept(client: ClusterClient) -> None:
+async def test_connections_are_reused(client: ClusterClient) -> None:
     for _ in range(10):
         await client.version()
-    assert client._pool.opened == 1
+    assert client.pool.opened == 1
     await asyncio.gather(*(client.version() for _ in range(20)))
-    assert client._pool.opened <= 20
+    assert client.pool.opened <= 20
 
 
-async def test_discovery_names_the_near_miss(client: ClusterClient) -> None:
+async def test_discovery_suggests_a_kind_for_an_unknown_one(client: ClusterClient) -> None:
     found = await client.resource(GVK("", "v1", "Pod"))
     assert (found.plural, found.namespaced, found.subresources) == ("pods", True, frozenset({"status"}))
     with pytest.raises(NoSuchKind, match="did you mean ConfigMap"):
@@ -51,7 +59,7 @@ async def test_discovery_names_the_near_miss(client: ClusterClient) -> None:
         await client.resource(GVK("x.io", "v1", "Foo"))
 
 
-async def test_the_guard_stamps_each_write_and_no_read(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_the_write_guard_stamps_writes_only(server: ScriptedApi, client: ClusterClient) -> None:
     client.write_guard = lambda: WriteStamp({"X-Raycp-Epoch": "7"}, budget=2.0)
     await client.create(CM, "default", body("x"))
     assert server.headers[-1]["X-Raycp-Epoch"] == "7"
@@ -60,9 +68,9 @@ async def test_the_guard_stamps_each_write_and_no_read(server: ScriptedApi, clie
     assert "X-Raycp-Epoch" not in server.headers[-1]
 
 
-async def test_a_fenced_write_is_never_sent(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_a_fenced_write_is_not_sent(server: ScriptedApi, client: ClusterClient) -> None:
     def refuse() -> WriteStamp:
-        raise Fenced("permit has ended")
+        raise Fenced("permit has expired")
 
     client.write_guard = refuse
     await client.resource(CM)
@@ -73,9 +81,7 @@ async def test_a_fenced_write_is_never_sent(server: ScriptedApi, client: Cluster
     assert client.gate.in_flight == 0
 
 
-async def test_a_read_survives_a_reset_of_a_kept_connection_and_a_write_does_not(
-    server: ScriptedApi, client: ClusterClient
-) -> None:
+async def test_only_reads_are_retried_after_the_reset_of_a_kept_connection(server: ScriptedApi, client: ClusterClient) -> None:
     await client.resource(CM)
     server.faults.append(once_for(lambda r: r.path == "/version", reset))
     await client.version()
@@ -85,7 +91,7 @@ async def test_a_read_survives_a_reset_of_a_kept_connection_and_a_write_does_not
     assert caught.value.sent
 
 
-async def test_deadline(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_a_request_without_an_answer_fails_at_its_deadline(server: ScriptedApi, client: ClusterClient) -> None:
     server.faults.append(once_for(lambda r: r.path == "/version", hang))
     with pytest.raises(Unreachable) as caught:
         await client.request("GET", "/version", timeout=0.1)
@@ -93,7 +99,7 @@ async def test_deadline(server: ScriptedApi, client: ClusterClient) -> None:
     await client.version()
 
 
-async def test_a_cancelled_request_frees_its_place_and_spoils_no_other(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_a_cancelled_request_frees_its_place_and_leaves_no_stale_answer(server: ScriptedApi, client: ClusterClient) -> None:
     server.faults.append(once_for(lambda r: r.path == "/version", hang))
     task = asyncio.create_task(client.version())
     seen = len(server.requests)
@@ -106,34 +112,32 @@ async def test_a_cancelled_request_frees_its_place_and_spoils_no_other(server: S
     assert (await client.version()).gitVersion
 
 
-async def test_stream_gives_whole_lines_and_tells_a_break(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_a_stream_yields_whole_lines_and_raises_if_the_connection_breaks(server: ScriptedApi, client: ClusterClient) -> None:
     server.put("a")
     query = {"watch": True, "resourceVersion": 100, "timeoutSeconds": 1}
-    lines = [line async for batch in client.stream("/api/v1/configmaps", query) for line in batch]
+    lines = await drain(client, query)
     assert json.loads(lines[0])["type"] == "ADDED"
     assert all(json.loads(line) for line in lines)
     server.faults.append(once_for(lambda r: "watch" in r.query, cut_in_line))
     with pytest.raises(Unreachable, match="in the middle"):
-        async for _ in client.stream("/api/v1/configmaps", query):
-            pass
+        await drain(client, query)
 
 
-async def test_a_silent_stream_is_given_up(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_a_silent_stream_fails_after_the_idle_timeout(server: ScriptedApi, client: ClusterClient) -> None:
     server.mute_watch = True
     with pytest.raises(Unreachable, match="stalled") as caught:
-        async for _ in client.stream("/api/v1/configmaps", {"watch": True}, idle_timeout=0.1):
-            pass
+        await drain(client, {"watch": True}, idle_timeout=0.1)
     assert caught.value.timed_out
 
 
-async def test_rotated_token_is_no_error_in_direct_mode_only_when_given_anew(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_a_rotated_token_is_an_error_in_direct_mode(server: ScriptedApi, client: ClusterClient) -> None:
     server.token = "another"
     with pytest.raises(ApiError) as caught:
         await client.version()
     assert caught.value.status == 401
 
 
-async def test_connect_errors_name_a_remedy_and_no_secret(server: ScriptedApi) -> None:
+async def test_connect_errors_contain_a_remedy_and_no_secret(server: ScriptedApi) -> None:
     other = ScriptedApi()
     clock = SystemClock()
     with pytest.raises(ConnectError, match=r"not trusted.*CA in the config"):
@@ -149,24 +153,26 @@ async def test_connect_errors_name_a_remedy_and_no_secret(server: ScriptedApi) -
         await ClusterClient.connect(direct(server, server="ftp://x"), clock)
 
 
-async def test_insecure_warns_loudly(server: ScriptedApi, caplog: pytest.LogCaptureFixture) -> None:
+async def test_insecure_mode_logs_a_warning(server: ScriptedApi, caplog: pytest.LogCaptureFixture) -> None:
     client = await ClusterClient.connect(direct(server, ca_pem=None, insecure=True), SystemClock())
     assert "NOT verified" in caplog.text
     await client.close()
 
 
-async def test_no_secret_in_any_repr(server: ScriptedApi) -> None:
+async def test_reprs_contain_no_secret(server: ScriptedApi) -> None:
     cert, key = server.authority.issue("me")
     spec = direct(server, client_cert_pem=cert, client_key_pem=key)
     client = await ClusterClient.connect(spec, SystemClock())
-    shown = f"{spec!r} {spec} {client!r} {client._credentials!r} {vars(client._credentials)['target']!r}"
+    credentials = Credentials(spec, SystemClock())
+    await credentials.load()
+    shown = f"{spec!r} {spec} {client!r} {credentials!r} {credentials.target!r}"
     assert server.token is not None
     assert server.token not in shown
     assert "PRIVATE KEY" not in shown
     await client.close()
 
 
-async def test_client_certificate() -> None:
+async def test_a_client_certificate_authenticates() -> None:
     server = ScriptedApi(require_client_cert=True)
     await server.start()
     cert, key = server.authority.issue("me")
@@ -178,7 +184,7 @@ async def test_client_certificate() -> None:
     await server.stop()
 
 
-async def test_429_holds_the_budget_and_503_feeds_the_breaker(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_429_pauses_the_budget_and_503_opens_the_breaker(server: ScriptedApi, client: ClusterClient) -> None:
     path = "/version"
     server.faults.append(once_for(lambda r: r.path == path, answer(429, "TooManyRequests", {"Retry-After": "1"})))
     with pytest.raises(ApiError) as caught:
@@ -198,20 +204,20 @@ async def test_429_holds_the_budget_and_503_feeds_the_breaker(server: ScriptedAp
         await client.version()
 
 
-async def test_in_flight_cap(server: ScriptedApi) -> None:
+async def test_the_in_flight_cap_bounds_the_connections(server: ScriptedApi) -> None:
     client = await ClusterClient.connect(direct(server, max_in_flight=2), SystemClock())
     await asyncio.gather(*(client.version() for _ in range(30)))
-    assert client._pool.opened <= 2
+    assert client.pool.opened <= 2
     assert client.gate.in_flight == 0
     await client.close()
 
 
-def test_a_spec_travels_as_msgpack() -> None:
+def test_a_connect_spec_survives_msgpack() -> None:
     spec = ConnectSpec(name="c1", mode="direct", server="https://x", token="t", breaker=BreakerPolicy(failures=9))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=ConnectSpec) == spec
 
 
-async def test_it_knows_the_servers_clock(server: ScriptedApi, client: ClusterClient) -> None:
+async def test_the_client_measures_the_skew_of_the_servers_clock(server: ScriptedApi, client: ClusterClient) -> None:
     ahead = VirtualClock(wall=0.0)
     other = await ClusterClient.connect(direct(server), ahead)
     assert client.skew == 0.0
@@ -219,10 +225,10 @@ async def test_it_knows_the_servers_clock(server: ScriptedApi, client: ClusterCl
     await other.close()
 
 
-async def test_a_burst_shares_connections_instead_of_opening_one_each(client: ClusterClient) -> None:
+async def test_a_burst_of_requests_shares_connections(client: ClusterClient) -> None:
     await asyncio.gather(*(client.version() for _ in range(200)))
-    assert client._pool.opened < 60
-    assert not client._pool._waiting
+    assert client.pool.opened < 60
+    assert not client.pool.waiting
     assert client.gate.in_flight == 0
 
 
@@ -235,8 +241,7 @@ async def test_waiting_for_a_connection_can_be_cancelled_and_can_fail(server: Sc
     assert sum(isinstance(one, asyncio.CancelledError) for one in done) == 25
     assert client.gate.in_flight == 0
     await server.stop()
-    for connection in list(client._pool._all):
-        connection.close()
+    client.pool.drop()
     failed = await asyncio.gather(*(client.version() for _ in range(20)), return_exceptions=True)
     assert all(isinstance(one, Unreachable) for one in failed)
     assert {str(one) for one in failed if "breaker" not in str(one)} == {f"connection to 127.0.0.1:{server.port} refused"}

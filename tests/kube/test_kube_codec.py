@@ -1,4 +1,4 @@
-"""Bytes to ``Obj`` and the *version* that tells users' changes from noise."""
+"""Bytes to ``Obj``, and the *version* that distinguishes users' changes from noise."""
 
 import json
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.kube import Status
-from raycp.kube.codec import decode_list, decode_object, decode_watch_line, parse_time
+from raycp.kube import ApiError, Status
+from raycp.kube.codec import decode_object, decode_watch_line, decode_watch_lines, parse_time, split_list
 
 
 def pod(**meta: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ MANAGED = [
 
 @pytest.mark.parametrize("spaced", [False, True])
 @pytest.mark.parametrize("place", ["first", "last", "only", "middle"])
-def test_managed_fields_are_cut_out_and_their_time_is_kept(spaced: bool, place: str) -> None:
+def test_managed_fields_are_cut_out_except_for_their_time(spaced: bool, place: str) -> None:
     meta = pod()["metadata"]
     managed = {"managedFields": MANAGED}
     items = list(meta.items())
@@ -42,11 +42,11 @@ def test_managed_fields_are_cut_out_and_their_time_is_kept(spaced: bool, place: 
     whole = {**pod(), "metadata": meta}
     found = decode_object(raw(whole, spaced=spaced))
     assert json.loads(found.raw) == {**whole, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
-    assert found.changed_at == parse_time("2026-01-01T00:00:05Z")  # the status write is no user's change
+    assert found.changed_at == parse_time("2026-01-01T00:00:05Z")  # the status write is not a user's change
     assert found.rv == 7
 
 
-def test_a_template_with_managed_fields_keeps_them() -> None:
+def test_managed_fields_of_a_template_are_kept() -> None:
     template = {"metadata": {"managedFields": [{"time": "x"}], "note": '"managedFields":['}}
     before = {"aTemplate": template, **pod(managedFields=MANAGED)}
     found = json.loads(decode_object(raw(before)).raw)
@@ -54,12 +54,12 @@ def test_a_template_with_managed_fields_keeps_them() -> None:
     assert "managedFields" not in found["metadata"]
 
 
-def test_only_status_times_are_better_than_none() -> None:
+def test_the_time_of_a_status_write_counts_if_there_is_no_other() -> None:
     assert decode_object(raw(pod(managedFields=MANAGED[1:]))).changed_at == parse_time("2026-01-01T00:09:00Z")
     assert decode_object(raw(pod())).changed_at == 0.0
 
 
-def test_version_changes_with_what_users_change_and_with_nothing_else() -> None:
+def test_the_version_changes_with_users_changes_only() -> None:
     base = decode_object(raw(pod())).version
     for noise in ({"resourceVersion": "8"}, {"managedFields": MANAGED}):
         assert decode_object(raw(pod(**noise))).version == base
@@ -75,7 +75,7 @@ def test_version_changes_with_what_users_change_and_with_nothing_else() -> None:
         assert decode_object(raw(pod(**change))).version != base
 
 
-def test_version_of_a_kind_without_generation_is_its_body() -> None:
+def test_the_version_of_a_kind_without_generation_covers_its_body() -> None:
     one = {"metadata": {"name": "c", "uid": "u", "resourceVersion": "1"}, "data": {"a": "1"}}
     base = decode_object(raw(one)).version
     assert decode_object(raw({**one, "kind": "ConfigMap", "apiVersion": "v1"})).version == base
@@ -84,7 +84,7 @@ def test_version_of_a_kind_without_generation_is_its_body() -> None:
     assert decode_object(raw({**one, "binaryData": {"a": "2"}})).version != base
 
 
-def test_items_of_a_typed_list_get_their_kind_back() -> None:
+def test_items_of_a_typed_list_get_the_kind_of_the_list() -> None:
     item = {k: v for k, v in pod(managedFields=MANAGED).items() if k not in ("kind", "apiVersion")}
     whole = {
         "kind": "PodList",
@@ -92,14 +92,14 @@ def test_items_of_a_typed_list_get_their_kind_back() -> None:
         "metadata": {"resourceVersion": "9", "continue": "t"},
         "items": [item],
     }
-    meta, [found] = decode_list(raw(whole))
+    meta, [found], head = split_list(raw(whole))
     assert (meta.rv, meta.continue_) == (9, "t")
-    assert json.loads(found.raw) == pod()
-    empty, none = decode_list(raw({**whole, "items": None}))
+    assert json.loads(decode_object(found, head=head).raw) == pod()
+    empty, none, _ = split_list(raw({**whole, "items": None}))
     assert (empty.rv, none) == (9, [])
 
 
-def test_watch_lines() -> None:
+def test_a_watch_line_is_an_object_a_bookmark_or_a_status() -> None:
     kind, found = decode_watch_line(raw({"type": "ADDED", "object": pod()}))
     assert kind == "ADDED"
     assert json.loads(found.raw) == pod()  # type: ignore[union-attr]
@@ -110,8 +110,21 @@ def test_watch_lines() -> None:
     assert found.rv == 12  # type: ignore[union-attr]
 
 
+def test_lines_before_one_that_ends_the_watch_are_decoded() -> None:
+    added = raw({"type": "ADDED", "object": pod()})
+    changes, failure = decode_watch_lines([added, added])
+    assert ([kind for kind, _ in changes], failure) == (["ADDED", "ADDED"], None)
+    changes, failure = decode_watch_lines([added, raw({"type": "ERROR", "object": {"code": 410}}), added], "watch pods")
+    assert len(changes) == 1
+    assert isinstance(failure, ApiError)
+    assert (failure.expired, failure.request) == (True, "watch pods")
+    changes, failure = decode_watch_lines([added, b"nonsense", added])
+    assert len(changes) == 1
+    assert isinstance(failure, msgspec.MsgspecError)
+
+
 @pytest.mark.parametrize("line", [b"", b"nonsense", b"[]", b'{"type":"ADDED"}', b'{"type":"ADDED","object":{}}'])
-def test_bad_lines_raise_one_error(line: bytes) -> None:
+def test_a_bad_watch_line_raises_msgspec_error(line: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_watch_line(line)
 
@@ -130,7 +143,7 @@ json_values = st.recursive(
     managed=st.lists(st.dictionaries(st.sampled_from(["manager", "time"]), text), max_size=3),
     spaced=st.booleans(),
 )
-def test_cutting_never_touches_anything_else(
+def test_cutting_managed_fields_changes_nothing_else(
     before: dict[str, Any], labels: dict[str, str], managed: list[dict[str, str]], spaced: bool
 ) -> None:
     meta = {"name": "x", "resourceVersion": "1", "labels": labels}

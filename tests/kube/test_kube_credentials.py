@@ -1,4 +1,4 @@
-"""kubeconfig files through the ``kubernetes`` package: every kind of credential, rotation, and each way to be wrong."""
+"""kubeconfig files through the ``kubernetes`` package: every kind of credential, rotation, and configuration errors."""
 
 import asyncio
 import base64
@@ -13,8 +13,9 @@ import pytest
 import yaml
 from scripted_api import ScriptedApi
 
-from raycp.base.clock import SystemClock
+from raycp.base.clock import SystemClock, VirtualClock
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec
+from raycp.kube.credentials import Credentials
 
 
 def encoded(text: str) -> str:
@@ -47,13 +48,13 @@ async def connect(spec: ConnectSpec) -> ClusterClient:
     return await ClusterClient.connect(spec, SystemClock())
 
 
-async def test_token(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_a_token_authenticates(server: ScriptedApi, tmp_path: Path) -> None:
     client = await connect(write(tmp_path / "config", server, {"token": server.token}))
     assert (await client.version()).gitVersion
     await client.close()
 
 
-async def test_client_certificate(tmp_path: Path) -> None:
+async def test_a_kubeconfig_client_certificate_authenticates(tmp_path: Path) -> None:
     server = ScriptedApi(require_client_cert=True)
     await server.start()
     cert, key = server.authority.issue("me")
@@ -67,12 +68,17 @@ async def test_client_certificate(tmp_path: Path) -> None:
 def plugin(tmp_path: Path, token_file: Path) -> dict[str, Any]:
     script = tmp_path / "plugin"
     answer = '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}'
-    script.write_text(f"#!{sys.executable}\nprint('{answer}' % open({str(token_file)!r}).read())\n")
+    count = f"open({str(tmp_path / 'runs')!r}, 'a').write('.')"
+    script.write_text(f"#!{sys.executable}\n{count}\nprint('{answer}' % open({str(token_file)!r}).read())\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}}
 
 
-async def test_exec_plugin_and_a_401_that_renews_it(server: ScriptedApi, tmp_path: Path) -> None:
+def plugin_runs(tmp_path: Path) -> int:
+    return len((tmp_path / "runs").read_text())
+
+
+async def test_a_401_renews_the_credential_of_an_exec_plugin(server: ScriptedApi, tmp_path: Path) -> None:
     assert server.token is not None
     token_file = tmp_path / "token"
     token_file.write_text(server.token)
@@ -83,12 +89,12 @@ async def test_exec_plugin_and_a_401_that_renews_it(server: ScriptedApi, tmp_pat
     assert (await client.request("GET", "/api/v1/configmaps")).status == 200
     server.token = "secret-token-3"
     token_file.write_text(server.token)
-    async for _ in client.stream("/api/v1/configmaps", {"watch": True, "resourceVersion": 100}):
-        break
+    async with client.stream("/api/v1/configmaps", {"watch": True, "resourceVersion": 100}) as stream:
+        await anext(stream)
     await client.close()
 
 
-async def test_a_rotated_token_file_is_picked_up_on_401(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_a_401_reloads_a_rotated_token_file(server: ScriptedApi, tmp_path: Path) -> None:
     assert server.token is not None
     token_file = tmp_path / "token"
     token_file.write_text(server.token)
@@ -99,18 +105,19 @@ async def test_a_rotated_token_file_is_picked_up_on_401(server: ScriptedApi, tmp
     await client.close()
 
 
-async def test_a_rotated_kubeconfig_is_noticed_before_it_is_needed(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_a_rotated_kubeconfig_is_reloaded_before_a_401(server: ScriptedApi, tmp_path: Path) -> None:
     path = tmp_path / "config"
-    client = await connect(write(path, server, {"token": server.token}))
+    clock = VirtualClock()
+    client = await ClusterClient.connect(write(path, server, {"token": server.token}), clock)
     server.token = "secret-token-2"
     write(path, server, {"token": server.token})
-    client._credentials._recheck_at = 0.0
+    await clock.advance(61)
     await client.version()
     assert all("token-2" in h["Authorization"] for h in server.headers[-1:])
     await client.close()
 
 
-async def test_many_requests_with_an_expired_token_renew_it_once(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_concurrent_requests_with_an_expired_token_succeed_after_a_renewal(server: ScriptedApi, tmp_path: Path) -> None:
     assert server.token is not None
     token_file = tmp_path / "token"
     token_file.write_text(server.token)
@@ -121,26 +128,26 @@ async def test_many_requests_with_an_expired_token_renew_it_once(server: Scripte
     await client.close()
 
 
-async def test_a_401_after_a_renewal_finds_it_before_its_waiters_turn(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_a_401_between_a_renewal_and_its_waiters_does_not_renew_again(server: ScriptedApi, tmp_path: Path) -> None:
     assert server.token is not None
     token_file = tmp_path / "token"
     token_file.write_text(server.token)
-    client = await connect(write(tmp_path / "config", server, plugin(tmp_path, token_file)))
-    used = client._prefix
+    credentials = Credentials(write(tmp_path / "config", server, plugin(tmp_path, token_file)), SystemClock())
+    await credentials.load()
+    used, renewed = credentials.generation, asyncio.Event()
+    credentials.on_change = renewed.set
+    runs = plugin_runs(tmp_path)
     token_file.write_text("secret-token-2")
-    first = asyncio.create_task(client._renewed(used))
-    await asyncio.sleep(0)
-    renewal = client._reloading
-    assert renewal is not None
-    await renewal  # this resumes at its end; ``first``, which shields it, has its turn later
+    first = asyncio.create_task(credentials.renewed(used))
+    await renewed.wait()  # resumed at the end of the renewal, ahead of ``first``, which waits for it
     assert not first.done()
-    assert await client._renewed(used)
+    assert await credentials.renewed(used)
+    assert not first.done()
     assert await first
-    assert client._reloading is renewal, "and nothing was read a second time"
-    await client.close()
+    assert plugin_runs(tmp_path) == runs + 1, "nothing was read a second time"
 
 
-async def test_insecure_by_kubeconfig(server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_insecure_kubeconfig_logs_a_warning(server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = write(tmp_path / "config", server, {"token": server.token})
     text = Path(spec.path or "").read_text().replace("certificate-authority-data", "x-none")  # noqa: ASYNC240
     (tmp_path / "config").write_text(text.replace("    server:", "    insecure-skip-tls-verify: true\n    server:"))
@@ -149,7 +156,7 @@ async def test_insecure_by_kubeconfig(server: ScriptedApi, tmp_path: Path, caplo
     await client.close()
 
 
-async def test_oidc_with_a_valid_token(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_a_valid_oidc_token_authenticates(server: ScriptedApi, tmp_path: Path) -> None:
     token = f"{encoded('{}')}.{encoded('{}').rstrip('=')}.x"
     server.token = token
     user = {"auth-provider": {"name": "oidc", "config": {"id-token": token, "client-id": "c", "idp-issuer-url": "i"}}}
@@ -158,7 +165,9 @@ async def test_oidc_with_a_valid_token(server: ScriptedApi, tmp_path: Path) -> N
     await client.close()
 
 
-async def test_wrong_in_every_way(server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_configuration_error_names_a_remedy_and_no_secret(
+    server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     path = tmp_path / "config"
     good = write(path, server, {"token": "very-secret"})
@@ -192,7 +201,7 @@ async def test_wrong_in_every_way(server: ScriptedApi, tmp_path: Path, caplog: p
     assert "very-secret" not in caplog.text
 
 
-async def test_several_files_are_merged(server: ScriptedApi, tmp_path: Path) -> None:
+async def test_several_kubeconfig_files_are_merged(server: ScriptedApi, tmp_path: Path) -> None:
     write(tmp_path / "a", server, {"token": server.token})
     (tmp_path / "b").write_text(yaml.safe_dump({"contexts": [{"name": "two", "context": {"cluster": "c", "user": "u"}}]}))
     spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", context="two")

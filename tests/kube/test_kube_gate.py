@@ -1,4 +1,4 @@
-"""Admission: cap, budget and breaker together."""
+"""Admission by breaker, budget and in-flight cap."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ def gate(clock: VirtualClock, places: int = 2, qps: float = 0.0) -> Gate:
     return Gate("c1", clock, places, Budget(clock, qps, 1 if qps else 0), Breaker(clock))
 
 
-async def test_places_go_to_the_more_urgent_and_are_never_exceeded() -> None:
+async def test_places_go_by_priority_and_stay_within_the_cap() -> None:
     found = gate(VirtualClock())
     order: list[str] = []
 
@@ -37,7 +37,7 @@ async def test_places_go_to_the_more_urgent_and_are_never_exceeded() -> None:
     assert found.in_flight == 0
 
 
-async def test_a_cancelled_waiter_passes_its_place_on() -> None:
+async def test_the_place_of_a_cancelled_waiter_goes_to_the_next_one() -> None:
     found = gate(VirtualClock(), places=1)
     await found.enter(LIVE, 5)
     first = asyncio.create_task(found.enter(LIVE, 5))
@@ -51,7 +51,7 @@ async def test_a_cancelled_waiter_passes_its_place_on() -> None:
     assert found.in_flight == 0
 
 
-async def test_no_place_in_time() -> None:
+async def test_a_request_without_a_place_in_time_is_throttled() -> None:
     found = gate(VirtualClock(), places=1)
     await found.enter(LIVE, 5)
     with pytest.raises(Throttled):
@@ -60,7 +60,7 @@ async def test_no_place_in_time() -> None:
     assert found.in_flight == 0
 
 
-async def test_tokens_come_at_their_rate() -> None:
+async def test_requests_are_admitted_at_the_rate_of_the_budget() -> None:
     clock = VirtualClock()
     found = gate(clock, places=100, qps=10)
     tasks = [asyncio.create_task(found.enter(LIVE, 60)) for _ in range(6)]
@@ -72,7 +72,7 @@ async def test_tokens_come_at_their_rate() -> None:
     assert all(task.done() for task in tasks)
 
 
-async def test_urgent_requests_pass_everything() -> None:
+async def test_urgent_requests_pass_cap_budget_and_breaker() -> None:
     clock = VirtualClock()
     found = gate(clock, places=1, qps=1)
     await found.enter(LIVE, 1)
@@ -89,7 +89,7 @@ async def test_urgent_requests_pass_everything() -> None:
     assert found.in_flight == 0
 
 
-async def test_what_counts_as_failure() -> None:
+async def test_only_unavailability_counts_as_failure_for_the_breaker() -> None:
     found = gate(VirtualClock())
     assert found.breaker is not None
     for error in (

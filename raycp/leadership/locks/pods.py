@@ -4,7 +4,6 @@ A lock is owned by its holder's Pod only where the garbage collector of the hub 
 owner that does not exist there would get the lock collected at once (API doc, "Owners and Dependents").
 """
 
-import contextlib
 import os
 from collections.abc import Mapping
 
@@ -83,7 +82,7 @@ class KubePods:
                 "resourceVersion": found.metadata.resource_version,
                 "timeoutSeconds": WATCH_FOR,
             }
-            async with contextlib.aclosing(self._client.stream(path, query, idle_timeout=WATCH_FOR + 30.0)) as batches:
+            async with self._client.stream(path, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
                         event = msgspec.json.decode(line, type=_Event)

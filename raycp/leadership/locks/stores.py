@@ -1,6 +1,5 @@
 """Objects that store a lock: a ConfigMap or a Lease of the hub, read, watched, and written over the version that was read."""
 
-import contextlib
 import datetime
 import math
 from collections.abc import AsyncGenerator, Mapping
@@ -192,7 +191,7 @@ class _KubeStore:
             "timeoutSeconds": WATCH_FOR,
         }
         try:
-            async with contextlib.aclosing(self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0)) as batches:
+            async with self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
                         event = msgspec.json.decode(line, type=_Event)

@@ -1,31 +1,41 @@
-"""What a failed attempt to connect means for those who wait for a connection."""
+"""How a failed attempt to connect affects the requests that wait for a connection."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raycp.kube.errors import Unreachable
-from raycp.kube.transport import Pool, Target
+from raycp.kube.pool import Pool
+from raycp.kube.target import Target
+
+
+class Opened:
+    """The part of a ``Connection`` that the pool uses."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.ready = True
+        self.generation = 0
+        self.idle_since = 0.0
+        self.loop = asyncio.get_running_loop()
 
 
 class Network:
-    """Attempts in their order; each ends as it is told to."""
+    """The attempts to connect, in order; the test decides how each of them ends."""
 
     def __init__(self) -> None:
         self.attempts: list[asyncio.Future[Any]] = []
 
-    async def open(self, timeout: float) -> Any:
+    async def dial(self, target: Target, timeout: float, on_close: object) -> Any:
         self.attempts.append(asyncio.get_running_loop().create_future())
         return await self.attempts[-1]
 
-    def fails(self, number: int) -> None:
+    def fail(self, number: int) -> None:
         self.attempts[number].set_exception(Unreachable("cannot connect", sent=False, timed_out=True))
 
-    def connects(self, number: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.attempts[number].set_result(SimpleNamespace(closed=False, ready=True, generation=0, loop=loop, idle_since=0.0))
+    def connect(self, number: int) -> None:
+        self.attempts[number].set_result(Opened())
 
 
 @pytest.fixture
@@ -38,9 +48,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_an_attempt_begun_while_the_way_was_closed_does_not_fail_who_came_after(network: Network) -> None:
-    pool = Pool(Target("far", 443))
-    pool._open = network.open  # type: ignore[method-assign, assignment]
+async def test_a_failed_attempt_does_not_fail_requests_that_came_after_its_start(network: Network) -> None:
+    pool = Pool(Target("far", 443), network.dial)
     early = []
     for number in range(3):  # as many as are opened at a time
         early.append(asyncio.ensure_future(pool.acquire(10.0)))
@@ -51,21 +60,20 @@ async def test_an_attempt_begun_while_the_way_was_closed_does_not_fail_who_came_
     await settle()
     assert len(network.attempts) == 3, "it waits for one of these"
     for number in range(3):
-        network.fails(number)
+        network.fail(number)
         await settle()
     assert all(isinstance(each.exception(), Unreachable) for each in early)
-    assert not probe.done(), "the way may be free by now"
-    network.connects(len(network.attempts) - 1)
+    assert not probe.done(), "the network may have recovered"
+    network.connect(len(network.attempts) - 1)
     await settle()
     assert (await probe).ready
 
 
-async def test_what_keeps_one_from_connecting_keeps_all_who_waited_with_it(network: Network) -> None:
-    pool = Pool(Target("far", 443))
-    pool._open = network.open  # type: ignore[method-assign, assignment]
+async def test_a_failed_attempt_fails_all_requests_that_waited_at_its_start(network: Network) -> None:
+    pool = Pool(Target("far", 443), network.dial)
     waiting = [asyncio.ensure_future(pool.acquire(10.0)) for _ in range(20)]
     await settle()
     assert len(network.attempts) == 3
-    network.fails(0)
+    network.fail(0)
     await settle()
     assert all(isinstance(each.exception(), Unreachable) for each in waiting)

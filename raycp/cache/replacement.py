@@ -1,0 +1,52 @@
+"""A list that is being read into a store."""
+
+from collections.abc import Iterable
+
+from raycp.base.objects import Obj
+from raycp.cache.indexes import IndexedObjects
+from raycp.cache.own_writes import OwnWrites
+
+
+class Replacement:
+    """Collects the objects of a list. ``Store.begin_replacement`` makes it and ``Store.commit`` takes it; until then the store
+    stays as it is, and goes on folding own writes.
+
+    ``floor`` is the lowest version that a consistent list of the same cluster can have. ``void`` becomes True when the list shows
+    that the cluster is another one, or an older state of it.
+    """
+
+    def __init__(self, known: IndexedObjects, own: OwnWrites, floor: int, *, void: bool) -> None:
+        self._known = known
+        self._own = own
+        self._floor = floor
+        self.contents = known.empty()
+        self.void = void
+
+    def add(self, objs: Iterable[Obj]) -> None:
+        """Some objects of the list; of two with the same name the later one stays."""
+        known, ahead, tombstones = self._known.objects, self._own.ahead, self._own.tombstones
+        contents = self.contents
+        for obj in objs:
+            meta = obj.meta
+            if tombstones and meta.uid in tombstones:
+                continue
+            key = (meta.namespace, meta.name)
+            old = known.get(key)
+            if old is not None:
+                if old.rv > obj.rv and old.meta.uid == meta.uid and key not in ahead:
+                    self.void = True
+                elif old.rv == obj.rv and old.meta.uid == meta.uid and old.raw == obj.raw:
+                    obj = old  # keep one copy in memory
+            contents.put(key, obj, contents.objects.get(key))
+
+    def settle(self, list_rv: int) -> None:
+        """The list is complete: judge its version, and keep the own writes that it is too old to contain."""
+        self.contents.build_as(self._known)
+        if list_rv < self._floor:
+            self.void = True
+        if self.void:
+            return
+        for key in self._own.ahead:
+            ours = self._known.objects[key]
+            if ours.rv > list_rv:
+                self.contents.put(key, ours, self.contents.objects.get(key))

@@ -1,0 +1,25 @@
+"""The replay from a watermark: which events of the past the handler gets."""
+
+from raycp.base.events import Event, EventType, Source
+from raycp.base.objects import Obj
+from raycp.cache.store import Store
+
+
+def replayed_events(store: Store, earlier: dict[str, Obj], kind: str, obj: Obj, now: float) -> list[Event]:
+    """The events to emit for a watch event that is older than the list in ``store``.
+
+    The deletion of an object that the list does not contain; and the last change of one that it contains, with the previous state
+    as ``old`` if the replay has seen it. ``earlier`` holds the previous states by uid, and is updated.
+    """
+    if kind == "BOOKMARK":
+        return []
+    meta = obj.meta
+    before = earlier.pop(meta.uid, None)
+    listed = store.get(meta.namespace, meta.name)
+    if kind == "DELETED":
+        return [Event(EventType.DELETED, Source.REPLAY, obj, None, now)] if listed is None else []
+    if listed is not None and listed.meta.uid == meta.uid and listed.rv == obj.rv:
+        type_ = EventType.ADDED if kind == "ADDED" else EventType.MODIFIED
+        return [Event(type_, Source.REPLAY, before, listed, now)]
+    earlier[meta.uid] = obj
+    return []
