@@ -246,7 +246,7 @@ class Reflector:
             self._state = msgspec.structs.replace(state, since=since)
             if events:
                 try:  # not by _emit: the handler is called directly, which keeps the path of a change short
-                    self._handler(events)
+                    self.handler(events)
                 except Exception:
                     self._log_handler_error(events)
 

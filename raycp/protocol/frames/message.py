@@ -32,16 +32,8 @@ Message = (
     | TimelineReply
 )
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+encode_body = msgspec.msgpack.Encoder().encode
+"""A message to the body of its frame. Called per frame: the codec's own method, no function of ours between."""
 
-
-def encode(message: Message) -> bytes:
-    """One frame: four bytes of length, then msgpack."""
-    body = _encoder.encode(message)
-    return len(body).to_bytes(4, "big") + body
-
-
-def decode(body: bytes | memoryview) -> Message:
-    """Raises ``msgspec.DecodeError`` for what is not one of our messages."""
-    return _decoder.decode(body)
+decode_body = msgspec.msgpack.Decoder[Message](Message).decode
+"""The message of a frame's body. Raises ``msgspec.DecodeError`` for what is not one of our messages."""
