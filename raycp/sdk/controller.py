@@ -3,7 +3,7 @@
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ class DefinitionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
+class OwnedKind:
     """A kind of children: a change of one wakes its owner.
 
     ``on="same"``: children in the owner's cluster; ``on="members"``: children of a hub object in member clusters,
@@ -50,7 +50,7 @@ class Controller:
     on: Scope = "members"
     selector: str = ""
     fields: str = ""
-    owns: tuple[Owned, ...] = ()
+    owns: tuple[OwnedKind, ...] = ()
     resync: float | None = None
     concurrency: int | None = None
     timeout: float | None = None
@@ -67,7 +67,7 @@ class Controller:
         """The name under which its writes stand in ``managedFields``."""
         return f"raycp-{self.name}"
 
-    def owned(self, kind: GVK) -> Owned | None:
+    def owned(self, kind: GVK) -> OwnedKind | None:
         """The declaration of a kind of children."""
         return next((owned for owned in self.owns if owned.kind == kind), None)
 
@@ -75,11 +75,11 @@ class Controller:
         return self.fn(*args, **kwargs)
 
 
-def owned(kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: Mapping[str, str] | str | None = None) -> Owned:
+def owned(kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: Mapping[str, str] | str | None = None) -> OwnedKind:
     """An entry of ``owns=[...]`` that says more than the kind."""
     if on not in ("same", "members"):
         raise DefinitionError(f'owned({str(kind)!r}): on={on!r} is neither "same" nor "members"')
-    return Owned(_kind(kind, "owned"), on, selector_text(labels, f"owned({str(kind)!r})"))
+    return OwnedKind(_kind(kind, "owned"), on, selector_text(labels, f"owned({str(kind)!r})"))
 
 
 def controller(
@@ -89,7 +89,7 @@ def controller(
     on: Scope = "members",
     labels: Mapping[str, str] | str | None = None,
     fields: Mapping[str, str] | str | None = None,
-    owns: Iterable[str | GVK | Owned] = (),
+    owns: Iterable[str | GVK | OwnedKind] = (),
     resync: float | str | None = None,
     concurrency: int | None = None,
     timeout: float | str | None = None,
@@ -117,7 +117,9 @@ def controller(
             raise DefinitionError(f'{where}: on={on!r} is neither "members" nor "hub"')
         if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
             raise DefinitionError(f"{where}: concurrency={concurrency!r} is not a whole number of at least 1")
-        children = tuple(entry if isinstance(entry, Owned) else Owned(_kind(entry, where)) for entry in _listed(owns, where))
+        children = tuple(
+            entry if isinstance(entry, OwnedKind) else OwnedKind(_kind(entry, where)) for entry in _listed(owns, where)
+        )
         for entry in children:
             if entry.on == "members" and on != "hub":
                 raise DefinitionError(f'{where}: owned(..., on="members") is for controllers with on="hub"')
@@ -179,8 +181,8 @@ def _kind(kind: str | GVK, where: str) -> GVK:
         raise DefinitionError(f'{where}: {error}; write "v1/ConfigMap" or "apps/v1/Deployment"') from None
 
 
-def _listed(owns: Iterable[str | GVK | Owned], where: str) -> list[str | GVK | Owned]:
-    if isinstance(owns, str | Owned | GVK):
+def _listed(owns: Iterable[str | GVK | OwnedKind], where: str) -> list[str | GVK | OwnedKind]:
+    if isinstance(owns, str | OwnedKind | GVK):
         raise DefinitionError(f"{where}: owns= is a list of kinds, write owns=[{str(owns)!r}]")
     return list(owns)
 
@@ -220,6 +222,3 @@ def _model(fn: ReconcileFn) -> type[Any] | None:
         choices = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         hint = choices[0] if len(choices) == 1 else None
     return hint if isinstance(hint, type) and hasattr(hint, "model_validate_json") else None
-
-
-Reconciler = Callable[..., Awaitable[Any]]

@@ -20,7 +20,7 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import Task
 from raycp.kube.errors import ApiError, KubeError
-from raycp.sdk.backend import MERGE_PATCH, Answer, Call
+from raycp.sdk.backend import MERGE_PATCH, Answer, ApiRequest
 
 EVENT = GVK("events.k8s.io", "v1", "Event")
 _NOTE_LIMIT = 1024  # bytes; events.k8s.io/v1 Event.note
@@ -84,7 +84,7 @@ class EventRecorder:
     server.
     """
 
-    def __init__(self, send: Callable[[Task, Call], Awaitable[Answer]], clock: Clock, *, capacity: int = 1000) -> None:
+    def __init__(self, send: Callable[[Task, ApiRequest], Awaitable[Answer]], clock: Clock, *, capacity: int = 1000) -> None:
         self._send = send
         self._clock = clock
         self._capacity = capacity
@@ -158,7 +158,7 @@ class EventRecorder:
         count = series.count
         if series.sent:
             patch = {"series": {"count": count, "lastObservedTime": micro_time(self._clock.wall())}}
-            call = Call("patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH)
+            call = ApiRequest("patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH)
             try:
                 await self._send(task, call)
                 series.sent = count
@@ -167,7 +167,7 @@ class EventRecorder:
                 if not error.not_found:  # expired on the server: told anew
                     raise
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
-        await self._send(task, Call("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
+        await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
         series.sent = count
 
     def _admit(self, about: tuple[str, str], now: float) -> bool:

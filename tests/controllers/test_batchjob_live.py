@@ -13,7 +13,7 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.controllers.batchjob import batchjob
 from raycp.controllers.batchjob.types import FINALIZER, crd
 from raycp.kube import ApiError
-from raycp.sdk import Call, conditions
+from raycp.sdk import ApiRequest, conditions
 
 KIND = "batch.raycp.io/v1alpha1/BatchJob"
 
@@ -129,7 +129,7 @@ async def test_a_crash_at_any_write_makes_no_pod_twice(fleet: LiveFleet, crash_a
     await fleet.send("create", "hub", job(parallelism=3, completions=3))
     left = crash_at
 
-    async def crash(call: Call) -> None:
+    async def crash(call: ApiRequest) -> None:
         nonlocal left
         if call.writes:
             left -= 1

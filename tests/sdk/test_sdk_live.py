@@ -10,7 +10,7 @@ from live_fleet import LiveFleet
 from raycp import ALL, Context, controller, finalizer
 from raycp.base.tasks import Outcome
 from raycp.kube import ApiError
-from raycp.sdk import Call
+from raycp.sdk import ApiRequest
 
 POD = {"containers": [{"name": "main", "image": "busybox"}]}
 
@@ -161,7 +161,7 @@ async def test_events_reach_the_server_as_one_with_a_count(fleet: LiveFleet) -> 
     assert [event["series"]["count"] for event in found] == [6]
     assert recorder.dropped == 0
 
-    async def refuse(call: Call) -> None:
+    async def refuse(call: ApiRequest) -> None:
         raise ApiError(403, "Forbidden", "no")
 
     fleet.before = refuse

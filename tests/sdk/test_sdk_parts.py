@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from raycp.controllers.batchjob import indexes
-from raycp.sdk import LoadError, conditions, load_controllers
+from raycp.sdk import ControllerLoadError, conditions, load_controllers
 from raycp.sdk.crd import SchemaError, cel, crd_for, structural
 from raycp.sdk.owner import mark, owned_by, owner_key
 from raycp.sdk.patches import merge_diff
@@ -136,9 +136,9 @@ def test_modules_that_can_not_be_loaded_say_why(tmp_path: Path, monkeypatch: pyt
         "c3_one:other": "no controller named 'other'",
         "not a module": "is not the name of a module",
     }.items():
-        with pytest.raises(LoadError, match=told):
+        with pytest.raises(ControllerLoadError, match=told):
             load_controllers([use])
-    with pytest.raises(LoadError, match="give one of them another name="):
+    with pytest.raises(ControllerLoadError, match="give one of them another name="):
         load_controllers(["c3_one", "c3_two"])
     assert [c.name for c in load_controllers(["c3_one", "c3_one:same", "raycp.controllers.batchjob"])] == [
         "same",

@@ -5,7 +5,7 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +14,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from raycp import Context, Permanent, Result, Retry, SyncContext, controller
-from raycp.base.clock import SystemClock, VirtualClock
+from raycp.base.clock import Clock, SystemClock, VirtualClock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Child, Done, Outcome, Task
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Unreachable
-from raycp.sdk import Answer, CacheRead, Call, ClusterInfo, DefinitionError, Running, run_reconcile
+from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, DefinitionError, Session, run_reconcile
 
 CM = {
     "apiVersion": "v1",
@@ -31,13 +31,14 @@ class Memory:
     """A ``Backend`` that answers writes with what was written."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[ApiRequest] = []
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.rv = 100
 
-    def clusters(self) -> Sequence[ClusterInfo]:
-        return [ClusterInfo("a", labels={"region": "east"})]
+    @property
+    def clusters(self) -> Mapping[str, ClusterInfo]:
+        return {"a": ClusterInfo("a", labels={"region": "east"})}
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return kind.kind != "Namespace"
@@ -45,7 +46,7 @@ class Memory:
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
         return []
 
-    async def request(self, task: Task, call: Call) -> Answer:
+    async def request(self, task: Task, call: ApiRequest) -> Answer:
         self.calls.append(call)
         if self.gate is not None:
             await self.gate.wait()
@@ -57,7 +58,7 @@ class Memory:
         return Answer(200, msgspec.json.encode({**body, "metadata": {**meta, "resourceVersion": str(self.rv)}}))
 
     def event(self, task: Task, cluster: str, event: bytes) -> None:
-        self.calls.append(Call("create", cluster, GVK("events.k8s.io", "v1", "Event"), body=event))
+        self.calls.append(ApiRequest("create", cluster, GVK("events.k8s.io", "v1", "Event"), body=event))
 
 
 def task(obj: dict[str, Any] | None = CM, children: list[Child] | None = None) -> Task:
@@ -65,9 +66,13 @@ def task(obj: dict[str, Any] | None = CM, children: list[Child] | None = None) -
     return Task(3, RequestKey("c", "a", "ns", "n"), "high", "user", 2, 1, "s", 1, 9, 0.0, raw, children or [])
 
 
-async def run(fn: Any, *, given: Task | None = None, backend: Memory | None = None, **options: Any) -> Done:
+def session(fn: Any, given: Task | None = None, backend: Memory | None = None, clock: Clock | None = None) -> Session:
     made = fn if hasattr(fn, "kind") else controller("v1/ConfigMap", name="c", owns=["v1/Pod"])(fn)
-    return await run_reconcile(made, given or task(), backend or Memory(), SystemClock(), **options)
+    return Session(made, given or task(), backend or Memory(), clock or SystemClock())
+
+
+async def run(fn: Any, *, given: Task | None = None, backend: Memory | None = None, **options: Any) -> Done:
+    return await run_reconcile(session(fn, given, backend), **options)
 
 
 async def test_the_outcomes_of_what_is_returned_and_raised() -> None:
@@ -136,7 +141,7 @@ async def test_a_reconcile_out_of_time_is_cancelled_and_cut_off() -> None:
             except Exception as error:
                 after.append(str(error))
 
-    work = asyncio.create_task(run_reconcile(fn, task(), backend, clock))
+    work = asyncio.create_task(run_reconcile(session(fn, backend=backend, clock=clock)))
     await clock.advance(3)
     done = await work
     assert (done.outcome, done.error) == (Outcome.RETRY, "timed out: no result within 2 s")
@@ -153,7 +158,7 @@ async def test_a_thread_out_of_time_is_waited_for() -> None:
         release.wait(10)
 
     with ThreadPoolExecutor(1) as executor:
-        work = asyncio.create_task(run_reconcile(fn, task(), Memory(), SystemClock(), executor=executor))
+        work = asyncio.create_task(run_reconcile(session(fn), executor=executor))
         await asyncio.to_thread(entered.wait, 5)
         await asyncio.sleep(0.15)
         assert not work.done(), "law 1: the key is not released under a running thread"
@@ -162,13 +167,14 @@ async def test_a_thread_out_of_time_is_waited_for() -> None:
 
 
 async def test_revoked_while_a_write_is_under_way_reports_the_write() -> None:
-    backend, running = Memory(), Running()
+    backend = Memory()
     backend.gate = asyncio.Event()
 
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
         await ctx.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}})
 
-    work = asyncio.create_task(run(fn, backend=backend, running=running))
+    running = session(fn, backend=backend)
+    work = asyncio.create_task(run_reconcile(running))
     async with asyncio.timeout(5):
         while not backend.calls:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -331,7 +337,7 @@ async def test_the_fleet_files_config_reaches_the_author() -> None:
         seen.append(ctx.config["greeting"])
 
     for each in (fn, plain):
-        done = await run_reconcile(each, task(), Memory(), SystemClock(), config={"greeting": "hello"})
+        done = await run_reconcile(session(each), config={"greeting": "hello"})
         assert done.outcome is Outcome.OK, done.error
     assert seen == ["hello", "hello"]
 
@@ -344,7 +350,7 @@ async def test_a_reconcile_leaves_no_cycle_behind_for_the_collector() -> None:
         assert ctx.live is not None
 
     def living() -> int:
-        return sum(isinstance(each, Context | SyncContext | Running) for each in gc.get_objects())
+        return sum(isinstance(each, Context | SyncContext | Session) for each in gc.get_objects())
 
     with ThreadPoolExecutor(1) as threads:
 
