@@ -51,14 +51,13 @@ async def run_reconcile(
     error: BaseException | None = None
     try:
         if task.raw is not None or controller.deleted:
-            context = Context(session, config)
             obj = None if task.raw is None else _decode(controller, task.raw)
             loop = asyncio.get_running_loop()
             work: asyncio.Future[Any]
             if controller.is_async:
-                work = session.work = loop.create_task(_call(controller, context, obj))
+                work = session.work = loop.create_task(_call(session, config, obj))
             else:
-                work = loop.run_in_executor(executor, controller.fn, SyncContext(context, loop), obj)
+                work = loop.run_in_executor(executor, controller.fn, SyncContext(Context(session, config), loop), obj)
             timed_out = await _finish(work, limit, session)
             result = await work
             if inspect.isawaitable(result):  # a plain function around an async one
@@ -93,9 +92,9 @@ async def run_reconcile(
     return done
 
 
-async def _call(controller: Controller, context: Context, obj: Any) -> Any:
+async def _call(session: Session, config: Mapping[str, Any] | None, obj: Any) -> Any:
     try:
-        return await controller.fn(context, obj)
+        return await session.controller.fn(Context(session, config), obj)
     except SystemExit as error:  # asyncio would take the whole loop down with it
         raise RuntimeError(f"a reconciler called sys.exit({error.code!r})") from error
 

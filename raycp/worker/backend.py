@@ -39,6 +39,8 @@ class WorkerBackend:
         clients: Clients,
         fence: WriteFence,
     ) -> None:
+        self.clusters: Mapping[str, ClusterInfo] = {}
+        """See ``Backend.clusters``. An attribute, since most reconciles read it; the worker sets it to ``ClusterTable.infos``."""
         self._clock = clock
         self._clusters = clusters
         self._reads = reads
@@ -74,11 +76,6 @@ class WorkerBackend:
             log.debug("cluster %s could not be connected to ahead of its first task: %s", cluster, error)
 
     # Backend
-
-    @property
-    def clusters(self) -> Mapping[str, ClusterInfo]:
-        """See ``Backend.clusters``."""
-        return self._clusters.infos
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         """See ``Backend.namespaced``."""

@@ -94,7 +94,7 @@ class WorkerCore(MemberCore):
         self.user.submit(self._backend.update(plan))
         self._teller.update(plan)
         await self._shard_links.update(plan)
-        self._clusters.refresh()
+        self._refresh_clusters()
         self._share_credit()
 
     def _link(self, shard: str, target: ShardPlan, token: str) -> ShardLink:
@@ -118,8 +118,12 @@ class WorkerCore(MemberCore):
         return "" if self._tier == common else self._tier
 
     def _link_changed(self) -> None:
-        self._clusters.refresh()
+        self._refresh_clusters()
         self.changed()
+
+    def _refresh_clusters(self) -> None:
+        self._clusters.refresh()
+        self._backend.clusters = self._clusters.infos
 
     # credit
 

@@ -118,7 +118,7 @@ async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(m
         at_work: list[Any] = []
 
         def found() -> bool:
-            at_work[:] = [core for core in fleet.substrate.living("worker") if core._runs]
+            at_work[:] = [core for core in fleet.substrate.living("worker") if core.runs]
             return bool(at_work)
 
         await until(found)

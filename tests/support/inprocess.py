@@ -100,11 +100,9 @@ def fleet_of(doc: FleetDoc) -> Fleet:
 
 async def end(core: Any) -> None:
     """End a core as the death of its process would: nothing is sent, its port refuses, its connections break."""
-    user = getattr(core, "_user", None)
-    if user is not None:  # first: from here on its reconciles do nothing more
-        user.loop.call_soon_threadsafe(user.loop.stop)
-        await asyncio.to_thread(user._thread.join, 0.3)
-        fleet_samples.died(user.thread_id)
+    if isinstance(core, WorkerCore):  # first: from here on its reconciles do nothing more
+        await asyncio.to_thread(core.user.stop, 0.3)
+        fleet_samples.died(core.user.thread_id)
     tasks = list(core.loops._tasks)
     for task in tasks:
         task.cancel()
@@ -131,7 +129,7 @@ def _connections(core: Any) -> list[Any]:
         found += [incoming.connection for incoming in core.peers._incoming]
         found += [outgoing._connection for outgoing in core.peers._outgoing.values()]
     if isinstance(core, WorkerCore):
-        found += [link._connection for link in core._links.values()]
+        found += [link._connection for link in core.links.values()]
     if isinstance(core, ObserverCore):
         found += [source.connection for source in core._sources.values()]
     if getattr(core, "_teller", None) is not None:

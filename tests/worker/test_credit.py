@@ -8,35 +8,36 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inprocess import CLOCK, HOST, until
+from worker_links import link_to
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.kube import Unreachable
 from raycp.protocol.frames import Hello, Message, Pull, Read, Reply, Tasks, Welcome
-from raycp.protocol.members import Member
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, listen
 from raycp.worker import shard_link
-from raycp.worker.shard_link import ShardLink
+from raycp.worker.shard_link import InFlight, ShardLink
 
 KEY = RequestKey("c", "here", "default", "a")
 
 
 class Worker:
-    """A link's owner: tasks run until the test ends them."""
+    """A link's runs: tasks run until the test ends them."""
 
     def __init__(self) -> None:
-        self.member = Member("worker", "standard/0", 0)
-        self.clock = CLOCK
         self.loops = Loops(CLOCK)
         self.running: dict[int, Task] = {}
         self.most = 0
 
-    def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]:
-        return HOST, 1, "standard", list(self.running.items())
+    def link(self, port: int) -> ShardLink:
+        return link_to(ShardPlan("0", "m", 1, HOST, port), self, self.loops)
 
-    def tasks(self, link: ShardLink, tasks: Sequence[Task]) -> None:
+    def in_flight(self, shard: str) -> InFlight:
+        return [(identity, task.key) for identity, task in self.running.items()]
+
+    def start(self, link: ShardLink, tasks: Sequence[Task]) -> None:
         self.running.update((task.id, task) for task in tasks)
         self.most = max(self.most, len(self.running))
 
@@ -46,8 +47,6 @@ class Worker:
             link.finished(Done(identity, KEY, Outcome.OK, 0.0))
 
     def revoke(self, link: ShardLink, ids: Sequence[int]) -> None: ...
-
-    def changed(self) -> None: ...
 
 
 class Shard:
@@ -126,7 +125,7 @@ def test_credit_is_never_overdrawn_and_always_granted(
 async def _credit(what: list[tuple[str, int]], limit: int) -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(limit)
     await until(lambda: shard.credit == limit)
     for step, number in what:
@@ -160,7 +159,7 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
 async def test_a_lower_limit_takes_effect_as_tasks_end() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(4)
     await until(lambda: shard.credit == 4)
     shard.hand_out(4)
@@ -176,10 +175,10 @@ async def test_a_lower_limit_takes_effect_as_tasks_end() -> None:
     server.close()
 
 
-async def test_questions_end_when_the_shard_is_gone_or_silent() -> None:
+async def test_questions_fail_when_the_connection_is_lost_or_the_shard_is_silent() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
 
     def question(name: str) -> Any:
         return link.call(lambda identity: Read(identity, "get", [], [], "", name), 0.2)
@@ -195,7 +194,7 @@ async def test_questions_end_when_the_shard_is_gone_or_silent() -> None:
     asking = asyncio.ensure_future(link.call(lambda identity: Read(identity, "get", [], [], "", ""), 30.0))
     await asyncio.sleep(0.01)
     shard.drop()
-    with pytest.raises(Unreachable, match="gone"):
+    with pytest.raises(Unreachable, match="was lost"):
         await asking
     await link.close()
     await worker.loops.stop()

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import fleet_samples as samples
@@ -17,12 +16,11 @@ from raycp.base.loops import Loops
 from raycp.base.tasks import Task
 from raycp.kube import Fenced
 from raycp.leadership.permit import Grant
-from raycp.member.clients import Clients
 from raycp.member.permits import PermitKeeper
-from raycp.metrics import Metrics
+from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.protocol.members import Member
 from raycp.protocol.substrate import MemberUnavailable
-from raycp.worker.backend import WorkerBackend
+from raycp.worker.fence import WriteFence
 
 
 @pytest.fixture(autouse=True)
@@ -44,26 +42,25 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
         return msgspec.msgpack.encode(grants[0])
 
     keeper = PermitKeeper(Member("worker", "standard/0", 0), clock, loops, metrics, ask, lambda: None)
-    worker: Any = SimpleNamespace(_links={}, permits=keeper)
-    user: Any = None
-    backend = WorkerBackend(worker, Clients(clock), clock, user, asyncio.get_running_loop(), metrics)
+    fence = WriteFence(keeper, metrics)
     with pytest.raises(Fenced, match="permit"):
-        backend._guard(task(2, 5), "here")()
+        fence.guard(task(2, 5), "here")()
     await keeper.pull()
-    stamp = backend._guard(task(2, 5), "here")()
+    stamp = fence.guard(task(2, 5), "here")()
     assert stamp.headers == {"X-Raycp-Epoch": "2", "X-Raycp-Shard": "0", "X-Raycp-Term": "5"}
     assert stamp.budget == 6.0, "the request may take no longer than the permit lasts"
     with pytest.raises(Fenced, match="epoch 1 has ended"):
-        backend._guard(task(1, 5), "here")()
+        fence.guard(task(1, 5), "here")()
     with pytest.raises(Fenced, match="term 4"):
-        backend._guard(task(2, 4), "here")()
+        fence.guard(task(2, 4), "here")()
     grants.clear()
-    guard = backend._guard(task(2, 5), "here")
+    guard = fence.guard(task(2, 5), "here")
     await clock.advance(6.0)  # cut off from the leader, not from the API server
     await keeper.pull()
     with pytest.raises(Fenced, match="permit"):
         guard()
-    assert {reason: child.value for (_, reason), child in backend._refused._children.items()} == {
+    refused = ReconcileMetrics(metrics).refused_writes
+    assert {reason: refused.labels("here", reason).value for reason in ("permit", "epoch", "term")} == {
         "permit": 2.0,
         "epoch": 1.0,
         "term": 1.0,

@@ -7,37 +7,36 @@ from collections.abc import Sequence
 
 import fleet_samples as samples
 from inprocess import CLOCK, HOST, holds, stack, until
+from worker_links import link_to
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task, Written
 from raycp.protocol.frames import Fold, Hello, Message, Pull, Tasks, Welcome
-from raycp.protocol.members import Member
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import HELLO_TIMEOUT, Connection, listen
 from raycp.worker import shard_link
-from raycp.worker.shard_link import ShardLink
+from raycp.worker.shard_link import InFlight, ShardLink
 
 KEY = RequestKey("c", "here", "default", "a")
 WRITE = Written("here", "v1/Secret", "default", "a-child", "u", 7, b"{}")
 
 
 class Worker:
-    """A link's owner."""
+    """A link's runs: there are none."""
 
     def __init__(self) -> None:
-        self.member = Member("worker", "standard/0", 0)
-        self.clock = CLOCK
         self.loops = Loops(CLOCK)
 
-    def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]:
-        return HOST, 1, "standard", []
+    def link(self, port: int) -> ShardLink:
+        return link_to(ShardPlan("0", "m", 1, HOST, port), self, self.loops)
 
-    def tasks(self, link: ShardLink, tasks: Sequence[Task]) -> None: ...
+    def in_flight(self, shard: str) -> InFlight:
+        return []
+
+    def start(self, link: ShardLink, tasks: Sequence[Task]) -> None: ...
 
     def revoke(self, link: ShardLink, ids: Sequence[int]) -> None: ...
-
-    def changed(self) -> None: ...
 
 
 class Shard:
@@ -77,22 +76,22 @@ async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> N
     worker, frozen, successor = Worker(), Shard(), Shard()
     server, port = await listen(HOST, "secret", frozen.accept)
     other, other_port = await listen(HOST, "secret", successor.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(1)
     await until(lambda: link.connected)
     link.finished(ack(1))
     await until(lambda: [done.id for done in frozen.done] == [1])
     begun = CLOCK.now()
-    await until(lambda: CLOCK.now() - begun > shard_link.REPEATED + 0.1)
+    await until(lambda: CLOCK.now() - begun > shard_link.RESEND_WINDOW + 0.1)
     assert frozen.connection is not None
     frozen.connection.send(Tasks([]))  # it lives: what it was told a second ago it has taken in
-    heard = link._heard
-    await until(lambda: link._heard > heard)
+    received = link.last_received
+    await until(lambda: link.last_received > received)
     frozen.awake = False
     link.finished(ack(2))
     call = asyncio.ensure_future(link.call(lambda identity: Fold(identity, [WRITE], KEY), 30.0))
     begun = CLOCK.now()
-    await until(lambda: CLOCK.now() - begun > shard_link.REPEATED + 0.3, what="longer than what is repeated of a living one")
+    await until(lambda: CLOCK.now() - begun > shard_link.RESEND_WINDOW + 0.3, what="longer than what is repeated of a living one")
     link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
     await until(lambda: [done.id for done in successor.done] == [2], 5.0)
     assert successor.hello[0].in_flight == [(2, KEY)], "the key is held until then"
@@ -115,9 +114,9 @@ async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> N
             each = full.enter_context(socket.socket())
             each.setblocking(False)
             each.connect_ex(cut.getsockname())
-        link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, cut.getsockname()[1]), "secret")
-        await until(lambda: link._dialing is not None)
-        await holds(lambda: link._dialing is not None, 0.2)
+        link = worker.link(cut.getsockname()[1])
+        await until(lambda: link.dialing)
+        await holds(lambda: link.dialing, 0.2)
         link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
         await until(lambda: link.connected, HELLO_TIMEOUT / 2)
     await link.close()
@@ -128,7 +127,7 @@ async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> N
 async def test_what_was_sent_into_a_broken_connection_is_told_again() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(1)
     await until(lambda: link.connected)
     shard.awake = False
@@ -150,9 +149,9 @@ async def test_a_key_that_ended_at_one_worker_and_runs_at_another_stays_held() -
         await fleet.put("here", "stubborn", "hot")
         await until(lambda: samples.RAN)
         key = RequestKey("stubborn", "here", "default", "hot")
-        runs = next(n for n in (0, 1) if fleet.worker(n)._runs)
+        runs = next(n for n in (0, 1) if fleet.worker(n).runs)
         ended = fleet.worker(1 - runs)
-        link = ended._links["0"]
+        link = ended.links["0"]
         # It had the key before the other, and its acknowledgement was not heard.
         link._sent.append((CLOCK.now() + 60.0, Done(12345, key, Outcome.OK, 0.0, writes=[])))
         await fleet.kill("shard", "0")
