@@ -13,6 +13,6 @@ With ``pytest --kubeconfig FILE`` the same tests run on a real cluster; those th
 more than one cluster are skipped there.
 """
 
-from raycp.testkit.clusters import Cluster, EmbeddedHost, RealCluster, SharedClock
+from raycp.testkit.clusters import ClusterHandle, EmbeddedHost, RealCluster, SharedClock
 
-__all__ = ["Cluster", "EmbeddedHost", "RealCluster", "SharedClock"]
+__all__ = ["ClusterHandle", "EmbeddedHost", "RealCluster", "SharedClock"]

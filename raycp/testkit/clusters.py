@@ -44,7 +44,7 @@ class SharedClock(VirtualClock):
             asyncio.run_coroutine_threadsafe(super().advance(seconds), self._loop).result(60)
 
 
-class Cluster(Protocol):
+class ClusterHandle(Protocol):
     """What a test sees of a cluster."""
 
     name: str

@@ -6,14 +6,14 @@ import inspect
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raycp.config.embedded import EmbeddedSpec
-from raycp.testkit.clusters import Cluster, EmbeddedHost, NotEmbedded, RealCluster, SharedClock
-from raycp.testkit.seam import fleet_runner
+from raycp.testkit.clusters import ClusterHandle, EmbeddedHost, NotEmbedded, RealCluster, SharedClock
 
 STEP = 0.05
 """real seconds between two looks"""
@@ -76,7 +76,7 @@ def embedded_host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Em
 
 
 @pytest.fixture
-def embedded_cluster(request: pytest.FixtureRequest) -> Cluster:
+def embedded_cluster(request: pytest.FixtureRequest) -> ClusterHandle:
     """One cluster, fresh for each test: ``kubeconfig``, ``kubectl(...)``, ``add_fault(...)``.
 
     ``@pytest.mark.embedded(nodes=3, pod_runtime="1s")`` says what it is like; the default is ``embedded: {}``.
@@ -162,9 +162,9 @@ def fleet_running(request: pytest.FixtureRequest, embedded_fleet: Callable[[int]
 
     The first cluster is the hub. ``fleet.clusters`` are the handles.
     """
-    runner = fleet_runner()
+    from raycp.driver.tested_fleet import run_fleet  # imports Ray, which most tests with this plugin do without
 
-    def start(controllers: list[str], clusters: int = 2, **settings: Any) -> Any:
-        return runner(embedded_fleet(clusters), controllers, settings)
+    def start(controllers: list[str], clusters: int = 2, **settings: Any) -> AbstractContextManager[Any]:
+        return run_fleet(embedded_fleet(clusters), controllers, settings)
 
     return start

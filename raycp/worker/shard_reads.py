@@ -60,7 +60,7 @@ class ShardReads:
         uid = msgspec.json.decode(task.raw, type=_Owner).metadata.uid
 
         async def ask(other: str) -> None:
-            clusters = [name for name, shard in shards.items() if shard == other and infos[name].role == "member"]
+            clusters = [name for name, info in infos.items() if shards.get(name) == other and info.role == "member"]
             if not clusters:
                 return
             try:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.plan import Cluster, Create, Job, plan
-from raycp.controllers.batchjob.pods import Pod, pod_name
+from raycp.controllers.batchjob.job import Create, Job, JobCluster
+from raycp.controllers.batchjob.plan import plan
+from raycp.controllers.batchjob.pods import JobPod, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 
@@ -30,7 +31,7 @@ class World:
         self.names = names
         self.hidden: set[str] = set()
         self.status: dict[str, Any] = {}
-        self.pods: dict[tuple[str, str], Pod] = {}
+        self.pods: dict[tuple[str, str], JobPod] = {}
         self.ends: dict[tuple[int, int], str] = {}
         self.lucky: set[int] = set()
         """Indexes whose Pod was given up and succeeded all the same: that may count."""
@@ -39,11 +40,11 @@ class World:
         self.status_writes = 0
         self.events: list[tuple[str, str, str]] = []
 
-    def seen(self) -> list[Pod]:
+    def seen(self) -> list[JobPod]:
         return [pod for pod in self.pods.values() if pod.cluster not in self.hidden]
 
-    def clusters(self) -> list[Cluster]:
-        return [Cluster(name, visible=name not in self.hidden) for name in self.names]
+    def clusters(self) -> list[JobCluster]:
+        return [JobCluster(name, visible=name not in self.hidden) for name in self.names]
 
     def reconcile(self, rng: random.Random, crash_after: int | None = None) -> None:
         job = Job("uid", self.spec, self.status, 1)
@@ -85,9 +86,9 @@ class World:
         identity = (create.index, create.attempt)
         assert self.ends.get(identity) is None, f"law 1: {create} again after it ended as {self.ends[identity]}"
         self.uids += 1
-        self.pods[key] = Pod(create.cluster, key[1], f"u{self.uids}", create.index, create.attempt)
+        self.pods[key] = JobPod(create.cluster, key[1], f"u{self.uids}", create.index, create.attempt)
 
-    def untrack(self, pod: Pod) -> None:
+    def untrack(self, pod: JobPod) -> None:
         key = (pod.cluster, pod.name)
         if key in self.pods:
             self.pods[key] = replace(self.pods[key], tracked=False)
@@ -323,9 +324,9 @@ def test_ttl_deletes_the_finished_job() -> None:
     assert plan(job, world.seen(), world.clusters(), world.now + 101).delete_job
 
 
-def failed_pod(code: int) -> Pod:
+def failed_pod(code: int) -> JobPod:
     raw = {"status": {"containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": code}}}]}}
-    return Pod("a", "job-0-0", "u", 0, 0, phase="Failed", raw=raw)
+    return JobPod("a", "job-0-0", "u", 0, 0, phase="Failed", raw=raw)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +341,7 @@ def test_the_pod_failure_policy_decides_by_exit_code(code: int, failed: int, end
         ]
     }
     job = Job("uid", spec(podFailurePolicy=policy), {}, 1)
-    decided = plan(job, [failed_pod(code)], [Cluster("a")], NOW)
+    decided = plan(job, [failed_pod(code)], [JobCluster("a")], NOW)
     assert decided.status["failed"] == failed
     assert conditions.is_true(decided.status["conditions"], "FailureTarget") == (ending is not None)
 
@@ -432,6 +433,6 @@ def test_ten_thousand_indexes_are_planned_fast() -> None:
 
     job = Job("uid", spec(parallelism=1000, completions=10_000, completionMode="Indexed"), {}, 1)
     started = time.perf_counter()
-    decided = plan(job, [], [Cluster(f"c{n}") for n in range(50)], NOW)
+    decided = plan(job, [], [JobCluster(f"c{n}") for n in range(50)], NOW)
     assert len(decided.creates) == 1000
     assert time.perf_counter() - started < 1.0

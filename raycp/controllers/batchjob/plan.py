@@ -1,4 +1,4 @@
-"""``plan(job, pods, clusters, now) -> Plan``: what to do about a job. Pure; every decision of the controller is made
+"""``plan(job, pods, clusters, now) -> JobPlan``: what to do about a job. Pure; every decision of the controller is made
 here.
 
 Steps, in order: *forget* clusters that were given up by hand; *count* ends that no status has counted yet; *judge*
@@ -8,92 +8,40 @@ is carried out.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob import policy
-from raycp.controllers.batchjob.pods import Pod
-from raycp.controllers.batchjob.record import Record
-from raycp.controllers.batchjob.types import BatchJobSpec, Placement
+from raycp.controllers.batchjob.job import POLL, Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.pods import JobPod
+from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.types import Placement
 from raycp.scheduling import Candidate, Demand, Rules, place
 from raycp.sdk import conditions
 
-POLL = 15.0
-"""Seconds until the next look at a job that waits for a cluster: no event of the job tells that one came back."""
 
-
-@dataclass(frozen=True)
-class Job:
-    """The job as the plan sees it. ``failure`` is (reason, message) of something that only the carrying out can
-    find."""
-
-    uid: str
-    spec: BatchJobSpec
-    status: Mapping[str, Any] = field(default_factory=dict)
-    generation: int | None = None
-    forgotten: frozenset[str] = frozenset()
-    failure: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A member. ``visible``: its Pods are known at the moment, and it can be written to."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    visible: bool = True
-    reason: str = ""
-    free_pods: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """A Pod to create."""
-
-    cluster: str
-    index: int
-    attempt: int
-
-
-@dataclass
-class Plan:
-    """What to do: write ``status``, then ``creates``, ``ends`` (give up and delete) and ``releases`` (take the tracking
-    finalizer off), in any order. ``requeue_after`` in seconds. ``events`` are (type, reason, note)."""
-
-    status: dict[str, Any] = field(default_factory=dict)
-    creates: list[Create] = field(default_factory=list)
-    ends: list[Pod] = field(default_factory=list)
-    releases: list[Pod] = field(default_factory=list)
-    requeue_after: float | None = None
-    waiting: str = ""
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    delete_job: bool = False
-
-
-def plan(job: Job, pods: Iterable[Pod], clusters: Iterable[Cluster], now: float) -> Plan:
+def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
     """The next step of ``job``. ``pods`` are all that are seen in visible clusters; ``now`` is Unix time in seconds."""
     return _Planner(job, list(pods), list(clusters), now).run()
 
 
 class _Planner:
-    def __init__(self, job: Job, pods: list[Pod], clusters: list[Cluster], now: float) -> None:
+    def __init__(self, job: Job, pods: list[JobPod], clusters: list[JobCluster], now: float) -> None:
         self.job, self.spec, self.now = job, job.spec, now
         self.pods = sorted(pods, key=lambda pod: (pod.index, pod.attempt, pod.cluster))
         self.clusters = {cluster.name: cluster for cluster in clusters}
-        self.record = Record.read(dict(job.status))
-        self.out = Plan()
-        self.running: dict[int, list[Pod]] = {}
+        self.record = JobRecord.read(dict(job.status))
+        self.out = JobPlan()
+        self.running: dict[int, list[JobPod]] = {}
         """Pods that have not ended, by index: while there is one, the index is taken."""
         self.blocked: set[int] = set()
-        self.live: list[Pod] = []
+        self.live: list[JobPod] = []
         """Pods that run and shall."""
         self.policy_failure: tuple[str, str] | None = None
         self.wakes: list[float] = []
         self.unplaced = ""
 
-    def run(self) -> Plan:
+    def run(self) -> JobPlan:
         self.finished = self.record.true("Complete") or self.record.true("Failed")
         self._forget()
         self._count()
@@ -160,7 +108,7 @@ class _Planner:
             if (over or index in record.failed_indexes) and index not in self.running and self._visible(cluster):
                 del record.assigned[index]
 
-    def _failure(self, pod: Pod) -> None:
+    def _failure(self, pod: JobPod) -> None:
         record, spec, index = self.record, self.spec, pod.index
         action, why = policy.action_for(pod, spec)
         record.attempts[index] = pod.attempt + 1
@@ -183,7 +131,7 @@ class _Planner:
                 record.failed_indexes.add(index)
                 record.attempts.pop(index, None)
 
-    def _old(self, pod: Pod) -> None:
+    def _old(self, pod: JobPod) -> None:
         """A Pod whose end is counted, or does not matter any more."""
         if pod.ended or pod.terminating:
             self._release(pod)
@@ -386,7 +334,7 @@ class _Planner:
             return "Suspended"
         return "Running" if active else "Pending"
 
-    def _settled(self, pod: Pod) -> bool:
+    def _settled(self, pod: JobPod) -> bool:
         """Counted already, or of an index that there is no more."""
         record, index = self.record, pod.index
         if self.spec.completions is not None and index >= self.spec.size:
@@ -395,7 +343,7 @@ class _Planner:
             return True
         return pod.attempt < record.attempts.get(index, 0)
 
-    def _release(self, pod: Pod) -> None:
+    def _release(self, pod: JobPod) -> None:
         if pod.tracked:
             self.out.releases.append(pod)
 
@@ -438,5 +386,5 @@ def rules_of(placement: Placement) -> Rules:
     )
 
 
-def _candidate(cluster: Cluster) -> Candidate:
+def _candidate(cluster: JobCluster) -> Candidate:
     return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods)

@@ -24,7 +24,7 @@ _LEEWAY = 5.0  # seconds after a Pod's grace period until its end is taken for c
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class JobPod:
     """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being
     deleted."""
 
@@ -62,7 +62,7 @@ class Pod:
         return (self.ends_at or 0.0) + _LEEWAY
 
 
-def read_pod(cluster: str, obj: dict[str, Any]) -> Pod | None:
+def read_pod(cluster: str, obj: dict[str, Any]) -> JobPod | None:
     """The Pod, None where it carries no index and attempt of ours."""
     meta, status = obj["metadata"], obj.get("status") or {}
     labels = meta.get("labels") or {}
@@ -71,7 +71,7 @@ def read_pod(cluster: str, obj: dict[str, Any]) -> Pod | None:
     except (KeyError, ValueError):
         return None
     ready = conditions.get(status.get("conditions"), "Ready")
-    return Pod(
+    return JobPod(
         cluster=cluster,
         name=meta["name"],
         uid=meta.get("uid", ""),

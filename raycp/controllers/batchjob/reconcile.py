@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.plan import Cluster, Create, Job, Plan, plan
-from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, Pod, new_pod, read_pod
+from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.plan import plan
+from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, new_pod, read_pod
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk import conditions
@@ -53,7 +54,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     if deleting and FINALIZER not in (meta.get("finalizers") or ()):
         return None
     clusters = [
-        Cluster(info.name, info.labels, info.reachable and info.name not in ctx.unknown_clusters, info.reason, info.free_pods)
+        JobCluster(info.name, info.labels, info.reachable and info.name not in ctx.unknown_clusters, info.reason, info.free_pods)
         for info in ctx.members
     ]
     visible = {cluster.name for cluster in clusters if cluster.visible}
@@ -105,7 +106,7 @@ def read_spec(spec: Mapping[str, Any]) -> BatchJobSpec:
     return BatchJobSpec.model_validate(spec)
 
 
-async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: Plan) -> Result | None:
+async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: JobPlan) -> Result | None:
     """All Pod writes. Returns what to wait for if a quota refused Pods; raises ``_Refused``, or ``Retry`` for the
     rest."""
     work: list[Awaitable[Any]] = [_create(ctx, obj, spec, create) for create in decided.creates]
@@ -163,7 +164,7 @@ async def _create_namespace(ctx: Context, name: str, cluster: str) -> None:
             raise
 
 
-async def _end(ctx: Context, pod: Pod) -> None:
+async def _end(ctx: Context, pod: JobPod) -> None:
     """Mark as given up and let go of, then delete: in this order a crash between is seen and made good."""
     raw = pod.raw
     try:
@@ -181,7 +182,7 @@ async def _end(ctx: Context, pod: Pod) -> None:
 
 
 async def _delete(
-    ctx: Context, obj: dict[str, Any], job: Job, pods: list[Pod], clusters: list[Cluster], now: float
+    ctx: Context, obj: dict[str, Any], job: Job, pods: list[JobPod], clusters: list[JobCluster], now: float
 ) -> Result | None:
     out, waits = cleanup(job, pods, clusters, now)
     errors = [error for error in await _all([_end(ctx, pod) for pod in out.ends]) if error is not None]
@@ -201,7 +202,7 @@ async def _delete(
     return Result(requeue_after=_LOOK_AGAIN if out.ends else None)
 
 
-async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[Pod], deleting: bool, problem: str) -> Result | None:
+async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[JobPod], deleting: bool, problem: str) -> Result | None:
     """A spec that the CRD's schema should have refused (it came in before the CRD): told once, and not tried again."""
     if deleting:
         await _all([_end(ctx, pod) for pod in pods])

@@ -20,7 +20,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Record:
+class JobRecord:
     """The memory. ``attempts`` holds the next attempt of unfinished indexes; ``assigned`` where unfinished indexes
     run."""
 
@@ -38,7 +38,7 @@ class Record:
     conditions: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, status: dict[str, Any]) -> "Record":
+    def read(cls, status: dict[str, Any]) -> "JobRecord":
         """From a status; an empty one is a job's first."""
         backoff = status.get("backoff") or {}
         record = cls(

@@ -187,7 +187,7 @@ class ClusterStatus(_Model):
     message: str = ""
 
 
-class Backoff(_Model):
+class BackoffStatus(_Model):
     """Failures in a row, and until when failed indexes wait."""
 
     failures: int = 0
@@ -209,7 +209,7 @@ class BatchJobStatus(_Model):
     failed_indexes: str = ""
     attempts: dict[str, int] = Field(default_factory=dict, description="Next attempt of unfinished indexes, if not 0.")
     index_failures: dict[str, int] = Field(default_factory=dict, description="With backoffLimitPerIndex: failures.")
-    backoff: Backoff | None = None
+    backoff: BackoffStatus | None = None
     clusters: list[ClusterStatus] = Field(default_factory=list)
     phase: str = Field(default="", description="For people: Pending, Running, Suspended, Complete, Failed.")
     conditions: list[dict[str, Any]] = Field(default_factory=list)
