@@ -1,6 +1,7 @@
 """Where Pods of a job go: ``place(job, fleet, now) -> PlacementDecision``, a pure function that gives its reasons.
 
-- ``model``: what is asked (``Demand``, ``Rules``) and answered (``PlacementDecision`` with a ``ClusterVerdict`` per cluster);
+- ``model``: the question (``Demand``, ``Candidate``, ``Rules``) and the answer (``PlacementDecision`` with a ``ClusterVerdict`` for
+  each cluster);
 - ``place``: filters, then one of three strategies.
 
 Production, ``raycp explain`` and simulations call the same function.

@@ -49,8 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class ClusterVerdict:
-    """What was decided about one cluster. ``count``: new Pods it gets. ``reason``: one CamelCase word; ``message``: a
-    sentence."""
+    """The decision about one cluster. ``count``: new Pods it gets. ``reason``: one CamelCase word; ``message``: a sentence."""
 
     cluster: str
     fits: bool

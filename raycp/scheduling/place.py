@@ -84,8 +84,7 @@ def _score(job: Demand, cluster: str) -> float:
 
 
 def _within(job: Demand, names: list[str], limit: int) -> set[str]:
-    """The clusters that a job with a limit may use: those it uses (unreachable ones count too), then the first new
-    ones."""
+    """The clusters that a job with a limit may use: those it uses (unreachable ones count too), then the first new ones."""
     used = set(job.used) | {name for name, count in job.existing.items() if count}
     kept = [name for name in names if name in used][:limit]
     kept += [name for name in names if name not in used][: max(0, limit - len(used))]

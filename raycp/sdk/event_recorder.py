@@ -1,9 +1,8 @@
 """Kubernetes Events: made by ``Context.event``, aggregated and sent by one ``EventRecorder`` per worker process.
 
-Equal events (same object, reason, note) within six minutes are one Event with a ``series`` count, as the
-events.k8s.io API and client-go's recorder have it; one object can't send more than a burst of 25 and then one per
-five minutes of new ones (client-go's spam filter). The queue is bounded: Events are for people, and never worth a
-reconcile's time.
+Equal events (same object, reason, note) within six minutes are one Event with a ``series`` count, as in the events.k8s.io API and
+client-go's recorder; new ones are limited by object to a burst of 25, then one per five minutes (client-go's spam filter). The
+queue is bounded: Events are informative, and must not delay a reconcile.
 """
 
 import asyncio
@@ -35,8 +34,7 @@ _KNOWN = 4096
 def event_for(
     obj: dict[str, Any], type: str, reason: str, note: str, action: str, controller: str, instance: str, wall: float
 ) -> dict[str, Any]:
-    """An ``events.k8s.io/v1`` Event about ``obj``, without a name. Events of cluster-scoped objects live in
-    ``default``."""
+    """An ``events.k8s.io/v1`` Event about ``obj``, without a name; in namespace ``default`` for a cluster-scoped object."""
     metadata = obj["metadata"]
     regarding = {
         "apiVersion": obj["apiVersion"],
@@ -78,10 +76,9 @@ class _Series:
 
 
 class EventRecorder:
-    """Takes events at once, sends them when it gets to it.
+    """Queues events and sends them in the background.
 
-    ``send`` is ``Backend.request``. ``dropped`` counts events that were given up: queue full, spam, or refused by the
-    server.
+    ``send`` is ``Backend.request``. ``dropped`` counts events that were not sent: queue full, spam, or refused by the server.
     """
 
     def __init__(self, send: Callable[[Task, ApiRequest], Awaitable[Answer]], clock: Clock, *, capacity: int = 1000) -> None:
@@ -138,14 +135,14 @@ class EventRecorder:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send queued events, for ever."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             await self.flush()
 
     async def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queued events."""
         while self._queue:
             task, cluster, body, series = self._queue.popleft()
             try:
@@ -164,7 +161,7 @@ class EventRecorder:
                 series.sent = count
                 return
             except ApiError as error:
-                if not error.not_found:  # expired on the server: told anew
+                if not error.not_found:  # expired on the server: created anew
                     raise
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
         await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))

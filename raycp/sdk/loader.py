@@ -1,5 +1,4 @@
-"""``load_controllers``: from the names in the fleet file to ``Controller`` objects, or to a message that says what is
-wrong."""
+"""``load_controllers``: from the names in the fleet file to ``Controller`` objects, or to a message that names the problem."""
 
 import importlib
 import sys
@@ -10,8 +9,7 @@ from raycp.sdk.controller import Controller
 
 
 class ControllerLoadError(Exception):
-    """A module named in ``controllers:`` can't be used. ``module`` is its name; the message has cause, file and
-    line."""
+    """A module named in ``controllers:`` can't be used. ``module`` is its name; the message has cause, file and line."""
 
     def __init__(self, module: str, message: str) -> None:
         super().__init__(f"controllers: {module!r} {message}")

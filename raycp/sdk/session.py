@@ -37,7 +37,7 @@ class Revoked(Exception):
 
 
 class Session:
-    """See the module. Made for one run of ``controller`` on ``task``, and revoked by whoever made it. Lives on the user loop."""
+    """See the module. Made for one run of ``controller`` on ``task``, and revoked by its maker. Lives on the user loop."""
 
     def __init__(self, controller: Controller, task: Task, backend: Backend, clock: Clock) -> None:
         self.controller = controller
@@ -74,7 +74,7 @@ class Session:
                 self.work.cancel()
 
     async def settle(self) -> None:
-        """Wait for the answers of writes that nobody awaits any more. Bounded by the backend's own deadline."""
+        """Wait for the answers of writes that are no longer awaited. Bounded by the backend's own deadline."""
         while self.open:
             await asyncio.wait(self.open)
 

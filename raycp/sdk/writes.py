@@ -28,9 +28,8 @@ class Writes:
     async def create(self, obj: dict[str, Any], *, own: bool | None = None, cluster: str | None = None) -> dict[str, Any]:
         """Create ``obj`` and return it as the server keeps it.
 
-        Use deterministic names: where an object of that name exists and is ours by its owner mark, that is success
-        and it is returned as it is. ``own=None`` marks kinds in ``owns=[...]``. Raises ``ApiError`` (AlreadyExists
-        for a stranger's).
+        Use deterministic names: where an object of that name exists and carries our owner mark, that is success, and it is
+        returned as it is. ``own=None`` marks kinds in ``owns=[...]``. Raises ``ApiError`` (AlreadyExists for another's object).
         """
         call, body = await self._prepare("create", obj, own, cluster)
         try:
@@ -39,7 +38,7 @@ class Writes:
             if not error.already_exists or "name" not in body["metadata"]:
                 raise
             existing = await self._session.live_get(call.cluster, call.kind, call.namespace, body["metadata"]["name"])
-            if existing is None:  # gone again meanwhile: the next reconcile creates it
+            if existing is None:  # deleted since: the next reconcile creates it
                 raise
             found = decode(existing.body)
             if not owned_by(found, self._session.own()["metadata"]["uid"]):
@@ -51,9 +50,9 @@ class Writes:
     async def apply(
         self, obj: dict[str, Any], *, own: bool | None = None, force: bool = True, cluster: str | None = None
     ) -> dict[str, Any]:
-        """Server-side apply of the fields in ``obj`` as field manager ``raycp-<controller>``: creates or changes, and
-        takes away fields that an earlier apply set and this one leaves out. ``force`` takes fields over from other
-        managers."""
+        """Server-side apply of the fields in ``obj`` as field manager ``raycp-<controller>``: creates or changes, and removes
+        fields that an earlier apply set and this one leaves out. ``force`` takes fields over from other managers. Raises
+        ``ApiError``."""
         call, body = await self._prepare("patch", obj, own, cluster)
         of = _object_id(call)
         version = self._session.version(of)
@@ -85,7 +84,7 @@ class Writes:
     ) -> dict[str, Any]:
         """Patch the object that ``obj`` names (apiVersion, kind, metadata). ``type``: merge, json or strategic.
 
-        Where ``obj`` has a resourceVersion the patch is bound to it and a changed object answers 409 Conflict.
+        Where ``obj`` has a resourceVersion the patch is bound to it. Raises ``ApiError``, 409 Conflict for a changed object.
         """
         if type not in _PATCH_TYPES:
             raise ValueError(f"type={type!r} is none of merge, json, strategic")
@@ -117,8 +116,8 @@ class Writes:
         propagation: str | None = None,
         cluster: str | None = None,
     ) -> bool:
-        """Delete exactly ``obj``: preconditions on its uid and resourceVersion. False if it is gone already, or another
-        object has its name. ``grace`` in seconds; ``propagation``: Background, Foreground or Orphan."""
+        """Delete exactly ``obj``: preconditions on its uid and resourceVersion. False if it is deleted already, or another object
+        has its name. ``grace`` in seconds; ``propagation``: Background, Foreground or Orphan. Raises ``ApiError``."""
         call = await self._name("delete", obj, cluster)
         metadata = obj["metadata"]
         version = self._session.version(_object_id(call), metadata.get("resourceVersion", ""))
@@ -152,10 +151,9 @@ class Writes:
         replace: bool = False,
         cluster: str | None = None,
     ) -> bool:
-        """Bring the status subresource to ``status``: one merge patch of what differs, nothing at all where nothing
-        does.
+        """Update the status subresource to ``status``, by one merge patch of the differences; no request where there are none.
 
-        Keys left out stay as they are (``replace=True``: go); None removes a key. Default: the reconciled object.
+        Keys left out stay as they are (``replace=True``: are removed); None removes a key. Default: the reconciled object.
         Returns whether a write was needed. Raises ``ApiError`` (409 Conflict where the object changed meanwhile).
         """
         target = self._session.own() if obj is None else obj
@@ -170,7 +168,7 @@ class Writes:
     # -- inside
 
     async def _name(self, verb: Any, obj: dict[str, Any], cluster: str | None, subresource: str = "") -> ApiRequest:
-        """The call for an object, its namespace filled in where the kind has namespaces and the object tells none."""
+        """The request for an object, its namespace filled in where the kind has namespaces and the object names none."""
         where = self._session.cluster_or_own(cluster)
         try:
             kind = GVK.parse(f"{obj['apiVersion']}/{obj['kind']}")
@@ -187,7 +185,7 @@ class Writes:
     async def _prepare(
         self, verb: Any, obj: dict[str, Any], own: bool | None, cluster: str | None
     ) -> tuple[ApiRequest, dict[str, Any]]:
-        """The call and a copy of the object to send, marked as ours where wanted."""
+        """The request and a copy of the object to send, with our owner mark where wanted."""
         call = await self._name(verb, obj, cluster)
         body = {**obj, "metadata": {**obj["metadata"]}}
         metadata = body["metadata"]

@@ -1,4 +1,4 @@
-"""``cleanup``: a deleted job's way out. Its Pods go first, in every member; then the finalizer, and with it the job."""
+"""``cleanup``: deletes the Pods of a deleted job in every member; then its finalizer is removed, and with it the job."""
 
 from collections.abc import Iterable
 
@@ -8,10 +8,10 @@ from raycp.controllers.batchjob.record import JobRecord
 
 
 def cleanup(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> tuple[JobPlan, str]:
-    """What to delete now, and what it waits for: empty when nothing is left and the finalizer may go.
+    """What to delete now, and what the cleanup waits for: empty when no Pod is left and the finalizer may be removed.
 
-    A cluster out of sight that ever had Pods of the job is waited for, unless annotation
-    ``batch.raycp.io/forget-clusters`` names it.
+    It waits for an unreachable cluster that ever had Pods of the job, unless annotation ``batch.raycp.io/forget-clusters`` names
+    it.
     """
     out = JobPlan()
     remaining = 0
@@ -24,5 +24,5 @@ def cleanup(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], no
     missing = sorted(touched - visible - job.forgotten)
     if missing:
         out.requeue_after = POLL
-        return out, f"waits for {', '.join(missing)}, out of sight, to delete the Pods there"
-    return out, f"{remaining} Pods are still to go" if remaining else ""
+        return out, f"waits for unreachable clusters, to delete the Pods there: {', '.join(missing)}"
+    return out, f"{remaining} Pods are not deleted yet" if remaining else ""

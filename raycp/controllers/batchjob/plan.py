@@ -1,10 +1,8 @@
-"""``plan(job, pods, clusters, now) -> JobPlan``: what to do about a job. Pure; every decision of the controller is made
-here.
+"""``plan(job, pods, clusters, now) -> JobPlan``: the next step of a job. Pure; every decision of the controller is made here.
 
-Steps, in order: *forget* clusters that were given up by hand; *count* ends that no status has counted yet; *judge*
-whether the job has succeeded or failed; *suspend* or start it; *trim* Pods that are too many; *fill* up with new
-ones; *finish* when nothing runs any more; *describe* it all as a status. The status must be written before the rest
-is carried out.
+Steps, in order: *forget* clusters that were abandoned by annotation; *count* ends that no status has counted yet; *judge* whether
+the job has succeeded or failed; *suspend* or start it; *trim* surplus Pods; *fill* up with new ones; *finish* when all Pods have
+ended; *describe* the result as a status. The status must be written before the rest is carried out.
 """
 
 from collections import Counter
@@ -33,10 +31,10 @@ class _Planner:
         self.record = JobRecord.read(dict(job.status))
         self.out = JobPlan()
         self.running: dict[int, list[JobPod]] = {}
-        """Pods that have not ended, by index: while there is one, the index is taken."""
+        """Pods that have not ended, by index: an index with one gets no other."""
         self.blocked: set[int] = set()
         self.live: list[JobPod] = []
-        """Pods that run and shall."""
+        """Pods that run and are wanted."""
         self.policy_failure: tuple[str, str] | None = None
         self.wakes: list[float] = []
         self.unplaced = ""
@@ -66,7 +64,7 @@ class _Planner:
                 del record.assigned[index]
                 record.attempts[index] = record.attempts.get(index, 0) + 1
         if self.spec.completions is not None and not self.finished:
-            # an elastic Indexed job that has shrunk; attempts and failures stay known, lest they count anew if it grows
+            # an elastic Indexed job that has shrunk; attempts and failures are kept, in case it grows again
             record.completed = {index for index in record.completed if index < self.spec.size}
 
     def _count(self) -> None:
@@ -84,7 +82,7 @@ class _Planner:
                 record.failures_in_a_row = 0
                 self._release(pod)
             elif pod.given_up:
-                # ended or not, its name is taken until it is gone
+                # ended or not, its name is taken until it is deleted
                 self.blocked.add(pod.index)
                 if pod.ends_at is None or pod.tracked:
                     self.out.ends.append(pod)
@@ -93,7 +91,7 @@ class _Planner:
             elif pod.terminating:
                 self.wakes.append(pod.overdue_at)
             elif any(other.index == pod.index for other in self.live[-1:]):
-                self.out.ends.append(pod)  # law 1 does not let this happen; if it did, one of them goes
+                self.out.ends.append(pod)  # law 1 rules this out; should it happen, one of them is deleted
             else:
                 self.live.append(pod)
                 record.assigned.setdefault(pod.index, pod.cluster)
@@ -101,7 +99,7 @@ class _Planner:
                     record.attempts[pod.index] = pod.attempt
 
     def _tidy(self) -> None:
-        """Indexes that will not run again need no place, once nothing of them runs."""
+        """Unassign indexes that will not run again, once none of their Pods runs."""
         record = self.record
         for index, cluster in list(record.assigned.items()):
             over = self.spec.completions is not None and index >= self.spec.size
@@ -112,7 +110,7 @@ class _Planner:
         record, spec, index = self.record, self.spec, pod.index
         action, why = policy.action_for(pod, spec)
         record.attempts[index] = pod.attempt + 1
-        if pod.ended:  # one that is only overdue may run on while its cluster is out of sight: its place stays taken
+        if pod.ended:  # an overdue one may run on while its cluster is unreachable: it stays assigned
             record.assigned.pop(index, None)
         self._release(pod)
         if action == "Ignore":
@@ -132,7 +130,7 @@ class _Planner:
                 record.attempts.pop(index, None)
 
     def _old(self, pod: JobPod) -> None:
-        """A Pod whose end is counted, or does not matter any more."""
+        """A Pod whose end is counted, or no longer matters."""
         if pod.ended or pod.terminating:
             self._release(pod)
         else:
@@ -189,7 +187,7 @@ class _Planner:
             return
         if record.true("Suspended"):
             self._set("Suspended", False, "JobResumed", "spec.suspend is false")
-            self.out.events.append(("Normal", "Resumed", "the job goes on"))
+            self.out.events.append(("Normal", "Resumed", "the job is resumed"))
         if record.start is None:
             record.start = float(int(self.now))
             if self.spec.active_deadline_seconds is not None:
@@ -287,22 +285,22 @@ class _Planner:
         ready_in = Counter(pod.cluster for pod in self.live if pod.ready)
         created = Counter(create.cluster for create in out.creates)
         waited_for = set(record.assigned.values())
-        out_of_sight = []
+        unreachable = []
         for name, tally in record.clusters.items():
             cluster = self.clusters.get(name)
             tally.reachable = cluster is not None and cluster.visible
             if not tally.reachable:
                 tally.message = (cluster.reason if cluster else "") or "not reachable"
                 if name in waited_for:
-                    out_of_sight.append(name)
+                    unreachable.append(name)
                 elif self.finished:
                     tally.active = tally.ready = 0
                 continue
             tally.active, tally.ready = live[name] + created[name], ready_in[name]
-        if out_of_sight and not self.finished:
+        if unreachable and not self.finished:
             self.wakes.append(self.now + POLL)
             out.waiting = out.waiting or CLUSTER
-            message = f"no view of {', '.join(sorted(out_of_sight))}; what runs there is taken to go on"
+            message = f"can't reach {', '.join(sorted(unreachable))}; Pods there are assumed to be running"
             if self._set("ClustersReachable", False, "ClusterUnreachable", message):
                 out.events.append(("Warning", "ClusterUnreachable", message))
         elif conditions.get(record.conditions, "ClustersReachable"):
@@ -335,7 +333,7 @@ class _Planner:
         return "Running" if active else "Pending"
 
     def _settled(self, pod: JobPod) -> bool:
-        """Counted already, or of an index that there is no more."""
+        """Whether its end is counted already, or its index no longer exists."""
         record, index = self.record, pod.index
         if self.spec.completions is not None and index >= self.spec.size:
             return True
@@ -352,7 +350,7 @@ class _Planner:
         return found is not None and found.visible
 
     def _hidden(self) -> set[int]:
-        """Indexes assigned to clusters out of sight: taken to be running."""
+        """Indexes assigned to unreachable clusters: assumed to be running."""
         return {index for index, cluster in self.record.assigned.items() if not self._visible(cluster)}
 
     def _used(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a failed Pod means (``podFailurePolicy``, KEP-3329), and what is success (``successPolicy``, KEP-3998)."""
+"""What a failed Pod means (``podFailurePolicy``, KEP-3329), and when a job succeeds (``successPolicy``, KEP-3998)."""
 
 from collections.abc import Collection
 

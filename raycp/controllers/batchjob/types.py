@@ -1,4 +1,4 @@
-"""The shape of a ``BatchJob``: pydantic models, and the CRD made from them.
+"""The schema of a ``BatchJob``: pydantic models, and the CRD made from them.
 
 Field names and meanings are those of ``batch/v1`` Job wherever there is such a field, so that a Job's spec can be
 pasted.
@@ -69,8 +69,7 @@ class SuccessPolicy(_Model):
 
 
 class RetryBackoff(_Model):
-    """The wait before a failed index is tried again: initial × 2ⁿ for the n-th failure in a row, at most max. In
-    seconds."""
+    """The wait before a failed index is retried, in seconds: initial × 2ⁿ for the n-th failure in a row, at most max."""
 
     initial_seconds: float = Field(default=10, ge=0)
     max_seconds: float = Field(default=600, ge=0)
