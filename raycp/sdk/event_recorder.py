@@ -25,7 +25,8 @@ EVENT = GVK("events.k8s.io", "v1", "Event")
 _NOTE_LIMIT = 1024  # bytes; events.k8s.io/v1 Event.note
 _REASON_LIMIT = 128
 _SERIES_LIFE = 360.0
-_SERIES_PERIOD = 30.0
+SERIES_PERIOD = 30.0
+"""Seconds between two updates of a series' count on the server."""
 _BURST = 25
 _REFILL = 300.0
 _KNOWN = 4096
@@ -114,7 +115,7 @@ class EventRecorder:
         if series is not None and now - series.last < _SERIES_LIFE:
             series.count += 1
             series.last = now
-            if now - series.sent_at < _SERIES_PERIOD:
+            if now - series.sent_at < SERIES_PERIOD:
                 return
         else:
             if not self._admit((cluster, identity[1]), now):

@@ -2,7 +2,8 @@
 
 In the order of a task's path:
 
-- ``shard_link``, ``links``: a connection to each shard, with credit, acknowledgements and questions;
+- ``shard_link``, ``links``: a connection to each shard, with credit, acknowledgements and questions; ``resends``: what may be lost
+  with a connection;
 - ``runs``: the reconciles that run, from hand-out to acknowledgement; ``controllers``: the plan's controllers, imported;
 - ``user_loop``: where user code runs; ``watchdog``: ends the process when user code can't be stopped;
 - ``backend``: the SDK's ``Backend``, made of ``cluster_table`` (``ctx.clusters``), ``shard_reads`` (cache reads), ``admission`` and

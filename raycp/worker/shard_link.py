@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -31,16 +30,12 @@ from raycp.protocol.frames import (
 )
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
+from raycp.worker.resends import Resends
 
 log = logging.getLogger(__name__)
 
 RECONNECT_MIN = 0.02
 RECONNECT_MAX = 1.0
-RESEND_WINDOW = 1.0
-"""Frames sent within this window of the last received frame, or later, may be lost: a frozen primary's kernel goes on accepting.
-On the next connection, to it or to its successor, acknowledgements with writes and other keys' writes of that time are resent, so
-that the cache has them before the keys are handed out (law 6g). In seconds."""
-
 InFlight = list[tuple[int, RequestKey]]
 """Tasks that run here, or whose acknowledgements are unsent."""
 
@@ -87,8 +82,7 @@ class ShardLink:
         self.connected = False
         self.states: dict[str, ClusterState] = {}
         """The shard's clusters, as it last reported them."""
-        self.last_received = 0.0
-        """When the last frame was received, by the clock."""
+        self.resends = Resends(clock)
         self._runs = runs
         self._hello = hello
         self._clock = clock
@@ -104,12 +98,10 @@ class ShardLink:
         self._lost = asyncio.Event()
         self._moved = asyncio.Event()
         self._dialing: asyncio.Timeout | None = None
-        self._sent: deque[tuple[float, Done]] = deque(maxlen=5000)
-        self._folded: deque[tuple[float, Fold]] = deque(maxlen=5000)
         self._task = loops.spawn(self._keep(), f"link to shard {shard}")
 
     def retarget(self, target: ShardPlan, token: str) -> None:
-        """Connect to another primary. Acknowledgements that are unsent, or within ``RESEND_WINDOW``, go to it (law 6g)."""
+        """Connect to another primary. Acknowledgements that are unsent, or may be lost, go to it (law 6g)."""
         self.target = (target.host, target.port, target.member)
         self._token = token
         self.connected = False  # frames sent now would be lost
@@ -146,9 +138,7 @@ class ShardLink:
             if self._moved.is_set():
                 wait = RECONNECT_MIN
                 self._moved.clear()
-            self._drop_delivered()
-            self._unsent[:0] = [done for _, done in self._sent]
-            self._sent.clear()
+            self._unsent[:0] = self.resends.take_done()
             host, port, _ = self.target
             in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
             hello = self._hello(self._token, in_flight)
@@ -172,7 +162,7 @@ class ShardLink:
 
     def received(self, message: Message) -> None:
         """A frame from the shard."""
-        self.last_received = self._clock.now()
+        self.resends.last_received = self._clock.now()
         if isinstance(message, Tasks):
             self._runs.start(self, message.tasks)
         elif isinstance(message, Reply):
@@ -182,7 +172,7 @@ class ShardLink:
         elif isinstance(message, Welcome):
             self.connected = True
             self.states = {state.name: state for state in message.clusters}
-            for _, fold in self._folded:  # before any question of ours
+            for fold in self.resends.folds():  # before any question
                 self.send(msgspec.structs.replace(fold, id=0))
             self._flush()
             self._changed()
@@ -243,17 +233,11 @@ class ShardLink:
         self._outstanding -= len(done)
         credit = max(0, self._limit - self._outstanding)
         self._outstanding += credit
-        now = self._clock.now()
-        self._drop_delivered()
-        self._sent.extend((now, each) for each in done if each.writes)
+        for each in done:
+            if each.writes:
+                self.resends.add_done(each)
         if done or credit:
             self._connection.send(Pull(credit, done))
-
-    def _drop_delivered(self) -> None:
-        since = self.last_received - RESEND_WINDOW
-        for sent in (self._sent, self._folded):
-            while sent and sent[0][0] < since:
-                sent.popleft()
 
     # questions
 
@@ -266,7 +250,7 @@ class ShardLink:
         self._calls[identity] = waiting
         message = make(identity)
         if isinstance(message, Fold):
-            self._folded.append((self._clock.now(), message))
+            self.resends.add_fold(message)
         self._connection.send(message)
         try:
             async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""The laws of BatchJob: the pure plan against a simulated fleet, with crashes, deletions and lost sight."""
+"""The laws of BatchJob: the pure plan against a simulated fleet, with crashes, deletions and unreachable clusters."""
 
 import random
 from dataclasses import replace
@@ -219,7 +219,7 @@ def test_a_steady_job_is_written_once() -> None:
     assert world.status_writes == 1
 
 
-def test_a_cluster_out_of_sight_is_no_failure() -> None:
+def test_an_unreachable_cluster_is_no_failure() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     world.hidden.add("b")
@@ -235,7 +235,7 @@ def test_a_cluster_out_of_sight_is_no_failure() -> None:
     assert conditions.is_true(world.status["conditions"], "ClustersReachable")
 
 
-def test_a_forgotten_cluster_gives_its_indexes_up() -> None:
+def test_indexes_of_a_forgotten_cluster_are_assigned_anew() -> None:
     world = World(spec(parallelism=3, completions=3, completionMode="Indexed"))
     run(world)
     lost = next(pod for pod in world.pods.values() if pod.cluster == "b")
@@ -247,7 +247,7 @@ def test_a_forgotten_cluster_gives_its_indexes_up() -> None:
     assert decided.status["failed"] == 0
 
 
-def test_the_backoff_limit_is_one_for_all_clusters() -> None:
+def test_the_backoff_limit_counts_all_clusters_together() -> None:
     world = World(spec(parallelism=4, completions=4, backoffLimit=2))
     run(world)
     for key in sorted(world.pods)[:3]:
@@ -279,7 +279,7 @@ def test_a_retry_waits_for_its_backoff_and_no_longer() -> None:
     assert world.status["failed"] == 3
 
 
-def test_suspend_ends_pods_without_counting_them_and_resume_starts_anew() -> None:
+def test_suspend_ends_pods_without_counting_them_and_resume_restarts_the_job() -> None:
     world = World(spec(parallelism=2, completions=2))
     run(world)
     world.spec = world.spec.model_copy(update={"suspend": True})
@@ -396,7 +396,7 @@ def test_an_elastic_job_that_shrinks_and_grows_counts_nothing_twice() -> None:
     assert conditions.is_true(world.status["conditions"], "Complete")
 
 
-def test_no_cluster_fits_is_told_and_looked_at_again() -> None:
+def test_a_job_that_fits_no_cluster_says_why_and_is_requeued() -> None:
     world = World(spec(placement={"clusters": ["elsewhere"]}))
     job = Job("uid", world.spec, {}, 1)
     decided = plan(job, [], world.clusters(), NOW)
@@ -409,7 +409,7 @@ def test_no_cluster_fits_is_told_and_looked_at_again() -> None:
     assert "not among the named clusters" in scheduled["message"]
 
 
-def test_cleanup_waits_for_clusters_out_of_sight_unless_forgotten() -> None:
+def test_cleanup_waits_for_unreachable_clusters_unless_forgotten() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     world.hidden.add("b")

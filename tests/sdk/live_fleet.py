@@ -20,7 +20,7 @@ CLOCK = SystemClock()
 
 
 class LiveFleet:
-    """``names[0]`` is the hub. ``hidden`` clusters are out of reach for the backend."""
+    """``names[0]`` is the hub. The backend can't reach ``hidden`` clusters."""
 
     def __init__(self, *names: str, spec: EmbeddedSpec | None = None) -> None:
         self.embedded = {name: EmbeddedCluster(name, spec or EmbeddedSpec()) for name in names}

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from raycp.controllers.batchjob import indexes
 from raycp.sdk import ControllerLoadError, conditions, load_controllers
 from raycp.sdk.crd import SchemaError, cel, crd_for, structural
 from raycp.sdk.owner import mark, owned_by, owner_key
@@ -57,11 +56,6 @@ def merged(target: Any, patch: Any) -> Any:
 def test_a_merge_diff_leads_from_old_to_new(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert merged(old, merge_diff(old, new, replace=True)) == new
     assert merge_diff(new, new, replace=True) == {}
-
-
-@given(st.sets(st.integers(0, 60)))
-def test_index_sets_read_back(found: set[int]) -> None:
-    assert indexes.parse(indexes.show(found)) == found
 
 
 def test_owner_marks() -> None:

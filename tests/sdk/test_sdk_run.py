@@ -1,4 +1,4 @@
-"""From ``Task`` to ``Done``: what a reconciler returns, raises, hangs in, or leaves behind."""
+"""``run_reconcile``: a reconciler that returns, raises, hangs, or leaves tasks behind."""
 
 import asyncio
 import gc
@@ -75,7 +75,7 @@ async def run(fn: Any, *, given: Task | None = None, backend: Memory | None = No
     return await run_reconcile(session(fn, given, backend), **options)
 
 
-async def test_the_outcomes_of_what_is_returned_and_raised() -> None:
+async def test_returned_values_and_raised_errors_become_outcomes() -> None:
     async def ends(how: Any) -> Done:
         async def fn(ctx: Context, obj: dict[str, Any]) -> Any:
             if isinstance(how, BaseException):
@@ -101,7 +101,7 @@ async def test_the_outcomes_of_what_is_returned_and_raised() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{"ok": 1}, 5, "done", Result(requeue_after=-1), Result(requeue_after=float("nan"))])
-async def test_nonsense_is_named(nonsense: Any) -> None:
+async def test_an_invalid_return_value_is_an_error_that_names_it(nonsense: Any) -> None:
     async def fn(ctx: Context, obj: dict[str, Any]) -> Any:
         return nonsense
 
@@ -127,7 +127,7 @@ async def test_a_traceback_shows_the_authors_frames_only(caplog: pytest.LogCaptu
     assert (record.cluster, record.key, record.attempt, record.tier) == ("a", "ns/n", 2, "high")  # type: ignore[attr-defined]
 
 
-async def test_a_reconcile_out_of_time_is_cancelled_and_cut_off() -> None:
+async def test_a_reconcile_that_times_out_is_cancelled_and_its_context_refuses_writes() -> None:
     clock, backend = VirtualClock(), Memory()
     after: list[str] = []
 
@@ -149,7 +149,7 @@ async def test_a_reconcile_out_of_time_is_cancelled_and_cut_off() -> None:
     assert "timed out" in after[0]
 
 
-async def test_a_thread_out_of_time_is_waited_for() -> None:
+async def test_a_thread_that_times_out_is_awaited() -> None:
     release, entered = threading.Event(), threading.Event()
 
     @controller("v1/ConfigMap", name="c", timeout=0.05)
@@ -166,7 +166,7 @@ async def test_a_thread_out_of_time_is_waited_for() -> None:
         assert (await work).error.startswith("timed out")
 
 
-async def test_revoked_while_a_write_is_under_way_reports_the_write() -> None:
+async def test_a_reconcile_revoked_during_a_write_reports_the_write() -> None:
     backend = Memory()
     backend.gate = asyncio.Event()
 
@@ -187,7 +187,7 @@ async def test_revoked_while_a_write_is_under_way_reports_the_write() -> None:
     assert [write.name for write in done.writes] == ["p"]
 
 
-async def test_a_task_left_behind_can_not_write() -> None:
+async def test_a_task_that_outlives_its_reconcile_can_not_write() -> None:
     backend, failed = Memory(), []
     go = asyncio.Event()
 
@@ -209,7 +209,7 @@ async def test_a_task_left_behind_can_not_write() -> None:
     assert "has ended" in str(failed[0])
 
 
-async def test_cancelling_the_run_ends_the_function_first() -> None:
+async def test_cancelling_run_reconcile_ends_the_function_first() -> None:
     ended: list[str] = []
 
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
@@ -246,7 +246,7 @@ class Widget(BaseModel):
     size: int
 
 
-async def test_an_object_comes_as_the_model_that_is_asked_for() -> None:
+async def test_an_object_is_decoded_as_the_annotated_model() -> None:
     async def fn(ctx: Context, obj: Widget) -> None:
         assert obj.size == 3
 
@@ -256,7 +256,7 @@ async def test_an_object_comes_as_the_model_that_is_asked_for() -> None:
     assert "does not fit Widget: size" in done.error
 
 
-async def test_a_gone_object_is_done_unless_asked_for() -> None:
+async def test_a_deleted_object_is_reconciled_only_if_the_controller_asks_for_it() -> None:
     called: list[Any] = []
 
     async def fn(ctx: Context, obj: Any) -> None:
@@ -268,7 +268,7 @@ async def test_a_gone_object_is_done_unless_asked_for() -> None:
     assert called == [None]
 
 
-async def test_consecutive_writes_carry_the_version_of_the_one_before() -> None:
+async def test_consecutive_writes_carry_the_version_of_the_previous_one() -> None:
     backend = Memory()
 
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
@@ -325,7 +325,7 @@ def test_importing_raycp_is_light() -> None:
     assert out.stdout.strip() == "[]"
 
 
-async def test_the_fleet_files_config_reaches_the_author() -> None:
+async def test_the_fleet_files_config_is_ctx_config() -> None:
     seen: list[Any] = []
 
     @controller("v1/ConfigMap", name="configured")
@@ -343,7 +343,7 @@ async def test_the_fleet_files_config_reaches_the_author() -> None:
 
 
 async def test_a_reconcile_leaves_no_cycle_behind_for_the_collector() -> None:
-    # 16 objects a reconcile were collections of 45 to 70 ms, in which users waited.
+    # 16 objects per reconcile cause collections of 45 to 70 ms, which delay reconciles.
     @controller("v1/ConfigMap", name="c", owns=["v1/Pod"])
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
         await ctx.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}})

@@ -1,4 +1,4 @@
-"""The law of credit: what a shard may have outstanding at a worker never exceeds the limit, and all of it is granted in the end."""
+"""The law of credit: what a shard may have outstanding at a worker never exceeds the limit, and the limit is always granted."""
 
 import asyncio
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Worker:
 
 
 class Shard:
-    """The other end, which spends what it is given and keeps count."""
+    """The shard: spends the credit that it is given, and counts."""
 
     def __init__(self) -> None:
         self.credit = 0
@@ -112,9 +112,9 @@ steps = st.lists(
 
 
 @given(what=steps, limit=st.integers(1, 8))
-@example(what=[("hand out", 2), ("let go on", 2), ("finish while disconnected", 2)], limit=3)  # once overdrew
+@example(what=[("hand out", 2), ("let go on", 2), ("finish while disconnected", 2)], limit=3)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_credit_is_never_overdrawn_and_always_granted(
+def test_credit_never_exceeds_the_limit_and_is_always_granted(
     monkeypatch: pytest.MonkeyPatch, what: list[tuple[str, int]], limit: int
 ) -> None:
     monkeypatch.setattr(shard_link, "RECONNECT_MIN", 0.005)
@@ -138,16 +138,16 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
         elif step == "finish while disconnected":
             shard.drop()
             async with asyncio.timeout(5):
-                while link.connected and shard.connection is None:  # noqa: ASYNC110 - the very turn is wanted
+                while link.connected and shard.connection is None:  # noqa: ASYNC110 - each turn of the loop counts
                     await asyncio.sleep(0)
             worker.finish(link, number)
         else:
             for _ in range(10 * number):
                 await asyncio.sleep(0)
             await asyncio.sleep(0.001 * number)
-    # Whatever happened, in the end it is connected and the limit is used to the full.
+    # In the end the link is connected and the limit is fully used.
     await until(lambda: shard.connection is not None and link.connected and shard.credit + len(shard.open) == limit, 5.0)
-    await until(lambda: shard.open == set(worker.running), 5.0, "both know what is in work")
+    await until(lambda: shard.open == set(worker.running), 5.0, "both ends agree on what is in work")
     assert shard.most <= limit
     assert worker.most <= limit
     assert len(set(shard.done)) == len(shard.done), "acknowledged once"

@@ -1,4 +1,4 @@
-"""Law 6 (e): the guard of a write, asked immediately before it is sent; and a process that is frozen between check and send."""
+"""Law 6e: the guard of a write, called immediately before it is sent; and permits that end and come back."""
 
 import asyncio
 import math
@@ -55,7 +55,7 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
         fence.guard(task(2, 4), "here")()
     grants.clear()
     guard = fence.guard(task(2, 5), "here")
-    await clock.advance(6.0)  # cut off from the leader, not from the API server
+    await clock.advance(6.0)  # no connection to the leader, but to the API server
     await keeper.pull()
     with pytest.raises(Fenced, match="permit"):
         guard()
@@ -68,7 +68,7 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
     await loops.stop()
 
 
-def test_without_a_leader_nothing_is_bounded() -> None:
+def test_a_permit_without_a_leader_is_unbounded() -> None:
     async def go() -> float:
         clock = VirtualClock()
         return PermitKeeper(Member("worker", "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()

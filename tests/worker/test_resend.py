@@ -1,4 +1,4 @@
-"""Law 6g at the worker's end: what a shard may not have taken in is told again before it, or its successor, hands the keys out."""
+"""Law 6g at the worker: frames that a shard may not have received are resent before it, or its successor, hands the keys out."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from raycp.base.tasks import Done, Outcome, Task, Written
 from raycp.protocol.frames import Fold, Hello, Message, Pull, Tasks, Welcome
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import HELLO_TIMEOUT, Connection, listen
-from raycp.worker import shard_link
+from raycp.worker.resends import RESEND_WINDOW
 from raycp.worker.shard_link import InFlight, ShardLink
 
 KEY = RequestKey("c", "here", "default", "a")
@@ -40,7 +40,7 @@ class Worker:
 
 
 class Shard:
-    """Takes frames in while it is ``awake``; a frozen one's kernel takes them, and nobody reads them."""
+    """Processes frames while it is ``awake``; a frozen one's kernel accepts them, and no code reads them."""
 
     def __init__(self) -> None:
         self.awake = True
@@ -72,7 +72,7 @@ def ack(identity: int) -> Done:
     return Done(identity, KEY, Outcome.OK, 0.0, writes=[WRITE])
 
 
-async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> None:
+async def test_frames_sent_to_a_frozen_primary_are_resent_to_its_successor() -> None:
     worker, frozen, successor = Worker(), Shard(), Shard()
     server, port = await listen(HOST, "secret", frozen.accept)
     other, other_port = await listen(HOST, "secret", successor.accept)
@@ -82,16 +82,16 @@ async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> N
     link.finished(ack(1))
     await until(lambda: [done.id for done in frozen.done] == [1])
     begun = CLOCK.now()
-    await until(lambda: CLOCK.now() - begun > shard_link.RESEND_WINDOW + 0.1)
+    await until(lambda: CLOCK.now() - begun > RESEND_WINDOW + 0.1)
     assert frozen.connection is not None
-    frozen.connection.send(Tasks([]))  # it lives: what it was told a second ago it has taken in
-    received = link.last_received
-    await until(lambda: link.last_received > received)
+    frozen.connection.send(Tasks([]))  # it lives: it has processed what was sent a second ago
+    received = link.resends.last_received
+    await until(lambda: link.resends.last_received > received)
     frozen.awake = False
     link.finished(ack(2))
     call = asyncio.ensure_future(link.call(lambda identity: Fold(identity, [WRITE], KEY), 30.0))
     begun = CLOCK.now()
-    await until(lambda: CLOCK.now() - begun > shard_link.RESEND_WINDOW + 0.3, what="longer than what is repeated of a living one")
+    await until(lambda: CLOCK.now() - begun > RESEND_WINDOW + 0.3, what="longer than the window of a live primary")
     link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
     await until(lambda: [done.id for done in successor.done] == [2], 5.0)
     assert successor.hello[0].in_flight == [(2, KEY)], "the key is held until then"
@@ -104,13 +104,13 @@ async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> N
     other.close()
 
 
-async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> None:
-    """Its node is cut off: no connection, and no refusal."""
+async def test_a_link_connects_to_a_successor_while_its_predecessor_neither_accepts_nor_refuses() -> None:
+    """The predecessor's node is partitioned."""
     worker, successor = Worker(), Shard()
     other, other_port = await listen(HOST, "secret", successor.accept)
     with contextlib.ExitStack() as full:
         cut = full.enter_context(socket.create_server((HOST, 0), backlog=0))
-        for _ in range(2):  # what does not fit into its backlog is not answered
+        for _ in range(2):  # connections beyond the backlog get no answer
             each = full.enter_context(socket.socket())
             each.setblocking(False)
             each.connect_ex(cut.getsockname())
@@ -124,7 +124,7 @@ async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> N
     other.close()
 
 
-async def test_what_was_sent_into_a_broken_connection_is_told_again() -> None:
+async def test_frames_sent_into_a_broken_connection_are_resent() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
     link = worker.link(port)
@@ -143,8 +143,8 @@ async def test_what_was_sent_into_a_broken_connection_is_told_again() -> None:
     server.close()
 
 
-async def test_a_key_that_ended_at_one_worker_and_runs_at_another_stays_held() -> None:
-    """A hot key: its acknowledgement by the first worker is repeated to the new primary while a second worker has it in work."""
+async def test_a_key_in_work_stays_held_when_another_worker_resends_an_older_acknowledgement() -> None:
+    """A hot key: the first worker resends its acknowledgement to the new primary while a second worker has the key in work."""
     async with stack(["stubborn"], workers=2) as fleet:
         await fleet.put("here", "stubborn", "hot")
         await until(lambda: samples.RAN)
@@ -152,19 +152,17 @@ async def test_a_key_that_ended_at_one_worker_and_runs_at_another_stays_held() -
         runs = next(n for n in (0, 1) if fleet.worker(n).runs)
         ended = fleet.worker(1 - runs)
         link = ended.links["0"]
-        # It had the key before the other, and its acknowledgement was not heard.
-        link._sent.append((CLOCK.now() + 60.0, Done(12345, key, Outcome.OK, 0.0, writes=[])))
+        # It had the key before the other, and its acknowledgement may be lost.
+        link.resends.add_done(Done(12345, key, Outcome.OK, 0.0, writes=[]))
         await fleet.kill("shard", "0")
         core = await fleet.new_shard("0")
         await fleet.tell(core.member, fleet.worker(runs).member)
         seats = core.conductor._seats
         holder = fleet.worker(runs).member.actor_name
-        await until(lambda: holder in seats and seats[holder].foreign, what="the one that runs it has said so")
+        await until(lambda: holder in seats and seats[holder].foreign, what="the worker that runs it has connected")
         await fleet.tell()
         other = ended.member.actor_name
-        await until(
-            lambda: other in seats and core.conductor.open and not seats[other].foreign, what="and the other has told again"
-        )
+        await until(lambda: other in seats and core.conductor.open and not seats[other].foreign, what="and the other has resent")
         await holds(lambda: not samples.OVERLAPS, 0.3)
         assert seats[holder].foreign
         samples.OPEN["hot"] = True

@@ -1,4 +1,4 @@
-"""A cluster that takes no new work: ``clusters[].unschedulable`` reaches placement."""
+"""``clusters[].unschedulable`` reaches placement: such a cluster has no room for new Pods."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ spec:
 """
 
 
-def test_a_cordoned_cluster_gets_no_new_pods() -> None:
+def test_an_unschedulable_cluster_gets_no_new_pods() -> None:
     doc = parse_fleet(TEXT)
     names = ("hub", "open", "closed")
     clusters = tuple(ClusterPlan(name, "hub" if name == "hub" else "member", {}, "0", None) for name in names)

@@ -1,4 +1,4 @@
-"""Links of a worker that a test puts together by hand."""
+"""A ``ShardLink`` without a worker core."""
 
 from inprocess import CLOCK, HOST
 

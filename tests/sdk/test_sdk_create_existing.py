@@ -1,4 +1,4 @@
-"""A create that finds our own object there: what it has become meanwhile is others' doing, and must be told by the watch."""
+"""A create that finds our own object: others may have changed it since, so the cache takes it from its own watch."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ FOUND: dict[str, Any] = {
 
 
 class Taken:
-    """A ``Backend`` where the name is taken, by our own object, which has ended since."""
+    """A ``Backend`` where our own object has the name already, and has ended since."""
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return True
@@ -38,7 +38,7 @@ class Taken:
         return Answer(200, msgspec.json.encode(FOUND))
 
 
-async def test_it_is_awaited_and_not_folded() -> None:
+async def test_an_existing_object_is_awaited_and_not_folded() -> None:
     got = []
 
     @controller("v1/ConfigMap", name="c", owns=["v1/Pod"])
