@@ -23,7 +23,7 @@ class _OwnerMeta(msgspec.Struct):
     uid: str = ""
 
 
-class _Owner(msgspec.Struct):
+class _OwnerObject(msgspec.Struct):
     metadata: _OwnerMeta
 
 
@@ -57,7 +57,7 @@ class ShardReads:
         others = sorted(set(shards.values()) - {task.shard})
         if not others or task.raw is None:
             return
-        uid = msgspec.json.decode(task.raw, type=_Owner).metadata.uid
+        uid = msgspec.json.decode(task.raw, type=_OwnerObject).metadata.uid
 
         async def ask(other: str) -> None:
             clusters = [name for name, info in infos.items() if shards.get(name) == other and info.role == "member"]

@@ -86,7 +86,7 @@ class Placement(_Model):
     weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
 
 
-class PodSpec(_Model):
+class JobPodSpec(_Model):
     """``core/v1`` PodSpec; the member's API server checks all of it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
@@ -98,7 +98,7 @@ class PodTemplate(_Model):
     """``core/v1`` PodTemplateSpec."""
 
     metadata: dict[str, Any] = Field(default_factory=dict, json_schema_extra=free_form())
-    spec: PodSpec
+    spec: JobPodSpec
 
 
 class BatchJobSpec(_Model):
