@@ -24,18 +24,19 @@ from raycp.observer.http_server import HttpServer
 from raycp.observer.rows import Lanes, cluster_rows, leading_checks, shard_rows, standing_checks, worker_rows
 from raycp.observer.slo_checkpoint import SloCheckpoint
 from raycp.observer.view import Check
+from raycp.protocol.control import PoolSizes, Question, Series, Slo
 from raycp.protocol.desired import Desires, standing_members
-from raycp.protocol.frames import Answered, Hello, Message, Question, Stats
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
+from raycp.protocol.members import OBSERVER_SLOT, Member, MemberState, Role, Slot
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.protocol.status import fleet_status, member_reasons
-from raycp.protocol.transport import Connection, listen
+from raycp.protocol.transport import Connection, Listener, listen
 from raycp.slo import Objectives, SloBook
 
 log = logging.getLogger(__name__)
 
-ROLES = ("shard", "standby", "worker", "observer")
+ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
 """Of those that tell."""
 
 STALE = 5.0
@@ -57,10 +58,10 @@ class _Source:
     def received(self, message: Message) -> None:
         if isinstance(message, Stats):
             self.observer.feed(self.member, message)
-        elif isinstance(message, Answered):
+        elif isinstance(message, TimelineReply):
             self.observer.answered(message)
-        elif isinstance(message, Question):
-            self.connection.send(Answered(message.id, b"null"))
+        elif isinstance(message, Sync):
+            self.connection.send(SyncDone())
 
     def lost(self) -> None:
         self.observer.gone(self)
@@ -97,8 +98,8 @@ class ObserverCore(MemberCore):
         self._merger = Merger()
         self._book = SloBook(clock, Objectives())
         self._sources: dict[str, _Source] = {}
-        self._heard: dict[tuple[str, str], tuple[Member, _Heard]] = {}
-        self._server: asyncio.Server | None = None
+        self._heard: dict[Slot, tuple[Member, _Heard]] = {}
+        self._server: Listener | None = None
         self._port = 0
         self._web = HttpServer(self, clock, self.loops, lambda: self._stands_by, self.changed)
         self._desires = Desires()
@@ -140,10 +141,10 @@ class ObserverCore(MemberCore):
             for cluster in {cluster.name for cluster in before.clusters} - wanted:
                 log.info("cluster %s has left the fleet", cluster)
 
-    def _accept(self, connection: Connection, hello: Hello) -> _Source | str:
+    def _accept(self, connection: Connection, hello: Hello) -> _Source | Refusal:
         member = Member.parse(hello.member)
         if member is None:
-            return "not a member"
+            return Refusal("not a member", RefusalCode.WRONG_ROLE)
         source = _Source(self, connection, member)
         self._sources[hello.member] = source
         return source
@@ -194,25 +195,34 @@ class ObserverCore(MemberCore):
         if plan is None or plan.following is not None or self.clock.now() - self._begun > STALE:
             return plan is not None
         wanted = self._desires.of(plan.fleet, {c.shard for c in plan.clusters}, {})
-        return all(slot in self._heard for slot in wanted if slot[0] in ("shard", "worker"))
+        return all(slot in self._heard for slot in wanted if slot.role in (Role.SHARD, Role.WORKER))
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "slo":
-            return msgspec.json.encode(await self.slo())
-        if method == "series":
-            return msgspec.json.encode(self._book.series())
-        if method == "pools":
-            sizes = msgspec.msgpack.decode(payload, type=dict[str, int])
-            for tier in TIERS:
-                self._pool.labels(tier).set(float(sizes.get(tier, 0)))
-            return b""
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Slo():
+                return await self.slo()
+            case Series():
+                return self._book.series()
+            case PoolSizes(sizes):
+                for tier in TIERS:
+                    self._pool.labels(tier).set(float(sizes.get(tier, 0)))
+                return None
+        return await super().extra(question)
 
     def _count_actors(self) -> None:
         """Those that tell, by role."""
         found = Counter(member.role for member, heard in self._heard.values() if self.clock.now() - heard.at < STALE)
         for role in ROLES:
             self._actors.labels(role).set(float(found[role]))
+
+    def cut(self) -> None:
+        if self._server is not None:
+            self._server.abort()
+        self._teller.cut()
+
+    async def abort(self) -> None:
+        await super().abort()
+        await self._web.stop()
 
     async def drain(self, timeout: float) -> None:
         await self._sums.close()
@@ -247,7 +257,7 @@ class ObserverCore(MemberCore):
         status, plan = self._status(), self.plan
         if plan is None or plan.following is None:
             return leading_checks(status, self._past_sync_deadline())
-        standbys = [heard.report.state for (role, _), (_, heard) in self._heard.items() if role == "standby"]
+        standbys = [heard.report.state for (role, _), (_, heard) in self._heard.items() if role is Role.STANDBY]
         return standing_checks(status, plan.hub.name, bool(standbys) and all(state == "standby" for state in standbys))
 
     @property
@@ -255,7 +265,7 @@ class ObserverCore(MemberCore):
         return self.plan is not None and self.plan.following is not None
 
     def _past_sync_deadline(self) -> bool:
-        states = [heard.report.state for (role, _), (_, heard) in self._heard.items() if role == "shard"]
+        states = [heard.report.state for (role, _), (_, heard) in self._heard.items() if role is Role.SHARD]
         return bool(states) and all(state == "running" for state in states)
 
     def _status(self) -> dict[str, Any]:
@@ -271,18 +281,18 @@ class ObserverCore(MemberCore):
             members[slot] = state
         for cluster in plan.fleet.doc.spec.clusters:
             if cluster.embedded is not None:
-                members.pop(("embedded", cluster.name), None)
-        own = members["observer", "observer"] = MemberState(self.member)  # it need not hear from itself
+                members.pop(Slot.of_embedded(cluster.name), None)
+        own = members[OBSERVER_SLOT] = MemberState(self.member)  # it need not hear from itself
         own.report, own.problem = self.report(), ""
         wanted = {
             slot: want
             for slot, want in self._desires.of(plan.fleet, {c.shard for c in plan.clusters}, {}).items()
-            if slot[0] in ("shard", "worker", "observer")
+            if slot.role in (Role.SHARD, Role.WORKER, Role.OBSERVER)
         }
         if plan.following is not None:
             standing = standing_members(plan, wanted)
-            standing.pop(("observer", "observer"), None)
-            members.update({("shard", slot[1].split("/")[0]): state for slot, state in members.items() if slot[0] == "standby"})
+            standing.pop(OBSERVER_SLOT, None)
+            members.update({Slot.of_shard(slot.shard): state for slot, state in members.items() if slot.role is Role.STANDBY})
             shown = fleet_status(plan, wanted, members, None, {}, 0.0)
             reasons = member_reasons(msgspec.structs.replace(plan, version=0), standing, members)
             return {**shown, "ready": not reasons, "reasons": reasons}
@@ -342,7 +352,7 @@ class ObserverCore(MemberCore):
         identity = next(self._ids)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._questions[identity] = waiting
-        source.connection.send(Question(identity, "timeline", [cluster, kind, namespace, name]))
+        source.connection.send(TimelineQuery(identity, cluster, kind, namespace, name))
         try:
             async with asyncio.timeout(ASK_TIMEOUT):
                 found = msgspec.json.decode(await waiting)
@@ -352,8 +362,8 @@ class ObserverCore(MemberCore):
             self._questions.pop(identity, None)
         return found if isinstance(found, dict) else None
 
-    def answered(self, message: Answered) -> None:
-        """A shard's answer to a question."""
+    def answered(self, message: TimelineReply) -> None:
+        """A shard's timeline."""
         waiting = self._questions.get(message.id)
         if waiting is not None and not waiting.done():
             waiting.set_result(message.body)

@@ -7,8 +7,8 @@ from typing import Any
 from raycp.config import TIERS
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
-from raycp.protocol.desired import Slot, Wanted
-from raycp.protocol.members import MemberState
+from raycp.protocol.desired import Wanted
+from raycp.protocol.members import OBSERVER_SLOT, MemberState, Role, Slot
 from raycp.protocol.plan import Plan
 
 
@@ -27,7 +27,9 @@ def fleet_status(
     doc = plan.fleet.doc
     reasons = _reasons(plan, wanted, members, leadership, waiting, problems.get("leadership", ""))
     clusters = []
-    reports = {report.name: report for slot, state in members.items() for report in state.report.clusters if slot[0] == "shard"}
+    reports = {
+        report.name: report for slot, state in members.items() for report in state.report.clusters if slot.role is Role.SHARD
+    }
     for cluster in plan.clusters:
         report = reports.get(cluster.name)
         clusters.append(
@@ -44,7 +46,7 @@ def fleet_status(
                 "version": report.version if report else "",
                 "breaker": report.breaker if report else "",
                 "reason": report.reason if report else "no shard has reported on it yet",
-                "kubeconfig": _extra(members, ("embedded", cluster.name), "kubeconfig"),
+                "kubeconfig": _extra(members, Slot.of_embedded(cluster.name), "kubeconfig"),
             }
         )
     standbys = _standbys(wanted, members)
@@ -84,24 +86,24 @@ def fleet_status(
                 "term": shard.term,
                 "clusters": [cluster.name for cluster in plan.clusters if cluster.shard == shard.shard],
                 "standbys": sum(1 for row in standbys if row["shard"] == shard.shard and row["ready"]),
-                "cachedBytes": members["shard", shard.shard].report.cached_bytes if ("shard", shard.shard) in members else 0,
-                **place_of(members, ("shard", shard.shard)),
+                "cachedBytes": members[primary].report.cached_bytes if (primary := Slot.of_shard(shard.shard)) in members else 0,
+                **place_of(members, Slot.of_shard(shard.shard)),
             }
             for shard in plan.shards
         ],
         "standbys": standbys,
         "workers": [
             {
-                "worker": slot[1],
-                "tier": slot[1].split("/")[0],
+                "worker": slot.place,
+                "tier": slot.shard,
                 "slots": members[slot].report.slots if slot in members else 0,
                 "busy": members[slot].report.busy if slot in members else 0,
                 **place_of(members, slot),
             }
             for slot in sorted(wanted)
-            if slot[0] == "worker"
+            if slot.role is Role.WORKER
         ],
-        "observer": {"url": plan.observer.url, **place_of(members, ("observer", "observer"))},
+        "observer": {"url": plan.observer.url, **place_of(members, OBSERVER_SLOT)},
         "clusters": clusters,
         "lanes": list(lanes.values()),
         "controllers": [
@@ -119,7 +121,7 @@ def standing_status(
     reasons = [*member_reasons(plan, wanted, members), *(f"{what}: {why}" for what, why in problems.items())]
     standbys = _standbys(wanted, members)
     for row in standbys:
-        state = members.get(("standby", row["standby"]))
+        state = members.get(Slot(Role.STANDBY, row["standby"]))
         row["clusters"] = [
             {"name": c.name, "synced": c.synced, "reachable": c.reachable, "objects": c.objects, "reason": c.reason}
             for c in (state.report.clusters if state is not None else ())
@@ -132,8 +134,8 @@ def standing_status(
         "ready": not reasons,
         "reasons": reasons,
         "standbys": standbys,
-        "workers": [{"worker": slot[1], **place_of(members, slot)} for slot in sorted(wanted) if slot[0] == "worker"],
-        "observer": {"url": plan.observer.url, **place_of(members, ("observer", "observer"))},
+        "workers": [{"worker": slot.place, **place_of(members, slot)} for slot in sorted(wanted) if slot.role is Role.WORKER],
+        "observer": {"url": plan.observer.url, **place_of(members, OBSERVER_SLOT)},
         "problems": dict(problems),
     }
 
@@ -145,9 +147,9 @@ def member_reasons(plan: Plan, slots: Iterable[Slot], members: Mapping[Slot, Mem
         state, name = members.get(slot), f"{slot[0]} {slot[1]}"
         if state is None:
             reasons.append(f"{name} is not there yet")
-        elif state.problem:
-            reasons.append(f"{name}: {state.problem}")
-        elif state.report.plan < plan.version and slot[0] != "embedded":
+        elif problem := state.refusal or state.problem:
+            reasons.append(f"{name}: {problem}")
+        elif state.report.plan < plan.version and slot.role is not Role.EMBEDDED:
             reasons.append(f"{name} has not taken over the newest plan yet")
         elif not state.report.ready:
             reasons.extend(f"{name}: {reason}" for reason in state.report.reasons or ["not ready"])
@@ -172,14 +174,14 @@ def place_of(members: Mapping[Slot, MemberState], slot: Slot) -> dict[str, Any]:
 def _standbys(wanted: Mapping[Slot, Wanted], members: Mapping[Slot, MemberState]) -> list[dict[str, Any]]:
     return [
         {
-            "standby": slot[1],
-            "shard": slot[1].split("/")[0],
+            "standby": slot.place,
+            "shard": slot.shard,
             "lagSeconds": round(members[slot].report.lag, 3) if slot in members else None,
             "cachedBytes": members[slot].report.cached_bytes if slot in members else 0,
             **place_of(members, slot),
         }
         for slot in sorted(wanted)
-        if slot[0] == "standby"
+        if slot.role is Role.STANDBY
     ]
 
 
@@ -203,4 +205,4 @@ def _reasons(
     elif leadership is None:
         reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet" + (f": {problem}" if problem else ""))
     # A fleet works without its standbys.
-    return [*reasons, *member_reasons(plan, (slot for slot in wanted if slot[0] != "standby"), members)]
+    return [*reasons, *member_reasons(plan, (slot for slot in wanted if slot.role is not Role.STANDBY), members)]

@@ -9,12 +9,14 @@ import asyncio
 import enum
 import hmac
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import msgspec
 
-from raycp.protocol.frames import Hello, Message, Refused, decode, encode
+from raycp.base.protocol_version import IncompatibleVersion, check_protocol
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Connection(asyncio.Protocol):
     """One connection, either side. Frames are handed to ``peer`` in order; a broken frame closes the connection."""
 
     def __init__(
-        self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | str] | None" = None, token: str = ""
+        self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | Refusal] | None" = None, token: str = ""
     ) -> None:
         self._peer = peer
         self._accept = accept
@@ -78,14 +80,19 @@ class Connection(asyncio.Protocol):
         if not isinstance(message, Hello) or self._accept is None:
             raise ValueError("the first frame is not Hello")
         if not hmac.compare_digest(message.token.encode(), self._token.encode()):
-            self.send(Refused("wrong token"))
+            self.send(Refusal("wrong token", RefusalCode.WRONG_TOKEN))
             raise ValueError("wrong token")
-        verdict = self._accept(self, message)
-        if isinstance(verdict, str):
-            self.send(Refused(verdict))
+        try:
+            check_protocol(message.protocol, f"the connection of {message.member}")
+        except IncompatibleVersion as error:
+            self.send(Refusal(str(error), RefusalCode.INCOMPATIBLE_VERSION))
+            raise
+        accepted = self._accept(self, message)
+        if isinstance(accepted, Refusal):
+            self.send(accepted)
             self.close()
         else:
-            self._peer = verdict
+            self._peer = accepted
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
@@ -116,12 +123,54 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Reset the connection, as the death of this process would; the own peer is not called."""
+        self._peer = None
+        self._accept = None
+        if self._transport is not None:
+            self._transport.abort()
 
-async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | str]) -> tuple[asyncio.Server, int]:
+
+class Listener:
+    """An open port. ``close`` refuses new connections and leaves accepted ones alone; ``abort`` resets those, too."""
+
+    def __init__(self, token: str, accept: Callable[[Connection, Hello], Peer | Refusal]) -> None:
+        self.port = 0
+        self._token = token
+        self._accept = accept
+        self._accepted: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, host: str) -> None:
+        """Listen on a free port of ``host``. Raises ``OSError``."""
+        self._server = await asyncio.get_running_loop().create_server(self._connection, host, 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    def _connection(self) -> Connection:
+        made = Connection(accept=self._accept, token=self._token)
+        self._accepted.add(made)
+        return made
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the port refuses, after ``close``."""
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def abort(self) -> None:
+        self.close()
+        for connection in list(self._accepted):
+            connection.abort()
+
+
+async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | Refusal]) -> tuple[Listener, int]:
     """Accept members that know the token. ``accept`` answers with the peer, or with the reason of a refusal."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(accept=accept, token=token), host, 0)
-    return server, int(server.sockets[0].getsockname()[1])
+    listener = Listener(token, accept)
+    await listener.open(host)
+    return listener, listener.port
 
 
 async def dial(host: str, port: int, hello: Hello, peer: Peer, timeout: float = HELLO_TIMEOUT) -> Connection:

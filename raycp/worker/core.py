@@ -6,17 +6,21 @@ goes back to the shard with new credit.
 """
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
-from raycp.member.permits import LeaderAsk, PermitKeeper
+from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics
+from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.report import Report
+from raycp.protocol.substrate import LeaderAsk
 from raycp.worker.backend import WorkerBackend
 from raycp.worker.cluster_table import ClusterTable
 from raycp.worker.controllers import LoadedControllers
@@ -41,11 +45,13 @@ class WorkerCore(MemberCore):
         self.controllers = LoadedControllers()
         self.links: dict[str, ShardLink] = {}
         """By shard."""
-        self._tier = member.place.split("/")[0]
+        self._tier = member.tier
         self._slots = 0
         self._port = 0
         self._server: asyncio.Server | None = None
         self._draining = False
+        self.user_loop_ended: Callable[[int | None], None] = lambda _: None
+        """Called by ``abort`` with the thread's id, before anybody can notice that this worker is dead."""
         self._clients = Clients(clock)
         self._clusters = ClusterTable(self.links)
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
@@ -54,7 +60,7 @@ class WorkerCore(MemberCore):
         self._backend = WorkerBackend(
             clock, self.metrics, self._clusters, questions, reads, self._clients, WriteFence(self.permits, self.metrics)
         )
-        self._runs = Runs(
+        self.runs = Runs(
             clock,
             self.metrics,
             self.permits,
@@ -68,13 +74,8 @@ class WorkerCore(MemberCore):
         )
         self._shard_links = ShardLinks(self.links, self._link)
         self._teller = StatsReporter(member, clock, self.loops, self.metrics, self.report)
-        self.watchdog = Watchdog(clock, self.user, self._runs, self._stop_accepting)
+        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
         self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
-
-    @property
-    def runs(self) -> Runs:
-        """The reconciles that run here."""
-        return self._runs
 
     # the plan
 
@@ -102,7 +103,7 @@ class WorkerCore(MemberCore):
             shard,
             target,
             token,
-            runs=self._runs,
+            runs=self.runs,
             hello=self._hello,
             clock=self.clock,
             loops=self.loops,
@@ -128,11 +129,11 @@ class WorkerCore(MemberCore):
     # credit
 
     def _share_credit(self) -> None:
-        if self._runs.accepting:
+        if self.runs.accepting:
             self._shard_links.share(self._slots if self.permits.look() else 0)
 
     def _stop_accepting(self) -> None:
-        self._runs.accepting = False
+        self.runs.accepting = False
         self._shard_links.share(0)
 
     def _permitted(self) -> None:
@@ -142,39 +143,50 @@ class WorkerCore(MemberCore):
 
     def _superseded(self, shard: str, term: int) -> None:
         """``shard`` has a new primary: what those before it handed out writes no more."""
-        self._runs.supersede(shard, term)
+        self.runs.supersede(shard, term)
 
     # life
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "rest":
-            if self._runs:
-                raise RuntimeError(f"{len(self._runs)} reconciles run")
-            self.permits.suspend()
-            return b""
-        if method == "resume":
-            self.permits.resume()
-            return b""
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Rest():
+                if self.runs:
+                    raise ControlError(ErrorCode.BUSY, f"{len(self.runs)} reconciles run")
+                return self.permits.suspend()
+            case Resume():
+                return self.permits.resume()
+        return await super().extra(question)
+
+    def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for link in self.links.values():
+            link.cut()
+        self._teller.cut()
+
+    async def abort(self) -> None:
+        await asyncio.to_thread(self.user.abort)  # first: from here on its reconciles do nothing more
+        self.user_loop_ended(self.user.thread_id)
+        await super().abort()
 
     async def drain(self, timeout: float) -> None:
         """Take no more tasks and wait up to ``timeout`` seconds for those that run; then revoke them."""
         self._draining = True
         self._stop_accepting()
         await self._idle(timeout)
-        self._runs.revoke_all("the worker is drained")
+        self.runs.revoke_all("the worker is drained")
         await self._idle(1.0)
         await self._teller.last()
 
     async def _idle(self, seconds: float) -> None:
         deadline = self.clock.now() + seconds
-        while self._runs and self.clock.now() < deadline:
+        while self.runs and self.clock.now() < deadline:
             await self.clock.sleep(0.01)
 
     def fill(self, report: Report) -> None:
         report.port = self._port
         report.slots = self._slots
-        report.busy = len(self._runs)
+        report.busy = len(self.runs)
         problem = self.controllers.problem
         reasons = [problem] if problem else [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]
         stands_by = self.plan is not None and self.plan.following is not None

@@ -22,7 +22,7 @@ from raycp.protocol.frames import (
     Hello,
     Message,
     Pull,
-    Refused,
+    Refusal,
     Reply,
     Revoke,
     Tasks,
@@ -181,7 +181,7 @@ class ShardLink:
             self._changed()
         elif isinstance(message, Revoke):
             self._runs.revoke(self, message.ids)
-        elif isinstance(message, Refused):
+        elif isinstance(message, Refusal):
             log.info("shard %s refuses the connection of this worker: %s", self.shard, message.reason)
 
     def lost(self) -> None:
@@ -259,6 +259,11 @@ class ShardLink:
             raise Unreachable(f"shard {self.shard} did not answer within {timeout:g} s", sent=True, timed_out=True) from None
         finally:
             self._calls.pop(identity, None)
+
+    def cut(self) -> None:
+        """Reset the connection, as the death of this process would."""
+        if self._connection is not None:
+            self._connection.abort()
 
     async def close(self) -> None:
         """Close the connection; unsent acknowledgements are lost, the shard learns of them from the next ``Hello``."""

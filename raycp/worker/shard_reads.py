@@ -8,7 +8,7 @@ import msgspec
 from raycp.base.tasks import Child, Task
 from raycp.kube import ApiError, Unreachable
 from raycp.member.clients import Clients
-from raycp.protocol.frames import Read
+from raycp.protocol.frames import Read, ReplyCode
 from raycp.sdk.backend import CacheRead
 from raycp.sdk.owner import OWNER_UID
 from raycp.worker.cluster_table import ClusterTable
@@ -42,7 +42,7 @@ class ShardReads:
             cluster,
             lambda identity: Read(identity, query.op, [cluster], [kind], query.namespace, query.name, query.selector),
         )
-        if reply.error == "unwatched":
+        if reply.code is ReplyCode.UNWATCHED:
             return await self._read_live(query)
         if reply.error or reply.unknown_clusters:
             raise Unreachable(f"cluster {cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)

@@ -79,8 +79,8 @@ class UserLoop:
         """Run a coroutine on the loop. Thread-safe."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
-    def stop(self, wait: float) -> None:
-        """Stop the loop, and wait up to ``wait`` seconds for its thread: user code that blocks it is left behind (a daemon)."""
+    def abort(self) -> None:
+        """Stop the loop at once, and wait up to 0.3 s for its thread, a daemon: user code that blocks it is left behind."""
         if self._thread is not None:
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(wait)
+            self._thread.join(0.3)

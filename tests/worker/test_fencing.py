@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import fleet_samples as samples
-import msgspec
 import pytest
 from inprocess import led, until
 from test_standby import doc, primary, ran, warm
@@ -18,7 +17,8 @@ from raycp.kube import Fenced
 from raycp.leadership.permit import Grant
 from raycp.member.permits import PermitKeeper
 from raycp.metrics import Metrics, ReconcileMetrics
-from raycp.protocol.members import Member
+from raycp.protocol.control import Question
+from raycp.protocol.members import Member, Role
 from raycp.protocol.substrate import MemberUnavailable
 from raycp.worker.fence import WriteFence
 
@@ -36,12 +36,12 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
     clock, loops, metrics = VirtualClock(), Loops(VirtualClock()), Metrics()
     grants: list[Grant] = [Grant(6.0, 2, 1, {"0": 5})]
 
-    async def ask(method: str, payload: bytes, timeout: float) -> bytes:
+    async def ask(question: Question[Any], timeout: float) -> Any:
         if not grants:
             raise MemberUnavailable("no leader")
-        return msgspec.msgpack.encode(grants[0])
+        return grants[0]
 
-    keeper = PermitKeeper(Member("worker", "standard/0", 0), clock, loops, metrics, ask, lambda: None)
+    keeper = PermitKeeper(Member(Role.WORKER, "standard/0", 0), clock, loops, metrics, ask, lambda: None)
     fence = WriteFence(keeper, metrics)
     with pytest.raises(Fenced, match="permit"):
         fence.guard(task(2, 5), "here")()
@@ -71,7 +71,7 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
 def test_a_permit_without_a_leader_is_unbounded() -> None:
     async def go() -> float:
         clock = VirtualClock()
-        return PermitKeeper(Member("worker", "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()
+        return PermitKeeper(Member(Role.WORKER, "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()
 
     assert asyncio.run(go()) == math.inf
 
@@ -81,11 +81,11 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
-        ledger = fleet.leader._hub.prover.ledger
+        ledger = fleet.leader.hub.lock.proof.ledger
         assert ledger is not None
         frozen = primary(fleet)
         name = frozen.member.actor_name
-        fleet.leader._succession._unproven_at -= 60.0
+        fleet.leader.fence.unproven_at -= 60.0
         fleet.substrate.silent.add(frozen.member)
         next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
         await fleet.put("here", "tracked", "meanwhile")
@@ -108,14 +108,14 @@ async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_sl
         keeper = core.permits
         ask, lapsed = keeper._ask, asyncio.Event()
 
-        async def late(method: str, payload: bytes, timeout: float) -> bytes:
+        async def late(question: Question[Any], timeout: float) -> Any:
             await until(lambda: not keeper.held)
             keeper._ask = ask
             for number in range(3):
                 await fleet.put("here", "tracked", f"lapsed-{number}")
             await core.configure(core.plan, core.plan)
             lapsed.set()
-            return await ask(method, payload, timeout)
+            return await ask(question, timeout)
 
         keeper._ask = late
         await until(lapsed.is_set, 5.0)
