@@ -73,7 +73,7 @@ class WorkerCore(MemberCore):
             self.links,
         )
         self._shard_links = ShardLinks(self.links, self._link)
-        self._teller = StatsReporter(member, clock, self.loops, self.metrics, self.report)
+        self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
         self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
         self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
 
@@ -93,7 +93,7 @@ class WorkerCore(MemberCore):
         self._clients.update(plan)
         self._clusters.update(plan)
         self.user.submit(self._backend.update(plan))
-        self._teller.update(plan)
+        self._stats.update(plan)
         await self._shard_links.update(plan)
         self._refresh_clusters()
         self._share_credit()
@@ -162,7 +162,7 @@ class WorkerCore(MemberCore):
             self._server.close()
         for link in self.links.values():
             link.cut()
-        self._teller.cut()
+        self._stats.cut()
 
     async def abort(self) -> None:
         await asyncio.to_thread(self.user.abort)  # first: from here on its reconciles do nothing more
@@ -176,7 +176,7 @@ class WorkerCore(MemberCore):
         await self._idle(timeout)
         self.runs.revoke_all("the worker is drained")
         await self._idle(1.0)
-        await self._teller.last()
+        await self._stats.last()
 
     async def _idle(self, seconds: float) -> None:
         deadline = self.clock.now() + seconds

@@ -6,7 +6,7 @@ from typing import Any
 
 import fleet_samples as samples
 import pytest
-from inprocess import led, until
+from inprocess import CLOCK, led, until
 from test_standby import doc, primary, ran, warm
 
 from raycp.base.clock import VirtualClock
@@ -76,8 +76,8 @@ def test_a_permit_without_a_leader_is_unbounded() -> None:
     assert asyncio.run(go()) == math.inf
 
 
-async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended() -> None:
-    """Frozen: it answers nothing, its port still accepts. Only the end of its permit lets the standby take over."""
+async def test_a_frozen_primary_is_succeeded_only_after_its_permit_has_ended() -> None:
+    """A frozen primary answers nothing, and its port still accepts. The standby is promoted only when its permit has ended."""
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
@@ -92,7 +92,7 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
         end = ledger.ends(name)
         await until(lambda: standby.state.term == 2, 12.0)
         assert not frozen.permits.held
-        assert fleet.leader._clock.now() >= end, "not before its permit had ended"
+        assert CLOCK.now() >= end, "not before its permit had ended"
         assert name in fleet.leader.plan.gone  # type: ignore[union-attr]
         assert ledger.barred(name)
         await until(lambda: ran()["meanwhile"] >= 1)
@@ -100,8 +100,8 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
 
 
 @pytest.mark.parametrize("role", ["worker", "shard"])
-async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_slot(role: str) -> None:
-    """The leader answers late: whoever gave its credit up in between, for a new plan, has it again with the answer."""
+async def test_a_permit_that_ends_and_comes_back_within_one_question_restores_all_credit(role: str) -> None:
+    """The leader answers late: credit that was withdrawn in between, for a new plan, is granted again with the answer."""
     async with led() as fleet:
         await fleet.apply(doc("tracked", leader={"permit": "2s"}, workers={"slots": 1}, shards={"standby": 0}))
         core = next(core for member, core in fleet.substrate.cores.items() if member.role == role)
