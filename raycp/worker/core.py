@@ -51,7 +51,7 @@ class WorkerCore(MemberCore):
         self._server: asyncio.Server | None = None
         self._draining = False
         self.user_loop_ended: Callable[[int | None], None] = lambda _: None
-        """Called by ``abort`` with the thread's id, before anybody can notice that this worker is dead."""
+        """Called by ``abort`` with the thread's id, before any member can notice that this worker is dead."""
         self._clients = Clients(clock)
         self._clusters = ClusterTable(self.links)
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
@@ -82,12 +82,12 @@ class WorkerCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         spec = plan.fleet.doc.spec.workers
         if self._server is None:
-            # Nobody connects to this port: that it refuses proves that this process is dead (law 6f).
+            # No member connects to this port: a refused connection proves that this process is dead (law 6f).
             self._server = await asyncio.start_server(lambda _, writer: writer.close(), self.host, 0)
             self._port = int(self._server.sockets[0].getsockname()[1])
         self.user.start(spec.threads or spec.slots)
         self._slots = spec.slots
-        # Before any link says hello to a new primary: what its predecessor handed out writes no more from here on (law 6g).
+        # Before any link sends Hello to a new primary: tasks of its predecessor must not write from here on (law 6g).
         self.permits.learn(plan)
         await self.controllers.update(plan)
         self._clients.update(plan)
@@ -137,12 +137,12 @@ class WorkerCore(MemberCore):
         self._shard_links.share(0)
 
     def _permitted(self) -> None:
-        """A permit was granted, or has ended: without one no task is taken."""
+        """A permit was granted, or has ended: without one no task is accepted."""
         self._share_credit()
         self.changed()
 
     def _superseded(self, shard: str, term: int) -> None:
-        """``shard`` has a new primary: what those before it handed out writes no more."""
+        """``shard`` has a new primary: stop what its predecessors handed out."""
         self.runs.supersede(shard, term)
 
     # life
@@ -170,7 +170,7 @@ class WorkerCore(MemberCore):
         await super().abort()
 
     async def drain(self, timeout: float) -> None:
-        """Take no more tasks and wait up to ``timeout`` seconds for those that run; then revoke them."""
+        """Accept no further tasks and wait up to ``timeout`` seconds for those that run; then revoke them."""
         self._draining = True
         self._stop_accepting()
         await self._idle(timeout)

@@ -60,7 +60,7 @@ class Run:
 
 
 class Runs:
-    """See the module. ``accepting``: whether tasks are taken; a worker that ends refuses them."""
+    """See the module. ``accepting``: whether tasks are accepted; a worker that stops refuses them."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Runs:
         for task in tasks:
             controller = known.get(task.key.controller)
             if not self.accepting:  # sent on earlier credit: none follows, so it goes to another worker
-                _refuse(link, task, Outcome.INTERRUPTED, "the worker accepts no more tasks")
+                _refuse(link, task, Outcome.INTERRUPTED, "the worker accepts no further tasks")
             elif task.epoch < epoch or task.term < terms.get(task.shard, 0):
                 _refuse(link, task, Outcome.INTERRUPTED, "the primary that handed it out was succeeded")
             elif controller is None:

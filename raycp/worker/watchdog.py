@@ -24,7 +24,7 @@ REPORT_TIME = 1.0
 
 
 class Watchdog:
-    """``stop_accepting`` makes the worker take no more tasks. Lives on the actor's loop."""
+    """``stop_accepting`` makes the worker accept no further tasks. Lives on the actor's loop."""
 
     def __init__(self, clock: Clock, user: UserLoop, runs: Runs, stop_accepting: Callable[[], None]) -> None:
         self.ending = False

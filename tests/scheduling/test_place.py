@@ -33,8 +33,8 @@ def test_single_prefers_the_cluster_in_use() -> None:
     (first,) = put(4, strategy="Single").assigned
     other = next(candidate.name for candidate in FLEET if candidate.name != first)
     assert put(4, strategy="Single", existing={other: 1}).assigned == {other: 4}
-    gone = [Candidate(c.name, c.labels, c.name != other) for c in FLEET]
-    decision = put(4, gone, strategy="Single", existing={other: 1})
+    unreachable = [Candidate(c.name, c.labels, c.name != other) for c in FLEET]
+    decision = put(4, unreachable, strategy="Single", existing={other: 1})
     assert decision.assigned == {}
     assert decision.unplaced == 4
 

@@ -82,7 +82,7 @@ async def test_apply_creates_and_changes_and_retries_after_a_version_conflict(fl
         assert found is not None
         await fleet.send("patch", "one", found, {"metadata": {"labels": {"by": "other"}}})
         changed = await ctx.apply({**target, "data": {"a": "3"}})
-        assert changed["data"] == {"a": "3"}, "what it no longer applies is gone"
+        assert changed["data"] == {"a": "3"}, "a field that it no longer applies is removed"
         assert changed["metadata"]["labels"] == {"by": "other"}, "what others set stays"
 
     await call(fleet, fn)
@@ -115,16 +115,16 @@ async def test_delete_of_a_deleted_or_replaced_object_returns_false(fleet: LiveF
 
 
 async def test_the_finalizer_guards_cleanup(fleet: LiveFleet) -> None:
-    told: list[str] = []
+    called: list[str] = []
 
     @controller("v1/ConfigMap", name="c")
     async def fn(ctx: Context, cm: dict[str, Any]) -> Any:
         async def apply(obj: dict[str, Any]) -> None:
             assert obj["metadata"]["finalizers"] == ["example.com/f"]
-            told.append("apply")
+            called.append("apply")
 
         async def cleanup(obj: dict[str, Any]) -> None:
-            told.append("cleanup")
+            called.append("cleanup")
 
         return await finalizer(ctx, cm, "example.com/f", apply=apply, cleanup=cleanup)
 
@@ -133,7 +133,7 @@ async def test_the_finalizer_guards_cleanup(fleet: LiveFleet) -> None:
     assert len(await fleet.objects("one", "v1/ConfigMap", "default", "app=x")) == 1
     done = await fleet.reconcile(fn, "default", "n")
     assert done.error == ""
-    assert told == ["apply", "cleanup"]
+    assert called == ["apply", "cleanup"]
     assert await fleet.objects("one", "v1/ConfigMap", "default", "app=x") == []
 
 

@@ -121,7 +121,7 @@ def test_modules_that_can_not_be_loaded_say_why(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "c3_exits.py").write_text("import sys\nsys.exit(1)\n")
     (tmp_path / "c3_one.py").write_text(head + reconciler)
     (tmp_path / "c3_two.py").write_text(head + reconciler)
-    for use, told in {
+    for use, message in {
         "c3_nowhere": "no module named 'c3_nowhere'",
         "c3_needs": r"c3_missing_dependency.*c3_needs.py, line 2",
         "c3_broken": r"c3_broken.py, line 2",
@@ -130,7 +130,7 @@ def test_modules_that_can_not_be_loaded_say_why(tmp_path: Path, monkeypatch: pyt
         "c3_one:other": "no controller named 'other'",
         "not a module": "is not the name of a module",
     }.items():
-        with pytest.raises(ControllerLoadError, match=told):
+        with pytest.raises(ControllerLoadError, match=message):
             load_controllers([use])
     with pytest.raises(ControllerLoadError, match="give one of them another name="):
         load_controllers(["c3_one", "c3_two"])
