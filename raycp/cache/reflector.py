@@ -269,6 +269,7 @@ class Reflector:
         self._state, wait = states.after_error(before, error, now)
         if isinstance(error, states.Restored):
             log.warning("%s: %s: cache and watermark are void", self._name, error)
+            self.replay_complete = False  # of a replay that it cut short
             self.replayed.set()
         elif isinstance(error, ApiError) and error.status == 404:
             self._client.discovery.forget()

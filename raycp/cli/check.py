@@ -76,7 +76,7 @@ def _uses(file: Path, doc: Any) -> list[Any]:
     """The controllers that the file names, imported as the fleet will: from the working directory, then the file's."""
     from raycp.cli.rights import Use
     from raycp.config.names import nearest
-    from raycp.sdk.loader import LoadError, load_controllers
+    from raycp.sdk.loader import ControllerLoadError, load_controllers
 
     for folder in (str(file.absolute().parent), os.getcwd()):
         if folder not in sys.path:
@@ -86,7 +86,7 @@ def _uses(file: Path, doc: Any) -> list[Any]:
     for index, spec in enumerate(doc.spec.controllers):
         try:
             found = load_controllers([spec.use])
-        except LoadError as error:
+        except ControllerLoadError as error:
             problems.append(f"{file}: spec.controllers[{index}]: {error}")
             continue
         if spec.name is not None and len(found) > 1:

@@ -12,7 +12,7 @@ BAD_INPUT = 2
 _INPUT_ERRORS = (
     ("raycp.config.problems", "ConfigError"),
     ("raycp.sdk.controller", "DefinitionError"),
-    ("raycp.sdk.loader", "LoadError"),
+    ("raycp.sdk.loader", "ControllerLoadError"),
 )
 
 

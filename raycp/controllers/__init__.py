@@ -1,1 +1,1 @@
-"""Controllers that come with raycp. ``batchjob``: a job on the hub becomes Pods on member clusters."""
+"""Controllers that ship with raycp. ``batchjob``: a job on the hub becomes Pods on member clusters."""

@@ -14,7 +14,7 @@ from raycp.classify import spread_width
 from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
 from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan
 from raycp.sdk.controller import Controller
-from raycp.sdk.loader import LoadError, load_controllers
+from raycp.sdk.loader import ControllerLoadError, load_controllers
 
 DEFAULT_RESYNC = 36000.0
 """Seconds; where neither the fleet file nor the controller says otherwise. controller-runtime's SyncPeriod, 10 hours."""
@@ -39,7 +39,7 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
         where = f"spec.controllers[{number}].use"
         try:
             found = load_controllers([spec.use])
-        except LoadError as error:
+        except ControllerLoadError as error:
             message = str(error).removeprefix(f"controllers: {spec.use!r} ")
             remedy = "put the module in the working directory, install it, or correct the name"
             problems.append(Problem(str(file), where, spec.use, message, remedy))

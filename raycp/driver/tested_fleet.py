@@ -1,4 +1,4 @@
-"""A fleet for the time of a test: what the test kit's ``fleet_running`` runs (``raycp.testkit.seam``)."""
+"""A fleet for the time of a test: what the test kit's ``fleet_running`` runs (``raycp.testkit.plugin``)."""
 
 import asyncio
 import contextlib

@@ -43,13 +43,14 @@ class PermitKeeper:
         self.permit = Permit()
         self.epoch = 0
         """The newest epoch known; whatever names an older one is history."""
+        self.terms: dict[str, int] = {}
+        """The newest term known of each shard; only ``learn_term`` writes it."""
         self._name = member.actor_name
         self._clock = clock
         self._loops = loops
         self._ask = ask
         self._changed = changed
         self._newer = newer
-        self._terms: dict[str, int] = {}
         self._held = ask is None
         self._suspended = False
         self._void = float("-inf")
@@ -111,7 +112,7 @@ class PermitKeeper:
 
     def covers(self, shard: str, epoch: int, term: int) -> bool:
         """Whether a primary of ``epoch`` and ``term`` may hand out now (law 6b); see ``look``."""
-        return self.look() and self.epoch <= epoch and self._terms.get(shard, 0) <= term
+        return self.look() and self.epoch <= epoch and self.terms.get(shard, 0) <= term
 
     def left(self) -> float:
         """Seconds that remain; infinite where there is no leader."""
@@ -119,7 +120,7 @@ class PermitKeeper:
 
     def term_of(self, shard: str) -> int:
         """The newest term known of a shard."""
-        return self._terms.get(shard, 0)
+        return self.terms.get(shard, 0)
 
     def learn(self, plan: Plan) -> None:
         """What a plan tells of epoch and terms."""
@@ -131,8 +132,8 @@ class PermitKeeper:
 
     def learn_term(self, shard: str, term: int) -> None:
         """A primary of this term was promoted: those before it are history."""
-        if term > self._terms.get(shard, 0):
-            self._terms[shard] = term
+        if term > self.terms.get(shard, 0):
+            self.terms[shard] = term
             self._newer(shard, term)
 
     async def _run(self) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import msgspec
 
 from raycp.base.protocol_version import IncompatibleVersion, check_protocol
-from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode, encode
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode_body, encode_body
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
                     raise ValueError(f"a frame of {size} bytes")
                 if len(buffer) - start - 4 < size:
                     break
-                message = decode(bytes(buffer[start + 4 : start + 4 + size]))
+                message = decode_body(bytes(buffer[start + 4 : start + 4 + size]))
                 start += 4 + size
                 self._deliver(message)
         except (ValueError, msgspec.DecodeError) as error:
@@ -102,7 +102,8 @@ class Connection(asyncio.Protocol):
     def send(self, message: Message) -> None:
         """Queue one frame; silently dropped on a closed connection (the peer hears ``lost``)."""
         if self._transport is not None and not self._closed:
-            self._transport.write(encode(message))
+            body = encode_body(message)
+            self._transport.write(len(body).to_bytes(4, "big") + body)
 
     @property
     def closed(self) -> bool:

@@ -1,12 +1,13 @@
-"""Where Pods of a job go: ``place(job, fleet, now) -> Decision``, a pure function that gives its reasons.
+"""Where Pods of a job go: ``place(job, fleet, now) -> PlacementDecision``, a pure function that gives its reasons.
 
-- ``model``: what is asked (``Demand``, ``Rules``) and answered (``Decision`` with a ``Verdict`` per cluster);
+- ``model``: the question (``Demand``, ``Candidate``, ``Rules``) and the answer (``PlacementDecision`` with a ``ClusterVerdict`` for
+  each cluster);
 - ``place``: filters, then one of three strategies.
 
 Production, ``raycp explain`` and simulations call the same function.
 """
 
-from raycp.scheduling.model import Candidate, Decision, Demand, Rules, Verdict
+from raycp.scheduling.model import Candidate, ClusterVerdict, Demand, PlacementDecision, Rules
 from raycp.scheduling.place import place
 
-__all__ = ["Candidate", "Decision", "Demand", "Rules", "Verdict", "place"]
+__all__ = ["Candidate", "ClusterVerdict", "Demand", "PlacementDecision", "Rules", "place"]

@@ -48,9 +48,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was decided about one cluster. ``count``: new Pods it gets. ``reason``: one CamelCase word; ``message``: a
-    sentence."""
+class ClusterVerdict:
+    """The decision about one cluster. ``count``: new Pods it gets. ``reason``: one CamelCase word; ``message``: a sentence."""
 
     cluster: str
     fits: bool
@@ -60,7 +59,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PlacementDecision:
     """``assigned``: new Pods by cluster, in the order in which to fill them. ``unplaced``: how many found no place.
 
     ``at`` is the ``now`` that it was made with, Unix seconds.
@@ -68,7 +67,7 @@ class Decision:
 
     assigned: dict[str, int]
     unplaced: int
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ClusterVerdict, ...]
     at: float
 
     @property

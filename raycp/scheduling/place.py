@@ -19,10 +19,10 @@ import heapq
 import math
 from collections.abc import Iterable
 
-from raycp.scheduling.model import Candidate, Decision, Demand, Rules, Verdict
+from raycp.scheduling.model import Candidate, ClusterVerdict, Demand, PlacementDecision, Rules
 
 
-def place(job: Demand, fleet: Iterable[Candidate], now: float) -> Decision:
+def place(job: Demand, fleet: Iterable[Candidate], now: float) -> PlacementDecision:
     """Where the next ``job.count`` Pods go. Pure; see the module for the rules."""
     rules = job.rules
     candidates = sorted(fleet, key=lambda candidate: candidate.name)
@@ -42,18 +42,18 @@ def place(job: Demand, fleet: Iterable[Candidate], now: float) -> Decision:
         name, count = candidate.name, counts.get(candidate.name, 0)
         refusal = refused[name]
         if refusal is not None:
-            verdicts.append(Verdict(name, False, 0, *refusal))
+            verdicts.append(ClusterVerdict(name, False, 0, *refusal))
         elif name in beyond:
             message = "the job already uses another cluster" if limit == 1 else f"the job uses {limit} clusters at most"
-            verdicts.append(Verdict(name, False, 0, "ClusterLimit", message))
+            verdicts.append(ClusterVerdict(name, False, 0, "ClusterLimit", message))
         elif count:
-            verdicts.append(Verdict(name, True, count, "Chosen", f"gets {count}"))
+            verdicts.append(ClusterVerdict(name, True, count, "Chosen", f"gets {count}"))
         elif room[name] <= 0:
-            verdicts.append(Verdict(name, True, 0, "Full", "no room for more Pods of this job"))
+            verdicts.append(ClusterVerdict(name, True, 0, "Full", "no room for more Pods of this job"))
         else:
-            verdicts.append(Verdict(name, True, 0, "NotNeeded", "others come first"))
+            verdicts.append(ClusterVerdict(name, True, 0, "NotNeeded", "others come first"))
     assigned = {candidate.name: counts[candidate.name] for candidate in order if counts.get(candidate.name)}
-    return Decision(assigned, job.count - sum(assigned.values()), tuple(verdicts), now)
+    return PlacementDecision(assigned, job.count - sum(assigned.values()), tuple(verdicts), now)
 
 
 def _refusal(candidate: Candidate, rules: Rules) -> tuple[str, str] | None:
@@ -84,8 +84,7 @@ def _score(job: Demand, cluster: str) -> float:
 
 
 def _within(job: Demand, names: list[str], limit: int) -> set[str]:
-    """The clusters that a job with a limit may use: those it uses (unreachable ones count too), then the first new
-    ones."""
+    """The clusters that a job with a limit may use: those it uses (unreachable ones count too), then the first new ones."""
     used = set(job.used) | {name for name, count in job.existing.items() if count}
     kept = [name for name in names if name in used][:limit]
     kept += [name for name in names if name not in used][: max(0, limit - len(used))]

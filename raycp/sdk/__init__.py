@@ -1,30 +1,31 @@
-"""What an author of a controller touches.
+"""What an author of a controller uses.
 
 In the order in which one meets them:
 
 - ``controller``: the decorator, and the ``Controller`` that it makes; ``owned`` for children in other clusters;
-- ``Context`` (``SyncContext`` for plain functions): reads, writes, events, log of one reconcile;
-- ``Result``, ``Retry``, ``Permanent``: what a reconciler says at its end;
+- ``Context`` (``SyncContext`` for plain functions): one reconcile's reads, ``writes``, ``live`` reads, events and log;
+- ``Result``, ``Retry``, ``Permanent``: how a reconciler ends;
 - ``conditions``, ``finalizers``, ``owner``: the conventions that every controller needs;
 - ``crd``: a CustomResourceDefinition from a pydantic model.
 
-And what a worker touches: ``Backend``, the seam below a ``Context``; ``run_reconcile``, from ``Task`` to ``Done``;
-``Running``, to revoke it; ``load_controllers``; ``EventRecorder``.
+What a worker uses, in the order of a task's path: ``load_controllers``; ``Session``, one run of a controller on a task, to be
+revoked by its maker; ``run_reconcile``, from ``Session`` to ``Done``, with ``outcome`` for what the function returned or raised;
+``Backend``, the seam below a ``Context``; ``EventRecorder``.
 
 Importing this is light: no Kubernetes client, no pydantic, no Ray (``crd`` brings pydantic and is imported by name).
 """
 
 from raycp.kube.errors import ApiError, Fenced, NoSuchKind, Unreachable
 from raycp.sdk import conditions, finalizers
-from raycp.sdk.backend import Answer, Backend, CacheRead, Call, ClusterInfo
-from raycp.sdk.context import ALL, Context, Request
-from raycp.sdk.controller import Controller, DefinitionError, Owned, controller, owned
+from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead, ClusterInfo
+from raycp.sdk.context import Context, ReconcileRequest
+from raycp.sdk.controller import Controller, DefinitionError, OwnedKind, controller, owned
 from raycp.sdk.event_recorder import EventRecorder
 from raycp.sdk.finalizers import finalizer
-from raycp.sdk.loader import LoadError, load_controllers
+from raycp.sdk.loader import ControllerLoadError, load_controllers
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.run import DEFAULT_TIMEOUT, run_reconcile
-from raycp.sdk.session import Revoked, Running
+from raycp.sdk.session import ALL, Revoked, Session
 from raycp.sdk.sync import SyncContext
 
 __all__ = [
@@ -32,24 +33,24 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "Answer",
     "ApiError",
+    "ApiRequest",
     "Backend",
     "CacheRead",
-    "Call",
     "ClusterInfo",
     "Context",
     "Controller",
+    "ControllerLoadError",
     "DefinitionError",
     "EventRecorder",
     "Fenced",
-    "LoadError",
     "NoSuchKind",
-    "Owned",
+    "OwnedKind",
     "Permanent",
-    "Request",
+    "ReconcileRequest",
     "Result",
     "Retry",
     "Revoked",
-    "Running",
+    "Session",
     "SyncContext",
     "Unreachable",
     "conditions",

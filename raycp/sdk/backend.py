@@ -1,11 +1,10 @@
-"""``Backend``: what the SDK needs from whoever runs it. Bytes in, bytes out; the fleet's worker implements it, tests
-too.
+"""``Backend``: what the SDK needs from the worker that runs it, or from a test. Bytes in, bytes out.
 
-Four verbs at the seam: ``clusters`` (what is in the fleet), ``read`` (a shard's cache), ``request`` (the API server),
-``event`` (fire and forget).
+Four members at the seam: ``clusters`` (what is in the fleet), ``read`` (a shard's cache), ``request`` (the API server), ``event``
+(fire and forget).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -27,7 +26,7 @@ class ClusterInfo:
     """A cluster of the fleet as the running worker knows it.
 
     ``reachable``: its API server answered lately. ``synced``: its caches are filled. ``reason`` says why not.
-    ``free_pods`` is how many more Pods it is known to hold, None where nobody knows.
+    ``free_pods`` is how many more Pods it has room for, None where that is unknown.
     """
 
     name: str
@@ -42,8 +41,8 @@ class ClusterInfo:
 class CacheRead(msgspec.Struct, frozen=True):
     """A read from a shard's cache.
 
-    ``op``: ``get`` one object by ``name``; ``list`` a ``namespace`` (empty: all) narrowed by ``selector``; ``owned``
-    what carries the owner uid in ``name`` (owner reference or label ``raycp.io/owner-uid``).
+    ``op``: ``get`` one object by ``name``; ``list`` a ``namespace`` (empty: all) narrowed by ``selector``; ``owned`` lists the
+    objects that carry the owner uid in ``name`` (owner reference or label ``raycp.io/owner-uid``).
     """
 
     op: Literal["get", "list", "owned"]
@@ -54,9 +53,8 @@ class CacheRead(msgspec.Struct, frozen=True):
     selector: str = ""
 
 
-class Call(msgspec.Struct, frozen=True):
-    """One API request. ``query`` and ``content_type`` go on the wire as they are; ``namespace`` is empty for cluster
-    scope."""
+class ApiRequest(msgspec.Struct, frozen=True):
+    """One API request. ``query`` and ``content_type`` are sent as they are; ``namespace`` is empty for cluster scope."""
 
     verb: Verb
     cluster: str
@@ -70,12 +68,12 @@ class Call(msgspec.Struct, frozen=True):
 
     @property
     def writes(self) -> bool:
-        """Whether this changes something, and so needs a permit and is fenced (law 6)."""
+        """Whether this is a write, which needs a permit and is fenced (law 6)."""
         return self.verb not in ("get", "list")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The API server's answer to a ``Call`` that succeeded. ``path`` is the request's, for the timeline."""
+    """The API server's answer to an ``ApiRequest`` that succeeded. ``path`` is the request's, for the timeline."""
 
     status: int
     body: bytes
@@ -85,18 +83,19 @@ class Answer(msgspec.Struct, frozen=True):
 class Backend(Protocol):
     """What runs below a ``Context``.
 
-    Guarantees asked of it:
+    Guarantees that an implementation gives:
 
-    1. ``read`` answers from the cache of the cluster's shard, own writes of this reconcile's key included (law 8); a
-       kind that nobody watches is read live instead.
-    2. ``request`` with ``call.writes`` checks the task's permit right before sending, sends epoch, shard and term
-       along, and hands the answer to the shard of the object written.
+    1. ``read`` answers from the cache of the cluster's shard, own writes of this reconcile's key included (law 8); a kind that no
+       shard watches is read from the API server instead.
+    2. ``request`` with ``call.writes`` checks the task's permit right before sending, sends epoch, shard and term along, and
+       hands the answer to the shard of the object written.
     3. ``event`` never blocks and never raises.
-    4. All may be called from the loop that ``run_reconcile`` runs on.
+    4. All may be called from the loop that ``run_reconcile`` runs on; ``clusters`` from any thread.
     """
 
-    def clusters(self) -> Sequence[ClusterInfo]:
-        """Every cluster of the fleet, hub included."""
+    @property
+    def clusters(self) -> Mapping[str, ClusterInfo]:
+        """Every cluster of the fleet by name, hub included, as known at this moment."""
         ...
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
@@ -104,13 +103,13 @@ class Backend(Protocol):
         ...
 
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
-        """Raises ``Unreachable`` where the cache is not filled: an empty answer means that there is nothing."""
+        """Objects from the cache. Raises ``Unreachable`` where it is not filled: an empty answer means that there are none."""
         ...
 
-    async def request(self, task: Task, call: Call) -> Answer:
-        """Raises ``ApiError`` (status 400 and above), ``Unreachable``, ``NoSuchKind``, ``Fenced``."""
+    async def request(self, task: Task, call: ApiRequest) -> Answer:
+        """Send an API request. Raises ``ApiError`` (status 400 and above), ``Unreachable``, ``NoSuchKind``, ``Fenced``."""
         ...
 
     def event(self, task: Task, cluster: str, event: bytes) -> None:
-        """Take an ``events.k8s.io/v1`` Event (JSON, complete but for its name) to be aggregated and sent some time."""
+        """Queue an ``events.k8s.io/v1`` Event (JSON, complete but for its name); it is aggregated and sent later."""
         ...

@@ -1,7 +1,7 @@
 """Conditions after ``metav1.Condition`` (Kubernetes API conventions, "Typical status properties").
 
 The rules: one entry per type; ``lastTransitionTime`` changes only when ``status`` does; ``reason`` is CamelCase and
-never empty; ``observedGeneration`` says which spec it speaks of.
+never empty; ``observedGeneration`` names the generation of the spec that was observed.
 """
 
 import re
@@ -55,7 +55,7 @@ def set(
 
 
 def get(conditions: Sequence[Condition] | None, type: str) -> Condition | None:
-    """The condition of this type."""
+    """The condition of this type; None where there is none."""
     return next((condition for condition in conditions or () if condition.get("type") == type), None)
 
 
@@ -66,7 +66,7 @@ def is_true(conditions: Sequence[Condition] | None, type: str) -> bool:
 
 
 def remove(conditions: list[Condition], type: str) -> bool:
-    """Take the condition out; returns whether it was there."""
+    """Remove the condition; returns whether it was there."""
     kept = [condition for condition in conditions if condition.get("type") != type]
     changed = len(kept) != len(conditions)
     conditions[:] = kept

@@ -3,7 +3,7 @@
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,15 +18,15 @@ _VALUE = re.compile(r"([a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?)?")
 
 
 class DefinitionError(Exception):
-    """A controller is declared wrongly. The message names the controller and says what to write."""
+    """The declaration of a controller is invalid. The message names the controller and says what to write."""
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
-    """A kind of children: a change of one wakes its owner.
+class OwnedKind:
+    """A kind of children: a change of a child requeues its owner.
 
-    ``on="same"``: children in the owner's cluster; ``on="members"``: children of a hub object in member clusters,
-    told by the label ``raycp.io/owner-uid``, which is then part of what is watched. ``selector`` narrows it further.
+    ``on="same"``: children in the owner's cluster; ``on="members"``: children of a hub object in member clusters, recognized by
+    the label ``raycp.io/owner-uid``: only objects with that label are watched. ``selector`` narrows it further.
     """
 
     kind: GVK
@@ -38,10 +38,9 @@ class Owned:
 class Controller:
     """A reconciler and its declaration. Calling it calls the function, so that it can be tested as one.
 
-    ``resync`` and ``timeout`` are seconds, None: the fleet's default (10 h, 60 s). ``concurrency`` is the most
-    reconciles at once over the fleet, None: no limit but the slots. ``crds`` are CustomResourceDefinitions to install
-    on the hub (``on="hub"``) or on every member before anything is watched. ``deleted``: call also when the object is
-    gone, with None.
+    ``resync`` and ``timeout`` are seconds, None: the fleet's default (10 h, 60 s). ``concurrency`` is the most reconciles at once
+    over the fleet, None: no limit but the workers' slots. ``crds`` are CustomResourceDefinitions to install on the hub
+    (``on="hub"``) or on every member before anything is watched. ``deleted``: call also for a deleted object, with None.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Controller:
     on: Scope = "members"
     selector: str = ""
     fields: str = ""
-    owns: tuple[Owned, ...] = ()
+    owns: tuple[OwnedKind, ...] = ()
     resync: float | None = None
     concurrency: int | None = None
     timeout: float | None = None
@@ -64,10 +63,10 @@ class Controller:
 
     @property
     def field_manager(self) -> str:
-        """The name under which its writes stand in ``managedFields``."""
+        """The manager of its writes in ``managedFields``."""
         return f"raycp-{self.name}"
 
-    def owned(self, kind: GVK) -> Owned | None:
+    def owned(self, kind: GVK) -> OwnedKind | None:
         """The declaration of a kind of children."""
         return next((owned for owned in self.owns if owned.kind == kind), None)
 
@@ -75,11 +74,11 @@ class Controller:
         return self.fn(*args, **kwargs)
 
 
-def owned(kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: Mapping[str, str] | str | None = None) -> Owned:
-    """An entry of ``owns=[...]`` that says more than the kind."""
+def owned(kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: Mapping[str, str] | str | None = None) -> OwnedKind:
+    """An entry of ``owns=[...]`` with more than the kind. Raises ``DefinitionError``."""
     if on not in ("same", "members"):
         raise DefinitionError(f'owned({str(kind)!r}): on={on!r} is neither "same" nor "members"')
-    return Owned(_kind(kind, "owned"), on, selector_text(labels, f"owned({str(kind)!r})"))
+    return OwnedKind(_kind(kind, "owned"), on, selector_text(labels, f"owned({str(kind)!r})"))
 
 
 def controller(
@@ -89,7 +88,7 @@ def controller(
     on: Scope = "members",
     labels: Mapping[str, str] | str | None = None,
     fields: Mapping[str, str] | str | None = None,
-    owns: Iterable[str | GVK | Owned] = (),
+    owns: Iterable[str | GVK | OwnedKind] = (),
     resync: float | str | None = None,
     concurrency: int | None = None,
     timeout: float | str | None = None,
@@ -99,16 +98,16 @@ def controller(
     """Declare a reconciler of ``kind`` (``"v1/ConfigMap"``, ``"apps/v1/Deployment"``).
 
     The function takes ``(ctx, obj)``; ``async def`` runs on the worker's user loop, plain ``def`` in a thread with a
-    ``SyncContext``. ``obj`` is a dict, or the pydantic model that its annotation names. ``labels`` and ``fields`` are
-    selectors, as dict or as text, and narrow what is watched at all: an object that leaves them is told as gone.
-    ``owns`` lists kinds of children. Durations are seconds or ``"10h"``.
+    ``SyncContext``. ``obj`` is a dict, or the pydantic model that its annotation names. ``labels`` and ``fields`` are selectors,
+    as dict or as text, and narrow what is watched: an object that no longer matches counts as deleted. ``owns`` lists kinds of
+    children. Durations are seconds or ``"10h"``.
 
     Raises ``DefinitionError``.
     """
 
     def declare(fn: ReconcileFn) -> Controller:
         if not callable(fn) or inspect.isclass(fn):
-            raise DefinitionError(f"@controller stands before a function, not before {fn!r}")
+            raise DefinitionError(f"@controller decorates a function, not {fn!r}")
         label = name if name is not None else fn.__name__.replace("_", "-").strip("-").lower()
         where = f"controller {label!r}"
         if not _NAME.fullmatch(label):
@@ -117,7 +116,9 @@ def controller(
             raise DefinitionError(f'{where}: on={on!r} is neither "members" nor "hub"')
         if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
             raise DefinitionError(f"{where}: concurrency={concurrency!r} is not a whole number of at least 1")
-        children = tuple(entry if isinstance(entry, Owned) else Owned(_kind(entry, where)) for entry in _listed(owns, where))
+        children = tuple(
+            entry if isinstance(entry, OwnedKind) else OwnedKind(_kind(entry, where)) for entry in _listed(owns, where)
+        )
         for entry in children:
             if entry.on == "members" and on != "hub":
                 raise DefinitionError(f'{where}: owned(..., on="members") is for controllers with on="hub"')
@@ -179,8 +180,8 @@ def _kind(kind: str | GVK, where: str) -> GVK:
         raise DefinitionError(f'{where}: {error}; write "v1/ConfigMap" or "apps/v1/Deployment"') from None
 
 
-def _listed(owns: Iterable[str | GVK | Owned], where: str) -> list[str | GVK | Owned]:
-    if isinstance(owns, str | Owned | GVK):
+def _listed(owns: Iterable[str | GVK | OwnedKind], where: str) -> list[str | GVK | OwnedKind]:
+    if isinstance(owns, str | OwnedKind | GVK):
         raise DefinitionError(f"{where}: owns= is a list of kinds, write owns=[{str(owns)!r}]")
     return list(owns)
 
@@ -188,7 +189,7 @@ def _listed(owns: Iterable[str | GVK | Owned], where: str) -> list[str | GVK | O
 def _seconds(value: float | str | None, where: str) -> float | None:
     if value is None:
         return None
-    from raycp.config.units import UnitError, parse_duration  # brings pydantic: only where someone writes a duration
+    from raycp.config.units import UnitError, parse_duration  # imports pydantic: only where a duration is declared
 
     try:
         seconds = parse_duration(value)
@@ -204,7 +205,7 @@ def _check_parameters(fn: ReconcileFn, where: str) -> None:
         inspect.signature(fn).bind(object(), object())
     except TypeError as error:
         raise DefinitionError(f"{where}: a reconciler takes (ctx, obj): {error}") from None
-    except ValueError:  # a callable without a signature, such as a builtin: the first call will tell
+    except ValueError:  # a callable without a signature, such as a builtin: the first call shows
         return
 
 
@@ -220,6 +221,3 @@ def _model(fn: ReconcileFn) -> type[Any] | None:
         choices = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         hint = choices[0] if len(choices) == 1 else None
     return hint if isinstance(hint, type) and hasattr(hint, "model_validate_json") else None
-
-
-Reconciler = Callable[..., Awaitable[Any]]

@@ -2,10 +2,10 @@
 
 The API server wants a *structural schema* (Kubernetes docs, "Specifying a structural schema"): every ``$ref`` written
 out, ``anyOf`` with null as ``nullable``, no ``additionalProperties: false``, no numeric ``exclusiveMinimum``. What
-pydantic says in another way is translated; what can't be said is a ``SchemaError`` that names the field.
+pydantic expresses differently is translated; what has no structural schema is a ``SchemaError`` that names the field.
 
 ``cel("self.a <= self.b", "a message")`` in ``Field(json_schema_extra=...)`` or ``model_config`` adds a validation rule;
-``free_form()`` a field that keeps whatever it is given.
+``free_form()`` makes a field keep unknown properties.
 """
 
 from collections.abc import Mapping, Sequence
@@ -221,7 +221,7 @@ def _bounds(schema: Mapping[str, Any], found: dict[str, Any]) -> None:
 
 
 def _without_defaults(schema: Any) -> Any:
-    """A status says what was observed: a default that the API server fills in would be a claim that nobody made."""
+    """A status says what was observed: a default that the API server fills in was not."""
     if isinstance(schema, dict):
         return {
             key: {name: _without_defaults(inner) for name, inner in value.items()}

@@ -1,9 +1,8 @@
 """Kubernetes Events: made by ``Context.event``, aggregated and sent by one ``EventRecorder`` per worker process.
 
-Equal events (same object, reason, note) within six minutes are one Event with a ``series`` count, as the
-events.k8s.io API and client-go's recorder have it; one object can't send more than a burst of 25 and then one per
-five minutes of new ones (client-go's spam filter). The queue is bounded: Events are for people, and never worth a
-reconcile's time.
+Equal events (same object, reason, note) within six minutes are one Event with a ``series`` count, as in the events.k8s.io API and
+client-go's recorder; new ones are limited by object to a burst of 25, then one per five minutes (client-go's spam filter). The
+queue is bounded: Events are informative, and must not delay a reconcile.
 """
 
 import asyncio
@@ -20,13 +19,14 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import Task
 from raycp.kube.errors import ApiError, KubeError
-from raycp.sdk.backend import MERGE_PATCH, Answer, Call
+from raycp.sdk.backend import MERGE_PATCH, Answer, ApiRequest
 
 EVENT = GVK("events.k8s.io", "v1", "Event")
 _NOTE_LIMIT = 1024  # bytes; events.k8s.io/v1 Event.note
 _REASON_LIMIT = 128
 _SERIES_LIFE = 360.0
-_SERIES_PERIOD = 30.0
+SERIES_PERIOD = 30.0
+"""Seconds between two updates of a series' count on the server."""
 _BURST = 25
 _REFILL = 300.0
 _KNOWN = 4096
@@ -35,8 +35,7 @@ _KNOWN = 4096
 def event_for(
     obj: dict[str, Any], type: str, reason: str, note: str, action: str, controller: str, instance: str, wall: float
 ) -> dict[str, Any]:
-    """An ``events.k8s.io/v1`` Event about ``obj``, without a name. Events of cluster-scoped objects live in
-    ``default``."""
+    """An ``events.k8s.io/v1`` Event about ``obj``, without a name; in namespace ``default`` for a cluster-scoped object."""
     metadata = obj["metadata"]
     regarding = {
         "apiVersion": obj["apiVersion"],
@@ -78,13 +77,12 @@ class _Series:
 
 
 class EventRecorder:
-    """Takes events at once, sends them when it gets to it.
+    """Queues events and sends them in the background.
 
-    ``send`` is ``Backend.request``. ``dropped`` counts events that were given up: queue full, spam, or refused by the
-    server.
+    ``send`` is ``Backend.request``. ``dropped`` counts events that were not sent: queue full, spam, or refused by the server.
     """
 
-    def __init__(self, send: Callable[[Task, Call], Awaitable[Answer]], clock: Clock, *, capacity: int = 1000) -> None:
+    def __init__(self, send: Callable[[Task, ApiRequest], Awaitable[Answer]], clock: Clock, *, capacity: int = 1000) -> None:
         self._send = send
         self._clock = clock
         self._capacity = capacity
@@ -117,7 +115,7 @@ class EventRecorder:
         if series is not None and now - series.last < _SERIES_LIFE:
             series.count += 1
             series.last = now
-            if now - series.sent_at < _SERIES_PERIOD:
+            if now - series.sent_at < SERIES_PERIOD:
                 return
         else:
             if not self._admit((cluster, identity[1]), now):
@@ -138,14 +136,14 @@ class EventRecorder:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send queued events, for ever."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             await self.flush()
 
     async def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queued events."""
         while self._queue:
             task, cluster, body, series = self._queue.popleft()
             try:
@@ -158,16 +156,16 @@ class EventRecorder:
         count = series.count
         if series.sent:
             patch = {"series": {"count": count, "lastObservedTime": micro_time(self._clock.wall())}}
-            call = Call("patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH)
+            call = ApiRequest("patch", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(patch), MERGE_PATCH)
             try:
                 await self._send(task, call)
                 series.sent = count
                 return
             except ApiError as error:
-                if not error.not_found:  # expired on the server: told anew
+                if not error.not_found:  # expired on the server: created anew
                     raise
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
-        await self._send(task, Call("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
+        await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
         series.sent = count
 
     def _admit(self, about: tuple[str, str], now: float) -> bool:

@@ -1,18 +1,18 @@
-"""``finalizer``: clean up outside the object before it goes.
+"""``finalizer``: clean up outside the object before it is deleted.
 
-Expected flow, as in kube-rs's ``finalizer``: a living object first gets the finalizer, then ``apply`` runs; a deleted
-one runs ``cleanup``, then loses the finalizer and is gone.
+Expected flow, as in kube-rs's ``finalizer``: a live object first gets the finalizer, then ``apply`` runs; for one that is being
+deleted, ``cleanup`` runs, then the finalizer is removed.
 
 Guarantees:
 
-1. Once ``apply`` has started, the object can't go before ``cleanup`` has succeeded.
-2. A deleted object without the finalizer runs neither.
+1. Once ``apply`` has started, the object is not deleted before ``cleanup`` has succeeded.
+2. For an object that is being deleted and lacks the finalizer, neither runs.
 
-Assumptions: both functions are idempotent and may be cancelled anywhere; ``cleanup`` bears that ``apply`` never ran,
-or half; both are always called under the same name.
+Assumptions: both functions are idempotent and may be cancelled anywhere; ``cleanup`` works even if ``apply`` never ran, or only in
+part; the name never changes.
 
-Caveats: an object whose controller is not running stays in ``Terminating`` until it runs again, or until someone
-removes the finalizer by hand and what it guarded with it.
+Caveats: an object whose controller is not running stays in ``Terminating`` until it runs again, or until a person removes the
+finalizer.
 
 Errors: those of the two functions pass through; a conflict on the finalizer list is ``ApiError`` 409 and so a retry.
 """
@@ -35,7 +35,7 @@ async def finalizer(ctx: Context, obj: dict[str, Any], name: str, *, apply: Step
             return None
         result = await cleanup(obj)
         if result is not None and result.requeue_after is not None:
-            return result  # not clean yet
+            return result  # the cleanup is not finished
         await release(ctx, obj, name)
         return result
     if not held:
@@ -44,7 +44,7 @@ async def finalizer(ctx: Context, obj: dict[str, Any], name: str, *, apply: Step
 
 
 async def hold(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | None = None) -> dict[str, Any]:
-    """Add finalizer ``name`` and return the object as it is then; no write where it is there already."""
+    """Add finalizer ``name`` and return the resulting object; no write where it has it already."""
     finalizers = list(obj["metadata"].get("finalizers") or ())
     if name in finalizers:
         return obj
@@ -52,7 +52,7 @@ async def hold(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | N
 
 
 async def release(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | None = None) -> bool:
-    """Take finalizer ``name`` away; False where it was not there or the object is gone."""
+    """Remove finalizer ``name``; False where the object does not have it or is deleted."""
     finalizers = list(obj["metadata"].get("finalizers") or ())
     if name not in finalizers:
         return False

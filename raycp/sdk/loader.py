@@ -1,5 +1,4 @@
-"""``load_controllers``: from the names in the fleet file to ``Controller`` objects, or to a message that says what is
-wrong."""
+"""``load_controllers``: from the names in the fleet file to ``Controller`` objects, or to a message that names the problem."""
 
 import importlib
 import sys
@@ -9,9 +8,8 @@ from collections.abc import Iterable
 from raycp.sdk.controller import Controller
 
 
-class LoadError(Exception):
-    """A module named in ``controllers:`` can't be used. ``module`` is its name; the message has cause, file and
-    line."""
+class ControllerLoadError(Exception):
+    """A module named in ``controllers:`` can't be used. ``module`` is its name; the message has cause, file and line."""
 
     def __init__(self, module: str, message: str) -> None:
         super().__init__(f"controllers: {module!r} {message}")
@@ -21,14 +19,14 @@ class LoadError(Exception):
 def load_controllers(modules: Iterable[str]) -> list[Controller]:
     """The controllers of each module, in order; ``"pkg.module:name"`` picks one of several.
 
-    Raises ``LoadError`` for a module that does not import or holds no controller, and for two controllers of one name.
+    Raises ``ControllerLoadError`` for a module that does not import or holds no controller, and for two controllers of one name.
     """
     found: dict[str, tuple[str, Controller]] = {}
     for use in modules:
         for controller in _of(use):
             before = found.get(controller.name)
             if before is not None and before[1] is not controller:
-                raise LoadError(
+                raise ControllerLoadError(
                     use,
                     f"has a controller {controller.name!r} (line {controller.line}), and so has {before[0]!r} "
                     f"(line {before[1].line}): give one of them another name=",
@@ -40,22 +38,22 @@ def load_controllers(modules: Iterable[str]) -> list[Controller]:
 def _of(use: str) -> list[Controller]:
     name, _, wanted = use.partition(":")
     if not all(part.isidentifier() for part in name.split(".")):
-        raise LoadError(use, "is not the name of a module: write it as in an import, such as mycontrollers.echo")
+        raise ControllerLoadError(use, "is not the name of a module: write it as in an import, such as mycontrollers.echo")
     try:
         module = importlib.import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit of a script without a main guard included
-        raise LoadError(use, f"does not import: {_cause(name, error)}") from error
+        raise ControllerLoadError(use, f"does not import: {_cause(name, error)}") from error
     controllers = [value for value in vars(module).values() if isinstance(value, Controller)]
     controllers = list({id(controller): controller for controller in controllers}.values())
     if wanted:
         controllers = [c for c in controllers if wanted in (c.name, getattr(c.fn, "__name__", None))]
         if not controllers:
-            raise LoadError(use, f"has no controller named {wanted!r}")
+            raise ControllerLoadError(use, f"has no controller named {wanted!r}")
     if not controllers:
         where = getattr(module, "__file__", None) or "a namespace package"
-        raise LoadError(use, f"has no controller: no function in {where} carries @controller(...)")
+        raise ControllerLoadError(use, f"has no controller: no function in {where} carries @controller(...)")
     return controllers
 
 

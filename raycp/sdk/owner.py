@@ -1,11 +1,9 @@
-"""Whose child an object is: marks that let a shard find the owner of a changed child, and garbage collection the
-orphans.
+"""Owner marks: they let a shard find the owner of a changed child, and the garbage collector find orphans.
 
-Same cluster, and a namespace that allows it: an owner reference with ``controller: true``; the API server's garbage
-collector then deletes the child with its owner. Elsewhere owner references mean nothing (Kubernetes: "Cross-namespace
-owner references are disallowed by design"), so the child carries the label ``raycp.io/owner-uid`` (to be indexed and
-selected by) and the annotation ``raycp.io/owner`` (``cluster/namespace/name``, the way back); the owner needs a
-finalizer to clean up.
+In the owner's cluster, and in a namespace that allows it: an owner reference with ``controller: true``; the API server's garbage
+collector then deletes the child with its owner. Elsewhere owner references have no effect (Kubernetes: "Cross-namespace owner
+references are disallowed by design"), so the child carries the label ``raycp.io/owner-uid`` (for indexes and selectors) and the
+annotation ``raycp.io/owner`` (``cluster/namespace/name``, which leads back to the owner); the owner needs a finalizer to clean up.
 """
 
 from typing import Any, NamedTuple
@@ -33,8 +31,8 @@ def mark(
 ) -> dict[str, Any]:
     """Mark ``child`` (changed in place, returned) as belonging to ``owner``. Marking twice changes nothing.
 
-    ``label`` sets label and annotation beside an owner reference too: what is found by label in other clusters is
-    then found in the owner's own as well, where a fleet has one cluster only.
+    ``label`` sets label and annotation beside an owner reference too: children that are found by label in other clusters are then
+    found by label in the owner's own as well, in a fleet of one cluster.
     """
     meta = child.setdefault("metadata", {})
     owner_meta = owner["metadata"]
@@ -70,7 +68,7 @@ def owned_by(child: dict[str, Any], uid: str) -> bool:
 
 
 def owner_key(annotations: dict[str, str] | None) -> OwnerKey | None:
-    """The owner that annotation ``raycp.io/owner`` names; None where there is none or it is not ours to read."""
+    """The owner that annotation ``raycp.io/owner`` names; None where there is none or it is not in our format."""
     parts = (annotations or {}).get(OWNER, "").split("/")
     if len(parts) != 3 or not parts[0] or not parts[2]:
         return None

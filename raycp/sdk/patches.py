@@ -5,10 +5,9 @@ from typing import Any
 
 
 def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any], *, replace: bool = False) -> dict[str, Any]:
-    """The merge patch that makes ``old`` say what ``new`` says; empty where it does already.
+    """The merge patch that turns ``old`` into ``new``; empty where they do not differ.
 
-    Keys that ``new`` lacks stay, or with ``replace`` are removed (null). None in ``new`` removes a key. Lists are
-    whole values.
+    Keys that ``new`` lacks stay, or with ``replace`` are removed (null). None in ``new`` removes a key. Lists are replaced whole.
     """
     diff: dict[str, Any] = {}
     for key, value in new.items():

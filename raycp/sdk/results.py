@@ -1,11 +1,11 @@
-"""What a reconciler says at its end: ``None``, a ``Result``, or one of two exceptions.
+"""How a reconciler ends: with ``None``, a ``Result``, or one of two exceptions.
 
 | it ends with | then |
 |---|---|
-| ``return None`` or ``Result()`` | done; the next call comes with the next change |
+| ``return None`` or ``Result()`` | done; called again at the next change |
 | ``Result(requeue_after=30)`` | done; called again after 30 s, or at the next change if that is sooner |
-| ``raise Retry("why")`` | not done: again with exponential backoff, or after ``Retry("why", after=5)`` |
-| ``raise Permanent("why")`` | not done and no use in trying again before the object changes |
+| ``raise Retry("why")`` | not done: called again with exponential backoff, or after ``Retry("why", after=5)`` |
+| ``raise Permanent("why")`` | not done: called again when the object changes |
 | any other exception | as ``Retry``, with its traceback in the log |
 """
 
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 class Result:
     """Success.
 
-    ``requeue_after``: seconds until the next look (0: at once), counted as a poll: background tier unless ``tier``
-    names another. ``waiting`` says what the object waits for (``"quota"``, ``"capacity"``): that time is counted
-    apart in the SLI. Who waits for a ``"cluster"`` is looked at again as soon as one that was silent answers.
+    ``requeue_after``: seconds until the key is requeued (0: at once), as a poll: background tier unless ``tier`` names another.
+    ``waiting`` says what the object waits for (``"quota"``, ``"capacity"``): the SLI counts that time apart. A key that waits for
+    a ``"cluster"`` is requeued as soon as an unreachable cluster answers again.
     """
 
     requeue_after: float | None = None
@@ -27,7 +27,7 @@ class Result:
 
 
 class Retry(Exception):
-    """Not done, again later. ``after`` is in seconds and replaces the backoff; None leaves it to the backoff."""
+    """Not done; try again later. ``after`` is in seconds and replaces the backoff; None leaves it to the backoff."""
 
     def __init__(self, message: str = "", *, after: float | None = None) -> None:
         super().__init__(message)
@@ -35,4 +35,4 @@ class Retry(Exception):
 
 
 class Permanent(Exception):
-    """Not done, and not to be tried again until the object changes."""
+    """Not done; try again when the object changes."""

@@ -1,11 +1,17 @@
 """One reconcile's traffic: every read and write of a ``Context`` goes through its ``Session``.
 
-The session refuses traffic once the reconcile was revoked, timed out or has ended; keeps what was written
-(``Written``) and called (``ApiCall``) for the acknowledgement; and knows the newest resourceVersion of each object
-that this reconcile has seen or written, so that consecutive writes of one reconcile don't conflict with each other.
+The session
+
+1. refuses traffic once the reconcile is revoked, timed out or has ended;
+2. records writes (``Written``) and requests (``ApiCall``) for the acknowledgement;
+3. tracks the newest resourceVersion of each object that this reconcile has read or written, so that consecutive writes of one
+   reconcile do not conflict with each other;
+4. knows the reconciled object, and fills in its cluster and namespace where the author names none.
 """
 
 import asyncio
+import logging
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -14,140 +20,159 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import ApiCall, Child, Task, Written
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled, Unreachable
-from raycp.sdk.backend import Answer, Backend, CacheRead, Call
+from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead
+from raycp.sdk.controller import Controller
+from raycp.sdk.reconcile_log import reconcile_log
+from raycp.sdk.written import written_by
+
+ALL = "*"
+"""As ``namespace=``: every namespace."""
+
+ObjectId = tuple[str, GVK, str, str]
+"""cluster, kind, namespace, name"""
 
 
 class Revoked(Exception):
     """The reconcile may not go on: its hand-out was revoked, it ran out of time, or it has already ended."""
 
 
-class Running:
-    """The handle by which a worker stops a reconcile. Thread-safe in the way of a flag."""
-
-    def __init__(self) -> None:
-        self.reason = ""
-        """Why it was revoked; empty while it may go on."""
-        self._task: asyncio.Future[Any] | None = None
-
-    def attach(self, task: "asyncio.Future[Any]") -> None:
-        """The task to cancel on ``revoke`` (async reconcilers)."""
-        self._task = task
-        if self.reason:
-            task.cancel()
-
-    def runs_as(self, task: "asyncio.Future[Any] | None") -> bool:
-        """Whether ``task`` is the author's function."""
-        return task is not None and self._task is task
-
-    def revoke(self, reason: str = "revoked") -> None:
-        """Refuse all further traffic and cancel the function if it is async. Call on the reconcile's loop;
-        idempotent."""
-        if not self.reason:
-            self.reason = reason
-            if self._task is not None:
-                self._task.cancel()
-
-
-ObjectId = tuple[str, GVK, str, str]
-"""cluster, kind, namespace, name"""
-
-
-class _Head(msgspec.Struct, rename="camel"):
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    deletion_timestamp: str | None = None
-    deletion_grace_period_seconds: int | None = None
-    finalizers: list[str] | None = None
-
-
-class _Envelope(msgspec.Struct):
-    kind: str = ""
-    metadata: _Head = msgspec.field(default_factory=_Head)
-
-
-_envelope = msgspec.json.Decoder(_Envelope)
-
-
 class Session:
-    """See the module. ``ended`` is set by ``run_reconcile`` when the function has returned."""
+    """See the module. Made for one run of ``controller`` on ``task``, and revoked by its maker. Lives on the user loop."""
 
-    def __init__(self, task: Task, backend: Backend, clock: Clock, running: Running) -> None:
+    def __init__(self, controller: Controller, task: Task, backend: Backend, clock: Clock) -> None:
+        self.controller = controller
         self.task = task
         self.backend = backend
         self.clock = clock
-        self.running = running
+        self.revoked = ""
+        """Why the reconcile was revoked; empty while it may go on."""
         self.ended = False
+        """Set by ``run_reconcile`` when the function has returned."""
         self.refused = False
         """Whether a write was refused because the reconcile was revoked or fenced."""
+        self.work: asyncio.Future[Any] | None = None
+        """The author's function, where it is async: ``revoke`` cancels it."""
+        self.open: set[asyncio.Task[Answer]] = set()
+        """Writes whose answers are outstanding."""
         self.writes: list[Written] = []
         self.calls: list[ApiCall] = []
+        self._own_raw = task.raw
         self._versions: dict[ObjectId, str] = {}
-        self._open: set[asyncio.Task[Answer]] = set()
 
-    def check(self, *, write: bool = False) -> None:
-        """Raises ``Revoked`` when nothing more may happen."""
-        if self.running.reason:
-            self.refused = self.refused or write
-            raise Revoked(f"this reconcile was stopped: {self.running.reason}")
-        if self.ended:
-            raise Revoked("this reconcile has ended; a task that it left behind can't use its context")
+    @cached_property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """The reconcile's logger; made at its first use, most reconciles log nothing."""
+        return reconcile_log(self.controller.name, self.task)
+
+    # -- the end
+
+    def revoke(self, reason: str = "revoked") -> None:
+        """Refuse all further traffic and cancel the function if it is async. Call on the reconcile's loop; idempotent."""
+        if not self.revoked:
+            self.revoked = reason
+            if self.work is not None:
+                self.work.cancel()
+
+    async def settle(self) -> None:
+        """Wait for the answers of writes that are no longer awaited. Bounded by the backend's own deadline."""
+        while self.open:
+            await asyncio.wait(self.open)
+
+    # -- traffic
 
     async def read(self, query: CacheRead) -> list[Child]:
-        """A cache read, see ``Backend.read``."""
-        self.check()
+        """A cache read, see ``Backend.read``. Raises ``Revoked``."""
+        self._check()
         return await self.backend.read(self.task, query)
 
-    async def request(self, call: Call) -> Answer:
-        """An API request. A write that has been sent is followed to its end even if the reconcile is cancelled
-        meanwhile."""
-        self.check(write=call.writes)
+    async def request(self, call: ApiRequest) -> Answer:
+        """An API request, see ``Backend.request``. Raises ``Revoked``.
+
+        A write that was sent is followed to its end even if the reconcile is cancelled meanwhile.
+        """
+        self._check(write=call.writes)
         if not call.writes:
             return await self._timed(call)
         sent = asyncio.get_running_loop().create_task(self._timed(call))
-        self._open.add(sent)
-        sent.add_done_callback(self._open.discard)
+        self.open.add(sent)
+        sent.add_done_callback(self.open.discard)
         return await asyncio.shield(sent)
 
-    async def settle(self) -> None:
-        """Wait for writes whose answers nobody waits for any more. Bounded by the backend's own deadline."""
-        while self._open:
-            await asyncio.wait(self._open)
+    async def live_get(self, cluster: str, kind: GVK, namespace: str, name: str) -> Answer | None:
+        """The object as the API server has it, None if there is none."""
+        try:
+            answer = await self.request(ApiRequest("get", cluster, kind, namespace, name))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+        self._know((cluster, kind, namespace, name), decode(answer.body)["metadata"].get("resourceVersion", ""))
+        return answer
+
+    def wrote(self, call: ApiRequest, body: bytes, *, read: bool = False) -> None:
+        """Record the answer of a write; ``read``: see ``written_by``."""
+        written, version = written_by(call, body, read=read)
+        self.writes.append(written)
+        of = (call.cluster, call.kind, call.namespace, written.name)
+        if written.deleted:
+            self._versions.pop(of, None)
+        else:
+            self._know(of, version)
+
+    # -- objects
 
     def version(self, of: ObjectId, given: str = "") -> str:
-        """The newest resourceVersion known of an object: ours if we wrote it, else the ``given`` one."""
+        """The newest resourceVersion known of an object: the one written or read here, else ``given``."""
         return self._versions.get(of, given)
 
-    def know(self, of: ObjectId, version: str) -> None:
-        """Remember the resourceVersion of an object that was just read."""
+    def seen(self, cluster: str, kind: GVK, raw: bytes) -> dict[str, Any]:
+        """Decode an object that came from a cache. It does not replace a version that this reconcile wrote later."""
+        obj = decode(raw)
+        obj.setdefault("apiVersion", kind.api_version)
+        obj.setdefault("kind", kind.kind)
+        metadata = obj["metadata"]
+        of = (cluster, kind, metadata.get("namespace", ""), metadata["name"])
+        if of not in self._versions:
+            self._know(of, metadata.get("resourceVersion", ""))
+        return obj
+
+    def own(self) -> dict[str, Any]:
+        """The reconciled object, freshly decoded: changes that the author made to their copy do not show here.
+
+        Raises ``ValueError`` where it is deleted.
+        """
+        if self._own_raw is None:
+            raise ValueError(f"{self.task.key} is deleted: it has no status, can own nothing and takes no events")
+        return self.seen(self.task.key.cluster, self.controller.kind, self._own_raw)
+
+    def replace_own(self, obj: dict[str, Any]) -> None:
+        """The reconciled object as a write of this reconcile has left it."""
+        self._own_raw = msgspec.json.encode(obj)
+
+    def cluster_or_own(self, cluster: str | None) -> str:
+        """The named cluster, by default that of the reconciled object."""
+        return self.task.key.cluster if cluster is None else cluster
+
+    def namespace_or_own(self, namespace: str | None) -> str:
+        """The named namespace, by default that of the reconciled object; empty for ``ALL``."""
+        if namespace is None:
+            return self.task.key.namespace
+        return "" if namespace == ALL else namespace
+
+    # -- inside
+
+    def _check(self, *, write: bool = False) -> None:
+        if self.revoked:
+            self.refused = self.refused or write
+            raise Revoked(f"this reconcile was stopped: {self.revoked}")
+        if self.ended:
+            raise Revoked("this reconcile has ended; a task that it left behind can't use its context")
+
+    def _know(self, of: ObjectId, version: str) -> None:
         if version:
             self._versions[of] = version
 
-    def wrote(self, call: Call, body: bytes, *, read: bool = False) -> None:
-        """Record a write's answer. An object that a delete leaves behind (grace period, finalizers) counts as
-        changed. ``read``: it is not the answer but what was found in its place; others may have changed it since, so the cache
-        takes it from its own watch, which tells of it, and the key waits until it has."""
-        try:
-            found = _envelope.decode(body)
-        except msgspec.MsgspecError:
-            found = _Envelope()
-        head = found.metadata
-        namespace, name = head.namespace or call.namespace, head.name or call.name
-        of = (call.cluster, call.kind, call.namespace, name)
-        gone = call.verb == "delete" and (
-            found.kind == "Status" or not (head.finalizers or (head.deletion_timestamp and head.deletion_grace_period_seconds))
-        )
-        rv = int(head.resource_version) if head.resource_version.isdigit() else 0
-        raw = None if gone or read or found.kind == "Status" else body
-        uid = head.uid
-        self.writes.append(Written(call.cluster, str(call.kind), namespace, name, uid, rv, raw, deleted=gone))
-        if gone:
-            self._versions.pop(of, None)
-        else:
-            self.know(of, head.resource_version)
-
-    async def _timed(self, call: Call) -> Answer:
+    async def _timed(self, call: ApiRequest) -> Answer:
         started = self.clock.now()
         status, path, retry_after = 0, _path(call), None
         try:
@@ -166,13 +191,21 @@ class Session:
             if isinstance(error, CircuitOpen | Throttled):
                 status = -1
             raise
-        except BaseException:  # no such kind, no connection as configured, cancelled: says nothing of the server
+        except BaseException:  # no such kind, no connection as configured, cancelled: no evidence about the server
             status = -1
             raise
         finally:
             self.calls.append(ApiCall(call.verb, call.cluster, path, status, self.clock.now() - started, retry_after))
 
 
-def _path(call: Call) -> str:
+def decode(raw: bytes) -> dict[str, Any]:
+    """An object's JSON. Raises ``ValueError`` for JSON that is no object."""
+    value = msgspec.json.decode(raw)
+    if not isinstance(value, dict):
+        raise ValueError(f"the API server answered {type(value).__name__} where an object was expected")
+    return value
+
+
+def _path(call: ApiRequest) -> str:
     """A readable stand-in where the backend gives no path."""
     return "/".join(part for part in (str(call.kind), call.namespace, call.name, call.subresource) if part)

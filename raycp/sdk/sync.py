@@ -1,33 +1,36 @@
-"""``SyncContext``: the same ``Context`` for reconcilers written as plain ``def``. They run in a thread, and each call
-blocks it."""
+"""``SyncContext``: the ``Context`` of reconcilers written as plain ``def``. They run in a thread, and each call blocks it."""
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from raycp.base.keys import GVK
 from raycp.sdk.backend import ClusterInfo
-from raycp.sdk.context import Context, Labels, Objects, Request
+from raycp.sdk.context import Context, ReconcileRequest
+from raycp.sdk.kinds import Labels, Objects
+from raycp.sdk.live import Live
 
 T = TypeVar("T")
 
 
 class SyncContext:
-    """Every method is that of ``Context`` by the same name, without ``await``. Not for use on the event loop's own
-    thread."""
+    """Every method is that of ``Context`` by the same name, without ``await``. Not for use on the event loop's own thread."""
 
     def __init__(self, context: Context, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
         self._loop = loop
-        self.request: Request = context.request
-        self.log: logging.LoggerAdapter[Any] = context.log
+        self.request: ReconcileRequest = context.request
         self.config: Mapping[str, Any] = context.config
+
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        return self._context.log
 
     @property
     def live(self) -> "SyncLive":
         """See ``Context.live``."""
-        return SyncLive(self)
+        return SyncLive(self._context.live, self._wait)
 
     @property
     def clusters(self) -> Sequence[ClusterInfo]:
@@ -137,11 +140,13 @@ class SyncContext:
 class SyncLive:
     """``Context.live`` without ``await``."""
 
-    def __init__(self, context: SyncContext) -> None:
-        self._sync = context
+    def __init__(self, live: Live, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self._live = live
+        self._wait = wait
 
     def get(self, kind: str | GVK, name: str, namespace: str | None = None, *, cluster: str | None = None) -> dict[str, Any] | None:
-        return self._sync._wait(self._sync._context.live.get(kind, name, namespace, cluster=cluster))
+        found: dict[str, Any] | None = self._wait(self._live.get(kind, name, namespace, cluster=cluster))
+        return found
 
     def list(
         self,
@@ -152,4 +157,5 @@ class SyncLive:
         fields: str = "",
         cluster: str | None = None,
     ) -> Objects:
-        return self._sync._wait(self._sync._context.live.list(kind, namespace, labels=labels, fields=fields, cluster=cluster))
+        found: Objects = self._wait(self._live.list(kind, namespace, labels=labels, fields=fields, cluster=cluster))
+        return found

@@ -17,8 +17,7 @@ T = TypeVar("T")
 
 
 class SharedClock(VirtualClock):
-    """A virtual clock whose sleepers live on another thread's loop: ``advance`` may be awaited anywhere, ``move``
-    called anywhere."""
+    """A virtual clock for sleepers on another thread's loop: ``advance`` and ``move`` may be called from any thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +28,7 @@ class SharedClock(VirtualClock):
         self._loop = loop
 
     async def advance(self, seconds: float) -> None:
-        """Move on by ``seconds``, waking all that is due, in order."""
+        """Advance by ``seconds`` and wake the sleepers that are due, in order."""
         loop = self._loop
         if loop is None or loop is asyncio.get_running_loop():
             await super().advance(seconds)
@@ -37,14 +36,14 @@ class SharedClock(VirtualClock):
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(super().advance(seconds), loop))
 
     def move(self, seconds: float) -> None:
-        """``advance`` for tests that are no coroutines."""
+        """``advance`` for synchronous tests."""
         if self._loop is None:
             asyncio.run(super().advance(seconds))
         else:
             asyncio.run_coroutine_threadsafe(super().advance(seconds), self._loop).result(60)
 
 
-class Cluster(Protocol):
+class ClusterHandle(Protocol):
     """What a test sees of a cluster."""
 
     name: str
@@ -68,8 +67,7 @@ class NotEmbedded(Exception):
 def kubectl(
     binary: str, kubeconfig: Path, *arguments: str, stdin: str = "", check: bool = True
 ) -> "subprocess.CompletedProcess[str]":
-    """Run kubectl with a discovery cache of its own: ports are used again by later clusters, caches by port lie
-    then."""
+    """Run kubectl with a discovery cache of its own: later clusters reuse ports, and kubectl's cache is keyed by port."""
     done = subprocess.run(
         [binary, f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}", *arguments],
         input=stdin,
@@ -83,7 +81,7 @@ def kubectl(
 
 
 class RealCluster:
-    """A cluster that exists, by its kubeconfig."""
+    """A real cluster, by its kubeconfig."""
 
     def __init__(self, kubeconfig: Path, binary: str = "kubectl") -> None:
         self.name = str(yaml.safe_load(kubeconfig.read_text()).get("current-context") or "real")
@@ -101,8 +99,7 @@ class RealCluster:
 
 
 class EmbeddedHandle:
-    """An embedded cluster that runs on a host's thread. ``inner`` is the ``EmbeddedCluster``: touch it on that thread
-    only."""
+    """An embedded cluster on a host's thread. ``inner`` is the ``EmbeddedCluster``: use it on that thread only."""
 
     def __init__(self, host: "EmbeddedHost", inner: Any, endpoint: Any, kubeconfig: Path, binary: str) -> None:
         self.name: str = inner.name

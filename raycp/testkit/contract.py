@@ -1,16 +1,14 @@
 """Replays requests against an API server and compares its answers with what was expected.
 
-A case is a name and steps, run in a fresh namespace ``{ns}``; ``{id}`` makes cluster-scoped names its own. A step is
-one of::
+A case is a name and steps, run in a fresh namespace ``{ns}``; ``{id}`` makes cluster-scoped names unique. A step is one of::
 
-    - {do: GET /path, body: {...}, headers: {...}, status: 200, gives: {...}, has_headers: {...}, keep: {name:
-      path.in.body}}
+    - {do: GET /path, body: {...}, headers: {...}, status: 200, gives: {...}, has_headers: {...}, keep: {name: path.in.body}}
     - {watch: /path, meanwhile: [steps], events: [[ADDED, name], ...], ends: true}
 
-``gives`` is what the answer must hold at least: maps may hold more, lists must have as many items; ``<any>`` stands
-for anything that is there, ``<none>`` for nothing there, ``~text`` for a regular expression to be found in it.
-``warning`` is looked for in the Warning headers. Without ``events``, a watch is only held open for a while. ``body``
-may be text, sent as it is. ``{x:N}`` in any text is N letters x.
+``gives`` is the least that the answer must contain: maps may have more keys, lists must have as many items; ``<any>`` matches any
+value, ``<none>`` a missing one, ``~text`` searches for a regular expression. ``warning`` is a regular expression for the Warning
+headers. Without ``events``, a watch is only held open for a while. ``body`` may be text, sent as it is. ``{x:N}`` in any text is
+N letters x.
 """
 
 import asyncio

@@ -1,24 +1,22 @@
-"""The pytest plugin: fixtures. See the package's docstring for what they are, ``docs/embedded.md`` for how to use
-them.
-"""
+"""The pytest plugin: fixtures. The package's docstring lists them, ``docs/embedded.md`` shows how to use them."""
 
 import inspect
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raycp.config.embedded import EmbeddedSpec
-from raycp.testkit.clusters import Cluster, EmbeddedHost, NotEmbedded, RealCluster, SharedClock
-from raycp.testkit.seam import fleet_runner
+from raycp.testkit.clusters import ClusterHandle, EmbeddedHost, NotEmbedded, RealCluster, SharedClock
 
 STEP = 0.05
-"""real seconds between two looks"""
+"""Real seconds between two checks of ``assert_converges``."""
 VIRTUAL_STEP = 0.5
-"""virtual seconds between two looks"""
+"""Virtual seconds between two checks."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "embedded(**spec): what the embedded clusters of this test are like")
+    config.addinivalue_line("markers", "embedded(**spec): settings of the embedded clusters of this test")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -60,7 +58,7 @@ def _spec(request: pytest.FixtureRequest) -> EmbeddedSpec:
 
 @pytest.fixture
 def virtual_clock(request: pytest.FixtureRequest) -> SharedClock:
-    """Time that moves only when told to: ``await virtual_clock.advance(5)``, or ``virtual_clock.move(5)``."""
+    """Time that only the test advances: ``await virtual_clock.advance(5)``, or ``virtual_clock.move(5)``."""
     if _real(request) is not None:
         pytest.skip("needs an embedded cluster: a real one has its own time")
     return SharedClock()
@@ -76,10 +74,10 @@ def embedded_host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Em
 
 
 @pytest.fixture
-def embedded_cluster(request: pytest.FixtureRequest) -> Cluster:
+def embedded_cluster(request: pytest.FixtureRequest) -> ClusterHandle:
     """One cluster, fresh for each test: ``kubeconfig``, ``kubectl(...)``, ``add_fault(...)``.
 
-    ``@pytest.mark.embedded(nodes=3, pod_runtime="1s")`` says what it is like; the default is ``embedded: {}``.
+    ``@pytest.mark.embedded(nodes=3, pod_runtime="1s")`` configures it; the default is ``embedded: {}``.
     """
     real = _real(request)
     if real is not None:
@@ -106,9 +104,8 @@ def embedded_fleet(request: pytest.FixtureRequest) -> Callable[[int], list[Any]]
 def assert_converges(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """``assert_converges(check, within=10)``: passes as soon as ``check()`` is true (and raises nothing).
 
-    ``check`` may be a coroutine function; then the result is to be awaited. With ``virtual_clock``, ``within`` is
-    virtual time, which the waiting itself moves on. Raises ``AssertionError`` with the last answer or error of
-    ``check``.
+    ``check`` may be a coroutine function; then await the result. With ``virtual_clock``, ``within`` is virtual time, which is
+    advanced while waiting. Raises ``AssertionError`` with the last answer or error of ``check``.
     """
     clock: SharedClock | None = None
     if "virtual_clock" in request.fixturenames:
@@ -131,7 +128,7 @@ def _poll(check: Callable[[], Any], within: float, clock: SharedClock | None) ->
         if error is None and answer:
             return answer
         if (clock.now() if clock else time.monotonic()) >= end:
-            raise AssertionError(f"not so within {within:g} s: {error or answer!r}") from error
+            raise AssertionError(f"did not converge within {within:g} s: {error or answer!r}") from error
         if clock is not None:
             clock.move(VIRTUAL_STEP)
         else:
@@ -151,20 +148,19 @@ async def _await(check: Callable[[], Awaitable[Any]], within: float, clock: Shar
         if error is None and answer:
             return answer
         if (clock.now() if clock else time.monotonic()) >= end:
-            raise AssertionError(f"not so within {within:g} s: {error or answer!r}") from error
+            raise AssertionError(f"did not converge within {within:g} s: {error or answer!r}") from error
         await (clock.advance(VIRTUAL_STEP) if clock is not None else asyncio.sleep(STEP))
 
 
 @pytest.fixture
 def fleet_running(request: pytest.FixtureRequest, embedded_fleet: Callable[[int], list[Any]]) -> Callable[..., Any]:
-    """``with fleet_running(controllers=["mycontrollers.echo"], clusters=3) as fleet:`` runs raycp over embedded
-    clusters.
+    """``with fleet_running(controllers=["mycontrollers.echo"], clusters=3) as fleet:`` runs raycp over embedded clusters.
 
     The first cluster is the hub. ``fleet.clusters`` are the handles.
     """
-    runner = fleet_runner()
+    from raycp.driver.tested_fleet import run_fleet  # imports Ray, which most tests with this plugin do without
 
-    def start(controllers: list[str], clusters: int = 2, **settings: Any) -> Any:
-        return runner(embedded_fleet(clusters), controllers, settings)
+    def start(controllers: list[str], clusters: int = 2, **settings: Any) -> AbstractContextManager[Any]:
+        return run_fleet(embedded_fleet(clusters), controllers, settings)
 
     return start

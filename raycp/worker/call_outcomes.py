@@ -1,7 +1,7 @@
-"""How requests to clusters of other shards went: told to those shards, whose breakers they concern (law 5).
+"""How requests to clusters of other shards went, reported to those shards: their breakers need it (law 5).
 
-A failure is told at once, answers are counted and told a few times a second. What gets lost with a connection is missed: the
-shard's own watches notice a dead cluster too.
+A failure is reported at once, answers are counted and reported a few times a second. Reports that are lost with a connection are
+not repeated: the shard's own watches notice a dead cluster too.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from raycp.base.tasks import ApiCall
 from raycp.protocol.frames import CallOutcome
 
 EVERY = 0.25
+"""Seconds between two reports to a shard."""
 
 
 class CallOutcomes:
@@ -20,19 +21,19 @@ class CallOutcomes:
         self._send = send
         self._open: dict[str, CallOutcome] = {}
 
-    def note(self, shard: str, call: ApiCall) -> None:
-        """One request to a cluster of ``shard``, and what came of it."""
-        fared = self._open.get(shard)
-        if fared is None:
-            fared = self._open[shard] = CallOutcome({}, [])
-            asyncio.get_running_loop().call_later(EVERY, self._tell, shard, fared)
+    def record(self, shard: str, call: ApiCall) -> None:
+        """One request to a cluster of ``shard``."""
+        outcome = self._open.get(shard)
+        if outcome is None:
+            outcome = self._open[shard] = CallOutcome({}, [])
+            asyncio.get_running_loop().call_later(EVERY, self._report, shard, outcome)
         if call.status in (0, 429) or call.status >= 500:
-            fared.failed.append(call)
-            self._tell(shard, fared)
+            outcome.failed.append(call)
+            self._report(shard, outcome)
         else:
-            fared.answered[call.cluster] = fared.answered.get(call.cluster, 0) + 1
+            outcome.answered[call.cluster] = outcome.answered.get(call.cluster, 0) + 1
 
-    def _tell(self, shard: str, fared: CallOutcome) -> None:
-        if self._open.get(shard) is fared:
+    def _report(self, shard: str, outcome: CallOutcome) -> None:
+        if self._open.get(shard) is outcome:
             del self._open[shard]
-            self._send(shard, fared)
+            self._send(shard, outcome)

@@ -1,16 +1,16 @@
-"""A worker's connection to one shard: credit, acknowledgements, questions. Survives the shard's restart."""
+"""A worker's connection to one shard: credit, acknowledgements, questions. Survives the shard's death."""
 
 import asyncio
 import contextlib
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
@@ -28,34 +28,35 @@ from raycp.protocol.frames import (
     Tasks,
     Welcome,
 )
-from raycp.protocol.members import Member
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
+from raycp.worker.resends import Resends
 
 log = logging.getLogger(__name__)
 
 RECONNECT_MIN = 0.02
 RECONNECT_MAX = 1.0
-REPEATED = 1.0
-"""What was sent so many seconds before the shard was last heard, or later, may not have been taken in: a frozen primary's kernel
-goes on accepting. On the next connection, to it or to its successor, acknowledgements with writes and other keys' writes of that
-time are told once more, so that the cache has them before the keys are handed out (law 6g). In seconds."""
+InFlight = list[tuple[int, RequestKey]]
+"""Tasks that run here, or whose acknowledgements are unsent."""
+
+MakeHello = Callable[[str, InFlight], Hello]
+"""(token, in flight) -> the worker's ``Hello`` to a shard."""
 
 
-class LinkOwner(Protocol):
-    """The worker, as a link needs it."""
+class LinkRuns(Protocol):
+    """The worker's runs, as a link needs them."""
 
-    member: Member
-    clock: Clock
-    loops: Loops
+    def start(self, link: "ShardLink", tasks: Sequence[Task]) -> None:
+        """Tasks that the shard handed out."""
+        ...
 
-    def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]: ...
+    def revoke(self, link: "ShardLink", ids: Sequence[int]) -> None:
+        """Tasks that the shard wants back."""
+        ...
 
-    def tasks(self, link: "ShardLink", tasks: Sequence[Task]) -> None: ...
-
-    def revoke(self, link: "ShardLink", ids: Sequence[int]) -> None: ...
-
-    def changed(self) -> None: ...
+    def in_flight(self, shard: str) -> InFlight:
+        """Tasks of that shard that run."""
+        ...
 
 
 class ShardLink:
@@ -64,12 +65,28 @@ class ShardLink:
     Law of credit: what the shard may have outstanding here (unspent credit and running tasks) never exceeds the limit.
     """
 
-    def __init__(self, owner: LinkOwner, shard: str, target: ShardPlan, token: str) -> None:
+    def __init__(
+        self,
+        shard: str,
+        target: ShardPlan,
+        token: str,
+        *,
+        runs: LinkRuns,
+        hello: MakeHello,
+        clock: Clock,
+        loops: Loops,
+        changed: Callable[[], None],
+    ) -> None:
         self.shard = shard
         self.target = (target.host, target.port, target.member)
         self.connected = False
         self.states: dict[str, ClusterState] = {}
-        self._owner = owner
+        """The shard's clusters, as it last reported them."""
+        self.resends = Resends(clock)
+        self._runs = runs
+        self._hello = hello
+        self._clock = clock
+        self._changed = changed
         self._token = token
         self._limit = 0
         self._outstanding = 0
@@ -81,32 +98,34 @@ class ShardLink:
         self._lost = asyncio.Event()
         self._moved = asyncio.Event()
         self._dialing: asyncio.Timeout | None = None
-        self._sent: deque[tuple[float, Done]] = deque(maxlen=5000)
-        self._folded: deque[tuple[float, Fold]] = deque(maxlen=5000)
-        self._heard = 0.0
-        self._task = owner.loops.spawn(self._keep(), f"link to shard {shard}")
+        self._task = loops.spawn(self._keep(), f"link to shard {shard}")
 
     def retarget(self, target: ShardPlan, token: str) -> None:
-        """Another primary: acknowledgements that were not sent, or sent too late to be sure of, go to it (law 6g)."""
+        """Connect to another primary. Acknowledgements that are unsent, or may be lost, go to it (law 6g)."""
         self.target = (target.host, target.port, target.member)
         self._token = token
-        self.connected = False  # what is sent now would be lost
+        self.connected = False  # frames sent now would be lost
         if self._connection is not None:
             self._connection.close()
         if self._dialing is not None:
-            self._dialing.reschedule(0.0)  # a node that is cut off lets one wait for seconds
+            self._dialing.reschedule(0.0)  # connecting to a partitioned node takes seconds to fail
             self._dialing = None
         self._moved.set()
 
+    @property
+    def dialing(self) -> bool:
+        """Whether a connection is being opened."""
+        return self._dialing is not None
+
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not once there is another primary to turn to."""
+        """Wait, at most until there is another primary to connect to."""
         if seconds and not self._moved.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._moved.wait()
 
     async def _dial(self, host: str, port: int, hello: Hello) -> None:
-        """Connect, until there is another primary to turn to. Raises ``OSError`` or ``TimeoutError``."""
+        """Connect; ``retarget`` ends the attempt. Raises ``OSError`` or ``TimeoutError``."""
         try:
             async with asyncio.timeout(None) as self._dialing:
                 self._connection = await dial(host, port, hello, self)
@@ -119,14 +138,10 @@ class ShardLink:
             if self._moved.is_set():
                 wait = RECONNECT_MIN
                 self._moved.clear()
-            self._forget_what_was_heard()
-            self._unsent[:0] = [done for _, done in self._sent]
-            self._sent.clear()
+            self._unsent[:0] = self.resends.take_done()
             host, port, _ = self.target
-            own_host, own_port, prefer, running = self._owner.hello_facts(self.shard)
-            in_flight = [(identity, task.key) for identity, task in running]
-            in_flight += [(done.id, done.key) for done in self._unsent]
-            hello = Hello(self._token, self._owner.member.actor_name, "worker", own_host, own_port, prefer, in_flight)
+            in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
+            hello = self._hello(self._token, in_flight)
             self._lost.clear()
             try:
                 await self._dial(host, port, hello)
@@ -139,7 +154,7 @@ class ShardLink:
             if self.connected:
                 wait = RECONNECT_MIN
             self.connected = False
-            self._owner.changed()
+            self._changed()
             await self._pause(wait)
             wait = min(RECONNECT_MAX, wait * 2)
 
@@ -147,9 +162,9 @@ class ShardLink:
 
     def received(self, message: Message) -> None:
         """A frame from the shard."""
-        self._heard = self._owner.clock.now()
+        self.resends.last_received = self._clock.now()
         if isinstance(message, Tasks):
-            self._owner.tasks(self, message.tasks)
+            self._runs.start(self, message.tasks)
         elif isinstance(message, Reply):
             waiting = self._calls.pop(message.id, None)
             if waiting is not None and not waiting.done():
@@ -157,19 +172,20 @@ class ShardLink:
         elif isinstance(message, Welcome):
             self.connected = True
             self.states = {state.name: state for state in message.clusters}
-            for _, fold in self._folded:  # before any question of ours
-                self.tell(msgspec.structs.replace(fold, id=0))
+            for fold in self.resends.folds():  # before any question
+                self.send(msgspec.structs.replace(fold, id=0))
             self._flush()
-            self._owner.changed()
+            self._changed()
         elif isinstance(message, Clusters):
             self.states = {state.name: state for state in message.clusters}
+            self._changed()
         elif isinstance(message, Revoke):
-            self._owner.revoke(self, message.ids)
+            self._runs.revoke(self, message.ids)
         elif isinstance(message, Refusal):
-            log.info("shard %s refuses this worker: %s", self.shard, message.reason)
+            log.info("shard %s refuses the connection of this worker: %s", self.shard, message.reason)
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """The connection was lost: questions fail, and the shard's clusters count as not synced."""
         self._connection = None
         self.states = {
             name: ClusterState(s.name, s.role, s.labels, s.reachable, False, "its shard is not reachable")
@@ -177,8 +193,9 @@ class ShardLink:
         }
         for waiting in self._calls.values():
             if not waiting.done():
-                waiting.set_exception(Unreachable(f"shard {self.shard} is gone", sent=True))
+                waiting.set_exception(Unreachable(f"the connection to shard {self.shard} was lost", sent=True))
         self._calls.clear()
+        self._changed()
         self._lost.set()
 
     # credit and acknowledgements
@@ -193,13 +210,13 @@ class ShardLink:
         self._unsent.append(done)
         self._schedule()
 
-    def tell(self, message: Message) -> None:
-        """A frame that may get lost."""
+    def send(self, message: Message) -> None:
+        """Send a frame that may get lost."""
         if self._connection is not None and self.connected:
             self._connection.send(message)
 
-    def culprit(self, ids: list[int], error: str) -> None:
-        """Last words: these tasks can't be stopped."""
+    def report_culprit(self, ids: list[int], error: str) -> None:
+        """Report tasks that can't be stopped, before the worker ends itself."""
         if self._connection is not None:
             self._connection.send(Culprit(ids, error))
 
@@ -216,17 +233,11 @@ class ShardLink:
         self._outstanding -= len(done)
         credit = max(0, self._limit - self._outstanding)
         self._outstanding += credit
-        now = self._owner.clock.now()
-        self._forget_what_was_heard()
-        self._sent.extend((now, each) for each in done if each.writes)
+        for each in done:
+            if each.writes:
+                self.resends.add_done(each)
         if done or credit:
             self._connection.send(Pull(credit, done))
-
-    def _forget_what_was_heard(self) -> None:
-        since = self._heard - REPEATED
-        for sent in (self._sent, self._folded):
-            while sent and sent[0][0] < since:
-                sent.popleft()
 
     # questions
 
@@ -239,7 +250,7 @@ class ShardLink:
         self._calls[identity] = waiting
         message = make(identity)
         if isinstance(message, Fold):
-            self._folded.append((self._owner.clock.now(), message))
+            self.resends.add_fold(message)
         self._connection.send(message)
         try:
             async with asyncio.timeout(timeout):
@@ -255,7 +266,7 @@ class ShardLink:
             self._connection.abort()
 
     async def close(self) -> None:
-        """Give the connection up; unsent acknowledgements are lost, the shard learns from the next ``Hello``."""
+        """Close the connection; unsent acknowledgements are lost, the shard learns of them from the next ``Hello``."""
         self._task.cancel()
         if self._connection is not None:
             self._connection.close()

@@ -13,7 +13,7 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.controllers.batchjob import batchjob
 from raycp.controllers.batchjob.types import FINALIZER, crd
 from raycp.kube import ApiError
-from raycp.sdk import Call, conditions
+from raycp.sdk import ApiRequest, conditions
 
 KIND = "batch.raycp.io/v1alpha1/BatchJob"
 
@@ -56,7 +56,7 @@ async def until(fleet: LiveFleet, condition: str, name: str = "pi") -> dict[str,
             await asyncio.sleep(0.05)
 
 
-async def test_a_job_runs_to_completion_and_is_quiet_then(fleet: LiveFleet) -> None:
+async def test_a_job_runs_to_completion_and_is_not_written_again(fleet: LiveFleet) -> None:
     await fleet.send("create", "hub", job(parallelism=4, completions=4, completionMode="Indexed"))
     done = await fleet.reconcile(batchjob, "default", "pi")
     assert done.outcome is Outcome.OK, done.error
@@ -74,7 +74,7 @@ async def test_a_job_runs_to_completion_and_is_quiet_then(fleet: LiveFleet) -> N
     assert (done.writes, fleet.calls) == ([], []), "nothing to do costs nothing"
 
 
-async def test_deletion_cleans_up_everywhere(fleet: LiveFleet) -> None:
+async def test_deletion_of_a_job_cleans_up_in_every_cluster(fleet: LiveFleet) -> None:
     made = await fleet.send("create", "hub", job(parallelism=4, completions=4))
     await fleet.reconcile(batchjob, "default", "pi")
     await fleet.send("delete", "hub", made, {})
@@ -102,14 +102,14 @@ async def test_an_invalid_template_fails_the_job_once(fleet: LiveFleet) -> None:
     assert (done.outcome, done.writes) == (Outcome.OK, [])
 
 
-async def test_the_schema_refuses_what_is_no_job(fleet: LiveFleet) -> None:
+async def test_the_schema_refuses_an_invalid_job(fleet: LiveFleet) -> None:
     for wrong in ({"parallelism": -1}, {"template": {"spec": {"containers": []}}}, {"qosTier": "urgent"}):
         with pytest.raises(ApiError) as refused:
             await fleet.send("create", "hub", job(**wrong))
         assert refused.value.status == 422
 
 
-async def test_a_missing_namespace_is_made_in_the_member(fleet: LiveFleet) -> None:
+async def test_a_missing_namespace_is_created_in_the_member(fleet: LiveFleet) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}}
     await fleet.send("create", "hub", namespace)
     made = job()
@@ -121,7 +121,7 @@ async def test_a_missing_namespace_is_made_in_the_member(fleet: LiveFleet) -> No
 
 
 class Killed(BaseException):
-    """The process is gone: nothing more is written."""
+    """The process is dead: nothing more is written."""
 
 
 @pytest.mark.parametrize("crash_at", range(6))
@@ -129,7 +129,7 @@ async def test_a_crash_at_any_write_makes_no_pod_twice(fleet: LiveFleet, crash_a
     await fleet.send("create", "hub", job(parallelism=3, completions=3))
     left = crash_at
 
-    async def crash(call: Call) -> None:
+    async def crash(call: ApiRequest) -> None:
         nonlocal left
         if call.writes:
             left -= 1

@@ -1,4 +1,4 @@
-"""The laws of BatchJob: the pure plan against a simulated fleet, with crashes, deletions and lost sight."""
+"""The laws of BatchJob: the pure plan against a simulated fleet, with crashes, deletions and unreachable clusters."""
 
 import random
 from dataclasses import replace
@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.plan import Cluster, Create, Job, plan
-from raycp.controllers.batchjob.pods import Pod, pod_name
+from raycp.controllers.batchjob.job import Create, Job, JobCluster
+from raycp.controllers.batchjob.plan import plan
+from raycp.controllers.batchjob.pods import JobPod, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 
@@ -30,7 +31,7 @@ class World:
         self.names = names
         self.hidden: set[str] = set()
         self.status: dict[str, Any] = {}
-        self.pods: dict[tuple[str, str], Pod] = {}
+        self.pods: dict[tuple[str, str], JobPod] = {}
         self.ends: dict[tuple[int, int], str] = {}
         self.lucky: set[int] = set()
         """Indexes whose Pod was given up and succeeded all the same: that may count."""
@@ -39,11 +40,11 @@ class World:
         self.status_writes = 0
         self.events: list[tuple[str, str, str]] = []
 
-    def seen(self) -> list[Pod]:
+    def seen(self) -> list[JobPod]:
         return [pod for pod in self.pods.values() if pod.cluster not in self.hidden]
 
-    def clusters(self) -> list[Cluster]:
-        return [Cluster(name, visible=name not in self.hidden) for name in self.names]
+    def clusters(self) -> list[JobCluster]:
+        return [JobCluster(name, visible=name not in self.hidden) for name in self.names]
 
     def reconcile(self, rng: random.Random, crash_after: int | None = None) -> None:
         job = Job("uid", self.spec, self.status, 1)
@@ -85,9 +86,9 @@ class World:
         identity = (create.index, create.attempt)
         assert self.ends.get(identity) is None, f"law 1: {create} again after it ended as {self.ends[identity]}"
         self.uids += 1
-        self.pods[key] = Pod(create.cluster, key[1], f"u{self.uids}", create.index, create.attempt)
+        self.pods[key] = JobPod(create.cluster, key[1], f"u{self.uids}", create.index, create.attempt)
 
-    def untrack(self, pod: Pod) -> None:
+    def untrack(self, pod: JobPod) -> None:
         key = (pod.cluster, pod.name)
         if key in self.pods:
             self.pods[key] = replace(self.pods[key], tracked=False)
@@ -218,7 +219,7 @@ def test_a_steady_job_is_written_once() -> None:
     assert world.status_writes == 1
 
 
-def test_a_cluster_out_of_sight_is_no_failure() -> None:
+def test_an_unreachable_cluster_is_no_failure() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     world.hidden.add("b")
@@ -234,7 +235,7 @@ def test_a_cluster_out_of_sight_is_no_failure() -> None:
     assert conditions.is_true(world.status["conditions"], "ClustersReachable")
 
 
-def test_a_forgotten_cluster_gives_its_indexes_up() -> None:
+def test_indexes_of_a_forgotten_cluster_are_assigned_anew() -> None:
     world = World(spec(parallelism=3, completions=3, completionMode="Indexed"))
     run(world)
     lost = next(pod for pod in world.pods.values() if pod.cluster == "b")
@@ -246,7 +247,7 @@ def test_a_forgotten_cluster_gives_its_indexes_up() -> None:
     assert decided.status["failed"] == 0
 
 
-def test_the_backoff_limit_is_one_for_all_clusters() -> None:
+def test_the_backoff_limit_counts_all_clusters_together() -> None:
     world = World(spec(parallelism=4, completions=4, backoffLimit=2))
     run(world)
     for key in sorted(world.pods)[:3]:
@@ -278,7 +279,7 @@ def test_a_retry_waits_for_its_backoff_and_no_longer() -> None:
     assert world.status["failed"] == 3
 
 
-def test_suspend_ends_pods_without_counting_them_and_resume_starts_anew() -> None:
+def test_suspend_ends_pods_without_counting_them_and_resume_restarts_the_job() -> None:
     world = World(spec(parallelism=2, completions=2))
     run(world)
     world.spec = world.spec.model_copy(update={"suspend": True})
@@ -323,9 +324,9 @@ def test_ttl_deletes_the_finished_job() -> None:
     assert plan(job, world.seen(), world.clusters(), world.now + 101).delete_job
 
 
-def failed_pod(code: int) -> Pod:
+def failed_pod(code: int) -> JobPod:
     raw = {"status": {"containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": code}}}]}}
-    return Pod("a", "job-0-0", "u", 0, 0, phase="Failed", raw=raw)
+    return JobPod("a", "job-0-0", "u", 0, 0, phase="Failed", raw=raw)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +341,7 @@ def test_the_pod_failure_policy_decides_by_exit_code(code: int, failed: int, end
         ]
     }
     job = Job("uid", spec(podFailurePolicy=policy), {}, 1)
-    decided = plan(job, [failed_pod(code)], [Cluster("a")], NOW)
+    decided = plan(job, [failed_pod(code)], [JobCluster("a")], NOW)
     assert decided.status["failed"] == failed
     assert conditions.is_true(decided.status["conditions"], "FailureTarget") == (ending is not None)
 
@@ -395,7 +396,7 @@ def test_an_elastic_job_that_shrinks_and_grows_counts_nothing_twice() -> None:
     assert conditions.is_true(world.status["conditions"], "Complete")
 
 
-def test_no_cluster_fits_is_told_and_looked_at_again() -> None:
+def test_a_job_that_fits_no_cluster_says_why_and_is_requeued() -> None:
     world = World(spec(placement={"clusters": ["elsewhere"]}))
     job = Job("uid", world.spec, {}, 1)
     decided = plan(job, [], world.clusters(), NOW)
@@ -408,7 +409,7 @@ def test_no_cluster_fits_is_told_and_looked_at_again() -> None:
     assert "not among the named clusters" in scheduled["message"]
 
 
-def test_cleanup_waits_for_clusters_out_of_sight_unless_forgotten() -> None:
+def test_cleanup_waits_for_unreachable_clusters_unless_forgotten() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     world.hidden.add("b")
@@ -432,6 +433,6 @@ def test_ten_thousand_indexes_are_planned_fast() -> None:
 
     job = Job("uid", spec(parallelism=1000, completions=10_000, completionMode="Indexed"), {}, 1)
     started = time.perf_counter()
-    decided = plan(job, [], [Cluster(f"c{n}") for n in range(50)], NOW)
+    decided = plan(job, [], [JobCluster(f"c{n}") for n in range(50)], NOW)
     assert len(decided.creates) == 1000
     assert time.perf_counter() - started < 1.0

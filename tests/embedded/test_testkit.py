@@ -27,7 +27,7 @@ async def test_waiting_for_a_coroutine(assert_converges):
     await assert_converges(check, within=5)
 
 def test_assert_converges_reports_a_check_that_never_holds(assert_converges):
-    with pytest.raises(AssertionError, match="not so within 0.2 s: 'pending'") as caught:
+    with pytest.raises(AssertionError, match="did not converge within 0.2 s: 'pending'") as caught:
         assert_converges(lambda: "" or (_ for _ in ()).throw(AssertionError("pending")), within=0.2)
 
 @pytest.mark.embedded(nodes=1, pod_runtime="1h")

@@ -16,7 +16,7 @@ from raycp.cli.main import main
 from raycp.config import ConfigError
 from raycp.driver.fleet_builder import build_fleet
 from raycp.kube import ConnectSpec
-from raycp.worker import core as worker_module
+from raycp.worker import watchdog
 
 
 def ran() -> Counter[str]:
@@ -86,11 +86,11 @@ def _exits(monkeypatch: pytest.MonkeyPatch, fleet: Stack) -> None:
         assert code
         for slot, member in list(fleet.members.items()):
             core = fleet.substrate.cores.get(member)
-            if slot[0] == "worker" and core is not None and core._ending:
+            if slot[0] == "worker" and core is not None and core.watchdog.ending:
                 asyncio.get_running_loop().create_task(fleet.kill(*slot))
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(worker_module, "os", SimpleNamespace(_exit=leave))
+    monkeypatch.setattr(watchdog, "os", SimpleNamespace(_exit=leave))
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def _exits(monkeypatch: pytest.MonkeyPatch, fleet: Stack) -> None:
 )
 async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, told: str) -> None:
     """Its worker names it and ends; it waits for its backoff; the others' keys return at once and are done elsewhere."""
-    monkeypatch.setattr(worker_module, "SILENT", 0.6)
-    monkeypatch.setattr(worker_module, "STUCK_AFTER", 0.3)
-    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.1)
+    monkeypatch.setattr(watchdog, "SILENT", 0.6)
+    monkeypatch.setattr(watchdog, "STUCK_AFTER", 0.3)
+    monkeypatch.setattr(watchdog, "REPORT_TIME", 0.1)
     async with stack(["wild", "gated"]) as fleet:
         _exits(monkeypatch, fleet)
         await fleet.put("here", "gated", "good")
@@ -291,7 +291,7 @@ async def test_module_that_does_not_import_at_the_worker_is_reported() -> None:
     """It did at the driver: the worker says so, its tasks are tried again, and other controllers run."""
     async with stack(["tracked", "plain"]) as fleet:
         worker = fleet.worker(0)
-        del worker._controllers["plain"]
+        del worker.controllers.known["plain"]
         fleet.fleet = _with_use(fleet, "plain", "no_such_module_at_the_worker")
         await fleet.tell()
         report = fleet.report(fleet.members["worker", "standard/0"])

@@ -9,11 +9,16 @@ from inprocess import HOST, until
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome, Task
-from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, Tasks, Wake, Wakes, Welcome, decode, encode
+from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, Tasks, Wake, Wakes, Welcome, decode_body, encode_body
 from raycp.protocol.transport import MAX_FRAME, Connection, Life, dial, listen, probe
 
 KEY = RequestKey("c", "here", "default", "a")
 HELLO = Hello("secret", "raycp::worker::standard/0::g0", "worker", HOST, 1)
+
+
+def encode(message: Message) -> bytes:
+    body = encode_body(message)
+    return len(body).to_bytes(4, "big") + body
 
 
 class Heard:
@@ -94,7 +99,7 @@ def test_a_wrong_token_is_refused(token: str) -> None:
     connection = Connection(accept=lambda *found: asked.append(found) or Refusal(""), token="secret")  # type: ignore[func-returns-value]
     connection.connection_made(wire)
     connection.data_received(encode(Hello(token, "m", "worker", HOST, 1)))
-    assert decode(wire.written[4:]) == Refusal("wrong token", RefusalCode.WRONG_TOKEN)
+    assert decode_body(wire.written[4:]) == Refusal("wrong token", RefusalCode.WRONG_TOKEN)
     assert wire.closed
     assert not asked
 

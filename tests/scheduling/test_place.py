@@ -29,17 +29,17 @@ def test_pack_fills_one_before_the_next() -> None:
     assert put(2, strategy="Pack", existing={"c4": 1}).assigned == {"c4": 2}
 
 
-def test_single_stays_where_it_is() -> None:
+def test_single_prefers_the_cluster_in_use() -> None:
     (first,) = put(4, strategy="Single").assigned
     other = next(candidate.name for candidate in FLEET if candidate.name != first)
     assert put(4, strategy="Single", existing={other: 1}).assigned == {other: 4}
-    gone = [Candidate(c.name, c.labels, c.name != other) for c in FLEET]
-    decision = put(4, gone, strategy="Single", existing={other: 1})
+    unreachable = [Candidate(c.name, c.labels, c.name != other) for c in FLEET]
+    decision = put(4, unreachable, strategy="Single", existing={other: 1})
     assert decision.assigned == {}
     assert decision.unplaced == 4
 
 
-def test_each_cluster_has_its_reason() -> None:
+def test_each_cluster_gets_a_verdict_with_a_reason() -> None:
     fleet = [Candidate("a", {"region": "east"}), Candidate("b"), Candidate("c", {"region": "east"}, False, "timeout")]
     decision = put(1, [*fleet, Candidate("d", {"region": "east"}, free_pods=0)], selector={"region": "east"})
     assert {v.cluster: v.reason for v in decision.verdicts} == {
@@ -53,7 +53,7 @@ def test_each_cluster_has_its_reason() -> None:
     assert put(2, []).reason == "the fleet has no member clusters"
 
 
-def test_jobs_spread_over_the_fleet_without_memory() -> None:
+def test_jobs_spread_over_the_fleet_without_state() -> None:
     used = [next(iter(place(Demand(f"job{n}", 1, Rules(strategy="Single")), FLEET, NOW).assigned)) for n in range(600)]
     assert all(60 <= used.count(candidate.name) <= 140 for candidate in FLEET)
 

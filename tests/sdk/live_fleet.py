@@ -1,7 +1,7 @@
 """A small fleet for tests: embedded clusters behind real HTTPS, and a ``Backend`` whose cache is the API server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from raycp.base.tasks import Child, Done, Task
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec
-from raycp.sdk import Answer, CacheRead, Call, ClusterInfo, Controller, run_reconcile
+from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Controller, Session, run_reconcile
 from raycp.sdk.owner import OWNER_UID, owned_by
 
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
@@ -20,7 +20,7 @@ CLOCK = SystemClock()
 
 
 class LiveFleet:
-    """``names[0]`` is the hub. ``hidden`` clusters are out of reach for the backend."""
+    """``names[0]`` is the hub. The backend can't reach ``hidden`` clusters."""
 
     def __init__(self, *names: str, spec: EmbeddedSpec | None = None) -> None:
         self.embedded = {name: EmbeddedCluster(name, spec or EmbeddedSpec()) for name in names}
@@ -28,8 +28,8 @@ class LiveFleet:
         self.clients: dict[str, ClusterClient] = {}
         self.hidden: set[str] = set()
         self.events: list[dict[str, Any]] = []
-        self.calls: list[Call] = []
-        self.before: Callable[[Call], Awaitable[None]] | None = None
+        self.calls: list[ApiRequest] = []
+        self.before: Callable[[ApiRequest], Awaitable[None]] | None = None
         self.tasks = 0
 
     async def __aenter__(self) -> "LiveFleet":
@@ -47,12 +47,13 @@ class LiveFleet:
 
     # Backend
 
-    def clusters(self) -> Sequence[ClusterInfo]:
+    @property
+    def clusters(self) -> Mapping[str, ClusterInfo]:
         alone = len(self.clients) == 1
-        return [
-            ClusterInfo(name, "hub" if name == self.hub and not alone else "member", {"name": name}, name not in self.hidden)
+        return {
+            name: ClusterInfo(name, "hub" if name == self.hub and not alone else "member", {"name": name}, name not in self.hidden)
             for name in self.clients
-        ]
+        }
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return (await self.clients[cluster].resource(kind)).namespaced
@@ -67,7 +68,7 @@ class LiveFleet:
                 found = [obj for obj in found if owned_by(obj, query.name)]
         return [Child(query.cluster, str(query.kind), msgspec.json.encode(obj)) for obj in found]
 
-    async def request(self, task: Task, call: Call) -> Answer:
+    async def request(self, task: Task, call: ApiRequest) -> Answer:
         if self.before is not None:
             await self.before(call)
         self.calls.append(call)
@@ -96,7 +97,7 @@ class LiveFleet:
     async def send(self, verb: str, cluster: str, obj: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
         kind = GVK.parse(f"{obj['apiVersion']}/{obj['kind']}")
         meta = obj["metadata"]
-        call = Call(
+        call = ApiRequest(
             verb,  # type: ignore[arg-type]
             cluster,
             kind,
@@ -131,7 +132,7 @@ class LiveFleet:
         if found:
             uid = found[0]["metadata"]["uid"]
             for owned in controller.owns:
-                members = [c.name for c in self.clusters() if c.role == "member"] if owned.on == "members" else [where]
+                members = [c.name for c in self.clusters.values() if c.role == "member"] if owned.on == "members" else [where]
                 for member in members:
                     if member in self.hidden:
                         continue
@@ -139,7 +140,7 @@ class LiveFleet:
                     for obj in await self.objects(member, owned.kind, "", selector):
                         if owned_by(obj, uid):
                             task.children.append(Child(member, str(owned.kind), msgspec.json.encode(obj)))
-        return await run_reconcile(controller, task, self, CLOCK, **options)
+        return await run_reconcile(Session(controller, task, self, CLOCK), **options)
 
 
 def make_task(

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from live_fleet import LiveFleet
+from live_fleet import LiveFleet, make_task
 
 from raycp import ALL, Context, controller, finalizer
+from raycp.base.clock import VirtualClock
 from raycp.base.tasks import Outcome
 from raycp.kube import ApiError
-from raycp.sdk import Call
+from raycp.sdk import ApiRequest, EventRecorder
+from raycp.sdk.event_recorder import SERIES_PERIOD
 
 POD = {"containers": [{"name": "main", "image": "busybox"}]}
 
@@ -36,7 +38,7 @@ async def call(fleet: LiveFleet, fn: Any) -> None:
     assert done.outcome is Outcome.OK, done.error
 
 
-async def test_create_twice_is_success_and_a_strangers_object_is_not(fleet: LiveFleet) -> None:
+async def test_create_of_our_own_object_succeeds_and_of_anothers_fails(fleet: LiveFleet) -> None:
     async def fn(ctx: Context, cm: dict[str, Any]) -> None:
         first = await ctx.create(pod())
         again = await ctx.create(pod())
@@ -50,7 +52,7 @@ async def test_create_twice_is_success_and_a_strangers_object_is_not(fleet: Live
     await call(fleet, fn)
 
 
-async def test_children_come_with_the_task_and_other_clusters_get_a_label(fleet: LiveFleet) -> None:
+async def test_children_come_with_the_task_and_carry_the_owner_label_in_other_clusters(fleet: LiveFleet) -> None:
     async def make(ctx: Context, cm: dict[str, Any]) -> None:
         await ctx.create(pod())
         made = await ctx.create(pod("far"), cluster="two")
@@ -71,7 +73,7 @@ async def test_children_come_with_the_task_and_other_clusters_get_a_label(fleet:
     await call(fleet, look)
 
 
-async def test_apply_makes_changes_and_rides_over_a_version_that_moved(fleet: LiveFleet) -> None:
+async def test_apply_creates_and_changes_and_retries_after_a_version_conflict(fleet: LiveFleet) -> None:
     target = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "t"}, "data": {"a": "1", "b": "2"}}
 
     async def fn(ctx: Context, cm: dict[str, Any]) -> None:
@@ -80,7 +82,7 @@ async def test_apply_makes_changes_and_rides_over_a_version_that_moved(fleet: Li
         assert found is not None
         await fleet.send("patch", "one", found, {"metadata": {"labels": {"by": "other"}}})
         changed = await ctx.apply({**target, "data": {"a": "3"}})
-        assert changed["data"] == {"a": "3"}, "what it no longer applies is gone"
+        assert changed["data"] == {"a": "3"}, "a field that it no longer applies is removed"
         assert changed["metadata"]["labels"] == {"by": "other"}, "what others set stays"
 
     await call(fleet, fn)
@@ -100,7 +102,7 @@ async def test_writes_on_a_changed_object_conflict(fleet: LiveFleet) -> None:
     await call(fleet, fn)
 
 
-async def test_delete_knows_gone_and_replaced_objects(fleet: LiveFleet) -> None:
+async def test_delete_of_a_deleted_or_replaced_object_returns_false(fleet: LiveFleet) -> None:
     async def fn(ctx: Context, cm: dict[str, Any]) -> None:
         made = await ctx.create({**config("t"), "metadata": {"name": "t"}})
         assert await ctx.delete(made)
@@ -113,16 +115,16 @@ async def test_delete_knows_gone_and_replaced_objects(fleet: LiveFleet) -> None:
 
 
 async def test_the_finalizer_guards_cleanup(fleet: LiveFleet) -> None:
-    told: list[str] = []
+    called: list[str] = []
 
     @controller("v1/ConfigMap", name="c")
     async def fn(ctx: Context, cm: dict[str, Any]) -> Any:
         async def apply(obj: dict[str, Any]) -> None:
             assert obj["metadata"]["finalizers"] == ["example.com/f"]
-            told.append("apply")
+            called.append("apply")
 
         async def cleanup(obj: dict[str, Any]) -> None:
-            told.append("cleanup")
+            called.append("cleanup")
 
         return await finalizer(ctx, cm, "example.com/f", apply=apply, cleanup=cleanup)
 
@@ -131,17 +133,13 @@ async def test_the_finalizer_guards_cleanup(fleet: LiveFleet) -> None:
     assert len(await fleet.objects("one", "v1/ConfigMap", "default", "app=x")) == 1
     done = await fleet.reconcile(fn, "default", "n")
     assert done.error == ""
-    assert told == ["apply", "cleanup"]
+    assert called == ["apply", "cleanup"]
     assert await fleet.objects("one", "v1/ConfigMap", "default", "app=x") == []
 
 
-async def test_events_reach_the_server_as_one_with_a_count(fleet: LiveFleet) -> None:
-    from live_fleet import CLOCK, make_task
-
-    from raycp.sdk import EventRecorder
-    from raycp.sdk.event_recorder import _SERIES_PERIOD
-
-    recorder = EventRecorder(fleet.request, CLOCK)
+async def test_equal_events_reach_the_server_as_one_with_a_count(fleet: LiveFleet) -> None:
+    clock = VirtualClock()
+    recorder = EventRecorder(fleet.request, clock)
     fleet.event = recorder.record  # type: ignore[method-assign]
 
     async def fn(ctx: Context, cm: dict[str, Any]) -> None:
@@ -153,15 +151,14 @@ async def test_events_reach_the_server_as_one_with_a_count(fleet: LiveFleet) -> 
     found = [e for e in await fleet.objects("one", "events.k8s.io/v1/Event", "default") if e["reason"] == "Echoed"]
     assert len(found) == 1
     assert found[0]["regarding"]["name"] == "n"
-    for series in recorder._known.values():
-        series.sent_at -= _SERIES_PERIOD + 1
+    await clock.advance(SERIES_PERIOD + 1)
     await call(fleet, fn)
     await recorder.flush()
     found = [e for e in await fleet.objects("one", "events.k8s.io/v1/Event", "default") if e["reason"] == "Echoed"]
     assert [event["series"]["count"] for event in found] == [6]
     assert recorder.dropped == 0
 
-    async def refuse(call: Call) -> None:
+    async def refuse(call: ApiRequest) -> None:
         raise ApiError(403, "Forbidden", "no")
 
     fleet.before = refuse

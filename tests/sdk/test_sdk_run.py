@@ -1,11 +1,11 @@
-"""From ``Task`` to ``Done``: what a reconciler returns, raises, hangs in, or leaves behind."""
+"""``run_reconcile``: a reconciler that returns, raises, hangs, or leaves tasks behind."""
 
 import asyncio
 import gc
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +14,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from raycp import Context, Permanent, Result, Retry, SyncContext, controller
-from raycp.base.clock import SystemClock, VirtualClock
+from raycp.base.clock import Clock, SystemClock, VirtualClock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Child, Done, Outcome, Task
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Unreachable
-from raycp.sdk import Answer, CacheRead, Call, ClusterInfo, DefinitionError, Running, run_reconcile
+from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, DefinitionError, Session, run_reconcile
 
 CM = {
     "apiVersion": "v1",
@@ -31,13 +31,14 @@ class Memory:
     """A ``Backend`` that answers writes with what was written."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[ApiRequest] = []
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.rv = 100
 
-    def clusters(self) -> Sequence[ClusterInfo]:
-        return [ClusterInfo("a", labels={"region": "east"})]
+    @property
+    def clusters(self) -> Mapping[str, ClusterInfo]:
+        return {"a": ClusterInfo("a", labels={"region": "east"})}
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return kind.kind != "Namespace"
@@ -45,7 +46,7 @@ class Memory:
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
         return []
 
-    async def request(self, task: Task, call: Call) -> Answer:
+    async def request(self, task: Task, call: ApiRequest) -> Answer:
         self.calls.append(call)
         if self.gate is not None:
             await self.gate.wait()
@@ -57,7 +58,7 @@ class Memory:
         return Answer(200, msgspec.json.encode({**body, "metadata": {**meta, "resourceVersion": str(self.rv)}}))
 
     def event(self, task: Task, cluster: str, event: bytes) -> None:
-        self.calls.append(Call("create", cluster, GVK("events.k8s.io", "v1", "Event"), body=event))
+        self.calls.append(ApiRequest("create", cluster, GVK("events.k8s.io", "v1", "Event"), body=event))
 
 
 def task(obj: dict[str, Any] | None = CM, children: list[Child] | None = None) -> Task:
@@ -65,12 +66,16 @@ def task(obj: dict[str, Any] | None = CM, children: list[Child] | None = None) -
     return Task(3, RequestKey("c", "a", "ns", "n"), "high", "user", 2, 1, "s", 1, 9, 0.0, raw, children or [])
 
 
-async def run(fn: Any, *, given: Task | None = None, backend: Memory | None = None, **options: Any) -> Done:
+def session(fn: Any, given: Task | None = None, backend: Memory | None = None, clock: Clock | None = None) -> Session:
     made = fn if hasattr(fn, "kind") else controller("v1/ConfigMap", name="c", owns=["v1/Pod"])(fn)
-    return await run_reconcile(made, given or task(), backend or Memory(), SystemClock(), **options)
+    return Session(made, given or task(), backend or Memory(), clock or SystemClock())
 
 
-async def test_the_outcomes_of_what_is_returned_and_raised() -> None:
+async def run(fn: Any, *, given: Task | None = None, backend: Memory | None = None, **options: Any) -> Done:
+    return await run_reconcile(session(fn, given, backend), **options)
+
+
+async def test_returned_values_and_raised_errors_become_outcomes() -> None:
     async def ends(how: Any) -> Done:
         async def fn(ctx: Context, obj: dict[str, Any]) -> Any:
             if isinstance(how, BaseException):
@@ -96,7 +101,7 @@ async def test_the_outcomes_of_what_is_returned_and_raised() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{"ok": 1}, 5, "done", Result(requeue_after=-1), Result(requeue_after=float("nan"))])
-async def test_nonsense_is_named(nonsense: Any) -> None:
+async def test_an_invalid_return_value_is_an_error_that_names_it(nonsense: Any) -> None:
     async def fn(ctx: Context, obj: dict[str, Any]) -> Any:
         return nonsense
 
@@ -122,7 +127,7 @@ async def test_a_traceback_shows_the_authors_frames_only(caplog: pytest.LogCaptu
     assert (record.cluster, record.key, record.attempt, record.tier) == ("a", "ns/n", 2, "high")  # type: ignore[attr-defined]
 
 
-async def test_a_reconcile_out_of_time_is_cancelled_and_cut_off() -> None:
+async def test_a_reconcile_that_times_out_is_cancelled_and_its_context_refuses_writes() -> None:
     clock, backend = VirtualClock(), Memory()
     after: list[str] = []
 
@@ -136,7 +141,7 @@ async def test_a_reconcile_out_of_time_is_cancelled_and_cut_off() -> None:
             except Exception as error:
                 after.append(str(error))
 
-    work = asyncio.create_task(run_reconcile(fn, task(), backend, clock))
+    work = asyncio.create_task(run_reconcile(session(fn, backend=backend, clock=clock)))
     await clock.advance(3)
     done = await work
     assert (done.outcome, done.error) == (Outcome.RETRY, "timed out: no result within 2 s")
@@ -144,7 +149,7 @@ async def test_a_reconcile_out_of_time_is_cancelled_and_cut_off() -> None:
     assert "timed out" in after[0]
 
 
-async def test_a_thread_out_of_time_is_waited_for() -> None:
+async def test_a_thread_that_times_out_is_awaited() -> None:
     release, entered = threading.Event(), threading.Event()
 
     @controller("v1/ConfigMap", name="c", timeout=0.05)
@@ -153,7 +158,7 @@ async def test_a_thread_out_of_time_is_waited_for() -> None:
         release.wait(10)
 
     with ThreadPoolExecutor(1) as executor:
-        work = asyncio.create_task(run_reconcile(fn, task(), Memory(), SystemClock(), executor=executor))
+        work = asyncio.create_task(run_reconcile(session(fn), executor=executor))
         await asyncio.to_thread(entered.wait, 5)
         await asyncio.sleep(0.15)
         assert not work.done(), "law 1: the key is not released under a running thread"
@@ -161,14 +166,15 @@ async def test_a_thread_out_of_time_is_waited_for() -> None:
         assert (await work).error.startswith("timed out")
 
 
-async def test_revoked_while_a_write_is_under_way_reports_the_write() -> None:
-    backend, running = Memory(), Running()
+async def test_a_reconcile_revoked_during_a_write_reports_the_write() -> None:
+    backend = Memory()
     backend.gate = asyncio.Event()
 
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
         await ctx.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}})
 
-    work = asyncio.create_task(run(fn, backend=backend, running=running))
+    running = session(fn, backend=backend)
+    work = asyncio.create_task(run_reconcile(running))
     async with asyncio.timeout(5):
         while not backend.calls:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -181,7 +187,7 @@ async def test_revoked_while_a_write_is_under_way_reports_the_write() -> None:
     assert [write.name for write in done.writes] == ["p"]
 
 
-async def test_a_task_left_behind_can_not_write() -> None:
+async def test_a_task_that_outlives_its_reconcile_can_not_write() -> None:
     backend, failed = Memory(), []
     go = asyncio.Event()
 
@@ -203,7 +209,7 @@ async def test_a_task_left_behind_can_not_write() -> None:
     assert "has ended" in str(failed[0])
 
 
-async def test_cancelling_the_run_ends_the_function_first() -> None:
+async def test_cancelling_run_reconcile_ends_the_function_first() -> None:
     ended: list[str] = []
 
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
@@ -240,7 +246,7 @@ class Widget(BaseModel):
     size: int
 
 
-async def test_an_object_comes_as_the_model_that_is_asked_for() -> None:
+async def test_an_object_is_decoded_as_the_annotated_model() -> None:
     async def fn(ctx: Context, obj: Widget) -> None:
         assert obj.size == 3
 
@@ -250,7 +256,7 @@ async def test_an_object_comes_as_the_model_that_is_asked_for() -> None:
     assert "does not fit Widget: size" in done.error
 
 
-async def test_a_gone_object_is_done_unless_asked_for() -> None:
+async def test_a_deleted_object_is_reconciled_only_if_the_controller_asks_for_it() -> None:
     called: list[Any] = []
 
     async def fn(ctx: Context, obj: Any) -> None:
@@ -262,7 +268,7 @@ async def test_a_gone_object_is_done_unless_asked_for() -> None:
     assert called == [None]
 
 
-async def test_consecutive_writes_carry_the_version_of_the_one_before() -> None:
+async def test_consecutive_writes_carry_the_version_of_the_previous_one() -> None:
     backend = Memory()
 
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
@@ -319,7 +325,7 @@ def test_importing_raycp_is_light() -> None:
     assert out.stdout.strip() == "[]"
 
 
-async def test_the_fleet_files_config_reaches_the_author() -> None:
+async def test_the_fleet_files_config_is_ctx_config() -> None:
     seen: list[Any] = []
 
     @controller("v1/ConfigMap", name="configured")
@@ -331,20 +337,20 @@ async def test_the_fleet_files_config_reaches_the_author() -> None:
         seen.append(ctx.config["greeting"])
 
     for each in (fn, plain):
-        done = await run_reconcile(each, task(), Memory(), SystemClock(), config={"greeting": "hello"})
+        done = await run_reconcile(session(each), config={"greeting": "hello"})
         assert done.outcome is Outcome.OK, done.error
     assert seen == ["hello", "hello"]
 
 
 async def test_a_reconcile_leaves_no_cycle_behind_for_the_collector() -> None:
-    # 16 objects a reconcile were collections of 45 to 70 ms, in which users waited.
+    # 16 objects per reconcile cause collections of 45 to 70 ms, which delay reconciles.
     @controller("v1/ConfigMap", name="c", owns=["v1/Pod"])
     async def fn(ctx: Context, obj: dict[str, Any]) -> None:
         await ctx.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}})
         assert ctx.live is not None
 
     def living() -> int:
-        return sum(isinstance(each, Context | SyncContext | Running) for each in gc.get_objects())
+        return sum(isinstance(each, Context | SyncContext | Session) for each in gc.get_objects())
 
     with ThreadPoolExecutor(1) as threads:
 

@@ -116,7 +116,7 @@ async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
         isolation = fleet.shard("1").guard
         for _ in range(5):
             isolation.breaker("bad").failure("a test's")
-        await until(lambda: fleet.worker()._links["1"].states["bad"].breaker in ("open", "half-open"), 2.0)
+        await until(lambda: fleet.worker().links["1"].states["bad"].breaker in ("open", "half-open"), 2.0)
         begun = CLOCK.now()
         await fleet.put("hub", "remote", "r")
         await until(lambda: ran()["r"] >= 2, 5.0, "it is tried again")
@@ -136,7 +136,7 @@ async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_o
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
 
         def told() -> bool:
-            return worker._links["0"].states["away"].reachable
+            return worker.links["0"].states["away"].reachable
 
         await until(told)
         silence(fleet, "away")
@@ -153,7 +153,7 @@ async def test_who_waits_for_a_cluster_looks_when_it_is_back(monkeypatch: pytest
     async with stack(["patient"], homes={"hub": "0", "away": home}) as fleet:
         silence(fleet, "away")
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
-        await until(lambda: not worker._links[home].states["away"].reachable, 10.0)
+        await until(lambda: not worker.links[home].states["away"].reachable, 10.0)
         for name in ("a", "b"):
             await fleet.put("hub", "patient", name)
         await until(lambda: ran()["a"] == 1 and ran()["b"] == 1)

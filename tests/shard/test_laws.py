@@ -69,7 +69,7 @@ async def _step(fleet: Stack, step: str, key: str, number: int, truth: dict[str,
         await until(lambda: _last(key) == {})
     elif step == "break the link":
         for core in fleet.substrate.living("worker"):
-            for link in core._links.values():
+            for link in core.links.values():
                 if link._connection is not None and link._connection._transport is not None:
                     link._connection._transport.abort()
     elif step == "kill worker":

@@ -130,7 +130,7 @@ async def test_a_dead_workers_keys_return_only_after_its_certain_death() -> None
         await fleet.tell()
         await fleet.synced()
         # Its connection breaks, its port answers: it may be alive, so nobody else gets its keys.
-        link = first._links["0"]
+        link = first.links["0"]
         assert link._connection is not None
         assert link._connection._transport is not None
         link._connection._transport.abort()
@@ -205,7 +205,7 @@ async def test_a_reconnecting_worker_gets_tasks_again() -> None:
             seat = next(iter(shard.dispatcher.seats.values()))
             assert seat.connection is not None
             # What the shard sees is a second Hello while the first connection seems to live.
-            link = fleet.worker(0)._links["0"]
+            link = fleet.worker(0).links["0"]
             old, link._connection = link._connection, None
             assert old is not None
             old._peer = None  # as if the network had told the worker only
@@ -319,7 +319,7 @@ async def test_a_draining_worker_takes_no_more_and_ends_what_it_has() -> None:
         for number in range(80):  # more than its credit
             await fleet.put("here", "tracked", f"cm-{number}")
         await until(lambda: len(ran()) == 81)
-        assert [run.task.key.name for run in old._runs.values()] == ["a"]
+        assert [run.task.key.name for run in old.runs.all()] == ["a"]
         assert not draining.done()
         samples.OPEN["a"] = True
         await asyncio.wait_for(draining, 5.0)

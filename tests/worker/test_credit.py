@@ -1,4 +1,4 @@
-"""The law of credit: what a shard may have outstanding at a worker never exceeds the limit, and all of it is granted in the end."""
+"""The law of credit: what a shard may have outstanding at a worker never exceeds the limit, and the limit is always granted."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,35 +8,36 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inprocess import CLOCK, HOST, until
+from worker_links import link_to
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.kube import Unreachable
 from raycp.protocol.frames import Hello, Message, Pull, Read, Reply, Tasks, Welcome
-from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, listen
 from raycp.worker import shard_link
-from raycp.worker.shard_link import ShardLink
+from raycp.worker.shard_link import InFlight, ShardLink
 
 KEY = RequestKey("c", "here", "default", "a")
 
 
 class Worker:
-    """A link's owner: tasks run until the test ends them."""
+    """A link's runs: tasks run until the test ends them."""
 
     def __init__(self) -> None:
-        self.member = Member(Role.WORKER, "standard/0", 0)
-        self.clock = CLOCK
         self.loops = Loops(CLOCK)
         self.running: dict[int, Task] = {}
         self.most = 0
 
-    def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]:
-        return HOST, 1, "standard", list(self.running.items())
+    def link(self, port: int) -> ShardLink:
+        return link_to(ShardPlan("0", "m", 1, HOST, port), self, self.loops)
 
-    def tasks(self, link: ShardLink, tasks: Sequence[Task]) -> None:
+    def in_flight(self, shard: str) -> InFlight:
+        return [(identity, task.key) for identity, task in self.running.items()]
+
+    def start(self, link: ShardLink, tasks: Sequence[Task]) -> None:
         self.running.update((task.id, task) for task in tasks)
         self.most = max(self.most, len(self.running))
 
@@ -47,11 +48,9 @@ class Worker:
 
     def revoke(self, link: ShardLink, ids: Sequence[int]) -> None: ...
 
-    def changed(self) -> None: ...
-
 
 class Shard:
-    """The other end, which spends what it is given and keeps count."""
+    """The shard: spends the credit that it is given, and counts."""
 
     def __init__(self) -> None:
         self.credit = 0
@@ -113,9 +112,9 @@ steps = st.lists(
 
 
 @given(what=steps, limit=st.integers(1, 8))
-@example(what=[("hand out", 2), ("let go on", 2), ("finish while disconnected", 2)], limit=3)  # once overdrew
+@example(what=[("hand out", 2), ("let go on", 2), ("finish while disconnected", 2)], limit=3)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_credit_is_never_overdrawn_and_always_granted(
+def test_credit_never_exceeds_the_limit_and_is_always_granted(
     monkeypatch: pytest.MonkeyPatch, what: list[tuple[str, int]], limit: int
 ) -> None:
     monkeypatch.setattr(shard_link, "RECONNECT_MIN", 0.005)
@@ -126,7 +125,7 @@ def test_credit_is_never_overdrawn_and_always_granted(
 async def _credit(what: list[tuple[str, int]], limit: int) -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(limit)
     await until(lambda: shard.credit == limit)
     for step, number in what:
@@ -139,16 +138,16 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
         elif step == "finish while disconnected":
             shard.drop()
             async with asyncio.timeout(5):
-                while link.connected and shard.connection is None:  # noqa: ASYNC110 - the very turn is wanted
+                while link.connected and shard.connection is None:  # noqa: ASYNC110 - each turn of the loop counts
                     await asyncio.sleep(0)
             worker.finish(link, number)
         else:
             for _ in range(10 * number):
                 await asyncio.sleep(0)
             await asyncio.sleep(0.001 * number)
-    # Whatever happened, in the end it is connected and the limit is used to the full.
+    # In the end the link is connected and the limit is fully used.
     await until(lambda: shard.connection is not None and link.connected and shard.credit + len(shard.open) == limit, 5.0)
-    await until(lambda: shard.open == set(worker.running), 5.0, "both know what is in work")
+    await until(lambda: shard.open == set(worker.running), 5.0, "both ends agree on what is in work")
     assert shard.most <= limit
     assert worker.most <= limit
     assert len(set(shard.done)) == len(shard.done), "acknowledged once"
@@ -160,7 +159,7 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
 async def test_a_lower_limit_takes_effect_as_tasks_end() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(4)
     await until(lambda: shard.credit == 4)
     shard.hand_out(4)
@@ -176,10 +175,10 @@ async def test_a_lower_limit_takes_effect_as_tasks_end() -> None:
     server.close()
 
 
-async def test_questions_end_when_the_shard_is_gone_or_silent() -> None:
+async def test_questions_fail_when_the_connection_is_lost_or_the_shard_is_silent() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
 
     def question(name: str) -> Any:
         return link.call(lambda identity: Read(identity, "get", [], [], "", name), 0.2)
@@ -195,7 +194,7 @@ async def test_questions_end_when_the_shard_is_gone_or_silent() -> None:
     asking = asyncio.ensure_future(link.call(lambda identity: Read(identity, "get", [], [], "", ""), 30.0))
     await asyncio.sleep(0.01)
     shard.drop()
-    with pytest.raises(Unreachable, match="gone"):
+    with pytest.raises(Unreachable, match="was lost"):
         await asking
     await link.close()
     await worker.loops.stop()

@@ -1,13 +1,12 @@
-"""Law 6 (e): the guard of a write, asked immediately before it is sent; and a process that is frozen between check and send."""
+"""Law 6e: the guard of a write, called immediately before it is sent; and permits that end and come back."""
 
 import asyncio
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import fleet_samples as samples
 import pytest
-from inprocess import led, until
+from inprocess import CLOCK, led, until
 from test_standby import doc, primary, ran, warm
 
 from raycp.base.clock import VirtualClock
@@ -16,13 +15,12 @@ from raycp.base.loops import Loops
 from raycp.base.tasks import Task
 from raycp.kube import Fenced
 from raycp.leadership.permit import Grant
-from raycp.member.clients import Clients
 from raycp.member.permits import PermitKeeper
-from raycp.metrics import Metrics
+from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.protocol.control import Question
 from raycp.protocol.members import Member, Role
 from raycp.protocol.substrate import MemberUnavailable
-from raycp.worker.backend import WorkerBackend
+from raycp.worker.fence import WriteFence
 
 
 @pytest.fixture(autouse=True)
@@ -44,26 +42,25 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
         return grants[0]
 
     keeper = PermitKeeper(Member(Role.WORKER, "standard/0", 0), clock, loops, metrics, ask, lambda: None)
-    worker: Any = SimpleNamespace(_links={}, permits=keeper)
-    user: Any = None
-    backend = WorkerBackend(worker, Clients(clock), clock, user, asyncio.get_running_loop(), metrics)
+    fence = WriteFence(keeper, metrics)
     with pytest.raises(Fenced, match="permit"):
-        backend._guard(task(2, 5), "here")()
+        fence.guard(task(2, 5), "here")()
     await keeper.pull()
-    stamp = backend._guard(task(2, 5), "here")()
+    stamp = fence.guard(task(2, 5), "here")()
     assert stamp.headers == {"X-Raycp-Epoch": "2", "X-Raycp-Shard": "0", "X-Raycp-Term": "5"}
     assert stamp.budget == 6.0, "the request may take no longer than the permit lasts"
     with pytest.raises(Fenced, match="epoch 1 has ended"):
-        backend._guard(task(1, 5), "here")()
+        fence.guard(task(1, 5), "here")()
     with pytest.raises(Fenced, match="term 4"):
-        backend._guard(task(2, 4), "here")()
+        fence.guard(task(2, 4), "here")()
     grants.clear()
-    guard = backend._guard(task(2, 5), "here")
-    await clock.advance(6.0)  # cut off from the leader, not from the API server
+    guard = fence.guard(task(2, 5), "here")
+    await clock.advance(6.0)  # no connection to the leader, but to the API server
     await keeper.pull()
     with pytest.raises(Fenced, match="permit"):
         guard()
-    assert {reason: child.value for (_, reason), child in backend._refused._children.items()} == {
+    refused = ReconcileMetrics(metrics).refused_writes
+    assert {reason: refused.labels("here", reason).value for reason in ("permit", "epoch", "term")} == {
         "permit": 2.0,
         "epoch": 1.0,
         "term": 1.0,
@@ -71,7 +68,7 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
     await loops.stop()
 
 
-def test_without_a_leader_nothing_is_bounded() -> None:
+def test_a_permit_without_a_leader_is_unbounded() -> None:
     async def go() -> float:
         clock = VirtualClock()
         return PermitKeeper(Member(Role.WORKER, "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()
@@ -79,8 +76,8 @@ def test_without_a_leader_nothing_is_bounded() -> None:
     assert asyncio.run(go()) == math.inf
 
 
-async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended() -> None:
-    """Frozen: it answers nothing, its port still accepts. Only the end of its permit lets the standby take over."""
+async def test_a_frozen_primary_is_succeeded_only_after_its_permit_has_ended() -> None:
+    """A frozen primary answers nothing, and its port still accepts. The standby is promoted only when its permit has ended."""
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
@@ -95,7 +92,7 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
         end = ledger.ends(name)
         await until(lambda: standby.identity.term == 2, 12.0)
         assert not frozen.permits.held
-        assert fleet.leader._clock.now() >= end, "not before its permit had ended"
+        assert CLOCK.now() >= end, "not before its permit had ended"
         assert name in fleet.leader.plan.gone  # type: ignore[union-attr]
         assert ledger.barred(name)
         await until(lambda: ran()["meanwhile"] >= 1)
@@ -103,8 +100,8 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
 
 
 @pytest.mark.parametrize("role", ["worker", "shard"])
-async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_slot(role: str) -> None:
-    """The leader answers late: whoever gave its credit up in between, for a new plan, has it again with the answer."""
+async def test_a_permit_that_ends_and_comes_back_within_one_question_restores_all_credit(role: str) -> None:
+    """The leader answers late: credit that was withdrawn in between, for a new plan, is granted again with the answer."""
     async with led() as fleet:
         await fleet.apply(doc("tracked", leader={"permit": "2s"}, workers={"slots": 1}, shards={"standby": 0}))
         core = next(core for member, core in fleet.substrate.cores.items() if member.role == role)

@@ -1,4 +1,4 @@
-"""Law 6g at the worker's end: what a shard may not have taken in is told again before it, or its successor, hands the keys out."""
+"""Law 6g at the worker: frames that a shard may not have received are resent before it, or its successor, hands the keys out."""
 
 import asyncio
 import contextlib
@@ -7,41 +7,40 @@ from collections.abc import Sequence
 
 import fleet_samples as samples
 from inprocess import CLOCK, HOST, holds, stack, until
+from worker_links import link_to
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task, Written
 from raycp.protocol.frames import Fold, Hello, Message, Pull, Tasks, Welcome
-from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import HELLO_TIMEOUT, Connection, listen
-from raycp.worker import shard_link
-from raycp.worker.shard_link import ShardLink
+from raycp.worker.resends import RESEND_WINDOW
+from raycp.worker.shard_link import InFlight, ShardLink
 
 KEY = RequestKey("c", "here", "default", "a")
 WRITE = Written("here", "v1/Secret", "default", "a-child", "u", 7, b"{}")
 
 
 class Worker:
-    """A link's owner."""
+    """A link's runs: there are none."""
 
     def __init__(self) -> None:
-        self.member = Member(Role.WORKER, "standard/0", 0)
-        self.clock = CLOCK
         self.loops = Loops(CLOCK)
 
-    def hello_facts(self, shard: str) -> tuple[str, int, str, list[tuple[int, Task]]]:
-        return HOST, 1, "standard", []
+    def link(self, port: int) -> ShardLink:
+        return link_to(ShardPlan("0", "m", 1, HOST, port), self, self.loops)
 
-    def tasks(self, link: ShardLink, tasks: Sequence[Task]) -> None: ...
+    def in_flight(self, shard: str) -> InFlight:
+        return []
+
+    def start(self, link: ShardLink, tasks: Sequence[Task]) -> None: ...
 
     def revoke(self, link: ShardLink, ids: Sequence[int]) -> None: ...
 
-    def changed(self) -> None: ...
-
 
 class Shard:
-    """Takes frames in while it is ``awake``; a frozen one's kernel takes them, and nobody reads them."""
+    """Processes frames while it is ``awake``; a frozen one's kernel accepts them, and no code reads them."""
 
     def __init__(self) -> None:
         self.awake = True
@@ -73,26 +72,26 @@ def ack(identity: int) -> Done:
     return Done(identity, KEY, Outcome.OK, 0.0, writes=[WRITE])
 
 
-async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> None:
+async def test_frames_sent_to_a_frozen_primary_are_resent_to_its_successor() -> None:
     worker, frozen, successor = Worker(), Shard(), Shard()
     server, port = await listen(HOST, "secret", frozen.accept)
     other, other_port = await listen(HOST, "secret", successor.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(1)
     await until(lambda: link.connected)
     link.finished(ack(1))
     await until(lambda: [done.id for done in frozen.done] == [1])
     begun = CLOCK.now()
-    await until(lambda: CLOCK.now() - begun > shard_link.REPEATED + 0.1)
+    await until(lambda: CLOCK.now() - begun > RESEND_WINDOW + 0.1)
     assert frozen.connection is not None
-    frozen.connection.send(Tasks([]))  # it lives: what it was told a second ago it has taken in
-    heard = link._heard
-    await until(lambda: link._heard > heard)
+    frozen.connection.send(Tasks([]))  # it lives: it has processed what was sent a second ago
+    received = link.resends.last_received
+    await until(lambda: link.resends.last_received > received)
     frozen.awake = False
     link.finished(ack(2))
     call = asyncio.ensure_future(link.call(lambda identity: Fold(identity, [WRITE], KEY), 30.0))
     begun = CLOCK.now()
-    await until(lambda: CLOCK.now() - begun > shard_link.REPEATED + 0.3, what="longer than what is repeated of a living one")
+    await until(lambda: CLOCK.now() - begun > RESEND_WINDOW + 0.3, what="longer than the window of a live primary")
     link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
     await until(lambda: [done.id for done in successor.done] == [2], 5.0)
     assert successor.hello[0].in_flight == [(2, KEY)], "the key is held until then"
@@ -105,19 +104,19 @@ async def test_what_was_sent_to_a_frozen_primary_is_told_to_its_successor() -> N
     other.close()
 
 
-async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> None:
-    """Its node is cut off: no connection, and no refusal."""
+async def test_a_link_connects_to_a_successor_while_its_predecessor_neither_accepts_nor_refuses() -> None:
+    """The predecessor's node is partitioned."""
     worker, successor = Worker(), Shard()
     other, other_port = await listen(HOST, "secret", successor.accept)
     with contextlib.ExitStack() as full:
         cut = full.enter_context(socket.create_server((HOST, 0), backlog=0))
-        for _ in range(2):  # what does not fit into its backlog is not answered
+        for _ in range(2):  # connections beyond the backlog get no answer
             each = full.enter_context(socket.socket())
             each.setblocking(False)
             each.connect_ex(cut.getsockname())
-        link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, cut.getsockname()[1]), "secret")
-        await until(lambda: link._dialing is not None)
-        await holds(lambda: link._dialing is not None, 0.2)
+        link = worker.link(cut.getsockname()[1])
+        await until(lambda: link.dialing)
+        await holds(lambda: link.dialing, 0.2)
         link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
         await until(lambda: link.connected, HELLO_TIMEOUT / 2)
     await link.close()
@@ -125,10 +124,10 @@ async def test_a_successor_is_dialled_while_its_predecessor_lets_one_wait() -> N
     other.close()
 
 
-async def test_what_was_sent_into_a_broken_connection_is_told_again() -> None:
+async def test_frames_sent_into_a_broken_connection_are_resent() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)
-    link = ShardLink(worker, "0", ShardPlan("0", "m", 1, HOST, port), "secret")
+    link = worker.link(port)
     link.set_credit(1)
     await until(lambda: link.connected)
     shard.awake = False
@@ -144,28 +143,26 @@ async def test_what_was_sent_into_a_broken_connection_is_told_again() -> None:
     server.close()
 
 
-async def test_a_key_that_ended_at_one_worker_and_runs_at_another_stays_held() -> None:
-    """A hot key: its acknowledgement by the first worker is repeated to the new primary while a second worker has it in work."""
+async def test_a_key_in_work_stays_held_when_another_worker_resends_an_older_acknowledgement() -> None:
+    """A hot key: the first worker resends its acknowledgement to the new primary while a second worker has the key in work."""
     async with stack(["stubborn"], workers=2) as fleet:
         await fleet.put("here", "stubborn", "hot")
         await until(lambda: samples.RAN)
         key = RequestKey("stubborn", "here", "default", "hot")
-        runs = next(n for n in (0, 1) if fleet.worker(n)._runs)
+        runs = next(n for n in (0, 1) if fleet.worker(n).runs)
         ended = fleet.worker(1 - runs)
-        link = ended._links["0"]
-        # It had the key before the other, and its acknowledgement was not heard.
-        link._sent.append((CLOCK.now() + 60.0, Done(12345, key, Outcome.OK, 0.0, writes=[])))
+        link = ended.links["0"]
+        # It had the key before the other, and its acknowledgement may be lost.
+        link.resends.add_done(Done(12345, key, Outcome.OK, 0.0, writes=[]))
         await fleet.kill("shard", "0")
         core = await fleet.new_shard("0")
         await fleet.tell(core.member, fleet.worker(runs).member)
         seats = core.dispatcher.seats
         holder = fleet.worker(runs).member.actor_name
-        await until(lambda: holder in seats and seats[holder].foreign, what="the one that runs it has said so")
+        await until(lambda: holder in seats and seats[holder].foreign, what="the worker that runs it has connected")
         await fleet.tell()
         other = ended.member.actor_name
-        await until(
-            lambda: other in seats and core.dispatcher.open and not seats[other].foreign, what="and the other has told again"
-        )
+        await until(lambda: other in seats and core.dispatcher.open and not seats[other].foreign, what="and the other has resent")
         await holds(lambda: not samples.OVERLAPS, 0.3)
         assert seats[holder].foreign
         samples.OPEN["hot"] = True

@@ -1,17 +1,12 @@
-"""A cluster that takes no new work: ``clusters[].unschedulable`` reaches placement."""
+"""``clusters[].unschedulable`` reaches placement: such a cluster has no room for new Pods."""
 
-import asyncio
 from types import SimpleNamespace
-from typing import Any
 
-from raycp.base.clock import VirtualClock
 from raycp.config import parse_fleet
-from raycp.member.clients import Clients
-from raycp.metrics import Metrics
 from raycp.protocol.frames import ClusterState
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 from raycp.scheduling import Candidate, Demand, place
-from raycp.worker.backend import WorkerBackend
+from raycp.worker.cluster_table import ClusterTable
 
 TEXT = """
 apiVersion: raycp.io/v1alpha1
@@ -26,18 +21,15 @@ spec:
 """
 
 
-async def test_a_cordoned_cluster_gets_no_new_pods() -> None:
+def test_an_unschedulable_cluster_gets_no_new_pods() -> None:
     doc = parse_fleet(TEXT)
     names = ("hub", "open", "closed")
     clusters = tuple(ClusterPlan(name, "hub" if name == "hub" else "member", {}, "0", None) for name in names)
     plan = Plan(Fleet("f", doc.canonical(), "g", 1, ()), 1, 1, 1, "t", clusters, ())
     states = {name: ClusterState(name, "member", {}, True, True) for name in names}
-    worker: Any = SimpleNamespace(_links={"0": SimpleNamespace(states=states)})
-    user: Any = SimpleNamespace(submit=lambda work: work.close())
-    clock = VirtualClock()
-    backend = WorkerBackend(worker, Clients(clock), clock, user, asyncio.get_running_loop(), Metrics())
-    backend.update(plan)
-    infos = [info for info in backend.clusters() if info.role == "member"]
+    table = ClusterTable({"0": SimpleNamespace(states=states)})
+    table.update(plan)
+    infos = [info for info in table.infos.values() if info.role == "member"]
     assert all(info.reachable and info.synced for info in infos)
     fleet = [Candidate(info.name, info.labels, info.reachable, info.reason, info.free_pods) for info in infos]
     assert place(Demand("uid", 5), fleet, 0.0).assigned == {"open": 5}

@@ -1,28 +1,28 @@
-"""``cleanup``: a deleted job's way out. Its Pods go first, in every member; then the finalizer, and with it the job."""
+"""``cleanup``: deletes the Pods of a deleted job in every member; then its finalizer is removed, and with it the job."""
 
 from collections.abc import Iterable
 
-from raycp.controllers.batchjob.plan import POLL, Cluster, Job, Plan
-from raycp.controllers.batchjob.pods import Pod
-from raycp.controllers.batchjob.record import Record
+from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.pods import JobPod
+from raycp.controllers.batchjob.record import JobRecord
 
 
-def cleanup(job: Job, pods: Iterable[Pod], clusters: Iterable[Cluster], now: float) -> tuple[Plan, str]:
-    """What to delete now, and what it waits for: empty when nothing is left and the finalizer may go.
+def cleanup(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> tuple[JobPlan, str]:
+    """What to delete now, and what the cleanup waits for: empty when no Pod is left and the finalizer may be removed.
 
-    A cluster out of sight that ever had Pods of the job is waited for, unless annotation
-    ``batch.raycp.io/forget-clusters`` names it.
+    It waits for an unreachable cluster that ever had Pods of the job, unless annotation ``batch.raycp.io/forget-clusters`` names
+    it.
     """
-    out = Plan()
+    out = JobPlan()
     remaining = 0
     for pod in pods:
         remaining += 1
         if pod.ends_at is None or pod.tracked:
             out.ends.append(pod)
     visible = {cluster.name for cluster in clusters if cluster.visible}
-    touched = set(Record.read(dict(job.status)).clusters)
+    touched = set(JobRecord.read(dict(job.status)).clusters)
     missing = sorted(touched - visible - job.forgotten)
     if missing:
         out.requeue_after = POLL
-        return out, f"waits for {', '.join(missing)}, out of sight, to delete the Pods there"
-    return out, f"{remaining} Pods are still to go" if remaining else ""
+        return out, f"waits for unreachable clusters, to delete the Pods there: {', '.join(missing)}"
+    return out, f"{remaining} Pods are not deleted yet" if remaining else ""

@@ -1,99 +1,45 @@
-"""``plan(job, pods, clusters, now) -> Plan``: what to do about a job. Pure; every decision of the controller is made
-here.
+"""``plan(job, pods, clusters, now) -> JobPlan``: the next step of a job. Pure; every decision of the controller is made here.
 
-Steps, in order: *forget* clusters that were given up by hand; *count* ends that no status has counted yet; *judge*
-whether the job has succeeded or failed; *suspend* or start it; *trim* Pods that are too many; *fill* up with new
-ones; *finish* when nothing runs any more; *describe* it all as a status. The status must be written before the rest
-is carried out.
+Steps, in order: *forget* clusters that were abandoned by annotation; *count* ends that no status has counted yet; *judge* whether
+the job has succeeded or failed; *suspend* or start it; *trim* surplus Pods; *fill* up with new ones; *finish* when all Pods have
+ended; *describe* the result as a status. The status must be written before the rest is carried out.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob import policy
-from raycp.controllers.batchjob.pods import Pod
-from raycp.controllers.batchjob.record import Record
-from raycp.controllers.batchjob.types import BatchJobSpec, Placement
+from raycp.controllers.batchjob.job import POLL, Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.pods import JobPod
+from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.types import Placement
 from raycp.scheduling import Candidate, Demand, Rules, place
 from raycp.sdk import conditions
 
-POLL = 15.0
-"""Seconds until the next look at a job that waits for a cluster: no event of the job tells that one came back."""
 
-
-@dataclass(frozen=True)
-class Job:
-    """The job as the plan sees it. ``failure`` is (reason, message) of something that only the carrying out can
-    find."""
-
-    uid: str
-    spec: BatchJobSpec
-    status: Mapping[str, Any] = field(default_factory=dict)
-    generation: int | None = None
-    forgotten: frozenset[str] = frozenset()
-    failure: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A member. ``visible``: its Pods are known at the moment, and it can be written to."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    visible: bool = True
-    reason: str = ""
-    free_pods: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """A Pod to create."""
-
-    cluster: str
-    index: int
-    attempt: int
-
-
-@dataclass
-class Plan:
-    """What to do: write ``status``, then ``creates``, ``ends`` (give up and delete) and ``releases`` (take the tracking
-    finalizer off), in any order. ``requeue_after`` in seconds. ``events`` are (type, reason, note)."""
-
-    status: dict[str, Any] = field(default_factory=dict)
-    creates: list[Create] = field(default_factory=list)
-    ends: list[Pod] = field(default_factory=list)
-    releases: list[Pod] = field(default_factory=list)
-    requeue_after: float | None = None
-    waiting: str = ""
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    delete_job: bool = False
-
-
-def plan(job: Job, pods: Iterable[Pod], clusters: Iterable[Cluster], now: float) -> Plan:
+def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
     """The next step of ``job``. ``pods`` are all that are seen in visible clusters; ``now`` is Unix time in seconds."""
     return _Planner(job, list(pods), list(clusters), now).run()
 
 
 class _Planner:
-    def __init__(self, job: Job, pods: list[Pod], clusters: list[Cluster], now: float) -> None:
+    def __init__(self, job: Job, pods: list[JobPod], clusters: list[JobCluster], now: float) -> None:
         self.job, self.spec, self.now = job, job.spec, now
         self.pods = sorted(pods, key=lambda pod: (pod.index, pod.attempt, pod.cluster))
         self.clusters = {cluster.name: cluster for cluster in clusters}
-        self.record = Record.read(dict(job.status))
-        self.out = Plan()
-        self.running: dict[int, list[Pod]] = {}
-        """Pods that have not ended, by index: while there is one, the index is taken."""
+        self.record = JobRecord.read(dict(job.status))
+        self.out = JobPlan()
+        self.running: dict[int, list[JobPod]] = {}
+        """Pods that have not ended, by index: an index with one gets no other."""
         self.blocked: set[int] = set()
-        self.live: list[Pod] = []
-        """Pods that run and shall."""
+        self.live: list[JobPod] = []
+        """Pods that run and are wanted."""
         self.policy_failure: tuple[str, str] | None = None
         self.wakes: list[float] = []
         self.unplaced = ""
 
-    def run(self) -> Plan:
+    def run(self) -> JobPlan:
         self.finished = self.record.true("Complete") or self.record.true("Failed")
         self._forget()
         self._count()
@@ -118,7 +64,7 @@ class _Planner:
                 del record.assigned[index]
                 record.attempts[index] = record.attempts.get(index, 0) + 1
         if self.spec.completions is not None and not self.finished:
-            # an elastic Indexed job that has shrunk; attempts and failures stay known, lest they count anew if it grows
+            # an elastic Indexed job that has shrunk; attempts and failures are kept, in case it grows again
             record.completed = {index for index in record.completed if index < self.spec.size}
 
     def _count(self) -> None:
@@ -136,7 +82,7 @@ class _Planner:
                 record.failures_in_a_row = 0
                 self._release(pod)
             elif pod.given_up:
-                # ended or not, its name is taken until it is gone
+                # ended or not, its name is taken until it is deleted
                 self.blocked.add(pod.index)
                 if pod.ends_at is None or pod.tracked:
                     self.out.ends.append(pod)
@@ -145,7 +91,7 @@ class _Planner:
             elif pod.terminating:
                 self.wakes.append(pod.overdue_at)
             elif any(other.index == pod.index for other in self.live[-1:]):
-                self.out.ends.append(pod)  # law 1 does not let this happen; if it did, one of them goes
+                self.out.ends.append(pod)  # law 1 rules this out; should it happen, one of them is deleted
             else:
                 self.live.append(pod)
                 record.assigned.setdefault(pod.index, pod.cluster)
@@ -153,18 +99,18 @@ class _Planner:
                     record.attempts[pod.index] = pod.attempt
 
     def _tidy(self) -> None:
-        """Indexes that will not run again need no place, once nothing of them runs."""
+        """Unassign indexes that will not run again, once none of their Pods runs."""
         record = self.record
         for index, cluster in list(record.assigned.items()):
             over = self.spec.completions is not None and index >= self.spec.size
             if (over or index in record.failed_indexes) and index not in self.running and self._visible(cluster):
                 del record.assigned[index]
 
-    def _failure(self, pod: Pod) -> None:
+    def _failure(self, pod: JobPod) -> None:
         record, spec, index = self.record, self.spec, pod.index
         action, why = policy.action_for(pod, spec)
         record.attempts[index] = pod.attempt + 1
-        if pod.ended:  # one that is only overdue may run on while its cluster is out of sight: its place stays taken
+        if pod.ended:  # an overdue one may run on while its cluster is unreachable: it stays assigned
             record.assigned.pop(index, None)
         self._release(pod)
         if action == "Ignore":
@@ -183,8 +129,8 @@ class _Planner:
                 record.failed_indexes.add(index)
                 record.attempts.pop(index, None)
 
-    def _old(self, pod: Pod) -> None:
-        """A Pod whose end is counted, or does not matter any more."""
+    def _old(self, pod: JobPod) -> None:
+        """A Pod whose end is counted, or no longer matters."""
         if pod.ended or pod.terminating:
             self._release(pod)
         else:
@@ -241,7 +187,7 @@ class _Planner:
             return
         if record.true("Suspended"):
             self._set("Suspended", False, "JobResumed", "spec.suspend is false")
-            self.out.events.append(("Normal", "Resumed", "the job goes on"))
+            self.out.events.append(("Normal", "Resumed", "the job is resumed"))
         if record.start is None:
             record.start = float(int(self.now))
             if self.spec.active_deadline_seconds is not None:
@@ -339,22 +285,22 @@ class _Planner:
         ready_in = Counter(pod.cluster for pod in self.live if pod.ready)
         created = Counter(create.cluster for create in out.creates)
         waited_for = set(record.assigned.values())
-        out_of_sight = []
+        unreachable = []
         for name, tally in record.clusters.items():
             cluster = self.clusters.get(name)
             tally.reachable = cluster is not None and cluster.visible
             if not tally.reachable:
                 tally.message = (cluster.reason if cluster else "") or "not reachable"
                 if name in waited_for:
-                    out_of_sight.append(name)
+                    unreachable.append(name)
                 elif self.finished:
                     tally.active = tally.ready = 0
                 continue
             tally.active, tally.ready = live[name] + created[name], ready_in[name]
-        if out_of_sight and not self.finished:
+        if unreachable and not self.finished:
             self.wakes.append(self.now + POLL)
             out.waiting = out.waiting or CLUSTER
-            message = f"no view of {', '.join(sorted(out_of_sight))}; what runs there is taken to go on"
+            message = f"can't reach {', '.join(sorted(unreachable))}; Pods there are assumed to be running"
             if self._set("ClustersReachable", False, "ClusterUnreachable", message):
                 out.events.append(("Warning", "ClusterUnreachable", message))
         elif conditions.get(record.conditions, "ClustersReachable"):
@@ -386,8 +332,8 @@ class _Planner:
             return "Suspended"
         return "Running" if active else "Pending"
 
-    def _settled(self, pod: Pod) -> bool:
-        """Counted already, or of an index that there is no more."""
+    def _settled(self, pod: JobPod) -> bool:
+        """Whether its end is counted already, or its index no longer exists."""
         record, index = self.record, pod.index
         if self.spec.completions is not None and index >= self.spec.size:
             return True
@@ -395,7 +341,7 @@ class _Planner:
             return True
         return pod.attempt < record.attempts.get(index, 0)
 
-    def _release(self, pod: Pod) -> None:
+    def _release(self, pod: JobPod) -> None:
         if pod.tracked:
             self.out.releases.append(pod)
 
@@ -404,7 +350,7 @@ class _Planner:
         return found is not None and found.visible
 
     def _hidden(self) -> set[int]:
-        """Indexes assigned to clusters out of sight: taken to be running."""
+        """Indexes assigned to unreachable clusters: assumed to be running."""
         return {index for index, cluster in self.record.assigned.items() if not self._visible(cluster)}
 
     def _used(self) -> set[str]:
@@ -438,5 +384,5 @@ def rules_of(placement: Placement) -> Rules:
     )
 
 
-def _candidate(cluster: Cluster) -> Candidate:
+def _candidate(cluster: JobCluster) -> Candidate:
     return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods)

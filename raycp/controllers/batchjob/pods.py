@@ -1,4 +1,4 @@
-"""A job's Pods: what to create, and what one that is there says."""
+"""A job's Pods: what to create, and the state of an existing one."""
 
 import hashlib
 from copy import deepcopy
@@ -9,24 +9,23 @@ from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 
 TRACKING = "batch.raycp.io/tracking"
-"""Finalizer of a Pod whose end is not written down yet."""
+"""Finalizer of a Pod whose end is not recorded in the status yet."""
 
 INDEX = "batch.raycp.io/index"
 ATTEMPT = "batch.raycp.io/attempt"
 GIVEN_UP = "batch.raycp.io/given-up"
-"""Annotation of a Pod that we end ourselves (suspended, too many, job over): its end is no failure."""
+"""Annotation of a Pod that the controller ends itself (suspended, surplus, job over): its end is no failure."""
 
 _JOB_NAME = "batch.kubernetes.io/job-name"
 _CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 _COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 _NAME_LIMIT = 63  # a Pod's name is its host name
-_LEEWAY = 5.0  # seconds after a Pod's grace period until its end is taken for certain
+_LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have ended
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
-    """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being
-    deleted."""
+class JobPod:
+    """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being deleted."""
 
     cluster: str
     name: str
@@ -49,11 +48,11 @@ class Pod:
 
     @property
     def terminating(self) -> bool:
-        """On its way out."""
+        """It is being deleted and has not ended."""
         return self.ends_at is not None and not self.ended
 
     def overdue(self, now: float) -> bool:
-        """Deleted, and long enough ago that no kubelet will tell its end any more, or none ever had it."""
+        """It is being deleted, and no kubelet will report its end: its grace period is over, or it was never scheduled."""
         return self.terminating and (not self.scheduled or now >= (self.ends_at or 0.0) + _LEEWAY)
 
     @property
@@ -62,7 +61,7 @@ class Pod:
         return (self.ends_at or 0.0) + _LEEWAY
 
 
-def read_pod(cluster: str, obj: dict[str, Any]) -> Pod | None:
+def read_pod(cluster: str, obj: dict[str, Any]) -> JobPod | None:
     """The Pod, None where it carries no index and attempt of ours."""
     meta, status = obj["metadata"], obj.get("status") or {}
     labels = meta.get("labels") or {}
@@ -71,7 +70,7 @@ def read_pod(cluster: str, obj: dict[str, Any]) -> Pod | None:
     except (KeyError, ValueError):
         return None
     ready = conditions.get(status.get("conditions"), "Ready")
-    return Pod(
+    return JobPod(
         cluster=cluster,
         name=meta["name"],
         uid=meta.get("uid", ""),
@@ -98,7 +97,7 @@ def pod_name(job: str, index: int, attempt: int) -> str:
 
 
 def new_pod(job: dict[str, Any], spec: BatchJobSpec, index: int, attempt: int) -> dict[str, Any]:
-    """The Pod to create. The template is the user's own (as in the object), so that nothing in it is lost."""
+    """The Pod to create. The template is taken from the object as the user wrote it, so that no field is lost."""
     meta = job["metadata"]
     template = deepcopy(job["spec"]["template"])
     wanted = template.get("metadata") or {}

@@ -1,13 +1,13 @@
-"""What a failed Pod means (``podFailurePolicy``, KEP-3329), and what is success (``successPolicy``, KEP-3998)."""
+"""What a failed Pod means (``podFailurePolicy``, KEP-3329), and when a job succeeds (``successPolicy``, KEP-3998)."""
 
 from collections.abc import Collection
 
 from raycp.controllers.batchjob import indexes
-from raycp.controllers.batchjob.pods import Pod
+from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.types import BatchJobSpec, ExitCodes, FailureRule
 
 
-def action_for(pod: Pod, spec: BatchJobSpec) -> tuple[str, str]:
+def action_for(pod: JobPod, spec: BatchJobSpec) -> tuple[str, str]:
     """(FailJob | FailIndex | Ignore | Count, why). Count where no rule matches."""
     for at, rule in enumerate(spec.pod_failure_policy.rules if spec.pod_failure_policy else ()):
         why = _matches(pod, rule)
@@ -30,7 +30,7 @@ def success_met(spec: BatchJobSpec, completed: Collection[int]) -> str:
     return ""
 
 
-def _matches(pod: Pod, rule: FailureRule) -> str:
+def _matches(pod: JobPod, rule: FailureRule) -> str:
     status = pod.raw.get("status") or {}
     for wanted in rule.on_pod_conditions:
         for condition in status.get("conditions") or ():

@@ -1,8 +1,7 @@
-"""The ``batchjob`` controller: gathers what there is, asks ``plan``, writes the status, carries the rest out.
+"""The ``batchjob`` controller: collects the observed state, asks ``plan``, writes the status, carries the rest out.
 
-One status write per reconcile at most, before anything else; none where nothing changes. Then all Pod writes at once,
-in every cluster, ``PARALLEL`` at a time. A crash anywhere leaves a state from which the next reconcile goes on (see
-the package).
+One status write per reconcile at most, before anything else; none where nothing changes. Then all Pod writes, in every cluster,
+``PARALLEL`` at a time. A crash anywhere leaves a state from which the next reconcile continues (see the package).
 """
 
 import asyncio
@@ -13,8 +12,9 @@ from pydantic import ValidationError
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.plan import Cluster, Create, Job, Plan, plan
-from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, Pod, new_pod, read_pod
+from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.plan import plan
+from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, new_pod, read_pod
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk import conditions
@@ -29,12 +29,12 @@ PARALLEL = 64
 
 _QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _QUOTA_POLL = 10.0
-_LOOK_AGAIN = 0.5  # seconds after deletions of our own
-_SKEW = 2.0  # seconds that a member's clock may be ahead before its times are not trusted
+_AFTER_DELETION = 0.5  # seconds until a job is requeued after deletions of our own
+_SKEW = 2.0  # seconds that a member's clock may be ahead; times beyond it are not trusted
 
 
 class _Refused(Exception):
-    """A member refuses the Pod for good: the template is invalid."""
+    """A member refuses the Pod permanently: the template is invalid."""
 
 
 @controller(
@@ -45,7 +45,7 @@ class _Refused(Exception):
     crds=[crd()],
 )
 async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
-    """Bring one BatchJob a step further."""
+    """Take the next step of one BatchJob."""
     if obj["spec"].get("managedBy") not in (None, MANAGED_BY):
         return None
     meta = obj["metadata"]
@@ -53,7 +53,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     if deleting and FINALIZER not in (meta.get("finalizers") or ()):
         return None
     clusters = [
-        Cluster(info.name, info.labels, info.reachable and info.name not in ctx.unknown_clusters, info.reason, info.free_pods)
+        JobCluster(info.name, info.labels, info.reachable and info.name not in ctx.unknown_clusters, info.reason, info.free_pods)
         for info in ctx.members
     ]
     visible = {cluster.name for cluster in clusters if cluster.visible}
@@ -88,7 +88,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
         await ctx.status(decided.status, replace=True)
         for kind, reason, note in decided.events:
             ctx.event(reason, note, type=kind)
-        # Pods that other clusters took meanwhile come back as events, and are ended then
+        # Pods that other clusters accepted meanwhile arrive as events, and are ended then
         return Result(requeue_after=0.5)
     if held is not None:
         return held
@@ -100,14 +100,12 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
 
 
 def read_spec(spec: Mapping[str, Any]) -> BatchJobSpec:
-    """The spec as a model. The template stays out of it but for what the model names: it is sent on as the user wrote
-    it."""
+    """The spec as a model. Of the template it holds the fields that the model names; Pods get it as the user wrote it."""
     return BatchJobSpec.model_validate(spec)
 
 
-async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: Plan) -> Result | None:
-    """All Pod writes. Returns what to wait for if a quota refused Pods; raises ``_Refused``, or ``Retry`` for the
-    rest."""
+async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: JobPlan) -> Result | None:
+    """All Pod writes. Returns a ``Result`` where a quota refused Pods. Raises ``_Refused``, or ``Retry`` for other errors."""
     work: list[Awaitable[Any]] = [_create(ctx, obj, spec, create) for create in decided.creates]
     work += [_end(ctx, pod) for pod in decided.ends]
     work += [release(ctx, pod.raw, TRACKING, cluster=pod.cluster) for pod in decided.releases]
@@ -118,8 +116,8 @@ async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, deci
         counts: dict[str, int] = {}
         for create in decided.creates:
             counts[create.cluster] = counts.get(create.cluster, 0) + 1
-        told = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
-        ctx.event("SuccessfulCreate", f"created Pods ({told})")
+        by_cluster = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+        ctx.event("SuccessfulCreate", f"created Pods ({by_cluster})")
     for error in errors:
         if isinstance(error, _Refused) or not isinstance(error, KubeError):
             raise error
@@ -154,7 +152,7 @@ async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create:
 
 
 async def _create_namespace(ctx: Context, name: str, cluster: str) -> None:
-    """Jobs live in their hub namespace's namesake; a member that lacks it gets it."""
+    """Pods live in the namespace of the job's name on the hub; create it in a member that lacks it."""
     try:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await ctx.create(namespace, own=False, cluster=cluster)
@@ -163,8 +161,8 @@ async def _create_namespace(ctx: Context, name: str, cluster: str) -> None:
             raise
 
 
-async def _end(ctx: Context, pod: Pod) -> None:
-    """Mark as given up and let go of, then delete: in this order a crash between is seen and made good."""
+async def _end(ctx: Context, pod: JobPod) -> None:
+    """Annotate as given up and remove the finalizer, then delete: after a crash in between, the next reconcile deletes."""
     raw = pod.raw
     try:
         if pod.tracked or not (pod.given_up or pod.ended):
@@ -181,7 +179,7 @@ async def _end(ctx: Context, pod: Pod) -> None:
 
 
 async def _delete(
-    ctx: Context, obj: dict[str, Any], job: Job, pods: list[Pod], clusters: list[Cluster], now: float
+    ctx: Context, obj: dict[str, Any], job: Job, pods: list[JobPod], clusters: list[JobCluster], now: float
 ) -> Result | None:
     out, waits = cleanup(job, pods, clusters, now)
     errors = [error for error in await _all([_end(ctx, pod) for pod in out.ends]) if error is not None]
@@ -197,12 +195,12 @@ async def _delete(
             ctx.event("ClusterUnreachable", waits, type="Warning")
     if out.requeue_after is not None:
         return Result(requeue_after=out.requeue_after, waiting=CLUSTER)
-    # Pods that went at once were our own writes, and those wake nobody (law 8); the others' end will.
-    return Result(requeue_after=_LOOK_AGAIN if out.ends else None)
+    # Pods deleted at once were our own writes, which requeue no key (law 8); the end of the others will.
+    return Result(requeue_after=_AFTER_DELETION if out.ends else None)
 
 
-async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[Pod], deleting: bool, problem: str) -> Result | None:
-    """A spec that the CRD's schema should have refused (it came in before the CRD): told once, and not tried again."""
+async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[JobPod], deleting: bool, problem: str) -> Result | None:
+    """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
     if deleting:
         await _all([_end(ctx, pod) for pod in pods])
         if not pods:
@@ -226,8 +224,7 @@ async def _all(work: list[Awaitable[Any]]) -> list[BaseException | None]:
 
 
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether nothing but readiness differs between two statuses: that changes often, and hardly anyone waits for
-    it."""
+    """Whether two statuses differ in readiness only, which changes often and is rarely waited for."""
     return bool(old) and old != new and _hard(old) == _hard(new)
 
 

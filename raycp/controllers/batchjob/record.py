@@ -1,4 +1,4 @@
-"""``Record``: what a job's status remembers, in a form to reckon with, and its way back into a status."""
+"""``JobRecord``: what a job's status remembers, as sets and numbers, read from a status and written back to one."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from raycp.sdk import conditions
 
 @dataclass(slots=True)
 class Tally:
-    """One cluster's part. ``keep`` is its last status entry, shown on while the cluster is out of sight."""
+    """One cluster's part. An unreachable cluster keeps the last known numbers."""
 
     succeeded: int = 0
     failed: int = 0
@@ -20,9 +20,8 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Record:
-    """The memory. ``attempts`` holds the next attempt of unfinished indexes; ``assigned`` where unfinished indexes
-    run."""
+class JobRecord:
+    """``attempts`` holds the next attempt of unfinished indexes, ``assigned`` the clusters in which they run."""
 
     completed: set[int] = field(default_factory=set)
     failed_indexes: set[int] = field(default_factory=set)
@@ -38,8 +37,8 @@ class Record:
     conditions: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, status: dict[str, Any]) -> "Record":
-        """From a status; an empty one is a job's first."""
+    def read(cls, status: dict[str, Any]) -> "JobRecord":
+        """Read a status; a new job's is empty."""
         backoff = status.get("backoff") or {}
         record = cls(
             completed=indexes.parse(status.get("completedIndexes") or ""),
@@ -63,7 +62,7 @@ class Record:
         return record
 
     def tally(self, cluster: str) -> Tally:
-        """The cluster's part, a new one where it had none."""
+        """The cluster's part; created where it has none."""
         return self.clusters.setdefault(cluster, Tally())
 
     def true(self, condition: str) -> bool:
@@ -71,7 +70,7 @@ class Record:
         return conditions.is_true(self.conditions, condition)
 
     def write(self, generation: int | None, terminating: int, phase: str) -> dict[str, Any]:
-        """As a status. Whole seconds only, as ``metav1.Time`` has them; empty parts are left out."""
+        """As a status. Times are whole seconds, as in ``metav1.Time``; empty parts are left out."""
         where: dict[str, list[int]] = {}
         for index, cluster in self.assigned.items():
             where.setdefault(cluster, []).append(index)

@@ -1,4 +1,4 @@
-"""The shape of a ``BatchJob``: pydantic models, and the CRD made from them.
+"""The schema of a ``BatchJob``: pydantic models, and the CRD made from them.
 
 Field names and meanings are those of ``batch/v1`` Job wherever there is such a field, so that a Job's spec can be
 pasted.
@@ -69,8 +69,7 @@ class SuccessPolicy(_Model):
 
 
 class RetryBackoff(_Model):
-    """The wait before a failed index is tried again: initial × 2ⁿ for the n-th failure in a row, at most max. In
-    seconds."""
+    """The wait before a failed index is retried, in seconds: initial × 2ⁿ for the n-th failure in a row, at most max."""
 
     initial_seconds: float = Field(default=10, ge=0)
     max_seconds: float = Field(default=600, ge=0)
@@ -87,7 +86,7 @@ class Placement(_Model):
     weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
 
 
-class PodSpec(_Model):
+class JobPodSpec(_Model):
     """``core/v1`` PodSpec; the member's API server checks all of it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
@@ -99,7 +98,7 @@ class PodTemplate(_Model):
     """``core/v1`` PodTemplateSpec."""
 
     metadata: dict[str, Any] = Field(default_factory=dict, json_schema_extra=free_form())
-    spec: PodSpec
+    spec: JobPodSpec
 
 
 class BatchJobSpec(_Model):
@@ -187,7 +186,7 @@ class ClusterStatus(_Model):
     message: str = ""
 
 
-class Backoff(_Model):
+class BackoffStatus(_Model):
     """Failures in a row, and until when failed indexes wait."""
 
     failures: int = 0
@@ -209,7 +208,7 @@ class BatchJobStatus(_Model):
     failed_indexes: str = ""
     attempts: dict[str, int] = Field(default_factory=dict, description="Next attempt of unfinished indexes, if not 0.")
     index_failures: dict[str, int] = Field(default_factory=dict, description="With backoffLimitPerIndex: failures.")
-    backoff: Backoff | None = None
+    backoff: BackoffStatus | None = None
     clusters: list[ClusterStatus] = Field(default_factory=list)
     phase: str = Field(default="", description="For people: Pending, Running, Suspended, Complete, Failed.")
     conditions: list[dict[str, Any]] = Field(default_factory=list)

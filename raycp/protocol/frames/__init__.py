@@ -7,7 +7,7 @@ costs one frame each way, and the order of hand-outs stays the queue's. Shards c
 the union of all of them.
 """
 
-from raycp.protocol.frames.message import Message, decode, encode
+from raycp.protocol.frames.message import Message, decode_body, encode_body
 from raycp.protocol.frames.replication import ControllerStart, Due, KeyProgress, MarkedKind, Progress, Reached
 from raycp.protocol.frames.session import Clusters, ClusterState, Hello, Refusal, RefusalCode, Welcome
 from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
@@ -61,6 +61,6 @@ __all__ = [
     "Wakes",
     "WakesDone",
     "Welcome",
-    "decode",
-    "encode",
+    "decode_body",
+    "encode_body",
 ]

@@ -1,4 +1,4 @@
-"""A create that finds our own object there: what it has become meanwhile is others' doing, and must be told by the watch."""
+"""A create that finds our own object: others may have changed it since, so the cache takes it from its own watch."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from raycp.base.clock import SystemClock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Outcome, Task
 from raycp.kube import ApiError
-from raycp.sdk.backend import Answer, Call
+from raycp.sdk.backend import Answer, ApiRequest
 from raycp.sdk.controller import controller
 from raycp.sdk.run import run_reconcile
+from raycp.sdk.session import Session
 
 OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n", "namespace": "ns", "uid": "o"}}
 FOUND: dict[str, Any] = {
@@ -26,18 +27,18 @@ FOUND: dict[str, Any] = {
 
 
 class Taken:
-    """A ``Backend`` where the name is taken, by our own object, which has ended since."""
+    """A ``Backend`` where our own object has the name already, and has ended since."""
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return True
 
-    async def request(self, task: Task, call: Call) -> Answer:
+    async def request(self, task: Task, call: ApiRequest) -> Answer:
         if call.verb == "create":
             raise ApiError(409, "AlreadyExists", "it is there")
         return Answer(200, msgspec.json.encode(FOUND))
 
 
-async def test_it_is_awaited_and_not_folded() -> None:
+async def test_an_existing_object_is_awaited_and_not_folded() -> None:
     got = []
 
     @controller("v1/ConfigMap", name="c", owns=["v1/Pod"])
@@ -47,7 +48,7 @@ async def test_it_is_awaited_and_not_folded() -> None:
     key = RequestKey("c", "a", "ns", "n")
     task = Task(3, key, "high", "user", 1, 1, "s", 1, 9, 0.0, msgspec.json.encode(OWNER), [])
     backend: Any = Taken()
-    done = await run_reconcile(fn, task, backend, SystemClock())
+    done = await run_reconcile(Session(fn, task, backend, SystemClock()))
     assert done.outcome is Outcome.OK, done.error
     assert got[0]["status"] == {"phase": "Succeeded"}
     (write,) = done.writes

@@ -1,0 +1,63 @@
+"""``ctx.live``: reads that ask the API server."""
+
+from typing import Any
+
+from raycp.base.keys import GVK
+from raycp.sdk.backend import ApiRequest
+from raycp.sdk.controller import selector_text
+from raycp.sdk.kinds import Labels, Objects, as_gvk
+from raycp.sdk.session import Session, decode
+
+PAGE = "500"
+"""Objects per page of a list."""
+
+
+class Live:
+    """Exact, and one request each. Prefer the cache unless a decision can't bear a moment's lag."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(
+        self, kind: str | GVK, name: str, namespace: str | None = None, *, cluster: str | None = None
+    ) -> dict[str, Any] | None:
+        """The object, None if there is none. Raises ``ApiError``, ``Unreachable``, ``NoSuchKind``."""
+        gvk, where, space = await self._scope(kind, namespace, cluster)
+        answer = await self._session.live_get(where, gvk, space, name)
+        return decode(answer.body) if answer is not None else None
+
+    async def list(
+        self,
+        kind: str | GVK,
+        namespace: str | None = None,
+        *,
+        labels: Labels = None,
+        fields: str = "",
+        cluster: str | None = None,
+    ) -> Objects:
+        """All objects that match, in pages of 500. The caller retries an ``Expired`` continue token (410)."""
+        gvk, where, space = await self._scope(kind, namespace, cluster)
+        query = {"limit": PAGE}
+        if labels:
+            query["labelSelector"] = selector_text(labels, "list")
+        if fields:
+            query["fieldSelector"] = fields
+        found: Objects = []
+        while True:
+            page = decode((await self._session.request(ApiRequest("list", where, gvk, space, query=query))).body)
+            for item in page.get("items") or ():
+                item.setdefault("apiVersion", gvk.api_version)
+                item.setdefault("kind", gvk.kind)
+                found.append(item)
+            more = (page.get("metadata") or {}).get("continue")
+            if not more:
+                return found
+            query = {**query, "continue": more}
+
+    async def _scope(self, kind: str | GVK, namespace: str | None, cluster: str | None) -> tuple[GVK, str, str]:
+        """Kind, cluster and namespace to ask for; no namespace where the kind has none."""
+        gvk, session = as_gvk(kind), self._session
+        where, space = session.cluster_or_own(cluster), session.namespace_or_own(namespace)
+        if space and not await session.backend.namespaced(where, gvk):
+            space = ""
+        return gvk, where, space

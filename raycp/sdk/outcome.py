@@ -1,0 +1,109 @@
+"""The outcome of a reconcile: what its function returned (``interpret``) or raised (``explain``), as fields of ``Done``.
+
+``Done.error`` is one line with the author's file and line; the traceback, cut to the author's frames, goes to the log.
+"""
+
+import asyncio
+import logging
+import traceback
+from typing import Any
+
+from raycp.base.tasks import Done, Outcome
+from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
+from raycp.sdk.controller import Controller
+from raycp.sdk.results import Permanent, Result, Retry
+from raycp.sdk.session import Revoked
+
+_ERROR_LIMIT = 1000
+_OURS = ("/raycp/sdk/", "/concurrent/futures/", "/asyncio/")
+
+Log = logging.LoggerAdapter[logging.Logger]
+
+
+def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None:
+    """What the function returned, other than None."""
+    problem = ""
+    if not isinstance(result, Result):
+        if isinstance(result, Retry | Permanent):
+            problem = f"returned {type(result).__name__}: raise it"
+        else:
+            problem = f"returned {_short(result)}: a reconciler returns None or a Result"
+    elif result.requeue_after is not None and not _seconds(result.requeue_after):
+        problem = f"returned Result(requeue_after={_short(result.requeue_after)}): seconds, 0 or more"
+    elif result.tier is not None and not (isinstance(result.tier, str) and result.tier):
+        problem = f"returned Result(tier={_short(result.tier)}): the name of a tier"
+    elif type(result.waiting) is not str:
+        problem = f"returned Result(waiting={_short(result.waiting)}): the name of what it waits for"
+    if problem:
+        done.outcome = Outcome.RETRY
+        done.error = f"{controller.name} {problem} ({controller.module}, line {controller.line})"
+        log.error("%s", done.error)
+        return
+    assert isinstance(result, Result)
+    done.requeue_after = None if result.requeue_after is None else float(result.requeue_after)
+    done.tier, done.waiting = result.tier, result.waiting
+
+
+def explain(error: BaseException, done: Done, log: Log) -> None:
+    """What the function raised. Errors that are part of a controller's life are one line in the log, others a traceback."""
+    done.outcome = Outcome.RETRY
+    message = str(error) or type(error).__name__
+    if isinstance(error, Permanent):
+        done.outcome, done.error = Outcome.PERMANENT, message
+        log.warning("gave up until the object changes: %s", message)
+    elif isinstance(error, Retry):
+        done.error = message
+        if error.after is not None:
+            done.retry_after = float(error.after) if _seconds(error.after) else None
+        log.info("will try again: %s", message)
+    elif isinstance(error, Fenced | Revoked):
+        done.outcome, done.error = Outcome.INTERRUPTED, message
+        log.info("interrupted: %s", message)
+    elif isinstance(error, ApiError) and error.conflict:
+        done.error = f"the object changed meanwhile: {message}"
+        log.info("will try again: %s", done.error)
+    elif isinstance(error, KubeError):
+        done.error = f"{message}{_where(error)}"
+        if isinstance(error, ApiError | CircuitOpen):
+            done.retry_after = error.retry_after
+        level = logging.WARNING if isinstance(error, Unreachable) else logging.ERROR
+        log.log(level, "will try again: %s", done.error)
+    else:
+        label = "cancelled itself" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {error}"
+        done.error = f"{label}{_where(error)}"
+        log.error("failed: %s\n%s", done.error, user_traceback(error))
+    done.error = done.error[:_ERROR_LIMIT]
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback without the frames of raycp, asyncio and thread pools around the author's code."""
+    shown = traceback.TracebackException.from_exception(error)
+    seen: set[int] = set()
+    todo: list[traceback.TracebackException | None] = [shown]
+    while todo:
+        part = todo.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        theirs = [frame for frame in part.stack if not any(ours in frame.filename for ours in _OURS)]
+        part.stack = traceback.StackSummary.from_list(theirs or list(part.stack))
+        todo += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
+    return "".join(shown.format()).rstrip()
+
+
+def _where(error: BaseException) -> str:
+    """`` (echo.py, line 12)``: the author's innermost line."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(ours in f.filename for ours in _OURS)]
+    return f" ({frames[-1].filename.rsplit('/', 1)[-1]}, line {frames[-1].lineno})" if frames else ""
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = "something without a repr"
+    return text if len(text) <= 80 else f"{text[:77]}..."

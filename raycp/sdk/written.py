@@ -1,0 +1,46 @@
+"""``written_by``: what the answer of a write says was written, for the acknowledgement (law 8)."""
+
+import msgspec
+
+from raycp.base.tasks import Written
+from raycp.sdk.backend import ApiRequest
+
+
+class _WrittenMeta(msgspec.Struct, rename="camel"):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
+    finalizers: list[str] | None = None
+
+
+class _WrittenObject(msgspec.Struct):
+    kind: str = ""
+    metadata: _WrittenMeta = msgspec.field(default_factory=_WrittenMeta)
+
+
+_decoder = msgspec.json.Decoder(_WrittenObject)
+
+
+def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Written, str]:
+    """The write and the resourceVersion that it left. An object that a delete leaves behind (grace period, finalizers) counts as
+    changed, not as deleted.
+
+    ``read``: ``body`` is not the answer of the write but the object found in its place. Others may have changed it since, so
+    the cache takes it from its own watch, which reports it, and the key waits until it has.
+    """
+    try:
+        found = _decoder.decode(body)
+    except msgspec.MsgspecError:
+        found = _WrittenObject()
+    meta = found.metadata
+    namespace, name = meta.namespace or call.namespace, meta.name or call.name
+    deleted = call.verb == "delete" and (
+        found.kind == "Status" or not (meta.finalizers or (meta.deletion_timestamp and meta.deletion_grace_period_seconds))
+    )
+    version = int(meta.resource_version) if meta.resource_version.isdigit() else 0
+    raw = None if deleted or read or found.kind == "Status" else body
+    written = Written(call.cluster, str(call.kind), namespace, name, meta.uid, version, raw, deleted=deleted)
+    return written, meta.resource_version

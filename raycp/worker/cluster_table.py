@@ -1,0 +1,58 @@
+"""``ClusterTable``: every cluster of the plan, for ``ctx.clusters``, and the shard that watches it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from raycp.protocol.frames import ClusterState
+from raycp.protocol.plan import Plan
+from raycp.sdk.backend import ClusterInfo
+
+
+class ReportsStates(Protocol):
+    """A link to a shard, as the table needs it."""
+
+    @property
+    def states(self) -> Mapping[str, ClusterState]:
+        """The shard's clusters, as it last reported them."""
+        ...
+
+
+class ClusterTable:
+    """Written on the actor's loop, read on the user loop: each mapping is replaced as a whole.
+
+    ``infos`` holds what the plan says of each cluster, with its reachability as its shard last reported it; ``shards`` its shard.
+    """
+
+    def __init__(self, links: Mapping[str, ReportsStates]) -> None:
+        self.infos: Mapping[str, ClusterInfo] = {}
+        self.shards: Mapping[str, str] = {}
+        self._links = links
+        self._planned: list[ClusterInfo] = []
+
+    def update(self, plan: Plan) -> None:
+        """Take over a newer plan."""
+        # An unschedulable cluster has no room for new Pods: placement avoids it, and the Pods in it go on.
+        closed = {cluster.name for cluster in plan.fleet.doc.spec.clusters if cluster.unschedulable}
+        self._planned = [
+            ClusterInfo(cluster.name, cluster.role, cluster.labels, free_pods=0 if cluster.name in closed else None)
+            for cluster in plan.clusters
+        ]
+        self.shards = {cluster.name: cluster.shard for cluster in plan.clusters}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over the states that the shards report now."""
+        infos = {}
+        for info in self._planned:
+            state = self.state(info.name)
+            if state is None:
+                infos[info.name] = replace(info, reachable=False, synced=False, reason="its shard is not connected")
+            else:
+                infos[info.name] = replace(info, reachable=state.reachable, synced=state.synced, reason=state.reason)
+        self.infos = infos
+
+    def state(self, cluster: str) -> ClusterState | None:
+        """The state that the cluster's shard last reported; None where the shard is not connected."""
+        link = self._links.get(self.shards.get(cluster, ""))
+        return link.states.get(cluster) if link is not None else None

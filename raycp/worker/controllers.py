@@ -1,0 +1,60 @@
+"""``LoadedControllers``: the controllers of the plan, imported."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from raycp.protocol.plan import ControllerPlan, Plan
+from raycp.sdk.controller import Controller
+from raycp.sdk.loader import ControllerLoadError, load_controllers
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadedController:
+    """A controller with what the plan says of it. ``timeout`` in seconds; ``member_kinds`` are the kinds of its children in
+    member clusters, as ``str(GVK)``."""
+
+    controller: Controller
+    timeout: float
+    config: Mapping[str, Any]
+    member_kinds: tuple[str, ...]
+
+
+class LoadedControllers:
+    """``known`` is replaced as a whole with each plan; ``problem`` names the modules that could not be imported."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, LoadedController] = {}
+        self.problem = "waiting for the fleet's plan"
+
+    async def update(self, plan: Plan) -> None:
+        """Import the modules of controllers that are not known yet, off the loop: they are user code."""
+        known: dict[str, LoadedController] = {}
+        problems = []
+        for planned in plan.fleet.controllers:
+            try:
+                controller = await self._controller(planned)
+            except ControllerLoadError as error:
+                problems.append(str(error))
+                log.error("%s", error)
+                continue
+            if controller is not None:
+                member_kinds = tuple(str(owned.kind) for owned in controller.owns if owned.on == "members")
+                known[planned.name] = LoadedController(controller, planned.timeout, json.loads(planned.config), member_kinds)
+        self.known = known
+        self.problem = "; ".join(problems)
+
+    async def _controller(self, planned: ControllerPlan) -> Controller | None:
+        before = self.known.get(planned.name)
+        # The plan has decided between the fleet file's time limit and the controller's own.
+        if before is not None:
+            return dataclasses.replace(before.controller, timeout=planned.timeout)
+        for found in await asyncio.to_thread(load_controllers, [planned.use]):
+            if found.name == planned.original:
+                return dataclasses.replace(found, name=planned.name, timeout=planned.timeout)
+        return None

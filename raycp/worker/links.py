@@ -1,0 +1,43 @@
+"""``ShardLinks``: one link to each shard of the plan, and each shard's part of the worker's slots."""
+
+from collections.abc import Callable
+
+from raycp.protocol.plan import Plan, ShardPlan
+from raycp.worker.shard_link import ShardLink
+
+MakeLink = Callable[[str, ShardPlan, str], ShardLink]
+"""(shard, its primary, the fleet's token) -> a link."""
+
+
+class ShardLinks:
+    """Lives on the worker's actor loop; the only writer of ``links``."""
+
+    def __init__(self, links: dict[str, ShardLink], make: MakeLink) -> None:
+        self._links = links
+        self._make = make
+
+    async def update(self, plan: Plan) -> None:
+        """Connect to the primaries of ``plan``; of a fleet on standby, to its own standbys, which hand nothing out before they
+        are promoted."""
+        targets = plan.successors if plan.following is not None else plan.shards
+        wanted = {target.shard: target for target in targets if target.port}
+        for shard, link in list(self._links.items()):
+            target = wanted.get(shard)
+            if target is None:
+                await link.close()
+                del self._links[shard]
+            elif (target.host, target.port, target.member) != link.target:
+                link.retarget(target, plan.token)
+        for shard, target in wanted.items():
+            if shard not in self._links:
+                self._links[shard] = self._make(shard, target, plan.token)
+
+    def share(self, slots: int) -> None:
+        """Give each shard its part of ``slots``, at least one, so that no shard waits for another's tasks. 0: nothing to any."""
+        each = -(-slots // len(self._links)) if self._links else 0
+        for link in self._links.values():
+            link.set_credit(each)
+
+    def disconnected(self) -> list[str]:
+        """Shards without a connection."""
+        return [link.shard for link in self._links.values() if not link.connected]

@@ -1,0 +1,22 @@
+"""A ``ShardLink`` without a worker core."""
+
+from inprocess import CLOCK, HOST
+
+from raycp.base.loops import Loops
+from raycp.protocol.frames import Hello
+from raycp.protocol.plan import ShardPlan
+from raycp.worker.shard_link import LinkRuns, ShardLink
+
+
+def link_to(target: ShardPlan, runs: LinkRuns, loops: Loops) -> ShardLink:
+    """A link to ``target``, whose shard's token is "secret"."""
+    return ShardLink(
+        target.shard,
+        target,
+        "secret",
+        runs=runs,
+        hello=lambda token, in_flight: Hello(token, "w", "worker", HOST, 1, "standard", in_flight),
+        clock=CLOCK,
+        loops=loops,
+        changed=lambda: None,
+    )
