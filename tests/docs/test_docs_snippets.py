@@ -22,7 +22,7 @@ from raycp.cli.main import COMMANDS, available, parser_of
 from raycp.config import parse_fleet
 
 ALL = snippets()
-_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def of(language: str, *words: str) -> list[object]:

@@ -468,7 +468,7 @@ async def one_leads(fleet: House) -> Colour:
     [
         pytest.param(
             victim, step, after, id=f"{victim}-{'after' if after else 'before'}-{step}",
-            marks=() if (step, after) in (("follow", False), ("lead", False), ("lead", True)) else pytest.mark.soak,
+            marks=() if (step, after) in (("follow", False), ("lead", False), ("lead", True)) else pytest.mark.wide,
         )
         for victim in ("old", "new") for step in STEPS for after in (False, True)
     ],
@@ -556,7 +556,7 @@ async def test_a_successor_that_does_not_begin_loses_the_lock_again() -> None:
         await fleet.gone(fleet.other)
 
 
-@pytest.mark.soak
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(12))
 async def test_anything_may_die_at_any_moment_of_any_upgrade(seed: int) -> None:
     """Upgrades in a row under load; in each, one process of either colour dies at a random moment of the switch."""

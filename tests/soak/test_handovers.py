@@ -1,4 +1,4 @@
-"""Hundreds of hand-overs in a row under users' changes: none is lost, nothing is made twice."""
+"""Hand-overs in a row under users' changes, 500 in ``make soak``, 40 in ``make test-wide``: none is lost, nothing is created twice."""
 
 import asyncio
 import json
@@ -15,17 +15,22 @@ from rayhouse import house
 from soakrun import CONFIG_MAPS, Scale, Soak, ground
 from users import changing
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
-
 CLUSTERS = ["hub", "east", "west", "north"]
+MANY = int(os.environ.get("RAYCP_SOAK_HANDOVERS") or 500)
 RATE = 20.0
 GRACE = 1.0
 """What is sent so long before a hand-over ends belongs to it, in seconds."""
 
 
-def test_hand_overs_in_a_row_lose_no_key(tmp_path: Path) -> None:
-    """``RAYCP_SOAK_HANDOVERS`` (500) hand-overs of shards, all shards at once, under 20 changes a second."""
-    wanted = int(os.environ.get("RAYCP_SOAK_HANDOVERS") or 500)
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(40, id="few", marks=[pytest.mark.wide, pytest.mark.timeout(300)]),
+        pytest.param(MANY, id="many", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_hand_overs_in_a_row_lose_no_key(tmp_path: Path, wanted: int) -> None:
+    """All shards at once, under 20 changes a second."""
     with house(tmp_path) as at:
         asyncio.run(_hand_over(Scale(0, 0.0, CLUSTERS, shards=len(CLUSTERS), keys=0), at, wanted))
 

@@ -22,7 +22,7 @@ from users import changing
 
 from raycp.driver.fleet_client import FleetClient, FleetError
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.wide, pytest.mark.timeout(300)]
 
 PERMIT = 3.0
 CONTROL = "raycp-test/role=control"

@@ -13,7 +13,17 @@ import pytest
 from nodeground import Lossy, add_node, lossy
 from rayhouse import Node, house
 
-REPEATED = int(os.environ.get("RAYCP_SOAK_NODES") or 3)
+REPETITIONS = pytest.mark.parametrize(
+    "repetitions",
+    [
+        pytest.param(1, id="once", marks=[pytest.mark.wide, pytest.mark.timeout(400)]),
+        pytest.param(
+            int(os.environ.get("RAYCP_SOAK_NODES") or 3), id="repeated", marks=[pytest.mark.soak, pytest.mark.timeout(1200)]
+        ),
+    ],
+)
+"""Once in ``make test-wide``, three times (``RAYCP_SOAK_NODES``) in ``make soak``."""
+
 HEAD = ("--num-cpus=2",)
 PERMIT = 6.0
 SLACK = 1.5
@@ -67,13 +77,12 @@ async def _left(made: Lossy, node: Node, seconds: float = 60.0) -> None:
         await asyncio.sleep(0.2)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
-def test_the_leaders_node_drains(tmp_path: Path) -> None:
+@REPETITIONS
+def test_the_leaders_node_drains(tmp_path: Path, repetitions: int) -> None:
     """Everybody leaves it, the leader last; a hand-over moves the primary there before, so that the node has all roles."""
 
     async def play(made: Lossy) -> None:
-        for _ in range(REPEATED):
+        for _ in range(repetitions):
             await _primary_beside_leader(made)
             node = await made.leader_node()
             assert node is not None
@@ -132,8 +141,7 @@ async def _lose(made: Lossy, what: str, act: str, beside_leader: bool, seconds: 
     return gap.longest
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
+@REPETITIONS
 @pytest.mark.parametrize(
     ("what", "act", "beside_leader", "seconds", "bound"),
     [
@@ -143,11 +151,13 @@ async def _lose(made: Lossy, what: str, act: str, beside_leader: bool, seconds: 
         ("the node of primary and leader is frozen", "freeze", True, 24.0, 16.0),
     ],
 )
-def test_a_node_is_lost(tmp_path: Path, what: str, act: str, beside_leader: bool, seconds: float, bound: float) -> None:
+def test_a_node_is_lost(
+    tmp_path: Path, repetitions: int, what: str, act: str, beside_leader: bool, seconds: float, bound: float
+) -> None:
     gaps: list[float] = []
 
     async def play(made: Lossy) -> None:
-        for _ in range(REPEATED):
+        for _ in range(repetitions):
             gaps.append(await _lose(made, what, act, beside_leader, seconds))
 
     played(tmp_path, play)
@@ -155,9 +165,8 @@ def test_a_node_is_lost(tmp_path: Path, what: str, act: str, beside_leader: bool
     assert max(gaps) < bound + SLACK
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_several_processes_die_together(tmp_path: Path) -> None:
+@REPETITIONS
+def test_several_processes_die_together(tmp_path: Path, repetitions: int) -> None:
     """SIGKILL at the same moment: leader, primary and worker; primary and standby; observer and leader."""
     groups = {
         "leader, primary and worker": ("leader", "shards", "workers"),
@@ -169,7 +178,7 @@ def test_several_processes_die_together(tmp_path: Path) -> None:
 
     async def play(made: Lossy) -> None:
         for what, roles in groups.items():
-            for _ in range(REPEATED):
+            for _ in range(repetitions):
                 status = await made.whole(120.0)
                 pids = [(await _leader_pid(made)) if role == "leader" else _first(status[role])["pid"] for role in roles]
 

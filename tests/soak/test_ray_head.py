@@ -43,7 +43,7 @@ def test_the_head_is_restarted_under_load(tmp_path: Path) -> None:
         asyncio.run(_played(at, play, workers=1, nodes=1))
 
 
-@pytest.mark.soak
+@pytest.mark.wide
 @pytest.mark.timeout(300)
 def test_deaths_while_the_head_is_away(tmp_path: Path) -> None:
     """The primary dies: its standby follows at once, for that needs nobody but the leader. What has to be made waits for the head;
@@ -86,8 +86,8 @@ async def _away(made: Lossy, what: str, act: Any) -> float:
     return (await made.during(what, all_of, 15.0)).longest
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.wide
+@pytest.mark.timeout(300)
 def test_the_head_is_lost_for_good(tmp_path: Path) -> None:
     """Without Redis a new head knows nobody. The old actors go on until their raylets give up; then ``raycp run`` brings the fleet
     back in a new epoch, from the hub's watermark, and nothing is lost."""
