@@ -1,4 +1,4 @@
-"""Hand-overs in a row under users' changes, 500 in ``make soak``, 40 in ``make test-wide``: none is lost, nothing is created twice."""
+"""Hand-overs in a row under users' changes, 500 in ``make soak``, 40 in ``make test-wide``: none lost, nothing created twice."""
 
 import asyncio
 import json
