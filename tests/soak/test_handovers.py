@@ -19,7 +19,7 @@ CLUSTERS = ["hub", "east", "west", "north"]
 MANY = int(os.environ.get("RAYCP_SOAK_HANDOVERS") or 500)
 RATE = 20.0
 GRACE = 1.0
-"""What is sent so long before a hand-over ends belongs to it, in seconds."""
+"""A change sent within this time after a hand-over counts to it, in seconds."""
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ async def _hand_over(scale: Scale, at: object, wanted: int) -> None:
         took: list[float] = []
         done = 0
         async with changing(members, RATE / len(members)) as users:
-            await asyncio.sleep(5.0)  # the first reconcile of a worker is slow, and is nobody's hand-over
+            await asyncio.sleep(5.0)  # the first reconcile of a worker is slow, and must not count to a hand-over
             while done < wanted:
                 await _warm(made)
                 begun = time.time()
@@ -89,7 +89,7 @@ LABELS = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 
 
 async def _warm(made: Soak) -> None:
-    """Every shard has its next warm standby."""
+    """Wait until every shard has a new warm standby."""
     deadline = time.monotonic() + 60.0
     while True:
         status = await made.client.status()
@@ -100,7 +100,7 @@ async def _warm(made: Soak) -> None:
 
 
 async def _forget(made: Soak, count: int) -> None:
-    """What was done long ago goes, so that caches stay as they are."""
+    """Delete old objects, so that caches do not grow."""
     if count % 5 == 0:
         for name in CLUSTERS[1:]:
             listed = await made.apis[name].sure("GET", CONFIG_MAPS, query={"labelSelector": "app=diary"})

@@ -1,5 +1,6 @@
-"""Nodes that are drained, killed and frozen, with a shard's primary, the leader, or both on them; several at once. What each costs
-users is printed, and bounded by what docs/reliability.md promises."""
+"""Nodes that are drained, killed and frozen, with a shard's primary, the leader, or both on them; several deaths at once. The
+cost of each for users is printed, and bounded by the promise of docs/reliability.md.
+"""
 
 import asyncio
 import os
@@ -27,7 +28,7 @@ REPETITIONS = pytest.mark.parametrize(
 HEAD = ("--num-cpus=2",)
 PERMIT = 6.0
 SLACK = 1.5
-"""What a machine with other work beside it may take longer, in seconds."""
+"""Allowance for other work on the machine, in seconds."""
 
 
 def played(tmp_path: Path, play: Callable[[Lossy], Any], nodes: int = 2, **spec: Any) -> None:
@@ -41,8 +42,8 @@ def played(tmp_path: Path, play: Callable[[Lossy], Any], nodes: int = 2, **spec:
 
 @pytest.mark.ray
 @pytest.mark.timeout(150)
-def test_a_node_that_drains_is_left(tmp_path: Path) -> None:
-    """``ray drain-node`` of the primary's node, then of the leader's: all leave, users notice nothing."""
+def test_a_node_that_drains_is_evacuated(tmp_path: Path) -> None:
+    """``ray drain-node`` of the primary's node: all members leave it, and users' changes do not wait."""
 
     async def play(made: Lossy) -> None:
         status = await made.whole()
@@ -65,7 +66,7 @@ def test_a_node_that_drains_is_left(tmp_path: Path) -> None:
 
 
 async def _left(made: Lossy, node: Node, seconds: float = 60.0) -> None:
-    """Wait until nobody of the fleet is on the node."""
+    """Wait until no member of the fleet is on the node."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         status = await made.whole(placed=False)
@@ -79,7 +80,7 @@ async def _left(made: Lossy, node: Node, seconds: float = 60.0) -> None:
 
 @REPETITIONS
 def test_the_leaders_node_drains(tmp_path: Path, repetitions: int) -> None:
-    """Everybody leaves it, the leader last; a hand-over moves the primary there before, so that the node has all roles."""
+    """All members leave it, the leader last; a hand-over moves the primary there before, so that the node has all roles."""
 
     async def play(made: Lossy) -> None:
         for _ in range(repetitions):
@@ -100,18 +101,18 @@ def test_the_leaders_node_drains(tmp_path: Path, repetitions: int) -> None:
 
 
 async def _primary_beside_leader(made: Lossy) -> None:
-    """Hand over to the standby that is on the leader's node; the fleet itself would part them again after some seconds."""
+    """Hand over to the standby on the leader's node; the fleet would separate them again after some seconds."""
     await made.whole()
     for _ in range(4):
         status = await made.whole(placed=False)
         if made.node_of(status["shards"][0]["nodeId"]) is await made.leader_node():
             return
         await made.client.ask("handover", b"\x90", timeout=40.0)
-    raise AssertionError("primary and leader don't come to live on one node")
+    raise AssertionError("primary and leader could not be placed on one node")
 
 
 async def _renew(made: Lossy, node: Node) -> None:
-    """The node is gone for good, another one comes, and everybody goes to where they should be."""
+    """Remove the node for good, add another one, and wait until all members are where they belong."""
     await asyncio.to_thread(node.kill)
     new = await asyncio.to_thread(add_node, made.house)
     deadline = asyncio.get_running_loop().time() + 60.0
@@ -122,7 +123,7 @@ async def _renew(made: Lossy, node: Node) -> None:
 
 
 async def _lose(made: Lossy, what: str, act: str, beside_leader: bool, seconds: float) -> float:
-    """Kill or freeze the primary's node; a frozen one wakes up when its members were succeeded, and goes on where it was."""
+    """Kill or freeze the primary's node; a frozen one resumes after its members were replaced."""
     if beside_leader:
         await _primary_beside_leader(made)
         node = await made.leader_node()
@@ -167,7 +168,7 @@ def test_a_node_is_lost(
 
 @REPETITIONS
 def test_several_processes_die_together(tmp_path: Path, repetitions: int) -> None:
-    """SIGKILL at the same moment: leader, primary and worker; primary and standby; observer and leader."""
+    """SIGKILL at the same moment of several processes."""
     groups = {
         "leader, primary and worker": ("leader", "shards", "workers"),
         "primary and its standby": ("shards", "standbys"),
