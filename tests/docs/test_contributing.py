@@ -14,7 +14,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 LAWS = (ROOT / "docs/laws.md").read_text()
 SOURCES = sorted(file for folder in ("raycp", "tests") for file in (ROOT / folder).rglob("*.py") if file != Path(__file__))
 NUMBER = r"\b[Ll]aws? (\d+[a-z]?)\b"
-PRIVATE = r"DESIGN|\b[Dd]esign, (?:section|law)|of the design\b"
+PRIVATE = r"DESIGN|\b[Dd]esign, (?:section|law)|of the design\b|\bthe seed's|what the seed"
 
 
 def section(title: str) -> str:

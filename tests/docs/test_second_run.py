@@ -1,4 +1,4 @@
-"""The second run of failed Ray tests in CI, on small suites of its own (tests/support/second_run.py)."""
+"""tests/conftest.py on small suites: the second run of failed Ray tests in CI, skips in CI, one target per test."""
 
 from pathlib import Path
 
@@ -15,13 +15,7 @@ markers =
   wide: slow and real
   soak: long
 """
-CONFTEST = """
-import second_run
-
-def pytest_configure(config):
-    if second_run.wanted():
-        config.pluginmanager.register(second_run.SecondRun(config))
-"""
+CONFTEST = (SUPPORT.parent / "conftest.py").read_text()
 FAILS_ONCE = """
 import pathlib, pytest
 
@@ -131,3 +125,18 @@ def test_c(): pass
     result = run(suite, body)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*2 passed*1 flaky*"])
+
+
+def test_in_ci_a_skip_is_a_failure(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "def test_a():\n    pytest.skip('no tool')\n"
+    result = run(suite, body)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*was skipped, which CI does not allow*no tool*"])
+    monkeypatch.delenv("CI")
+    assert suite.runpytest_subprocess().ret == 0
+
+
+def test_a_test_can_not_belong_to_two_targets(suite: pytest.Pytester) -> None:
+    result = run(suite, "@pytest.mark.wide\n@pytest.mark.soak\ndef test_a(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "marked wide and soak: test_it.py::test_a" in str(result.stderr) + str(result.stdout)

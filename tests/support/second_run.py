@@ -48,7 +48,10 @@ class SecondRun:
         eligible = [nodeid for nodeid in self._failed if nodeid in self._eligible]
         if exitstatus != pytest.ExitCode.TESTS_FAILED or not eligible or len(self._failed) > LIMIT:
             return
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         for nodeid in eligible:
+            if reporter is not None:
+                reporter.write_line(f"second run of {nodeid}")
             code, output = self._run(nodeid)
             if code == 0:
                 self._flaky.append(nodeid)
