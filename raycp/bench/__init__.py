@@ -1,13 +1,12 @@
-"""Measures raycp, and others beside it, on embedded or real clusters: ``raycp bench SCENARIO``.
+"""Measures raycp, and other systems beside it, on embedded or real clusters: ``raycp bench SCENARIO``.
 
-The way of a measurement: ``ground`` starts API servers (or takes kubeconfigs), each in a process of its own;
-``fleets`` writes
-the fleet file and starts the system under test on them; a ``load`` process (driven through ``driver``) makes users'
-changes
-and sees their effects on its own watch; a scenario of ``scenarios`` says what happens when and turns ``latencies``
-into figures;
-``report`` prints one JSON object, ``plot`` draws it, ``bounds`` holds it against what is promised.
+In the order of a measurement: ``ground`` starts API servers (or uses kubeconfigs), each in a process of its own; ``fleets``
+starts the system under test on them; a ``load`` process, controlled through ``driver``, makes users' changes and receives their
+effects on its own watch; a ``scenario`` (``steady``, ``storms``, ``neighbours``, ``switch``, ``embedded``) decides what happens
+when, and ``latencies`` turns samples into figures; ``runner`` repeats a scenario; ``report`` prints tables, ``plot`` draws
+figures, ``bounds`` compares figures with what is promised. ``suite`` runs all scenarios.
 
-- ``workload``: the controller under test: a labelled ConfigMap becomes a Pod;
-- ``peer_kopf``: kopf doing the same work, in its own process on the same clusters, in the same run.
+- ``workload``: the controller under test: a labelled ConfigMap has a Pod;
+- ``causes``, ``nodes``, ``gaps``, ``phases``: what ``switch`` does and measures;
+- ``peer_kopf``, ``peer_seed``: other operators that do the same work in the same run.
 """

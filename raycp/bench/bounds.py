@@ -1,4 +1,4 @@
-"""What is promised of each scenario (``bounds.yaml``), and whether figures keep it."""
+"""The bounds promised for each scenario (``bounds.yaml``), and whether figures keep them."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -10,7 +10,7 @@ Kind = Literal["max", "min"]
 
 
 class Bound(NamedTuple):
-    """``figure`` of ``scenario`` is at most (or at least) ``value``; with where that comes from."""
+    """``figure`` of ``scenario`` is at most (or at least) ``value``; with the source of that value."""
 
     scenario: str
     figure: str
@@ -21,10 +21,10 @@ class Bound(NamedTuple):
     date: str
     why: str
     optional: bool = False
-    """Not every ground has the figure: where it is missing, nothing is judged."""
+    """The figure may be missing, for instance on real clusters; then it is not judged."""
 
     def kept(self, figures: Mapping[str, Any]) -> bool | None:
-        """None when the figure is not there."""
+        """None if the figure is missing."""
         found = figures.get(self.figure)
         if not isinstance(found, (int, float)):
             return None
@@ -44,8 +44,8 @@ def load_bounds() -> list[Bound]:
 
 
 def judge(scenario: str, figures: Mapping[str, Any]) -> list[tuple[Bound, bool | None, Any]]:
-    """Each bound of the scenario, whether it is kept, and what was found. A switch is also held to what is promised of its cause
-    (``switch CAUSE``), or of each of its causes."""
+    """Each bound of the scenario, whether it is kept, and the measured value. A switch is also compared with the bounds of its
+    cause (``switch CAUSE``), or of each of its causes."""
     mine = [bound for bound in load_bounds() if bound.scenario == scenario]
     found = [(b, b.kept(figures), figures.get(b.figure)) for b in mine if not b.optional or figures.get(b.figure) is not None]
     if cause := figures.get("cause"):

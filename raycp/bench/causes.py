@@ -1,6 +1,6 @@
-"""What makes a fleet switch: each cause as the act that brings it about, and how it is measured.
+"""The causes of a switch: for each, how it is triggered and how it is measured.
 
-Processes are killed by their pids, which the fleet's status tells: bench and fleet share a machine.
+Processes are killed by the pids in the fleet's status: bench and fleet share a machine.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from raycp.driver.upgrade import stand_by, switch
 from raycp.protocol.control import HandOver, Ping
 
 HELD = 40.0
-"""Seconds that a hand-over may take before the bench gives up."""
+"""Deadline of a hand-over, in seconds."""
 
 
 @dataclass
 class Site:
-    """Where a cause acts. ``house``: the Ray nodes, where one is to be lost; ``lost``: the one that was."""
+    """Where a cause acts. ``house``: the Ray nodes, if the cause loses one; ``lost``: the lost node."""
 
     fleet: FleetHandle
     house: NodeHouse | None = None
@@ -37,17 +37,17 @@ class Site:
 
 
 async def _nothing(site: Site) -> None:
-    """Nothing to prepare, nothing to mend."""
+    """Do nothing: no preparation or repair is needed."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """``act`` brings it about and returns the seconds until the fleet says that it is over (0 where that is at once).
+    """``act`` triggers the switch and returns the seconds until the fleet reports its end (0 if it does not report one).
 
-    ``prepare`` runs before each repetition, ``mend`` after its effects were seen; ``after``: how many seconds users go on
-    changing things; ``settle``: how long the fleet may take to be whole again; ``killed``: a process ends without a word, so that
-    the time until somebody notices is leaderless, too; ``leader``: where the leader lives, ``head`` or ``node``, on a Ray of
-    several nodes (empty: any Ray will do).
+    ``prepare`` runs before each repetition, ``mend`` after its effects were measured. ``after``: for how many seconds users'
+    changes go on. ``settle``: deadline for the fleet to have all members again, in seconds. ``killed``: a process dies without
+    notice, so the time until its death is noticed counts as leaderless. ``leader``: where the leader runs, ``head`` or
+    ``node``, on a Ray of several nodes (empty: on any Ray).
     """
 
     name: str
@@ -71,7 +71,7 @@ async def _handover(site: Site) -> float:
 
 
 async def _beside(site: Site) -> None:
-    """A second fleet of the same file stands by, warm, as ``raycp upgrade`` brings it up."""
+    """Bring up a warm standby fleet from the same file, as ``raycp upgrade`` does."""
     site.upgrades += 1
     before = site.fleet.fleet
     after = msgspec.structs.replace(
@@ -112,8 +112,8 @@ def _kill(rows: Callable[[Mapping[str, Any]], Any]) -> Callable[[Site], Awaitabl
 
 
 def _choose(leader: str) -> Callable[[Site], Awaitable[None]]:
-    """See to it that a primary lives on the node that is to be lost, its standby and (unless it is to be lost, too) the leader
-    elsewhere."""
+    """Place a primary on the node that will be lost, and its standby elsewhere. ``leader``: ``node`` places the leader on that
+    node, too, ``head`` elsewhere."""
 
     async def prepare(site: Site) -> None:
         assert site.house is not None
@@ -125,10 +125,10 @@ def _choose(leader: str) -> Callable[[Site], Awaitable[None]]:
             if there is not None and there is not standby and (with_leader is there) == (leader == "node"):
                 site.lost = there
                 return
-            await _handover(site)  # the standby's node is another
-            # The fleet itself would soon part primary and leader again.
+            await _handover(site)  # moves the primary to the standby's node
+            # The fleet would soon move the primary away from the leader again.
             await whole(site, 60.0, placed=leader != "node")
-        raise LoadError("primary, standby and leader don't come to live where this cause wants them")
+        raise LoadError("primary, standby and leader could not be placed as this cause needs")
 
     return prepare
 
@@ -153,7 +153,7 @@ async def _replace_node(site: Site) -> None:
 
 
 async def _thaw_node(site: Site) -> None:
-    """What was frozen wakes up and finds itself succeeded: it gets the time to try a write."""
+    """Resume the frozen processes and give them time to attempt a write, although their successors run."""
     assert site.lost is not None
     site.lost.thaw()
     await asyncio.sleep(THAWED)
@@ -161,7 +161,7 @@ async def _thaw_node(site: Site) -> None:
 
 
 THAWED = 3.0
-"""Seconds that a thawed node lives on: longer than a worker needs to send what it had in hand."""
+"""Seconds that a resumed node keeps running: longer than a worker needs to send its pending writes."""
 
 
 def _now() -> float:
@@ -169,7 +169,7 @@ def _now() -> float:
 
 
 async def whole(site: Site, settle: float, placed: bool = True) -> dict[str, Any]:
-    """Wait until everything is there that should be, and (``placed``) on the nodes where it should be. Raises ``LoadError`` with
+    """Wait until all members are ready, and (``placed``) on the nodes where they belong. Raises ``LoadError`` with
     what is missing."""
     deadline = _now() + settle
     while True:
@@ -178,14 +178,14 @@ async def whole(site: Site, settle: float, placed: bool = True) -> dict[str, Any
         if status["ready"] and there and all(row["ready"] for row in status["standbys"]):
             return status
         if _now() > deadline:
-            raise LoadError(f"the fleet is not whole again after {settle:g} s: {status['reasons']} {status['standbys']}")
+            raise LoadError(f"the fleet is not ready again after {settle:g} s: {status['reasons']} {status['standbys']}")
         await asyncio.sleep(0.05)
 
 
 _ALL = (
     Cause("graceful", "`raycp handover`: each shard to its standby", _handover, killed=False),
     Cause(
-        "upgrade", "`raycp upgrade`: the fleet to one that stands by, warm", _upgrade, _beside,
+        "upgrade", "`raycp upgrade`: to a warm standby fleet", _upgrade, _beside,
         settle=60.0, killed=False,
     ),
     Cause("leader-kill", "SIGKILL of the leader", _kill_leader),
@@ -202,7 +202,7 @@ _ALL = (
         repetitions=4, after=10.0, settle=60.0, leader="node",
     ),
     Cause(
-        "node-freeze", "SIGSTOP of a raylet and its actors, SIGCONT when they were succeeded", _freeze_node, _choose("head"),
+        "node-freeze", "SIGSTOP of a raylet and its actors, SIGCONT after the promotion", _freeze_node, _choose("head"),
         _thaw_node, repetitions=4, after=12.0, settle=60.0, leader="head",
     ),
     Cause(

@@ -1,16 +1,16 @@
-"""The end of a benchmark's child process: each ends by itself when its standard input does."""
+"""How a benchmark's child process ends: by itself, when its standard input is closed."""
 
 import asyncio
 import contextlib
 import signal
 
 ENDS_WITHIN = 5.0
-"""Seconds that it may take before it is killed."""
+"""Seconds until it is killed."""
 
 
 def end_on_term() -> None:
-    """SIGTERM cancels the current task, as Ctrl-C does, so that what it has started is stopped. To be called again once Ray is
-    connected, which puts a handler of its own in the place. Elsewhere than in the main thread: nothing."""
+    """Make SIGTERM cancel the current task, as Ctrl-C does, so that everything it has started is stopped. Call it again after
+    connecting to Ray, which installs a handler of its own. Outside the main thread it does nothing."""
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(ValueError, RuntimeError):
@@ -18,7 +18,7 @@ def end_on_term() -> None:
 
 
 async def end_child(process: asyncio.subprocess.Process) -> None:
-    """Close its standard input and wait for its end; kill it when it does not come. Ended already: nothing to do."""
+    """Close its standard input and wait for its exit; kill it after a deadline. Does nothing if it has exited."""
     if process.returncode is not None:
         return
     assert process.stdin

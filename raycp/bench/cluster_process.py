@@ -1,4 +1,4 @@
-"""One embedded cluster as a process: prints its kubeconfig as a JSON line, and ends with its parent (end of stdin)."""
+"""One embedded cluster as a process: prints its kubeconfig as a JSON line, and exits with its parent (end of stdin)."""
 
 import asyncio
 import json

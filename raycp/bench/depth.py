@@ -1,4 +1,4 @@
-"""Queue depth over time, read from the observer's metrics once a second (that is how often actors tell)."""
+"""Queue depth over time, read from the observer's metrics, which actors update once a second."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ def parse_metrics(text: str, name: str) -> list[tuple[dict[str, str], float]]:
 
 
 class DepthCurve:
-    """``points``: (seconds since ``begin``, ready items of all lanes); ``begin`` on the machine's monotonic clock."""
+    """``points``: (seconds since ``begin``, ready items of all lanes); ``begin`` is on the machine's monotonic clock."""
 
     def __init__(self) -> None:
         self.begin = time.monotonic()
         self.points: list[tuple[float, float]] = []
 
     def since(self, zero: float) -> list[tuple[float, float]]:
-        """The points on a time axis that begins at ``zero`` (monotonic), as that of the changes' curves."""
+        """The points on a time axis that begins at ``zero`` (monotonic), like the curves of the changes."""
         return [(at + self.begin - zero, depth) for at, depth in self.points]
 
     @property

@@ -15,11 +15,11 @@ NAMESPACES = [f"bench-{i}" for i in range(4)]
 
 
 class LoadError(Exception):
-    """The load process could not do as told."""
+    """The load process could not execute an order."""
 
 
 class Driver:
-    """Sends orders, several at once, and matches answers. Rows are (name, sent, latency) in seconds."""
+    """Sends orders, several at once, and matches responses. Rows are (name, sent, latency) in seconds."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -28,19 +28,19 @@ class Driver:
         self._reading = asyncio.create_task(self._read())
 
     async def order(self, do: str, **what: Any) -> dict[str, Any]:
-        """One order and its answer. Raises ``LoadError``."""
+        """Send one order and return its response. Raises ``LoadError``."""
         number = next(self._numbers)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         assert self._process.stdin
         self._process.stdin.write(json.dumps({"id": number, "do": do, **what}).encode() + b"\n")
-        told = await answer
-        if "error" in told:
-            raise LoadError(f"{do}: {told['error']}")
-        return told
+        response = await answer
+        if "error" in response:
+            raise LoadError(f"{do}: {response['error']}")
+        return response
 
     async def post(self, cluster: str, prefix: str, count: int, **what: Any) -> dict[str, Any]:
-        """See ``Load.post``. Raises ``LoadError`` when a change was refused."""
+        """See ``Load.post``. Raises ``LoadError`` if a change was refused."""
         answer = await self.order("post", cluster=cluster, prefix=prefix, count=count, **{"namespaces": NAMESPACES, **what})
         if answer["errors"]:
             raise LoadError(f"changes were refused: {answer['errors']}")
@@ -50,7 +50,7 @@ class Driver:
         return await self.order("wait", prefix=prefix, count=count, timeout=timeout)
 
     async def clean(self, cluster: str, *, selector: str = "bench", resources: list[str] | None = None) -> None:
-        """Delete what the benchmark made."""
+        """Delete what the benchmark created."""
         resources = resources or ["configmaps", "pods"]
         await self.order("clean", cluster=cluster, namespaces=NAMESPACES, resources=resources, selector=selector)
 

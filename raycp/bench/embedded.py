@@ -1,9 +1,9 @@
-"""The scenario ``embedded``: how much the embedded API server costs, measured from outside, over TLS keep-alive.
+"""The scenario ``embedded``: the cost of the embedded API server, measured from outside, over TLS keep-alive.
 
-The server runs in a process of its own; the client is a bare socket loop, so that the server is measured. Keys:
+The server runs in a process of its own; the client is a bare socket loop, so that its own cost is small. Keys:
 creates_per_second and gets_per_second (Pods, 8 connections), list_10000_s, fanout_ms (one event to 100 watchers, until
-the last has it), memory_100000_mb (resident size with 100 000 Pods), pods_running_s (10 000 Pods created to Running),
-nodes_running_s (5 000 nodes Ready, with leases), start_s (to the first answer that may be asked for).
+the last has received it), memory_100000_mb (resident size with 100 000 Pods), pods_running_s (10 000 Pods created to Running),
+nodes_running_s (5 000 nodes Ready, with leases), start_s (to the first authorized response).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 
 CONNECTIONS = 8
 DEADLINE = 300.0
-"""seconds after which a part of the scenario is given up"""
+"""Deadline of each part of the scenario, in seconds."""
 
 
 class Client:
@@ -49,7 +49,7 @@ class Client:
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{self.head}{length}\r\n".encode() + body)
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """The answer's body. Raises ``RuntimeError`` for an error."""
+        """The body of the response. Raises ``RuntimeError`` for an error."""
         self._send(method, path, body)
         head = await self._reader.readuntil(b"\r\n\r\n")
         answer = await self._reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
@@ -62,7 +62,7 @@ class Client:
 
 
 def pod(name: str) -> bytes:
-    """A Pod as a job's controller makes it."""
+    """A Pod as a job's controller creates it."""
     return msgspec.json.encode(
         {
             "apiVersion": "v1",
@@ -85,8 +85,8 @@ async def server(spec: EmbeddedSpec) -> AsyncIterator[tuple[dict[str, Any], floa
     assert process.stdout is not None
     try:
         line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), DEADLINE)
-        told = msgspec.json.decode(line)
-        yield msgspec.json.decode(told["kubeconfig"]), told["start_s"], process.pid
+        started = msgspec.json.decode(line)
+        yield msgspec.json.decode(started["kubeconfig"]), started["start_s"], process.pid
     finally:
         process.stdin.close()
         try:
@@ -115,25 +115,25 @@ async def rate(kubeconfig: dict[str, Any], count: int, ask: Callable[[Client, in
 
 
 class Audience:
-    """Who waits for an event: counts watchers that have it."""
+    """The watchers of an event: counts those that have received it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.heard: set[Watcher] = set()
+        self.reached: set[Watcher] = set()
         self.all = asyncio.Event()
 
-    def hear(self, watcher: "Watcher") -> None:
-        self.heard.add(watcher)
-        if len(self.heard) == self.size:
+    def received(self, watcher: "Watcher") -> None:
+        self.reached.add(watcher)
+        if len(self.reached) == self.size:
             self.all.set()
 
     def expect(self) -> None:
-        self.heard.clear()
+        self.reached.clear()
         self.all.clear()
 
 
 class Watcher(asyncio.Protocol):
-    """A watch that does nothing but tell that bytes came."""
+    """A watch that does nothing but report that bytes arrived."""
 
     def __init__(self, audience: Audience, request: bytes) -> None:
         self._audience, self._request = audience, request
@@ -144,11 +144,11 @@ class Watcher(asyncio.Protocol):
         transport.write(self._request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        self._audience.hear(self)
+        self._audience.received(self)
 
 
 async def fanout(kubeconfig: dict[str, Any], watchers: int, rounds: int) -> float:
-    """Median milliseconds from sending a change to the last of the watchers having it."""
+    """Median milliseconds from sending a change until the last watcher has received it."""
     path = "/api/v1/namespaces/kube-public/configmaps"
     writer = await Client.connect(kubeconfig)
     version = msgspec.json.decode(await writer.ask("GET", path))["metadata"]["resourceVersion"]
@@ -161,7 +161,7 @@ async def fanout(kubeconfig: dict[str, Any], watchers: int, rounds: int) -> floa
             lambda: Watcher(audience, request), writer.host, writer.port, ssl=writer.context
         )
         transports.append(transport)
-    await asyncio.wait_for(audience.all.wait(), DEADLINE)  # all have the head of the answer
+    await asyncio.wait_for(audience.all.wait(), DEADLINE)  # all have received the head of the response
     found = []
     for number in range(rounds):
         body = msgspec.json.encode({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"fan-{number}"}})
@@ -179,7 +179,7 @@ async def fanout(kubeconfig: dict[str, Any], watchers: int, rounds: int) -> floa
 
 
 async def bare(scale: float) -> dict[str, float]:
-    """The figures of the API server alone."""
+    """The figures of the bare API server."""
     import psutil
 
     pods = "/api/v1/namespaces/default/pods"
@@ -208,7 +208,7 @@ async def bare(scale: float) -> dict[str, float]:
 
 
 async def _until(kubeconfig: dict[str, Any], path: str, mark: bytes, count: int) -> None:
-    """Until ``count`` objects under ``path`` contain ``mark``. Raises ``TimeoutError``."""
+    """Wait until ``count`` objects under ``path`` contain ``mark``. Raises ``TimeoutError``."""
     client = await Client.connect(kubeconfig)
     try:
         async with asyncio.timeout(DEADLINE):
@@ -221,7 +221,7 @@ async def _until(kubeconfig: dict[str, Any], path: str, mark: bytes, count: int)
 
 
 async def alive(scale: float) -> dict[str, float]:
-    """The figures of a cluster with life."""
+    """The figures of a cluster with its controllers, nodes and Pods."""
     pods, nodes = int(10_000 * scale), int(5_000 * scale)
     path = "/api/v1/namespaces/default/pods"
     began = time.perf_counter()
@@ -243,11 +243,11 @@ async def play(scale: float) -> dict[str, float]:
 
 
 async def run(args: Any) -> dict[str, Any]:
-    """Play the scenario. ``args.scale``, where there is one, shrinks all counts."""
+    """Run the scenario. ``args.scale``, if given, shrinks all counts."""
     import uvloop
 
     scale = float(getattr(args, "scale", 1.0) or 1.0)
-    # on a loop of its own: the client must not be what is measured
+    # on an event loop of its own, so that the client is not measured
     figures = await asyncio.to_thread(uvloop.run, play(scale))
     return {"scenario": "embedded", "n": int(100_000 * scale), "missing": 0, **figures}
 

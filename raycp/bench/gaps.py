@@ -1,4 +1,4 @@
-"""The gap that users see when something switches. Pure."""
+"""The gap in users' changes caused by a switch. Pure."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ def undisturbed(windows: Sequence[Sequence[Row]], each: int) -> float:
 
 
 def gaps_of(windows: Sequence[Sequence[Row]], median: float) -> list[float]:
-    """Of each repetition, the longest wait of a change above ``median``, in seconds."""
+    """For each repetition, the longest wait of a change above ``median``, in seconds."""
     return [max((latency for _, _, latency in window), default=0.0) - median for window in windows]
 
 
 def stale_writes(stamps: Iterable[tuple[int, str, int]]) -> int:
-    """How many writes took effect after the first one of a newer epoch, or of a newer term of their shard (law 6). ``stamps`` in
-    the order in which they took effect: (epoch, shard, term)."""
+    """The number of writes that took effect after the first write of a newer epoch, or of a newer term of their shard (law 6).
+    ``stamps``: (epoch, shard, term), in the order in which the writes took effect."""
     newest: dict[str, tuple[int, int]] = {}
     epoch, stale = 0, 0
     for number, shard, term in stamps:
@@ -33,7 +33,7 @@ def stale_writes(stamps: Iterable[tuple[int, str, int]]) -> int:
 
 
 def gap_figures(gaps: Sequence[float]) -> dict[str, Any]:
-    """What checks read; ``gaps`` is not empty."""
+    """The figures that ``--check`` reads; ``gaps`` is not empty."""
     ordered = sorted(gaps)
     return {
         "repetitions": len(ordered),

@@ -1,8 +1,8 @@
-"""The clusters that a benchmark runs on: embedded ones, each in a process of its own that ends with us, or given
+"""The clusters that a benchmark runs on: embedded ones, each in a process of its own that exits with this one, or given
 kubeconfigs.
 
-The API servers outlive the fleets under test, so that a scenario can stop and start those, and peers can run on the
-same ones.
+The API servers outlive the fleets under test, so that a scenario can stop and start fleets, and peers can run on the same
+servers.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from raycp.bench.child import end_child
 from raycp.config.embedded import EmbeddedSpec
 
 BENCH_CLUSTER: dict[str, Any] = {"controllers": {"scheduler": False, "stages": False}, "history": 100_000}
-"""No nodes and no life: Pods stay Pending, the machine's two cores are left to what is measured."""
+"""No nodes and no controllers: Pods stay Pending, and the cores are left to the system under test."""
 
 
 class GroundError(Exception):
-    """A cluster to run on could not be had."""
+    """A cluster could not be started or reached."""
 
 
 class Cluster:
@@ -38,7 +38,7 @@ class Cluster:
         return self._process.pid
 
     def freeze(self) -> None:
-        """SIGSTOP: connections are taken by the kernel and never answered, as by a host whose packets get lost."""
+        """SIGSTOP: the kernel accepts connections and nothing answers, as with a host whose packets are dropped."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -51,12 +51,12 @@ class Cluster:
 
 
 async def start_cluster(name: str, directory: Path, spec: Mapping[str, Any] | None = None) -> Cluster:
-    """Start one. Raises ``GroundError`` with what it said on stderr."""
-    told = EmbeddedSpec.model_validate({**BENCH_CLUSTER, **(spec or {})}).model_dump(mode="json", by_alias=True)
+    """Start one. Raises ``GroundError`` with its stderr."""
+    settings = EmbeddedSpec.model_validate({**BENCH_CLUSTER, **(spec or {})}).model_dump(mode="json", by_alias=True)
     log = directory / f"{name}.log"
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "raycp.bench.cluster_process", name, json.dumps(told),
+            sys.executable, "-m", "raycp.bench.cluster_process", name, json.dumps(settings),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     assert process.stdout

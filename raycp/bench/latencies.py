@@ -1,4 +1,4 @@
-"""Latencies to figures. Exact percentiles (nearest rank): benchmarks keep every sample."""
+"""From latencies to figures. Percentiles are exact (nearest rank): benchmarks keep every sample."""
 
 import math
 import statistics
@@ -10,34 +10,32 @@ Figures = dict[str, Any]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Nearest rank: the least value that at least ``share`` of all do not exceed. ``ordered`` is not empty."""
+    """Nearest rank: the least value that at least ``share`` of all samples do not exceed. ``ordered`` is not empty."""
     return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
 
 
 def figures(seconds: Sequence[float], missing: int = 0, objective: float = 1.0) -> Figures:
     """``n, missing, p50_ms, p90_ms, p99_ms, p999_ms, max_ms, within_objective`` of latencies in seconds.
 
-    ``missing`` changes never had their effect: they are in no percentile, and count against ``within_objective``, the
-    share of all
-    within ``objective`` seconds.
+    ``missing`` changes never had their effect: they are in no percentile, and count against ``within_objective``, the share of all
+    changes within ``objective`` seconds.
     """
     ordered = sorted(seconds)
     if not ordered:
         return {"n": 0, "missing": missing, **dict.fromkeys([*PERCENTILES, "max_ms"]), "within_objective": None}
-    told = {name: round(percentile(ordered, share) * 1000, 3) for name, share in PERCENTILES.items()}
+    values = {name: round(percentile(ordered, share) * 1000, 3) for name, share in PERCENTILES.items()}
     within = sum(1 for s in ordered if s <= objective)
     return {
         "n": len(ordered),
         "missing": missing,
-        **told,
+        **values,
         "max_ms": round(ordered[-1] * 1000, 3),
         "within_objective": round(within / (len(ordered) + missing), 6),
     }
 
 
 def pooled(runs: Sequence[Sequence[float]], missing: int = 0, objective: float = 1.0) -> Figures:
-    """Several runs as one: p50, p90, p99 are medians of the runs; p99.9, max, n and shares come from all samples
-    together, since a
+    """Several runs as one: p50, p90, p99 are medians of the runs; p99.9, max, n and shares come from all samples together, since a
     p99.9 needs thousands."""
     together = figures([s for run in runs for s in run], missing, objective)
     each = [figures(run, 0, objective) for run in runs if run]
@@ -48,7 +46,7 @@ def pooled(runs: Sequence[Sequence[float]], missing: int = 0, objective: float =
 
 
 def median_of(runs: Sequence[Mapping[str, Any]]) -> Figures:
-    """Key by key: the median of numbers, the last of anything else."""
+    """Key by key: the median of numbers, the last value of anything else."""
     out: Figures = {}
     for key in {k: None for run in runs for k in run}:
         values = [run[key] for run in runs if run.get(key) is not None]

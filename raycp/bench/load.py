@@ -1,10 +1,8 @@
-"""The load process: makes users' changes and sees their effects, apart from the system under test.
+"""The load process: makes users' changes and receives their effects, apart from the system under test.
 
-It obeys JSON lines on stdin, one answer line per order (``{"id", ...}`` or ``{"id", "error"}``), several at once.
-Latency is POST sent →
-Pod seen on its own watch, both on this process's monotonic clock. Sending is open-loop: a slow answer delays no later
-change, and
-``late_ms`` tells when the generator itself could not keep up.
+It executes orders, JSON lines on stdin, with one response line each (``{"id", ...}`` or ``{"id", "error"}``), several at once.
+Latency is POST sent → Pod received on its own watch, both on this process's monotonic clock. Sending is open-loop: a slow
+response delays no later change, and ``late_ms`` shows when the generator itself could not keep up.
 """
 
 import asyncio
@@ -59,7 +57,7 @@ Key = tuple[str, str, str]
 
 
 class Cluster:
-    """One cluster: a client for changes, and the watch that sees Pods."""
+    """One cluster: a client for changes, and the watch of Pods."""
 
     def __init__(self, name: str, client: ClusterClient) -> None:
         self.name = name
@@ -69,7 +67,7 @@ class Cluster:
 
 
 class Load:
-    """All that the process knows: what was sent, what was seen."""
+    """The state of the process: which changes were sent, which Pods were received."""
 
     def __init__(self) -> None:
         self.clusters: dict[str, Cluster] = {}
@@ -83,7 +81,7 @@ class Load:
         self.changed = asyncio.Event()
 
     async def open(self, clusters: dict[str, str], namespaces: list[str], selector: str) -> dict[str, Any]:
-        """Connect to kubeconfigs, make namespaces, watch Pods of ``selector``."""
+        """Connect to kubeconfigs, create namespaces, watch Pods of ``selector``."""
         for name, path in clusters.items():
             spec = ConnectSpec(name=name, mode="kubeconfig", path=path, max_in_flight=10_000, user_agent="raycp-bench-load")
             client = await ClusterClient.connect(spec, SystemClock())
@@ -119,7 +117,7 @@ class Load:
     ) -> dict[str, Any]:
         """Create ``count`` workloads: at ``rate`` per second (open loop), or as fast as ``concurrency`` allows."""
         client = self.clusters[cluster].client
-        free = asyncio.Semaphore(count if rate else concurrency)  # at a rate, nothing holds a change back
+        free = asyncio.Semaphore(count if rate else concurrency)  # at a rate, no change is delayed
         errors: dict[str, int] = {}
         late = 0.0
         tasks: set[asyncio.Task[None]] = set()
@@ -137,8 +135,8 @@ class Load:
                     self.changed.set()
             except KubeError as error:
                 self.sent.pop(key, None)
-                told = f"{getattr(error, 'status', '')} {getattr(error, 'reason', '') or type(error).__name__}".strip()
-                errors[told] = errors.get(told, 0) + 1
+                problem = f"{getattr(error, 'status', '')} {getattr(error, 'reason', '') or type(error).__name__}".strip()
+                errors[problem] = errors.get(problem, 0) + 1
             finally:
                 free.release()
 
@@ -160,9 +158,8 @@ class Load:
         return {"sent": count - sum(errors.values()), "errors": errors, "seconds": seconds, "late_ms": late * 1000}
 
     async def wait(self, prefix: str, count: int, timeout: float) -> dict[str, Any]:
-        """Until ``count`` workloads of ``prefix`` have their Pods, or ``timeout`` seconds. Rows are (name, sent,
-        latency), in seconds.
-        """
+        """Wait until ``count`` workloads of ``prefix`` have their Pods, or for ``timeout`` seconds. Rows are (name, sent,
+        latency), in seconds."""
         deadline = time.monotonic() + timeout
         while True:
             rows = self._rows(prefix)
@@ -172,18 +169,17 @@ class Load:
             self.changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), min(left, 1.0))
-            await asyncio.sleep(min(0.05, max(0.0, left)))  # let more arrive: rows are not free
+            await asyncio.sleep(min(0.05, max(0.0, left)))  # batch: making rows costs time
         return {"rows": rows, "missing": max(0, count - len(rows)), "duplicates": self.duplicates}
 
     async def seen_times(self, prefix: str) -> dict[str, Any]:
-        """When Pods of ``prefix`` were seen (this process's monotonic clock), and now."""
+        """When Pods of ``prefix`` were received (this process's monotonic clock), and the time now."""
         times = sorted(at for (_, _, name), at in self.seen.items() if name.startswith(f"{prefix}-"))
         return {"times": times, "now": time.monotonic()}
 
     async def owned_times(self, prefix: str, count: int, timeout: float) -> dict[str, Any]:
-        """When Pods owned by workloads of ``prefix`` were seen, once there are ``count`` of them or ``timeout``
-        seconds have passed.
-        """
+        """When Pods owned by workloads of ``prefix`` were received, once there are ``count`` of them or ``timeout`` seconds have
+        passed."""
         deadline = time.monotonic() + timeout
         while True:
             uids = {uid for uid, key in self.uids.items() if key[2].startswith(f"{prefix}-")}
@@ -208,22 +204,22 @@ class Load:
         return {}
 
     async def faults(self, cluster: str, faults: list[dict[str, Any]]) -> dict[str, Any]:
-        """Replace the faults that an embedded cluster suffers from (``FaultSpec`` fields)."""
+        """Replace the injected faults of an embedded cluster (``FaultSpec`` fields)."""
         await self.clusters[cluster].client.request("PUT", "/raycp/admin/faults", body=msgspec.json.encode(faults))
         return {}
 
     async def writes(self, cluster: str, after: int = 0) -> dict[str, Any]:
-        """What an embedded cluster has recorded of writes that name their epoch, oldest first: (epoch, shard, term). ``count``: how
-        many writes there were in all; ``lost``: how many of those ``after`` that number it has forgotten."""
+        """The recorded writes of an embedded cluster that carry an epoch, oldest first: (epoch, shard, term). ``count``: the
+        number of all writes; ``lost``: how many of those after number ``after`` are no longer recorded."""
         answer = await self.clusters[cluster].client.request("GET", "/raycp/admin/writes", query={"after": str(after)})
-        told = json.loads(answer.body)
+        recorded = json.loads(answer.body)
         stamps = [
-            (int(w["epoch"]), w["shard"], int(w["term"] or 0)) for w in told["writes"] if w["epoch"] and w["resource"] == "pods"
+            (int(w["epoch"]), w["shard"], int(w["term"] or 0)) for w in recorded["writes"] if w["epoch"] and w["resource"] == "pods"
         ]
-        return {"count": told["count"], "stamps": stamps, "lost": max(0, told["count"] - after - told["kept"])}
+        return {"count": recorded["count"], "stamps": stamps, "lost": max(0, recorded["count"] - after - recorded["kept"])}
 
     async def forget(self) -> dict[str, Any]:
-        """Forget what was sent and seen; the watch goes on."""
+        """Forget all changes and Pods; the watch goes on."""
         self.sent.clear()
         self.seen.clear()
         self.uids.clear()
@@ -251,7 +247,7 @@ class Load:
         return rows
 
     async def _watch(self, cluster: Cluster, selector: str) -> None:
-        """List, then watch for ever; a broken watch goes on from its last version, a 410 lists again."""
+        """List, then watch for ever; a broken watch resumes from its last version, a 410 lists again."""
         client, path = cluster.client, "/api/v1/pods"
         while True:
             try:
@@ -311,7 +307,7 @@ def _workload(
 
 
 async def main() -> None:
-    """Obey orders until stdin ends."""
+    """Execute orders until stdin ends."""
     load = Load()
     reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -1,5 +1,5 @@
-"""``noisy-tenant``, ``dead-cluster``, ``joining-cluster``, ``starvation``, ``tiers``: what one does to the others
-(laws 4 and 5).
+"""``noisy-tenant``, ``dead-cluster``, ``joining-cluster``, ``starvation``, ``tiers``: how much one tenant, cluster or tier
+affects the others (law 4, law 5).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def _in_ms(ordered: list[float], share: float) -> float | None:
 
 
 async def _steady(stage: Stage, prefix: str, count: int, clusters: list[str], rate: float, namespaces: list[str]) -> dict[str, Any]:
-    """``count`` changes over ``clusters`` at ``rate`` in all; the merged answer."""
+    """``count`` changes over ``clusters`` at a total ``rate``; the merged response."""
     each = max(1, count // len(clusters))
     await asyncio.gather(*(stage.load.post(c, prefix, each, rate=rate / len(clusters), namespaces=namespaces) for c in clusters))
     return await stage.load.wait(prefix, each * len(clusters), 30)
@@ -43,9 +43,8 @@ async def _steady(stage: Stage, prefix: str, count: int, clusters: list[str], ra
     policies=("raycp", "fifo"),
 )
 async def noisy_tenant(stage: Stage) -> Outcome:
-    """The flood asks for 50 ms of work each, more than ten slots can do: a queue builds up. ``p999_ratio``: the
-    others' p99.9 during
-    the flood against that before it, in the same fleet."""
+    """Each change of the flood needs 50 ms of work, more than ten slots can do: a queue builds up. ``p999_ratio``: the p99.9 of the
+    others during the flood, divided by that before it, in the same fleet."""
     cluster = stage.ground.names[0]
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
@@ -76,10 +75,10 @@ async def noisy_tenant(stage: Stage) -> Outcome:
     policies=("raycp", "fifo"),
 )
 async def dead_cluster(stage: Stage) -> Outcome:
-    """The tenth API server is stopped with work under way and queued for it: connections hang, nothing is refused."""
+    """The tenth API server is stopped (SIGSTOP) with work in flight and queued for it: connections hang, nothing is refused."""
     names = stage.members
     if len(names) < 2 or not stage.ground.clusters:
-        raise LoadError("dead-cluster needs embedded clusters, three at least with the hub: it stops one of them")
+        raise LoadError("dead-cluster needs at least three embedded clusters, including the hub: it stops one of them")
     healthy, victim = names[:-1], names[-1]
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
@@ -114,7 +113,7 @@ async def joining_cluster(stage: Stage) -> Outcome:
     names = stage.ground.names
     old, joins = names[1:-1], names[-1]  # the first is the hub
     if not old:
-        raise LoadError("joining-cluster needs three clusters at least")
+        raise LoadError("joining-cluster needs at least three clusters")
     tag = f"{stage.run}{stage.policy[0]}"
     count = stage.count(int(stage.options.get("count") or 1500))
     await stage.load.post(joins, f"x{tag}", stage.count(int(stage.options.get("existing") or 50_000)), concurrency=64)
@@ -142,9 +141,8 @@ async def joining_cluster(stage: Stage) -> Outcome:
     policies=("raycp", "fifo"),
 )
 async def starvation(stage: Stage) -> Outcome:
-    """Ten slots, 50 ms of work each: 200 a second at most. First background is offered twice its share
-    (``background_share``: its part of
-    what was done), then half of it (``max_wait_s``: its longest wait)."""
+    """Ten slots, 50 ms of work each: at most 200 a second. First background is offered twice its share (``background_share``:
+    its part of all reconciles), then half of it (``max_wait_s``: its longest wait)."""
     cluster = stage.ground.names[0]
     tag = f"{stage.run}{stage.policy[0]}"
     seconds = 30.0 * stage.scale
@@ -180,11 +178,11 @@ async def starvation(stage: Stage) -> Outcome:
 
 @scenario(
     name="tiers",
-    about="all four tiers at once, together more than the slots can do: latency by tier",
+    about="work in all four tiers at once, more than the slots can do: latency by tier",
     policies=("raycp", "fifo"),
 )
 async def tiers(stage: Stage) -> Outcome:
-    """Critical and high are offered less than their share, standard and background more: only those may wait."""
+    """Critical and high are offered less than their share, standard and background more: only the latter two may wait."""
     cluster = stage.ground.names[0]
     tag = f"{stage.run}{stage.policy[0]}"
     seconds = 20.0 * stage.scale

@@ -1,7 +1,7 @@
-"""A Ray of several nodes on this machine, to lose one: a head, and nodes that are processes in sessions of their own.
+"""A Ray of several nodes on this machine, one of which can be lost: a head, and nodes that are processes in sessions of their own.
 
-The head carries Ray's own state and, where asked for, the fleet's leader. Shards, standbys and workers live on the nodes. One of
-those can be killed (its raylet and its actors at once: the host refuses connections) or frozen (SIGSTOP of all of them, as a
+The head holds Ray's own state and, if requested, the fleet's leader. Shards, standbys and workers run on the nodes. A
+node can be killed (its raylet and its actors at once: the host refuses connections) or frozen (SIGSTOP of all of them, like a
 machine that is cut off: nothing answers, nothing is refused).
 """
 
@@ -27,13 +27,13 @@ PLACE = "raycp-bench-place"
 """Label of Ray nodes: ``head`` or ``node``."""
 
 NAME = "raycp-bench-node"
-"""Label of each node alone."""
+"""Label with a different value on each node."""
 
 READY = 60.0
 
 
 class Node:
-    """One Ray node: ``ray start``, its raylet, and all that those have started."""
+    """One Ray node: ``ray start``, its raylet, and their child processes."""
 
     def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
         self.name = name
@@ -66,18 +66,18 @@ class Node:
         _send(self._frozen, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT to what was frozen."""
+        """SIGCONT to all frozen processes."""
         _send(self._frozen, signal.SIGCONT)
 
 
 class NodeHouse:
-    """The head and its nodes. ``nodes`` are those alive, as far as we know."""
+    """The head and its nodes. ``nodes`` are those that were neither killed nor replaced."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._port = free_port()
         self._numbers = itertools.count()
-        self._temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")  # short: Ray's sockets live in it
+        self._temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")  # short, since it holds Ray's sockets
         self._environment = {**os.environ, **SETTINGS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         self._environment.pop("RAY_ADDRESS", None)
         self.nodes: list[Node] = []
@@ -85,11 +85,11 @@ class NodeHouse:
 
     @property
     def address(self) -> str:
-        """Of the head."""
+        """The address of the head."""
         return f"127.0.0.1:{self._port}"
 
     async def start(self, nodes: int) -> None:
-        """Head and nodes, and this process connected. Raises ``RayError``."""
+        """Start head and nodes, and connect this process. Raises ``RayError``."""
         for name, value in {**SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
             os.environ.setdefault(name, value)
         self.head = await asyncio.to_thread(
@@ -98,13 +98,13 @@ class NodeHouse:
         )  # fmt: skip
         await self._until_port()
         await asyncio.to_thread(connect, self.address)
-        for _ in range(nodes):  # two at once take each other's sockets
+        for _ in range(nodes):  # one by one: two at once collide on their sockets
             await self.add()
 
     async def add(self) -> Node:
-        """One more node, ready for actors. Raises ``RayError``."""
+        """Start one more node, ready for actors. Raises ``RayError``."""
         number = next(self._numbers)
-        name, ip = f"n{number}", f"127.0.1.{1 + number % 250}"  # another host to everybody
+        name, ip = f"n{number}", f"127.0.1.{1 + number % 250}"  # an address of its own, so that it counts as another host
         node = await asyncio.to_thread(self._start, name, ip, [f"--address={self.address}", "--include-log-monitor=false"])
         self.nodes.append(node)
         deadline = asyncio.get_running_loop().time() + READY
@@ -115,23 +115,23 @@ class NodeHouse:
         return node
 
     async def replace(self, lost: Node) -> Node:
-        """End what is left of a node that was lost, and start another."""
+        """End what is left of a lost node, and start another."""
         self.nodes.remove(lost)
         await asyncio.to_thread(lost.kill)
         return await self.add()
 
     def where(self, pid: int | None) -> Node | None:
-        """The node of a process; None where it is on the head or gone."""
+        """The node of a process; None if it is on the head or has exited."""
         return next((node for node in self.nodes if node.holds(pid)), None)
 
     async def stop(self) -> None:
-        """End all of it."""
+        """End all nodes and the head."""
         await asyncio.to_thread(shut_down)
         for node in [*self.nodes, *([self.head] if self.head else [])]:
             node.thaw()
             await asyncio.to_thread(node.kill)
         for process in psutil.process_iter(["pid", "cmdline"]):
-            # What lost its parent names the temporary directory, which nobody else has.
+            # Orphans carry the temporary directory in their command line, which no other process does.
             if any(self._temp in part for part in process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -166,7 +166,7 @@ class NodeHouse:
 
 @contextlib.asynccontextmanager
 async def node_house(nodes: int = 2) -> AsyncIterator[NodeHouse]:
-    """A head and so many nodes for the time of the block. Raises ``RayError``."""
+    """A head and ``nodes`` nodes for the duration of the block. Raises ``RayError``."""
     with tempfile.TemporaryDirectory(prefix="raycp-bench-ray-") as directory:
         house = NodeHouse(Path(directory))
         try:

@@ -1,11 +1,8 @@
-"""kopf as a peer: the same work (labelled ConfigMap → Pod of the same name, owned by it), written as kopf's users
-write it.
+"""kopf as a peer: the same work (labelled ConfigMap → Pod of the same name, owned by it), written in the idiom of kopf.
 
-Started by ``kopf_operator``, one process per cluster (kopf knows one cluster): ``kopf run --standalone -A`` with this
-file. Settings are
-kopf's defaults, but for events, which the others don't post either. Its Pods are made through a bare aiohttp session,
-so that
-what is measured is kopf and not a client library.
+``kopf_operator`` starts one process per cluster (kopf handles one cluster): ``kopf run --standalone -A`` with this file.
+Settings are kopf's defaults, except that it posts no events, like the other systems. It creates Pods through a bare aiohttp
+session, so that kopf is measured and not a client library.
 """
 
 import asyncio
@@ -86,9 +83,8 @@ def _tail(log: Path) -> str:
 
 @contextlib.asynccontextmanager
 async def kopf_operator(kubeconfig: Path, log: Path, ready: float = 30.0) -> AsyncIterator[int]:
-    """kopf in a process of its own on one cluster, for the time of the block; its pid. Raises ``RuntimeError`` if it
-    does not start.
-    """
+    """kopf in a process of its own on one cluster, for the duration of the block; its pid. Raises ``RuntimeError`` if it does not
+    start."""
     import aiohttp
 
     port = free_port()

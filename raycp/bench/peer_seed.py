@@ -1,11 +1,12 @@
-"""The seed as a peer: an operator as it was before its improvements, in a process of its own, doing the same work.
+"""``--policy seed``: an operator with leader-for-life, in a process of its own, doing the same work.
 
-One Pod of several leads, *for life*: the lock is a ConfigMap owned by the leader's Pod, and goes when the garbage collector finds
-that Pod gone. The others try to create it, and wait between tries from 1 s, doubled up to 16 s (operator-framework's
-``leader.Become``: jitter 0.2, the same Pod started anew finds its own lock). Informers are started by who leads, so caches are cold
-at each take-over; every object listed is a create event, queued at once, in one queue in order of arrival.
+It models the control plane that "99% to 99.9% SLO: High Performance Kubernetes Control Plane at Pinterest" describes before its
+improvements. One Pod of several leads *for life*: the lock is a ConfigMap owned by the leader's Pod, and the garbage collector
+deletes it with that Pod. The others try to create it, and wait between attempts from 1 s, doubled up to 16 s
+(operator-framework's ``leader.Become``: jitter 0.2; a Pod that restarts finds its own lock). Only the leader starts informers,
+so caches are cold at each take-over; every listed object is a create event, queued at once, in one queue in order of arrival.
 
-Tells what happens as JSON lines: ``{"event", "at"}``, ``at`` on the machine's monotonic clock.
+Reports what happens as JSON lines: ``{"event", "at"}``, ``at`` on the machine's monotonic clock.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ _event = msgspec.json.Decoder(_WatchEvent).decode
 _list = msgspec.json.Decoder(_List).decode
 
 
-def tell(event: str, **more: Any) -> None:
+def report(event: str, **more: Any) -> None:
     """One line on stdout."""
     sys.stdout.write(json.dumps({"event": event, "at": time.monotonic(), **more}) + "\n")
     sys.stdout.flush()
@@ -75,7 +76,7 @@ class Operator:
         self._uid = uid
         self._workloads: dict[Key, str] = {}
         self._children: set[Key] = set()
-        # client-go's work queue: what is in work when it changes is queued once more when that ends
+        # client-go's work queue: a key that changes while it is reconciled is queued once more when that ends
         self._queue: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
         self._working: set[Key] = set()
@@ -86,23 +87,23 @@ class Operator:
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Wait to lead, then lead until told to stop."""
+        """Wait to lead, then lead until stopped."""
         if not await self._become():
             return
-        tell("leader")
+        report("leader")
         informers = [asyncio.create_task(self._inform(resource)) for resource in self._synced]
         for synced in self._synced.values():
             await synced.wait()
-        tell("synced", objects=len(self._workloads) + len(self._children))
+        report("synced", objects=len(self._workloads) + len(self._children))
         workers = [asyncio.create_task(self._work()) for _ in range(WORKERS)]
         await self.stopping.wait()
         for task in informers:
             task.cancel()
-        await asyncio.gather(*workers)  # what is in work is finished, what is queued is left
-        tell("stopped")
+        await asyncio.gather(*workers)  # running reconciles end, queued keys are dropped
+        report("stopped")
 
     async def _become(self) -> bool:
-        """True when it leads, False when it was told to stop before."""
+        """True when it leads, False if it was stopped before."""
         lock = {
             "metadata": {
                 "name": LOCK,
@@ -114,7 +115,7 @@ class Operator:
             try:
                 found = json.loads((await self._client.request("GET", f"{path}/{LOCK}")).body)
                 if any(owner["uid"] == self._uid for owner in found["metadata"].get("ownerReferences", ())):
-                    return True  # its own, from before it was started anew
+                    return True  # its own, from before its restart
             except ApiError as error:
                 if error.status != 404:
                     raise
@@ -124,7 +125,7 @@ class Operator:
             except ApiError as error:
                 if error.status != 409:
                     raise
-            tell("waiting", seconds=backoff)
+            report("waiting", seconds=backoff)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), backoff * (1 + JITTER * random.random()))
             backoff = min(BACKOFF_MAX, backoff * 2)
@@ -161,7 +162,7 @@ class Operator:
             self._workloads.pop(key, None)
         else:
             self._workloads[key] = meta.uid
-        self._add(key)  # a workload, or the owner of a child: they have the same name
+        self._add(key)  # a workload, or the owner of a child: both have the same name
 
     def _add(self, key: Key) -> None:
         if key in self._working:
@@ -189,15 +190,15 @@ class Operator:
             if key in self._again:
                 self._again.discard(key)
                 self._add(key)
-            self._told()
+            self._report_progress()
 
-    def _told(self) -> None:
+    def _report_progress(self) -> None:
         if self._first:
             self._first = False
-            tell("first")
+            report("first")
         if not self._idle and not self._waiting:
             self._idle = True
-            tell("idle")
+            report("idle")
 
     async def _reconcile(self, key: Key) -> None:
         uid = self._workloads.get(key)
@@ -218,7 +219,7 @@ class Operator:
 
 
 async def main(kubeconfig: str, pod: str, uid: str) -> None:
-    """Run until SIGTERM, or until the bench (its standard input) is gone."""
+    """Run until SIGTERM, or until the bench closes standard input."""
     spec = ConnectSpec(name="bench", mode="kubeconfig", path=kubeconfig, max_in_flight=10_000, user_agent="raycp-bench-seed")
     client = await ClusterClient.connect(spec, SystemClock())
     client.breaker = None
@@ -229,7 +230,7 @@ async def main(kubeconfig: str, pod: str, uid: str) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     orphaned = asyncio.create_task(reader.read())
     orphaned.add_done_callback(lambda _: operator.stopping.set())
-    tell("started")
+    report("started")
     try:
         await operator.run()
     finally:

@@ -16,7 +16,7 @@ STORM = ("queue depth", "instant SLI")
 
 
 class PlotError(Exception):
-    """The figure can't be drawn; the message has the remedy."""
+    """The figure cannot be drawn; the message names the remedy."""
 
 
 def draw(title: str, result: Result, path: Path, objective: float | None = None) -> None:
@@ -24,7 +24,7 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
     pyplot = _pyplot(path)
     curves = sorted({name for runs in result.outcomes.values() for o in runs for name in o.curves if name != "latency_ms"})
     latencies = any(o.latencies for runs in result.outcomes.values() for o in runs)
-    first = [name for name in STORM if name in curves]  # as the seed's Figures 2 to 4: depth above, SLI below, one time axis
+    first = [name for name in STORM if name in curves]  # depth above, SLI below, one time axis
     others = [name for name in curves if name not in STORM]
     panels = [*first, *(["over time", "distribution"] if latencies else []), *others]
     if not panels:
@@ -67,9 +67,9 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
 
 
 def draw_phases(title: str, results: Mapping[str, Result], path: Path) -> None:
-    """Switches by cause, as the seed's Figure 7: the phases of a switch stacked, on average, and the gaps that users saw.
+    """Switches by cause: the mean phases of a switch, stacked, and the gaps in users' changes.
 
-    ``results`` by cause. Beside switches that take seconds, those that don't are drawn once more by themselves, in milliseconds.
+    ``results`` by cause. If some switches take seconds, the faster ones are drawn again in a panel of their own, in milliseconds.
     Raises ``PlotError``.
     """
     pyplot = _pyplot(path)
@@ -119,7 +119,7 @@ def _stack(axis: Any, label: str, shown: Mapping[tuple[str, str], Mapping[str, f
 def _gaps(axis: Any, gaps: Mapping[tuple[str, str], list[float]]) -> None:
     """Every repetition's longest extra wait."""
     for x, ((_, party), points) in enumerate(gaps.items()):
-        # noise of tens of microseconds may fall below the median of all
+        # a difference of tens of microseconds may fall below the median
         axis.plot([x] * len(points), [max(point, 0.1) for point in points], "o", ms=3, alpha=0.5, color=COLORS.get(party))
     axis.set(ylabel="longest extra wait\nof a user's change, ms", yscale="log")
     axis.set_xticks(range(len(gaps)), [name for name, _ in gaps], fontsize=8, rotation=20 if len(gaps) > 6 else 0)

@@ -1,4 +1,4 @@
-"""Ports for what is started beside us."""
+"""Ports for child processes."""
 
 import contextlib
 import random
@@ -6,9 +6,9 @@ import socket
 
 
 def free_port() -> int:
-    """A port that is free, and below those that outgoing connections are given: one of them could have it before it is used.
+    """A free port below the ephemeral range, so that no outgoing connection takes it before it is used.
 
-    Raises ``OSError`` where there is none.
+    Raises ``OSError`` if there is none.
     """
     for port in random.sample(range(20_000, 32_000), 100):
         with socket.socket() as found, contextlib.suppress(OSError):

@@ -6,20 +6,20 @@ from typing import Any
 from raycp.bench.bounds import judge
 
 
-def causes_table(told: Mapping[str, Any]) -> str:
-    """A switch of several causes, a row per cause and party."""
-    return _text(SWITCH_TITLES, _switch_rows(told))
+def causes_table(result: Mapping[str, Any]) -> str:
+    """A switch of several causes, one row per cause and system."""
+    return _text(SWITCH_TITLES, _switch_rows(result))
 
 
 SWITCH_TITLES = (
-    "cause", "party", "repetitions", "gap p50", "gap p99", "gap max", "drain", "leaderless", "ramp-up", "backlog", "total",
+    "cause", "system", "repetitions", "gap p50", "gap p99", "gap max", "drain", "leaderless", "ramp-up", "backlog", "total",
     "missing", "duplicates",
 )  # fmt: skip
 
 
-def _switch_rows(told: Mapping[str, Any]) -> list[list[str]]:
+def _switch_rows(result: Mapping[str, Any]) -> list[list[str]]:
     rows = []
-    for cause, found in (told.get("causes") or {told.get("cause", ""): told}).items():
+    for cause, found in (result.get("causes") or {result.get("cause", ""): result}).items():
         if "failed" in found:
             rows.append([cause, "raycp", f"failed: {found['failed'][:80]}"])
             continue
@@ -32,10 +32,10 @@ def _switch_rows(told: Mapping[str, Any]) -> list[list[str]]:
 
 
 def verdict_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Each bound of each step that has figures: what was found, what is promised, whether it is kept."""
+    """Each bound of each step that has figures: the measured value, the bound, whether it is kept."""
     rows = []
-    for step, told in found.items():
-        for bound, kept, value in judge(str(told.get("scenario", step)), told):
+    for step, result in found.items():
+        for bound, kept, value in judge(str(result.get("scenario", step)), result):
             side = "≤" if bound.kind == "max" else "≥"
             word = {True: "kept", False: "BROKEN", None: "no figure"}[kept]
             name = bound.scenario if " " in bound.scenario else step
@@ -67,20 +67,20 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """All tables that the found steps allow, by the name of their mark. ``found``: JSON objects by step."""
+    """All tables for which ``found`` has the steps, by the name of their mark. ``found``: JSON objects by step."""
     made = {"machine": _machine(found), "bounds": markdown(VERDICT_TITLES, verdict_rows(found)), "seed": _seed(found)}
     if rows := [row for step in found if step.startswith("switch") for row in _switch_rows(found[step])]:
         made["switch"] = markdown(SWITCH_TITLES, rows)
     if rows := _policy_rows(found):
         made["policies"] = markdown(("scenario", "figure", "fifo", "raycp", "change"), rows)
     if rows := _latency_rows(found):
-        made["latencies"] = markdown(("step", "party", "runs", "n", "p50", "p90", "p99", "p99.9", "max", "missing"), rows)
+        made["latencies"] = markdown(("step", "system", "runs", "n", "p50", "p90", "p99", "p99.9", "max", "missing"), rows)
     return made
 
 
 def replace_marked(document: str, made: Mapping[str, str]) -> tuple[str, list[str]]:
-    """``document`` with what stands between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` replaced; and the names of marks
-    for which there is no table."""
+    """``document`` with the text between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` replaced; and the names of marks
+    without a table."""
     lines: list[str] = []
     empty: list[str] = []
     skipping = ""
@@ -104,13 +104,13 @@ def replace_marked(document: str, made: Mapping[str, str]) -> tuple[str, list[st
 
 def _machine(found: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
-    for step, told in found.items():
-        machine = told.get("machine") or {}
+    for step, result in found.items():
+        machine = result.get("machine") or {}
         where = (
             f"{machine.get('cpus')} cores, {machine.get('memory_gib')} GiB, {machine.get('arch')}, Python {machine.get('python')}"
         )
-        scale = f" (scale {told['scale']})" if "scale" in told else ""
-        rows.append([step + scale, where, _number(machine.get("load_before")), str(told.get("date", ""))])
+        scale = f" (scale {result['scale']})" if "scale" in result else ""
+        rows.append([step + scale, where, _number(machine.get("load_before")), str(result.get("date", ""))])
     return markdown(("step", "machine", "load before", "date"), rows)
 
 
@@ -124,29 +124,29 @@ COMPARED = {
     "starvation": ("background_share", "max_wait_s"),
     "tiers": ("critical_p99_ms", "high_p99_ms", "standard_p99_ms", "background_p99_ms"),
 }
-"""What is compared between the naive policy and raycp's."""
+"""The figures compared between the policies fifo and raycp."""
 
 
 def _policy_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     rows = []
     for step, keys in COMPARED.items():
-        told = found.get(step)
-        before = ((told or {}).get("peers") or {}).get("fifo")
-        if told is None or before is None:
+        result = found.get(step)
+        before = ((result or {}).get("peers") or {}).get("fifo")
+        if result is None or before is None:
             continue
         for key in keys:
             rows.append(
-                [step, f"`{key}`", _number(before.get(key)), _number(told.get(key)), _change(before.get(key), told.get(key))]
+                [step, f"`{key}`", _number(before.get(key)), _number(result.get(key)), _change(before.get(key), result.get(key))]
             )
     return rows
 
 
 def _latency_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     rows = []
-    for step, told in found.items():
-        if not told.get("n") or step.startswith("switch"):
+    for step, result in found.items():
+        if not result.get("n") or step.startswith("switch"):
             continue
-        for party, figures in {str(told.get("policy", "")): told, **(told.get("peers") or {})}.items():
+        for party, figures in {str(result.get("policy", "")): result, **(result.get("peers") or {})}.items():
             times = [_time(figures.get(key)) for key in ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")]
             counts = [_number(figures.get("runs")), _number(figures.get("n"))]
             rows.append([step, party, *counts, *times, _number(figures.get("missing"))])
@@ -154,24 +154,24 @@ def _latency_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _seed(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """The seed's results against ours, with its own kind of system measured beside."""
-    titles = ("", "the seed, before → after", "its kind, here", "raycp, here")
+    """Pinterest's published results, such a system measured here (``fifo``, ``seed``), and raycp."""
+    titles = ("", "Pinterest, before → after", "such a system, here", "raycp, here")
     rows = []
     resync, init = found.get("resync-storm"), found.get("init-storm")
-    for name, told, said in (
+    for name, result, said in (
         ("mean queue depth, resync", resync, "1 000 → 30 (−97 %)"),
         ("peak queue depth, start", init, "10 000 → no spike"),
     ):
-        if told is not None:
-            key = "depth_mean" if told is resync else "depth_peak"
-            before, after = ((told.get("peers") or {}).get("fifo") or {}).get(key), told.get(key)
+        if result is not None:
+            key = "depth_mean" if result is resync else "depth_peak"
+            before, after = ((result.get("peers") or {}).get("fifo") or {}).get(key), result.get(key)
             rows.append([name, said, _number(before), f"{_number(after)} ({_change(before, after)})"])
-            sli = [((told.get("peers") or {}).get("fifo") or {}).get("within_objective"), told.get("within_objective")]
+            sli = [((result.get("peers") or {}).get("fifo") or {}).get("within_objective"), result.get("within_objective")]
             rows.append([f"{name.split(', ')[1]}: changes within 1 s", "dips → none", _percent(sli[0]), _percent(sli[1])])
-    for step, told in found.items():
+    for step, result in found.items():
         if not step.startswith("switch"):
             continue
-        for cause, figures in (told.get("causes") or {told.get("cause", ""): told}).items():
+        for cause, figures in (result.get("causes") or {result.get("cause", ""): result}).items():
             seed = (figures.get("peers") or {}).get("seed")
             if seed:
                 ours, theirs = figures.get("total_mean_ms"), seed.get("total_mean_ms")
@@ -207,7 +207,7 @@ def _percent(share: Any) -> str:
 
 
 def _change(before: Any, after: Any) -> str:
-    """How much less (or more) it is."""
+    """The relative change, in percent."""
     if not isinstance(before, (int, float)) or not isinstance(after, (int, float)) or not before:
         return "–"
     change = (after - before) / before * 100

@@ -1,4 +1,4 @@
-"""Plays a scenario several times, raycp and peers in the same run, and makes one JSON object of it."""
+"""Runs a scenario several times, with raycp and peers in the same run, and returns one JSON object."""
 
 import contextlib
 import datetime
@@ -21,7 +21,7 @@ from raycp.runtime.local_ray import RayError
 
 @dataclass
 class Request:
-    """What the command line asks for."""
+    """The arguments of the command line."""
 
     scenario: Scenario
     runs: int | None = None
@@ -32,19 +32,19 @@ class Request:
     scale: float = 1.0
     address: str = "local"
     options: dict[str, Any] = field(default_factory=dict)
-    tell: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], None] = lambda _: None
 
 
 @dataclass
 class Result:
-    """Figures per party: ``raycp``, and ``fifo`` or a peer where asked for; ``outcomes`` for the plot."""
+    """Figures per system: ``raycp``, and ``fifo`` or a peer if requested; ``outcomes`` for the plot."""
 
     figures: dict[str, Figures]
     outcomes: dict[str, list[Outcome]]
 
 
 async def run(request: Request) -> Result:
-    """Play it. Every run has fresh clusters (unless they are given), so that no run inherits from another."""
+    """Run it. Every run has new clusters (unless kubeconfigs are given), so that no run inherits state from another."""
     wanted = request.scenario
     outcomes: dict[str, list[Outcome]] = {}
     async with contextlib.AsyncExitStack() as stack:
@@ -57,7 +57,7 @@ async def run(request: Request) -> Result:
             for party, play in _parties(request, number):
                 policy = party if party in ("raycp", "fifo") else "raycp"
                 stage = Stage(where.ground, where.load, ray, number, policy, request.scale, request.options)
-                request.tell(f"{title(request)}: run {number + 1}, {party}")
+                request.progress(f"{title(request)}: run {number + 1}, {party}")
                 outcomes.setdefault(party, []).append(await play(stage))
                 await where.load.order("forget")
             await where.end()
@@ -65,14 +65,14 @@ async def run(request: Request) -> Result:
 
 
 def title(request: Request) -> str:
-    """The scenario, with its variant where it has some."""
+    """The name of the scenario, with its variant if it has one."""
     option, _ = request.scenario.variants
     return f"{request.scenario.name} {request.options[option]}" if option in request.options else request.scenario.name
 
 
 async def run_variants(request: Request, values: Sequence[str]) -> dict[str, Result | str]:
-    """Play each variant by itself; what one failed of, others don't suffer from. A policy that a variant does not suit is left
-    out of it."""
+    """Run each variant by itself; the failure of one does not affect the others. A policy that does not suit a variant is left
+    out."""
     option, _ = request.scenario.variants
     found: dict[str, Result | str] = {}
     for value in values:
@@ -83,12 +83,12 @@ async def run_variants(request: Request, values: Sequence[str]) -> dict[str, Res
         except Exception as error:
             known = isinstance(error, (GroundError, LoadError, FleetError, RayError))
             found[value] = str(error) if known else f"{type(error).__name__}: {error}"
-            request.tell(f"{title(one)}: {found[value]}")
+            request.progress(f"{title(one)}: {found[value]}")
     return found
 
 
 class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
-    """Clusters and load process of one run, ended as soon as the run is over."""
+    """The clusters and the load process of one run."""
 
     def __init__(self, request: Request, directory: Path, number: int) -> None:
         self._request = request
@@ -110,7 +110,8 @@ class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
 
 
 def _parties(request: Request, number: int) -> list[tuple[str, Play]]:
-    """Who plays in this run. What is only there to be compared with plays once: it is far off, and its runs are the longest."""
+    """The systems of this run. A policy that is only compared with runs once: its figures are far off, and its runs are the
+    longest."""
     policies = request.policies or request.scenario.policies
     policies = policies if number == 0 else policies[:1]
     found: list[tuple[str, Play]] = [(policy, request.scenario.plays.get(policy, request.scenario.play)) for policy in policies]
@@ -130,26 +131,26 @@ def _figures(wanted: Scenario, party: str, runs: Sequence[Outcome]) -> Figures:
 
 
 def document(request: Request, result: Result) -> dict[str, Any]:
-    """The JSON object: the first party's figures at the top level (what checks read), the others under ``peers``."""
-    return {"scenario": request.scenario.name, **_parties_told(result), **_setting(request)}
+    """The JSON object: the first system's figures at the top level, which ``--check`` reads, the others under ``peers``."""
+    return {"scenario": request.scenario.name, **_systems(result), **_setting(request)}
 
 
 def variants_document(request: Request, found: Mapping[str, Result | str]) -> dict[str, Any]:
-    """One JSON object of several variants: each with its figures by its name (or what went wrong), at the top level the worst of
-    each figure that a bound may be held against, and what was counted in all."""
+    """One JSON object of several variants: the figures (or the error) of each by name, and at the top level the worst value of
+    each figure that has a bound, and the sums of counts."""
     option, _ = request.scenario.variants
-    told = {name: {"failed": r} if isinstance(r, str) else _parties_told(r) for name, r in found.items()}
-    rows = [row for row in told.values() if "failed" not in row]
+    variants = {name: {"failed": r} if isinstance(r, str) else _systems(r) for name, r in found.items()}
+    rows = [row for row in variants.values() if "failed" not in row]
     worst = {key: max((row[key] for row in rows if row.get(key) is not None), default=None) for key in _WORST}
     sums = {key: sum(int(row.get(key) or 0) for row in rows) for key in _SUMS}
-    return {"scenario": request.scenario.name, **sums, **worst, f"{option}s": told, **_setting(request)}
+    return {"scenario": request.scenario.name, **sums, **worst, f"{option}s": variants, **_setting(request)}
 
 
 _WORST = ("max_gap_ms", "gap_p50_ms", "gap_p99_ms")
 _SUMS = ("n", "missing", "duplicates", "stale_writes", "repetitions")
 
 
-def _parties_told(result: Result) -> dict[str, Any]:
+def _systems(result: Result) -> dict[str, Any]:
     parties = list(result.figures)
     main, others = parties[0], parties[1:]
     naive = result.figures.get("fifo", {}).get("depth_mean")
@@ -179,7 +180,7 @@ def _setting(request: Request) -> dict[str, Any]:
 
 
 def machine() -> Mapping[str, Any]:
-    """Where it was measured: a figure without its machine means nothing."""
+    """The machine: a figure without its machine means nothing."""
     import psutil
 
     return {

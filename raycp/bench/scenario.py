@@ -1,4 +1,4 @@
-"""What a scenario is: a name, the clusters it needs, and a coroutine from its stage to figures."""
+"""A scenario: a name, the clusters that it needs, and a coroutine from its stage to figures."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -14,10 +14,10 @@ Row = tuple[str, float, float]
 """Name, sent (seconds of the load process's clock), latency in seconds."""
 
 EXISTING = 10_000
-"""Objects that are there before a switch or a storm."""
+"""Objects that exist before a switch or a storm."""
 
 USERS_PER_SECOND = 20.0
-"""Changes that users make through a switch or a storm."""
+"""Users' changes a second during a switch or a storm."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Outcome:
 
 @dataclass
 class Stage:
-    """Where a run plays. ``policy`` is raycp or fifo; ``scale`` shrinks counts (tests use 0.05)."""
+    """The environment of a run. ``policy`` is raycp or fifo; ``scale`` shrinks counts (tests use 0.05)."""
 
     ground: Ground
     load: Driver
@@ -59,10 +59,10 @@ OpenRay = Callable[[str, Mapping[str, Any]], AbstractAsyncContextManager[RayAtHa
 
 @dataclass(frozen=True)
 class Scenario:
-    """``clusters``: how many embedded clusters it wants; ``peer``: whether kopf can do the same; ``policies``: who plays where
-    nothing is asked for; ``offers``: who can be asked for beside raycp; ``plays``: those of them that are no raycp fleet, with
-    what they do; ``variants``: an option and its values, each played by itself; ``only``: of a policy, the variants that it suits;
-    ``ray``: the Ray that it wants, by address and options; ``objective`` in seconds.
+    """``clusters``: how many embedded clusters it needs. ``peer``: whether kopf can do the same work. ``policies``: the default
+    policies. ``offers``: the policies that can be requested beside raycp. ``plays``: those that are not a raycp fleet, with
+    their coroutines. ``variants``: an option and its values, each run by itself. ``only``: for a policy, the variants that it
+    suits. ``ray``: the Ray that it needs, by address and options. ``objective`` in seconds.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Scenario:
     objective: float = 1.0
 
     def suits(self, policy: str, variant: str) -> bool:
-        """Whether the policy can play the variant."""
+        """Whether the policy can run the variant."""
         return variant in self.only.get(policy, (variant,))
 
 
@@ -99,7 +99,7 @@ def scenario(**what: Any) -> Callable[[Play], Play]:
 
 
 def outcome_of(answer: dict[str, Any], **own: Any) -> Outcome:
-    """From the load process's answer to ``wait``."""
+    """From the load process's response to ``wait``."""
     rows: list[Row] = answer["rows"]
     begin = min((sent for _, sent, _ in rows), default=0.0)
     curve = sorted((sent - begin, latency * 1000) for _, sent, latency in rows)

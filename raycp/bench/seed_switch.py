@@ -1,8 +1,8 @@
-"""``switch --policy seed``: what the same switch costs the seed's kind of operator (``peer_seed``), phase by phase.
+"""``switch --policy seed``: the cost of the same switch for an operator with leader-for-life (``peer_seed``), phase by phase.
 
-The bench plays kubelet and ReplicaSet: a Pod that is deleted gets SIGTERM, is gone when its process is, and another takes its
-place; a container that dies is started anew in its Pod. A switch begins when the standby's backoff stands at its maximum, at a
-random moment of that wait: so it is in a fleet that has run for a while.
+The bench acts as kubelet and ReplicaSet: a deleted Pod gets SIGTERM, its object is removed when its process has exited, and
+another Pod replaces it; a container that dies restarts in its Pod. A switch begins when the standby's backoff has reached its
+maximum, at a random moment of that wait, as in an operator that has run for a while.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from raycp.kube import ClusterClient, ConnectSpec
 from raycp.kube.errors import KubeError
 
 CAUSES = ("graceful", "upgrade", "leader-kill")
-"""What it can be measured against. The first two are the same for it: its Pod is deleted, as by a rolling upgrade."""
+"""The causes that it supports. The first two are the same for it: its Pod is deleted, as by a rolling upgrade."""
 
 REPETITIONS = 4
-"""As many as the seed's Table 1 has observations."""
+"""As many as the observations in Table 1 of the article (see ``peer_seed``)."""
 
 KUBELET_NOTICES = 1.0
-"""Seconds until a container that died is started anew: the kubelet looks once a second. (The first time; then it backs off.)"""
+"""Seconds until a dead container restarts: the kubelet checks once a second. (The first time; then it backs off.)"""
 
 LIMIT = 120.0
 
@@ -56,7 +56,7 @@ class SeedPod:
         self.process: asyncio.subprocess.Process
 
     async def start(self) -> None:
-        """Start the container; what it told before is forgotten."""
+        """Start the container; earlier events are discarded."""
         self.events.clear()
         self.backoff = 0.0
         with self._log.open("ab") as stderr:
@@ -67,19 +67,19 @@ class SeedPod:
         self._reading = asyncio.create_task(self._read(self.process))
 
     async def until(self, event: str, limit: float = LIMIT) -> float:
-        """When it told of ``event``. Raises ``LoadError``."""
+        """Wait for ``event``; its time. Raises ``LoadError``."""
         deadline = time.monotonic() + limit
         while event not in self.events:
             left = deadline - time.monotonic()
             if left <= 0 or self.process.returncode is not None:
-                raise LoadError(f"{self.name} of --policy seed: no {event!r}. It said: {self._log.read_text()[-1000:]}")
+                raise LoadError(f"{self.name} of --policy seed: no {event!r}. Its log: {self._log.read_text()[-1000:]}")
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 0.5))
         return self.events[event]
 
     async def patient(self) -> None:
-        """Until its backoff stands at its maximum."""
+        """Wait until its backoff has reached its maximum."""
         await self.until("waiting")
         while self.backoff < BACKOFF_MAX:
             self._changed.clear()
@@ -92,9 +92,9 @@ class SeedPod:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout
         while line := await process.stdout.readline():
-            told = json.loads(line)
-            self.backoff = told.get("seconds", self.backoff)
-            self.events.setdefault(told["event"], told["at"])
+            message = json.loads(line)
+            self.backoff = message.get("seconds", self.backoff)
+            self.events.setdefault(message["event"], message["at"])
             self._changed.set()
 
 
@@ -111,7 +111,7 @@ class SeedFleet:
         self.standby: SeedPod
 
     async def start(self) -> None:
-        """The first one leads."""
+        """Start both; the first one leads."""
         self.leader = await self._pod()
         await self.leader.until("synced")
         self.standby = await self._pod()
@@ -123,21 +123,21 @@ class SeedFleet:
                 await self._delete(pod, 0)
 
     async def deleted(self) -> dict[str, float]:
-        """The leader's Pod is deleted; the phases of the switch, in seconds."""
+        """Delete the leader's Pod; the phases of the switch, in seconds."""
         old, new = self.leader, self.standby
         begun = time.monotonic()
         await self._delete(old, 30)
         old.process.send_signal(signal.SIGTERM)
         stopped = await old.until("stopped", 30)
         await old.process.wait()
-        await self._delete(old, 0)  # its container has ended: the kubelet lets the object go
+        await self._delete(old, 0)  # its container has exited: the kubelet removes the object
         leads = await new.until("leader")
         found = await _taken_over(new)
-        self.leader, self.standby = new, await self._pod()  # the ReplicaSet's
+        self.leader, self.standby = new, await self._pod()  # created by the ReplicaSet
         return {"drain": stopped - begun, "leaderless": leads - stopped, **found}
 
     async def killed(self) -> dict[str, float]:
-        """The leader's process is killed; it is started anew in its Pod, and finds its lock."""
+        """Kill the leader's process; it restarts in its Pod and finds its lock."""
         begun = time.monotonic()
         self.leader.process.kill()
         await self.leader.process.wait()
@@ -150,7 +150,7 @@ class SeedFleet:
         name = f"seed-operator-{next(self._numbers)}-{random.randrange(10**6)}"
         body = {
             "metadata": {"name": name, "labels": {"app": "seed-operator"}},
-            # on a node, else its deletion would wait for no kubelet
+            # bound to a node, so that its deletion waits for a kubelet
             "spec": {"nodeName": "bench", "containers": [{"name": "operator", "image": "registry.k8s.io/pause:3.10"}]},
         }
         path = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -173,7 +173,7 @@ async def _taken_over(pod: SeedPod) -> dict[str, float]:
 
 @contextlib.asynccontextmanager
 async def seed_fleet(kubeconfig: Path, directory: Path) -> AsyncIterator[SeedFleet]:
-    """Two Pods of the operator for the time of the block. Raises ``LoadError``."""
+    """Two Pods of the operator for the duration of the block. Raises ``LoadError``."""
     spec = ConnectSpec(name="bench", mode="kubeconfig", path=str(kubeconfig), user_agent="raycp-bench")
     client = await ClusterClient.connect(spec, SystemClock())
     fleet = SeedFleet(client, kubeconfig, directory)
@@ -186,7 +186,7 @@ async def seed_fleet(kubeconfig: Path, directory: Path) -> AsyncIterator[SeedFle
 
 
 async def seed_switch(stage: Stage) -> Outcome:
-    """The switch scenario, played by the seed."""
+    """The scenario ``switch`` for this operator."""
     cause = str(stage.options.get("cause") or CAUSES[0])
     if cause not in CAUSES:
         raise LoadError(f"--policy seed has no {cause}: it is measured with {', '.join(CAUSES)}")
@@ -214,7 +214,7 @@ async def seed_switch(stage: Stage) -> Outcome:
             prefix = f"s{tag}{number}"
             switching = asyncio.create_task(fleet.killed() if cause == "leader-kill" else fleet.deleted())
             sent = 0
-            while not switching.done():  # a second's changes at a time, until it is over
+            while not switching.done():  # one second of changes at a time, until the switch is over
                 await stage.load.post(cluster, prefix, round(rate), first=sent, rate=rate, work_label=LABEL_VALUE)
                 sent += round(rate)
             switches.append(await switching)

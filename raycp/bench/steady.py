@@ -1,4 +1,4 @@
-"""``steady``, ``cold`` and ``jobs``: how fast, and how much, when nothing is wrong."""
+"""``steady``, ``cold`` and ``jobs``: latency and throughput without faults."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ WARM_UP = 50
 
 
 async def _steady_load(stage: Stage, label: str) -> Outcome:
-    """The measured load on all member clusters, at the rate in all."""
+    """The measured load on all member clusters, at the total rate."""
     rate = float(stage.options.get("rate") or 100.0)
     names = stage.members
     count = stage.count(int(stage.options.get("count") or 1500))
@@ -44,7 +44,7 @@ async def _steady_kopf(stage: Stage) -> Outcome:
 
 @scenario(
     name="steady",
-    about="100 changes a second: POST sent until the Pod is seen",
+    about="100 changes a second: POST sent until the Pod is received",
     peer=_steady_kopf,
 )
 async def steady(stage: Stage) -> Outcome:
@@ -54,8 +54,8 @@ async def steady(stage: Stage) -> Outcome:
 
 async def _cold(stage: Stage, prefix: str, count: int, began: float) -> Outcome:
     answer = await stage.load.wait(prefix, count, 240)
-    told = await stage.load.order("seen_times", prefix=prefix)
-    times = told["times"]
+    response = await stage.load.order("seen_times", prefix=prefix)
+    times = response["times"]
     outcome = Outcome(missing=answer["missing"], own={"duplicates": answer["duplicates"]})
     if len(times) >= 2:
         outcome.own["per_second"] = round((len(times) - 1) / max(1e-9, times[-1] - times[0]), 1)
@@ -93,7 +93,7 @@ async def _cold_kopf(stage: Stage) -> Outcome:
 
 @scenario(
     name="cold",
-    about="5 000 workloads without Pods are there when the fleet starts: Pods per second, first to last",
+    about="the fleet starts with 5 000 workloads that have no Pods: Pods per second, first to last",
     peer=_cold_kopf,
 )
 async def cold(stage: Stage) -> Outcome:
@@ -107,7 +107,7 @@ async def cold(stage: Stage) -> Outcome:
 
 @scenario(
     name="jobs",
-    about="BatchJobs on the hub become Pods on member clusters: POST sent until the first Pod is seen; Pods per second",
+    about="BatchJobs on the hub, Pods on member clusters: POST sent until the first Pod is received; Pods per second",
     clusters=3,
 )
 async def jobs(stage: Stage) -> Outcome:
@@ -128,8 +128,8 @@ async def jobs(stage: Stage) -> Outcome:
         prefix = f"j{stage.run}"
         await stage.load.post(hub, prefix, count, rate=rate, kind="BatchJob", spec=spec, work_label="jobs")
         answer = await stage.load.wait(prefix, count, 60)
-        told = await stage.load.order("owned_times", prefix=prefix, count=count * pods, timeout=30.0)
-        times = told["times"]
+        response = await stage.load.order("owned_times", prefix=prefix, count=count * pods, timeout=30.0)
+        times = response["times"]
         per_second = (len(times) - 1) / max(1e-9, times[-1] - times[0]) if len(times) > 1 else None
         await stage.load.clean(hub, selector="bench=jobs", resources=["batchjobs"])
     own = {

@@ -1,6 +1,4 @@
-"""``init-storm`` and ``resync-storm``: ten thousand system-triggered reconciles must not stand in users' way (the
-seed's
-Figures 2, 3, 4)."""
+"""``init-storm`` and ``resync-storm``: ten thousand reconciles that the system triggered must not delay users' changes."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +16,7 @@ SLOTS = 10
 
 
 async def observer_url(fleet: FleetHandle) -> str:
-    """Where the fleet's observer listens."""
+    """The URL of the fleet's observer."""
     status = await fleet.status()
     return str((status.get("observer") or {})["url"])
 
@@ -36,13 +34,12 @@ def _first_reconcile(mark: Path) -> float | None:
 
 @scenario(
     name="init-storm",
-    about="a fleet starts over 10 000 existing objects while users go on creating 20 a second",
+    about="a fleet starts with 10 000 existing objects while users create 20 a second",
     policies=("raycp", "fifo"),
 )
 async def init_storm(stage: Stage) -> Outcome:
-    """``away_max_ms``: the longest wait, from ramp-up (the first reconcile), of a change made while no fleet ran; the
-    latencies are
-    those of changes made after. With ``--set first=true`` no earlier fleet has reconciled the existing ones."""
+    """``away_max_ms``: the longest wait, from ramp-up (the first reconcile), of a change made while no fleet ran. The latencies
+    are those of later changes. With ``--set first=true`` no earlier fleet has reconciled the existing objects."""
     cluster = stage.ground.names[0]
     tag = f"{stage.run}{stage.policy[0]}"
     name = f"init{tag}"
@@ -60,7 +57,7 @@ async def init_storm(stage: Stage) -> Outcome:
     users = asyncio.create_task(stage.load.post(cluster, prefix, away, rate=USERS_PER_SECOND, annotations=WORK))
     await users
     doc = fleet_doc(stage.ground, slots=SLOTS, name=name, overrides={"ray": {"env": {MARK: str(mark)}}})
-    # users go on through the start: what they make before ramp-up was made while away too
+    # users' changes go on during the start: those before ramp-up count as made while no fleet ran
     users = asyncio.create_task(stage.load.post(cluster, prefix, after + away, first=away, rate=USERS_PER_SECOND, annotations=WORK))
     async with fleet_under_test(doc, stage.policy) as fleet, depth_curve(await observer_url(fleet)) as depth:
         await users
@@ -69,7 +66,7 @@ async def init_storm(stage: Stage) -> Outcome:
     await stage.load.clean(cluster)
     rows: list[Row] = answer["rows"]
     if ramp is None:
-        return Outcome(missing=answer["missing"], own={"why": "no reconcile was seen"})
+        return Outcome(missing=answer["missing"], own={"why": "no reconcile was recorded"})
     outcome = Outcome(missing=answer["missing"])
     waits = [sent + latency - max(ramp, sent) for _, sent, latency in rows if sent < ramp]
     outcome.latencies = [latency for _, sent, latency in rows if sent >= ramp]
@@ -107,7 +104,7 @@ async def resync_storm(stage: Stage) -> Outcome:
         reconciled = await stage.load.wait(f"x{tag}", count, 240)
         if reconciled["missing"]:
             return Outcome(missing=reconciled["missing"], own={"why": "the existing objects were not reconciled in time"})
-        await asyncio.sleep(min(20.0, 20.0 * stage.scale * 4))  # into the rhythm of resyncs
+        await asyncio.sleep(min(20.0, 20.0 * stage.scale * 4))  # until resyncs are periodic
         async with depth_curve(await observer_url(fleet)) as depth:
             await stage.load.post(cluster, prefix, users, rate=USERS_PER_SECOND, annotations=WORK)
             answer = await stage.load.wait(prefix, users, 60)
@@ -124,7 +121,7 @@ async def resync_storm(stage: Stage) -> Outcome:
 
 
 def instant_sli(rows: list[Row], zero: float, within: float = 1.0) -> list[tuple[float, float]]:
-    """Per second: the share of that second's changes that were done ``within`` seconds."""
+    """Per second: the share of the changes of that second that were reconciled ``within`` seconds."""
     seconds: dict[int, list[bool]] = {}
     for _, sent, latency in rows:
         seconds.setdefault(int((sent - zero) // 1), []).append(latency <= within)

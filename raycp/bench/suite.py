@@ -1,4 +1,4 @@
-"""Every scenario one after another, each as a command of its own: what one fails of, the next does not suffer from."""
+"""All scenarios in sequence, each as a command of its own, so that the failure of one does not affect the next."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,8 @@ from raycp.bench.child import end_on_term
 
 @dataclass(frozen=True)
 class Step:
-    """``arguments`` of ``raycp bench``; ``minutes`` that it takes on 2 cores, estimated from single runs. It is ended after three
-    times as long, ten minutes at least."""
+    """``arguments`` of ``raycp bench``; ``minutes`` on 2 cores, estimated from single runs. It is ended after three times as
+    long, at least ten minutes."""
 
     name: str
     arguments: tuple[str, ...]
@@ -46,12 +46,12 @@ STEPS: tuple[Step, ...] = (
     Step("tiers", ("tiers", "--policy", "fifo"), 3.0),
     Step("switch", ("switch", "--cause", "all", "--policy", "seed"), 27.0),
 )
-"""Quiet ones first: what a loaded machine leaves behind (page cache, files) disturbs them most."""
+"""The quiet scenarios first: they are the most sensitive to what others leave on the machine (page cache, files)."""
 
 
 @dataclass
 class Played:
-    """How a step ended. ``code`` is None where it was ended for its time."""
+    """How a step ended. ``code`` is None if it exceeded its time."""
 
     step: Step
     code: int | None
@@ -64,28 +64,28 @@ class Played:
 
 
 async def play_steps(
-    steps: Sequence[Step], out: Path, extra: Sequence[str], figures: str, tell: Callable[[str], None]
+    steps: Sequence[Step], out: Path, extra: Sequence[str], figures: str, progress: Callable[[str], None]
 ) -> list[Played]:
-    """Play them; JSON object, figure (``figures``: svg or png) and what was said go to ``out``."""
+    """Run them; JSON object, figure (``figures``: svg or png) and log are written to ``out``."""
     end_on_term()
     played = []
     for step in steps:
-        tell(f"{step.name}: about {step.minutes:g} min")
+        progress(f"{step.name}: about {step.minutes:g} min")
         played.append(await _play(step, out, extra, figures))
-        tell(f"{step.name}: {played[-1].word} after {played[-1].seconds:.0f} s")
+        progress(f"{step.name}: {played[-1].word} after {played[-1].seconds:.0f} s")
     return played
 
 
 async def _play(step: Step, out: Path, extra: Sequence[str], figures: str) -> Played:
     kept, log = out / f"{step.name}.json", out / f"{step.name}.log"
-    kept.unlink(missing_ok=True)  # an older run's figures are not this one's
+    kept.unlink(missing_ok=True)  # figures of an earlier run
     command = [sys.executable, "-m", "raycp.cli.main", "bench", *step.arguments, *extra, "--json", str(kept)]
     if step.plot:
         command += ["--plot", str(out / f"{step.name}.{figures}")]
     begun = time.monotonic()
-    with log.open("wb") as told:
+    with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=told, stderr=told, env=dict(os.environ), start_new_session=True
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=dict(os.environ), start_new_session=True
         )
     try:
         code: int | None = await asyncio.wait_for(process.wait(), step.limit)
@@ -97,7 +97,7 @@ async def _play(step: Step, out: Path, extra: Sequence[str], figures: str) -> Pl
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """As Ctrl-C would, so that it stops what it has started; then harder."""
+    """Interrupt it, as Ctrl-C does, so that it stops what it has started; then kill it."""
     for what, patience in ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0)):
         if process.returncode is not None:
             return
@@ -108,14 +108,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def read_out(out: Path) -> dict[str, dict[str, Any]]:
-    """The JSON objects that steps have left in ``out``, in the steps' order; what is no such object is left out."""
+    """The JSON objects of steps in ``out``, in the order of the steps; other files are ignored."""
     found: dict[str, dict[str, Any]] = {}
     known = [step.name for step in STEPS]
     for path in sorted(
         out.glob("*.json"), key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.stem)
     ):
         with contextlib.suppress(ValueError):
-            told = json.loads(path.read_text())
-            if isinstance(told, dict) and "machine" in told:
-                found[path.stem] = told
+            content = json.loads(path.read_text())
+            if isinstance(content, dict) and "machine" in content:
+                found[path.stem] = content
     return found

@@ -1,7 +1,7 @@
-"""``switch``: users go on changing things while leadership, a primary, another process or a whole node changes.
+"""``switch``: users' changes go on while leadership, a primary, another process or a whole node is replaced.
 
-One fleet per cause, many repetitions (``--cause``, see ``causes``). The *gap* of a repetition is the longest wait of any change
-sent around it, above the median of those before. The phases are the fleet's own record of the switch.
+One fleet per cause, many repetitions (``--cause``, see ``causes``). The *gap* of a repetition is the longest wait of a change
+sent around it, above the median of the changes before. The phases are the fleet's own record of the switch.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ DEFAULT = "graceful"
 
 
 def cause_of(options: Mapping[str, Any]) -> Cause:
-    """The cause that was asked for. Raises ``LoadError`` for one that there is not."""
+    """The requested cause. Raises ``LoadError`` if it does not exist."""
     name = str(options.get("cause") or DEFAULT)
     if name not in CAUSES:
         raise LoadError(f"{name!r} is no cause: there are {', '.join(CAUSES)}")
@@ -39,10 +39,10 @@ def cause_of(options: Mapping[str, Any]) -> Cause:
 
 @contextlib.asynccontextmanager
 async def ray_for(address: str, options: Mapping[str, Any]) -> AsyncIterator[RayAtHand]:
-    """Where a node is to be lost, a Ray of a head and two nodes; else what ``--address`` says."""
+    """A Ray of a head and two nodes if the cause loses a node; else the one at ``--address``."""
     if cause_of(options).leader:
         if address != "local":
-            raise LoadError("this cause loses a Ray node: it starts nodes of its own, so it can't run at --address")
+            raise LoadError("this cause loses a Ray node: it starts nodes of its own, and cannot run with --address")
         async with node_house() as house:
             yield house
     else:
@@ -52,7 +52,7 @@ async def ray_for(address: str, options: Mapping[str, Any]) -> AsyncIterator[Ray
 
 @scenario(
     name="switch",
-    about="users create 20 a second while a process or node is lost, or shards are handed over: the longest extra wait",
+    about="users create 20 a second while a process or node fails, or shards are handed over: the longest extra wait",
     runs=1,
     offers=("seed",),
     plays={"seed": seed_switch},
@@ -61,7 +61,7 @@ async def ray_for(address: str, options: Mapping[str, Any]) -> AsyncIterator[Ray
     ray=ray_for,
 )
 async def switch(stage: Stage) -> Outcome:
-    """See the module."""
+    """See the docstring of the module."""
     cause = cause_of(stage.options)
     cluster = stage.members[0]
     repetitions = stage.count(int(stage.options.get("repetitions") or cause.repetitions))
@@ -96,7 +96,7 @@ async def switch(stage: Stage) -> Outcome:
         written = await stage.load.order("writes", cluster=cluster, after=recorded) if stage.ground.clusters else None
         history = await site.fleet.client.ask(Switches())
     await stage.load.clean(cluster)
-    if cause.name == "leader-kill":  # nothing waits for a leader: its absence is told all the same
+    if cause.name == "leader-kill":  # nothing waits for a leader, but the time without one is reported
         phases = [{"leaderless": seconds} for seconds in recovered]
     else:
         phases = [found for begun, ended in times if (found := phases_between(history, begun, ended, cause.killed))]
@@ -119,7 +119,7 @@ async def switch(stage: Stage) -> Outcome:
 
 @contextlib.asynccontextmanager
 async def _fleet(stage: Stage, cause: Cause) -> AsyncIterator[Site]:
-    """Two workers, one standby: a fleet in which any one process, or node, may die."""
+    """A fleet with two workers and one standby, in which any one process or node may die."""
     overrides: dict[str, Any] = {"shards": {"standby": 1}}
     if not cause.leader:
         async with fleet_under_test(fleet_doc(stage.ground, workers=2, overrides=overrides), stage.policy) as fleet:
@@ -135,5 +135,5 @@ async def _fleet(stage: Stage, cause: Cause) -> AsyncIterator[Site]:
 
 
 async def _place_leader(doc: FleetDoc, cause: Cause) -> None:
-    """Make the leader first, where the cause wants it; the fleet then finds it made."""
+    """Create the leader first, on the node that the cause needs; the fleet then finds it running."""
     await FleetClient(doc.ray_namespace).ensure_leader(dict(doc.spec.ray.env), {PLACE: cause.leader})

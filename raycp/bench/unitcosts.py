@@ -1,7 +1,7 @@
-"""What one object, event and queue operation costs, without processes or network: the figures that docs/scale.md rests on.
+"""The cost of one object, event and queue operation, without processes or network: the figures that docs/scale.md uses.
 
 ``python -m raycp.bench.unitcosts [OBJECTS]`` prints one JSON object. Times are CPU of this thread in µs per item, medians of three
-rounds; memory is what the process grew by, garbage collected, per object in the cache.
+rounds; memory is the growth of the process after a garbage collection, per object in the cache.
 """
 
 import gc
@@ -32,7 +32,7 @@ ROUNDS = 3
 
 
 def configmap(number: int, rv: int) -> dict[str, Any]:
-    """0.4 kB, as a controller's users write them."""
+    """0.4 kB, as users write them."""
     meta = {"name": f"cm-{number}", "namespace": f"ns-{number % 200}", "uid": f"5f0c6a3e-0000-4000-8000-{number:012d}"}
     labels = {"app": "echo", "tier": "standard"}
     dates = {"resourceVersion": str(rv), "creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -40,7 +40,7 @@ def configmap(number: int, rv: int) -> dict[str, Any]:
 
 
 def pod(number: int, rv: int) -> dict[str, Any]:
-    """2.5 kB without managedFields, as a kubelet leaves them."""
+    """2.5 kB without managedFields, as a kubelet writes them."""
     found = configmap(number, rv)
     found.pop("data")
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": f"cm-{number}", "uid": found["metadata"]["uid"], "controller": True}
@@ -76,7 +76,7 @@ def pod(number: int, rv: int) -> dict[str, Any]:
 
 
 def line(kind: str, obj: dict[str, Any]) -> bytes:
-    """As a watch sends it."""
+    """The line of a watch."""
     return msgspec.json.encode({"type": kind, "object": obj})
 
 
@@ -89,7 +89,7 @@ def cost(items: int, work: Callable[[], None]) -> float:
 
 
 def rounds(items: int, make: Callable[[], Callable[[], None]]) -> float:
-    """The median; ``make`` prepares what is not counted."""
+    """The median of the rounds; ``make`` does the preparation, which is not counted."""
     return round(median(cost(items, make()) for _ in range(ROUNDS)), 2)
 
 
@@ -99,7 +99,7 @@ def resident() -> int:
 
 
 def cached(make: Callable[[int, int], dict[str, Any]], count: int) -> dict[str, Any]:
-    """One kind through decoding, cache and classification, twice: created, then changed."""
+    """Decoding, cache and classification of one kind, twice: created, then changed."""
     first = [line("ADDED", make(number, number + 1)) for number in range(count)]
     changed = []
     for number in range(count):
@@ -149,7 +149,7 @@ def cached(make: Callable[[int, int], dict[str, Any]], count: int) -> dict[str, 
 
 
 def queueing(count: int) -> dict[str, float]:
-    """One key through the queue, with ``count`` others in it, over 100 clusters and 200 namespaces."""
+    """One key through the queue, with ``count`` other keys queued, over 100 clusters and 200 namespaces."""
     keys = [RequestKey("c", f"cluster-{each % 100}", f"ns-{each % 200}", f"name-{each}") for each in range(count)]
     queue = WorkQueue(QueuePolicy(), SystemClock(), rng=Random(1))
     tiers = ("critical", "high", "standard", "background")
@@ -184,7 +184,7 @@ def carrying(count: int) -> dict[str, float]:
 
 
 def placing(clusters: int, jobs: int) -> dict[str, float]:
-    """One decision of placement over so many clusters."""
+    """One placement decision over ``clusters`` clusters."""
     fleet = [Candidate(f"cluster-{each}", {"region": f"r{each % 10}"}) for each in range(clusters)]
 
     def work() -> None:
@@ -196,7 +196,7 @@ def placing(clusters: int, jobs: int) -> dict[str, float]:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    told = {
+    costs = {
         "objects": count,
         "configmap": cached(configmap, count),
         "pod": cached(pod, count),
@@ -205,7 +205,7 @@ def main() -> None:
         "placement": [placing(10, 2_000), placing(1_000, 50)],
         "machine": machine(),
     }
-    print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+    print(msgspec.json.format(msgspec.json.encode(costs), indent=2).decode())
 
 
 if __name__ == "__main__":

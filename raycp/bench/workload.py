@@ -1,6 +1,4 @@
-"""The controller under test: a ConfigMap labelled ``bench=work`` is the workload, its Pod of the same name the
-effect.
-"""
+"""The controller under test: a ConfigMap labelled ``bench=work`` is the workload, its Pod of the same name the effect."""
 
 import asyncio
 import os
@@ -12,13 +10,12 @@ from raycp.sdk import Context, controller
 
 LABEL = "bench"
 WORK_MS = "bench.raycp.io/work-ms"
-"""Annotation: milliseconds that the reconciler sleeps, standing for work."""
+"""Annotation: milliseconds that the reconciler sleeps in place of work."""
 
 
 MARK = "RAYCP_BENCH_MARK"
-"""Environment: a file to which each worker process appends the time (``time.monotonic``) of its first reconcile:
-ramp-up's end.
-"""
+"""Environment: a file to which each worker process appends the time (``time.monotonic``) of its first reconcile, the end of
+ramp-up."""
 
 _marked = False
 
@@ -32,7 +29,7 @@ def _mark() -> None:
 
 
 def pod_for(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
-    """The Pod that the workload ``name`` becomes. It stays Pending on clusters without nodes."""
+    """The Pod of the workload ``name``. It stays Pending on clusters without nodes."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -47,7 +44,7 @@ def pod_for(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
 
 @controller("v1/ConfigMap", name="bench", labels={LABEL: "work"}, owns=["v1/Pod"])
 async def bench(ctx: Context, configmap: dict[str, Any]) -> None:
-    """Do the work that the annotation asks for, then make the Pod if it is not there."""
+    """Do the work that the annotation specifies, then create the Pod if it does not exist."""
     if not _marked:
         _mark()
     work = (configmap["metadata"].get("annotations") or {}).get(WORK_MS)

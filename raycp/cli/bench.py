@@ -206,7 +206,7 @@ def _request(args: argparse.Namespace, wanted: Any, variants: list[str]) -> Any:
         scale=args.scale,
         address=args.address,
         options={name: value for name, value in options.items() if value is not None},
-        tell=(lambda _: None) if args.quiet else (lambda text: print(text, file=sys.stderr, flush=True)),
+        progress=(lambda _: None) if args.quiet else (lambda text: print(text, file=sys.stderr, flush=True)),
     )
 
 

@@ -105,7 +105,7 @@ def test_two_causes_through_the_command(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.wide
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("cause", ["node-kill", "node-freeze"])
 def test_a_node_is_lost_through_the_command(cause: str, capsys: pytest.CaptureFixture[str]) -> None:

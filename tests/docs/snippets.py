@@ -1,6 +1,6 @@
 """Code in the documentation, and how each piece is checked.
 
-Every fenced block in README.md and docs/*.md names its language, and a second word where it wants more:
+Every fenced block in README.md, CONTRIBUTING.md and docs/*.md names its language, and a second word where it wants more:
 
 - ``sh``: bash parses it; each ``raycp ...`` is a command with arguments that its parser takes, each ``make ...`` is a
   target, each file of the repository that it names exists;
@@ -34,9 +34,18 @@ class Snippet:
         return f"{self.file.relative_to(ROOT)}:{self.line}"
 
 
+def documents() -> list[Path]:
+    """The files of the documentation."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def snippets() -> list[Snippet]:
     """All blocks of the documentation."""
-    return [each for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] for each in _of(file)]
+    return [
+        each
+        for file in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for each in _of(file)
+    ]
 
 
 def _of(file: Path) -> list[Snippet]:

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from snippets import CHECKED, ROOT, SHOWN, Snippet, snippets
+from snippets import CHECKED, ROOT, SHOWN, Snippet, documents, snippets
 
 from raycp.cli.main import COMMANDS, available, parser_of
 from raycp.config import parse_fleet
 
 ALL = snippets()
-_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def of(language: str, *words: str) -> list[object]:
@@ -38,7 +38,7 @@ def test_each_block_names_a_language() -> None:
 
 def test_links_lead_somewhere() -> None:
     dead = []
-    for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for file in documents():
         for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", file.read_text()):
             if "://" in target:
                 continue

@@ -478,7 +478,7 @@ async def one_leads(fleet: House) -> Colour:
     [
         pytest.param(
             victim, step, after, id=f"{victim}-{'after' if after else 'before'}-{step}",
-            marks=() if (step, after) in (("follow", False), ("lead", False), ("lead", True)) else pytest.mark.soak,
+            marks=() if (step, after) in (("follow", False), ("lead", False), ("lead", True)) else pytest.mark.wide,
         )
         for victim in ("old", "new") for step in STEPS for after in (False, True)
     ],
@@ -566,7 +566,7 @@ async def test_successor_that_does_not_begin_loses_the_lock() -> None:
         await fleet.gone(fleet.other)
 
 
-@pytest.mark.soak
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(12))
 async def test_any_process_may_die_at_any_moment_of_an_upgrade(seed: int) -> None:
     """Upgrades in a row under load; in each, one process of either colour dies at a random moment of the switch."""

@@ -191,7 +191,7 @@ def test_leaders_are_killed_while_a_fleet_stands_by_and_in_the_switch(ray_house:
     house.raycp("down", "--fleet", "up", "--address", house.address)
 
 
-@pytest.mark.soak
+@pytest.mark.wide
 def test_an_upgrade_as_a_job_beside_the_old(ray_house: House) -> None:
     """The modules travel with the job, and the old fleet's with its own."""
     house = ray_house

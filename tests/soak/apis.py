@@ -1,4 +1,4 @@
-"""Embedded API servers as processes of their own, which no fault of the fleet touches, and users' clients of them."""
+"""Embedded API servers in processes of their own, unaffected by faults of the fleet, and users' clients of them."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
 
 
 class ApiServer:
-    """One process. ``within`` is what its command is put behind, such as ``ip netns exec NAME``."""
+    """One process. ``within`` is prepended to its command, such as ``ip netns exec NAME``."""
 
     def __init__(self, name: str, home: Path, spec: Mapping[str, Any], within: Sequence[str] = ()) -> None:
         self.name = name
@@ -52,14 +52,14 @@ class ApiServer:
 
 
 class Api:
-    """A user of one cluster. ``sure`` repeats what was refused or got lost, until it is done."""
+    """A user of one cluster. ``sure`` repeats a request until it succeeds."""
 
     def __init__(self, name: str, client: ClusterClient) -> None:
         self.name = name
         self._client = client
-        self._told = 0
+        self._fetched = 0
         self.writes: list[dict[str, Any]] = []
-        """What the server recorded, as far as ``gather`` has fetched it."""
+        """The writes that the server recorded, as far as ``gather`` has fetched them."""
 
     @classmethod
     async def connect(cls, name: str, kubeconfig: Path) -> "Api":
@@ -69,14 +69,14 @@ class Api:
         return cls(name, client)
 
     async def ask(self, verb: str, path: str, body: Any = None, timeout: float = 5.0, **more: Any) -> Any:
-        """One request, once. Raises ``KubeError``."""
+        """Send one request, once. Raises ``KubeError``."""
         raw = msgspec.json.encode(body) if body is not None else None
         return msgspec.json.decode((await self._client.request(verb, path, body=raw, timeout=timeout, **more)).body)
 
     async def sure(
         self, verb: str, path: str, body: Any = None, done: Sequence[int] = (), seconds: float = 60.0, **more: Any
     ) -> Any:
-        """Ask until it is done; an answer in ``done`` (409 to a create that got through before) is that too."""
+        """Repeat until it succeeds. A status in ``done`` counts as success (409 for a create whose first response was lost)."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
@@ -89,14 +89,14 @@ class Api:
                 await asyncio.sleep(0.1)
 
     async def gather(self) -> None:
-        """Fetch what was recorded since the last time."""
-        found = await self.sure("GET", "/raycp/admin/writes", query={"after": str(self._told)})
-        assert found["count"] - self._told <= found["kept"], f"{self.name}: writes were forgotten before they were fetched"
-        self._told = found["count"]
+        """Fetch the writes that were recorded since the last call."""
+        found = await self.sure("GET", "/raycp/admin/writes", query={"after": str(self._fetched)})
+        assert found["count"] - self._fetched <= found["kept"], f"{self.name}: writes were dropped before they were fetched"
+        self._fetched = found["count"]
         self.writes.extend(found["writes"])
 
     async def faults(self, specs: Sequence[Mapping[str, Any]]) -> None:
-        """Set these faults beside those that are set; each ends by itself, or with ``clear``."""
+        """Add these faults to the active ones; each ends by itself, or with ``clear``."""
         await self.sure("POST", "/raycp/admin/faults", list(specs))
 
     async def clear(self) -> None:

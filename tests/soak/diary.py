@@ -1,4 +1,4 @@
-"""The soak's own controller: a Secret with the same number for each ConfigMap, and a diary of every reconcile's begin and end."""
+"""The controller of the soak: a Secret with the same number for each ConfigMap, and a log of begin and end of each reconcile."""
 
 import asyncio
 import base64
@@ -13,7 +13,7 @@ from raycp import Context, controller
 
 
 def note(file: str, **entry: Any) -> None:
-    """One line, whole, whoever else writes: O_APPEND, a single write."""
+    """Append one line. Lines of several processes do not mix: O_APPEND and a single write."""
     line = json.dumps({"at": time.clock_gettime(time.CLOCK_BOOTTIME), "pid": os.getpid(), **entry}).encode() + b"\n"
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -36,7 +36,7 @@ def _entry(ctx: Context, seen: str) -> Iterator[None]:
 
 @controller("v1/ConfigMap", labels={"app": "diary"}, owns=["v1/Secret"])
 async def diary(ctx: Context, cm: dict[str, Any]) -> None:
-    """``data.n`` of the ConfigMap into ``data.n`` of its Secret. Takes some milliseconds, as a real one does."""
+    """Copy ``data.n`` of the ConfigMap to ``data.n`` of its Secret. Takes some milliseconds, like a real reconcile."""
     wanted = str((cm.get("data") or {}).get("n", ""))
     with _entry(ctx, wanted):
         await asyncio.sleep(0.005)

@@ -1,7 +1,7 @@
-"""What goes wrong in a soak, when, to whom: a pure function of a seed, so that a failure can be played again.
+"""The faults of a soak, their times and targets: a pure function of a seed, so that a failure can be repeated.
 
-Processes are named by place (``shard 0``, ``standby 1``, ``worker 1``, ``leader``, ``observer``), API servers by their cluster. Who
-lives there when the time has come is the player's business (``faultplayer``).
+Processes are named by place (``shard 0``, ``standby 1``, ``worker 1``, ``leader``, ``observer``), API servers by their cluster.
+``faultplayer`` finds the process at a place when the fault is due.
 """
 
 import random
@@ -28,7 +28,7 @@ API_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``at`` and ``seconds`` from the round's begin. ``specs`` are what an embedded cluster is told (docs/embedded.md)."""
+    """``at``: seconds from the begin of the round. ``specs``: fault specifications of an embedded cluster (docs/embedded.md)."""
 
     at: float
     kind: str
@@ -72,7 +72,7 @@ def _of_processes(rng: random.Random, at: float, left: float, places: list[str],
         return Fault(at, kind, tuple(sorted(rng.sample(places, rng.choice((2, 2, 3))))))
     if kind == "handover":
         return Fault(at, kind, tuple(f"shard {number}" for number in range(shards) if rng.random() < 0.7) or ("shard 0",))
-    # Short of its permit it goes on, beyond it is succeeded: both have to be right, and the edge between them.
+    # Shorter than its permit it resumes, longer it is replaced: both cases, and those near the edge.
     lasts = rng.choice((rng.uniform(0.2, 0.8), rng.uniform(0.8, 1.2), rng.uniform(1.2, 3.0))) * permit
     return Fault(at, kind, (rng.choice(places),), min(lasts, left))
 
@@ -94,7 +94,7 @@ def _of_an_api(rng: random.Random, at: float, left: float, clusters: Sequence[st
             median = rng.choice((20, 100, 400))
             specs = [{"kind": "latency", "latency": f"{median}ms", "jitter": f"{median}ms", "distribution": "lognormal"}]
         case "slow watches":
-            # Silence and catching up by turns.
+            # Silence and catching up alternate.
             specs = [{"kind": "stallWatch", "every": "600ms", "for": "400ms"}]
         case "stalled watches":
             specs = [{"kind": "stallWatch"}]

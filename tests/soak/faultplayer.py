@@ -1,4 +1,6 @@
-"""Plays faults at a fleet that runs: finds out who lives where, and kills, freezes, hands over, or tells an API server to fail."""
+"""Injects faults into a running fleet: finds the process at a place, then kills or freezes it, hands over, or makes an API server
+fail.
+"""
 
 import asyncio
 import contextlib
@@ -43,17 +45,17 @@ class Player:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def look(self) -> None:
-        """Refresh the picture, for ever; there may be nobody to ask."""
+        """Refresh the status for ever; the leader may not answer."""
         while True:
             with contextlib.suppress(FleetError, OSError):
                 status = await self._client.status()
-                if "standbys" in status:  # a leader that was restarted a moment ago knows no fleet yet
+                if "standbys" in status:  # a leader that has just restarted has no fleet yet
                     self.status = status
                 self._leader = (await self._client.ask(Ping())).pid
             await asyncio.sleep(0.3)
 
     def pid(self, place: str) -> int:
-        """Who lives there, 0 where nobody is known to."""
+        """The pid of the process at a place, 0 if none is known."""
         role, _, number = place.partition(" ")
         if role == "leader":
             return self._leader
@@ -63,7 +65,7 @@ class Player:
         return int(rows[int(number)]["pid"] or 0) if int(number) < len(rows) else 0
 
     def processes(self) -> dict[str, int]:
-        """Place -> pid, of all that live."""
+        """Place -> pid, of all running processes."""
         places = ["leader", "observer"]
         for role in ("shard", "standby", "worker"):
             places += [f"{role} {number}" for number in range(len(self.status.get(f"{role}s", ())))]
@@ -76,7 +78,7 @@ class Player:
             line += f" for {fault.seconds:.1f} s"
         if fault.specs:
             lasting = [{**spec, "for": spec.get("for", f"{fault.seconds:.1f}s")} for spec in fault.specs]
-            # What repeats has no end of its own: it is taken back.
+            # A repeating fault has no end of its own: remove it.
             self._spawn(self._api_fault(self._apis[fault.targets[0]], fault, lasting))
         elif fault.kind == "handover":
             self._spawn(self._hand_over(fault))
@@ -93,7 +95,7 @@ class Player:
         self.log.append(line)
 
     async def over(self) -> None:
-        """All faults have ended."""
+        """Wait until all faults have ended."""
         await asyncio.gather(*self._tasks)
 
     def _spawn(self, work: Any) -> None:
@@ -110,7 +112,7 @@ class Player:
             await api.sure("DELETE", f"/raycp/admin/faults/{number}", done=(404,))
 
     async def _hand_over(self, fault: Fault) -> None:
-        """As ``raycp handover`` does; that there is no warm standby at the moment is no failure."""
+        """Hand over as ``raycp handover`` does; a missing warm standby is no failure."""
         shards = [target.partition(" ")[2] for target in fault.targets]
         try:
             rows = await self._client.ask(HandOver(shards), timeout=40.0)

@@ -1,8 +1,8 @@
-"""A controller that freezes its own worker at the worst moment, as its object's ``data.freeze`` says. For tests of law 6 alone.
+"""A controller that freezes its own worker at the moment that its object's ``data.freeze`` names. For the tests of law 6 only.
 
-``send``: SIGSTOP after a write's permit was looked at and before its first byte is sent. ``renewal``: SIGSTOP when the answer to a
-request for a permit has arrived and nobody has looked at it. Only a worker on the node with the configured address does it, once
-per name; what it did is told in the diary.
+``send``: SIGSTOP after the permit of a write was checked and before its first byte is sent. ``renewal``: SIGSTOP when the
+response to a request for a permit has arrived and has not been processed. Only a worker on the node with the configured address
+freezes, once per name; the log has an entry for it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from raycp.sdk.session import Revoked
 
 def _stop(file: str, name: str) -> None:
     note(file, what="frozen", key=name)
-    # To this very thread: one sent to the process stops the others first, and this one runs on for some microseconds.
+    # To this thread: a signal to the process stops other threads first, and this one runs on for some microseconds.
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     note(file, what="thawed", key=name)
 
@@ -46,7 +46,7 @@ def _freeze_at_send(file: str, name: str) -> None:
 
 
 def _note_answer(file: str, name: str, done: "asyncio.Future[Any]") -> None:
-    """What the API server said, whatever becomes of the reconcile."""
+    """Record the response of the API server, even if the reconcile was revoked."""
     lost = done.cancelled() or done.exception() is not None
     note(file, what="answered", key=name, status=0 if lost else done.result().status)
 
@@ -72,7 +72,7 @@ def _freeze_at_renewal(file: str, name: str) -> None:
 
 
 async def _opened(directory: Path, name: str) -> None:
-    """Wait for the gate, whoever asks to stop meanwhile: some reconcilers can't."""
+    """Wait for the gate and ignore a revocation meanwhile, like a reconciler that cannot be stopped."""
     while not (directory / f"open-{name}").exists():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.01)
@@ -80,7 +80,7 @@ async def _opened(directory: Path, name: str) -> None:
 
 @controller("v1/ConfigMap", labels={"app": "frozen"})
 async def frozen(ctx: Context, cm: dict[str, Any]) -> None:
-    """Writes its process into the ``by`` of a ConfigMap ``NAME-made`` (``send``), or of itself, after ``open-NAME`` is there."""
+    """Write the pid into ``by`` of a ConfigMap ``NAME-made`` (``send``) or of the object itself, once ``open-NAME`` exists."""
     file, data, name = ctx.config["diary"], cm.get("data") or {}, cm["metadata"]["name"]
     directory, how, there = Path(file).parent, data.get("freeze", ""), ray.util.get_node_ip_address() == ctx.config["address"]
     first = directory / f"first-{name}"

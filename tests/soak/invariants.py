@@ -1,4 +1,4 @@
-"""What must hold after a soak, whatever went wrong in it: pure checks of what was noted, each returns its violations as text."""
+"""The invariants after a soak: pure checks of what was recorded. Each returns its violations as text."""
 
 import statistics
 from collections import Counter, defaultdict
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One reconcile: ``end`` is infinite where none was noted and the process was not known to be stopped."""
+    """One reconcile: ``end`` is infinite if none was recorded and the process was not stopped."""
 
     key: str
     pid: int
@@ -19,8 +19,9 @@ class Span:
 
 
 def spans(entries: Iterable[Mapping[str, Any]], stopped: Mapping[int, float]) -> list[Span]:
-    """Reconciles from the diary's lines. ``stopped``: pid -> the moment from which it did nothing more that counts (killed, or
-    frozen for longer than its permit), in seconds of ``CLOCK_BOOTTIME``, as the diary's."""
+    """Reconciles from the lines of the controller's log. ``stopped``: pid -> the time at which it was killed, or frozen for
+    longer than its permit, in seconds of ``CLOCK_BOOTTIME``, like the times of the log.
+    """
     open_: dict[str, Mapping[str, Any]] = {}
     found = []
     last: dict[int, float] = {}
@@ -31,7 +32,7 @@ def spans(entries: Iterable[Mapping[str, Any]], stopped: Mapping[int, float]) ->
         elif entry["what"] == "end" and (begun := open_.pop(entry["id"], None)) is not None:
             end = min(entry["at"], stopped.get(entry["pid"], float("inf")))
             found.append(Span(begun["key"], begun["pid"], begun["at"], max(end, begun["at"])))
-    # No end: its process died in it, no sooner than it wrote its last line.
+    # No end: its process died during it, and not before its last line.
     for begun in open_.values():
         end = min(last[begun["pid"]], stopped.get(begun["pid"], float("inf")))
         found.append(Span(begun["key"], begun["pid"], begun["at"], max(end, begun["at"])))
@@ -50,7 +51,7 @@ def overlaps(found: Iterable[Span]) -> list[str]:
         for span in mine[1:]:
             if span.begin < latest.end:
                 wrong.append(
-                    f"{key}: process {span.pid} began at {span.begin:.3f}, process {latest.pid} was at it from {latest.begin:.3f} "
+                    f"{key}: process {span.pid} began at {span.begin:.3f}, process {latest.pid} ran from {latest.begin:.3f} "
                     f"to {latest.end:.3f}"
                 )
             if span.end > latest.end:
@@ -59,7 +60,7 @@ def overlaps(found: Iterable[Span]) -> list[str]:
 
 
 def made_twice(writes: Mapping[str, Sequence[Mapping[str, Any]]], resource: str = "pods") -> list[str]:
-    """No Pod twice: neither in one cluster nor in two. ``writes``: cluster -> what its API server recorded."""
+    """No Pod was created twice, in one cluster or in two. ``writes``: cluster -> the records of its API server."""
     made: Counter[str] = Counter()
     where: dict[str, list[str]] = defaultdict(list)
     for cluster, rows in writes.items():
@@ -74,7 +75,7 @@ def made_twice(writes: Mapping[str, Sequence[Mapping[str, Any]]], resource: str 
 def late_writes(writes: Mapping[str, Sequence[Mapping[str, Any]]], same_object: bool = False) -> list[str]:
     """Law 6: no write of an old epoch or term took effect after the first of a newer one of the same shard.
 
-    ``same_object``: only where both wrote the same object.
+    ``same_object``: only if both wrote the same object.
     """
     ours = ((row["time"], number, cluster, row) for cluster, found in writes.items() for number, row in enumerate(found))
     rows = sorted((each for each in ours if each[3]["term"]), key=lambda each: each[:2])
@@ -99,7 +100,7 @@ def late_writes(writes: Mapping[str, Sequence[Mapping[str, Any]]], same_object: 
 
 
 def slope(values: Sequence[tuple[float, float]]) -> float:
-    """Theil and Sen's: the median of all slopes between two points, which a few outliers don't move."""
+    """The Theil-Sen estimator: the median of all slopes between two points, robust against outliers."""
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(values, 2) if b[0] > a[0]]
     return statistics.median(slopes) if slopes else 0.0
 

@@ -15,7 +15,7 @@ from rayhouse import House, Node
 from raycp.bench.ports import free_port
 
 NOWHERE = "02:00:00:00:00:01"
-"""Nobody's hardware address: what is sent to it leaves, and arrives nowhere."""
+"""A hardware address that no device has: packets to it are lost."""
 
 
 def ip(*arguments: str) -> str:
@@ -26,8 +26,9 @@ def ip(*arguments: str) -> str:
 
 
 class Island:
-    """A namespace behind a pair of virtual ethernet devices. ``ip`` is its own address, ``shore`` and ``beach`` are two of this
-    side's, so that one can be cut off while the other stays in reach."""
+    """A network namespace behind a pair of virtual ethernet devices. ``ip`` is its address; ``shore`` and ``beach`` are two
+    addresses of this side, one of which can be cut off while the other stays reachable.
+    """
 
     def __init__(self, number: int) -> None:
         self.name = f"raycp-{os.getpid()}-{number}"
@@ -38,7 +39,7 @@ class Island:
 
     @property
     def within(self) -> list[str]:
-        """What a command is put behind to run there."""
+        """The prefix of a command that runs in the namespace."""
         return ["ip", "netns", "exec", self.name]
 
     def rise(self) -> None:
@@ -56,7 +57,7 @@ class Island:
         self._neighbours()
 
     def _neighbours(self) -> None:
-        """Known for good: a dead link is silence then, and not 'no route to host' after the third question for an address."""
+        """Permanent entries, so that a dead link is silent, without 'no route to host' after the third ARP request."""
         for address in (self.shore, self.beach):
             self._neighbour(address, self._hardware[address], island=True)
         self._neighbour(self.ip, self._hardware[self.ip], island=False)
@@ -66,13 +67,15 @@ class Island:
         ip(*where, "neigh", "replace", address, "lladdr", hardware, "nud", "permanent", "dev", device)
 
     def link(self, up: bool) -> None:
-        """The island's own end of the cable. While it is down nothing arrives on either side; nobody is told."""
+        """Take the namespace's end of the link up or down. While it is down, packets are dropped in both directions without an
+        error.
+        """
         ip("-n", self.name, "link", "set", self._there, "up" if up else "down")
         if up:
             self._neighbours()
 
     def silence(self, address: str, on: bool) -> None:
-        """Drop what the island sends to this one address of ours (``shore`` or ``beach``)."""
+        """Drop packets from the namespace to one address of this side (``shore`` or ``beach``)."""
         self._neighbour(address, NOWHERE if on else self._hardware[address], island=True)
 
     def sink(self) -> None:
@@ -83,7 +86,7 @@ class Island:
 
 @contextlib.contextmanager
 def island(number: int = 1) -> Iterator[Island]:
-    """One for the time of the block; the test is skipped where this machine can't make it."""
+    """A namespace for the duration of the block; the test is skipped if this machine cannot create it."""
     if os.geteuid() or not shutil.which("ip"):
         pytest.skip("network namespaces need root and iproute2")
     made = Island(number)
@@ -91,14 +94,14 @@ def island(number: int = 1) -> Iterator[Island]:
         try:
             made.rise()
         except OSError as error:
-            pytest.skip(f"this machine makes no network namespaces with veth: {error}")
+            pytest.skip(f"this machine cannot create network namespaces with veth: {error}")
         yield made
     finally:
         made.sink()
 
 
 def ray_node(house: House, at: Island, name: str, *, beach: bool = False, cpus: int = 4, labels: str = "") -> Node:
-    """A raylet of ``house`` on an island, or on this side's second address (``beach``)."""
+    """A raylet of ``house`` in the namespace, or on the second address of this side (``beach``)."""
     within, address = ([], at.beach) if beach else (at.within, at.ip)
     command = [
         *within, str(Path(sys.executable).parent / "ray"), "start", f"--address={house.address}", "--block",

@@ -1,6 +1,6 @@
-"""A fleet over nodes that a test may lose: the head carries Ray's own state alone, leader, shards, standbys and workers live on
-the nodes; the API server is a process of its own. Users make 20 objects a second; what each waited is read from the API server's
-records.
+"""A fleet over nodes that a test may lose. The head holds Ray's own state only; leader, shards, standbys and workers run on the
+nodes; the API server is a process of its own. Users create 20 objects a second; the wait of each is read from the records of the
+API server.
 """
 
 import asyncio
@@ -32,7 +32,9 @@ NAME = "lossy"
 
 @dataclass
 class Gap:
-    """What an event cost users, in seconds: ``longest`` wait of any change around it, above the median of all before it."""
+    """The cost of an event for users, in seconds: the ``longest`` wait of a change around it, above the median of those before
+    it.
+    """
 
     what: str
     longest: float
@@ -65,7 +67,7 @@ class Lossy:
         return next((node for node in self.house.nodes.values() if pid in node.pids()), None)
 
     async def whole(self, seconds: float = 60.0, placed: bool = True) -> dict[str, Any]:
-        """Wait until everybody is there, and (``placed``) where it should be; the status then."""
+        """Wait until all members are ready, and (``placed``) on the nodes where they belong; returns the status."""
         deadline = time.monotonic() + seconds
         while True:
             status: dict[str, Any] = {}
@@ -76,11 +78,11 @@ class Lossy:
                 return status
             if time.monotonic() > deadline:
                 shown = {key: status.get(key) for key in ("reasons", "problems", "shards", "standbys", "workers")}
-                raise AssertionError(f"not whole after {seconds:g} s: {json.dumps(shown)}")
+                raise AssertionError(f"not ready after {seconds:g} s: {json.dumps(shown)}")
             await asyncio.sleep(0.1)
 
     async def during(self, what: str, act: Callable[[], Awaitable[Any]], seconds: float) -> Gap:
-        """Users go on for ``seconds`` after ``act``; then everything that they made has to be done, and once."""
+        """Users' changes go on for ``seconds`` after ``act``; then each of them must be reconciled, once."""
         self._turn += 1
         before = len(await self.client_history())
         async with changing({"here": self.api}, RATE, f"t{self._turn}-") as users:
@@ -117,7 +119,7 @@ class Lossy:
         assert not wrong, wrong[:5]
 
     def reconnect(self) -> None:
-        """After a head's restart this driver is nobody to the new one."""
+        """Connect this driver again, since a restarted head does not know it."""
         shut_down()
         connect(self.house.address)
         self.client = FleetClient(f"raycp-{NAME}")
@@ -125,7 +127,7 @@ class Lossy:
 
 @contextlib.asynccontextmanager
 async def lossy(house: House, nodes: int = 2, workers: int = 2, standby: int = 1, **spec: Any) -> AsyncIterator[Lossy]:
-    """The fleet, ready, on ``house`` with so many nodes more."""
+    """The fleet, ready, on ``house`` with ``nodes`` additional nodes."""
     for _ in range(nodes):
         add_node(house)
     with api_servers(house.home, ["here"], controllers={"scheduler": False, "stages": False}, history=100_000) as servers:
@@ -148,5 +150,5 @@ async def lossy(house: House, nodes: int = 2, workers: int = 2, standby: int = 1
 
 
 def add_node(house: House) -> Node:
-    """One more node for the fleet."""
+    """Add a node for the fleet."""
     return house.add_node(f"n{len(house.nodes)}", labels=LABEL)

@@ -1,4 +1,4 @@
-"""A soak: rounds of users' changes and faults, each followed by quiet, in which everything has to be as if nothing had happened."""
+"""A soak: rounds of users' changes and faults, each followed by a quiet time, after which all invariants must hold."""
 
 import asyncio
 import base64
@@ -38,14 +38,14 @@ SECRETS = "/api/v1/namespaces/default/secrets"
 MERGE = "application/merge-patch+json"
 PERMIT = 3.0
 CAUGHT_UP = 15.0
-"""How long a watch may take to go on after the last fault, in seconds: its backoff has doubled as long as the fault lasted."""
+"""Seconds that a watch may take to resume after the last fault: its backoff doubled during the fault."""
 GROWS = 6.0 * 2**20
-"""Bytes per minute that the processes of a role may grow by after the first third of the rounds."""
+"""Allowed growth of the processes of a role after the first third of the rounds, in bytes per minute."""
 
 
 @dataclass
 class Scale:
-    """How large. ``clusters``: the hub first. Rates per second over all clusters."""
+    """The size of a soak. ``clusters``: the hub first. Rates are per second, over all clusters."""
 
     seed: int
     seconds: float
@@ -57,12 +57,12 @@ class Scale:
     jobs: float = 1.0
     turn: float = 60.0
     quiet: float = 90.0
-    """How long a fleet may take until everything is done and whole again."""
+    """Deadline until everything is reconciled and all members are ready, in seconds."""
 
 
 @dataclass
 class Report:
-    """What happened, for who ran it."""
+    """The counts of a run."""
 
     changes: int = 0
     jobs: int = 0
@@ -79,14 +79,14 @@ class Report:
         sizes = {role: f"{found[-1][1] / 2**20:.0f}" for role, found in self.memory.items() if found}
         return (
             f"{self.changes} changes, {self.jobs} jobs with {self.pods} Pods, {self.reconciles} reconciles, {self.writes} writes, "
-            f"{self.faults} faults; terms {self.terms}; whole again after {[round(each, 1) for each in self.settled]} s; "
-            f"{self.other_objects} requests on the way at a switch took effect after it on other objects; MiB at the end {sizes}"
+            f"{self.faults} faults; terms {self.terms}; ready again after {[round(each, 1) for each in self.settled]} s; "
+            f"{self.other_objects} requests in flight at a switch took effect after it on other objects; MiB at the end {sizes}"
         )
 
 
 @contextlib.contextmanager
 def api_servers(home: Path, names: Sequence[str], **spec: Any) -> Iterator[dict[str, ApiServer]]:
-    """Embedded API servers with these names, for the time of the block."""
+    """Embedded API servers with these names, for the duration of the block."""
     made: dict[str, ApiServer] = {}
     try:
         for name in names:
@@ -101,7 +101,7 @@ def api_servers(home: Path, names: Sequence[str], **spec: Any) -> Iterator[dict[
 
 @contextlib.contextmanager
 def at_ray(address: str) -> Iterator[None]:
-    """This process as a driver of that Ray."""
+    """Connect this process to that Ray as a driver."""
     before = dict(os.environ)
     os.environ.update({**SETTINGS, "RAY_AUTH_MODE": "disabled"})
     connect(address)
@@ -114,7 +114,7 @@ def at_ray(address: str) -> Iterator[None]:
 
 
 def fleet_file(house: House, name: str, servers: dict[str, Path], uses: list[dict[str, Any]], **spec: Any) -> Path:
-    """A fleet over API servers that are there; the first is the hub."""
+    """The file of a fleet over running API servers; the first is the hub."""
     path = house.file(name, list(servers), [], **spec)
     import yaml
 
@@ -128,7 +128,9 @@ def fleet_file(house: House, name: str, servers: dict[str, Path], uses: list[dic
 
 
 async def bring_up(path: Path, client: FleetClient) -> None:
-    """As ``raycp run`` from this directory does; but our modules are on all nodes, since they are all this machine."""
+    """Bring the fleet up as ``raycp run`` does from this directory, whose modules all nodes can import, since they share the
+    machine.
+    """
     await up(client, build_fleet(load_fleet(path), path, [HERE]))
 
 
@@ -166,7 +168,7 @@ class Soak:
     # a round
 
     async def round(self, turn: int, seconds: float) -> None:
-        """Faults under load, then quiet and the invariants. Raises ``AssertionError`` with everything that is wrong."""
+        """Faults under load, then a quiet time and the invariants. Raises ``AssertionError`` with all violations."""
         planned = faults(self.scale.seed, turn, seconds, self.scale.clusters, self.scale.shards, self.scale.workers, PERMIT)
         begun = boottime()
         self.player.log.append(f"round {turn}, {seconds:g} s, at {begun - self.started:.1f} s")
@@ -184,7 +186,7 @@ class Soak:
         for api in self.apis.values():
             await api.clear()
         quiet = boottime()
-        await self._settled(jobs)
+        await self.settle(jobs)
         self.report.settled.append(boottime() - quiet)
         for api in self.apis.values():
             await api.gather()
@@ -199,7 +201,7 @@ class Soak:
                 await api.gather()
 
     async def _change_things(self, seconds: float) -> list[str]:
-        """Users set numbers, again and again on the same objects; some delete an object and make it anew."""
+        """Users set numbers, repeatedly on the same objects; some delete and recreate an object."""
         end, pending, busy = boottime() + seconds, set(), set()
         places = sorted(self.wanted)
         while (now := boottime()) < end:
@@ -246,14 +248,14 @@ class Soak:
 
     # quiet
 
-    async def _settled(self, jobs: list[str]) -> None:
-        """Everything is reconciled, and the fleet is whole."""
-        deadline, wrong = boottime() + self.scale.quiet, ["not looked yet"]
+    async def settle(self, jobs: list[str]) -> None:
+        """Wait until everything is reconciled and all members are ready."""
+        deadline, wrong = boottime() + self.scale.quiet, ["not checked yet"]
         while wrong and boottime() < deadline:
             await asyncio.sleep(0.5)
             wrong = await self._undone(jobs)
         if wrong:
-            await self._fail("not everything is done", wrong)
+            await self.fail("not everything is reconciled", wrong)
 
     async def _undone(self, jobs: list[str]) -> list[str]:
         wrong = []
@@ -276,9 +278,9 @@ class Soak:
         except FleetError as error:
             return [*wrong, str(error)]
         if "standbys" not in status:
-            return [*wrong, "the leader knows no fleet yet"]
+            return [*wrong, "the leader has no fleet yet"]
         if not status["ready"] or not all(row["ready"] for row in (*status["standbys"], *status["workers"])):
-            wrong.append(f"the fleet is not whole: {status['reasons']} {[(r['standby'], r['state']) for r in status['standbys']]}")
+            wrong.append(f"the fleet is not ready: {status['reasons']} {[(r['standby'], r['state']) for r in status['standbys']]}")
         return wrong
 
     async def _judge(self, jobs: list[str]) -> None:
@@ -300,10 +302,10 @@ class Soak:
         wrong += await self.caches()
         self.report.terms = {row["shard"]: row["term"] for row in (await self.client.status())["shards"]}
         if wrong:
-            await self._fail("after all was done", wrong)
+            await self.fail("after everything was reconciled", wrong)
 
     async def caches(self) -> list[str]:
-        """Law 7: what shards and standbys hold is what a fresh list at their version tells."""
+        """Law 7: the caches of shards and standbys equal a fresh list at their version."""
         wrong = []
         status = await self.client.status()
         kinds = {c: [("v1/ConfigMap", CONFIG_MAPS), ("v1/Secret", SECRETS), ("v1/Pod", "/api/v1/pods")] for c in self.apis}
@@ -319,7 +321,7 @@ class Soak:
         return wrong
 
     async def _cache(self, member: Member, cluster: str, kind: str, path: str) -> list[str]:
-        """A watch that was dropped last may still wait for its next try, and own writes are ahead of it: that passes."""
+        """A dropped watch may still be in its backoff while own writes are in the cache already: compare again until a deadline."""
         deadline = boottime() + CAUGHT_UP
         while True:
             wrong = await self._compared(member, cluster, kind, path)
@@ -333,7 +335,7 @@ class Soak:
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             return [f"{member}: {error}"]
         if not content.synced:
-            return [f"{member}: its cache of {kind} in {cluster} is not filled"]
+            return [f"{member}: its cache of {kind} in {cluster} is not synced"]
         query = {"resourceVersion": str(content.rv), "resourceVersionMatch": "Exact"}
         if content.selector:
             query["labelSelector"] = content.selector
@@ -348,7 +350,7 @@ class Soak:
         ]
 
     async def _clean(self, jobs: list[str]) -> None:
-        """What a round made goes, so that nothing piles up."""
+        """Delete the jobs of a round, so that objects do not accumulate."""
         await asyncio.gather(*(self.hub.sure("DELETE", f"{JOBS}/{name}", done=(404,)) for name in jobs))
 
     def _weigh(self) -> None:
@@ -362,8 +364,8 @@ class Soak:
     def weighed(self) -> list[str]:
         return invariants.growing(self.report.memory, GROWS)
 
-    async def _fail(self, when: str, wrong: list[str]) -> None:
-        """Everything that a reader needs: the seed, what was done, what is wrong, and why."""
+    async def fail(self, when: str, wrong: list[str]) -> None:
+        """Fail with the seed, the faults, the violations and their timelines."""
         shown = [f"seed {self.scale.seed} (RAYCP_SOAK_SEED={self.scale.seed}): {when}, {len(wrong)} wrong:", *wrong[:20]]
         shown += ["faults:", *self.player.log]
         for line in wrong[:3]:
@@ -381,7 +383,7 @@ class Soak:
 
 @contextlib.asynccontextmanager
 async def ground(scale: Scale, house: House) -> AsyncIterator[Soak]:
-    """The fleet that is soaked, over API servers of its own, on ``house``."""
+    """The fleet under test, over API servers of its own, on ``house``."""
     with api_servers(house.home, scale.clusters, podRuntime="500ms") as servers:
         paths = {name: server.kubeconfig for name, server in servers.items()}
         diary = {"use": "diary:diary", "config": {"diary": str(house.home / "diary.jsonl")}}
@@ -411,7 +413,7 @@ async def soak(scale: Scale, house: House) -> Report:
     """A whole run; raises ``AssertionError`` with the seed and the faults when an invariant does not hold."""
     print(f"soak: RAYCP_SOAK_SEED={scale.seed}, {scale.seconds:g} s", flush=True)
     async with ground(scale, house) as made:
-        await made._settled([])
+        await made.settle([])
         end, turn = time.monotonic() + scale.seconds, 0
         while turn == 0 or time.monotonic() < end:
             await made.round(turn, min(scale.turn, max(10.0, end - time.monotonic())))
@@ -419,7 +421,7 @@ async def soak(scale: Scale, house: House) -> Report:
             turn += 1
         wrong = made.weighed()
         if wrong:
-            await made._fail("memory is not flat", wrong)
+            await made.fail("memory grows", wrong)
         return made.report
 
 
@@ -428,7 +430,7 @@ def _name(obj: dict[str, Any]) -> tuple[str, str]:
 
 
 def _shown(obj: dict[str, Any]) -> dict[str, Any]:
-    """Without what a cache leaves out (managedFields) and what a list leaves to its head (kind, apiVersion)."""
+    """The object without the fields that a cache drops (managedFields) and that list items lack (kind, apiVersion)."""
     found = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
     found["metadata"] = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     return found

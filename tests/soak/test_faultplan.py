@@ -1,4 +1,4 @@
-"""The plan of a soak's faults, and its judges: each finds what it is there for."""
+"""The plan of a soak's faults, and its invariants: each finds its violation."""
 
 from typing import Any
 
@@ -25,14 +25,14 @@ def test_the_plan_is_a_function_of_seed_and_round() -> None:
 
 
 @pytest.mark.parametrize("seconds", [10.0, 60.0, 600.0])
-def test_all_is_over_when_the_round_is(seconds: float) -> None:
+def test_all_faults_end_within_the_round(seconds: float) -> None:
     for seed in range(20):
         found = drawn(seed, seconds=seconds)
         assert [fault.at for fault in found] == sorted(fault.at for fault in found)
         assert all(fault.at > 0 and fault.at + fault.seconds < seconds for fault in found)
 
 
-def test_every_kind_comes_and_names_somebody() -> None:
+def test_every_kind_of_fault_occurs_and_has_a_target() -> None:
     found = [fault for seed in range(10) for fault in drawn(seed)]
     assert {fault.kind for fault in found} == {*faultplan.PROCESS_KINDS, *faultplan.API_KINDS}
     assert {target for fault in found for target in fault.targets} == {
@@ -49,12 +49,12 @@ def line(what: str, at: float, key: str = "a", pid: int = 1, name: str = "1") ->
     return {"what": what, "at": at, "key": key, "pid": pid, "id": name}
 
 
-def test_overlaps_are_found() -> None:
+def test_overlapping_reconciles_are_found() -> None:
     assert invariants.overlaps([Span("a", 1, 0.0, 2.0), Span("a", 2, 2.0, 3.0), Span("b", 3, 1.0, 9.0)]) == []
     assert len(invariants.overlaps([Span("a", 1, 0.0, 9.0), Span("a", 2, 1.0, 2.0), Span("a", 3, 8.0, 9.5)])) == 2
 
 
-def test_a_reconcile_without_an_end_lasts_as_long_as_its_process_gave_signs_of_life() -> None:
+def test_a_reconcile_without_an_end_lasts_until_the_last_line_of_its_process() -> None:
     begun = line("begin", 1.0)
     assert invariants.spans([begun], {}) == [Span("a", 1, 1.0, 1.0)]
     alive = [begun, line("begin", 5.0, "b", name="2"), line("end", 6.0, "b", name="2")]
@@ -68,7 +68,7 @@ def write(time: float, term: int, name: str = "a", **more: Any) -> dict[str, Any
     return {**row, "term": str(term) if term else "", **more}
 
 
-def test_a_pod_made_twice_is_found_in_one_cluster_and_in_two() -> None:
+def test_a_pod_created_twice_is_found_in_one_cluster_and_in_two() -> None:
     assert invariants.made_twice({"x": [write(1, 1, "a")], "y": [write(1, 1, "b"), write(2, 1, "b", verb="update")]}) == []
     assert "n/a was made 2 times" in invariants.made_twice({"x": [write(1, 1), write(2, 1)]})[0]
     assert "x (term 1" in invariants.made_twice({"x": [write(1, 1)], "y": [write(2, 1)]})[0]
@@ -93,7 +93,7 @@ def test_memory_that_grows_is_found_and_a_jump_is_not() -> None:
     assert len(invariants.growing({"shard": flat, "worker": leaks}, 2 * mib)) == 1
 
 
-def test_what_users_waited_for_is_read_from_the_records() -> None:
+def test_users_waits_are_read_from_the_records() -> None:
     def row(resource: str, verb: str, name: str, time: float) -> dict[str, Any]:
         return {"resource": resource, "verb": verb, "name": name, "time": time}
 
@@ -102,6 +102,6 @@ def test_what_users_waited_for_is_read_from_the_records() -> None:
         row("configmaps", "delete", "a", 3.0), row("secrets", "create", "a", 3.1),
     ]  # fmt: skip
     assert latencies.waits(writes[:3]) == {"a": (1.0, 0.5), "b": (2.0, float("inf"))}
-    assert latencies.twice(writes) == [], "its owner was gone"
+    assert latencies.twice(writes) == [], "its owner was deleted"
     assert latencies.twice([*writes[:3], row("secrets", "create", "a", 2.5)]) == ["a"]
     assert latencies.percentile([3.0, 1.0, 2.0], 0.5) == 2.0

@@ -1,6 +1,7 @@
-"""Law 6 with real processes on two Ray nodes: each clause's failing sequence, played; the old holder's write must not take effect.
+"""Law 6 with real processes on two Ray nodes: for each clause the sequence that would break it. The old holder's write must not
+take effect.
 
-The second node can be frozen as a whole (raylet and actors), so that nobody ends the old holder before it wakes up.
+The second node can be frozen as a whole (raylet and actors), so that Ray does not end the old holder before it resumes.
 """
 
 import asyncio
@@ -26,11 +27,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(150)]
 
 
 PATIENT = {"RAY_health_check_failure_threshold": "40"}
-"""Ray must not end what was frozen: it is woken up."""
+"""Ray must not end the frozen processes, since the test resumes them."""
 
 
 FROZEN = 15.0
-"""Seconds of a primary's silence."""
+"""Seconds for which a primary is frozen."""
 
 
 class Fenced:
@@ -42,8 +43,8 @@ class Fenced:
         self.kubeconfig = kubeconfig
         self.client = client
 
-    def told(self, what: str, key: str) -> list[dict[str, Any]]:
-        """The diary's lines about a key."""
+    def logged(self, what: str, key: str) -> list[dict[str, Any]]:
+        """The lines of the controller's log about a key."""
         file = self.house.home / "diary.jsonl"
         lines = [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
         return [line for line in lines if line["what"] == what and line["key"] == key]
@@ -52,8 +53,9 @@ class Fenced:
         return asyncio.run(self.client.status())
 
     def whole(self, primary_far: bool = False) -> dict[str, Any]:
-        """Wait until everybody is there and a worker on each node; the status then. The fleet itself puts the primary away from the
-        leader, on the far node, as long as it has not been frozen."""
+        """Wait until all members are ready, with a worker on each node; returns the status. The fleet places the primary away
+        from the leader, on the far node, as long as that has not been frozen.
+        """
 
         def good() -> dict[str, Any] | None:
             status = self.status()
@@ -97,17 +99,17 @@ class Fenced:
 
     @contextlib.contextmanager
     def only_far(self) -> Iterator[Callable[[], None]]:
-        """Keep the near worker's one slot busy, so that the far one gets what comes next; the function lets it go."""
+        """Keep the only slot of the near worker busy, so that the far one gets the next task; the function releases it."""
         names = []
         try:
             while True:
                 names.append(f"busy-{time.monotonic_ns()}")
                 self.put(names[-1], 1, gate="yes")
-                if not until(lambda: self.told("begin", names[-1]), 10.0, "busy")[0]["there"]:
+                if not until(lambda: self.logged("begin", names[-1]), 10.0, "busy")[0]["there"]:
                     break
             for name in names[:-1]:
                 self.open(name)
-                until(lambda name=name: self.told("end", name), 10.0, "the far one is free")
+                until(lambda name=name: self.logged("end", name), 10.0, "the far worker has a free slot")
             yield lambda: self.open(names[-1])
         finally:
             self.open(names[-1])
@@ -133,14 +135,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fenced]:
         path.write_text(path.read_text().replace("1500ms", "1s"))
         with at_ray(at.address):
             client = FleetClient("raycp-fenced")
-            asyncio.run(client.ensure_leader({}))  # on the head, as there is nothing else yet
+            asyncio.run(client.ensure_leader({}))  # on the head, the only node so far
             made = Fenced(at, at.add_node("far"), servers["hub"].kubeconfig, client)
             asyncio.run(bring_up(path, client))
             yield made
 
 
-def test_a_primary_frozen_for_long_changes_nothing_when_it_is_back(fleet: Fenced) -> None:
-    """Silent for ``FROZEN`` seconds with permits of 2 s: succeeded after the permit; woken up, nothing of its term takes effect."""
+def test_a_primary_frozen_for_long_changes_nothing_when_it_resumes(fleet: Fenced) -> None:
+    """Frozen for ``FROZEN`` seconds with permits of 2 s: replaced after the permit; when it resumes, nothing of its term takes
+    effect.
+    """
     status = fleet.whole(primary_far=True)
     primary = status["shards"][0]["pid"]
     term = status["shards"][0]["term"]
@@ -168,38 +172,38 @@ def test_a_primary_frozen_for_long_changes_nothing_when_it_is_back(fleet: Fenced
     assert not invariants.late_writes({"hub": writes})
 
 
-def test_a_key_in_work_is_held_when_its_primary_dies(fleet: Fenced) -> None:
-    """Law 6g: no second hand-out before the living worker's acknowledgement, and nothing else waits for it."""
+def test_a_key_in_flight_is_held_when_its_primary_dies(fleet: Fenced) -> None:
+    """Law 6g: no second hand-out before the running worker's acknowledgement, and other keys do not wait for it."""
     status = fleet.whole()
     fleet.put("held", 1, gate="yes")
-    until(lambda: fleet.told("begin", "held"), 10.0, "in work")
+    until(lambda: fleet.logged("begin", "held"), 10.0, "in work")
     try:
         os.kill(status["shards"][0]["pid"], signal.SIGKILL)
         fleet.change("held", 2)
         fleet.put("other", 1)
-        until(lambda: fleet.told("wrote", "other"), 10.0, "others go on")
+        until(lambda: fleet.logged("wrote", "other"), 10.0, "others go on")
         assert fleet.status()["shards"][0]["term"] > status["shards"][0]["term"]
         quiet = time.monotonic() + 1.0
         while time.monotonic() < quiet:
-            assert len(fleet.told("begin", "held")) == 1, "handed out a second time while a living worker is at it"
+            assert len(fleet.logged("begin", "held")) == 1, "handed out a second time while a running worker reconciles it"
             time.sleep(0.05)
     finally:
         fleet.open("held")
-    until(lambda: fleet.data("held").get("by") == "2", 10.0, "the change that came meanwhile")
+    until(lambda: fleet.data("held").get("by") == "2", 10.0, "the change that was made meanwhile")
     entries = [json.loads(line) for line in (fleet.house.home / "diary.jsonl").read_bytes().splitlines()]
     assert not invariants.overlaps(invariants.spans([e for e in entries if "id" in e], {}))
-    assert fleet.told("fenced", "held"), "what the old primary handed out writes no more"
+    assert fleet.logged("fenced", "held"), "a task of the old primary cannot write"
 
 
 @pytest.mark.parametrize("how", ["send", "create", "renewal"])
 def test_a_worker_frozen_at_the_worst_moment_writes_nothing(fleet: Fenced, how: str) -> None:
-    """Law 6c and 6e: frozen between look and sending, or with a permit in its buffer; woken up after its successor wrote."""
+    """Law 6c and law 6e: frozen between check and sending, or with a permit in its buffer; resumed after its successor wrote."""
     fleet.whole()
     name = f"frozen-{how}"
     try:
         with fleet.only_far() as let_near_go:
             fleet.put(name, 1, freeze=how)
-            frozen = until(lambda: fleet.told("frozen", name), 10.0, "frozen")[0]
+            frozen = until(lambda: fleet.logged("frozen", name), 10.0, "frozen")[0]
             until(lambda: psutil.Process(frozen["pid"]).status() == psutil.STATUS_STOPPED, 5.0, "stopped")
             fleet.far.freeze()
             let_near_go()
@@ -209,11 +213,11 @@ def test_a_worker_frozen_at_the_worst_moment_writes_nothing(fleet: Fenced, how: 
         fleet.open(name)
         os.kill(frozen["pid"], signal.SIGCONT)
         if how == "renewal":
-            outcome = until(lambda: fleet.told("fenced", name), 5.0, "its write was refused before it was sent")[0]
+            outcome = until(lambda: fleet.logged("fenced", name), 5.0, "its write was refused before it was sent")[0]
             assert "permit" in outcome["error"]
         else:
-            outcome = until(lambda: fleet.told("answered", name), 5.0, "its write was answered")[0]
-            assert outcome["status"] == 409, "by the server: it was on its way already"
+            outcome = until(lambda: fleet.logged("answered", name), 5.0, "its write was answered")[0]
+            assert outcome["status"] == 409, "refused by the server: it had passed the local check"
         assert outcome["pid"] == frozen["pid"]
         assert fleet.data(name)["process"] == successor
     finally:

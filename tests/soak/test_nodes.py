@@ -1,5 +1,6 @@
-"""Nodes that are drained, killed and frozen, with a shard's primary, the leader, or both on them; several at once. What each costs
-users is printed, and bounded by what docs/reliability.md promises."""
+"""Nodes that are drained, killed and frozen, with a shard's primary, the leader, or both on them; several deaths at once. The
+cost of each for users is printed, and bounded by the promise of docs/reliability.md.
+"""
 
 import asyncio
 import os
@@ -14,11 +15,21 @@ from rayhouse import Node, house
 
 from raycp.protocol.control import HandOver, Ping
 
-REPEATED = int(os.environ.get("RAYCP_SOAK_NODES") or 3)
+REPETITIONS = pytest.mark.parametrize(
+    "repetitions",
+    [
+        pytest.param(1, id="once", marks=[pytest.mark.wide, pytest.mark.timeout(400)]),
+        pytest.param(
+            int(os.environ.get("RAYCP_SOAK_NODES") or 3), id="repeated", marks=[pytest.mark.soak, pytest.mark.timeout(1200)]
+        ),
+    ],
+)
+"""Once in ``make test-wide``, three times (``RAYCP_SOAK_NODES``) in ``make soak``."""
+
 HEAD = ("--num-cpus=2",)
 PERMIT = 6.0
 SLACK = 1.5
-"""What a machine with other work beside it may take longer, in seconds."""
+"""Allowance for other work on the machine, in seconds."""
 
 
 def played(tmp_path: Path, play: Callable[[Lossy], Any], nodes: int = 2, **spec: Any) -> None:
@@ -32,8 +43,8 @@ def played(tmp_path: Path, play: Callable[[Lossy], Any], nodes: int = 2, **spec:
 
 @pytest.mark.ray
 @pytest.mark.timeout(150)
-def test_a_node_that_drains_is_left(tmp_path: Path) -> None:
-    """``ray drain-node`` of the primary's node, then of the leader's: all leave, users notice nothing."""
+def test_a_node_that_drains_is_evacuated(tmp_path: Path) -> None:
+    """``ray drain-node`` of the primary's node: all members leave it, and users' changes do not wait."""
 
     async def play(made: Lossy) -> None:
         status = await made.whole()
@@ -56,7 +67,7 @@ def test_a_node_that_drains_is_left(tmp_path: Path) -> None:
 
 
 async def _left(made: Lossy, node: Node, seconds: float = 60.0) -> None:
-    """Wait until nobody of the fleet is on the node."""
+    """Wait until no member of the fleet is on the node."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         status = await made.whole(placed=False)
@@ -68,13 +79,12 @@ async def _left(made: Lossy, node: Node, seconds: float = 60.0) -> None:
         await asyncio.sleep(0.2)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
-def test_the_leaders_node_drains(tmp_path: Path) -> None:
-    """Everybody leaves it, the leader last; a hand-over moves the primary there before, so that the node has all roles."""
+@REPETITIONS
+def test_the_leaders_node_drains(tmp_path: Path, repetitions: int) -> None:
+    """All members leave it, the leader last; a hand-over moves the primary there before, so that the node has all roles."""
 
     async def play(made: Lossy) -> None:
-        for _ in range(REPEATED):
+        for _ in range(repetitions):
             await _primary_beside_leader(made)
             node = await made.leader_node()
             assert node is not None
@@ -92,18 +102,18 @@ def test_the_leaders_node_drains(tmp_path: Path) -> None:
 
 
 async def _primary_beside_leader(made: Lossy) -> None:
-    """Hand over to the standby that is on the leader's node; the fleet itself would part them again after some seconds."""
+    """Hand over to the standby on the leader's node; the fleet would separate them again after some seconds."""
     await made.whole()
     for _ in range(4):
         status = await made.whole(placed=False)
         if made.node_of(status["shards"][0]["nodeId"]) is await made.leader_node():
             return
         await made.client.ask(HandOver(), timeout=40.0)
-    raise AssertionError("primary and leader don't come to live on one node")
+    raise AssertionError("primary and leader could not be placed on one node")
 
 
 async def _renew(made: Lossy, node: Node) -> None:
-    """The node is gone for good, another one comes, and everybody goes to where they should be."""
+    """Remove the node for good, add another one, and wait until all members are where they belong."""
     await asyncio.to_thread(node.kill)
     new = await asyncio.to_thread(add_node, made.house)
     deadline = asyncio.get_running_loop().time() + 60.0
@@ -114,7 +124,7 @@ async def _renew(made: Lossy, node: Node) -> None:
 
 
 async def _lose(made: Lossy, what: str, act: str, beside_leader: bool, seconds: float) -> float:
-    """Kill or freeze the primary's node; a frozen one wakes up when its members were succeeded, and goes on where it was."""
+    """Kill or freeze the primary's node; a frozen one resumes after its members were replaced."""
     if beside_leader:
         await _primary_beside_leader(made)
         node = await made.leader_node()
@@ -133,8 +143,7 @@ async def _lose(made: Lossy, what: str, act: str, beside_leader: bool, seconds: 
     return gap.longest
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
+@REPETITIONS
 @pytest.mark.parametrize(
     ("what", "act", "beside_leader", "seconds", "bound"),
     [
@@ -144,11 +153,13 @@ async def _lose(made: Lossy, what: str, act: str, beside_leader: bool, seconds: 
         ("the node of primary and leader is frozen", "freeze", True, 24.0, 16.0),
     ],
 )
-def test_a_node_is_lost(tmp_path: Path, what: str, act: str, beside_leader: bool, seconds: float, bound: float) -> None:
+def test_a_node_is_lost(
+    tmp_path: Path, repetitions: int, what: str, act: str, beside_leader: bool, seconds: float, bound: float
+) -> None:
     gaps: list[float] = []
 
     async def play(made: Lossy) -> None:
-        for _ in range(REPEATED):
+        for _ in range(repetitions):
             gaps.append(await _lose(made, what, act, beside_leader, seconds))
 
     played(tmp_path, play)
@@ -156,10 +167,9 @@ def test_a_node_is_lost(tmp_path: Path, what: str, act: str, beside_leader: bool
     assert max(gaps) < bound + SLACK
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_several_processes_die_together(tmp_path: Path) -> None:
-    """SIGKILL at the same moment: leader, primary and worker; primary and standby; observer and leader."""
+@REPETITIONS
+def test_several_processes_die_together(tmp_path: Path, repetitions: int) -> None:
+    """SIGKILL at the same moment of several processes."""
     groups = {
         "leader, primary and worker": ("leader", "shards", "workers"),
         "primary and its standby": ("shards", "standbys"),
@@ -170,7 +180,7 @@ def test_several_processes_die_together(tmp_path: Path) -> None:
 
     async def play(made: Lossy) -> None:
         for what, roles in groups.items():
-            for _ in range(REPEATED):
+            for _ in range(repetitions):
                 status = await made.whole(120.0)
                 pids = [(await _leader_pid(made)) if role == "leader" else _first(status[role])["pid"] for role in roles]
 

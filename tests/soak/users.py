@@ -1,4 +1,4 @@
-"""Users who make objects at a steady rate and never look back: open loop, so that a slow answer delays no later change."""
+"""Users who create objects at a steady rate, in an open loop: a slow response delays no later change."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from soakrun import CONFIG_MAPS
 
 
 class Users:
-    """Makes ConfigMaps for the controller ``diary`` in one cluster; ``count`` of them so far."""
+    """Creates ConfigMaps for the controller ``diary`` in one cluster; ``count`` of them so far."""
 
     def __init__(self, api: Api, rate: float, prefix: str = "u") -> None:
         self.api = api
@@ -24,7 +24,7 @@ class Users:
         self._running = asyncio.ensure_future(self._run())
 
     async def stop(self) -> None:
-        """Send no more, and wait until all that was sent is in."""
+        """Stop sending, and wait until all sent changes are accepted."""
         if self._running is not None:
             self._running.cancel()
         await asyncio.gather(*self._pending)
@@ -50,7 +50,7 @@ class Users:
 
 @contextlib.asynccontextmanager
 async def changing(apis: Mapping[str, Api], rate: float, prefix: str = "u") -> AsyncIterator[dict[str, Users]]:
-    """Users of all these clusters, ``rate`` changes per second in each, for the time of the block."""
+    """Users of all these clusters, ``rate`` changes per second in each, for the duration of the block."""
     made = {name: Users(api, rate, prefix) for name, api in apis.items()}
     for users in made.values():
         users.start()

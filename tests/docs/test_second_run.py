@@ -1,0 +1,142 @@
+"""tests/conftest.py on small suites: the second run of failed Ray tests in CI, skips in CI, one target per test."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SUPPORT = Path(__file__).parents[1] / "support"
+INI = """
+[pytest]
+addopts = -q -p no:cacheprovider
+markers =
+  ray: of Ray
+  wide: slow and real
+  soak: long
+"""
+CONFTEST = (SUPPORT.parent / "conftest.py").read_text()
+FAILS_ONCE = """
+import pathlib, pytest
+
+def first(name):
+    mark = pathlib.Path(name)
+    if mark.exists():
+        return False
+    mark.touch()
+    return True
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A suite whose tests may fail once: ``first(NAME)`` is true in the first run only."""
+    pytester.makeini(INI)
+    pytester.makeconftest(CONFTEST)
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.delenv("RAYCP_SECOND_RUN", raising=False)
+    monkeypatch.setenv("RAYCP_FLAKY_LOG", str(pytester.path / "flaky.log"))
+    return pytester
+
+
+def run(suite: pytest.Pytester, body: str) -> pytest.RunResult:
+    suite.makepyfile(test_it=FAILS_ONCE + body)
+    return suite.runpytest_subprocess()
+
+
+@pytest.mark.parametrize("mark", ["ray", "wide", "soak"])
+def test_a_failure_that_does_not_repeat_is_flaky_and_passes(suite: pytest.Pytester, mark: str) -> None:
+    result = run(suite, f"@pytest.mark.{mark}\ndef test_a():\n    assert not first('a'), 'the reason'\n\ndef test_b(): pass\n")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*the reason*", "FLAKY test_it.py::test_a", "*1 passed*1 flaky*"])
+    assert "failed" not in result.stdout.lines[-1]
+    assert (suite.path / "flaky.log").read_text() == "FLAKY test_it.py::test_a\n"
+
+
+def test_a_failure_that_repeats_fails_the_run(suite: pytest.Pytester) -> None:
+    result = run(suite, "@pytest.mark.ray\ndef test_a():\n    assert first('a') and False\n")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*second run of test_it.py::test_a*", "FAILED TWICE test_it.py::test_a", "*1 failed*"])
+    assert not (suite.path / "flaky.log").exists()
+
+
+def test_one_flaky_test_does_not_hide_another_failure(suite: pytest.Pytester) -> None:
+    body = "@pytest.mark.ray\ndef test_a():\n    assert not first('a')\n\n@pytest.mark.ray\ndef test_b():\n    assert False\n"
+    result = run(suite, body)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAILED TWICE test_it.py::test_b", "FLAKY test_it.py::test_a", "*1 failed*1 flaky*"])
+
+
+def test_a_test_without_such_a_mark_has_one_chance(suite: pytest.Pytester) -> None:
+    result = run(suite, "def test_a():\n    assert not first('a')\n")
+    assert result.ret == 1
+    result.stdout.no_fnmatch_line("FLAKY*")
+
+
+def test_a_directory_named_like_a_mark_is_no_mark(suite: pytest.Pytester) -> None:
+    folder = suite.mkdir("soak")
+    (folder / "test_it.py").write_text(FAILS_ONCE + "def test_a():\n    assert not first('a')\n")
+    assert suite.runpytest_subprocess().ret == 1
+
+
+def test_outside_ci_nothing_runs_again(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI")
+    result = run(suite, "@pytest.mark.ray\ndef test_a():\n    assert not first('a')\n")
+    assert result.ret == 1
+    result.stdout.no_fnmatch_line("FLAKY*")
+
+
+def test_a_fixture_that_fails_once_is_flaky_too(suite: pytest.Pytester) -> None:
+    body = "@pytest.fixture(scope='module')\ndef made():\n    assert not first('a')\n\n@pytest.mark.ray\ndef test_a(made): pass\n"
+    result = run(suite, body)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["FLAKY test_it.py::test_a", "*1 flaky*"])
+    assert "error" not in result.stdout.lines[-1]
+
+
+def test_many_failures_are_no_flakes(suite: pytest.Pytester) -> None:
+    body = "@pytest.mark.ray\n@pytest.mark.parametrize('n', range(6))\ndef test_a(n):\n    assert not first(f'a{n}')\n"
+    result = run(suite, body)
+    assert result.ret == 1
+    result.stdout.no_fnmatch_line("FLAKY*")
+
+
+def test_the_second_run_comes_after_all_other_tests_and_their_fixtures(suite: pytest.Pytester) -> None:
+    body = """
+@pytest.fixture(scope="module", autouse=True)
+def made():
+    held = pathlib.Path("held")
+    assert not held.exists(), "two runs at once"
+    held.touch()
+    yield
+    held.unlink()
+
+@pytest.mark.ray
+def test_a():
+    assert not first("a")
+
+def test_b():
+    assert not pathlib.Path("second").exists()
+
+@pytest.mark.ray
+def test_c(): pass
+"""
+    result = run(suite, body)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*2 passed*1 flaky*"])
+
+
+def test_in_ci_a_skip_is_a_failure(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "def test_a():\n    pytest.skip('no tool')\n"
+    result = run(suite, body)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*was skipped, which CI does not allow*no tool*"])
+    monkeypatch.delenv("CI")
+    assert suite.runpytest_subprocess().ret == 0
+
+
+def test_a_test_can_not_belong_to_two_targets(suite: pytest.Pytester) -> None:
+    result = run(suite, "@pytest.mark.wide\n@pytest.mark.soak\ndef test_a(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "marked wide and soak: test_it.py::test_a" in str(result.stderr) + str(result.stdout)

@@ -1,0 +1,107 @@
+"""A failed test of Ray or of real processes runs once more, alone, at the end of a CI run.
+
+Such tests depend on the scheduling of processes on a loaded machine. A test that passes the second time is reported as a line
+``FLAKY tests/...::name`` and does not fail the run; a test that fails twice fails it. Active only where ``CI=true``. If
+``RAYCP_FLAKY_LOG`` names a file, the lines are appended to it as well.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MARKERS = frozenset({"ray", "wide", "soak"})
+"""Marks of the tests that may run twice."""
+
+LIMIT = 5
+"""With more failures than this the change is at fault: nothing runs again."""
+
+NESTED = "RAYCP_SECOND_RUN"
+"""Set in the environment of a second run, so that it does not start a third."""
+
+
+def wanted(environment: "os._Environ[str]" = os.environ) -> bool:
+    """Whether failed tests of this session run again."""
+    return environment.get("CI") == "true" and NESTED not in environment
+
+
+class SecondRun:
+    """The plugin. Register it in ``pytest_configure``."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._eligible: set[str] = set()
+        self._failed: dict[str, list[pytest.TestReport]] = {}
+        self._flaky: list[str] = []
+        self._twice: dict[str, str] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._eligible = {item.nodeid for item in session.items if any(mark.name in MARKERS for mark in item.iter_markers())}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.setdefault(report.nodeid, []).append(report)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        eligible = [nodeid for nodeid in self._failed if nodeid in self._eligible]
+        if exitstatus != pytest.ExitCode.TESTS_FAILED or not eligible or len(self._failed) > LIMIT:
+            return
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        for nodeid in eligible:
+            if reporter is not None:
+                reporter.write_line(f"second run of {nodeid}")
+            code, output = self._run(nodeid)
+            if code == 0:
+                self._flaky.append(nodeid)
+            else:
+                self._twice[nodeid] = output
+        if len(self._flaky) == len(self._failed):
+            session.exitstatus = pytest.ExitCode.OK
+        self._move_reports()
+        self._log()
+
+    def _run(self, nodeid: str) -> tuple[int, str]:
+        """A pytest process of its own for one test; its exit code and output."""
+        command = [sys.executable, "-m", "pytest", nodeid]
+        done = subprocess.run(
+            command, cwd=self._config.rootpath, env={**os.environ, NESTED: "1"}, check=False, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def _move_reports(self) -> None:
+        """Count flaky tests as such in pytest's summary, not as failed ones."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            return
+        for outcome in ("failed", "error"):
+            kept = [each for each in reporter.stats.get(outcome, []) if each.nodeid not in self._flaky]
+            reporter.stats.pop(outcome, None)
+            if kept:
+                reporter.stats[outcome] = kept
+        if self._flaky:
+            reporter.stats["flaky"] = [self._failed[nodeid][0] for nodeid in self._flaky]
+
+    def _log(self) -> None:
+        path = os.environ.get("RAYCP_FLAKY_LOG")
+        if path and self._flaky:
+            with Path(path).open("a") as file:
+                file.writelines(f"FLAKY {nodeid}\n" for nodeid in self._flaky)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for nodeid in self._flaky:
+            terminalreporter.write_sep("=", f"first run of {nodeid}")
+            for report in self._failed[nodeid]:
+                terminalreporter.write_line(report.longreprtext)
+                for title, content in report.sections:
+                    terminalreporter.write_sep("-", title)
+                    terminalreporter.write_line(content)
+        for nodeid, output in self._twice.items():
+            terminalreporter.write_sep("=", f"second run of {nodeid}")
+            terminalreporter.write_line(output)
+        for nodeid in self._twice:
+            terminalreporter.write_line(f"FAILED TWICE {nodeid}")
+        for nodeid in self._flaky:
+            terminalreporter.write_line(f"FLAKY {nodeid}")
