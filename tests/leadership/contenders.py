@@ -1,7 +1,7 @@
-"""Leaders that contend for one lock over real HTTP, each with a way to the hub that can be cut, a clock that can jump, and a life
-that can be frozen; and an arena that looks on: never two of them may write at once, and the epoch of whoever writes never falls.
+"""Leaders that contend for one lock over real HTTP, each with a connection to the hub that can be cut, a clock that can jump, and a
+process that can be frozen; and an arena that checks: two of them never write at once, and the epoch of the writer never falls.
 
-A contender does what a leader does (``raycp.leader.hub``, ``raycp.leader.leadership_proof``), in a hurry: permits of 0.6 s, proofs
+A contender does what a leader does (``raycp.leader.hub_lock``, ``raycp.leader.leadership_proof``), faster: permits of 0.6 s, proofs
 ten times a second.
 """
 
