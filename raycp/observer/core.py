@@ -26,8 +26,7 @@ from raycp.observer.slo_checkpoint import SloCheckpoint
 from raycp.observer.view import Check
 from raycp.protocol.control import PoolSizes, Question, Series, Slo
 from raycp.protocol.desired import Desires, standing_members
-from raycp.protocol.frames import Answered, Hello, Message, Stats
-from raycp.protocol.frames import Question as FrameQuestion
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import OBSERVER_SLOT, Member, MemberState, Role, Slot
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -59,10 +58,10 @@ class _Source:
     def received(self, message: Message) -> None:
         if isinstance(message, Stats):
             self.observer.feed(self.member, message)
-        elif isinstance(message, Answered):
+        elif isinstance(message, TimelineReply):
             self.observer.answered(message)
-        elif isinstance(message, FrameQuestion):
-            self.connection.send(Answered(message.id, b"null"))
+        elif isinstance(message, Sync):
+            self.connection.send(SyncDone())
 
     def lost(self) -> None:
         self.observer.gone(self)
@@ -142,10 +141,10 @@ class ObserverCore(MemberCore):
             for cluster in {cluster.name for cluster in before.clusters} - wanted:
                 log.info("cluster %s has left the fleet", cluster)
 
-    def _accept(self, connection: Connection, hello: Hello) -> _Source | str:
+    def _accept(self, connection: Connection, hello: Hello) -> _Source | Refusal:
         member = Member.parse(hello.member)
         if member is None:
-            return "not a member"
+            return Refusal("not a member", RefusalCode.WRONG_ROLE)
         source = _Source(self, connection, member)
         self._sources[hello.member] = source
         return source
@@ -353,7 +352,7 @@ class ObserverCore(MemberCore):
         identity = next(self._ids)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._questions[identity] = waiting
-        source.connection.send(FrameQuestion(identity, "timeline", [cluster, kind, namespace, name]))
+        source.connection.send(TimelineQuery(identity, cluster, kind, namespace, name))
         try:
             async with asyncio.timeout(ASK_TIMEOUT):
                 found = msgspec.json.decode(await waiting)
@@ -363,8 +362,8 @@ class ObserverCore(MemberCore):
             self._questions.pop(identity, None)
         return found if isinstance(found, dict) else None
 
-    def answered(self, message: Answered) -> None:
-        """A shard's answer to a question."""
+    def answered(self, message: TimelineReply) -> None:
+        """A shard's timeline."""
         waiting = self._questions.get(message.id)
         if waiting is not None and not waiting.done():
             waiting.set_result(message.body)
