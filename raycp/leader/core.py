@@ -7,7 +7,6 @@ under the same epoch with the next incarnation. Members go on without it.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -30,21 +29,26 @@ from raycp.leader.roster import Roster
 from raycp.leader.scaler import living_pools
 from raycp.leader.shutdown import end_members
 from raycp.leader.standby_fleet import StandbyFleet
+from raycp.leader.status_sender import StatusSender
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
+from raycp.leadership.switches import Switch
 from raycp.protocol.control import HANDED_OVER, HandoverResult, Lead, StandbyStatus
 from raycp.protocol.desired import Desires, Slot, Wanted, standing_members
 from raycp.protocol.members import LEADER, WATCH_SECONDS, Member, MemberState
 from raycp.protocol.plan import Fleet, Plan, home_of
 from raycp.protocol.report import Report
 from raycp.protocol.revisions import GENERATIONS
-from raycp.protocol.status import fleet_status, standing_status
+from raycp.protocol.status import FleetStatus, NodeStatus, PoolStatus
+from raycp.protocol.status_builder import fleet_status
 from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 1.0
 LEAVE_AFTER = 0.3
+SHOWN_SWITCHES = 10
+"""The newest switches, in the status; `raycp leader history` has all."""
 
 
 class LeaderCore:
@@ -64,6 +68,7 @@ class LeaderCore:
         self._evacuation = Evacuation(self._roster, self._succession, self._watch, leave)
         self._roster.died, self._roster.reported = self._succession.died, self._reported
         self._pools = Pools(self._roster)
+        self._status_sender = StatusSender(self._roster)
         self._publisher = Publisher(self._roster, self._hub, self._succession, self._history)
         self._desires = Desires()
         self._applying = asyncio.Lock()
@@ -98,6 +103,7 @@ class LeaderCore:
                     async with self._stepping:
                         if self._may_step():
                             await self._step()
+                            self._status_sender.send(self.status())
             except Exception:
                 log.exception("a step of supervision failed; it is taken again")
             self._roster.wake.clear()
@@ -211,7 +217,7 @@ class LeaderCore:
             if follower is None or plan is None or plan.following is None:
                 return msgspec.json.encode(StandbyStatus())
             status = self.status()
-            return msgspec.json.encode(StandbyStatus(plan.home, plan.fleet.generation, status["warm"], status["reasons"]))
+            return msgspec.json.encode(StandbyStatus(plan.home, plan.fleet.generation, status.ready, status.reasons))
         if follower is None:
             raise RuntimeError("this fleet does not stand by")
         return await follower.ask(method, payload)
@@ -350,17 +356,18 @@ class LeaderCore:
         await self._hub.close()
         self._roster.plan = None
 
-    def status(self) -> dict[str, Any]:
-        """The fleet as JSON: what ``raycp status`` prints."""
-        wanted = self._wanted(self.plan) if self.plan is not None else {}
-        if self.plan is not None and self.plan.following is not None:
+    def status(self) -> FleetStatus:
+        """The status of the fleet: what ``raycp status`` prints and the observer serves."""
+        plan = self.plan
+        wanted = self._wanted(plan) if plan is not None else {}
+        members, switches = self._roster.members, msgspec.convert(self._history.rows()[-SHOWN_SWITCHES:], list[Switch])
+        if plan is not None and plan.following is not None:
             problems = {**self._roster.problems, **(self._follower.problems if self._follower is not None else {})}
-            return standing_status(self.plan, wanted, self._roster.members, problems)
-        status = fleet_status(
-            self.plan,
+            return fleet_status(plan, wanted, members, problems, switches=switches)
+        return fleet_status(
+            plan,
             wanted,
-            self._roster.members,
-            self._hub.leadership,
+            members,
             {
                 **self._roster.problems,
                 **self._hub.problems,
@@ -368,10 +375,10 @@ class LeaderCore:
                 **self._evacuation.problems,
                 **self._watch.problems,
             },
-            self._clock.now() - self._started,
-            self._hub.waiting,
+            leadership=self._hub.leadership,
+            waiting=self._hub.waiting,
+            uptime=self._clock.now() - self._started,
+            pools=msgspec.convert(self._pools.rows(plan.fleet.doc), list[PoolStatus]) if plan is not None else (),
+            nodes=msgspec.convert(self._evacuation.nodes(), list[NodeStatus]),
+            switches=switches,
         )
-        if self.plan is not None:
-            status["pools"] = self._pools.rows(self.plan.fleet.doc)
-            status["nodes"] = self._evacuation.nodes()
-        return status

@@ -62,7 +62,7 @@ async def test_it_grants_nothing_more_once_the_hub_has_recorded_its_successor() 
             refused = await granted(old, name)
             assert refused.seconds == 0.0
             assert "incarnation 2" in refused.refused
-            assert "does nothing more" in str(old.status()["problems"])
+            assert "does nothing more" in str(old.status().problems)
             plan = old.plan
             assert plan is not None
             assert not old._succession.proven(plan), "it promotes nobody"

@@ -325,7 +325,7 @@ async def test_a_fleet_stands_by_and_writes_nothing() -> None:
         observer = fleet.other.living("observer")[0]
 
         async def ready() -> bool:
-            return all(check.ok for check in await observer.ready())
+            return all(check.ok for check in await observer.view.ready())
 
         await until(ready, what="/readyz of a fleet that stands by")
         await until(lambda: "here" in observer._clients._clients, what="the way to the hub is there before the switch")
@@ -604,6 +604,6 @@ async def test_after_an_upgrade_a_cluster_that_is_down_is_excused_as_before() ->
         observer = fleet.other.living("observer")[0]
 
         async def excused() -> bool:
-            return not any(check.required for check in await observer.ready() if check.name == "cluster-east")
+            return not any(check.required for check in await observer.view.ready() if check.name == "cluster-east")
 
         await until(excused, 15.0)

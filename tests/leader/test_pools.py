@@ -33,7 +33,7 @@ async def test_status_and_metric_tell_how_many_workers_a_pool_should_have_and_wh
         observer = fleet.substrate.living("observer")[0]
 
         async def told() -> bool:
-            page = (await observer.metrics()).decode()
+            page = (await observer.view.metrics()).decode()
             return all(
                 line in page
                 for line in (
@@ -77,14 +77,22 @@ async def test_a_fleet_that_is_ready_is_shown_as_ready() -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], shards={"clustersPerShard": 1}))
         observer = fleet.substrate.living("observer")[0]
-        shown = await observer.status()
+        shown = await observer.view.status()
         assert not [reason for reason in shown["reasons"] if "not there yet" in reason], shown["reasons"]
-        await until(lambda: observer._status()["ready"], 2.0, "and as ready, when the hub's record has been read")
-        assert {row["name"] for row in await observer.workers()}
-        # Another one takes its place: it is not ready before it has heard from all.
+
+        async def ready() -> bool:
+            return bool((await observer.view.status())["ready"])
+
+        await until(ready, 2.0, "and as ready, when the leader has sent its next status")
+        assert {row["name"] for row in await observer.view.workers()}
+        # Another one takes its place: it is not ready before all members have reported to it.
         await fleet.substrate.kill(observer.member)
         again = (await until(lambda: fleet.substrate.living("observer"), 10.0))[0]
         assert again is not observer
-        ready = fleet.leader._roster.members
-        await until(lambda: ready[("observer", "observer")].member == again.member and ready["observer", "observer"].report.ready)
-        assert not [reason for reason in (await again.status())["reasons"] if "not there yet" in reason]
+
+        def replaced() -> bool:
+            row = fleet.status()["observer"]
+            return bool(row["member"] == again.member.actor_name and row["ready"])
+
+        await until(replaced)
+        assert not [reason for reason in (await again.view.status())["reasons"] if "not there yet" in reason]

@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from raycp.metrics import Merger, Metrics
-from raycp.observer.view import Check
 from raycp.observer.web import WebServer, serve
+from raycp.protocol.status import Check
 
 
 class SmallView:

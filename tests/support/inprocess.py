@@ -133,7 +133,7 @@ def _connections(core: Any) -> list[Any]:
     if isinstance(core, WorkerCore):
         found += [link._connection for link in core._links.values()]
     if isinstance(core, ObserverCore):
-        found += [source.connection for source in core._sources.values()]
+        found += core.sources.connections()
     if getattr(core, "_teller", None) is not None:
         found.append(core._teller._connection)
     return [connection for connection in found if connection is not None]
@@ -394,7 +394,8 @@ class Led:
         self._lead()
 
     def status(self) -> dict[str, Any]:
-        return self.leader.status()
+        found: dict[str, Any] = msgspec.to_builtins(self.leader.status())
+        return found
 
     async def apply(self, doc: FleetDoc, seconds: float = 20.0) -> dict[str, Any]:
         """Apply, and wait until the fleet is ready with it."""

@@ -1,0 +1,121 @@
+"""The members that report to the observer: their connections, and the newest report of each."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.metrics import Merger
+from raycp.observer.questions import Questions
+from raycp.protocol.frames import Answered, Hello, Message, Question, Stats
+from raycp.protocol.members import Member
+from raycp.protocol.report import Report
+from raycp.protocol.transport import Connection
+from raycp.slo import SloBook
+
+log = logging.getLogger(__name__)
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """A member's newest report, and when it arrived by the observer's clock. ``problem`` as in ``status_builder.KnownMember``."""
+
+    member: Member
+    report: Report
+    at: float
+    problem: str = ""
+
+    @property
+    def node(self) -> str:
+        """Ray's id of the member's node."""
+        return self.report.node_id
+
+
+class _Source:
+    """One member's connection."""
+
+    def __init__(self, sources: "Sources", connection: Connection, member: Member) -> None:
+        self._sources = sources
+        self.connection = connection
+        self.member = member
+
+    def received(self, message: Message) -> None:
+        if isinstance(message, Stats):
+            self._sources.feed(self.member, message)
+        elif isinstance(message, Answered):
+            self._sources.questions.answered(message)
+        elif isinstance(message, Question):
+            self.connection.send(Answered(message.id, b"null"))
+
+    def lost(self) -> None:
+        self._sources.lost(self)
+
+
+class Sources:
+    """One per observer. Metrics go to ``merger``, service levels to ``book``; ``home`` is the fleet instance
+    (``Plan.home``); ``changed`` is called after each report."""
+
+    def __init__(self, clock: Clock, merger: Merger, book: SloBook, home: Callable[[], str], changed: Callable[[], None]) -> None:
+        self.reports: dict[str, Reported] = {}
+        """By the actor's name."""
+        self.questions = Questions()
+        self._clock = clock
+        self._merger = merger
+        self._book = book
+        self._home = home
+        self._changed = changed
+        self._sources: dict[str, _Source] = {}
+
+    def accept(self, connection: Connection, hello: Hello) -> _Source | str:
+        """A member has connected; the reason where it is refused."""
+        member = Member.parse(hello.member)
+        if member is None:
+            return "not a member"
+        source = self._sources[hello.member] = _Source(self, connection, member)
+        return source
+
+    def lost(self, source: _Source) -> None:
+        """A member's connection has ended."""
+        name = source.member.actor_name
+        if self._sources.get(name) is source:
+            del self._sources[name]
+            self._merger.silence(name)
+
+    def connections(self) -> list[Connection]:
+        """All that are open."""
+        return [source.connection for source in self._sources.values()]
+
+    def connected(self) -> set[str]:
+        """Names of the members that are connected, as actors and as processes in the book."""
+        return {*self._sources, *(self.process(name) for name in self._sources)}
+
+    def process(self, actor: str) -> str:
+        """A member's name in the book, which outlives the fleet instance: the next one's members have the same names."""
+        return f"{self._home()} {actor}"
+
+    def feed(self, member: Member, stats: Stats) -> None:
+        """Take in one member's absolute values."""
+        name = member.actor_name
+        try:
+            self._merger.feed(name, stats.metrics)
+            if stats.slo:
+                self._book.feed(self.process(name), stats.slo)
+            report = msgspec.msgpack.decode(stats.report, type=Report)
+        except (msgspec.MsgspecError, ValueError):
+            log.exception("the statistics of %s can't be decoded", member)
+            return
+        self.reports[name] = Reported(member, report, self._clock.now())
+        self._changed()
+
+    def actors(self) -> list[str]:
+        """Members whose reports are kept."""
+        return list(self.reports)
+
+    def forget(self, actor: str) -> None:
+        """Drop a dead member's report."""
+        self.reports.pop(actor, None)
+
+    async def ask(self, actor: str, what: str, arguments: list[str]) -> bytes | None:
+        """The answer of a member, as JSON; None where it is not connected or does not answer."""
+        source = self._sources.get(actor)
+        return await self.questions.ask(source.connection, what, arguments) if source is not None else None
