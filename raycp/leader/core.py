@@ -39,7 +39,7 @@ from raycp.protocol.members import LEADER, WATCH_SECONDS, Member, MemberState
 from raycp.protocol.plan import Fleet, Plan, home_of
 from raycp.protocol.report import Report
 from raycp.protocol.revisions import GENERATIONS
-from raycp.protocol.status import FleetStatus, NodeStatus, PoolStatus
+from raycp.protocol.status import FleetStatus, PoolStatus, RayNodeStatus
 from raycp.protocol.status_builder import fleet_status
 from raycp.protocol.substrate import Substrate
 
@@ -379,6 +379,6 @@ class LeaderCore:
             waiting=self._hub.waiting,
             uptime=self._clock.now() - self._started,
             pools=msgspec.convert(self._pools.rows(plan.fleet.doc), list[PoolStatus]) if plan is not None else (),
-            nodes=msgspec.convert(self._evacuation.nodes(), list[NodeStatus]),
+            nodes=msgspec.convert(self._evacuation.nodes(), list[RayNodeStatus]),
             switches=switches,
         )

@@ -14,13 +14,13 @@ from raycp.protocol.plan import Plan
 from raycp.protocol.status import Check, LeaderStatus, readiness
 
 
-class Book(Protocol):
+class ServiceLevels(Protocol):
     """The service levels (``raycp.slo.SloBook``)."""
 
     def report(self) -> list[dict[str, Any]]: ...
 
 
-class Members(Protocol):
+class MemberQuestions(Protocol):
     """The way to a member (``raycp.observer.sources``)."""
 
     async def ask(self, actor: str, what: str, arguments: list[str]) -> bytes | None: ...
@@ -30,7 +30,13 @@ class FleetView:
     """Implements ``View``. ``plan`` is the newest plan, None before the first."""
 
     def __init__(
-        self, clock: Clock, feed: StatusFeed, merger: Merger, book: Book, members: Members, plan: Callable[[], Plan | None]
+        self,
+        clock: Clock,
+        feed: StatusFeed,
+        merger: Merger,
+        book: ServiceLevels,
+        members: MemberQuestions,
+        plan: Callable[[], Plan | None],
     ) -> None:
         self._clock = clock
         self._feed = feed

@@ -17,7 +17,7 @@ from raycp.slo import SloBook
 log = logging.getLogger(__name__)
 
 
-class Reported(msgspec.Struct, frozen=True):
+class MemberReport(msgspec.Struct, frozen=True):
     """A member's newest report, and when it arrived by the observer's clock. ``problem`` as in ``status_builder.KnownMember``."""
 
     member: Member
@@ -56,7 +56,7 @@ class Sources:
     (``Plan.home``); ``changed`` is called after each report."""
 
     def __init__(self, clock: Clock, merger: Merger, book: SloBook, home: Callable[[], str], changed: Callable[[], None]) -> None:
-        self.reports: dict[str, Reported] = {}
+        self.reports: dict[str, MemberReport] = {}
         """By the actor's name."""
         self.questions = Questions()
         self._clock = clock
@@ -104,7 +104,7 @@ class Sources:
         except (msgspec.MsgspecError, ValueError):
             log.exception("the statistics of %s can't be decoded", member)
             return
-        self.reports[name] = Reported(member, report, self._clock.now())
+        self.reports[name] = MemberReport(member, report, self._clock.now())
         self._changed()
 
     def actors(self) -> list[str]:

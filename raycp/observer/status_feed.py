@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.observer.sources import Reported
+from raycp.observer.sources import MemberReport
 from raycp.observer.status_overlay import overlaid
 from raycp.protocol.status import FleetStatus, LeaderStatus, MemberStatus, with_readiness
 
@@ -18,7 +18,7 @@ second."""
 class StatusFeed:
     """One per observer. ``reports`` are the members' newest, by the actor's name."""
 
-    def __init__(self, clock: Clock, reports: Mapping[str, Reported]) -> None:
+    def __init__(self, clock: Clock, reports: Mapping[str, MemberReport]) -> None:
         self._clock = clock
         self._reports = reports
         self._last: FleetStatus | None = None
@@ -41,7 +41,7 @@ class StatusFeed:
         leader = msgspec.structs.replace(status.leader or LeaderStatus(), silent_since=self._clock.wall() - silence)
         return with_readiness(msgspec.structs.replace(shown, leader=leader))
 
-    def silent(self) -> list[Reported]:
+    def silent(self) -> list[MemberReport]:
         """Members of the fleet that have stopped reporting to the observer."""
         return [known for name, known in self._reports.items() if name in self.members() and self._silence(known) > SILENT_AFTER]
 
@@ -60,10 +60,10 @@ class StatusFeed:
             return []
         return [*status.shards, *status.standbys, *status.workers, *([status.observer] if status.observer else [])]
 
-    def _silence(self, known: Reported) -> float:
+    def _silence(self, known: MemberReport) -> float:
         return self._clock.now() - known.at
 
-    def _with_silence(self, known: Reported) -> Reported:
+    def _with_silence(self, known: MemberReport) -> MemberReport:
         silence = self._silence(known)
         return known if silence <= SILENT_AFTER else msgspec.structs.replace(known, problem=f"silent for {silence:.0f} s")
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from raycp.protocol.status import ClusterStatus, FleetStatus, LaneStatus, MemberStatus, ShardStandbyStatus, ShardStatus
+from raycp.protocol.status import FleetClusterStatus, FleetStatus, LaneStatus, MemberStatus, ShardStandbyStatus, ShardStatus
 from raycp.protocol.status_builder import KnownMember, cluster_fields, lanes_of, member_fields
 
 Reports = Mapping[str, KnownMember]
@@ -65,7 +65,7 @@ class _Rows:
         return found if known is None else msgspec.structs.replace(found, lag_seconds=round(known.report.lag, 3))
 
 
-def _clusters(status: FleetStatus, reports: Reports, leader_is_silent: bool) -> list[ClusterStatus]:
+def _clusters(status: FleetStatus, reports: Reports, leader_is_silent: bool) -> list[FleetClusterStatus]:
     watchers = [known for row in status.shards if (known := reports.get(row.member)) is not None]
     found = {row.name: cluster_fields(row) for known in watchers for row in known.report.clusters}
     if not leader_is_silent:

@@ -1,21 +1,20 @@
-"""Rows of the status page's tables and of the JSON API's lists (see ``raycp.observer.View``)."""
+"""list[Json] of the status page's tables and of the JSON API's lists (see ``raycp.observer.View``)."""
 
 from typing import Any
 
 import msgspec
 
 from raycp.metrics import Merger
+from raycp.observer.view import Json
 from raycp.protocol.status import FleetStatus
 
-Rows = list[dict[str, Any]]
 
-
-def cluster_rows(status: FleetStatus) -> Rows:
+def cluster_rows(status: FleetStatus) -> list[Json]:
     """See ``View.clusters``."""
     return [{**_row(cluster), "lag_seconds": cluster.lag_seconds} for cluster in status.clusters]
 
 
-def shard_rows(status: FleetStatus, merger: Merger) -> Rows:
+def shard_rows(status: FleetStatus, merger: Merger) -> list[Json]:
     """See ``View.shards``."""
     return [
         {
@@ -29,7 +28,7 @@ def shard_rows(status: FleetStatus, merger: Merger) -> Rows:
     ]
 
 
-def worker_rows(status: FleetStatus, merger: Merger) -> Rows:
+def worker_rows(status: FleetStatus, merger: Merger) -> list[Json]:
     """See ``View.workers``."""
     return [
         {
@@ -59,7 +58,7 @@ class LaneRates:
         self._rates: dict[str, tuple[float, float, float]] = {}
         """When the total was taken last, the total, and the rate before that."""
 
-    def rows(self, status: FleetStatus, merger: Merger, now: float) -> Rows:
+    def rows(self, status: FleetStatus, merger: Merger, now: float) -> list[Json]:
         """See ``View.lanes``."""
         rows = []
         for lane in status.lanes:

@@ -94,7 +94,7 @@ class LeaderStatus(msgspec.Struct, rename="camel", kw_only=True):
     silent_since: float | msgspec.UnsetType = msgspec.UNSET
 
 
-class ClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
+class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A cluster as its shard sees it. ``lag_seconds`` is the age of the newest sign of life of its oldest watch; ``embedded`` the
     member that runs an embedded cluster."""
 
@@ -145,7 +145,7 @@ class PoolStatus(msgspec.Struct, rename="camel", kw_only=True):
     reason: str = ""
 
 
-class NodeStatus(msgspec.Struct, rename="camel", kw_only=True):
+class RayNodeStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A node of the Ray cluster. ``doubted``: members on it have stopped answering."""
 
     node: str
@@ -175,12 +175,12 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     standbys: list[ShardStandbyStatus] = []
     workers: list[WorkerStatus] = []
     observer: ObserverStatus | msgspec.UnsetType = msgspec.UNSET
-    clusters: list[ClusterStatus] = []
+    clusters: list[FleetClusterStatus] = []
     lanes: list[LaneStatus] = []
     controllers: list[ControllerStatus] = []
     problems: dict[str, str] = {}
     pools: list[PoolStatus] = []
-    nodes: list[NodeStatus] = []
+    nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
 
 

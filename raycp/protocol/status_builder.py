@@ -18,15 +18,15 @@ from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import ClusterReport, Report
 from raycp.protocol.status import (
-    ClusterStatus,
     ControllerStatus,
+    FleetClusterStatus,
     FleetStatus,
     LaneStatus,
     LeaderStatus,
     MemberStatus,
-    NodeStatus,
     ObserverStatus,
     PoolStatus,
+    RayNodeStatus,
     ShardStandbyStatus,
     ShardStatus,
     StandbyCluster,
@@ -52,20 +52,20 @@ class KnownMember(Protocol):
     def node(self) -> str: ...
 
 
-Members = Mapping[Slot, KnownMember]
+KnownMembers = Mapping[Slot, KnownMember]
 
 
 def fleet_status(
     plan: Plan | None,
     wanted: Collection[Slot],
-    members: Members,
+    members: KnownMembers,
     problems: Mapping[str, str],
     *,
     leadership: Leadership | None = None,
     waiting: Waiting | None = None,
     uptime: float = 0.0,
     pools: Iterable[PoolStatus] = (),
-    nodes: Iterable[NodeStatus] = (),
+    nodes: Iterable[RayNodeStatus] = (),
     switches: Iterable[Switch] = (),
 ) -> FleetStatus:
     """The status of a fleet whose members should be ``wanted``. ``leadership`` is None until the hub records it; ``uptime`` is the
@@ -132,7 +132,7 @@ def member_fields(role: str, place: str, known: KnownMember | None, version: int
 
 
 def cluster_fields(report: ClusterReport) -> dict[str, Any]:
-    """The fields of ``ClusterStatus`` that a shard reports."""
+    """The fields of ``FleetClusterStatus`` that a shard reports."""
     return {
         "reachable": report.reachable,
         "synced": report.synced,
@@ -177,7 +177,7 @@ def _leader(plan: Plan, leadership: Leadership | None, waiting: Waiting | None, 
     )
 
 
-def _shard(plan: Plan, shard: str, term: int, members: Members, standbys: list[ShardStandbyStatus]) -> ShardStatus:
+def _shard(plan: Plan, shard: str, term: int, members: KnownMembers, standbys: list[ShardStandbyStatus]) -> ShardStatus:
     slot = ("standby", f"{shard}/0") if plan.following is not None else ("shard", shard)
     known = members.get(slot)
     return ShardStatus(
@@ -190,7 +190,7 @@ def _shard(plan: Plan, shard: str, term: int, members: Members, standbys: list[S
     )
 
 
-def _standby(plan: Plan, place: str, members: Members) -> ShardStandbyStatus:
+def _standby(plan: Plan, place: str, members: KnownMembers) -> ShardStandbyStatus:
     known = members.get(("standby", place))
     reported = known.report.clusters if known is not None else []
     return ShardStandbyStatus(
@@ -208,7 +208,7 @@ def _standby(plan: Plan, place: str, members: Members) -> ShardStandbyStatus:
     )
 
 
-def _worker(plan: Plan, place: str, members: Members) -> WorkerStatus:
+def _worker(plan: Plan, place: str, members: KnownMembers) -> WorkerStatus:
     known = members.get(("worker", place))
     return WorkerStatus(
         worker=place,
@@ -219,7 +219,7 @@ def _worker(plan: Plan, place: str, members: Members) -> WorkerStatus:
     )
 
 
-def _clusters(plan: Plan, wanted: Collection[Slot], members: Members) -> list[ClusterStatus]:
+def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> list[FleetClusterStatus]:
     watcher = _watcher(plan)
     reports = {row.name: row for slot, known in members.items() if slot[0] == watcher for row in known.report.clusters}
     rows = []
@@ -227,7 +227,7 @@ def _clusters(plan: Plan, wanted: Collection[Slot], members: Members) -> list[Cl
         embedded = members.get(("embedded", cluster.name))
         report = reports.get(cluster.name)
         rows.append(
-            ClusterStatus(
+            FleetClusterStatus(
                 name=cluster.name,
                 role=cluster.role,
                 mode=plan.fleet.doc.cluster(cluster.name).mode,

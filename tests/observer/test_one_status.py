@@ -1,4 +1,4 @@
-"""Leader, observer and command line show the same status: a fleet in one process, asked in all three ways, in each of its states."""
+"""Leader, observer and command line show the same status: a fleet in one process, asked in all three ways, in each state."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from inprocess import Led, fleet_doc, fleet_of, led, until
 from revisions import house
 
-from raycp.cli.status import show, standing
+from raycp.cli.status import show, show_standby
 from raycp.config import FleetDoc
 from raycp.driver.upgrade import stand_by
 from raycp.leader.core import LeaderCore
@@ -39,7 +39,7 @@ class Shown:
         self.leader = leader
         self.observer = observer
         self.readyz = readyz
-        self.command = standing(leader, "table") if "following" in leader else show(leader, "table")
+        self.command = show_standby(leader, "table") if "following" in leader else show(leader, "table")
 
     @property
     def agrees(self) -> bool:

@@ -3,11 +3,19 @@
 import msgspec
 
 from raycp.base.clock import VirtualClock
-from raycp.observer.sources import Reported
+from raycp.observer.sources import MemberReport
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.protocol.members import Member
 from raycp.protocol.report import ClusterReport, LaneReport, Report
-from raycp.protocol.status import ClusterStatus, FleetStatus, LaneStatus, LeaderStatus, ShardStatus, WorkerStatus, with_readiness
+from raycp.protocol.status import (
+    FleetClusterStatus,
+    FleetStatus,
+    LaneStatus,
+    LeaderStatus,
+    ShardStatus,
+    WorkerStatus,
+    with_readiness,
+)
 
 SHARD = Member("shard", "0", 0)
 WORKER = Member("worker", "standard/0", 0)
@@ -22,7 +30,7 @@ def sent(incarnation: int = 1, plan: int = 3) -> FleetStatus:
             leader=LeaderStatus(epoch=1, incarnation=incarnation, since=0.0),
             shards=[ShardStatus(shard="0", member=SHARD.actor_name, ready=True, clusters=["hub"])],
             workers=[WorkerStatus(worker="standard/0", tier="standard", member=WORKER.actor_name, ready=True, busy=1, slots=4)],
-            clusters=[ClusterStatus(name="hub", shard="0", synced=True, objects=1)],
+            clusters=[FleetClusterStatus(name="hub", shard="0", synced=True, objects=1)],
             lanes=[LaneStatus(tier="standard", ready=1, share=0.4)],
         )
     )
@@ -32,8 +40,8 @@ def report(**fields: object) -> Report:
     return msgspec.structs.replace(Report(pid=1, node="n", plan=3, ready=True, state="running"), **fields)
 
 
-async def made() -> tuple[VirtualClock, dict[str, Reported], StatusFeed]:
-    clock, reports = VirtualClock(), dict[str, Reported]()
+async def made() -> tuple[VirtualClock, dict[str, MemberReport], StatusFeed]:
+    clock, reports = VirtualClock(), dict[str, MemberReport]()
     return clock, reports, StatusFeed(clock, reports)
 
 
@@ -49,10 +57,13 @@ async def test_numbers_are_the_members_and_states_are_the_leaders() -> None:
     clock, reports, feed = await made()
     feed.receive(sent())
     shard = report(
-        ready=False, reasons=["a moment"], clusters=[ClusterReport("hub", objects=7, lag=0.5)], lanes=[LaneReport("standard", ready=9)]
+        ready=False,
+        reasons=["a moment"],
+        clusters=[ClusterReport("hub", objects=7, lag=0.5)],
+        lanes=[LaneReport("standard", ready=9)],
     )
-    reports[SHARD.actor_name] = Reported(SHARD, shard, clock.now())
-    reports[WORKER.actor_name] = Reported(WORKER, report(busy=3, slots=4), clock.now())
+    reports[SHARD.actor_name] = MemberReport(SHARD, shard, clock.now())
+    reports[WORKER.actor_name] = MemberReport(WORKER, report(busy=3, slots=4), clock.now())
     status = feed.current()
     assert status.ready
     assert status.shards[0].ready
@@ -71,10 +82,10 @@ async def test_lanes_are_the_leaders_until_all_shards_have_reported() -> None:
 async def test_while_the_leader_is_silent_states_are_the_members() -> None:
     clock, reports, feed = await made()
     feed.receive(sent())
-    reports[WORKER.actor_name] = Reported(WORKER, report(), clock.now())
+    reports[WORKER.actor_name] = MemberReport(WORKER, report(), clock.now())
     await clock.advance(SILENT_AFTER + 1.0)
     held_back = report(ready=False, reasons=["no permit"], clusters=[ClusterReport("hub", reason="refused")])
-    reports[SHARD.actor_name] = Reported(SHARD, held_back, clock.now())
+    reports[SHARD.actor_name] = MemberReport(SHARD, held_back, clock.now())
     status = feed.current()
     assert status.leader
     assert status.leader.silent_since == clock.wall() - SILENT_AFTER - 1.0
@@ -97,7 +108,7 @@ async def test_silent_members_are_those_that_the_leader_counts_on() -> None:
     feed.receive(sent())
     gone = Member("worker", "standard/9", 0)
     for member in (SHARD, WORKER, gone):
-        reports[member.actor_name] = Reported(member, report(), clock.now())
+        reports[member.actor_name] = MemberReport(member, report(), clock.now())
     await clock.advance(SILENT_AFTER + 1.0)
-    reports[SHARD.actor_name] = Reported(SHARD, report(), clock.now())
+    reports[SHARD.actor_name] = MemberReport(SHARD, report(), clock.now())
     assert [known.member for known in feed.silent()] == [WORKER]

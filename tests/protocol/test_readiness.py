@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from raycp.protocol.status import (
-    ClusterStatus,
+    FleetClusterStatus,
     FleetStatus,
     LeaderStatus,
     MemberStatus,
@@ -28,8 +28,8 @@ def whole() -> FleetStatus:
         workers=[WorkerStatus(worker="standard/0", tier="standard", ready=True)],
         observer=ObserverStatus(ready=True),
         clusters=[
-            ClusterStatus(name="hub", role="hub", shard="0", synced=True, embedded=MemberStatus(ready=True)),
-            ClusterStatus(name="east", role="member", shard="0", synced=True),
+            FleetClusterStatus(name="hub", role="hub", shard="0", synced=True, embedded=MemberStatus(ready=True)),
+            FleetClusterStatus(name="east", role="member", shard="0", synced=True),
         ],
     )
 
