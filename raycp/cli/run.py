@@ -5,14 +5,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, run_async
 from raycp.config import load_fleet
-
-if TYPE_CHECKING:
-    from raycp.driver.fleet_client import FleetClient
+from raycp.driver.fleet_client import FleetClient, StandsBy, up
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,7 +30,6 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when the fleet is ready (or, in the foreground, was taken down); 1 when it waits, since another of its name leads."""
     from raycp.driver.fleet_builder import build_fleet
-    from raycp.driver.fleet_client import FleetClient, StandsBy, up
     from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
@@ -91,7 +88,7 @@ def summary(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def give_way(client: "FleetClient", name: str) -> None:
+def give_way(client: FleetClient, name: str) -> None:
     """On SIGTERM: hand over to a warm standby fleet; without one, the fleet goes on without this process."""
     from raycp.driver import upgrade
 

@@ -43,11 +43,8 @@ class StatusFeed:
 
     def silent(self) -> list[MemberReport]:
         """Members of the fleet that have stopped reporting to the observer."""
-        return [known for name, known in self._reports.items() if name in self.members() and self._silence(known) > SILENT_AFTER]
-
-    def members(self) -> set[str]:
-        """Names of the members that the leader knows, apart from embedded clusters, which do not report here."""
-        return {row.member for row in self._rows() if row.member}
+        members = {row.member for row in self._rows()}
+        return [known for name, known in self._reports.items() if name in members and self._silence(known) > SILENT_AFTER]
 
     def complete(self) -> bool:
         """Whether all shards and workers run and have reported to this observer."""
@@ -55,6 +52,7 @@ class StatusFeed:
         return status is not None and all(row.member in self._reports for row in [*status.shards, *status.workers])
 
     def _rows(self) -> list[MemberStatus]:
+        """The members that the leader knows, apart from embedded clusters, which do not report here."""
         status = self._last
         if status is None:
             return []

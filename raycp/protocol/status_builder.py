@@ -4,6 +4,7 @@
 than those that the leader has sent.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -82,7 +83,7 @@ def fleet_status(
             plan=plan.version,
             following=plan.following.namespace if plan.following is not None else UNSET,
             leader=UNSET if plan.following is not None else _leader(plan, leadership, waiting, uptime),
-            shards=[_shard(plan, shard.shard, shard.term, members, standbys) for shard in plan.shards],
+            shards=_shards(plan, members, standbys),
             standbys=standbys,
             workers=[_worker(plan, slot[1], members) for slot in sorted(wanted) if slot[0] == "worker"],
             observer=ObserverStatus(
@@ -177,17 +178,26 @@ def _leader(plan: Plan, leadership: Leadership | None, waiting: Waiting | None, 
     )
 
 
-def _shard(plan: Plan, shard: str, term: int, members: KnownMembers, standbys: list[ShardStandbyStatus]) -> ShardStatus:
-    slot = ("standby", f"{shard}/0") if plan.following is not None else ("shard", shard)
-    known = members.get(slot)
-    return ShardStatus(
-        shard=shard,
-        term=term,
-        clusters=[cluster.name for cluster in plan.clusters if cluster.shard == shard],
-        standbys=sum(row.shard == shard and row.ready for row in standbys),
-        cached_bytes=known.report.cached_bytes if known is not None else 0,
-        **member_fields(*slot, known, plan.version),
-    )
+def _shards(plan: Plan, members: KnownMembers, standbys: list[ShardStandbyStatus]) -> list[ShardStatus]:
+    clusters: dict[str, list[str]] = {}
+    for cluster in plan.clusters:
+        clusters.setdefault(cluster.shard, []).append(cluster.name)
+    ready = Counter(row.shard for row in standbys if row.ready)
+    rows = []
+    for shard in plan.shards:
+        slot = ("standby", f"{shard.shard}/0") if plan.following is not None else ("shard", shard.shard)
+        known = members.get(slot)
+        rows.append(
+            ShardStatus(
+                shard=shard.shard,
+                term=shard.term,
+                clusters=clusters.get(shard.shard, []),
+                standbys=ready[shard.shard],
+                cached_bytes=known.report.cached_bytes if known is not None else 0,
+                **member_fields(*slot, known, plan.version),
+            )
+        )
+    return rows
 
 
 def _standby(plan: Plan, place: str, members: KnownMembers) -> ShardStandbyStatus:
@@ -222,6 +232,7 @@ def _worker(plan: Plan, place: str, members: KnownMembers) -> WorkerStatus:
 def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> list[FleetClusterStatus]:
     watcher = _watcher(plan)
     reports = {row.name: row for slot, known in members.items() if slot[0] == watcher for row in known.report.clusters}
+    modes = {cluster.name: cluster.mode for cluster in plan.fleet.doc.spec.clusters}
     rows = []
     for cluster in plan.clusters:
         embedded = members.get(("embedded", cluster.name))
@@ -230,7 +241,7 @@ def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> li
             FleetClusterStatus(
                 name=cluster.name,
                 role=cluster.role,
-                mode=plan.fleet.doc.cluster(cluster.name).mode,
+                mode=modes[cluster.name],
                 labels=cluster.labels,
                 shard=cluster.shard,
                 kubeconfig=embedded.report.extra.get("kubeconfig", "") if embedded is not None else "",
