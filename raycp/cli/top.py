@@ -1,6 +1,7 @@
 """``raycp top``: lanes, clusters and latency, live."""
 
 import argparse
+import datetime
 import sys
 import time
 from typing import Any
@@ -77,6 +78,8 @@ def show(found: Row, format: Any) -> str:
     leader = status.get("leader") or {}
     ready = "ready" if status.get("ready") else "not ready"
     head = f"fleet {status.get('fleet') or '-'} ({ready}), epoch {leader.get('epoch', '-')}, plan {status.get('plan', '-')}"
+    if since := leader.get("silentSince"):
+        head += f"; the leader has been silent since {datetime.datetime.fromtimestamp(since, datetime.UTC):%H:%M:%S} UTC"
     reasons = [f"  - {reason}" for reason in status.get("reasons") or ()]
     blocks = ["\n".join([head, *reasons])]
     for rows, columns in (("lanes", LANES), ("clusters", CLUSTERS), ("workers", WORKERS), ("slo", REPORT)):
