@@ -21,9 +21,13 @@ class Loops:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run ``work`` once in the background; its failure is logged."""
+        """Run ``work`` once in the background; its failure is logged. After ``close`` nothing is run."""
+        if self._closed:
+            work.close()
+            work = _nothing()
         task = asyncio.get_running_loop().create_task(work, name=name, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -49,9 +53,20 @@ class Loops:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
 
+    def close(self) -> None:
+        """Cancel all loops and start no others: the process ends abruptly. ``stop`` waits for their ends."""
+        self._closed = True
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
     async def stop(self) -> None:
         """Cancel all and wait for their ends."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _nothing() -> None:
+    """What is run instead of work that came too late."""

@@ -16,6 +16,7 @@ from raycp.bench.driver import LoadError
 from raycp.bench.nodes import Node, NodeHouse
 from raycp.driver.fleet_client import FleetHandle
 from raycp.driver.upgrade import stand_by, switch
+from raycp.protocol.control import HandOver, Ping
 
 HELD = 40.0
 """Seconds that a hand-over may take before the bench gives up."""
@@ -32,8 +33,7 @@ class Site:
 
     async def leader(self) -> int:
         """The leader's pid."""
-        pid, *_ = msgspec.msgpack.decode(await self.fleet.client.ask("ping"))
-        return int(pid)
+        return (await self.fleet.client.ask(Ping())).pid
 
 
 async def _nothing(site: Site) -> None:
@@ -64,8 +64,8 @@ class Cause:
 
 async def _handover(site: Site) -> float:
     begun = _now()
-    answers = msgspec.json.decode(await site.fleet.client.ask("handover", msgspec.msgpack.encode([]), timeout=HELD))
-    if problems := [row["problem"] for row in answers if row["problem"]]:
+    answers = await site.fleet.client.ask(HandOver(), timeout=HELD)
+    if problems := [row.problem for row in answers if row.problem]:
         raise LoadError(f"not handed over: {problems}")
     return _now() - begun
 
@@ -94,8 +94,7 @@ async def _kill_leader(site: Site) -> float:
 
 async def _next_leader(site: Site, pid: int, begun: float) -> float:
     while True:
-        found = msgspec.msgpack.decode(await site.fleet.client.ask("ping", timeout=2.0, patience=30.0))
-        if found[0] != pid:
+        if (await site.fleet.client.ask(Ping(), timeout=2.0, patience=30.0)).pid != pid:
             return _now() - begun
         await asyncio.sleep(0.02)
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import msgspec
-
 from raycp.bench.causes import CAUSES, Cause, Site, whole
 from raycp.bench.driver import LoadError
 from raycp.bench.fleets import RayAtHand, fleet_doc, fleet_under_test, ray_at_hand
@@ -23,6 +21,7 @@ from raycp.bench.seed_switch import CAUSES as SEED_CAUSES
 from raycp.bench.seed_switch import seed_switch
 from raycp.config.fleet import FleetDoc
 from raycp.driver.fleet_client import FleetClient
+from raycp.protocol.control import Switches
 
 BEFORE = 0.5
 """Seconds of undisturbed changes before each switch."""
@@ -95,7 +94,7 @@ async def switch(stage: Stage) -> Outcome:
         await whole(site, cause.settle)
         answer = await stage.load.wait(f"e{tag}", existing, 5)
         written = await stage.load.order("writes", cluster=cluster, after=recorded) if stage.ground.clusters else None
-        history = msgspec.json.decode(await site.fleet.client.ask("switches"))
+        history = await site.fleet.client.ask(Switches())
     await stage.load.clean(cluster)
     if cause.name == "leader-kill":  # nothing waits for a leader: its absence is told all the same
         phases = [{"leaderless": seconds} for seconds in recovered]

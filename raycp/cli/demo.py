@@ -11,6 +11,7 @@ from raycp.cli.errors import CliError
 from raycp.cli.fleets import at_ray, run_async
 from raycp.cli.run import foreground, summary
 from raycp.config import FleetDoc, load_fleet
+from raycp.protocol.control import Series, Slo
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 
@@ -106,7 +107,10 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
             await asyncio.sleep(1.0)
         await asyncio.sleep(1.2)  # members report to the observer once a second
         findings = await jobs.findings(count)
-        print(_report(findings, await client.observed("series"), await client.observed("slo"), await client.status()), flush=True)
+        print(
+            _report(findings, await client.ask_observer(Series()), await client.ask_observer(Slo()), await client.status()),
+            flush=True,
+        )
         for problem in findings.problems:
             print(f"PROBLEM: {problem}", flush=True)
         return not findings.problems
@@ -119,7 +123,7 @@ async def _share(client: Any) -> str:
     from raycp.driver.fleet_client import FleetError
 
     try:
-        objectives = await client.observed("slo")
+        objectives = await client.ask_observer(Slo())
     except FleetError:
         return "-"
     total = sum(row["total"] for row in objectives)

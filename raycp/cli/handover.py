@@ -7,6 +7,7 @@ import msgspec
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import Column, add_output, document, render
+from raycp.protocol.control import HandOver
 
 COLUMNS = [
     Column("SHARD", "shard"),
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
-        answer = run_async(client.ask("handover", msgspec.msgpack.encode(args.shard), timeout=60.0))
-    rows = msgspec.json.decode(answer)
+        answer = run_async(client.ask(HandOver(args.shard), timeout=60.0))
+    rows = msgspec.to_builtins(answer)
     print(document(rows, args.output) if args.output in ("json", "yaml") else render(rows, COLUMNS, args.output))
     return 1 if any(row["problem"] for row in rows) else 0

@@ -5,10 +5,9 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import Column, Row, add_output, document, render
+from raycp.protocol.control import Switches
 
 
 def _ms(phase: str) -> Any:
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         client = FleetClient(namespace_of(args))
         rows: list[Row]
         if args.what == "history":
-            rows = msgspec.json.decode(run_async(client.ask("switches")))
+            rows = [*run_async(client.ask(Switches()))]
             columns = HISTORY
         else:
             leader = run_async(client.status()).get("leader")

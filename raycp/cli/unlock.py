@@ -74,8 +74,8 @@ async def _free(lock: Lock, clock: Clock, who: str) -> str:
     was = await lock.unlock(who)
     if was is None:
         return f"{lock.where} does not exist: the lock is free"
-    if was.stranger:
-        return f"{lock.where} {was.stranger}: it was deleted, the lock is free"
+    if was.foreign:
+        return f"{lock.where} {was.foreign}: it was deleted, the lock is free"
     deadline = clock.now() + RESTORED_WITHIN
     while clock.now() < deadline:
         await clock.sleep(0.2)

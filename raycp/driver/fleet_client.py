@@ -6,23 +6,36 @@ be repeated: a driver killed half-way leaves a state that the next one completes
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import FleetDoc
-from raycp.protocol.control import HANDED_OVER, StandbyStatus
-from raycp.protocol.members import LEADER, Member
+from raycp.protocol.control import (
+    Apply,
+    Dismiss,
+    Down,
+    ErrorCode,
+    Kubeconfig,
+    Ping,
+    PlanOf,
+    Question,
+    StandbyState,
+    StandbyStatus,
+    Status,
+)
+from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.revisions import base_of, other_of
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.runtime.ray_substrate import RaySubstrate
 
 log = logging.getLogger(__name__)
+
+A = TypeVar("A")
 
 
 DISMISSED_WITHIN = 10.0
@@ -80,10 +93,9 @@ class FleetClient:
     async def standing(self, namespace: str) -> StandbyStatus:
         """What the leader there says of standing by; an empty answer from one that leads, or that does not answer."""
         try:
-            answer = await self._colours[namespace].call(LEADER, "standing", timeout=3.0)
+            return await self._colours[namespace].ask(LEADER, StandbyState(), timeout=3.0)
         except (MemberDied, MemberUnavailable, MemberFailed):
             return StandbyStatus()
-        return msgspec.json.decode(answer, type=StandbyStatus)
 
     async def leading(self) -> str:
         """The namespace of the colour that leads; the fleet's own where nothing lives."""
@@ -102,7 +114,7 @@ class FleetClient:
         deadline = self.clock.now() + 30.0
         while True:
             try:
-                await colour.call(LEADER, "ping", timeout=10.0)
+                await colour.ask(LEADER, Ping(), timeout=10.0)
                 return
             except (MemberDied, MemberUnavailable) as error:
                 if self.clock.now() > deadline:
@@ -111,13 +123,13 @@ class FleetClient:
                     ) from error
                 await self.clock.sleep(0.2)
 
-    async def ask(self, method: str, payload: bytes = b"", timeout: float = 10.0, patience: float = 10.0) -> bytes:
+    async def ask(self, question: Question[A], timeout: float = 10.0, patience: float = 10.0) -> A:
         """Ask the leader; one that is being restarted is waited for, ``patience`` seconds. Raises ``FleetError``."""
         deadline = self.clock.now() + patience
         while True:
             try:
                 self._leading = self._leading or await self.leading()
-                return await self._colours[self._leading].call(LEADER, method, payload, timeout)
+                return await self._colours[self._leading].ask(LEADER, question, timeout)
             except MemberDied as error:
                 self._leading = ""
                 if not await self.exists():
@@ -129,50 +141,47 @@ class FleetClient:
                 if self.clock.now() > deadline:
                     raise FleetError(f"the leader does not answer: {error}") from error
             except MemberFailed as error:
-                if HANDED_OVER not in str(error) or self.clock.now() > deadline:
+                if error.code is not ErrorCode.HANDED_OVER or self.clock.now() > deadline:
                     raise FleetError(str(error)) from error
                 self._leading = ""
             await self.clock.sleep(0.1)
 
     async def apply(self, fleet: Fleet) -> None:
         """Make ``fleet`` the desired one."""
-        await self.ask("apply", msgspec.msgpack.encode(fleet))
+        await self.ask(Apply(fleet))
 
     async def status(self) -> dict[str, Any]:
         """See ``raycp.protocol.status``."""
-        found: dict[str, Any] = json.loads(await self.ask("status"))
+        found: dict[str, Any] = msgspec.to_builtins(await self.ask(Status()))
         return found
 
     async def beside(self) -> dict[str, Any] | None:
         """The status of the colour that stands by, None where there is none."""
         for namespace in (await self.leaders())[1:]:
             try:
-                found: dict[str, Any] = json.loads(await self._colours[namespace].call(LEADER, "status"))
+                found: dict[str, Any] = msgspec.to_builtins(await self._colours[namespace].ask(LEADER, Status()))
+                return found
             except (MemberDied, MemberUnavailable, MemberFailed) as error:
                 return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
-            return found
         return None
 
     async def plan(self) -> Plan | None:
         """The leader's plan; it holds secrets, keep it in memory."""
-        raw = await self.ask("plan")
-        return msgspec.msgpack.decode(raw, type=Plan) if raw else None
+        return await self.ask(PlanOf())
 
     async def kubeconfig(self, cluster: str) -> str:
         """The kubeconfig of an embedded cluster."""
-        return (await self.ask("kubeconfig", cluster.encode())).decode()
+        return await self.ask(Kubeconfig(cluster))
 
-    async def observed(self, what: str) -> list[dict[str, Any]]:
-        """Ask the observer: ``series`` (counted since the fleet began, per controller, cluster, tier and kind) or ``slo`` (per
-        objective). Raises ``FleetError``."""
+    async def ask_observer(self, question: Question[A]) -> A:
+        """Ask the observer of the revision that leads. Raises ``FleetError``."""
         colour = self._colours[await self.leading()]
         for member in sorted(await colour.members(), reverse=True):
-            if member.role == "observer":
+            if member.role is Role.OBSERVER:
                 try:
-                    found: list[dict[str, Any]] = json.loads(await colour.call(member, what))
+                    return await colour.ask(member, question)
                 except (MemberDied, MemberUnavailable, MemberFailed) as error:
                     raise FleetError(f"the observer does not answer: {error}") from error
-                return found
         raise FleetError("no observer runs")
 
     async def wait_ready(
@@ -209,7 +218,7 @@ class FleetClient:
         """Take the fleet down, both colours; how many actors there were. Completes a ``down`` that was cut off."""
         before = await self._members()
         count = sum([len(await colour.members()) for colour in self._colours.values()])
-        count -= sum(member.role == "embedded" for member in before)  # those are in both lists
+        count -= sum(member.role is Role.EMBEDDED for member in before)  # those are in both lists
         for namespace in reversed(await self.leaders()):
             await self.end(namespace, drain)
         deadline = self.clock.now() + 30.0
@@ -228,7 +237,7 @@ class FleetClient:
         colour, deadline = self._colours[namespace], self.clock.now() + DISMISSED_WITHIN
         while True:
             try:
-                await colour.call(LEADER, "dismiss", timeout=30.0)
+                await colour.ask(LEADER, Dismiss(), timeout=30.0)
                 break
             except MemberFailed as error:
                 raise FleetError(str(error)) from error
@@ -245,7 +254,7 @@ class FleetClient:
         colour = self._colours[namespace]
         leads = (await self.leaders())[:1] == [namespace]
         try:
-            await colour.call(LEADER, "down", timeout=drain + 30.0)
+            await colour.ask(LEADER, Down(), timeout=drain + 30.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
         await self._kill_all(colour, embedded=leads)
@@ -254,7 +263,7 @@ class FleetClient:
         """Kill what is left of a colour, first the leader: it would bring the others back. ``embedded``: those clusters, too."""
         await colour.kill(LEADER)
         for member in await colour.members():
-            if embedded or member.role != "embedded":
+            if embedded or member.role is not Role.EMBEDDED:
                 await colour.kill(member)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from raycp.driver.fleet_client import FleetClient, FleetError
-from raycp.protocol.control import FleetHandoverResult, StandbyStatus
-from raycp.protocol.members import LEADER
+from raycp.protocol.control import FleetHandoverResult, Stand, StandbyState, StandbyStatus, Status, YieldTo
+from raycp.protocol.members import LEADER, Role
 from raycp.protocol.plan import Fleet
 from raycp.protocol.revisions import other_of
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
@@ -60,15 +60,15 @@ async def stand_by(client: FleetClient, fleet: Fleet, tell: Tell | None = None) 
 async def _warm(client: FleetClient, fleet: Fleet, leading: str, namespace: str, tell: Tell | None) -> None:
     spec = fleet.doc.spec
     colour = client.colour(namespace)
-    order = msgspec.msgpack.encode((fleet, leading))
+    order = Stand(fleet, leading)
     deadline = client.clock.now() + spec.timeouts.ready
     standing = StandbyStatus()
     while True:
         try:
             if standing.generation != fleet.generation:  # the first time, or its leader has come back and knows nothing
                 await client.ensure_leader(dict(spec.ray.env), dict(spec.shards.node_labels), namespace)
-                await colour.call(LEADER, "stand", order, timeout=15.0)
-            standing = msgspec.json.decode(await colour.call(LEADER, "standing", timeout=5.0), type=StandbyStatus)
+                await colour.ask(LEADER, order, timeout=15.0)
+            standing = await colour.ask(LEADER, StandbyState(), timeout=5.0)
         except MemberFailed as error:
             raise FleetError(f"the new fleet can't stand by: {error}") from error
         except (MemberDied, MemberUnavailable) as error:
@@ -95,8 +95,7 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
     plan = await client.plan()
     limit = plan.fleet.doc.spec.leader.handover.timeout if plan is not None else 30.0
     try:
-        answer = await client.colour(old).call(LEADER, "yield", new.encode(), timeout=limit + BEYOND)
-        yielded = msgspec.json.decode(answer, type=FleetHandoverResult)
+        yielded = await client.colour(old).ask(LEADER, YieldTo(new), timeout=limit + BEYOND)
     except MemberFailed as error:
         yielded = FleetHandoverResult(new, problem=str(error))
     except (MemberDied, MemberUnavailable) as error:
@@ -114,10 +113,10 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
 
 async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = msgspec.json.decode(await client.colour(namespace).call(LEADER, "status", timeout=5.0))
+        found: dict[str, Any] = msgspec.to_builtins(await client.colour(namespace).ask(LEADER, Status(), timeout=5.0))
+        return found
     except _LOST:
         return {}
-    return found
 
 
 async def _outcome(client: FleetClient, old: str, new: str, error: str) -> FleetHandoverResult:
@@ -138,7 +137,7 @@ async def _see_off(client: FleetClient, old: str) -> None:
     colour = client.colour(old)
     deadline = client.clock.now() + GONE_WITHIN
     while True:
-        members = [member for member in await colour.members() if member.role != "embedded"]
+        members = [member for member in await colour.members() if member.role is not Role.EMBEDDED]
         if not members:
             return
         if client.clock.now() > deadline:

@@ -1,4 +1,4 @@
-"""How the clusters of a fleet are reached: by the fleet file, or by what an embedded cluster told."""
+"""How the clusters of a fleet are reached: by the fleet file, or by what an embedded cluster reported."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,7 +9,7 @@ from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
 
 def reachable(plan: Plan, endpoints: Mapping[str, ConnectSpec]) -> dict[str, ConnectSpec]:
-    """Per cluster; embedded ones only when they are up, so that they are in ``endpoints``."""
+    """The connection of each cluster; of embedded ones only while they are up, i.e. in ``endpoints``."""
     return {
         cluster.name: endpoints[cluster.name] if cluster.embedded is not None else connection(plan.fleet, cluster.name)
         for cluster in plan.fleet.doc.spec.clusters
@@ -18,7 +18,7 @@ def reachable(plan: Plan, endpoints: Mapping[str, ConnectSpec]) -> dict[str, Con
 
 
 def embedded_endpoints(clusters: Iterable[ClusterPlan], doc: FleetDoc) -> dict[str, ConnectSpec]:
-    """How the embedded ones among these clusters were reached when the plan that they are from was told."""
+    """The connections of the embedded clusters in a plan."""
     return {
         cluster.name: cluster.connect
         for cluster in clusters
@@ -27,7 +27,7 @@ def embedded_endpoints(clusters: Iterable[ClusterPlan], doc: FleetDoc) -> dict[s
 
 
 def connection(fleet: Fleet, name: str) -> ConnectSpec:
-    """How a cluster that is not embedded is reached."""
+    """The connection of a cluster that is not embedded."""
     spec = fleet.doc.cluster(name)
     return ConnectSpec(
         name=name,

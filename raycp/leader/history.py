@@ -1,4 +1,4 @@
-"""The leader's memory of switches: what happened, how long each phase took, kept in the hub."""
+"""The history of switches: what happened and how long each phase took, kept in the hub."""
 
 import logging
 from typing import Any
@@ -12,7 +12,7 @@ from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Conflict, Records
 from raycp.leadership.switches import Switch, add, read_switches, write_switches
 from raycp.protocol.control import Lead
-from raycp.protocol.plan import Plan, ShardPlan
+from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 
 log = logging.getLogger(__name__)
@@ -21,19 +21,19 @@ EVERY = 2.0
 
 
 class History:
-    """One per leader. What can't be stored now is stored later; it holds nothing up."""
+    """One per leader. It is stored in the background; a failed write is retried and delays nothing."""
 
     def __init__(self, clock: Clock, loops: Loops) -> None:
         self._clock = clock
         self._switches: list[Switch] = []
         self._records: Records | None = None
         self._changed = False
-        self._told = False
+        self._loaded = False
         self._loops = loops
 
     def begin(self, records: Records, leadership: Leadership, order: Lead | None = None) -> None:
-        """This leader has been recorded; its own beginning is the first that it remembers. ``order``: how it came to lead, where
-        its fleet had stood by."""
+        """This leader is recorded: the first entry is its own start. ``order``: how it came to lead, where its fleet was the
+        standby."""
         first = self._records is None
         self._records = records
         cause = "start" if leadership.incarnation == 1 else "restart"
@@ -48,20 +48,23 @@ class History:
             self._loops.forever(self._store, "history of switches", every=EVERY)
 
     def end(self) -> None:
-        """Another leader keeps the history now."""
+        """Another leader keeps the history from now on."""
         self._records = None
 
-    def promoted(self, plan: Plan, before: ShardPlan, now: ShardPlan) -> None:
-        """A shard has a new primary."""
-        self._note(
-            Switch(
-                self._clock.wall(), now.cause, f"shard {now.shard}", plan.epoch, now.term, now.member, before.member,
-                now.drain, now.leaderless,
-            )
-        )  # fmt: skip
+    def promoted(self, before: Plan, after: Plan, shard: str) -> None:
+        """``shard`` has a new primary. Its very first one is no switch."""
+        old = next(known for known in before.shards if known.shard == shard)
+        new = next(known for known in after.shards if known.shard == shard)
+        if old.term:
+            self._note(
+                Switch(
+                    self._clock.wall(), new.cause, f"shard {shard}", after.epoch, new.term, new.member, old.member,
+                    new.drain, new.leaderless,
+                )
+            )  # fmt: skip
 
     def reported(self, plan: Plan | None, member: str, report: Report) -> None:
-        """A primary tells how long it took it."""
+        """A primary reports how long its phases took."""
         if not report.phases or plan is None:
             return
         for switch in reversed(self._switches):
@@ -80,12 +83,12 @@ class History:
         if self._records is None or not self._changed:
             return
         try:
-            if not self._told:
-                # What this leader saw comes after what was stored before it.
+            if not self._loaded:
+                # Entries of this leader follow those of its predecessors.
                 mine, self._switches = self._switches, await read_switches(self._records)
                 for switch in mine:
                     add(self._switches, switch)
-                self._told = True
+                self._loaded = True
             self._changed = False
             await write_switches(self._records, self._switches)
         except (KubeError, Conflict, TimeoutError) as error:
@@ -93,6 +96,6 @@ class History:
             log.info("the history of switches could not be stored: %s", error)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Oldest first."""
+        """All entries, oldest first."""
         found: list[dict[str, Any]] = msgspec.to_builtins(self._switches)
         return found

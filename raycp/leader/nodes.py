@@ -1,7 +1,7 @@
-"""What the leader knows of Ray's nodes: which live, which drain (there is no notice of it: it is polled), which are doubted.
+"""Ray's nodes, as the leader knows them: which live, which drain (Ray sends no notice, so it is polled), which are suspected.
 
-Ray notices a lost node after seconds. A member found dead is the first sign, so its node's raylet is asked at once: while its port
-refuses, or where a member was silent until its permit ended, nothing new is sent to that node.
+Ray notices a lost node after seconds. A member's death is the first sign, so the raylet of its node is probed at once: while its
+port refuses, or where a member was silent until its permit ended, nothing new is sent to that node.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from typing import Generic, TypeVar
 
 from raycp.base.clock import Clock
 from raycp.leader.placement import Situation
-from raycp.protocol.desired import Slot
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Slot
 from raycp.protocol.nodes import Node
 from raycp.protocol.substrate import MemberUnavailable, Substrate
 from raycp.protocol.transport import Life, probe
@@ -21,18 +20,17 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 DOUBTED_FOR = 30.0
-"""Longer than Ray needs to notice that a node is gone, in seconds."""
+"""Longer than Ray needs to notice that a node is lost, in seconds."""
 
-ASK_WITHIN = 0.3
+PROBE_WITHIN = 0.3
 PATIENCE = 2.5
-"""How long Ray may take to answer; while its head is away it does not."""
-
+"""How long Ray may take to answer, in seconds; while its head is away it does not."""
 
 T = TypeVar("T")
 
 
 class _Patient(Generic[T]):
-    """A question to Ray, one at a time: while its head is away it takes a minute, and a thread. Raises ``MemberUnavailable``."""
+    """A request to Ray, one at a time: while its head is away it takes a minute, and a thread. Raises ``MemberUnavailable``."""
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
         self._ask = ask
@@ -44,18 +42,18 @@ class _Patient(Generic[T]):
         asking = self._asking
         await asyncio.wait({asking}, timeout=PATIENCE)
         if not asking.done():
-            raise MemberUnavailable("Ray's head does not answer: nothing can be made anew until it is back")
+            raise MemberUnavailable("Ray's head does not answer: no member can be created until it does")
         self._asking = None
         return asking.result()
 
 
 class NodeWatch:
-    """One per leader. ``problem``: why Ray is not known."""
+    """One per leader. ``problem``: why Ray's members are not known."""
 
     def __init__(self, substrate: Substrate, clock: Clock, leader: str) -> None:
         self.nodes: tuple[Node, ...] = ()
         self.leader = leader
-        """The node that the leader itself is on; empty outside Ray."""
+        """The leader's own node; empty outside Ray."""
         self.problem = ""
         self._clock = clock
         self._doubted: dict[str, float] = {}
@@ -69,8 +67,7 @@ class NodeWatch:
         return {"ray": self.problem} if self.problem else {}
 
     async def members(self) -> list[Member] | None:
-        """All members alive or starting; None while Ray's head does not answer. Then nothing can be made or ended, and all else
-        goes on."""
+        """All members alive or starting; None while Ray's head does not answer."""
         try:
             members = await self._members()
         except MemberUnavailable as error:
@@ -101,13 +98,13 @@ class NodeWatch:
         self.nodes = nodes
 
     async def doubt(self, identity: str, *, silent: bool) -> None:
-        """A member of this node died or, ``silent``, was succeeded because it said nothing. Takes ``ASK_WITHIN`` at most."""
+        """A member of this node died or, ``silent``, was replaced after its permit. Takes ``PROBE_WITHIN`` seconds at most."""
         if silent:
             self._doubt(identity)
             return
         node = next((node for node in self.nodes if node.identity == identity and node.port), None)
-        if node is not None and await probe(node.address, node.port, ASK_WITHIN) is not Life.ALIVE:
-            log.warning("node %s (%s) seems to be gone: its raylet does not answer", node.identity[:12], node.address)
+        if node is not None and await probe(node.address, node.port, PROBE_WITHIN) is not Life.ALIVE:
+            log.warning("node %s (%s) is suspected: its raylet does not answer", node.identity[:12], node.address)
             self._doubt(node.identity)
 
     def _doubt(self, identity: str) -> None:
@@ -115,7 +112,7 @@ class NodeWatch:
             self._doubted[identity] = self._clock.now() + DOUBTED_FOR
 
     def situation(self, where: dict[Slot, str]) -> Situation:
-        """What placement decides on."""
+        """The input of placement; ``where``: slot -> node."""
         now = self._clock.now()
         self._doubted = {node: until for node, until in self._doubted.items() if until > now}
         return Situation(self.nodes, where, self.leader, frozenset(self._doubted))

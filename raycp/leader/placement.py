@@ -1,32 +1,32 @@
-"""On which Ray node a member should live: pure functions of the nodes, of who lives where, and of where the leader is.
+"""On which Ray node a member should live: pure functions of the nodes, of the members' nodes, and of the leader's.
 
-Guarantees, where at least two nodes will do (they are alive, do not drain, are not suspected, carry the labels that are asked for):
+Guarantees, where at least two nodes are usable (alive, not draining, not suspected, with the requested labels):
 
 1. A standby is not on its primary's node, nor on that of another standby of its shard while there is a node without one.
-2. A primary is not on the leader's node: whoever loses that node loses one of the two, and a primary's successor is named at once.
-3. No member is sent to a node that drains, nor to a suspected one, where one other will do: left to itself, Ray would.
-4. Among what is left: not Ray's head, then the node with the fewest of its kind.
+2. A primary is not on the leader's node: a lost node takes only one of the two, so the primary's successor is named at once.
+3. No member is sent to a draining or suspected node where another is usable: left to itself, Ray would.
+4. Among the rest: not Ray's head, then the node with the fewest members of its role.
 
-All of it is a wish: Ray falls back to any node with the labels where the wish can't be met at that moment (``placed``).
+All of it is a preference: Ray falls back to any node with the labels where the preferred one can't be had (``actor_options``).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from raycp.protocol.desired import Slot
+from raycp.protocol.members import Role, Slot
 from raycp.protocol.nodes import Node
 
 NODE_ID = "ray.io/node-id"
 """The label that Ray gives to every node. Ray's ``NodeAffinitySchedulingStrategy(soft=True)`` is ignored for actors that need no
 CPU (measured, Ray 2.60: three of four landed on the head); a label selector is not."""
 
-SHARDLIKE = ("shard", "standby")
+SHARDLIKE = (Role.SHARD, Role.STANDBY)
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Who lives where: slot -> node. ``suspected``: nodes that may be gone though Ray does not know it yet."""
+    """``where``: slot -> node. ``suspected``: nodes that may be lost though Ray does not know it yet."""
 
     nodes: tuple[Node, ...] = ()
     where: Mapping[Slot, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Situation:
         return frozenset(node.identity for node in self.nodes if node.draining)
 
     def usable(self, selector: Mapping[str, str]) -> list[Node]:
-        """Nodes on which something new may be put."""
+        """Nodes that may get a new member."""
         return [
             node
             for node in self.nodes
@@ -47,7 +47,7 @@ class Situation:
         ]
 
     def on(self, nodes: Iterable[str]) -> list[Slot]:
-        """What lives on these nodes, sorted."""
+        """The slots whose members live on these nodes, sorted."""
         wanted = set(nodes)
         return sorted(slot for slot, node in self.where.items() if node in wanted)
 
@@ -63,53 +63,48 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def shard_of(slot: Slot) -> str:
-    """The shard of a primary's or a standby's slot."""
-    return slot[1].split("/")[0]
-
-
-def best(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
-    """The node on which a new member in ``slot`` should live; empty where there is no choice, or nothing depends on it."""
-    role = slot[0]
+def best_node(slot: Slot, situation: Situation, selector: Mapping[str, str] | None = None) -> str:
+    """The node on which a new member in ``slot`` should live; empty where there is no choice, or any node is as good."""
+    role = slot.role
     usable = situation.usable(selector or {})
-    if not usable or len(situation.nodes) < 2 or role not in ("leader", "shard", "standby", "worker", "observer"):
+    if not usable or len(situation.nodes) < 2 or role is Role.EMBEDDED:
         return ""
     where = situation.where
 
-    def count(node: str, *roles: str) -> int:
-        return sum(1 for known, at in where.items() if at == node and known[0] in roles and known != slot)
+    def count(node: str, *roles: Role) -> int:
+        return sum(1 for known, at in where.items() if at == node and known.role in roles and known != slot)
 
-    own = [at for known, at in where.items() if known != slot and known[0] in SHARDLIKE and shard_of(known) == shard_of(slot)]
-    primary = where.get(("shard", shard_of(slot)), "") if role == "standby" else ""
+    own = [at for known, at in where.items() if known != slot and known.role in SHARDLIKE and known.shard == slot.shard]
+    primary = where.get(Slot.of_shard(slot.shard), "") if role is Role.STANDBY else ""
 
     def cost(node: Node) -> tuple[object, ...]:
         at = node.identity
-        if role == "leader":
-            return node.head, count(at, "shard"), count(at, *SHARDLIKE), at
-        if role == "shard":
-            return at == situation.leader, node.head, count(at, "shard"), own.count(at), count(at, *SHARDLIKE), at
-        if role == "standby":
+        if role is Role.LEADER:
+            return node.head, count(at, Role.SHARD), count(at, *SHARDLIKE), at
+        if role is Role.SHARD:
+            return at == situation.leader, node.head, count(at, Role.SHARD), own.count(at), count(at, *SHARDLIKE), at
+        if role is Role.STANDBY:
             return at == primary, own.count(at), node.head, at == situation.leader, count(at, *SHARDLIKE), at
-        if role == "worker":
-            return count(at, "worker"), node.head, count(at, "shard"), at
+        if role is Role.WORKER:
+            return count(at, Role.WORKER), node.head, count(at, Role.SHARD), at
         return at == situation.leader, node.head, count(at, *SHARDLIKE), at
 
     return min(usable, key=cost).identity
 
 
-def spots(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
-    """``best`` for several that are made at the same time, primaries first: each knows of those before it."""
+def best_nodes(slots: Iterable[tuple[Slot, Mapping[str, str]]], situation: Situation) -> dict[Slot, str]:
+    """``best_node`` for several members that are created at the same time, primaries first: each choice counts for the next."""
     found: dict[Slot, str] = {}
-    for slot, selector in sorted(slots, key=lambda each: (each[0][0] != "shard", each[0])):
-        spot = best(slot, situation, selector)
+    for slot, selector in sorted(slots, key=lambda each: (each[0].role is not Role.SHARD, each[0])):
+        spot = best_node(slot, situation, selector)
         found[slot] = spot
         if spot:
             situation = replace(situation, where={**situation.where, slot: spot})
     return found
 
 
-def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
-    """Ray actor options that ask for the node ``spot``, and fall back to any with the labels that were asked for anyway."""
+def actor_options(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
+    """Ray actor options that request the node ``spot``, and fall back to any node with the requested labels."""
     if not spot:
         return dict(options)
     labels = dict(options.get("label_selector") or {})
@@ -119,37 +114,36 @@ def placed(options: Mapping[str, Any], spot: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Move:
-    """Something that stands where it should not, though everything works. A standby is made anew, a shard handed over, a worker
-    succeeded."""
+    """A member that works, and has a better node. A standby is created again, a shard handed over, a worker replaced."""
 
     slot: Slot
     why: str
 
 
 def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]], warm: Mapping[str, Iterable[str]]) -> Move | None:
-    """What should be moved next while all is calm; None where nothing should. ``warm``: shard -> nodes of its warm standbys.
+    """The member to move next; None for none. ``warm``: shard -> nodes of its warm standbys.
 
     Moves end: after a standby's its node differs from its primary's, after a primary's its node differs from the leader's, after a
     worker's the largest difference between nodes is smaller, and none undoes the other.
     """
     where = situation.where
     for slot in sorted(where):
-        if slot[0] != "standby":
+        if slot.role is not Role.STANDBY:
             continue
-        primary = where.get(("shard", shard_of(slot)))
+        primary = where.get(Slot.of_shard(slot.shard))
         others = [node.identity for node in situation.usable(selectors.get(slot, {})) if node.identity != primary]
         if primary and where[slot] == primary and others:
             return Move(slot, "it is on its primary's node")
     for slot in sorted(where):
-        if slot[0] != "shard" or where[slot] != situation.leader or not situation.leader:
+        if slot.role is not Role.SHARD or where[slot] != situation.leader or not situation.leader:
             continue
         usable = {node.identity for node in situation.usable(selectors.get(slot, {}))} - {situation.leader}
-        if usable.intersection(warm.get(slot[1], ())):
+        if usable.intersection(warm.get(slot.shard, ())):
             return Move(slot, "it is on the leader's node")
     for slot in sorted(where):
-        if slot[0] == "worker":
+        if slot.role is Role.WORKER:
             nodes = [node.identity for node in situation.usable(selectors.get(slot, {}))]
-            count = {node: sum(1 for known, at in where.items() if known[0] == "worker" and at == node) for node in nodes}
+            count = {node: sum(1 for known, at in where.items() if known.role is Role.WORKER and at == node) for node in nodes}
             if count and count.get(where[slot], 0) > min(count.values()) + 1:
                 return Move(slot, "its node has more workers than another")
     return None

@@ -1,7 +1,7 @@
-"""Plans out of fleets: what ``apply`` makes of the one before, what stands by for another, what that becomes when it leads."""
+"""Plans made from fleet documents: by ``apply``, of a standby fleet, and of a standby fleet that becomes the active one. Pure."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -13,7 +13,7 @@ from raycp.protocol.revisions import GENERATIONS
 
 
 def kept_pools(pools: Mapping[str, int], before: Plan | None, fleet: Fleet) -> dict[str, int]:
-    """The size of each tier's pool under a new fleet file: what was scaled stays, where the range that it was scaled in does."""
+    """The size of each tier's pool under a new fleet file: a pool keeps the size it was scaled to if its range did not change."""
     tiers = fleet.doc.spec.tiers
     ranges = {tier: before.fleet.doc.spec.tiers.of(tier).workers for tier in TIERS} if before else {}
     return {
@@ -22,16 +22,16 @@ def kept_pools(pools: Mapping[str, int], before: Plan | None, fleet: Fleet) -> d
     }
 
 
-def homes_of(fleet: Fleet, before: Plan | None) -> dict[str, str]:
-    """Cluster -> shard; clusters keep theirs where that is possible."""
+def cluster_shards(fleet: Fleet, before: Plan | None) -> dict[str, str]:
+    """Cluster -> shard; clusters keep their shards where possible."""
     known = {cluster.name: cluster.shard for cluster in before.clusters} if before else {}
     spec = fleet.doc.spec
     return assign_shards([cluster.name for cluster in spec.clusters], spec.shards.clusters_per_shard, known)
 
 
 def applied_plan(fleet: Fleet, before: Plan | None) -> Plan:
-    """``fleet`` in the place of the one that ``before`` was made of."""
-    doc, shards = fleet.doc, homes_of(fleet, before)
+    """The plan for ``fleet``, which replaces the fleet of ``before``."""
+    doc, shards = fleet.doc, cluster_shards(fleet, before)
     known = {cluster.name: cluster for cluster in before.clusters} if before else {}
     clusters = tuple(
         ClusterPlan(
@@ -56,21 +56,21 @@ def applied_plan(fleet: Fleet, before: Plan | None) -> Plan:
     )
 
 
-def standing_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
-    """The plan of a fleet that stands by for ``theirs``; ``mine`` is the one before. Raises ``ValueError``."""
+def standby_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
+    """The plan of a standby fleet; ``theirs`` is the active fleet's, ``mine`` the standby's last one. Raises ``ValueError``."""
     doc = fleet.doc
     if doc.hub.name != theirs.fleet.doc.hub.name:
         before, after = theirs.fleet.doc.hub.name, doc.hub.name
         raise ValueError(f"the hub is {before!r} and can't become {after!r} by an upgrade: take the fleet down, then run it")
     if moved := theirs.fleet.doc.moved_lock(doc):
         raise ValueError(moved)
-    shards = homes_of(fleet, theirs)
+    shards = cluster_shards(fleet, theirs)
     followed = []
     for cluster in theirs.clusters:
         spec = next((each for each in doc.spec.clusters if each.name == cluster.name), None)
         was = theirs.fleet.doc.cluster(cluster.name)
         if spec is None or shards[cluster.name] != cluster.shard or (spec.embedded is None) != (was.embedded is None):
-            continue  # it starts at the switch, with the watermark
+            continue  # it starts cold at the switch, with the watermark
         connect = cluster.connect if spec.embedded is not None or cluster.connect is None else connection(fleet, cluster.name)
         role = "hub" if cluster.name == doc.hub.name else "member"
         followed.append(ClusterPlan(cluster.name, role, spec.all_labels, cluster.shard, connect))
@@ -94,20 +94,21 @@ def standing_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
     )
 
 
-def leading_plan(plan: Plan, theirs: Plan, warm: Mapping[str, ShardPlan], epoch: int, incarnation: int) -> Plan:
-    """What becomes of ``plan`` when its fleet leads: all of the fleet's clusters, and its own primaries. ``warm`` are those that
-    have followed; the other shards start cold, with the watermark."""
+def leading_plan(plan: Plan, theirs: Plan, warm: Collection[str], epoch: int, incarnation: int) -> Plan:
+    """The standby's ``plan`` once its fleet leads: with all of the fleet's clusters. Shards in ``warm`` keep the active fleet's
+    primaries until they are promoted; the others have none and start cold, with the watermark."""
     doc = plan.fleet.doc
     known = {cluster.name: cluster for cluster in plan.clusters}
-    homes = homes_of(plan.fleet, theirs)
+    shard_of = cluster_shards(plan.fleet, theirs)
     clusters = tuple(
         known.get(spec.name)
-        or ClusterPlan(spec.name, "hub" if spec.name == doc.hub.name else "member", spec.all_labels, homes[spec.name], None)
+        or ClusterPlan(spec.name, "hub" if spec.name == doc.hub.name else "member", spec.all_labels, shard_of[spec.name], None)
         for spec in doc.spec.clusters
     )
     terms = {shard.shard: shard.term for shard in theirs.shards}
+    before = {shard.shard: shard for shard in plan.shards if shard.shard in warm}
     shards = tuple(
-        warm.get(shard) or ShardPlan(shard, "", terms.get(shard, 0)) for shard in sorted({cluster.shard for cluster in clusters})
+        before.get(shard) or ShardPlan(shard, "", terms.get(shard, 0)) for shard in sorted({cluster.shard for cluster in clusters})
     )
     return msgspec.structs.replace(
         plan,

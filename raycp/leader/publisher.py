@@ -1,6 +1,6 @@
-"""What members reported comes into the plan: who is a shard's primary, where everybody is reached, which clusters are prepared.
+"""What members reported becomes part of the plan: primaries, addresses, the connections of the clusters.
 
-A plan is told only when something in it is news.
+A plan is published only when something in it has changed.
 """
 
 from typing import Any
@@ -8,81 +8,79 @@ from typing import Any
 import msgspec
 
 from raycp.leader.endpoints import reachable
-from raycp.leader.history import History
-from raycp.leader.hub import HubKeeper
-from raycp.leader.promotion import Succession
+from raycp.leader.hub import Hub
+from raycp.leader.plan_store import PlanStore
+from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
+from raycp.protocol.members import OBSERVER_SLOT, Role
 from raycp.protocol.plan import ObserverPlan, Plan, ShardPlan, WorkerPlan
 
 
 class Publisher:
-    """One per leader. The roster has a plan."""
+    """One per leader. There is a plan."""
 
-    def __init__(self, roster: Roster, hub: HubKeeper, succession: Succession, history: History) -> None:
+    def __init__(self, plans: PlanStore, roster: Roster, hub: Hub, promotion: Promotion) -> None:
+        self._plans = plans
         self._roster = roster
         self._hub = hub
-        self._succession = succession
-        self._history = history
+        self._promotion = promotion
 
-    async def leading(self) -> None:
-        """Bring addresses that members reported, and connections that are prepared, into the plan."""
-        plan = self._roster.plan
-        assert plan is not None
-        leadership = self._hub.leadership
-        shards = self._shards(plan)
+    async def publish_active(self) -> None:
+        """Publish primaries, addresses and connections of an active fleet."""
+        plan = self._plans.current
+        lock = self._hub.lock
         endpoints = reachable(plan, self._roster.endpoints)
         clusters = []
         for cluster in plan.clusters:
-            connect = self._hub.published(cluster.name, endpoints.get(cluster.name))
+            connect = self._hub.crds.published(
+                cluster.name, endpoints.get(cluster.name), candidate=lock.waiting is not None
+            )  # fmt: skip
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
-        await self._tell(
+        await self._publish(
             **self._addresses(),
-            shards=shards,
+            shards=self._shards(plan),
             clusters=tuple(clusters),
-            epoch=leadership.epoch if leadership else plan.epoch,
-            incarnation=leadership.incarnation if leadership else plan.incarnation,
+            epoch=lock.leadership.epoch if lock.leadership else plan.epoch,
+            incarnation=lock.leadership.incarnation if lock.leadership else plan.incarnation,
         )
 
-    async def standing(self) -> None:
-        """Bring addresses of a fleet that stands by into its plan."""
+    async def publish_standby(self) -> None:
+        """Publish the addresses of a standby fleet."""
         successors = []
         for slot, state in sorted(self._roster.members.items()):
-            if slot[0] == "standby" and state.report.port:
-                shard = slot[1].split("/")[0]
-                successors.append(ShardPlan(shard, state.member.actor_name, 0, state.report.host, state.report.port))
-        await self._tell(**self._addresses(), successors=tuple(successors))
+            if slot.role is Role.STANDBY and state.report.port:
+                successors.append(ShardPlan(slot.shard, state.member.actor_name, 0, state.report.host, state.report.port))
+        await self._publish(**self._addresses(), successors=tuple(successors))
 
     def _shards(self, plan: Plan) -> tuple[ShardPlan, ...]:
-        """Primaries as they live; one that was made anew begins the shard's next term."""
-        shards = []
+        """The shards with their living primaries; a primary that was created for the shard begins its next term."""
+        after = plan
         for known in plan.shards:
             state = self._roster.primary_of(known.shard)
             if state is None or not state.report.port:
-                shards.append(known)
-            elif known.member == state.member.actor_name:
-                shards.append(msgspec.structs.replace(known, host=state.report.host, port=state.report.port))
-            elif known.term and not self._succession.proven(plan):
-                shards.append(known)  # only the first primary may be named by a leader that is not sure to lead
-            else:
+                continue
+            if known.member == state.member.actor_name:
+                moved = msgspec.structs.replace(known, host=state.report.host, port=state.report.port)
+                shards = tuple(moved if each is known else each for each in after.shards)
+                after = msgspec.structs.replace(after, shards=shards)
+            elif not known.term or self._promotion.proven(plan):
+                # A leader that is not sure to lead names a shard's first primary only.
                 cause = "cold start" if known.term else "start"
-                new = ShardPlan(known.shard, state.member.actor_name, known.term + 1, state.report.host, state.report.port, cause)
-                shards.append(new)
-                if known.term:
-                    self._history.promoted(plan, known, new)
-        return tuple(shards)
+                after = self._promotion.make_primary(after, known.shard, state, cause)
+        return after.shards
 
     def _addresses(self) -> dict[str, Any]:
-        observer = self._roster.members.get(("observer", "observer"))
+        observer = self._roster.members.get(OBSERVER_SLOT)
         address = ObserverPlan()
         if observer is not None and observer.report.port:
             address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
         workers = tuple(
             WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
-            for state in sorted((*self._roster.members.values(), *self._roster.leaving), key=lambda each: each.member)
-            if state.member.role == "worker" and state.report.port
+            for state in sorted(self._roster.all, key=lambda each: each.member)
+            if state.member.role is Role.WORKER and state.report.port
         )
         return {"workers": workers, "observer": address}
 
-    async def _tell(self, **news: Any) -> None:
-        if any(getattr(self._roster.plan, name) != value for name, value in news.items()):
-            await self._roster.change(**news)
+    async def _publish(self, **fields: Any) -> None:
+        if any(getattr(self._plans.plan, name) != value for name, value in fields.items()):
+            await self._plans.change(**fields)

@@ -1,179 +1,200 @@
-"""The leader's roster: which members live, what they were told, and the plan that all of them are told.
+"""The leader's roster: what is known of each member. It alone changes that, and decides nothing."""
 
-It decides nothing: the leader says what should live, ``succession`` who follows whom.
-"""
-
-import asyncio
-import contextlib
-import logging
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.base.loops import Loops
 from raycp.kube import ConnectSpec
-from raycp.leader.placement import placed
-from raycp.leader.supervision import supervise
-from raycp.protocol.desired import Slot, Wanted
-from raycp.protocol.members import Member, MemberState
-from raycp.protocol.plan import Plan
+from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.report import Report
-from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
-
-log = logging.getLogger(__name__)
-
-Died = Callable[[MemberState, MemberDied], Awaitable[None]]
-Reported = Callable[[MemberState, Report], Awaitable[None]]
 
 
 class Roster:
-    """One per leader. ``died`` and ``reported`` are set before the first member is adopted."""
+    """One per leader. Readers get live views, which they must not change."""
 
-    def __init__(self, substrate: Substrate, clock: Clock, loops: Loops) -> None:
-        self.substrate = substrate
-        self.clock = clock
-        self.loops = loops
-        self.members: dict[Slot, MemberState] = {}
-        self.generations: dict[Slot, int] = {}
-        """The newest generation of each slot; never used again."""
-        self.ending: set[Member] = set()
-        self.leaving: list[MemberState] = []
-        """Workers and standbys whose slot another has, or will have: told plans until they end. Workers may have keys in work and
-        are waited for; standbys may still be promoted."""
-        self.endpoints: dict[str, ConnectSpec] = {}
-        """How embedded clusters that are up are reached."""
-        self.plan: Plan | None = None
-        self.plan_changed = asyncio.Condition()
-        self.problems: dict[str, str] = {}
-        self.wake = asyncio.Event()
-        """Set when there is something for the leader to look at."""
-        self.died: Died
-        self.reported: Reported
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._members: dict[Slot, MemberState] = {}
+        self._leaving: list[MemberState] = []
+        self._ending: set[Member] = set()
+        self._generations: dict[Slot, int] = {}
+        self._endpoints: dict[str, ConnectSpec] = {}
+        self._problems: dict[str, str] = {}
 
     @property
-    def drain_limit(self) -> float:
-        """How long a member may take to drain, in seconds."""
-        return self.plan.fleet.doc.spec.timeouts.drain if self.plan else 5.0
+    def members(self) -> Mapping[Slot, MemberState]:
+        """The member of each slot."""
+        return self._members
 
-    async def announce(self) -> None:
-        """The plan was replaced: tell all members."""
-        async with self.plan_changed:
-            self.plan_changed.notify_all()
-        self.wake.set()
+    @property
+    def leaving(self) -> Sequence[MemberState]:
+        """Workers and standbys whose slot is free for a successor. They receive plans until they end: a worker may have keys in
+        flight, a standby may still be promoted."""
+        return self._leaving
 
-    async def newer_plan(self, version: int, within: float) -> Plan | None:
-        """The plan, once it is newer than ``version``; None after ``within`` seconds without."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within), self.plan_changed:
-                await self.plan_changed.wait_for(lambda: self.plan is not None and self.plan.version > version)
-        return self.plan if self.plan is not None and self.plan.version > version else None
+    @property
+    def all(self) -> list[MemberState]:
+        """Members with a slot, then leaving ones."""
+        return [*self._members.values(), *self._leaving]
 
-    async def change(self, **fields: Any) -> None:
-        """Replace fields of the plan, under its next version."""
-        assert self.plan is not None
-        self.plan = msgspec.structs.replace(self.plan, version=self.plan.version + 1, **fields)
-        await self.announce()
+    @property
+    def ending(self) -> AbstractSet[Member]:
+        """Members that are being drained or killed."""
+        return self._ending
 
-    def living(self, role: str, place: str) -> Member:
-        """The member in that slot. Raises ``KeyError``."""
-        state = self.members.get((role, place))
-        if state is None:
-            raise KeyError(f"no {role} {place}")
-        return state.member
+    @property
+    def endpoints(self) -> Mapping[str, ConnectSpec]:
+        """How to reach the embedded clusters that are up, by name."""
+        return self._endpoints
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Members that could not be created."""
+        return self._problems
 
     def primary_of(self, shard: str) -> MemberState | None:
-        """The shard's primary as it is supervised."""
-        return self.members.get(("shard", shard))
+        """The shard's primary."""
+        return self._members.get(Slot.of_shard(shard))
 
-    def standby_of(self, shard: str, shunned: Collection[str] = ()) -> MemberState | None:
-        """A standby of the shard that is warm; one on a node that is shunned only where there is no other."""
-        found = [
-            state
-            for slot, state in [*sorted(self.members.items()), *((state.member.slot, state) for state in self.leaving)]
-            if slot[0] == "standby" and slot[1].split("/")[0] == shard and state.warm and state.member not in self.ending
-        ]
-        return min(found, key=lambda state: state.node in shunned, default=None)
+    def standbys_of(self, shard: str) -> list[MemberState]:
+        """All standbys of the shard: those with a slot first, in the order of their numbers, then leaving ones."""
+        slots = [*sorted(self._members.items()), *((state.member.slot, state) for state in self._leaving)]
+        return [state for slot, state in slots if slot.role is Role.STANDBY and slot.shard == shard]
+
+    def standby_of(self, shard: str, avoided: Collection[str] = ()) -> MemberState | None:
+        """A warm standby of the shard; on one of the nodes ``avoided`` only where there is no other."""
+        warm = (state for state in self.standbys_of(shard) if state.warm and state.member not in self._ending)
+        return min(warm, key=lambda state: state.node in avoided, default=None)
 
     def where(self) -> dict[Slot, str]:
-        """Slot -> Ray node, of members whose node is known; of one that was just made, the node that was asked for."""
-        return {slot: state.node for slot, state in self.members.items() if state.node}
+        """Slot -> Ray node, of members whose node is known; for a new member the node that was requested."""
+        return {slot: state.node for slot, state in self._members.items() if state.node}
 
-    def adopt(self, member: Member) -> MemberState:
-        """Supervise a member that lives."""
-        state = MemberState(member, self.clock.now())
-        self.members[self.plan.slot(member) if self.plan is not None else member.slot] = state
-        self.generations[member.slot] = max(member.generation, self.generations.get(member.slot, -1))
-        state.task = self.loops.spawn(supervise(self, self.substrate, self.clock, state), f"supervise {member}")
+    def generation_of(self, slot: Slot) -> int:
+        """The newest generation of that slot, -1 for none."""
+        return self._generations.get(slot, -1)
+
+    # generations: never used twice
+
+    def used(self, member: Member) -> None:
+        """The generation of ``member`` is in use, or was."""
+        self._generations[member.slot] = max(member.generation, self.generation_of(member.slot))
+
+    def next_member(self, slot: Slot, floor: int) -> Member:
+        """A member of the slot's next generation, at least ``floor``."""
+        member = Member(*slot, max(self.generation_of(slot) + 1, floor))
+        self.used(member)
+        return member
+
+    # members come and go
+
+    def adopted(self, member: Member, slot: Slot, fingerprint: str = "", spot: str = "") -> MemberState:
+        """``member`` lives and has ``slot``. ``fingerprint``: of what it was created for; ``spot``: the node that was requested."""
+        state = MemberState(member, self._clock.now())
+        state.fingerprint, state.spot = fingerprint, spot
+        self._members[slot] = state
+        self.used(member)
         return state
 
-    async def create(self, want: Wanted, spot: str = "") -> None:
-        """Make a member under the next generation of its slot, on the node ``spot`` if that can be had."""
-        slot = (want.role, want.place)
-        floor = self.plan.floor if self.plan is not None else 0
-        member = Member(want.role, want.place, max(self.generations.get(slot, -1) + 1, floor))
-        self.generations[slot] = member.generation
-        try:
-            await self.substrate.create(member, placed(want.options, spot))
-        except Exception as error:
-            self.problems[f"{want.role} {want.place}"] = f"could not be created: {error}"
-            log.error("%s could not be created: %s", member, error)
-            return
-        self.problems.pop(f"{want.role} {want.place}", None)
-        state = self.adopt(member)
-        state.fingerprint, state.spot = want.fingerprint, spot
+    def absent(self, member: Member, slot: Slot, host: str, port: int) -> MemberState:
+        """The plan names ``member`` and Ray does not know it. It keeps its place until it is dead for certain."""
+        state = MemberState(member)
+        state.report = msgspec.structs.replace(state.report, host=host, port=port)
+        if member.role is Role.WORKER:
+            self._leaving.append(state)
+        else:
+            self._members[slot] = state
+        return state
 
-    def vacate(self, state: MemberState) -> None:
-        """Free the slot of a worker or standby for its successor; it goes on until ``dismiss``."""
-        self.forget(state)
-        self.leaving.append(state)
-        self.wake.set()
+    def promoted(self, state: MemberState, shard: str) -> None:
+        """``state`` is the primary of ``shard`` from now on."""
+        self.removed(state)
+        self._members[Slot.of_shard(shard)] = state
 
-    def dismiss(self, state: MemberState) -> None:
-        """Drain and end one that has a successor."""
-        if state.member not in self.ending:
-            self.end_soon(state.member, self.drain_limit)
+    def vacated(self, state: MemberState) -> None:
+        """The slot of a worker or standby is free for its successor; the member goes on."""
+        self.removed(state)
+        self._leaving.append(state)
 
-    def retire(self, state: MemberState) -> None:
-        """Drain and end a member that is wanted no more, or wanted otherwise."""
-        if state.member.role == "worker":  # while it still has keys in work a new primary has to ask it (law 6g)
-            self.vacate(state)
-            self.dismiss(state)
-            return
-        self.forget(state)
-        if state.task is not None:
-            state.task.cancel()
-        log.info("retiring %s", state.member)
-        self.end_soon(state.member, self.drain_limit)
-
-    def end_soon(self, member: Member, drain: float) -> None:
-        """End a member beside everything else, after ``drain`` seconds at most."""
-        self.ending.add(member)
-        self.loops.spawn(self.end(member, drain), f"end of {member}")
-
-    async def end(self, member: Member, timeout: float) -> None:
-        """Drain a member for ``timeout`` seconds at most, and end it."""
-        self.ending.add(member)
-        try:
-            await self.substrate.call(member, "drain", msgspec.msgpack.encode(timeout), timeout=timeout + 5.0)
-        except (MemberDied, MemberUnavailable, MemberFailed) as error:
-            log.info("%s was not drained: %s", member, error)
-        finally:
-            await self.substrate.kill(member)
-            self.ending.discard(member)
-            for state in [state for state in self.leaving if state.member == member]:
-                self.forget(state)
-                if state.task is not None:
-                    state.task.cancel()
-        self.wake.set()
-
-    def forget(self, state: MemberState) -> Slot | None:
-        """The slot that ``state`` was in."""
-        if state in self.leaving:
-            self.leaving.remove(state)
-        for slot, known in self.members.items():
+    def removed(self, state: MemberState) -> Slot | None:
+        """The member is not supervised any more; the slot that it had."""
+        if state in self._leaving:
+            self._leaving.remove(state)
+        for slot, known in self._members.items():
             if known is state:
-                del self.members[slot]
+                del self._members[slot]
                 return slot
         return None
+
+    def cleared(self) -> list[MemberState]:
+        """All members are to end; the members."""
+        states = self.all
+        self._members.clear()
+        self._leaving.clear()
+        return states
+
+    def ending_started(self, member: Member) -> None:
+        """``member`` is being drained or killed."""
+        self._ending.add(member)
+
+    def ended(self, member: Member) -> bool:
+        """``member`` was killed; whether it was leaving."""
+        self._ending.discard(member)
+        found = [state for state in self._leaving if state.member == member]
+        for state in found:
+            self._leaving.remove(state)
+        return bool(found)
+
+    def creation_failed(self, slot: Slot, why: str) -> None:
+        """No member could be created for that slot."""
+        self._problems[str(slot)] = why
+
+    def created(self, slot: Slot) -> None:
+        """A member was created for that slot."""
+        self._problems.pop(str(slot), None)
+
+    # what a member says
+
+    def reported(self, state: MemberState, report: Report) -> bool:
+        """The member sent a report. Whether the leader has to act on it: counters alone (lanes, objects) are no reason."""
+        state.report, state.problem = report, ""
+        relevant = (report.host, report.port, report.ready, report.state, report.plan, report.extra)
+        changed = relevant != state.told or bool(report.dead)
+        state.told = relevant
+        return changed
+
+    def failed(self, state: MemberState, problem: str) -> None:
+        """The member did not answer, or with an error."""
+        state.problem = problem
+
+    def configured(self, state: MemberState, version: int) -> None:
+        """The member runs the plan of that version."""
+        state.configured, state.refusal = version, ""
+
+    def configure_failed(self, state: MemberState, problem: str) -> None:
+        """The member did not accept the plan."""
+        state.refusal = f"configure: {problem}"
+
+    def matched(self, state: MemberState, fingerprint: str) -> None:
+        """A member that this leader did not create counts as created for what is wanted now."""
+        state.fingerprint = state.fingerprint or fingerprint
+
+    def settled(self, state: MemberState) -> None:
+        """The member lives on another node than the requested one, and stays there."""
+        state.spot = state.report.node_id
+
+    # embedded clusters
+
+    def endpoint_found(self, cluster: str, endpoint: ConnectSpec) -> None:
+        """An embedded cluster is up."""
+        self._endpoints[cluster] = endpoint
+
+    def endpoint_lost(self, cluster: str) -> None:
+        """An embedded cluster is down."""
+        self._endpoints.pop(cluster, None)
+
+    def endpoints_restored(self, endpoints: Mapping[str, ConnectSpec]) -> None:
+        """The embedded clusters as the last plan of another leader had them."""
+        self._endpoints = dict(endpoints)

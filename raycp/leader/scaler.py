@@ -1,4 +1,4 @@
-"""How many workers each tier's pool has: from what shards and workers report to a number between the file's ``min`` and ``max``."""
+"""The size of each tier's pool: from what shards and workers report to a number between the fleet file's ``min`` and ``max``."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -6,21 +6,18 @@ from typing import Any
 
 from raycp.config import TIERS, FleetDoc
 from raycp.member.limits import pool_policy
-from raycp.protocol.desired import Slot
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Slot
 from raycp.queueing.autoscale import Decision, PoolState, scale_pool
 
 log = logging.getLogger(__name__)
 
 
 def living_pools(members: Iterable[Member], doc: FleetDoc) -> dict[str, int]:
-    """The pools that a leader finds: as many as the highest number that lives, within the file's limits."""
+    """The pools that a leader finds: as large as the highest number of a living worker says, within the file's limits."""
     found: dict[str, int] = {}
     for member in members:
-        if member.role == "worker":
-            tier, _, number = member.place.partition("/")
-            if tier in TIERS and number.isdigit():
-                found[tier] = max(found.get(tier, 0), int(number) + 1)
+        if member.tier in TIERS:
+            found[member.tier] = max(found.get(member.tier, 0), member.slot.number + 1)
     return {
         tier: min(max(found[tier], doc.spec.tiers.of(tier).workers.min), doc.spec.tiers.of(tier).workers.max)
         for tier in TIERS
@@ -29,14 +26,14 @@ def living_pools(members: Iterable[Member], doc: FleetDoc) -> dict[str, int]:
 
 
 class Scaler:
-    """The leader's. ``reasons``: per tier, why its pool is as large as it is, for status."""
+    """One per leader. ``reasons``: per tier, why its pool has its size, for the status."""
 
     def __init__(self) -> None:
         self._before: dict[str, Decision] = {}
         self.reasons: dict[str, str] = {}
 
     def step(self, doc: FleetDoc, members: Mapping[Slot, MemberState], pools: dict[str, int], now: float) -> dict[str, int]:
-        """About once a second: the pools to have; those of tiers whose ``min`` is ``max`` are left alone."""
+        """About once a second: the sizes to have. A pool whose ``min`` is its ``max`` is not scaled."""
         wanted = dict(pools)
         for tier in TIERS:
             policy = pool_policy(doc, tier)
@@ -46,7 +43,7 @@ class Scaler:
                 continue
             have = pools.get(tier, policy.min)
             lanes = [lane for state in members.values() for lane in state.report.lanes if lane.tier == tier]
-            workers = [state for slot, state in members.items() if slot[0] == "worker" and slot[1].startswith(f"{tier}/")]
+            workers = [state for slot, state in members.items() if slot.tier == tier]
             before = self._before.get(tier)
             state = PoolState(
                 workers=have,
@@ -66,19 +63,19 @@ class Scaler:
         return wanted
 
     def rows(self, doc: FleetDoc, pools: Mapping[str, int]) -> list[dict[str, Any]]:
-        """Per tier that has workers, for status: how many there should be, and why."""
+        """Per tier that has workers, for the status: how many there should be, and why."""
         found = []
         for tier in TIERS:
             spec = doc.spec.tiers.of(tier).workers
             wanted = pools.get(tier, spec.min)
-            reason = self.reasons.get(tier, "min is max" if spec.min == spec.max else "not looked at yet")
+            reason = self.reasons.get(tier, "min is max" if spec.min == spec.max else "not evaluated yet")
             if spec.max:
                 found.append({"tier": tier, "workers": wanted, "min": spec.min, "max": spec.max, "reason": reason})
         return found
 
 
 def worker_bundles(doc: FleetDoc, pools: Mapping[str, int]) -> list[dict[str, float]]:
-    """What all workers need of Ray's nodes; empty where no tier asks for nodes."""
+    """The resources that all workers need; empty where no tier requests nodes."""
     count = 0
     asked = False
     for tier in TIERS:

@@ -1,29 +1,47 @@
-"""The end of all members: workers first, then who hands them work, then the observer, embedded clusters last."""
+"""The end of all members: workers first, then shards and standbys, then the observer, embedded clusters last."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from raycp.leader.hub import HubKeeper
+from raycp.leader.lifecycle import Lifecycle
+from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.members import LEADER
+from raycp.protocol.members import LEADER, Role
+from raycp.protocol.plan import Plan
+from raycp.protocol.substrate import Substrate
 
 DRAIN = 5.0
-"""How long a member that is no worker may take to drain, in seconds."""
+"""How long a member other than a worker may take to drain, in seconds."""
 
 
-async def end_members(roster: Roster, hub: HubKeeper, *, embedded: bool) -> None:
-    """Drain and end all. ``embedded``: the whole fleet ends, so embedded clusters too, and the hub is told."""
-    states = [*roster.members.values(), *roster.leaving]
-    roster.members.clear()
-    roster.leaving.clear()
-    for state in states:
-        if state.task is not None:
-            state.task.cancel()
-    timeout = roster.drain_limit
-    for roles in (("worker",), ("shard", "standby"), ("observer",), ("embedded",) if embedded else ()):
-        group = [state.member for state in states if state.member.role in roles]
-        await asyncio.gather(*(roster.end(member, timeout if roles == ("worker",) else DRAIN) for member in group))
-        if roles == ("observer",) and roster.plan is not None and embedded:
-            await hub.release(roster.plan)
-    for member in await roster.substrate.members():
-        if member != LEADER and (embedded or member.role != "embedded"):
-            await roster.substrate.kill(member)
+class Shutdown:
+    """One per leader. ``release`` gives up the lock when no member writes any more."""
+
+    def __init__(
+        self,
+        substrate: Substrate,
+        plans: PlanStore,
+        roster: Roster,
+        lifecycle: Lifecycle,
+        release: Callable[[Plan], Awaitable[bool]],
+    ) -> None:
+        self._substrate = substrate
+        self._plans = plans
+        self._roster = roster
+        self._lifecycle = lifecycle
+        self._release = release
+
+    async def end_members(self, *, whole_fleet: bool) -> None:
+        """Drain and kill all members. ``whole_fleet``: embedded clusters too, and the lock is released."""
+        members = [state.member for state in self._roster.cleared()]
+        for member in members:
+            self._lifecycle.unsupervise(member)
+        timeout = self._lifecycle.drain_limit
+        for roles in ((Role.WORKER,), (Role.SHARD, Role.STANDBY), (Role.OBSERVER,), (Role.EMBEDDED,) if whole_fleet else ()):
+            limit = timeout if roles == (Role.WORKER,) else DRAIN
+            await asyncio.gather(*(self._lifecycle.end(member, limit) for member in members if member.role in roles))
+            if roles == (Role.OBSERVER,) and self._plans.plan is not None and whole_fleet:
+                await self._release(self._plans.plan)
+        for member in await self._substrate.members():
+            if member != LEADER and (whole_fleet or member.role is not Role.EMBEDDED):
+                await self._substrate.kill(member)

@@ -1,103 +1,95 @@
-"""One living member under the leader's eye: tell it the plan, hear its reports, notice its death."""
+"""One living member under supervision: it receives each plan, sends its reports, and its death is noticed."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
-
-import msgspec
 
 from raycp.base.clock import Clock
+from raycp.leader.plan_store import PlanStore
+from raycp.leader.roster import Roster
+from raycp.protocol.control import Configure, Watch
 from raycp.protocol.members import WATCH_SECONDS, MemberState
-from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 from raycp.protocol.transport import Life, probe
 
 log = logging.getLogger(__name__)
 
-
 HUNG_AFTER = 30.0
-"""A member that answers nothing for this long, though Ray does not report its death, is ended and replaced."""
+"""A member that answers nothing for so many seconds, though Ray does not report its death, is killed and replaced."""
+
+Died = Callable[[MemberState, MemberDied], Awaitable[None]]
+Reported = Callable[[MemberState, Report], Awaitable[None]]
 
 
-class Listener(Protocol):
-    """The leader's roster, as supervision needs it."""
+class Supervision:
+    """Of all members of one leader. ``reported`` receives each report, ``died`` each death."""
 
-    plan: Plan | None
-    plan_changed: asyncio.Condition
+    def __init__(
+        self, substrate: Substrate, clock: Clock, plans: PlanStore, roster: Roster, reported: Reported, died: Died
+    ) -> None:
+        self._substrate = substrate
+        self._clock = clock
+        self._plans = plans
+        self._roster = roster
+        self._reported = reported
+        self._died = died
 
-    @property
-    def died(self) -> Callable[[MemberState, MemberDied], Awaitable[None]]: ...
-
-    @property
-    def reported(self) -> Callable[[MemberState, Report], Awaitable[None]]: ...
-
-
-async def supervise(leader: Listener, substrate: Substrate, clock: Clock, state: MemberState) -> None:
-    """Configure the member with each new plan and keep a watch open at it, until it dies or the task is cancelled."""
-    configuring = asyncio.create_task(_configure_for_ever(leader, substrate, clock, state))
-    try:
-        await _watch_for_ever(leader, substrate, clock, state)
-    except MemberDied as error:
-        await leader.died(state, error)
-    finally:
-        configuring.cancel()
-
-
-async def _watch_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: MemberState) -> None:
-    heard = clock.now()
-    seen, said = b"", ""
-    while True:
+    async def run(self, state: MemberState) -> None:
+        """Configure the member with each new plan and keep a watch open at it, until it dies or the task is cancelled."""
+        configuring = asyncio.create_task(self._configure_forever(state))
         try:
-            answer = await substrate.call(state.member, "watch", seen, timeout=WATCH_SECONDS + 6.0)
-        except MemberUnavailable as error:
-            state.problem = str(error)
-            if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
-                # Long before Ray notices that its node is gone (law 6f).
-                raise MemberDied(state.member, "its port refuses", certain=True) from error
-            if state.report.pid and clock.now() - heard > HUNG_AFTER:
-                log.error("%s has been silent for %.0f s; it is ended", state.member, clock.now() - heard)
-                await substrate.kill(state.member)
-                raise MemberDied(state.member, "silent, ended by the leader", certain=False) from error
-            await clock.sleep(0.2)
-            continue
-        except MemberFailed as error:
-            state.problem = str(error)
-            if said != str(error):
-                said = str(error)
-                log.error("%s", error)
-            await clock.sleep(1.0)
-            continue
-        heard = clock.now()
-        seen, said = answer, ""
-        report = msgspec.msgpack.decode(answer, type=Report)
-        state.report = report
-        if state.problem and not state.problem.startswith("configure"):
-            state.problem = ""
-        await leader.reported(state, report)
+            await self._watch_forever(state)
+        except MemberDied as error:
+            await self._died(state, error)
+        finally:
+            configuring.cancel()
 
+    async def _watch_forever(self, state: MemberState) -> None:
+        clock, substrate, roster = self._clock, self._substrate, self._roster
+        answered = clock.now()
+        seen, logged = 0, ""
+        while True:
+            try:
+                report = await substrate.ask(state.member, Watch(seen), timeout=WATCH_SECONDS + 6.0)
+            except MemberUnavailable as error:
+                roster.failed(state, str(error))
+                if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:
+                    # Long before Ray notices that its node is lost (law 6f).
+                    raise MemberDied(state.member, "its port refuses connections", certain=True) from error
+                if state.report.pid and clock.now() - answered > HUNG_AFTER:
+                    log.error("%s has not answered for %.0f s and is killed", state.member, clock.now() - answered)
+                    await substrate.kill(state.member)
+                    raise MemberDied(state.member, "did not answer, killed by the leader", certain=False) from error
+                await clock.sleep(0.2)
+                continue
+            except MemberFailed as error:
+                roster.failed(state, str(error))
+                if logged != str(error):
+                    logged = str(error)
+                    log.error("%s", error)
+                await clock.sleep(1.0)
+                continue
+            answered = clock.now()
+            seen, logged = report.number, ""
+            await self._reported(state, report)
 
-async def _configure_for_ever(leader: Listener, substrate: Substrate, clock: Clock, state: MemberState) -> None:
-    said = ""
-    while True:
-        plan = leader.plan
-        if plan is None or state.configured >= plan.version:
-            async with leader.plan_changed:
-                if leader.plan is None or state.configured >= leader.plan.version:
-                    await leader.plan_changed.wait()
-            continue
-        try:
-            await substrate.call(state.member, "configure", msgspec.msgpack.encode(plan), timeout=30.0)
-        except MemberDied:
-            return
-        except (MemberUnavailable, MemberFailed) as error:
-            state.problem = f"configure: {error}"
-            if said != str(error):  # it is tried once a second
-                said = str(error)
-                log.error("%s could not be configured: %s", state.member, error)
-            await clock.sleep(1.0)
-        else:
-            state.configured, said = plan.version, ""
-            if state.problem.startswith("configure"):
-                state.problem = ""
+    async def _configure_forever(self, state: MemberState) -> None:
+        logged = ""
+        while True:
+            plan = await self._plans.newer(state.configured)
+            if plan is None:
+                continue
+            try:
+                await self._substrate.ask(state.member, Configure(plan), timeout=30.0)
+            except MemberDied:
+                return
+            except (MemberUnavailable, MemberFailed) as error:
+                self._roster.configure_failed(state, str(error))
+                if logged != str(error):  # it is retried once a second
+                    logged = str(error)
+                    log.error("%s could not be configured: %s", state.member, error)
+                await self._clock.sleep(1.0)
+            else:
+                self._roster.configured(state, plan.version)
+                logged = ""

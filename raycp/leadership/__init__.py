@@ -1,6 +1,8 @@
-"""Who leads, and since when.
+"""Who leads, and since when. In the order of a leadership:
 
-- ``records``: the fleet's documents in its hub cluster (ConfigMaps ``raycp-<fleet>-*``), written with resourceVersion;
-- ``epoch``: the epoch (of the fleet's leadership) and the incarnation (of the leader's process), kept in such a record;
-- ``permit``: leave to write for a while, what the leader may grant and what its successor has to wait for.
+- ``locks``: leader election: one contract, three kinds of object that store the lock;
+- ``epoch``: the epoch (of the fleet's leadership) and the incarnation (of the leader's process), numbers that only rise;
+- ``permit``: permits to write for a few seconds: what a leader may grant, and what its successor has to wait for;
+- ``switches``: the history of changes of leadership and of primaries, with their phases;
+- ``records``: the fleet's documents in its hub cluster (ConfigMaps ``raycp-<fleet>-*``), written with resourceVersion.
 """

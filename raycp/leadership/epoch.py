@@ -15,9 +15,9 @@ RECORD = "leader"
 
 
 class Leadership(msgspec.Struct, frozen=True):
-    """Who leads, as recorded. ``since`` is Unix seconds of the epoch's start; ``permit`` how long leave to write lasts that this
-    leader grants, in seconds; ``released`` says that all who held it are gone, and ``successor`` to whom. ``home`` is the fleet
-    instance that the holder leads, ``lock`` the kind of its lock (``raycp.leadership.locks``)."""
+    """Who leads, as recorded. ``since`` is Unix seconds of the epoch's start; ``permit`` the length of the permits that this leader
+    grants, in seconds; ``released`` says that all of them have ended, and ``successor`` to whom the lock was given. ``home`` is the
+    fleet instance that the holder leads, ``lock`` the kind of its lock (``raycp.leadership.locks``)."""
 
     epoch: int
     incarnation: int
@@ -35,26 +35,21 @@ class Leadership(msgspec.Struct, frozen=True):
         return self.epoch, self.incarnation
 
 
-async def read_leadership(records: Records) -> Leadership | None:
-    """The recorded leadership; None where none was ever recorded."""
-    return await read_source(records, RECORD)
+async def read_leadership(records: Records, what: str = RECORD) -> Leadership | None:
+    """The last leadership in the record ``what``; None for none. Raises ``ApiError``, ``Unreachable``."""
+    return leadership_of(await records.read(what))
 
 
-async def read_source(records: Records, what: str) -> Leadership | None:
-    """Who led last by the record ``what``; None where nobody did. Raises ``ApiError``, ``Unreachable``."""
-    return told_by(await records.read(what))
-
-
-def told_by(found: Record | None) -> Leadership | None:
-    """Who led last by a record as it was read."""
+def leadership_of(found: Record | None) -> Leadership | None:
+    """The last leadership in a record as it was read."""
     return None if found is None or "epoch" not in found.data else decode(found.data)
 
 
 class Acquisition(msgspec.Struct, frozen=True):
-    """``mine`` is recorded; ``wait`` is how long, in seconds from now, holders of another epoch may still be permitted to write:
-    a new epoch starts after that (law 6f). ``longest``: for how long holders of this epoch may be, in seconds from its recording:
-    a leader before granted them that. ``proved``: when the write that took the lock over was sent; where there is nothing
-    to wait for, that is the first proof. None where the lock was made: who may create may not be allowed to go on."""
+    """``mine`` is recorded. ``wait``: seconds from now for which permits of another epoch may be valid: a new epoch starts after
+    that (law 6f). ``longest``: the longest permit that a predecessor may have granted in this epoch, in seconds from the recording.
+    ``proved``: when the write that acquired the lock was sent; where ``wait`` is 0, that is the first proof. None where the lock
+    was created: the right to create does not imply the right to update."""
 
     mine: Leadership
     wait: float
@@ -63,19 +58,19 @@ class Acquisition(msgspec.Struct, frozen=True):
 
 
 class Allocation(msgspec.Struct, frozen=True):
-    """Numbers that nobody else has or had. ``before``: who led last; ``going_on``: a living fleet in its epoch; ``record``: as
-    it was written."""
+    """An epoch and incarnation that no other leader has or had. ``before``: who led last; ``continues``: a living fleet's epoch
+    goes on; ``record``: as it was written."""
 
     epoch: int
     incarnation: int
     since: float
     before: Leadership | None
-    going_on: bool
+    continues: bool
     record: Record
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """``before``: the tenure that was noted before; ``record``: as it was written."""
+    """``before``: the leadership that was noted before; ``record``: as it was written."""
 
     before: Leadership | None
     record: Record
@@ -90,10 +85,10 @@ def later(one: Leadership | None, other: Leadership | None) -> Leadership | None
 async def allocate(
     records: Records, what: str, over: Record | None, held: Leadership | None, home: str, living_epoch: int, wall: float
 ) -> Allocation:
-    """Epoch and incarnation for a leader of ``home``, higher than all that were allotted before, or held (``held`` is what
-    its lock says). ``over``: how the record ``what`` was found to be; ``living_epoch``: of its members found alive, 0 for none.
-    They are noted in the record at once, so that they are never used again. Raises ``ApiError``, ``Unreachable``; on conflict the
-    record is read again.
+    """Allocate epoch and incarnation for a leader of ``home``: higher than all that were allocated before or are in the lock
+    (``held``). ``over``: the record ``what`` as it was read; ``living_epoch``: of the members found alive, 0 for none. The record
+    names them at once, so they are never used again. After a conflict the record is read again. Raises ``ApiError``,
+    ``Unreachable``.
     """
     found = over
     while True:
@@ -101,20 +96,20 @@ async def allocate(
         before = later(decode(data) if "epoch" in data else None, held)
         floor = _floor(data, before)
         epoch, incarnation, since = next_leadership(before, floor, home, living_epoch, wall)
-        going_on = epoch == living_epoch and (before is None or before.epoch == epoch)
+        continues = epoch == living_epoch and (before is None or before.epoch == epoch)
         floors = {"floor": f"{max(epoch, floor[0])}/{max(incarnation, floor[1])}"}
         try:
             written = await records.write(what, data | floors, found)
         except Conflict:
             found = await records.read(what)
             continue
-        return Allocation(epoch, incarnation, since, before, going_on, written)
+        return Allocation(epoch, incarnation, since, before, continues, written)
 
 
 async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Recorded:
-    """Note the tenure in the record ``what``. ``over``: how the record was found to be, if it was.
+    """Write the leadership into the record ``what``. ``over``: the record as it was read; None reads it.
 
-    Raises ``Conflict`` where a later one is noted, ``ApiError``, ``Unreachable``.
+    Raises ``Conflict`` where a later one is recorded, ``ApiError``, ``Unreachable``.
     """
     while True:
         found = over or await records.read(what)
@@ -132,7 +127,7 @@ async def note(records: Records, what: str, mine: Leadership, over: Record | Non
 
 
 def _floor(data: dict[str, str], known: Leadership | None) -> tuple[int, int]:
-    """The highest epoch and the highest incarnation that were ever allotted."""
+    """The highest epoch and the highest incarnation that were ever allocated."""
     try:
         epoch, incarnation = (int(part) for part in data.get("floor", "0/0").split("/"))
     except ValueError:
@@ -153,7 +148,7 @@ def next_leadership(
 
 
 def encode(leadership: Leadership) -> dict[str, str]:
-    """As kept in a lock or record: text by text."""
+    """The fields as a lock or record stores them: strings."""
     return {
         "epoch": str(leadership.epoch),
         "incarnation": str(leadership.incarnation),
@@ -168,7 +163,7 @@ def encode(leadership: Leadership) -> dict[str, str]:
 
 
 def decode(data: Mapping[str, str]) -> Leadership:
-    """What ``encode`` wrote; what somebody spoilt counts as epoch 0, before all others."""
+    """The inverse of ``encode``; what can't be decoded counts as epoch 0, before all others."""
     try:
         return Leadership(
             int(data["epoch"]),

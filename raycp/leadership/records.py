@@ -14,7 +14,7 @@ MAX_BYTES = 900_000
 
 
 class Conflict(Exception):
-    """Somebody else has written the record since it was read."""
+    """Another client has written the record since it was read."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ class Records:
         return f"{path}/{name}" if name else path
 
     async def ensure_namespace(self) -> None:
-        """Make the namespace if it does not exist. Raises ``ApiError``, ``Unreachable``."""
+        """Create the namespace if it does not exist. Raises ``ApiError``, ``Unreachable``."""
         body = msgspec.json.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}})
         try:
             await self._client.request("GET", f"/api/v1/namespaces/{self._namespace}")
@@ -126,7 +126,7 @@ class Records:
                 answer = await self._client.request("PUT", self._path(self.name(what)), body=body)
         except ApiError as error:
             if error.status == 409 or (error.status == 404 and over is not None):
-                raise Conflict(f"{self.name(what)} has been written by somebody else") from error
+                raise Conflict(f"{self.name(what)} was written by another client") from error
             raise
         return self._decode(answer.body)
 

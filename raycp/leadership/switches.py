@@ -1,8 +1,8 @@
 """Changes of leadership and of primaries, with their phases: the seed's Figure 7 as a table.
 
-Phases, in seconds: ``drain`` (the old holder stops handing out until its work is acknowledged), ``leaderless`` (from the end of the
-drain, or the notice of a death, until a successor is named), ``ramp_up`` (until it hands out), ``backlog`` (until nothing is ready
-and waiting). ``None``: not known yet, or the successor was succeeded before.
+Phases, in seconds: ``drain`` (the old holder stops handing out until its work is acknowledged), ``leaderless`` (from the end of
+the drain, or the notice of a death, until a successor is promoted), ``ramp_up`` (until it hands out), ``backlog`` (until nothing
+is ready and waiting). ``None``: not known yet, or the successor was replaced before.
 """
 
 import msgspec
@@ -31,19 +31,19 @@ class Switch(msgspec.Struct, rename="camel"):
 
 
 def add(history: list[Switch], switch: Switch) -> None:
-    """Put it at the end, and keep the newest ``KEPT``."""
+    """Append a switch, and keep the newest ``KEPT``."""
     history.append(switch)
     del history[:-KEPT]
 
 
 async def read_switches(records: Records) -> list[Switch]:
-    """The stored history, oldest first. What can't be read is forgotten. Raises ``ApiError``, ``Unreachable``."""
+    """The stored history, oldest first. One that can't be decoded counts as empty. Raises ``ApiError``, ``Unreachable``."""
     found = await records.read(RECORD)
     return [] if found is None else _decode(found.data)
 
 
 async def write_switches(records: Records, history: list[Switch]) -> None:
-    """Store it over whatever is there. Raises ``Conflict``, ``ApiError``, ``Unreachable``."""
+    """Store it over the stored one. Raises ``Conflict``, ``ApiError``, ``Unreachable``."""
     found = await records.read(RECORD)
     await records.write(RECORD, {"switches": msgspec.json.encode(history).decode()}, found)
 

@@ -1,19 +1,20 @@
-"""What the cores of all members share: answering ``watch`` with a report, as a long-poll, and keeping the newest plan."""
+"""What the cores of all members share: control questions, the watch as a long-poll, the newest plan, and an abrupt end."""
 
 import asyncio
 import os
-
-import msgspec
+from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
+from raycp.protocol.control import Configure, Drain, PlanOf, Question, Watch
+from raycp.protocol.control.codec import unknown_question
 from raycp.protocol.members import WATCH_SECONDS, Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 
 
 class MemberCore:
-    """Base of a core. Subclasses implement ``configure``, ``report`` and ``drain``; ``changed()`` ends a waiting watch."""
+    """Base of a core. Subclasses implement ``configure``, ``fill`` and ``drain``; ``changed()`` ends a waiting watch."""
 
     def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
         self.member = member
@@ -25,28 +26,30 @@ class MemberCore:
         self.loops = Loops(clock)
         self.plan: Plan | None = None
         self._news = asyncio.Event()
+        self._number = 0
+        self._essence: tuple[object, ...] = ()
 
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """watch, configure, plan, drain, and what the subclass adds in ``extra``."""
-        if method == "watch":
-            return await self._watch(payload)
-        if method == "configure":
-            plan = msgspec.msgpack.decode(payload, type=Plan)
-            if self.plan is None or plan.version > self.plan.version:
-                await self.configure(plan, self.plan)
-                self.plan = plan
-                self.changed()
-            return b""
-        if method == "plan":
-            return b"" if self.plan is None else msgspec.msgpack.encode(self.plan)
-        if method == "drain":
-            await self.drain(msgspec.msgpack.decode(payload, type=float))
-            return b""
-        return await self.extra(method, payload)
+    async def ask(self, question: Question[Any]) -> Any:
+        """Answer a control question of any member, or of the role in ``extra``. Raises ``ControlError``."""
+        match question:
+            case Watch(seen):
+                return await self._watch(seen)
+            case Configure(plan):
+                if self.plan is None or plan.version > self.plan.version:
+                    await self.configure(plan, self.plan)
+                    self.plan = plan
+                    self.changed()
+            case PlanOf():
+                return self.plan
+            case Drain(timeout):
+                await self.drain(timeout)
+            case _:
+                return await self.extra(question)
+        return None
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        """Methods of one role. Raises ``KeyError``."""
-        raise KeyError(f"{self.member.role} has no method {method!r}")
+    async def extra(self, question: Question[Any]) -> Any:
+        """Questions of one role. Raises ``ControlError``."""
+        raise unknown_question(question, self.member.role)
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         """Take over a newer plan."""
@@ -61,32 +64,49 @@ class MemberCore:
         raise NotImplementedError
 
     def report(self) -> Report:
-        """What the leader is told."""
+        """The member's state, for the leader and the observer."""
         version = self.plan.version if self.plan else 0
         report = Report(pid=os.getpid(), node=self.node, node_id=self.node_id, host=self.host, plan=version)
         self.fill(report)
         return report
 
     def changed(self) -> None:
-        """Something that the leader should hear at once."""
+        """Something changed that the leader should know at once."""
         self._news.set()
 
-    async def _watch(self, seen: bytes) -> bytes:
-        """The report, at once if it differs from what the leader has seen in a way that matters, else after a while."""
-        now = msgspec.msgpack.encode(self.report())
-        if not seen or _essence(seen) != _essence(now):
-            return now
+    async def abort(self) -> None:
+        """End as the death of the process would: send nothing, refuse at the port, break all connections. Subclasses extend."""
+        self.loops.close()
+        self.cut()
+        await self.loops.stop()
+
+    def cut(self) -> None:
+        """Close the listener and break all connections, without a word to the peers. Subclasses implement it."""
+
+    async def _watch(self, seen: int) -> Report:
+        report = self._numbered()
+        if report.number != seen:
+            return report
         self._news.clear()
         try:
             async with asyncio.timeout(WATCH_SECONDS):
                 await self._news.wait()
         except TimeoutError:
             pass
-        return msgspec.msgpack.encode(self.report())
+        return self._numbered()
+
+    def _numbered(self) -> Report:
+        report = self.report()
+        essence = _essence(report)
+        if essence != self._essence:
+            self._essence = essence
+            self._number += 1
+        report.number = self._number
+        return report
 
 
-def _essence(raw: bytes) -> tuple[object, ...]:
-    report = msgspec.msgpack.decode(raw, type=Report)
+def _essence(report: Report) -> tuple[object, ...]:
+    """What of a report the leader should know at once: not what merely counts on."""
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
-    state = (report.state, report.ready, report.reasons, report.dead, report.phases)
-    return report.pid, report.host, report.port, report.plan, state, clusters, report.extra
+    state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases))
+    return report.host, report.port, report.plan, state, clusters, dict(report.extra)

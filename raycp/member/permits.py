@@ -7,26 +7,22 @@ are replaced as a whole.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
-
-import msgspec
+from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
-from raycp.leadership.permit import Ask, Grant, Permit, take
+from raycp.leadership.permit import Permit, take
 from raycp.metrics import FleetMetrics, Metrics
+from raycp.protocol.control import PermitRequest, PlanOf
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
-from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
+from raycp.protocol.substrate import LeaderAsk, MemberDied, MemberFailed, MemberUnavailable
 
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
 AGAIN = 0.25
 """After a question that was not answered."""
-
-LeaderAsk = Callable[[str, bytes, float], Awaitable[bytes]]
-"""Method, payload, time limit in seconds. Raises ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``."""
 
 
 class PermitKeeper:
@@ -75,7 +71,7 @@ class PermitKeeper:
         """Speak to the leader once, while it can be found: Ray's head tells its address, and may be away at the promotion."""
         while True:
             try:
-                await ask("plan", b"", 5.0)
+                await ask(PlanOf(), 5.0)
             except MemberFailed:
                 return  # it was found
             except (MemberDied, MemberUnavailable, TimeoutError):
@@ -159,9 +155,8 @@ class PermitKeeper:
             return True
         asked = self._clock.now()
         try:
-            answer = await self._ask("permit", msgspec.msgpack.encode(Ask(self._name)), 2.0)
-            grant = msgspec.msgpack.decode(answer, type=Grant)
-        except (MemberDied, MemberUnavailable, MemberFailed, msgspec.DecodeError) as error:
+            grant = await self._ask(PermitRequest(self._name), 2.0)
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.debug("no permit: %s", error)
             return False
         if self._suspended or asked <= self._void:

@@ -78,6 +78,11 @@ class StatsReporter:
         self._soon = False
         await self._tell()
 
+    def cut(self) -> None:
+        """Reset the connection to the observer, as the death of this process would."""
+        if self._connection is not None:
+            self._connection.abort()
+
     async def last(self) -> None:
         """Tell once more, before this member ends, and wait until that has been taken in; ``LAST_WITHIN`` seconds at most."""
         with contextlib.suppress(TimeoutError):

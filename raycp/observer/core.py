@@ -3,11 +3,9 @@
 Its state is what members and the leader send: nothing is asked of them but timelines.
 """
 
-import asyncio
 import logging
 from collections import Counter
-
-import msgspec
+from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.config import TIERS
@@ -21,16 +19,16 @@ from raycp.observer.http_server import HttpServer
 from raycp.observer.slo_checkpoint import SloCheckpoint
 from raycp.observer.sources import Sources
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
-from raycp.protocol.members import Member
+from raycp.protocol.control import Question, Series, Slo, StatusUpdate
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.protocol.status import FleetStatus
-from raycp.protocol.transport import listen
+from raycp.protocol.transport import Listener, listen
 from raycp.slo import Objectives, SloBook
 
 log = logging.getLogger(__name__)
 
-ROLES = ("shard", "standby", "worker", "observer")
+ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
 """Of members that send statistics."""
 
 FORGET_EVERY = 10.0
@@ -53,7 +51,7 @@ class ObserverCore(MemberCore):
         )
         self._feed = StatusFeed(clock, self.sources.reports)
         self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan)
-        self._server: asyncio.Server | None = None
+        self._server: Listener | None = None
         self._port = 0
         self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed)
         self._dead = DeadProcesses(clock, (self._merger, self._book, self.sources), self._living)
@@ -63,7 +61,7 @@ class ObserverCore(MemberCore):
         self._incarnation = fleet.incarnation.labels()
         self._checkpoint = SloCheckpoint(clock, self._clients.get, self._book, fleet.is_leader, lambda: self.plan)
         self._actors = fleet.actors
-        self._own_metrics.before_snapshot(self._count_actors)
+        self._own_metrics.before_snapshot(self._set_gauges)
         self._pool = fleet.pool
         self._teller = StatsReporter(member, clock, self.loops, self._own_metrics, self.report)
 
@@ -91,21 +89,26 @@ class ObserverCore(MemberCore):
             for cluster in {cluster.name for cluster in before.clusters} - wanted:
                 log.info("cluster %s has left the fleet", cluster)
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "slo":
-            return msgspec.json.encode(await self.view.slo())
-        if method == "series":
-            return msgspec.json.encode(self._book.series())
-        if method == "pools":
-            sizes = msgspec.msgpack.decode(payload, type=dict[str, int])
-            for tier in TIERS:
-                self._pool.labels(tier).set(float(sizes.get(tier, 0)))
-            return b""
-        if method == "status":
-            self._feed.receive(msgspec.msgpack.decode(payload, type=FleetStatus))
-            self._received()
-            return b""
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Slo():
+                return await self.view.slo()
+            case Series():
+                return self._book.series()
+            case StatusUpdate(status):
+                self._feed.receive(status)
+                self._received()
+                return None
+        return await super().extra(question)
+
+    def cut(self) -> None:
+        if self._server is not None:
+            self._server.abort()
+        self._teller.cut()
+
+    async def abort(self) -> None:
+        await super().abort()
+        await self._web.stop()
 
     async def drain(self, timeout: float) -> None:
         await self._checkpoint.close()
@@ -143,9 +146,12 @@ class ObserverCore(MemberCore):
         named = {*(shard.member for shard in plan.shards), *(worker.member for worker in plan.workers)}
         return named | {self.sources.process(name) for name in named} | self.sources.connected()
 
-    def _count_actors(self) -> None:
-        """Members that have reported lately, by role."""
+    def _set_gauges(self) -> None:
+        """Members that have reported lately, by role, and the pools' sizes."""
         now = self.clock.now()
         found = Counter(known.member.role for known in self.sources.reports.values() if now - known.at < SILENT_AFTER)
         for role in ROLES:
             self._actors.labels(role).set(float(found[role]))
+        sizes = self._feed.pools()
+        for tier in TIERS:
+            self._pool.labels(tier).set(float(sizes.get(tier, 0)))

@@ -30,6 +30,11 @@ class MemberReport(msgspec.Struct, frozen=True):
         """Ray's id of the member's node."""
         return self.report.node_id
 
+    @property
+    def refusal(self) -> str:
+        """Only the leader gives members their plan."""
+        return ""
+
 
 class _Source:
     """One member's connection."""

@@ -51,6 +51,10 @@ class StatusFeed:
         status = self._last
         return status is not None and all(row.member in self._reports for row in [*status.shards, *status.workers])
 
+    def pools(self) -> dict[str, int]:
+        """How many workers each tier should have."""
+        return {pool.tier: pool.workers for pool in self._last.pools} if self._last is not None else {}
+
     def _rows(self) -> list[MemberStatus]:
         """The members that the leader knows, apart from embedded clusters, which do not report here."""
         status = self._last

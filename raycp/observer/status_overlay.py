@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from raycp.protocol.members import OBSERVER_SLOT, Role, Slot
 from raycp.protocol.status import FleetClusterStatus, FleetStatus, LaneStatus, MemberStatus, ShardStandbyStatus, ShardStatus
 from raycp.protocol.status_builder import KnownMember, cluster_fields, lanes_of, member_fields
 
@@ -25,12 +26,12 @@ def overlaid(status: FleetStatus, reports: Reports, *, leader_is_silent: bool) -
     """``status`` as ``reports`` amend it; ``ready`` and ``reasons`` stay as they are."""
     standby_fleet = status.following is not msgspec.UNSET
     shown = _Rows(status.plan, reports, leader_is_silent)
-    observer = status.observer and shown.row(status.observer, "observer", "observer")
+    observer = status.observer and shown.row(status.observer, OBSERVER_SLOT)
     return msgspec.structs.replace(
         status,
         shards=[shown.shard(row, standby_fleet) for row in status.shards],
         standbys=[shown.standby(row) for row in status.standbys],
-        workers=[shown.row(row, "worker", row.worker, "slots", "busy") for row in status.workers],
+        workers=[shown.row(row, Slot(Role.WORKER, row.worker), "slots", "busy") for row in status.workers],
         observer=observer,
         clusters=_clusters(status, reports, leader_is_silent),
         lanes=_lanes(status, reports),
@@ -43,24 +44,24 @@ class _Rows:
         self._reports = reports
         self._silent = leader_is_silent
 
-    def row(self, row: RowT, role: str, place: str, *numbers: str) -> RowT:
+    def row(self, row: RowT, slot: Slot, *numbers: str) -> RowT:
         """A row with the member's own ``numbers``, and its own state while the leader is silent."""
         known = self._reports.get(row.member)
         if known is None:
             return row
         fields: dict[str, Any] = {name: getattr(known.report, name) for name in numbers}
         if self._silent:
-            fields |= member_fields(role, place, known, self._version)
+            fields |= member_fields(slot, known, self._version)
         return msgspec.structs.replace(row, **fields)
 
     def shard(self, row: ShardStatus, standby_fleet: bool) -> ShardStatus:
         """See ``row``; the shards of a standby fleet are its standbys."""
-        slot = ("standby", f"{row.shard}/0") if standby_fleet else ("shard", row.shard)
-        return self.row(row, *slot, "cached_bytes")
+        slot = Slot.of_standby(row.shard, 0) if standby_fleet else Slot.of_shard(row.shard)
+        return self.row(row, slot, "cached_bytes")
 
     def standby(self, row: ShardStandbyStatus) -> ShardStandbyStatus:
         """See ``row``."""
-        found = self.row(row, "standby", row.standby, "cached_bytes")
+        found = self.row(row, Slot(Role.STANDBY, row.standby), "cached_bytes")
         known = self._reports.get(row.member)
         return found if known is None else msgspec.structs.replace(found, lag_seconds=round(known.report.lag, 3))
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raycp.config import TIERS
+from raycp.protocol.members import OBSERVER_SLOT, Role, Slot
 from raycp.protocol.plan import Fleet, Plan
-
-Slot = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,15 @@ class Wanted:
     ``options`` are Ray actor options; ``fingerprint`` changes when the living one has to be replaced rather than told.
     """
 
-    role: str
+    role: Role
     place: str
     options: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+
+    @property
+    def slot(self) -> Slot:
+        """Where it belongs."""
+        return Slot(self.role, self.place)
 
 
 def assign_shards(clusters: list[str], per_shard: int, before: dict[str, str]) -> dict[str, str]:
@@ -71,9 +75,9 @@ def wanted_members(
     env = doc.spec.ray.env
     found: dict[Slot, Wanted] = {}
 
-    def add(role: str, place: str, fingerprint: Any, **options: Any) -> None:
+    def add(slot: Slot, fingerprint: Any, **options: Any) -> None:
         text = json.dumps(fingerprint, sort_keys=True, default=str)
-        found[role, place] = Wanted(role, place, options, hashlib.sha256(text.encode()).hexdigest()[:12])
+        found[slot] = Wanted(*slot, options, hashlib.sha256(text.encode()).hexdigest()[:12])
 
     def environment(extra: dict[str, Any]) -> dict[str, Any]:
         merged = {**extra, "env_vars": {**env, **extra.get("env_vars", {})}}
@@ -82,14 +86,14 @@ def wanted_members(
     for cluster in doc.spec.clusters:
         if cluster.embedded is not None:
             spec = cluster.embedded.model_dump(mode="json")
-            add("embedded", cluster.name, [spec, env], num_cpus=0, runtime_env=environment({}))
+            add(Slot.of_embedded(cluster.name), [spec, env], num_cpus=0, runtime_env=environment({}))
     for shard in sorted(shards):
         options: dict[str, Any] = {"num_cpus": 0, "runtime_env": environment({})}
         if doc.spec.shards.node_labels:
             options["label_selector"] = dict(doc.spec.shards.node_labels)
-        add("shard", shard, [env], **options)
+        add(Slot.of_shard(shard), [env], **options)
         for number in range(max(doc.spec.shards.standby, shard in needy)):
-            add("standby", f"{shard}/{number}", [env], **options)
+            add(Slot.of_standby(shard, number), [env], **options)
     for tier in TIERS:
         for number in range(pools.get(tier, doc.spec.tiers.of(tier).workers.min)):
             options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}
@@ -97,19 +101,20 @@ def wanted_members(
                 options["label_selector"] = dict(doc.spec.workers.node_labels)
             modules = sorted({plan.use for plan in fleet.controllers})
             workers = doc.spec.workers.model_dump(mode="json")
-            add("worker", f"{tier}/{number}", [env, runtime, modules, workers], **options)
+            add(Slot.of_worker(tier, number), [env, runtime, modules, workers], **options)
     options = {"num_cpus": 0, "runtime_env": environment({})}
     if doc.spec.shards.node_labels:  # it keeps its sums in the hub, so it needs the credentials that shards have
         options["label_selector"] = dict(doc.spec.shards.node_labels)
-    add("observer", "observer", [env, doc.spec.observer.model_dump(mode="json")], **options)
+    add(OBSERVER_SLOT, [env, doc.spec.observer.model_dump(mode="json")], **options)
     return found
 
 
 def standing_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wanted]:
     """Of all that the fleet will need, what lives while it stands by: one standby per shard that is followed, workers, observer."""
     followed = {shard.shard for shard in plan.shards}
-    found = {slot: want for slot, want in wanted.items() if slot[0] in ("worker", "observer")}
-    for (role, place), want in wanted.items():
-        if role == "shard" and place in followed:
-            found["standby", f"{place}/0"] = Wanted("standby", f"{place}/0", want.options, want.fingerprint)
+    found = {slot: want for slot, want in wanted.items() if slot.role in (Role.WORKER, Role.OBSERVER)}
+    for slot, want in wanted.items():
+        if slot.role is Role.SHARD and slot.shard in followed:
+            standby = Slot.of_standby(slot.shard, 0)
+            found[standby] = Wanted(*standby, want.options, want.fingerprint)
     return found

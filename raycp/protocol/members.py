@@ -1,6 +1,6 @@
 """Names of actors: fleet, role, place and generation (never used again: ``get_if_exists`` returns old code)."""
 
-import asyncio
+from enum import StrEnum
 from typing import NamedTuple
 
 from raycp.protocol.report import Report
@@ -8,22 +8,95 @@ from raycp.protocol.report import Report
 SEPARATOR = "::"
 
 
-class Member(NamedTuple):
-    """One actor of a fleet.
+class Role(StrEnum):
+    """What an actor of a fleet is."""
 
-    ``role`` is leader, shard, standby, worker, observer or embedded; ``place`` says which: a shard's id, for a standby with its
-    number (``0/1``), a pool and number (``standard/0``), a cluster's name. A standby keeps its name when it is promoted. The
-    leader alone has generation 0 for ever: Ray restarts it under its name.
+    LEADER = "leader"
+    SHARD = "shard"
+    """A shard's primary."""
+    STANDBY = "standby"
+    WORKER = "worker"
+    OBSERVER = "observer"
+    EMBEDDED = "embedded"
+
+
+class Slot(NamedTuple):
+    """What a successor takes over: a role and a place.
+
+    ``place`` is a shard's id, a shard's id and a number for a standby (``0/1``), a pool's tier and a number for a worker
+    (``standard/0``), a cluster's name for an embedded one, else the role's name.
     """
 
-    role: str
+    role: Role
+    place: str
+
+    @classmethod
+    def of_shard(cls, shard: str) -> "Slot":
+        """The primary of ``shard``."""
+        return cls(Role.SHARD, shard)
+
+    @classmethod
+    def of_standby(cls, shard: str, number: int) -> "Slot":
+        """The standby of that number."""
+        return cls(Role.STANDBY, f"{shard}/{number}")
+
+    @classmethod
+    def of_worker(cls, tier: str, number: int) -> "Slot":
+        """The worker of that number in the pool of ``tier``."""
+        return cls(Role.WORKER, f"{tier}/{number}")
+
+    @classmethod
+    def of_embedded(cls, cluster: str) -> "Slot":
+        """The actor of an embedded cluster."""
+        return cls(Role.EMBEDDED, cluster)
+
+    @property
+    def shard(self) -> str:
+        """The shard of a primary or standby; empty for other roles."""
+        return self.place.split("/")[0] if self.role in (Role.SHARD, Role.STANDBY) else ""
+
+    @property
+    def tier(self) -> str:
+        """The tier of a worker's pool; empty for other roles."""
+        return self.place.split("/")[0] if self.role is Role.WORKER else ""
+
+    @property
+    def number(self) -> int:
+        """The number of a worker or standby; 0 for other roles, and where the place has none."""
+        _, _, number = self.place.partition("/")
+        return int(number) if self.role in (Role.WORKER, Role.STANDBY) and number.isdigit() else 0
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.place}"
+
+
+OBSERVER_SLOT = Slot(Role.OBSERVER, "observer")
+
+
+class Member(NamedTuple):
+    """One actor of a fleet: role and place as in ``Slot``.
+
+    A standby keeps its name when it is promoted. The leader alone always has generation 0: Ray restarts it under its name.
+    """
+
+    role: Role
     place: str
     generation: int
 
     @property
-    def slot(self) -> tuple[str, str]:
-        """What a successor takes over: role and place."""
-        return self.role, self.place
+    def slot(self) -> Slot:
+        """What a successor takes over."""
+        return Slot(self.role, self.place)
+
+    @property
+    def shard(self) -> str:
+        """See ``Slot.shard``."""
+        return self.slot.shard
+
+    @property
+    def tier(self) -> str:
+        """See ``Slot.tier``."""
+        return self.slot.tier
 
     @property
     def actor_name(self) -> str:
@@ -32,45 +105,48 @@ class Member(NamedTuple):
 
     @classmethod
     def parse(cls, actor_name: str) -> "Member | None":
-        """The member of that name; None for an actor that is not ours."""
+        """The member of that name; None for an actor that is not a fleet's."""
         parts = actor_name.split(SEPARATOR)
         if len(parts) != 4 or parts[0] != "raycp" or not parts[3].startswith("g") or not parts[3][1:].isdigit():
             return None
-        return cls(parts[1], parts[2], int(parts[3][1:]))
+        if parts[1] not in Role.__members__.values():
+            return None
+        return cls(Role(parts[1]), parts[2], int(parts[3][1:]))
 
     def __str__(self) -> str:
         return f"{self.role} {self.place} (generation {self.generation})"
 
 
-LEADER = Member("leader", "leader", 0)
+LEADER = Member(Role.LEADER, "leader", 0)
 
 
 WATCH_SECONDS = 4.0
-"""How long a member may keep a watch without news; short, so that an actor's end never waits long for it."""
+"""Seconds for which a member holds a watch without a change; short, so that the end of an actor never waits long for it."""
 
 
 class MemberState:
-    """What the leader knows of a member."""
+    """What is known of a member from its reports."""
 
     def __init__(self, member: Member, since: float = 0.0) -> None:
         self.member = member
         self.since = since
-        """When this leader first knew of it, by its clock."""
+        """When it was first known here, by the own clock."""
         self.report = Report(pid=0, node="")
         self.fingerprint = ""
         self.spot = ""
-        """The node that was asked for when it was made."""
+        """The node that was requested when it was created."""
         self.told: tuple[object, ...] = ()
         self.configured = 0
         self.problem = "starting"
-        self.task: asyncio.Task[None] | None = None
+        self.refusal = ""
+        """Why its last plan could not be given to it."""
 
     @property
     def warm(self) -> bool:
-        """Whether it may take over: what a standby says when it has heard all that its primary knows."""
+        """Whether it may take over: a standby is ready when it has received everything that its primary knows."""
         return self.report.ready and bool(self.report.port)
 
     @property
     def node(self) -> str:
-        """Ray's id of the node that it lives on, as far as known; empty if not."""
+        """Ray's id of its node; empty while it is not known."""
         return self.report.node_id or self.spot

@@ -11,9 +11,10 @@ from functools import cached_property
 
 import msgspec
 
+from raycp.base.protocol_version import PROTOCOL, check_protocol
 from raycp.config import FleetDoc
 from raycp.kube import ConnectSpec
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Slot
 
 
 class OwnedPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -139,6 +140,11 @@ class Plan(msgspec.Struct, frozen=True):
     """Whom this fleet follows while it stands by; None for one that leads. ``shards`` are the other's then."""
     successors: tuple[ShardPlan, ...] = ()
     """Its own standbys, that will be primaries."""
+    protocol: int = PROTOCOL
+    """Absent in plans of version 1, which are read the same."""
+
+    def __post_init__(self) -> None:
+        check_protocol(self.protocol, "the fleet's plan")
 
     def cluster(self, name: str) -> ClusterPlan:
         """The cluster of that name. Raises ``KeyError``."""
@@ -147,11 +153,11 @@ class Plan(msgspec.Struct, frozen=True):
                 return known
         raise KeyError(name)
 
-    def slot(self, member: Member) -> tuple[str, str]:
+    def slot(self, member: Member) -> Slot:
         """What ``member`` does: its own slot, or that of the shard whose standby it was."""
         for shard in self.shards:
             if shard.member == member.actor_name:
-                return "shard", shard.shard
+                return Slot.of_shard(shard.shard)
         return member.slot
 
     @property

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from raycp.base.protocol_version import PROTOCOL, check_protocol
+
 
 class ClusterReport(msgspec.Struct):
     """A cluster as its shard sees it. ``lag`` is the age in seconds of the newest sign of life of its oldest watch."""
@@ -49,3 +51,10 @@ class Report(msgspec.Struct):
     phases: dict[str, float] = {}
     dead: str = ""
     extra: dict[str, str] = {}
+    number: int = 0
+    """Rises when the report has changed in a way that matters; a watch names the last one seen."""
+    protocol: int = PROTOCOL
+    """Absent in reports of version 1, which are read the same."""
+
+    def __post_init__(self) -> None:
+        check_protocol(self.protocol, "a member's report")

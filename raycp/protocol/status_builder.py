@@ -14,8 +14,7 @@ from raycp.config import TIERS
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
 from raycp.leadership.switches import Switch
-from raycp.protocol.desired import Slot
-from raycp.protocol.members import Member
+from raycp.protocol.members import OBSERVER_SLOT, Member, Role, Slot
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import ClusterReport, Report
 from raycp.protocol.status import (
@@ -37,8 +36,8 @@ from raycp.protocol.status import (
 
 
 class KnownMember(Protocol):
-    """A member as it is known from its reports. ``problem`` says why it can't be reached or configured; ``node`` is Ray's id of its
-    node."""
+    """A member as it is known from its reports. ``problem`` says why it can't be reached, ``refusal`` why it did not accept its
+    plan; ``node`` is Ray's id of its node."""
 
     @property
     def member(self) -> Member: ...
@@ -48,6 +47,9 @@ class KnownMember(Protocol):
 
     @property
     def problem(self) -> str: ...
+
+    @property
+    def refusal(self) -> str: ...
 
     @property
     def node(self) -> str: ...
@@ -74,7 +76,7 @@ def fleet_status(
     if plan is None:
         return with_readiness(FleetStatus(problems=dict(problems)))
     watcher = _watcher(plan)
-    standbys = [_standby(plan, slot[1], members) for slot in sorted(wanted) if slot[0] == "standby"]
+    standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
     return with_readiness(
         FleetStatus(
             fleet=plan.fleet.name,
@@ -85,14 +87,14 @@ def fleet_status(
             leader=UNSET if plan.following is not None else _leader(plan, leadership, waiting, uptime),
             shards=_shards(plan, members, standbys),
             standbys=standbys,
-            workers=[_worker(plan, slot[1], members) for slot in sorted(wanted) if slot[0] == "worker"],
+            workers=[_worker(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.WORKER],
             observer=ObserverStatus(
                 url=plan.observer.url,
-                **member_fields("observer", "observer", members.get(("observer", "observer")), plan.version),
+                **member_fields(OBSERVER_SLOT, members.get(OBSERVER_SLOT), plan.version),
             ),
             clusters=_clusters(plan, wanted, members),
             lanes=lanes_of(
-                (known.report for slot, known in members.items() if slot[0] == watcher),
+                (known.report for slot, known in members.items() if slot.role is watcher),
                 {tier: plan.fleet.doc.spec.tiers.of(tier).share for tier in TIERS},
             ),
             controllers=[
@@ -107,19 +109,18 @@ def fleet_status(
     )
 
 
-def member_fields(role: str, place: str, known: KnownMember | None, version: int) -> dict[str, Any]:
+def member_fields(slot: Slot, known: KnownMember | None, version: int) -> dict[str, Any]:
     """The fields of ``MemberStatus`` for the member of a slot, under the plan of that ``version``."""
-    name = f"{role} {place}"
     if known is None:
-        return {"reasons": [f"{name} is not there yet"]}
+        return {"reasons": [f"{slot} is not there yet"]}
     report = known.report
     reasons = []
-    if known.problem:
-        reasons = [f"{name}: {known.problem}"]
-    elif report.plan < version and role != "embedded":
-        reasons = [f"{name} has not taken over the newest plan yet"]
+    if problem := known.refusal or known.problem:
+        reasons = [f"{slot}: {problem}"]
+    elif report.plan < version and slot.role is not Role.EMBEDDED:
+        reasons = [f"{slot} has not taken over the newest plan yet"]
     elif not report.ready:
-        reasons = [f"{name}: {reason}" for reason in report.reasons or ["not ready"]]
+        reasons = [f"{slot}: {reason}" for reason in report.reasons or ["not ready"]]
     return {
         "member": known.member.actor_name,
         "state": report.state,
@@ -158,9 +159,9 @@ def lanes_of(reports: Iterable[Report], shares: Mapping[str, float]) -> list[Lan
     return list(lanes.values())
 
 
-def _watcher(plan: Plan) -> str:
+def _watcher(plan: Plan) -> Role:
     """The role of the members that watch the clusters: a standby fleet has no primaries."""
-    return "standby" if plan.following is not None else "shard"
+    return Role.STANDBY if plan.following is not None else Role.SHARD
 
 
 def _leader(plan: Plan, leadership: Leadership | None, waiting: Waiting | None, uptime: float) -> LeaderStatus:
@@ -185,7 +186,7 @@ def _shards(plan: Plan, members: KnownMembers, standbys: list[ShardStandbyStatus
     ready = Counter(row.shard for row in standbys if row.ready)
     rows = []
     for shard in plan.shards:
-        slot = ("standby", f"{shard.shard}/0") if plan.following is not None else ("shard", shard.shard)
+        slot = Slot.of_standby(shard.shard, 0) if plan.following is not None else Slot.of_shard(shard.shard)
         known = members.get(slot)
         rows.append(
             ShardStatus(
@@ -194,18 +195,18 @@ def _shards(plan: Plan, members: KnownMembers, standbys: list[ShardStandbyStatus
                 clusters=clusters.get(shard.shard, []),
                 standbys=ready[shard.shard],
                 cached_bytes=known.report.cached_bytes if known is not None else 0,
-                **member_fields(*slot, known, plan.version),
+                **member_fields(slot, known, plan.version),
             )
         )
     return rows
 
 
-def _standby(plan: Plan, place: str, members: KnownMembers) -> ShardStandbyStatus:
-    known = members.get(("standby", place))
+def _standby(plan: Plan, slot: Slot, members: KnownMembers) -> ShardStandbyStatus:
+    known = members.get(slot)
     reported = known.report.clusters if known is not None else []
     return ShardStandbyStatus(
-        standby=place,
-        shard=place.split("/")[0],
+        standby=slot.place,
+        shard=slot.shard,
         lag_seconds=round(known.report.lag, 3) if known is not None else None,
         cached_bytes=known.report.cached_bytes if known is not None else 0,
         clusters=[
@@ -214,28 +215,29 @@ def _standby(plan: Plan, place: str, members: KnownMembers) -> ShardStandbyStatu
         ]
         if plan.following is not None
         else UNSET,
-        **member_fields("standby", place, known, plan.version),
+        **member_fields(slot, known, plan.version),
     )
 
 
-def _worker(plan: Plan, place: str, members: KnownMembers) -> WorkerStatus:
-    known = members.get(("worker", place))
+def _worker(plan: Plan, slot: Slot, members: KnownMembers) -> WorkerStatus:
+    known = members.get(slot)
     return WorkerStatus(
-        worker=place,
-        tier=place.split("/")[0],
+        worker=slot.place,
+        tier=slot.tier,
         slots=known.report.slots if known is not None else 0,
         busy=known.report.busy if known is not None else 0,
-        **member_fields("worker", place, known, plan.version),
+        **member_fields(slot, known, plan.version),
     )
 
 
 def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> list[FleetClusterStatus]:
     watcher = _watcher(plan)
-    reports = {row.name: row for slot, known in members.items() if slot[0] == watcher for row in known.report.clusters}
+    reports = {row.name: row for slot, known in members.items() if slot.role is watcher for row in known.report.clusters}
     modes = {cluster.name: cluster.mode for cluster in plan.fleet.doc.spec.clusters}
     rows = []
     for cluster in plan.clusters:
-        embedded = members.get(("embedded", cluster.name))
+        slot = Slot.of_embedded(cluster.name)
+        embedded = members.get(slot)
         report = reports.get(cluster.name)
         rows.append(
             FleetClusterStatus(
@@ -245,9 +247,7 @@ def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> li
                 labels=cluster.labels,
                 shard=cluster.shard,
                 kubeconfig=embedded.report.extra.get("kubeconfig", "") if embedded is not None else "",
-                embedded=MemberStatus(**member_fields("embedded", cluster.name, embedded, plan.version))
-                if ("embedded", cluster.name) in wanted
-                else UNSET,
+                embedded=MemberStatus(**member_fields(slot, embedded, plan.version)) if slot in wanted else UNSET,
                 **(cluster_fields(report) if report is not None else {}),
             )
         )

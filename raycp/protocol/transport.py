@@ -9,6 +9,7 @@ import asyncio
 import enum
 import hmac
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -116,12 +117,54 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Reset the connection, as the death of this process would; the own peer is not called."""
+        self._peer = None
+        self._accept = None
+        if self._transport is not None:
+            self._transport.abort()
 
-async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | str]) -> tuple[asyncio.Server, int]:
+
+class Listener:
+    """An open port. ``close`` refuses new connections and leaves accepted ones alone; ``abort`` resets those, too."""
+
+    def __init__(self, token: str, accept: Callable[[Connection, Hello], Peer | str]) -> None:
+        self.port = 0
+        self._token = token
+        self._accept = accept
+        self._accepted: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, host: str) -> None:
+        """Listen on a free port of ``host``. Raises ``OSError``."""
+        self._server = await asyncio.get_running_loop().create_server(self._connection, host, 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    def _connection(self) -> Connection:
+        made = Connection(accept=self._accept, token=self._token)
+        self._accepted.add(made)
+        return made
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the port refuses, after ``close``."""
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def abort(self) -> None:
+        self.close()
+        for connection in list(self._accepted):
+            connection.abort()
+
+
+async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | str]) -> tuple[Listener, int]:
     """Accept members that know the token. ``accept`` answers with the peer, or with the reason of a refusal."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(accept=accept, token=token), host, 0)
-    return server, int(server.sockets[0].getsockname()[1])
+    listener = Listener(token, accept)
+    await listener.open(host)
+    return listener, listener.port
 
 
 async def dial(host: str, port: int, hello: Hello, peer: Peer, timeout: float = HELLO_TIMEOUT) -> Connection:

@@ -14,11 +14,12 @@ import os
 import sys
 from typing import Any, Protocol
 
-import msgspec
 import ray
 
 from raycp.base.clock import SystemClock
-from raycp.protocol.members import Member
+from raycp.protocol.control import Ping, Pong, Question
+from raycp.protocol.control.codec import respond
+from raycp.protocol.members import Member, Role
 from raycp.runtime.cores import make_core
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 class Core(Protocol):
     """An actor's logic. ``ask`` runs on the loop on which the core was made."""
 
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """Answer a control question. Raises ``KeyError`` for a method that it does not have."""
+    async def ask(self, question: Question[Any]) -> Any:
+        """Answer a control question. Raises ``ControlError``."""
         ...
 
 
@@ -71,18 +72,21 @@ class Shell:
             self._turned = self._clock.now()
             await asyncio.sleep(0.5)
 
-    async def _answer(self, method: str, payload: bytes) -> bytes:
+    async def _ask_core(self, question: Question[Any]) -> Any:
         await self._made.wait()
         if self._core is None:
             raise RuntimeError(f"{self._name} could not be made: {self._error}")
-        return await self._core.ask(method, payload)
+        return await self._core.ask(question)
+
+    async def _route(self, question: Question[Any]) -> Any:
+        if isinstance(question, Ping):
+            return Pong(os.getpid(), self._clock.now() - self._turned)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._ask_core(question), self._loop))
 
     @ray.method(concurrency_group="ctl")  # type: ignore[untyped-decorator]
-    async def ask(self, method: str, payload: bytes) -> bytes:
-        """Ask the core; ``ping`` is answered here: msgpack of (pid, seconds since the core's loop last turned)."""
-        if method == "ping":
-            return msgspec.msgpack.encode((os.getpid(), self._clock.now() - self._turned))
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._answer(method, payload), self._loop))
+    async def answer(self, question: bytes) -> bytes:
+        """Answer an encoded control question (``raycp.protocol.control``): ``Ping`` here, all others by the core on its loop."""
+        return await respond(question, self._route)
 
 
 _remote = ray.remote(concurrency_groups={"ctl": 64}, num_cpus=0)
@@ -113,16 +117,16 @@ class RaycpEmbeddedCluster(Shell):
     """A Kubernetes API server with simulated nodes and Pods."""
 
 
-_CLASSES: dict[str, Any] = {
-    "leader": RaycpLeader,
-    "shard": RaycpShard,
-    "standby": RaycpShard,
-    "worker": RaycpWorker,
-    "observer": RaycpObserver,
-    "embedded": RaycpEmbeddedCluster,
+_CLASSES: dict[Role, Any] = {
+    Role.LEADER: RaycpLeader,
+    Role.SHARD: RaycpShard,
+    Role.STANDBY: RaycpShard,
+    Role.WORKER: RaycpWorker,
+    Role.OBSERVER: RaycpObserver,
+    Role.EMBEDDED: RaycpEmbeddedCluster,
 }
 
 
-def actor_class(role: str) -> Any:
+def actor_class(role: Role) -> Any:
     """The Ray actor class of a role."""
     return _CLASSES[role]

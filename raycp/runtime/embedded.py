@@ -1,17 +1,17 @@
-"""The actor of one embedded cluster: starts it, tells how it is reached, leaves a kubeconfig for people."""
+"""The actor of one embedded cluster: starts it, reports its endpoint, writes a kubeconfig file."""
 
 import asyncio
 import logging
 import os
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ConnectSpec
 from raycp.member.core import MemberCore
 from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
+from raycp.protocol.control import Endpoint, Kubeconfig, Question
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -67,12 +67,17 @@ class EmbeddedCore(MemberCore):
         self._kubeconfig = endpoint.kubeconfig
         self._file = write_kubeconfig(plan.fleet.name, name, endpoint.kubeconfig)
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "endpoint":
-            return msgspec.msgpack.encode(self._connect)
-        if method == "kubeconfig":
-            return self._kubeconfig.encode()
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Endpoint():
+                return self._connect
+            case Kubeconfig():
+                return self._kubeconfig
+        return await super().extra(question)
+
+    async def abort(self) -> None:
+        await super().abort()
+        await self.drain(0.0)
 
     async def drain(self, timeout: float) -> None:
         if self._cluster is not None:
@@ -89,7 +94,7 @@ class EmbeddedCore(MemberCore):
 
 
 def write_kubeconfig(fleet: str, cluster: str, text: str) -> str:
-    """Write it for its owner's eyes only; the path, or nothing where the disk refuses."""
+    """Write it readable by its owner only; the path, or nothing if it can't be written."""
     try:
         directory = kubeconfig_dir(fleet)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,23 +1,26 @@
-"""What the leader asks of Ray, as a protocol of six verbs, and its implementation on Ray."""
+"""The members of a fleet as Ray actors: the implementation of ``Substrate``."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 from ray.util import list_named_actors
 
-from raycp.protocol.members import LEADER, Member
+from raycp.protocol.control import ErrorCode, Question
+from raycp.protocol.control.codec import encode_question, first_line
+from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.nodes import Node
 from raycp.protocol.revisions import base_of
-from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
+from raycp.protocol.substrate import LeaderAsk, MemberDied, MemberFailed, MemberUnavailable, answer_of
 
 log = logging.getLogger(__name__)
 
 GCS_TIMEOUT = 2.0
 _ALIVE = 0
+
+A = TypeVar("A")
 
 
 def _certain(error: RayActorError) -> bool:
@@ -30,7 +33,7 @@ def _certain(error: RayActorError) -> bool:
 
 
 class RaySubstrate:
-    """Members as detached, named Ray actors in the namespace of one colour of the fleet; embedded clusters live in the fleet's."""
+    """Members as detached, named Ray actors, in the namespace of one revision of the fleet; embedded clusters: in the fleet's."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -40,13 +43,13 @@ class RaySubstrate:
         return RaySubstrate(namespace)
 
     def _home(self, member: Member) -> str:
-        return base_of(self.namespace) if member.role == "embedded" else self.namespace
+        return base_of(self.namespace) if member.role is Role.EMBEDDED else self.namespace
 
     async def members(self) -> list[Member]:
         try:
             rows = await asyncio.to_thread(list_named_actors, all_namespaces=True)
         except Exception as error:  # Ray's own, and those of its protocol's library
-            raise MemberUnavailable(f"Ray does not tell its actors: {_first_line(error)}") from error
+            raise MemberUnavailable(f"Ray does not list its actors: {first_line(error)}") from error
         found = [(Member.parse(str(row["name"])), row["namespace"]) for row in rows]
         return [member for member, namespace in found if member is not None and namespace == self._home(member)]
 
@@ -61,7 +64,7 @@ class RaySubstrate:
                     namespace=self._home(member),
                     lifetime="detached",
                     get_if_exists=True,
-                    max_restarts=-1 if member.role == "leader" else 0,
+                    max_restarts=-1 if member.role is Role.LEADER else 0,
                     max_task_retries=0,
                     enable_task_events=False,
                     **options,
@@ -81,28 +84,36 @@ class RaySubstrate:
             self._handles[member] = handle
         return handle
 
-    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-        handle = await self._handle(member)
+    async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
+        handle, name = await self._handle(member), type(question).__name__
+        try:
+            answer = handle.answer
+        except AttributeError as error:
+            raise MemberFailed(
+                f"{member} runs an older release of raycp, whose control messages this one does not speak: "
+                "take the fleet down with that release, and bring it up with this one",
+                ErrorCode.INCOMPATIBLE_VERSION,
+            ) from error
         try:
             async with asyncio.timeout(timeout):
-                answer = await handle.ask.remote(method, payload)
+                raw = await answer.remote(encode_question(question))
         except (TimeoutError, GetTimeoutError) as error:
-            raise MemberUnavailable(f"{member} did not answer {method} within {timeout:g} s") from error
+            raise MemberUnavailable(f"{member} did not answer {name} within {timeout:g} s") from error
         except ActorUnavailableError as error:
             raise MemberUnavailable(f"{member} is not reachable") from error
         except RayActorError as error:
             self._handles.pop(member, None)
-            raise MemberDied(member, _first_line(error), _certain(error)) from error
+            raise MemberDied(member, _death(error), _certain(error)) from error
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            raise MemberFailed(f"{member}: {method}: {_first_line(cause)}") from error
-        return bytes(answer)
+            raise MemberFailed(f"{member}: {name}: {first_line(cause)}") from error
+        return answer_of(member, question, bytes(raw))
 
     async def nodes(self) -> list[Node]:
         try:
             return await asyncio.to_thread(_nodes)
         except Exception as error:  # Ray's own, and those of its protocol's library
-            raise MemberUnavailable(f"Ray does not tell its nodes: {_first_line(error)}") from error
+            raise MemberUnavailable(f"Ray does not list its nodes: {first_line(error)}") from error
 
     async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
         def request() -> None:
@@ -142,13 +153,18 @@ def _nodes() -> list[Node]:
     return found
 
 
-def leader_ask(namespace: str) -> Callable[[str, bytes, float], Awaitable[bytes]]:
+def leader_ask(namespace: str) -> LeaderAsk:
     """Questions to the fleet's leader, from one of its members."""
     substrate = RaySubstrate(namespace)
-    return lambda method, payload, timeout: substrate.call(LEADER, method, payload, timeout)
+
+    async def ask(question: Question[A], timeout: float) -> A:
+        return await substrate.ask(LEADER, question, timeout)
+
+    return ask
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _death(error: RayActorError) -> str:
+    """The line of Ray's account that says why the actor is dead."""
+    lines = [line.strip() for line in str(error).splitlines()]
     detail = [line for line in lines if line.startswith("The actor is dead because")]
-    return (detail or lines or [type(error).__name__])[0][:300]
+    return detail[0][:300] if detail else first_line(error)

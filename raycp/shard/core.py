@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 import secrets
+from typing import Any
 
 import msgspec
 
@@ -21,15 +22,16 @@ from raycp.config import TIERS
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.limits import pool_policy
-from raycp.member.permits import LeaderAsk, PermitKeeper
+from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics
-from raycp.protocol.control import Drain, Drained
+from raycp.protocol.control import ControlError, Drained, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import Clusters, ClusterState, Fold, Hello, Read, Reply
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import Connection, Peer, listen
+from raycp.protocol.substrate import LeaderAsk
+from raycp.protocol.transport import Connection, Listener, Peer, listen
 from raycp.shard.caches import WatchedCluster
 from raycp.shard.dispatcher import Dispatcher
 from raycp.shard.events import EventHandler
@@ -65,7 +67,7 @@ class ShardCore(MemberCore):
 
     def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
         super().__init__(member, clock, host, node)
-        self.shard = member.place.split("/")[0]
+        self.shard = member.shard
         self.state = ShardState(self.shard, clock, random.Random(secrets.randbits(64)))
         self.peers = WakeExchange(self)
         self.intake = EventHandler(self.state, self.loops, self.peers)
@@ -77,14 +79,14 @@ class ShardCore(MemberCore):
         self.state.cluster_changed = self.cluster_changed
         self.conductor = Dispatcher(self)
         self.state.dispatch_soon = self.conductor.dispatch_soon
-        warm = member.role == "standby"
+        warm = member.role is Role.STANDBY
         self.permits = PermitKeeper(member, clock, self.loops, self.state.metrics, ask, self._permitted, start=not warm)
         self.watermarks = WatermarkStore(self.state, Clients(clock), clock)
         self.progress = ReplicationSource(self)
-        self.standing = StandbyReplica(self) if member.role == "standby" else None
+        self.standing = StandbyReplica(self) if member.role is Role.STANDBY else None
         self.phases: dict[str, float] = {}
         """Of the switch that made this one primary, in seconds."""
-        self._server: asyncio.Server | None = None
+        self._server: Listener | None = None
         self._port = 0
         self._patience: dict[str, float] = {}
         self._states_told: list[ClusterState] = []
@@ -246,15 +248,15 @@ class ShardCore(MemberCore):
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
-        ahead = hello.role == "worker" and self.plan is not None and self.plan.following is not None
-        if self.standing is not None and hello.role in ("worker", "shard") and not ahead:
+        ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
+        if self.standing is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
             # Its plan is newer than ours: the next try, in some milliseconds, finds this one promoted.
             return "not the primary yet"
-        if hello.role == "worker":
+        if hello.role == Role.WORKER:
             return self.conductor.accept(connection, hello)
-        if hello.role == "standby":
+        if hello.role == Role.STANDBY:
             return self.progress.accept(connection, hello)
-        if hello.role == "shard":
+        if hello.role == Role.SHARD:
             return self.peers.accept(connection, hello)
         return f"a shard does not talk to {hello.role!r}"
 
@@ -333,24 +335,22 @@ class ShardCore(MemberCore):
         report.lag = self.standing.lag
         report.dead = self.standing.dead
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "release":
-            order = msgspec.msgpack.decode(payload, type=Drain)
-            return msgspec.msgpack.encode(await self._release(order))
-        if method == "follow":
-            await self._follow(msgspec.msgpack.decode(payload, type=int))
-            return b""
-        if method == "resume":
-            self.conductor.resume()
-            return b""
-        if method == "cache":
-            return answer_cache(self.state.clusters, payload)
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Release():
+                return await self._release(question)
+            case FollowTo(seq):
+                return await self._follow(seq)
+            case Resume():
+                return self.conductor.resume()
+            case ReadCache():
+                return answer_cache(self.state.clusters, question)
+        return await super().extra(question)
 
-    async def _release(self, order: Drain) -> Drained:
+    async def _release(self, order: Release) -> Drained:
         """Give the queue away: hand out no more, end what runs, tell the standbys the rest."""
         if self.standing is not None or not self.state.term:
-            raise RuntimeError("this one is not the primary")
+            raise ControlError(ErrorCode.NOT_PRIMARY, "this process is not the primary of its shard")
         if order.final:  # for clusters that change their shard: before the pause, so that nobody waits for it
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSHED_WITHIN):
@@ -368,7 +368,7 @@ class ShardCore(MemberCore):
         if self.handouts or (order.final and self.conductor.foreign):
             self.conductor.resume()
             running = len(self.handouts) + self.conductor.foreign
-            raise RuntimeError(f"{running} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
+            raise ControlError(ErrorCode.BUSY, f"{running} reconciles did not end within {RELEASED_WITHIN:g} s of being revoked")
         self.progress.flush(everything=True)
         if order.final:
             self.permits.suspend()
@@ -379,8 +379,21 @@ class ShardCore(MemberCore):
         deadline = self.clock.now() + FOLLOWED_WITHIN
         while self.standing is not None and not (self.standing.complete and self.standing.seq >= seq):
             if self.clock.now() > deadline:
-                raise RuntimeError(f"the primary's last progress did not arrive within {FOLLOWED_WITHIN:g} s")
+                raise ControlError(ErrorCode.TIMED_OUT, f"the primary's last progress did not arrive within {FOLLOWED_WITHIN:g} s")
             await self.clock.sleep(0.001)
+
+    def cut(self) -> None:
+        if self._server is not None:
+            self._server.abort()
+        self.peers.cut()
+        if self.standing is not None:
+            self.standing.cut()
+        self._teller.cut()
+
+    async def abort(self) -> None:
+        await super().abort()
+        for watched in list(self.state.clusters.values()):
+            await watched.close()
 
     async def _keep_watermarks(self) -> None:
         """The fleet's state is written by whoever leads: a candidate's shard leaves it alone."""

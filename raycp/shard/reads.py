@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
 from raycp.base.tasks import Child
 from raycp.cache import Selector
+from raycp.protocol.control import CacheContent, ReadCache
 from raycp.protocol.frames import Read, Reply
 from raycp.shard.caches import WatchedCluster
 
@@ -47,29 +46,11 @@ def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
     return reply
 
 
-class CacheAsk(msgspec.Struct, array_like=True):
-    """All that a cache holds of one kind, for who wants to compare it with the cluster (``cache``, a control question)."""
-
-    cluster: str
-    kind: str
-
-
-class CacheContent(msgspec.Struct, array_like=True):
-    """``rv``: the version that the cache has reached; ``objects`` as they are kept, without managedFields. ``selector``: it holds
-    only what this label selector matches. None of it is told while ``synced`` is false."""
-
-    synced: bool
-    rv: int = 0
-    selector: str = ""
-    objects: list[bytes] = []
-
-
-def answer_cache(clusters: Mapping[str, WatchedCluster], payload: bytes) -> bytes:
-    """The answer to a ``CacheAsk``, of a primary or a standby."""
-    ask = msgspec.msgpack.decode(payload, type=CacheAsk)
-    watched = clusters.get(ask.cluster)
-    informer = watched.informers.get(GVK.parse(ask.kind)) if watched is not None else None
+def answer_cache(clusters: Mapping[str, WatchedCluster], asked: ReadCache) -> CacheContent:
+    """All objects of one kind in the cache of a primary or a standby."""
+    watched = clusters.get(asked.cluster)
+    informer = watched.informers.get(GVK.parse(asked.kind)) if watched is not None else None
     if informer is None or not informer.synced:
-        return msgspec.msgpack.encode(CacheContent(False))
+        return CacheContent(False)
     objects = [obj.raw for obj in informer.store.select(None, Selector.parse(""))]
-    return msgspec.msgpack.encode(CacheContent(True, informer.store.rv, informer.route.label_selector, objects))
+    return CacheContent(True, informer.store.rv, informer.route.label_selector, objects)

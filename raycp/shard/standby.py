@@ -78,6 +78,11 @@ class StandbyReplica:
                     await self._lost.wait()
             await shard.clock.sleep(RECONNECT)
 
+    def cut(self) -> None:
+        """Reset the connection to the primary, as the death of this process would."""
+        if self._connection is not None:
+            self._connection.abort()
+
     def received(self, message: Message) -> None:
         """A frame of the primary."""
         if isinstance(message, Refused):

@@ -102,6 +102,11 @@ class _Outgoing:
         if self._connection is not None:
             self._connection.close()
 
+    def cut(self) -> None:
+        """Reset the connection."""
+        if self._connection is not None:
+            self._connection.abort()
+
 
 class _Incoming:
     """One other shard's wakes. ``waiting``: key -> (number of the wake, it arrived before this hand-out)."""
@@ -189,6 +194,11 @@ class WakeExchange:
         self._incoming.add(incoming)
         connection.send(Welcome(self.shard.shard, self.shard.state.epoch, self.shard.state.term, []))
         return incoming
+
+    def cut(self) -> None:
+        """Reset the connections to all other shards, as the death of this process would."""
+        for outgoing in self._outgoing.values():
+            outgoing.cut()
 
     def gone(self, incoming: _Incoming) -> None:
         """It sends again what it has not heard of, over its next connection."""

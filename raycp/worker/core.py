@@ -12,19 +12,21 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
-from raycp.member.permits import LeaderAsk, PermitKeeper
+from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.members import Member
 from raycp.protocol.plan import ControllerPlan, Plan
 from raycp.protocol.report import Report
+from raycp.protocol.substrate import LeaderAsk
 from raycp.sdk.controller import Controller
 from raycp.sdk.loader import LoadError, load_controllers
 from raycp.sdk.run import run_reconcile
@@ -62,7 +64,7 @@ class WorkerCore(MemberCore):
         self.metrics = Metrics()
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
         self._counts = ReconcileMetrics(self.metrics)
-        self._tier = member.place.split("/")[0]
+        self._tier = member.tier
         self._links: dict[str, ShardLink] = {}
         self._runs: dict[tuple[str, int], _Run] = {}
         self._controllers: dict[str, Controller] = {}
@@ -75,6 +77,8 @@ class WorkerCore(MemberCore):
         self._draining = False
         self._ending = False
         self._user: UserLoop | None = None
+        self.user_loop_ended: Callable[[int | None], None] = lambda _: None
+        """Called by ``abort`` with the thread's id, before anybody can notice that this worker is dead."""
         self._clients = Clients(clock)
         self._backend: WorkerBackend | None = None
         self._teller = StatsReporter(member, clock, self.loops, self.metrics, self.report)
@@ -285,16 +289,28 @@ class WorkerCore(MemberCore):
 
     # life
 
-    async def extra(self, method: str, payload: bytes) -> bytes:
-        if method == "rest":
-            if self._runs:
-                raise RuntimeError(f"{len(self._runs)} reconciles run")
-            self.permits.suspend()
-            return b""
-        if method == "resume":
-            self.permits.resume()
-            return b""
-        return await super().extra(method, payload)
+    async def extra(self, question: Question[Any]) -> Any:
+        match question:
+            case Rest():
+                if self._runs:
+                    raise ControlError(ErrorCode.BUSY, f"{len(self._runs)} reconciles run")
+                return self.permits.suspend()
+            case Resume():
+                return self.permits.resume()
+        return await super().extra(question)
+
+    def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for link in self._links.values():
+            link.cut()
+        self._teller.cut()
+
+    async def abort(self) -> None:
+        if self._user is not None:  # first: from here on its reconciles do nothing more
+            await asyncio.to_thread(self._user.abort)
+            self.user_loop_ended(self._user.thread_id)
+        await super().abort()
 
     async def drain(self, timeout: float) -> None:
         """Take no more and wait for what runs, up to ``timeout``."""

@@ -249,6 +249,11 @@ class ShardLink:
         finally:
             self._calls.pop(identity, None)
 
+    def cut(self) -> None:
+        """Reset the connection, as the death of this process would."""
+        if self._connection is not None:
+            self._connection.abort()
+
     async def close(self) -> None:
         """Give the connection up; unsent acknowledgements are lost, the shard learns from the next ``Hello``."""
         self._task.cancel()

@@ -70,3 +70,8 @@ class UserLoop:
         """Stop the loop; its thread is a daemon and is not waited for when user code holds it."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def abort(self) -> None:
+        """Stop the loop at once, and wait up to 0.3 s for its thread: what runs there does nothing more."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(0.3)

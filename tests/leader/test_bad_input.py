@@ -47,7 +47,7 @@ def errors(fleet: Stack, name: str) -> list[str]:
         ("negative", "wild returned Result(requeue_after=-1): seconds, 0 or more"),
     ],
 )
-async def test_a_reconciler_that_fails_is_tried_again_and_others_go_on(do: str, told: str) -> None:
+async def test_failing_reconciler_is_retried_and_others_go_on(do: str, told: str) -> None:
     async with stack(["wild", "tracked"]) as fleet:
         await fleet.put("here", "wild", "bad", do=do)
         await until(lambda: any(told in error for error in errors(fleet, "bad")), 5.0, f"{do}: {told}")
@@ -63,14 +63,14 @@ async def test_a_reconciler_that_fails_is_tried_again_and_others_go_on(do: str, 
         await until(lambda: fleet.shard().state.queue.why(RequestKey("wild", "here", "default", "bad")) is None)
 
 
-async def test_backoff_grows() -> None:
+async def test_retry_backoff_grows() -> None:
     async with stack(["wild"]) as fleet:
         await fleet.put("here", "wild", "bad", do="raise")
         await asyncio.sleep(1.5)
         assert 3 <= ran()["bad"] <= 14, "more often than once, and not for ever at full speed"
 
 
-async def test_a_permanent_error_is_not_tried_again_until_the_object_changes() -> None:
+async def test_permanent_error_is_not_retried_until_the_object_changes() -> None:
     async with stack(["wild"]) as fleet:
         await fleet.put("here", "wild", "bad", do="permanent")
         await until(lambda: errors(fleet, "bad") == ["never"])
@@ -97,7 +97,7 @@ def _exits(monkeypatch: pytest.MonkeyPatch, fleet: Stack) -> None:
     ("do", "told"),
     [("block", "the reconciler blocked its event loop"), ("defy", "went on after its timeout and could not be stopped")],
 )
-async def test_a_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, told: str) -> None:
+async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, told: str) -> None:
     """Its worker names it and ends; it waits for its backoff; the others' keys return at once and are done elsewhere."""
     monkeypatch.setattr(worker_module, "SILENT", 0.6)
     monkeypatch.setattr(worker_module, "STUCK_AFTER", 0.3)
@@ -121,7 +121,7 @@ async def test_a_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch
 # objects and kinds
 
 
-async def test_an_object_of_a_mebibyte() -> None:
+async def test_object_of_one_mebibyte_is_reconciled() -> None:
     async with stack(["tracked"]) as fleet:
         big = "x" * (1024 * 1024 - 64)
         await fleet.put("here", "tracked", "big", blob=big)
@@ -133,7 +133,7 @@ async def test_an_object_of_a_mebibyte() -> None:
             await fleet.put("here", "tracked", "bigger", blob="x" * (1024 * 1024 + 1))
 
 
-async def test_a_controller_on_a_kind_that_does_not_exist() -> None:
+async def test_controller_of_a_missing_kind_is_reported_and_others_go_on() -> None:
     async with stack(["tracked", "nowhere"], timeouts={"syncDeadline": 1}) as fleet:
         report = fleet.report(fleet.members["shard", "0"])
         assert report.ready, "it holds the rest back for the deadline only"
@@ -156,7 +156,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", list(BROKEN))
-async def test_one_bad_cluster_of_three(case: str, tmp_path: Path) -> None:
+async def test_one_bad_cluster_of_three_delays_no_other(case: str, tmp_path: Path) -> None:
     connect, told = BROKEN[case]
     if connect is None:
         file = tmp_path / "config"
@@ -177,7 +177,7 @@ async def test_one_bad_cluster_of_three(case: str, tmp_path: Path) -> None:
         await until(lambda: ran()["b"] == 1, 10.0, "put right, it is watched")
 
 
-async def test_a_token_that_expires() -> None:
+async def test_expired_token_is_reported_and_a_new_one_is_used() -> None:
     async with stack(["tracked"], {"hub": "0", "east": "0", "west": "0"}) as fleet:
         east = fleet.clusters["east"]
         east.expire_token()
@@ -241,7 +241,7 @@ FILES = {
 
 @pytest.mark.parametrize("case", list(FILES))
 @pytest.mark.parametrize("command", ["run", "apply", "submit"])
-def test_a_wrong_file_is_refused_before_anything_is_touched(
+def test_invalid_fleet_file_is_refused_before_anything_is_touched(
     case: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
@@ -273,7 +273,9 @@ def test_a_wrong_file_is_refused_before_anything_is_touched(
         ("from raycp import controller\n@controller('v1/Pod')\nasync def x(ctx): ...\n", "takes (ctx, obj)"),
     ],
 )
-def test_a_module_that_does_not_import(source: str, told: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_controller_module_that_does_not_import_is_refused(
+    source: str, told: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     name = f"bad_module_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(source)
     doc = fleet_doc(["here"], [name])
@@ -285,7 +287,7 @@ def test_a_module_that_does_not_import(source: str, told: str, tmp_path: Path, r
     assert "spec.controllers[0].use" in text
 
 
-async def test_a_module_that_does_not_import_at_the_worker() -> None:
+async def test_module_that_does_not_import_at_the_worker_is_reported() -> None:
     """It did at the driver: the worker says so, its tasks are tried again, and other controllers run."""
     async with stack(["tracked", "plain"]) as fleet:
         worker = fleet.worker(0)
@@ -308,7 +310,7 @@ def _with_use(fleet: Stack, name: str, use: str) -> Any:
     return msgspec.structs.replace(fleet.fleet, controllers=plans)
 
 
-async def test_a_hub_that_is_down_is_not_excused() -> None:
+async def test_hub_that_is_down_keeps_the_fleet_unready() -> None:
     connect = ConnectSpec(name="hub", mode="direct", server=NOWHERE, token="x", insecure=True)
     made = Stack(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], timeouts={"syncDeadline": 0.2}), {"hub": "0", "east": "0"})
     try:

@@ -40,7 +40,7 @@ async def fleet_on(*names: str, leader: str, standby: int = 1, clusters: tuple[s
 
 def at(fleet: Led) -> dict[str, str]:
     """Slot as text -> node."""
-    return {f"{role} {place}": node for (role, place), node in fleet.leader._roster.where().items() if role != "embedded"}
+    return {f"{role} {place}": node for (role, place), node in fleet.leader.roster.where().items() if role != "embedded"}
 
 
 async def settled(fleet: Led, standbys: int = 1) -> dict[str, str]:
@@ -50,14 +50,14 @@ async def settled(fleet: Led, standbys: int = 1) -> dict[str, str]:
         status = fleet.status()
         rows = [row for row in status["standbys"] if row["ready"]]
         return (
-            bool(status["ready"]) and len(rows) == standbys and not fleet.leader._roster.leaving and not fleet.leader._roster.ending
+            bool(status["ready"]) and len(rows) == standbys and not fleet.leader.roster.leaving and not fleet.leader.roster.ending
         )
 
     await until(good, 15.0, "the fleet is whole")
     return at(fleet)
 
 
-async def test_they_are_spread_from_the_start() -> None:
+async def test_members_are_spread_over_nodes_from_the_start() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         found = await settled(fleet)
         assert found["shard 0"] != "n1", "the primary is away from the leader"
@@ -66,7 +66,7 @@ async def test_they_are_spread_from_the_start() -> None:
         assert {row["nodeId"] for row in fleet.status()["workers"]} == {found["worker standard/0"], found["worker standard/1"]}
 
 
-async def test_a_replaced_standby_is_away_from_the_new_primary() -> None:
+async def test_replacement_of_a_standby_is_not_on_the_new_primarys_node() -> None:
     async with fleet_on("n1", "n2", leader="n1") as fleet:
         before = await settled(fleet)
         assert (before["shard 0"], before["standby 0/0"]) == ("n2", "n1")
@@ -78,7 +78,7 @@ async def test_a_replaced_standby_is_away_from_the_new_primary() -> None:
 
 
 @pytest.mark.parametrize("standby", [1, 0])
-async def test_a_node_that_drains_is_left_and_nothing_is_lost(standby: int) -> None:
+async def test_draining_node_is_evacuated_and_nothing_is_lost(standby: int) -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1", standby=standby) as fleet:
         before = await settled(fleet, standby)
         samples.DELAY = 0.01
@@ -86,19 +86,19 @@ async def test_a_node_that_drains_is_left_and_nothing_is_lost(standby: int) -> N
         async with users(fleet) as names:
             await asyncio.sleep(0.2)
             fleet.substrate.ground = nodes("n1", "n2", "n3", draining=gone)
-            await until(lambda: gone not in at(fleet).values() and not fleet.leader._roster.leaving, 15.0, "all have left")
+            await until(lambda: gone not in at(fleet).values() and not fleet.leader.roster.leaving, 15.0, "all have left")
             after = await settled(fleet, standby)
         await until(lambda: all(ran()[name] for name in names), 5.0, "every change is reconciled")
         assert gone not in after.values()
         assert not samples.OVERLAPS
         assert fleet.left == [], "the leader was elsewhere"
-        rows = [row for row in fleet.leader._history.rows() if row["what"] == "shard 0"]
+        rows = [row for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
         assert [row["cause"] for row in rows] == ["drain"]
         moved = {slot for slot in before if slot in after and before[slot] == after[slot]}
         assert {slot for slot, node in before.items() if node != gone and slot.startswith("worker")} <= moved, "others stay"
 
 
-async def test_the_leader_leaves_last() -> None:
+async def test_leader_leaves_a_draining_node_last() -> None:
     async with fleet_on("n1", "n2", leader="n1") as fleet:
         await settled(fleet)
         fleet.substrate.ground = nodes("n1", "n2", draining="n1")
@@ -112,17 +112,17 @@ async def test_the_leader_leaves_last() -> None:
         assert [leader for leader in fleet.left if leader != "n1"] == []
 
 
-async def test_with_nowhere_to_go_all_stay_and_say_so() -> None:
+async def test_members_of_a_draining_node_stay_where_no_other_is_usable() -> None:
     async with fleet_on("n1", leader="n1") as fleet:
         before = await settled(fleet)
         fleet.substrate.ground = nodes("n1", draining="n1")
-        await until(lambda: "no other node will do" in fleet.status()["problems"].get("drain", ""))
+        await until(lambda: "no other node is usable" in fleet.status()["problems"].get("drain", ""))
         await holds(lambda: at(fleet) == before and not fleet.left, 0.5, "nothing moves")
         fleet.substrate.ground = nodes("n1", "n2", draining="n1")
         await until(lambda: set(at(fleet).values()) == {"n2"} and fleet.left, 15.0, "a node came: all go there")
 
 
-async def test_a_worker_is_succeeded_before_it_is_drained() -> None:
+async def test_worker_is_replaced_before_it_is_drained() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1", standby=0) as fleet:
         before = await settled(fleet, 0)
         samples.DELAY = 1.8
@@ -131,8 +131,8 @@ async def test_a_worker_is_succeeded_before_it_is_drained() -> None:
             await fleet.put("here", "tracked", f"w{number}")
         await until(lambda: sum(ran().values()) == 8)
         fleet.substrate.ground = nodes("n1", "n2", "n3", draining=gone)
-        await until(lambda: fleet.leader._roster.leaving, 5.0, "a worker leaves")
-        leaver = fleet.leader._roster.leaving[0].member
+        await until(lambda: fleet.leader.roster.leaving, 5.0, "a worker leaves")
+        leaver = fleet.leader.roster.leaving[0].member
         plan = fleet.leader.plan
         assert plan is not None
         assert leaver.actor_name in {worker.member for worker in plan.workers}, "a new primary would still ask it (law 6g)"
@@ -141,7 +141,7 @@ async def test_a_worker_is_succeeded_before_it_is_drained() -> None:
         assert all(ran()[f"w{number}"] == 1 for number in range(8)), "what it had in work came to its end"
 
 
-async def test_a_node_that_comes_back_gets_its_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_returning_node_gets_members_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evacuation, "CALM", 0.3)
     async with fleet_on("n1", leader="n1") as fleet:
         assert set((await settled(fleet)).values()) == {"n1"}
@@ -155,16 +155,16 @@ async def test_a_node_that_comes_back_gets_its_part_again(monkeypatch: pytest.Mo
         await until(lambda: len({node for slot, node in at(fleet).items() if slot.startswith("worker")}) == 2, 5.0, "so do workers")
         await settled(fleet)
         assert "placement" not in fleet.status()["problems"]
-        causes = [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"]
+        causes = [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
         assert causes == ["placement"]
-        roster = fleet.leader._roster
+        roster = fleet.leader.roster
         await until(lambda: not roster.leaving and not roster.ending, 10.0, "who was succeeded has ended, and left the plan")
         members, places = set(fleet.substrate.cores), at(fleet)
         await holds(lambda: right() and at(fleet) == places, 1.0, "and then nothing moves")
         assert set(fleet.substrate.cores) == members, "and nobody is made anew"
 
 
-async def test_a_node_that_is_doubted_gets_nothing_new() -> None:
+async def test_suspected_node_gets_no_new_member() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         before = await settled(fleet)
         gone = before["standby 0/0"]
@@ -173,15 +173,15 @@ async def test_a_node_that_is_doubted_gets_nothing_new() -> None:
         refused.close()
         await refused.wait_closed()
         fleet.substrate.ground = [Node(name, "127.0.0.1", port if name == gone else 0) for name in ("n1", "n2", "n3")]
-        await until(lambda: any(node.port for node in fleet.leader._watch.nodes))
+        await until(lambda: any(node.port for node in fleet.leader.nodes.nodes))
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("standby")))
-        await until(lambda: gone in fleet.leader._evacuation.situation().suspected, 5.0, "its raylet's port refuses")
+        await until(lambda: gone in fleet.leader.evacuation.situation().suspected, 5.0, "its raylet's port refuses")
         standby = await until(lambda: fleet.substrate.living("standby"), 5.0)
         assert isinstance(standby[0], ShardCore)
         assert standby[0].node_id not in (gone, before["shard 0"])
 
 
-async def test_while_rays_head_is_away_a_primary_is_succeeded_and_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_standby_is_promoted_and_no_member_created_while_rays_head_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raycp.leader.nodes.PATIENCE", 0.1)
     async with fleet_on("n1", "n2", leader="n1") as fleet:
         await settled(fleet)
@@ -208,13 +208,13 @@ async def test_while_rays_head_is_away_a_primary_is_succeeded_and_nothing_is_mad
         assert "ray" not in fleet.status()["problems"]
 
 
-async def test_a_standby_that_leaves_may_be_promoted_until_it_has_a_successor() -> None:
+async def test_leaving_standby_may_be_promoted_until_it_has_a_successor() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         before = await settled(fleet)
         old = fleet.substrate.living("standby")[0]
         fleet.substrate.refuse = lambda member: RuntimeError("no room") if member.role == "standby" else None
         fleet.substrate.ground = nodes("n1", "n2", "n3", draining=before["standby 0/0"])
-        await until(lambda: [state.member for state in fleet.leader._roster.leaving] == [old.member], 5.0, "it leaves")
+        await until(lambda: [state.member for state in fleet.leader.roster.leaving] == [old.member], 5.0, "it leaves")
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] == 1, 5.0)
@@ -224,5 +224,5 @@ async def test_a_standby_that_leaves_may_be_promoted_until_it_has_a_successor() 
             lambda: before["standby 0/0"] not in at(fleet).values(), 10.0, "and then it is handed over, away from that node"
         )
         await settled(fleet)
-        causes = [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"]
+        causes = [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
         assert causes == ["death", "drain"]

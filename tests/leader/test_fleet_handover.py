@@ -17,6 +17,7 @@ from test_standby import doc, ran
 from raycp.config import FleetDoc
 from raycp.driver.fleet_client import FleetError
 from raycp.driver.upgrade import abandon, stand_by, switch, upgrade
+from raycp.protocol.control import Apply, FollowPrimaries, Prepare, Question, Release, Rest, Slo, TakeLead
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Fleet
 from raycp.protocol.substrate import MemberFailed, MemberUnavailable
@@ -49,13 +50,16 @@ class Load:
             self.names.append(name)
             await asyncio.sleep(0.03)
 
+    def stop(self) -> None:
+        self._task.cancel()
+
     async def more(self, count: int = 10) -> None:
         wanted = len(self.names) + count
         await until(lambda: len(self.names) >= wanted)
 
     async def settled(self, seconds: float = 15.0) -> None:
         """No change was lost, none was worked on by two at once."""
-        self._task.cancel()
+        self.stop()
         await until(lambda: all(ran()[name] >= 1 for name in self.names), seconds, "every change is reconciled")
         assert not samples.OVERLAPS
 
@@ -71,13 +75,13 @@ async def loaded(first: FleetDoc | None = None) -> AsyncIterator[tuple[House, Lo
         try:
             yield fleet, load
         finally:
-            load._task.cancel()
+            load.stop()
 
 
 def leads(colour: Colour) -> int:
     """The epoch that a colour leads in, 0 if it does not."""
     leader = colour.leader
-    leadership = leader._hub.leadership if leader is not None else None
+    leadership = leader.hub.lock.leadership if leader is not None else None
     return leadership.epoch if leadership is not None else 0
 
 
@@ -89,7 +93,7 @@ def epochs(fleet: House) -> list[int]:
 # the switch
 
 
-async def test_an_upgrade_under_load_loses_nothing() -> None:
+async def test_upgrade_under_load_loses_nothing() -> None:
     async with loaded() as (fleet, load):
         yielded = await upgrade(fleet.client, fleet_of(newer()))
         await load.more()
@@ -100,8 +104,8 @@ async def test_an_upgrade_under_load_loses_nothing() -> None:
         assert status["leader"]["epoch"] == 2
         assert status["shards"][0]["term"] == 2
         assert fleet.other.leader is not None
-        await until(lambda: fleet.other.leader._history.rows()[-1]["rampUp"] is not None)
-        rows = fleet.other.leader._history.rows()
+        await until(lambda: fleet.other.leader.history.rows()[-1]["rampUp"] is not None)
+        rows = fleet.other.leader.history.rows()
         assert [(row["cause"], row["what"]) for row in rows[-2:]] == [("upgrade", "leader"), ("upgrade", "shard 0")]
         assert all(rows[-1][phase] is not None for phase in ("drain", "leaderless", "rampUp", "backlog"))
         assert fleet.base.living("embedded"), "embedded clusters belong to the fleet, not to the colour"
@@ -111,7 +115,7 @@ async def test_an_upgrade_under_load_loses_nothing() -> None:
         assert len(names) == len(set(names)), "no name was used twice"
 
 
-async def test_nothing_is_reconciled_again_and_no_old_epoch_writes() -> None:
+async def test_upgrade_repeats_no_reconcile_and_no_old_epoch_writes() -> None:
     async with house() as fleet:
         await fleet.up(doc("parent"))
         for number in range(30):
@@ -133,7 +137,7 @@ async def test_nothing_is_reconciled_again_and_no_old_epoch_writes() -> None:
         assert epochs(fleet) == sorted(epochs(fleet))
 
 
-async def test_what_runs_beyond_the_grace_is_interrupted_and_run_by_the_new_fleet() -> None:
+async def test_reconcile_beyond_the_grace_is_interrupted_and_run_by_the_new_fleet() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked"))
         await stand_by(fleet.client, fleet_of(newer()))
@@ -146,7 +150,7 @@ async def test_what_runs_beyond_the_grace_is_interrupted_and_run_by_the_new_flee
         assert not samples.OVERLAPS
 
 
-async def test_what_can_not_be_stopped_holds_the_switch_up_and_nothing_else() -> None:
+async def test_reconcile_that_can_not_be_stopped_delays_the_upgrade_and_nothing_else() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked", "threaded"))
         await fleet.put("here", "threaded", "stuck")
@@ -162,7 +166,7 @@ async def test_what_can_not_be_stopped_holds_the_switch_up_and_nothing_else() ->
         assert (await upgrade(fleet.client, fleet_of(newer("tracked", "threaded")))).epoch == 2
 
 
-async def test_nobody_of_the_old_fleet_may_write_once_the_new_one_leads() -> None:
+async def test_no_member_of_the_old_fleet_may_write_once_the_new_one_leads() -> None:
     held: list[bool] = []
 
     async def look(_: Colour, __: Member) -> None:
@@ -180,16 +184,16 @@ async def test_nobody_of_the_old_fleet_may_write_once_the_new_one_leads() -> Non
         assert len(held) >= 2
 
 
-async def test_a_fleet_that_leads_is_never_dismissed() -> None:
+async def test_active_fleet_is_never_dismissed() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked"))
-        with pytest.raises(FleetError, match="it leads"):
+        with pytest.raises(FleetError, match="is active"):
             await fleet.client.dismiss("raycp-t", force=False)
         assert fleet.base.living("embedded")
         assert leads(fleet.base) == 1
 
 
-async def test_a_controller_that_is_new_sees_what_was_there_and_one_that_left_is_gone() -> None:
+async def test_upgrade_adds_and_removes_controllers() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked", "plain"))
         await fleet.put("here", "plain", "old")
@@ -204,7 +208,7 @@ async def test_a_controller_that_is_new_sees_what_was_there_and_one_that_left_is
         assert not ran()["nobody"]
 
 
-async def test_a_fleet_that_was_upgraded_is_changed_and_restarted_as_any_other() -> None:
+async def test_upgraded_fleet_can_be_changed_and_restarted() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked", **PERMIT))
         await upgrade(fleet.client, fleet_of(newer(**PERMIT)))
@@ -222,7 +226,7 @@ async def test_a_fleet_that_was_upgraded_is_changed_and_restarted_as_any_other()
         assert not await fleet.client.exists()
 
 
-async def test_clusters_come_and_go_with_an_upgrade() -> None:
+async def test_upgrade_adds_and_removes_clusters() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked", clusters=("hub", "east")))
         await fleet.put("east", "tracked", "e")
@@ -242,7 +246,7 @@ async def test_clusters_come_and_go_with_an_upgrade() -> None:
         await until(lambda: ran()["w2"] == 1)
 
 
-async def test_shards_hand_over_together_and_go_on_waking_each_other() -> None:
+async def test_upgraded_shards_go_on_waking_each_other() -> None:
     """Hub and members in shards of their own: an owner's children in another shard, made once, before and after and meanwhile."""
     clusters, shards = ("hub", "east", "west"), {"clustersPerShard": 1, "standby": 1}
     async with house() as fleet:
@@ -265,7 +269,7 @@ async def test_shards_hand_over_together_and_go_on_waking_each_other() -> None:
         assert not samples.OVERLAPS
 
 
-async def test_clusters_that_change_their_shard_start_from_the_watermark() -> None:
+async def test_cluster_that_changes_its_shard_starts_from_the_watermark() -> None:
     clusters, spread = ("hub", "east", "west"), {"clustersPerShard": 1, "standby": 1}
     old = [f"{cluster}-{number}" for cluster in clusters[1:] for number in range(10)]
     slow = {"spread": "9h"}
@@ -290,7 +294,7 @@ async def test_clusters_that_change_their_shard_start_from_the_watermark() -> No
         assert not samples.OVERLAPS
 
 
-async def test_sums_of_the_slo_go_on() -> None:
+async def test_slo_sums_continue_after_an_upgrade() -> None:
     slo = [{"controller": "tracked", "objective": 0.99, "within": "1s"}]
     async with house() as fleet:
         await fleet.up(doc("tracked", slo=slo))
@@ -302,7 +306,7 @@ async def test_sums_of_the_slo_go_on() -> None:
             await fleet.put("here", "tracked", f"b{number}")
 
         async def counted() -> bool:
-            return (await fleet.client.observed("slo"))[0]["total"] == 25.0
+            return (await fleet.client.ask_observer(Slo()))[0]["total"] == 25.0
 
         await until(counted, 15.0, "all that both have counted")
 
@@ -310,7 +314,7 @@ async def test_sums_of_the_slo_go_on() -> None:
 # standing by
 
 
-async def test_a_fleet_stands_by_and_writes_nothing() -> None:
+async def test_standby_fleet_writes_nothing() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked"))
         await fleet.put("here", "tracked", "a")
@@ -337,7 +341,7 @@ async def test_a_fleet_stands_by_and_writes_nothing() -> None:
         standby = fleet.other.living("standby")[0]
         await until(lambda: any(key.name == "b" for key in standby.state.reconciled), what="it follows")
         with pytest.raises(MemberFailed, match="it is changed by `raycp upgrade`"):
-            await fleet.other.call(LEADER, "apply", msgspec.msgpack.encode(fleet_of(doc("tracked"))))
+            await fleet.other.ask(LEADER, Apply(fleet_of(doc("tracked"))))
         assert await abandon(fleet.client)
         assert not await abandon(fleet.client)
         await fleet.gone(fleet.other)
@@ -357,7 +361,7 @@ def described(fleet: Fleet, text: str) -> Fleet:
     return msgspec.structs.replace(fleet, controllers=tuple(controllers), generation=f"{fleet.generation}-{text}")
 
 
-async def test_missing_crds_come_while_it_stands_by_and_changed_ones_with_the_switch() -> None:
+async def test_standby_fleet_installs_missing_crds_and_changed_ones_at_the_switch() -> None:
     def found() -> str | None:
         crd = fleet.cluster("here").api.get("customresourcedefinitions", "", "batchjobs.batch.raycp.io")
         return None if crd is None else crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].get("description", "")
@@ -377,7 +381,7 @@ async def test_missing_crds_come_while_it_stands_by_and_changed_ones_with_the_sw
         assert found() == "two"
 
 
-async def test_one_that_does_not_get_warm_is_taken_away() -> None:
+async def test_standby_fleet_that_does_not_get_warm_is_taken_down() -> None:
     async with loaded() as (fleet, load):
         fleet.other.refuse = lambda member: RuntimeError("no CPU is free") if member.role == "worker" else None
         with pytest.raises(FleetError, match="worker standard/0 is not there yet"):
@@ -388,7 +392,7 @@ async def test_one_that_does_not_get_warm_is_taken_away() -> None:
         await load.settled()
 
 
-async def test_another_upgrade_takes_the_place_of_one_that_stands_by() -> None:
+async def test_another_upgrade_replaces_the_standby_fleet() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked"))
         await stand_by(fleet.client, fleet_of(newer()))
@@ -398,7 +402,7 @@ async def test_another_upgrade_takes_the_place_of_one_that_stands_by() -> None:
         assert {each["name"] for each in status["controllers"]} == {"tracked", "plain"}
 
 
-async def test_what_can_not_be_upgraded_is_refused_with_the_reason() -> None:
+async def test_impossible_upgrade_is_refused_with_the_reason() -> None:
     async with house() as fleet:
         with pytest.raises(FleetError, match="raycp run"):
             await upgrade(fleet.client, fleet_of(newer()))
@@ -413,7 +417,7 @@ async def test_what_can_not_be_upgraded_is_refused_with_the_reason() -> None:
         assert leads(fleet.base) == 1
 
 
-async def test_down_takes_both_away() -> None:
+async def test_down_ends_both_revisions() -> None:
     async with house() as fleet:
         await fleet.up(doc("tracked"))
         await stand_by(fleet.client, fleet_of(newer()))
@@ -421,7 +425,7 @@ async def test_down_takes_both_away() -> None:
         assert not await fleet.client.exists()
 
 
-async def test_the_one_that_stands_by_takes_over_when_the_other_is_gone_for_good() -> None:
+async def test_standby_fleet_takes_over_when_the_active_one_is_dead() -> None:
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
         await fleet.base.lose_leader(gone=True)
@@ -431,21 +435,27 @@ async def test_the_one_that_stands_by_takes_over_when_the_other_is_gone_for_good
         await load.more()
         await load.settled()
         assert fleet.other.leader is not None
-        assert fleet.other.leader._history.rows()[-1]["cause"] == "death"
+        assert fleet.other.leader.history.rows()[-1]["cause"] == "death"
 
 
 # deaths in the middle
 
-STEPS = ("prepare", "release", "follow", "rest", "lead")
+STEPS: dict[str, type[Question[Any]]] = {
+    "prepare": Prepare,
+    "release": Release,
+    "follow": FollowPrimaries,
+    "rest": Rest,
+    "lead": TakeLead,
+}
 
 
 def at(step: str, *, after: bool, act: Any) -> Any:
     """A hook that does ``act`` once, before or after the first question ``step``."""
     done = False
 
-    async def hook(colour: Colour, member: Member, method: str) -> None:
+    async def hook(colour: Colour, member: Member, question: Question[Any]) -> None:
         nonlocal done
-        if method == step and not done:
+        if isinstance(question, STEPS[step]) and not done:
             done = True
             await act(colour, member)
 
@@ -473,7 +483,7 @@ async def one_leads(fleet: House) -> Colour:
         for victim in ("old", "new") for step in STEPS for after in (False, True)
     ],
 )  # fmt: skip
-async def test_a_leader_that_is_killed_at_a_step(victim: str, step: str, after: bool) -> None:
+async def test_upgrade_survives_a_leader_killed_at_any_step(victim: str, step: str, after: bool) -> None:
     """Ray restarts it; whatever becomes of the upgrade, one fleet leads, the other is gone, and no change is lost."""
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
@@ -506,7 +516,7 @@ async def test_a_leader_that_is_killed_at_a_step(victim: str, step: str, after: 
 
 @pytest.mark.parametrize("role", ["shard", "standby", "worker", "observer"])
 @pytest.mark.parametrize("victim", ["old", "new"])
-async def test_a_member_that_is_killed_in_the_middle(victim: str, role: str) -> None:
+async def test_upgrade_survives_a_member_killed_in_the_middle(victim: str, role: str) -> None:
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
         colour = fleet.base if victim == "old" else fleet.other
@@ -523,7 +533,7 @@ async def test_a_member_that_is_killed_in_the_middle(victim: str, role: str) -> 
         await load.settled()
 
 
-async def test_a_successor_that_hangs_is_left_and_the_old_fleet_goes_on() -> None:
+async def test_old_fleet_goes_on_when_its_successor_hangs() -> None:
     async with loaded(doc("tracked", leader={"permit": 1.5, "handover": {"timeout": 1.0}})) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(leader={"permit": 1.5, "handover": {"timeout": 1.0}})))
 
@@ -539,7 +549,7 @@ async def test_a_successor_that_hangs_is_left_and_the_old_fleet_goes_on() -> Non
         await load.settled()
 
 
-async def test_a_successor_that_does_not_begin_loses_the_lock_again() -> None:
+async def test_successor_that_does_not_begin_loses_the_lock() -> None:
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
 
@@ -558,7 +568,7 @@ async def test_a_successor_that_does_not_begin_loses_the_lock_again() -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(12))
-async def test_anything_may_die_at_any_moment_of_any_upgrade(seed: int) -> None:
+async def test_any_process_may_die_at_any_moment_of_an_upgrade(seed: int) -> None:
     """Upgrades in a row under load; in each, one process of either colour dies at a random moment of the switch."""
     rng = random.Random(seed)
     async with loaded(doc("tracked", "parent", **PERMIT)) as (fleet, load):
@@ -595,7 +605,7 @@ async def test_anything_may_die_at_any_moment_of_any_upgrade(seed: int) -> None:
         assert epochs(fleet) == sorted(epochs(fleet))
 
 
-async def test_after_an_upgrade_a_cluster_that_is_down_is_excused_as_before() -> None:
+async def test_cluster_that_is_down_is_excused_after_an_upgrade() -> None:
     """Its primaries are promoted standbys, which are no less primaries."""
     clusters = ("hub", "east")
     async with house() as fleet:

@@ -8,6 +8,7 @@ import pytest
 from inprocess import led, until
 from test_standby import doc, primary, ran, warm
 
+from raycp.protocol.control import FollowTo, Question
 from raycp.protocol.substrate import MemberUnavailable
 
 
@@ -16,13 +17,13 @@ def _home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
 
 
-async def test_a_hand_over_under_load_loses_nothing() -> None:
+async def test_handover_of_a_shard_under_load_loses_nothing() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         samples.DELAY = 0.01
         for turn in range(3):
             await warm(fleet)
-            await until(lambda: fleet.leader._roster.standby_of("0"), what="the leader has heard of it")
+            await until(lambda: fleet.leader.roster.standby_of("0"), what="the leader has heard of it")
             for number in range(20):
                 await fleet.put("here", "tracked", f"t{turn}-{number}")
                 if number == 10:
@@ -32,12 +33,12 @@ async def test_a_hand_over_under_load_loses_nothing() -> None:
             await until(lambda turn=turn: all(ran()[f"t{turn}-{number}"] for number in range(20)))
         assert primary(fleet).state.term == 4
         assert not samples.OVERLAPS
-        rows = fleet.leader._history.rows()
+        rows = fleet.leader.history.rows()
         assert [(row["cause"], row["what"]) for row in rows] == [("start", "leader"), *[("handover", "shard 0")] * 3]
-        await until(lambda: fleet.leader._history.rows()[-1]["rampUp"] is not None)
+        await until(lambda: fleet.leader.history.rows()[-1]["rampUp"] is not None)
 
 
-async def test_what_runs_beyond_the_grace_is_interrupted_not_failed() -> None:
+async def test_reconcile_beyond_the_grace_is_interrupted_not_failed() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         await warm(fleet)
@@ -51,7 +52,7 @@ async def test_what_runs_beyond_the_grace_is_interrupted_not_failed() -> None:
         assert primary(fleet).state.queue.why is not None
 
 
-async def test_without_a_warm_standby_nothing_changes() -> None:
+async def test_handover_without_a_warm_standby_changes_nothing() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked", shards={"standby": 0}))
         handed = await fleet.leader.hand_over([])
@@ -62,29 +63,28 @@ async def test_without_a_warm_standby_nothing_changes() -> None:
         await until(lambda: ran()["still"] == 1)
 
 
-async def test_a_standby_that_dies_in_the_middle_leaves_the_primary_in_charge() -> None:
+async def test_standby_that_dies_during_a_handover_leaves_the_primary_in_charge() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
-        call = fleet.substrate.call
+        ask = fleet.substrate.ask
 
-        async def broken(member: Any, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-            if method == "follow":
+        async def broken(member: Any, question: Question[Any], timeout: float = 10.0) -> Any:
+            if isinstance(question, FollowTo):
                 await fleet.substrate.kill(standby.member)
                 raise MemberUnavailable("gone in the middle")
-            answer: bytes = await call(member, method, payload, timeout)
-            return answer
+            return await ask(member, question, timeout)
 
-        fleet.substrate.call = broken
+        fleet.substrate.ask = broken
         handed = await fleet.leader.hand_over([])
-        fleet.substrate.call = call
+        fleet.substrate.ask = ask
         assert "gone in the middle" in handed[0].problem
         assert primary(fleet).state.term == 1
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] == 1)
 
 
-async def test_a_primary_whose_leader_dies_in_the_middle_goes_on_by_itself() -> None:
+async def test_primary_resumes_by_itself_when_the_leader_dies_during_a_handover() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         await warm(fleet)
@@ -96,7 +96,7 @@ async def test_a_primary_whose_leader_dies_in_the_middle_goes_on_by_itself() -> 
         await until(lambda: ran()["waits"] == 1, 2.0)
 
 
-async def test_a_primary_that_dies_while_it_drains_is_succeeded() -> None:
+async def test_primary_that_dies_during_a_handover_is_replaced() -> None:
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)

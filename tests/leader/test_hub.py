@@ -13,15 +13,18 @@ from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.controllers.batchjob.types import crd
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec
-from raycp.leader.crds import install_crd
-from raycp.leader.hub import PATIENCE, HubKeeper
-from raycp.protocol.plan import ClusterPlan, Plan
+from raycp.leader.cluster_clients import ClusterClients
+from raycp.leader.crd_installer import install_crd
+from raycp.leader.crds import PATIENCE, Crds
+from raycp.leader.hub import Hub
+from raycp.leader.retries import Retries
+from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
 JOBS = "batchjobs.batch.raycp.io"
 
 
 class Here:
-    """One cluster that is hub and member, and a keeper."""
+    """One cluster that is hub and member, and what a leader does there."""
 
     def __init__(self, cluster: EmbeddedCluster) -> None:
         assert cluster.endpoint is not None
@@ -30,7 +33,12 @@ class Here:
             name="here", mode="direct", server=cluster.endpoint.server, ca_pem=cluster.endpoint.ca_pem, token=cluster.endpoint.token
         )
         self.loops = Loops(CLOCK)
-        self.keeper = HubKeeper(CLOCK, "me", self.loops, lambda *_: None)
+        self.closed = False
+        self.hub = Hub(CLOCK, "me", self.loops, lambda: not self.closed, lambda *_: None, _no_newer)
+        self.lock = self.hub.lock
+
+    def published(self) -> ConnectSpec | None:
+        return self.hub.crds.published("here", self.connect, candidate=self.lock.waiting is not None)
 
     def plan(self, *uses: str, epoch: int = 0) -> Plan:
         doc = fleet_doc(["here"], uses or ["raycp.controllers.batchjob"])
@@ -40,10 +48,14 @@ class Here:
         """Take steps until the condition holds."""
 
         def step() -> object:
-            self.keeper.step(plan, {"here": self.connect})
+            self.hub.step(plan, {"here": self.connect})
             return condition()
 
-        await until(step, seconds, f"problems: {self.keeper.problems}")
+        await until(step, seconds, f"problems: {self.hub.problems}")
+
+
+async def _no_newer(fleet: Fleet) -> None:
+    raise AssertionError("no newer document is stored")
 
 
 @pytest_asyncio.fixture
@@ -53,24 +65,24 @@ async def here() -> AsyncIterator[Here]:
     made = Here(cluster)
     yield made
     await made.loops.stop()
-    await made.keeper.close()
+    await made.hub.close()
     await cluster.stop()
 
 
-async def test_crds_epoch_and_document(here: Here) -> None:
+async def test_leader_installs_crds_and_stores_epoch_and_document(here: Here) -> None:
     plan = here.plan()
-    assert here.keeper.published("here", here.connect) is None, "not before its CRDs are there"
+    assert here.published() is None, "not before its CRDs are there"
     api = here.cluster.api
-    await here.drive(plan, lambda: api.get("configmaps", "raycp-system", "raycp-t-fleet") and here.keeper.leadership)
-    assert here.keeper.published("here", here.connect) == here.connect
+    await here.drive(plan, lambda: api.get("configmaps", "raycp-system", "raycp-t-fleet") and here.lock.leadership)
+    assert here.published() == here.connect
     assert api.get("customresourcedefinitions", "", JOBS) is not None
-    assert here.keeper.leadership is not None
-    assert (here.keeper.leadership.epoch, here.keeper.leadership.holder) == (1, "me")
+    assert here.lock.leadership is not None
+    assert (here.lock.leadership.epoch, here.lock.leadership.holder) == (1, "me")
     stored = api.get("configmaps", "raycp-system", "raycp-t-fleet")
     assert stored is not None
     assert stored["data"]["generation"] == plan.fleet.generation
     revision = stored["metadata"]["resourceVersion"]
-    await holds(lambda: (here.keeper.step(plan, {"here": here.connect}), True)[1], 0.2)
+    await holds(lambda: (here.hub.step(plan, {"here": here.connect}), True)[1], 0.2)
     again = api.get("configmaps", "raycp-system", "raycp-t-fleet")
     assert again is not None
     assert again["metadata"]["resourceVersion"] == revision, "nothing new, nothing written"
@@ -83,36 +95,36 @@ def _generation(here: Here) -> str:
     return str(stored["data"]["generation"]) if stored is not None else ""
 
 
-async def test_a_hub_that_answers_nothing_good_is_told_and_tried_again(here: Here) -> None:
+async def test_failing_hub_is_reported_and_retried(here: Here) -> None:
     here.cluster.faults.set([FaultSpec(kind="error", status=500)])
-    await here.drive(here.plan(), lambda: "leadership" in here.keeper.problems)
-    assert here.keeper.leadership is None
+    await here.drive(here.plan(), lambda: "leadership" in here.hub.problems)
+    assert here.lock.leadership is None
     assert here.cluster.api.get("customresourcedefinitions", "", JOBS) is None, "who does not lead installs nothing"
     here.cluster.faults.clear()
-    await here.drive(here.plan(), lambda: here.keeper.leadership is not None and here.keeper.published("here", here.connect), 20.0)
+    await here.drive(here.plan(), lambda: here.lock.leadership is not None and here.published(), 20.0)
 
 
-async def test_a_living_fleets_epoch_goes_on(here: Here) -> None:
-    here.keeper.recovered(here.plan(epoch=5))
-    await here.drive(here.plan(epoch=5), lambda: here.keeper.leadership)
-    assert here.keeper.leadership is not None
-    assert here.keeper.leadership.epoch == 5
+async def test_epoch_of_a_living_fleet_continues(here: Here) -> None:
+    here.hub.recovered(here.plan(epoch=5))
+    await here.drive(here.plan(epoch=5), lambda: here.lock.leadership)
+    assert here.lock.leadership is not None
+    assert here.lock.leadership.epoch == 5
 
 
-def test_a_cluster_that_can_not_be_prepared_is_published_after_a_while() -> None:
+async def test_cluster_without_its_crds_is_published_after_a_while() -> None:
     clock = VirtualClock()
-    keeper = HubKeeper(clock, "me", Loops(clock), lambda *_: None)
+    crds = Crds(clock, ClusterClients(clock), Retries(clock, Loops(clock)))
     connect = ConnectSpec(name="here", mode="direct", server="https://127.0.0.1:9")
-    assert keeper.published("here", connect) is None
-    clock._now += PATIENCE - 0.1
-    assert keeper.published("here", connect) is None
-    clock._now += 0.2
-    assert keeper.published("here", connect) == connect
-    assert keeper.published("here", None) is None
-    assert keeper.published("here", connect) is None, "another server, another wait"
+    assert crds.published("here", connect, candidate=False) is None
+    await clock.advance(PATIENCE - 0.1)
+    assert crds.published("here", connect, candidate=False) is None
+    await clock.advance(0.2)
+    assert crds.published("here", connect, candidate=False) == connect
+    assert crds.published("here", None, candidate=False) is None
+    assert crds.published("here", connect, candidate=False) is None, "another server, another wait"
 
 
-async def test_without_the_right_to_install_a_crd_the_message_says_what_to_do() -> None:
+async def test_missing_right_to_install_a_crd_has_a_remedy_in_its_message() -> None:
     cluster = EmbeddedCluster("strict", EmbeddedSpec.model_validate({"controllers": QUIET, "rbac": True}), CLOCK)
     endpoint = await cluster.start()
     token = cluster.add_user("nobody")
@@ -125,7 +137,7 @@ async def test_without_the_right_to_install_a_crd_the_message_says_what_to_do() 
     await cluster.stop()
 
 
-async def test_a_crd_is_installed_over_an_older_one(here: Here) -> None:
+async def test_crd_is_installed_over_an_older_one(here: Here) -> None:
     client = await ClusterClient.connect(here.connect, CLOCK)
     await install_crd(client, crd(), CLOCK)
     older = msgspec.json.decode(msgspec.json.encode(crd()))
@@ -138,14 +150,15 @@ async def test_a_crd_is_installed_over_an_older_one(here: Here) -> None:
     await client.close()
 
 
-async def test_what_was_given_to_a_successor_is_not_taken_again_by_a_step_under_way(here: Here) -> None:
+async def test_lock_given_to_a_successor_is_not_taken_by_a_step_under_way(here: Here) -> None:
     # Seen in a bench of upgrades: the old leader's step came between its release and the successor's write.
     plan = here.plan()
-    await here.drive(plan, lambda: here.keeper.leadership)
-    assert await here.keeper.release(plan, "their-home")
-    await holds(lambda: (here.keeper.step(plan, {"here": here.connect}), here.keeper.leadership is None)[1], 0.3)
+    await here.drive(plan, lambda: here.lock.leadership)
+    here.closed = True  # as a hand-over of the fleet does before it releases the lock
+    assert await here.lock.release(plan, "their-home")
+    await holds(lambda: (here.hub.step(plan, {"here": here.connect}), here.lock.leadership is None)[1], 0.3)
     record = here.cluster.api.get("configmaps", "raycp-system", "raycp-t-leader")
     assert record is not None
     assert record["data"]["released"] == "true"
-    assert await here.keeper.take_back(plan) is None, "nobody has come: it is ours again"
-    assert here.keeper.leadership is not None
+    assert await here.lock.take_back(plan) is None, "nobody has come: it is ours again"
+    assert here.lock.leadership is not None

@@ -11,7 +11,8 @@ from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, holds, led, 
 
 from raycp.config import FleetDoc
 from raycp.leader.core import LeaderCore
-from raycp.protocol.members import Member
+from raycp.protocol.control import ControlError, Down, ErrorCode, Kubeconfig, Rest
+from raycp.protocol.members import Member, Role
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def ran(controller: str = "") -> Counter[str]:
     return Counter(name for who, _, name in samples.RAN if controller in ("", who))
 
 
-async def test_bring_up() -> None:
+async def test_apply_brings_all_members_up() -> None:
     async with led() as fleet:
         assert fleet.status()["ready"] is False
         status = await fleet.apply(doc("hub", "east"))
@@ -52,7 +53,7 @@ async def test_bring_up() -> None:
 
 
 @pytest.mark.parametrize("role", ["shard", "worker", "observer"])
-async def test_a_dead_member_is_replaced(role: str) -> None:
+async def test_dead_member_is_replaced(role: str) -> None:
     async with led() as fleet:
         await fleet.apply(doc())
         first = next(member for member in fleet.substrate.cores if member.role == role)
@@ -66,19 +67,19 @@ async def test_a_dead_member_is_replaced(role: str) -> None:
         await until(lambda: ran()["a"] == 1)
 
 
-async def test_a_dead_embedded_cluster_comes_back_empty() -> None:
+async def test_dead_embedded_cluster_comes_back_empty() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
         await fleet.put("east", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
-        await fleet.substrate.kill(Member("embedded", "east", 0))
+        await fleet.substrate.kill(Member(Role.EMBEDDED, "east", 0))
         await until(lambda: fleet.substrate.living("embedded", "east"))
         await fleet.ready()
         await fleet.put("east", "tracked", "b")
         await until(lambda: ran()["b"] == 1)
 
 
-async def test_a_restarted_leader_goes_on_with_what_lives() -> None:
+async def test_restarted_leader_keeps_the_living_members() -> None:
     async with led() as fleet:
         before = await fleet.apply(doc())
         created = list(fleet.substrate.created)
@@ -95,11 +96,11 @@ async def test_a_restarted_leader_goes_on_with_what_lives() -> None:
         assert not fleet.substrate.killed
 
 
-async def test_a_restarted_leader_replaces_what_died_with_it() -> None:
+async def test_restarted_leader_replaces_what_died_with_it() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
         await fleet.die()
-        await fleet.substrate.kill(Member("shard", "0", 0))
+        await fleet.substrate.kill(Member(Role.SHARD, "0", 0))
         await fleet.put("east", "tracked", "a")
         await fleet.restart()
         status = await fleet.ready()
@@ -108,19 +109,19 @@ async def test_a_restarted_leader_replaces_what_died_with_it() -> None:
         await until(lambda: ran()["a"] >= 1)
 
 
-async def test_of_two_generations_in_one_place_the_older_is_ended() -> None:
+async def test_older_of_two_generations_in_one_slot_is_killed() -> None:
     """A leader that died between making a successor and ending what was before it."""
     async with led() as fleet:
         await fleet.apply(doc())
         await fleet.die()
-        await fleet.substrate.create(Member("worker", "standard/0", 1), {})
+        await fleet.substrate.create(Member(Role.WORKER, "standard/0", 1), {})
         await fleet.restart()
-        await until(lambda: Member("worker", "standard/0", 0) not in fleet.substrate.cores)
+        await until(lambda: Member(Role.WORKER, "standard/0", 0) not in fleet.substrate.cores)
         await fleet.ready()
-        assert Member("worker", "standard/0", 1) in fleet.substrate.cores
+        assert Member(Role.WORKER, "standard/0", 1) in fleet.substrate.cores
 
 
-async def test_the_same_again_changes_nothing() -> None:
+async def test_apply_of_the_same_document_changes_nothing() -> None:
     async with led() as fleet:
         first = await fleet.apply(doc())
         again = await fleet.apply(doc())
@@ -149,7 +150,7 @@ async def test_apply_changes_a_running_fleet_in_place() -> None:
         await until(lambda: ran("plain")["q"] == 1)
 
 
-async def test_a_replaced_worker_may_finish_what_it_has_in_work() -> None:
+async def test_replaced_worker_may_finish_its_keys_in_flight() -> None:
     async with led() as fleet:
         await fleet.apply(doc(uses=("gated",), timeouts={"drain": 10}))
         await fleet.put("east", "gated", "a")
@@ -168,7 +169,7 @@ async def test_a_replaced_worker_may_finish_what_it_has_in_work() -> None:
         await until(lambda: ran()["b"] == 1)
 
 
-async def test_a_member_that_can_not_be_made_is_told_and_tried_again() -> None:
+async def test_member_that_can_not_be_created_is_reported_and_retried() -> None:
     async with led() as fleet:
         broken = True
 
@@ -184,11 +185,11 @@ async def test_a_member_that_can_not_be_made_is_told_and_tried_again() -> None:
         await until(lambda: not fleet.status()["problems"], 5.0, f"the problem is over: {status['problems']}")
 
 
-async def test_down_leaves_nothing() -> None:
+async def test_down_leaves_no_member() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
-        listening = [core._port for core in fleet.substrate.cores.values() if getattr(core, "_port", 0)]
-        await fleet.leader.ask("down", b"")
+        listening = [port for core in fleet.substrate.cores.values() if (port := core.report().port)]
+        await fleet.leader.ask(Down())
         assert await fleet.substrate.members() == []
         await asyncio.sleep(1.2)  # more than a step of supervision: nothing is made again
         assert await fleet.substrate.members() == []
@@ -198,11 +199,11 @@ async def test_down_leaves_nothing() -> None:
         assert fleet.status()["ready"] is False
 
 
-async def test_down_half_way_through_bring_up() -> None:
+async def test_down_during_bring_up_leaves_no_member() -> None:
     async with led() as fleet:
         await fleet.leader.apply(fleet_of(doc()))
         await until(lambda: fleet.substrate.created)
-        await fleet.leader.ask("down", b"")
+        await fleet.leader.ask(Down())
         for _ in range(20):
             for member in await fleet.substrate.members():
                 await fleet.substrate.kill(member)
@@ -210,7 +211,7 @@ async def test_down_half_way_through_bring_up() -> None:
         assert await fleet.substrate.members() == []
 
 
-async def test_a_broken_cluster_holds_no_other_back() -> None:
+async def test_broken_cluster_delays_no_other() -> None:
     """An API server that answers nothing good, one of three: the others work, and the fleet says what is wrong."""
     rows = {"controllers": QUIET}
     base = doc("hub", "east", "west", timeouts={"syncDeadline": 1, "drain": 1}).model_dump(mode="json", by_alias=True)
@@ -227,18 +228,19 @@ async def test_a_broken_cluster_holds_no_other_back() -> None:
         await until(lambda: {c["name"]: c for c in fleet.status()["clusters"]}["east"]["synced"], 20.0, "it recovers by itself")
 
 
-async def test_a_question_that_the_leader_does_not_know() -> None:
+async def test_unknown_question_is_refused() -> None:
     async with led() as fleet:
-        with pytest.raises(KeyError):
-            await fleet.leader.ask("dance", b"")
+        with pytest.raises(ControlError) as unknown:
+            await fleet.leader.ask(Rest())
+        assert unknown.value.code is ErrorCode.UNKNOWN_QUESTION
         await fleet.apply(doc())
-        with pytest.raises(KeyError):
-            await fleet.leader.ask("kubeconfig", b"nowhere")
-        text = await fleet.leader.ask("kubeconfig", b"east")
-        assert b"current-context" in text
+        with pytest.raises(ControlError) as nowhere:
+            await fleet.leader.ask(Kubeconfig("nowhere"))
+        assert nowhere.value.code is ErrorCode.NOT_FOUND
+        assert "current-context" in await fleet.leader.ask(Kubeconfig("east"))
 
 
-def test_an_idle_leader_needs_no_loop() -> None:
+def test_constructor_of_a_leader_starts_nothing() -> None:
     """The constructor does no work that could fail."""
 
     async def make() -> None:

@@ -5,17 +5,17 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.leader.placement import NODE_ID, Situation, best, matches, misplaced, placed, shard_of, spots
-from raycp.protocol.desired import Slot
+from raycp.leader.placement import NODE_ID, Situation, actor_options, best_node, best_nodes, matches, misplaced
+from raycp.protocol.members import OBSERVER_SLOT, Role, Slot
 from raycp.protocol.nodes import Node
 
 ZONES = st.sampled_from(["a", "b"])
 SHARDS = ["0", "1", "2"]
 SLOTS: list[Slot] = [
-    *(("shard", shard) for shard in SHARDS),
-    *(("standby", f"{shard}/{number}") for shard in SHARDS for number in range(2)),
-    *(("worker", f"standard/{number}") for number in range(3)),
-    ("observer", "observer"),
+    *(Slot.of_shard(shard) for shard in SHARDS),
+    *(Slot.of_standby(shard, number) for shard in SHARDS for number in range(2)),
+    *(Slot.of_worker("standard", number) for number in range(3)),
+    OBSERVER_SLOT,
 ]
 
 
@@ -34,9 +34,9 @@ def situations(draw: st.DrawFn, fewest: int = 0) -> Situation:
 
 
 @given(situations(), st.sampled_from(SLOTS), st.sampled_from([{}, {"zone": "a"}, {"zone": "!a"}]))
-def test_a_member_goes_where_it_may(situation: Situation, slot: Slot, selector: dict[str, str]) -> None:
+def test_member_is_placed_on_a_usable_node(situation: Situation, slot: Slot, selector: dict[str, str]) -> None:
     usable = {node.identity for node in situation.usable(selector)}
-    spot = best(slot, situation, selector)
+    spot = best_node(slot, situation, selector)
     assert bool(spot) == (len(usable) > 0 and len(situation.nodes) > 1), "a wish where there is a choice, and only there"
     if not spot:
         return
@@ -47,20 +47,21 @@ def test_a_member_goes_where_it_may(situation: Situation, slot: Slot, selector: 
     assert matches(selector, node.labels)
     if len(usable) == 1:
         return
-    primary = situation.where.get(("shard", shard_of(slot)))
-    if slot[0] == "standby":
+    primary = situation.where.get(Slot.of_shard(slot.shard))
+    if slot.role is Role.STANDBY:
         assert spot != primary
         own = {
             at
             for known, at in situation.where.items()
-            if known != slot and known[0] == "standby" and shard_of(known) == shard_of(slot)
+            if known != slot and known.role is Role.STANDBY and known.shard == slot.shard
         }
         if usable - own - {primary}:
             assert spot not in own, "another standby's node only where there is no free one"
-    if slot[0] == "shard":
+    if slot.role is Role.SHARD:
         assert spot != situation.leader
         crowd = {
-            each: sum(1 for k, at in situation.where.items() if k[0] == "shard" and k != slot and at == each) for each in usable
+            each: sum(1 for k, at in situation.where.items() if k.role is Role.SHARD and k != slot and at == each)
+            for each in usable
         }
         rivals = [each for each in usable if each != situation.leader and not _head(situation, each)]
         assert all(crowd[spot] <= crowd[each] for each in rivals) or _head(situation, spot)
@@ -71,9 +72,9 @@ def _head(situation: Situation, identity: str) -> bool:
 
 
 @given(situations(fewest=2))
-def test_a_whole_fleet_at_once(situation: Situation) -> None:
+def test_whole_fleet_is_placed_at_once(situation: Situation) -> None:
     empty = replace(situation, where={})
-    found = spots(((slot, {}) for slot in SLOTS), empty)
+    found = best_nodes(((slot, {}) for slot in SLOTS), empty)
     usable = {node.identity for node in empty.usable({})}
     assert set(found) == set(SLOTS)
     if len(usable) < 2:
@@ -91,39 +92,39 @@ def test_a_whole_fleet_at_once(situation: Situation) -> None:
 
 
 @given(situations())
-def test_moves_end_and_make_it_right(situation: Situation) -> None:
+def test_moves_end_in_a_good_placement(situation: Situation) -> None:
     """Whatever stands wrong is set right one move at a time, and then nothing moves any more."""
     where = {slot: at for slot, at in situation.where.items() if at != "gone"}
     situation = replace(situation, where=where)
     for _ in range(4 * len(SLOTS)):
         warm: dict[str, list[str]] = {}
         for slot, at in situation.where.items():
-            if slot[0] == "standby":
-                warm.setdefault(shard_of(slot), []).append(at)
+            if slot.role is Role.STANDBY:
+                warm.setdefault(slot.shard, []).append(at)
         move = misplaced(situation, {}, warm)
         if move is None:
             break
         where = dict(situation.where)
-        if move.slot[0] == "worker":
+        if move.slot.role is Role.WORKER:
             del where[move.slot]
-            where[move.slot] = best(move.slot, replace(situation, where=where))
+            where[move.slot] = best_node(move.slot, replace(situation, where=where))
             assert where[move.slot] != situation.where[move.slot]
-        elif move.slot[0] == "standby":
+        elif move.slot.role is Role.STANDBY:
             del where[move.slot]
-            where[move.slot] = best(move.slot, replace(situation, where=where))
-            assert where[move.slot] != where["shard", shard_of(move.slot)]
+            where[move.slot] = best_node(move.slot, replace(situation, where=where))
+            assert where[move.slot] != where[Slot.of_shard(move.slot.shard)]
         else:
             good = [
                 slot
                 for slot, at in where.items()
-                if slot[0] == "standby"
-                and shard_of(slot) == move.slot[1]
+                if slot.role is Role.STANDBY
+                and slot.shard == move.slot.shard
                 and at != situation.leader
                 and at in {node.identity for node in situation.usable({})}
             ]
             successor = good[0]
             where[move.slot] = where.pop(successor)
-            spot = best(successor, replace(situation, where=where))
+            spot = best_node(successor, replace(situation, where=where))
             if spot:
                 where[successor] = spot
             assert where[move.slot] != situation.leader
@@ -132,23 +133,23 @@ def test_moves_end_and_make_it_right(situation: Situation) -> None:
         raise AssertionError("it never ends")
     for slot, at in situation.where.items():
         others = [node for node in situation.usable({}) if node.identity != at]
-        if slot[0] == "standby" and others:
-            assert at != situation.where.get(("shard", shard_of(slot)))
+        if slot.role is Role.STANDBY and others:
+            assert at != situation.where.get(Slot.of_shard(slot.shard))
     usable = [node.identity for node in situation.usable({})]
-    workers = [at for slot, at in situation.where.items() if slot[0] == "worker"]
+    workers = [at for slot, at in situation.where.items() if slot.role is Role.WORKER]
     assert not usable or max(workers.count(each) for each in usable) - min(workers.count(each) for each in usable) <= 1
 
 
-def test_the_wish_is_soft_and_keeps_what_was_asked_for() -> None:
+def test_placement_is_soft_and_keeps_requested_labels() -> None:
     options = {"num_cpus": 0, "label_selector": {"raycp.io/role": "shard"}}
-    assert placed(options, "") == options
-    found = placed(options, "abc")
+    assert actor_options(options, "") == options
+    found = actor_options(options, "abc")
     assert found["label_selector"] == {"raycp.io/role": "shard", NODE_ID: "abc"}
     assert found["fallback_strategy"] == [{"label_selector": {"raycp.io/role": "shard"}}]
-    assert placed({}, "abc")["fallback_strategy"] == [{"label_selector": {}}]
+    assert actor_options({}, "abc")["fallback_strategy"] == [{"label_selector": {}}]
 
 
-def test_selectors_are_read_as_ray_reads_them() -> None:
+def test_label_selectors_match_as_in_ray() -> None:
     labels = {"zone": "a"}
     for good in ({"zone": "a"}, {"zone": "in(a,b)"}, {"zone": "!b"}, {"zone": "!in(b, c)"}, {"other": "!x"}, {}):
         assert matches(good, labels), good

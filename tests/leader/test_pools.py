@@ -1,16 +1,20 @@
 """What the leader thinks of its pools is seen; what goes wrong again and again is said once."""
 
+import asyncio
 import logging
+from typing import Any
 
-import msgspec
 import pytest
 from inprocess import CLOCK, InProcess, fleet_doc, led, until
 
 from raycp.cli.status import show
-from raycp.leader.supervision import supervise
-from raycp.protocol.members import Member, MemberState
+from raycp.leader.plan_store import PlanStore
+from raycp.leader.roster import Roster
+from raycp.leader.supervision import Supervision
+from raycp.protocol.control import Configure, Question
+from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.report import Report
-from raycp.protocol.substrate import MemberFailed
+from raycp.protocol.substrate import MemberDied, MemberFailed
 
 TIERS = {
     "critical": {"workers": {"min": 1, "max": 1}},
@@ -18,10 +22,10 @@ TIERS = {
 }
 
 
-async def test_status_and_metric_tell_how_many_workers_a_pool_should_have_and_why() -> None:
+async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"], tiers=TIERS))
-        await until(lambda: all(row["reason"] != "not looked at yet" for row in fleet.status()["pools"]), 5.0)
+        await until(lambda: all(row["reason"] != "not evaluated yet" for row in fleet.status()["pools"]), 5.0)
         rows = {row["tier"]: row for row in fleet.status()["pools"]}
         assert rows["standard"]["workers"] == 1
         assert (rows["standard"]["min"], rows["standard"]["max"]) == (1, 3)
@@ -49,30 +53,39 @@ async def test_status_and_metric_tell_how_many_workers_a_pool_should_have_and_wh
 class Refusing(InProcess):
     """Every member fails to be configured."""
 
-    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-        if method == "configure":
+    async def ask(self, member: Member, question: Question[Any], timeout: float = 10.0) -> Any:
+        if isinstance(question, Configure):
             self.tries += 1
-            raise MemberFailed(f"{member}: configure: no")
+            raise MemberFailed(f"{member}: Configure: no")
         await CLOCK.sleep(0.05)
-        return msgspec.msgpack.encode(Report(1, "n"))
+        return Report(1, "n")
 
     tries = 0
 
 
-async def test_a_member_that_can_not_be_configured_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_member_that_can_not_be_configured_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"]))
-        roster, substrate = fleet.leader._roster, Refusing()
-        state = MemberState(Member("worker", "standard/9", 0))
+        substrate, wake = Refusing(), asyncio.Event()
+        plans, roster = PlanStore(wake.set), Roster(CLOCK)
+        await plans.replace(fleet.leader.plan)
+
+        async def reported(state: MemberState, report: Report) -> None:
+            roster.reported(state, report)
+
+        async def died(state: MemberState, error: MemberDied) -> None:
+            raise error
+
+        state = MemberState(Member(Role.WORKER, "standard/9", 0))
         caplog.set_level(logging.ERROR)
-        task = fleet.leader._loops.spawn(supervise(roster, substrate, CLOCK, state), "a test's")
+        task = asyncio.create_task(Supervision(substrate, CLOCK, plans, roster, reported, died).run(state))
         await until(lambda: substrate.tries >= 3, 6.0)
-        assert "configure" in state.problem
+        assert "configure" in state.refusal
         assert sum("could not be configured" in record.message for record in caplog.records) == 1
         task.cancel()
 
 
-async def test_a_fleet_that_is_ready_is_shown_as_ready() -> None:
+async def test_observer_shows_a_ready_fleet_as_ready() -> None:
     """``raycp top`` right after ``raycp run``: the observer knows all members, itself among them."""
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], shards={"clustersPerShard": 1}))

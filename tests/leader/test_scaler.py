@@ -4,24 +4,24 @@ from inprocess import fleet_doc
 
 from raycp.leader.scaler import Scaler, living_pools, worker_bundles
 from raycp.member.limits import pool_policy
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.report import LaneReport, Report
 
 TIERS = {"standard": {"workers": {"min": 1, "max": 4}, "autoscale": {"target": "100ms", "upAfter": "2s", "downAfter": "10s"}}}
 
 
-def members(delay: float, ready: int, busy: int, workers: int) -> dict[tuple[str, str], MemberState]:
-    shard = MemberState(Member("shard", "0", 0))
+def members(delay: float, ready: int, busy: int, workers: int) -> dict[Slot, MemberState]:
+    shard = MemberState(Member(Role.SHARD, "0", 0))
     shard.report = Report(1, "n", lanes=[LaneReport("standard", ready=ready, oldest=delay)])
-    found = {("shard", "0"): shard}
+    found = {Slot.of_shard("0"): shard}
     for number in range(workers):
-        worker = MemberState(Member("worker", f"standard/{number}", 0))
+        worker = MemberState(Member(Role.WORKER, f"standard/{number}", 0))
         worker.report = Report(1, "n", ready=True, slots=32, busy=busy)
-        found["worker", f"standard/{number}"] = worker
+        found[Slot.of_worker("standard", number)] = worker
     return found
 
 
-def test_it_grows_after_a_while_and_shrinks_after_a_longer_one() -> None:
+def test_pool_grows_after_a_while_and_shrinks_after_a_longer_one() -> None:
     doc = fleet_doc(["here"], ["fleet_samples:tracked"], tiers=TIERS)
     scaler = Scaler()
     pools = {"standard": 1}
@@ -40,13 +40,13 @@ def test_it_grows_after_a_while_and_shrinks_after_a_longer_one() -> None:
     assert scaler.reasons["standard"]
 
 
-def test_fixed_pools_are_left_alone() -> None:
+def test_fixed_pools_are_not_scaled() -> None:
     doc = fleet_doc(["here"], ["fleet_samples:tracked"], tiers={"standard": {"workers": {"min": 2, "max": 2}}})
     assert Scaler().step(doc, members(9.0, 900, 32, 2), {"standard": 2}, 0.0) == {"standard": 2}
     assert worker_bundles(doc, {"standard": 2}) == []
 
 
-def test_the_target_is_half_of_the_tightest_objective() -> None:
+def test_target_delay_is_half_of_the_tightest_objective() -> None:
     slo = [
         {"controller": "*", "objective": "99%", "within": "4s"},
         {"controller": "*", "tier": "critical", "objective": "99%", "within": "1s"},
@@ -57,8 +57,8 @@ def test_the_target_is_half_of_the_tightest_objective() -> None:
     assert pool_policy(fleet_doc(["here"], ["fleet_samples:tracked"]), "background").target == 30.0
 
 
-def test_a_leader_that_starts_again_keeps_the_pools_that_it_finds() -> None:
+def test_restarted_leader_keeps_the_pools_that_it_finds() -> None:
     doc = fleet_doc(["here"], ["fleet_samples:tracked"], tiers=TIERS)
-    living = [Member("worker", f"standard/{number}", 0) for number in range(3)] + [Member("shard", "0", 0)]
+    living = [Member(Role.WORKER, f"standard/{number}", 0) for number in range(3)] + [Member(Role.SHARD, "0", 0)]
     assert living_pools(living, doc) == {"standard": 3}
     assert worker_bundles(doc, {"standard": 3}) == [{"CPU": 0.25}] * 3

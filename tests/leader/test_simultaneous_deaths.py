@@ -10,15 +10,37 @@ import pytest
 from inprocess import CLOCK, Led, led, until, users
 from test_standby import doc, primary, ran, warm
 
-from raycp.leader import promotion
+from raycp.leader import fence
+from raycp.leader.core import LeaderCore
 from raycp.protocol import transport
-from raycp.protocol.substrate import MemberDied, MemberUnavailable
+from raycp.protocol.control import ControlError, ErrorCode, PermitRequest, Question
+from raycp.protocol.members import Member
+from raycp.protocol.substrate import MemberDied
 from raycp.protocol.transport import Life
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+
+
+class SilentHolder:
+    """The leader as others reach it: requests of ``holder`` for permits do not arrive."""
+
+    def __init__(self, leader: LeaderCore, holder: str) -> None:
+        self._leader = leader
+        self._holder = holder
+
+    async def ask(self, question: Question[Any]) -> Any:
+        if isinstance(question, PermitRequest) and question.holder == self._holder:
+            raise ControlError(ErrorCode.INTERNAL, "the holder is frozen")
+        return await self._leader.ask(question)
+
+
+def start_leader_without(fleet: Led, holder: Member) -> None:
+    """Start a leader that one holder does not reach."""
+    leader = fleet.start_leader()
+    fleet.substrate.leader = SilentHolder(leader, holder.actor_name)  # type: ignore[assignment]
 
 
 @contextlib.asynccontextmanager
@@ -36,11 +58,11 @@ async def busy(**spec: Any) -> AsyncIterator[tuple[Led, list[str]]]:
 
 async def restarted(fleet: Led) -> None:
     """Ray restarts the leader."""
-    fleet._lead()
+    fleet.start_leader()
     await fleet.ready()
 
 
-async def test_leader_primary_and_worker_together() -> None:
+async def test_leader_primary_and_worker_die_together() -> None:
     async with busy() as (fleet, names):
         standby = await warm(fleet)
         worker = next(member for member in fleet.substrate.cores if member.role == "worker")
@@ -56,30 +78,30 @@ async def test_leader_primary_and_worker_together() -> None:
         assert CLOCK.now() - begun < 3.0
         assert primary(fleet) is standby, "the warm standby follows; nothing is listed again"
         assert standby.state.term == 2
-        assert [row["cause"] for row in fleet.leader._history.rows() if row["what"] == "shard 0"] == ["death"]
+        assert [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"] == ["death"]
         assert before.actor_name not in {member.actor_name for member in fleet.substrate.cores}
 
 
-async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_primary_keeps_its_shard_until_its_permit_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has forgotten it (its node seems gone), but its port still answers: it may write until its permit has ended (law 6f)."""
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         standby = await warm(fleet)
         before = primary(fleet)
-        members, call = fleet.substrate.members, fleet.substrate.call
+        members, ask = fleet.substrate.members, fleet.substrate.ask
 
         async def others() -> list[Any]:
             return [member for member in await members() if member != before.member]
 
-        async def gone(member: Any, *args: Any, **more: Any) -> bytes:
+        async def gone(member: Any, *args: Any, **more: Any) -> Any:
             if member == before.member:
                 raise MemberDied(member, "its node died", certain=False)
-            return bytes(await call(member, *args, **more))
+            return await ask(member, *args, **more)
 
         await fleet.die()
-        fleet.substrate.members, fleet.substrate.call = others, gone  # type: ignore[method-assign]
-        fleet._lead()
-        await until(lambda: fleet.leader._hub.prover.ledger is not None, 5.0)
-        ledger = fleet.leader._hub.prover.ledger
+        fleet.substrate.members, fleet.substrate.ask = others, gone  # type: ignore[method-assign]
+        fleet.start_leader()
+        await until(lambda: fleet.leader.hub.lock.proof.ledger is not None, 5.0)
+        ledger = fleet.leader.hub.lock.proof.ledger
         assert ledger is not None
         while CLOCK.now() < ledger.silent_until - 0.1:
             assert standby.state.term == 0 or CLOCK.now() > ledger.silent_until - 0.1, "promoted while its primary may write"
@@ -89,43 +111,37 @@ async def test_a_primary_that_is_only_silent_when_the_leader_comes_back_is_outli
         plan = fleet.leader.plan
         assert plan is not None
         assert before.member.actor_name in plan.gone
-        fleet.substrate.members, fleet.substrate.call = members, call  # type: ignore[method-assign]
+        fleet.substrate.members, fleet.substrate.ask = members, ask  # type: ignore[method-assign]
         await fleet.substrate.kill(before.member)
 
 
-async def test_a_primary_frozen_over_the_leaders_restart_is_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_primary_frozen_over_the_leaders_restart_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """It lives by Ray's account, but has never asked the new leader for a permit."""
-    monkeypatch.setattr(promotion, "FENCE_MARGIN", 0.5)
+    monkeypatch.setattr(fence, "FENCE_MARGIN", 0.5)
     async with busy(leader={"permit": "2500ms"}) as (fleet, _):
         standby = await warm(fleet)
         before = primary(fleet)
         await fleet.die()
         fleet.substrate.silent.add(before.member)
-        before.permits._ask = _never
-        fleet._lead()
+        start_leader_without(fleet, before.member)
         await until(lambda: standby.state.term == 2, 12.0, "its standby follows")
         assert before.member in fleet.substrate.killed
 
 
-async def _never(method: str, payload: bytes, timeout: float) -> bytes:
-    raise MemberUnavailable("frozen")
-
-
-async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_of_a_worker_lost_with_the_leader_return_after_its_permit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its host answers nothing: what it had in work is held until its permit has ended, and no longer."""
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         await warm(fleet)
         at_work: list[Any] = []
 
         def found() -> bool:
-            at_work[:] = [core for core in fleet.substrate.living("worker") if core._runs]
+            at_work[:] = [core for core in fleet.substrate.living("worker") if core.report().busy]
             return bool(at_work)
 
         await until(found)
         lost = at_work[0]
-        ask = lost.permits._ask
         await fleet.die()
-        members, host, port = fleet.substrate.members, lost.host, lost._port
+        members, host, port = fleet.substrate.members, lost.host, lost.report().port
 
         async def probe(at: str, number: int, timeout: float = 1.0) -> Life:
             return Life.UNKNOWN if (at, number) == (host, port) else await transport.probe(at, number, timeout)
@@ -133,20 +149,19 @@ async def test_a_worker_lost_with_the_leader_is_waited_for_and_its_keys_return(m
         async def others() -> list[Any]:
             return [member for member in await members() if member != lost.member]
 
-        monkeypatch.setattr("raycp.leader.promotion.probe", probe)
+        monkeypatch.setattr("raycp.leader.deaths.probe", probe)
         fleet.substrate.members = others  # type: ignore[method-assign]
-        lost.permits._ask = _never
-        fleet._lead()
+        start_leader_without(fleet, lost.member)
         await until(lambda: fleet.leader.plan is not None)
         named = {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
         assert lost.member.actor_name in named, "a new primary would still wait for it"
         await until(lambda: fleet.leader.plan is not None and lost.member.actor_name in fleet.leader.plan.gone, 6.0)
         assert lost.member.actor_name not in {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
         fleet.substrate.members = members  # type: ignore[method-assign]
-        lost.permits._ask = ask
+        fleet.substrate.leader = fleet.leader
 
 
-async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark() -> None:
+async def test_primary_and_standby_that_die_together_start_cold_from_the_watermark() -> None:
     async with busy() as (fleet, names):
         standby = await warm(fleet)
         ended = len(samples.RAN)
@@ -164,7 +179,7 @@ async def test_a_primary_and_its_standby_together_start_cold_from_the_watermark(
         assert not again, f"reconciled long ago, and once more after the cold start: {again}"
 
 
-async def test_observer_and_leader_together() -> None:
+async def test_observer_and_leader_die_together() -> None:
     async with busy() as (fleet, _):
         await warm(fleet)
         observer = fleet.substrate.living("observer")[0].member

@@ -3,14 +3,14 @@
 import asyncio
 from typing import Any
 
-import msgspec
 from inprocess import CLOCK, InProcess, until
 
-from raycp.base.clock import VirtualClock
+from raycp.base.clock import Clock, VirtualClock
 from raycp.base.loops import Loops
 from raycp.leader.roster import Roster
 from raycp.leader.status_sender import SEND_EVERY, StatusSender
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.control import Question, StatusUpdate
+from raycp.protocol.members import OBSERVER_SLOT, Member, MemberState, Role
 from raycp.protocol.status import FleetStatus, LeaderStatus
 from raycp.protocol.substrate import MemberUnavailable
 
@@ -25,22 +25,25 @@ class Receiver(InProcess):
         self.open.set()
         self.reachable = True
 
-    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-        assert method == "status"
+    async def ask(self, member: Member, question: Question[Any], timeout: float = 10.0) -> Any:
+        assert isinstance(question, StatusUpdate)
         await self.open.wait()
         if not self.reachable:
             raise MemberUnavailable("no answer")
-        self.received.append(msgspec.msgpack.decode(payload, type=FleetStatus))
-        return b""
+        self.received.append(question.status)
 
 
-def made(clock: Any = CLOCK) -> tuple[Receiver, Roster, StatusSender]:
-    receiver = Receiver()
-    roster = Roster(receiver, clock, Loops(clock))
-    state = MemberState(Member("observer", "observer", 0))
-    state.report.port = 1
-    roster.members["observer", "observer"] = state
-    return receiver, roster, StatusSender(roster)
+class Made:
+    """A sender whose observer is ``receiver``; ``woken`` is set when it asks for another step."""
+
+    def __init__(self, clock: Clock, port: int = 1) -> None:
+        self.receiver = Receiver()
+        self.woken = asyncio.Event()
+        roster = Roster(clock)
+        state = MemberState(Member(Role.OBSERVER, "observer", 0))
+        state.report.port = port
+        roster.members[OBSERVER_SLOT] = state
+        self.send = StatusSender(self.receiver, clock, Loops(clock), roster, self.woken.set).send
 
 
 def status(uptime: float, *problems: str) -> FleetStatus:
@@ -49,44 +52,46 @@ def status(uptime: float, *problems: str) -> FleetStatus:
 
 async def test_what_matters_is_sent_at_once_and_numbers_every_second() -> None:
     clock = VirtualClock()
-    receiver, _, sender = made(clock)
-    sender.send(status(1.0))
+    made = Made(clock)
+    receiver = made.receiver
+    made.send(status(1.0))
     await until(lambda: len(receiver.received) == 1)
-    sender.send(status(2.0))
-    sender.send(status(3.0, "clock"))
+    made.send(status(2.0))
+    made.send(status(3.0, "clock"))
     await until(lambda: len(receiver.received) == 2)
     assert receiver.received[-1].problems == {"clock": ""}
     await clock.advance(SEND_EVERY)
-    sender.send(status(4.0, "clock"))
+    made.send(status(4.0, "clock"))
     await until(lambda: len(receiver.received) == 3)
 
 
 async def test_one_status_is_under_way_at_a_time_and_the_next_step_follows_at_once() -> None:
-    receiver, roster, sender = made()
+    made = Made(CLOCK)
+    receiver = made.receiver
     receiver.open.clear()
-    sender.send(status(1.0))
-    sender.send(status(1.0, "clock"))
-    assert not roster.wake.is_set()
+    made.send(status(1.0))
+    made.send(status(1.0, "clock"))
+    assert not made.woken.is_set()
     receiver.open.set()
-    await until(roster.wake.is_set)
+    await until(made.woken.is_set)
     assert len(receiver.received) == 1
-    sender.send(status(1.0, "clock"))
+    made.send(status(1.0, "clock"))
     await until(lambda: len(receiver.received) == 2)
 
 
 async def test_a_status_that_did_not_arrive_is_sent_again() -> None:
-    receiver, _, sender = made(VirtualClock())
+    made = Made(VirtualClock())
+    receiver = made.receiver
     receiver.reachable = False
-    sender.send(status(1.0))
+    made.send(status(1.0))
     await asyncio.sleep(0.05)
     receiver.reachable = True
-    sender.send(status(1.0))
+    made.send(status(1.0))
     await until(lambda: len(receiver.received) == 1)
 
 
 async def test_nothing_is_sent_before_the_observer_listens() -> None:
-    receiver, roster, sender = made()
-    roster.members["observer", "observer"].report.port = 0
-    sender.send(status(1.0))
+    made = Made(CLOCK, port=0)
+    made.send(status(1.0))
     await asyncio.sleep(0.05)
-    assert receiver.received == []
+    assert made.receiver.received == []

@@ -17,7 +17,8 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.driver.fleet_client import FleetClient, StandsBy
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import eligibility
+from raycp.protocol.control import ControlError
 
 LOCKS: dict[str, Any] = {
     "ray": {"ray": {}},
@@ -33,7 +34,7 @@ class Fleet(Led):
         self.name = name
         super().__init__()
 
-    def _lead(self) -> LeaderCore:
+    def start_leader(self) -> LeaderCore:
         self.number += 1
         self.leader = self.substrate.leader = LeaderCore(self.substrate, CLOCK, f"{self.name}-{self.number}")
         self.leader.start()
@@ -90,7 +91,7 @@ class Hub:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", 0.3)
     samples.reset()
 
 
@@ -126,7 +127,7 @@ def count(name: str) -> int:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-async def test_the_second_waits_warm_and_writes_nothing_until_the_first_goes_down(hub: Hub, lock: str) -> None:
+async def test_second_fleet_waits_warm_and_writes_nothing_until_the_first_goes_down(hub: Hub, lock: str) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc(lock))).ready()
         await second.begin(hub.doc(lock))
@@ -156,7 +157,7 @@ async def test_the_second_waits_warm_and_writes_nothing_until_the_first_goes_dow
 
 
 @pytest.mark.parametrize("lock", ["ray", "lease"])
-async def test_a_fleet_that_is_lost_is_followed_after_its_permits(hub: Hub, lock: str) -> None:
+async def test_second_fleet_leads_after_the_permits_of_a_lost_one(hub: Hub, lock: str) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc(lock))).ready()
         await second.begin(hub.doc(lock))
@@ -167,16 +168,21 @@ async def test_a_fleet_that_is_lost_is_followed_after_its_permits(hub: Hub, lock
         await until(lambda: count("a") == 1)
 
 
-async def test_a_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again(hub: Hub) -> None:
+async def test_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again(hub: Hub) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc("lease"))).ready()
         await second.begin(hub.doc("lease"))
         await until(lambda: second.status()["leader"]["waiting"])
-        prover = first.leader._hub.prover
-        assert prover._task is not None
-        prover._task.cancel()  # it is frozen: nothing is renewed
+        proof, thawed = first.leader.hub.lock.proof, asyncio.Event()
+        prove = proof.prove
+
+        async def frozen() -> bool:
+            await thawed.wait()
+            return await prove()
+
+        proof.prove = frozen  # type: ignore[method-assign]  # nothing is renewed
         await until(lambda: second.status()["leader"]["epoch"] == 2, 20.0)
-        prover._task = first.leader._hub._loops.spawn(prover._run(lambda: 0.5), "proof of leadership")
+        thawed.set()
         await until(lambda: first.status()["leader"]["heldBy"] == "second-1", 10.0)
         await hub.put("a")
         await until(lambda: count("a"))
@@ -188,10 +194,10 @@ async def test_a_fleet_whose_lease_was_taken_becomes_a_candidate_and_leads_again
         assert samples.OVERLAPS == []
 
 
-async def test_a_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> None:
+async def test_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
-        ledger = first.leader._hub.prover.ledger
+        ledger = first.leader.hub.lock.proof.ledger
         assert ledger is not None
         assert ledger.permit == 2.0
         await first.leader.apply(fleet_of(hub.doc("ray", leader={"permit": "5s"})))
@@ -207,7 +213,7 @@ async def test_a_changed_permit_takes_effect_and_is_recorded_first(hub: Hub) -> 
         await until(lambda: float(hub.record("leader")["permit"]) == 2.0, 10.0)
 
 
-async def test_what_was_applied_is_not_lost_with_a_leader_that_told_nobody(hub: Hub) -> None:
+async def test_stored_document_is_applied_though_no_member_received_it(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
         await first.die()
@@ -222,12 +228,12 @@ async def test_what_was_applied_is_not_lost_with_a_leader_that_told_nobody(hub: 
         }
         patch = msgspec.json.encode({"data": data})
         await hub.cluster.api.patch_merge("configmaps", "raycp-system", "raycp-t-fleet", patch)
-        first._lead()
+        first.start_leader()
         await first.ready(newer.generation)
         assert len(first.substrate.living("worker")) == 2
 
 
-async def test_a_stored_document_of_another_instance_is_not_taken_up(hub: Hub) -> None:
+async def test_stored_document_of_another_instance_is_ignored(hub: Hub) -> None:
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc("ray", tiers={"standard": {"workers": {"min": 2}}}))).ready()
         await first.leader.down()
@@ -237,7 +243,7 @@ async def test_a_stored_document_of_another_instance_is_not_taken_up(hub: Hub) -
         await second.ready(fleet_of(doc).generation)
 
 
-async def test_a_wall_clock_that_is_off_is_told_and_nothing_else(hub: Hub) -> None:
+async def test_wall_clock_that_is_off_is_reported_and_nothing_else(hub: Hub) -> None:
     hub.cluster.skew(3600.0)
     async with fleet("first") as first:
         await (await first.begin(hub.doc("lease"))).ready()
@@ -246,7 +252,7 @@ async def test_a_wall_clock_that_is_off_is_told_and_nothing_else(hub: Hub) -> No
         assert first.status()["ready"]
 
 
-async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) -> None:
+async def test_run_reports_that_the_second_fleet_stands_by(hub: Hub) -> None:
     class Client(FleetClient):
         async def status(self) -> dict[str, Any]:
             return second.status()
@@ -262,10 +268,10 @@ async def test_whoever_brings_the_second_up_is_told_that_it_stands_by(hub: Hub) 
         assert status["leader"]["epoch"] == 2
 
 
-async def test_another_lock_in_a_running_fleet_is_refused(hub: Hub) -> None:
+async def test_change_of_the_lock_of_a_running_fleet_is_refused(hub: Hub) -> None:
     async with fleet("first") as first:
         await (await first.begin(hub.doc("ray"))).ready()
-        with pytest.raises(ValueError, match=r"spec\.leader\.lock"):
+        with pytest.raises(ControlError, match=r"spec\.leader\.lock"):
             await first.leader.apply(fleet_of(hub.doc("lease")))
         await asyncio.sleep(0)
         assert first.status()["leader"]["lock"] == "ray"

@@ -20,7 +20,7 @@ from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec, KubeError
 from raycp.leadership.epoch import Acquisition, Leadership
 from raycp.leadership.locks import Identity, LockProblem, PodRef, Waiting, make_lock
-from raycp.leadership.locks.hublock import HubLock
+from raycp.leadership.locks.kube_lock import KubeLock
 from raycp.leadership.records import Conflict, Records
 
 PERMIT = 0.6
@@ -123,7 +123,7 @@ class Contender:
         self.until = float("-inf")
         self.epochs: list[int] = []
         self.way: Way
-        self.lock: HubLock
+        self.lock: KubeLock
         self.client: ClusterClient
         self._arena = arena
         self._task: asyncio.Task[None] | None = None

@@ -47,7 +47,7 @@ known = st.none() | st.builds(Leadership, st.integers(0, 50), st.integers(0, 50)
 
 
 @given(known, st.lists(st.tuples(st.integers(0, 60), st.sampled_from("xy")), min_size=1, max_size=10))
-def test_pairs_only_rise_and_are_never_used_twice(before: Leadership | None, more: list[tuple[int, str]]) -> None:
+def test_epoch_and_incarnation_only_rise_and_are_never_used_twice(before: Leadership | None, more: list[tuple[int, str]]) -> None:
     seen = [before.pair] if before is not None else []
     floor = before.pair if before is not None else (0, 0)
     for living, home in more:
@@ -66,7 +66,7 @@ async def take(records: Records, holder: str, home: str, living: int = 0) -> Lea
     return mine
 
 
-async def test_a_new_leadership_begins_the_next_epoch_a_restart_does_not(records: Records) -> None:
+async def test_new_leadership_begins_the_next_epoch_and_a_restart_does_not(records: Records) -> None:
     assert await read_leadership(records) is None
     first = await take(records, "a", "A")
     assert first.pair == (1, 1)
@@ -80,23 +80,23 @@ async def test_a_new_leadership_begins_the_next_epoch_a_restart_does_not(records
     assert (found.epoch, found.incarnation, found.holder) == (2, 3, "c")
 
 
-async def test_a_living_fleet_whose_hub_forgot_it_keeps_its_epoch(records: Records) -> None:
+async def test_living_fleet_keeps_its_epoch_when_the_record_is_lost(records: Records) -> None:
     assert (await take(records, "a", "A", living=7)).epoch == 7
 
 
-async def test_of_many_at_once_no_two_get_the_same(records: Records) -> None:
+async def test_concurrent_allocations_are_distinct(records: Records) -> None:
     found = await asyncio.gather(*(allocate(records, "leader", None, None, f"{n}", 0, 0.0) for n in range(12)))
     assert sorted((each.epoch, each.incarnation) for each in found) == [(n, n) for n in range(1, 13)]
 
 
-async def test_who_was_overtaken_notes_nothing(records: Records) -> None:
+async def test_overtaken_leader_can_not_note_its_leadership(records: Records) -> None:
     first = await take(records, "a", "A")
     await take(records, "b", "B")
     with pytest.raises(Conflict, match="b leads in epoch 2"):
         await note(records, "leader", first)
 
 
-async def test_a_record_that_somebody_spoilt_is_begun_anew_above_what_was_allotted(records: Records, hub: EmbeddedCluster) -> None:
+async def test_record_that_can_not_be_decoded_restarts_above_all_allocated_epochs(records: Records, hub: EmbeddedCluster) -> None:
     for _ in range(3):
         await take(records, "a", "A")
     await hub.api.patch_merge("configmaps", "raycp-system", "raycp-t-leader", b'{"data":{"epoch":"many"}}')
@@ -125,7 +125,7 @@ async def test_records_are_written_only_over_what_was_read(records: Records) -> 
     assert found.data == {"a": "6"}
 
 
-async def test_a_record_holds_what_it_promises(records: Records) -> None:
+async def test_record_holds_the_promised_size(records: Records) -> None:
     kept = await records.write("big", {"a": "x" * MAX_BYTES}, None)
     assert len(kept.data["a"]) == MAX_BYTES
     with pytest.raises(ApiError) as refused:
@@ -133,7 +133,7 @@ async def test_a_record_holds_what_it_promises(records: Records) -> None:
     assert refused.value.status in (413, 422)
 
 
-async def test_two_fleets_of_one_hub_do_not_meet(records: Records, hub: EmbeddedCluster) -> None:
+async def test_records_of_two_fleets_are_separate(records: Records, hub: EmbeddedCluster) -> None:
     client = await connect(hub)
     other = Records(client, "u", "raycp-system")
     await take(records, "a", "A")
@@ -141,7 +141,7 @@ async def test_two_fleets_of_one_hub_do_not_meet(records: Records, hub: Embedded
     await client.close()
 
 
-async def test_a_missing_right_is_told(hub: EmbeddedCluster) -> None:
+async def test_missing_right_is_reported(hub: EmbeddedCluster) -> None:
     strict = EmbeddedCluster("strict", EmbeddedSpec(controllers=EmbeddedControllers.none(), rbac=True), CLOCK)
     await strict.start()
     client = await connect(strict, strict.add_user("nobody"))

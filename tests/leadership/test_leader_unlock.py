@@ -13,13 +13,13 @@ from contenders import REAL, Arena, arena_of, eventually, fleet_with
 from raycp.cli.errors import CliError
 from raycp.cli.unlock import unlock
 from raycp.kube import ConnectSpec
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import eligibility
 
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
-    monkeypatch.setattr(judge, "MISSING", 0.5)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", 0.3)
+    monkeypatch.setattr(eligibility, "MISSING", 0.5)
     monkeypatch.setattr("raycp.cli.unlock.RESTORED_WITHIN", 1.0)
 
 
@@ -35,7 +35,7 @@ def way(arena: Arena) -> ConnectSpec:
     return ConnectSpec(name="hub", mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token)
 
 
-async def test_a_lock_for_life_of_a_holder_that_is_gone() -> None:
+async def test_unlock_frees_a_lock_for_life_of_a_dead_holder() -> None:
     async with arena_of("configMap") as arena:
         first = (await arena.contender("a")).start()
         await arena.writes(first)
@@ -50,7 +50,7 @@ async def test_a_lock_for_life_of_a_holder_that_is_gone() -> None:
         assert second.mine.epoch == 2
 
 
-async def test_a_holder_that_lives_keeps_its_lock(arena: Arena) -> None:
+async def test_unlocked_living_holder_keeps_its_lock(arena: Arena) -> None:
     first = (await arena.contender("a")).start()
     await arena.writes(first)
     second = (await arena.contender("b")).start()
@@ -60,12 +60,12 @@ async def test_a_holder_that_lives_keeps_its_lock(arena: Arena) -> None:
     assert not second.epochs
 
 
-async def test_where_there_is_no_lock_nothing_is_done(arena: Arena) -> None:
+async def test_unlock_without_a_lock_does_nothing(arena: Arena) -> None:
     (line,) = await unlock(fleet_with(arena.kind), way(arena), REAL, "me@here")
     assert "was not there" in line
 
 
-async def test_a_fleet_that_changed_its_lock_while_it_was_dead(arena: Arena) -> None:
+async def test_unlock_after_a_change_of_the_lock_of_a_dead_fleet(arena: Arena) -> None:
     first = (await arena.contender("a")).start()
     await arena.writes(first)
     await first.die()
@@ -81,7 +81,7 @@ async def test_a_fleet_that_changed_its_lock_while_it_was_dead(arena: Arena) -> 
     assert other.mine.epoch > first.mine.epoch
 
 
-def test_bad_input_is_told_without_a_traceback(tmp_path: Path) -> None:
+def test_unlock_reports_bad_input_without_a_traceback(tmp_path: Path) -> None:
     def told(*arguments: str) -> Any:
         return subprocess.run(
             [sys.executable, "-m", "raycp.cli.main", "leader", "unlock", *arguments], capture_output=True, text=True

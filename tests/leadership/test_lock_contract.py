@@ -15,7 +15,7 @@ from contenders import EVERY, NAMESPACE, PERMIT, REAL, Arena, Contender, arena_o
 from raycp.config.embedded import FaultSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import read_leadership
-from raycp.leadership.locks import PodRef, judge
+from raycp.leadership.locks import PodRef, eligibility
 
 SILENT = 0.3
 """``KNOCK_SLACK`` and ``MISSING`` of these tests, in seconds."""
@@ -24,9 +24,9 @@ RESERVED = 0.8
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "MISSING", SILENT + 0.2)
-    monkeypatch.setattr(judge, "KNOCK_SLACK", SILENT)
-    monkeypatch.setattr(judge, "RESERVED", RESERVED)
+    monkeypatch.setattr(eligibility, "MISSING", SILENT + 0.2)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", SILENT)
+    monkeypatch.setattr(eligibility, "RESERVED", RESERVED)
 
 
 @pytest_asyncio.fixture(params=["ray", "configMap", "lease"])
@@ -60,7 +60,7 @@ def epoch_of(arena: Arena) -> int:
     return int(found["data"]["epoch"])
 
 
-async def test_of_many_one_leads_and_epochs_rise(arena: Arena) -> None:
+async def test_one_of_many_candidates_leads_and_epochs_rise(arena: Arena) -> None:
     many = [await arena.contender(f"c{n}", pod=await arena.pod(f"c{n}")) for n in range(6)]
     for each in many:
         each.start()
@@ -80,7 +80,7 @@ async def test_of_many_one_leads_and_epochs_rise(arena: Arena) -> None:
     assert led == sorted(set(led)), "each higher than the one before"
 
 
-async def test_after_a_release_nobody_waits_for_permits(arena: Arena) -> None:
+async def test_acquisition_after_a_release_waits_for_no_permit(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)
@@ -89,7 +89,7 @@ async def test_after_a_release_nobody_waits_for_permits(arena: Arena) -> None:
     assert second.mine.epoch > first.mine.epoch
 
 
-async def test_a_hand_over_asks_the_hub_for_little(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_handover_of_the_lock_needs_few_requests(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work waits for each of these: two writes to give it up, five questions to have it. Who need not wait opens no watch."""
     first = await lead(arena, "a")
     heir = await arena.contender("heir", home="blue")
@@ -110,7 +110,7 @@ async def test_a_hand_over_asks_the_hub_for_little(arena: Arena, monkeypatch: py
     assert [line.split()[0] for line in asked] == ["GET", "GET", "PUT", "PUT", "PUT"]
 
 
-async def test_a_named_successor_comes_first(arena: Arena) -> None:
+async def test_named_successor_acquires_first(arena: Arena) -> None:
     first = await lead(arena, "a")
     others = [(await arena.contender(f"o{n}")).start() for n in range(3)]
     heir = (await arena.contender("heir", home="blue")).start()
@@ -120,7 +120,7 @@ async def test_a_named_successor_comes_first(arena: Arena) -> None:
     assert not any(each.epochs for each in others)
 
 
-async def test_a_successor_that_never_comes_blocks_nobody_for_ever(arena: Arena) -> None:
+async def test_missing_successor_does_not_block_others_for_ever(arena: Arena) -> None:
     first = await lead(arena, "a")
     other = (await arena.contender("b")).start()
     await eventually(lambda: other.why)
@@ -129,7 +129,7 @@ async def test_a_successor_that_never_comes_blocks_nobody_for_ever(arena: Arena)
     assert took >= RESERVED * 0.8, "kept for the successor for its time"
 
 
-async def test_what_no_successor_took_can_be_taken_back(arena: Arena) -> None:
+async def test_released_lock_can_be_taken_back(arena: Arena) -> None:
     first = await lead(arena, "a")
     await first.release("nobody")
     again = (await arena.contender("a2", home=first.me.home)).start()
@@ -137,7 +137,7 @@ async def test_what_no_successor_took_can_be_taken_back(arena: Arena) -> None:
     assert again.mine.epoch > first.mine.epoch
 
 
-async def test_a_holder_that_was_killed_is_followed_after_its_permits(arena: Arena) -> None:
+async def test_candidate_acquires_after_the_permits_of_a_killed_holder(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)
@@ -147,7 +147,7 @@ async def test_a_holder_that_was_killed_is_followed_after_its_permits(arena: Are
     assert second.mine.epoch > first.mine.epoch
 
 
-async def test_a_frozen_holder_wakes_up_to_find_itself_followed(arena: Arena) -> None:
+async def test_frozen_holder_finds_its_successor_when_it_wakes_up(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     first.freeze()
@@ -164,7 +164,7 @@ async def test_a_frozen_holder_wakes_up_to_find_itself_followed(arena: Arena) ->
     assert epoch_of(arena) == second.mine.epoch
 
 
-async def test_a_leader_that_comes_back_to_its_living_fleet_goes_on(arena: Arena) -> None:
+async def test_restarted_leader_of_a_living_fleet_continues_its_epoch(arena: Arena) -> None:
     first = await lead(arena, "a", home="home")
     await first.die()
     first.until = float("-inf")  # the fleet's members ask the next incarnation from here on
@@ -175,7 +175,7 @@ async def test_a_leader_that_comes_back_to_its_living_fleet_goes_on(arena: Arena
     assert again.mine.since == pytest.approx(first.mine.since, abs=0.001)
 
 
-async def test_a_lock_that_is_deleted_is_made_again_by_its_holder(arena: Arena) -> None:
+async def test_deleted_lock_is_created_again_by_its_holder(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     for _ in range(3):
@@ -186,7 +186,7 @@ async def test_a_lock_that_is_deleted_is_made_again_by_its_holder(arena: Arena) 
     assert not second.epochs
 
 
-async def test_the_epoch_survives_the_lock(arena: Arena) -> None:
+async def test_epoch_survives_the_lock(arena: Arena) -> None:
     first = await lead(arena, "a")
     await gone(arena, first)
     if arena.object() is not None:  # the garbage collector may have been faster
@@ -196,7 +196,7 @@ async def test_the_epoch_survives_the_lock(arena: Arena) -> None:
     assert second.mine.epoch > first.mine.epoch
 
 
-async def test_an_older_lock_from_a_backup_is_written_over_by_its_holder(arena: Arena) -> None:
+async def test_lock_from_an_older_backup_is_overwritten_by_its_holder(arena: Arena) -> None:
     first = await lead(arena, "a")
     backup = arena.object()
     assert backup is not None
@@ -209,7 +209,7 @@ async def test_an_older_lock_from_a_backup_is_written_over_by_its_holder(arena: 
     assert not third.epochs
 
 
-async def test_an_older_lock_from_a_backup_is_taken_where_its_holder_is_gone(arena: Arena) -> None:
+async def test_lock_from_an_older_backup_is_acquired_where_its_holder_is_dead(arena: Arena) -> None:
     first = await lead(arena, "a")
     backup = arena.object()
     assert backup is not None
@@ -222,7 +222,7 @@ async def test_an_older_lock_from_a_backup_is_taken_where_its_holder_is_gone(are
     assert third.mine.epoch > second.mine.epoch
 
 
-async def test_a_strangers_object_is_left_alone_until_it_is_unlocked(arena: Arena) -> None:
+async def test_foreign_object_is_left_alone_until_it_is_unlocked(arena: Arena) -> None:
     resource, name = arena.place
     api = "coordination.k8s.io/v1" if arena.kind == "lease" else "v1"
     stranger: dict[str, Any] = {
@@ -239,11 +239,11 @@ async def test_a_strangers_object_is_left_alone_until_it_is_unlocked(arena: Aren
     assert arena.object() == before
     found = await first.lock.unlock("me")
     assert found is not None
-    assert found.stranger
+    assert found.foreign
     await arena.writes(first)
 
 
-async def test_a_stranger_in_the_place_of_a_held_lock_ends_the_writing(arena: Arena) -> None:
+async def test_foreign_object_in_the_place_of_a_held_lock_ends_the_writing(arena: Arena) -> None:
     first = await lead(arena, "a")
     held = arena.object()
     assert held is not None
@@ -256,7 +256,7 @@ async def test_a_stranger_in_the_place_of_a_held_lock_ends_the_writing(arena: Ar
     await arena.writes(first)
 
 
-async def test_conflicts_all_the_time_change_nothing(arena: Arena) -> None:
+async def test_holder_survives_permanent_conflicts(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     resource, name = arena.place
@@ -276,7 +276,7 @@ async def test_conflicts_all_the_time_change_nothing(arena: Arena) -> None:
     await arena.writes(second)
 
 
-async def test_a_hub_out_of_reach_ends_the_writing_and_no_longer(arena: Arena) -> None:
+async def test_unreachable_hub_stops_writing_until_it_answers(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     for each in (first, second):
@@ -290,7 +290,7 @@ async def test_a_hub_out_of_reach_ends_the_writing_and_no_longer(arena: Arena) -
     await eventually(lambda: first.writing or second.writing)
 
 
-async def test_one_that_is_cut_off_is_followed_and_becomes_a_candidate(arena: Arena) -> None:
+async def test_cut_off_holder_is_replaced_and_becomes_a_candidate(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)
@@ -306,7 +306,7 @@ async def test_one_that_is_cut_off_is_followed_and_becomes_a_candidate(arena: Ar
     assert first.mine.epoch > second.mine.epoch
 
 
-async def test_wall_clocks_don_t_matter(arena: Arena) -> None:
+async def test_lock_does_not_depend_on_wall_clocks(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     for jump in (86_400.0, -86_400.0, 1e6):
@@ -316,7 +316,7 @@ async def test_wall_clocks_don_t_matter(arena: Arena) -> None:
         assert not second.epochs
 
 
-async def test_a_suspended_machine_loses_its_permits_and_a_candidate_gains_nothing(arena: Arena) -> None:
+async def test_suspended_machine_loses_its_permits_and_a_candidate_gains_nothing(arena: Arena) -> None:
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)
@@ -333,12 +333,10 @@ async def test_a_suspended_machine_loses_its_permits_and_a_candidate_gains_nothi
 
 
 @pytest.mark.parametrize("fault", ["closeWatch", "stallWatch"])
-async def test_a_watch_that_drops_or_stalls_delays_but_does_not_deafen(
-    arena: Arena, fault: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from raycp.leadership.locks import hublock
+async def test_dropped_or_stalled_watch_only_delays_a_candidate(arena: Arena, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raycp.leadership.locks import kube_lock
 
-    monkeypatch.setattr(hublock, "LOOK_ANYWAY", 1.0)
+    monkeypatch.setattr(kube_lock, "POLL_ANYWAY", 1.0)
     first = await lead(arena, "a")
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)
@@ -348,7 +346,7 @@ async def test_a_watch_that_drops_or_stalls_delays_but_does_not_deafen(
     await arena.writes(second)
 
 
-async def test_a_longer_permit_is_recorded_before_it_counts(arena: Arena) -> None:
+async def test_longer_permit_is_recorded_before_it_counts(arena: Arena) -> None:
     first = await lead(arena, "a")
     longer = await first.lock.amend(first.mine, 4 * PERMIT)
     assert longer.permit == 4 * PERMIT
@@ -363,7 +361,7 @@ async def test_a_longer_permit_is_recorded_before_it_counts(arena: Arena) -> Non
     assert await arena.writes(second) >= 3.5 * PERMIT
 
 
-async def test_the_lock_can_be_watched(arena: Arena) -> None:
+async def test_lock_can_be_watched(arena: Arena) -> None:
     looker = await arena.contender("looker")
     seen: list[tuple[str, bool]] = []
 
@@ -382,7 +380,7 @@ async def test_the_lock_can_be_watched(arena: Arena) -> None:
     assert ("a", False) in seen
 
 
-async def test_another_lock_of_the_same_fleet_is_refused(arena: Arena) -> None:
+async def test_lock_of_another_kind_for_the_same_fleet_is_refused(arena: Arena) -> None:
     """Two fleet files of one name with different locks: the second waits, whichever comes first."""
     first = await lead(arena, "a")
     rivals = [await Arena(other, arena.cluster).contender(other) for other in ("ray", "configMap", "lease") if other != arena.kind]
@@ -398,7 +396,7 @@ async def test_another_lock_of_the_same_fleet_is_refused(arena: Arena) -> None:
     assert found.released
 
 
-async def test_a_lock_for_life_is_not_stuck_in_a_pod_whose_process_was_replaced() -> None:
+async def test_lock_for_life_is_not_stuck_in_a_pod_whose_process_was_replaced() -> None:
     """A container that restarts keeps its Pod: the holder before it is asked, and does not answer."""
     async with arena_of("configMap") as arena:
         first = await lead(arena, "a")
@@ -411,7 +409,7 @@ async def test_a_lock_for_life_is_not_stuck_in_a_pod_whose_process_was_replaced(
         assert second.mine.epoch > first.mine.epoch
 
 
-async def test_a_lock_is_owned_only_by_a_pod_that_is_there() -> None:
+async def test_lock_is_owned_only_by_an_existing_pod() -> None:
     """An owner that does not exist would get the lock collected at once; one in another namespace as well."""
     async with arena_of("configMap") as arena:
         for name, pod in (("no-such", PodRef(NAMESPACE, "p", "u")), ("elsewhere", PodRef("default", "p", "u"))):

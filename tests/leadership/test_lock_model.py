@@ -16,8 +16,8 @@ from raycp.base.clock import VirtualClock
 from raycp.kube import KubeError, Unreachable
 from raycp.leadership.epoch import Acquisition
 from raycp.leadership.locks import Identity, PodRef
-from raycp.leadership.locks.hublock import HubLock, Pace, Pods
-from raycp.leadership.locks.judge import State
+from raycp.leadership.locks.eligibility import LockState
+from raycp.leadership.locks.kube_lock import KubeLock, Pace, Pods
 from raycp.leadership.records import Conflict, Record, Records
 
 PERMIT = 2.0
@@ -30,7 +30,7 @@ class Hub:
     def __init__(self, clock: VirtualClock, seed: int) -> None:
         self.clock = clock
         self.random = random.Random(seed)
-        self.states: dict[str, State] = {}
+        self.states: dict[str, LockState] = {}
         self.data: dict[str, Record] = {}
         self.cut: set[str] = set()
         self.frozen: dict[str, asyncio.Event] = {}
@@ -62,21 +62,21 @@ class Hub:
             raise Unreachable("cut off", sent=True)
 
 
-class FakeHome:
-    """``Home`` of one contender."""
+class FakeStore:
+    """``LockStore`` of one contender."""
 
     def __init__(self, hub: Hub, who: str) -> None:
         self.where = "the lock"
         self._hub = hub
         self._who = who
 
-    async def read(self, priority: int = 0, timeout: float | None = None) -> State | None:
+    async def read(self, priority: int = 0, timeout: float | None = None) -> LockState | None:
         await self._hub.way(self._who)
         found = self._hub.states.get("lock")
         await self._hub.way(self._who)
         return found
 
-    async def write(self, state: State, over: State | None, priority: int = 0, timeout: float | None = None) -> State:
+    async def write(self, state: LockState, over: LockState | None, priority: int = 0, timeout: float | None = None) -> LockState:
         await self._hub.way(self._who)
         known = self._hub.states.get("lock")
         if (known.version if known else None) != (over.version if over else None):
@@ -88,11 +88,11 @@ class FakeHome:
         await self._hub.way(self._who)
         return new
 
-    async def delete(self, over: State) -> None:
+    async def delete(self, over: LockState) -> None:
         self._hub.states.pop("lock", None)
         self._hub.tell()
 
-    async def follow(self) -> AsyncGenerator[State | None, None]:
+    async def follow(self) -> AsyncGenerator[LockState | None, None]:
         while True:
             event = self._hub.changed
             yield await self.read()
@@ -128,7 +128,7 @@ class FakePods(Pods):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def until_gone(self, pod: PodRef) -> None:
+    async def until_ended(self, pod: PodRef) -> None:
         while pod.name in self._hub.pods:
             await self._hub.clock.sleep(2 * STEP)
 
@@ -151,8 +151,8 @@ class Leader:
         self.pod = PodRef("n", f"pod-{name}", f"uid-{name}") if kind == "configMap" else None
         if self.pod is not None:
             hub.pods.add(self.pod.name)
-        self.lock = HubLock(
-            kind, FakeHome(hub, name), FakeRecords(hub, name), "source", hub.clock,
+        self.lock = KubeLock(
+            kind, FakeStore(hub, name), FakeRecords(hub, name), "source", hub.clock,
             pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()),
         )  # fmt: skip
         self.task = asyncio.create_task(self.live())
@@ -212,7 +212,7 @@ ops = st.tuples(
 @pytest.mark.parametrize("kind", ["ray", "configMap", "lease"])
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(ops, min_size=1, max_size=8), seed=st.integers(0, 2**16))
-def test_one_writer_and_rising_epochs_whatever_happens(kind: str, steps: list[tuple[str, int, float]], seed: int) -> None:
+def test_one_writer_and_rising_epochs_under_random_faults(kind: str, steps: list[tuple[str, int, float]], seed: int) -> None:
     asyncio.run(play(kind, steps, seed))
 
 
@@ -222,7 +222,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
     leaders = [Leader(hub, kind, f"l{n}") for n in range(4)]
     wrote: list[int] = []
     told: list[str] = []
-    backup: State | None = None
+    backup: LockState | None = None
     releases: list[asyncio.Task[None]] = []
 
     async def run(seconds: float) -> None:

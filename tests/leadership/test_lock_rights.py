@@ -9,14 +9,14 @@ import pytest_asyncio
 from contenders import NAMESPACE, Arena, Contender, arena_of, eventually, fleet_with
 
 from raycp.cli.rights import CRD, needs
-from raycp.leadership.locks import judge
+from raycp.leadership.locks import eligibility
 
 PLURALS = {"ConfigMap": "configmaps", "Lease": "leases", "Pod": "pods", "Namespace": "namespaces"}
 
 
 @pytest_asyncio.fixture(params=["ray", "configMap", "lease"])
 async def arena(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
-    monkeypatch.setattr(judge, "KNOCK_SLACK", 0.3)
+    monkeypatch.setattr(eligibility, "KNOCK_SLACK", 0.3)
     async with arena_of(request.param, rbac=True) as made:
         yield made
 
@@ -53,7 +53,7 @@ async def allowed(arena: Arena, name: str, pod: bool, without: tuple[str, str] =
     return await arena.contender(name, token=token, pod=await arena.pod(f"pod-{name}") if pod else None)
 
 
-async def test_these_rights_are_enough(arena: Arena) -> None:
+async def test_documented_rights_are_enough(arena: Arena) -> None:
     first, second = await allowed(arena, "a", True), await allowed(arena, "b", True)
     first.start()
     await arena.writes(first)
@@ -68,7 +68,7 @@ async def test_these_rights_are_enough(arena: Arena) -> None:
 
 
 @pytest.mark.parametrize("verb", ["get", "create", "update"])
-async def test_a_right_that_is_missing_is_named(arena: Arena, verb: str) -> None:
+async def test_message_names_the_missing_right(arena: Arena, verb: str) -> None:
     resource = "leases" if arena.kind == "lease" else "configmaps"
     first = await allowed(arena, "a", False, (verb, resource))
     first.start()
@@ -77,7 +77,7 @@ async def test_a_right_that_is_missing_is_named(arena: Arena, verb: str) -> None
 
 
 @pytest.mark.parametrize("verb", ["list", "watch"])
-async def test_without_the_right_to_watch_it_looks_again_and_again(arena: Arena, verb: str) -> None:
+async def test_candidate_without_the_right_to_watch_polls(arena: Arena, verb: str) -> None:
     resource = "leases" if arena.kind == "lease" else "configmaps"
     first, second = await allowed(arena, "a", True), await allowed(arena, "b", True, (verb, resource))
     first.start()
@@ -88,7 +88,7 @@ async def test_without_the_right_to_watch_it_looks_again_and_again(arena: Arena,
     await arena.writes(second)
 
 
-async def test_without_a_look_at_pods_a_lock_for_life_is_not_begun() -> None:
+async def test_lock_for_life_needs_the_right_to_get_pods() -> None:
     async with arena_of("configMap", rbac=True) as arena:
         first = await allowed(arena, "a", True, ("get", "pods"))
         first.start()

@@ -1,6 +1,7 @@
 """Law 6 (c) and (d) as failing sequences: what would let an old holder write is played, and must not succeed."""
 
-import msgspec
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,59 +12,60 @@ from raycp.kube import Unreachable
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed
-from raycp.leadership.permit import Ask, Grant, Ledger, Permit, Proof, take
+from raycp.leadership.permit import Grant, Permit, PermitLedger, Proof, take
 from raycp.member.permits import PermitKeeper
 from raycp.metrics import Metrics
-from raycp.protocol.members import Member
+from raycp.protocol.control import Question
+from raycp.protocol.members import Member, Role
 from raycp.protocol.substrate import MemberUnavailable
 
 PERMIT = 6.0
-HOLDER = Member("worker", "standard/0", 0)
+HOLDER = Member(Role.WORKER, "standard/0", 0)
 
 
-def test_a_permit_counts_from_before_the_question_was_sent() -> None:
+def test_permit_counts_from_before_the_request_was_sent() -> None:
     """A holder frozen with the answer in its socket buffer wakes up late: the answer is worth what is left, not 6 s."""
     permit = take(Permit(), Grant(PERMIT, 1, 1), asked=100.0)
     assert permit.until == 106.0
     assert permit.left(130.0) == 0.0
 
 
-def test_the_book_never_ends_before_the_permit() -> None:
-    ledger = Ledger(PERMIT, recorded=0.0)
+def test_ledger_never_ends_before_the_permit() -> None:
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     grant = ledger.grant("w", Proof(100.0), 100.4, 1, 1, {})
     permit = take(Permit(), grant, asked=100.2)
     assert permit.until <= ledger.ends("w")
 
 
-def test_nothing_is_granted_beyond_the_proof() -> None:
-    ledger = Ledger(PERMIT, recorded=0.0)
+def test_no_grant_outlives_the_proof() -> None:
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     assert ledger.grant("w", Proof(100.0), 104.0, 1, 1, {}).seconds == 2.0
     refused = ledger.grant("w", Proof(100.0), 106.0, 1, 1, {})
     assert refused.seconds == 0.0
     assert "still leads" in refused.refused
 
 
-def test_a_new_incarnation_takes_silent_holders_for_permitted() -> None:
-    ledger = Ledger(PERMIT, recorded=200.0)
+def test_new_incarnation_counts_silent_holders_as_permitted() -> None:
+    ledger = PermitLedger(PERMIT, recorded=200.0)
     assert ledger.ends("never heard of") == 206.0
-    assert Ledger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
+    assert PermitLedger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
 
 
-def test_a_barred_holder_gets_nothing_more() -> None:
-    ledger = Ledger(PERMIT, recorded=0.0)
+def test_barred_holder_gets_no_permit() -> None:
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     ledger.grant("w", Proof(100.0), 100.0, 1, 1, {})
     ledger.bar("w", "replaced")
     assert ledger.grant("w", Proof(101.0), 101.0, 1, 1, {}).refused == "replaced"
     assert ledger.ends("w") == 106.0
 
 
-def test_a_late_answer_of_a_leader_that_was_succeeded_is_ignored() -> None:
+def test_late_grant_of_a_replaced_leader_is_ignored() -> None:
     permit = take(Permit(), Grant(PERMIT, 2, 5), asked=100.0)
     assert take(permit, Grant(PERMIT, 2, 4), asked=103.0) is permit
     assert take(permit, Grant(PERMIT, 1, 9), asked=103.0) is permit
 
 
-def test_a_refusal_takes_nothing_away_and_adds_nothing() -> None:
+def test_refusal_changes_no_permit() -> None:
     permit = take(Permit(), Grant(PERMIT, 1, 1), asked=100.0)
     assert take(permit, Grant(0.0, 1, 1, refused="barred"), asked=101.0).until == 106.0
 
@@ -73,7 +75,7 @@ def test_no_permit_outlives_what_its_successor_waits_for(steps: list[tuple[float
     """Whatever is delayed: all permits of a predecessor end within ``permit`` of its last read being sent, hence of the moment at
     which its successor was recorded."""
     now, proof = 0.0, Proof(0.0)
-    ledger = Ledger(PERMIT, recorded=0.0)
+    ledger = PermitLedger(PERMIT, recorded=0.0)
     permit = Permit()
     for before, on_the_way, after, proves in steps:
         now += before
@@ -101,62 +103,71 @@ class Home:
         return Confirmed(self.found)
 
 
+class SuspendableClock(VirtualClock):
+    """``suspended``: seconds for which the process was frozen, so that no sleeper was woken."""
+
+    suspended = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.suspended
+
+
 @pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
+def clock() -> SuspendableClock:
+    return SuspendableClock()
 
 
-def leader(clock: VirtualClock) -> tuple[LeadershipProof, Home, Ledger]:
+def leader(clock: VirtualClock) -> tuple[LeadershipProof, Home, PermitLedger]:
     mine = Leadership(1, 1, "a", 0.0, PERMIT)
-    home, ledger = Home(mine), Ledger(PERMIT, clock.now())
-    prover = LeadershipProof(clock, Loops(clock))
-    prover.begin(mine, ledger, clock.now(), home.confirm)
-    return prover, home, ledger
+    home, ledger = Home(mine), PermitLedger(PERMIT, clock.now())
+    proof = LeadershipProof(clock, Loops(clock))
+    proof.begin(mine, ledger, clock.now(), home.confirm)
+    return proof, home, ledger
 
 
-def asked(ledger: Ledger, prover: LeadershipProof, clock: VirtualClock) -> Grant:
-    return ledger.grant("w", prover._proof, clock.now(), 1, 1, {})
+def asked(ledger: PermitLedger, proof: LeadershipProof, clock: VirtualClock) -> Grant:
+    return ledger.grant("w", proof.proof, clock.now(), 1, 1, {})
 
 
-async def test_a_leader_without_its_record_grants_less_and_less(clock: VirtualClock) -> None:
-    prover, home, ledger = leader(clock)
+async def test_leader_that_can_not_confirm_grants_less_and_less(clock: VirtualClock) -> None:
+    proof, home, ledger = leader(clock)
     await clock.advance(3.0)
-    assert asked(ledger, prover, clock).seconds > 4.9
+    assert asked(ledger, proof, clock).seconds > 4.9
     home.reachable = False
     await clock.advance(4.0)
-    assert 0 < asked(ledger, prover, clock).seconds < 3.0
+    assert 0 < asked(ledger, proof, clock).seconds < 3.0
     await clock.advance(4.0)
-    assert asked(ledger, prover, clock).seconds == 0.0
-    assert prover.problems
+    assert asked(ledger, proof, clock).seconds == 0.0
+    assert proof.problems
     home.reachable = True
     await clock.advance(1.0)
-    assert asked(ledger, prover, clock).seconds > 4.0
-    await prover._loops.stop()
+    assert asked(ledger, proof, clock).seconds > 4.0
+    await proof.end()
 
 
-async def test_a_leader_that_was_succeeded_does_nothing_more(clock: VirtualClock) -> None:
+async def test_replaced_leader_grants_nothing(clock: SuspendableClock) -> None:
     """Frozen, it wakes up beside its successor: its first read tells it, and until then its proof is too old to grant anything."""
-    prover, home, ledger = leader(clock)
+    proof, home, ledger = leader(clock)
     await clock.advance(1.0)
     home.found = Leadership(1, 2, "b", 0.0, PERMIT)
-    clock._now += 60.0  # frozen: nothing ran
-    assert asked(ledger, prover, clock).seconds == 0.0
+    clock.suspended += 60.0
+    assert asked(ledger, proof, clock).seconds == 0.0
     await clock.advance(2.0)
-    assert "incarnation 2" in prover.superseded
-    assert not prover.proven(PERMIT)
-    answer = msgspec.msgpack.decode(prover.grant(msgspec.msgpack.encode(Ask("w")), None), type=Grant)
+    assert "incarnation 2" in proof.superseded
+    assert not proof.proven(PERMIT)
+    answer = proof.grant("w", None)
     assert answer.seconds == 0.0
-    await prover._loops.stop()
+    await proof.end()
 
 
-async def test_a_holder_stops_when_the_leader_is_silent_and_goes_on_when_it_is_back(clock: VirtualClock) -> None:
+async def test_holder_stops_while_the_leader_is_silent(clock: VirtualClock) -> None:
     answers = True
     changes = []
 
-    async def ask(method: str, payload: bytes, timeout: float) -> bytes:
+    async def ask(question: Question[Any], timeout: float) -> Any:
         if not answers:
             raise MemberUnavailable("cut off from Ray's head")
-        return msgspec.msgpack.encode(Grant(PERMIT, 1, 1, {"0": 3}))
+        return Grant(PERMIT, 1, 1, {"0": 3})
 
     loops = Loops(clock)
     keeper = PermitKeeper(HOLDER, clock, loops, Metrics(), ask, lambda: changes.append(keeper.held))

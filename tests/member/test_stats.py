@@ -9,7 +9,7 @@ from raycp.base.loops import Loops
 from raycp.member.stats import LAST_WITHIN, StatsReporter
 from raycp.metrics import Metrics
 from raycp.protocol.frames import Answered, Hello, Message, Question, Stats
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ObserverPlan
 from raycp.protocol.report import Report
 from raycp.protocol.transport import Connection, listen
@@ -40,7 +40,7 @@ class Observer:
 async def test_the_last_word_is_heard_before_the_end() -> None:
     observer, loops = Observer(), Loops(CLOCK)
     server, port = await listen(HOST, "t", observer.accept)
-    teller = StatsReporter(Member("worker", "standard/0", 0), CLOCK, loops, Metrics(), lambda: Report(1, "node"))
+    teller = StatsReporter(Member(Role.WORKER, "standard/0", 0), CLOCK, loops, Metrics(), lambda: Report(1, "node"))
     teller.update(msgspec.structs.replace(plan_of({"here": "0"}, "tracked"), observer=ObserverPlan(HOST, port)))
     last = asyncio.ensure_future(teller.last())
     await until(observer.asked)

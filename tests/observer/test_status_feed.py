@@ -5,7 +5,7 @@ import msgspec
 from raycp.base.clock import VirtualClock
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.report import ClusterReport, LaneReport, Report
 from raycp.protocol.status import (
     FleetClusterStatus,
@@ -17,8 +17,8 @@ from raycp.protocol.status import (
     with_readiness,
 )
 
-SHARD = Member("shard", "0", 0)
-WORKER = Member("worker", "standard/0", 0)
+SHARD = Member(Role.SHARD, "0", 0)
+WORKER = Member(Role.WORKER, "standard/0", 0)
 
 
 def sent(incarnation: int = 1, plan: int = 3) -> FleetStatus:
@@ -106,7 +106,7 @@ async def test_a_status_of_an_earlier_leader_or_plan_is_dropped() -> None:
 async def test_silent_members_are_those_that_the_leader_counts_on() -> None:
     clock, reports, feed = await made()
     feed.receive(sent())
-    gone = Member("worker", "standard/9", 0)
+    gone = Member(Role.WORKER, "standard/9", 0)
     for member in (SHARD, WORKER, gone):
         reports[member.actor_name] = MemberReport(member, report(), clock.now())
     await clock.advance(SILENT_AFTER + 1.0)

@@ -10,8 +10,9 @@ from inprocess import CLOCK, fleet_doc, fleet_of, holds, stack, until
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.config.embedded import FaultSpec
+from raycp.protocol.control import Configure
 from raycp.protocol.frames import Wake
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 
 
 def ran(controller: str = "") -> Counter[str]:
@@ -168,7 +169,7 @@ async def test_a_new_primary_hands_nothing_out_before_the_roll_call() -> None:
     async with stack(["tracked"]) as fleet:
         await fleet.kill("shard", "0")
         await fleet.put("here", "tracked", "a")
-        member = Member("shard", "0", 1)
+        member = Member(Role.SHARD, "0", 1)
         shard = await fleet.new_shard("0")
         # The workers don't know of it yet: it knows of them, and waits.
         for _ in range(2):
@@ -336,7 +337,7 @@ async def test_a_worker_that_comes_before_the_primary_knows_its_term_is_in_the_r
         plan = fleet.plan()
         stranger = msgspec.structs.replace(plan.shards[0], member="raycp::shard::0::g0", term=1)
         early = msgspec.structs.replace(plan, shards=(stranger,))
-        await shard.ask("configure", msgspec.msgpack.encode(early))  # it listens, and is not in the plan yet
+        await shard.ask(Configure(early))  # it listens, and is not in the plan yet
         worker = fleet.members["worker", "standard/0"]
         await fleet.tell(worker)
         await until(lambda: worker.actor_name in shard.conductor._seats)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import psutil
 from apis import Api
 from faultplan import Fault
 
 from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.protocol.control import HandOver, Ping
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Player:
                 status = await self._client.status()
                 if "standbys" in status:  # a leader that was restarted a moment ago knows no fleet yet
                     self.status = status
-                self._leader, _ = msgspec.msgpack.decode(await self._client.ask("ping"))
+                self._leader = (await self._client.ask(Ping())).pid
             await asyncio.sleep(0.3)
 
     def pid(self, place: str) -> int:
@@ -113,8 +113,8 @@ class Player:
         """As ``raycp handover`` does; that there is no warm standby at the moment is no failure."""
         shards = [target.partition(" ")[2] for target in fault.targets]
         try:
-            rows = msgspec.json.decode(await self._client.ask("handover", msgspec.msgpack.encode(shards), timeout=40.0))
-            self.log.append(f"          handed over: {[(row['shard'], row['problem'] or round(row['took'], 3)) for row in rows]}")
+            rows = await self._client.ask(HandOver(shards), timeout=40.0)
+            self.log.append(f"          handed over: {[(row.shard, row.problem or round(row.took, 3)) for row in rows]}")
         except FleetError as error:
             self.log.append(f"          not handed over: {error}")
 

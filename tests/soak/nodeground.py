@@ -14,13 +14,13 @@ from typing import Any
 
 import invariants
 import latencies
-import msgspec
 from apis import Api
 from rayhouse import House, Node
 from soakrun import api_servers, at_ray, bring_up, fleet_file
 from users import changing
 
 from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.protocol.control import Ping, Switches
 from raycp.runtime.local_ray import connect, shut_down
 
 LABEL = {"raycp-test/fleet": "yes"}
@@ -61,7 +61,7 @@ class Lossy:
         return next((node for node in self.house.nodes.values() if node.identity == identity), None)
 
     async def leader_node(self) -> Node | None:
-        pid, *_ = msgspec.msgpack.decode(await self.client.ask("ping", patience=40.0))
+        pid = (await self.client.ask(Ping(), patience=40.0)).pid
         return next((node for node in self.house.nodes.values() if pid in node.pids()), None)
 
     async def whole(self, seconds: float = 60.0, placed: bool = True) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Lossy:
 
     async def client_history(self) -> list[dict[str, Any]]:
         """The leader's record of switches."""
-        rows: list[dict[str, Any]] = msgspec.json.decode(await self.client.ask("switches", patience=60.0))
+        rows: list[dict[str, Any]] = await self.client.ask(Switches(), patience=60.0)
         return rows
 
     def fenced(self) -> None:

@@ -25,11 +25,11 @@ from rayhouse import House
 from raycp.config import load_fleet
 from raycp.driver.fleet_builder import build_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError, up
+from raycp.protocol.control import ReadCache
 from raycp.protocol.members import Member
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
 from raycp.runtime.local_ray import SETTINGS, connect, shut_down
 from raycp.runtime.ray_substrate import RaySubstrate
-from raycp.shard.reads import CacheAsk, CacheContent
 
 HERE = Path(__file__).parent
 JOBS = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs"
@@ -313,7 +313,7 @@ class Soak:
             if member.role not in ("shard", "standby"):
                 continue
             for cluster, shard in homes.items():
-                if member.place.split("/")[0] == shard:
+                if member.shard == shard:
                     for kind, path in kinds[cluster]:
                         wrong += await self._cache(member, cluster, kind, path)
         return wrong
@@ -329,8 +329,7 @@ class Soak:
 
     async def _compared(self, member: Member, cluster: str, kind: str, path: str) -> list[str]:
         try:
-            asked = msgspec.msgpack.encode(CacheAsk(cluster, kind))
-            content = msgspec.msgpack.decode(await self.substrate.call(member, "cache", asked), type=CacheContent)
+            content = await self.substrate.ask(member, ReadCache(cluster, kind))
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             return [f"{member}: {error}"]
         if not content.synced:

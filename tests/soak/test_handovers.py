@@ -9,11 +9,12 @@ from pathlib import Path
 
 import invariants
 import latencies
-import msgspec
 import pytest
 from rayhouse import house
 from soakrun import CONFIG_MAPS, Scale, Soak, ground
 from users import changing
+
+from raycp.protocol.control import HandOver
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -41,11 +42,11 @@ async def _hand_over(scale: Scale, at: object, wanted: int) -> None:
             while done < wanted:
                 await _warm(made)
                 begun = time.time()
-                rows = msgspec.json.decode(await made.client.ask("handover", msgspec.msgpack.encode([]), timeout=40.0))
+                rows = await made.client.ask(HandOver(), timeout=40.0)
                 moments.append((begun - GRACE / 5, time.time() + GRACE))
-                problems = [row["problem"] for row in rows if row["problem"]]
+                problems = [row.problem for row in rows if row.problem]
                 assert not problems, f"after {done} hand-overs: {problems}"
-                took += [row["took"] for row in rows]
+                took += [row.took for row in rows]
                 done += len(rows)
                 for api in members.values():
                     await api.gather()

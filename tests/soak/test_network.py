@@ -12,7 +12,6 @@ from typing import Any
 
 import invariants
 import latencies
-import msgspec
 import pytest
 from apis import Api, ApiServer
 from islands import Island, island, ray_node
@@ -21,6 +20,7 @@ from soakrun import JOBS, api_servers, at_ray, bring_up, fleet_file
 from users import changing
 
 from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.protocol.control import HandOver, Ping, Switches
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -157,7 +157,7 @@ async def _cut_off_leader(at: House, servers: dict[str, ApiServer], there: Islan
         # All who lead are on the island, as there is nowhere else; the next ones can live here.
         await asyncio.to_thread(ray_node, at, there, "spare", beach=True, labels=CONTROL)
         status = await until(lambda: _standby_off(client, node), 60.0, "the standby is off the island")
-        leader, _ = msgspec.msgpack.decode(await client.ask("ping"))
+        leader = (await client.ask(Ping())).pid
         assert leader in node.pids()
         assert status["shards"][0]["pid"] in node.pids()
         async with changing({"east": apis["east"]}, 20.0) as users:
@@ -202,7 +202,7 @@ async def _term(client: FleetClient, term: int) -> bool:
 
 
 async def _print_gap(what: str, client: FleetClient, writes: list[dict[str, Any]], cut: float, more: float = 5.0) -> None:
-    for row in msgspec.json.decode(await client.ask("switches"))[-3:]:
+    for row in (await client.ask(Switches()))[-3:]:
         print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     waits = latencies.waits(writes).values()
     gap = max(seconds for _, seconds in waits)
@@ -235,7 +235,7 @@ async def _primary_on(client: FleetClient, node: Node) -> dict[str, Any] | None:
     there = node.pids()
     if status["shards"][0]["pid"] in there:
         return status if any(row["pid"] not in there for row in status["standbys"]) else None
-    await client.ask("handover", msgspec.msgpack.encode([]), timeout=40.0)
+    await client.ask(HandOver(), timeout=40.0)
     return None
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from nodeground import Lossy, add_node, lossy
 from rayhouse import Node, house
+
+from raycp.protocol.control import HandOver, Ping
 
 REPEATED = int(os.environ.get("RAYCP_SOAK_NODES") or 3)
 HEAD = ("--num-cpus=2",)
@@ -97,7 +98,7 @@ async def _primary_beside_leader(made: Lossy) -> None:
         status = await made.whole(placed=False)
         if made.node_of(status["shards"][0]["nodeId"]) is await made.leader_node():
             return
-        await made.client.ask("handover", b"\x90", timeout=40.0)
+        await made.client.ask(HandOver(), timeout=40.0)
     raise AssertionError("primary and leader don't come to live on one node")
 
 
@@ -185,7 +186,7 @@ def test_several_processes_die_together(tmp_path: Path) -> None:
 
 
 async def _leader_pid(made: Lossy) -> int:
-    pid, *_ = msgspec.msgpack.decode(await made.client.ask("ping"))
+    pid = (await made.client.ask(Ping())).pid
     return int(pid)
 
 

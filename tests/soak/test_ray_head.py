@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from nodeground import NAME, Lossy, add_node, lossy
 from rayhouse import House, house, redis
 from soakrun import bring_up
+
+from raycp.protocol.control import Ping
 
 AWAY = 5.0
 HEAD = ("--num-cpus=0",)
@@ -60,7 +61,7 @@ def test_deaths_while_the_head_is_away(tmp_path: Path) -> None:
         gap = await _away(made, "a primary dies while the head is away", lose_primary)
         assert gap < 2.0
         status = await made.whole(120.0)
-        pid, *_ = msgspec.msgpack.decode(await made.client.ask("ping"))
+        pid = (await made.client.ask(Ping())).pid
 
         async def lose_leader() -> None:
             await asyncio.to_thread(made.house.kill_head)

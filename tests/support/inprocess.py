@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fleet_samples
 import msgspec
@@ -24,27 +26,30 @@ from raycp.kube import ConnectSpec
 from raycp.leader.core import LeaderCore
 from raycp.leader.placement import NODE_ID
 from raycp.observer.core import ObserverCore
-from raycp.protocol.members import Member
+from raycp.protocol.control import Configure, Ping, Pong, Question
+from raycp.protocol.control.codec import encode_question, respond
+from raycp.protocol.members import LEADER, Member, Role, Slot
 from raycp.protocol.nodes import Node
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan, ShardPlan, WorkerPlan
 from raycp.protocol.report import Report
-from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
+from raycp.protocol.substrate import MemberDied, MemberUnavailable, answer_of
 from raycp.runtime.embedded import EmbeddedCore
 from raycp.shard.core import ShardCore
 from raycp.worker.core import WorkerCore
 
 HERE = Path(__file__).parent
+A = TypeVar("A")
 HOST = "127.0.0.1"
 CLOCK = SystemClock()
 QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": False, "stages": False}
 """An API server without life: what most of these tests need."""
 
-CORES: dict[str, Any] = {
-    "shard": ShardCore,
-    "standby": ShardCore,
-    "worker": WorkerCore,
-    "observer": ObserverCore,
-    "embedded": EmbeddedCore,
+CORES: dict[Role, Any] = {
+    Role.SHARD: ShardCore,
+    Role.STANDBY: ShardCore,
+    Role.WORKER: WorkerCore,
+    Role.OBSERVER: ObserverCore,
+    Role.EMBEDDED: EmbeddedCore,
 }
 
 
@@ -100,43 +105,7 @@ def fleet_of(doc: FleetDoc) -> Fleet:
 
 async def end(core: Any) -> None:
     """End a core as the death of its process would: nothing is sent, its port refuses, its connections break."""
-    user = getattr(core, "_user", None)
-    if user is not None:  # first: from here on its reconciles do nothing more
-        user.loop.call_soon_threadsafe(user.loop.stop)
-        await asyncio.to_thread(user._thread.join, 0.3)
-        fleet_samples.died(user.thread_id)
-    tasks = list(core.loops._tasks)
-    for task in tasks:
-        task.cancel()
-    core.loops.spawn = lambda work, name: work.close()  # a dead process starts nothing
-    if getattr(core, "_server", None) is not None:
-        core._server.close()
-    for connection in _connections(core):
-        connection._peer = None
-        if connection._transport is not None:
-            connection._transport.abort()
-    for watched in list(core.state.clusters.values()) if isinstance(core, ShardCore) else ():
-        await watched.close()
-    if isinstance(core, EmbeddedCore):
-        await core.drain(0.0)
-    if isinstance(core, ObserverCore) and core._web is not None:
-        await core._web.stop()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _connections(core: Any) -> list[Any]:
-    found = []
-    if isinstance(core, ShardCore):
-        found += [seat.connection for seat in core.conductor._seats.values()]
-        found += [incoming.connection for incoming in core.peers._incoming]
-        found += [outgoing._connection for outgoing in core.peers._outgoing.values()]
-    if isinstance(core, WorkerCore):
-        found += [link._connection for link in core._links.values()]
-    if isinstance(core, ObserverCore):
-        found += core.sources.connections()
-    if getattr(core, "_teller", None) is not None:
-        found.append(core._teller._connection)
-    return [connection for connection in found if connection is not None]
+    await core.abort()
 
 
 def plan_of(homes: dict[str, str], *uses: str) -> Plan:
@@ -159,12 +128,13 @@ class InProcess:
         """The nodes that there seem to be; a member lives where its options ask for, else on the first that takes new ones."""
         self.leader: LeaderCore | None = None
 
-    async def _ask_leader(self, method: str, payload: bytes, timeout: float) -> bytes:
+    async def _ask_leader(self, question: Question[A], timeout: float) -> A:
         """What members ask of the leader; nobody answers while there is none."""
         if self.leader is None:
             raise MemberUnavailable("no leader")
         async with asyncio.timeout(timeout):
-            return await self.leader.ask(method, payload)
+            raw = await respond(encode_question(question), self.leader.ask)
+        return answer_of(LEADER, question, raw)
 
     async def members(self) -> list[Member]:
         return list(self.cores)
@@ -178,16 +148,18 @@ class InProcess:
             asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
             self.cores[member] = make(member, CLOCK, HOST, "node", **asks)
             self.created.append(member)
+            if isinstance(self.cores[member], WorkerCore):
+                self.cores[member].user_loop_ended = fleet_samples.died
             takes = [node.identity for node in self.ground if not node.draining]
             self.cores[member].node_id = (options.get("label_selector") or {}).get(NODE_ID) or (takes or [""])[0]
 
-    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
-        core = self.cores.get(member)
+    async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
+        core, name = self.cores.get(member), type(question).__name__
         if core is None:
             raise MemberDied(member, "no such actor", certain=True)
         if member in self.silent:
             raise MemberUnavailable(f"{member} is not reachable")
-        asking = asyncio.ensure_future(core.ask(method, payload))
+        asking = asyncio.ensure_future(respond(encode_question(question), partial(self._route, core)))
         deadline = CLOCK.now() + timeout
         try:
             while not asking.done():
@@ -195,13 +167,13 @@ class InProcess:
                 if self.cores.get(member) is not core:
                     raise MemberDied(member, "its process is gone", certain=True)
                 if CLOCK.now() > deadline:
-                    raise MemberUnavailable(f"{member} did not answer {method} within {timeout:g} s")
-            try:
-                return bytes(asking.result())
-            except Exception as error:
-                raise MemberFailed(f"{member}: {method}: {error}") from error
+                    raise MemberUnavailable(f"{member} did not answer {name} within {timeout:g} s")
+            return answer_of(member, question, asking.result())
         finally:
             asking.cancel()
+
+    async def _route(self, core: Any, question: Question[Any]) -> Any:
+        return Pong(os.getpid(), 0.0) if isinstance(question, Ping) else await core.ask(question)
 
     async def nodes(self) -> list[Node]:
         return list(self.ground)
@@ -235,7 +207,7 @@ class Stack:
         self.clusters: dict[str, EmbeddedCluster] = {}
         self.connects: dict[str, ConnectSpec] = {}
         self.right: dict[str, ConnectSpec] = {}
-        self.members: dict[tuple[str, str], Member] = {}
+        self.members: dict[Slot, Member] = {}
         self.terms: dict[str, int] = {}
         self.epoch = 1
         self._versions = itertools.count(1)
@@ -259,16 +231,16 @@ class Stack:
 
     async def new_shard(self, shard: str) -> ShardCore:
         """A primary of the next generation and term; it is told the plan by ``tell``."""
-        before = self.members.get(("shard", shard))
-        member = self.members["shard", shard] = Member("shard", shard, before.generation + 1 if before else 0)
+        before = self.members.get(Slot.of_shard(shard))
+        member = self.members[Slot.of_shard(shard)] = Member(Role.SHARD, shard, before.generation + 1 if before else 0)
         await self.substrate.create(member, {})
         self.terms[shard] = self.terms.get(shard, 0) + 1
         core: ShardCore = self.substrate.cores[member]
         return core
 
     async def new_worker(self) -> WorkerCore:
-        place = f"standard/{next(self._workers)}"
-        member = self.members["worker", place] = Member("worker", place, 0)
+        slot = Slot.of_worker("standard", next(self._workers))
+        member = self.members[slot] = Member(*slot, 0)
         await self.substrate.create(member, {})
         core: WorkerCore = self.substrate.cores[member]
         return core
@@ -281,22 +253,23 @@ class Stack:
             for name, shard in self.homes.items()
         )
         shards = tuple(
-            ShardPlan(shard, self.members["shard", shard].actor_name, term, *ports.get(self.members["shard", shard], ("", 0)))
+            ShardPlan(shard, primary.actor_name, term, *ports.get(primary, ("", 0)))
             for shard, term in sorted(self.terms.items())
+            for primary in (self.members[Slot.of_shard(shard)],)
         )
         workers = tuple(
             WorkerPlan(member.actor_name, *ports[member])
             for slot, member in self.members.items()
-            if slot[0] == "worker" and member in ports and ports[member][1]
+            if slot.role is Role.WORKER and member in ports and ports[member][1]
         )
         return Plan(self.fleet, next(self._versions), self.epoch, 1, "secret", clusters, shards, workers=workers)
 
     async def tell(self, *members: Member) -> None:
         """Tell everybody the plan, twice: the first time they begin to listen."""
         for _ in range(2):
-            payload = msgspec.msgpack.encode(self.plan())
+            plan = self.plan()
             for member in members or list(self.substrate.cores):
-                await self.substrate.call(member, "configure", payload, timeout=30.0)
+                await self.substrate.ask(member, Configure(plan), timeout=30.0)
 
     async def synced(self, *, seconds: float = 15.0) -> None:
         """Wait until every shard has its caches filled and every worker its connections."""
@@ -311,15 +284,16 @@ class Stack:
         return report
 
     def shard(self, name: str = "0") -> ShardCore:
-        core: ShardCore = self.substrate.cores[self.members["shard", name]]
+        core: ShardCore = self.substrate.cores[self.members[Slot.of_shard(name)]]
         return core
 
     def worker(self, number: int = 0) -> WorkerCore:
-        core: WorkerCore = self.substrate.cores[self.members["worker", f"standard/{number}"]]
+        core: WorkerCore = self.substrate.cores[self.members[Slot.of_worker("standard", number)]]
         return core
 
     async def kill(self, role: str, place: str) -> None:
-        await self.substrate.kill(self.members.pop((role, place)) if role == "worker" else self.members[role, place])
+        slot = Slot(Role(role), place)
+        await self.substrate.kill(self.members.pop(slot) if slot.role is Role.WORKER else self.members[slot])
 
     async def stop(self) -> None:
         await self.substrate.close()
@@ -373,12 +347,12 @@ class Led:
         """Where the leader lives, from its next start on."""
         self.left: list[str] = []
         """The nodes that a leader has ended itself on."""
-        self.leader = self._lead()
+        self.leader = self.start_leader()
 
-    def _lead(self) -> LeaderCore:
+    def start_leader(self) -> LeaderCore:
         self.number += 1
         leader = LeaderCore(
-            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader._watch.leader)
+            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader.nodes.leader)
         )
         self.leader = self.substrate.leader = leader
         self.leader.start()
@@ -387,11 +361,11 @@ class Led:
     async def die(self) -> None:
         """The leader's process ends."""
         self.substrate.leader = None
-        await self.leader._loops.stop()
+        await self.leader.abort()
 
     async def restart(self) -> None:
         await self.die()
-        self._lead()
+        self.start_leader()
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(self.leader.status())
@@ -431,7 +405,7 @@ class Led:
     async def stop(self) -> None:
         await self.die()
         await self.substrate.close()
-        await self.leader._hub.close()
+        await self.leader.hub.close()
 
 
 @contextlib.asynccontextmanager

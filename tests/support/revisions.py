@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import fleet_samples
 import msgspec
@@ -12,11 +12,13 @@ from raycp.config import FleetDoc
 from raycp.driver.fleet_client import FleetClient
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
-from raycp.protocol.members import LEADER, Member
+from raycp.protocol.control import Question
+from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.revisions import base_of, other_of
 from raycp.protocol.substrate import MemberUnavailable
 
-Hook = Callable[["Colour", Member, str], Awaitable[None]]
+A = TypeVar("A")
+Hook = Callable[["Colour", Member, Question[Any]], Awaitable[None]]
 
 
 class Colour(InProcess):
@@ -33,11 +35,11 @@ class Colour(InProcess):
         return self.house.colours[namespace]
 
     def _home(self, member: Member) -> "Colour":
-        return self.house.colours[base_of(self.namespace)] if member.role == "embedded" else self
+        return self.house.colours[base_of(self.namespace)] if member.role is Role.EMBEDDED else self
 
     async def members(self) -> list[Member]:
-        embedded = [member for member in self.house.base.cores if member.role == "embedded"]
-        mine = [member for member in self.cores if member.role != "embedded"]
+        embedded = [member for member in self.house.base.cores if member.role is Role.EMBEDDED]
+        mine = [member for member in self.cores if member.role is not Role.EMBEDDED]
         return [*embedded, *mine, *([LEADER] if self.dead else [])]
 
     async def create(self, member: Member, options: dict[str, Any]) -> None:
@@ -58,17 +60,15 @@ class Colour(InProcess):
         self.leader = self.cores[LEADER] = LeaderCore(self, CLOCK, f"{self.namespace}-{self.number}")
         self.leader.start()
 
-    async def call(self, member: Member, method: str, payload: bytes = b"", timeout: float = 10.0) -> bytes:
+    async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
         home = self._home(member)
         if home is not self:
-            return await home.call(member, method, payload, timeout)
-        await self.house.before(self, member, method)
+            return await home.ask(member, question, timeout)
+        await self.house.before(self, member, question)
         if member == LEADER and self.dead:
             raise MemberUnavailable("the leader is being restarted")
-        if (member, method) == (LEADER, "ping"):
-            return b""
-        answer = await super().call(member, method, payload, timeout)
-        await self.house.after(self, member, method)
+        answer = await super().ask(member, question, timeout)
+        await self.house.after(self, member, question)
         return answer
 
     async def kill(self, member: Member) -> None:
@@ -87,16 +87,14 @@ class Colour(InProcess):
         self.cores.pop(LEADER, None)
         if core is not None:
             self.dead = not gone
-            core._loops.spawn = lambda work, name: work.close()
-            await core._loops.stop()
-            await core._hub.close()
+            await core.abort()
 
     async def close(self) -> None:
         await self.lose_leader(gone=True)
         await super().close()
 
 
-async def _nothing(colour: Colour, member: Member, method: str) -> None:
+async def _nothing(colour: Colour, member: Member, question: Question[Any]) -> None:
     return None
 
 
@@ -132,7 +130,7 @@ class House:
             await api.patch_merge("configmaps", "default", name, msgspec.json.encode({"data": data}))
 
     def roles(self, colour: Colour) -> set[str]:
-        return {member.role for member in colour.cores if member.role != "embedded"}
+        return {member.role for member in colour.cores if member.role is not Role.EMBEDDED}
 
     async def gone(self, colour: Colour, seconds: float = 10.0) -> None:
         await until(lambda: not self.roles(colour) and not colour.dead, seconds, f"nothing is left of {colour.namespace}")

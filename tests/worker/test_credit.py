@@ -14,7 +14,7 @@ from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.kube import Unreachable
 from raycp.protocol.frames import Hello, Message, Pull, Read, Reply, Tasks, Welcome
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, listen
 from raycp.worker import shard_link
@@ -27,7 +27,7 @@ class Worker:
     """A link's owner: tasks run until the test ends them."""
 
     def __init__(self) -> None:
-        self.member = Member("worker", "standard/0", 0)
+        self.member = Member(Role.WORKER, "standard/0", 0)
         self.clock = CLOCK
         self.loops = Loops(CLOCK)
         self.running: dict[int, Task] = {}

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import fleet_samples as samples
-import msgspec
 import pytest
 from inprocess import led, until
 from test_standby import doc, primary, ran, warm
@@ -20,7 +19,8 @@ from raycp.leadership.permit import Grant
 from raycp.member.clients import Clients
 from raycp.member.permits import PermitKeeper
 from raycp.metrics import Metrics
-from raycp.protocol.members import Member
+from raycp.protocol.control import Question
+from raycp.protocol.members import Member, Role
 from raycp.protocol.substrate import MemberUnavailable
 from raycp.worker.backend import WorkerBackend
 
@@ -38,12 +38,12 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
     clock, loops, metrics = VirtualClock(), Loops(VirtualClock()), Metrics()
     grants: list[Grant] = [Grant(6.0, 2, 1, {"0": 5})]
 
-    async def ask(method: str, payload: bytes, timeout: float) -> bytes:
+    async def ask(question: Question[Any], timeout: float) -> Any:
         if not grants:
             raise MemberUnavailable("no leader")
-        return msgspec.msgpack.encode(grants[0])
+        return grants[0]
 
-    keeper = PermitKeeper(Member("worker", "standard/0", 0), clock, loops, metrics, ask, lambda: None)
+    keeper = PermitKeeper(Member(Role.WORKER, "standard/0", 0), clock, loops, metrics, ask, lambda: None)
     worker: Any = SimpleNamespace(_links={}, permits=keeper)
     user: Any = None
     backend = WorkerBackend(worker, Clients(clock), clock, user, asyncio.get_running_loop(), metrics)
@@ -74,7 +74,7 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
 def test_without_a_leader_nothing_is_bounded() -> None:
     async def go() -> float:
         clock = VirtualClock()
-        return PermitKeeper(Member("worker", "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()
+        return PermitKeeper(Member(Role.WORKER, "w/0", 0), clock, Loops(clock), Metrics(), None, lambda: None).left()
 
     assert asyncio.run(go()) == math.inf
 
@@ -84,11 +84,11 @@ async def test_a_primary_that_asks_for_no_permit_is_succeeded_after_it_has_ended
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         standby = await warm(fleet)
-        ledger = fleet.leader._hub.prover.ledger
+        ledger = fleet.leader.hub.lock.proof.ledger
         assert ledger is not None
         frozen = primary(fleet)
         name = frozen.member.actor_name
-        fleet.leader._succession._unproven_at -= 60.0
+        fleet.leader.fence.unproven_at -= 60.0
         fleet.substrate.silent.add(frozen.member)
         next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
         await fleet.put("here", "tracked", "meanwhile")
@@ -111,14 +111,14 @@ async def test_a_permit_that_ends_and_comes_back_within_one_question_costs_no_sl
         keeper = core.permits
         ask, lapsed = keeper._ask, asyncio.Event()
 
-        async def late(method: str, payload: bytes, timeout: float) -> bytes:
+        async def late(question: Question[Any], timeout: float) -> Any:
             await until(lambda: not keeper.held)
             keeper._ask = ask
             for number in range(3):
                 await fleet.put("here", "tracked", f"lapsed-{number}")
             await core.configure(core.plan, core.plan)
             lapsed.set()
-            return await ask(method, payload, timeout)
+            return await ask(question, timeout)
 
         keeper._ask = late
         await until(lapsed.is_set, 5.0)

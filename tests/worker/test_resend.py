@@ -12,7 +12,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task, Written
 from raycp.protocol.frames import Fold, Hello, Message, Pull, Tasks, Welcome
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import HELLO_TIMEOUT, Connection, listen
 from raycp.worker import shard_link
@@ -26,7 +26,7 @@ class Worker:
     """A link's owner."""
 
     def __init__(self) -> None:
-        self.member = Member("worker", "standard/0", 0)
+        self.member = Member(Role.WORKER, "standard/0", 0)
         self.clock = CLOCK
         self.loops = Loops(CLOCK)
 

@@ -4,27 +4,27 @@ from raycp.base.clock import Clock
 from raycp.config.runtime import LeaderSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import RECORD
-from raycp.leadership.locks.homes import ConfigMapHome, LeaseHome
-from raycp.leadership.locks.hublock import HubLock, Pace
+from raycp.leadership.locks.kube_lock import KubeLock, Pace
 from raycp.leadership.locks.pods import KubePods
+from raycp.leadership.locks.stores import ConfigMapStore, LeaseStore
 from raycp.leadership.records import Records
 
 EPOCHS = "epoch"
-"""Record of epochs of lock ``ray``, whose own object is the record that the others keep their epochs in."""
+"""Record of epochs of lock ``ray``: its own object is what the other locks use as the record of epochs."""
 
 
-def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock) -> HubLock:
+def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock) -> KubeLock:
     """The lock of ``fleet`` in the hub that ``client`` speaks to."""
     records = Records(client, fleet, state_namespace)
     pace = Pace(spec.backoff.min, spec.backoff.max, spec.backoff.jitter)
     lock = spec.lock
     if lock.config_map is not None:
         namespace = lock.config_map.namespace or state_namespace
-        home = ConfigMapHome(client, fleet, namespace, records.name("lock"), clock)
-        return HubLock("configMap", home, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
+        store = ConfigMapStore(client, fleet, namespace, records.name("lock"), clock)
+        return KubeLock("configMap", store, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
     if lock.lease is not None:
         namespace = lock.lease.namespace or state_namespace
-        leased = LeaseHome(client, fleet, namespace, f"raycp-{fleet}", clock, lock.lease.duration)
-        return HubLock("lease", leased, records, RECORD, clock, pace=pace, every=lock.lease.renew)
-    home = ConfigMapHome(client, fleet, state_namespace, records.name(RECORD), clock)
-    return HubLock("ray", home, records, EPOCHS, clock, pace=pace)
+        leased = LeaseStore(client, fleet, namespace, f"raycp-{fleet}", clock, lock.lease.duration)
+        return KubeLock("lease", leased, records, RECORD, clock, pace=pace, every=lock.lease.renew)
+    store = ConfigMapStore(client, fleet, state_namespace, records.name(RECORD), clock)
+    return KubeLock("ray", store, records, EPOCHS, clock, pace=pace)

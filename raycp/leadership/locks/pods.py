@@ -1,4 +1,4 @@
-"""The Pod that owns a configMap lock: is it there, and when is it gone?
+"""The Pod that owns a configMap lock: does it exist, and when has it ended?
 
 A lock is owned by its holder's Pod only where the garbage collector of the hub knows that Pod: in the lock's own namespace. An
 owner that does not exist there would get the lock collected at once (API doc, "Owners and Dependents").
@@ -42,7 +42,7 @@ class _Event(msgspec.Struct):
 
 
 def pod_of(env: Mapping[str, str] | None = None) -> PodRef | None:
-    """The Pod that this process runs in, by the downward API: ``POD_NAMESPACE``, ``POD_NAME``, ``POD_UID``."""
+    """The Pod of this process, by the downward API: ``POD_NAMESPACE``, ``POD_NAME``, ``POD_UID``."""
     env = os.environ if env is None else env
     found = [env.get(key, "") for key in ("POD_NAMESPACE", "POD_NAME", "POD_UID")]
     return PodRef(*found) if all(found) else None
@@ -65,10 +65,10 @@ class KubePods:
         except ApiError as error:
             if error.status == 404:
                 return None
-            raise self._told(error) from error
+            raise self._problem(error) from error
         return pod if msgspec.json.decode(answer.body, type=_Pod).metadata.uid == pod.uid else None
 
-    async def until_gone(self, pod: PodRef) -> None:
+    async def until_ended(self, pod: PodRef) -> None:
         """See ``PodWatch``."""
         path = f"/api/v1/namespaces/{pod.namespace}/pods"
         only = f"metadata.name={pod.name}"
@@ -88,16 +88,16 @@ class KubePods:
                     for line in lines:
                         event = msgspec.json.decode(line, type=_Event)
                         if event.type == "ERROR":
-                            raise TimeoutError("the watch has to begin anew")
+                            raise TimeoutError("the watch has to be reopened")
                         if event.type == "DELETED" or (
                             event.type == "MODIFIED" and not _lives(msgspec.json.decode(event.object, type=_Pod), pod)
                         ):
                             return
         except ApiError as error:
-            raise self._told(error) from error
+            raise self._problem(error) from error
         raise TimeoutError("the watch has ended")
 
-    def _told(self, error: ApiError) -> Exception:
+    def _problem(self, error: ApiError) -> Exception:
         if error.status == 403:
             return LockProblem(f"no right to get, list, watch pods in namespace {self._namespace}: grant it (deploy/rbac)")
         return error

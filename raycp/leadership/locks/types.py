@@ -1,4 +1,4 @@
-"""What all locks speak of: who wants one, who has it, why one has to wait. Values only; the contract is ``Lock``."""
+"""The contract of all locks, ``Lock``, and its values: candidates, holders, the reason to wait."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
@@ -10,12 +10,12 @@ from raycp.leadership.epoch import Acquisition, Leadership
 Kind = Literal["ray", "configMap", "lease"]
 
 RESERVED = 10.0
-"""For so many seconds after a release only the named successor, or the one who released, may acquire; then anyone. Counted by each
-candidate's own clock from when it first saw the release."""
+"""Seconds after a release in which only the named successor, or the fleet that released, may acquire. Counted by each candidate's
+own clock from when it first observed the release."""
 
 
 class PodRef(msgspec.Struct, frozen=True):
-    """A Pod: its name alone does not tell it from a namesake that was made later."""
+    """A Pod; the uid distinguishes it from a later one of the same name."""
 
     namespace: str
     name: str
@@ -26,11 +26,11 @@ class PodRef(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who wants to lead.
+    """A candidate.
 
     ``holder`` names the leader's process, and changes with each of its restarts; ``home`` names the fleet instance (a Ray
-    namespace of a Ray cluster with its actors) and stays: a leader that comes back to its living fleet finds its own lock by it.
-    ``pod`` is the Pod that the process runs in, if it runs in one.
+    namespace of a Ray cluster with its actors) and stays: a restarted leader of a living fleet finds its own lock by it.
+    ``pod`` is the process's Pod, if it has one.
     """
 
     holder: str
@@ -39,8 +39,8 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Why a candidate does not lead. ``why`` is one sentence for the user, with a remedy where there is one; ``holder`` is who
-    leads as far as is known; ``since`` Unix seconds of its epoch's start."""
+    """Why a candidate does not lead. ``why`` is one sentence for the user, with a remedy where there is one; ``holder`` is the
+    leader as far as is known; ``since`` Unix seconds of its epoch's start."""
 
     why: str
     holder: str = ""
@@ -48,29 +48,30 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Confirmed(msgspec.Struct, frozen=True):
-    """An answer to a proof: who leads as recorded. ``wait``: nothing may be granted for so many seconds, since somebody else
-    may have been granted leave meanwhile (the lock had been restored from a backup)."""
+    """The answer to a proof: who leads as recorded. ``wait``: no permit may be granted for so many seconds, since another leader
+    may have granted some meanwhile (the lock was restored from a backup)."""
 
     leadership: Leadership
     wait: float = 0.0
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """What is in the lock. ``pod`` owns it where there is one; ``stranger`` says why the object is not a lock of this fleet."""
+    """The content of the lock. ``pod`` owns it where there is one; ``foreign`` says why the object is not a lock of this fleet."""
 
     leadership: Leadership
     pod: PodRef | None = None
-    stranger: str = ""
+    foreign: str = ""
 
 
 class LockProblem(Exception):
-    """The lock can't be used: the object is somebody else's, or a right is missing. The message has the remedy."""
+    """The lock can't be used: the object is foreign, or a right is missing. The message has the remedy."""
 
 
 class Lock(Protocol):
-    """One fleet's lock. Not for use by several candidates at once: each has its own.
+    """One fleet's lock. Each candidate has its own instance.
 
-    All calls raise ``KubeError`` (no answer, refused), ``LockProblem``, and ``Conflict`` where others wrote faster time and again.
+    All calls raise ``KubeError`` (no answer, refused), ``LockProblem``, and ``Conflict`` where other clients wrote first several
+    times in a row.
     """
 
     kind: Kind
@@ -83,28 +84,28 @@ class Lock(Protocol):
     """Seconds between two proofs."""
 
     async def acquire(
-        self, me: Identity, permit: float, living_epoch: int = 0, told: Callable[[Waiting], None] | None = None
+        self, me: Identity, permit: float, living_epoch: int = 0, waits: Callable[[Waiting], None] | None = None
     ) -> Acquisition:
-        """Wait until ``me`` is the holder; cancel it to give up. ``told`` hears why it has to wait, whenever that changes.
+        """Wait until ``me`` is the holder; cancel it to give up. ``waits`` receives the reason to wait, whenever it changes.
 
-        ``permit``: how long leave to write lasts that this leader will grant; ``living_epoch``: the epoch of the members found
-        alive, 0 for none. The answer's epoch is higher than any that was held before, or ``living_epoch`` where the same home goes
-        on; its incarnation is always higher. No write may be permitted before ``Acquisition.wait`` seconds have passed.
+        ``permit``: the length of the permits that this leader will grant, in seconds; ``living_epoch``: the epoch of the members
+        found alive, 0 for none. The answer's epoch is higher than any that was held before, or ``living_epoch`` where the same home
+        continues; its incarnation is always higher. No write may be permitted before ``Acquisition.wait`` seconds have passed.
         """
         ...
 
     async def confirm(self, mine: Leadership) -> Confirmed:
-        """The holder's proof: ask the lock's home whether ``mine`` still leads. Somebody else in the answer: it does not.
+        """The holder's proof: read from the lock whether ``mine`` still leads. It does not where the answer has another leader.
 
-        What is true of the answer was true when the question was sent. A lock that was deleted is made again.
+        The answer was true when the request was sent. A deleted lock is created again.
         """
         ...
 
     async def release(self, mine: Leadership, successor: str = "") -> None:
         """Give it up, to ``successor`` (a candidate's ``home`` or ``holder``) for ``RESERVED`` seconds, or to anyone.
 
-        To be called when nobody holds a permit of ``mine`` any more, and after the last proof: the next epoch begins without a
-        wait. Where somebody else leads already nothing happens.
+        Call it when every permit of ``mine`` has ended, and after the last proof: the next epoch begins without a wait. Does
+        nothing where another leader holds it already.
         """
         ...
 
@@ -113,15 +114,14 @@ class Lock(Protocol):
         ...
 
     async def holder(self) -> Holding | None:
-        """What is in the lock now; None where there is none."""
+        """The content of the lock; None where there is none."""
         ...
 
     def watch(self) -> AsyncIterator[Holding | None]:
-        """What is in the lock: now, and with each change. Never ends; what goes wrong is tried again with backoff."""
+        """The content of the lock, now and after each change. Never ends; failures are retried with backoff."""
         ...
 
-    async def unlock(self, told: str) -> Holding | None:
-        """By hand: free the lock of a holder that is gone for good, or of a stranger's object, and tell what was there. A holder
-        that lives makes it again with its next proof; the next candidate gives it time for that, and waits for the permits that may
-        live. ``told`` says who did it."""
+    async def unlock(self, by: str) -> Holding | None:
+        """By hand: free the lock of a dead holder, or of a foreign object; the content it had. A living holder creates it again
+        with its next proof; the next candidate waits for that, and for the permits that may be valid. ``by`` names the user."""
         ...

@@ -1,4 +1,4 @@
-"""Where a lock is kept: a ConfigMap or a Lease of the hub, read, watched, and written over the version that was read."""
+"""Objects that store a lock: a ConfigMap or a Lease of the hub, read, watched, and written over the version that was read."""
 
 import contextlib
 import datetime
@@ -12,7 +12,7 @@ from raycp.base.clock import Clock
 from raycp.kube import ApiError, ClusterClient
 from raycp.kube.budget import LIVE
 from raycp.leadership.epoch import Leadership, decode, encode
-from raycp.leadership.locks.judge import State
+from raycp.leadership.locks.eligibility import LockState
 from raycp.leadership.locks.types import LockProblem, PodRef
 from raycp.leadership.records import Conflict
 
@@ -20,7 +20,7 @@ FLEET_LABEL = "raycp.io/fleet"
 MANAGED = {"app.kubernetes.io/managed-by": "raycp"}
 ANNOTATION = "raycp.io/"
 WATCH_FOR = 300
-"""Seconds after which a watch is opened anew."""
+"""Seconds after which a watch is reopened."""
 
 
 class _Owner(msgspec.Struct):
@@ -58,27 +58,29 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
-class Home(Protocol):
-    """A lock's object. Raises ``ApiError``, ``Unreachable``; ``LockProblem`` for a right that is missing."""
+class LockStore(Protocol):
+    """A lock's object. Raises ``ApiError``, ``Unreachable``; ``LockProblem`` for a missing right."""
 
     where: str
 
-    async def read(self, priority: int = LIVE, timeout: float | None = None) -> State | None: ...
+    async def read(self, priority: int = LIVE, timeout: float | None = None) -> LockState | None: ...
 
-    async def write(self, state: State, over: State | None, priority: int = LIVE, timeout: float | None = None) -> State:
+    async def write(
+        self, state: LockState, over: LockState | None, priority: int = LIVE, timeout: float | None = None
+    ) -> LockState:
         """Write over the very object and version that was read; None creates it. Raises ``Conflict``."""
         ...
 
-    async def delete(self, over: State) -> None:
-        """Delete the very object that was read, whoever's it is. Raises ``Conflict``."""
+    async def delete(self, over: LockState) -> None:
+        """Delete the very object that was read, even a foreign one. Raises ``Conflict``."""
         ...
 
-    def follow(self) -> AsyncGenerator[State | None, None]:
+    def follow(self) -> AsyncGenerator[LockState | None, None]:
         """The state now, and each change, until the watch ends or fails."""
         ...
 
 
-class _Kept:
+class _KubeStore:
     """What both kinds share."""
 
     resource = ""
@@ -94,19 +96,19 @@ class _Kept:
         self._clock = clock
         self.where = f"{self.kind} {namespace}/{name}"
 
-    def _state(self, found: _Object) -> State:
+    def _state(self, found: _Object) -> LockState:
         labels = found.metadata.labels or {}
-        state = State(Leadership(0, 0, "", 0.0), found.metadata.resource_version, found.metadata.uid)
+        state = LockState(Leadership(0, 0, "", 0.0), found.metadata.resource_version, found.metadata.uid)
         if labels.get(FLEET_LABEL) != self._fleet or any(labels.get(key) != value for key, value in MANAGED.items()):
-            return msgspec.structs.replace(state, stranger="is there, but no lock of this fleet: it lacks raycp's labels")
+            return msgspec.structs.replace(state, foreign="exists and is no lock of this fleet: it lacks raycp's labels")
         pods = [owner for owner in found.metadata.owner_references or () if owner.kind == "Pod"]
         owner = PodRef(self._namespace, pods[0].name, pods[0].uid) if pods else None
         return self._decoded(found, msgspec.structs.replace(state, owner=owner))
 
-    def _decoded(self, found: _Object, state: State) -> State:
+    def _decoded(self, found: _Object, state: LockState) -> LockState:
         raise NotImplementedError
 
-    def _encoded(self, state: State, over: State | None) -> dict[str, Any]:
+    def _encoded(self, state: LockState, over: LockState | None) -> dict[str, Any]:
         raise NotImplementedError
 
     async def _request(self, verb: str, path: str, **more: Any) -> bytes:
@@ -121,7 +123,7 @@ class _Kept:
         right = {"GET": "get, list, watch", "POST": "create", "PUT": "update", "DELETE": "delete"}[verb]
         return f"no right to {right} {self.resource} in namespace {self._namespace} ({error.message}): grant it (deploy/rbac)"
 
-    async def read(self, priority: int = LIVE, timeout: float | None = None) -> State | None:
+    async def read(self, priority: int = LIVE, timeout: float | None = None) -> LockState | None:
         try:
             body = await self._request("GET", f"{self.collection}/{self._name}", priority=priority, timeout=timeout)
         except ApiError as error:
@@ -130,7 +132,9 @@ class _Kept:
             raise
         return self._state(msgspec.json.decode(body, type=_Object))
 
-    async def write(self, state: State, over: State | None, priority: int = LIVE, timeout: float | None = None) -> State:
+    async def write(
+        self, state: LockState, over: LockState | None, priority: int = LIVE, timeout: float | None = None
+    ) -> LockState:
         meta: dict[str, Any] = {
             "name": self._name,
             "namespace": self._namespace,
@@ -151,21 +155,21 @@ class _Kept:
             answer = await self._request("POST" if over is None else "PUT", path, body=body, priority=priority, timeout=timeout)
         except ApiError as error:
             if error.status == 409 or (error.status == 404 and over is not None):
-                raise Conflict(f"{self.where} has been written by somebody else") from error
+                raise Conflict(f"{self.where} was written by another client") from error
             raise
         return self._state(msgspec.json.decode(answer, type=_Object))
 
-    async def delete(self, over: State) -> None:
+    async def delete(self, over: LockState) -> None:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": over.uid, "resourceVersion": over.version}}
         try:
             await self._request("DELETE", f"{self.collection}/{self._name}", body=msgspec.json.encode(options))
         except ApiError as error:
             if error.status == 409:
-                raise Conflict(f"{self.where} has been written by somebody else") from error
+                raise Conflict(f"{self.where} was written by another client") from error
             if error.status != 404:
                 raise
 
-    async def follow(self) -> AsyncGenerator[State | None, None]:
+    async def follow(self) -> AsyncGenerator[LockState | None, None]:
         only = f"metadata.name={self._name}"
         found = msgspec.json.decode(await self._request("GET", self.collection, query={"fieldSelector": only}), type=_List)
         yield self._state(found.items[0]) if found.items else None
@@ -192,8 +196,8 @@ class _Kept:
             raise
 
 
-class ConfigMapHome(_Kept):
-    """A ConfigMap: the whole of a lock is in its data."""
+class ConfigMapStore(_KubeStore):
+    """A ConfigMap: the whole lock is in its data."""
 
     resource = "configmaps"
     api_version = "v1"
@@ -203,18 +207,18 @@ class ConfigMapHome(_Kept):
         super().__init__(client, fleet, namespace, name, clock)
         self.collection = f"/api/v1/namespaces/{namespace}/configmaps"
 
-    def _decoded(self, found: _Object, state: State) -> State:
+    def _decoded(self, found: _Object, state: LockState) -> LockState:
         data = found.data or {}
         return msgspec.structs.replace(state, leadership=decode(data), knock=data.get("knock", ""), answer=data.get("answer", ""))
 
-    def _encoded(self, state: State, over: State | None) -> dict[str, Any]:
+    def _encoded(self, state: LockState, over: LockState | None) -> dict[str, Any]:
         return {"data": encode(state.leadership) | {"knock": state.knock, "answer": state.answer}}
 
 
-class LeaseHome(_Kept):
-    """A Lease: what other tools know of one is in its spec, the rest in annotations ``raycp.io/...``.
+class LeaseStore(_KubeStore):
+    """A Lease: the standard fields are in its spec, the rest in annotations ``raycp.io/...``.
 
-    ``renewTime`` and ``acquireTime`` are for readers; no decision looks at them. Source: API doc of coordination.k8s.io/v1.
+    ``renewTime`` and ``acquireTime`` are informative; no decision depends on them. Source: API doc of coordination.k8s.io/v1.
     """
 
     resource = "leases.coordination.k8s.io"
@@ -227,22 +231,22 @@ class LeaseHome(_Kept):
         self._duration = duration
         self._transitions = 0
 
-    def _decoded(self, found: _Object, state: State) -> State:
+    def _decoded(self, found: _Object, state: LockState) -> LockState:
         spec, notes = found.spec or {}, found.metadata.annotations or {}
         self._transitions = int(spec.get("leaseTransitions") or 0)
         data = {key.removeprefix(ANNOTATION): value for key, value in notes.items() if key.startswith(ANNOTATION)}
         held = decode(data)
         if spec.get("holderIdentity", "") != ("" if held.released else held.holder):
-            # Another elector holds it by the spec alone: honoured like any holder, for it renews by the same rules.
+            # Another elector set the spec alone: it counts as any holder, since it renews by the same rules.
             other = str(spec.get("holderIdentity") or "")
             held = msgspec.structs.replace(held, holder=other, home=f"elector {other}", released=not other, successor="")
         return msgspec.structs.replace(state, leadership=held, duration=float(spec.get("leaseDurationSeconds") or self._duration))
 
-    def _encoded(self, state: State, over: State | None) -> dict[str, Any]:
+    def _encoded(self, state: LockState, over: LockState | None) -> dict[str, Any]:
         held = state.leadership
         now = _micro(self._clock.wall())
         changed = over is None or over.leadership.holder != held.holder
-        # A released Lease has no holder: an empty one is refused (validation of coordination.k8s.io/v1).
+        # A released Lease has no holder: the server rejects an empty one (validation of coordination.k8s.io/v1).
         spec: dict[str, Any] = {} if held.released else {"holderIdentity": held.holder}
         spec |= {
             "leaseDurationSeconds": max(1, math.ceil(self._duration)),

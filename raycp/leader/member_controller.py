@@ -1,0 +1,99 @@
+"""Makes the living members match the wanted ones: what should live but does not is created, what should not is ended."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from raycp.leader.evacuation import Evacuation
+from raycp.leader.fence import Fence
+from raycp.leader.lifecycle import Lifecycle
+from raycp.leader.nodes import NodeWatch
+from raycp.leader.placement import best_nodes
+from raycp.leader.pools import Pools
+from raycp.leader.promotion import Promotion
+from raycp.leader.roster import Roster
+from raycp.protocol.desired import Desires, Wanted, standing_members
+from raycp.protocol.members import LEADER, Member, Role, Slot
+from raycp.protocol.plan import Plan
+from raycp.protocol.substrate import Substrate
+
+
+class MemberController:
+    """One per leader."""
+
+    def __init__(
+        self,
+        substrate: Substrate,
+        roster: Roster,
+        lifecycle: Lifecycle,
+        promotion: Promotion,
+        fence: Fence,
+        evacuation: Evacuation,
+        pools: Pools,
+        nodes: NodeWatch,
+    ) -> None:
+        self._substrate = substrate
+        self._roster = roster
+        self._lifecycle = lifecycle
+        self._promotion = promotion
+        self._fence = fence
+        self._evacuation = evacuation
+        self._pools = pools
+        self._nodes = nodes
+        self._desires = Desires()
+
+    def wanted(self, plan: Plan) -> dict[Slot, Wanted]:
+        """The members that should live under ``plan``."""
+        needy = self._evacuation.need_standby(plan)
+        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools.sizes, needy)
+        return wanted if plan.following is None else standing_members(plan, wanted)
+
+    async def step(self, plan: Plan) -> None:
+        """One comparison. While Ray's head does not answer, promotions go on, and nothing is created or ended."""
+        known = await self._nodes.members()
+        if known is not None:
+            await self._nodes.refresh()
+        wanted = self.wanted(plan)
+        await self._adopt(plan, known or ())
+        await self._fence.check(plan)
+        await self._promotion.promote_missing(plan)
+        if known is None:
+            return
+        self._retire(wanted)
+        self._evacuation.step(plan, wanted)
+        missing = {slot: want for slot, want in wanted.items() if slot not in self._roster.members and self._due(plan, want)}
+        at = best_nodes(
+            ((slot, want.options.get("label_selector", {})) for slot, want in missing.items()), self._evacuation.situation()
+        )
+        await asyncio.gather(*(self._lifecycle.create(want, at[slot]) for slot, want in missing.items()))
+
+    async def _adopt(self, plan: Plan, known: Iterable[Member]) -> None:
+        """Supervise members that Ray knows and the roster does not; kill those whose slot has a newer member."""
+        leaving = {state.member for state in self._roster.leaving}
+        for member in known:
+            if member == LEADER or member in self._roster.ending or member in leaving:
+                continue
+            if member.role is Role.EMBEDDED and plan.following is not None:
+                continue  # it belongs to the active fleet
+            if self._roster.generation_of(member.slot) < member.generation:
+                self._lifecycle.adopt(member)
+            elif (state := self._roster.members.get(plan.slot(member))) is not None and state.member != member:
+                await self._substrate.kill(member)
+
+    def _retire(self, wanted: Mapping[Slot, Wanted]) -> None:
+        """End members that are not wanted, or wanted with other options."""
+        for slot, state in list(self._roster.members.items()):
+            want = wanted.get(slot)
+            if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
+                self._lifecycle.retire(state)
+            else:
+                self._roster.matched(state, want.fingerprint)
+
+    def _due(self, plan: Plan, want: Wanted) -> bool:
+        """Whether to create a missing member now. A primary: unless one of its standbys may still be promoted. A standby: when its
+        primary is ready, and a moment after a promotion."""
+        if want.role is Role.SHARD:
+            return not self._promotion.expected(want.place)
+        if want.role is not Role.STANDBY or plan.following is not None:
+            return True
+        primary = self._roster.primary_of(want.slot.shard)
+        return primary is not None and primary.report.ready and self._promotion.rested(want.slot.shard)

@@ -1,0 +1,307 @@
+"""The implementation of all three locks: an object in the hub, a record of epochs beside it, and ``eligibility``.
+
+Expected flow of an acquisition: the candidate is eligible; the next epoch is allocated in the record of epochs (so that it is never
+used again, whatever becomes of the lock); the lock is written over the version that was judged; the leadership is noted in the
+record. Only the write of the lock decides: a candidate that loses it has used up a number and nothing else.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.kube import KubeError
+from raycp.kube.budget import LIVE, URGENT
+from raycp.leadership.epoch import Acquisition, Leadership, allocate, later, leadership_of, note, read_leadership
+from raycp.leadership.locks.eligibility import Eligibility, LockState, eligibility
+from raycp.leadership.locks.lock_watch import LockWatch
+from raycp.leadership.locks.pods import KubePods
+from raycp.leadership.locks.stores import LockStore
+from raycp.leadership.locks.types import Confirmed, Holding, Identity, Kind, LockProblem, PodRef, Waiting
+from raycp.leadership.records import Conflict, Record, Records
+
+log = logging.getLogger(__name__)
+
+PROOF_TIMEOUT = 1.5
+POLL_ANYWAY = 15.0
+"""Seconds between two reads of a lock that does not change: a candidate's watch may be stalled."""
+
+TRIES = 5
+"""Of a write that conflicts."""
+
+
+class Pods:
+    """The Pods of a lock that no Pod owns; see ``KubePods`` for others."""
+
+    async def until_ended(self, pod: PodRef) -> None:
+        """See ``PodWatch``."""
+        await asyncio.Event().wait()
+
+    async def mine(self, pod: PodRef | None) -> PodRef | None:
+        """``pod`` if it can own the lock: it exists, in this cluster and the lock's namespace."""
+        return None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Waits between attempts, in seconds: they double from ``least`` to ``most``; a share ``jitter`` of each is random."""
+
+    least: float = 0.1
+    most: float = 2.0
+    jitter: float = 0.2
+
+    def wait(self, failures: int, rng: random.Random) -> float:
+        """After so many failures in a row, at least one."""
+        whole = min(self.most, self.least * 2.0 ** min(failures - 1, 30))
+        return whole * (1.0 - self.jitter * rng.random())
+
+
+class KubeLock:
+    """``Lock``. ``epochs`` names the record of epochs."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        store: LockStore,
+        records: Records,
+        epochs: str,
+        clock: Clock,
+        *,
+        pace: Pace | None = None,
+        every: float = 1.0,
+        pods: Pods | KubePods | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.kind: Kind = kind
+        self.where = store.where
+        self.every = every
+        self._store = store
+        self._records = records
+        self._epochs = epochs
+        self._clock = clock
+        self._pace = pace or Pace()
+        self._pods: Pods | KubePods = pods or Pods()
+        self._rng = rng or random.Random()
+        self._owner: PodRef | None = None
+        self._proved = float("-inf")
+        self._last: LockState | None = None
+        """The object as it was last read or written as ours."""
+        self._noted: Record | None = None
+        """The record of epochs as it was last written."""
+
+    # acquisition
+
+    async def acquire(
+        self, me: Identity, permit: float, living_epoch: int = 0, waits: Callable[[Waiting], None] | None = None
+    ) -> Acquisition:
+        """See ``Lock``."""
+        failures, knocks, last = 0, 0, ""
+        async with LockWatch(self._store, self._pods, self._clock, self._pace.most) as seen:
+            while True:
+                try:
+                    record = await self._records.read(self._epochs)
+                    found = seen.observation(leadership_of(record))
+                    verdict = eligibility(self.kind, self.where, found, me, permit, self._clock.now())
+                    if verdict.eligible:
+                        return await self._take(me, permit, living_epoch, record, found.state, verdict.wait)
+                    failures = 0
+                except Conflict:
+                    # Another candidate wrote first: read what there is now, and not all candidates at the same time.
+                    failures += 1
+                    await self._clock.sleep(self._pace.wait(failures, self._rng))
+                    await seen.refresh()
+                    continue
+                except (KubeError, LockProblem, TimeoutError) as error:
+                    failures += 1
+                    verdict = Eligibility(False, why=str(error) or type(error).__name__)
+                    last = self._report(waits, last, verdict.why, None)
+                    await self._clock.sleep(self._pace.wait(failures, self._rng))
+                    await seen.refresh()
+                    continue
+                last = self._report(waits, last, seen.problem or verdict.why, found.state)
+                wait = min(POLL_ANYWAY, max(0.01, verdict.recheck_at - self._clock.now()))
+                if verdict.knock and found.state is not None:
+                    # Not at once: a holder that has just answered lives. And candidates must not knock at the same time.
+                    knocks += 1
+                    wait = min(wait, self._pace.wait(knocks, self._rng))
+                changed = await seen.changed(wait)
+                if changed:
+                    continue
+                if verdict.knock and found.state is not None:
+                    await self._knock(me, found.state)
+                await seen.refresh()
+
+    def _report(self, waits: Callable[[Waiting], None] | None, last: str, why: str, state: LockState | None) -> str:
+        if why != last:
+            log.info("waiting for the lock: %s", why)
+        if waits is not None:
+            held = state.leadership if state is not None else None
+            waits(Waiting(why, held.holder if held else "", held.since if held else 0.0))
+        return why
+
+    async def _take(
+        self, me: Identity, permit: float, living: int, record: Record | None, over: LockState | None, wait: float
+    ) -> Acquisition:
+        held = None if over is None else over.leadership
+        allocated = await allocate(self._records, self._epochs, record, held, me.home, living, self._clock.wall())
+        before = allocated.before
+        mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, permit, home=me.home, lock=self.kind)
+        owner = self._owner = await self._pods.mine(me.pod)
+        sent = self._clock.now()
+        self._last = await self._store.write(LockState(mine, owner=owner), over)
+        self._proved = sent
+        recorded = await note(self._records, self._epochs, mine, allocated.record)
+        noted, self._noted = recorded.before, recorded.record
+        proved = sent if over is not None else None
+        longest = permit if before is None or before.released else max(permit, before.permit)
+        if allocated.continues:
+            # A living fleet continues its epoch: the permit ledger waits for its own members one by one.
+            return Acquisition(mine, 0.0, longest, proved)
+        if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
+            # Another leader led after the lock was judged: a leader notes its leadership before it grants permits.
+            wait = max(wait, permit, noted.permit)
+        return Acquisition(mine, wait, longest, proved)
+
+    async def _knock(self, me: Identity, state: LockState) -> None:
+        knock = f"{me.holder} {self._rng.getrandbits(48):012x}"
+        with contextlib.suppress(Conflict, KubeError):
+            await self._store.write(msgspec.structs.replace(state, knock=knock), state)
+
+    # proof
+
+    async def confirm(self, mine: Leadership) -> Confirmed:
+        """See ``Lock``. A holder answers a knock before it counts as confirmed: no proof is newer than an unanswered knock."""
+        timeout = proof_timeout(mine.permit, self.every)
+        async with asyncio.timeout(2 * timeout):
+            for _ in range(TRIES):
+                sent = self._clock.now()
+                state = await self._store.read(URGENT, timeout)
+                try:
+                    found = await self._confirmed(mine, state, sent)
+                except Conflict:
+                    continue
+                if found.leadership is mine:
+                    self._proved = sent
+                return found
+        raise Conflict(f"{self.where} is written by other clients all the time")
+
+    async def _confirmed(self, mine: Leadership, state: LockState | None, now: float) -> Confirmed:
+        if state is None:
+            log.warning("%s was deleted: it is created again", self.where)
+            return await self._restored(mine, None, 0.0)
+        if state.foreign:
+            raise LockProblem(f"{self.where} {state.foreign}; remove it, or take it over with `raycp leader unlock`")
+        known = state.leadership
+        if known.pair == mine.pair and known.holder == mine.holder:
+            if known.released:
+                return Confirmed(known)
+            self._owner, self._last = state.owner, state
+            if now - self._proved > mine.permit and (other := await self._led_since(mine)) is not None:
+                return Confirmed(other)  # frozen or cut off, and meanwhile the lock was restored from an older backup
+            if state.knock != state.answer or self.kind == "lease":
+                self._last = await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
+            return Confirmed(mine)
+        if known.pair >= mine.pair:
+            return Confirmed(known)
+        # Older than ours: restored from a backup. Another candidate may have acquired the restored lock, and granted permits.
+        log.warning("%s is older than our own epoch %d: it is written again", self.where, mine.epoch)
+        return await self._restored(mine, state, 0.0 if known.home == mine.home else max(mine.permit, known.permit))
+
+    async def _restored(self, mine: Leadership, over: LockState | None, wait: float) -> Confirmed:
+        """Write a lock that was lost, unless another leader has led since by the record of epochs. A leader notes its leadership
+        before it grants permits, so the read after the write misses none."""
+        before = await self._led_since(mine)
+        if before is not None:
+            return Confirmed(before)
+        await self._write(mine, over)
+        after = await self._led_since(mine)
+        return Confirmed(mine, wait) if after is None else Confirmed(after)
+
+    async def _led_since(self, mine: Leadership) -> Leadership | None:
+        """The leader after ``mine``, by the record of epochs."""
+        record = await read_leadership(self._records, self._epochs)
+        return record if record is not None and record.pair > mine.pair else None
+
+    async def _write(self, mine: Leadership, over: LockState | None) -> LockState:
+        state = LockState(mine, owner=self._owner)
+        if over is not None:
+            state = msgspec.structs.replace(over, leadership=mine, owner=self._owner)
+        return await self._store.write(state, over, URGENT, proof_timeout(mine.permit, self.every))
+
+    async def amend(self, mine: Leadership, permit: float) -> Leadership:
+        """See ``Lock``."""
+        new = msgspec.structs.replace(mine, permit=permit)
+        for _ in range(TRIES):
+            state = await self._store.read()
+            if state is None or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
+                raise Conflict(f"{self.where} is not ours")
+            with contextlib.suppress(Conflict):
+                self._last = await self._store.write(msgspec.structs.replace(state, leadership=new), state)
+                self._noted = (await note(self._records, self._epochs, new)).record
+                return new
+        raise Conflict(f"{self.where} is written by other clients all the time")
+
+    # release
+
+    async def release(self, mine: Leadership, successor: str = "") -> None:
+        """See ``Lock``. Two writes without a read before them: the fleet's work waits for them."""
+        known, self._last = self._last, None
+        for _ in range(TRIES):
+            state, known = known or await self._store.read(), None
+            if state is None or state.foreign or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
+                return
+            released = msgspec.structs.replace(state.leadership, released=True, successor=successor)
+            try:
+                await self._store.write(LockState(released, answer=state.answer), state)
+            except Conflict:
+                continue
+            with contextlib.suppress(Conflict):  # the next leader has noted its leadership already
+                await note(self._records, self._epochs, released, self._noted)
+            return
+        raise Conflict(f"{self.where} is written by other clients all the time")
+
+    async def unlock(self, by: str) -> Holding | None:
+        """See ``Lock``."""
+        for _ in range(TRIES):
+            state = await self._store.read()
+            record = await read_leadership(self._records, self._epochs)
+            try:
+                if state is not None:
+                    await self._store.delete(state)
+                last = later(record, state.leadership if state is not None and not state.foreign else None)
+                if last is not None and not last.released:
+                    # It has no holder from now on; but permits may be valid, and its numbers are used.
+                    unlocked = msgspec.structs.replace(last, holder=f"{last.holder}, unlocked by {by}", lock=self.kind)
+                    await note(self._records, self._epochs, unlocked)
+            except Conflict:
+                continue
+            return None if state is None else _holding(state)
+        raise Conflict(f"{self.where} is written by other clients all the time")
+
+    # readers
+
+    async def holder(self) -> Holding | None:
+        """See ``Lock``."""
+        state = await self._store.read(LIVE)
+        return None if state is None else _holding(state)
+
+    async def watch(self) -> AsyncIterator[Holding | None]:
+        """See ``Lock``."""
+        async with LockWatch(self._store, self._pods, self._clock, self._pace.most) as seen:
+            while True:
+                state = seen.observation(None).state
+                yield None if state is None else _holding(state)
+                while not await seen.changed(60.0):
+                    pass
+
+
+def proof_timeout(permit: float, every: float) -> float:
+    """Deadline of one request of a proof, in seconds: short, so that one lost answer does not end all permits."""
+    return max(0.25, min(PROOF_TIMEOUT, (permit - every) / 2))
+
+
+def _holding(state: LockState) -> Holding:
+    return Holding(state.leadership, state.owner, state.foreign)
