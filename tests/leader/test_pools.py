@@ -36,7 +36,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
         assert rows["standard"]["reason"] in text
         observer = fleet.substrate.living("observer")[0]
 
-        async def told() -> bool:
+        async def exported() -> bool:
             page = (await observer.view.metrics()).decode()
             return all(
                 line in page
@@ -47,7 +47,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
                 )
             )
 
-        await until(told, 5.0)
+        await until(exported, 5.0)
 
 
 class Refusing(InProcess):
@@ -98,7 +98,7 @@ async def test_observer_shows_a_ready_fleet_as_ready() -> None:
 
         await until(ready, 2.0, "and as ready, when the leader has sent its next status")
         assert {row["name"] for row in await observer.view.workers()}
-        # Another one takes its place: it is not ready before all members have reported to it.
+        # Its successor is not ready before it has the reports of all members.
         await fleet.substrate.kill(observer.member)
         again = (await until(lambda: fleet.substrate.living("observer"), 10.0))[0]
         assert again is not observer
