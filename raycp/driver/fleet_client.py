@@ -19,13 +19,13 @@ from raycp.protocol.control import (
     Dismiss,
     Down,
     ErrorCode,
-    Kubeconfig,
+    KubeconfigOf,
     Ping,
     PlanOf,
     Question,
     StandbyState,
     StandbyStatus,
-    Status,
+    StatusOf,
 )
 from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.plan import Fleet, Plan
@@ -152,14 +152,14 @@ class FleetClient:
 
     async def status(self) -> dict[str, Any]:
         """See ``raycp.protocol.status``."""
-        found: dict[str, Any] = msgspec.to_builtins(await self.ask(Status()))
+        found: dict[str, Any] = msgspec.to_builtins(await self.ask(StatusOf()))
         return found
 
     async def beside(self) -> dict[str, Any] | None:
         """The status of the colour that stands by, None where there is none."""
         for namespace in (await self.leaders())[1:]:
             try:
-                found: dict[str, Any] = msgspec.to_builtins(await self._colours[namespace].ask(LEADER, Status()))
+                found: dict[str, Any] = msgspec.to_builtins(await self._colours[namespace].ask(LEADER, StatusOf()))
                 return found
             except (MemberDied, MemberUnavailable, MemberFailed) as error:
                 return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
@@ -171,7 +171,7 @@ class FleetClient:
 
     async def kubeconfig(self, cluster: str) -> str:
         """The kubeconfig of an embedded cluster."""
-        return await self.ask(Kubeconfig(cluster))
+        return await self.ask(KubeconfigOf(cluster))
 
     async def ask_observer(self, question: Question[A]) -> A:
         """Ask the observer of the revision that leads. Raises ``FleetError``."""

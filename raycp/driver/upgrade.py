@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from raycp.driver.fleet_client import FleetClient, FleetError
-from raycp.protocol.control import FleetHandoverResult, Stand, StandbyState, StandbyStatus, Status, YieldTo
+from raycp.protocol.control import FleetHandoverResult, Stand, StandbyState, StandbyStatus, StatusOf, YieldTo
 from raycp.protocol.members import LEADER, Role
 from raycp.protocol.plan import Fleet
 from raycp.protocol.revisions import other_of
@@ -113,7 +113,7 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
 
 async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = msgspec.to_builtins(await client.colour(namespace).ask(LEADER, Status(), timeout=5.0))
+        found: dict[str, Any] = msgspec.to_builtins(await client.colour(namespace).ask(LEADER, StatusOf(), timeout=5.0))
         return found
     except _LOST:
         return {}

@@ -54,7 +54,7 @@ from raycp.protocol.control import (
     Forget,
     HandOver,
     HandoverResult,
-    Kubeconfig,
+    KubeconfigOf,
     PermitRequest,
     PlanAfter,
     PlanOf,
@@ -63,7 +63,7 @@ from raycp.protocol.control import (
     Stand,
     StandbyState,
     StandbyStatus,
-    Status,
+    StatusOf,
     Switches,
     TakeLead,
     YieldTo,
@@ -77,7 +77,7 @@ from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
 
-OF_THE_ACTIVE = (Apply, Status, PlanOf, HandOver, Switches, Kubeconfig, YieldTo, StandbyState)
+OF_THE_ACTIVE = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState)
 """Questions that the leader of the other revision answers once this one has handed over."""
 
 
@@ -235,7 +235,7 @@ class LeaderCore:
         match question:
             case Apply(fleet):
                 return await self.apply(fleet)
-            case Status():
+            case StatusOf():
                 return self.status()
             case HandOver(shards):
                 try:
@@ -260,7 +260,7 @@ class LeaderCore:
                 return await self._fleet_handover.hand_over(namespace)
             case PlanAfter(version):
                 return await self._plans.newer(version, WATCH_SECONDS)
-            case Kubeconfig(cluster):
+            case KubeconfigOf(cluster):
                 return await self._kubeconfig(cluster)
         return await self._ask_standby(question)
 
@@ -268,7 +268,7 @@ class LeaderCore:
         state = self.roster.members.get(Slot.of_embedded(cluster))
         if state is None:
             raise ControlError(ErrorCode.NOT_FOUND, f"no embedded cluster {cluster}")
-        return await self._substrate.ask(state.member, Kubeconfig(cluster))
+        return await self._substrate.ask(state.member, KubeconfigOf(cluster))
 
     async def _ask_standby(self, question: Question[Any]) -> Any:
         standby, plan = self._standby.fleet, self.plan

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from raycp.leader.history import History
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.control import Endpoint
+from raycp.protocol.control import EndpointOf
 from raycp.protocol.members import MemberState, Role
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberFailed, MemberUnavailable, Substrate
@@ -41,7 +41,7 @@ class ReportHandler:
             await self._suspect(report.dead)
         if state.member.role is Role.EMBEDDED and state.member.place not in self._roster.endpoints and report.ready:
             try:
-                endpoint = await self._substrate.ask(state.member, Endpoint())
+                endpoint = await self._substrate.ask(state.member, EndpointOf())
             except (MemberUnavailable, MemberFailed) as error:
                 log.warning("%s is ready and its endpoint is not known, its next report is a new attempt: %s", state.member, error)
             else:

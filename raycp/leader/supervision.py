@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from raycp.base.clock import Clock
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.control import Configure, Watch
+from raycp.protocol.control import Configure, ReportAfter
 from raycp.protocol.members import WATCH_SECONDS, MemberState
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
@@ -51,7 +51,7 @@ class Supervision:
         seen, logged = 0, ""
         while True:
             try:
-                report = await substrate.ask(state.member, Watch(seen), timeout=WATCH_SECONDS + 6.0)
+                report = await substrate.ask(state.member, ReportAfter(seen), timeout=WATCH_SECONDS + 6.0)
             except MemberUnavailable as error:
                 roster.failed(state, str(error))
                 if state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD:

@@ -1,24 +1,35 @@
 """The fleet's documents in its hub: ConfigMaps that are written only over the version that was read.
 
 A Kubernetes object is the one store of a fleet with compare-and-set that outlives the Ray cluster (Ray's key-value store has
-neither property).
+neither property). Each record names the protocol version that wrote it; none is version 1.
 """
+
+from collections.abc import Mapping
 
 import msgspec
 
-from raycp.kube import ApiError, ClusterClient
+from raycp.base.protocol_version import PREVIOUS, PROTOCOL, IncompatibleVersion, check_protocol
+from raycp.kube import ApiError, ClusterClient, KubeError
 from raycp.kube.budget import LIVE
 
 MAX_BYTES = 900_000
 """A ConfigMap holds 1 MiB (API doc, ConfigMap); the rest is for metadata."""
 
 
+PROTOCOL_KEY = "_protocol"
+"""In a record's data; no cluster's name begins with an underscore."""
+
+
 class Conflict(Exception):
     """Another client has written the record since it was read."""
 
 
+class IncompatibleRecord(IncompatibleVersion, KubeError):
+    """A record was written by a release of raycp that this one does not understand: to its readers the hub's answer is no use."""
+
+
 class Record(msgspec.Struct, frozen=True):
-    """A record as read: its data and the version to write over."""
+    """A record as read: its data without the protocol version, and the resourceVersion to write over."""
 
     data: dict[str, str]
     version: str
@@ -35,10 +46,8 @@ class _ConfigMap(msgspec.Struct):
     data: dict[str, str] | None = None
 
 
-class _Named(msgspec.Struct, rename="camel"):
+class _Named(_Meta, rename="camel", kw_only=True):
     name: str
-    resource_version: str
-    uid: str
 
 
 class _Item(msgspec.Struct):
@@ -83,7 +92,7 @@ class Records:
     async def read(self, what: str, priority: int = LIVE, timeout: float | None = None) -> Record | None:
         """The record, None where there is none; ``priority`` as in ``kube.budget``, ``timeout`` in seconds.
 
-        Raises ``ApiError``, ``Unreachable``.
+        Raises ``ApiError``, ``Unreachable``, ``IncompatibleRecord``.
         """
         try:
             answer = await self._client.request("GET", self._path(self.name(what)), priority=priority, timeout=timeout)
@@ -91,10 +100,13 @@ class Records:
             if error.status == 404:
                 return None
             raise
-        return self._decode(answer.body)
+        return self._decode(self.name(what), answer.body)
 
     async def list(self, prefix: str) -> dict[str, Record]:
-        """All records of the fleet whose name begins with ``prefix``, by name. Raises ``ApiError``, ``Unreachable``."""
+        """All records of the fleet whose name begins with ``prefix``, by name.
+
+        Raises ``ApiError``, ``Unreachable``, ``IncompatibleRecord``.
+        """
         try:
             answer = await self._client.request("GET", self._path(), query={"labelSelector": f"raycp.io/fleet={self._fleet}"})
         except ApiError as error:
@@ -104,7 +116,7 @@ class Records:
         start = self.name(prefix)
         own = len(self.name(""))
         return {
-            item.metadata.name[own:]: Record(item.data or {}, item.metadata.resource_version, item.metadata.uid)
+            item.metadata.name[own:]: self._record(item.metadata.name, item.data, item.metadata)
             for item in msgspec.json.decode(answer.body, type=_List).items
             if item.metadata.name.startswith(start)
         }
@@ -118,7 +130,8 @@ class Records:
         }
         if over is not None:
             meta |= {"resourceVersion": over.version, "uid": over.uid}
-        body = msgspec.json.encode({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+        stored = {**data, PROTOCOL_KEY: str(PROTOCOL)}
+        body = msgspec.json.encode({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": stored})
         try:
             if over is None:
                 answer = await self._client.request("POST", self._path(), body=body)
@@ -128,7 +141,7 @@ class Records:
             if error.status == 409 or (error.status == 404 and over is not None):
                 raise Conflict(f"{self.name(what)} was written by another client") from error
             raise
-        return self._decode(answer.body)
+        return self._decode(self.name(what), answer.body)
 
     async def delete(self, what: str) -> None:
         """Delete the record if it is there."""
@@ -138,7 +151,15 @@ class Records:
             if error.status != 404:
                 raise
 
-    @staticmethod
-    def _decode(body: bytes) -> Record:
+    def _decode(self, name: str, body: bytes) -> Record:
         found = msgspec.json.decode(body, type=_ConfigMap)
-        return Record(found.data or {}, found.metadata.resource_version, found.metadata.uid)
+        return self._record(name, found.data, found.metadata)
+
+    def _record(self, name: str, data: Mapping[str, str] | None, meta: _Meta) -> Record:
+        found = dict(data or {})
+        written_by = found.pop(PROTOCOL_KEY, str(PREVIOUS))
+        try:
+            check_protocol(int(written_by) if written_by.isdigit() else 0, f"ConfigMap {self._namespace}/{name}")
+        except IncompatibleVersion as error:
+            raise IncompatibleRecord(str(error)) from error
+        return Record(found, meta.resource_version, meta.uid)

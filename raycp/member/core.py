@@ -6,7 +6,7 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
-from raycp.protocol.control import Configure, Drain, PlanOf, Question, Watch
+from raycp.protocol.control import Configure, Drain, PlanOf, Question, ReportAfter
 from raycp.protocol.control.codec import unknown_question
 from raycp.protocol.members import WATCH_SECONDS, Member
 from raycp.protocol.plan import Plan
@@ -32,7 +32,7 @@ class MemberCore:
     async def ask(self, question: Question[Any]) -> Any:
         """Answer a control question of any member, or of the role in ``extra``. Raises ``ControlError``."""
         match question:
-            case Watch(seen):
+            case ReportAfter(seen):
                 return await self._watch(seen)
             case Configure(plan):
                 if self.plan is None or plan.version > self.plan.version:

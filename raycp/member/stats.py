@@ -1,4 +1,4 @@
-"""A member tells the observer about itself, once a second, in absolute values."""
+"""A member sends the observer its statistics once a second, in absolute values."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import psutil
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.metrics import FleetMetrics, Metrics
-from raycp.protocol.frames import Answered, Hello, Message, Question, Stats
+from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 EVERY = 1.0
 LAST_WITHIN = 1.0
 SOON = 0.05
-"""After a new plan, in seconds: whoever looks at the observer then should see those who have taken it."""
+"""Seconds from a new plan to the statistics that show it: the observer should not show the plan before for a whole second."""
 
 
 class StatsReporter:
-    """Keeps a connection to the observer of the current plan and sends ``Stats``; answers its questions with ``answer``."""
+    """Keeps a connection to the observer of the current plan and sends ``Stats``; ``timeline`` answers its queries, as JSON."""
 
     def __init__(
         self,
@@ -37,46 +37,45 @@ class StatsReporter:
         metrics: Metrics,
         report: Callable[[], Report],
         slo: Callable[[], bytes] | None = None,
-        answer: Callable[[str, list[str]], bytes] | None = None,
+        timeline: Callable[[TimelineQuery], bytes] = lambda _: b"null",
     ) -> None:
         self._member = member
         self._clock = clock
         self._metrics = metrics
         self._report = report
         self._slo = slo
-        self._answer = answer
+        self._timeline = timeline
         self._connection: Connection | None = None
         self._plan: Plan | None = None
         self._loops = loops
         self._soon = False
-        self._telling = asyncio.Lock()
-        self._started = clock.now()
+        self._sending = asyncio.Lock()
         self._process = psutil.Process()
         self._families = FleetMetrics(metrics)
         self._slot = member.slot
         self._cpu = 0.0
-        self._heard = asyncio.Event()
-        loops.forever(self._tell, "tell the observer", every=EVERY)
+        self._synced = asyncio.Event()
+        loops.forever(self._send, "statistics to the observer", every=EVERY)
 
     def update(self, plan: Plan) -> None:
-        """Tell the observer of ``plan`` from now on."""
+        """Send to the observer of ``plan`` from now on."""
         if self._plan is not None and self._plan.observer != plan.observer and self._connection is not None:
             self._connection.close()
             self._connection = None
         self._plan = plan
         slot = plan.slot(self._member)
-        if slot != self._slot:  # promoted: its standby is called what it was
+        if slot != self._slot:  # promoted: the name of its old slot passes to the next standby
             self._families.memory.remove(*self._slot)
             self._families.loop_lag.remove(*self._slot)
             self._slot = slot
         if not self._soon:
             self._soon = True
-            self._loops.spawn(self._tell_soon(), "tell the observer of the new plan")
+            self._loops.spawn(self._send_soon(), "statistics after a new plan")
 
-    async def _tell_soon(self) -> None:
+    async def _send_soon(self) -> None:
         await self._clock.sleep(SOON)
         self._soon = False
-        await self._tell()
+        await self._send()
 
     def cut(self) -> None:
         """Reset the connection to the observer, as the death of this process would."""
@@ -84,20 +83,20 @@ class StatsReporter:
             self._connection.abort()
 
     async def last(self) -> None:
-        """Tell once more, before this member ends, and wait until that has been taken in; ``LAST_WITHIN`` seconds at most."""
+        """Send once more before this member ends, and wait until the observer has handled it; at most ``LAST_WITHIN`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WITHIN):
-                await self._tell()
+                await self._send()
                 if self._connection is not None and not self._connection.closed:
-                    self._heard.clear()
-                    self._connection.send(Question(0, "heard"))  # frames are taken in in the order in which they were sent
-                    await self._heard.wait()
+                    self._synced.clear()
+                    self._connection.send(Sync())
+                    await self._synced.wait()
 
-    async def _tell(self) -> None:
-        async with self._telling:
-            await self._tell_now()
+    async def _send(self) -> None:
+        async with self._sending:
+            await self._send_now()
 
-    async def _tell_now(self) -> None:
+    async def _send_now(self) -> None:
         begun = self._clock.now()
         await asyncio.sleep(0)
         self._families.loop_lag.labels(*self._slot).set(self._clock.now() - begun)
@@ -125,14 +124,13 @@ class StatsReporter:
         )
 
     def received(self, message: Message) -> None:
-        """The observer asks, or answers ``last``."""
-        if isinstance(message, Answered):
-            self._heard.set()
-        elif isinstance(message, Question) and self._connection is not None:
-            body = self._answer(message.what, message.arguments) if self._answer is not None else b"null"
-            self._connection.send(Answered(message.id, body))
+        """A frame from the observer."""
+        if isinstance(message, SyncDone):
+            self._synced.set()
+        elif isinstance(message, TimelineQuery) and self._connection is not None:
+            self._connection.send(TimelineReply(message.id, self._timeline(message)))
 
     def lost(self) -> None:
-        """The observer is gone; the next second tries again."""
+        """The connection is closed; the next second tries again."""
         self._connection = None
-        self._heard.set()
+        self._synced.set()

@@ -63,7 +63,7 @@ class ObserverCore(MemberCore):
         self._actors = fleet.actors
         self._own_metrics.before_snapshot(self._set_gauges)
         self._pool = fleet.pool
-        self._teller = StatsReporter(member, clock, self.loops, self._own_metrics, self.report)
+        self._reporter = StatsReporter(member, clock, self.loops, self._own_metrics, self.report)
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self._server is None:
@@ -72,7 +72,7 @@ class ObserverCore(MemberCore):
             self.loops.forever(self._dead.forget, "forgetting of dead processes", every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
-        self._teller.update(plan)
+        self._reporter.update(plan)
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
         spec = plan.fleet.doc.spec.observer
@@ -104,7 +104,7 @@ class ObserverCore(MemberCore):
     def cut(self) -> None:
         if self._server is not None:
             self._server.abort()
-        self._teller.cut()
+        self._reporter.cut()
 
     async def abort(self) -> None:
         await super().abort()

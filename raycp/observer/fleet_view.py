@@ -20,10 +20,10 @@ class ServiceLevels(Protocol):
     def report(self) -> list[dict[str, Any]]: ...
 
 
-class MemberQuestions(Protocol):
-    """The way to a member (``raycp.observer.sources``)."""
+class TimelineSource(Protocol):
+    """Answers of the shards (``raycp.observer.sources``)."""
 
-    async def ask(self, actor: str, what: str, arguments: list[str]) -> bytes | None: ...
+    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str) -> bytes | None: ...
 
 
 class FleetView:
@@ -35,14 +35,14 @@ class FleetView:
         feed: StatusFeed,
         merger: Merger,
         book: ServiceLevels,
-        members: MemberQuestions,
+        shards: TimelineSource,
         plan: Callable[[], Plan | None],
     ) -> None:
         self._clock = clock
         self._feed = feed
         self._merger = merger
         self._book = book
-        self._members = members
+        self._shards = shards
         self._plan = plan
         self._rates = LaneRates()
 
@@ -98,6 +98,6 @@ class FleetView:
             return None
         shard = plan.cluster(cluster).shard
         actor = next((known.member for known in plan.shards if known.shard == shard), "")
-        answer = await self._members.ask(actor, "timeline", [cluster, kind, namespace, name])
+        answer = await self._shards.timeline(actor, cluster, kind, namespace, name)
         found = msgspec.json.decode(answer) if answer is not None else None
         return found if isinstance(found, dict) else None

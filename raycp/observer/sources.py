@@ -7,8 +7,8 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.metrics import Merger
-from raycp.observer.questions import Questions
-from raycp.protocol.frames import Answered, Hello, Message, Question, Stats
+from raycp.observer.timelines import Timelines
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, Stats, Sync, SyncDone, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.report import Report
 from raycp.protocol.transport import Connection
@@ -47,10 +47,10 @@ class _Source:
     def received(self, message: Message) -> None:
         if isinstance(message, Stats):
             self._sources.feed(self.member, message)
-        elif isinstance(message, Answered):
-            self._sources.questions.answered(message)
-        elif isinstance(message, Question):
-            self.connection.send(Answered(message.id, b"null"))
+        elif isinstance(message, TimelineReply):
+            self._sources.timelines.answered(message)
+        elif isinstance(message, Sync):
+            self.connection.send(SyncDone())
 
     def lost(self) -> None:
         self._sources.lost(self)
@@ -63,7 +63,7 @@ class Sources:
     def __init__(self, clock: Clock, merger: Merger, book: SloBook, home: Callable[[], str], changed: Callable[[], None]) -> None:
         self.reports: dict[str, MemberReport] = {}
         """By the actor's name."""
-        self.questions = Questions()
+        self.timelines = Timelines()
         self._clock = clock
         self._merger = merger
         self._book = book
@@ -71,11 +71,11 @@ class Sources:
         self._changed = changed
         self._sources: dict[str, _Source] = {}
 
-    def accept(self, connection: Connection, hello: Hello) -> _Source | str:
+    def accept(self, connection: Connection, hello: Hello) -> _Source | Refusal:
         """A member has connected; the reason where it is refused."""
         member = Member.parse(hello.member)
         if member is None:
-            return "not a member"
+            return Refusal("not a member", RefusalCode.WRONG_ROLE)
         source = self._sources[hello.member] = _Source(self, connection, member)
         return source
 
@@ -85,10 +85,6 @@ class Sources:
         if self._sources.get(name) is source:
             del self._sources[name]
             self._merger.silence(name)
-
-    def connections(self) -> list[Connection]:
-        """All that are open."""
-        return [source.connection for source in self._sources.values()]
 
     def connected(self) -> set[str]:
         """Names of the members that are connected, as actors and as processes in the book."""
@@ -120,7 +116,8 @@ class Sources:
         """Drop a dead member's report."""
         self.reports.pop(actor, None)
 
-    async def ask(self, actor: str, what: str, arguments: list[str]) -> bytes | None:
-        """The answer of a member, as JSON; None where it is not connected or does not answer."""
-        source = self._sources.get(actor)
-        return await self.questions.ask(source.connection, what, arguments) if source is not None else None
+    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str) -> bytes | None:
+        """The timeline of an object, as JSON, by the primary with actor name ``shard``; None where it is not connected or does not
+        answer."""
+        source = self._sources.get(shard)
+        return await self.timelines.ask(source.connection, cluster, kind, namespace, name) if source is not None else None

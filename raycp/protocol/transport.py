@@ -15,7 +15,8 @@ from typing import Protocol, cast
 
 import msgspec
 
-from raycp.protocol.frames import Hello, Message, Refused, decode, encode
+from raycp.base.protocol_version import IncompatibleVersion, check_protocol
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Connection(asyncio.Protocol):
     """One connection, either side. Frames are handed to ``peer`` in order; a broken frame closes the connection."""
 
     def __init__(
-        self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | str] | None" = None, token: str = ""
+        self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | Refusal] | None" = None, token: str = ""
     ) -> None:
         self._peer = peer
         self._accept = accept
@@ -79,14 +80,19 @@ class Connection(asyncio.Protocol):
         if not isinstance(message, Hello) or self._accept is None:
             raise ValueError("the first frame is not Hello")
         if not hmac.compare_digest(message.token.encode(), self._token.encode()):
-            self.send(Refused("wrong token"))
+            self.send(Refusal("wrong token", RefusalCode.WRONG_TOKEN))
             raise ValueError("wrong token")
-        verdict = self._accept(self, message)
-        if isinstance(verdict, str):
-            self.send(Refused(verdict))
+        try:
+            check_protocol(message.protocol, f"the connection of {message.member}")
+        except IncompatibleVersion as error:
+            self.send(Refusal(str(error), RefusalCode.INCOMPATIBLE_VERSION))
+            raise
+        accepted = self._accept(self, message)
+        if isinstance(accepted, Refusal):
+            self.send(accepted)
             self.close()
         else:
-            self._peer = verdict
+            self._peer = accepted
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
@@ -128,7 +134,7 @@ class Connection(asyncio.Protocol):
 class Listener:
     """An open port. ``close`` refuses new connections and leaves accepted ones alone; ``abort`` resets those, too."""
 
-    def __init__(self, token: str, accept: Callable[[Connection, Hello], Peer | str]) -> None:
+    def __init__(self, token: str, accept: Callable[[Connection, Hello], Peer | Refusal]) -> None:
         self.port = 0
         self._token = token
         self._accept = accept
@@ -160,7 +166,7 @@ class Listener:
             connection.abort()
 
 
-async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | str]) -> tuple[Listener, int]:
+async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | Refusal]) -> tuple[Listener, int]:
     """Accept members that know the token. ``accept`` answers with the peer, or with the reason of a refusal."""
     listener = Listener(token, accept)
     await listener.open(host)

@@ -11,7 +11,7 @@ from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ConnectSpec
 from raycp.member.core import MemberCore
 from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
-from raycp.protocol.control import Endpoint, Kubeconfig, Question
+from raycp.protocol.control import EndpointOf, KubeconfigOf, Question
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -30,14 +30,14 @@ class EmbeddedCore(MemberCore):
 
     def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
         super().__init__(member, clock, host, node)
-        self._cluster: EmbeddedCluster | None = None
+        self.cluster: EmbeddedCluster | None = None
         self._connect: ConnectSpec | None = None
         self._kubeconfig = ""
         self._file = ""
         self._error = ""
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
-        if self._cluster is not None:
+        if self.cluster is not None:
             return
         name = self.member.place
         spec = plan.fleet.doc.cluster(name).embedded
@@ -50,7 +50,7 @@ class EmbeddedCore(MemberCore):
             self._error = f"could not start: {error}"
             self.changed()
             raise
-        self._cluster = cluster
+        self.cluster = cluster
         self._error = ""
         self._connect = ConnectSpec(
             name=name,
@@ -69,9 +69,9 @@ class EmbeddedCore(MemberCore):
 
     async def extra(self, question: Question[Any]) -> Any:
         match question:
-            case Endpoint():
+            case EndpointOf():
                 return self._connect
-            case Kubeconfig():
+            case KubeconfigOf():
                 return self._kubeconfig
         return await super().extra(question)
 
@@ -80,8 +80,8 @@ class EmbeddedCore(MemberCore):
         await self.drain(0.0)
 
     async def drain(self, timeout: float) -> None:
-        if self._cluster is not None:
-            await self._cluster.stop()
+        if self.cluster is not None:
+            await self.cluster.stop()
         if self._file:
             await asyncio.to_thread(Path(self._file).unlink, missing_ok=True)
 

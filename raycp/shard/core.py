@@ -26,7 +26,7 @@ from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics
 from raycp.protocol.control import ControlError, Drained, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
-from raycp.protocol.frames import Clusters, ClusterState, Fold, Hello, Read, Reply
+from raycp.protocol.frames import Clusters, ClusterState, Fold, Hello, Read, Refusal, RefusalCode, Reply, ReplyCode, TimelineQuery
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -92,7 +92,7 @@ class ShardCore(MemberCore):
         self._states_told: list[ClusterState] = []
         self._configured_at: float | None = None
         metrics, tracker = self.state.metrics, self.state.tracker
-        self._teller = StatsReporter(member, clock, self.loops, metrics, self.report, tracker.report, self._answer)
+        self._teller = StatsReporter(member, clock, self.loops, metrics, self.report, tracker.report, self._timeline)
         metrics.before_snapshot(self.account.set_gauges)
 
     # the plan
@@ -247,18 +247,18 @@ class ShardCore(MemberCore):
 
     # connections
 
-    def _accept(self, connection: Connection, hello: Hello) -> Peer | str:
+    def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal:
         ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
         if self.standing is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
             # Its plan is newer than ours: the next try, in some milliseconds, finds this one promoted.
-            return "not the primary yet"
+            return Refusal("not the primary yet", RefusalCode.NOT_PRIMARY)
         if hello.role == Role.WORKER:
             return self.conductor.accept(connection, hello)
         if hello.role == Role.STANDBY:
             return self.progress.accept(connection, hello)
         if hello.role == Role.SHARD:
             return self.peers.accept(connection, hello)
-        return f"a shard does not talk to {hello.role!r}"
+        return Refusal(f"a shard does not talk to {hello.role!r}", RefusalCode.WRONG_ROLE)
 
     def read(self, read: Read) -> Reply:
         """A read from the caches."""
@@ -268,7 +268,8 @@ class ShardCore(MemberCore):
         """Own writes of a key in another shard."""
         for write in fold.writes:
             if not self.handouts.fold(write, fold.writer):
-                return Reply(fold.id, error=f"shard {self.shard} does not watch {write.cluster}")
+                text = f"shard {self.shard} does not watch {write.cluster}"
+                return Reply(fold.id, error=text, code=ReplyCode.UNWATCHED)
         return Reply(fold.id)
 
     # telling
@@ -283,11 +284,8 @@ class ShardCore(MemberCore):
             self.changed()  # the leader hears at once that a pool is too small
         self.progress.beat()
 
-    def _answer(self, what: str, arguments: list[str]) -> bytes:
-        if what != "timeline" or len(arguments) != 4:
-            return b"null"
-        cluster, kind, namespace, name = arguments
-        return msgspec.json.encode(self.account.timeline(cluster, kind, namespace, name))
+    def _timeline(self, query: TimelineQuery) -> bytes:
+        return msgspec.json.encode(self.account.timeline(query.cluster, query.kind, query.namespace, query.name))
 
     def fill(self, report: Report) -> None:
         report.port = self._port

@@ -7,18 +7,18 @@ from raycp.base.objects import Obj
 from raycp.base.tasks import Child
 from raycp.cache import Selector
 from raycp.protocol.control import CacheContent, ReadCache
-from raycp.protocol.frames import Read, Reply
+from raycp.protocol.frames import Read, Reply, ReplyCode
 from raycp.shard.caches import WatchedCluster
 
 
 def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
-    """The answer to a ``Read``. ``error`` is ``unwatched`` where the cache can't answer; clusters not synced are in
+    """The answer to a ``Read``. ``code`` is ``UNWATCHED`` where the cache can't answer; clusters not synced are in
     ``unknown_clusters``."""
     reply = Reply(read.id, [], [])
     try:
         selector = Selector.parse(read.selector)
     except ValueError as error:
-        reply.error = str(error)
+        reply.error, reply.code = str(error), ReplyCode.INVALID
         return reply
     for cluster in read.clusters or list(clusters):
         watched = clusters.get(cluster)
@@ -29,7 +29,7 @@ def answer_read(clusters: Mapping[str, WatchedCluster], read: Read) -> Reply:
             informer = watched.informers.get(GVK.parse(kind))
             if informer is None or (read.op != "owned" and (informer.route.label_selector or informer.route.field_selector)):
                 # A cache that was filtered at the server knows only a part.
-                reply.error = "unwatched"
+                reply.error, reply.code = f"the cache does not hold all of {kind} in {cluster}", ReplyCode.UNWATCHED
                 return reply
             if not informer.synced:
                 reply.unknown_clusters.append(cluster)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from raycp.base.keys import RequestKey
-from raycp.protocol.frames import ControllerStart, Hello, KeyProgress, MarkedKind, Message, Progress, Reached
+from raycp.protocol.frames import ControllerStart, Hello, KeyProgress, MarkedKind, Message, Progress, Reached, Refusal, RefusalCode
 from raycp.protocol.transport import Connection
 from raycp.queueing import Item, WorkQueue
 
@@ -106,10 +106,10 @@ class ReplicationSource:
         """Names of the standbys that listen."""
         return [listener.name for listener in self._listeners]
 
-    def accept(self, connection: Connection, hello: Hello) -> _Listener | str:
+    def accept(self, connection: Connection, hello: Hello) -> _Listener | Refusal:
         """A standby wants to follow."""
         if not self._shard.state.term:
-            return "this one is not the primary"
+            return Refusal("this process is not the primary of its shard", RefusalCode.NOT_PRIMARY)
         listener = _Listener(self, connection, hello.member)
         if not self._listeners:
             self._shard.state.queue.changed = self._changed

@@ -12,7 +12,7 @@ import msgspec
 
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
-from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refused
+from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refusal
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.transport import Connection, Life, dial, probe
 from raycp.queueing import Saved
@@ -85,7 +85,7 @@ class StandbyReplica:
 
     def received(self, message: Message) -> None:
         """A frame of the primary."""
-        if isinstance(message, Refused):
+        if isinstance(message, Refusal):
             log.warning("the primary refuses this standby: %s", message.reason)
         if not isinstance(message, Progress):
             return

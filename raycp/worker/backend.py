@@ -21,7 +21,7 @@ from raycp.kube.budget import BACKGROUND, LIVE
 from raycp.member.clients import Clients
 from raycp.member.permits import PermitKeeper
 from raycp.metrics import ApiMetrics, Metrics, ReconcileMetrics
-from raycp.protocol.frames import TOKEN_PATIENCE, Fold, Message, Read, Reply, TokenRequest
+from raycp.protocol.frames import TOKEN_PATIENCE, Fold, Message, Read, Reply, ReplyCode, TokenRequest
 from raycp.protocol.plan import Plan
 from raycp.sdk.backend import Answer, CacheRead, Call, ClusterInfo
 from raycp.sdk.controller import Controller
@@ -134,7 +134,7 @@ class WorkerBackend:
                 identity, query.op, [query.cluster], [str(query.kind)], query.namespace, query.name, query.selector
             ),
         )
-        if reply.error == "unwatched":
+        if reply.code is ReplyCode.UNWATCHED:
             return await self._read_live(query)
         if reply.error or reply.unknown_clusters:
             raise Unreachable(f"cluster {query.cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)

@@ -22,7 +22,7 @@ from raycp.protocol.frames import (
     Hello,
     Message,
     Pull,
-    Refused,
+    Refusal,
     Reply,
     Revoke,
     Tasks,
@@ -165,7 +165,7 @@ class ShardLink:
             self.states = {state.name: state for state in message.clusters}
         elif isinstance(message, Revoke):
             self._owner.revoke(self, message.ids)
-        elif isinstance(message, Refused):
+        elif isinstance(message, Refusal):
             log.info("shard %s refuses this worker: %s", self.shard, message.reason)
 
     def lost(self) -> None:

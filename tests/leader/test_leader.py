@@ -11,7 +11,7 @@ from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, holds, led, 
 
 from raycp.config import FleetDoc
 from raycp.leader.core import LeaderCore
-from raycp.protocol.control import ControlError, Down, ErrorCode, Kubeconfig, Rest
+from raycp.protocol.control import ControlError, Down, ErrorCode, KubeconfigOf, Rest
 from raycp.protocol.members import Member, Role
 
 
@@ -235,9 +235,9 @@ async def test_unknown_question_is_refused() -> None:
         assert unknown.value.code is ErrorCode.UNKNOWN_QUESTION
         await fleet.apply(doc())
         with pytest.raises(ControlError) as nowhere:
-            await fleet.leader.ask(Kubeconfig("nowhere"))
+            await fleet.leader.ask(KubeconfigOf("nowhere"))
         assert nowhere.value.code is ErrorCode.NOT_FOUND
-        assert "current-context" in await fleet.leader.ask(Kubeconfig("east"))
+        assert "current-context" in await fleet.leader.ask(KubeconfigOf("east"))
 
 
 def test_constructor_of_a_leader_starts_nothing() -> None:

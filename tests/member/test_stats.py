@@ -1,4 +1,4 @@
-"""What a member tells the observer last is taken in before it ends."""
+"""A member's last statistics are handled by the observer before the member ends."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from inprocess import CLOCK, HOST, plan_of, until
 from raycp.base.loops import Loops
 from raycp.member.stats import LAST_WITHIN, StatsReporter
 from raycp.metrics import Metrics
-from raycp.protocol.frames import Answered, Hello, Message, Question, Stats
+from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ObserverPlan
 from raycp.protocol.report import Report
@@ -16,10 +16,10 @@ from raycp.protocol.transport import Connection, listen
 
 
 class Observer:
-    """Hears; answers when it is told to."""
+    """Keeps what it receives; the test answers."""
 
     def __init__(self) -> None:
-        self.heard: list[Message] = []
+        self.messages: list[Message] = []
         self.connection: Connection | None = None
 
     def accept(self, connection: Connection, hello: Hello) -> "Observer":
@@ -27,39 +27,39 @@ class Observer:
         return self
 
     def received(self, message: Message) -> None:
-        self.heard.append(message)
+        self.messages.append(message)
 
     def lost(self) -> None: ...
 
-    def asked(self) -> bool:
-        """Stats, and after them the question whether they were heard."""
-        kinds = [type(message) for message in self.heard]
-        return Question in kinds and kinds[0] is Stats
+    def synced(self) -> bool:
+        """Whether a ``Sync`` has arrived, after ``Stats``."""
+        kinds = [type(message) for message in self.messages]
+        return Sync in kinds and kinds[0] is Stats
 
 
-async def test_the_last_word_is_heard_before_the_end() -> None:
+async def test_the_last_statistics_are_handled_before_the_end() -> None:
     observer, loops = Observer(), Loops(CLOCK)
     server, port = await listen(HOST, "t", observer.accept)
-    teller = StatsReporter(Member(Role.WORKER, "standard/0", 0), CLOCK, loops, Metrics(), lambda: Report(1, "node"))
-    teller.update(msgspec.structs.replace(plan_of({"here": "0"}, "tracked"), observer=ObserverPlan(HOST, port)))
-    last = asyncio.ensure_future(teller.last())
-    await until(observer.asked)
+    reporter = StatsReporter(Member(Role.WORKER, "standard/0", 0), CLOCK, loops, Metrics(), lambda: Report(1, "node"))
+    reporter.update(msgspec.structs.replace(plan_of({"here": "0"}, "tracked"), observer=ObserverPlan(HOST, port)))
+    last = asyncio.ensure_future(reporter.last())
+    await until(observer.synced)
     assert not last.done(), "it may have to handle a thousand frames before this one"
     assert observer.connection is not None
-    observer.connection.send(Answered(0, b"null"))
+    observer.connection.send(SyncDone())
     await asyncio.wait_for(last, LAST_WITHIN / 2)
 
-    observer.heard.clear()
+    observer.messages.clear()
     begun = CLOCK.now()
-    last = asyncio.ensure_future(teller.last())
-    await until(observer.asked)
+    last = asyncio.ensure_future(reporter.last())
+    await until(observer.synced)
     observer.connection.close()
     await asyncio.wait_for(last, 5.0)
-    assert CLOCK.now() - begun < LAST_WITHIN, "who is gone is not waited for"
+    assert CLOCK.now() - begun < LAST_WITHIN, "a dead observer is not waited for"
 
-    observer.heard.clear()
-    await asyncio.wait_for(teller.last(), 5.0)
-    assert observer.asked(), "one that never answers does not hold up the end"
+    observer.messages.clear()
+    await asyncio.wait_for(reporter.last(), 5.0)
+    assert observer.synced(), "an observer that never answers does not hold up the end"
     server.close()
     await loops.stop()
     observer.connection.close()

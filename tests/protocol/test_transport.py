@@ -9,7 +9,7 @@ from inprocess import HOST, until
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome, Task
-from raycp.protocol.frames import Hello, Message, Pull, Refused, Tasks, Wake, Wakes, Welcome, decode, encode
+from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, Tasks, Wake, Wakes, Welcome, decode, encode
 from raycp.protocol.transport import MAX_FRAME, Connection, Life, dial, listen, probe
 
 KEY = RequestKey("c", "here", "default", "a")
@@ -59,7 +59,7 @@ messages = st.one_of(
     st.builds(Pull, st.integers(0, 1000), st.lists(done)),
     st.builds(Tasks, st.lists(st.builds(task, st.integers(0, 2**60)), max_size=3)),
     st.builds(Wakes, st.lists(st.builds(Wake, st.integers(0, 2**60), keys, names, st.booleans()), max_size=3)),
-    st.builds(Refused, names),
+    st.builds(Refusal, names, st.sampled_from(RefusalCode)),
 )
 
 
@@ -91,10 +91,10 @@ def test_nonsense_never_raises_and_never_gets_a_peer(data: bytes) -> None:
 @settings(max_examples=50)
 def test_a_wrong_token_is_refused(token: str) -> None:
     wire, asked = Wire(), []
-    connection = Connection(accept=lambda *found: asked.append(found) or "", token="secret")  # type: ignore[func-returns-value]
+    connection = Connection(accept=lambda *found: asked.append(found) or Refusal(""), token="secret")  # type: ignore[func-returns-value]
     connection.connection_made(wire)
     connection.data_received(encode(Hello(token, "m", "worker", HOST, 1)))
-    assert decode(wire.written[4:]) == Refused("wrong token")
+    assert decode(wire.written[4:]) == Refusal("wrong token", RefusalCode.WRONG_TOKEN)
     assert wire.closed
     assert not asked
 
@@ -123,12 +123,14 @@ async def test_over_tcp() -> None:
 
 
 async def test_over_tcp_a_wrong_token_and_a_wrong_role_are_told() -> None:
-    server, port = await listen(HOST, "secret", lambda _, hello: f"no {hello.role} here")
-    for hello, reason in ((HELLO, "no worker here"), (Hello("guess", "m", "worker", HOST, 1), "wrong token")):
+    server, port = await listen(HOST, "secret", lambda _, hello: Refusal(f"no {hello.role} here", RefusalCode.WRONG_ROLE))
+    wrong_role = Refusal("no worker here", RefusalCode.WRONG_ROLE)
+    wrong_token = Refusal("wrong token", RefusalCode.WRONG_TOKEN)
+    for hello, refusal in ((HELLO, wrong_role), (Hello("guess", "m", "worker", HOST, 1), wrong_token)):
         caller = Heard()
         await dial(HOST, port, hello, caller)
         await until(lambda: caller.gone)  # noqa: B023
-        assert caller.messages == [Refused(reason)]
+        assert caller.messages == [refusal]
     server.close()
 
 

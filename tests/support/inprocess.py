@@ -1,16 +1,8 @@
-"""A fleet in one process: real cores, real TCP, real embedded clusters, no Ray.
-
-``InProcess`` is the substrate that a leader works on; ``Stack`` puts shards and workers together by hand where a test wants them
-without a leader. A killed member stops at once: its loops, its listener, its connections, and nobody is told.
-"""
+"""Fleets in this process (``raycp.driver.in_process``) with the controllers of ``fleet_samples``, and what tests wait with."""
 
 import asyncio
 import contextlib
-import inspect
-import itertools
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,23 +11,11 @@ import msgspec
 
 from raycp.base.clock import SystemClock
 from raycp.config import FleetDoc
-from raycp.config.embedded import EmbeddedSpec
 from raycp.driver.fleet_builder import build_fleet
-from raycp.embedded.cluster import EmbeddedCluster
+from raycp.driver.in_process import InProcessFleet, InProcessStack, InProcessSubstrate
 from raycp.kube import ConnectSpec
-from raycp.leader.core import LeaderCore
-from raycp.leader.placement import NODE_ID
-from raycp.observer.core import ObserverCore
-from raycp.protocol.control import Configure, Ping, Pong, Question
-from raycp.protocol.control.codec import encode_question, respond
-from raycp.protocol.members import LEADER, Member, Role, Slot
-from raycp.protocol.nodes import Node
-from raycp.protocol.plan import ClusterPlan, Fleet, Plan, ShardPlan, WorkerPlan
-from raycp.protocol.report import Report
-from raycp.protocol.substrate import MemberDied, MemberUnavailable, answer_of
-from raycp.runtime.embedded import EmbeddedCore
-from raycp.shard.core import ShardCore
-from raycp.worker.core import WorkerCore
+from raycp.protocol.members import Member
+from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
 HERE = Path(__file__).parent
 A = TypeVar("A")
@@ -44,17 +24,9 @@ CLOCK = SystemClock()
 QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": False, "stages": False}
 """An API server without life: what most of these tests need."""
 
-CORES: dict[Role, Any] = {
-    Role.SHARD: ShardCore,
-    Role.STANDBY: ShardCore,
-    Role.WORKER: WorkerCore,
-    Role.OBSERVER: ObserverCore,
-    Role.EMBEDDED: EmbeddedCore,
-}
-
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
-    """Wait for the condition, a function or a coroutine function; what it told then. Fails after ``seconds``."""
+    """Wait for the condition, a function or a coroutine function; its value then. Fails after ``seconds``."""
     deadline = CLOCK.now() + seconds
     while True:
         found = condition()
@@ -103,202 +75,30 @@ def fleet_of(doc: FleetDoc) -> Fleet:
     return build_fleet(doc, Path("fleet.yaml"), [HERE])
 
 
-async def end(core: Any) -> None:
-    """End a core as the death of its process would: nothing is sent, its port refuses, its connections break."""
-    await core.abort()
-
-
 def plan_of(homes: dict[str, str], *uses: str) -> Plan:
-    """A plan of clusters in shards, with nobody in it; the first cluster is the hub."""
+    """A plan of clusters in shards, without members; the first cluster is the hub."""
     doc = fleet_doc(homes, [f"fleet_samples:{use}" for use in uses])
     clusters = tuple(ClusterPlan(n, "hub" if n == doc.hub.name else "member", {}, s, None) for n, s in homes.items())
     return Plan(fleet_of(doc), 1, 1, 1, "t", clusters, ())
 
 
-class InProcess:
-    """``Substrate``: members are cores in this process."""
+class InProcess(InProcessSubstrate):
+    """Counts what ran in a killed worker as ended."""
 
     def __init__(self) -> None:
-        self.cores: dict[Member, Any] = {}
-        self.created: list[Member] = []
-        self.killed: list[Member] = []
-        self.refuse: Callable[[Member], Exception | None] = lambda _: None
-        self.silent: set[Member] = set()
-        self.ground: list[Node] = []
-        """The nodes that there seem to be; a member lives where its options ask for, else on the first that takes new ones."""
-        self.leader: LeaderCore | None = None
-
-    async def _ask_leader(self, question: Question[A], timeout: float) -> A:
-        """What members ask of the leader; nobody answers while there is none."""
-        if self.leader is None:
-            raise MemberUnavailable("no leader")
-        async with asyncio.timeout(timeout):
-            raw = await respond(encode_question(question), self.leader.ask)
-        return answer_of(LEADER, question, raw)
-
-    async def members(self) -> list[Member]:
-        return list(self.cores)
-
-    async def create(self, member: Member, options: dict[str, Any]) -> None:
-        error = self.refuse(member)
-        if error is not None:
-            raise error
-        if member not in self.cores:
-            make = CORES[member.role]
-            asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
-            self.cores[member] = make(member, CLOCK, HOST, "node", **asks)
-            self.created.append(member)
-            if isinstance(self.cores[member], WorkerCore):
-                self.cores[member].user_loop_ended = fleet_samples.died
-            takes = [node.identity for node in self.ground if not node.draining]
-            self.cores[member].node_id = (options.get("label_selector") or {}).get(NODE_ID) or (takes or [""])[0]
-
-    async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
-        core, name = self.cores.get(member), type(question).__name__
-        if core is None:
-            raise MemberDied(member, "no such actor", certain=True)
-        if member in self.silent:
-            raise MemberUnavailable(f"{member} is not reachable")
-        asking = asyncio.ensure_future(respond(encode_question(question), partial(self._route, core)))
-        deadline = CLOCK.now() + timeout
-        try:
-            while not asking.done():
-                await asyncio.wait({asking}, timeout=0.05)
-                if self.cores.get(member) is not core:
-                    raise MemberDied(member, "its process is gone", certain=True)
-                if CLOCK.now() > deadline:
-                    raise MemberUnavailable(f"{member} did not answer {name} within {timeout:g} s")
-            return answer_of(member, question, asking.result())
-        finally:
-            asking.cancel()
-
-    async def _route(self, core: Any, question: Question[Any]) -> Any:
-        return Pong(os.getpid(), 0.0) if isinstance(question, Ping) else await core.ask(question)
-
-    async def nodes(self) -> list[Node]:
-        return list(self.ground)
-
-    async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
-        self.bundles = bundles
-
-    async def kill(self, member: Member) -> None:
-        core = self.cores.pop(member, None)
-        if core is not None:
-            self.killed.append(member)
-            await end(core)
-
-    def living(self, role: str, place: str = "") -> list[Any]:
-        """The cores of a role."""
-        return [core for member, core in self.cores.items() if member.role == role and place in ("", member.place)]
-
-    async def close(self) -> None:
-        for member in list(self.cores):
-            await self.kill(member)
+        super().__init__(clock=CLOCK)
+        self.user_loop_ended = fleet_samples.died
 
 
-class Stack:
-    """Shards and workers over embedded clusters, by hand. ``homes``: cluster -> shard; the first cluster is the hub."""
+class Stack(InProcessStack):
+    """With controllers of ``fleet_samples``."""
 
     def __init__(self, doc: FleetDoc, homes: dict[str, str]) -> None:
-        self.doc = doc
-        self.homes = homes
-        self.fleet = fleet_of(doc)
-        self.substrate = InProcess()
-        self.clusters: dict[str, EmbeddedCluster] = {}
-        self.connects: dict[str, ConnectSpec] = {}
-        self.right: dict[str, ConnectSpec] = {}
-        self.members: dict[Slot, Member] = {}
-        self.terms: dict[str, int] = {}
-        self.epoch = 1
-        self._versions = itertools.count(1)
-        self._workers = itertools.count()
-
-    async def start(self, workers: int, connects: dict[str, ConnectSpec]) -> None:
-        for name in self.homes:
-            spec = self.doc.cluster(name).embedded or EmbeddedSpec()
-            cluster = self.clusters[name] = EmbeddedCluster(name, spec, CLOCK)
-            endpoint = await cluster.start()
-            self.connects[name] = ConnectSpec(
-                name=name, mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token
-            )
-        self.right = dict(self.connects)
-        self.connects |= connects
-        for shard in sorted(set(self.homes.values())):
-            await self.new_shard(shard)
-        for _ in range(workers):
-            await self.new_worker()
-        await self.tell()
-
-    async def new_shard(self, shard: str) -> ShardCore:
-        """A primary of the next generation and term; it is told the plan by ``tell``."""
-        before = self.members.get(Slot.of_shard(shard))
-        member = self.members[Slot.of_shard(shard)] = Member(Role.SHARD, shard, before.generation + 1 if before else 0)
-        await self.substrate.create(member, {})
-        self.terms[shard] = self.terms.get(shard, 0) + 1
-        core: ShardCore = self.substrate.cores[member]
-        return core
-
-    async def new_worker(self) -> WorkerCore:
-        slot = Slot.of_worker("standard", next(self._workers))
-        member = self.members[slot] = Member(*slot, 0)
-        await self.substrate.create(member, {})
-        core: WorkerCore = self.substrate.cores[member]
-        return core
-
-    def plan(self) -> Plan:
-        ports = {name: (core.host, core._port) for name, core in self.substrate.cores.items()}
-        hub = self.doc.hub.name
-        clusters = tuple(
-            ClusterPlan(name, "hub" if name == hub else "member", self.doc.cluster(name).all_labels, shard, self.connects.get(name))
-            for name, shard in self.homes.items()
-        )
-        shards = tuple(
-            ShardPlan(shard, primary.actor_name, term, *ports.get(primary, ("", 0)))
-            for shard, term in sorted(self.terms.items())
-            for primary in (self.members[Slot.of_shard(shard)],)
-        )
-        workers = tuple(
-            WorkerPlan(member.actor_name, *ports[member])
-            for slot, member in self.members.items()
-            if slot.role is Role.WORKER and member in ports and ports[member][1]
-        )
-        return Plan(self.fleet, next(self._versions), self.epoch, 1, "secret", clusters, shards, workers=workers)
+        super().__init__(fleet_of(doc), homes, InProcess())
 
     async def tell(self, *members: Member) -> None:
-        """Tell everybody the plan, twice: the first time they begin to listen."""
-        for _ in range(2):
-            plan = self.plan()
-            for member in members or list(self.substrate.cores):
-                await self.substrate.ask(member, Configure(plan), timeout=30.0)
-
-    async def synced(self, *, seconds: float = 15.0) -> None:
-        """Wait until every shard has its caches filled and every worker its connections."""
-        await until(
-            lambda: all(self.report(member).ready for member in self.substrate.cores),
-            seconds,
-            "all are ready",
-        )
-
-    def report(self, member: Member) -> Report:
-        report: Report = self.substrate.cores[member].report()
-        return report
-
-    def shard(self, name: str = "0") -> ShardCore:
-        core: ShardCore = self.substrate.cores[self.members[Slot.of_shard(name)]]
-        return core
-
-    def worker(self, number: int = 0) -> WorkerCore:
-        core: WorkerCore = self.substrate.cores[self.members[Slot.of_worker("standard", number)]]
-        return core
-
-    async def kill(self, role: str, place: str) -> None:
-        slot = Slot(Role(role), place)
-        await self.substrate.kill(self.members.pop(slot) if slot.role is Role.WORKER else self.members[slot])
-
-    async def stop(self) -> None:
-        await self.substrate.close()
-        for cluster in self.clusters.values():
-            await cluster.stop()
+        """See ``configure``."""
+        await self.configure(*members)
 
     # the clusters, as a user has them
 
@@ -337,75 +137,21 @@ async def stack(
         await made.stop()
 
 
-class Led:
-    """A fleet under a leader, in this process."""
+class Led(InProcessFleet):
+    """With controllers of ``fleet_samples``."""
 
     def __init__(self) -> None:
-        self.substrate = InProcess()
-        self.number = 0
-        self.node = ""
-        """Where the leader lives, from its next start on."""
-        self.left: list[str] = []
-        """The nodes that a leader has ended itself on."""
-        self.leader = self.start_leader()
-
-    def start_leader(self) -> LeaderCore:
-        self.number += 1
-        leader = LeaderCore(
-            self.substrate, CLOCK, f"leader-{self.number}", self.node, lambda: self.left.append(leader.nodes.leader)
-        )
-        self.leader = self.substrate.leader = leader
-        self.leader.start()
-        return self.leader
-
-    async def die(self) -> None:
-        """The leader's process ends."""
-        self.substrate.leader = None
-        await self.leader.abort()
-
-    async def restart(self) -> None:
-        await self.die()
-        self.start_leader()
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = msgspec.to_builtins(self.leader.status())
-        return found
+        super().__init__(InProcess())
 
     async def apply(self, doc: FleetDoc, seconds: float = 20.0) -> dict[str, Any]:
         """Apply, and wait until the fleet is ready with it."""
-        fleet = fleet_of(doc)
-        await self.leader.apply(fleet)
-        return await self.ready(fleet.generation, seconds)
-
-    async def ready(self, generation: str = "", seconds: float = 20.0) -> dict[str, Any]:
-        status: dict[str, Any] = {}
-
-        def good() -> bool:
-            status.clear()
-            status.update(self.status())
-            return bool(status["ready"]) and generation in ("", status["generation"])
-
-        try:
-            await until(good, seconds)
-        except AssertionError:
-            raise AssertionError(f"not ready: {status.get('reasons')} {status.get('problems')}") from None
-        return status
-
-    def cluster(self, name: str) -> EmbeddedCluster:
-        core: EmbeddedCore = self.substrate.living("embedded", name)[0]
-        assert core._cluster is not None
-        return core._cluster
+        return await self.run(fleet_of(doc), seconds)
 
     async def put(self, cluster: str, app: str, name: str, **data: str) -> None:
         """Create a ConfigMap."""
         obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default", "labels": {"app": app}},
                "data": data}  # fmt: skip
         await self.cluster(cluster).api.create("configmaps", obj)
-
-    async def stop(self) -> None:
-        await self.die()
-        await self.substrate.close()
-        await self.leader.hub.close()
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import fleet_samples
 import msgspec
-from inprocess import CLOCK, InProcess, end, fleet_of, until
+from inprocess import CLOCK, InProcess, fleet_of, until
 
 from raycp.config import FleetDoc
 from raycp.driver.fleet_client import FleetClient
@@ -116,7 +116,7 @@ class House:
         await self.client.wait_ready(fleet.generation, 20.0)
 
     def cluster(self, name: str) -> EmbeddedCluster:
-        cluster: EmbeddedCluster = self.base.living("embedded", name)[0]._cluster
+        cluster: EmbeddedCluster = self.base.living("embedded", name)[0].cluster
         return cluster
 
     async def put(self, cluster: str, app: str, name: str, **data: str) -> None:
@@ -151,4 +151,4 @@ async def house() -> AsyncIterator[House]:
         await made.close()
 
 
-__all__ = ["LEADER", "Colour", "House", "end", "house"]
+__all__ = ["LEADER", "Colour", "House", "house"]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.protocol_version import PREVIOUS, PROTOCOL, IncompatibleVersion, check_protocol
 from raycp.kube import ApiError, ClusterClient
 from raycp.kube.budget import LIVE
 from raycp.leadership.epoch import Leadership, decode, encode
@@ -19,6 +20,9 @@ from raycp.leadership.records import Conflict
 FLEET_LABEL = "raycp.io/fleet"
 MANAGED = {"app.kubernetes.io/managed-by": "raycp"}
 ANNOTATION = "raycp.io/"
+PROTOCOL_KEY = "protocol"
+"""Among a lock's texts: the protocol version of the raycp that wrote it; absent in version 1."""
+
 WATCH_FOR = 300
 """Seconds after which a watch is reopened."""
 
@@ -101,9 +105,17 @@ class _KubeStore:
         state = LockState(Leadership(0, 0, "", 0.0), found.metadata.resource_version, found.metadata.uid)
         if labels.get(FLEET_LABEL) != self._fleet or any(labels.get(key) != value for key, value in MANAGED.items()):
             return msgspec.structs.replace(state, foreign="exists and is no lock of this fleet: it lacks raycp's labels")
+        written_by = self._protocol(found)
+        try:
+            check_protocol(int(written_by) if written_by.isdigit() else 0, "it")
+        except IncompatibleVersion as error:
+            return msgspec.structs.replace(state, foreign=f"can't be read: {error}")
         pods = [owner for owner in found.metadata.owner_references or () if owner.kind == "Pod"]
         owner = PodRef(self._namespace, pods[0].name, pods[0].uid) if pods else None
         return self._decoded(found, msgspec.structs.replace(state, owner=owner))
+
+    def _protocol(self, found: _Object) -> str:
+        raise NotImplementedError
 
     def _decoded(self, found: _Object, state: LockState) -> LockState:
         raise NotImplementedError
@@ -207,12 +219,15 @@ class ConfigMapStore(_KubeStore):
         super().__init__(client, fleet, namespace, name, clock)
         self.collection = f"/api/v1/namespaces/{namespace}/configmaps"
 
+    def _protocol(self, found: _Object) -> str:
+        return (found.data or {}).get(PROTOCOL_KEY, str(PREVIOUS))
+
     def _decoded(self, found: _Object, state: LockState) -> LockState:
         data = found.data or {}
         return msgspec.structs.replace(state, leadership=decode(data), knock=data.get("knock", ""), answer=data.get("answer", ""))
 
     def _encoded(self, state: LockState, over: LockState | None) -> dict[str, Any]:
-        return {"data": encode(state.leadership) | {"knock": state.knock, "answer": state.answer}}
+        return {"data": encode(state.leadership) | {"knock": state.knock, "answer": state.answer, PROTOCOL_KEY: str(PROTOCOL)}}
 
 
 class LeaseStore(_KubeStore):
@@ -230,6 +245,9 @@ class LeaseStore(_KubeStore):
         self.collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._duration = duration
         self._transitions = 0
+
+    def _protocol(self, found: _Object) -> str:
+        return (found.metadata.annotations or {}).get(f"{ANNOTATION}{PROTOCOL_KEY}", str(PREVIOUS))
 
     def _decoded(self, found: _Object, state: LockState) -> LockState:
         spec, notes = found.spec or {}, found.metadata.annotations or {}
@@ -254,7 +272,7 @@ class LeaseStore(_KubeStore):
             "renewTime": now,
             "leaseTransitions": self._transitions + (1 if changed and over is not None and not held.released else 0),
         }
-        notes = {f"{ANNOTATION}{key}": value for key, value in encode(held).items()}
+        notes = {f"{ANNOTATION}{key}": value for key, value in (encode(held) | {PROTOCOL_KEY: str(PROTOCOL)}).items()}
         return {"metadata": {"annotations": notes}, "spec": spec}
 
 

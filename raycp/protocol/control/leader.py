@@ -18,7 +18,7 @@ class Apply(Question[None], frozen=True):
     fleet: Fleet
 
 
-class Status(Question[FleetStatus], frozen=True):
+class StatusOf(Question[FleetStatus], frozen=True):
     """The fleet's status."""
 
 

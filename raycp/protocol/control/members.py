@@ -22,7 +22,7 @@ class Ping(Question[Pong], frozen=True):
     """Of any process; answered while its core's loop is busy, too."""
 
 
-class Watch(Question[Report], frozen=True):
+class ReportAfter(Question[Report], frozen=True):
     """The member's report: at once if its ``number`` is not ``seen``, else when it changes in a way that matters, else after
     ``members.WATCH_SECONDS``."""
 
@@ -95,11 +95,11 @@ class ReadCache(Question[CacheContent], frozen=True):
     kind: str
 
 
-class Endpoint(Question[ConnectSpec | None], frozen=True):
+class EndpointOf(Question[ConnectSpec | None], frozen=True):
     """How an embedded cluster is reached; None while it is not up. Holds a secret."""
 
 
-class Kubeconfig(Question[str], frozen=True):
+class KubeconfigOf(Question[str], frozen=True):
     """Of an embedded cluster, from its own actor or by name from the leader. Holds a secret. Error: ``NOT_FOUND``."""
 
     cluster: str

@@ -1,0 +1,130 @@
+"""A ``Substrate`` whose members are cores on the running event loop."""
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from raycp.base.clock import Clock, SystemClock
+from raycp.leader.core import LeaderCore
+from raycp.leader.placement import NODE_ID
+from raycp.member.core import MemberCore
+from raycp.observer.core import ObserverCore
+from raycp.protocol.control import Ping, Pong, Question
+from raycp.protocol.control.codec import encode_question, respond
+from raycp.protocol.members import LEADER, Member, Role
+from raycp.protocol.nodes import Node
+from raycp.protocol.substrate import MemberDied, MemberUnavailable, answer_of
+from raycp.runtime.embedded import EmbeddedCore
+from raycp.shard.core import ShardCore
+from raycp.worker.core import WorkerCore
+
+A = TypeVar("A")
+
+HOST = "127.0.0.1"
+
+_CORES: dict[Role, type[MemberCore]] = {
+    Role.SHARD: ShardCore,
+    Role.STANDBY: ShardCore,
+    Role.WORKER: WorkerCore,
+    Role.OBSERVER: ObserverCore,
+    Role.EMBEDDED: EmbeddedCore,
+}
+
+
+class InProcessSubstrate:
+    """``Substrate`` in this process.
+
+    Faults: ``refuse`` makes ``create`` raise, members in ``silent`` do not answer, ``kill`` ends a member as its process's death
+    would. ``ground``: the nodes that there seem to be; a member lives where its options ask for, else on the first node that is not
+    draining. ``user_loop_ended`` is called with the thread of a killed worker's user loop, before its death can be noticed.
+    """
+
+    def __init__(self, namespace: str = "raycp-t", clock: Clock | None = None) -> None:
+        self.namespace = namespace
+        self.clock = clock or SystemClock()
+        self.cores: dict[Member, Any] = {}
+        self.created: list[Member] = []
+        self.killed: list[Member] = []
+        self.silent: set[Member] = set()
+        self.ground: list[Node] = []
+        self.bundles: list[dict[str, float]] = []
+        """What was last requested of an autoscaler."""
+        self.refuse: Callable[[Member], Exception | None] = lambda _: None
+        self.user_loop_ended: Callable[[int | None], None] = lambda _: None
+        self.leader: LeaderCore | None = None
+        """Answers the members' questions to the leader; members created while there is none need no permits."""
+
+    def beside(self, namespace: str) -> "InProcessSubstrate":
+        return InProcessSubstrate(namespace, self.clock)
+
+    async def members(self) -> list[Member]:
+        return list(self.cores)
+
+    async def create(self, member: Member, options: dict[str, Any]) -> None:
+        error = self.refuse(member)
+        if error is not None:
+            raise error
+        if member in self.cores:
+            return
+        make = _CORES[member.role]
+        asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
+        core = self.cores[member] = make(member, self.clock, HOST, "node", **asks)
+        if isinstance(core, WorkerCore):
+            core.user_loop_ended = self.user_loop_ended
+        self.created.append(member)
+        usable = [node.identity for node in self.ground if not node.draining]
+        core.node_id = (options.get("label_selector") or {}).get(NODE_ID) or (usable or [""])[0]
+
+    async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
+        core, name = self.cores.get(member), type(question).__name__
+        if core is None:
+            raise MemberDied(member, "no such actor", certain=True)
+        if member in self.silent:
+            raise MemberUnavailable(f"{member} is not reachable")
+        answer = asyncio.ensure_future(respond(encode_question(question), partial(_route, core)))
+        deadline = self.clock.now() + timeout
+        try:
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=0.05)
+                if self.cores.get(member) is not core:
+                    raise MemberDied(member, "its process is dead", certain=True)
+                if self.clock.now() > deadline:
+                    raise MemberUnavailable(f"{member} did not answer {name} within {timeout:g} s")
+            return answer_of(member, question, answer.result())
+        finally:
+            answer.cancel()
+
+    async def _ask_leader(self, question: Question[A], timeout: float) -> A:
+        if self.leader is None:
+            raise MemberUnavailable("no leader")
+        async with asyncio.timeout(timeout):
+            raw = await respond(encode_question(question), self.leader.ask)
+        return answer_of(LEADER, question, raw)
+
+    async def nodes(self) -> list[Node]:
+        return list(self.ground)
+
+    async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
+        self.bundles = bundles
+
+    async def kill(self, member: Member) -> None:
+        core = self.cores.pop(member, None)
+        if core is not None:
+            self.killed.append(member)
+            await core.abort()
+
+    def living(self, role: str, place: str = "") -> list[Any]:
+        """The cores of a role; of one place only if it is given."""
+        return [core for member, core in self.cores.items() if member.role == role and place in ("", member.place)]
+
+    async def close(self) -> None:
+        """Kill all members."""
+        for member in list(self.cores):
+            await self.kill(member)
+
+
+async def _route(core: Any, question: Question[Any]) -> Any:
+    return Pong(os.getpid(), 0.0) if isinstance(question, Ping) else await core.ask(question)

@@ -1,0 +1,64 @@
+"""Frames between members, one msgpack message each (``raycp.protocol.transport``).
+
+A worker opens one connection to every shard and sends ``Hello``; the shard answers ``Welcome`` (``session``). ``Pull`` gives the
+shard credit for so many tasks and carries acknowledgements; ``Tasks`` spends credit (``tasks``). A pull is thus a long-poll that
+costs one frame each way, and the order of hand-outs stays the queue's. Shards connect to each other in the same way, for wakes
+(``wakes``, law 10) and reads; a standby to its primary (``replication``); every member to the observer (``stats``). ``message`` is
+the union of all of them.
+"""
+
+from raycp.protocol.frames.message import Message, decode, encode
+from raycp.protocol.frames.replication import ControllerStart, Due, KeyProgress, MarkedKind, Progress, Reached
+from raycp.protocol.frames.session import Clusters, ClusterState, Hello, Refusal, RefusalCode, Welcome
+from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
+from raycp.protocol.frames.tasks import (
+    TOKEN_PATIENCE,
+    CallOutcome,
+    Culprit,
+    Fold,
+    Pull,
+    Read,
+    Reply,
+    ReplyCode,
+    Revoke,
+    Tasks,
+    TokenRequest,
+)
+from raycp.protocol.frames.wakes import Wake, Wakes, WakesDone
+
+__all__ = [
+    "TOKEN_PATIENCE",
+    "CallOutcome",
+    "ClusterState",
+    "Clusters",
+    "ControllerStart",
+    "Culprit",
+    "Due",
+    "Fold",
+    "Hello",
+    "KeyProgress",
+    "MarkedKind",
+    "Message",
+    "Progress",
+    "Pull",
+    "Reached",
+    "Read",
+    "Refusal",
+    "RefusalCode",
+    "Reply",
+    "ReplyCode",
+    "Revoke",
+    "Stats",
+    "Sync",
+    "SyncDone",
+    "Tasks",
+    "TimelineQuery",
+    "TimelineReply",
+    "TokenRequest",
+    "Wake",
+    "Wakes",
+    "WakesDone",
+    "Welcome",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,67 @@
+"""From a primary to its standbys: everything that is known of a key, as it changes."""
+
+import msgspec
+
+from raycp.base.keys import RequestKey
+from raycp.queueing import Saved
+from raycp.slo.clocks import KeyState
+
+
+class Due(msgspec.Struct, array_like=True, frozen=True):
+    """That changes of ``kind`` in ``cluster``, the first at version ``first`` and the last at ``last``, make a key due."""
+
+    cluster: str
+    kind: str
+    first: int
+    last: int
+
+
+class KeyProgress(msgspec.Struct, array_like=True):
+    """How a key stands at the primary: version reconciled, place in the queue, clocks, None where there is none; what it is due
+    for."""
+
+    key: RequestKey
+    version: int | None = None
+    saved: Saved | None = None
+    clocks: KeyState | None = None
+    due: list[Due] = []
+
+
+class MarkedKind(msgspec.Struct, array_like=True, frozen=True):
+    """A watermark that the primary has: its version (``Reached`` goes on from there) and until when it was fed by a predecessor."""
+
+    cluster: str
+    kind: str
+    rv: int
+    until: float
+
+
+class ControllerStart(msgspec.Struct, array_like=True, frozen=True):
+    """That a controller has taken over a cluster: see ``watermarks.Begun``."""
+
+    controller: str
+    cluster: str
+    what: str
+    rv: int
+
+
+class Reached(msgspec.Struct, array_like=True):
+    """The primary has judged all events of ``kind`` (``str(GVK)``) up to ``rv``."""
+
+    cluster: str
+    kind: str
+    rv: int
+
+
+class Progress(msgspec.Struct, tag="progress", array_like=True):
+    """From a primary to its standbys. ``wakes`` are owners elsewhere that were woken and have not been heard of, ``heard`` those
+    that have; ``complete`` ends the full account. ``marks`` and ``begun`` are told whole, and when they have changed."""
+
+    seq: int
+    changed: list[KeyProgress]
+    reached: list[Reached]
+    wakes: list[RequestKey]
+    heard: list[RequestKey]
+    complete: bool = False
+    marks: list[MarkedKind] = []
+    begun: list[ControllerStart] = []
