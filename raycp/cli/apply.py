@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
     add_file(parser)
     add_address(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the difference and change nothing")
-    parser.add_argument("--working-dir", type=Path, default=None, help="where the controllers' modules are")
+    parser.add_argument("--working-dir", type=Path, default=None, help="directory of the controllers' modules")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,12 +39,14 @@ def run(args: argparse.Namespace) -> int:
         if uri:
             fleet = build_fleet(doc, args.config, search, uri)
         elif "working_dir" in before.runtime and "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
-            raise CliError("the running fleet got its modules with its job", "use `raycp submit` to send new ones along")
+            raise CliError(
+                "the running fleet received its modules with its Ray job", "use `raycp submit`, which sends the new ones"
+            )
         changes = [str(change) for change in diff(before.doc, doc)]
         if before.runtime != fleet.runtime and before.controllers and not changes:
-            changes.append("~ controllers' code: workers are replaced")
+            changes.append("~ controllers' code (replaces the workers)")
         if not changes and before.generation == fleet.generation:
-            print(f"fleet {doc.name} is as the file says: nothing to change")
+            print(f"fleet {doc.name} matches the file: nothing to change")
             return 0
         print("\n".join(changes) or "~ controllers' declarations")
         if args.dry_run:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raycp.cli.benchall import play_all, report, until_told
+from raycp.cli.benchall import play_all, report, until_done
 from raycp.cli.errors import FAILED, BadInput, CliError
 
 MODULES = ("steady", "storms", "neighbours", "switch")
@@ -33,8 +33,8 @@ def add_parser(subparsers: Any) -> None:
         "`raycp bench list` names the scenarios; `raycp bench all --out DIR` plays them all; "
         "`raycp bench report --out DIR` makes tables of what `all` has written.",
     )
-    parser.add_argument("scenario", help="which one; `list` names them; or `all`, or `report`")
-    parser.add_argument("--runs", type=_positive_int, help="how often to play it (default: the scenario's own)")
+    parser.add_argument("scenario", help="the scenario (`list` names them), `all`, or `report`")
+    parser.add_argument("--runs", type=_positive_int, help="number of runs (default: the scenario's own)")
     parser.add_argument(
         "--kubeconfig",
         type=Path,
@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="run on this cluster instead of an embedded one; repeatable; the first is the hub",
     )
-    parser.add_argument("--clusters", type=_positive_int, help="how many embedded clusters")
+    parser.add_argument("--clusters", type=_positive_int, help="number of embedded clusters")
     parser.add_argument(
         "--policy",
         choices=tuple(POLICIES),
@@ -56,13 +56,13 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="CAUSE",
-        help="switch: what happens; repeatable, or `all` (default: graceful)",
+        help="switch: its cause; repeatable, or `all` (default: graceful)",
     )
-    parser.add_argument("--peer", choices=("kopf",), help="measure this one too, on the same clusters in the same run")
+    parser.add_argument("--peer", choices=("kopf",), help="measure this operator too, on the same clusters in the same run")
     parser.add_argument("--first", action="store_true", help="init-storm: no earlier fleet has seen the existing objects")
     parser.add_argument("--rate", type=_positive_float, help="changes per second")
     parser.add_argument("--count", type=_positive_int, help="changes per run")
-    parser.add_argument("--repetitions", type=_positive_int, help="switch: how often (default: the cause's own)")
+    parser.add_argument("--repetitions", type=_positive_int, help="switch: number of repetitions (default: the cause's own)")
     parser.add_argument("--scale", type=_positive_float, default=1.0, help="shrink or grow all counts (default: 1)")
     parser.add_argument("--address", default="local", help="Ray: local (default), auto, or HOST:PORT of a head")
     parser.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw the figure")
@@ -92,14 +92,14 @@ def run(args: argparse.Namespace) -> int:
         return _embedded(args)
     wanted = SCENARIOS.get(args.scenario)
     if wanted is None:
-        raise BadInput(f"{args.scenario!r} is no scenario", f"there are {', '.join(SCENARIOS)}, embedded, and all")
+        raise BadInput(f"{args.scenario!r} is not a scenario", f"there are {', '.join(SCENARIOS)}, embedded, and all")
     return _measure(args, wanted)
 
 
 def _list(scenarios: Any) -> int:
     width = max(map(len, scenarios))
     print("\n".join(f"{s.name:<{width}}  {s.about}" for s in scenarios.values()))
-    print(f"{'embedded':<{width}}  what the embedded API server can do by itself")
+    print(f"{'embedded':<{width}}  the embedded API server by itself")
     for each in scenarios.values():
         option, values = each.variants
         if option:
@@ -122,19 +122,19 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     variants = _variants(args, wanted)
     request = _request(args, wanted, variants)
     try:
-        # Ray tells at length of each process and node that is lost, on the standard output, which is the JSON object's alone.
+        # Ray prints each lost process and node on standard output, which is for the JSON object alone.
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             if len(variants) > 1:
-                found = asyncio.run(until_told(run_variants(request, variants)))
-                told = variants_document(request, found)
+                found = asyncio.run(until_done(run_variants(request, variants)))
+                summary = variants_document(request, found)
                 results = {name: result for name, result in found.items() if not isinstance(result, str)}
             else:
-                result = asyncio.run(until_told(play(request)))
+                result = asyncio.run(until_done(play(request)))
                 default = (*wanted.variants[1], "")[0]
-                told, results = document(request, result), {str(request.options.get("cause", default)): result}
+                summary, results = document(request, result), {str(request.options.get("cause", default)): result}
     except (GroundError, LoadError, FleetError, RayError) as error:
         raise CliError(str(error)) from error
-    text = to_json(told)
+    text = to_json(summary)
     print(text)
     if args.json:
         args.json.write_text(text + "\n")
@@ -143,9 +143,9 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     if len(variants) > 1 and not args.quiet:
         from raycp.bench.report import causes_table
 
-        print(causes_table(told), file=sys.stderr)
+        print(causes_table(summary), file=sys.stderr)
     failed = len(variants) > len(results) if variants else False
-    return _verdict(args, judge(wanted.name, told)) or (FAILED if failed else 0)
+    return _verdict(args, judge(wanted.name, summary)) or (FAILED if failed else 0)
 
 
 def _draw(args: argparse.Namespace, wanted: Any, results: Any) -> None:
@@ -158,7 +158,7 @@ def _draw(args: argparse.Namespace, wanted: Any, results: Any) -> None:
 
 
 def _variants(args: argparse.Namespace, wanted: Any) -> list[str]:
-    """The causes that were asked for, each once, in their own order where it is all of them."""
+    """The causes of ``--cause``, each once; `all` in the scenario's order."""
     option, values = wanted.variants
     if not args.cause:
         return []
@@ -216,11 +216,11 @@ def _embedded(args: argparse.Namespace) -> int:
     from raycp.bench.runner import machine
     from raycp.cli.output import to_json
 
-    told = {**asyncio.run(measure(args)), "machine": machine()}
-    print(to_json(told))
+    summary = {**asyncio.run(measure(args)), "machine": machine()}
+    print(to_json(summary))
     if args.json:
-        args.json.write_text(to_json(told) + "\n")
-    return _verdict(args, judge("embedded", told))
+        args.json.write_text(to_json(summary) + "\n")
+    return _verdict(args, judge("embedded", summary))
 
 
 def _verdict(args: argparse.Namespace, verdicts: Any) -> int:

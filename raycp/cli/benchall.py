@@ -12,8 +12,8 @@ from raycp.cli.errors import FAILED, BadInput, CliError
 T = TypeVar("T")
 
 
-async def until_told(work: Coroutine[Any, Any, T]) -> T:
-    """Do it. Raises ``CliError`` where SIGTERM ended it (``raycp.bench.child.end_on_term``)."""
+async def until_done(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work``. Raises ``CliError`` where SIGTERM ended it (``raycp.bench.child.end_on_term``)."""
     try:
         return await work
     except asyncio.CancelledError:
@@ -21,12 +21,12 @@ async def until_told(work: Coroutine[Any, Any, T]) -> T:
 
 
 def play_all(args: argparse.Namespace) -> int:
-    """Every step; 1 when one of them failed or, with ``--check``, broke a bound."""
+    """Play every step; 1 when one failed or, with ``--check``, a bound was broken."""
     from raycp.bench.report import VERDICT_TITLES, causes_table, text_table, verdict_rows
     from raycp.bench.suite import STEPS, play_steps, read_out
 
     if args.out is None:
-        raise BadInput("raycp bench all writes files", "say where: --out DIR")
+        raise BadInput("raycp bench all needs a directory for its files", "name it with --out DIR")
     names = {step.name for step in STEPS}
     if unknown := [name for name in args.only if name not in names]:
         raise BadInput(f"--only {unknown[0]}: there is no such step", f"there are {', '.join(step.name for step in STEPS)}")
@@ -41,11 +41,11 @@ def play_all(args: argparse.Namespace) -> int:
             print(text, file=sys.stderr, flush=True)
 
     tell(f"{len(steps)} steps, about {sum(step.minutes for step in steps):g} min")
-    played = asyncio.run(until_told(play_steps(steps, args.out, extra, "svg", tell)))
-    found = {name: told for name, told in read_out(args.out).items() if name in {step.name for step in steps}}
-    for told in found.values():
-        if told.get("causes"):
-            print(causes_table(told), end="\n\n")
+    played = asyncio.run(until_done(play_steps(steps, args.out, extra, "svg", tell)))
+    found = {name: result for name, result in read_out(args.out).items() if name in {step.name for step in steps}}
+    for result in found.values():
+        if result.get("causes"):
+            print(causes_table(result), end="\n\n")
     verdicts = verdict_rows(found)
     print(text_table(VERDICT_TITLES, verdicts), end="\n\n")
     print(text_table(("step", "ended", "minutes"), [[each.step.name, each.word, f"{each.seconds / 60:.1f}"] for each in played]))
@@ -63,11 +63,12 @@ def report(args: argparse.Namespace) -> int:
 
     if args.out is None or not args.out.is_dir():
         raise BadInput(
-            f"--out {args.out}: no such directory" if args.out else "raycp bench report reads files", "say where: --out DIR"
+            f"--out {args.out}: no such directory" if args.out else "raycp bench report needs the directory of `raycp bench all`",
+            "name it with --out DIR",
         )
     found = read_out(args.out)
     if not found:
-        raise BadInput(f"{args.out} holds no JSON object of a scenario", f"make some: raycp bench all --out {args.out}")
+        raise BadInput(f"{args.out} holds no results", f"measure first: raycp bench all --out {args.out}")
     made = tables(found)
     if args.figures is not None:
         args.figures.mkdir(parents=True, exist_ok=True)

@@ -26,13 +26,13 @@ def add_parser(subparsers: Any) -> None:
     """Declare the command."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "check",
-        help="validate a fleet file and what stands behind it",
+        help="validate a fleet file, its controllers and its clusters",
         description="Validate the fleet file, import its controllers, connect to each cluster, and verify versions, "
-        "kinds and rights. Starts nothing, changes nothing. Exit code 0: all well; 1: a cluster is not; 2: the file "
-        "is not.",
+        "kinds and rights. Starts and changes nothing. Exit code 0: all is well; 1: a cluster has a problem; 2: the file "
+        "has one.",
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FLEET.yaml", help="the fleet file")
-    parser.add_argument("--offline", action="store_true", help="look at the file alone, connect to nothing")
+    parser.add_argument("--offline", action="store_true", help="validate the file and its controllers only, connect to no cluster")
     add_output(parser)
 
 
@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     uses = _uses(args.config, doc)
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
     lacking = sorted({setting for each in local_ray_environments() for setting in missing_settings(each)})
-    warnings = [f"the Ray on this machine runs without {setting}: deaths are noticed late (docs/install.md)" for setting in lacking]
+    warnings = [
+        f"the Ray on this machine runs without {setting}: deaths of processes are noticed late (docs/install.md)"
+        for setting in lacking
+    ]
     failed = any(report.problems for report in reports)
     if args.output in ("json", "yaml"):
         content = {
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _uses(file: Path, doc: Any) -> list[Any]:
-    """The controllers that the file names, imported as the fleet will: from the working directory, then the file's."""
+    """The controllers that the file names, imported as the fleet does: from the working directory, then the file's."""
     from raycp.cli.rights import Use
     from raycp.config.names import nearest
     from raycp.sdk.loader import ControllerLoadError, load_controllers
@@ -95,17 +98,17 @@ def _uses(file: Path, doc: Any) -> list[Any]:
             problems.append(f"{where}: the module has several controllers; use one of {choice}")
         uses += [Use(spec, each) for each in found]
     names = {use.name for use in uses}
-    for index, promise in enumerate(doc.spec.slo):
-        if promise.controller != "*" and promise.controller not in names and not problems:
-            close = nearest(promise.controller, names)
+    for index, objective in enumerate(doc.spec.slo):
+        if objective.controller != "*" and objective.controller not in names and not problems:
+            close = nearest(objective.controller, names)
             hint = f"did you mean {close!r}?" if close else f"controllers are: {', '.join(sorted(names))}"
-            problems.append(f"{file}: spec.slo[{index}].controller: {promise.controller!r} is no controller; {hint}")
+            problems.append(f"{file}: spec.slo[{index}].controller: {objective.controller!r} is not a controller; {hint}")
     for use in uses:
         if not doc.clusters_of(use.spec, use.controller.on):
             index = doc.spec.controllers.index(use.spec)
             side = "the hub" if use.controller.on == "hub" else "members"
             where = f"{file}: spec.controllers[{index}].clusters"
-            problems.append(f"{where}: {use.name} runs on {side}, and this selector leaves out all of that")
+            problems.append(f"{where}: {use.name} runs on {side}, and this selector matches none of them")
     if problems:
         raise BadInput("\n".join(problems))
     return uses

@@ -1,4 +1,4 @@
-"""``raycp demo``: an embedded fleet runs 200 jobs, shows how, reports, and is taken down."""
+"""``raycp demo``: brings up an embedded fleet, runs 200 jobs with progress and a report, and takes it down."""
 
 import argparse
 import asyncio
@@ -30,13 +30,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when every job completed and no Pod was made twice."""
+    """0 when every job completed and no Pod was created twice."""
     from raycp.driver.fleet_builder import build_fleet
     from raycp.driver.fleet_client import FleetClient, up
 
     doc = _with_free_port(load_fleet(args.config))
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
-        raise CliError("the demo is for embedded clusters only", "bring yours up with `raycp run` and submit jobs with kubectl")
+        raise CliError("the demo needs embedded clusters", "for others use `raycp run`, and submit jobs with kubectl")
     fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
     print(
         f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)",
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_free_port(doc: FleetDoc) -> FleetDoc:
-    """The demo shall run beside another fleet: where the observer's port is taken, any free one does."""
+    """The file with any free port for the observer, where the file's port is taken: the demo may run beside another fleet."""
     observer = doc.spec.observer
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -105,7 +105,7 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
                 submitting.cancel()
                 break
             await asyncio.sleep(1.0)
-        await asyncio.sleep(1.2)  # the observer hears from each member once a second
+        await asyncio.sleep(1.2)  # members report to the observer once a second
         findings = await jobs.findings(count)
         print(
             _report(findings, await client.ask_observer(Series()), await client.ask_observer(Slo()), await client.status()),
@@ -119,7 +119,7 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
 
 
 async def _share(client: Any) -> str:
-    """Share of users' changes that kept their objective so far, and in the last five minutes."""
+    """The share of users' changes that met their objective so far."""
     from raycp.driver.fleet_client import FleetError
 
     try:
@@ -156,10 +156,10 @@ def _report(findings: Any, series: list[dict[str, Any]], objectives: list[dict[s
         kept = "-" if row["ratio"] is None else f"{100 * row['ratio']:.2f} %"
         lines.append(
             f"Objective {row['controller']}/{row['tier']}: {kept} of {row['total']:.0f} changes within {row['within_seconds']:g} s "
-            f"(promised {100 * row['objective']:g} %)"
+            f"(objective: {100 * row['objective']:g} %)"
         )
     lines += ["", "Pods per cluster: " + ", ".join(f"{name} {number}" for name, number in sorted(findings.pods.items()))]
-    lines.append(f"Jobs: {findings.complete} complete, {findings.failed} failed; Pods made twice: {findings.duplicates}")
+    lines.append(f"Jobs: {findings.complete} complete, {findings.failed} failed; Pods created twice: {findings.duplicates}")
     leader = status["leader"]
     lines.append(f"Leader: {leader['holder']}, epoch {leader['epoch']}, incarnation {leader['incarnation']}, lock {leader['lock']}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The demo's user: submits BatchJobs to the hub in bursts, and counts what became of them on the members."""
+"""The demo's user: submits BatchJobs to the hub in bursts, and counts their Pods on the members."""
 
 import asyncio
 from collections import Counter
@@ -20,8 +20,8 @@ SIZES = (1, 2, 3)
 
 
 @dataclass
-class Progress:
-    """How it stands."""
+class JobProgress:
+    """Jobs and Pods so far."""
 
     submitted: int
     finished: int = 0
@@ -30,8 +30,8 @@ class Progress:
 
 
 @dataclass
-class Findings:
-    """How it ended."""
+class JobFindings:
+    """Jobs and Pods at the end, and what is wrong with them."""
 
     complete: int = 0
     failed: int = 0
@@ -59,7 +59,7 @@ def job(number: int) -> dict[str, Any]:
 
 
 class DemoJobs:
-    """Speaks to the clusters as a user would: through their APIs."""
+    """Submits and reads jobs through the clusters' APIs, as a user does."""
 
     def __init__(self, clients: dict[str, ClusterClient], hub: str) -> None:
         self._clients = clients
@@ -77,7 +77,7 @@ class DemoJobs:
             await client.close()
 
     async def prepare(self) -> None:
-        """The namespace, everywhere."""
+        """Create the namespace in all clusters."""
         body = msgspec.json.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         for client in self._clients.values():
             try:
@@ -87,7 +87,7 @@ class DemoJobs:
                     raise
 
     async def submit(self, count: int) -> None:
-        """All jobs, in bursts."""
+        """Submit ``count`` jobs, in bursts."""
         size = -(-count // BURSTS)
         for start in range(0, count, size):
             numbers = range(start, min(start + size, count))
@@ -103,9 +103,9 @@ class DemoJobs:
         found: list[dict[str, Any]] = msgspec.json.decode(answer.body)["items"]
         return found
 
-    async def progress(self) -> Progress:
-        """Jobs as the hub knows them, Pods as the members do."""
-        progress = Progress(self._submitted)
+    async def progress(self) -> JobProgress:
+        """Jobs in the hub, Pods in the members."""
+        progress = JobProgress(self._submitted)
         for each in await self._list(self._hub, JOBS):
             if _condition(each, "Complete") or _condition(each, "Failed"):
                 progress.finished += 1
@@ -116,9 +116,9 @@ class DemoJobs:
                 progress.pods[cluster] = len(await self._list(cluster, PODS))
         return progress
 
-    async def findings(self, count: int) -> Findings:
-        """The final reckoning: every job complete, every index's Pod made exactly once in the whole fleet."""
-        found = Findings()
+    async def findings(self, count: int) -> JobFindings:
+        """Check that every job is complete and that each of its Pods was created exactly once in the fleet."""
+        found = JobFindings()
         wanted: dict[str, int] = {}
         for each in await self._list(self._hub, JOBS):
             name = each["metadata"]["name"]
@@ -143,7 +143,7 @@ class DemoJobs:
         found.duplicates = sum(number - 1 for number in names.values())
         found.duplicates += sum(max(0, made[uid] - number) for uid, number in wanted.items())
         if found.duplicates:
-            found.problems.append(f"{found.duplicates} Pods were made twice")
+            found.problems.append(f"{found.duplicates} Pods were created twice")
         if len(wanted) != count:
             found.problems.append(f"{count - len(wanted)} jobs were not submitted")
         missing = sum(max(0, number - made[uid]) for uid, number in wanted.items())

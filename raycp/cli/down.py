@@ -10,11 +10,11 @@ def add_parser(subparsers: Any) -> None:
     """``raycp down [-c FLEET.yaml | --fleet NAME] [--drain SECONDS]``."""
     parser: argparse.ArgumentParser = subparsers.add_parser("down", help="take a fleet down")
     add_fleet(parser)
-    parser.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="how long running reconciles may take to end")
+    parser.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="time for running reconciles to end")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when no actor of the fleet is left."""
+    """Exit code 0 when no actor of the fleet is left."""
     from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):

@@ -1,4 +1,4 @@
-"""``raycp embedded``: Kubernetes API servers of one process, with kubeconfigs to reach them."""
+"""``raycp embedded``: Kubernetes API servers in one process, with their kubeconfigs."""
 
 import argparse
 from pathlib import Path
@@ -11,11 +11,13 @@ def add_parser(subparsers: Any) -> None:
         "embedded",
         help="run embedded clusters alone and write their kubeconfigs",
         description="Run embedded Kubernetes API servers until interrupted. Prints one line per cluster (name, "
-        "address, kubeconfig) when it serves. Without --life they are bare: no scheduler, no garbage collection, "
-        "no Pods that run.",
+        "address, kubeconfig) when it serves. Without --life there is no scheduler and no garbage collection, and "
+        "Pods do not run.",
     )
-    parser.add_argument("--clusters", type=_count, default=1, metavar="N", help="how many (default: 1)")
-    parser.add_argument("--dir", type=Path, default=Path(), metavar="DIR", help="where NAME.kubeconfig goes (default: here)")
+    parser.add_argument("--clusters", type=_count, default=1, metavar="N", help="number of clusters (default: 1)")
+    parser.add_argument(
+        "--dir", type=Path, default=Path(), metavar="DIR", help="directory of NAME.kubeconfig (default: the working directory)"
+    )
     parser.add_argument("--life", action="store_true", help="schedule and run Pods, collect garbage, empty namespaces")
     parser.add_argument("--nodes", type=_nodes, default=0, metavar="N", help="simulated nodes per cluster, with --life")
     parser.add_argument("--rbac", action="store_true", help="enforce RBAC")

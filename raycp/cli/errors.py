@@ -5,9 +5,9 @@ import sys
 import traceback
 
 FAILED = 1
-"""The input was right, the work was not done."""
+"""The input was right, the command failed."""
 BAD_INPUT = 2
-"""The input was wrong: nothing was done."""
+"""The input was wrong, nothing was done."""
 
 _INPUT_ERRORS = (
     ("raycp.config.problems", "ConfigError"),
@@ -17,7 +17,7 @@ _INPUT_ERRORS = (
 
 
 class CliError(Exception):
-    """The command can't go on. ``remedy`` says what to do about it."""
+    """The command failed. ``remedy`` says what to do about it."""
 
     code = FAILED
 
@@ -31,7 +31,7 @@ class CliError(Exception):
 
 
 class BadInput(CliError):
-    """What the user gave is wrong."""
+    """The user's input is wrong."""
 
     code = BAD_INPUT
 
@@ -47,7 +47,7 @@ def report(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> tuple[int, str]:
-    """Exit code and message. Errors made for readers speak for themselves, others get a hint."""
+    """Exit code and message. Errors that are not written for users get a hint how to find their origin."""
     if isinstance(error, CliError):
         return error.code, str(error)
     if any(_is(error, *known) for known in _INPUT_ERRORS):
@@ -58,7 +58,7 @@ def describe(error: BaseException) -> tuple[int, str]:
         return FAILED, f"{error.filename}: {error.strerror}"
     detail = str(error).strip()
     name = type(error).__name__
-    hint = "this is a fault of raycp's or a message it should have put better: RAYCP_DEBUG=1 shows where it arose"
+    hint = "this is a bug in raycp, or an error that lacks a message: RAYCP_DEBUG=1 prints the traceback"
     return FAILED, f"{name}: {detail}; {hint}" if detail else f"{name}; {hint}"
 
 

@@ -1,4 +1,4 @@
-"""What the commands that touch a running fleet share: arguments, the way to its leader, errors for readers."""
+"""What all commands on a running fleet share: arguments, the connection to Ray, the fleet's namespace, errors as messages."""
 
 import argparse
 import asyncio
@@ -22,19 +22,21 @@ def add_file(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_fleet(parser: argparse.ArgumentParser) -> None:
-    """Which fleet, for commands that only ask: by file or by name, and where its Ray is."""
-    parser.add_argument("-c", "--config", type=Path, metavar="FLEET.yaml", help="the fleet file, to know the fleet's name")
-    parser.add_argument("--fleet", metavar="NAME", help="the fleet's name; the only one that runs by default")
+    """Arguments that name the fleet, by file or by name, and its Ray."""
+    parser.add_argument("-c", "--config", type=Path, metavar="FLEET.yaml", help="the fleet file, for the fleet's name")
+    parser.add_argument("--fleet", metavar="NAME", help="the fleet's name (default: the only one that runs)")
     add_address(parser)
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """``--address``."""
-    parser.add_argument("--address", default=None, metavar="HOST:PORT", help="head of the Ray cluster (default: the one at hand)")
+    parser.add_argument(
+        "--address", default=None, metavar="HOST:PORT", help="head of the Ray cluster (default: the one on this machine)"
+    )
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine; what goes wrong with Ray or the fleet becomes one message."""
+    """Run a command's coroutine. Errors of Ray or the fleet become ``CliError``."""
     try:
         return asyncio.run(work)
     except (FleetError, RayError) as error:
@@ -43,7 +45,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
-    """Connected to Ray for the time of the block."""
+    """A connection to Ray for the duration of the block."""
     try:
         at_hand = connect(address, num_cpus)
     except RayError as error:
@@ -55,7 +57,7 @@ def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
 
 
 def existing(address: str | None) -> str:
-    """The address for commands that must not start a Ray of their own."""
+    """The address of a running Ray, for commands that must not start one. Raises ``CliError`` where none runs."""
     if address is not None:
         return address
     if os.environ.get("RAY_ADDRESS"):
@@ -67,7 +69,7 @@ def existing(address: str | None) -> str:
 
 
 def namespace_of(args: argparse.Namespace) -> str:
-    """Ray namespace of the fleet that ``add_fleet``'s arguments name; connected to Ray already."""
+    """Ray namespace of the fleet that ``add_fleet``'s arguments name. Needs a connection to Ray."""
     if args.config is not None:
         return load_fleet(args.config).ray_namespace
     if args.fleet:

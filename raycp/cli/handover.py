@@ -1,4 +1,4 @@
-"""``raycp handover``: each shard to its warm standby, without a pause that a user would notice."""
+"""``raycp handover``: hand each shard to its warm standby, without a noticeable pause."""
 
 import argparse
 from typing import Any
@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when all were handed over; 1 when one was not, which leaves its primary in charge."""
+    """Exit code 0 when all were handed over; 1 when one was not, whose primary goes on."""
     from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):

@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it; it holds the cluster's admin token."""
+    """Print the kubeconfig; it holds the cluster's admin token."""
     from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):

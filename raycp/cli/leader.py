@@ -1,4 +1,4 @@
-"""``raycp leader``: who leads, the history of switches, and the freeing of a lock by hand."""
+"""``raycp leader``: who leads, the history of switches, and the release of a dead holder's lock."""
 
 import argparse
 import datetime
@@ -45,15 +45,15 @@ def add_parser(subparsers: Any) -> None:
         nargs="?",
         choices=("show", "history", "unlock"),
         default="show",
-        help="show (the default), history, or unlock: free the lock of a holder that is gone for good",
+        help="show (the default), history, or unlock: free the lock of a holder that is dead for good",
     )
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="of an embedded hub, for unlock")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="kubeconfig of an embedded hub, for unlock")
     add_fleet(parser)
     add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0; for unlock, 1 where the holder lives."""
+    """Print it; for unlock, exit code 1 where the holder is alive."""
     from raycp.driver.fleet_client import FleetClient
 
     if args.what == "unlock":

@@ -12,23 +12,23 @@ from raycp.cli.errors import BAD_INPUT, BadInput, report
 
 COMMANDS: dict[str, str] = {
     "demo": "bring up an embedded fleet, submit jobs, report, take it down",
-    "run": "bring a fleet up on the Ray at hand, or on one of its own",
+    "run": "bring a fleet up on a running Ray, or on one of its own",
     "submit": "bring a fleet up through Ray's job API",
     "apply": "change a running fleet to what the file says",
     "down": "take a fleet down and leave no actor behind",
     "status": "leader, shards, workers, clusters and lanes of a fleet",
     "kubeconfig": "print the kubeconfig of an embedded cluster",
-    "check": "validate a fleet file, and clusters, versions and rights behind it",
+    "check": "validate a fleet file, its controllers, clusters and rights",
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
     "why": "what happened to an object, and what it waits for",
     "slo": "objectives, budgets and burn rates; Prometheus rules",
     "top": "a live view of lanes, clusters and latency",
-    "handover": "hand the fleet to its standbys",
+    "handover": "hand shards to their warm standbys",
     "upgrade": "bring up a new fleet beside the old one and hand over",
-    "leader": "who leads, since when, and the history of switches",
+    "leader": "who leads, the history of switches; free a lock",
     "bench": "measure: latency, storms, switches, embedded clusters",
-    "version": "versions of raycp and of what it stands on",
+    "version": "versions of raycp and its dependencies",
 }
 """Every command and what it does, in the order of the help. A command is its module's name."""
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader (head, less) has gone: not our failure, and nothing may be flushed into it at exit
+        # the reader (head, less) has closed the pipe: no failure, and nothing may be flushed into it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -57,7 +57,7 @@ def available() -> dict[str, str]:
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """A parser that knows this one command; ``parse_args`` takes its name first."""
+    """A parser of this one command; ``parse_args`` expects its name first."""
     parser = argparse.ArgumentParser(prog="raycp", add_help=False)
     subparsers: Any = parser.add_subparsers(dest="command", required=True)
     importlib.import_module(f"raycp.cli.{name}").add_parser(subparsers)

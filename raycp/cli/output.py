@@ -1,4 +1,4 @@
-"""Lists for people and for programs: one set of rows as table, wide table, JSON or YAML."""
+"""Lists of a command: one set of rows as table, wide table, JSON or YAML."""
 
 import argparse
 import json
@@ -14,8 +14,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table. ``value`` is a key of the row, or makes the cell; ``wide`` columns show only when asked
-    for."""
+    """A column of the table. ``value`` is a key of the row, or a function of it; ``wide`` columns are shown with ``-o wide``."""
 
     title: str
     value: str | Callable[[Row], Any]
@@ -23,13 +22,13 @@ class Column:
     right: bool = False
 
     def cell(self, row: Row) -> str:
-        """What stands in the table."""
+        """The text of the column's cell in ``row``."""
         return text(row.get(self.value) if isinstance(self.value, str) else self.value(row))
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """``-o``/``--output`` as all listing commands have it."""
-    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to print (default: table)")
+    """``-o``/``--output``, for all commands that list."""
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="output format (default: table)")
 
 
 def render(rows: Sequence[Row], columns: Sequence[Column], format: Format, *, empty: str = "nothing to show") -> str:
@@ -53,7 +52,7 @@ def render(rows: Sequence[Row], columns: Sequence[Column], format: Format, *, em
 
 
 def document(content: Any, format: Format) -> str:
-    """One structured answer as JSON or YAML; ``table`` and ``wide`` are the caller's."""
+    """``content`` as JSON or YAML; the caller prints ``table`` and ``wide``."""
     return to_json(content) if format == "json" else to_yaml(content)
 
 
@@ -71,7 +70,7 @@ def to_yaml(content: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """A value as a cell: nothing is ``-``, booleans are yes and no, lists are joined, numbers keep three places."""
+    """A value as a cell: ``-`` for nothing, yes and no for booleans, lists joined, three decimal places."""
     if value is None or value == "" or value == [] or value == {}:
         return "-"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Asks one cluster what ``raycp check`` wants to know: is it there, new enough, does it serve these kinds, may we."""
+"""``raycp check`` of one cluster: reachability, version, kinds served, rights."""
 
 import asyncio
 import json
@@ -13,19 +13,18 @@ from raycp.config.clusters import ClusterSpec
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError, NoSuchKind, Resource
 
 OLDEST = (1, 28)
-"""The oldest Kubernetes that raycp is made for: from 1.28 on lists are consistent and CRD validation is as
-documented."""
+"""The oldest supported Kubernetes: from 1.28 on lists are consistent and CRD validation is as documented."""
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _AT_ONCE = 16
 
 
 @dataclass
-class Report:
-    """What was found. ``problems`` fail the check, ``warnings`` don't.
+class ClusterCheck:
+    """The result for one cluster. ``problems`` fail the check, ``warnings`` don't.
 
-    ``uid`` is that of namespace ``kube-system``, which tells clusters apart; ``asked`` counts rights, ``granted`` those
-    that are there.
+    ``uid`` is that of namespace ``kube-system``, which identifies the cluster; ``asked`` counts the rights needed,
+    ``granted`` those that the credentials have.
     """
 
     cluster: str
@@ -41,7 +40,7 @@ class Report:
 
     @property
     def status(self) -> Literal["ok", "warning", "failed"]:
-        """In one word."""
+        """The result in one word."""
         if self.problems:
             return "failed"
         return "warning" if self.warnings else "ok"
@@ -68,17 +67,17 @@ def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
     )
 
 
-async def probe(cluster: ClusterSpec, role: str, needs: Sequence[Need], installs: dict[str, str], clock: Clock) -> Report:
-    """Ask ``cluster``. ``installs`` maps kinds that the fleet installs itself (``str(GVK)``) to their plurals.
+async def probe(cluster: ClusterSpec, role: str, needs: Sequence[Need], installs: dict[str, str], clock: Clock) -> ClusterCheck:
+    """Check ``cluster``. ``installs`` maps kinds that the fleet installs itself (``str(GVK)``) to their plurals.
 
-    Never raises for what a cluster does: that is the report.
+    Errors of the cluster are problems of the result; none is raised.
     """
-    report = Report(cluster.name, role, cluster.mode)
+    report = ClusterCheck(cluster.name, role, cluster.mode)
     if cluster.embedded is not None:
         report.version = "embedded"
         return report
     if cluster.insecure_skip_tls_verify:
-        report.warnings.append("TLS is not verified: whoever sits on the way can act as this cluster")
+        report.warnings.append("TLS is not verified: any host on the network path can act as this cluster")
     try:
         client = await ClusterClient.connect(connect_spec(cluster), clock)
     except ConnectError as error:
@@ -93,15 +92,15 @@ async def probe(cluster: ClusterSpec, role: str, needs: Sequence[Need], installs
     return report
 
 
-def same_clusters(reports: Sequence[Report]) -> None:
+def same_clusters(reports: Sequence[ClusterCheck]) -> None:
     """Add a problem where two entries lead to one cluster: its keys would go to two workers at once (law 1)."""
-    first: dict[str, Report] = {}
+    first: dict[str, ClusterCheck] = {}
     for report in reports:
         if report.uid and (other := first.setdefault(report.uid, report)) is not report:
             report.problems.append(f"is the same cluster as {other.cluster}; name each cluster once")
 
 
-async def _ask(client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: Report, clock: Clock) -> None:
+async def _ask(client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: ClusterCheck, clock: Clock) -> None:
     begin = clock.now()
     version = await client.version()
     report.milliseconds = round((clock.now() - begin) * 1000, 1)
@@ -155,7 +154,7 @@ async def _may(client: ClusterClient, need: Need, plural: str, verb: str, gate: 
         try:
             answer = await client.request("POST", _REVIEWS, body=json.dumps(review).encode())
         except ApiError as error:
-            if error.status == 404:  # a server without authorization API authorizes by other means: nothing to ask
+            if error.status == 404:  # without the authorization API, rights can't be reviewed
                 return True
             raise
     return bool(json.loads(answer.body).get("status", {}).get("allowed"))

@@ -1,4 +1,4 @@
-"""What the fleet may have to do on each cluster, drawn from its file and its controllers. Pure."""
+"""The rights that a fleet needs on each cluster, from its file and its controllers. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +22,7 @@ WRITE = ("create", "patch", "update", "delete")
 
 @dataclass(frozen=True)
 class Need:
-    """Verbs on one kind that somebody needs. ``namespace`` and ``name`` are empty for all; ``why`` names who needs
-    them."""
+    """Verbs needed on one kind. ``namespace`` and ``name`` are empty for all; ``why`` says what needs them."""
 
     kind: GVK
     verbs: tuple[str, ...]
@@ -35,7 +34,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Use:
-    """An entry of ``spec.controllers`` and one controller that its module holds."""
+    """An entry of ``spec.controllers`` and one controller of its module."""
 
     spec: ControllerSpec
     controller: Controller
@@ -47,7 +46,7 @@ class Use:
 
 
 def needs(doc: FleetDoc, uses: Sequence[Use], cluster: ClusterSpec) -> list[Need]:
-    """All that the fleet may have to do on ``cluster``, equal needs joined."""
+    """All that the fleet needs on ``cluster``; needs on the same objects are joined."""
     found: list[Need] = []
     if cluster.name == doc.hub.name:
         found += _hub(doc)

@@ -1,18 +1,16 @@
-"""``raycp run``: bring a fleet up on the Ray at hand, or on one of its own in the foreground."""
+"""``raycp run``: bring a fleet up on a running Ray, or on one of its own in the foreground."""
 
 import argparse
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, run_async
 from raycp.config import load_fleet
-
-if TYPE_CHECKING:
-    from raycp.driver.fleet_client import FleetClient
+from raycp.driver.fleet_client import FleetClient, StandsBy, up
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,20 +19,22 @@ def add_parser(subparsers: Any) -> None:
     add_file(parser)
     add_address(parser)
     parser.add_argument(
-        "--working-dir", type=Path, default=None, help="where the controllers' modules are (default: here, then the file's)"
+        "--working-dir",
+        type=Path,
+        default=None,
+        help="directory of the controllers' modules (default: the working directory, then the file's)",
     )
-    parser.add_argument("--attach", action="store_true", help="stay and tell of changes, though the fleet does not need it")
+    parser.add_argument("--attach", action="store_true", help="stay in the foreground, though the fleet does not need it")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the fleet is ready (or, in the foreground, was taken down); 1 when it stands by, since another of its name leads."""
+    """0 when the fleet is ready (or, in the foreground, was taken down); 1 when it waits, since another of its name leads."""
     from raycp.driver.fleet_builder import build_fleet
-    from raycp.driver.fleet_client import FleetClient, StandsBy, up
     from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
-    # Before Ray is touched: a module that does not import is the user's business, not the cluster's.
+    # Before Ray is started: an import error of a module needs no Ray to be found.
     build_fleet(doc, args.config, search)
     address = args.address or doc.spec.ray.address
     with at_ray(address, doc.spec.ray.num_cpus) as at_hand:
@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
         if "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
             raise CliError(
                 "the controllers' modules are on this machine only, and Ray has other nodes",
-                "use `raycp submit`, which sends them along, or install them on all nodes",
+                "use `raycp submit`, which sends them, or install them on all nodes",
             )
         client = FleetClient(doc.ray_namespace)
-        told = _Told()
+        waiting = ReasonPrinter()
         try:
-            status = run_async(up(client, fleet, told))
+            status = run_async(up(client, fleet, lambda status: waiting(status.get("reasons") or [])))
             print(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}", flush=True)
             print(summary(status), flush=True)
             if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:
@@ -67,21 +67,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Told:
-    """Prints what the fleet waits for, once per change."""
+class ReasonPrinter:
+    """Prints why a fleet is not ready yet: the first reason, whenever the reasons change."""
 
     def __init__(self) -> None:
         self._last: list[str] = []
 
-    def __call__(self, status: dict[str, Any]) -> None:
-        reasons = list(status.get("reasons") or [])
-        if reasons != self._last and reasons:
-            print(f"  waiting for {len(reasons)}: {reasons[0]}", flush=True)
+    def __call__(self, reasons: list[str]) -> None:
+        if reasons and reasons != self._last:
+            print(f"  waiting for {len(reasons)} conditions: {reasons[0]}", flush=True)
         self._last = reasons
 
 
 def summary(status: dict[str, Any]) -> str:
-    """The lines that a user needs next."""
+    """The addresses that a user needs next."""
     lines = [f"status page and metrics: {status['observer']['url']}"]
     for cluster in status["clusters"]:
         if cluster["kubeconfig"]:
@@ -89,13 +88,13 @@ def summary(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def give_way(client: "FleetClient", name: str) -> None:
-    """SIGTERM: a warm second fleet that stands by takes over; without one, the fleet goes on without its driver."""
+def give_way(client: FleetClient, name: str) -> None:
+    """On SIGTERM: hand over to a warm standby fleet; without one, the fleet goes on without this process."""
     from raycp.driver import upgrade
 
     beside = run_async(client.beside())
     if beside is None or not beside.get("warm"):
-        print(f"no warm fleet stands by: fleet {name} goes on without this process", flush=True)
+        print(f"there is no warm standby fleet: fleet {name} goes on without this process", flush=True)
         return
     try:
         yielded = run_async(upgrade.switch(client))
@@ -106,7 +105,7 @@ def give_way(client: "FleetClient", name: str) -> None:
 
 
 def foreground(ours: bool) -> int:
-    """Wait for Ctrl-C or SIGTERM; which of them it was."""
+    """Wait for Ctrl-C or SIGTERM; the signal that came."""
     stop = threading.Event()
     came = [signal.SIGINT]
 
@@ -115,8 +114,8 @@ def foreground(ours: bool) -> int:
         stop.set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    # Handlers first: whoever reads this line may send the signal at once.
-    print("Ctrl-C takes it down." if ours else "Ctrl-C ends the watching; the fleet goes on.", file=sys.stderr, flush=True)
+    # After the handlers: a reader of this line may send the signal at once.
+    print("Ctrl-C takes it down." if ours else "Ctrl-C ends this command; the fleet goes on.", file=sys.stderr, flush=True)
     try:
         while not stop.wait(0.2):
             pass

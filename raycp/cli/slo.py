@@ -1,4 +1,4 @@
-"""``raycp slo``: are the promises kept? And ``raycp slo rules``: the same objectives as Prometheus rules."""
+"""``raycp slo``: objectives and how well they are met; ``raycp slo rules``: the same objectives as Prometheus rules."""
 
 import argparse
 from typing import Any
@@ -43,7 +43,7 @@ REPORT = [
 
 
 def _spent(shares: dict[str, float]) -> str:
-    """The largest parts first."""
+    """Shares of at least 5 %, the largest first."""
     large = sorted(((s, name) for name, s in shares.items() if s >= 0.05), reverse=True)
     return " ".join(f"{name} {100 * s:.0f} %" for s, name in large)
 
@@ -76,7 +76,7 @@ def show(rows: list[Row], format: Any) -> str:
     """The report as text."""
     if format in ("json", "yaml"):
         return document(rows, format)
-    return render(rows, REPORT, format, empty="the fleet file states no objective (spec.slo)")
+    return render(rows, REPORT, format, empty="the fleet file has no objectives (spec.slo)")
 
 
 def _rules(args: argparse.Namespace) -> str:

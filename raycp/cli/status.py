@@ -1,4 +1,4 @@
-"""``raycp status``: what the leader knows of its fleet."""
+"""``raycp status``: the fleet's status (``raycp.protocol.status.FleetStatus``) as the leader gives it."""
 
 import argparse
 from typing import Any
@@ -97,14 +97,14 @@ def run(args: argparse.Namespace) -> int:
 async def _status(client: FleetClient) -> Row:
     status = await client.status()
     beside = await client.beside()
-    return status | {"standing": beside} if beside is not None else status
+    return status | {"standing": beside} if beside is not None else status  # the standby fleet
 
 
-def standing(beside: Row, format: Any) -> str:
-    """A whole fleet that stands by, as text."""
+def show_standby(beside: Row, format: Any) -> str:
+    """The status of a standby fleet as text."""
     warm = "warm" if beside.get("warm") else "not warm"
     observer = (beside.get("observer") or {}).get("url", "")
-    blocks = [f"standing by ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}"]
+    blocks = [f"standby fleet ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}"]
     if beside.get("reasons"):
         blocks.append("\n".join(f"  - {reason}" for reason in beside["reasons"]))
     if beside.get("standbys"):
@@ -135,7 +135,7 @@ def show(status: Row, format: Any) -> str:
     if len(nodes) > 1 or any(row["draining"] for row in nodes):
         blocks.append(render(nodes, NODES, format))
     if status.get("standing"):
-        blocks.append(standing(status["standing"], format))
+        blocks.append(show_standby(status["standing"], format))
     if status.get("problems"):
         blocks.append("problems:\n" + "\n".join(f"  {what}: {why}" for what, why in status["problems"].items()))
     return "\n\n".join(blocks)

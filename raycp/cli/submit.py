@@ -17,11 +17,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--address", default="http://127.0.0.1:8265", help="Ray's dashboard (default: http://127.0.0.1:8265)")
     parser.add_argument("--working-dir", type=Path, default=None, help="directory with the controllers' modules (default: here)")
     parser.add_argument("--python", default=None, help="Python on the nodes (default: this one on this machine, else `python`)")
-    parser.add_argument("--attach", action="store_true", help="keep following after the fleet is ready")
+    parser.add_argument("--attach", action="store_true", help="keep printing the job's log after the fleet is ready")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the job has succeeded: the fleet is ready."""
+    """Exit code 0 when the job has succeeded: the fleet is ready."""
     from raycp.driver.fleet_builder import build_fleet
     from raycp.driver.jobs import entrypoint, staged, submit
 
@@ -41,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
             return await submit(args.address, doc.name, fleet.generation, directory, command, tell)
 
     identity, _ = run_async(work())
-    print(f"job {identity} succeeded: the fleet {doc.name} is ready and goes on without it")
+    print(f"job {identity} succeeded: fleet {doc.name} is ready and does not need the job any more")
     return 0

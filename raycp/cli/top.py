@@ -1,6 +1,7 @@
 """``raycp top``: lanes, clusters and latency, live."""
 
 import argparse
+import datetime
 import sys
 import time
 from typing import Any
@@ -23,7 +24,7 @@ CLUSTERS = [
     Column("CLUSTER", "name"),
     Column("SYNCED", "synced"),
     Column("OBJECTS", "objects", right=True),
-    Column("WATCH SILENT", lambda row: f"{row['lag_seconds'] or 0:.1f} s", right=True),
+    Column("LAG", lambda row: f"{row['lag_seconds'] or 0:.1f} s", right=True),
     Column("BREAKER", "breaker"),
     Column("REASON", "reason"),
 ]
@@ -41,10 +42,10 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "top",
         help="a live view of lanes, clusters and latency",
-        description="Show lanes, clusters, workers and objectives until Ctrl-C; once where the output is no terminal.",
+        description="Show lanes, clusters, workers and objectives until Ctrl-C; once where the output is not a terminal.",
     )
-    parser.add_argument("--every", type=_seconds, default=1.0, metavar="SECONDS", help="how often (default: 1)")
-    parser.add_argument("--once", action="store_true", help="print it once and end")
+    parser.add_argument("--every", type=_seconds, default=1.0, metavar="SECONDS", help="refresh interval (default: 1)")
+    parser.add_argument("--once", action="store_true", help="print once and exit")
     add_observer(parser)
     add_output(parser)
 
@@ -57,13 +58,13 @@ def _seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show it until interrupted."""
+    """Show the view until interrupted."""
     url = observer_url(args)
     once = args.once or args.output in ("json", "yaml") or not sys.stdout.isatty()
     while True:
         found = fetch(url, "/api/v1/overview")
         if found is None:
-            raise CliError(f"the observer at {url} has no overview", "is it a raycp observer?")
+            raise CliError(f"{url} does not serve /api/v1/overview", "is it a raycp observer? name the right one with --url")
         shown = document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
         print(shown if once else CLEAR + shown, flush=True)
         if once:
@@ -72,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(found: Row, format: Any) -> str:
-    """One picture."""
+    """One screen as text."""
     status = found["status"]
     leader = status.get("leader") or {}
     ready = "ready" if status.get("ready") else "not ready"
     head = f"fleet {status.get('fleet') or '-'} ({ready}), epoch {leader.get('epoch', '-')}, plan {status.get('plan', '-')}"
+    if since := leader.get("silentSince"):
+        head += f"; the leader has been silent since {datetime.datetime.fromtimestamp(since, datetime.UTC):%H:%M:%S} UTC"
     reasons = [f"  - {reason}" for reason in status.get("reasons") or ()]
     blocks = ["\n".join([head, *reasons])]
     for rows, columns in (("lanes", LANES), ("clusters", CLUSTERS), ("workers", WORKERS), ("slo", REPORT)):

@@ -1,7 +1,7 @@
-"""``raycp leader unlock``: free a lock whose holder is gone for good, or whose object somebody spoilt.
+"""``raycp leader unlock``: free a lock whose holder is dead for good, or whose object is not a lock of raycp.
 
-It asks the hub, not Ray: the fleet that held the lock may not exist any more. A holder that lives restores its lock within a second
-or so; that is waited for, and told. Nobody writes twice by it: the next holder waits until all permits have ended.
+It asks the hub, not Ray: the fleet that held the lock may not exist any more. A living holder restores its lock within a second or
+so; the command waits for that and reports it. Single writing is safe: the next holder waits until all permits have ended.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from raycp.leadership.locks import Lock, LockProblem, make_lock
 from raycp.leadership.records import Conflict, Records
 
 RESTORED_WITHIN = 4.0
-"""Seconds in which a holder that lives has made its lock again: its proof, and that one tried again."""
+"""Seconds within which a living holder restores its lock: two of its proofs."""
 
 
 def run(config: Path | None, kubeconfig: Path | None) -> int:
     """0 when the lock is free."""
     if config is None:
-        raise BadInput("raycp leader unlock needs the fleet file, which says where the lock is", "name it with -c FLEET.yaml")
+        raise BadInput("raycp leader unlock needs the fleet file, which names the lock", "name it with -c FLEET.yaml")
     doc = load_fleet(config)
     if doc.hub.embedded is None:
         spec = connect_spec(doc.hub)
@@ -50,9 +50,9 @@ def run(config: Path | None, kubeconfig: Path | None) -> int:
 
 
 async def unlock(doc: FleetDoc, spec: ConnectSpec, clock: Clock, who: str) -> list[str]:
-    """Free the lock that the fleet file names, and the one that was used last if that is another. What was done, for the user.
+    """Free the lock that the fleet file names, and the one that was used last if that is another. What was done, as messages.
 
-    Raises ``CliError`` where a holder lives, ``ConnectError``, ``KubeError``, ``LockProblem``, ``Conflict``.
+    Raises ``CliError`` where the holder is alive, ``ConnectError``, ``KubeError``, ``LockProblem``, ``Conflict``.
     """
     client = await ClusterClient.connect(spec, clock)
     try:
@@ -73,7 +73,7 @@ async def unlock(doc: FleetDoc, spec: ConnectSpec, clock: Clock, who: str) -> li
 async def _free(lock: Lock, clock: Clock, who: str) -> str:
     was = await lock.unlock(who)
     if was is None:
-        return f"{lock.where} was not there: the lock is free"
+        return f"{lock.where} does not exist: the lock is free"
     if was.foreign:
         return f"{lock.where} {was.foreign}: it was deleted, the lock is free"
     deadline = clock.now() + RESTORED_WITHIN
@@ -82,14 +82,14 @@ async def _free(lock: Lock, clock: Clock, who: str) -> str:
         now = await lock.holder()
         if now is not None and now.leadership.holder == was.leadership.holder and not now.leadership.released:
             raise CliError(
-                f"{was.leadership.holder} lives and has taken {lock.where} back (epoch {was.leadership.epoch})",
+                f"{was.leadership.holder} is alive and has taken {lock.where} back (epoch {was.leadership.epoch})",
                 "take its fleet down with `raycp down`; nothing was changed",
             )
     return f"{lock.where} was held by {was.leadership.holder} (epoch {was.leadership.epoch}); it is free"
 
 
 def _with(leader: LeaderSpec, kind: str) -> LeaderSpec:
-    """``leader`` with the lock of that kind; as the file says where it names that kind."""
+    """``leader`` with the lock of that kind; with the file's settings where the file names that kind."""
     if kind == leader.lock.kind:
         return leader
     lock = {

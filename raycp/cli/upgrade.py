@@ -1,15 +1,15 @@
-"""``raycp upgrade``: new code or config as a second fleet beside the one that leads, and a hand-over when it is warm."""
+"""``raycp upgrade``: bring up new code or config as a standby fleet, and hand over to it when it is warm."""
 
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, at_ray, existing, namespace_of, run_async
-from raycp.cli.run import summary
+from raycp.cli.run import ReasonPrinter, summary
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.control import FleetHandoverResult, StandbyStatus
@@ -25,20 +25,25 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-c", "--config", type=Path, metavar="FLEET.yaml", help="the fleet file of the new fleet")
     parser.add_argument("--fleet", metavar="NAME", help="the fleet's name, for --switch and --abort (default: the only one)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--standby", action="store_true", help="bring the new fleet up to stand by, and stop there")
-    what.add_argument("--switch", action="store_true", help="hand over to the fleet that stands by")
-    what.add_argument("--abort", action="store_true", help="take the fleet that stands by away")
-    parser.add_argument("--force", action="store_true", help="though the fleet runs this very generation: replace its processes")
+    what.add_argument("--standby", action="store_true", help="bring the new fleet up as a standby, and do not hand over")
+    what.add_argument("--switch", action="store_true", help="hand over to the standby fleet")
+    what.add_argument("--abort", action="store_true", help="take the standby fleet down")
     parser.add_argument(
-        "--working-dir", type=Path, default=None, help="where the controllers' new modules are (default: here, then the file's)"
+        "--force", action="store_true", help="replace the fleet's processes even where it runs this generation already"
     )
-    parser.add_argument("--submit", action="store_true", help="as a Ray job, which sends the modules along (--address: dashboard)")
+    parser.add_argument(
+        "--working-dir",
+        type=Path,
+        default=None,
+        help="directory of the controllers' new modules (default: the working directory, then the file's)",
+    )
+    parser.add_argument("--submit", action="store_true", help="as a Ray job, which sends the modules (--address: dashboard)")
     parser.add_argument("--python", default=None, help="Python on the nodes, with --submit")
     add_address(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the new fleet leads (--standby: is warm; --abort: is gone); 1 when the old one leads on, with the reason."""
+    """0 when the new fleet leads (--standby: is warm; --abort: is down); 1 when the old one goes on, with the reason."""
     if args.switch or args.abort:
         return _finish(args)
     if args.config is None:
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
             raise CliError(
                 "the controllers' modules are on this machine only, and Ray has other nodes",
-                "add --submit, which sends them along, or install them on all nodes",
+                "add --submit, which sends them, or install them on all nodes",
             )
         client = FleetClient(doc.ray_namespace)
         plan = run_async(client.plan())
@@ -65,21 +70,25 @@ def run(args: argparse.Namespace) -> int:
             if moved := plan.fleet.doc.moved_lock(doc):
                 raise BadInput(f"{args.config}: {moved}")
             if plan.fleet.generation == fleet.generation and not args.force:
-                print(f"fleet {doc.name} runs this generation already; --force replaces its processes all the same")
+                print(f"fleet {doc.name} runs this generation already; --force replaces its processes")
                 return 0
-        told = _Told()
+        printer = ReasonPrinter()
+
+        def waiting(standby: StandbyStatus) -> None:
+            printer(standby.reasons)
+
         if args.standby:
-            run_async(upgrade.stand_by(client, fleet, told))
-            print(f"fleet {doc.name}: generation {fleet.generation} stands by; `raycp upgrade --switch` hands over to it")
+            run_async(upgrade.stand_by(client, fleet, waiting))
+            print(f"fleet {doc.name}: generation {fleet.generation} stands by; hand over to it with `raycp upgrade --switch`")
             return 0
-        _tell(run_async(_upgraded(client, fleet, told)), doc.name, client)
+        _print_result(run_async(_upgraded(client, fleet, waiting)), doc.name, client)
     return 0
 
 
-async def _upgraded(client: FleetClient, fleet: Any, told: "_Told") -> FleetHandoverResult:
+async def _upgraded(client: FleetClient, fleet: Any, waiting: Callable[[StandbyStatus], None]) -> FleetHandoverResult:
     from raycp.driver import upgrade
 
-    await upgrade.stand_by(client, fleet, told)
+    await upgrade.stand_by(client, fleet, waiting)
     print("warm; handing over", flush=True)
     return await upgrade.switch(client)
 
@@ -91,14 +100,14 @@ def _finish(args: argparse.Namespace) -> int:
         client = FleetClient(namespace_of(args))
         name = client.namespace.removeprefix("raycp-")
         if args.abort:
-            gone = run_async(upgrade.abandon(client))
-            print(f"fleet {name}: " + ("what stood by is gone" if gone else "nothing stands by"))
+            ended = run_async(upgrade.abandon(client))
+            print(f"fleet {name}: " + ("the standby fleet is down" if ended else "there is no standby fleet"))
         else:
-            _tell(run_async(upgrade.switch(client)), name, client)
+            _print_result(run_async(upgrade.switch(client)), name, client)
     return 0
 
 
-def _tell(yielded: FleetHandoverResult, name: str, client: FleetClient) -> None:
+def _print_result(yielded: FleetHandoverResult, name: str, client: FleetClient) -> None:
     print(
         f"fleet {name} leads in epoch {yielded.epoch}: drained in {1000 * yielded.drain:.0f} ms, handed over in "
         f"{1000 * yielded.took:.0f} ms; {yielded.revoked} reconciles interrupted, {len(yielded.shards)} shards warm"
@@ -106,18 +115,6 @@ def _tell(yielded: FleetHandoverResult, name: str, client: FleetClient) -> None:
     )
     with contextlib.suppress(FleetError, CliError):
         print(summary(run_async(client.status())))
-
-
-class _Told:
-    """Prints what the new fleet waits for, once per change."""
-
-    def __init__(self) -> None:
-        self._last: list[str] = []
-
-    def __call__(self, standing: StandbyStatus) -> None:
-        if standing.reasons and standing.reasons != self._last:
-            print(f"  waiting for {len(standing.reasons)}: {standing.reasons[0]}", flush=True)
-        self._last = standing.reasons
 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:

@@ -1,4 +1,4 @@
-"""``raycp version``: what is installed."""
+"""``raycp version``: versions of raycp and its dependencies."""
 
 import argparse
 import platform
@@ -12,7 +12,7 @@ _PACKAGES = ("raycp", "ray", "kubernetes", "pydantic", "msgspec", "aiohttp", "uv
 
 def add_parser(subparsers: Any) -> None:
     """Declare the command."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("version", help="what is installed")
+    parser: argparse.ArgumentParser = subparsers.add_parser("version", help="versions of raycp and its dependencies")
     add_output(parser)
 
 

@@ -1,4 +1,4 @@
-"""``raycp why``: what happened to an object lately, and what it waits for now."""
+"""``raycp why``: the last steps of an object, and what it waits for now."""
 
 import argparse
 import datetime
@@ -10,9 +10,9 @@ from raycp.cli.observer import add_observer, fetch, observer_url
 from raycp.cli.output import Row, add_output, document
 
 _MEANING = {
-    "handed_out": "given to a worker",
+    "handed_out": "handed out to a worker",
     "gave_up": "failed for good",
-    "returned": "came back without a result",
+    "returned": "returned without a result",
     "succeeded": "reconciled",
 }
 
@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "why",
         help="what happened to an object, and what it waits for",
-        description="Print the timeline of an object's last changes: what was received, why in this lane, delays, who was ahead, "
+        description="Print the timeline of an object's last changes: what was received, why in this lane, delays, items ahead, "
         "attempts, API calls with status and duration, and what it waits for now.",
     )
     parser.add_argument(
@@ -43,22 +43,22 @@ def parse_object(text: str) -> tuple[str, str, str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it; 1 when nothing is known of the object."""
+    """Print it; 1 when no step of the object is known."""
     cluster, kind, namespace, name = parse_object(args.object)
     url = observer_url(args)
     path = "/".join(urllib.parse.quote(part, safe="/") for part in (cluster, kind, namespace, name))
     found = fetch(url, f"/api/v1/timeline/{path}")
     if found is None:
         raise CliError(
-            f"nothing is known of {args.object}: no controller has heard of it since its shard started",
-            "look at cluster, kind, namespace and name, and at `raycp status` for the cluster's state",
+            f"no recent step of {args.object} is known: no controller has received it since its shard started",
+            "check cluster, kind, namespace and name, and the cluster's state with `raycp status`",
         )
     print(document(found, args.output) if args.output in ("json", "yaml") else show(found))
     return 0
 
 
 def show(found: Row) -> str:
-    """The timeline as text, oldest first, and the present state at its end."""
+    """The timeline as text, oldest step first, the current state last."""
     blocks = []
     for row in found["controllers"]:
         lines = [f"controller {row['controller']}"]
@@ -95,10 +95,10 @@ def _step(step: Row) -> list[str]:
 
 def _now(why: Row | None) -> str:
     if why is None:
-        return "nothing is due"
+        return "not queued"
     text = f"{why['state']} in lane {why['tier']} ({why['reason']})"
     if why["state"] == "ready":
-        text += f" for {_time(why['ready_for'])}, {why['ahead']} before it"
+        text += f" for {_time(why['ready_for'])}, {why['ahead']} items ahead"
     if why["delay_left"]:
         text += f", ready in {_time(why['delay_left'])}"
     if why["attempts"]:

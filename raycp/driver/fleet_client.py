@@ -10,6 +10,8 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from raycp.base.clock import Clock, SystemClock
 from raycp.config import FleetDoc
 from raycp.protocol.control import (
@@ -150,13 +152,15 @@ class FleetClient:
 
     async def status(self) -> dict[str, Any]:
         """See ``raycp.protocol.status``."""
-        return await self.ask(StatusOf())
+        found: dict[str, Any] = msgspec.to_builtins(await self.ask(StatusOf()))
+        return found
 
     async def beside(self) -> dict[str, Any] | None:
         """The status of the standby fleet, None if there is none."""
         for namespace in (await self.leaders())[1:]:
             try:
-                return await self._revisions[namespace].ask(LEADER, StatusOf())
+                found: dict[str, Any] = msgspec.to_builtins(await self._revisions[namespace].ask(LEADER, StatusOf()))
+                return found
             except (MemberDied, MemberUnavailable, MemberFailed) as error:
                 return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
         return None

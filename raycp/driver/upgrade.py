@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.control import FleetHandoverResult, Stand, StandbyState, StandbyStatus, StatusOf, YieldTo
 from raycp.protocol.members import LEADER, Role
@@ -114,7 +116,8 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
 
 async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
     try:
-        return await client.revision(namespace).ask(LEADER, StatusOf(), timeout=5.0)
+        found: dict[str, Any] = msgspec.to_builtins(await client.revision(namespace).ask(LEADER, StatusOf(), timeout=5.0))
+        return found
     except _LOST:
         return {}
 

@@ -11,5 +11,6 @@
   ``active_fleet`` and ``takeover``; ``retirement`` ends the old revision;
 - the clusters' APIs: ``hub`` joins ``hub_lock`` (and ``leadership_proof``), ``fleet_record`` and ``crds`` (and ``crd_installer``);
   ``cluster_clients`` and ``retries`` serve all of them;
-- ``leader_loop`` takes the steps, ``core`` puts all of this together and answers questions.
+- ``leader_loop`` takes the steps, ``status_sender`` sends the status to the observer after each, ``core`` puts all of this
+  together and answers questions.
 """

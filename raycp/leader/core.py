@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.leader.active_fleet import ActiveFleet
@@ -36,10 +38,12 @@ from raycp.leader.scaler import living_pools
 from raycp.leader.shutdown import Shutdown
 from raycp.leader.standby_fleet import StandbyFleet
 from raycp.leader.standby_role import StandbyRole
+from raycp.leader.status_sender import StatusSender
 from raycp.leader.supervision import Supervision
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
+from raycp.leadership.switches import Switch
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -67,13 +71,18 @@ from raycp.protocol.control import (
 from raycp.protocol.control.codec import unknown_question
 from raycp.protocol.members import WATCH_SECONDS, Role, Slot
 from raycp.protocol.plan import Fleet, Plan
-from raycp.protocol.status import fleet_status, standing_status
+from raycp.protocol.status import FleetStatus, PoolStatus, RayNodeStatus
+from raycp.protocol.status_builder import fleet_status
 from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
 
 OF_THE_ACTIVE = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState)
 """Questions that the leader of the other revision answers once this one has handed over."""
+
+
+SHOWN_SWITCHES = 10
+"""The newest switches, in the status; ``raycp leader history`` has all."""
 
 
 class LeaderCore:
@@ -108,7 +117,7 @@ class LeaderCore:
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)
         self.evacuation = Evacuation(clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake)
-        self._pools = Pools(substrate, clock, loops, roster)
+        self._pools = Pools(substrate, clock, roster)
         self._members = MemberController(
             substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes
         )
@@ -121,6 +130,7 @@ class LeaderCore:
         )
         self._recovery = Recovery(substrate, plans, roster, lifecycle, deaths)
         publisher = Publisher(plans, roster, self.hub, promotion)
+        sender = StatusSender(substrate, clock, loops, roster, wake)
         self._loop = LeaderLoop(
             plans,
             roster,
@@ -133,6 +143,7 @@ class LeaderCore:
             self._stepping,
             self._recover,
             self._allowed,
+            lambda: sender.send(self.status()),
         )
 
     @property
@@ -265,31 +276,31 @@ class LeaderCore:
             if standby is None or plan is None or plan.following is None:
                 return StandbyStatus()
             status = self.status()
-            return StandbyStatus(plan.home, plan.fleet.generation, status["warm"], status["reasons"])
+            return StandbyStatus(plan.home, plan.fleet.generation, status.ready, status.reasons)
         if not isinstance(question, (Prepare, FollowPrimaries, TakeLead, Forget)):
             raise unknown_question(question, Role.LEADER)
         if standby is None:
             raise ControlError(ErrorCode.REFUSED, "this fleet is not a standby")
         return await standby.ask(question)
 
-    def status(self) -> dict[str, Any]:
-        """The fleet as JSON: what ``raycp status`` prints."""
+    def status(self) -> FleetStatus:
+        """The status of the fleet: what ``raycp status`` prints and the observer serves."""
         plan, roster = self.plan, self.roster
         wanted = self._members.wanted(plan) if plan is not None else {}
+        switches = msgspec.convert(self.history.rows()[-SHOWN_SWITCHES:], list[Switch])
         if plan is not None and plan.following is not None:
             standby = self._standby.fleet
             problems = {**roster.problems, **(standby.problems if standby is not None else {})}
-            return standing_status(plan, wanted, roster.members, problems)
-        status = fleet_status(
+            return fleet_status(plan, wanted, roster.members, problems, switches=switches)
+        return fleet_status(
             plan,
             wanted,
             roster.members,
-            self.hub.lock.leadership,
             {**roster.problems, **self.hub.problems, **self.evacuation.problems, **self.nodes.problems},
-            self._clock.now() - self._started,
-            self.hub.lock.waiting,
+            leadership=self.hub.lock.leadership,
+            waiting=self.hub.lock.waiting,
+            uptime=self._clock.now() - self._started,
+            pools=msgspec.convert(self._pools.rows(plan.fleet.doc), list[PoolStatus]) if plan is not None else (),
+            nodes=msgspec.convert(self.evacuation.nodes(), list[RayNodeStatus]),
+            switches=switches,
         )
-        if plan is not None:
-            status["pools"] = self._pools.rows(plan.fleet.doc)
-            status["nodes"] = self.evacuation.nodes()
-        return status

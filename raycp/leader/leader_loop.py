@@ -20,7 +20,7 @@ CHECK_EVERY = 1.0
 
 class LeaderLoop:
     """One per leader. ``recover`` finds a living fleet at the start; ``allowed``: whether the leader may act at this moment;
-    ``stepping`` is held during a step."""
+    ``stepping`` is held during a step, after which ``report`` is called."""
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class LeaderLoop:
         stepping: asyncio.Lock,
         recover: Callable[[], Awaitable[None]],
         allowed: Callable[[], bool],
+        report: Callable[[], None],
     ) -> None:
         self._plans = plans
         self._roster = roster
@@ -47,6 +48,7 @@ class LeaderLoop:
         self._stepping = stepping
         self._recover = recover
         self._allowed = allowed
+        self._report = report
 
     async def run(self) -> None:
         """Recover, then take steps until cancelled. A step that fails is logged and taken again."""
@@ -61,6 +63,7 @@ class LeaderLoop:
                     async with self._stepping:
                         if self._allowed():
                             await self._step()
+                            self._report()
             except Exception:
                 log.exception("a step of the leader failed and is retried")
             self._wake.clear()
@@ -74,7 +77,6 @@ class LeaderLoop:
         plan = self._plans.current
         if plan.following is None:
             await self._pools.scale(plan)
-        self._pools.notify_observer(plan)
         await self._members.step(plan)
         if plan.following is not None:
             await self._publisher.publish_standby()

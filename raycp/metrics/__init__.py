@@ -1,13 +1,12 @@
-"""What the fleet tells about itself: metrics, health, log, web page.
+"""Metrics and logs.
 
-The way of a number: a room asks the process's ``Metrics`` for a family once, keeps the child that it counts on, and
-pays
-a fraction of a microsecond per event. Once a second the actor sends ``Metrics.snapshot()`` (absolute values) to the
-observer, whose ``Merger`` adds up the living and the dead and renders Prometheus text.
+The path of a number: a room asks the process's ``Metrics`` for a family once, keeps the child that it counts on, and pays a
+fraction of a microsecond per event. Once a second the actor sends ``Metrics.snapshot()`` (absolute values) to the observer, whose
+``Merger`` adds up living and dead actors and renders Prometheus text.
 
 - ``registry``: ``Metrics``, ``Counter``, ``Gauge``, ``Histogram``: families with cached children, and the snapshot;
-- ``catalog``: every family that raycp has, by name: work queue, reconcile, reflector, API requests, SLI, leader;
-- ``merger``: ``Merger``: many actors, living and dead, into one page;
+- ``catalog``: all families of raycp: work queue, reconcile, reflector, API requests, SLI, leader;
+- ``merger``: ``Merger``, which makes one page of many actors, living and dead;
 - ``log``: structured JSON logging without secrets.
 """
 

@@ -1,8 +1,7 @@
-"""Every metric family that raycp has, grouped by who counts on it. ``docs/metrics.md`` lists the same names.
+"""All metric families of raycp, grouped by the part that counts on them. ``docs/metrics.md`` lists the same names.
 
-Work-queue families carry client-go's names, so that existing dashboards work; their labels are ``cluster``,
-``controller``
-and ``tier``. (client-go counts every delayed add as a retry; here ``workqueue_retries_total`` has a ``reason``.)
+Work-queue families carry client-go's names, so that existing dashboards work; their labels are ``cluster``, ``controller`` and
+``tier``. (client-go counts every delayed add as a retry; here ``workqueue_retries_total`` has a ``reason``.)
 """
 
 from raycp.metrics.registry import Counter, Gauge, Histogram, Metrics
@@ -80,11 +79,11 @@ class WorkQueueMetrics:
             FINE_SECONDS,
         )
         self.retries = metrics.counter("workqueue_retries_total", "Delayed re-adds, by reason.", (*QUEUE, "reason"))
-        self.unfinished_work = metrics.gauge("workqueue_unfinished_work_seconds", "Age in sum of all items in work.", QUEUE)
+        self.unfinished_work = metrics.gauge("workqueue_unfinished_work_seconds", "Summed age of all items in work.", QUEUE)
         self.longest_running = metrics.gauge(
             "workqueue_longest_running_processor_seconds", "Age of the oldest item in work.", QUEUE, merge="max"
         )
-        self.delayed = metrics.gauge("raycp_queue_delayed_items", "Items that wait for their time.", QUEUE)
+        self.delayed = metrics.gauge("raycp_queue_delayed_items", "Delayed items.", QUEUE)
         self.oldest_ready = metrics.gauge(
             "raycp_queue_oldest_ready_seconds", "Age of the oldest ready item.", ("tier",), merge="max"
         )
@@ -127,12 +126,12 @@ class ReflectorMetrics:
         self.list_seconds = metrics.histogram("raycp_reflector_list_duration_seconds", "Duration of a list.", labels)
         self.watches = metrics.counter("raycp_reflector_watches_total", "Watches begun.", labels)
         self.watch_ends = metrics.counter("raycp_reflector_watch_ends_total", "Watches ended, by reason.", (*labels, "reason"))
-        self.events = metrics.counter("raycp_reflector_events_total", "Events taken in, by type.", (*labels, "type"))
+        self.events = metrics.counter("raycp_reflector_events_total", "Events received, by type.", (*labels, "type"))
         self.verdicts = metrics.counter(
             "raycp_classify_verdicts_total", "Events classified, by reason.", ("cluster", "controller", "reason")
         )
         self.tier_problems = metrics.counter(
-            "raycp_tier_problems_total", "Objects whose tier label or rule names no tier.", ("controller", "cluster")
+            "raycp_tier_problems_total", "Objects whose tier label or rule names an unknown tier.", ("controller", "cluster")
         )
         self.synced = metrics.gauge("raycp_informer_synced", "1 when the informer is synced.", labels, merge="min")
         self.objects = metrics.gauge("raycp_cache_objects", "Objects in the cache.", labels)
@@ -156,7 +155,7 @@ class ApiMetrics:
             ("cluster",),
             FINE_SECONDS,
         )
-        self.throttled = metrics.counter("raycp_api_throttled_total", "429 answers obeyed.", ("cluster",))
+        self.throttled = metrics.counter("raycp_api_throttled_total", "Answers 429, after which requests paused.", ("cluster",))
         self.in_flight = metrics.gauge("raycp_api_in_flight", "API requests under way.", ("cluster",))
         self.breaker = metrics.gauge("raycp_cluster_breaker_state", "0 closed, 1 half open, 2 open.", ("cluster",), merge="max")
         self.reachable = metrics.gauge("raycp_cluster_reachable", "1 when the API server answers.", ("cluster",), merge="max")
@@ -218,5 +217,5 @@ class FleetMetrics:
         )
         self.cpu = metrics.counter("raycp_process_cpu_seconds_total", "CPU time of an actor's process.", ("role", "name"))
         self.loop_lag = metrics.gauge(
-            "raycp_event_loop_lag_seconds", "How late the actor's event loop runs.", ("role", "name"), merge="max"
+            "raycp_event_loop_lag_seconds", "Delay of the actor's event loop.", ("role", "name"), merge="max"
         )

@@ -1,8 +1,7 @@
-"""Structured logs: one JSON object per line, with the fields of the reconcile at hand, and never a secret.
+"""Structured logs: one JSON object per line, with the fields of the current reconcile, and without secrets.
 
-``bind(cluster=..., controller=...)`` adds fields for the current context (a task inherits them, a sibling does not
-see them).
-Redaction works on the finished line's values, so it also covers exception texts, tracebacks and ``%`` arguments.
+``bind(cluster=..., controller=...)`` adds fields for the current context: tasks that it starts inherit them, siblings don't.
+Redaction works on the values of the finished line, so it also covers exception texts, tracebacks and ``%`` arguments.
 """
 
 import contextlib
@@ -39,7 +38,7 @@ _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | 
 
 @contextlib.contextmanager
 def bind(**fields: Any) -> Iterator[None]:
-    """Add ``fields`` to every line logged inside."""
+    """Add ``fields`` to every line logged in the block."""
     token = _bound.set({**_bound.get(), **fields})
     try:
         yield

@@ -1,12 +1,11 @@
-"""Many actors, one page of metrics.
+"""The metrics of many actors as one page.
 
-Laws:
+Guarantees:
 
-1. An actor is one process, its name is never used again. It sends absolute values; a repeated send changes nothing
-   twice.
-2. When an actor is forgotten its last counters and histograms are added to the sums and stay; its gauges vanish with it, and later
-   sends of it are ignored.
-3. The gauges of an actor that is silent vanish until it sends again; its counters and histograms stay.
+1. An actor is one process, its name is never used again. It sends absolute values, so a repeated snapshot changes nothing.
+2. When an actor is forgotten, its last counters and histograms are added to the sums and stay; its gauges vanish, and later
+   snapshots of it are ignored.
+3. The gauges of a silent actor vanish until it sends again; its counters and histograms stay.
 """
 
 import math
@@ -27,12 +26,12 @@ class Merger:
         self._actors: dict[str, dict[str, Rows]] = {}
         self._forgotten = RecentNames()
         self.rejected = 0
-        """Families refused because an actor told another shape under a known name."""
+        """Families refused because an actor sent another shape under a known name."""
 
     def feed(self, actor: str, snapshot: bytes) -> bool:
-        """Take one actor's absolute values in. False if it was forgotten.
+        """Take in one actor's absolute values. False if it was forgotten.
 
-        Raises ``msgspec.DecodeError`` for bytes that are no snapshot; nothing has changed then.
+        Raises ``msgspec.DecodeError`` for bytes that are not a snapshot; nothing has changed then.
         """
         families = decode_snapshot(snapshot)
         if actor in self._forgotten:
@@ -41,11 +40,11 @@ class Merger:
         return True
 
     def actors(self) -> list[str]:
-        """Who has told something and was not forgotten."""
+        """Actors that have sent a snapshot and were not forgotten."""
         return list(self._actors)
 
     def silence(self, actor: str) -> None:
-        """The actor can't be heard: its gauges, which tell how things are now, vanish until it sends again."""
+        """The actor has disconnected: its gauges, which are values of the present, vanish until it sends again."""
         families = self._actors.get(actor, {})
         for name in [name for name in families if self._specs[name].type == "gauge"]:
             del families[name]
@@ -104,9 +103,9 @@ class Merger:
             known = self._specs.setdefault(spec.name, spec)
             if (known.type, known.labels, known.buckets) != (spec.type, spec.labels, spec.buckets):
                 if any(spec.name in families for families in self._actors.values()):
-                    self.rejected += 1  # an older actor still lives under the old shape: it wins until it is gone
+                    self.rejected += 1  # an older actor still lives under the old shape, which holds until it is dead
                     continue
-                self._dead.pop(spec.name, None)  # new code after an upgrade: the old sums no longer fit
+                self._dead.pop(spec.name, None)  # new code after an upgrade: the old sums don't fit
                 self._specs[spec.name] = spec
             accepted[spec.name] = dict(family.rows)
         return accepted

@@ -4,8 +4,7 @@ Guarantees:
 
 1. One ``inc``, ``set`` or ``observe`` on a kept child costs well under a microsecond: no lock, no label look-up.
    (CPython switches threads only at calls and loop edges, never inside ``x += y`` on a slot, so nothing is lost.)
-2. A family is made once per name; asking again with the same shape gives the same family, another shape is a
-   ``ValueError``.
+2. A family is created once per name. Asking again with the same shape returns it, another shape raises ``ValueError``.
 3. A family never grows beyond ``max_children``: further label values share one child whose labels read ``OVERFLOW``
    (controller-runtime guards its priority label the same way).
 """
@@ -92,20 +91,18 @@ class Family(Generic[ChildT]):
         self._children: dict[tuple[str, ...], ChildT] = {}
 
     def labels(self, *values: str) -> ChildT:
-        """The child for these values, in the order of the family's label names. Raises ``ValueError`` for another
-        number.
-        """
+        """The child for these values, in the order of the family's label names. Raises ``ValueError`` for another number."""
         child = self._children.get(values)
         if child is None:
             child = self._new(values)
         return child
 
     def remove(self, *values: str) -> None:
-        """Forget a child (a cluster that left); kept references go on counting into nothing."""
+        """Remove a child (a cluster that left). References to it may be used on, without effect."""
         self._children.pop(values, None)
 
     def remove_where(self, label: str, value: str) -> None:
-        """Forget all children whose ``label`` is ``value``."""
+        """Remove all children whose ``label`` is ``value``."""
         at = self.spec.labels.index(label)
         for values in [v for v in self._children if v[at] == value]:
             self._children.pop(values, None)
@@ -122,7 +119,7 @@ class Family(Generic[ChildT]):
 
 
 class Spec(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a family is; two actors with the same name must agree on it."""
+    """A family's shape; all actors must agree on it."""
 
     name: str
     type: Literal["counter", "gauge", "histogram"]
@@ -146,9 +143,8 @@ decode_snapshot = msgspec.msgpack.Decoder(list[FamilySnapshot]).decode
 class Metrics:
     """The families of one process.
 
-    Collectors registered with ``before_snapshot`` run before each snapshot, to set gauges that are cheaper to read
-    than to
-    keep (memory, lengths).
+    Collectors registered with ``before_snapshot`` run before each snapshot, to set gauges that are cheaper to read than to keep
+    (memory, lengths).
     """
 
     def __init__(self, max_children: int = 20_000) -> None:
@@ -163,7 +159,7 @@ class Metrics:
         return self._family(Spec(name, "counter", help, tuple(labels)), Counter)
 
     def gauge(self, name: str, help: str, labels: Sequence[str] = (), merge: GaugeMerge = "sum") -> Family[Gauge]:
-        """A gauge family; ``merge`` says what the observer makes of several actors' values."""
+        """A gauge family; ``merge`` says how the observer combines the values of several actors."""
         return self._family(Spec(name, "gauge", help, tuple(labels), (), merge), Gauge)
 
     def histogram(self, name: str, help: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS) -> Family[Histogram]:
@@ -177,9 +173,7 @@ class Metrics:
         self._collectors.append(collect)
 
     def snapshot(self) -> bytes:
-        """All absolute values as msgpack, for ``Merger.feed``. Families without children are told too (their type and
-        help).
-        """
+        """All absolute values as msgpack, for ``Merger.feed``. Families without children are included, with type and help."""
         for collect in self._collectors:
             collect()
         return _encode(self.families())
@@ -195,7 +189,7 @@ class Metrics:
             return found  # type: ignore[return-value]
         family = Family(spec, make, self._max)
         if not spec.labels:
-            family.labels()  # a family without labels is told as 0 from the start, as Prometheus users expect
+            family.labels()  # a family without labels is 0 from the start, as Prometheus users expect
         self._families[spec.name] = family
         return family
 

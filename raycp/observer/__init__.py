@@ -1,1 +1,12 @@
-"""The fleet's HTTP server: metrics, health, readiness, JSON API and status page."""
+"""The fleet's HTTP server: metrics, health, readiness, JSON API and status page.
+
+In the order of the data's path:
+
+- ``sources``: members connect and report every second; metrics go to ``raycp.metrics.Merger``, service levels to
+  ``raycp.slo.SloBook``. ``dead_processes`` drops what no living process can send again; ``timelines`` asks shards back;
+- ``status_feed``: the status that the leader sends; ``status_overlay`` puts newer reports of the members over it;
+- ``fleet_view``: all of this as ``view.View``, its lists made by ``tables``;
+- ``web``: the routes over a ``View``, ``status.html`` the page; ``http_server`` keeps them on the fleet's port;
+- ``slo_checkpoint``: the service levels in the hub, so that the observer's replacement goes on with them;
+- ``core``: puts these together.
+"""

@@ -1,6 +1,6 @@
-"""Where the observer's HTTP face listens: on the fleet file's port, waited for while somebody else has it still.
+"""Keeps the HTTP server on the port of the fleet file, and waits for the port while another process has it.
 
-A fleet that stands by while another has that port takes any, and moves when it leads and the other has left.
+A standby fleet takes any port while the active one has that of the file, and moves there when it leads and the port is free.
 """
 
 import logging
@@ -14,11 +14,11 @@ from raycp.observer.web import WebServer, serve
 log = logging.getLogger(__name__)
 
 MOVE_WITHIN = 60.0
-"""How long, in seconds, a fleet that has just taken over waits for the port of the one before."""
+"""Seconds for which a fleet that has just taken over waits for the port of the fleet that led before."""
 
 
 class HttpServer:
-    """One per observer. ``changed`` is called when ``url`` or ``problem`` has."""
+    """One per observer. ``stands_by``: whether its fleet does; ``changed`` is called when ``url`` or ``problem`` changes."""
 
     def __init__(self, view: View, clock: Clock, loops: Loops, stands_by: Callable[[], bool], changed: Callable[[], None]) -> None:
         self.problem = "starting"
@@ -30,7 +30,7 @@ class HttpServer:
         self._changed = changed
         self._web: WebServer | None = None
         self._opened = False
-        self._elsewhere = False
+        self._on_another_port = False
 
     @property
     def url(self) -> str:
@@ -38,30 +38,28 @@ class HttpServer:
         return self._web.url if self._web is not None else ""
 
     def open(self, host: str, port: int) -> None:
-        """Begin to listen, once; returns at once."""
+        """Start to listen, once; returns at once."""
         if not self._opened:
             self._opened = True
-            self._loops.spawn(self._listen(host, port), "HTTP face")
+            self._loops.spawn(self._listen(host, port), "HTTP server")
 
-    def come_home(self, host: str, port: int) -> None:
-        """This fleet leads now: the port of the fleet file is for it; returns at once."""
-        if self._elsewhere:
-            self._loops.spawn(self._move(host, port), "move of the HTTP face")
+    def return_to_port(self, host: str, port: int) -> None:
+        """This fleet leads now and needs the port of the fleet file; returns at once."""
+        if self._on_another_port:
+            self._loops.spawn(self._move(host, port), "move of the HTTP server")
 
     async def stop(self) -> None:
-        """Answer nobody any more."""
+        """Close the port."""
         if self._web is not None:
             await self._web.stop()
 
     async def _listen(self, host: str, port: int) -> None:
-        """Take the port, waiting for it where somebody else has it still."""
         while self._web is None:
             try:
                 self._web = await serve(self._view, host, port)
             except OSError as error:
-                if self._stands_by() and not self._elsewhere:
-                    # The fleet that leads has it: another one will do until it is gone.
-                    self._elsewhere, port = True, 0
+                if self._stands_by() and not self._on_another_port:
+                    self._on_another_port, port = True, 0
                     continue
                 problem = f"can't listen on {host}:{port}: {error.strerror or error}; free it, or set spec.observer.port"
                 if problem != self.problem:
@@ -73,7 +71,6 @@ class HttpServer:
         self._changed()
 
     async def _move(self, host: str, port: int) -> None:
-        """To the port of the fleet file, once the colour that led before has left it."""
         deadline = self._clock.now() + MOVE_WITHIN
         while self._clock.now() < deadline:
             try:
@@ -82,9 +79,9 @@ class HttpServer:
                 await self._clock.sleep(0.1)
                 continue
             before, self._web = self._web, web
-            self._elsewhere = False
+            self._on_another_port = False
             self._changed()
             if before is not None:
                 await before.stop()
             return
-        log.warning("port %d of %s is not free: the HTTP face stays where it is", port, host)
+        log.warning("port %d of %s is still in use after %.0f s; the HTTP server stays at %s", port, host, MOVE_WITHIN, self.url)

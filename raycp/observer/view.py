@@ -1,32 +1,17 @@
-"""What the web face asks the observer for. The observer's actor implements ``View``; the web face knows nothing of
-Ray.
-"""
+"""What the HTTP server asks for: ``View``. The server itself knows neither members nor Ray."""
 
 from typing import Any, Protocol
 
-import msgspec
+from raycp.protocol.status import Check
 
 Json = dict[str, Any]
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One condition of health or readiness, with the reason when it does not hold.
-
-    ``required=False``: told, but does not hold readiness back (a cluster that is down, after ``syncDeadline``).
-    """
-
-    name: str
-    ok: bool
-    reason: str = ""
-    required: bool = True
 
 
 class View(Protocol):
     """The observer's knowledge, as plain JSON-able values.
 
-    ``status()`` has the keys ``fleet, generation, now (Unix seconds), leader {epoch, incarnation, lock, node, since,
-    alive},
-    ready, switches``. List items of the other calls:
+    ``status()`` is ``raycp.protocol.status.FleetStatus`` as JSON, with ``now`` (Unix seconds), and with ``alive`` and ``node`` in
+    ``leader``. List items of the other calls:
 
     - clusters: ``name, role, reachable, breaker, synced, objects, lag_seconds, shard, version, labels``;
     - shards: ``name, term, generation, node, state, clusters, standby, memory_bytes, permit_left_seconds``;
@@ -40,11 +25,11 @@ class View(Protocol):
         ...
 
     async def healthy(self) -> list[Check]:
-        """Is the observer itself in order, and does it hear from its actors?"""
+        """Whether the observer itself works, and which members are silent."""
         ...
 
     async def ready(self) -> list[Check]:
-        """Is the fleet ready: every informer synced, a leader known, slots to work with?"""
+        """Whether the fleet is ready (``raycp.protocol.status.readiness``)."""
         ...
 
     async def status(self) -> Json: ...

@@ -1,9 +1,8 @@
-"""The observer's HTTP face, over any ``View``.
+"""The observer's HTTP routes, over any ``View``.
 
-Routes: ``/metrics``; ``/healthz``, ``/livez`` and ``/readyz`` in the manner of a kube-apiserver (``ok`` or the failed
-checks, all of them with
-``?verbose``); ``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no external asset).
-A view that fails answers 500 with a JSON reason; the server goes on.
+``/metrics``; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all checks where one that is
+required fails and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no external asset). A view that
+raises is answered with 500 and a JSON reason.
 """
 
 import logging
@@ -14,7 +13,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from raycp.observer.view import Check, View
+from raycp.observer.view import View
+from raycp.protocol.status import Check
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
     except web.HTTPException as refusal:
         return _json({"error": refusal.reason, "path": request.path}, refusal.status)
     except Exception as error:
-        log.exception("the observer could not answer", extra={"path": request.path})
+        log.exception("the observer could not answer a request", extra={"path": request.path})
         return _json({"error": f"{type(error).__name__}: {error}", "path": request.path}, 500)
 
 
@@ -74,7 +74,7 @@ def make_app(view: View) -> web.Application:
         namespace = "" if parts["namespace"] in ("-", "_") else parts["namespace"]
         found = await view.timeline(parts["cluster"], parts["kind"], namespace, parts["name"])
         if found is None:
-            return _json({"error": "nothing is known of this object", "path": request.path}, 404)
+            return _json({"error": "no recent step of this object is known", "path": request.path}, 404)
         return _json(found)
 
     def listing(name: str, call: Callable[[], Awaitable[list[dict[str, Any]]]]) -> web.RouteDef:
@@ -123,7 +123,7 @@ def make_app(view: View) -> web.Application:
 
 
 class WebServer:
-    """A running web face."""
+    """A running server."""
 
     def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
         self._runner = runner

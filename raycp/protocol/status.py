@@ -1,208 +1,291 @@
-"""The fleet's status as JSON, of one that leads and of one that stands by: what ``raycp status`` prints and the observer serves."""
+"""The fleet's status: one struct for the leader, the observer and the command line, and ``readiness``, the only rule of what ready
+means.
+
+The leader builds it (``raycp.protocol.status_builder``) and sends it to the observer; ``raycp status -o json`` and the observer's
+``/api/v1/status`` print it. JSON keys are camelCase. Fields that do not apply are absent from the JSON: ``leader`` and ``observer``
+before a fleet was applied, ``leader`` of a standby fleet, ``following`` and ``warm`` of an active one.
+"""
 
 import datetime
-from collections.abc import Iterable, Mapping
-from typing import Any
+import enum
 
-from raycp.config import TIERS
-from raycp.leadership.epoch import Leadership
-from raycp.leadership.locks import Waiting
-from raycp.protocol.desired import Wanted
-from raycp.protocol.members import OBSERVER_SLOT, MemberState, Role, Slot
-from raycp.protocol.plan import Plan
+import msgspec
 
+from raycp.leadership.switches import Switch
 
-def fleet_status(
-    plan: Plan | None,
-    wanted: Mapping[Slot, Wanted],
-    members: Mapping[Slot, MemberState],
-    leadership: Leadership | None,
-    problems: Mapping[str, str],
-    uptime: float,
-    waiting: Waiting | None = None,
-) -> dict[str, Any]:
-    """Everything that the leader knows, with ``ready`` and the reasons why not."""
-    if plan is None:
-        return {"fleet": "", "ready": False, "reasons": ["no fleet has been applied yet"], "problems": dict(problems)}
-    doc = plan.fleet.doc
-    reasons = _reasons(plan, wanted, members, leadership, waiting, problems.get("leadership", ""))
-    clusters = []
-    reports = {
-        report.name: report for slot, state in members.items() for report in state.report.clusters if slot.role is Role.SHARD
-    }
-    for cluster in plan.clusters:
-        report = reports.get(cluster.name)
-        clusters.append(
-            {
-                "name": cluster.name,
-                "role": cluster.role,
-                "mode": doc.cluster(cluster.name).mode,
-                "labels": cluster.labels,
-                "shard": cluster.shard,
-                "reachable": bool(report and report.reachable),
-                "synced": bool(report and report.synced),
-                "objects": report.objects if report else 0,
-                "lagSeconds": round(report.lag, 3) if report else None,
-                "version": report.version if report else "",
-                "breaker": report.breaker if report else "",
-                "reason": report.reason if report else "no shard has reported on it yet",
-                "kubeconfig": _extra(members, Slot.of_embedded(cluster.name), "kubeconfig"),
-            }
-        )
-    standbys = _standbys(wanted, members)
-    lanes: dict[str, dict[str, Any]] = {
-        tier: {"tier": tier, "ready": 0, "delayed": 0, "inFlight": 0, "oldestSeconds": 0.0, "share": doc.spec.tiers.of(tier).share}
-        for tier in TIERS
-    }
-    for state in members.values():
-        for lane in state.report.lanes:
-            row = lanes.setdefault(lane.tier, {"tier": lane.tier, "ready": 0, "delayed": 0, "inFlight": 0, "oldestSeconds": 0.0})
-            row["ready"] += lane.ready
-            row["delayed"] += lane.delayed
-            row["inFlight"] += lane.in_flight
-            row["oldestSeconds"] = round(max(row["oldestSeconds"], lane.oldest), 3)
-    return {
-        "fleet": plan.fleet.name,
-        "generation": plan.fleet.generation,
-        "sequence": plan.fleet.sequence,
-        "plan": plan.version,
-        "ready": not reasons,
-        "reasons": reasons,
-        "leader": {
-            "epoch": max(plan.epoch, leadership.epoch if leadership else 0),
-            "incarnation": max(plan.incarnation, leadership.incarnation if leadership else 0),
-            "holder": leadership.holder if leadership else "",
-            "since": leadership.since if leadership else None,
-            "lock": doc.spec.leader.lock.kind,
-            "home": plan.home,
-            "waiting": waiting.why if waiting else "",
-            "heldBy": waiting.holder if waiting else "",
-            "heldSince": waiting.since if waiting else None,
-            "uptimeSeconds": round(uptime, 3),
-        },
-        "shards": [
-            {
-                "shard": shard.shard,
-                "term": shard.term,
-                "clusters": [cluster.name for cluster in plan.clusters if cluster.shard == shard.shard],
-                "standbys": sum(1 for row in standbys if row["shard"] == shard.shard and row["ready"]),
-                "cachedBytes": members[primary].report.cached_bytes if (primary := Slot.of_shard(shard.shard)) in members else 0,
-                **place_of(members, Slot.of_shard(shard.shard)),
-            }
-            for shard in plan.shards
-        ],
-        "standbys": standbys,
-        "workers": [
-            {
-                "worker": slot.place,
-                "tier": slot.shard,
-                "slots": members[slot].report.slots if slot in members else 0,
-                "busy": members[slot].report.busy if slot in members else 0,
-                **place_of(members, slot),
-            }
-            for slot in sorted(wanted)
-            if slot.role is Role.WORKER
-        ],
-        "observer": {"url": plan.observer.url, **place_of(members, OBSERVER_SLOT)},
-        "clusters": clusters,
-        "lanes": list(lanes.values()),
-        "controllers": [
-            {"name": c.name, "kind": c.kind, "on": c.on, "clusters": list(c.clusters), "use": c.use} for c in plan.fleet.controllers
-        ],
-        "problems": dict(problems),
-    }
+_MOST = 5
+"""Reasons that one check prints."""
 
 
-def standing_status(
-    plan: Plan, wanted: Mapping[Slot, Wanted], members: Mapping[Slot, MemberState], problems: Mapping[str, str]
-) -> dict[str, Any]:
-    """What ``raycp status`` tells of a fleet that stands by."""
-    assert plan.following is not None
-    reasons = [*member_reasons(plan, wanted, members), *(f"{what}: {why}" for what, why in problems.items())]
-    standbys = _standbys(wanted, members)
-    for row in standbys:
-        state = members.get(Slot(Role.STANDBY, row["standby"]))
-        row["clusters"] = [
-            {"name": c.name, "synced": c.synced, "reachable": c.reachable, "objects": c.objects, "reason": c.reason}
-            for c in (state.report.clusters if state is not None else ())
-        ]
-    return {
-        "fleet": plan.fleet.name,
-        "generation": plan.fleet.generation,
-        "following": plan.following.namespace,
-        "warm": not reasons,
-        "ready": not reasons,
-        "reasons": reasons,
-        "standbys": standbys,
-        "workers": [{"worker": slot.place, **place_of(members, slot)} for slot in sorted(wanted) if slot.role is Role.WORKER],
-        "observer": {"url": plan.observer.url, **place_of(members, OBSERVER_SLOT)},
-        "problems": dict(problems),
-    }
+class MemberStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """A member and where it runs. ``member`` is the actor's name, empty while none runs; ``node_id`` is Ray's id; ``reasons`` say
+    why it is not at work under the current plan, and are empty when it is."""
+
+    member: str = ""
+    state: str = "missing"
+    generation: int | None = None
+    pid: int | None = None
+    node: str = ""
+    node_id: str = ""
+    ready: bool = False
+    reasons: list[str] = []
 
 
-def member_reasons(plan: Plan, slots: Iterable[Slot], members: Mapping[Slot, MemberState]) -> list[str]:
-    """What keeps the members of these slots from being at work under ``plan``; empty when nothing does."""
-    reasons = []
-    for slot in sorted(slots):
-        state, name = members.get(slot), f"{slot[0]} {slot[1]}"
-        if state is None:
-            reasons.append(f"{name} is not there yet")
-        elif problem := state.refusal or state.problem:
-            reasons.append(f"{name}: {problem}")
-        elif state.report.plan < plan.version and slot.role is not Role.EMBEDDED:
-            reasons.append(f"{name} has not taken over the newest plan yet")
-        elif not state.report.ready:
-            reasons.extend(f"{name}: {reason}" for reason in state.report.reasons or ["not ready"])
-    return reasons
+class StandbyCluster(msgspec.Struct, rename="camel", kw_only=True):
+    """A cluster as a shard's standby sees it, in the status of a standby fleet."""
+
+    name: str
+    synced: bool = False
+    reachable: bool = False
+    objects: int = 0
+    reason: str = ""
 
 
-def place_of(members: Mapping[Slot, MemberState], slot: Slot) -> dict[str, Any]:
-    """Where the member of a slot lives, and how it is."""
-    state = members.get(slot)
-    if state is None:
-        return {"state": "missing", "generation": None, "pid": None, "node": "", "nodeId": "", "ready": False}
-    return {
-        "state": state.report.state,
-        "generation": state.member.generation,
-        "pid": state.report.pid,
-        "node": state.report.node,
-        "nodeId": state.node,
-        "ready": state.report.ready,
-    }
+class ShardStatus(MemberStatus, rename="camel", kw_only=True):
+    """A shard and its primary; in a standby fleet, the standby that will be its primary. ``standbys`` counts the ready ones."""
+
+    shard: str
+    term: int = 0
+    clusters: list[str] = []
+    standbys: int = 0
+    cached_bytes: int = 0
 
 
-def _standbys(wanted: Mapping[Slot, Wanted], members: Mapping[Slot, MemberState]) -> list[dict[str, Any]]:
+class ShardStandbyStatus(MemberStatus, rename="camel", kw_only=True):
+    """A standby of a shard. ``lag_seconds`` is how far it may be behind its primary."""
+
+    standby: str
+    shard: str
+    lag_seconds: float | None = None
+    cached_bytes: int = 0
+    clusters: list[StandbyCluster] | msgspec.UnsetType = msgspec.UNSET
+
+
+class WorkerStatus(MemberStatus, rename="camel", kw_only=True):
+    """A worker of a tier's pool."""
+
+    worker: str
+    tier: str
+    slots: int = 0
+    busy: int = 0
+
+
+class ObserverStatus(MemberStatus, rename="camel", kw_only=True):
+    """The observer. ``url`` is where its HTTP server listens."""
+
+    url: str = ""
+
+
+class LeaderStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """Who leads. ``since`` is Unix seconds, None until the leader is recorded in the hub. ``waiting`` says why a candidate does not
+    lead; ``held_by`` and ``held_since`` name the holder of the lock then. ``silent_since`` (Unix seconds) is set by the observer
+    alone, when the leader has stopped sending its status."""
+
+    epoch: int = 0
+    incarnation: int = 0
+    holder: str = ""
+    since: float | None = None
+    lock: str = ""
+    home: str = ""
+    waiting: str = ""
+    held_by: str = ""
+    held_since: float | None = None
+    uptime_seconds: float = 0.0
+    silent_since: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """A cluster as its shard sees it. ``lag_seconds`` is the age of the newest sign of life of its oldest watch; ``embedded`` the
+    member that runs an embedded cluster."""
+
+    name: str
+    role: str = ""
+    mode: str = ""
+    labels: dict[str, str] = {}
+    shard: str = ""
+    reachable: bool = False
+    synced: bool = False
+    objects: int = 0
+    lag_seconds: float | None = None
+    version: str = ""
+    breaker: str = ""
+    reason: str = "no shard has reported on it yet"
+    kubeconfig: str = ""
+    embedded: MemberStatus | msgspec.UnsetType = msgspec.UNSET
+
+
+class LaneStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """A tier's lane, summed over all shards. ``oldest_seconds`` is the age of the oldest ready item."""
+
+    tier: str
+    ready: int = 0
+    delayed: int = 0
+    in_flight: int = 0
+    oldest_seconds: float = 0.0
+    share: float = 0.0
+
+
+class ControllerStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """A controller and the clusters that it runs for."""
+
+    name: str
+    kind: str = ""
+    on: str = ""
+    clusters: list[str] = []
+    use: str = ""
+
+
+class PoolStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """How many workers a tier should have, and why."""
+
+    tier: str
+    workers: int = 0
+    min: int = 0
+    max: int = 0
+    reason: str = ""
+
+
+class RayNodeStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """A node of the Ray cluster. ``doubted``: members on it have stopped answering."""
+
+    node: str
+    address: str = ""
+    head: bool = False
+    draining: bool = False
+    doubted: bool = False
+    leader: bool = False
+    members: list[str] = []
+
+
+class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """Everything that the leader knows of its fleet. ``ready`` and ``reasons`` are what ``readiness`` says of the rest; ``plan`` is
+    the plan's version; ``following`` names the Ray namespace that a standby fleet follows, which is ``warm`` when it may take over.
+    ``fleet`` is empty before the first apply."""
+
+    fleet: str = ""
+    generation: str = ""
+    sequence: int = 0
+    plan: int = 0
+    following: str | msgspec.UnsetType = msgspec.UNSET
+    warm: bool | msgspec.UnsetType = msgspec.UNSET
+    ready: bool = False
+    reasons: list[str] = []
+    leader: LeaderStatus | msgspec.UnsetType = msgspec.UNSET
+    shards: list[ShardStatus] = []
+    standbys: list[ShardStandbyStatus] = []
+    workers: list[WorkerStatus] = []
+    observer: ObserverStatus | msgspec.UnsetType = msgspec.UNSET
+    clusters: list[FleetClusterStatus] = []
+    lanes: list[LaneStatus] = []
+    controllers: list[ControllerStatus] = []
+    problems: dict[str, str] = {}
+    pools: list[PoolStatus] = []
+    nodes: list[RayNodeStatus] = []
+    switches: list[Switch] = []
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One condition of health or readiness, with the reason when it does not hold.
+
+    ``required=False``: shown, but does not hold readiness back (a cluster that is down, after ``syncDeadline``).
+    """
+
+    name: str
+    ok: bool
+    reason: str = ""
+    required: bool = True
+
+
+class ReadinessState(enum.StrEnum):
+    """What ``readiness`` says of a fleet."""
+
+    READY = "ready"
+    NOT_READY = "not ready"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a fleet is ready. ``reasons`` say why not and are empty when it is; ``checks`` are the conditions one by one, for
+    ``/readyz``: the fleet is ready exactly when all that are required hold."""
+
+    state: ReadinessState
+    reasons: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the fleet works; a standby fleet: whether it may take over."""
+        return self.state is ReadinessState.READY
+
+
+def readiness(status: FleetStatus) -> Readiness:
+    """Whether the fleet of ``status`` is ready: its leader is recorded, and all members work under the current plan.
+
+    An active fleet works without its standbys; a standby fleet consists of them, and must have no problem at all. Shards decide
+    whether a cluster that is down holds them back: all do until ``syncDeadline``, the hub always does. A status without a fleet is
+    not ready, for the reasons that it carries.
+    """
+    if not status.fleet:
+        return _verdict({"fleet": status.reasons or ["no fleet has been applied yet"]}, [])
+    standby_fleet = status.following is not msgspec.UNSET
+    required: dict[str, list[str]] = {} if standby_fleet else {"leader": _leader_reasons(status)}
+    embedded = [cluster.embedded for cluster in status.clusters if cluster.embedded is not msgspec.UNSET]
+    if embedded:
+        required["embedded"] = _all_reasons(*embedded)
+    if status.observer is not msgspec.UNSET:
+        required["observer"] = status.observer.reasons
+    if standby_fleet:
+        required["standbys"] = _all_reasons(*status.standbys)
+    else:
+        required["shards"] = _all_reasons(*status.shards)
+    required["workers"] = _all_reasons(*status.workers)
+    if standby_fleet:
+        required["problems"] = [f"{what}: {why}" for what, why in status.problems.items()]
+    return _verdict(required, [*_silence(status), *_cluster_checks(status)])
+
+
+def with_readiness(status: FleetStatus) -> FleetStatus:
+    """The same status with ``ready``, ``reasons`` and ``warm`` as ``readiness`` says."""
+    found = readiness(status)
+    warm = found.ready if status.following is not msgspec.UNSET else msgspec.UNSET
+    return msgspec.structs.replace(status, ready=found.ready, reasons=list(found.reasons), warm=warm)
+
+
+def _verdict(required: dict[str, list[str]], shown: list[Check]) -> Readiness:
+    checks = [Check(name, not reasons, "; ".join(reasons[:_MOST])) for name, reasons in required.items()]
+    reasons = tuple(reason for found in required.values() for reason in found)
+    return Readiness(ReadinessState.NOT_READY if reasons else ReadinessState.READY, reasons, (*checks[:1], *shown, *checks[1:]))
+
+
+def _leader_reasons(status: FleetStatus) -> list[str]:
+    leader = status.leader or LeaderStatus()
+    if leader.waiting:
+        since = datetime.datetime.fromtimestamp(leader.held_since or 0.0, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return [f"waiting for the lock: {leader.waiting} (leads since {since})"]
+    if leader.since is None:
+        hub = next((cluster.name for cluster in status.clusters if cluster.role == "hub"), "")
+        problem = status.problems.get("leadership", "")
+        return [f'the leader is not recorded in cluster "{hub}" yet' + (f": {problem}" if problem else "")]
+    return []
+
+
+def _silence(status: FleetStatus) -> list[Check]:
+    """Members work on under their permits while the leader is silent, and report when those end."""
+    since = (status.leader or LeaderStatus()).silent_since
+    if since is msgspec.UNSET:
+        return []
+    at = datetime.datetime.fromtimestamp(since, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return [Check("leader-reports", False, f"the leader has sent no status since {at}", required=False)]
+
+
+def _cluster_checks(status: FleetStatus) -> list[Check]:
+    """Required while the cluster's shard, or the shard's standby in a standby fleet, is not ready."""
+    rows: list[ShardStatus] | list[ShardStandbyStatus] = status.shards if status.following is msgspec.UNSET else status.standbys
+    ready = {row.shard for row in rows if row.ready}
     return [
-        {
-            "standby": slot.place,
-            "shard": slot.shard,
-            "lagSeconds": round(members[slot].report.lag, 3) if slot in members else None,
-            "cachedBytes": members[slot].report.cached_bytes if slot in members else 0,
-            **place_of(members, slot),
-        }
-        for slot in sorted(wanted)
-        if slot.role is Role.STANDBY
+        Check(f"cluster-{cluster.name}", cluster.synced, "" if cluster.synced else cluster.reason, cluster.shard not in ready)
+        for cluster in status.clusters
     ]
 
 
-def _extra(members: Mapping[Slot, MemberState], slot: Slot, key: str) -> str:
-    return members[slot].report.extra.get(key, "") if slot in members else ""
-
-
-def _reasons(
-    plan: Plan,
-    wanted: Mapping[Slot, Wanted],
-    members: Mapping[Slot, MemberState],
-    leadership: Leadership | None,
-    waiting: Waiting | None,
-    problem: str,
-) -> list[str]:
-    """Why the fleet is not ready; empty when it is."""
-    reasons = []
-    if waiting is not None:
-        since = datetime.datetime.fromtimestamp(waiting.since, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        reasons.append(f"waiting for the lock: {waiting.why} (leads since {since})")
-    elif leadership is None:
-        reasons.append(f"the hub {plan.hub.name} has not recorded the leader yet" + (f": {problem}" if problem else ""))
-    # A fleet works without its standbys.
-    return [*reasons, *member_reasons(plan, (slot for slot in wanted if slot.role is not Role.STANDBY), members)]
+def _all_reasons(*members: MemberStatus) -> list[str]:
+    return [reason for member in members for reason in member.reasons]

@@ -50,14 +50,14 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
 EMBEDDED = FLEET.replace("kubeconfig: {path: a.yaml}", "embedded: {}")
 
 
-def test_a_good_file(tmp_path: Path, capsys: Captured) -> None:
+def test_check_of_a_valid_file(tmp_path: Path, capsys: Captured) -> None:
     assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED))]) == 0
     out = capsys.readouterr().out
     assert "is valid" in out
     assert "echo (v1/ConfigMap)" in out
 
 
-def test_json_carries_all(tmp_path: Path, capsys: Captured) -> None:
+def test_check_prints_json(tmp_path: Path, capsys: Captured) -> None:
     assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED)), "-o", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["fleet"] == "x"
@@ -65,7 +65,7 @@ def test_json_carries_all(tmp_path: Path, capsys: Captured) -> None:
     assert content["controllers"][0]["name"] == "echo"
 
 
-def test_a_bad_file_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
+def test_an_invalid_file_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
     file = write(tmp_path, FLEET.replace("kubeconfig", "kubeconfg"))
     assert cli.main(["check", "-c", str(file)]) == 2
     err = capsys.readouterr().err
@@ -85,7 +85,7 @@ def test_a_missing_kubeconfig_is_bad_input_unless_offline(tmp_path: Path, capsys
     [("import nosuchmodule", "nosuchmodule"), ("x = 1", "no controller"), ("def f(:", "f(:")],
     ids=["import", "empty", "syntax"],
 )
-def test_a_module_that_is_no_use_is_bad_input(tmp_path: Path, capsys: Captured, module: str, message: str) -> None:
+def test_a_module_without_a_usable_controller_is_bad_input(tmp_path: Path, capsys: Captured, module: str, message: str) -> None:
     assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED, module))]) == 2
     err = capsys.readouterr().err
     assert "spec.controllers[0]" in err
@@ -93,7 +93,7 @@ def test_a_module_that_is_no_use_is_bad_input(tmp_path: Path, capsys: Captured, 
     assert "Traceback" not in err
 
 
-def test_an_objective_for_nobody_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
+def test_an_objective_for_an_unknown_controller_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
     fleet = EMBEDDED + "  slo: [{controller: ecko, objective: 99%, within: 1s}]\n"
     assert cli.main(["check", "-c", str(write(tmp_path, fleet))]) == 2
     assert "did you mean 'echo'" in capsys.readouterr().err
@@ -109,7 +109,7 @@ users: [{name: u, user: {token: t0psecret}}]
 """
 
 
-def test_a_server_that_is_not_there_fails(tmp_path: Path, capsys: Captured) -> None:
+def test_check_fails_where_no_server_answers(tmp_path: Path, capsys: Captured) -> None:
     file = write(tmp_path)
     (tmp_path / "a.yaml").write_text(KUBECONFIG)
     assert cli.main(["check", "-c", str(file)]) == 1
@@ -123,7 +123,7 @@ async def _check(arguments: list[str]) -> int:
     return await asyncio.to_thread(cli.main, ["check", *arguments])
 
 
-async def test_a_real_server(tmp_path: Path, capsys: Captured) -> None:
+async def test_check_of_a_real_server(tmp_path: Path, capsys: Captured) -> None:
     from raycp.embedded.cluster import EmbeddedCluster
 
     cluster = EmbeddedCluster("a", EmbeddedSpec(controllers=EmbeddedControllers.none()))
@@ -158,7 +158,7 @@ async def test_a_real_server(tmp_path: Path, capsys: Captured) -> None:
         await cluster.stop()
 
 
-def test_settings_of_ray(tmp_path: Path) -> None:
+def test_missing_settings_of_a_running_ray_are_found(tmp_path: Path) -> None:
     for pid, comm, environ in ((1, "raylet", "A=b\0RAY_worker_niceness=0\0"), (2, "bash", ""), (3, "gcs_server", "")):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "comm").write_text(f"{comm}\n")
@@ -181,7 +181,7 @@ async def _kubectl(kubeconfig: Path, *arguments: str) -> str:
     return out.decode().strip()
 
 
-async def test_the_shipped_roles_are_enough_and_their_lack_is_named(tmp_path: Path, capsys: Captured) -> None:
+async def test_the_shipped_roles_suffice_and_missing_rights_are_named(tmp_path: Path, capsys: Captured) -> None:
     """deploy/rbac, applied by kubectl to a server that enforces RBAC, lets a one-cluster fleet with BatchJob pass."""
     from raycp.embedded.cluster import EmbeddedCluster
 

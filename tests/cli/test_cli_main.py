@@ -33,7 +33,7 @@ def test_help_imports_no_command() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_help_is_quick() -> None:
+def test_help_takes_less_than_300_ms() -> None:
     """Below 0.3 s; the best of five, since the machine is shared."""
     times = []
     for _ in range(5):
@@ -44,12 +44,12 @@ def test_help_is_quick() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(cli.available()))
-def test_each_command_explains_itself(name: str, capsys: Captured) -> None:
+def test_each_command_has_help(name: str, capsys: Captured) -> None:
     assert cli.main([name, "--help"]) == 0
     assert f"raycp {name}" in capsys.readouterr().out
 
 
-def test_help_of_a_command_the_other_way_round(capsys: Captured) -> None:
+def test_help_followed_by_a_command(capsys: Captured) -> None:
     assert cli.main(["help", "check"]) == 0
     assert "FLEET.yaml" in capsys.readouterr().out
 
@@ -59,7 +59,7 @@ def test_no_command_is_bad_input(capsys: Captured) -> None:
     assert "usage" in capsys.readouterr().out
 
 
-def test_a_mistyped_command_is_guessed(capsys: Captured) -> None:
+def test_a_mistyped_command_gets_a_suggestion(capsys: Captured) -> None:
     assert cli.main(["chekc"]) == 2
     assert "did you mean 'check'" in capsys.readouterr().err
     assert cli.main(["xyzzy"]) == 2
@@ -72,7 +72,7 @@ def test_a_wrong_option_is_bad_input(capsys: Captured) -> None:
     assert "-c" in capsys.readouterr().err
 
 
-def test_version(capsys: Captured) -> None:
+def test_version_as_option_and_as_command(capsys: Captured) -> None:
     assert cli.main(["--version"]) == 0
     assert cli.main(["version", "-o", "json"]) == 0
     assert '"raycp"' in capsys.readouterr().out
@@ -93,13 +93,13 @@ def test_errors_have_no_traceback_unless_asked_for(capsys: Captured, monkeypatch
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_codes() -> None:
+def test_exit_codes_of_errors() -> None:
     assert describe(CliError("no", "try yes")) == (1, "no; try yes")
     assert describe(BadInput("no"))[0] == 2
     assert describe(FileNotFoundError(2, "No such file", "/x")) == (1, "/x: No such file")
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m raycp.cli.main schema | head -n 1; echo ${{PIPESTATUS[0]}}"
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True, env=env)

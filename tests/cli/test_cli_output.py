@@ -1,4 +1,4 @@
-"""One set of rows in four forms."""
+"""Rows as table, wide table, JSON and YAML."""
 
 import json
 
@@ -19,7 +19,7 @@ COLUMNS = [
 ]
 
 
-def test_table() -> None:
+def test_rows_as_a_table() -> None:
     assert render(ROWS, COLUMNS, "table").splitlines() == [
         "NAME     READY    LAG   GONE",
         "east-1   yes     0.25   -",
@@ -36,11 +36,11 @@ def test_json_and_yaml_carry_everything() -> None:
     assert yaml.safe_load(render(ROWS, COLUMNS, "yaml")) == ROWS
 
 
-def test_nothing() -> None:
+def test_no_rows() -> None:
     assert render([], COLUMNS, "table", empty="no clusters") == "no clusters"
     assert json.loads(render([], COLUMNS, "json")) == []
     assert yaml.safe_load(render([], COLUMNS, "yaml")) == []
 
 
-def test_cells() -> None:
+def test_values_as_cells() -> None:
     assert [text(each) for each in (0, 0.0, 1.5, "", {}, [], True)] == ["0", "0", "1.5", "-", "-", "-", "yes"]

@@ -79,7 +79,7 @@ async def test_cut_off_leader_grants_nothing_once_the_hub_has_recorded_its_succe
             refused = await granted(old, name)
             assert refused.seconds == 0.0
             assert "incarnation 2" in refused.refused
-            assert "does nothing more" in str(old.status()["problems"])
+            assert "does nothing more" in str(old.status().problems)
             plan = old.plan
             assert plan is not None
             assert not old.promotion.proven(plan), "it promotes no standby"

@@ -329,7 +329,7 @@ async def test_standby_fleet_writes_nothing() -> None:
         observer = fleet.other.living("observer")[0]
 
         async def ready() -> bool:
-            return all(check.ok for check in await observer.ready())
+            return all(check.ok for check in await observer.view.ready())
 
         await until(ready, what="/readyz of a standby fleet")
         await until(lambda: "here" in observer._clients._clients, what="the way to the hub is there before the switch")
@@ -614,6 +614,6 @@ async def test_cluster_that_is_down_is_excused_after_an_upgrade() -> None:
         observer = fleet.other.living("observer")[0]
 
         async def excused() -> bool:
-            return not any(check.required for check in await observer.ready() if check.name == "cluster-east")
+            return not any(check.required for check in await observer.view.ready() if check.name == "cluster-east")
 
         await until(excused, 15.0)

@@ -37,7 +37,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
         observer = fleet.substrate.living("observer")[0]
 
         async def exported() -> bool:
-            page = (await observer.metrics()).decode()
+            page = (await observer.view.metrics()).decode()
             return all(
                 line in page
                 for line in (
@@ -90,14 +90,22 @@ async def test_observer_shows_a_ready_fleet_as_ready() -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub", "east"], ["fleet_samples:tracked"], shards={"clustersPerShard": 1}))
         observer = fleet.substrate.living("observer")[0]
-        shown = await observer.status()
+        shown = await observer.view.status()
         assert not [reason for reason in shown["reasons"] if "not there yet" in reason], shown["reasons"]
-        await until(lambda: observer._status()["ready"], 2.0, "and as ready, when the hub's record has been read")
-        assert {row["name"] for row in await observer.workers()}
+
+        async def ready() -> bool:
+            return bool((await observer.view.status())["ready"])
+
+        await until(ready, 2.0, "and as ready, when the leader has sent its next status")
+        assert {row["name"] for row in await observer.view.workers()}
         # Its successor is not ready before it has the reports of all members.
         await fleet.substrate.kill(observer.member)
         again = (await until(lambda: fleet.substrate.living("observer"), 10.0))[0]
         assert again is not observer
-        ready = fleet.leader.roster.members
-        await until(lambda: ready[("observer", "observer")].member == again.member and ready["observer", "observer"].report.ready)
-        assert not [reason for reason in (await again.status())["reasons"] if "not there yet" in reason]
+
+        def replaced() -> bool:
+            row = fleet.status()["observer"]
+            return bool(row["member"] == again.member.actor_name and row["ready"])
+
+        await until(replaced)
+        assert not [reason for reason in (await again.view.status())["reasons"] if "not there yet" in reason]

@@ -18,7 +18,7 @@ def lines() -> io.StringIO:
     return stream
 
 
-def test_a_line_has_its_fields(lines: io.StringIO) -> None:
+def test_a_log_line_has_the_bound_fields(lines: io.StringIO) -> None:
     with bind(cluster="east", controller="echo"):
         logging.getLogger("raycp.test").info("made %s", "pod-1", extra={"attempt": 2})
     logging.getLogger("raycp.test").info("outside")
@@ -29,7 +29,7 @@ def test_a_line_has_its_fields(lines: io.StringIO) -> None:
     assert "cluster" not in second
 
 
-def test_no_secret_gets_through(lines: io.StringIO) -> None:
+def test_secrets_are_redacted_from_log_lines(lines: io.StringIO) -> None:
     log = logging.getLogger("raycp.test")
     log.info("sent Authorization: Bearer %s", JWT)
     log.info("user", extra={"user": {"token": "abcdefgh", "name": "ann", "client-key-data": "LS0tLS1"}})
@@ -46,7 +46,7 @@ def test_no_secret_gets_through(lines: io.StringIO) -> None:
     assert all(json.loads(line) for line in text.splitlines())
 
 
-def test_private_keys_and_harmless_words() -> None:
+def test_redaction_of_private_keys_spares_harmless_words() -> None:
     assert redact("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----") == REDACTED
     assert redact({"tokens_left": 3, "secretName": "db", "tier": "high"}) == {
         "tokens_left": 3,
@@ -55,6 +55,6 @@ def test_private_keys_and_harmless_words() -> None:
     }
 
 
-def test_unknown_level() -> None:
+def test_an_unknown_log_level_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown log level"):
         setup_logging("loud")

@@ -1,4 +1,4 @@
-"""Laws 1 to 4 of the merger, and the text that it renders."""
+"""The merger's guarantees, and the text that it renders."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ def _all_families(metrics: Metrics) -> None:
                 child.observe(0.02) if hasattr(child, "observe") else child.inc()
 
 
-def test_repeats_and_reordering_change_nothing() -> None:
+def test_repeated_and_reordered_snapshots_change_nothing() -> None:
     merger = Merger()
     metrics, queue = _process()
     queue.series("c", "job", "high").adds.inc(5)
@@ -41,7 +41,7 @@ def test_repeats_and_reordering_change_nothing() -> None:
     assert merger.total("workqueue_adds_total", tier="low") == 0
 
 
-def test_the_dead_stay_in_sums_and_leave_the_gauges() -> None:
+def test_a_dead_actor_stays_in_the_sums_and_leaves_the_gauges() -> None:
     merger = Merger()
     metrics, queue = _process()
     series = queue.series("c", "job", "high")
@@ -68,7 +68,7 @@ def test_the_dead_stay_in_sums_and_leave_the_gauges() -> None:
     assert merger.total("workqueue_adds_total") == 6
 
 
-def test_gauges_merge_as_their_family_says() -> None:
+def test_gauges_merge_by_the_rule_of_their_family() -> None:
     merger = Merger()
     for actor, value in (("a", 3.0), ("b", 5.0)):
         metrics = Metrics()
@@ -78,7 +78,7 @@ def test_gauges_merge_as_their_family_says() -> None:
     assert [merger.total(f"g_{how}") for how in ("sum", "max", "min")] == [8, 5, 3]
 
 
-def test_another_shape_waits_until_the_old_one_is_gone() -> None:
+def test_another_shape_of_a_family_waits_until_the_old_one_is_unused() -> None:
     merger = Merger()
     old, new = Metrics(), Metrics()
     old.counter("a_total", "A.", ("x",)).labels("1").inc()
@@ -91,7 +91,7 @@ def test_another_shape_waits_until_the_old_one_is_gone() -> None:
     assert merger.total("a_total", y="2") == 4
 
 
-def test_bytes_that_are_no_snapshot_change_nothing() -> None:
+def test_bytes_that_are_not_a_snapshot_change_nothing() -> None:
     merger = Merger()
     with pytest.raises(Exception, match=r"(?i)expected|invalid|truncated"):
         merger.feed("a", b"\x00nonsense")
@@ -99,8 +99,8 @@ def test_bytes_that_are_no_snapshot_change_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["count", "send", "die", "forget", "silence"])), max_size=60))
-def test_no_count_is_lost_or_doubled(steps: list[tuple[int, str]]) -> None:
-    """Whatever dies and is replaced: the merged sum is what was counted up to each process's last send."""
+def test_merged_sums_lose_and_double_no_count(steps: list[tuple[int, str]]) -> None:
+    """Over deaths and replacements the merged sum is what was counted up to each process's last snapshot."""
     merger = Merger()
     generation = [1, 1, 1]
     counters = [_process() for _ in range(3)]
@@ -124,7 +124,7 @@ def test_no_count_is_lost_or_doubled(steps: list[tuple[int, str]]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
-def test_promtool_finds_nothing_to_say() -> None:
+def test_promtool_accepts_the_rendered_page() -> None:
     metrics = Metrics()
     _all_families(metrics)
     merger = Merger()

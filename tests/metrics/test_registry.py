@@ -8,7 +8,7 @@ import pytest
 from raycp.metrics.registry import OVERFLOW, Metrics, decode_snapshot
 
 
-def test_children_are_kept_and_families_are_made_once() -> None:
+def test_families_and_their_children_are_created_once() -> None:
     metrics = Metrics()
     family = metrics.counter("a_total", "A.", ("x",))
     family.labels("1").inc()
@@ -24,7 +24,7 @@ def test_children_are_kept_and_families_are_made_once() -> None:
         metrics.histogram("h_seconds", "H.", (), (1.0, 0.5))
 
 
-def test_a_value_on_a_bound_belongs_to_it() -> None:
+def test_a_value_on_a_histogram_bound_belongs_to_it() -> None:
     histogram = Metrics().histogram("h_seconds", "H.", (), (1.0, 2.0)).labels()
     for value in (0.5, 1.0, 1.5, 2.0, 2.5):
         histogram.observe(value)
@@ -32,7 +32,7 @@ def test_a_value_on_a_bound_belongs_to_it() -> None:
     assert (histogram.count, histogram.sum) == (5, 7.5)
 
 
-def test_cardinality_is_bounded() -> None:
+def test_the_cardinality_of_a_family_is_bounded() -> None:
     metrics = Metrics(max_children=3)
     family = metrics.counter("a_total", "A.", ("x",))
     for i in range(10):
@@ -42,7 +42,7 @@ def test_cardinality_is_bounded() -> None:
     assert rows[(OVERFLOW,)].value == 7
 
 
-def test_removing_by_label() -> None:
+def test_children_are_removed_by_label() -> None:
     family = Metrics().gauge("g", "G.", ("cluster", "tier"))
     for cluster in ("a", "b"):
         for tier in ("x", "y"):
@@ -51,7 +51,7 @@ def test_removing_by_label() -> None:
     assert [key for key, _ in family.items()] == [("b", "x"), ("b", "y")]
 
 
-def test_collectors_run_before_a_snapshot() -> None:
+def test_collectors_run_before_each_snapshot() -> None:
     metrics = Metrics()
     gauge = metrics.gauge("g", "G.").labels()
     metrics.before_snapshot(lambda: gauge.set(42))
@@ -59,7 +59,7 @@ def test_collectors_run_before_a_snapshot() -> None:
     assert family.rows == [((), [42.0])]
 
 
-def test_threads_lose_no_count() -> None:
+def test_counting_from_threads_loses_no_count() -> None:
     counter = Metrics().counter("a_total", "A.").labels()
 
     def work() -> None:
@@ -74,7 +74,7 @@ def test_threads_lose_no_count() -> None:
     assert counter.value == 200_000
 
 
-def test_cost_per_event() -> None:
+def test_the_cost_of_counting_an_event() -> None:
     metrics = Metrics()
     counter = metrics.counter("a_total", "A.", ("x",)).labels("1")
     histogram = metrics.histogram("h_seconds", "H.", ("x",)).labels("1")

@@ -1,4 +1,4 @@
-"""The status page in a real browser: every section filled from the JSON API, trouble in plain sight, no script error.
+"""The status page in a real browser: every section filled from the JSON API, trouble first, no script error.
 
 Needs Debian's chromium (``make tools``). Where it is missing the tests are skipped, and fail when ``CI=true``.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from raycp.observer.view import Check
 from raycp.observer.web import WebServer, serve
+from raycp.protocol.status import Check
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 FLAGS = [
@@ -51,7 +51,7 @@ def objective(controller: str, tier: str, promise: float, within: float, bad: in
 
 
 class CannedView:
-    """A fleet in the middle of its work: one cluster of five is down, one objective has spent its budget."""
+    """A busy fleet: one cluster of five is down, one objective has spent its budget."""
 
     async def metrics(self) -> bytes:
         return b""
@@ -128,10 +128,10 @@ class CannedView:
 
 
 class Empty(CannedView):
-    """A fleet that has only begun: nothing is known, and the page must say so instead of failing."""
+    """A fleet that has just started: nothing is known, and the page says so."""
 
     async def ready(self) -> list[Check]:
-        return [Check("leader", False, "the hub has not recorded a leader yet")]
+        return [Check("leader", False, 'the leader is not recorded in cluster "hub" yet')]
 
     async def status(self) -> dict[str, Any]:
         return {"fleet": None, "ready": False, "leader": {"alive": False}}
@@ -199,7 +199,7 @@ async def test_every_section_is_filled(page: str, tmp_path: Path) -> None:
     assert "standard/0 running 30 / 32" in section(page, "workers")
 
 
-async def test_trouble_is_in_plain_sight(page: str) -> None:
+async def test_a_cluster_in_trouble_is_shown_first(page: str) -> None:
     assert section(page, "clusters").index("west-2") < section(page, "clusters").index("hub hub")
     assert "west-2 member unreachable no" in section(page, "clusters")
     assert "tried again in 8 s" in section(page, "clusters")
@@ -209,33 +209,33 @@ async def test_trouble_is_in_plain_sight(page: str) -> None:
     assert "page" in section(page, "slo")
 
 
-async def test_an_objects_story_has_an_address_of_its_own(tmp_path: Path) -> None:
+async def test_the_timeline_of_an_object_has_its_own_address(tmp_path: Path) -> None:
     server = await serve(CannedView())
     dom = await shown(server, tmp_path, "#hub/batch.raycp.io/v1alpha1/BatchJob/default/hello")
     short = await shown(server, tmp_path, "#hub/BatchJob")
     await server.stop()
-    story = section(dom, "story")
-    assert re.search(r"\.700 batchjob received reason update, tier critical, delay 0, why field spec.qosTier", story), story
-    assert "handed out worker standard/0, attempt 1, waited 0.0002" in story
-    assert "create /api/v1/namespaces/default/pods 201 in 4.0 ms" in story
-    assert "Write CLUSTER/KIND/NAMESPACE/NAME" in section(short, "story")
+    timeline = section(dom, "timeline")
+    assert re.search(r"\.700 batchjob received reason update, tier critical, delay 0, why field spec.qosTier", timeline), timeline
+    assert "handed out worker standard/0, attempt 1, waited 0.0002" in timeline
+    assert "create /api/v1/namespaces/default/pods 201 in 4.0 ms" in timeline
+    assert "Write CLUSTER/KIND/NAMESPACE/NAME" in section(short, "timeline")
 
 
 async def test_an_unknown_object(tmp_path: Path) -> None:
-    """A 404 is told, and is the one message that Chromium itself writes to the console."""
+    """A 404 is shown; it is the one message that Chromium itself writes to the console."""
     server = await serve(CannedView())
     dom, _ = await chromium(tmp_path, "--virtual-time-budget=3000", "--dump-dom", server.url + "/#hub/v1/Pod/default/nobody")
     await server.stop()
-    assert section(dom, "story") == "nothing is known of this object"
+    assert section(dom, "timeline") == "no recent step of this object is known"
 
 
-async def test_an_empty_fleet_says_so(tmp_path: Path) -> None:
+async def test_an_empty_fleet_is_shown_as_such(tmp_path: Path) -> None:
     server = await serve(Empty())
     dom = await shown(server, tmp_path)
     await server.stop()
     assert section(dom, "fleet").startswith("not ready no leader")
-    assert "the hub has not recorded a leader yet" in section(dom, "notready")
-    assert "promises nothing yet" in section(dom, "slo")
+    assert 'the leader is not recorded in cluster "hub" yet' in section(dom, "notready")
+    assert "has no objectives yet" in section(dom, "slo")
     assert section(dom, "workers") == "none"
 
 

@@ -1,4 +1,4 @@
-"""The web face over a small real view: every route, the not-ready case, a failing view."""
+"""The HTTP routes over a small real view: each of them, the not-ready case, a failing view."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from raycp.metrics import Merger, Metrics
-from raycp.observer.view import Check
 from raycp.observer.web import WebServer, serve
+from raycp.protocol.status import Check
 
 
 class SmallView:
@@ -54,7 +54,7 @@ class SmallView:
 
 
 @pytest.fixture
-async def face() -> AsyncIterator[tuple[SmallView, WebServer, aiohttp.ClientSession]]:
+async def site() -> AsyncIterator[tuple[SmallView, WebServer, aiohttp.ClientSession]]:
     view = SmallView()
     server = await serve(view)
     async with aiohttp.ClientSession(server.url) as session:
@@ -62,17 +62,17 @@ async def face() -> AsyncIterator[tuple[SmallView, WebServer, aiohttp.ClientSess
     await server.stop()
 
 
-Face = tuple[SmallView, WebServer, aiohttp.ClientSession]
+Site = tuple[SmallView, WebServer, aiohttp.ClientSession]
 
 
-async def test_metrics(face: Face) -> None:
-    async with face[2].get("/metrics") as answer:
+async def test_the_metrics_page(site: Site) -> None:
+    async with site[2].get("/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert "a_total 1" in await answer.text()
 
 
-async def test_health_and_readiness(face: Face) -> None:
-    view, _, session = face
+async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:
+    view, _, session = site
     async with session.get("/healthz") as answer:
         assert (answer.status, await answer.text()) == (200, "ok")
     async with session.get("/readyz") as answer:
@@ -86,8 +86,8 @@ async def test_health_and_readiness(face: Face) -> None:
         ]  # fmt: skip
 
 
-async def test_json(face: Face) -> None:
-    session = face[2]
+async def test_the_json_lists(site: Site) -> None:
+    session = site[2]
     for name in ("clusters", "shards", "workers", "lanes", "slo"):
         async with session.get(f"/api/v1/{name}") as answer:
             assert isinstance((await answer.json())[name], list)
@@ -107,18 +107,18 @@ async def test_json(face: Face) -> None:
         ("east/Node/-/n1", ["east", "Node", "", "n1"]),
     ],
 )
-async def test_timelines(face: Face, path: str, asked: list[str]) -> None:
-    async with face[2].get(f"/api/v1/timeline/{path}") as answer:
+async def test_the_timeline_of_an_object(site: Site, path: str, asked: list[str]) -> None:
+    async with site[2].get(f"/api/v1/timeline/{path}") as answer:
         assert (await answer.json())["asked"] == asked
 
 
-async def test_unknown_object(face: Face) -> None:
-    async with face[2].get("/api/v1/timeline/east/Pod/default/nobody") as answer:
+async def test_an_unknown_object_is_answered_with_404(site: Site) -> None:
+    async with site[2].get("/api/v1/timeline/east/Pod/default/nobody") as answer:
         assert answer.status == 404
 
 
-async def test_a_failing_view_is_told_and_survived(face: Face) -> None:
-    view, _, session = face
+async def test_a_failing_view_is_answered_with_500(site: Site) -> None:
+    view, _, session = site
     view.broken = True
     async with session.get("/api/v1/status") as answer:
         assert answer.status == 500
@@ -127,8 +127,8 @@ async def test_a_failing_view_is_told_and_survived(face: Face) -> None:
         assert answer.status == 200
 
 
-async def test_the_page_stands_alone(face: Face) -> None:
-    async with face[2].get("/") as answer:
+async def test_the_page_needs_no_external_asset(site: Site) -> None:
+    async with site[2].get("/") as answer:
         page = await answer.text()
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "/api/v1/overview" in page

@@ -195,13 +195,13 @@ async def test_what_a_promoted_standby_counts_is_shown_beside_its_own_standby() 
         assert second is not first
         observer = fleet.substrate.living("observer")[0]
         both = {first.member, second.member}
-        await until(lambda: both <= {member for member, _ in observer._heard.values()}, what="both have told of themselves")
-        shown = (await observer.slo())[0]["total"]
+        await until(lambda: both <= {known.member for known in observer.sources.reports.values()}, what="both have reported")
+        shown = (await observer.view.slo())[0]["total"]
 
         async def more() -> bool:
-            return bool((await observer.slo())[0]["total"] == shown + 5)
+            return bool((await observer.view.slo())[0]["total"] == shown + 5)
 
         for number in range(5):
             await fleet.put("here", "tracked", f"after-{number}")
         await until(more, 5.0, "five more changes")
-        assert (await observer.shards())[0]["memory_bytes"] > 1e6, "shown as what it is now"
+        assert (await observer.view.shards())[0]["memory_bytes"] > 1e6, "shown as what it is now"

@@ -39,7 +39,7 @@ async def test_calls_are_told_with_status_and_duration() -> None:
         text = show(await told(fleet, "p"))
         assert fleet.shard().reporter.timeline("here", "ConfigMap", "default", "nobody") is None
     assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
-    assert text.endswith("now            nothing is due")
+    assert text.endswith("now            not queued")
 
 
 def test_objects_are_named_by_cluster_kind_namespace_and_name() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
 from raycp.driver.fleet_client import FleetError
 from raycp.driver.in_process.substrate import InProcessSubstrate
 from raycp.embedded.cluster import EmbeddedCluster
@@ -50,8 +52,9 @@ class InProcessFleet:
         self.start_leader()
 
     def status(self) -> dict[str, Any]:
-        """See ``LeaderCore.status``."""
-        return self.leader.status()
+        """``LeaderCore.status`` as ``raycp status -o json`` prints it."""
+        found: dict[str, Any] = msgspec.to_builtins(self.leader.status())
+        return found
 
     async def run(self, fleet: Fleet, seconds: float = 20.0) -> dict[str, Any]:
         """Apply ``fleet`` and wait until it is ready; the status then. Raises ``ControlError``, ``FleetError``."""

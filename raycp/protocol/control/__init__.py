@@ -38,7 +38,6 @@ from raycp.protocol.control.members import (
     Ping,
     PlanOf,
     Pong,
-    PoolSizes,
     ReadCache,
     Release,
     ReportAfter,
@@ -46,6 +45,7 @@ from raycp.protocol.control.members import (
     Resume,
     Series,
     Slo,
+    StatusUpdate,
 )
 from raycp.protocol.control.question import Question
 
@@ -74,7 +74,6 @@ __all__ = [
     "PlanAfter",
     "PlanOf",
     "Pong",
-    "PoolSizes",
     "Prepare",
     "Question",
     "ReadCache",
@@ -88,6 +87,7 @@ __all__ = [
     "StandbyState",
     "StandbyStatus",
     "StatusOf",
+    "StatusUpdate",
     "Switches",
     "TakeLead",
     "YieldTo",

@@ -7,6 +7,7 @@ import msgspec
 from raycp.leadership.permit import Grant
 from raycp.protocol.control.question import Question
 from raycp.protocol.plan import Fleet, Plan
+from raycp.protocol.status import FleetStatus
 
 # from the driver
 
@@ -17,8 +18,8 @@ class Apply(Question[None], frozen=True):
     fleet: Fleet
 
 
-class StatusOf(Question[dict[str, Any]], frozen=True):
-    """The fleet as ``raycp status`` shows it."""
+class StatusOf(Question[FleetStatus], frozen=True):
+    """The fleet's status."""
 
 
 class Switches(Question[list[dict[str, Any]]], frozen=True):

@@ -8,6 +8,7 @@ from raycp.kube import ConnectSpec
 from raycp.protocol.control.question import Question
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
+from raycp.protocol.status import FleetStatus
 
 
 class Pong(msgspec.Struct, array_like=True, frozen=True):
@@ -112,7 +113,7 @@ class Series(Question[list[dict[str, Any]]], frozen=True):
     """Of the observer: counts since the fleet began per controller, cluster, tier and kind (``SloBook.series``)."""
 
 
-class PoolSizes(Question[None], frozen=True):
-    """To the observer, which exports them: how many workers each tier is to have."""
+class StatusUpdate(Question[None], frozen=True):
+    """To the observer: serve this status from now on. One of an earlier leader, or about an earlier plan, is ignored."""
 
-    sizes: dict[str, int]
+    status: FleetStatus

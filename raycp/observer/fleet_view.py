@@ -1,0 +1,103 @@
+"""What the HTTP server shows (``raycp.observer.View``), out of the fleet's status, the merged metrics and the service levels."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.metrics import Merger
+from raycp.observer.status_feed import StatusFeed
+from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
+from raycp.observer.view import Json
+from raycp.protocol.plan import Plan
+from raycp.protocol.status import Check, LeaderStatus, readiness
+
+
+class ServiceLevels(Protocol):
+    """The service levels (``raycp.slo.SloBook``)."""
+
+    def report(self) -> list[dict[str, Any]]: ...
+
+
+class TimelineSource(Protocol):
+    """Answers of the shards (``raycp.observer.sources``)."""
+
+    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str) -> bytes | None: ...
+
+
+class FleetView:
+    """Implements ``View``. ``plan`` is the newest plan, None before the first."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        feed: StatusFeed,
+        merger: Merger,
+        book: ServiceLevels,
+        shards: TimelineSource,
+        plan: Callable[[], Plan | None],
+    ) -> None:
+        self._clock = clock
+        self._feed = feed
+        self._merger = merger
+        self._book = book
+        self._shards = shards
+        self._plan = plan
+        self._rates = LaneRates()
+
+    async def metrics(self) -> bytes:
+        """See ``View.metrics``."""
+        return self._merger.render()
+
+    async def healthy(self) -> list[Check]:
+        """See ``View.healthy``: silent members are shown, and are no fault of the observer's."""
+        silent = ", ".join(str(known.member) for known in self._feed.silent())
+        return [Check("observer", True), Check("members", not silent, f"silent: {silent}" if silent else "", required=False)]
+
+    async def ready(self) -> list[Check]:
+        """See ``View.ready``."""
+        return list(readiness(self._feed.current()).checks)
+
+    async def status(self) -> Json:
+        """See ``View.status``."""
+        status = self._feed.current()
+        leader = status.leader or LeaderStatus()
+        shown: Json = msgspec.to_builtins(status)
+        shown["now"] = self._clock.wall()
+        shown["leader"] = msgspec.to_builtins(leader) | {
+            "alive": leader.epoch > 0 and leader.silent_since is msgspec.UNSET,
+            "node": leader.holder.split("/")[0],
+        }
+        return shown
+
+    async def clusters(self) -> list[Json]:
+        """See ``View.clusters``."""
+        return cluster_rows(self._feed.current())
+
+    async def shards(self) -> list[Json]:
+        """See ``View.shards``."""
+        return shard_rows(self._feed.current(), self._merger)
+
+    async def workers(self) -> list[Json]:
+        """See ``View.workers``."""
+        return worker_rows(self._feed.current(), self._merger)
+
+    async def lanes(self) -> list[Json]:
+        """See ``View.lanes``."""
+        return self._rates.rows(self._feed.current(), self._merger, self._clock.now())
+
+    async def slo(self) -> list[Json]:
+        """See ``View.slo``."""
+        return self._book.report()
+
+    async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
+        """See ``View.timeline``: the shard that watches the cluster answers."""
+        plan = self._plan()
+        if plan is None or cluster not in {known.name for known in plan.clusters}:
+            return None
+        shard = plan.cluster(cluster).shard
+        actor = next((known.member for known in plan.shards if known.shard == shard), "")
+        answer = await self._shards.timeline(actor, cluster, kind, namespace, name)
+        found = msgspec.json.decode(answer) if answer is not None else None
+        return found if isinstance(found, dict) else None

@@ -1,0 +1,75 @@
+"""The fleet's status at the observer: what the leader sent last, with newer reports of the members, and since when the leader has
+been silent."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.observer.sources import MemberReport
+from raycp.observer.status_overlay import overlaid
+from raycp.protocol.status import FleetStatus, LeaderStatus, MemberStatus, with_readiness
+
+SILENT_AFTER = 5.0
+"""Seconds without a report after which a member, and without a status after which the leader, counts as silent. Both send every
+second."""
+
+
+class StatusFeed:
+    """One per observer. ``reports`` are the members' newest, by the actor's name."""
+
+    def __init__(self, clock: Clock, reports: Mapping[str, MemberReport]) -> None:
+        self._clock = clock
+        self._reports = reports
+        self._last: FleetStatus | None = None
+        self._received = 0.0
+
+    def receive(self, status: FleetStatus) -> None:
+        """The leader has sent its status. One of an earlier leader, or about an earlier plan, is dropped."""
+        if self._last is None or _order(status) >= _order(self._last):
+            self._last, self._received = status, self._clock.now()
+
+    def current(self) -> FleetStatus:
+        """The status now. Without a fleet, and with the reason, before the leader has sent any."""
+        status = self._last
+        if status is None:
+            return FleetStatus(reasons=["the leader has not sent its status to the observer yet"])
+        silence = self._clock.now() - self._received
+        if silence <= SILENT_AFTER:
+            return overlaid(status, self._reports, leader_is_silent=False)
+        shown = overlaid(status, {name: self._with_silence(known) for name, known in self._reports.items()}, leader_is_silent=True)
+        leader = msgspec.structs.replace(status.leader or LeaderStatus(), silent_since=self._clock.wall() - silence)
+        return with_readiness(msgspec.structs.replace(shown, leader=leader))
+
+    def silent(self) -> list[MemberReport]:
+        """Members of the fleet that have stopped reporting to the observer."""
+        members = {row.member for row in self._rows()}
+        return [known for name, known in self._reports.items() if name in members and self._silence(known) > SILENT_AFTER]
+
+    def complete(self) -> bool:
+        """Whether all shards and workers run and have reported to this observer."""
+        status = self._last
+        return status is not None and all(row.member in self._reports for row in [*status.shards, *status.workers])
+
+    def pools(self) -> dict[str, int]:
+        """How many workers each tier should have."""
+        return {pool.tier: pool.workers for pool in self._last.pools} if self._last is not None else {}
+
+    def _rows(self) -> list[MemberStatus]:
+        """The members that the leader knows, apart from embedded clusters, which do not report here."""
+        status = self._last
+        if status is None:
+            return []
+        return [*status.shards, *status.standbys, *status.workers, *([status.observer] if status.observer else [])]
+
+    def _silence(self, known: MemberReport) -> float:
+        return self._clock.now() - known.at
+
+    def _with_silence(self, known: MemberReport) -> MemberReport:
+        silence = self._silence(known)
+        return known if silence <= SILENT_AFTER else msgspec.structs.replace(known, problem=f"silent for {silence:.0f} s")
+
+
+def _order(status: FleetStatus) -> tuple[int, int, int]:
+    leader = status.leader or LeaderStatus()
+    return leader.epoch, leader.incarnation, status.plan

@@ -1,0 +1,254 @@
+"""A fleet's status out of its plan and its members' reports: pure functions, for the leader.
+
+``member_fields``, ``cluster_fields`` and ``lanes_of`` turn reports into rows; the observer uses them as well, to show newer reports
+than those that the leader has sent.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from raycp.config import TIERS
+from raycp.leadership.epoch import Leadership
+from raycp.leadership.locks import Waiting
+from raycp.leadership.switches import Switch
+from raycp.protocol.members import OBSERVER_SLOT, Member, Role, Slot
+from raycp.protocol.plan import Plan
+from raycp.protocol.report import ClusterReport, Report
+from raycp.protocol.status import (
+    ControllerStatus,
+    FleetClusterStatus,
+    FleetStatus,
+    LaneStatus,
+    LeaderStatus,
+    MemberStatus,
+    ObserverStatus,
+    PoolStatus,
+    RayNodeStatus,
+    ShardStandbyStatus,
+    ShardStatus,
+    StandbyCluster,
+    WorkerStatus,
+    with_readiness,
+)
+
+
+class KnownMember(Protocol):
+    """A member as it is known from its reports. ``problem`` says why it can't be reached, ``refusal`` why it did not accept its
+    plan; ``node`` is Ray's id of its node."""
+
+    @property
+    def member(self) -> Member: ...
+
+    @property
+    def report(self) -> Report: ...
+
+    @property
+    def problem(self) -> str: ...
+
+    @property
+    def refusal(self) -> str: ...
+
+    @property
+    def node(self) -> str: ...
+
+
+KnownMembers = Mapping[Slot, KnownMember]
+
+
+def fleet_status(
+    plan: Plan | None,
+    wanted: Collection[Slot],
+    members: KnownMembers,
+    problems: Mapping[str, str],
+    *,
+    leadership: Leadership | None = None,
+    waiting: Waiting | None = None,
+    uptime: float = 0.0,
+    pools: Iterable[PoolStatus] = (),
+    nodes: Iterable[RayNodeStatus] = (),
+    switches: Iterable[Switch] = (),
+) -> FleetStatus:
+    """The status of a fleet whose members should be ``wanted``. ``leadership`` is None until the hub records it; ``uptime`` is the
+    leader's, in seconds."""
+    if plan is None:
+        return with_readiness(FleetStatus(problems=dict(problems)))
+    watcher = _watcher(plan)
+    standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
+    return with_readiness(
+        FleetStatus(
+            fleet=plan.fleet.name,
+            generation=plan.fleet.generation,
+            sequence=plan.fleet.sequence,
+            plan=plan.version,
+            following=plan.following.namespace if plan.following is not None else UNSET,
+            leader=UNSET if plan.following is not None else _leader(plan, leadership, waiting, uptime),
+            shards=_shards(plan, members, standbys),
+            standbys=standbys,
+            workers=[_worker(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.WORKER],
+            observer=ObserverStatus(
+                url=plan.observer.url,
+                **member_fields(OBSERVER_SLOT, members.get(OBSERVER_SLOT), plan.version),
+            ),
+            clusters=_clusters(plan, wanted, members),
+            lanes=lanes_of(
+                (known.report for slot, known in members.items() if slot.role is watcher),
+                {tier: plan.fleet.doc.spec.tiers.of(tier).share for tier in TIERS},
+            ),
+            controllers=[
+                ControllerStatus(name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use)
+                for c in plan.fleet.controllers
+            ],
+            problems=dict(problems),
+            pools=list(pools),
+            nodes=list(nodes),
+            switches=list(switches),
+        )
+    )
+
+
+def member_fields(slot: Slot, known: KnownMember | None, version: int) -> dict[str, Any]:
+    """The fields of ``MemberStatus`` for the member of a slot, under the plan of that ``version``."""
+    if known is None:
+        return {"reasons": [f"{slot} is not there yet"]}
+    report = known.report
+    reasons = []
+    if problem := known.refusal or known.problem:
+        reasons = [f"{slot}: {problem}"]
+    elif report.plan < version and slot.role is not Role.EMBEDDED:
+        reasons = [f"{slot} has not taken over the newest plan yet"]
+    elif not report.ready:
+        reasons = [f"{slot}: {reason}" for reason in report.reasons or ["not ready"]]
+    return {
+        "member": known.member.actor_name,
+        "state": report.state,
+        "generation": known.member.generation,
+        "pid": report.pid,
+        "node": report.node,
+        "node_id": known.node,
+        "ready": report.ready,
+        "reasons": reasons,
+    }
+
+
+def cluster_fields(report: ClusterReport) -> dict[str, Any]:
+    """The fields of ``FleetClusterStatus`` that a shard reports."""
+    return {
+        "reachable": report.reachable,
+        "synced": report.synced,
+        "objects": report.objects,
+        "lag_seconds": round(report.lag, 3),
+        "version": report.version,
+        "breaker": report.breaker,
+        "reason": report.reason,
+    }
+
+
+def lanes_of(reports: Iterable[Report], shares: Mapping[str, float]) -> list[LaneStatus]:
+    """The lanes of these reports, summed by tier. ``shares``: each tier's guaranteed share."""
+    lanes = {tier: LaneStatus(tier=tier, share=share) for tier, share in shares.items()}
+    for report in reports:
+        for lane in report.lanes:
+            row = lanes.setdefault(lane.tier, LaneStatus(tier=lane.tier))
+            row.ready += lane.ready
+            row.delayed += lane.delayed
+            row.in_flight += lane.in_flight
+            row.oldest_seconds = round(max(row.oldest_seconds, lane.oldest), 3)
+    return list(lanes.values())
+
+
+def _watcher(plan: Plan) -> Role:
+    """The role of the members that watch the clusters: a standby fleet has no primaries."""
+    return Role.STANDBY if plan.following is not None else Role.SHARD
+
+
+def _leader(plan: Plan, leadership: Leadership | None, waiting: Waiting | None, uptime: float) -> LeaderStatus:
+    return LeaderStatus(
+        epoch=max(plan.epoch, leadership.epoch if leadership else 0),
+        incarnation=max(plan.incarnation, leadership.incarnation if leadership else 0),
+        holder=leadership.holder if leadership else "",
+        since=leadership.since if leadership else None,
+        lock=plan.fleet.doc.spec.leader.lock.kind,
+        home=plan.home,
+        waiting=waiting.why if waiting else "",
+        held_by=waiting.holder if waiting else "",
+        held_since=waiting.since if waiting else None,
+        uptime_seconds=round(uptime, 3),
+    )
+
+
+def _shards(plan: Plan, members: KnownMembers, standbys: list[ShardStandbyStatus]) -> list[ShardStatus]:
+    clusters: dict[str, list[str]] = {}
+    for cluster in plan.clusters:
+        clusters.setdefault(cluster.shard, []).append(cluster.name)
+    ready = Counter(row.shard for row in standbys if row.ready)
+    rows = []
+    for shard in plan.shards:
+        slot = Slot.of_standby(shard.shard, 0) if plan.following is not None else Slot.of_shard(shard.shard)
+        known = members.get(slot)
+        rows.append(
+            ShardStatus(
+                shard=shard.shard,
+                term=shard.term,
+                clusters=clusters.get(shard.shard, []),
+                standbys=ready[shard.shard],
+                cached_bytes=known.report.cached_bytes if known is not None else 0,
+                **member_fields(slot, known, plan.version),
+            )
+        )
+    return rows
+
+
+def _standby(plan: Plan, slot: Slot, members: KnownMembers) -> ShardStandbyStatus:
+    known = members.get(slot)
+    reported = known.report.clusters if known is not None else []
+    return ShardStandbyStatus(
+        standby=slot.place,
+        shard=slot.shard,
+        lag_seconds=round(known.report.lag, 3) if known is not None else None,
+        cached_bytes=known.report.cached_bytes if known is not None else 0,
+        clusters=[
+            StandbyCluster(name=c.name, synced=c.synced, reachable=c.reachable, objects=c.objects, reason=c.reason)
+            for c in reported
+        ]
+        if plan.following is not None
+        else UNSET,
+        **member_fields(slot, known, plan.version),
+    )
+
+
+def _worker(plan: Plan, slot: Slot, members: KnownMembers) -> WorkerStatus:
+    known = members.get(slot)
+    return WorkerStatus(
+        worker=slot.place,
+        tier=slot.tier,
+        slots=known.report.slots if known is not None else 0,
+        busy=known.report.busy if known is not None else 0,
+        **member_fields(slot, known, plan.version),
+    )
+
+
+def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> list[FleetClusterStatus]:
+    watcher = _watcher(plan)
+    reports = {row.name: row for slot, known in members.items() if slot.role is watcher for row in known.report.clusters}
+    modes = {cluster.name: cluster.mode for cluster in plan.fleet.doc.spec.clusters}
+    rows = []
+    for cluster in plan.clusters:
+        slot = Slot.of_embedded(cluster.name)
+        embedded = members.get(slot)
+        report = reports.get(cluster.name)
+        rows.append(
+            FleetClusterStatus(
+                name=cluster.name,
+                role=cluster.role,
+                mode=modes[cluster.name],
+                labels=cluster.labels,
+                shard=cluster.shard,
+                kubeconfig=embedded.report.extra.get("kubeconfig", "") if embedded is not None else "",
+                embedded=MemberStatus(**member_fields(slot, embedded, plan.version)) if slot in wanted else UNSET,
+                **(cluster_fields(report) if report is not None else {}),
+            )
+        )
+    return rows
