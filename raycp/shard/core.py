@@ -30,13 +30,14 @@ from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.protocol.transport import Connection, Peer, listen
+from raycp.queueing.protocol import QueueFactory
 from raycp.shard.caches import WatchedCluster
 from raycp.shard.dispatcher import Dispatcher
 from raycp.shard.events import EventHandler
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.handouts import Handouts
 from raycp.shard.reads import answer_cache, answer_read
-from raycp.shard.replication import ReplicationSource
+from raycp.shard.replication import ReplicationSource, TellingQueue
 from raycp.shard.report import ShardReporter
 from raycp.shard.resyncs import Resyncs
 from raycp.shard.standby import StandbyReplica
@@ -63,10 +64,18 @@ UNSEEN_WRITE = 2.0
 class ShardCore(MemberCore):
     """One shard's primary, or (``standing``) a standby that may become it."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
+    def __init__(
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk | None = None,
+        queue: QueueFactory = TellingQueue,
+    ) -> None:
         super().__init__(member, clock, host, node)
         self.shard = member.place.split("/")[0]
-        self.state = ShardState(self.shard, clock, random.Random(secrets.randbits(64)))
+        self.state = ShardState(self.shard, clock, random.Random(secrets.randbits(64)), queue)
         self.peers = WakeExchange(self)
         self.intake = EventHandler(self.state, self.loops, self.peers)
         self.resyncs = Resyncs(self.state, self.loops, self.intake)

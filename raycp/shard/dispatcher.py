@@ -6,6 +6,7 @@ still has in work, or is gone.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING
@@ -101,6 +102,8 @@ class Dispatcher:
         self._patience = math.inf
         self._pauses = 0
         self._credit = asyncio.Event()
+        self._sooner = asyncio.Event()
+        shard.state.queue.on_due_changed = self._sooner.set
         shard.loops.forever(self._pump, "hand-out")
 
     def update(self, plan: Plan) -> None:
@@ -289,7 +292,13 @@ class Dispatcher:
         if not self.open:
             await self.shard.clock.sleep(0.05)  # ready items of a closed shard would keep this turning
             return
-        if await self.shard.state.queue.wait_ready(5.0):
-            self._dispatch()
-            # What can't be pulled now (caps, held lanes) is not asked for again at once.
-            await asyncio.sleep(0.001)
+        queue = self.shard.state.queue
+        self._sooner.clear()
+        wait = queue.next_due() - self.shard.clock.now()
+        if wait > 0.0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner.wait(), min(wait, 5.0))
+            return
+        queue.promote()
+        self._dispatch()
+        await asyncio.sleep(0.001)

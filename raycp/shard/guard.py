@@ -71,9 +71,8 @@ class ClusterGuard:
             policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
             known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, self._teller(name)))
             self._metrics.breaker.labels(name).set(0.0)
-            if not self._state.queue.policy.fifo:
-                known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
-                self._look(name, known)
+            known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
+            self._look(name, known)
 
     def heard(self, calls: Iterable[ApiCall]) -> None:
         """How the requests of one reconcile went."""

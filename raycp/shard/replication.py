@@ -112,7 +112,7 @@ class ReplicationSource:
             return "this one is not the primary"
         listener = _Listener(self, connection, hello.member)
         if not self._listeners:
-            self._shard.state.queue.changed = self._changed
+            self._watch_queue(self._changed)
             self._shard.state.marks.changed = self._changed
             self._shard.peers.changed = self._wake_changed
         self._listeners.add(listener)
@@ -123,11 +123,16 @@ class ReplicationSource:
         """It is not there any more."""
         self._listeners.discard(listener)
         if not self._listeners:
-            self._shard.state.queue.changed = lambda key: None
+            self._watch_queue(lambda key: None)
             self._shard.state.marks.changed = lambda key: None
             self._shard.peers.changed = lambda key: None
             self._dirty.clear()
             self._wakes.clear()
+
+    def _watch_queue(self, changed: Callable[[RequestKey], None]) -> None:
+        queue = self._shard.state.queue
+        if isinstance(queue, TellingQueue):
+            queue.changed = changed
 
     def _changed(self, key: RequestKey) -> None:
         self._dirty.add(key)

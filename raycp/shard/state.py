@@ -1,10 +1,7 @@
 """What the parts of a shard share: caches, queue, clocks, and the plan as lookup tables."""
 
-import os
 import random
 from collections.abc import Callable
-
-import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
@@ -13,7 +10,7 @@ from raycp.config.tiers import TiersSpec
 from raycp.member.limits import in_flight_limits
 from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.protocol.plan import ControllerPlan, Plan
-from raycp.queueing import QueuePolicy
+from raycp.queueing import QueueFactory, QueuePolicy
 from raycp.queueing.events import QueueMetrics
 from raycp.shard.caches import WatchedCluster
 from raycp.shard.replication import TellingQueue
@@ -22,22 +19,17 @@ from raycp.shard.watermarks import Watermarks
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 
-def _naive() -> bool:
-    """Whether this process queues naively (``raycp bench --policy fifo``): what others are measured against."""
-    return os.environ.get("RAYCP_BENCH_POLICY") == "fifo"
-
-
 class ShardState:
     """Plain attributes; one loop owns them. ``dispatch_soon`` asks the conductor to hand out at the end of this turn."""
 
-    def __init__(self, shard: str, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, shard: str, clock: Clock, rng: random.Random, queue: QueueFactory = TellingQueue) -> None:
         self.shard = shard
         self.clock = clock
         self.rng = rng
         self.metrics = Metrics()
         self.counts = ReflectorMetrics(self.metrics)
         self.queue_metrics = QueueMetrics(WorkQueueMetrics(self.metrics))
-        self.queue = TellingQueue(QueuePolicy(fifo=_naive()), clock, self.queue_metrics, rng)
+        self.queue = queue(QueuePolicy(), clock, self.queue_metrics, rng)
         self.clocks = SliClocks(clock)
         self.tracker = SloTracker(Objectives(), SliMetrics(self.metrics))
         self.timelines = Timelines(clock)
@@ -72,8 +64,7 @@ class ShardState:
         self.rules = TierRules.compile(doc.spec.tiers, set(self.controllers))
         specs = {controller.name: doc.spec.controllers[controller.spec] for controller in plan.fleet.controllers}
         limits = in_flight_limits(plan, [cluster.name for cluster in plan.clusters if cluster.shard == self.shard])
-        policy = QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots)
-        self.queue.set_policy(msgspec.structs.replace(policy, fifo=_naive()))
+        self.queue.set_policy(QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots))
         objectives = Objectives.compile(doc.spec.slo)
         self.clocks.set_objectives(objectives)
         self.tracker.set_objectives(objectives)
