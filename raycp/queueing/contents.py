@@ -47,7 +47,7 @@ class Contents:
             entry.pending = more if entry.pending is None else merge(entry.pending, more, self.lanes.ranks)
             return
         ready = entry.state is _READY
-        due = merge(demand_of(entry, now if ready else entry.ready_at), more, self.lanes.ranks)
+        due = merge(entry, more, self.lanes.ranks)
         rises = due.tier != entry.tier or due.priority != entry.priority or due.retry != entry.retry
         if ready and rises:
             self.withdraw(entry)
@@ -64,9 +64,13 @@ class Contents:
         _assign(entry, demand)
         if demand.ready_at <= now:
             self.lanes.push(entry, now, demand.ready_at, front)
-            return
+        else:
+            self.put_off(entry, demand.ready_at)
+
+    def put_off(self, entry: Entry, ready_at: float) -> None:
+        """Delay ``entry``, which is in no place, until ``ready_at``."""
         cell = self.lanes.cell(entry.tier, entry.key[0], entry.key[1])
-        if self.delays.push(entry, cell, demand.ready_at):
+        if self.delays.push(entry, cell, ready_at):
             self._due_changed()
 
     def withdraw(self, entry: Entry) -> None:
@@ -214,4 +218,4 @@ class Contents:
 
 def _assign(entry: Entry, demand: Demand) -> None:
     entry.tier, entry.priority, entry.reason = demand.tier, demand.priority, demand.reason
-    entry.real, entry.retry, entry.added = demand.real, demand.retry, demand.observed
+    entry.real, entry.retry, entry.observed = demand.real, demand.retry, demand.observed

@@ -38,8 +38,9 @@ class Demand(msgspec.Struct, gc=False):
 class Entry(msgspec.Struct, gc=False):
     """A key that is queued, running or held; all times as ``Clock.now()``.
 
-    ``since``: ready since, for the waiting time; ``lane_since``: ready in this lane since, for ``maxWait``. ``retry``: see
-    ``Demand``. ``pending``: what was added while the key ran or was held, the one rerun that it makes (law 1).
+    Its first fields are what it is queued for, as in ``Demand``. ``since``: ready since, for the waiting time; ``lane_since``:
+    ready in this lane since, for ``maxWait``. ``pending``: what was added while the key ran or was held, the one rerun that it
+    makes (law 1).
     """
 
     key: RequestKey
@@ -49,7 +50,7 @@ class Entry(msgspec.Struct, gc=False):
     reason: str
     real: bool
     ready_at: float
-    added: float
+    observed: float
     state: State = State.DELAYED
     attempts: int = 0
     retry: bool = False

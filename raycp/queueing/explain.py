@@ -45,7 +45,7 @@ def why(entry: Entry, lane: Lane, holds: Iterable[str], now: float) -> Why:
         waits_for = f"the end of the reconcile that worker {entry.worker} began {now - entry.started:.3g} s ago"
     return Why(
         entry.key, entry.state.name.lower(), entry.tier, entry.priority, entry.reason, entry.retry, entry.attempts,
-        now - entry.added, ready_for, left, ahead, entry.merged, entry.worker, entry.pending is not None, waits_for, entry.error,
+        now - entry.observed, ready_for, left, ahead, entry.merged, entry.worker, entry.pending is not None, waits_for, entry.error,
     )  # fmt: skip
 
 

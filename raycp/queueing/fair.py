@@ -12,7 +12,7 @@ import math
 from collections import OrderedDict, deque
 from typing import Any, Generic, Protocol, TypeVar
 
-from raycp.queueing.ring import Gate, Member, Ring
+from raycp.queueing.ring import MAX_DEBT, Gate, Member, Ring
 
 RECENT = 5.0
 """For how long a namespace that came and went is expected to come again, in seconds."""
@@ -147,8 +147,9 @@ class Leaf(Generic[E]):
                 cluster.step_in()
             if controller.parked and controller.in_flight < controller.limit:
                 controller.step_in()
-        node.ring.ended(space, cost)
-        node.tree.ring.ended(node, cost)
+        extra = min(cost, MAX_DEBT) - 1.0
+        node.ring.ended(space, extra)
+        node.tree.ring.ended(node, extra)
         return was_full
 
 

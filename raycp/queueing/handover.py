@@ -36,7 +36,7 @@ def restore(contents: Contents, saved: Iterable[Saved], hold_running: str | None
 def _save(entry: Entry, holds: list[str], ranks: Mapping[str, int], now: float) -> Saved:
     """``entry`` as a successor takes it over. What runs is due again there, merged with what was added while it ran."""
     tier, priority, reason, real, retry = entry.tier, entry.priority, entry.reason, entry.real, entry.retry
-    delay, age, ready_for, worker, due = 0.0, now - entry.added, now - entry.since, "", True
+    delay, age, ready_for, worker, due = 0.0, now - entry.observed, now - entry.since, "", True
     pending = entry.pending
     if entry.state is State.RUNNING:
         worker = entry.worker

@@ -97,10 +97,10 @@ class Lane:
     """
 
     __slots__ = (
-        "_by_priority",
         "_waited",
         "_waits",
         "budget",
+        "by_priority",
         "cells",
         "classes",
         "in_flight",
@@ -120,7 +120,7 @@ class Lane:
     def __init__(self, policy: LanePolicy, now: float) -> None:
         self.name = policy.name
         self.classes: list[PriorityClass] = []
-        self._by_priority: dict[int, PriorityClass] = {}
+        self.by_priority: dict[int, PriorityClass] = {}
         self.cells: dict[tuple[str, str], Cell] = {}
         """by controller and cluster"""
         self.queued = 0
@@ -156,22 +156,13 @@ class Lane:
             part = self.share * slots
             self.budget = min(max(self.budget + (part - self.in_flight) * elapsed, -slots * WINDOW), max(part, 0.01) * WINDOW)
 
-    def push(self, entry: Entry, cell: Cell, now: float, since: float, front: bool) -> None:
-        """Make ``entry`` ready: behind those of its own namespace and controller, or in ``front`` of them."""
-        entry.cell = cell
-        entry.state = _READY
-        entry.since = since
-        entry.lane_since = now
-        cell.ready[entry.id] = entry
-        if cell.series is not None:
-            cell.series.added()
-        found = self._by_priority.get(entry.priority)
+    def priority_class(self, priority: int) -> PriorityClass:
+        """The class of ``priority``, new if need be."""
+        found = self.by_priority.get(priority)
         if found is None:
-            found = self._by_priority[entry.priority] = PriorityClass(entry.priority)
+            found = self.by_priority[priority] = PriorityClass(priority)
             insort(self.classes, found, key=lambda each: -each.priority)
-        self.queued += 1
-        tree = found.retry if entry.retry else found.fresh
-        tree.push(entry, cell.cluster, cell.controller, entry.key[2], front)
+        return found
 
     def discard(self, entry: Entry) -> None:
         """Withdraw a ready entry."""
@@ -295,7 +286,10 @@ class Lanes:
         return found
 
     def push(self, entry: Entry, now: float, since: float, front: bool = False) -> None:
-        """Make ``entry`` ready in its tier's lane; ``since``: the time from which its waiting counts."""
+        """Make ``entry`` ready in its tier's lane: behind those of its own namespace and controller, or in ``front`` of them.
+
+        ``since``: the time from which its waiting counts.
+        """
         key = entry.key
         lane = self.by_name[entry.tier]
         if not lane.queued and lane.vtime < self.vtime:
@@ -303,7 +297,17 @@ class Lanes:
         cell = lane.cells.get((key[0], key[1]))
         if cell is None:
             cell = self.cell(entry.tier, key[0], key[1])
-        lane.push(entry, cell, now, since, front)
+        entry.cell = cell
+        entry.state = _READY
+        entry.since = since
+        entry.lane_since = now
+        cell.ready[entry.id] = entry
+        if cell.series is not None:
+            cell.series.added()
+        lane.queued += 1
+        found = lane.by_priority.get(entry.priority) or lane.priority_class(entry.priority)
+        tree = found.retry if entry.retry else found.fresh
+        tree.push(entry, cell.cluster, cell.controller, key[2], front)
 
     def check_all(self, now: float) -> None:
         """A limit has changed: what stood aside may be older than what was the oldest."""

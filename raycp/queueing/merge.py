@@ -12,17 +12,18 @@ from raycp.queueing.entry import Demand, Entry
 
 def demand_of(entry: Entry, ready_at: float) -> Demand:
     """What ``entry`` is queued for, or was handed out for."""
-    return Demand(entry.tier, entry.priority, ready_at, entry.reason, entry.real, entry.added, entry.retry)
+    return Demand(entry.tier, entry.priority, ready_at, entry.reason, entry.real, entry.observed, entry.retry)
 
 
-def merge(have: Demand, more: Demand, ranks: Mapping[str, int]) -> Demand:
+def merge(have: Demand | Entry, more: Demand, ranks: Mapping[str, int]) -> Demand:
     """One demand for both. The reason is that of what raised the key. ``ranks``: tiers, the most urgent has the lowest."""
-    shortens = more.real or not have.retry
+    higher = more.priority > have.priority
+    sooner = more.ready_at < have.ready_at and (more.real or not have.retry)
     return Demand(
-        _urgent(have.tier, more.tier, ranks),
-        max(have.priority, more.priority),
-        min(have.ready_at, more.ready_at) if shortens else have.ready_at,
-        more.reason if more.priority > have.priority or (more.real and not have.real) else have.reason,
+        more.tier if ranks[more.tier] < ranks[have.tier] else have.tier,
+        more.priority if higher else have.priority,
+        more.ready_at if sooner else have.ready_at,
+        more.reason if higher or (more.real and not have.real) else have.reason,
         have.real or more.real,
         have.observed,
         have.retry and not more.real,

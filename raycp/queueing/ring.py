@@ -80,7 +80,8 @@ class Ring(Generic[M]):
         """A piece of work that was queued at ``member`` has been withdrawn."""
         member.queued -= 1
         if not member.queued and not member.in_flight:
-            self._idle(member)
+            self.active -= 1
+            member.deficit = 0.0
 
     def turn(self, below: float) -> M | None:
         """The member whose turn it is, now the first of the ring; None if none may be served.
@@ -127,8 +128,9 @@ class Ring(Generic[M]):
         member.queued -= 1
         member.in_flight += 1
         self.in_flight += 1
-        member.deficit = max(member.deficit - 1.0, -MAX_DEBT)
-        if member.deficit <= 0.0:
+        deficit = member.deficit - 1.0
+        member.deficit = deficit if deficit > -MAX_DEBT else -MAX_DEBT
+        if deficit <= 0.0:
             self.members.rotate(-1)
 
     def skip(self) -> None:
@@ -140,14 +142,12 @@ class Ring(Generic[M]):
         """The first member leaves the ring until it enters again."""
         self.members.popleft().in_ring = False
 
-    def ended(self, member: M, cost: float) -> None:
-        """A piece of work of ``member`` has ended; ``cost`` is what it took, in mean work times."""
-        member.deficit = min(max(member.deficit - min(cost, MAX_DEBT) + 1.0, -MAX_DEBT), 1.0)
+    def ended(self, member: M, extra: float) -> None:
+        """A piece of work of ``member`` has ended; it took ``extra`` mean work times more than one (less if negative)."""
+        deficit = member.deficit - extra
+        member.deficit = -MAX_DEBT if deficit < -MAX_DEBT else 1.0 if deficit > 1.0 else deficit
         member.in_flight -= 1
         self.in_flight -= 1
         if not member.queued and not member.in_flight:
-            self._idle(member)
-
-    def _idle(self, member: M) -> None:
-        self.active -= 1
-        member.deficit = 0.0
+            self.active -= 1
+            member.deficit = 0.0

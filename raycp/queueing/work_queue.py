@@ -94,22 +94,24 @@ class WorkQueue:
         Returns False only if the key's cluster is being removed. Raises ``ValueError`` for a negative or undefined delay.
         """
         now = self._clock.now()
+        ready_at = now if delay == 0.0 else now + _checked(delay)
         if tier not in self._lanes.by_name:
             tier = self._policy.default
         entry = self._entries.get(key)
         if entry is None:
             if key[1] in self._contents.leaving:
                 return False
-            if delay == 0.0:
-                self._contents.sequence = number = self._contents.sequence + 1
-                entry = self._entries[key] = Entry(key, number, tier, priority, reason, real, now, now)
+            self._contents.sequence = number = self._contents.sequence + 1
+            entry = self._entries[key] = Entry(key, number, tier, priority, reason, real, ready_at, now)
+            if ready_at == now:
                 self._lanes.push(entry, now, now)
-                return True
-        elif entry.state is _READY and entry.real and tier == entry.tier and priority <= entry.priority:
-            entry.merged += 1  # nothing of it rises
+            else:
+                self._contents.put_off(entry, ready_at)
             return True
-        ready_at = now + _checked(delay)
-        entry = self._contents.add(key, Demand(tier, priority, ready_at, reason, real, now), now)
+        entry.merged += 1
+        if entry.state is _READY and entry.real and tier == entry.tier and priority <= entry.priority:
+            return True  # nothing of it rises
+        self._contents.merge(entry, Demand(tier, priority, ready_at, reason, real, now), now)
         return True
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -147,34 +149,34 @@ class WorkQueue:
             return []
         total = self._workers.slots
         retries = self._policy.retry_share * total / sum([lane.share for lane in lanes])
-        spare, free = 0, 0
+        spare, free = 0, total
         if self._headroom.light:
             spare = int(self._policy.headroom * total + 0.5)
-            free = total - sum([lane.in_flight for lane in self._lanes.order])
-        urgent = False
+            free -= sum([lane.in_flight for lane in self._lanes.order])
+        every, contents, urgent, below = self._lanes, self._contents, False, math.inf
         if len(lanes) > 1:
-            urgent = self._lanes.compete(lanes, now, total)
+            urgent = every.compete(lanes, now, total)
         else:
             lanes[0].advance(now, total)
-            self._lanes.vtime = max(self._lanes.vtime, lanes[0].vtime)
+            every.vtime = max(every.vtime, lanes[0].vtime)
         items: list[Item] = []
         while lanes and len(items) < n:
-            lane = lanes[0] if len(lanes) == 1 else self._lanes.choose(lanes, prefer, now, urgent, total)
-            below = self._headroom.below(spare, now) if spare and free <= spare else math.inf
+            lane = lanes[0] if len(lanes) == 1 else every.choose(lanes, prefer, now, urgent, total)
+            if spare and free <= spare:
+                below, spare = self._headroom.below(spare, now), 0
             entry = lane.pop(now, max(1.0, retries * lane.share), below)
             if entry is None:
                 lanes.remove(lane)
                 continue
             free -= 1
-            lane.score += self._lanes.work * lane.inverse
+            lane.score += every.work * lane.inverse
             if lane.overdue:
                 lane.next_check = now
             if not lane.queued:
                 lanes.remove(lane)
             cell = entry.cell
             assert cell is not None
-            self._contents.sequence = number = self._contents.sequence + 1
-            entry.handout = number
+            contents.sequence = entry.handout = number = contents.sequence + 1
             entry.ran_as_retry = entry.retry
             entry.state = _RUNNING
             entry.worker = worker
@@ -185,7 +187,8 @@ class WorkQueue:
             waited = now - entry.since
             if cell.series is not None:
                 cell.series.got(waited)
-            items.append(Item(number, entry.key, entry.tier, entry.reason, entry.priority, entry.attempts + 1, waited, entry.added))
+            attempt = entry.attempts + 1
+            items.append(Item(number, entry.key, entry.tier, entry.reason, entry.priority, attempt, waited, entry.observed))
         return items
 
     def running(self, worker: str | None = None) -> list[tuple[str, RequestKey, int]]:

@@ -65,6 +65,17 @@ def test_headroom_is_lent_where_no_namespace_comes_and_goes() -> None:
     assert len(pull(queue, 2)) == 2, "a namespace that came once does not keep slots for ever"
 
 
+def test_headroom_bounds_a_pull_of_more_keys_than_slots() -> None:
+    queue, _ = queue_of()
+    visit(queue, "quiet", 0)
+    flood(queue)
+    assert len(pull(queue, 50)) == 8
+    assert pull(queue, 50) == []
+    for number in range(1, 20):
+        queue.add(key(f"quiet-{number}", 0), tier="standard")
+    assert len(pull(queue, 50)) == 19, "they hold no slot yet"
+
+
 def test_headroom_is_not_kept_for_system_triggered_work() -> None:
     queue, _ = queue_of()
     visit(queue, "quiet", 0, priority=Priority.SYSTEM)

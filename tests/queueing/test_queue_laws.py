@@ -274,7 +274,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_timer_rings_in_time(self):
-        """A dispatcher that sleeps until ``next_due``, and sets its timer again when it is told to, misses no delayed key."""
+        """A dispatcher that sleeps until ``next_due``, and sets its timer again at ``on_due_changed``, misses no delayed key."""
         if self.timer <= self._now():
             self.queue.promote()
             self._set_timer()

@@ -41,7 +41,7 @@ def test_a_ring_takes_turns_and_charges_what_the_work_took() -> None:
         assert party is not None
         cost = 4.0 if party is long else 1.0
         used[party] += int(cost)
-        ring.ended(party, cost)
+        ring.ended(party, cost - 1.0)
     assert abs(used[short] - used[long]) <= 8
 
 
@@ -86,7 +86,7 @@ def test_a_ring_counts_members_with_anything_queued_or_in_flight() -> None:
     assert served is one
     assert (ring.active, ring.in_flight) == (2, 1)
     ring.discarded(other)
-    ring.ended(one, 1.0)
+    ring.ended(one, 0.0)
     assert (ring.active, ring.in_flight) == (0, 0)
     assert serve(ring) is None
     assert not ring.members
