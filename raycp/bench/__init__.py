@@ -1,6 +1,6 @@
 """Measures raycp, and others beside it, on embedded or real clusters: ``raycp bench SCENARIO``.
 
-The way of a measurement: ``ground`` starts API servers (or takes kubeconfigs), each in a process of its own;
+The path of a measurement: ``ground`` starts API servers (or takes kubeconfigs), each in a process of its own;
 ``fleets`` writes
 the fleet file and starts the system under test on them; a ``load`` process (driven through ``driver``) makes users'
 changes

@@ -1,6 +1,6 @@
 """What makes a fleet switch: each cause as the act that brings it about, and how it is measured.
 
-Processes are killed by their pids, which the fleet's status tells: bench and fleet share a machine.
+Processes are killed by their pids, which the fleet's status names: bench and fleet share a machine.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Cause:
 
     ``prepare`` runs before each repetition, ``mend`` after its effects were seen; ``after``: how many seconds users go on
     changing things; ``settle``: how long the fleet may take to be whole again; ``killed``: a process ends without a word, so that
-    the time until somebody notices is leaderless, too; ``leader``: where the leader lives, ``head`` or ``node``, on a Ray of
+    the time until the death is noticed is leaderless, too; ``leader``: where the leader lives, ``head`` or ``node``, on a Ray of
     several nodes (empty: any Ray will do).
     """
 

@@ -1,4 +1,4 @@
-"""Queue depth over time, read from the observer's metrics once a second (that is how often actors tell)."""
+"""Queue depth over time, read from the observer's metrics once a second (as often as actors report)."""
 
 import asyncio
 import contextlib

@@ -115,25 +115,25 @@ async def rate(kubeconfig: dict[str, Any], count: int, ask: Callable[[Client, in
 
 
 class Audience:
-    """Who waits for an event: counts watchers that have it."""
+    """The watchers that wait for an event: counts those that have received it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.heard: set[Watcher] = set()
+        self.received: set[Watcher] = set()
         self.all = asyncio.Event()
 
-    def hear(self, watcher: "Watcher") -> None:
-        self.heard.add(watcher)
-        if len(self.heard) == self.size:
+    def receive(self, watcher: "Watcher") -> None:
+        self.received.add(watcher)
+        if len(self.received) == self.size:
             self.all.set()
 
     def expect(self) -> None:
-        self.heard.clear()
+        self.received.clear()
         self.all.clear()
 
 
 class Watcher(asyncio.Protocol):
-    """A watch that does nothing but tell that bytes came."""
+    """A watch that does nothing but report that bytes came."""
 
     def __init__(self, audience: Audience, request: bytes) -> None:
         self._audience, self._request = audience, request
@@ -144,7 +144,7 @@ class Watcher(asyncio.Protocol):
         transport.write(self._request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        self._audience.hear(self)
+        self._audience.receive(self)
 
 
 async def fanout(kubeconfig: dict[str, Any], watchers: int, rounds: int) -> float:

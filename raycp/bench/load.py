@@ -4,7 +4,7 @@ It obeys JSON lines on stdin, one answer line per order (``{"id", ...}`` or ``{"
 Latency is POST sent →
 Pod seen on its own watch, both on this process's monotonic clock. Sending is open-loop: a slow answer delays no later
 change, and
-``late_ms`` tells when the generator itself could not keep up.
+``late_ms`` shows when the generator itself could not keep up.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ class NodeHouse:
     async def add(self) -> Node:
         """One more node, ready for actors. Raises ``RayError``."""
         number = next(self._numbers)
-        name, ip = f"n{number}", f"127.0.1.{1 + number % 250}"  # another host to everybody
+        name, ip = f"n{number}", f"127.0.1.{1 + number % 250}"  # another host to all others
         node = await asyncio.to_thread(self._start, name, ip, [f"--address={self.address}", "--include-log-monitor=false"])
         self.nodes.append(node)
         deadline = asyncio.get_running_loop().time() + READY
@@ -121,7 +121,7 @@ class NodeHouse:
         return await self.add()
 
     def where(self, pid: int | None) -> Node | None:
-        """The node of a process; None where it is on the head or gone."""
+        """The node of a process; None where it is on the head or dead."""
         return next((node for node in self.nodes if node.holds(pid)), None)
 
     async def stop(self) -> None:
@@ -131,7 +131,7 @@ class NodeHouse:
             node.thaw()
             await asyncio.to_thread(node.kill)
         for process in psutil.process_iter(["pid", "cmdline"]):
-            # What lost its parent names the temporary directory, which nobody else has.
+            # A process that lost its parent names the temporary directory, which no other process does.
             if any(self._temp in part for part in process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

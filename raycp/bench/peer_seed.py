@@ -1,11 +1,11 @@
 """The seed as a peer: an operator as it was before its improvements, in a process of its own, doing the same work.
 
 One Pod of several leads, *for life*: the lock is a ConfigMap owned by the leader's Pod, and goes when the garbage collector finds
-that Pod gone. The others try to create it, and wait between tries from 1 s, doubled up to 16 s (operator-framework's
-``leader.Become``: jitter 0.2, the same Pod started anew finds its own lock). Informers are started by who leads, so caches are cold
+that Pod deleted. The others try to create it, and wait between tries from 1 s, doubled up to 16 s (operator-framework's
+``leader.Become``: jitter 0.2, the same Pod started anew finds its own lock). The leader starts the informers, so caches are cold
 at each take-over; every object listed is a create event, queued at once, in one queue in order of arrival.
 
-Tells what happens as JSON lines: ``{"event", "at"}``, ``at`` on the machine's monotonic clock.
+Reports what happens as JSON lines: ``{"event", "at"}``, ``at`` on the machine's monotonic clock.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ _event = msgspec.json.Decoder(_WatchEvent).decode
 _list = msgspec.json.Decoder(_List).decode
 
 
-def tell(event: str, **more: Any) -> None:
+def report(event: str, **more: Any) -> None:
     """One line on stdout."""
     sys.stdout.write(json.dumps({"event": event, "at": time.monotonic(), **more}) + "\n")
     sys.stdout.flush()
@@ -86,23 +86,23 @@ class Operator:
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Wait to lead, then lead until told to stop."""
+        """Wait to lead, then lead until asked to stop."""
         if not await self._become():
             return
-        tell("leader")
+        report("leader")
         informers = [asyncio.create_task(self._inform(resource)) for resource in self._synced]
         for synced in self._synced.values():
             await synced.wait()
-        tell("synced", objects=len(self._workloads) + len(self._children))
+        report("synced", objects=len(self._workloads) + len(self._children))
         workers = [asyncio.create_task(self._work()) for _ in range(WORKERS)]
         await self.stopping.wait()
         for task in informers:
             task.cancel()
         await asyncio.gather(*workers)  # what is in work is finished, what is queued is left
-        tell("stopped")
+        report("stopped")
 
     async def _become(self) -> bool:
-        """True when it leads, False when it was told to stop before."""
+        """True when it leads, False when it was asked to stop before."""
         lock = {
             "metadata": {
                 "name": LOCK,
@@ -124,7 +124,7 @@ class Operator:
             except ApiError as error:
                 if error.status != 409:
                     raise
-            tell("waiting", seconds=backoff)
+            report("waiting", seconds=backoff)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), backoff * (1 + JITTER * random.random()))
             backoff = min(BACKOFF_MAX, backoff * 2)
@@ -193,10 +193,10 @@ class Operator:
     def _told(self) -> None:
         if self._first:
             self._first = False
-            tell("first")
+            report("first")
         if not self._idle and not self._waiting:
             self._idle = True
-            tell("idle")
+            report("idle")
 
     async def _reconcile(self, key: Key) -> None:
         uid = self._workloads.get(key)
@@ -217,7 +217,7 @@ class Operator:
 
 
 async def main(kubeconfig: str, pod: str, uid: str) -> None:
-    """Run until SIGTERM, or until the bench (its standard input) is gone."""
+    """Run until SIGTERM, or until the bench (its standard input) is closed."""
     spec = ConnectSpec(name="bench", mode="kubeconfig", path=kubeconfig, max_in_flight=10_000, user_agent="raycp-bench-seed")
     client = await ClusterClient.connect(spec, SystemClock())
     client.breaker = None
@@ -228,7 +228,7 @@ async def main(kubeconfig: str, pod: str, uid: str) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     orphaned = asyncio.create_task(reader.read())
     orphaned.add_done_callback(lambda _: operator.stopping.set())
-    tell("started")
+    report("started")
     try:
         await operator.run()
     finally:

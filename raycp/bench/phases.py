@@ -14,7 +14,7 @@ def phases_between(history: Iterable[Mapping[str, Any]], begun: float, ended: fl
     """The phases of the one switch of a primary between two moments (Unix seconds); empty where there was none.
 
     The fleet counts ``leaderless`` from its notice of a death. Of a process that was ``killed`` at ``begun`` we know better: the
-    time until it was noticed is leaderless, too. Where several shards switched, the longest. A phase that nobody recorded (the
+    time until it was noticed is leaderless, too. Where several shards switched, the longest. A phase that was not recorded (the
     leader that would have died with the primary) is left out.
     """
     found = []

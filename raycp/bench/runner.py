@@ -110,7 +110,7 @@ class _Run(contextlib.AbstractAsyncContextManager["_Run"]):
 
 
 def _parties(request: Request, number: int) -> list[tuple[str, Play]]:
-    """Who plays in this run. What is only there to be compared with plays once: it is far off, and its runs are the longest."""
+    """The parties of this run. A party for comparison alone plays once: it is far off, and its runs are the longest."""
     policies = request.policies or request.scenario.policies
     policies = policies if number == 0 else policies[:1]
     found: list[tuple[str, Play]] = [(policy, request.scenario.plays.get(policy, request.scenario.play)) for policy in policies]

@@ -59,8 +59,8 @@ OpenRay = Callable[[str, Mapping[str, Any]], AbstractAsyncContextManager[RayAtHa
 
 @dataclass(frozen=True)
 class Scenario:
-    """``clusters``: how many embedded clusters it wants; ``peer``: whether kopf can do the same; ``policies``: who plays where
-    nothing is asked for; ``offers``: who can be asked for beside raycp; ``plays``: those of them that are no raycp fleet, with
+    """``clusters``: how many embedded clusters it wants; ``peer``: whether kopf can do the same; ``policies``: the parties where
+    none is asked for; ``offers``: those that can be asked for beside raycp; ``plays``: those of them that are no raycp fleet, with
     what they do; ``variants``: an option and its values, each played by itself; ``only``: of a policy, the variants that it suits;
     ``ray``: the Ray that it wants, by address and options; ``objective`` in seconds.
     """

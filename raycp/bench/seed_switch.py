@@ -1,6 +1,6 @@
 """``switch --policy seed``: what the same switch costs the seed's kind of operator (``peer_seed``), phase by phase.
 
-The bench plays kubelet and ReplicaSet: a Pod that is deleted gets SIGTERM, is gone when its process is, and another takes its
+The bench plays kubelet and ReplicaSet: a Pod that is deleted gets SIGTERM and ends with its process, and another takes its
 place; a container that dies is started anew in its Pod. A switch begins when the standby's backoff stands at its maximum, at a
 random moment of that wait: so it is in a fleet that has run for a while.
 """
@@ -56,7 +56,7 @@ class SeedPod:
         self.process: asyncio.subprocess.Process
 
     async def start(self) -> None:
-        """Start the container; what it told before is forgotten."""
+        """Start the container; what it reported before is dropped."""
         self.events.clear()
         self.backoff = 0.0
         with self._log.open("ab") as stderr:
@@ -67,7 +67,7 @@ class SeedPod:
         self._reading = asyncio.create_task(self._read(self.process))
 
     async def until(self, event: str, limit: float = LIMIT) -> float:
-        """When it told of ``event``. Raises ``LoadError``."""
+        """When it reported ``event``. Raises ``LoadError``."""
         deadline = time.monotonic() + limit
         while event not in self.events:
             left = deadline - time.monotonic()

@@ -97,7 +97,7 @@ async def switch(stage: Stage) -> Outcome:
         written = await stage.load.order("writes", cluster=cluster, after=recorded) if stage.ground.clusters else None
         history = msgspec.json.decode(await site.fleet.client.ask("switches"))
     await stage.load.clean(cluster)
-    if cause.name == "leader-kill":  # nothing waits for a leader: its absence is told all the same
+    if cause.name == "leader-kill":  # nothing waits for a leader: its absence is reported all the same
         phases = [{"leaderless": seconds} for seconds in recovered]
     else:
         phases = [found for begun, ended in times if (found := phases_between(history, begun, ended, cause.killed))]

@@ -1,4 +1,4 @@
-"""Who plays beside raycp, when, and what makes the naive fleet naive."""
+"""The parties beside raycp, when they play, and what makes the naive fleet naive."""
 
 import argparse
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_a_queue_factory_that_does_not_exist_is_named() -> None:
 
 
 def played(scenario: str, *arguments: str) -> list[list[str]]:
-    """Who plays in the first run and in the second."""
+    """The parties of the first run and of the second."""
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     wanted = SCENARIOS[scenario]
