@@ -426,8 +426,7 @@ class WorkQueue:
 
     def oldest_ready(self) -> dict[str, float]:
         """Per tier, the age in seconds of the oldest ready key that may be served; 0 if there is none."""
-        now = self._clock.now()
-        return {lane.name: explain.oldest_ready(lane, now) for lane in self._lanes.order}
+        return {lane.name: explain.oldest_ready(lane, self._clock.now()) for lane in self._lanes.order}
 
     def delays(self) -> list[TierDelay]:
         """Recent queue delay per tier, for autoscaling."""
@@ -436,8 +435,7 @@ class WorkQueue:
 
     def why(self, key: RequestKey) -> Why | None:
         """Where ``key`` is and what it waits for; None if it is not here. Costs up to O(n): for people, not for loops."""
-        entry = self._entries.get(key)
-        if entry is None:
+        if (entry := self._entries.get(key)) is None:
             return None
         return explain.why(entry, self._lanes.by_name[entry.tier], self._holds.reasons(key), self._clock.now())
 
