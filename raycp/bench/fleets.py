@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from raycp.bench.ground import Ground
 from raycp.config.fleet import FleetDoc
 from raycp.driver.fleet_client import FleetHandle, running_fleet
+from raycp.runtime.cores import QUEUE
 from raycp.runtime.local_ray import connect, shut_down
 
 CONTROLLER = "raycp.bench.workload"
-POLICY = "RAYCP_BENCH_POLICY"
-"""Environment of the fleet's actors: ``fifo`` makes shards queue naively."""
+NAIVE_QUEUE = "raycp.bench.naive_queue:NaiveQueue"
 NEVER = 1_000_000
 """Failures in a row: more than a run has requests."""
 
@@ -76,12 +76,12 @@ async def ray_at_hand(address: str = "local", options: Mapping[str, Any] = Mappi
 
 
 def naive(doc: FleetDoc) -> FleetDoc:
-    """The same fleet as it would be without what raycp adds: shards queue in order of arrival, nothing is spread or delayed, no
-    cluster has a cap of its own, no breaker opens."""
+    """The same fleet as it would be without what raycp adds: shards use ``NaiveQueue``, nothing is spread or delayed, no cluster
+    has a limit of its own, no breaker opens."""
     spec = doc.spec
     calm = [c.model_copy(update={"breaker": c.breaker.model_copy(update={"failures": NEVER})}) for c in spec.clusters]
     changes = {
-        "ray": spec.ray.model_copy(update={"env": {**spec.ray.env, POLICY: "fifo"}}),
+        "ray": spec.ray.model_copy(update={"env": {**spec.ray.env, QUEUE: NAIVE_QUEUE}}),
         "timeouts": spec.timeouts.model_copy(update={"spread": 0.0}),
         "clusters": calm,
     }
@@ -90,7 +90,7 @@ def naive(doc: FleetDoc) -> FleetDoc:
 
 @contextlib.asynccontextmanager
 async def fleet_under_test(doc: FleetDoc, policy: str = "raycp") -> AsyncIterator[FleetHandle]:
-    """A ready fleet. ``policy="fifo"``: one queue, everything at once, as before the seed's improvements."""
+    """A ready fleet. ``policy="fifo"``: the ``naive`` one, as before the seed's improvements."""
     if policy == "fifo":
         doc = naive(doc)
     async with running_fleet(doc, address="auto") as handle:

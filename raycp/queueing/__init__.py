@@ -1,31 +1,36 @@
-"""The work queue of a shard: what to reconcile next, and for whom.
+"""The work queue of a shard: what to reconcile next, and in which worker.
 
-A key enters with ``WorkQueue.add`` under a tier, a priority and perhaps a delay; a worker takes it with ``pull`` and
-gives it back with ``done``, ``retry`` or ``requeue``. On its way it lies in one of three places: the heap of the
-delayed, the lane of its tier, or the table of what runs. Between lanes shares of slots decide, within a lane the
-priority, within a priority fairness over (cluster, namespace).
+A key enters with ``WorkQueue.add`` under a tier, a priority and perhaps a delay; a worker takes it with ``pull`` and gives it back
+with ``done``, ``retry`` or ``requeue``. On its way it is in one of four places: the heap of delayed keys, the lane of its tier, the
+hands of a worker, or held. Shares of slots decide between lanes, the priority within a lane, fairness over (cluster, namespace)
+within a priority.
 
-- ``policy``: ``QueuePolicy``: shares, waits, caps, backoff; from the fleet file, replaced live;
-- ``entry``: ``Entry``, ``Item``: one key's state, and what a worker is handed;
-- ``fair``: ``FairTree``: deficit round-robin over clusters, then namespaces, then controllers;
-- ``lane``: ``Lane``: one tier: its share of slots, its priorities, its oldest item;
-- ``waiters``: long-polls that wake one at a time;
-- ``intake``: what enters, how it merges, where it waits;
-- ``core``: ``QueueCore``: laws 1 to 5 of the design, pull and done;
-- ``queue``: ``WorkQueue``: the core, with what operators need: holds, removals, live policy, hand-over, answers;
-- ``transfer``: ``Saved``: a queue's content as it is handed over;
-- ``explain``: ``Why``, ``TierDelay``: what people and autoscaling ask;
+- ``work_queue``: ``WorkQueue``: the path of a key, put together from the parts below;
+- ``entry``: ``Entry``, ``Demand``, ``Item``: one key's state, what it is due for, what a worker is handed;
+- ``merge``: law 3: how demands for one key become one;
+- ``contents``: ``Contents``: all keys and their places, and how a key gets from one to another;
+- ``delays``: ``DelayHeap``: the delayed keys by the time at which they are due;
+- ``holds``: ``Holds``: keys that must not be handed out yet, and why;
+- ``lane``: ``Lane``, ``Lanes``: law 4: shares of slots, priorities, the oldest key of a tier;
+- ``fair``: ``FairTree``: law 5: turns of clusters, their namespaces, their controllers; ``Headroom``: slots kept free;
+- ``ring``: ``Ring``: deficit round-robin, for clusters and for namespaces;
+- ``limits``: ``Limits``: what may be in flight of each cluster and controller;
+- ``workers``: ``Workers``: what each worker holds, and how many slots it has;
+- ``handover``: from a queue's content to ``Saved`` and back;
+- ``explain``, ``answers``: depths, delays and reasons, for metrics, autoscaling and people;
 - ``events``: the observer, and its binding to client-go's metric names;
+- ``policy``: ``QueuePolicy``: shares, waits, limits, backoff; from the fleet file, replaced live;
+- ``protocol``: ``Queue``: what a shard needs of a queue;
 - ``autoscale``: ``scale_pool``: how many workers a tier needs.
 """
 
+from raycp.queueing.answers import Depth, Saved, TierDelay, Why
 from raycp.queueing.autoscale import Decision, PoolPolicy, PoolState, scale_pool
 from raycp.queueing.entry import Item
 from raycp.queueing.events import QueueEvents, SeriesEvents
-from raycp.queueing.explain import Depth, TierDelay, Why
 from raycp.queueing.policy import Backoff, LanePolicy, QueuePolicy
-from raycp.queueing.queue import WorkQueue
-from raycp.queueing.transfer import Saved
+from raycp.queueing.protocol import Queue, QueueFactory
+from raycp.queueing.work_queue import WorkQueue
 
 __all__ = [
     "Backoff",
@@ -35,7 +40,9 @@ __all__ = [
     "LanePolicy",
     "PoolPolicy",
     "PoolState",
+    "Queue",
     "QueueEvents",
+    "QueueFactory",
     "QueuePolicy",
     "Saved",
     "SeriesEvents",

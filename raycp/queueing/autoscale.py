@@ -23,11 +23,11 @@ class PoolPolicy(msgspec.Struct, frozen=True):
 
 
 class PoolState(msgspec.Struct, frozen=True):
-    """What is seen of a pool now, and what ``scale_pool`` remembered of before (``above_since``, ``below_since``: None
+    """What is known of a pool now, and what the last ``Decision`` remembered (``above_since``, ``below_since``: None
     where the delay is on the other side of its bound; ``changed_at``: the last change of size).
 
     ``delay``: the tier's queue delay in seconds, the larger of its recent p99 and its oldest ready item's age.
-    ``busy``: slots in use in the pool's workers. ``starting``: workers asked for that don't pull yet.
+    ``busy``: slots in use in the pool's workers. ``starting``: requested workers that don't pull yet.
     """
 
     workers: int
@@ -41,7 +41,7 @@ class PoolState(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """``target``: how many workers to have; ``reason`` in words. The rest is to be put into the next ``PoolState``."""
+    """``target``: how many workers to have; ``reason`` in words. Pass the rest on in the next ``PoolState``."""
 
     target: int
     reason: str

@@ -1,17 +1,13 @@
-"""One key's state in the queue, and what a worker is handed."""
+"""One key's state in the queue, the counts that it is part of, and what a worker is handed."""
 
 from collections import OrderedDict
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from raycp.base.keys import RequestKey
-
-if TYPE_CHECKING:
-    from raycp.queueing.events import SeriesEvents
-    from raycp.queueing.fair import Leaf
-    from raycp.queueing.lane import Lane
+from raycp.queueing.events import SeriesEvents
+from raycp.queueing.fair import ClusterState, ControllerState, Leaf
 
 
 class State(IntEnum):
@@ -23,8 +19,12 @@ class State(IntEnum):
     HELD = 3
 
 
-class Pending(msgspec.Struct, gc=False):
-    """What was added to a key while it ran or was held: the one rerun that it makes (law 1)."""
+class Demand(msgspec.Struct, gc=False):
+    """What a key is due for. ``observed``: when the first of what was added came; ``ready_at``: not before this time.
+
+    ``real``: something happened that the controller must react to; ``retry``: due because the last reconcile failed, and
+    nothing real has happened since (so never both). Times as ``Clock.now()``.
+    """
 
     tier: str
     priority: int
@@ -32,15 +32,15 @@ class Pending(msgspec.Struct, gc=False):
     reason: str
     real: bool
     observed: float
-    """when the first of what was added came"""
     retry: bool = False
 
 
 class Entry(msgspec.Struct, gc=False):
     """A key that is queued, running or held; all times as ``Clock.now()``.
 
-    ``since``: ready since, for the waiting time; ``lane_since``: ready in this lane since, for ``maxWait``. ``retry``:
-    it is here because it failed, and nothing real has happened since.
+    Its first fields are what it is queued for, as in ``Demand``. ``since``: ready since, for the waiting time; ``lane_since``:
+    ready in this lane since, for ``maxWait``. ``pending``: what was added while the key ran or was held, the one rerun that it
+    makes (law 1).
     """
 
     key: RequestKey
@@ -50,7 +50,7 @@ class Entry(msgspec.Struct, gc=False):
     reason: str
     real: bool
     ready_at: float
-    added: float
+    observed: float
     state: State = State.DELAYED
     attempts: int = 0
     retry: bool = False
@@ -58,25 +58,24 @@ class Entry(msgspec.Struct, gc=False):
     since: float = 0.0
     lane_since: float = 0.0
     error: str = ""
-    leaf: "Leaf | None" = None
+    leaf: "Leaf[Entry] | None" = None
     cell: "Cell | None" = None
     worker: str = ""
     handout: int = 0
     started: float = 0.0
     ran_as_retry: bool = False
-    pending: Pending | None = None
+    pending: Demand | None = None
 
 
 class Cell:
-    """The items of one (tier, controller, cluster): what metrics count, and the oldest of them."""
+    """The entries of one (tier, controller, cluster): what metrics count, and the oldest of them."""
 
-    __slots__ = ("cluster", "controller", "delayed", "lane", "ready", "running", "series", "tier")
+    __slots__ = ("cluster", "controller", "delayed", "ready", "running", "series", "tier")
 
-    def __init__(self, tier: str, controller: str, cluster: str, lane: "Lane", series: "SeriesEvents | None") -> None:
+    def __init__(self, tier: str, controller: ControllerState, cluster: ClusterState, series: SeriesEvents | None) -> None:
         self.tier = tier
         self.controller = controller
         self.cluster = cluster
-        self.lane = lane
         self.series = series
         self.ready: OrderedDict[int, Entry] = OrderedDict()
         """by id, in the order of ``lane_since``"""
@@ -85,8 +84,7 @@ class Cell:
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """A hand-out. ``id`` is unique in this queue; ``attempt`` counts from 1; ``waited`` in seconds since it was
-    ready."""
+    """A hand-out. ``id`` is unique in this queue; ``attempt`` counts from 1; ``waited`` in seconds since it was ready."""
 
     id: int
     key: RequestKey

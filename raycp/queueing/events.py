@@ -1,18 +1,16 @@
-"""What the queue tells an observer, and the binding to client-go's metric names."""
+"""What the queue reports to an observer, and the binding to client-go's metric names."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from raycp.metrics.catalog import QueueSeries, WorkQueueMetrics
-
-if TYPE_CHECKING:
-    from raycp.queueing.queue import WorkQueue
+from raycp.queueing.answers import Depth
 
 
 class SeriesEvents(Protocol):
-    """What happens to the items of one (cluster, controller, tier). Called on the hot path: count, and return."""
+    """What happens to the keys of one (cluster, controller, tier). Called on the hot path: count, and return."""
 
     def added(self) -> None:
-        """An item became ready."""
+        """A key became ready."""
 
     def got(self, waited: float) -> None:
         """One was handed out, ``waited`` seconds after it was ready."""
@@ -28,7 +26,19 @@ class QueueEvents(Protocol):
     """An observer of a queue."""
 
     def series(self, cluster: str, controller: str, tier: str) -> SeriesEvents:
-        """Who is told about these items; asked once per combination."""
+        """The observer of these keys; asked for once per combination."""
+        ...
+
+
+class Measured(Protocol):
+    """What the gauges are set from."""
+
+    def depths(self) -> list[Depth]:
+        """Per (tier, controller, cluster)."""
+        ...
+
+    def oldest_ready(self) -> dict[str, float]:
+        """Per tier, the age in seconds of the oldest ready key that may be served."""
         ...
 
 
@@ -50,10 +60,11 @@ class QueueMetrics:
         self._families = families
 
     def series(self, cluster: str, controller: str, tier: str) -> SeriesEvents:
+        """The counters of these keys."""
         return _Counted(self._families.series(cluster, controller, tier))
 
-    def publish(self, queue: "WorkQueue") -> None:
-        """Depth, delayed, unfinished and longest running per series; the oldest ready item per tier."""
+    def publish(self, queue: Measured) -> None:
+        """Depth, delayed, unfinished and longest running per series; the oldest ready key per tier."""
         for depth in queue.depths():
             series = self._families.series(depth.cluster, depth.controller, depth.tier)
             series.depth.set(depth.ready)

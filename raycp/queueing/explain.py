@@ -1,109 +1,85 @@
-"""Answers about a queue: depths for metrics, delays for autoscaling, reasons for ``raycp why``."""
+"""Answers about the content of a queue. All of it is for people, metrics and autoscaling, not for the hot path."""
 
 import math
+from collections.abc import Iterable
 
-import msgspec
-
-from raycp.base.keys import RequestKey
-
-
-class Depth(msgspec.Struct, frozen=True, array_like=True):
-    """One (tier, controller, cluster). ``ready`` is what depth means everywhere; times in seconds."""
-
-    tier: str
-    controller: str
-    cluster: str
-    ready: int
-    delayed: int
-    running: int
-    oldest: float
-    unfinished: float
-    longest_running: float
+from raycp.queueing.answers import Depth, TierDelay, Why
+from raycp.queueing.entry import Cell, Entry, State
+from raycp.queueing.fair import ClusterState, ControllerState
+from raycp.queueing.lane import Lane
 
 
-class TierDelay(msgspec.Struct, frozen=True, array_like=True):
-    """One tier's recent queue delay: ``p50``, ``p99`` and ``worst`` in seconds over hand-outs of the last 5 to 10
-    seconds, which were ``handed_out``; ``oldest``: age of the oldest ready item that may be served."""
-
-    tier: str
-    ready: int
-    in_flight: int
-    oldest: float
-    handed_out: int
-    p50: float
-    p99: float
-    worst: float
+def depth_of(cell: Cell, now: float) -> Depth:
+    """One cell's counts; only ready entries count as depth."""
+    oldest = now - next(iter(cell.ready.values())).since if cell.ready else 0.0
+    ages = [now - entry.started for entry in cell.running.values()]
+    unfinished, longest = sum(ages), max(ages, default=0.0)
+    controller, cluster = cell.controller.name, cell.cluster.name
+    return Depth(cell.tier, controller, cluster, len(cell.ready), cell.delayed, len(ages), oldest, unfinished, longest)
 
 
-class Why(msgspec.Struct, frozen=True):
-    """Where a key is and why. ``state``: ready, delayed, running or held. ``ahead``: items of its lane that are to be
-    served before it, as things stand now. ``waits_for``: in words, empty if for its turn only."""
-
-    key: RequestKey
-    state: str
-    tier: str
-    priority: int
-    reason: str
-    retry: bool
-    attempts: int
-    age: float
-    ready_for: float
-    delay_left: float
-    ahead: int
-    coalesced: int
-    worker: str
-    rerun: bool
-    waits_for: str
-    error: str
+def oldest_ready(lane: Lane, now: float) -> float:
+    """The age in seconds of the lane's oldest ready entry that may be served; 0 if there is none."""
+    since = lane.oldest()
+    return now - since if since != math.inf else 0.0
 
 
-class WaitHistogram:
-    """Waiting times of the last 5 to 10 seconds, in buckets of 19 % width. Cheap to feed, exact enough to scale on."""
+def delay_of(lane: Lane, now: float) -> TierDelay:
+    """The lane's recent queue delay."""
+    return TierDelay(lane.name, lane.queued, lane.in_flight, oldest_ready(lane, now), *lane.recent_waits(now))
 
-    __slots__ = ("_before", "_counts", "_turn", "_worst", "_worst_before")
 
-    WINDOW = 5.0
+def why(entry: Entry, lane: Lane, holds: Iterable[str], now: float) -> Why:
+    """Where ``entry`` of ``lane`` is and what it waits for. Costs up to O(n)."""
+    ready_for, left, ahead, waits_for = 0.0, 0.0, 0, ""
+    if entry.state is State.READY:
+        ready_for = now - entry.since
+        ahead, waits_for = _ahead(entry, lane), _obstacle(entry, lane)
+    elif entry.state is State.DELAYED:
+        left = max(0.0, entry.ready_at - now)
+        waits_for = "its backoff" if entry.retry else "its time"
+    elif entry.state is State.HELD:
+        waits_for = "release: " + ", ".join(holds)
+        left = max(0.0, entry.pending.ready_at - now) if entry.pending is not None else 0.0
+    else:
+        waits_for = f"the end of the reconcile that worker {entry.worker} began {now - entry.started:.3g} s ago"
+    return Why(
+        entry.key, entry.state.name.lower(), entry.tier, entry.priority, entry.reason, entry.retry, entry.attempts,
+        now - entry.observed, ready_for, left, ahead, entry.merged, entry.worker, entry.pending is not None, waits_for, entry.error,
+    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._before: dict[int, int] = {}
-        self._worst = 0.0
-        self._worst_before = 0.0
-        self._turn = 0.0
 
-    def observe(self, waited: float, now: float) -> None:
-        if now >= self._turn:
-            self._rotate(now)
-        bucket = int(4.0 * math.log2(waited * 1e5 + 1.0))
-        counts = self._counts
-        counts[bucket] = counts.get(bucket, 0) + 1
-        if waited > self._worst:
-            self._worst = waited
+def _obstacle(entry: Entry, lane: Lane) -> str:
+    gate = entry.leaf.full if entry.leaf is not None else None
+    if isinstance(gate, ClusterState):
+        reason = f" ({gate.why})" if gate.why else ""
+        return f"cluster {gate.name}: {gate.in_flight} in flight, limit {gate.limit:g}{reason}"
+    if isinstance(gate, ControllerState):
+        return f"controller {gate.name}: {gate.in_flight} in flight, concurrency {gate.limit:g}"
+    if entry.retry and lane.retries:
+        return f"its turn; {lane.retries} retries of the lane are running"
+    return ""
 
-    def summary(self, now: float) -> tuple[int, float, float, float]:
-        """Count, p50, p99, worst."""
-        if now >= self._turn:
-            self._rotate(now)
-        merged = dict(self._before)
-        for bucket, count in self._counts.items():
-            merged[bucket] = merged.get(bucket, 0) + count
-        total = sum(merged.values())
-        worst = max(self._worst, self._worst_before)
-        return total, self._quantile(merged, total, 0.50, worst), self._quantile(merged, total, 0.99, worst), worst
 
-    def _rotate(self, now: float) -> None:
-        stale = now >= self._turn + self.WINDOW
-        self._before = {} if stale else self._counts
-        self._worst_before = 0.0 if stale else self._worst
-        self._counts = {}
-        self._worst = 0.0
-        self._turn = now + self.WINDOW
-
-    @staticmethod
-    def _quantile(counts: dict[int, int], total: int, share: float, worst: float) -> float:
-        left = math.ceil(total * share)
-        for bucket in sorted(counts):
-            left -= counts[bucket]
-            if left <= 0:
-                return float(min((2.0 ** ((bucket + 1) / 4.0) - 1.0) / 1e5, worst))
-        return 0.0
+def _ahead(entry: Entry, lane: Lane) -> int:
+    """Entries of its lane before it: all of a higher priority, those before it in its own namespace, and of each other
+    namespace and cluster as many as fair turns let go first."""
+    leaf = entry.leaf
+    assert leaf is not None
+    space = leaf.space
+    node = space.node
+    own = node.tree
+    ahead = 0
+    for each in lane.classes:
+        if own is each.fresh or own is each.retry:
+            break
+        ahead += sum(other.queued for other in each.fresh.nodes.values())
+    place = next(index for index, number in enumerate(leaf.queue) if number == entry.id)
+    in_space = place + sum(min(len(other.queue), place + 1) for other in space.leaves.values() if other is not leaf)
+    in_node = in_space + sum(min(other.queued, in_space + 1) for other in node.spaces.values() if other is not space)
+    in_tree = in_node + sum(
+        min(other.queued, in_node + 1)
+        for other in own.nodes.values()
+        if other is not node and other.state.in_flight < other.state.limit
+    )
+    return ahead + in_tree

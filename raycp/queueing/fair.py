@@ -1,64 +1,80 @@
-"""Fairness within one priority of a lane: deficit round-robin over clusters, then namespaces, then controllers.
+"""Fairness within one priority of a lane: clusters take turns, in each cluster its namespaces, in each namespace its controllers.
 
-The unit of a deficit is the mean work time: who is served pays one, and what its work really took is settled at its
-end. Beside its deficit, nobody takes more than an equal part of the slots in use here while others wait; so long work
-in one namespace does not fill all slots before its first end is seen.
+Clusters and namespaces share slots by deficit round-robin (``ring``), the controllers of a namespace take simple turns. What
+can't be served steps aside and costs nothing while it waits: a cluster at its limit leaves the ring of clusters, the keys of a
+controller at its concurrency leave their namespace's turns. When a slot of theirs is free again they step back in.
 
-What can't be served steps aside and costs nothing while it waits: a cluster at its limit leaves the ring of clusters,
-the keys of a controller at its cap leave the ring of their namespace. When a slot of theirs comes free they step back
-in. (Source: Shreedhar and Varghese, Efficient Fair Queuing using Deficit Round Robin, 1995.)
+Fair turns alone don't help a namespace whose key arrives while all slots are taken: it waits until a reconcile ends. So
+``Headroom`` keeps a few slots free of namespaces that have a backlog, while others come and go without one.
 """
 
+import math
 from collections import OrderedDict, deque
+from typing import Any, Generic, Protocol, TypeVar
 
-from raycp.queueing.entry import Entry
+from raycp.queueing.ring import MAX_DEBT, Gate, Member, Ring
 
-MAX_DEBT = 16.0
-"""The most, in mean work times, that one overlong piece of work is held against its namespace and cluster."""
+RECENT = 5.0
+"""For how long a namespace that came and went is expected to come again, in seconds."""
+
+_OPEN = Gate()
+"""The gate of namespaces: none of them has a limit of its own."""
 
 
-class ClusterState:
-    """What is in flight in one cluster, over all lanes, and how much may be."""
+class Placed(Protocol):
+    """What the tree needs of an entry. ``leaf``: where it is queued, or was when it was handed out."""
 
-    __slots__ = ("in_flight", "limit", "name", "override", "parked", "why")
+    id: int
+    leaf: "Leaf[Any] | None"
+
+
+E = TypeVar("E", bound=Placed)
+
+
+class ClusterState(Gate):
+    """What is in flight in one cluster, over all lanes, and how much may be.
+
+    ``override``: the limit that the shard set beside the policy's, and ``why``.
+    """
+
+    __slots__ = ("name", "override", "parked", "why")
 
     def __init__(self, name: str, limit: float) -> None:
+        super().__init__(limit)
         self.name = name
-        self.in_flight = 0
-        self.limit = limit
         self.override: int | None = None
         self.why = ""
-        self.parked: list[ClusterNode] = []
+        self.parked: list[ClusterNode[Any]] = []
 
     def step_in(self) -> None:
         """There is room again: all its nodes return to their rings."""
         for node in self.parked:
             node.parked = False
-            node.enter()
+            if node.ring.members:
+                node.tree.ring.enter(node)
         self.parked.clear()
 
 
-class ControllerState:
+class ControllerState(Gate):
     """What is in flight of one controller, over all lanes, and how much may be.
 
-    Law: in each cluster node, at least as many of the controller's leaves are in the rings as it has free slots, or
-    all.
+    In each cluster node, at least as many of the controller's leaves take turns as it has free slots, or all.
     """
 
-    __slots__ = ("cap", "in_flight", "name", "parked")
+    __slots__ = ("name", "parked")
 
-    def __init__(self, name: str, cap: float) -> None:
+    def __init__(self, name: str, limit: float) -> None:
+        super().__init__(limit)
         self.name = name
-        self.in_flight = 0
-        self.cap = cap
-        self.parked: dict[ClusterNode, deque[Leaf]] = {}
+        self.parked: dict[ClusterNode[Any], deque[Leaf[Any]]] = {}
 
     def step_in(self) -> None:
-        """One slot came free: one leaf of each cluster node returns to its ring."""
+        """One slot is free again: one leaf of each cluster node returns."""
         for node in list(self.parked):
             self.step_in_at(node)
 
-    def step_in_at(self, node: "ClusterNode") -> None:
+    def step_in_at(self, node: "ClusterNode[Any]") -> None:
+        """One leaf of ``node`` returns."""
         leaves = self.parked.get(node)
         while leaves:
             leaf = leaves.popleft()
@@ -70,94 +86,125 @@ class ControllerState:
             del self.parked[node]
 
     def all_in(self) -> None:
-        """The cap was changed: everything returns."""
+        """The limit was changed: every leaf returns."""
         while self.parked:
             self.step_in()
 
 
-class Leaf:
+class Leaf(Generic[E]):
     """The keys of one controller in one namespace, in order of arrival."""
 
     __slots__ = ("controller", "in_ring", "parked", "queue", "space")
 
-    def __init__(self, space: "Space", controller: ControllerState) -> None:
+    def __init__(self, space: "Space[E]", controller: ControllerState) -> None:
         self.space = space
         self.controller = controller
-        self.queue: OrderedDict[int, Entry] = OrderedDict()
+        self.queue: OrderedDict[int, E] = OrderedDict()
         self.in_ring = False
         self.parked = False
 
     def enter(self) -> None:
+        """Take turns again."""
+        space = self.space
         if not self.in_ring:
             self.in_ring = True
-            self.space.ring.append(self)
+            space.turns.append(self)
+        space.node.ring.enter(space)
+        space.node.tree.ring.enter(space.node)
+
+    @property
+    def full(self) -> Gate | None:
+        """The gate that keeps its keys from being served: its cluster's or its controller's; None if neither is full."""
+        cluster, controller = self.space.node.gate, self.controller
+        if cluster.in_flight >= cluster.limit:
+            return cluster
+        return controller if controller.in_flight >= controller.limit else None
+
+    def discard(self, entry: E) -> None:
+        """Withdraw ``entry`` from wherever it is in the queue."""
+        del self.queue[entry.id]
+        entry.leaf = None
         space = self.space
-        if not space.in_ring:
-            space.in_ring = True
-            space.node.ring.append(space)
-        space.node.enter()
+        node = space.node
+        node.ring.discarded(space)
+        node.tree.ring.discarded(node)
+        if not self.queue and not self.parked and node in self.controller.parked:
+            self.controller.step_in_at(node)
+
+    def ended(self, cost: float) -> bool:
+        """The reconcile of a key popped from here has ended; ``cost`` is what it took, in mean work times.
+
+        Returns whether its cluster or controller was at its limit, so that more of its keys may be served now.
+        """
+        space, controller = self.space, self.controller
+        node = space.node
+        cluster = node.state
+        was_full = cluster.in_flight >= cluster.limit or controller.in_flight >= controller.limit
+        cluster.in_flight -= 1
+        controller.in_flight -= 1
+        if was_full:
+            if cluster.parked and cluster.in_flight < cluster.limit:
+                cluster.step_in()
+            if controller.parked and controller.in_flight < controller.limit:
+                controller.step_in()
+        extra = min(cost, MAX_DEBT) - 1.0
+        node.ring.ended(space, extra)
+        node.tree.ring.ended(node, extra)
+        return was_full
 
 
-class Space:
+class Space(Member, Generic[E]):
     """One namespace of one cluster."""
 
-    __slots__ = ("deficit", "in_flight", "in_ring", "leaves", "node", "queued", "ring")
+    __slots__ = ("leaves", "node", "turns")
 
-    def __init__(self, node: "ClusterNode") -> None:
+    def __init__(self, node: "ClusterNode[E]") -> None:
+        super().__init__(_OPEN)
         self.node = node
-        self.leaves: dict[str, Leaf] = {}
-        self.ring: list[Leaf] = []  # mostly one: a deque would cost 600 bytes for each namespace
-        self.queued = 0
-        self.in_flight = 0
-        self.deficit = 0.0
-        self.in_ring = False
+        self.leaves: dict[str, Leaf[E]] = {}
+        self.turns: list[Leaf[E]] = []  # mostly one: a deque would cost 600 bytes for each namespace
 
 
-class ClusterNode:
-    """One cluster in one tree. ``active``: its namespaces with anything queued or in flight."""
+class ClusterNode(Member, Generic[E]):
+    """One cluster in one tree."""
 
-    __slots__ = ("active", "deficit", "in_flight", "in_ring", "parked", "queued", "ring", "spaces", "state", "tree")
+    __slots__ = ("ring", "spaces", "state", "tree")
 
-    def __init__(self, tree: "FairTree", state: ClusterState) -> None:
+    def __init__(self, tree: "FairTree[E]", state: ClusterState) -> None:
+        super().__init__(state)
         self.tree = tree
         self.state = state
-        self.spaces: dict[str, Space] = {}
-        self.ring: deque[Space] = deque()
-        self.queued = 0
-        self.in_flight = 0
-        self.deficit = 0.0
-        self.active = 0
-        self.in_ring = False
-        self.parked = False
+        self.spaces: dict[str, Space[E]] = {}
+        self.ring: Ring[Space[E]] = Ring()
 
-    def enter(self) -> None:
-        if not self.in_ring and not self.parked and self.ring:
-            self.in_ring = True
-            self.tree.ring.append(self)
+    def step_aside(self) -> None:
+        self.state.parked.append(self)
+
+    def prune(self) -> None:
+        """Drop namespaces that have been quiet, so that a cluster's past ones don't pile up."""
+        for name, space in list(self.spaces.items()):
+            if not space.queued and not space.in_flight and not space.in_ring:
+                del self.spaces[name]
 
 
-class FairTree:
+class FairTree(Generic[E]):
     """The queue of one priority of a lane. Every operation is O(1), amortised over what was added."""
 
-    __slots__ = ("active", "in_flight", "nodes", "queued", "ring")
+    __slots__ = ("nodes", "ring")
 
     def __init__(self) -> None:
-        self.nodes: dict[str, ClusterNode] = {}
-        self.ring: deque[ClusterNode] = deque()
-        self.queued = 0
-        self.in_flight = 0
-        self.active = 0
+        self.nodes: dict[str, ClusterNode[E]] = {}
+        self.ring: Ring[ClusterNode[E]] = Ring()
 
-    def push(self, entry: Entry, cluster: ClusterState, controller: ControllerState, namespace: str, front: bool = False) -> None:
-        """Queue ``entry``, at the front of its own (cluster, namespace, controller) if it was interrupted there."""
-        name = cluster.name
-        node = self.nodes.get(name)
+    def push(self, entry: E, cluster: ClusterState, controller: ControllerState, namespace: str, front: bool) -> None:
+        """Queue ``entry``; at the ``front`` of its own (cluster, namespace, controller) if it was interrupted there."""
+        node = self.nodes.get(cluster.name)
         if node is None:
-            node = self.nodes[name] = ClusterNode(self, cluster)
+            node = self.nodes[cluster.name] = ClusterNode(self, cluster)
         space = node.spaces.get(namespace)
         if space is None:
-            if len(node.spaces) > 2 * node.active + 256:
-                self._prune(node)
+            if len(node.spaces) > 2 * node.ring.active + 256:
+                node.prune()
             space = node.spaces[namespace] = Space(node)
         leaf = space.leaves.get(controller.name)
         if leaf is None:
@@ -166,164 +213,83 @@ class FairTree:
         if front:
             leaf.queue.move_to_end(entry.id, last=False)
         entry.leaf = leaf
-        if not space.queued and not space.in_flight:
-            if not node.queued and not node.in_flight:
-                self.active += 1
-            node.active += 1
-        space.queued += 1
-        node.queued += 1
-        self.queued += 1
-        if not leaf.parked and not (leaf.in_ring and space.in_ring and node.in_ring):
-            leaf.enter()
+        servable = not leaf.parked
+        if servable and not leaf.in_ring:
+            leaf.in_ring = True
+            space.turns.append(leaf)
+        node.ring.added(space, servable)
+        self.ring.added(node, servable)
 
-    def discard(self, entry: Entry) -> None:
-        """Take ``entry`` out of the middle."""
-        leaf = entry.leaf
-        assert leaf is not None
-        del leaf.queue[entry.id]
-        entry.leaf = None
-        space = leaf.space
-        node = space.node
-        space.queued -= 1
-        node.queued -= 1
-        self.queued -= 1
-        self._maybe_idle(space, node)
-        if not leaf.queue and not leaf.parked and node in leaf.controller.parked:
-            leaf.controller.step_in_at(node)
-
-    def pop(self, fewer_than: int | None = None) -> Entry | None:
+    def pop(self, below: float = math.inf) -> E | None:
         """The next entry that may be served, now counted in flight; None if none may.
 
-        ``fewer_than``: only of namespaces that hold fewer slots than this (see ``headroom``).
+        ``below``: only of namespaces that hold fewer slots than this (see ``Headroom``).
         """
-        ring = self.ring
-        patience = len(ring)
-        refused = 0
-        while refused < len(ring):
-            node = ring[0]
-            if not node.queued:
-                ring.popleft()
-                node.in_ring = False
-                node.deficit = min(node.deficit, 0.0)
-                continue
-            state = node.state
-            if state.in_flight >= state.limit:
-                ring.popleft()
-                node.in_ring = False
-                node.parked = True
-                state.parked.append(node)
-                continue
-            if len(ring) > 1:
-                if node.deficit <= 0.0:
-                    node.deficit += 1.0
-                    if node.deficit <= 0.0:
-                        refused = 0
-                        ring.rotate(-1)
+        clusters = self.ring
+        while (node := clusters.turn(math.inf)) is not None:
+            spaces = node.ring
+            while (space := spaces.turn(below)) is not None:
+                turns = space.turns
+                while turns:
+                    leaf = turns[0]
+                    controller = leaf.controller
+                    if not leaf.queue:
+                        del turns[0]
+                        leaf.in_ring = False
                         continue
-                if patience > 0 and node.in_flight * self.active > self.in_flight:
-                    patience -= 1
-                    ring.rotate(-1)
-                    continue
-            entry = self._pop_from(node, fewer_than)
-            if entry is None and node.ring:
-                refused += 1
-                ring.rotate(-1)
-                continue
-            if entry is None:
-                ring.popleft()
-                node.in_ring = False
-                continue
-            node.deficit = max(node.deficit - 1.0, -MAX_DEBT)
-            if node.deficit <= 0.0:
-                ring.rotate(-1)
-            node.queued -= 1
-            node.in_flight += 1
-            self.queued -= 1
-            self.in_flight += 1
-            return entry
+                    if controller.in_flight >= controller.limit:
+                        del turns[0]
+                        leaf.in_ring = False
+                        leaf.parked = True
+                        controller.parked.setdefault(node, deque()).append(leaf)
+                        continue
+                    _, entry = leaf.queue.popitem(last=False)
+                    if not leaf.queue:
+                        del turns[0]
+                        leaf.in_ring = False
+                    elif len(turns) > 1:
+                        turns.append(turns.pop(0))
+                    spaces.served(space)
+                    clusters.served(node)
+                    node.state.in_flight += 1
+                    controller.in_flight += 1
+                    return entry
+                spaces.drop()
+            if spaces.members:
+                clusters.skip()
+            else:
+                clusters.drop()
         return None
 
-    @staticmethod
-    def _pop_from(node: ClusterNode, fewer_than: int | None) -> Entry | None:
-        """None where nothing may be served: with an empty ring for now, else because all hold too many slots."""
-        ring = node.ring
-        patience = len(ring)
-        refused = 0
-        while refused < len(ring):
-            space = ring[0]
-            if not space.queued:
-                ring.popleft()
-                space.in_ring = False
-                space.deficit = min(space.deficit, 0.0)
-                continue
-            if fewer_than is not None and space.in_flight >= fewer_than:
-                refused += 1
-                ring.rotate(-1)
-                continue
-            if len(ring) > 1:
-                if space.deficit <= 0.0:
-                    space.deficit += 1.0
-                    if space.deficit <= 0.0:
-                        refused = 0
-                        ring.rotate(-1)
-                        continue
-                if patience > 0 and space.in_flight * node.active > node.in_flight:
-                    patience -= 1
-                    ring.rotate(-1)
-                    continue
-            leaves = space.ring
-            while leaves:
-                leaf = leaves[0]
-                if not leaf.queue:
-                    leaves.pop(0)
-                    leaf.in_ring = False
-                    continue
-                controller = leaf.controller
-                if controller.in_flight >= controller.cap:
-                    leaves.pop(0)
-                    leaf.in_ring = False
-                    leaf.parked = True
-                    controller.parked.setdefault(node, deque()).append(leaf)
-                    continue
-                _, entry = leaf.queue.popitem(last=False)
-                if not leaf.queue:
-                    leaves.pop(0)
-                    leaf.in_ring = False
-                elif len(leaves) > 1:
-                    leaves.append(leaves.pop(0))
-                space.deficit = max(space.deficit - 1.0, -MAX_DEBT)
-                space.queued -= 1
-                space.in_flight += 1
-                if space.deficit <= 0.0:
-                    ring.rotate(-1)
-                return entry
-            ring.popleft()
-            space.in_ring = False
-        return None
 
-    def settle(self, leaf: Leaf, cost: float) -> None:
-        """An entry popped from ``leaf`` has ended; ``cost`` is its work in mean work times."""
+class Headroom:
+    """Slots kept free for namespaces that come and go. ``light``: each of these with the time of its last end.
+
+    Measured without it: ten slots full of one namespace's work of 50 ms, all begun together, p50 of the others 30 ms instead of 5.
+    Where no namespace comes and goes, all slots are lent. Every operation is O(1), amortised.
+    """
+
+    __slots__ = ("light",)
+
+    def __init__(self) -> None:
+        self.light: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def ended(self, leaf: Leaf[Any], namespace: str, now: float) -> None:
+        """A reconcile of a user's change has ended in ``leaf``."""
         space = leaf.space
-        node = space.node
-        extra = min(cost, MAX_DEBT) - 1.0
-        space.deficit = min(max(space.deficit - extra, -MAX_DEBT), 1.0)
-        node.deficit = min(max(node.deficit - extra, -MAX_DEBT), 1.0)
-        space.in_flight -= 1
-        node.in_flight -= 1
-        self.in_flight -= 1
-        self._maybe_idle(space, node)
+        place = (space.node.state.name, namespace)
+        if space.queued:
+            self.light.pop(place, None)
+        else:
+            self.light[place] = now
+            self.light.move_to_end(place)
 
-    def _maybe_idle(self, space: Space, node: ClusterNode) -> None:
-        if not space.queued and not space.in_flight:
-            node.active -= 1
-            space.deficit = 0.0
-            if not node.queued and not node.in_flight:
-                self.active -= 1
-                node.deficit = 0.0
-
-    @staticmethod
-    def _prune(node: ClusterNode) -> None:
-        """Forget namespaces that have been quiet, so that a cluster's past ones don't pile up."""
-        for name, space in list(node.spaces.items()):
-            if not space.queued and not space.in_flight and not space.in_ring:
-                del node.spaces[name]
+    def below(self, spare: int, now: float) -> float:
+        """How many slots a namespace may hold at most, plus one, to get one of the last ``spare`` slots."""
+        light = self.light
+        while light:
+            place = next(iter(light))
+            if now - light[place] <= RECENT:
+                return spare
+            del light[place]
+        return math.inf

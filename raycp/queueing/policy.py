@@ -47,8 +47,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     ``concurrency`` and ``backoffs`` are per controller; ``cluster_in_flight`` is how many keys of one cluster may be
     handed out at once (None: no limit), ``cluster_limits`` the same for single clusters. ``retry_share``: the most of
     a lane's slots that retries may take. ``headroom``: the share of all slots that namespaces with a backlog leave free
-    while others, that have none, come and go. ``fifo``: the naive policy that others are measured against: one queue in
-    order of arrival, everything at once, no fairness, no lanes (``raycp bench --policy fifo``).
+    while others, that have none, come and go.
     """
 
     lanes: tuple[LanePolicy, ...] = DEFAULT_LANES
@@ -61,7 +60,6 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     retry_share: float = 0.25
     headroom: float = 1 / 6
     slots: int = 32
-    fifo: bool = False
 
     def __post_init__(self) -> None:
         names = [lane.name for lane in self.lanes]

@@ -11,6 +11,7 @@ import ray
 
 from raycp.base.clock import SystemClock
 from raycp.protocol.members import Member, Role
+from raycp.queueing.protocol import QueueFactory
 from raycp.runtime.ray_substrate import RaySubstrate, leader_ask
 
 _CORES = {
@@ -21,6 +22,9 @@ _CORES = {
     Role.EMBEDDED: "raycp.runtime.embedded:EmbeddedCore",
 }
 
+QUEUE = "RAYCP_QUEUE"
+"""Environment variable of the fleet's actors: ``module:factory`` of the queue that shards use instead of ``WorkQueue``."""
+
 
 def make_core(member: Member, namespace: str) -> Any:
     """The core of ``member``; the leader's is started. Imports only the room of its role."""
@@ -29,10 +33,24 @@ def make_core(member: Member, namespace: str) -> Any:
         return _leader(namespace, node_id)
     module, name = _CORES[member.role].split(":")
     make = getattr(importlib.import_module(module), name)
-    asks = {"ask": leader_ask(namespace)} if member.role in (Role.SHARD, Role.STANDBY, Role.WORKER) else {}
-    core = make(member, SystemClock(), ray.util.get_node_ip_address(), socket.gethostname(), **asks)
+    parts: dict[str, Any] = {"ask": leader_ask(namespace)} if member.role in (Role.SHARD, Role.STANDBY, Role.WORKER) else {}
+    if member.role in (Role.SHARD, Role.STANDBY) and (queue := queue_factory(os.environ.get(QUEUE, ""))) is not None:
+        parts["queue"] = queue
+    core = make(member, SystemClock(), ray.util.get_node_ip_address(), socket.gethostname(), **parts)
     core.node_id = node_id
     return core
+
+
+def queue_factory(name: str) -> QueueFactory | None:
+    """The factory that ``name`` (``module:factory``) means; None for an empty name. Raises ``ValueError`` if there is none."""
+    if not name:
+        return None
+    module, _, factory = name.partition(":")
+    try:
+        found: QueueFactory = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{QUEUE}={name}: no such queue factory ({error}); give module:factory") from error
+    return found
 
 
 def _leader(namespace: str, node_id: str) -> Any:

@@ -43,6 +43,7 @@ from raycp.protocol.substrate import LeaderAsk
 from raycp.protocol.transport import Connection, Listener, Peer, listen
 from raycp.queueing import QueuePolicy, WorkQueue
 from raycp.queueing.events import QueueMetrics
+from raycp.queueing.protocol import QueueFactory
 from raycp.shard.caches import Caches
 from raycp.shard.cluster_states import ClusterStates
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
@@ -75,7 +76,9 @@ log = logging.getLogger(__name__)
 class ShardCore(MemberCore):
     """One shard's primary, or a standby (``standby`` is not None) that may become it."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
+    def __init__(
+        self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None, queue: QueueFactory = WorkQueue
+    ) -> None:
         super().__init__(member, clock, host, node)
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
@@ -85,7 +88,7 @@ class ShardCore(MemberCore):
         self.identity = ShardIdentity(self.shard, member.actor_name)
         self.routes = Routes()
         self.caches = Caches(self.routes)
-        self.queue = WorkQueue(QueuePolicy(), clock, queue_metrics, rng)
+        self.queue = queue(QueuePolicy(), clock, queue_metrics, rng)
         self.tracker = SloTracker(Objectives(), SliMetrics(metrics))
         self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, Timelines(clock), self.routes.kind_of_controller)
         self.permits = PermitKeeper(member, clock, self.loops, metrics, ask, self._permitted, start=not warm)

@@ -269,7 +269,7 @@ class Dispatcher:
 
     def _ring(self) -> None:
         self._timer = None
-        self._queue.promote_due()
+        self._queue.promote()
         self.dispatch()
         self._arm()
 

@@ -20,7 +20,7 @@ from raycp.member.limits import breaker_policy
 from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.frames import CallOutcome
 from raycp.protocol.plan import Plan
-from raycp.queueing import WorkQueue
+from raycp.queueing.protocol import Queue
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.tokens import Tokens
@@ -61,7 +61,7 @@ class ClusterGuard:
         self,
         identity: ShardIdentity,
         caches: Caches,
-        queue: WorkQueue,
+        queue: Queue,
         tokens: Tokens,
         clock: Clock,
         loops: Loops,

@@ -25,7 +25,8 @@ from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import CLUSTER, Done, Outcome, Task
 from raycp.classify import Reason, Verdict
 from raycp.protocol.frames import KeyProgress
-from raycp.queueing import Item, Saved, WorkQueue
+from raycp.queueing import Item, Saved
+from raycp.queueing.protocol import Queue
 from raycp.shard.routes import Owned, Route
 from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
@@ -84,7 +85,7 @@ class Ledger:
     def __init__(
         self,
         clock: Clock,
-        queue: WorkQueue,
+        queue: Queue,
         clocks: SliClocks,
         tracker: SloTracker,
         timelines: Timelines,

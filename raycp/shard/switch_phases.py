@@ -5,16 +5,14 @@ from collections.abc import Callable
 from raycp.base.clock import Clock
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.protocol.plan import ShardPlan
-from raycp.queueing import WorkQueue
+from raycp.queueing.protocol import Queue
 from raycp.shard.dispatcher import Dispatcher
 
 
 class SwitchPhases:
     """Of the switch that made this member the primary. ``seconds``: by phase, as far as it is measured."""
 
-    def __init__(
-        self, clock: Clock, metrics: Metrics, dispatcher: Dispatcher, queue: WorkQueue, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, dispatcher: Dispatcher, queue: Queue, changed: Callable[[], None]) -> None:
         self.seconds: dict[str, float] = {}
         self._clock = clock
         self._families = FleetMetrics(metrics)

@@ -1,11 +1,11 @@
-"""Slots kept free of a flood for those who come and go."""
+"""Headroom: slots that a flood leaves free for namespaces that come and go."""
 
 from random import Random
 
+from hand_clock import HandClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.classify import Priority
 from raycp.queueing import QueuePolicy, WorkQueue
@@ -17,9 +17,9 @@ def key(namespace: str, name: int) -> RequestKey:
     return RequestKey("k", "c", namespace, str(name))
 
 
-def queue_of(policy: QueuePolicy | None = None) -> tuple[WorkQueue, VirtualClock]:
-    clock = VirtualClock()
-    return WorkQueue(policy or QueuePolicy(), clock, None, Random(1)), clock
+def queue_of() -> tuple[WorkQueue, HandClock]:
+    clock = HandClock()
+    return WorkQueue(QueuePolicy(), clock, None, Random(1)), clock
 
 
 def pull(queue: WorkQueue, n: int = SLOTS) -> list[RequestKey]:
@@ -27,7 +27,7 @@ def pull(queue: WorkQueue, n: int = SLOTS) -> list[RequestKey]:
 
 
 def visit(queue: WorkQueue, namespace: str, number: int, priority: int = Priority.LIVE) -> None:
-    """Somebody comes, is served and goes."""
+    """One key of ``namespace`` comes, is served and goes."""
     queue.add(key(namespace, number), tier="standard", priority=priority)
     assert pull(queue, 1) == [key(namespace, number)]
     assert queue.done("w", key(namespace, number))
@@ -38,7 +38,7 @@ def flood(queue: WorkQueue, count: int = 100) -> None:
         queue.add(key("flood", number), tier="standard")
 
 
-def test_a_flood_leaves_slots_to_those_who_come_and_go_and_they_get_them_at_once() -> None:
+def test_headroom_serves_light_namespaces_at_once_beside_a_flood() -> None:
     queue, _ = queue_of()
     visit(queue, "quiet", 0)
     flood(queue)
@@ -53,7 +53,7 @@ def test_a_flood_leaves_slots_to_those_who_come_and_go_and_they_get_them_at_once
     assert pull(queue, 0) == []
 
 
-async def test_without_anybody_else_all_slots_are_lent_and_after_a_while_again() -> None:
+def test_headroom_is_lent_where_no_namespace_comes_and_goes() -> None:
     queue, clock = queue_of()
     flood(queue)
     assert len(pull(queue)) == SLOTS
@@ -61,26 +61,30 @@ async def test_without_anybody_else_all_slots_are_lent_and_after_a_while_again()
         assert queue.done("w", key("flood", number))
     visit(queue, "quiet", 0)
     assert pull(queue, 3) == [key("flood", 10)]
-    await clock.advance(6.0)
-    assert len(pull(queue, 2)) == 2, "whoever came once is not waited for for ever"
+    clock.time += 6.0
+    assert len(pull(queue, 2)) == 2, "a namespace that came once does not keep slots for ever"
 
 
-def test_what_the_system_triggered_reserves_nothing() -> None:
+def test_headroom_bounds_a_pull_of_more_keys_than_slots() -> None:
+    queue, _ = queue_of()
+    visit(queue, "quiet", 0)
+    flood(queue)
+    assert len(pull(queue, 50)) == 8
+    assert pull(queue, 50) == []
+    for number in range(1, 20):
+        queue.add(key(f"quiet-{number}", 0), tier="standard")
+    assert len(pull(queue, 50)) == 19, "they hold no slot yet"
+
+
+def test_headroom_is_not_kept_for_system_triggered_work() -> None:
     queue, _ = queue_of()
     visit(queue, "quiet", 0, priority=Priority.SYSTEM)
     flood(queue)
     assert len(pull(queue)) == SLOTS
 
 
-def test_the_naive_policy_knows_nothing_of_it() -> None:
-    queue, _ = queue_of(QueuePolicy(fifo=True))
-    visit(queue, "quiet", 0)
-    flood(queue)
-    assert len(pull(queue)) == SLOTS
-
-
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=60), st.integers(1, 12), st.randoms())
-def test_whatever_waits_is_served_in_the_end(added: list[tuple[str, int]], slots: int, chance: Random) -> None:
+def test_headroom_starves_no_key(added: list[tuple[str, int]], slots: int, chance: Random) -> None:
     queue, _ = queue_of()
     running: list[RequestKey] = []
     seen: set[RequestKey] = set()

@@ -1,13 +1,14 @@
-"""The queue against a model so simple that it is right by inspection: laws 1 to 3, with workers that die, holds,
-limits."""
+"""The queue against a model so simple that it is right by inspection: laws 1 to 3, with dead workers, holds, limits, and a timer
+set by ``next_due``."""
 
+import math
 from random import Random
 
+from hand_clock import HandClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.queueing import Backoff, QueuePolicy, WorkQueue
 
@@ -43,7 +44,7 @@ class Want:
 class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.clock = VirtualClock()
+        self.clock = HandClock()
         policy = QueuePolicy(backoff=Backoff(1.0, 8.0, 0.0), concurrency={"b": 2}, cluster_in_flight=5)
         self.queue = WorkQueue(policy, self.clock, rng=Random(7))
         self.due: dict[RequestKey, Want] = {}
@@ -51,7 +52,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.failed: dict[RequestKey, int] = {}
         self.held: set[RequestKey] = set()
         self.limits: dict[str, int | None] = {}
-        self.missed: set[RequestKey] = set()
+        self.timer = math.inf
+        self.queue.on_due_changed = self._set_timer
+
+    def _set_timer(self) -> None:
+        self.timer = self.queue.next_due()
 
     def _now(self) -> float:
         return self.clock.now()
@@ -67,7 +72,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.1, 0.7, 5.0, 100.0)))
     def pass_time(self, seconds):
-        self.clock._now += seconds
+        self.clock.time += seconds
 
     @rule(worker=workers, n=st.integers(1, 6), prefer=st.sampled_from((None, *TIERS)))
     def pull(self, worker, n, prefer):
@@ -209,10 +214,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
-    def strangers_answer(self, data):
+    def answer_without_holding_the_key(self, data):
         key = data.draw(st.sampled_from(sorted(self.running)))
         worker, number, _ = self.running[key]
-        assert not self.queue.done("stranger", key)
+        assert not self.queue.done("another", key)
         assert not self.queue.done(worker, key, id=number + 10_000)
 
     @rule(key=keys)
@@ -264,6 +269,21 @@ class QueueMachine(RuleBasedStateMachine):
             other.limit_cluster(cluster, limit)
         self.queue.close()
         self.queue = other
+        self._set_timer()
+        other.on_due_changed = self._set_timer
+
+    @invariant()
+    def the_timer_rings_in_time(self):
+        """A dispatcher that sleeps until ``next_due``, and sets its timer again at ``on_due_changed``, misses no delayed key."""
+        if self.timer <= self._now():
+            self.queue.promote()
+            self._set_timer()
+        delayed = [
+            want.ready_at
+            for key, want in self.due.items()
+            if key not in self.running and key not in self.held and want.ready_at > self._now()
+        ]
+        assert self.timer <= self.queue.next_due() == min(delayed, default=math.inf)
 
     @invariant()
     def counts_agree(self):
@@ -285,7 +305,7 @@ class QueueMachine(RuleBasedStateMachine):
         for key in list(self.held):
             self.queue.release(key)
         self.held.clear()
-        self.clock._now += 1_000.0
+        self.clock.time += 1_000.0
         for worker in ("w1", "w2", "w3"):
             for key in self.queue.forget_worker(worker):
                 _, _, ran = self._finish(key)

@@ -1,14 +1,14 @@
-"""Waiting, hand-over, holds, removals, answers, metrics, autoscaling: the queue as its neighbours use it."""
+"""Delays, hand-over, holds, removals, answers, metrics, autoscaling: the queue as a shard uses it."""
 
-import asyncio
 import math
+import time
 from random import Random
 
 import pytest
+from hand_clock import HandClock
 
-from raycp.base.clock import SystemClock, VirtualClock
+from raycp.base.clock import SystemClock
 from raycp.base.keys import RequestKey
-from raycp.base.tasks import Done, Outcome
 from raycp.classify import Priority, Reason
 from raycp.config.controllers import ControllerSpec
 from raycp.config.tiers import TiersSpec
@@ -21,96 +21,74 @@ def key(name: str = "x", *, cluster: str = "c", namespace: str = "n", controller
     return RequestKey(controller, cluster, namespace, name)
 
 
-def fresh(policy: QueuePolicy | None = None, metrics: QueueMetrics | None = None) -> tuple[WorkQueue, VirtualClock]:
-    clock = VirtualClock()
+def fresh(policy: QueuePolicy | None = None, metrics: QueueMetrics | None = None) -> tuple[WorkQueue, HandClock]:
+    clock = HandClock()
     return WorkQueue(policy or QueuePolicy(), clock, metrics, Random(1)), clock
 
 
-# -- waiting
+# -- time
 
 
-async def test_one_item_wakes_one_of_many_waiters():
+def test_next_due_is_the_earliest_delayed_key_and_says_when_it_moves_forward():
     queue, clock = fresh()
-    waits = [asyncio.create_task(queue.wait_ready(5.0)) for _ in range(20)]
-    await clock.advance(0.1)
-    queue.add(key("a"), tier="standard")
-    await clock.advance(0.1)
-    assert sum(wait.done() for wait in waits) == 1
-    assert len(queue.pull("w", 8)) == 1
-    await clock.advance(10)
-    assert sorted(await asyncio.gather(*waits)) == [False] * 19 + [True]
-
-
-async def test_what_a_woken_one_leaves_wakes_the_next():
-    queue, clock = fresh()
-    waits = [asyncio.create_task(queue.wait_ready(5.0)) for _ in range(3)]
-    await clock.advance(0)
-    for name in "abcd":
-        queue.add(key(name), tier="standard")
-    for expected in (1, 2, 3):
-        await clock.advance(0)
-        assert sum(wait.done() for wait in waits) == expected
-        queue.pull("w", 1)
-
-
-async def test_delayed_items_wake_by_the_injected_clock():
-    queue, clock = fresh()
-    wait = asyncio.create_task(queue.wait_ready(60.0))
-    await clock.advance(0)
-    queue.add(key("late"), tier="standard", delay=30, real=False)
-    queue.add(key("early"), tier="standard", delay=10, real=False)
-    await clock.advance(9.9)
-    assert not wait.done()
-    await clock.advance(0.2)
-    assert wait.done()
+    moved: list[float] = []
+    queue.on_due_changed = lambda: moved.append(queue.next_due() - clock.now())
+    assert queue.next_due() == math.inf
+    for name, delay in (("late", 30), ("early", 10), ("between", 20)):
+        queue.add(key(name), tier="standard", delay=delay, real=False)
+    assert moved == [30, 10]
+    clock.time += 9.9
+    assert (queue.promote(), queue.ready, queue.pull("w", 5)) == (0, 0, [])
+    clock.time += 0.2
+    assert (queue.promote(), queue.ready, queue.delayed) == (1, 1, 2)
+    assert queue.next_due() == pytest.approx(clock.now() + 9.9)
     assert [item.key.name for item in queue.pull("w", 5)] == ["early"]
+    queue.add(key("between"), tier="standard")
+    assert queue.next_due() == pytest.approx(clock.now() + 19.9), "the place of a woken key does not count"
 
 
-async def test_a_waiter_reserved_for_the_tier_is_woken_first():
+def test_next_due_counts_the_deadlines_of_holds():
     queue, clock = fresh()
-    anyone = asyncio.create_task(queue.wait_ready(5.0))
-    await clock.advance(0)
-    own = asyncio.create_task(queue.wait_ready(5.0, prefer="critical"))
-    await clock.advance(0)
-    queue.add(key(), tier="critical")
-    await clock.advance(0)
-    assert (own.done(), anyone.done()) == (True, False)
-    queue.close()
-    assert await anyone is False
-
-
-async def test_a_cancelled_waiter_passes_its_wake_on():
-    queue, clock = fresh()
-    first, second = (asyncio.create_task(queue.wait_ready(5.0)) for _ in range(2))
-    await clock.advance(0)
+    moved: list[float] = []
+    queue.on_due_changed = lambda: moved.append(queue.next_due() - clock.now())
     queue.add(key(), tier="standard")
-    first.cancel()
-    await clock.advance(0)
-    assert first.cancelled()
-    assert second.done()
-    assert await second
+    queue.hold(key(), "promotion", timeout=8.0)
+    queue.hold(key(), "writes", timeout=9.0)
+    queue.hold(key(), "promotion", timeout=3.0)
+    assert moved == [8.0, 3.0]
+    clock.time += 3.0
+    assert queue.promote() == 0
+    assert queue.next_due() == clock.now() + 6.0
+    queue.release(key(), "writes")
+    assert (queue.next_due(), queue.ready) == (math.inf, 1)
 
 
-async def test_items_that_cannot_be_served_make_nobody_spin():
+def test_a_pull_promotes_a_bounded_number_of_due_keys():
     queue, clock = fresh()
-    queue.block_cluster("c", "breaker open")
+    for number in range(1_000):
+        queue.add(key(str(number)), tier="standard", delay=1.0)
+    clock.time += 1.0
+    queue.pull("w", 0)
+    assert (queue.ready, queue.delayed) == (512, 488)
+    assert queue.next_due() == clock.now(), "the timer of a dispatcher rings at once for the rest"
+    assert queue.promote() == 488
+
+
+def test_blocked_keys_are_neither_handed_out_nor_due():
+    queue, _ = fresh()
+    queue.limit_cluster("c", 0, "breaker open")
     queue.add(key(), tier="standard")
-    assert await queue.wait_ready(1.0)
-    assert queue.pull("w", 1) == []
-    wait = asyncio.create_task(queue.wait_ready(60.0))
-    await clock.advance(1)
-    assert not wait.done()
+    assert (queue.pull("w", 1), queue.ready, queue.next_due()) == ([], 1, math.inf)
     queue.limit_cluster("c", 1, "probing")
-    await clock.advance(0)
-    assert await wait
     assert len(queue.pull("w", 5)) == 1
 
 
-async def test_waiting_on_the_machines_clock():
+def test_delays_by_the_machines_clock():
     queue = WorkQueue(QueuePolicy(), SystemClock())
-    assert await queue.wait_ready(0.01) is False
     queue.add(key(), tier="standard", delay=0.02, real=False)
-    assert await queue.wait_ready(5.0)
+    assert queue.promote() == 0
+    time.sleep(max(0.0, queue.next_due() - SystemClock().now()))
+    assert queue.promote() == 1
     assert len(queue.pull("w", 1)) == 1
     queue.close()
 
@@ -140,11 +118,11 @@ def test_polls_never_ratchet_up():
     queue.add(key(), tier="critical", reason=Reason.UPDATE)
     queue.pull("w", 1)
     queue.requeue("w", key(), 10.0)
-    clock._now += 11
+    clock.time += 11
     (item,) = queue.pull("w", 1)
     assert (item.tier, item.priority, item.reason, item.waited) == ("background", Priority.POLL, Reason.POLL, 1.0)
     queue.requeue("w", key(), 10.0, tier="high")
-    clock._now += 11
+    clock.time += 11
     (item,) = queue.pull("w", 1)
     assert (item.tier, item.priority) == ("high", Priority.POLL)
 
@@ -156,9 +134,9 @@ def test_backoff_doubles_is_capped_and_forgotten_after_success():
         assert len(queue.pull("w", 1)) == 1
         delay = queue.retry("w", key(), error="boom")
         assert base <= delay <= base * 1.2
-        clock._now += base * 0.99
+        clock.time += base * 0.99
         assert queue.pull("w", 1) == []
-        clock._now += base * 0.22
+        clock.time += base * 0.22
     (item,) = queue.pull("w", 1)
     assert (item.attempt, item.reason) == (6, Reason.RETRY)
     assert queue.retry("w", key(), retry_after=77.0) == 77.0
@@ -180,29 +158,35 @@ def test_delays_that_are_none(delay):
         queue.add(key(), tier="standard", delay=delay)
     assert key() not in queue
     queue.add(key(), tier="standard")
-    (item,) = queue.pull("w", 1)
+    queue.pull("w", 1)
     with pytest.raises(ValueError, match="delay"):
         queue.requeue("w", key(), delay)
-    assert queue.running("w")
-    assert queue.settle("w", Done(item.id, key(), Outcome.OK, 0.1, requeue_after=delay))
-    assert queue.why(key()).error.startswith("asked to be run again in")
-    queue.remove(key())
+    with pytest.raises(ValueError, match="delay"):
+        queue.retry("w", key(), retry_after=delay)
+    assert queue.running("w"), "the key is still with its worker"
+
+
+def test_an_unknown_tier_means_the_default_one():
+    queue, _ = fresh()
     assert queue.add(key(), tier="no such tier")
     assert queue.pull("w", 1)[0].tier == "standard"
 
 
-def test_acknowledgements_as_they_come():
+def test_each_outcome_puts_the_key_where_it_belongs_and_counts_once():
     queue, _ = fresh()
-    outcomes = {"ok": Outcome.OK, "retry": Outcome.RETRY, "permanent": Outcome.PERMANENT, "gone": Outcome.INTERRUPTED}
-    for name in (*outcomes, "poll"):
+    for name in ("ok", "retry", "interrupted", "poll"):
         queue.add(key(name), tier="standard")
     for item in queue.pull("w", 9):
-        outcome = outcomes.get(item.key.name, Outcome.OK)
-        after = 9.0 if item.key.name == "poll" else None
-        assert queue.settle("w", Done(item.id, item.key, outcome, 0.1, requeue_after=after))
-        assert not queue.settle("w", Done(item.id, item.key, outcome, 0.1)), "twice"
+        settle = {
+            "ok": lambda item: queue.done("w", item.key, id=item.id),
+            "retry": lambda item: queue.retry("w", item.key, id=item.id) is not None,
+            "interrupted": lambda item: queue.interrupted("w", item.key, id=item.id),
+            "poll": lambda item: queue.requeue("w", item.key, 9.0, id=item.id),
+        }[item.key.name]
+        assert settle(item)
+        assert not settle(item), "twice"
     states = {each.key.name: queue.why(each.key).state for each in queue.snapshot()}
-    assert states == {"retry": "delayed", "gone": "ready", "poll": "delayed"}
+    assert states == {"retry": "delayed", "interrupted": "ready", "poll": "delayed"}
 
 
 # -- deaths, holds, removals
@@ -230,7 +214,7 @@ def test_holds_end_by_reason_or_deadline():
     assert queue.pull("w", 5) == []
     assert queue.why(key()).waits_for == "release: promotion, writes"
     assert queue.release(key(), "promotion") is False
-    clock._now += 5.0
+    clock.time += 5.0
     assert [item.key for item in queue.pull("w", 5)] == [key()]
     assert queue.release(key("idle"), "promotion")
     assert key("idle") not in queue
@@ -275,9 +259,9 @@ def test_a_snapshot_carries_keys_reasons_delays_attempts_and_clocks():
         elif item.key.name == "ready":
             queue.done("w", item.key)
     queue.add(key("ready"), tier="critical", reason=Reason.UPDATE)
-    clock._now += 5
+    clock.time += 5
     saved = queue.snapshot()
-    later = VirtualClock(start=5_000_000.0)
+    later = HandClock(start=5_000_000.0)
     other = WorkQueue(QueuePolicy(), later)
     other.restore(saved, hold_running="promotion")
     why = {name: other.why(key(name)) for name in ("ready", "late", "runs", "fails")}
@@ -308,10 +292,8 @@ def test_a_policy_applies_to_what_is_queued():
     assert [(item.key.name, item.tier) for item in queue.pull("w", 9)] == [("b", "standard"), ("c", "standard")]
     queue.retry("w", first.key, retry_after=0.0)
     assert queue.why(first.key).tier == "standard"
-    clock._now += 6
+    clock.time += 6
     assert len(queue.pull("w", 9)) == 1
-    with pytest.raises(ValueError, match="fifo"):
-        queue.set_policy(QueuePolicy(fifo=True))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +330,7 @@ def test_why_says_who_is_ahead_and_what_it_waits_for():
     assert queue.why(key("a")).ahead == 1
     assert queue.why(key("c")).ahead == 3
     assert queue.why(key("old", namespace="m")).ahead == 4
-    queue.block_cluster("c", "breaker open after 5 time-outs")
+    queue.limit_cluster("c", 0, "breaker open after 5 time-outs")
     assert queue.why(key("a")).waits_for == "cluster c: 0 in flight, limit 0 (breaker open after 5 time-outs)"
     for name in "xy":
         queue.add(key(name, cluster="d", controller="capped"), tier="standard")
@@ -362,29 +344,30 @@ def test_delays_are_told_for_autoscaling():
     queue, clock = fresh()
     for index in range(100):
         queue.add(key(str(index)), tier="high")
-    clock._now += 0.5
+    clock.time += 0.5
     for item in queue.pull("w", 90):
         queue.done("w", item.key)
-    clock._now += 1.0
+    clock.time += 1.0
     (high,) = [each for each in queue.delays() if each.tier == "high"]
     assert (high.ready, high.handed_out, high.oldest, high.worst) == (10, 90, 1.5, 0.5)
     assert 0.4 <= high.p50 <= 0.5
-    clock._now += 20
+    clock.time += 20
     assert next(each for each in queue.delays() if each.tier == "high").handed_out == 0
 
 
 def test_metrics_under_their_client_go_names():
     metrics = Metrics()
-    observer = QueueMetrics(WorkQueueMetrics(metrics))
+    families = WorkQueueMetrics(metrics)
+    observer = QueueMetrics(families)
     queue, clock = fresh(metrics=observer)
     queue.add(key("a"), tier="high")
     queue.add(key("b"), tier="high")
     queue.add(key("c"), tier="high", delay=9)
-    clock._now += 1
+    clock.time += 1
     queue.pull("w", 1)
-    clock._now += 2
+    clock.time += 2
     observer.publish(queue)
-    series = observer._families.series("c", "k", "high")
+    series = families.series("c", "k", "high")
     assert (series.adds.value, series.depth.value, series.delayed.value) == (2, 1, 1)
     assert (series.unfinished_work.value, series.longest_running.value) == (2.0, 2.0)
     assert series.queue_duration.count == 1
