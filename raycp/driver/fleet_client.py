@@ -1,6 +1,6 @@
 """The driver's side of a fleet: bring it up, ask it, change it, take it down.
 
-``run`` and ``submit`` use ``up``; all commands reach the fleet through ``FleetClient``, which speaks to its leader. Every step may
+``run`` and ``submit`` use ``up``; all commands reach the fleet through ``FleetClient``, which asks its leader. Every step may
 be repeated: a driver killed half-way leaves a state that the next one completes.
 """
 
@@ -52,16 +52,16 @@ class StandsBy(FleetError):
 
 STANDING = (
     "It takes over when that fleet releases the lock or is lost. If it is not meant to: end it with `raycp down`, and give "
-    "one of the two another metadata.name. If that fleet is gone for good: `raycp leader unlock`."
+    "one of the two another metadata.name. If that fleet is dead for good: `raycp leader unlock`."
 )
 
 HELD_FOR = 20.0
-"""A lock of a fleet that is gone is taken within some ten seconds beyond its permits: one that is held for longer is held by a
-fleet that lives, or for life."""
+"""Seconds beyond the permits after which a held lock is taken to belong to a live fleet, or to be held for ever: the lock of a dead
+fleet is taken over within some ten."""
 
 
 class FleetClient:
-    """Speaks to the leader of one fleet: of the colour that leads, where there are two (``raycp.protocol.revisions``).
+    """Asks the leader of one fleet: of the active one, if there is a standby fleet (``raycp.protocol.revisions``).
 
     Needs a connection to Ray (``raycp.runtime.local_ray.connect``). ``substrate`` makes the way to a namespace's members.
     """
@@ -69,23 +69,23 @@ class FleetClient:
     def __init__(self, namespace: str, clock: Clock | None = None, substrate: Callable[[str], Substrate] = RaySubstrate) -> None:
         self.namespace = base_of(namespace)
         self.clock = clock or SystemClock()
-        self._colours = {name: substrate(name) for name in (self.namespace, other_of(self.namespace))}
+        self._revisions = {name: substrate(name) for name in (self.namespace, other_of(self.namespace))}
         self._leading = ""
 
-    def colour(self, namespace: str) -> Substrate:
+    def revision(self, namespace: str) -> Substrate:
         """The members in one of the fleet's two namespaces."""
-        return self._colours[namespace]
+        return self._revisions[namespace]
 
     async def exists(self) -> bool:
         """Whether any actor of the fleet lives."""
         return bool(await self._members())
 
     async def _members(self) -> set[Member]:
-        return {member for colour in self._colours.values() for member in await colour.members()}
+        return {member for revision in self._revisions.values() for member in await revision.members()}
 
     async def leaders(self) -> list[str]:
         """Namespaces that have a leader, the one that leads first."""
-        found = [name for name, colour in self._colours.items() if LEADER in await colour.members()]
+        found = [name for name, revision in self._revisions.items() if LEADER in await revision.members()]
         if len(found) > 1 and (await self.standing(found[0])).generation:
             found.reverse()
         return found
@@ -93,28 +93,28 @@ class FleetClient:
     async def standing(self, namespace: str) -> StandbyStatus:
         """What the leader there says of standing by; an empty answer from one that leads, or that does not answer."""
         try:
-            return await self._colours[namespace].ask(LEADER, StandbyState(), timeout=3.0)
+            return await self._revisions[namespace].ask(LEADER, StandbyState(), timeout=3.0)
         except (MemberDied, MemberUnavailable, MemberFailed):
             return StandbyStatus()
 
     async def leading(self) -> str:
-        """The namespace of the colour that leads; the fleet's own where nothing lives."""
+        """The namespace of the active fleet; the base namespace if no leader is alive."""
         found = await self.leaders()
         return found[0] if found else self.namespace
 
     async def ensure_leader(self, env: dict[str, str], node_labels: dict[str, str] | None = None, namespace: str = "") -> None:
-        """Make the leader if there is none, on a node with these labels: it speaks to the hub, so it needs credentials."""
+        """Create the leader if there is none, on a node with these labels, where the credentials for the hub are."""
         options: dict[str, Any] = {"num_cpus": 0}
         if node_labels:
             options["label_selector"] = node_labels
         if env:
             options["runtime_env"] = {"env_vars": env}
-        colour = self._colours[namespace or await self.leading()]
-        await colour.create(LEADER, options)
+        revision = self._revisions[namespace or await self.leading()]
+        await revision.create(LEADER, options)
         deadline = self.clock.now() + 30.0
         while True:
             try:
-                await colour.ask(LEADER, Ping(), timeout=10.0)
+                await revision.ask(LEADER, Ping(), timeout=10.0)
                 return
             except (MemberDied, MemberUnavailable) as error:
                 if self.clock.now() > deadline:
@@ -129,13 +129,13 @@ class FleetClient:
         while True:
             try:
                 self._leading = self._leading or await self.leading()
-                return await self._colours[self._leading].ask(LEADER, question, timeout)
+                return await self._revisions[self._leading].ask(LEADER, question, timeout)
             except MemberDied as error:
                 self._leading = ""
                 if not await self.exists():
                     raise FleetError(f"no fleet runs in Ray namespace {self.namespace}: bring it up with `raycp run`") from error
                 if self.clock.now() > deadline:
-                    raise FleetError(f"the leader is gone: {error}; `raycp run` brings it back") from error
+                    raise FleetError(f"the leader is dead: {error}; `raycp run` brings it back") from error
             except MemberUnavailable as error:
                 self._leading = ""
                 if self.clock.now() > deadline:
@@ -156,10 +156,10 @@ class FleetClient:
         return found
 
     async def beside(self) -> dict[str, Any] | None:
-        """The status of the colour that stands by, None where there is none."""
+        """The status of the standby fleet, None if there is none."""
         for namespace in (await self.leaders())[1:]:
             try:
-                found: dict[str, Any] = msgspec.to_builtins(await self._colours[namespace].ask(LEADER, StatusOf()))
+                found: dict[str, Any] = msgspec.to_builtins(await self._revisions[namespace].ask(LEADER, StatusOf()))
                 return found
             except (MemberDied, MemberUnavailable, MemberFailed) as error:
                 return {"warm": False, "reasons": [f"its leader does not answer: {error}"]}
@@ -175,11 +175,11 @@ class FleetClient:
 
     async def ask_observer(self, question: Question[A]) -> A:
         """Ask the observer of the revision that leads. Raises ``FleetError``."""
-        colour = self._colours[await self.leading()]
-        for member in sorted(await colour.members(), reverse=True):
+        revision = self._revisions[await self.leading()]
+        for member in sorted(await revision.members(), reverse=True):
             if member.role is Role.OBSERVER:
                 try:
-                    return await colour.ask(member, question)
+                    return await revision.ask(member, question)
                 except (MemberDied, MemberUnavailable, MemberFailed) as error:
                     raise FleetError(f"the observer does not answer: {error}") from error
         raise FleetError("no observer runs")
@@ -188,7 +188,7 @@ class FleetClient:
         self,
         generation: str,
         timeout: float,
-        tell: Callable[[dict[str, Any]], None] | None = None,
+        notify: Callable[[dict[str, Any]], None] | None = None,
         held_for: float = HELD_FOR,
     ) -> dict[str, Any]:
         """Wait until the fleet runs ``generation`` and is ready; the status then.
@@ -200,8 +200,8 @@ class FleetClient:
         deadline = self.clock.now() + timeout
         while True:
             status = await self.status()
-            if tell is not None:
-                tell(status)
+            if notify is not None:
+                notify(status)
             if status.get("ready") and status.get("generation") == generation:
                 return status
             waiting = (status.get("leader") or {}).get("heldBy") and status.get("generation") == generation
@@ -215,9 +215,9 @@ class FleetClient:
             await self.clock.sleep(0.05)
 
     async def down(self, drain: float) -> int:
-        """Take the fleet down, both colours; how many actors there were. Completes a ``down`` that was cut off."""
+        """Take the fleet down, active and standby; how many actors there were. Completes a ``down`` that was cut off."""
         before = await self._members()
-        count = sum([len(await colour.members()) for colour in self._colours.values()])
+        count = sum([len(await revision.members()) for revision in self._revisions.values()])
         count -= sum(member.role is Role.EMBEDDED for member in before)  # those are in both lists
         for namespace in reversed(await self.leaders()):
             await self.end(namespace, drain)
@@ -225,54 +225,53 @@ class FleetClient:
         while members := await self._members():
             if self.clock.now() > deadline:
                 raise FleetError(f"these actors don't end: {', '.join(str(member) for member in members)}")
-            for colour in self._colours.values():
-                for member in await colour.members():
-                    await colour.kill(member)
+            for revision in self._revisions.values():
+                for member in await revision.members():
+                    await revision.kill(member)
             await self.clock.sleep(0.1)
         return count
 
     async def dismiss(self, namespace: str, *, force: bool) -> None:
-        """End a colour that stands by. One that has come to lead is left alone, and so is one whose leader does not answer, unless
-        ``force``. Raises ``FleetError`` then."""
-        colour, deadline = self._colours[namespace], self.clock.now() + DISMISSED_WITHIN
+        """End a standby fleet. Raises ``FleetError`` if it leads by now, or does not answer and ``force`` is not set."""
+        revision, deadline = self._revisions[namespace], self.clock.now() + DISMISSED_WITHIN
         while True:
             try:
-                await colour.ask(LEADER, Dismiss(), timeout=30.0)
+                await revision.ask(LEADER, Dismiss(), timeout=30.0)
                 break
             except MemberFailed as error:
                 raise FleetError(str(error)) from error
             except (MemberDied, MemberUnavailable) as error:
-                if force or LEADER not in await colour.members():
+                if force or LEADER not in await revision.members():
                     break  # one without a leader can't have come to lead
                 if self.clock.now() > deadline:
-                    raise FleetError(f"what stood by does not answer ({error}); `raycp upgrade --abort` takes it away") from error
+                    raise FleetError(f"the standby fleet does not answer ({error}); end it with `raycp upgrade --abort`") from error
             await self.clock.sleep(0.2)
-        await self._kill_all(colour, embedded=False)
+        await self._kill_all(revision, embedded=False)
 
     async def end(self, namespace: str, drain: float) -> None:
-        """End one colour, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""
-        colour = self._colours[namespace]
+        """End one revision, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""
+        revision = self._revisions[namespace]
         leads = (await self.leaders())[:1] == [namespace]
         try:
-            await colour.ask(LEADER, Down(), timeout=drain + 30.0)
+            await revision.ask(LEADER, Down(), timeout=drain + 30.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
-        await self._kill_all(colour, embedded=leads)
+        await self._kill_all(revision, embedded=leads)
 
-    async def _kill_all(self, colour: Substrate, *, embedded: bool) -> None:
-        """Kill what is left of a colour, first the leader: it would bring the others back. ``embedded``: those clusters, too."""
-        await colour.kill(LEADER)
-        for member in await colour.members():
+    async def _kill_all(self, revision: Substrate, *, embedded: bool) -> None:
+        """Kill what is left of a revision, first the leader: it would bring the others back. ``embedded``: those clusters, too."""
+        await revision.kill(LEADER)
+        for member in await revision.members():
             if embedded or member.role is not Role.EMBEDDED:
-                await colour.kill(member)
+                await revision.kill(member)
 
 
-async def up(client: FleetClient, fleet: Fleet, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+async def up(client: FleetClient, fleet: Fleet, notify: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Bring ``fleet`` up, or complete what an earlier driver began; the status when it is ready. Raises ``FleetError``."""
     spec = fleet.doc.spec
     await client.ensure_leader(dict(spec.ray.env), dict(spec.shards.node_labels))
     await client.apply(fleet)
-    return await client.wait_ready(fleet.generation, spec.timeouts.ready, tell, HELD_FOR + spec.leader.permit)
+    return await client.wait_ready(fleet.generation, spec.timeouts.ready, notify, HELD_FOR + spec.leader.permit)
 
 
 class FleetHandle:

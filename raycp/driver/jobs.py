@@ -86,12 +86,12 @@ def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[s
 
 
 async def submit(
-    address: str, fleet: str, generation: str, directory: Path, command: str, tell: Callable[[str], None]
+    address: str, fleet: str, generation: str, directory: Path, command: str, notify: Callable[[str], None]
 ) -> tuple[str, str]:
     """Submit (or join) the job and follow its log to its end; (submission id, final state). Raises ``FleetError``."""
     try:
         return await job_client.submit(
-            address, fleet, generation, directory, command, tell, lambda known: submission_id(fleet, generation, known)
+            address, fleet, generation, directory, command, notify, lambda known: submission_id(fleet, generation, known)
         )
     except job_client.JobError as error:
         raise FleetError(str(error)) from error

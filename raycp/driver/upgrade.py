@@ -1,7 +1,6 @@
-"""The driver's side of an upgrade: bring a second colour up beside the one that leads, wait until it is warm, switch, see the old
-one end.
+"""The driver's side of an upgrade: bring up a standby fleet beside the active one, wait until it is warm, switch, end the old one.
 
-Every step may be repeated: a driver killed half-way leaves a colour that stands by, which the next one finds; a switch that has
+Every step may be repeated: a driver killed half-way leaves a standby fleet, which the next one finds; a switch that has
 begun goes on without its driver. Whatever fails before the switch leaves the fleet that leads untouched.
 """
 
@@ -18,29 +17,31 @@ from raycp.protocol.plan import Fleet
 from raycp.protocol.revisions import other_of
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
 
-Tell = Callable[[StandbyStatus], None]
+Notify = Callable[[StandbyStatus], None]
 
 BEYOND = 30.0
-"""Beyond ``leader.handover.timeout``, how long the old leader is waited for to tell what became of the switch, in seconds."""
+"""Beyond ``leader.handover.timeout``, seconds to wait for the old leader to report the result of the switch."""
 
 GONE_WITHIN = 30.0
-"""How long the old colour may take to end before its actors are ended one by one, in seconds."""
+"""Seconds that the old revision may take to end before its actors are killed one by one."""
 
 _LOST = (MemberDied, MemberUnavailable, MemberFailed)
 
 
-async def upgrade(client: FleetClient, fleet: Fleet, tell: Tell | None = None) -> FleetHandoverResult:
+async def upgrade(client: FleetClient, fleet: Fleet, notify: Notify | None = None) -> FleetHandoverResult:
     """From the fleet that leads to ``fleet``, warm to warm.
 
     Raises ``FleetError`` with the reason; the fleet that led leads on then, and nothing of the other is left.
     """
-    await stand_by(client, fleet, tell)
+    await stand_by(client, fleet, notify)
     return await switch(client)
 
 
-async def stand_by(client: FleetClient, fleet: Fleet, tell: Tell | None = None) -> str:
-    """Bring ``fleet`` up to stand by, or complete what an earlier driver began; its namespace, when it is warm. ``tell`` hears how
-    it comes along. Raises ``FleetError``; nothing of it is left then."""
+async def stand_by(client: FleetClient, fleet: Fleet, notify: Notify | None = None) -> str:
+    """Bring ``fleet`` up as a standby fleet, or complete what an earlier driver began; its namespace, once it is warm.
+
+    ``notify`` receives each of its states. Raises ``FleetError``; the standby fleet is ended then.
+    """
     leaders = await client.leaders()
     if not leaders:
         raise FleetError(f"no fleet {fleet.name} runs: bring it up with `raycp run`")
@@ -50,16 +51,16 @@ async def stand_by(client: FleetClient, fleet: Fleet, tell: Tell | None = None) 
         if found.generation and found.generation != fleet.generation:
             await client.dismiss(namespace, force=False)  # it stood by for another upgrade
     try:
-        await _warm(client, fleet, leaders[0], namespace, tell)
+        await _warm(client, fleet, leaders[0], namespace, notify)
     except BaseException:
         await asyncio.shield(client.dismiss(namespace, force=True))
         raise
     return namespace
 
 
-async def _warm(client: FleetClient, fleet: Fleet, leading: str, namespace: str, tell: Tell | None) -> None:
+async def _warm(client: FleetClient, fleet: Fleet, leading: str, namespace: str, notify: Notify | None) -> None:
     spec = fleet.doc.spec
-    colour = client.colour(namespace)
+    revision = client.revision(namespace)
     order = Stand(fleet, leading)
     deadline = client.clock.now() + spec.timeouts.ready
     standing = StandbyStatus()
@@ -67,14 +68,14 @@ async def _warm(client: FleetClient, fleet: Fleet, leading: str, namespace: str,
         try:
             if standing.generation != fleet.generation:  # the first time, or its leader has come back and knows nothing
                 await client.ensure_leader(dict(spec.ray.env), dict(spec.shards.node_labels), namespace)
-                await colour.ask(LEADER, order, timeout=15.0)
-            standing = await colour.ask(LEADER, StandbyState(), timeout=5.0)
+                await revision.ask(LEADER, order, timeout=15.0)
+            standing = await revision.ask(LEADER, StandbyState(), timeout=5.0)
         except MemberFailed as error:
             raise FleetError(f"the new fleet can't stand by: {error}") from error
         except (MemberDied, MemberUnavailable) as error:
             standing = StandbyStatus(reasons=[str(error)])
-        if tell is not None:
-            tell(standing)
+        if notify is not None:
+            notify(standing)
         if standing.warm:
             return
         if client.clock.now() > deadline:
@@ -86,8 +87,10 @@ async def _warm(client: FleetClient, fleet: Fleet, leading: str, namespace: str,
 
 
 async def switch(client: FleetClient) -> FleetHandoverResult:
-    """Hand the fleet to the colour that stands by, and see the old one end. Raises ``FleetError``: the fleet that led leads on, the
-    other is taken away."""
+    """Hand the fleet to the standby fleet and wait for the old one to end.
+
+    Raises ``FleetError``: the active fleet stays in charge, and the standby fleet is ended.
+    """
     leaders = await client.leaders()
     if len(leaders) < 2:
         raise FleetError("no second fleet stands by: bring one up with `raycp upgrade --standby -c FLEET.yaml`")
@@ -95,7 +98,7 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
     plan = await client.plan()
     limit = plan.fleet.doc.spec.leader.handover.timeout if plan is not None else 30.0
     try:
-        yielded = await client.colour(old).ask(LEADER, YieldTo(new), timeout=limit + BEYOND)
+        yielded = await client.revision(old).ask(LEADER, YieldTo(new), timeout=limit + BEYOND)
     except MemberFailed as error:
         yielded = FleetHandoverResult(new, problem=str(error))
     except (MemberDied, MemberUnavailable) as error:
@@ -113,7 +116,7 @@ async def switch(client: FleetClient) -> FleetHandoverResult:
 
 async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = msgspec.to_builtins(await client.colour(namespace).ask(LEADER, StatusOf(), timeout=5.0))
+        found: dict[str, Any] = msgspec.to_builtins(await client.revision(namespace).ask(LEADER, StatusOf(), timeout=5.0))
         return found
     except _LOST:
         return {}
@@ -133,21 +136,21 @@ async def _outcome(client: FleetClient, old: str, new: str, error: str) -> Fleet
 
 
 async def _see_off(client: FleetClient, old: str) -> None:
-    """Wait until nothing of the old colour is left."""
-    colour = client.colour(old)
+    """Wait until no member of the old revision is left."""
+    revision = client.revision(old)
     deadline = client.clock.now() + GONE_WITHIN
     while True:
-        members = [member for member in await colour.members() if member.role is not Role.EMBEDDED]
+        members = [member for member in await revision.members() if member.role is not Role.EMBEDDED]
         if not members:
             return
         if client.clock.now() > deadline:
             for member in members:
-                await colour.kill(member)
+                await revision.kill(member)
         await client.clock.sleep(0.1)
 
 
 async def abandon(client: FleetClient) -> bool:
-    """Take the colour that stands by away; False where there is none."""
+    """End the standby fleet; False if there is none."""
     leaders = await client.leaders()
     if len(leaders) < 2:
         return False

@@ -64,7 +64,7 @@ class MemberCore:
         raise NotImplementedError
 
     def report(self) -> Report:
-        """The member's state, for the leader and the observer."""
+        """The member's present state, for the leader and the observer."""
         version = self.plan.version if self.plan else 0
         report = Report(pid=os.getpid(), node=self.node, node_id=self.node_id, host=self.host, plan=version)
         self.fill(report)

@@ -1,7 +1,7 @@
-"""A holder's permit: pulled from the leader once a second, looked at before every hand-out and every write (law 6c, 6e).
+"""A holder's permit: pulled from the leader once a second, checked before every hand-out and every write (law 6c, 6e).
 
-Lives on the actor's loop; ``left``, ``epoch`` and ``term_of`` may be read from the user loop, they are single looks at values that
-are replaced as a whole.
+Lives on the actor's loop; ``left``, ``epoch`` and ``term_of`` may be read from the user loop, they are single reads of
+values that are replaced as a whole.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ AGAIN = 0.25
 
 
 class PermitKeeper:
-    """One per holder. Without ``ask`` (a shard or worker put together by hand, with no leader) everything is permitted."""
+    """One per holder. Without ``ask`` (a shard or worker without a leader) everything is permitted."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class PermitKeeper:
     ) -> None:
         self.permit = Permit()
         self.epoch = 0
-        """The newest epoch known; whatever names an older one is history."""
+        """The newest epoch known; what names an older one is refused."""
         self._name = member.actor_name
         self._clock = clock
         self._loops = loops
@@ -68,19 +68,19 @@ class PermitKeeper:
             self._loops.spawn(self._run(), "permit")
 
     async def _acquaint(self, ask: LeaderAsk) -> None:
-        """Speak to the leader once, while it can be found: Ray's head tells its address, and may be away at the promotion."""
+        """Ask the leader once, while Ray's head can resolve its address: the head may be down at the promotion."""
         while True:
             try:
                 await ask(PlanOf(), 5.0)
             except MemberFailed:
-                return  # it was found
+                return  # its address is known now
             except (MemberDied, MemberUnavailable, TimeoutError):
                 await self._clock.sleep(EVERY)
             else:
                 return
 
     def suspend(self) -> None:
-        """Give the permit up, whatever is still on its way: the fleet is handed over. Until ``resume`` none is asked for."""
+        """Give the permit up, with any grant in flight: the fleet is handed over. None is requested until ``resume``."""
         if self._ask is not None and not self._suspended:
             self._suspended, self._void = True, self._clock.now()
             self.permit = Permit(epoch=self.permit.epoch, incarnation=self.permit.incarnation, refused="the fleet is handed over")
@@ -99,8 +99,7 @@ class PermitKeeper:
         return self._ask is None or self.permit.until > self._clock.now()
 
     def look(self) -> bool:
-        """``held``, for who acts on it and relies on hearing of its next change: a permit may end and come back unseen while one
-        question to the leader is under way."""
+        """``held``, reporting a change since the last call: a permit may end and return during one question to the leader."""
         held = self.held
         if held != self._held:
             self._held = held
@@ -118,7 +117,7 @@ class PermitKeeper:
         return self._terms.get(shard, 0)
 
     def learn(self, plan: Plan) -> None:
-        """What a plan tells of epoch and terms."""
+        """Take over epoch and terms from a plan."""
         if plan.epoch > self.epoch:
             self.epoch = plan.epoch
             self._wake.set()  # the permit of the epoch before is no good
@@ -126,7 +125,7 @@ class PermitKeeper:
             self.learn_term(shard.shard, shard.term)
 
     def learn_term(self, shard: str, term: int) -> None:
-        """A primary of this term was promoted: those before it are history."""
+        """A primary of this term was promoted: those before it are fenced off."""
         if term > self._terms.get(shard, 0):
             self._terms[shard] = term
             self._newer(shard, term)

@@ -88,14 +88,14 @@ class TokenPool:
         return waiter
 
     def pump(self) -> float | None:
-        """Answers come by themselves; this looks after those that wait."""
+        """Answers arrive on their own; this requests tokens for the waiting callers."""
         self._drop_dead()
         for priority in {priority for priority, *_ in self._waiters}:
             self._ask_for(priority)
         return 1.0 if self._waiters else None
 
     def give_back(self, n: int) -> None:
-        """Granted to one who has gone: to the next who waits here."""
+        """Tokens granted to a caller that no longer waits go to the next one."""
         self._serve(n)
 
     def throttled(self, retry_after: float | None) -> None:

@@ -1,9 +1,9 @@
-"""The fleet as its members see it: one value, told to all of them whenever it changes.
+"""The fleet as its members see it: one value, sent to all of them whenever it changes.
 
-``Fleet`` is what the driver hands to the leader and what the hub stores (the YAML in canonical form, with what the driver
-learned by loading the controllers' modules); ``Plan`` is what the leader makes of it: clusters with their shards, shards with
-their addresses, epoch and terms. Neither holds a secret except ``Plan.token`` and connections of embedded clusters, which
-only travel by actor call.
+``Fleet`` is what the driver hands to the leader and what the hub stores: the YAML in canonical form, with what the driver learned
+by loading the controllers' modules. ``Plan`` is what the leader makes of it: clusters with their shards, shards with their
+addresses, epoch and terms. Neither holds a secret except ``Plan.token`` and connections of embedded clusters, which only travel by
+actor call.
 """
 
 import hashlib
@@ -84,7 +84,7 @@ class ClusterPlan(msgspec.Struct, frozen=True):
 
 class ShardPlan(msgspec.Struct, frozen=True):
     """A shard's primary: who it is and where it listens; port 0 while it is not up. ``cause``, ``drain`` and ``leaderless`` (in
-    seconds) tell of the switch that made it primary."""
+    seconds) describe the switch that made it primary."""
 
     shard: str
     member: str
@@ -97,7 +97,7 @@ class ShardPlan(msgspec.Struct, frozen=True):
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
-    """A worker: a new primary waits for all of them to tell what they have in work before it hands anything out."""
+    """A worker: before a new primary hands anything out, all workers report what they have in work."""
 
     member: str
     host: str
@@ -105,7 +105,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
 
 
 class ObserverPlan(msgspec.Struct, frozen=True):
-    """Where the observer hears from members, and the URL of its HTTP face; port 0 while it is not up."""
+    """Where members send their statistics, and the URL of the observer's HTTP server; port 0 while it is not up."""
 
     host: str = ""
     port: int = 0
@@ -133,13 +133,13 @@ class Plan(msgspec.Struct, frozen=True):
     observer: ObserverPlan = ObserverPlan()
     workers: tuple[WorkerPlan, ...] = ()
     gone: tuple[str, ...] = ()
-    """Members that are dead for certain or have outlived their permits: nothing of theirs is waited for."""
+    """Members that are dead for certain or whose permits have ended: nobody waits for their work."""
     floor: int = 0
-    """Generations of this colour's members begin here: no name is ever used by two colours."""
+    """Generations of this revision's members begin here: no name is ever used by two revisions."""
     following: Following | None = None
-    """Whom this fleet follows while it stands by; None for one that leads. ``shards`` are the other's then."""
+    """The active fleet that this standby fleet follows, whose ``shards`` these are; None in the active fleet."""
     successors: tuple[ShardPlan, ...] = ()
-    """Its own standbys, that will be primaries."""
+    """The standby fleet's own standbys, its primaries to be."""
     protocol: int = PROTOCOL
     """Absent in plans of version 1, which are read the same."""
 
@@ -172,5 +172,5 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def home_of(token: str, floor: int) -> str:
-    """See ``Plan.home``: two colours of a fleet share a token, and are two instances."""
+    """See ``Plan.home``: the two revisions of a fleet share a token, and are two instances."""
     return hashlib.sha256(f"{token}/{floor}".encode() if floor else token.encode()).hexdigest()[:12]

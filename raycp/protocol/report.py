@@ -1,4 +1,4 @@
-"""What a member reports to the leader of itself."""
+"""A member's report of its own state, to the leader and the observer."""
 
 import msgspec
 
@@ -30,7 +30,7 @@ class LaneReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What a member tells the leader of itself with each ``watch``. ``plan`` is the version of the plan that it runs; ``dead`` a
+    """A member's state, the answer to ``ReportAfter``. ``plan`` is the version of the plan that it runs; ``dead`` a
     primary whose port refuses its standby's connection. ``node`` is the host's name, ``node_id`` Ray's id of the node."""
 
     pid: int

@@ -1,7 +1,7 @@
-"""A fleet may live twice on one Ray cluster, in two *colours*: one leads, the other stands by to take over (blue/green).
+"""The two revisions of a fleet on one Ray cluster: the active fleet, and a standby fleet that takes over (blue/green).
 
-A colour is a Ray namespace: ``raycp-NAME`` or ``raycp-NAME.b``, in turn at each upgrade. Embedded clusters belong to the fleet, not
-to a colour: their actors are in ``raycp-NAME`` always, and only the colour that leads makes and ends them.
+A revision has a Ray namespace: ``raycp-NAME`` and ``raycp-NAME.b``, in turn at each upgrade. Embedded clusters belong to the fleet,
+not to a revision: their actors are always in ``raycp-NAME``, and only the active fleet creates and ends them.
 """
 
 PREFIX = "raycp-"
@@ -9,16 +9,16 @@ SECOND = ".b"
 """No fleet's name has a dot."""
 
 GENERATIONS = 10_000
-"""Each colour's generations begin so much above those of the one it follows: names of members are never used by two colours."""
+"""Offset of a revision's generations above those of the one that it follows: no member's name is ever used by two revisions."""
 
 
 def base_of(namespace: str) -> str:
-    """The fleet's own namespace, of either colour's."""
+    """The base namespace of the fleet, from the namespace of either revision."""
     return namespace.removesuffix(SECOND)
 
 
 def other_of(namespace: str) -> str:
-    """The namespace of the other colour."""
+    """The namespace of the other revision."""
     return namespace.removesuffix(SECOND) if namespace.endswith(SECOND) else namespace + SECOND
 
 

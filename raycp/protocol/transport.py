@@ -1,8 +1,8 @@
 """The transport between shards and workers: msgpack frames over TCP.
 
 Why not actor calls: a Ray actor call costs 0.6 ms of CPU at the callee and 1 ms round trip, a frame between the same two
-processes 0.07 ms; and a refused connection to a member's port proves that its process is dead (law 6f) without asking
-anybody. Ray starts, places, names and replaces the members; only tasks and acknowledgements walk here.
+processes 0.07 ms; and a refused connection to a member's port proves that its process is dead (law 6f) without a
+question to Ray. Ray starts, places, names and replaces the members; only frames travel here.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ HELLO_TIMEOUT = 5.0
 
 
 class Peer(Protocol):
-    """What hears a connection's frames, on the loop that opened it."""
+    """Receives a connection's frames, on the loop that opened it."""
 
     def received(self, message: Message) -> None: ...
 
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
                 start += 4 + size
                 self._deliver(message)
         except (ValueError, msgspec.DecodeError) as error:
-            log.warning("closing a connection that does not speak our protocol: %s", error)
+            log.warning("closing a connection: the peer sent no valid frame: %s", error)
             self.close()
         finally:
             if start:
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._peer.lost()
 
     def send(self, message: Message) -> None:
-        """Queue one frame; silently dropped on a closed connection (the peer hears ``lost``)."""
+        """Queue one frame; silently dropped on a closed connection (the peer gets ``lost``)."""
         if self._transport is not None and not self._closed:
             self._transport.write(encode(message))
 
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         return 0 if self._transport is None or self._closed else self._transport.get_write_buffer_size()
 
     def abandon(self) -> None:
-        """Close; the peer hears nothing of it."""
+        """Close without calling the peer."""
         self._peer = None
         self._accept = None
         self.close()

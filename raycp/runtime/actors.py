@@ -1,8 +1,8 @@
-"""The Ray shells: one generic actor that makes its role's core and passes every question on to the core's loop.
+"""The Ray actors: one generic shell that creates its role's core and passes every question on to the core's loop.
 
-The constructor of an async actor runs on the loop of its default concurrency group; it only schedules the making of the core
-there, because an error in it on a restart would be final, even with ``max_restarts=-1``. Questions arrive in the ``ctl``
-concurrency group, on a thread of their own, so that ``ping`` answers while the core's loop is busy; it tells how long ago that
+The constructor of an async actor runs on the loop of its default concurrency group. It only schedules the creation of the core
+there: an error in the constructor on a restart would be final, even with ``max_restarts=-1``. Questions arrive in the ``ctl``
+concurrency group, on a thread of their own, so that ``Ping`` is answered while the core's loop is busy, with the time since that
 loop last turned.
 """
 
@@ -61,7 +61,7 @@ class Shell:
         except Exception as error:
             log.exception("%s could not be made", self._name)
             self._error = error
-        # Caches are long-lived and full of small objects: what is there now is never looked at again, and full collections
+        # Caches are long-lived and full of small objects: what exists now is never scanned again, and full collections
         # (tens of milliseconds over a large cache) come seldom. Young ones come often, so that each is short: of 50 000 objects one
         # took up to 70 ms, of 2 000 it takes 2 ms.
         gc.collect()
@@ -109,7 +109,7 @@ class RaycpWorker(Shell):
 
 @_remote
 class RaycpObserver(Shell):
-    """The fleet's HTTP face."""
+    """Serves the fleet's metrics, health and status."""
 
 
 @_remote

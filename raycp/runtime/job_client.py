@@ -19,7 +19,7 @@ class JobError(Exception):
 
 
 async def submit(
-    address: str, fleet: str, generation: str, directory: Path, command: str, tell: Callable[[str], None], pick: Pick
+    address: str, fleet: str, generation: str, directory: Path, command: str, notify: Callable[[str], None], pick: Pick
 ) -> tuple[str, str]:
     """Submit (or join) the job and follow its log to its end; (submission id, final state). Raises ``JobError``."""
     from ray.job_submission import JobStatus, JobSubmissionClient
@@ -45,13 +45,13 @@ async def submit(
     }
     identity, joined = pick(known)
     if joined:
-        tell(f"job {identity} is under way already; following it")
+        notify(f"job {identity} is under way already; following it")
     else:
         await _submit(client, identity, fleet, generation, directory, command)
-        tell(f"submitted job {identity}")
+        notify(f"submitted job {identity}")
     async for text in client.tail_job_logs(identity):
         for line in text.splitlines():
-            tell(line)
+            notify(line)
     state = await asyncio.to_thread(client.get_job_status, identity)
     while state in (JobStatus.PENDING, JobStatus.RUNNING):
         await asyncio.sleep(0.2)

@@ -83,7 +83,7 @@ _hooked: list[bool] = []
 @contextlib.contextmanager
 def _children_apart() -> Iterator[None]:
     """What is started meanwhile leads a session of its own: a signal to this process's group, which asks it to end, leaves Ray for
-    it to take the fleet down with. Ray ends with this process all the same: the kernel tells it of its parent's death."""
+    it to take the fleet down with. Ray ends with this process all the same: the kernel signals its parent's death."""
     global _apart
     if not _hooked:
         os.register_at_fork(after_in_child=_leave_session)
@@ -113,7 +113,7 @@ def running_address() -> str | None:
 
 
 def running_namespaces() -> list[str]:
-    """Ray namespaces of fleets whose actors live, of either colour; connected already."""
+    """Ray namespaces of fleets whose actors live, of either revision; needs a connection to Ray."""
     rows = list_named_actors(all_namespaces=True)
     return sorted({base_of(str(row["namespace"])) for row in rows if Member.parse(str(row["name"])) is not None})
 

@@ -73,7 +73,7 @@ class StandbyState(Question[StandbyStatus], frozen=True):
 
 class FleetHandoverResult(msgspec.Struct, rename="camel"):
     """The result of handing over the whole fleet. ``problem`` is empty on success; times in seconds: ``drain`` until all work was
-    acknowledged, ``took`` until the successor's workers were told to pull. ``cold``: shards that the successor starts with the
+    acknowledged, ``took`` until the successor's workers could pull. ``cold``: shards that the successor starts with the
     watermark only."""
 
     to: str

@@ -17,8 +17,8 @@ class Due(msgspec.Struct, array_like=True, frozen=True):
 
 
 class KeyProgress(msgspec.Struct, array_like=True):
-    """How a key stands at the primary: version reconciled, place in the queue, clocks, None where there is none; what it is due
-    for."""
+    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), and what
+    it is due for."""
 
     key: RequestKey
     version: int | None = None
@@ -54,8 +54,8 @@ class Reached(msgspec.Struct, array_like=True):
 
 
 class Progress(msgspec.Struct, tag="progress", array_like=True):
-    """From a primary to its standbys. ``wakes`` are owners elsewhere that were woken and have not been heard of, ``heard`` those
-    that have; ``complete`` ends the full account. ``marks`` and ``begun`` are told whole, and when they have changed."""
+    """From a primary to its standbys. ``wakes`` are owners elsewhere whose wake is not acknowledged yet, ``heard`` those whose
+    wake is; ``complete`` ends the full account. ``marks`` and ``begun`` are sent whole, and only when they have changed."""
 
     seq: int
     changed: list[KeyProgress]

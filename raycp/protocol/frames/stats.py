@@ -4,7 +4,7 @@ import msgspec
 
 
 class Stats(msgspec.Struct, tag="stats", array_like=True):
-    """What a member tells the observer once a second: absolute values since its start. ``slo`` is empty but for shards."""
+    """A member's statistics, sent once a second: absolute values since its start. ``slo`` is empty except from shards."""
 
     member: str
     generation: int

@@ -6,7 +6,7 @@ from raycp.base.keys import RequestKey
 
 
 class Wake(msgspec.Struct, array_like=True):
-    """An owner to look at because a child changed in another shard. ``seq`` rises per sender."""
+    """An owner to reconcile because a child changed in another shard. ``seq`` rises per sender."""
 
     seq: int
     key: RequestKey
@@ -15,12 +15,12 @@ class Wake(msgspec.Struct, array_like=True):
 
 
 class Wakes(msgspec.Struct, tag="wakes", array_like=True):
-    """Wakes for owners in the receiver's clusters; sent again until heard."""
+    """Wakes for owners in the receiver's clusters; sent again until acknowledged."""
 
     wakes: list[Wake]
 
 
 class WakesDone(msgspec.Struct, tag="heard", array_like=True):
-    """Wakes that were followed by a reconcile that started after them, or whose owner is gone."""
+    """Wakes that were followed by a reconcile that started after them, or whose owner does not exist."""
 
     seqs: list[int]
