@@ -1,7 +1,7 @@
 """The leader: what should live, who is dead, promotion, hand-over, placement of members, the hub's records. In this order:
 
-- the plan: ``plans`` makes it from fleet documents (``application``: of ``apply``), ``plan_store`` holds it, ``publisher`` adds what
-  members reported, ``endpoints`` the clusters' connections, ``history`` keeps the switches;
+- the plan: ``plans`` makes it from fleet documents (``application``: of ``apply``), ``plan_store`` holds it, ``publisher`` adds
+  what members reported, ``endpoints`` the clusters' connections, ``history`` keeps the switches;
 - members: ``roster`` holds what is known of each, and alone changes it; ``lifecycle`` creates and ends them, ``supervision`` keeps
   in touch with each, ``reports`` handles what they send, ``member_controller`` compares the living with the wanted ones,
   ``shutdown`` ends all; ``pools`` and ``scaler`` size the worker pools;
@@ -9,7 +9,7 @@
 - nodes: ``nodes`` watches them, ``placement`` chooses one, ``evacuation`` leaves those that drain;
 - hand-over: ``handover`` of shards, ``fleet_handover`` of the fleet to its standby; there ``standby_role``, ``standby_fleet``,
   ``active_fleet`` and ``takeover``; ``retirement`` ends the old revision;
-- the clusters' APIs: ``hub`` joins ``hub_lock`` with its ``leadership_proof``, ``fleet_record``, and ``crds`` with ``crd_installer``;
+- the clusters' APIs: ``hub`` joins ``hub_lock`` (and ``leadership_proof``), ``fleet_record`` and ``crds`` (and ``crd_installer``);
   ``cluster_clients`` and ``retries`` serve all of them;
 - ``leader_loop`` takes the steps, ``core`` puts all of this together and answers questions.
 """

@@ -107,26 +107,33 @@ class LeaderCore:
         lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, wake)
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)
-        self.evacuation = Evacuation(
-            clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake
-        )  # fmt: skip
+        self.evacuation = Evacuation(clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake)
         self._pools = Pools(substrate, clock, loops, roster)
         self._members = MemberController(
             substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes
-        )  # fmt: skip
+        )
         self._application = Application(plans, self._pools, promotion, applying)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
         self._shutdown = Shutdown(substrate, plans, roster, lifecycle, lock.release)
         self._retirement = Retirement(substrate, clock, loops, self.hub, promotion, self.history, self._shutdown)
         self._fleet_handover = FleetHandover(
             substrate, clock, loops, plans, roster, promotion, lock, handing, self._retirement.begin
-        )  # fmt: skip
+        )
         self._recovery = Recovery(substrate, plans, roster, lifecycle, deaths)
         publisher = Publisher(plans, roster, self.hub, promotion)
         self._loop = LeaderLoop(
-            plans, roster, self._members, self._pools, self.hub, publisher, self._retirement, woken, self._stepping,
-            self._recover, self._allowed,
-        )  # fmt: skip
+            plans,
+            roster,
+            self._members,
+            self._pools,
+            self.hub,
+            publisher,
+            self._retirement,
+            woken,
+            self._stepping,
+            self._recover,
+            self._allowed,
+        )
 
     @property
     def plan(self) -> Plan | None:
@@ -168,9 +175,16 @@ class LeaderCore:
     def _standby_fleet(self, namespace: str) -> StandbyFleet:
         active = ActiveFleet(self._substrate, self._clock, namespace)
         takeover = Takeover(
-            self._substrate, self._clock, self._plans, self.roster, self.promotion, self.hub, active, self._stepping,
+            self._substrate,
+            self._clock,
+            self._plans,
+            self.roster,
+            self.promotion,
+            self.hub,
+            active,
+            self._stepping,
             self._standby_done,
-        )  # fmt: skip
+        )
         return StandbyFleet(self._clock, self._loops, self._plans, self.hub.crds, active, takeover)
 
     def _standby_done(self) -> None:
@@ -227,9 +241,7 @@ class LeaderCore:
                 return await self.down()
             case Dismiss():
                 if self._plans.leads:
-                    raise ControlError(
-                        ErrorCode.REFUSED, "this fleet is active, not a standby: take it down with `raycp down`"
-                    )  # fmt: skip
+                    raise ControlError(ErrorCode.REFUSED, "this fleet is active, not a standby: take it down with `raycp down`")
                 return await self.down()
             case Stand(fleet, namespace):
                 return await self.stand(fleet, namespace)

@@ -29,9 +29,7 @@ class Hub:
         self._retries = Retries(clock, loops)
         self.record = FleetRecord(self._clients, self._retries, apply)
         self.crds = Crds(clock, self._clients, self._retries)
-        self.lock = HubLock(
-            clock, identity, loops, self._clients, self._retries, eligible, self.record.adopt_newer, elected
-        )  # fmt: skip
+        self.lock = HubLock(clock, identity, loops, self._clients, self._retries, eligible, self.record.adopt_newer, elected)
 
     @property
     def problems(self) -> dict[str, str]:

@@ -28,9 +28,7 @@ def promote(plan: Plan, shard: str, primary: MemberState, cause: str, drain: flo
     """
     before = {known.shard: known for known in plan.shards}[shard]
     report = primary.report
-    after = ShardPlan(
-        shard, primary.member.actor_name, before.term + 1, report.host, report.port, cause, drain, leaderless
-    )  # fmt: skip
+    after = ShardPlan(shard, primary.member.actor_name, before.term + 1, report.host, report.port, cause, drain, leaderless)
     return msgspec.structs.replace(plan, shards=tuple(after if known is before else known for known in plan.shards))
 
 

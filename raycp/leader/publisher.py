@@ -32,9 +32,7 @@ class Publisher:
         endpoints = reachable(plan, self._roster.endpoints)
         clusters = []
         for cluster in plan.clusters:
-            connect = self._hub.crds.published(
-                cluster.name, endpoints.get(cluster.name), candidate=lock.waiting is not None
-            )  # fmt: skip
+            connect = self._hub.crds.published(cluster.name, endpoints.get(cluster.name), candidate=lock.waiting is not None)
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
         await self._publish(
             **self._addresses(),

@@ -126,11 +126,7 @@ class Takeover:
             before, theirs, leadership = self._plans.current, self._active.plan, self._hub.lock.leadership
             assert theirs is not None
             assert leadership is not None
-            warm = {
-                shard.shard: state
-                for shard in before.shards
-                if (state := self._roster.standby_of(shard.shard)) is not None
-            }  # fmt: skip
+            warm = {shard.shard: state for shard in before.shards if (state := self._roster.standby_of(shard.shard)) is not None}
             plan = leading_plan(before, theirs, warm.keys(), leadership.epoch, leadership.incarnation)
             for shard, state in warm.items():
                 plan = self._promotion.make_primary(plan, shard, state, order.cause, order.drain or 0.0, order.leaderless or 0.0)

@@ -1,4 +1,4 @@
-"""What should live: a pure function from the fleet to its members."""
+"""The wanted members: a pure function of the fleet."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from raycp.protocol.plan import Fleet, Plan
 class Wanted:
     """A member that should live.
 
-    ``options`` are Ray actor options; ``fingerprint`` changes when the living one has to be replaced rather than told.
+    ``options`` are Ray actor options; ``fingerprint`` changes when a living member has to be replaced: a new plan is not enough.
     """
 
     role: Role
@@ -50,7 +50,7 @@ def assign_shards(clusters: list[str], per_shard: int, before: dict[str, str]) -
 
 
 class Desires:
-    """Remembers the last answer of ``wanted_members``: it is asked for every second and changes with the fleet only."""
+    """Caches the last result of ``wanted_members``: it is needed every second and changes with the fleet only."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()
@@ -68,8 +68,8 @@ class Desires:
 def wanted_members(
     fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()
 ) -> dict[Slot, Wanted]:
-    """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on; ``needy`` are shards
-    that need a standby whether or not the fleet has any: their primaries have to leave their nodes."""
+    """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on; ``needy`` are
+    shards that need a standby even if the fleet wants none: their primaries have to leave their nodes."""
     doc = fleet.doc
     runtime: dict[str, Any] = json.loads(fleet.runtime)
     env = doc.spec.ray.env
@@ -103,14 +103,14 @@ def wanted_members(
             workers = doc.spec.workers.model_dump(mode="json")
             add(Slot.of_worker(tier, number), [env, runtime, modules, workers], **options)
     options = {"num_cpus": 0, "runtime_env": environment({})}
-    if doc.spec.shards.node_labels:  # it keeps its sums in the hub, so it needs the credentials that shards have
+    if doc.spec.shards.node_labels:  # it stores checkpoints in the hub, so it needs the shards' credentials
         options["label_selector"] = dict(doc.spec.shards.node_labels)
     add(OBSERVER_SLOT, [env, doc.spec.observer.model_dump(mode="json")], **options)
     return found
 
 
 def standing_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wanted]:
-    """Of all that the fleet will need, what lives while it stands by: one standby per shard that is followed, workers, observer."""
+    """The members of a standby fleet: of all that it will need, one standby for each shard that it follows, workers, observer."""
     followed = {shard.shard for shard in plan.shards}
     found = {slot: want for slot, want in wanted.items() if slot.role in (Role.WORKER, Role.OBSERVER)}
     for slot, want in wanted.items():

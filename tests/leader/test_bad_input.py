@@ -1,4 +1,4 @@
-"""Bad input of every kind: it is told clearly, and hurts nothing else."""
+"""Bad input of every kind: it is reported clearly, and harms nothing else."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ def ran() -> Counter[str]:
 
 
 def story(fleet: Stack, name: str, controller: str = "wild", cluster: str = "here") -> list[dict[str, Any]]:
-    """What ``raycp why`` tells of an object: its last steps."""
+    """What ``raycp why`` shows of an object: its last steps."""
     found = fleet.shard().account.timeline(cluster, "ConfigMap", "default", name)
     rows: Any = found["controllers"] if found is not None else []
     return [step for row in rows if row["controller"] == controller for step in row["steps"]]
@@ -38,7 +38,7 @@ def errors(fleet: Stack, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("do", "told"),
+    ("do", "expected"),
     [
         ("raise", "ZeroDivisionError: on purpose (fleet_samples.py, line"),
         ("retry", "not yet"),
@@ -47,10 +47,10 @@ def errors(fleet: Stack, name: str) -> list[str]:
         ("negative", "wild returned Result(requeue_after=-1): seconds, 0 or more"),
     ],
 )
-async def test_failing_reconciler_is_retried_and_others_go_on(do: str, told: str) -> None:
+async def test_failing_reconciler_is_retried_and_others_go_on(do: str, expected: str) -> None:
     async with stack(["wild", "tracked"]) as fleet:
         await fleet.put("here", "wild", "bad", do=do)
-        await until(lambda: any(told in error for error in errors(fleet, "bad")), 5.0, f"{do}: {told}")
+        await until(lambda: any(expected in error for error in errors(fleet, "bad")), 5.0, f"{do}: {expected}")
         for number in range(10):
             await fleet.put("here", "tracked", f"good-{number}")
         await until(lambda: sum(ran()[f"good-{number}"] for number in range(10)) == 10, 3.0)
@@ -94,10 +94,10 @@ def _exits(monkeypatch: pytest.MonkeyPatch, fleet: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("do", "told"),
+    ("do", "expected"),
     [("block", "the reconciler blocked its event loop"), ("defy", "went on after its timeout and could not be stopped")],
 )
-async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, told: str) -> None:
+async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, expected: str) -> None:
     """Its worker names it and ends; it waits for its backoff; the others' keys return at once and are done elsewhere."""
     monkeypatch.setattr(worker_module, "SILENT", 0.6)
     monkeypatch.setattr(worker_module, "STUCK_AFTER", 0.3)
@@ -108,7 +108,7 @@ async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: 
         await until(lambda: ran()["good"] == 1)
         await fleet.put("here", "wild", "bad", do=do)
         await until(lambda: not fleet.substrate.living("worker"), 10.0, "the worker ends itself")
-        await until(lambda: any(told in error for error in errors(fleet, "bad")), 3.0, "the culprit is named")
+        await until(lambda: any(expected in error for error in errors(fleet, "bad")), 3.0, "the culprit is named")
         samples.OPEN["good"] = True
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":""}}')
         await fleet.new_worker()
@@ -157,7 +157,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", list(BROKEN))
 async def test_one_bad_cluster_of_three_delays_no_other(case: str, tmp_path: Path) -> None:
-    connect, told = BROKEN[case]
+    connect, expected = BROKEN[case]
     if connect is None:
         file = tmp_path / "config"
         file.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": []}))
@@ -167,7 +167,7 @@ async def test_one_bad_cluster_of_three_delays_no_other(case: str, tmp_path: Pat
         found = {row.name: row for row in fleet.report(fleet.members["shard", "0"]).clusters}
         assert (found["west"].reachable, found["west"].synced) == (True, True)
         assert (found["east"].reachable, found["east"].synced) == (False, False)
-        assert told in found["east"].reason
+        assert expected in found["east"].reason
         assert "Traceback" not in found["east"].reason
         await fleet.put("west", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
@@ -189,7 +189,11 @@ async def test_expired_token_is_reported_and_a_new_one_is_used() -> None:
         def reason() -> str:
             return next(row.reason for row in fleet.report(fleet.members["shard", "0"]).clusters if row.name == "east")
 
-        await until(lambda: "401" in reason() or "Unauthorized" in reason() or "credentials" in reason(), 15.0, "told")
+        await until(
+            lambda: "401" in reason() or "Unauthorized" in reason() or "credentials" in reason(),
+            15.0,
+            "the expired token is reported",
+        )
         await fleet.put("west", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
         await fleet.put("east", "tracked", "b")
@@ -255,15 +259,15 @@ def test_invalid_fleet_file_is_refused_before_anything_is_touched(
     file = tmp_path / "fleet.yaml"
     file.write_text(yaml.safe_dump(content))
     assert main([command, "-c", str(file)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert "Traceback" not in printed
     for word in [str(file), *words]:
-        assert word in told, told
+        assert word in printed, printed
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "expected"),
     [
         ("def broken(:\n", "line 1"),
         ("import nothing_of_that_name_is_there\n", "nothing_of_that_name_is_there"),
@@ -274,7 +278,7 @@ def test_invalid_fleet_file_is_refused_before_anything_is_touched(
     ],
 )
 def test_controller_module_that_does_not_import_is_refused(
-    source: str, told: str, tmp_path: Path, request: pytest.FixtureRequest
+    source: str, expected: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     name = f"bad_module_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(source)
@@ -282,7 +286,7 @@ def test_controller_module_that_does_not_import_is_refused(
     with pytest.raises(ConfigError) as refused:
         build_fleet(doc, Path("fleet.yaml"), [tmp_path])
     text = str(refused.value)
-    assert told in text
+    assert expected in text
     assert name in text
     assert "spec.controllers[0].use" in text
 

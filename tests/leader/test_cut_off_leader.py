@@ -69,7 +69,7 @@ async def test_cut_off_leader_grants_nothing_once_the_hub_has_recorded_its_succe
         try:
             await until(lambda: fleet.status().get("leader", {}).get("incarnation") == 2, 20.0)
             recorded = CLOCK.now()
-            # What the old one can still grant ends within a permit of the record: the new one's book covers it.
+            # What the old one can still grant ends within a permit of the record: the new one's ledger covers it.
             grant, now = await granted(old, name), CLOCK.now()
             ledger = fleet.leader.hub.lock.proof.ledger
             assert ledger is not None
@@ -82,13 +82,13 @@ async def test_cut_off_leader_grants_nothing_once_the_hub_has_recorded_its_succe
             assert "does nothing more" in str(old.status()["problems"])
             plan = old.plan
             assert plan is not None
-            assert not old.promotion.proven(plan), "it promotes nobody"
+            assert not old.promotion.proven(plan), "it promotes no standby"
             # The fleet lives on under the new one: changes, and a death.
             await fleet.substrate.kill(primary(fleet).member)
             await until(lambda: standby.state.term == 2, 10.0)
             await fleet.put("here", "tracked", "after")
             await until(lambda: ran()["after"] == 1)
-            assert plan is old.plan, "its plan is as it was: nobody was told anything by it"
+            assert plan is old.plan, "its plan did not change"
             assert not samples.OVERLAPS
         finally:
             await old.abort()
@@ -99,15 +99,15 @@ async def test_holder_ignores_late_grants_of_a_replaced_leader() -> None:
     async with cuttable() as (fleet, cable):
         await fleet.apply(doc("tracked"))
         await warm(fleet)
-        keeper = primary(fleet).permits
+        permits = primary(fleet).permits
         old = divide(fleet, cable)
         try:
-            await until(lambda: keeper.permit.incarnation == 2, 20.0)
-            until_when = keeper.permit.until
+            await until(lambda: permits.permit.incarnation == 2, 20.0)
+            until_when = permits.permit.until
             fleet.substrate.leader = old
-            await keeper.pull()
+            await permits.pull()
             fleet.substrate.leader = fleet.leader
-            assert keeper.permit.incarnation == 2
-            assert keeper.permit.until <= until_when + 1.5, "no later than the new one's own"
+            assert permits.permit.incarnation == 2
+            assert permits.permit.until <= until_when + 1.5, "no later than the new one's own"
         finally:
             await old.abort()

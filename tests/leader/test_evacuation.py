@@ -1,4 +1,4 @@
-"""Nodes that drain, come and go, in one process: who moves where, in which order, and that nothing is lost meanwhile."""
+"""Nodes that drain, come and go, in one process: which members move where, in which order, and that nothing is lost meanwhile."""
 
 import asyncio
 import contextlib
@@ -82,20 +82,20 @@ async def test_draining_node_is_evacuated_and_nothing_is_lost(standby: int) -> N
     async with fleet_on("n1", "n2", "n3", leader="n1", standby=standby) as fleet:
         before = await settled(fleet, standby)
         samples.DELAY = 0.01
-        gone = before["shard 0"]
+        leaving = before["shard 0"]
         async with users(fleet) as names:
             await asyncio.sleep(0.2)
-            fleet.substrate.ground = nodes("n1", "n2", "n3", draining=gone)
-            await until(lambda: gone not in at(fleet).values() and not fleet.leader.roster.leaving, 15.0, "all have left")
+            fleet.substrate.ground = nodes("n1", "n2", "n3", draining=leaving)
+            await until(lambda: leaving not in at(fleet).values() and not fleet.leader.roster.leaving, 15.0, "all have left")
             after = await settled(fleet, standby)
         await until(lambda: all(ran()[name] for name in names), 5.0, "every change is reconciled")
-        assert gone not in after.values()
+        assert leaving not in after.values()
         assert not samples.OVERLAPS
         assert fleet.left == [], "the leader was elsewhere"
         rows = [row for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
         assert [row["cause"] for row in rows] == ["drain"]
         moved = {slot for slot in before if slot in after and before[slot] == after[slot]}
-        assert {slot for slot, node in before.items() if node != gone and slot.startswith("worker")} <= moved, "others stay"
+        assert {slot for slot, node in before.items() if node != leaving and slot.startswith("worker")} <= moved, "others stay"
 
 
 async def test_leader_leaves_a_draining_node_last() -> None:
@@ -126,17 +126,17 @@ async def test_worker_is_replaced_before_it_is_drained() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1", standby=0) as fleet:
         before = await settled(fleet, 0)
         samples.DELAY = 1.8
-        gone = before["worker standard/0"]
+        leaving = before["worker standard/0"]
         for number in range(8):
             await fleet.put("here", "tracked", f"w{number}")
         await until(lambda: sum(ran().values()) == 8)
-        fleet.substrate.ground = nodes("n1", "n2", "n3", draining=gone)
+        fleet.substrate.ground = nodes("n1", "n2", "n3", draining=leaving)
         await until(lambda: fleet.leader.roster.leaving, 5.0, "a worker leaves")
         leaver = fleet.leader.roster.leaving[0].member
         plan = fleet.leader.plan
         assert plan is not None
         assert leaver.actor_name in {worker.member for worker in plan.workers}, "a new primary would still ask it (law 6g)"
-        await until(lambda: leaver not in fleet.substrate.cores, 10.0, "it is gone")
+        await until(lambda: leaver not in fleet.substrate.cores, 10.0, "it has ended")
         assert not samples.OVERLAPS
         assert all(ran()[f"w{number}"] == 1 for number in range(8)), "what it had in work came to its end"
 
@@ -158,27 +158,27 @@ async def test_returning_node_gets_members_again(monkeypatch: pytest.MonkeyPatch
         causes = [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
         assert causes == ["placement"]
         roster = fleet.leader.roster
-        await until(lambda: not roster.leaving and not roster.ending, 10.0, "who was succeeded has ended, and left the plan")
+        await until(lambda: not roster.leaving and not roster.ending, 10.0, "replaced members have ended, and left the plan")
         members, places = set(fleet.substrate.cores), at(fleet)
         await holds(lambda: right() and at(fleet) == places, 1.0, "and then nothing moves")
-        assert set(fleet.substrate.cores) == members, "and nobody is made anew"
+        assert set(fleet.substrate.cores) == members, "and no member is created"
 
 
 async def test_suspected_node_gets_no_new_member() -> None:
     async with fleet_on("n1", "n2", "n3", leader="n1") as fleet:
         before = await settled(fleet)
-        gone = before["standby 0/0"]
+        leaving = before["standby 0/0"]
         refused = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         port = refused.sockets[0].getsockname()[1]
         refused.close()
         await refused.wait_closed()
-        fleet.substrate.ground = [Node(name, "127.0.0.1", port if name == gone else 0) for name in ("n1", "n2", "n3")]
+        fleet.substrate.ground = [Node(name, "127.0.0.1", port if name == leaving else 0) for name in ("n1", "n2", "n3")]
         await until(lambda: any(node.port for node in fleet.leader.nodes.nodes))
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("standby")))
-        await until(lambda: gone in fleet.leader.evacuation.situation().suspected, 5.0, "its raylet's port refuses")
+        await until(lambda: leaving in fleet.leader.evacuation.situation().suspected, 5.0, "its raylet's port refuses")
         standby = await until(lambda: fleet.substrate.living("standby"), 5.0)
         assert isinstance(standby[0], ShardCore)
-        assert standby[0].node_id not in (gone, before["shard 0"])
+        assert standby[0].node_id not in (leaving, before["shard 0"])
 
 
 async def test_standby_is_promoted_and_no_member_created_while_rays_head_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,11 +201,11 @@ async def test_upgrade_adds_and_removes_controllers() -> None:
         await fleet.put("here", "parent", "waiting")
         samples.RAN.clear()
         await upgrade(fleet.client, fleet_of(newer("tracked", "parent")))
-        await until(lambda: ran()["waiting"] >= 1, 5.0, "what was there before is told to the new controller")
-        await fleet.put("here", "plain", "nobody")
-        await fleet.put("here", "tracked", "somebody")
-        await until(lambda: ran()["somebody"] == 1)
-        assert not ran()["nobody"]
+        await until(lambda: ran()["waiting"] >= 1, 5.0, "objects of before reach the new controller")
+        await fleet.put("here", "plain", "unmatched")
+        await fleet.put("here", "tracked", "matched")
+        await until(lambda: ran()["matched"] == 1)
+        assert not ran()["unmatched"]
 
 
 async def test_upgraded_fleet_can_be_changed_and_restarted() -> None:
@@ -331,7 +331,7 @@ async def test_standby_fleet_writes_nothing() -> None:
         async def ready() -> bool:
             return all(check.ok for check in await observer.ready())
 
-        await until(ready, what="/readyz of a fleet that stands by")
+        await until(ready, what="/readyz of a standby fleet")
         await until(lambda: "here" in observer._clients._clients, what="the way to the hub is there before the switch")
         assert leads(fleet.other) == 0
         record = fleet.cluster("here").api.get("configmaps", "raycp-system", "raycp-t-leader")
@@ -469,7 +469,7 @@ async def one_leads(fleet: House) -> Colour:
         living = [colour for colour in fleet.colours.values() if fleet.roles(colour) & {"shard", "standby", "worker"}]
         return len(living) == 1 and leads(living[0]) > 0
 
-    await until(good, 20.0, "one of the two leads, and the other is gone")
+    await until(good, 20.0, "one of the two leads, and the other has ended")
     return next(colour for colour in fleet.colours.values() if leads(colour))
 
 
@@ -484,7 +484,7 @@ async def one_leads(fleet: House) -> Colour:
     ],
 )  # fmt: skip
 async def test_upgrade_survives_a_leader_killed_at_any_step(victim: str, step: str, after: bool) -> None:
-    """Ray restarts it; whatever becomes of the upgrade, one fleet leads, the other is gone, and no change is lost."""
+    """Ray restarts it; whatever becomes of the upgrade, one fleet leads, the other has ended, and no change is lost."""
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
         colour = fleet.base if victim == "old" else fleet.other
@@ -499,7 +499,7 @@ async def test_upgrade_survives_a_leader_killed_at_any_step(victim: str, step: s
             await asyncio.sleep(0.01)
             if victim == "new" and step in ("prepare", "follow", "lead"):
                 await asyncio.shield(dying)  # the question that is cut off must not keep Ray from the restart
-                raise MemberUnavailable("its process is gone")
+                raise MemberUnavailable("its process is dead")
 
         hook = at(step, after=after, act=kill)
         if after:

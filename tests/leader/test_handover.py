@@ -23,7 +23,7 @@ async def test_handover_of_a_shard_under_load_loses_nothing() -> None:
         samples.DELAY = 0.01
         for turn in range(3):
             await warm(fleet)
-            await until(lambda: fleet.leader.roster.standby_of("0"), what="the leader has heard of it")
+            await until(lambda: fleet.leader.roster.standby_of("0"), what="the leader has its report")
             for number in range(20):
                 await fleet.put("here", "tracked", f"t{turn}-{number}")
                 if number == 10:
@@ -72,13 +72,13 @@ async def test_standby_that_dies_during_a_handover_leaves_the_primary_in_charge(
         async def broken(member: Any, question: Question[Any], timeout: float = 10.0) -> Any:
             if isinstance(question, FollowTo):
                 await fleet.substrate.kill(standby.member)
-                raise MemberUnavailable("gone in the middle")
+                raise MemberUnavailable("died in the middle")
             return await ask(member, question, timeout)
 
         fleet.substrate.ask = broken
         handed = await fleet.leader.hand_over([])
         fleet.substrate.ask = ask
-        assert "gone in the middle" in handed[0].problem
+        assert "died in the middle" in handed[0].problem
         assert primary(fleet).state.term == 1
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] == 1)

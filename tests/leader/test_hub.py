@@ -99,7 +99,7 @@ async def test_failing_hub_is_reported_and_retried(here: Here) -> None:
     here.cluster.faults.set([FaultSpec(kind="error", status=500)])
     await here.drive(here.plan(), lambda: "leadership" in here.hub.problems)
     assert here.lock.leadership is None
-    assert here.cluster.api.get("customresourcedefinitions", "", JOBS) is None, "who does not lead installs nothing"
+    assert here.cluster.api.get("customresourcedefinitions", "", JOBS) is None, "a candidate installs nothing"
     here.cluster.faults.clear()
     await here.drive(here.plan(), lambda: here.lock.leadership is not None and here.published(), 20.0)
 
@@ -160,5 +160,5 @@ async def test_lock_given_to_a_successor_is_not_taken_by_a_step_under_way(here: 
     record = here.cluster.api.get("configmaps", "raycp-system", "raycp-t-leader")
     assert record is not None
     assert record["data"]["released"] == "true"
-    assert await here.lock.take_back(plan) is None, "nobody has come: it is ours again"
+    assert await here.lock.take_back(plan) is None, "no successor has begun: it is ours again"
     assert here.lock.leadership is not None

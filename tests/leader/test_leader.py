@@ -92,7 +92,7 @@ async def test_restarted_leader_keeps_the_living_members() -> None:
         assert after["leader"]["epoch"] == 1
         assert after["shards"][0]["term"] == before["shards"][0]["term"]
         assert after["generation"] == before["generation"]
-        assert fleet.substrate.created == created, "nobody was replaced"
+        assert fleet.substrate.created == created, "no member was replaced"
         assert not fleet.substrate.killed
 
 
@@ -140,7 +140,7 @@ async def test_apply_changes_a_running_fleet_in_place() -> None:
         assert sum(worker["worker"].startswith("standard/") for worker in status["workers"]) == 2
         await fleet.put("west", "plain", "p")
         await until(lambda: ran("plain")["p"] == 1)
-        assert status["shards"][0]["term"] == 1, "the shard was told, not replaced"
+        assert status["shards"][0]["term"] == 1, "the shard got a new plan and was not replaced"
         assert ran()["a"] == 1, "nor was anything looked at again"
         fewer = await fleet.apply(doc("hub", "west", uses=("plain",), tiers={"standard": {"workers": {"min": 1}}}))
         assert {c["name"] for c in fewer["clusters"]} == {"hub", "west"}

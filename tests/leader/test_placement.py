@@ -1,4 +1,4 @@
-"""Where members live: pure functions of nodes, labels and who lives where."""
+"""Where members live: pure functions of nodes, labels and the members' nodes."""
 
 from dataclasses import replace
 
@@ -21,16 +21,16 @@ SLOTS: list[Slot] = [
 
 @st.composite
 def situations(draw: st.DrawFn, fewest: int = 0) -> Situation:
-    """Up to five nodes, some draining or doubted, one the head; members and the leader on any of them, or on one that is gone."""
+    """Up to five nodes, some draining or suspected, one the head; members and the leader on any of them, or on a lost one."""
     names = [f"n{number}" for number in range(draw(st.integers(fewest, 5)))]
     nodes = tuple(
         Node(name, labels={"zone": draw(ZONES)}, head=number == 0, draining=draw(st.booleans()) and draw(st.booleans()))
         for number, name in enumerate(names)
     )
-    anywhere = st.sampled_from([*names, "gone"])
+    anywhere = st.sampled_from([*names, "lost"])
     where = draw(st.dictionaries(st.sampled_from(SLOTS), anywhere, max_size=len(SLOTS)))
     suspected = frozenset(draw(st.sets(anywhere, max_size=1)))
-    return Situation(nodes, where, draw(st.sampled_from([*names, "gone", ""])), suspected)
+    return Situation(nodes, where, draw(st.sampled_from([*names, "lost", ""])), suspected)
 
 
 @given(situations(), st.sampled_from(SLOTS), st.sampled_from([{}, {"zone": "a"}, {"zone": "!a"}]))
@@ -94,7 +94,7 @@ def test_whole_fleet_is_placed_at_once(situation: Situation) -> None:
 @given(situations())
 def test_moves_end_in_a_good_placement(situation: Situation) -> None:
     """Whatever stands wrong is set right one move at a time, and then nothing moves any more."""
-    where = {slot: at for slot, at in situation.where.items() if at != "gone"}
+    where = {slot: at for slot, at in situation.where.items() if at != "lost"}
     situation = replace(situation, where=where)
     for _ in range(4 * len(SLOTS)):
         warm: dict[str, list[str]] = {}

@@ -36,7 +36,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
         assert rows["standard"]["reason"] in text
         observer = fleet.substrate.living("observer")[0]
 
-        async def told() -> bool:
+        async def exported() -> bool:
             page = (await observer.metrics()).decode()
             return all(
                 line in page
@@ -47,7 +47,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
                 )
             )
 
-        await until(told, 5.0)
+        await until(exported, 5.0)
 
 
 class Refusing(InProcess):
@@ -94,7 +94,7 @@ async def test_observer_shows_a_ready_fleet_as_ready() -> None:
         assert not [reason for reason in shown["reasons"] if "not there yet" in reason], shown["reasons"]
         await until(lambda: observer._status()["ready"], 2.0, "and as ready, when the hub's record has been read")
         assert {row["name"] for row in await observer.workers()}
-        # Another one takes its place: it is not ready before it has heard from all.
+        # Its successor is not ready before it has the reports of all members.
         await fleet.substrate.kill(observer.member)
         again = (await until(lambda: fleet.substrate.living("observer"), 10.0))[0]
         assert again is not observer

@@ -42,6 +42,6 @@ async def test_promoted_standby_has_time_for_its_first_permit() -> None:
         await until(lambda: standby.state.term == 2, 5.0)
         await fleet.put("here", "tracked", "after")
         await until(lambda: ran()["after"] >= 1, 8.0)
-        assert primary(fleet) is standby, "it was succeeded before it could ask"
+        assert primary(fleet) is standby, "it was replaced before it could ask"
         assert standby.state.term == 2
         assert standby.member not in fleet.substrate.killed

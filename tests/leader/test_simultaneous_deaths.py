@@ -1,4 +1,4 @@
-"""Several members die together, the leader among them: who follows, that nothing is lost, and that nothing runs twice at once."""
+"""Several members die together, the leader among them: nothing is lost, and nothing runs twice at once."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,7 @@ async def test_leader_primary_and_worker_die_together() -> None:
 
 
 async def test_silent_primary_keeps_its_shard_until_its_permit_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray has forgotten it (its node seems gone), but its port still answers: it may write until its permit has ended (law 6f)."""
+    """Ray does not know it (its node seems lost), but its port still answers: it may write until its permit has ended (law 6f)."""
     async with busy(leader={"permit": "2s"}) as (fleet, _):
         standby = await warm(fleet)
         before = primary(fleet)
@@ -92,13 +92,13 @@ async def test_silent_primary_keeps_its_shard_until_its_permit_has_ended(monkeyp
         async def others() -> list[Any]:
             return [member for member in await members() if member != before.member]
 
-        async def gone(member: Any, *args: Any, **more: Any) -> Any:
+        async def unreachable(member: Any, *args: Any, **more: Any) -> Any:
             if member == before.member:
                 raise MemberDied(member, "its node died", certain=False)
             return await ask(member, *args, **more)
 
         await fleet.die()
-        fleet.substrate.members, fleet.substrate.ask = others, gone  # type: ignore[method-assign]
+        fleet.substrate.members, fleet.substrate.ask = others, unreachable  # type: ignore[method-assign]
         fleet.start_leader()
         await until(lambda: fleet.leader.hub.lock.proof.ledger is not None, 5.0)
         ledger = fleet.leader.hub.lock.proof.ledger

@@ -131,7 +131,7 @@ async def test_second_fleet_waits_warm_and_writes_nothing_until_the_first_goes_d
     async with fleet("first") as first, fleet("second") as second:
         await (await first.begin(hub.doc(lock))).ready()
         await second.begin(hub.doc(lock))
-        await until(lambda: second.status()["leader"]["waiting"], what="the second tells why it waits")
+        await until(lambda: second.status()["leader"]["waiting"], what="the second reports why it waits")
         leader = second.status()["leader"]
         assert leader["heldBy"] == "first-1"
         assert leader["heldSince"] == pytest.approx(first.status()["leader"]["since"], abs=0.01)
@@ -141,10 +141,10 @@ async def test_second_fleet_waits_warm_and_writes_nothing_until_the_first_goes_d
         await until(lambda: count("a"))
         await holds(lambda: count("a") == 1, 1.5, "the candidate reconciles nothing")
 
-        async def told() -> bool:
+        async def shown() -> bool:
             return await leads(first) == 1.0 and await leads(second) == 0.0
 
-        await until(told, what="metrics tell who leads")
+        await until(shown, what="metrics show which fleet leads")
         before = {name: hub.record(name) for name in ("fleet", "slo", "leader")}
         assert before["fleet"]["home"] == first.status()["leader"]["home"]
         await first.leader.down()
@@ -247,8 +247,8 @@ async def test_wall_clock_that_is_off_is_reported_and_nothing_else(hub: Hub) -> 
     hub.cluster.skew(3600.0)
     async with fleet("first") as first:
         await (await first.begin(hub.doc("lease"))).ready()
-        told = await until(lambda: first.status()["problems"].get("clock"), 10.0)
-        assert "3600 s behind" in told
+        problem = await until(lambda: first.status()["problems"].get("clock"), 10.0)
+        assert "3600 s behind" in problem
         assert first.status()["ready"]
 
 

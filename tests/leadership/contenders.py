@@ -1,7 +1,7 @@
-"""Leaders that contend for one lock over real HTTP, each with a way to the hub that can be cut, a clock that can jump, and a life
-that can be frozen; and an arena that looks on: never two of them may write at once, and the epoch of whoever writes never falls.
+"""Leaders that contend for one lock over real HTTP, each with a connection to the hub that can be cut, a clock that can jump, and a
+process that can be frozen; and an arena that checks: two of them never write at once, and the epoch of the writer never falls.
 
-A contender does what a leader does (``raycp.leader.hub``, ``raycp.leader.leadership_proof``), in a hurry: permits of 0.6 s, proofs
+A contender does what a leader does (``raycp.leader.hub_lock``, ``raycp.leader.leadership_proof``), faster: permits of 0.6 s, proofs
 ten times a second.
 """
 
@@ -73,7 +73,7 @@ class Jumping:
 
 
 class Way:
-    """A TCP proxy to the hub: cut, it accepts nobody and what went through it is lost."""
+    """A TCP proxy to the hub: cut, it accepts no connection, and data in transit is lost."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -144,12 +144,12 @@ class Contender:
         """Whether a holder of its permits may write at this moment."""
         return self.until > self.clock.now()
 
-    def told(self, waiting: Waiting) -> None:
+    def waits(self, waiting: Waiting) -> None:
         self.why = waiting.why
 
     async def _live(self, living: int) -> None:
         while True:
-            self.entered = entered = await self.lock.acquire(self.me, self.permit, living, self.told)
+            self.entered = entered = await self.lock.acquire(self.me, self.permit, living, self.waits)
             self.why = ""
             not_before = self.clock.now() + entered.wait
             if entered.proved is not None and not entered.wait:  # taking it was the first proof
@@ -193,14 +193,14 @@ class Contender:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def release(self, successor: str = "") -> None:
-        """All its holders are gone, then it gives up the lock."""
+        """All its holders have ended, then it releases the lock."""
         await self.die()
         self.until = float("-inf")
         await self.lock.release(self.mine, successor)
 
 
 class Arena:
-    """One hub, one lock, many who want it."""
+    """One hub, one lock, many candidates."""
 
     def __init__(self, kind: str, cluster: EmbeddedCluster, spec: dict[str, Any] | None = None) -> None:
         self.kind = kind
@@ -214,7 +214,7 @@ class Arena:
         )
         self.contenders: list[Contender] = []
         self.writers: list[tuple[int, str]] = []
-        """Epoch and name of all who wrote, in the order in which they began."""
+        """Epoch and name of all writers, in the order in which they began."""
         self.wrong: list[str] = []
         self._watch: asyncio.Task[None] | None = None
 
@@ -286,8 +286,8 @@ class Arena:
             await self.delete()
         await self.cluster.api.create(resource, obj)
 
-    async def suspend(self, who: Contender, seconds: float = 3600.0) -> None:
-        """The machine of ``who`` sleeps; whoever holds the lock goes on meanwhile: it has answered, and it has renewed."""
+    async def suspend(self, contender: Contender, seconds: float = 3600.0) -> None:
+        """The machine of ``contender`` sleeps; another holder of the lock goes on: it has answered, and it has renewed."""
         resource, name = self.place
 
         def answered() -> bool:
@@ -295,8 +295,8 @@ class Arena:
             return bool(data.get("knock", "") == data.get("answer", ""))
 
         await eventually(answered)
-        who.clock.ahead += seconds
-        patch = f'{{"metadata":{{"annotations":{{"renewed":"{who.clock.now()}"}}}}}}'.encode()
+        contender.clock.ahead += seconds
+        patch = f'{{"metadata":{{"annotations":{{"renewed":"{contender.clock.now()}"}}}}}}'.encode()
         await self.cluster.api.patch_merge(resource, NAMESPACE, name, patch)
 
     async def _look(self) -> None:
@@ -313,13 +313,13 @@ class Arena:
                     self.writers.append(wrote)
             await asyncio.sleep(0.005)
 
-    async def writes(self, who: Contender, seconds: float = 10.0) -> float:
-        """Wait until ``who`` may write; how long that took."""
+    async def writes(self, contender: Contender, seconds: float = 10.0) -> float:
+        """Wait until ``contender`` may write; how long that took, in seconds."""
         begun = REAL.now()
-        while not who.writing:
+        while not contender.writing:
             if REAL.now() - begun > seconds:
                 state = [(each.me.holder, each.why, each.writing) for each in self.contenders]
-                raise AssertionError(f"{who.me.holder} does not lead after {seconds} s: {state}, {self.object()}")
+                raise AssertionError(f"{contender.me.holder} does not lead after {seconds} s: {state}, {self.object()}")
             await asyncio.sleep(0.005)
         return REAL.now() - begun
 

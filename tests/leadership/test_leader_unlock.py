@@ -1,4 +1,4 @@
-"""``raycp leader unlock``: frees the lock of a holder that is gone, or of a stranger; a holder that lives keeps it."""
+"""``raycp leader unlock``: frees the lock of a dead holder, and removes a foreign object; a living holder keeps its lock."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ async def test_unlock_after_a_change_of_the_lock_of_a_dead_fleet(arena: Arena) -
 
 
 def test_unlock_reports_bad_input_without_a_traceback(tmp_path: Path) -> None:
-    def told(*arguments: str) -> Any:
+    def run_unlock(*arguments: str) -> Any:
         return subprocess.run(
             [sys.executable, "-m", "raycp.cli.main", "leader", "unlock", *arguments], capture_output=True, text=True
         )
@@ -92,15 +92,15 @@ def test_unlock_reports_bad_input_without_a_traceback(tmp_path: Path) -> None:
         "apiVersion: raycp.io/v1alpha1\nkind: Fleet\nmetadata: {name: t}\nspec:\n"
         "  clusters: [{name: hub, WAY}]\n  controllers: [{use: m}]\n"
     )
-    done = told()
+    done = run_unlock()
     assert done.returncode == 2
     assert "-c FLEET.yaml" in done.stderr
     file.write_text(text.replace("WAY", "embedded: {}"))
-    done = told("-c", str(file))
+    done = run_unlock("-c", str(file))
     assert done.returncode == 2
     assert "--kubeconfig" in done.stderr
     file.write_text(text.replace("WAY", "kubeconfig: {path: nowhere}"))
-    done = told("-c", str(file))
+    done = run_unlock("-c", str(file))
     assert done.returncode == 1
     assert "nowhere" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,6 +1,6 @@
 """The contract of ``raycp.leadership.locks.Lock``, kept by all three locks, over real HTTP on an embedded cluster.
 
-Each test ends with the arena's verdict: nobody ever wrote beside another, and the epoch of whoever wrote never fell.
+Each test ends with the arena's verdict: never two wrote at once, and the epoch of the writer never fell.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def lead(arena: Arena, name: str, **more: Any) -> Contender:
     return made
 
 
-async def gone(arena: Arena, who: Contender) -> None:
+async def die_with_pod(arena: Arena, who: Contender) -> None:
     """Its process is killed, and its Pod deleted."""
     await who.die()
     assert who.me.pod is not None
@@ -70,7 +70,7 @@ async def test_one_of_many_candidates_leads_and_epochs_rise(arena: Arena) -> Non
         await eventually(lambda: any(each.writing for each in many))
         leader = next(each for each in many if each.writing)
         rest = [each for each in many if each is not leader]
-        await eventually(lambda: all(leader.me.holder in each.why for each in rest), "candidates say who leads")
+        await eventually(lambda: all(leader.me.holder in each.why for each in rest), "candidates name the holder")
         led.append(leader.mine.epoch)
         await leader.release()
         return rest
@@ -90,7 +90,7 @@ async def test_acquisition_after_a_release_waits_for_no_permit(arena: Arena) -> 
 
 
 async def test_handover_of_the_lock_needs_few_requests(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work waits for each of these: two writes to give it up, five questions to have it. Who need not wait opens no watch."""
+    """Two writes to release it, five requests to acquire it: work waits for each. A candidate that need not wait opens no watch."""
     first = await lead(arena, "a")
     heir = await arena.contender("heir", home="blue")
     await heir.lock.holder()
@@ -124,14 +124,14 @@ async def test_missing_successor_does_not_block_others_for_ever(arena: Arena) ->
     first = await lead(arena, "a")
     other = (await arena.contender("b")).start()
     await eventually(lambda: other.why)
-    await first.release("nobody")
+    await first.release("missing")
     took = await arena.writes(other)
     assert took >= RESERVED * 0.8, "kept for the successor for its time"
 
 
 async def test_released_lock_can_be_taken_back(arena: Arena) -> None:
     first = await lead(arena, "a")
-    await first.release("nobody")
+    await first.release("missing")
     again = (await arena.contender("a2", home=first.me.home)).start()
     assert await arena.writes(again) < RESERVED * 0.8
     assert again.mine.epoch > first.mine.epoch
@@ -142,7 +142,7 @@ async def test_candidate_acquires_after_the_permits_of_a_killed_holder(arena: Ar
     second = (await arena.contender("b")).start()
     await eventually(lambda: second.why)
     assert "a" in second.why
-    await gone(arena, first)
+    await die_with_pod(arena, first)
     await arena.writes(second)
     assert second.mine.epoch > first.mine.epoch
 
@@ -188,7 +188,7 @@ async def test_deleted_lock_is_created_again_by_its_holder(arena: Arena) -> None
 
 async def test_epoch_survives_the_lock(arena: Arena) -> None:
     first = await lead(arena, "a")
-    await gone(arena, first)
+    await die_with_pod(arena, first)
     if arena.object() is not None:  # the garbage collector may have been faster
         await arena.delete()
     second = (await arena.contender("b")).start()
@@ -200,7 +200,7 @@ async def test_lock_from_an_older_backup_is_overwritten_by_its_holder(arena: Are
     first = await lead(arena, "a")
     backup = arena.object()
     assert backup is not None
-    await gone(arena, first)
+    await die_with_pod(arena, first)
     second = await lead(arena, "b")
     third = (await arena.contender("c")).start()
     await arena.put(backup)
@@ -215,7 +215,7 @@ async def test_lock_from_an_older_backup_is_acquired_where_its_holder_is_dead(ar
     assert backup is not None
     await first.release()
     second = await lead(arena, "b")
-    await gone(arena, second)
+    await die_with_pod(arena, second)
     await arena.put(backup)
     third = (await arena.contender("c")).start()
     await arena.writes(third)

@@ -25,7 +25,7 @@ STEP = 0.25
 
 
 class Hub:
-    """Objects with versions; who may reach it, and how long that takes."""
+    """Objects with versions; which contenders may reach it, and how long that takes."""
 
     def __init__(self, clock: VirtualClock, seed: int) -> None:
         self.clock = clock
@@ -40,7 +40,7 @@ class Hub:
         self._versions = itertools.count(1)
 
     def idle(self, home: str) -> None:
-        """All holders of permits of this fleet are gone."""
+        """All holders of permits of this fleet have ended."""
         for each in self.leaders:
             if each.home == home:
                 each.until = float("-inf")
@@ -48,7 +48,7 @@ class Hub:
     def version(self) -> str:
         return str(next(self._versions))
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         event, self.changed = self.changed, asyncio.Event()
         event.set()
 
@@ -84,13 +84,13 @@ class FakeStore:
         uid = known.uid if known else self._hub.version()
         new = msgspec.structs.replace(state, version=self._hub.version(), uid=uid, duration=PERMIT)
         self._hub.states["lock"] = new
-        self._hub.tell()
+        self._hub.notify()
         await self._hub.way(self._who)
         return new
 
     async def delete(self, over: LockState) -> None:
         self._hub.states.pop("lock", None)
-        self._hub.tell()
+        self._hub.notify()
 
     async def follow(self) -> AsyncGenerator[LockState | None, None]:
         while True:
@@ -203,7 +203,9 @@ class Leader:
 
 
 ops = st.tuples(
-    st.sampled_from(["release", "freeze", "thaw", "kill", "restart", "anew", "cut", "mend", "delete", "restore", "wait", "wait"]),
+    st.sampled_from(
+        ["release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wait", "wait"]
+    ),
     st.integers(0, 3),
     st.floats(0.0, 4.0),
 )
@@ -221,7 +223,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
     hub = Hub(clock, seed)
     leaders = [Leader(hub, kind, f"l{n}") for n in range(4)]
     wrote: list[int] = []
-    told: list[str] = []
+    steps_taken: list[str] = []
     backup: LockState | None = None
     releases: list[asyncio.Task[None]] = []
 
@@ -233,16 +235,16 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
                     each.task.result()
             now = [each for each in hub.leaders if each.until > clock.now()]
             who = {(each.home, each.writes) for each in now}
-            assert len(who) < 2, f"{who} write at once after {told}"
+            assert len(who) < 2, f"{who} write at once after {steps_taken}"
             for each in now:
                 if not wrote or wrote[-1] != each.writes:
-                    assert not wrote or each.writes > wrote[-1], f"epoch {each.writes} after {wrote} after {told}"
+                    assert not wrote or each.writes > wrote[-1], f"epoch {each.writes} after {wrote} after {steps_taken}"
                     wrote.append(each.writes)
 
     await run(1.0)
     for op, who, seconds in steps:
         leader = leaders[who]
-        told.append(f"{op} {who} {seconds:.1f}")
+        steps_taken.append(f"{op} {who} {seconds:.1f}")
         if op == "release":
             successor = f"home l{(who + 1) % 4}" if seconds > 2 else ""
             releases.append(asyncio.create_task(leader.release(successor)))
@@ -252,8 +254,8 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             hub.frozen[leader.name].set()
         elif op == "kill":
             leader.kill()
-        elif op in ("restart", "anew"):
-            # Ray starts the leader's next process, whatever has become of the one before; ``anew``: without its fleet.
+        elif op in ("restart", "replace"):
+            # Ray starts the leader's next process, whatever has become of the one before; ``replace``: without its fleet.
             living = leader.entered.mine.epoch if leader.entered is not None and op == "restart" else 0
             leaders[who] = Leader(hub, kind, f"{leader.name}'", leader.home, living)
         elif op == "cut":
@@ -262,12 +264,12 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             hub.cut.discard(leader.name)
         elif op == "delete" and "lock" in hub.states:
             backup = hub.states.pop("lock")
-            hub.tell()
+            hub.notify()
         elif op == "restore" and backup is not None and not backup.leadership.released:
             hub.states["lock"] = msgspec.structs.replace(backup, version=hub.version(), uid=hub.version())
-            hub.tell()
+            hub.notify()
         await run(seconds)
-    # All that was bad ends: one who lives leads in the end. A lock for life is not free while its holder's Pod exists.
+    # All faults end: a living contender leads in the end. A lock for life is not free while its holder's Pod exists.
     for each in hub.leaders:
         each.kill() if each not in leaders or each.task.done() or each.task.cancelling() else None
         hub.frozen[each.name].set()
@@ -276,7 +278,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
         alive = [each for each in leaders if not each.task.done()]
         end = clock.now() + 40.0
         while not any(each.until > clock.now() for each in alive):
-            assert clock.now() < end, f"nobody leads after {told}: {hub.states}, {hub.data}"
+            assert clock.now() < end, f"no contender leads after {steps_taken}: {hub.states}, {hub.data}"
             await run(STEP)
     for each in hub.leaders:
         each.task.cancel()

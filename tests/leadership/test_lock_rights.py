@@ -72,7 +72,9 @@ async def test_message_names_the_missing_right(arena: Arena, verb: str) -> None:
     resource = "leases" if arena.kind == "lease" else "configmaps"
     first = await allowed(arena, "a", False, (verb, resource))
     first.start()
-    await eventually(lambda: verb in first.why and resource in first.why and "forbidden" in first.why.lower(), "told")
+    await eventually(
+        lambda: verb in first.why and resource in first.why and "forbidden" in first.why.lower(), "the missing right is named"
+    )
     assert not first.epochs
 
 

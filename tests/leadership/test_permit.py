@@ -47,8 +47,8 @@ def test_no_grant_outlives_the_proof() -> None:
 
 def test_new_incarnation_counts_silent_holders_as_permitted() -> None:
     ledger = PermitLedger(PERMIT, recorded=200.0)
-    assert ledger.ends("never heard of") == 206.0
-    assert PermitLedger(PERMIT, recorded=200.0, fresh=True).ends("never heard of") == 200.0
+    assert ledger.ends("unknown") == 206.0
+    assert PermitLedger(PERMIT, recorded=200.0, fresh=True).ends("unknown") == 200.0
 
 
 def test_barred_holder_gets_no_permit() -> None:
@@ -146,7 +146,7 @@ async def test_leader_that_can_not_confirm_grants_less_and_less(clock: VirtualCl
 
 
 async def test_replaced_leader_grants_nothing(clock: SuspendableClock) -> None:
-    """Frozen, it wakes up beside its successor: its first read tells it, and until then its proof is too old to grant anything."""
+    """Frozen, it wakes up beside its successor: its first read shows that; until then its proof is too old to grant anything."""
     proof, home, ledger = leader(clock)
     await clock.advance(1.0)
     home.found = Leadership(1, 2, "b", 0.0, PERMIT)
@@ -170,18 +170,18 @@ async def test_holder_stops_while_the_leader_is_silent(clock: VirtualClock) -> N
         return Grant(PERMIT, 1, 1, {"0": 3})
 
     loops = Loops(clock)
-    keeper = PermitKeeper(HOLDER, clock, loops, Metrics(), ask, lambda: changes.append(keeper.held))
-    assert not keeper.held
+    permits = PermitKeeper(HOLDER, clock, loops, Metrics(), ask, lambda: changes.append(permits.held))
+    assert not permits.held
     await clock.advance(0.1)
-    assert keeper.held
-    assert keeper.term_of("0") == 3
+    assert permits.held
+    assert permits.term_of("0") == 3
     answers = False
     await clock.advance(4.0)
-    assert keeper.held, "it rides out a short silence"
+    assert permits.held, "it rides out a short silence"
     await clock.advance(2.5)
-    assert not keeper.held
+    assert not permits.held
     answers = True
     await clock.advance(0.5)
-    assert keeper.held
+    assert permits.held
     assert changes == [True, False, True]
     await loops.stop()
