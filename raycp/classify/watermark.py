@@ -8,7 +8,6 @@ Resource versions are compared as integers, as KEP-5504 (Kubernetes 1.35) allows
 """
 
 import base64
-import heapq
 import zlib
 from collections.abc import Collection, Iterator
 
@@ -37,14 +36,14 @@ class Watermark:
     3. What is encoded says less than, or the same as, what is known; never more.
     """
 
-    __slots__ = ("_heap", "_pending", "_restored", "_rv")
+    __slots__ = ("_rv", "changes", "restored")
 
     def __init__(self, rv: int = 0) -> None:
         self._rv = rv
-        # key -> (version of its first change that is not reconciled, version of its last)
-        self._pending: dict[RequestKey, tuple[int, int]] = {}
-        self._heap: list[tuple[int, RequestKey]] = []
-        self._restored: set[RequestKey] = set()
+        self.changes: dict[RequestKey, tuple[int, int]] = {}
+        """Key -> versions of its first and its last change that is not reconciled."""
+        self.restored: set[RequestKey] = set()
+        """Keys of a stored form, whose versions were not stored: any reconcile of this process has seen them."""
 
     @property
     def rv(self) -> int:
@@ -54,15 +53,15 @@ class Watermark:
     @property
     def pending_count(self) -> int:
         """Keys with changes that are not reconciled."""
-        return len(self._pending)
+        return len(self.changes)
 
     def covers(self, rv: int, key: RequestKey) -> bool:
         """Whether the state of ``key``'s object at ``rv`` has been reconciled."""
-        return rv <= self._rv and key not in self._pending
+        return rv <= self._rv and key not in self.changes
 
     def due(self, key: RequestKey) -> tuple[int, int] | None:
         """Versions of the first and the last change of ``key`` that is not reconciled; None where there is none."""
-        return self._pending.get(key)
+        return self.changes.get(key)
 
     def observe(self, rv: int) -> None:
         """All changes up to ``rv`` are in the cache, and what they made due is noted as pending. Never goes back."""
@@ -71,36 +70,28 @@ class Watermark:
 
     def pending(self, key: RequestKey, rv: int) -> None:
         """The change of ``rv`` makes ``key`` due: it is an exception until ``reconciled``."""
-        known = self._pending.get(key)
+        known = self.changes.get(key)
         if known is None:
-            self._pending[key] = (rv, rv)
-            heapq.heappush(self._heap, (rv, key))
-        elif rv > known[1]:
-            self._pending[key] = (known[0], rv)
-            self._restored.discard(key)
-        elif rv < known[0]:
-            self._pending[key] = (rv, known[1])
-            heapq.heappush(self._heap, (rv, key))
+            self.changes[key] = (rv, rv)
+        else:
+            self.changes[key] = (min(rv, known[0]), max(rv, known[1]))
+            if rv > known[1]:
+                self.restored.discard(key)
 
     def reconciled(self, key: RequestKey, upto: int | None = None) -> bool:
         """A reconcile of ``key`` succeeded that saw its object at ``upto`` (None: at its latest).
 
         Returns whether the key is no exception any more; a change after ``upto`` keeps it one.
         """
-        known = self._pending.get(key)
+        known = self.changes.get(key)
         if known is None:
             return True
-        if upto is None or upto >= known[1] or key in self._restored:
-            del self._pending[key]
-            self._restored.discard(key)
-            if len(self._heap) > 2 * len(self._pending) + 1_024:
-                self._heap = [(first, other) for other, (first, _) in self._pending.items()]
-                heapq.heapify(self._heap)
+        if upto is None or upto >= known[1] or key in self.restored:
+            del self.changes[key]
+            self.restored.discard(key)
             return True
         if upto >= known[0]:
-            first = upto + 1
-            self._pending[key] = (first, known[1])
-            heapq.heappush(self._heap, (first, key))
+            self.changes[key] = (upto + 1, known[1])
         return False
 
     def forget(self, key: RequestKey) -> None:
@@ -109,35 +100,28 @@ class Watermark:
 
     def least_pending(self) -> int | None:
         """The lowest version of a change that is not reconciled, or None."""
-        heap = self._heap
-        while heap:
-            first, key = heap[0]
-            known = self._pending.get(key)
-            if known is not None and known[0] == first:
-                return first
-            heapq.heappop(heap)
-        return None
+        return min((first for first, _ in self.changes.values()), default=None)
 
     def exceptions(self) -> Iterator[RequestKey]:
         """The keys that are due though the watermark has passed them."""
-        return iter(list(self._pending))
+        return iter(list(self.changes))
 
     def unlisted(self, listed: Collection[RequestKey]) -> list[RequestKey]:
         """Exceptions whose object is not in the initial list: it was deleted, and that is still to be reconciled."""
-        return [key for key in self._pending if key not in listed]
+        return [key for key in self.changes if key not in listed]
 
     def encode(self, max_exceptions: int = MAX_EXCEPTIONS) -> str:
         """Text for a ConfigMap's value; compressed where it is long (5 000 exceptions: about 40 KB).
 
         With more exceptions than ``max_exceptions`` only the version just below the least pending one is told.
         """
-        if len(self._pending) > max_exceptions:
+        if len(self.changes) > max_exceptions:
             least = self.least_pending()
             assert least is not None
             wire = _Wire(min(least - 1, self._rv))
         else:
             wire = _Wire(self._rv)
-            for key in sorted(self._pending):
+            for key in sorted(self.changes):
                 controllers = wire.exceptions.setdefault(key.cluster, {})
                 controllers.setdefault(key.controller, {}).setdefault(key.namespace, []).append(key.name)
         plain = msgspec.json.encode(wire)
@@ -161,5 +145,5 @@ class Watermark:
                         key = RequestKey(controller, cluster, namespace, name)
                         # Its versions were not stored; any successful reconcile of this process has seen them.
                         mark.pending(key, wire.rv)
-                        mark._restored.add(key)
+                        mark.restored.add(key)
         return mark

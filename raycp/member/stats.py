@@ -104,7 +104,7 @@ class StatsReporter:
         if plan is None or not plan.observer.port:
             return
         if self._connection is None or self._connection.closed:
-            hello = Hello(plan.token, self._member.actor_name, "teller", "", 0)
+            hello = Hello(plan.token, self._member.actor_name, self._member.role, "", 0)
             try:
                 self._connection = await dial(plan.observer.host, plan.observer.port, hello, self)
             except (OSError, TimeoutError):

@@ -11,6 +11,7 @@ import contextvars
 import gc
 import logging
 import os
+import pkgutil
 import sys
 from typing import Any, Protocol
 
@@ -20,9 +21,11 @@ from raycp.base.clock import SystemClock
 from raycp.protocol.control import Ping, Pong, Question
 from raycp.protocol.control.codec import respond
 from raycp.protocol.members import Member, Role
-from raycp.runtime.cores import make_core
 
 log = logging.getLogger(__name__)
+
+CORE_FACTORY = "raycp.runtime.cores:make_core"
+"""By name, since cores create actors: it is imported in the actor's own process."""
 
 
 class Core(Protocol):
@@ -57,7 +60,7 @@ class Shell:
             from raycp.metrics.log import setup_logging
 
             setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"))
-            self._core = make_core(member, self._namespace)
+            self._core = pkgutil.resolve_name(CORE_FACTORY)(member, self._namespace)
         except Exception as error:
             log.exception("%s could not be made", self._name)
             self._error = error

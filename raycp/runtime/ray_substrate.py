@@ -14,6 +14,7 @@ from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.nodes import Node
 from raycp.protocol.revisions import base_of
 from raycp.protocol.substrate import LeaderAsk, MemberDied, MemberFailed, MemberUnavailable, answer_of
+from raycp.runtime.actors import actor_class
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,6 @@ class RaySubstrate:
         return [member for member, namespace in found if member is not None and namespace == self._home(member)]
 
     async def create(self, member: Member, options: dict[str, Any]) -> None:
-        from raycp.runtime.actors import actor_class
-
         def make() -> Any:
             return (
                 actor_class(member.role)

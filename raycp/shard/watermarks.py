@@ -111,14 +111,18 @@ class Watermarks:
         elif mark not in places:
             places.append(mark)
         self.changes += 1
-        mark.pending(key, rv)
+        if key in mark.changes:
+            mark.pending(key, rv)
+        else:
+            mark.changes[key] = (rv, rv)
 
     def settled(self, key: RequestKey) -> None:
         """Nothing is due for ``key``."""
         marks = self._due.pop(key, None)
         if marks is not None:
             for mark in marks:
-                mark.reconciled(key)
+                mark.changes.pop(key, None)
+                mark.restored.discard(key)
             self.changes += 1
 
     def observe(self, cluster: str, kind: GVK, rv: int) -> None:

@@ -11,7 +11,7 @@ import fleet_samples as samples
 import msgspec
 import pytest
 from inprocess import fleet_of, holds, until
-from revisions import LEADER, Colour, House, house
+from revisions import LEADER, House, Revision, house
 from test_standby import doc, ran
 
 from raycp.config import FleetDoc
@@ -78,9 +78,9 @@ async def loaded(first: FleetDoc | None = None) -> AsyncIterator[tuple[House, Lo
             load.stop()
 
 
-def leads(colour: Colour) -> int:
-    """The epoch that a colour leads in, 0 if it does not."""
-    leader = colour.leader
+def leads(revision: Revision) -> int:
+    """The epoch that a revision leads in, 0 if it does not."""
+    leader = revision.leader
     leadership = leader.hub.lock.leadership if leader is not None else None
     return leadership.epoch if leadership is not None else 0
 
@@ -108,10 +108,12 @@ async def test_upgrade_under_load_loses_nothing() -> None:
         rows = fleet.other.leader.history.rows()
         assert [(row["cause"], row["what"]) for row in rows[-2:]] == [("upgrade", "leader"), ("upgrade", "shard 0")]
         assert all(rows[-1][phase] is not None for phase in ("drain", "leaderless", "rampUp", "backlog"))
-        assert fleet.base.living("embedded"), "embedded clusters belong to the fleet, not to the colour"
+        assert fleet.base.living("embedded"), "embedded clusters belong to the fleet, not to the revision"
         back = await upgrade(fleet.client, fleet_of(doc("tracked")))
         assert (back.to, back.epoch) == ("raycp-t", 3)
-        names = [member.actor_name for colour in fleet.colours.values() for member in colour.created if member.role != "embedded"]
+        names = [
+            member.actor_name for revision in fleet.revisions.values() for member in revision.created if member.role != "embedded"
+        ]
         assert len(names) == len(set(names)), "no name was used twice"
 
 
@@ -169,7 +171,7 @@ async def test_reconcile_that_can_not_be_stopped_delays_the_upgrade_and_nothing_
 async def test_no_member_of_the_old_fleet_may_write_once_the_new_one_leads() -> None:
     held: list[bool] = []
 
-    async def look(_: Colour, __: Member) -> None:
+    async def look(_: Revision, __: Member) -> None:
         holders = [*fleet.base.living("shard"), *fleet.base.living("worker")]
         for holder in holders:
             await holder.permits.pull()
@@ -453,24 +455,24 @@ def at(step: str, *, after: bool, act: Any) -> Any:
     """A hook that does ``act`` once, before or after the first question ``step``."""
     done = False
 
-    async def hook(colour: Colour, member: Member, question: Question[Any]) -> None:
+    async def hook(revision: Revision, member: Member, question: Question[Any]) -> None:
         nonlocal done
         if isinstance(question, STEPS[step]) and not done:
             done = True
-            await act(colour, member)
+            await act(revision, member)
 
     return hook
 
 
-async def one_leads(fleet: House) -> Colour:
-    """Exactly one colour is left, and it leads."""
+async def one_leads(fleet: House) -> Revision:
+    """Exactly one revision is left, and it leads."""
 
     async def good() -> bool:
-        living = [colour for colour in fleet.colours.values() if fleet.roles(colour) & {"shard", "standby", "worker"}]
+        living = [revision for revision in fleet.revisions.values() if fleet.roles(revision) & {"shard", "standby", "worker"}]
         return len(living) == 1 and leads(living[0]) > 0
 
     await until(good, 20.0, "one of the two leads, and the other has ended")
-    return next(colour for colour in fleet.colours.values() if leads(colour))
+    return next(revision for revision in fleet.revisions.values() if leads(revision))
 
 
 @pytest.mark.parametrize(
@@ -487,13 +489,13 @@ async def test_upgrade_survives_a_leader_killed_at_any_step(victim: str, step: s
     """Ray restarts it; whatever becomes of the upgrade, one fleet leads, the other has ended, and no change is lost."""
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
-        colour = fleet.base if victim == "old" else fleet.other
+        revision = fleet.base if victim == "old" else fleet.other
 
-        async def kill(_: Colour, __: Member) -> None:
+        async def kill(_: Revision, __: Member) -> None:
             async def die() -> None:
-                await colour.lose_leader()
+                await revision.lose_leader()
                 await asyncio.sleep(0.2)
-                colour.lead()
+                revision.lead()
 
             dying = asyncio.ensure_future(die())
             await asyncio.sleep(0.01)
@@ -519,11 +521,11 @@ async def test_upgrade_survives_a_leader_killed_at_any_step(victim: str, step: s
 async def test_upgrade_survives_a_member_killed_in_the_middle(victim: str, role: str) -> None:
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
-        colour = fleet.base if victim == "old" else fleet.other
+        revision = fleet.base if victim == "old" else fleet.other
 
-        async def kill(_: Colour, __: Member) -> None:
-            for member in [member for member in colour.cores if member.role == role]:
-                await colour.kill(member)
+        async def kill(_: Revision, __: Member) -> None:
+            for member in [member for member in revision.cores if member.role == role]:
+                await revision.kill(member)
 
         fleet.before = at("follow", after=False, act=kill)
         with contextlib.suppress(FleetError):
@@ -537,7 +539,7 @@ async def test_old_fleet_goes_on_when_its_successor_hangs() -> None:
     async with loaded(doc("tracked", leader={"permit": 1.5, "handover": {"timeout": 1.0}})) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(leader={"permit": 1.5, "handover": {"timeout": 1.0}})))
 
-        async def hang(_: Colour, __: Member) -> None:
+        async def hang(_: Revision, __: Member) -> None:
             await asyncio.sleep(5.0)
 
         fleet.before = at("follow", after=False, act=hang)
@@ -553,7 +555,7 @@ async def test_successor_that_does_not_begin_loses_the_lock() -> None:
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
 
-        async def hang(_: Colour, __: Member) -> None:
+        async def hang(_: Revision, __: Member) -> None:
             await fleet.other.lose_leader(gone=True)
             raise MemberUnavailable("it does not answer")
 
@@ -569,7 +571,7 @@ async def test_successor_that_does_not_begin_loses_the_lock() -> None:
 @pytest.mark.wide
 @pytest.mark.parametrize("seed", range(12))
 async def test_any_process_may_die_at_any_moment_of_an_upgrade(seed: int) -> None:
-    """Upgrades in a row under load; in each, one process of either colour dies at a random moment of the switch."""
+    """Upgrades in a row under load; in each, one process of either revision dies at a random moment of the switch."""
     rng = random.Random(seed)
     async with loaded(doc("tracked", "parent", **PERMIT)) as (fleet, load):
         for turn in range(4):
@@ -577,20 +579,20 @@ async def test_any_process_may_die_at_any_moment_of_an_upgrade(seed: int) -> Non
             await fleet.put("here", "parent", f"p{turn}")
             leading = await one_leads(fleet)
             await stand_by(fleet.client, fleet_of(newer(*uses, **PERMIT)))
-            colour = rng.choice([leading, leading.beside("raycp-t" if leading is fleet.other else "raycp-t.b")])
+            revision = rng.choice([leading, leading.beside("raycp-t" if leading is fleet.other else "raycp-t.b")])
             role, moment = rng.choice(["leader", "leader", "shard", "standby", "worker", "observer"]), rng.uniform(0.0, 0.03)
 
-            async def strike(colour: Colour = colour, role: str = role, moment: float = moment) -> None:
+            async def strike(revision: Revision = revision, role: str = role, moment: float = moment) -> None:
                 await asyncio.sleep(moment)
                 if role == "leader":
-                    if colour.leader is not None:
-                        await colour.lose_leader()
+                    if revision.leader is not None:
+                        await revision.lose_leader()
                         await asyncio.sleep(0.1)
-                        if colour.dead:
-                            colour.lead()
+                        if revision.dead:
+                            revision.lead()
                     return
-                for member in [member for member in colour.cores if member.role == role]:
-                    await colour.kill(member)
+                for member in [member for member in revision.cores if member.role == role]:
+                    await revision.kill(member)
 
             striking = asyncio.ensure_future(strike())
             with contextlib.suppress(FleetError):

@@ -65,13 +65,13 @@ def test_a_report_of_the_previous_version_is_understood_and_another_is_refused()
     assert refused.value.code is ErrorCode.INCOMPATIBLE_VERSION
 
 
-async def test_a_control_message_of_another_version_is_refused() -> None:
+async def test_a_control_message_of_the_previous_version_is_understood_and_another_is_refused() -> None:
     question = msgspec.msgpack.decode(encode_question(ReportAfter(7)))
-    for version in (PREVIOUS, FUTURE):
-        raw = msgspec.msgpack.encode([version, *question[1:]])
-        with pytest.raises(ControlError, match=f"protocol version {version}, and this raycp speaks {PROTOCOL}") as refused:
-            decode_question(raw)
-        assert refused.value.code is ErrorCode.INCOMPATIBLE_VERSION
+    assert decode_question(msgspec.msgpack.encode([PREVIOUS, *question[1:]])) == ReportAfter(7)
+    raw = msgspec.msgpack.encode([FUTURE, *question[1:]])
+    with pytest.raises(ControlError, match=REMEDY) as refused:
+        decode_question(raw)
+    assert refused.value.code is ErrorCode.INCOMPATIBLE_VERSION
     with pytest.raises(ControlError, match="protocol version") as answered:
         decode_answer(PlanOf(), await respond(raw, asyncio.sleep))
     assert answered.value.code is ErrorCode.INCOMPATIBLE_VERSION

@@ -1,4 +1,4 @@
-"""Two colours of a fleet in one process: each a substrate of its own, with its leader as one of its members."""
+"""Two revisions of a fleet in one process: each a substrate of its own, with its leader as one of its members."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,10 +18,10 @@ from raycp.protocol.revisions import base_of, other_of
 from raycp.protocol.substrate import MemberUnavailable
 
 A = TypeVar("A")
-Hook = Callable[["Colour", Member, Question[Any]], Awaitable[None]]
+Hook = Callable[["Revision", Member, Question[Any]], Awaitable[None]]
 
 
-class Colour(InProcess):
+class Revision(InProcess):
     """One namespace. Embedded clusters live in the base's."""
 
     def __init__(self, house: "House", namespace: str) -> None:
@@ -31,11 +31,11 @@ class Colour(InProcess):
         self.dead = False
         self.number = 0
 
-    def beside(self, namespace: str) -> "Colour":
-        return self.house.colours[namespace]
+    def beside(self, namespace: str) -> "Revision":
+        return self.house.revisions[namespace]
 
-    def _home(self, member: Member) -> "Colour":
-        return self.house.colours[base_of(self.namespace)] if member.role is Role.EMBEDDED else self
+    def _home(self, member: Member) -> "Revision":
+        return self.house.revisions[base_of(self.namespace)] if member.role is Role.EMBEDDED else self
 
     async def members(self) -> list[Member]:
         embedded = [member for member in self.house.base.cores if member.role is Role.EMBEDDED]
@@ -94,20 +94,20 @@ class Colour(InProcess):
         await super().close()
 
 
-async def _nothing(colour: Colour, member: Member, question: Question[Any]) -> None:
+async def _nothing(revision: Revision, member: Member, question: Question[Any]) -> None:
     return None
 
 
 class House:
-    """A fleet of two colours, and the driver's way to it. ``before`` and ``after`` are called at each question that is asked."""
+    """A fleet of two revisions, and the driver's way to it. ``before`` and ``after`` are called at each question that is asked."""
 
     def __init__(self, name: str = "t") -> None:
         self.before: Hook = _nothing
         self.after: Hook = _nothing
         base = f"raycp-{name}"
-        self.colours = {namespace: Colour(self, namespace) for namespace in (base, other_of(base))}
-        self.base, self.other = self.colours[base], self.colours[other_of(base)]
-        self.client = FleetClient(base, CLOCK, lambda namespace: self.colours[namespace])
+        self.revisions = {namespace: Revision(self, namespace) for namespace in (base, other_of(base))}
+        self.base, self.other = self.revisions[base], self.revisions[other_of(base)]
+        self.client = FleetClient(base, CLOCK, lambda namespace: self.revisions[namespace])
 
     async def up(self, doc: FleetDoc) -> None:
         fleet = fleet_of(doc)
@@ -129,16 +129,16 @@ class House:
         else:
             await api.patch_merge("configmaps", "default", name, msgspec.json.encode({"data": data}))
 
-    def roles(self, colour: Colour) -> set[str]:
-        return {member.role for member in colour.cores if member.role is not Role.EMBEDDED}
+    def roles(self, revision: Revision) -> set[str]:
+        return {member.role for member in revision.cores if member.role is not Role.EMBEDDED}
 
-    async def gone(self, colour: Colour, seconds: float = 10.0) -> None:
-        await until(lambda: not self.roles(colour) and not colour.dead, seconds, f"nothing is left of {colour.namespace}")
+    async def gone(self, revision: Revision, seconds: float = 10.0) -> None:
+        await until(lambda: not self.roles(revision) and not revision.dead, seconds, f"nothing is left of {revision.namespace}")
 
     async def close(self) -> None:
         self.before = self.after = _nothing
-        for colour in (self.other, self.base):
-            await colour.close()
+        for revision in (self.other, self.base):
+            await revision.close()
 
 
 @contextlib.asynccontextmanager
@@ -151,4 +151,4 @@ async def house() -> AsyncIterator[House]:
         await made.close()
 
 
-__all__ = ["LEADER", "Colour", "House", "house"]
+__all__ = ["LEADER", "House", "Revision", "house"]

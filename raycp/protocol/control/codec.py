@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from raycp.base.protocol_version import PROTOCOL, IncompatibleVersion
+from raycp.base.protocol_version import PROTOCOL, IncompatibleVersion, check_protocol
 from raycp.protocol.control import leader, members
 from raycp.protocol.control.errors import ControlError, ErrorCode
 from raycp.protocol.control.question import Question
@@ -66,7 +66,7 @@ def decode_question(raw: bytes) -> Question[Any]:
     """Raises ``ControlError``."""
     with _Boundary("a control question"):
         asked = _asked.decode(raw)
-        _check(asked.protocol, "a control question")
+        check_protocol(asked.protocol, "a control question")
         kind = _QUESTIONS.get(asked.name)
         if kind is None:
             raise ControlError(ErrorCode.UNKNOWN_QUESTION, f"there is no control question {asked.name!r}")
@@ -88,7 +88,7 @@ def decode_answer(question: Question[A], raw: bytes) -> A:
     """The answer to ``question``. Raises ``ControlError``: the failure that was answered, or what is wrong with the answer."""
     with _Boundary(f"the answer to {type(question).__name__}"):
         answered = _answered.decode(raw)
-        _check(answered.protocol, f"the answer to {type(question).__name__}")
+        check_protocol(answered.protocol, f"the answer to {type(question).__name__}")
         if answered.code:
             known = answered.code in ErrorCode.__members__.values()
             raise ControlError(ErrorCode(answered.code) if known else ErrorCode.INTERNAL, answered.message)
@@ -116,15 +116,6 @@ def first_line(error: BaseException) -> str:
 def unknown_question(question: Question[Any], role: str) -> ControlError:
     """The failure of a member that has no answer to this question."""
     return ControlError(ErrorCode.UNKNOWN_QUESTION, f"the {role} does not answer {type(question).__name__}")
-
-
-def _check(found: int, what: str) -> None:
-    """Version 1 had no envelope, so only this version can be read."""
-    if found != PROTOCOL:
-        raise IncompatibleVersion(
-            f"{what} has protocol version {found}, and this raycp speaks {PROTOCOL}: "
-            "run the same release of raycp in all processes of the fleet (`raycp down`, then `raycp run`)"
-        )
 
 
 class _Boundary:

@@ -11,7 +11,7 @@ from raycp.base.protocol_version import PROTOCOL
 class Hello(msgspec.Struct, tag="hello", array_like=True):
     """First frame of a connection. ``token`` is the fleet's secret; ``in_flight`` are keys of this shard still running here.
 
-    ``role`` is the caller's ``Role``, or ``teller`` on a connection that only sends ``Stats``.
+    ``role`` is the caller's ``Role``; version 1 says ``teller`` on connections to the observer.
     """
 
     token: str
