@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from raycp.bench.driver import LoadError
-from raycp.bench.nodes import Node, NodeHouse
+from raycp.bench.nodes import NodeHouse, RayNode
 from raycp.driver.fleet_client import FleetHandle
 from raycp.driver.upgrade import stand_by, switch
 from raycp.protocol.control import HandOver, Ping
@@ -28,7 +28,7 @@ class Site:
 
     fleet: FleetHandle
     house: NodeHouse | None = None
-    lost: Node | None = None
+    lost: RayNode | None = None
     upgrades: int = field(default=0)
 
     async def leader(self) -> int:

@@ -119,10 +119,10 @@ class Audience:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.reached: set[Watcher] = set()
+        self.reached: set[WatchClient] = set()
         self.all = asyncio.Event()
 
-    def received(self, watcher: "Watcher") -> None:
+    def received(self, watcher: "WatchClient") -> None:
         self.reached.add(watcher)
         if len(self.reached) == self.size:
             self.all.set()
@@ -132,7 +132,7 @@ class Audience:
         self.all.clear()
 
 
-class Watcher(asyncio.Protocol):
+class WatchClient(asyncio.Protocol):
     """A watch that does nothing but report that bytes arrived."""
 
     def __init__(self, audience: Audience, request: bytes) -> None:
@@ -158,7 +158,7 @@ async def fanout(kubeconfig: dict[str, Any], watchers: int, rounds: int) -> floa
     transports = []
     for _ in range(watchers):
         transport, _ = await loop.create_connection(
-            lambda: Watcher(audience, request), writer.host, writer.port, ssl=writer.context
+            lambda: WatchClient(audience, request), writer.host, writer.port, ssl=writer.context
         )
         transports.append(transport)
     await asyncio.wait_for(audience.all.wait(), DEADLINE)  # all have received the head of the response

@@ -90,7 +90,7 @@ def naive(doc: FleetDoc) -> FleetDoc:
 
 @contextlib.asynccontextmanager
 async def fleet_under_test(doc: FleetDoc, policy: str = "raycp") -> AsyncIterator[FleetHandle]:
-    """A ready fleet. ``policy="fifo"``: the ``naive`` one, as before the seed's improvements."""
+    """A ready fleet. ``policy="fifo"``: the ``naive`` one."""
     if policy == "fifo":
         doc = naive(doc)
     async with running_fleet(doc, address="auto") as handle:

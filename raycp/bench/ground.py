@@ -25,7 +25,7 @@ class GroundError(Exception):
     """A cluster could not be started or reached."""
 
 
-class Cluster:
+class GroundCluster:
     """One embedded cluster in a child process."""
 
     def __init__(self, name: str, kubeconfig: Path, process: asyncio.subprocess.Process) -> None:
@@ -50,7 +50,7 @@ class Cluster:
             await end_child(self._process)
 
 
-async def start_cluster(name: str, directory: Path, spec: Mapping[str, Any] | None = None) -> Cluster:
+async def start_cluster(name: str, directory: Path, spec: Mapping[str, Any] | None = None) -> GroundCluster:
     """Start one. Raises ``GroundError`` with its stderr."""
     settings = EmbeddedSpec.model_validate({**BENCH_CLUSTER, **(spec or {})}).model_dump(mode="json", by_alias=True)
     log = directory / f"{name}.log"
@@ -71,13 +71,13 @@ async def start_cluster(name: str, directory: Path, spec: Mapping[str, Any] | No
     path = directory / f"{name}.kubeconfig"
     path.touch(mode=0o600)
     path.write_text(kubeconfig)
-    return Cluster(name, path, process)
+    return GroundCluster(name, path, process)
 
 
 class Ground:
     """Clusters by name. ``clusters`` has the embedded ones, ``kubeconfigs`` all."""
 
-    def __init__(self, kubeconfigs: dict[str, Path], clusters: dict[str, Cluster], directory: Path) -> None:
+    def __init__(self, kubeconfigs: dict[str, Path], clusters: dict[str, GroundCluster], directory: Path) -> None:
         self.kubeconfigs = kubeconfigs
         self.clusters = clusters
         self.directory = directory
@@ -95,7 +95,7 @@ async def ground(
     if given:
         yield Ground({f"cluster-{i}": path for i, path in enumerate(given)}, {}, directory)
         return
-    started: list[Cluster] = []
+    started: list[GroundCluster] = []
     try:
         for i in range(count):
             started.append(await start_cluster(f"cluster-{i}", directory, spec))

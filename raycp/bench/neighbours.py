@@ -9,7 +9,7 @@ from typing import Any
 from raycp.bench.driver import LoadError
 from raycp.bench.fleets import fleet_doc, fleet_under_test, naive
 from raycp.bench.latencies import percentile
-from raycp.bench.scenario import Outcome, Row, Stage, scenario
+from raycp.bench.scenario import Row, RunOutcome, Stage, scenario
 from raycp.bench.workload import WORK_MS
 
 TIER = "raycp.io/qos-tier"
@@ -42,7 +42,7 @@ async def _steady(stage: Stage, prefix: str, count: int, clusters: list[str], ra
     about="one namespace floods 5 000 changes, others create 100 a second",
     policies=("raycp", "fifo"),
 )
-async def noisy_tenant(stage: Stage) -> Outcome:
+async def noisy_tenant(stage: Stage) -> RunOutcome:
     """Each change of the flood needs 50 ms of work, more than ten slots can do: a queue builds up. ``p999_ratio``: the p99.9 of the
     others during the flood, divided by that before it, in the same fleet."""
     cluster = stage.ground.names[0]
@@ -65,7 +65,7 @@ async def noisy_tenant(stage: Stage) -> Outcome:
         "p99_ratio": _ratio(during, before, 0.99),
         "quiet_p999_ms": _in_ms(before, 0.999),
     }
-    return Outcome(during, loud["missing"], own, _curves(loud))
+    return RunOutcome(during, loud["missing"], own, _curves(loud))
 
 
 @scenario(
@@ -74,7 +74,7 @@ async def noisy_tenant(stage: Stage) -> Outcome:
     clusters=10,
     policies=("raycp", "fifo"),
 )
-async def dead_cluster(stage: Stage) -> Outcome:
+async def dead_cluster(stage: Stage) -> RunOutcome:
     """The tenth API server is stopped (SIGSTOP) with work in flight and queued for it: connections hang, nothing is refused."""
     names = stage.members
     if len(names) < 2 or not stage.ground.clusters:
@@ -98,7 +98,7 @@ async def dead_cluster(stage: Stage) -> Outcome:
         "quiet_p99_ms": _in_ms(quiet, 0.99),
         "victim_missing": recovered["missing"],
     }
-    return Outcome(loaded, during["missing"], own, _curves(during))
+    return RunOutcome(loaded, during["missing"], own, _curves(during))
 
 
 @scenario(
@@ -107,7 +107,7 @@ async def dead_cluster(stage: Stage) -> Outcome:
     clusters=3,
     policies=("raycp", "fifo"),
 )
-async def joining_cluster(stage: Stage) -> Outcome:
+async def joining_cluster(stage: Stage) -> RunOutcome:
     from raycp.driver.fleet_builder import build_fleet
 
     names = stage.ground.names
@@ -131,7 +131,7 @@ async def joining_cluster(stage: Stage) -> Outcome:
         "p999_ratio": _ratio(loaded, quiet, 0.999),
         "quiet_p99_ms": _in_ms(quiet, 0.99),
     }
-    return Outcome(loaded, during["missing"], own, _curves(during))
+    return RunOutcome(loaded, during["missing"], own, _curves(during))
 
 
 @scenario(
@@ -140,7 +140,7 @@ async def joining_cluster(stage: Stage) -> Outcome:
     runs=1,
     policies=("raycp", "fifo"),
 )
-async def starvation(stage: Stage) -> Outcome:
+async def starvation(stage: Stage) -> RunOutcome:
     """Ten slots, 50 ms of work each: at most 200 a second. First background is offered twice its share (``background_share``:
     its part of all reconciles), then half of it (``max_wait_s``: its longest wait)."""
     cluster = stage.ground.names[0]
@@ -173,7 +173,7 @@ async def starvation(stage: Stage) -> Outcome:
         "max_wait_s": round(waits[-1], 3) if waits else None,
         "max_wait_limit_s": doc.spec.tiers.background.max_wait,
     }
-    return Outcome(waits, answer["missing"] + urgent["missing"], own, _curves(answer))
+    return RunOutcome(waits, answer["missing"] + urgent["missing"], own, _curves(answer))
 
 
 @scenario(
@@ -181,7 +181,7 @@ async def starvation(stage: Stage) -> Outcome:
     about="work in all four tiers at once, more than the slots can do: latency by tier",
     policies=("raycp", "fifo"),
 )
-async def tiers(stage: Stage) -> Outcome:
+async def tiers(stage: Stage) -> RunOutcome:
     """Critical and high are offered less than their share, standard and background more: only the latter two may wait."""
     cluster = stage.ground.names[0]
     tag = f"{stage.run}{stage.policy[0]}"
@@ -209,7 +209,7 @@ async def tiers(stage: Stage) -> Outcome:
         ordered = _latencies(answer)
         own[f"{tier}_p50_ms"], own[f"{tier}_p99_ms"] = _in_ms(ordered, 0.5), _in_ms(ordered, 0.99)
     missing = sum(a["missing"] for a in answers.values())
-    return Outcome(_latencies(answers["critical"]), missing, own, _curves(answers["critical"]))
+    return RunOutcome(_latencies(answers["critical"]), missing, own, _curves(answers["critical"]))
 
 
 def _curves(answer: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:

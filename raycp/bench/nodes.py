@@ -32,7 +32,7 @@ NAME = "raycp-bench-node"
 READY = 60.0
 
 
-class Node:
+class RayNode:
     """One Ray node: ``ray start``, its raylet, and their child processes."""
 
     def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
@@ -80,8 +80,8 @@ class NodeHouse:
         self._temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")  # short, since it holds Ray's sockets
         self._environment = {**os.environ, **SETTINGS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         self._environment.pop("RAY_ADDRESS", None)
-        self.nodes: list[Node] = []
-        self.head: Node | None = None
+        self.nodes: list[RayNode] = []
+        self.head: RayNode | None = None
 
     @property
     def address(self) -> str:
@@ -101,7 +101,7 @@ class NodeHouse:
         for _ in range(nodes):  # one by one: two at once collide on their sockets
             await self.add()
 
-    async def add(self) -> Node:
+    async def add(self) -> RayNode:
         """Start one more node, ready for actors. Raises ``RayError``."""
         number = next(self._numbers)
         name, ip = f"n{number}", f"127.0.1.{1 + number % 250}"  # an address of its own, so that it counts as another host
@@ -114,13 +114,13 @@ class NodeHouse:
             await asyncio.sleep(0.1)
         return node
 
-    async def replace(self, lost: Node) -> Node:
+    async def replace(self, lost: RayNode) -> RayNode:
         """End what is left of a lost node, and start another."""
         self.nodes.remove(lost)
         await asyncio.to_thread(lost.kill)
         return await self.add()
 
-    def where(self, pid: int | None) -> Node | None:
+    def where(self, pid: int | None) -> RayNode | None:
         """The node of a process; None if it is on the head or has exited."""
         return next((node for node in self.nodes if node.holds(pid)), None)
 
@@ -140,7 +140,7 @@ class NodeHouse:
     def _log(self, name: str) -> Path:
         return self._directory / f"ray-{name}.log"
 
-    def _start(self, name: str, ip: str, arguments: Sequence[str]) -> Node:
+    def _start(self, name: str, ip: str, arguments: Sequence[str]) -> RayNode:
         command = [
             str(Path(sys.executable).parent / "ray"), "start", "--block", f"--node-ip-address={ip}", "--num-cpus=4",
             f"--temp-dir={self._temp}", "--object-store-memory=100000000", "--disable-usage-stats",
@@ -151,7 +151,7 @@ class NodeHouse:
             process = subprocess.Popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        return Node(name, process)
+        return RayNode(name, process)
 
     async def _until_port(self) -> None:
         deadline = asyncio.get_running_loop().time() + READY

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.bench.phases import phase_means
-from raycp.bench.runner import Result
+from raycp.bench.runner import RunResult
 
 COLORS = {"raycp": "#2563eb", "fifo": "#d97706", "kopf": "#7c3aed", "seed": "#d97706"}
 PHASE_COLORS = {"drain": "#94a3b8", "leaderless": "#dc2626", "ramp_up": "#d97706", "backlog": "#2563eb"}
@@ -19,7 +19,7 @@ class PlotError(Exception):
     """The figure cannot be drawn; the message names the remedy."""
 
 
-def draw(title: str, result: Result, path: Path, objective: float | None = None) -> None:
+def draw(title: str, result: RunResult, path: Path, objective: float | None = None) -> None:
     """Write a PNG or SVG, by the suffix of ``path``. Raises ``PlotError``."""
     pyplot = _pyplot(path)
     curves = sorted({name for runs in result.outcomes.values() for o in runs for name in o.curves if name != "latency_ms"})
@@ -66,7 +66,7 @@ def draw(title: str, result: Result, path: Path, objective: float | None = None)
     pyplot.close(figure)
 
 
-def draw_phases(title: str, results: Mapping[str, Result], path: Path) -> None:
+def draw_phases(title: str, results: Mapping[str, RunResult], path: Path) -> None:
     """Switches by cause: the mean phases of a switch, stacked, and the gaps in users' changes.
 
     ``results`` by cause. If some switches take seconds, the faster ones are drawn again in a panel of their own, in milliseconds.

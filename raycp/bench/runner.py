@@ -14,7 +14,7 @@ from raycp.bench.child import end_on_term
 from raycp.bench.driver import LoadError, load_process
 from raycp.bench.ground import GroundError, ground
 from raycp.bench.latencies import Figures, median_of, pooled
-from raycp.bench.scenario import Outcome, Play, Scenario, Stage
+from raycp.bench.scenario import Play, RunOutcome, Scenario, Stage
 from raycp.driver.fleet_client import FleetError
 from raycp.runtime.local_ray import RayError
 
@@ -36,17 +36,17 @@ class Request:
 
 
 @dataclass
-class Result:
+class RunResult:
     """Figures per system: ``raycp``, and ``fifo`` or a peer if requested; ``outcomes`` for the plot."""
 
     figures: dict[str, Figures]
-    outcomes: dict[str, list[Outcome]]
+    outcomes: dict[str, list[RunOutcome]]
 
 
-async def run(request: Request) -> Result:
+async def run(request: Request) -> RunResult:
     """Run it. Every run has new clusters (unless kubeconfigs are given), so that no run inherits state from another."""
     wanted = request.scenario
-    outcomes: dict[str, list[Outcome]] = {}
+    outcomes: dict[str, list[RunOutcome]] = {}
     async with contextlib.AsyncExitStack() as stack:
         end_on_term()
         ray = await stack.enter_async_context(wanted.ray(request.address, request.options))
@@ -61,7 +61,7 @@ async def run(request: Request) -> Result:
                 outcomes.setdefault(party, []).append(await play(stage))
                 await where.load.order("forget")
             await where.end()
-    return Result({party: _figures(wanted, party, runs) for party, runs in outcomes.items()}, outcomes)
+    return RunResult({party: _figures(wanted, party, runs) for party, runs in outcomes.items()}, outcomes)
 
 
 def title(request: Request) -> str:
@@ -70,11 +70,11 @@ def title(request: Request) -> str:
     return f"{request.scenario.name} {request.options[option]}" if option in request.options else request.scenario.name
 
 
-async def run_variants(request: Request, values: Sequence[str]) -> dict[str, Result | str]:
+async def run_variants(request: Request, values: Sequence[str]) -> dict[str, RunResult | str]:
     """Run each variant by itself; the failure of one does not affect the others. A policy that does not suit a variant is left
     out."""
     option, _ = request.scenario.variants
-    found: dict[str, Result | str] = {}
+    found: dict[str, RunResult | str] = {}
     for value in values:
         suited = tuple(policy for policy in request.policies if request.scenario.suits(policy, value))
         one = replace(request, options={**request.options, option: value}, policies=suited)
@@ -122,7 +122,7 @@ def _parties(request: Request, number: int) -> list[tuple[str, Play]]:
     return found
 
 
-def _figures(wanted: Scenario, party: str, runs: Sequence[Outcome]) -> Figures:
+def _figures(wanted: Scenario, party: str, runs: Sequence[RunOutcome]) -> Figures:
     standard = pooled([o.latencies for o in runs], sum(o.missing for o in runs), wanted.objective)
     own = median_of([o.own for o in runs])
     if any("duplicates" in o.own for o in runs):
@@ -130,12 +130,12 @@ def _figures(wanted: Scenario, party: str, runs: Sequence[Outcome]) -> Figures:
     return {**standard, **own, "runs": len(runs)}
 
 
-def document(request: Request, result: Result) -> dict[str, Any]:
+def document(request: Request, result: RunResult) -> dict[str, Any]:
     """The JSON object: the first system's figures at the top level, which ``--check`` reads, the others under ``peers``."""
     return {"scenario": request.scenario.name, **_systems(result), **_setting(request)}
 
 
-def variants_document(request: Request, found: Mapping[str, Result | str]) -> dict[str, Any]:
+def variants_document(request: Request, found: Mapping[str, RunResult | str]) -> dict[str, Any]:
     """One JSON object of several variants: the figures (or the error) of each by name, and at the top level the worst value of
     each figure that has a bound, and the sums of counts."""
     option, _ = request.scenario.variants
@@ -150,7 +150,7 @@ _WORST = ("max_gap_ms", "gap_p50_ms", "gap_p99_ms")
 _SUMS = ("n", "missing", "duplicates", "stale_writes", "repetitions")
 
 
-def _systems(result: Result) -> dict[str, Any]:
+def _systems(result: RunResult) -> dict[str, Any]:
     parties = list(result.figures)
     main, others = parties[0], parties[1:]
     naive = result.figures.get("fifo", {}).get("depth_mean")

@@ -21,7 +21,7 @@ USERS_PER_SECOND = 20.0
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """One run. ``latencies`` in seconds are pooled over runs into the standard figures; ``own`` are the scenario's; ``curves`` are
     for the plot: name → points (seconds since the run's start, value); ``phases`` of each switch: name → seconds."""
 
@@ -53,7 +53,7 @@ class Stage:
         return max(1, round(full * self.scale))
 
 
-Play = Callable[[Stage], Awaitable[Outcome]]
+Play = Callable[[Stage], Awaitable[RunOutcome]]
 OpenRay = Callable[[str, Mapping[str, Any]], AbstractAsyncContextManager[RayAtHand]]
 
 
@@ -98,12 +98,12 @@ def scenario(**what: Any) -> Callable[[Play], Play]:
     return register
 
 
-def outcome_of(answer: dict[str, Any], **own: Any) -> Outcome:
+def outcome_of(answer: dict[str, Any], **own: Any) -> RunOutcome:
     """From the load process's response to ``wait``."""
     rows: list[Row] = answer["rows"]
     begin = min((sent for _, sent, _ in rows), default=0.0)
     curve = sorted((sent - begin, latency * 1000) for _, sent, latency in rows)
-    return Outcome(
+    return RunOutcome(
         [latency for _, _, latency in rows],
         answer["missing"],
         {"duplicates": answer["duplicates"], **own},

@@ -26,7 +26,7 @@ from raycp.bench.driver import LoadError
 from raycp.bench.gaps import gap_figures, gaps_of
 from raycp.bench.peer_seed import BACKOFF_MAX, LABEL_VALUE, NAMESPACE
 from raycp.bench.phases import phase_figures
-from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, outcome_of
+from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Row, RunOutcome, Stage, outcome_of
 from raycp.kube import ClusterClient, ConnectSpec
 from raycp.kube.errors import KubeError
 
@@ -185,7 +185,7 @@ async def seed_fleet(kubeconfig: Path, directory: Path) -> AsyncIterator[SeedFle
         await client.close()
 
 
-async def seed_switch(stage: Stage) -> Outcome:
+async def seed_switch(stage: Stage) -> RunOutcome:
     """The scenario ``switch`` for this operator."""
     cause = str(stage.options.get("cause") or CAUSES[0])
     if cause not in CAUSES:

@@ -4,13 +4,13 @@ import asyncio
 
 from raycp.bench.fleets import BATCHJOB, fleet_doc, fleet_under_test
 from raycp.bench.peer_kopf import LABEL_VALUE, kopf_operator
-from raycp.bench.scenario import Outcome, Stage, outcome_of, scenario
+from raycp.bench.scenario import RunOutcome, Stage, outcome_of, scenario
 
 WARM_UP = 50
 """Changes before the measured ones: connections, imports, first allocations."""
 
 
-async def _steady_load(stage: Stage, label: str) -> Outcome:
+async def _steady_load(stage: Stage, label: str) -> RunOutcome:
     """The measured load on all member clusters, at the total rate."""
     rate = float(stage.options.get("rate") or 100.0)
     names = stage.members
@@ -21,7 +21,7 @@ async def _steady_load(stage: Stage, label: str) -> Outcome:
         await stage.load.post(name, warm, WARM_UP, rate=rate / len(names), work_label=label)
     warmed = await stage.load.wait(warm, WARM_UP * len(names), 30)
     if warmed["missing"]:
-        return Outcome(
+        return RunOutcome(
             missing=count,
             own={"why": f"{warmed['missing']} of {WARM_UP * len(names)} changes before the measured ones got no Pod"},
         )
@@ -33,7 +33,7 @@ async def _steady_load(stage: Stage, label: str) -> Outcome:
     return outcome_of(answer, rate=rate, generator_late_ms=round(max(s["late_ms"] for s in sent), 2))
 
 
-async def _steady_kopf(stage: Stage) -> Outcome:
+async def _steady_kopf(stage: Stage) -> RunOutcome:
     import contextlib
 
     async with contextlib.AsyncExitStack() as stack:
@@ -47,16 +47,16 @@ async def _steady_kopf(stage: Stage) -> Outcome:
     about="100 changes a second: POST sent until the Pod is received",
     peer=_steady_kopf,
 )
-async def steady(stage: Stage) -> Outcome:
+async def steady(stage: Stage) -> RunOutcome:
     async with fleet_under_test(fleet_doc(stage.ground), stage.policy):
         return await _steady_load(stage, "work")
 
 
-async def _cold(stage: Stage, prefix: str, count: int, began: float) -> Outcome:
+async def _cold(stage: Stage, prefix: str, count: int, began: float) -> RunOutcome:
     answer = await stage.load.wait(prefix, count, 240)
     response = await stage.load.order("seen_times", prefix=prefix)
     times = response["times"]
-    outcome = Outcome(missing=answer["missing"], own={"duplicates": answer["duplicates"]})
+    outcome = RunOutcome(missing=answer["missing"], own={"duplicates": answer["duplicates"]})
     if len(times) >= 2:
         outcome.own["per_second"] = round((len(times) - 1) / max(1e-9, times[-1] - times[0]), 1)
         outcome.own["seconds_from_start"] = round(times[-1] - began, 3)
@@ -78,7 +78,7 @@ async def _clean(stage: Stage, label: str) -> None:
         await stage.load.clean(name, selector=f"bench={label}")
 
 
-async def _cold_kopf(stage: Stage) -> Outcome:
+async def _cold_kopf(stage: Stage) -> RunOutcome:
     import contextlib
 
     prefix, count = await _backlog(stage, LABEL_VALUE)
@@ -96,7 +96,7 @@ async def _cold_kopf(stage: Stage) -> Outcome:
     about="the fleet starts with 5 000 workloads that have no Pods: Pods per second, first to last",
     peer=_cold_kopf,
 )
-async def cold(stage: Stage) -> Outcome:
+async def cold(stage: Stage) -> RunOutcome:
     prefix, count = await _backlog(stage, "work")
     began = (await stage.load.order("seen_times", prefix="-"))["now"]
     async with fleet_under_test(fleet_doc(stage.ground), stage.policy):
@@ -110,7 +110,7 @@ async def cold(stage: Stage) -> Outcome:
     about="BatchJobs on the hub, Pods on member clusters: POST sent until the first Pod is received; Pods per second",
     clusters=3,
 )
-async def jobs(stage: Stage) -> Outcome:
+async def jobs(stage: Stage) -> RunOutcome:
     rate = float(stage.options.get("rate") or 50.0)
     count, pods = stage.count(int(stage.options.get("count") or 500)), int(stage.options.get("pods") or 2)
     hub = stage.ground.names[0]

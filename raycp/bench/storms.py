@@ -7,7 +7,7 @@ from typing import Any
 from raycp.bench.depth import depth_curve
 from raycp.bench.fleets import CONTROLLER, fleet_doc, fleet_under_test
 from raycp.bench.latencies import percentile
-from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, scenario
+from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Row, RunOutcome, Stage, scenario
 from raycp.bench.workload import MARK, WORK_MS
 from raycp.driver.fleet_client import FleetHandle
 
@@ -37,7 +37,7 @@ def _first_reconcile(mark: Path) -> float | None:
     about="a fleet starts with 10 000 existing objects while users create 20 a second",
     policies=("raycp", "fifo"),
 )
-async def init_storm(stage: Stage) -> Outcome:
+async def init_storm(stage: Stage) -> RunOutcome:
     """``away_max_ms``: the longest wait, from ramp-up (the first reconcile), of a change made while no fleet ran. The latencies
     are those of later changes. With ``--set first=true`` no earlier fleet has reconciled the existing objects."""
     cluster = stage.ground.names[0]
@@ -49,7 +49,9 @@ async def init_storm(stage: Stage) -> Outcome:
         async with fleet_under_test(fleet_doc(stage.ground, slots=256, name=name), stage.policy):
             reconciled = await stage.load.wait(f"x{tag}", count, 240)
         if reconciled["missing"]:
-            return Outcome(missing=reconciled["missing"], own={"why": "the earlier fleet did not reconcile all existing objects"})
+            return RunOutcome(
+                missing=reconciled["missing"], own={"why": "the earlier fleet did not reconcile all existing objects"}
+            )
     mark = stage.ground.directory / f"mark-{tag}"
     away = stage.count(100)
     after = stage.count(int(stage.options.get("count") or 1000))
@@ -66,8 +68,8 @@ async def init_storm(stage: Stage) -> Outcome:
     await stage.load.clean(cluster)
     rows: list[Row] = answer["rows"]
     if ramp is None:
-        return Outcome(missing=answer["missing"], own={"why": "no reconcile was recorded"})
-    outcome = Outcome(missing=answer["missing"])
+        return RunOutcome(missing=answer["missing"], own={"why": "no reconcile was recorded"})
+    outcome = RunOutcome(missing=answer["missing"])
     waits = [sent + latency - max(ramp, sent) for _, sent, latency in rows if sent < ramp]
     outcome.latencies = [latency for _, sent, latency in rows if sent >= ramp]
     outcome.own = {
@@ -92,7 +94,7 @@ async def init_storm(stage: Stage) -> Outcome:
     about="10 000 objects resync every 15 s while users create 20 a second",
     policies=("raycp", "fifo"),
 )
-async def resync_storm(stage: Stage) -> Outcome:
+async def resync_storm(stage: Stage) -> RunOutcome:
     cluster = stage.ground.names[0]
     tag = f"{stage.run}{stage.policy[0]}"
     count = await _existing(stage, f"x{tag}")
@@ -103,7 +105,7 @@ async def resync_storm(stage: Stage) -> Outcome:
     async with fleet_under_test(doc, stage.policy) as fleet:
         reconciled = await stage.load.wait(f"x{tag}", count, 240)
         if reconciled["missing"]:
-            return Outcome(missing=reconciled["missing"], own={"why": "the existing objects were not reconciled in time"})
+            return RunOutcome(missing=reconciled["missing"], own={"why": "the existing objects were not reconciled in time"})
         await asyncio.sleep(min(20.0, 20.0 * stage.scale * 4))  # until resyncs are periodic
         async with depth_curve(await observer_url(fleet)) as depth:
             await stage.load.post(cluster, prefix, users, rate=USERS_PER_SECOND, annotations=WORK)
@@ -117,7 +119,7 @@ async def resync_storm(stage: Stage) -> Outcome:
         "queue depth": depth.since(begin),
         "instant SLI": instant_sli(rows, begin),
     }
-    return Outcome([latency for _, _, latency in rows], answer["missing"], own, curves)
+    return RunOutcome([latency for _, _, latency in rows], answer["missing"], own, curves)
 
 
 def instant_sli(rows: list[Row], zero: float, within: float = 1.0) -> list[tuple[float, float]]:

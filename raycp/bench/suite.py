@@ -16,7 +16,7 @@ from raycp.bench.child import end_on_term
 
 
 @dataclass(frozen=True)
-class Step:
+class SuiteStep:
     """``arguments`` of ``raycp bench``; ``minutes`` on 2 cores, estimated from single runs. It is ended after three times as
     long, at least ten minutes."""
 
@@ -31,20 +31,20 @@ class Step:
         return max(600.0, self.minutes * 180.0)
 
 
-STEPS: tuple[Step, ...] = (
-    Step("steady", ("steady", "--peer", "kopf"), 2.5),
-    Step("cold", ("cold", "--peer", "kopf"), 2.0),
-    Step("jobs", ("jobs",), 1.5),
-    Step("embedded", ("embedded",), 2.0, plot=False),
-    Step("init-storm", ("init-storm", "--policy", "fifo"), 5.5),
-    Step("init-storm-first", ("init-storm", "--first", "--policy", "fifo"), 5.0),
-    Step("resync-storm", ("resync-storm", "--policy", "fifo"), 6.5),
-    Step("noisy-tenant", ("noisy-tenant", "--policy", "fifo"), 4.0),
-    Step("dead-cluster", ("dead-cluster", "--policy", "fifo"), 5.0),
-    Step("joining-cluster", ("joining-cluster", "--policy", "fifo"), 6.0),
-    Step("starvation", ("starvation", "--policy", "fifo"), 4.0),
-    Step("tiers", ("tiers", "--policy", "fifo"), 3.0),
-    Step("switch", ("switch", "--cause", "all", "--policy", "seed"), 27.0),
+STEPS: tuple[SuiteStep, ...] = (
+    SuiteStep("steady", ("steady", "--peer", "kopf"), 2.5),
+    SuiteStep("cold", ("cold", "--peer", "kopf"), 2.0),
+    SuiteStep("jobs", ("jobs",), 1.5),
+    SuiteStep("embedded", ("embedded",), 2.0, plot=False),
+    SuiteStep("init-storm", ("init-storm", "--policy", "fifo"), 5.5),
+    SuiteStep("init-storm-first", ("init-storm", "--first", "--policy", "fifo"), 5.0),
+    SuiteStep("resync-storm", ("resync-storm", "--policy", "fifo"), 6.5),
+    SuiteStep("noisy-tenant", ("noisy-tenant", "--policy", "fifo"), 4.0),
+    SuiteStep("dead-cluster", ("dead-cluster", "--policy", "fifo"), 5.0),
+    SuiteStep("joining-cluster", ("joining-cluster", "--policy", "fifo"), 6.0),
+    SuiteStep("starvation", ("starvation", "--policy", "fifo"), 4.0),
+    SuiteStep("tiers", ("tiers", "--policy", "fifo"), 3.0),
+    SuiteStep("switch", ("switch", "--cause", "all", "--policy", "seed"), 27.0),
 )
 """The quiet scenarios first: they are the most sensitive to what others leave on the machine (page cache, files)."""
 
@@ -53,7 +53,7 @@ STEPS: tuple[Step, ...] = (
 class Played:
     """How a step ended. ``code`` is None if it exceeded its time."""
 
-    step: Step
+    step: SuiteStep
     code: int | None
     seconds: float
     said: str = ""
@@ -64,7 +64,7 @@ class Played:
 
 
 async def play_steps(
-    steps: Sequence[Step], out: Path, extra: Sequence[str], figures: str, progress: Callable[[str], None]
+    steps: Sequence[SuiteStep], out: Path, extra: Sequence[str], figures: str, progress: Callable[[str], None]
 ) -> list[Played]:
     """Run them; JSON object, figure (``figures``: svg or png) and log are written to ``out``."""
     end_on_term()
@@ -76,7 +76,7 @@ async def play_steps(
     return played
 
 
-async def _play(step: Step, out: Path, extra: Sequence[str], figures: str) -> Played:
+async def _play(step: SuiteStep, out: Path, extra: Sequence[str], figures: str) -> Played:
     kept, log = out / f"{step.name}.json", out / f"{step.name}.log"
     kept.unlink(missing_ok=True)  # figures of an earlier run
     command = [sys.executable, "-m", "raycp.cli.main", "bench", *step.arguments, *extra, "--json", str(kept)]

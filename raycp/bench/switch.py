@@ -16,7 +16,7 @@ from raycp.bench.fleets import RayAtHand, fleet_doc, fleet_under_test, ray_at_ha
 from raycp.bench.gaps import gap_figures, gaps_of, stale_writes, undisturbed
 from raycp.bench.nodes import PLACE, NodeHouse, node_house
 from raycp.bench.phases import phase_figures, phases_between
-from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Outcome, Row, Stage, outcome_of, scenario
+from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Row, RunOutcome, Stage, outcome_of, scenario
 from raycp.bench.seed_switch import CAUSES as SEED_CAUSES
 from raycp.bench.seed_switch import seed_switch
 from raycp.config.fleet import FleetDoc
@@ -60,7 +60,7 @@ async def ray_for(address: str, options: Mapping[str, Any]) -> AsyncIterator[Ray
     only={"seed": SEED_CAUSES},
     ray=ray_for,
 )
-async def switch(stage: Stage) -> Outcome:
+async def switch(stage: Stage) -> RunOutcome:
     """See the docstring of the module."""
     cause = cause_of(stage.options)
     cluster = stage.members[0]

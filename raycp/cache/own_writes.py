@@ -5,7 +5,7 @@ from raycp.cache.indexes import Key
 _TOMBSTONE_SECONDS = 60.0
 
 
-class OwnWrites:
+class PendingWrites:
     """Versions folded into a store ahead of the watch, and deletions whose late events must be ignored."""
 
     __slots__ = ("ahead", "tombstones")

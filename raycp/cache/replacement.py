@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from raycp.base.objects import Obj
 from raycp.cache.indexes import IndexedObjects
-from raycp.cache.own_writes import OwnWrites
+from raycp.cache.own_writes import PendingWrites
 
 
 class Replacement:
@@ -15,7 +15,7 @@ class Replacement:
     that the cluster is another one, or an older state of it.
     """
 
-    def __init__(self, known: IndexedObjects, own: OwnWrites, floor: int, *, void: bool) -> None:
+    def __init__(self, known: IndexedObjects, own: PendingWrites, floor: int, *, void: bool) -> None:
         self._known = known
         self._own = own
         self._floor = floor

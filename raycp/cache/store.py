@@ -20,7 +20,7 @@ from raycp.base.objects import Obj
 from raycp.base.tasks import Written
 from raycp.cache.difference import Difference
 from raycp.cache.indexes import IndexedObjects, IndexFn, Key
-from raycp.cache.own_writes import OwnWrites
+from raycp.cache.own_writes import PendingWrites
 from raycp.cache.replacement import Replacement
 from raycp.cache.selectors import Selector
 from raycp.kube.codec import decode_object
@@ -34,7 +34,7 @@ class Store:
 
     def __init__(self) -> None:
         self._contents = IndexedObjects()
-        self._own = OwnWrites()
+        self._own = PendingWrites()
         self._difference: Difference | None = None
         self.selector = Selector()
         """the reflector's label selector: an own write that does not match it is left out"""

@@ -1,4 +1,4 @@
-"""The table of DESIGN section 5 as one pure function."""
+"""The table of docs/head-of-line.md as one pure function."""
 
 import msgspec
 

@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
         "--policy",
         choices=tuple(POLICIES),
         help="fifo (or both): beside raycp, its fleet with one queue and everything at once, as before; seed: switch beside an "
-        "operator as the seed's was; raycp: by itself (default: the scenario's own)",
+        "operator with leader-for-life; raycp: by itself (default: the scenario's own)",
     )
     parser.add_argument("--alone", action="store_true", help="play the --policy without raycp beside it")
     parser.add_argument(

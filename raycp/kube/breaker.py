@@ -19,7 +19,7 @@ import msgspec
 from raycp.base.clock import Clock
 
 
-class State(StrEnum):
+class BreakerPhase(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
@@ -40,7 +40,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 class BreakerState(msgspec.Struct):
     """The visible state: ``since`` on the injected clock, ``retry_in`` in seconds, why it opened, how often it opened."""
 
-    state: State
+    state: BreakerPhase
     since: float
     retry_in: float
     reason: str
@@ -54,12 +54,12 @@ class Breaker:
         self,
         clock: Clock,
         policy: BreakerPolicy = BreakerPolicy(),  # noqa: B008  (frozen)
-        on_change: Callable[[State, State, str], None] | None = None,
+        on_change: Callable[[BreakerPhase, BreakerPhase, str], None] | None = None,
     ) -> None:
         self._clock = clock
         self._policy = policy
         self._on_change = on_change
-        self._state = State.CLOSED
+        self._state = BreakerPhase.CLOSED
         self._since = clock.now()
         self._reason = ""
         self._in_row = 0
@@ -72,26 +72,26 @@ class Breaker:
         self.opened_total = 0
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerPhase:
         """OPEN becomes HALF_OPEN after its wait, even if no call is made."""
-        if self._state is State.OPEN and self._clock.now() >= self._retry_at:
-            return State.HALF_OPEN
+        if self._state is BreakerPhase.OPEN and self._clock.now() >= self._retry_at:
+            return BreakerPhase.HALF_OPEN
         return self._state
 
     @property
     def untroubled(self) -> bool:
         """Closed and without recent failures: a success would change nothing."""
-        return self._state is State.CLOSED and not self._in_row and not self._failed
+        return self._state is BreakerPhase.CLOSED and not self._in_row and not self._failed
 
     def allow(self) -> bool:
         """Whether a call may be sent. After True the caller must report ``success``, ``failure`` or ``cancelled``."""
-        if self._state is State.CLOSED:
+        if self._state is BreakerPhase.CLOSED:
             return True
         now = self._clock.now()
-        if self._state is State.OPEN:
+        if self._state is BreakerPhase.OPEN:
             if now < self._retry_at:
                 return False
-            self._move(State.HALF_OPEN, self._reason)
+            self._move(BreakerPhase.HALF_OPEN, self._reason)
             self._probe_successes = 0
             self._probe_since = None
         if self._probe_since is not None:
@@ -104,22 +104,22 @@ class Breaker:
 
     def success(self) -> None:
         """A call was answered."""
-        if self._state is State.CLOSED:
+        if self._state is BreakerPhase.CLOSED:
             self._in_row = 0
             if self._failed:
                 self._count(False)
-        elif self._state is State.HALF_OPEN:
+        elif self._state is BreakerPhase.HALF_OPEN:
             self._probe_since = None
             self._probe_successes += 1
             if self._probe_successes >= self._policy.probes:
                 self._retry = self._policy.retry_min
                 self._in_row = self._failed = 0
                 self._calls.clear()
-                self._move(State.CLOSED, "")
+                self._move(BreakerPhase.CLOSED, "")
 
     def failure(self, reason: str) -> None:
         """A call failed in the sense of law 1. Late failures of calls that were sent before it opened change nothing."""
-        if self._state is State.CLOSED:
+        if self._state is BreakerPhase.CLOSED:
             self._in_row += 1
             self._count(True)
             if self._in_row >= self._policy.failures or (
@@ -127,12 +127,12 @@ class Breaker:
             ):
                 self._retry = self._policy.retry_min
                 self._open(reason, first=True)
-        elif self._state is State.HALF_OPEN and self._probe_since is not None:
+        elif self._state is BreakerPhase.HALF_OPEN and self._probe_since is not None:
             self._open(reason)
 
     def cancelled(self) -> None:
         """An allowed call ended without an outcome (its caller gave up)."""
-        if self._state is State.HALF_OPEN:
+        if self._state is BreakerPhase.HALF_OPEN:
             self._probe_since = None
 
     def snapshot(self) -> BreakerState:
@@ -141,7 +141,7 @@ class Breaker:
         return BreakerState(
             state=state,
             since=self._since,
-            retry_in=max(0.0, self._retry_at - now) if state is State.OPEN else 0.0,
+            retry_in=max(0.0, self._retry_at - now) if state is BreakerPhase.OPEN else 0.0,
             reason=self._reason,
             opened_total=self.opened_total,
         )
@@ -165,9 +165,9 @@ class Breaker:
         self._calls.clear()
         self._failed = self._in_row = 0
         self.opened_total += 1
-        self._move(State.OPEN, reason)
+        self._move(BreakerPhase.OPEN, reason)
 
-    def _move(self, new: State, reason: str) -> None:
+    def _move(self, new: BreakerPhase, reason: str) -> None:
         old, self._state = self._state, new
         self._reason = reason
         self._since = self._clock.now()

@@ -15,7 +15,7 @@ from raycp.base.clock import Clock
 from raycp.kube.breaker import Breaker
 from raycp.kube.budget import LIVE, Budget
 from raycp.kube.connect import ConnectSpec
-from raycp.kube.connection import Connection, LineStream, Response
+from raycp.kube.connection import HttpChannel, LineStream, Response
 from raycp.kube.credentials import Credentials
 from raycp.kube.discovery import Discovery
 from raycp.kube.errors import ApiError, Unreachable, api_error
@@ -218,7 +218,7 @@ class ClusterClient(ObjectCalls):
             else:
                 connection.close()
 
-    async def _open_stream(self, path: str, query: Query | None) -> tuple[Connection, LineStream]:
+    async def _open_stream(self, path: str, query: Query | None) -> tuple[HttpChannel, LineStream]:
         credentials, now = self._credentials, self._clock.now()
         if now >= credentials.recheck_at and credentials.stale(now):
             await credentials.reload()

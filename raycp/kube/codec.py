@@ -135,7 +135,7 @@ def decode_watch_lines(lines: Sequence[bytes], request: str = "") -> tuple[list[
 
 
 def digest(meta: Meta, raw: bytes) -> int:
-    """The *version* (design, section 5): a 64-bit digest of what users change.
+    """The *version* (docs/head-of-line.md): a 64-bit digest of what users change.
 
     It covers labels, annotations, finalizers, deletionTimestamp and the generation; for a kind without generation, everything but
     ``status`` and metadata instead. It covers the uid, so that a recreated object is never mistaken for its predecessor.

@@ -57,7 +57,7 @@ class LineStream:
         "last_bytes",
     )
 
-    def __init__(self, connection: "Connection", now: float) -> None:
+    def __init__(self, connection: "HttpChannel", now: float) -> None:
         self._connection = connection
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
@@ -151,10 +151,10 @@ class LineStream:
             self._connection.fail(Unreachable(text, sent=True, timed_out=True))
 
 
-class Connection(asyncio.Protocol):
+class HttpChannel(asyncio.Protocol):
     """Idle (``ready``), in one exchange, or closed. ``on_close`` is called once."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[["Connection"], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[["HttpChannel"], None]) -> None:
         self.loop = loop
         self._on_close = on_close
         self._transport: asyncio.Transport | None = None

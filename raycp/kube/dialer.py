@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
-from raycp.kube.connection import Connection
+from raycp.kube.connection import HttpChannel
 from raycp.kube.errors import Unreachable
 from raycp.kube.target import Target
 
@@ -15,13 +15,13 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
 _USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose sent bytes stay unacknowledged for this long
 
 
-async def dial(target: Target, timeout: float, on_close: Callable[[Connection], None]) -> Connection:
+async def dial(target: Target, timeout: float, on_close: Callable[[HttpChannel], None]) -> HttpChannel:
     """A connection to ``target`` within ``timeout`` seconds. Raises ``Unreachable`` (``sent`` False) with the cause."""
     loop = asyncio.get_running_loop()
     where = target.authority
 
-    def make() -> Connection:
-        return Connection(loop, on_close)
+    def make() -> HttpChannel:
+        return HttpChannel(loop, on_close)
 
     try:
         async with asyncio.timeout(timeout):
@@ -79,8 +79,8 @@ class _Tunnel(asyncio.Protocol):
 
 
 async def _dial_through_proxy(
-    loop: asyncio.AbstractEventLoop, target: Target, proxy: str, make: Callable[[], Connection]
-) -> Connection:
+    loop: asyncio.AbstractEventLoop, target: Target, proxy: str, make: Callable[[], HttpChannel]
+) -> HttpChannel:
     """An HTTP CONNECT tunnel, then TLS inside it. Credentials in the proxy's URL become Proxy-Authorization."""
     url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if url.scheme not in ("http", "https") or not url.hostname:

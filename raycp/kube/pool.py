@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from raycp.kube.connection import Connection
+from raycp.kube.connection import HttpChannel
 from raycp.kube.dialer import dial
 from raycp.kube.errors import Unreachable
 from raycp.kube.target import Target
@@ -14,7 +14,7 @@ _IDLE_SECONDS = 85.0  # servers and load balancers usually close after 90 s or m
 _DIAL_SECONDS = 5.0  # the kernel resends SYN after 1, 3 and 7 s: after 5 s a new attempt succeeds sooner than this one
 _DIALS = 3  # handshakes at a time
 
-Dialer = Callable[[Target, float, Callable[[Connection], None]], Awaitable[Connection]]
+Dialer = Callable[[Target, float, Callable[[HttpChannel], None]], Awaitable[HttpChannel]]
 """``dial(target, timeout, on_close)``."""
 
 
@@ -28,9 +28,9 @@ class Pool:
     def __init__(self, target: Target, dialer: Dialer = dial) -> None:
         self._target = target
         self._dialer = dialer
-        self._idle: list[Connection] = []
-        self._all: set[Connection] = set()
-        self._waiting: deque[tuple[float, asyncio.Future[Connection]]] = deque()
+        self._idle: list[HttpChannel] = []
+        self._all: set[HttpChannel] = set()
+        self._waiting: deque[tuple[float, asyncio.Future[HttpChannel]]] = deque()
         self._dialing: set[asyncio.Task[None]] = set()
         self._generation = 0
         self.opened = 0
@@ -52,7 +52,7 @@ class Pool:
         for connection in list(self._idle):
             connection.close()
 
-    async def acquire(self, timeout: float, *, fresh: bool = False, max_idle: float = _IDLE_SECONDS) -> Connection:
+    async def acquire(self, timeout: float, *, fresh: bool = False, max_idle: float = _IDLE_SECONDS) -> HttpChannel:
         """An idle connection, the most recently used first, or a new one. Raises ``Unreachable`` (``sent`` False).
 
         ``timeout`` in seconds bounds the wait. ``max_idle`` in seconds is lower for requests that must not be sent twice: the
@@ -67,7 +67,7 @@ class Pool:
             if connection.ready and now - connection.idle_since < max_idle:
                 return connection
             connection.close()
-        waiter: asyncio.Future[Connection] = loop.create_future()
+        waiter: asyncio.Future[HttpChannel] = loop.create_future()
         self._waiting.append((now, waiter))
         self._dial()
         try:
@@ -82,7 +82,7 @@ class Pool:
                 raise Unreachable(text, sent=False, timed_out=True) from None
             raise
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: HttpChannel) -> None:
         """Take back a connection after its exchange; a broken or outdated one is dropped."""
         if connection.closed:
             return
@@ -113,7 +113,7 @@ class Pool:
         self.drop()
         await asyncio.sleep(0)  # let the transports run their close callbacks
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: HttpChannel) -> None:
         self._all.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -150,7 +150,7 @@ class Pool:
                 copy = Unreachable(str(error), sent=False, refused=error.refused, timed_out=error.timed_out)
                 waiter.set_exception(copy)
 
-    async def _open(self, timeout: float) -> Connection:
+    async def _open(self, timeout: float) -> HttpChannel:
         generation = self._generation
         connection = await self._dialer(self._target, timeout, self._forget)
         connection.generation = generation

@@ -1,4 +1,4 @@
-"""Changes of leadership and of primaries, with their phases: the seed's Figure 7 as a table.
+"""Changes of leadership and of primaries, with their phases, as a table.
 
 Phases, in seconds: ``drain`` (the old holder stops handing out until its work is acknowledged), ``leaderless`` (from the end of
 the drain, or the notice of a death, until a successor is promoted), ``ramp_up`` (until it hands out), ``backlog`` (until nothing

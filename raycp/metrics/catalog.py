@@ -162,7 +162,7 @@ class ApiMetrics:
 
 
 class SliMetrics:
-    """The service-level indicator (design, law 9). ``kind``: user, away, backlog, system."""
+    """The service-level indicator (law 9). ``kind``: user, away, backlog, system."""
 
     def __init__(self, metrics: Metrics) -> None:
         labels = ("controller", "cluster", "tier", "kind")

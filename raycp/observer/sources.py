@@ -7,7 +7,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.metrics import Merger
-from raycp.observer.timelines import Timelines
+from raycp.observer.timelines import TimelineQueries
 from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, Stats, Sync, SyncDone, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.report import Report
@@ -63,7 +63,7 @@ class Sources:
     def __init__(self, clock: Clock, merger: Merger, book: SloBook, home: Callable[[], str], changed: Callable[[], None]) -> None:
         self.reports: dict[str, MemberReport] = {}
         """By the actor's name."""
-        self.timelines = Timelines()
+        self.timelines = TimelineQueries()
         self._clock = clock
         self._merger = merger
         self._book = book

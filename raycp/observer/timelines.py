@@ -1,4 +1,4 @@
-"""Timelines of objects, asked of shards over the connections that they opened to the observer."""
+"""TimelineQueries of objects, asked of shards over the connections that they opened to the observer."""
 
 import asyncio
 import itertools
@@ -10,7 +10,7 @@ ASK_TIMEOUT = 2.0
 """Seconds to wait for an answer."""
 
 
-class Timelines:
+class TimelineQueries:
     """One per observer."""
 
     def __init__(self) -> None:

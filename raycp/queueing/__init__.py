@@ -13,7 +13,7 @@ within a priority.
 - ``holds``: ``Holds``: keys that must not be handed out yet, and why;
 - ``lane``: ``Lane``, ``Lanes``: law 4: shares of slots, priorities, the oldest key of a tier;
 - ``fair``: ``FairTree``: law 5: turns of clusters, their namespaces, their controllers; ``Headroom``: slots kept free;
-- ``ring``: ``Ring``: deficit round-robin, for clusters and for namespaces;
+- ``drr``: ``Ring``: deficit round-robin, for clusters and for namespaces;
 - ``limits``: ``Limits``: what may be in flight of each cluster and controller;
 - ``workers``: ``Workers``: what each worker holds, and how many slots it has;
 - ``handover``: from a queue's content to ``Saved`` and back;
@@ -28,12 +28,11 @@ from raycp.queueing.answers import Depth, Saved, TierDelay, Why
 from raycp.queueing.autoscale import Decision, PoolPolicy, PoolState, scale_pool
 from raycp.queueing.entry import Item
 from raycp.queueing.events import QueueEvents, SeriesEvents
-from raycp.queueing.policy import Backoff, LanePolicy, QueuePolicy
+from raycp.queueing.policy import LanePolicy, QueuePolicy, KeyBackoff
 from raycp.queueing.protocol import Queue, QueueFactory
 from raycp.queueing.work_queue import WorkQueue
 
 __all__ = [
-    "Backoff",
     "Decision",
     "Depth",
     "Item",
@@ -44,6 +43,7 @@ __all__ = [
     "QueueEvents",
     "QueueFactory",
     "QueuePolicy",
+    "KeyBackoff",
     "Saved",
     "SeriesEvents",
     "TierDelay",

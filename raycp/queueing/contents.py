@@ -5,12 +5,12 @@ from collections.abc import Callable
 from raycp.base.keys import RequestKey
 from raycp.classify.verdict import Priority
 from raycp.queueing.delays import DelayHeap
-from raycp.queueing.entry import Demand, Entry, State
+from raycp.queueing.entry import Entry, KeyDemand, KeyPlace
 from raycp.queueing.holds import Holds
 from raycp.queueing.lane import Lanes
 from raycp.queueing.merge import demand_of, merge
 
-_READY, _DELAYED, _RUNNING, _HELD = State.READY, State.DELAYED, State.RUNNING, State.HELD
+_READY, _DELAYED, _RUNNING, _HELD = KeyPlace.READY, KeyPlace.DELAYED, KeyPlace.RUNNING, KeyPlace.HELD
 
 
 class Contents:
@@ -30,7 +30,7 @@ class Contents:
         self.sequence = 0
         self._due_changed = due_changed
 
-    def add(self, key: RequestKey, demand: Demand, now: float) -> Entry:
+    def add(self, key: RequestKey, demand: KeyDemand, now: float) -> Entry:
         """Add ``demand`` to what ``key`` is due for (law 3). The key's cluster must not be leaving."""
         entry = self.entries.get(key)
         if entry is None:
@@ -41,7 +41,7 @@ class Contents:
             self.merge(entry, demand, now)
         return entry
 
-    def merge(self, entry: Entry, more: Demand, now: float) -> None:
+    def merge(self, entry: Entry, more: KeyDemand, now: float) -> None:
         """Add ``more`` to what ``entry`` is due for, and let it rise or wake (law 3)."""
         if entry.state >= _RUNNING:
             entry.pending = more if entry.pending is None else merge(entry.pending, more, self.lanes.ranks)
@@ -59,7 +59,7 @@ class Contents:
         else:
             _assign(entry, due)
 
-    def place(self, entry: Entry, demand: Demand, now: float, front: bool = False) -> None:
+    def place(self, entry: Entry, demand: KeyDemand, now: float, front: bool = False) -> None:
         """Put ``entry``, which is in no place, where ``demand`` belongs: into its lane or among the delayed keys."""
         _assign(entry, demand)
         if demand.ready_at <= now:
@@ -91,7 +91,7 @@ class Contents:
             entry.pending = None
             self.place(entry, pending, now, front)
 
-    def _new(self, key: RequestKey, demand: Demand, now: float) -> Entry:
+    def _new(self, key: RequestKey, demand: KeyDemand, now: float) -> Entry:
         self.sequence += 1
         entry = Entry(key, self.sequence, demand.tier, demand.priority, demand.reason, demand.real, now, now)
         self.entries[key] = entry
@@ -122,7 +122,7 @@ class Contents:
         self.holds.add(key, why, deadline)
         entry = self.entries.get(key)
         if entry is None:
-            entry = self._new(key, Demand(tier, 0, now, why, False, now), now)
+            entry = self._new(key, KeyDemand(tier, 0, now, why, False, now), now)
             entry.state = _HELD
         elif entry.state < _RUNNING:
             entry.pending = demand_of(entry, now if entry.state is _READY else entry.ready_at)
@@ -216,6 +216,6 @@ class Contents:
         self.delays.heap.clear()
 
 
-def _assign(entry: Entry, demand: Demand) -> None:
+def _assign(entry: Entry, demand: KeyDemand) -> None:
     entry.tier, entry.priority, entry.reason = demand.tier, demand.priority, demand.reason
     entry.real, entry.retry, entry.observed = demand.real, demand.retry, demand.observed

@@ -3,9 +3,9 @@
 import heapq
 import math
 
-from raycp.queueing.entry import Cell, Entry, State
+from raycp.queueing.entry import Cell, Entry, KeyPlace
 
-_DELAYED = State.DELAYED
+_DELAYED = KeyPlace.DELAYED
 
 
 class DelayHeap:

@@ -7,10 +7,10 @@ import msgspec
 
 from raycp.base.keys import RequestKey
 from raycp.queueing.events import SeriesEvents
-from raycp.queueing.fair import ClusterState, ControllerState, Leaf
+from raycp.queueing.fair import ClusterLoad, ControllerLoad, Leaf
 
 
-class State(IntEnum):
+class KeyPlace(IntEnum):
     """Where a key is. From ``RUNNING`` on, what is added waits in ``Entry.pending``."""
 
     READY = 0
@@ -19,7 +19,7 @@ class State(IntEnum):
     HELD = 3
 
 
-class Demand(msgspec.Struct, gc=False):
+class KeyDemand(msgspec.Struct, gc=False):
     """What a key is due for. ``observed``: when the first of what was added came; ``ready_at``: not before this time.
 
     ``real``: something happened that the controller must react to; ``retry``: due because the last reconcile failed, and
@@ -38,7 +38,7 @@ class Demand(msgspec.Struct, gc=False):
 class Entry(msgspec.Struct, gc=False):
     """A key that is queued, running or held; all times as ``Clock.now()``.
 
-    Its first fields are what it is queued for, as in ``Demand``. ``since``: ready since, for the waiting time; ``lane_since``:
+    Its first fields are what it is queued for, as in ``KeyDemand``. ``since``: ready since, for the waiting time; ``lane_since``:
     ready in this lane since, for ``maxWait``. ``pending``: what was added while the key ran or was held, the one rerun that it
     makes (law 1).
     """
@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, gc=False):
     real: bool
     ready_at: float
     observed: float
-    state: State = State.DELAYED
+    state: KeyPlace = KeyPlace.DELAYED
     attempts: int = 0
     retry: bool = False
     merged: int = 0
@@ -64,7 +64,7 @@ class Entry(msgspec.Struct, gc=False):
     handout: int = 0
     started: float = 0.0
     ran_as_retry: bool = False
-    pending: Demand | None = None
+    pending: KeyDemand | None = None
 
 
 class Cell:
@@ -72,7 +72,7 @@ class Cell:
 
     __slots__ = ("cluster", "controller", "delayed", "ready", "running", "series", "tier")
 
-    def __init__(self, tier: str, controller: ControllerState, cluster: ClusterState, series: SeriesEvents | None) -> None:
+    def __init__(self, tier: str, controller: ControllerLoad, cluster: ClusterLoad, series: SeriesEvents | None) -> None:
         self.tier = tier
         self.controller = controller
         self.cluster = cluster

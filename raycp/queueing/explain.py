@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 
 from raycp.queueing.answers import Depth, TierDelay, Why
-from raycp.queueing.entry import Cell, Entry, State
-from raycp.queueing.fair import ClusterState, ControllerState
+from raycp.queueing.entry import Cell, Entry, KeyPlace
+from raycp.queueing.fair import ClusterLoad, ControllerLoad
 from raycp.queueing.lane import Lane
 
 
@@ -32,13 +32,13 @@ def delay_of(lane: Lane, now: float) -> TierDelay:
 def why(entry: Entry, lane: Lane, holds: Iterable[str], now: float) -> Why:
     """Where ``entry`` of ``lane`` is and what it waits for. Costs up to O(n)."""
     ready_for, left, ahead, waits_for = 0.0, 0.0, 0, ""
-    if entry.state is State.READY:
+    if entry.state is KeyPlace.READY:
         ready_for = now - entry.since
         ahead, waits_for = _ahead(entry, lane), _obstacle(entry, lane)
-    elif entry.state is State.DELAYED:
+    elif entry.state is KeyPlace.DELAYED:
         left = max(0.0, entry.ready_at - now)
         waits_for = "its backoff" if entry.retry else "its time"
-    elif entry.state is State.HELD:
+    elif entry.state is KeyPlace.HELD:
         waits_for = "release: " + ", ".join(holds)
         left = max(0.0, entry.pending.ready_at - now) if entry.pending is not None else 0.0
     else:
@@ -51,10 +51,10 @@ def why(entry: Entry, lane: Lane, holds: Iterable[str], now: float) -> Why:
 
 def _obstacle(entry: Entry, lane: Lane) -> str:
     gate = entry.leaf.full if entry.leaf is not None else None
-    if isinstance(gate, ClusterState):
+    if isinstance(gate, ClusterLoad):
         reason = f" ({gate.why})" if gate.why else ""
         return f"cluster {gate.name}: {gate.in_flight} in flight, limit {gate.limit:g}{reason}"
-    if isinstance(gate, ControllerState):
+    if isinstance(gate, ControllerLoad):
         return f"controller {gate.name}: {gate.in_flight} in flight, concurrency {gate.limit:g}"
     if entry.retry and lane.retries:
         return f"its turn; {lane.retries} retries of the lane are running"

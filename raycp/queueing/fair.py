@@ -12,12 +12,12 @@ import math
 from collections import OrderedDict, deque
 from typing import Any, Generic, Protocol, TypeVar
 
-from raycp.queueing.ring import MAX_DEBT, Gate, Member, Ring
+from raycp.queueing.drr import MAX_DEBT, Ring, RingGate, RingMember
 
 RECENT = 5.0
 """For how long a namespace that came and went is expected to come again, in seconds."""
 
-_OPEN = Gate()
+_OPEN = RingGate()
 """The gate of namespaces: none of them has a limit of its own."""
 
 
@@ -31,7 +31,7 @@ class Placed(Protocol):
 E = TypeVar("E", bound=Placed)
 
 
-class ClusterState(Gate):
+class ClusterLoad(RingGate):
     """What is in flight in one cluster, over all lanes, and how much may be.
 
     ``override``: the limit that the shard set beside the policy's, and ``why``.
@@ -55,7 +55,7 @@ class ClusterState(Gate):
         self.parked.clear()
 
 
-class ControllerState(Gate):
+class ControllerLoad(RingGate):
     """What is in flight of one controller, over all lanes, and how much may be.
 
     In each cluster node, at least as many of the controller's leaves take turns as it has free slots, or all.
@@ -96,7 +96,7 @@ class Leaf(Generic[E]):
 
     __slots__ = ("controller", "in_ring", "parked", "queue", "space")
 
-    def __init__(self, space: "Space[E]", controller: ControllerState) -> None:
+    def __init__(self, space: "Space[E]", controller: ControllerLoad) -> None:
         self.space = space
         self.controller = controller
         self.queue: OrderedDict[int, E] = OrderedDict()
@@ -113,7 +113,7 @@ class Leaf(Generic[E]):
         space.node.tree.ring.enter(space.node)
 
     @property
-    def full(self) -> Gate | None:
+    def full(self) -> RingGate | None:
         """The gate that keeps its keys from being served: its cluster's or its controller's; None if neither is full."""
         cluster, controller = self.space.node.gate, self.controller
         if cluster.in_flight >= cluster.limit:
@@ -153,7 +153,7 @@ class Leaf(Generic[E]):
         return was_full
 
 
-class Space(Member, Generic[E]):
+class Space(RingMember, Generic[E]):
     """One namespace of one cluster."""
 
     __slots__ = ("leaves", "node", "turns")
@@ -165,12 +165,12 @@ class Space(Member, Generic[E]):
         self.turns: list[Leaf[E]] = []  # mostly one: a deque would cost 600 bytes for each namespace
 
 
-class ClusterNode(Member, Generic[E]):
+class ClusterNode(RingMember, Generic[E]):
     """One cluster in one tree."""
 
     __slots__ = ("ring", "spaces", "state", "tree")
 
-    def __init__(self, tree: "FairTree[E]", state: ClusterState) -> None:
+    def __init__(self, tree: "FairTree[E]", state: ClusterLoad) -> None:
         super().__init__(state)
         self.tree = tree
         self.state = state
@@ -196,7 +196,7 @@ class FairTree(Generic[E]):
         self.nodes: dict[str, ClusterNode[E]] = {}
         self.ring: Ring[ClusterNode[E]] = Ring()
 
-    def push(self, entry: E, cluster: ClusterState, controller: ControllerState, namespace: str, front: bool) -> None:
+    def push(self, entry: E, cluster: ClusterLoad, controller: ControllerLoad, namespace: str, front: bool) -> None:
         """Queue ``entry``; at the ``front`` of its own (cluster, namespace, controller) if it was interrupted there."""
         node = self.nodes.get(cluster.name)
         if node is None:

@@ -7,7 +7,7 @@ from raycp.base.keys import RequestKey
 from raycp.classify.verdict import Reason
 from raycp.queueing.answers import Saved
 from raycp.queueing.contents import Contents
-from raycp.queueing.entry import Demand, Entry, State
+from raycp.queueing.entry import Entry, KeyDemand, KeyPlace
 
 
 def snapshot(contents: Contents, keys: Iterable[RequestKey] | None, now: float) -> list[Saved]:
@@ -38,27 +38,27 @@ def _save(entry: Entry, holds: list[str], ranks: Mapping[str, int], now: float) 
     tier, priority, reason, real, retry = entry.tier, entry.priority, entry.reason, entry.real, entry.retry
     delay, age, ready_for, worker, due = 0.0, now - entry.observed, now - entry.since, "", True
     pending = entry.pending
-    if entry.state is State.RUNNING:
+    if entry.state is KeyPlace.RUNNING:
         worker = entry.worker
         if pending is not None:
             if ranks[pending.tier] < ranks[tier]:
                 tier = pending.tier
             priority, real = max(priority, pending.priority), real or pending.real
             retry = retry and not pending.real
-    elif entry.state is State.HELD and pending is None:
+    elif entry.state is KeyPlace.HELD and pending is None:
         real, ready_for, retry, due = False, 0.0, False, False
-    elif entry.state is State.HELD and pending is not None:
+    elif entry.state is KeyPlace.HELD and pending is not None:
         tier, priority, reason, real, retry = pending.tier, pending.priority, pending.reason, pending.real, pending.retry
         delay, age, ready_for = max(0.0, pending.ready_at - now), now - pending.observed, max(0.0, now - pending.ready_at)
-    elif entry.state is State.DELAYED:
+    elif entry.state is KeyPlace.DELAYED:
         delay, ready_for = max(0.0, entry.ready_at - now), 0.0
     return Saved(
         entry.key, tier, priority, reason, real, delay, age, ready_for, entry.attempts, retry, worker, holds, due, entry.error
     )
 
 
-def _demand(saved: Saved, tier: str, now: float) -> Demand:
+def _demand(saved: Saved, tier: str, now: float) -> KeyDemand:
     """What ``saved`` is due for, in a queue where its tier is ``tier``."""
     ready_at = now + saved.delay if saved.delay > 0.0 else now - saved.ready_for
     reason = Reason.INTERRUPTED if saved.worker else saved.reason
-    return Demand(tier, saved.priority, ready_at, reason, saved.real, now - saved.age, saved.retry)
+    return KeyDemand(tier, saved.priority, ready_at, reason, saved.real, now - saved.age, saved.retry)

@@ -9,13 +9,13 @@ nothing to do comes back level with the others: idle capacity is lent, neither s
 import math
 from bisect import insort
 
-from raycp.queueing.entry import Cell, Entry, State
+from raycp.queueing.entry import Cell, Entry, KeyPlace
 from raycp.queueing.events import QueueEvents
 from raycp.queueing.fair import FairTree
 from raycp.queueing.limits import Limits
 from raycp.queueing.policy import LanePolicy
 
-_READY = State.READY
+_READY = KeyPlace.READY
 
 RETRY_TURN = 3
 """Within one priority, so many fresh keys are served for each retry while both wait."""

@@ -2,7 +2,7 @@
 
 import math
 
-from raycp.queueing.fair import ClusterState, ControllerState
+from raycp.queueing.fair import ClusterLoad, ControllerLoad
 from raycp.queueing.policy import QueuePolicy
 
 
@@ -13,21 +13,21 @@ class Limits:
 
     def __init__(self, policy: QueuePolicy) -> None:
         self._policy = policy
-        self.clusters: dict[str, ClusterState] = {}
-        self.controllers: dict[str, ControllerState] = {}
+        self.clusters: dict[str, ClusterLoad] = {}
+        self.controllers: dict[str, ControllerLoad] = {}
 
-    def cluster(self, name: str) -> ClusterState:
+    def cluster(self, name: str) -> ClusterLoad:
         """The cluster, new with its policy's limit."""
         found = self.clusters.get(name)
         if found is None:
-            found = self.clusters[name] = ClusterState(name, self._of_cluster(name))
+            found = self.clusters[name] = ClusterLoad(name, self._of_cluster(name))
         return found
 
-    def controller(self, name: str) -> ControllerState:
+    def controller(self, name: str) -> ControllerLoad:
         """The controller, new with its policy's concurrency."""
         found = self.controllers.get(name)
         if found is None:
-            found = self.controllers[name] = ControllerState(name, self._policy.concurrency.get(name, math.inf))
+            found = self.controllers[name] = ControllerLoad(name, self._policy.concurrency.get(name, math.inf))
         return found
 
     def override(self, name: str, in_flight: int | None, why: str) -> None:
@@ -49,7 +49,7 @@ class Limits:
         """Clusters of which nothing may be in flight, and why."""
         return {name: cluster.why for name, cluster in self.clusters.items() if cluster.limit == 0}
 
-    def _apply(self, cluster: ClusterState) -> None:
+    def _apply(self, cluster: ClusterLoad) -> None:
         limit = self._of_cluster(cluster.name)
         cluster.limit = limit if cluster.override is None else min(cluster.override, limit)
         if cluster.in_flight < cluster.limit:

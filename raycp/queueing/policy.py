@@ -9,7 +9,7 @@ from raycp.config.controllers import ControllerSpec
 from raycp.config.tiers import TIERS, TiersSpec
 
 
-class Backoff(msgspec.Struct, frozen=True):
+class KeyBackoff(msgspec.Struct, frozen=True):
     """Seconds between attempts: ``base`` doubled per failure up to ``cap``, then up to ``jitter`` (a share) longer.
 
     Jitter only lengthens, so that a retry is ready no earlier than its backoff.
@@ -52,8 +52,8 @@ class QueuePolicy(msgspec.Struct, frozen=True):
 
     lanes: tuple[LanePolicy, ...] = DEFAULT_LANES
     default: str = "standard"
-    backoff: Backoff = Backoff()
-    backoffs: Mapping[str, Backoff] = {}
+    backoff: KeyBackoff = KeyBackoff()
+    backoffs: Mapping[str, KeyBackoff] = {}
     concurrency: Mapping[str, int] = {}
     cluster_in_flight: int | None = None
     cluster_limits: Mapping[str, int] = {}
@@ -88,7 +88,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
         return cls(
             lanes=tuple(LanePolicy(name, tiers.of(name).share, tiers.of(name).max_wait) for name in TIERS),
             default=tiers.default,
-            backoffs={name: Backoff(spec.retry.min, spec.retry.max, spec.retry.jitter) for name, spec in controllers.items()},
+            backoffs={name: KeyBackoff(spec.retry.min, spec.retry.max, spec.retry.jitter) for name, spec in controllers.items()},
             concurrency={name: spec.concurrency for name, spec in controllers.items() if spec.concurrency is not None},
             cluster_limits=dict(cluster_limits or {}),
             slots=slots,

@@ -10,7 +10,7 @@ from raycp.classify.verdict import Priority, Reason
 from raycp.queueing import explain, handover
 from raycp.queueing.answers import Depth, Saved, TierDelay, Why
 from raycp.queueing.contents import Contents
-from raycp.queueing.entry import Demand, Entry, Item, State
+from raycp.queueing.entry import Entry, Item, KeyDemand, KeyPlace
 from raycp.queueing.events import QueueEvents
 from raycp.queueing.fair import Headroom
 from raycp.queueing.lane import Lanes
@@ -19,7 +19,7 @@ from raycp.queueing.merge import after_failure, after_interruption, demand_of
 from raycp.queueing.policy import QueuePolicy
 from raycp.queueing.workers import Workers
 
-_READY, _RUNNING = State.READY, State.RUNNING
+_READY, _RUNNING = KeyPlace.READY, KeyPlace.RUNNING
 _USERS = int(Priority.AWAY)
 """From this priority on, a key is due because of a user's change."""
 
@@ -111,7 +111,7 @@ class WorkQueue:
         entry.merged += 1
         if entry.state is _READY and entry.real and tier == entry.tier and priority <= entry.priority:
             return True  # nothing of it rises
-        self._contents.merge(entry, Demand(tier, priority, ready_at, reason, real, now), now)
+        self._contents.merge(entry, KeyDemand(tier, priority, ready_at, reason, real, now), now)
         return True
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class WorkQueue:
         entry.error = ""
         tier = tier if tier in self._lanes.by_name else self._policy.background
         now = self._clock.now()
-        self._contents.merge(entry, Demand(tier, priority, now + after, reason, False, now), now)
+        self._contents.merge(entry, KeyDemand(tier, priority, now + after, reason, False, now), now)
         if entry.cell is not None and entry.cell.series is not None:
             entry.cell.series.retried("requeue_after")
         self._contents.leave(entry, now)

@@ -31,7 +31,7 @@ HELD_FOR = 120.0
 """Seconds after its worker's last word for which a key is held that a predecessor's hand-out still runs."""
 
 
-class Permits(Protocol):
+class HandOutPermits(Protocol):
     """``PermitKeeper``, as the dispatcher needs it."""
 
     def covers(self, shard: str, epoch: int, term: int) -> bool: ...
@@ -88,7 +88,7 @@ class Dispatcher:
         writes: OwnWrites,
         tokens: Tokens,
         identity: ShardIdentity,
-        permits: Permits,
+        permits: HandOutPermits,
         asides: Asides,
         calls: Callable[[list[ApiCall]], None],
     ) -> None:

@@ -15,7 +15,7 @@ from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.base.tasks import ApiCall
 from raycp.kube import ApiError, KubeError
-from raycp.kube.breaker import Breaker, State
+from raycp.kube.breaker import Breaker, BreakerPhase
 from raycp.member.limits import breaker_policy
 from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.frames import CallOutcome
@@ -35,7 +35,7 @@ AHEAD = 0.5
 """So many seconds' worth of a client budget may be waited for by keys in work; beyond that, keys wait in the queue."""
 
 _FAILED = (0, 502, 503, 504)
-_LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+_LEVEL = {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 1.0, BreakerPhase.OPEN: 2.0}
 
 
 class _Cluster:
@@ -134,7 +134,7 @@ class ClusterGuard:
         if known is None:
             return "closed", ""
         snapshot = known.breaker.snapshot()
-        if snapshot.state is not State.CLOSED:
+        if snapshot.state is not BreakerPhase.CLOSED:
             return str(snapshot.state), f"breaker {snapshot.state}: {snapshot.reason}"
         left = known.paused_until - self._clock.now()
         if left > 0:
@@ -166,13 +166,13 @@ class ClusterGuard:
                 self.listed(name)
             if known.limit is not None and self._clock.now() >= known.paused_until:
                 self._recover(name, known)
-            if known.breaker.state is not State.CLOSED and not known.probing:
+            if known.breaker.state is not BreakerPhase.CLOSED and not known.probing:
                 known.probing = True
                 self._loops.spawn(self._probe(name, known), f"probe of {name}")
 
     # breaker
 
-    def _moved(self, name: str, old: State, new: State, reason: str) -> None:
+    def _moved(self, name: str, old: BreakerPhase, new: BreakerPhase, reason: str) -> None:
         """A breaker has changed its state."""
         log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
         self._metrics.breaker.labels(name).set(_LEVEL[new])
@@ -183,7 +183,7 @@ class ClusterGuard:
     async def _probe(self, name: str, known: _Cluster) -> None:
         """Ask the API server itself, when its time has come: no user's task is spent on it."""
         try:
-            while known.breaker.state is not State.CLOSED and self._clusters.get(name) is known:
+            while known.breaker.state is not BreakerPhase.CLOSED and self._clusters.get(name) is known:
                 watched = self._caches.cluster(name)
                 if watched is None or watched.client is None or not known.breaker.allow():
                     await self._clock.sleep(0.1)
@@ -246,9 +246,9 @@ class ClusterGuard:
         state = known.breaker.state
         limit: int | None = None
         why = ""
-        if state is State.OPEN:
+        if state is BreakerPhase.OPEN:
             limit, why = 0, self.state_of(name)[1]
-        elif state is State.HALF_OPEN:
+        elif state is BreakerPhase.HALF_OPEN:
             limit, why = 1, self.state_of(name)[1]
         elif known.listing_until is not None:
             limit, why = 0, "its lists are being taken in"

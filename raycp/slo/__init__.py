@@ -9,7 +9,7 @@ and alerts, and keeps them over a restart.
 - ``clocks``: ``SliClocks``: one clock per change, through coalescing, retries, waits and hand-over;
 - ``objectives``: ``Objective``, ``Objectives``: the changes that an objective covers, and whether one met it;
 - ``histogram``: ``LogHistogram``: percentiles within 3 %, mergeable, sparse;
-- ``windows``: ``Ring``, ``Windows``: counts of the last 5 minutes to 30 days in fixed memory;
+- ``windows``: ``SlotRing``, ``Windows``: counts of the last 5 minutes to 30 days in fixed memory;
 - ``budget``: error budget, burn rates, and the burn alerts: pure functions;
 - ``tracker``: ``SloTracker``, the shard's counters;
 - ``book``: ``SloBook``, the observer's merged view, with checkpoint and restore;
@@ -24,7 +24,7 @@ from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import Kind, Sample, Segments
 from raycp.slo.timeline import Step, Timelines
 from raycp.slo.tracker import SloTracker
-from raycp.slo.windows import Ring, Windows
+from raycp.slo.windows import SlotRing, Windows
 
 __all__ = [
     "Kind",
@@ -32,12 +32,12 @@ __all__ = [
     "Objective",
     "Objectives",
     "Overdue",
-    "Ring",
     "Sample",
     "Segments",
     "SliClocks",
     "SloBook",
     "SloTracker",
+    "SlotRing",
     "Step",
     "Timelines",
     "Windows",

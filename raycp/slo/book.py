@@ -20,8 +20,8 @@ from raycp.slo.budget import burn_rate, error_budget, firing, ratio
 from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import MONTH, Objective, Objectives
 from raycp.slo.sample import SEGMENTS
-from raycp.slo.tracker import ObjectiveTotals, Report, SeriesTotals, decode_report
-from raycp.slo.windows import LatencyWindow, Ring, Windows
+from raycp.slo.tracker import ObjectiveTotals, SeriesTotals, SloReport, decode_report
+from raycp.slo.windows import LatencyWindow, SlotRing, Windows
 
 SHOWN = ("instant", "5m", "1h", "6h", "3d", "30d")
 RECENT = (900.0, 900)
@@ -33,7 +33,7 @@ class _Counted:
 
     def __init__(self, window: float) -> None:
         self.windows = Windows({"window": (window, 120)} if window != MONTH else None)
-        self.recent = Ring(*RECENT)
+        self.recent = SlotRing(*RECENT)
         self.latency = LogHistogram()
         self.latency_1h = LatencyWindow(3600.0, 30)
         self.total = 0.0
@@ -59,7 +59,7 @@ class _Saved(msgspec.Struct):
     at: float
     objectives: list[_SavedObjective]
     series: list[SeriesTotals]
-    last: dict[str, Report] = {}
+    last: dict[str, SloReport] = {}
     forgotten: list[str] = []
 
 
@@ -72,7 +72,7 @@ class SloBook:
         self._objectives = objectives
         self._counted: dict[str, _Counted] = {}
         self._series: dict[tuple[str, str, str, str], SeriesTotals] = {}
-        self._last: dict[str, Report] = {}
+        self._last: dict[str, SloReport] = {}
         self._removed = RecentNames()
 
     def set_objectives(self, objectives: Objectives) -> None:

@@ -1,4 +1,4 @@
-"""One clock per change, kept per key (design, law 9).
+"""One clock per change, kept per key (law 9).
 
 Laws:
 
@@ -162,7 +162,7 @@ class SliClocks:
         """A change was observed at ``observed`` (this clock's seconds; for ``away`` when it was made, see
         ``away_start``).
 
-        ``version`` is the object's version (design, section 5), by which the same change told twice is known as one;
+        ``version`` is the object's version (docs/head-of-line.md), by which the same change told twice is known as one;
         0 where there is
         none. ``lag`` is the known delay between API server and shard, told in the segments only.
         """

@@ -40,7 +40,7 @@ class ObjectiveTotals(msgspec.Struct, array_like=True, gc=False):
     bad_segments: list[float]
 
 
-class Report(msgspec.Struct, array_like=True, gc=False):
+class SloReport(msgspec.Struct, array_like=True, gc=False):
     """Everything that one process has counted since its start."""
 
     series: list[SeriesTotals]
@@ -48,7 +48,7 @@ class Report(msgspec.Struct, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-decode_report = msgspec.msgpack.Decoder(Report).decode
+decode_report = msgspec.msgpack.Decoder(SloReport).decode
 
 
 class SloTracker:
@@ -112,7 +112,7 @@ class SloTracker:
         for totals, latencies in self._judged.values():
             totals.buckets, totals.latency_sum = latencies.buckets, latencies.sum
             judged.append(totals)
-        return _encode(Report(series, judged))
+        return _encode(SloReport(series, judged))
 
     def _count_series(self, sample: Sample) -> None:
         key = sample.key

@@ -1,6 +1,6 @@
 """Sliding windows of counts, in fixed memory for any traffic.
 
-A ``Ring`` divides its span into slots. The oldest slot, which is partly outside the span, counts by the part inside, so
+A ``SlotRing`` divides its span into slots. The oldest slot, which is partly outside the span, counts by the part inside, so
 that a window's sum is exact for even traffic and never off by more than one slot. Callers pass times in seconds, which
 never decrease.
 """
@@ -26,7 +26,7 @@ SPANS: dict[str, tuple[float, int]] = {
 """Name → span in seconds, slots. The reports show instant, 5m, 1h, 6h, 3d and 30d; burn alerts also need the others."""
 
 
-class Ring:
+class SlotRing:
     """Pairs (total, bad) over the last ``span`` seconds."""
 
     __slots__ = ("_bad", "_last", "_slots", "_step", "_total", "span")
@@ -97,7 +97,7 @@ class Windows:
     """All windows of one objective."""
 
     def __init__(self, extra: Mapping[str, tuple[float, int]] | None = None) -> None:
-        self.rings = {name: Ring(span, slots) for name, (span, slots) in {**SPANS, **(extra or {})}.items()}
+        self.rings = {name: SlotRing(span, slots) for name, (span, slots) in {**SPANS, **(extra or {})}.items()}
 
     def add(self, now: float, total: float, bad: float) -> None:
         if total or bad:

@@ -12,7 +12,7 @@ from raycp.metrics import Metrics, ReconcileMetrics
 log = logging.getLogger(__name__)
 
 
-class Permits(Protocol):
+class WritePermits(Protocol):
     """The worker's permit, as the fence needs it; readable from the user loop."""
 
     epoch: int
@@ -30,7 +30,7 @@ class Permits(Protocol):
 class WriteFence:
     """One per worker. Lives on the user loop."""
 
-    def __init__(self, permits: Permits, metrics: Metrics) -> None:
+    def __init__(self, permits: WritePermits, metrics: Metrics) -> None:
         self._permits = permits
         self._refused = ReconcileMetrics(metrics).refused_writes
         self._headers: dict[tuple[int, str, int], dict[str, str]] = {}

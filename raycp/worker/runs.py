@@ -17,7 +17,7 @@ from raycp.sdk.backend import Backend
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
 from raycp.worker.controllers import LoadedController, LoadedControllers
-from raycp.worker.fence import Permits
+from raycp.worker.fence import WritePermits
 from raycp.worker.shard_reads import ShardReads
 from raycp.worker.user_loop import UserLoop
 from raycp.worker.write_folds import WriteFolds
@@ -66,7 +66,7 @@ class Runs:
         self,
         clock: Clock,
         metrics: Metrics,
-        permits: Permits,
+        permits: WritePermits,
         controllers: LoadedControllers,
         user: UserLoop,
         backend: Backend,

@@ -10,8 +10,8 @@ import raycp.bench.storms  # noqa: F401 - registers its scenarios
 from raycp.bench.bounds import judge, load_bounds
 from raycp.bench.latencies import figures, median_of, percentile, pooled
 from raycp.bench.plot import PlotError, draw
-from raycp.bench.runner import Request, Result, document
-from raycp.bench.scenario import SCENARIOS, Outcome, outcome_of
+from raycp.bench.runner import Request, RunResult, document
+from raycp.bench.scenario import SCENARIOS, RunOutcome, outcome_of
 
 
 def test_nearest_rank() -> None:
@@ -59,10 +59,10 @@ def test_every_bound_says_where_it_comes_from() -> None:
 
 def test_the_naive_depth_stands_beside_ours() -> None:
     found = {"raycp": {"depth_mean": 30.0}, "fifo": {"depth_mean": 1000.0}}
-    told = document(Request(SCENARIOS["resync-storm"]), Result(found, {}))
+    told = document(Request(SCENARIOS["resync-storm"]), RunResult(found, {}))
     assert (told["policy"], told["depth_mean"], told["depth_mean_naive"], told["depth_reduction"]) == ("raycp", 30.0, 1000.0, 0.97)
     assert {b.figure: kept for b, kept, _ in judge("resync-storm", told)}["depth_reduction"] is True
-    alone = document(Request(SCENARIOS["resync-storm"]), Result({"raycp": {"depth_mean": 30.0}}, {}))
+    alone = document(Request(SCENARIOS["resync-storm"]), RunResult({"raycp": {"depth_mean": 30.0}}, {}))
     assert "depth_mean_naive" not in alone
     assert "depth_reduction" not in {b.figure for b, _, _ in judge("resync-storm", alone)}  # nothing to compare with
 
@@ -73,12 +73,12 @@ def test_a_figure_is_drawn(tmp_path: Path, suffix: str) -> None:
     outcome = outcome_of(answer)
     outcome.curves["queue depth"] = [(0.0, 10.0), (1.0, 3.0)]
     path = tmp_path / f"figure{suffix}"
-    draw("steady", Result({}, {"raycp": [outcome], "kopf": [outcome]}), path, 1.0)
+    draw("steady", RunResult({}, {"raycp": [outcome], "kopf": [outcome]}), path, 1.0)
     assert path.stat().st_size > 5000
 
 
 def test_what_can_not_be_drawn_is_told(tmp_path: Path) -> None:
     with pytest.raises(PlotError, match=r"\.png"):
-        draw("x", Result({}, {}), tmp_path / "x.pdf")
+        draw("x", RunResult({}, {}), tmp_path / "x.pdf")
     with pytest.raises(PlotError, match="nothing to draw"):
-        draw("x", Result({}, {"raycp": [Outcome()]}), tmp_path / "x.png")
+        draw("x", RunResult({}, {"raycp": [RunOutcome()]}), tmp_path / "x.png")

@@ -13,9 +13,9 @@ from raycp.bench.gaps import gap_figures, gaps_of, stale_writes, undisturbed
 from raycp.bench.phases import PHASES, phase_figures, phase_means, phases_between
 from raycp.bench.plot import draw_phases
 from raycp.bench.report import causes_table, replace_marked, tables, verdict_rows
-from raycp.bench.runner import Request, Result, variants_document
-from raycp.bench.scenario import SCENARIOS, Outcome
-from raycp.bench.suite import STEPS, Step, play_steps, read_out
+from raycp.bench.runner import Request, RunResult, variants_document
+from raycp.bench.scenario import SCENARIOS, RunOutcome
+from raycp.bench.suite import STEPS, SuiteStep, play_steps, read_out
 from raycp.bench.switch import cause_of
 from raycp.cli.bench import MODULES
 from raycp.cli.main import main
@@ -79,9 +79,9 @@ def figures(gap: float, **more: Any) -> dict[str, Any]:
 
 
 def several() -> dict[str, Any]:
-    found: dict[str, Result | str] = {
-        "graceful": Result({"raycp": figures(80.0, cause="graceful"), "seed": figures(12_000.0)}, {}),
-        "shard-kill": Result({"raycp": figures(230.0, duplicates=1, cause="shard-kill")}, {}),
+    found: dict[str, RunResult | str] = {
+        "graceful": RunResult({"raycp": figures(80.0, cause="graceful"), "seed": figures(12_000.0)}, {}),
+        "shard-kill": RunResult({"raycp": figures(230.0, duplicates=1, cause="shard-kill")}, {}),
         "node-kill": "a Ray node did not start",
     }
     return variants_document(Request(SCENARIOS["switch"]), found)
@@ -126,18 +126,20 @@ def test_tables_stand_between_their_marks() -> None:
 
 
 def test_phases_are_drawn(tmp_path: Path) -> None:
-    ours = Outcome(curves={"gap_ms": [(0.0, 12.0), (1.0, -0.2)]}, phases=[{"drain": 0.01, "leaderless": 0.02}])
-    theirs = Outcome(curves={"gap_ms": [(0.0, 12_000.0)]}, phases=[{"leaderless": 11.0, "ramp_up": 1.0}])
+    ours = RunOutcome(curves={"gap_ms": [(0.0, 12.0), (1.0, -0.2)]}, phases=[{"drain": 0.01, "leaderless": 0.02}])
+    theirs = RunOutcome(curves={"gap_ms": [(0.0, 12_000.0)]}, phases=[{"leaderless": 11.0, "ramp_up": 1.0}])
     path = tmp_path / "figure.svg"
     draw_phases(
-        "switch", {"graceful": Result({}, {"raycp": [ours], "seed": [theirs]}), "worker-kill": Result({}, {"raycp": [ours]})}, path
+        "switch",
+        {"graceful": RunResult({}, {"raycp": [ours], "seed": [theirs]}), "worker-kill": RunResult({}, {"raycp": [ours]})},
+        path,
     )
     text = path.read_text()
     assert "ramp-up" in text or path.stat().st_size > 10_000
 
 
 async def test_one_step_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
-    steps = [Step("broken", ("no-such-scenario",), 0.1), Step("named", ("list",), 0.1, plot=False)]
+    steps = [SuiteStep("broken", ("no-such-scenario",), 0.1), SuiteStep("named", ("list",), 0.1, plot=False)]
     said: list[str] = []
     played = await play_steps(steps, tmp_path, [], "svg", said.append)
     assert [each.code for each in played] == [2, 0]

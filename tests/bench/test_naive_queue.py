@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.bench.naive_queue import NaiveQueue
-from raycp.queueing import Backoff, Queue, QueueFactory, QueuePolicy
+from raycp.queueing import Queue, QueueFactory, QueuePolicy, KeyBackoff
 
 FACTORY: QueueFactory = NaiveQueue
 
@@ -49,7 +49,7 @@ def test_no_headroom_and_no_limit() -> None:
 
 
 async def test_retries_wait_for_their_backoff_and_polls_for_their_time() -> None:
-    queue, clock = fresh(QueuePolicy(backoff=Backoff(1.0, 8.0, 0.0)))
+    queue, clock = fresh(QueuePolicy(backoff=KeyBackoff(1.0, 8.0, 0.0)))
     moved: list[float] = []
     queue.on_due_changed = lambda: moved.append(queue.next_due() - clock.now())
     for name in ("poll", "fails", "hurried"):
@@ -119,7 +119,7 @@ STEPS = ("add", "pull", "done", "fail", "interrupt", "die", "hold", "release")
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5))))
 def test_law_1_and_law_2(steps: list[tuple[str, int]]) -> None:
-    queue, _ = fresh(QueuePolicy(backoff=Backoff(0.0, 0.0, 0.0)))
+    queue, _ = fresh(QueuePolicy(backoff=KeyBackoff(0.0, 0.0, 0.0)))
     due: set[RequestKey] = set()
     running: dict[RequestKey, int] = {}
     held: set[RequestKey] = set()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from manual_clock import ManualClock
 
 from raycp.base.clock import VirtualClock
-from raycp.kube.breaker import Breaker, BreakerPolicy, State
+from raycp.kube.breaker import Breaker, BreakerPhase, BreakerPolicy
 
 POLICY = BreakerPolicy(failures=3, window=10, min_calls=8, retry_min=1, retry_max=8, probes=2, probe_timeout=5)
 
@@ -22,10 +22,10 @@ def test_consecutive_failures_open_the_breaker() -> None:
     for _ in range(3):
         breaker.failure("a")
         breaker.success()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerPhase.CLOSED
     for _ in range(3):
         breaker.failure("down")
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerPhase.OPEN
     assert breaker.snapshot().reason == "down"
     assert not breaker.allow()
 
@@ -36,21 +36,21 @@ def test_failures_of_half_of_the_calls_open_the_breaker() -> None:
         breaker.failure("slow")
         breaker.success()
     breaker.failure("slow")
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerPhase.OPEN
 
 
 async def test_successful_probes_one_at_a_time_close_the_breaker() -> None:
     clock = VirtualClock()
     breaker = opened(clock)
     await clock.advance(1.0)
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerPhase.HALF_OPEN
     assert breaker.allow()
     assert not breaker.allow()
     breaker.success()
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerPhase.HALF_OPEN
     assert breaker.allow()
     breaker.success()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerPhase.CLOSED
 
 
 async def test_failed_probes_double_the_wait_up_to_its_cap() -> None:
@@ -72,7 +72,7 @@ async def test_a_lost_probe_counts_as_failed_but_a_cancelled_one_does_not() -> N
     assert breaker.allow()
     await clock.advance(5)
     assert not breaker.allow()
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerPhase.OPEN
 
 
 async def test_each_change_of_state_is_reported() -> None:

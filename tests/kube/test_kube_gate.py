@@ -6,7 +6,7 @@ import pytest
 
 from raycp.base.clock import VirtualClock
 from raycp.kube import ApiError, CircuitOpen, Throttled, Unreachable
-from raycp.kube.breaker import Breaker, State
+from raycp.kube.breaker import Breaker, BreakerPhase
 from raycp.kube.budget import BACKGROUND, LIVE, URGENT, Budget
 from raycp.kube.gate import Gate
 
@@ -79,7 +79,7 @@ async def test_urgent_requests_pass_cap_budget_and_breaker() -> None:
     for _ in range(5):
         found.report(Unreachable("down", sent=True))
     assert found.breaker is not None
-    assert found.breaker.state is State.OPEN
+    assert found.breaker.state is BreakerPhase.OPEN
     with pytest.raises(CircuitOpen) as caught:
         await found.enter(LIVE, 1)
     assert caught.value.retry_after > 0
@@ -101,7 +101,7 @@ async def test_only_unavailability_counts_as_failure_for_the_breaker() -> None:
     ):
         for _ in range(10):
             found.report(error)
-    assert found.breaker.state is State.CLOSED
+    assert found.breaker.state is BreakerPhase.CLOSED
     for _ in range(5):
         found.report(ApiError(504, "Timeout"))
-    assert found.breaker.state is State.OPEN
+    assert found.breaker.state is BreakerPhase.OPEN

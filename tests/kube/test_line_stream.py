@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from raycp.kube.connection import Connection, LineStream
+from raycp.kube.connection import HttpChannel, LineStream
 from raycp.kube.errors import Unreachable
 
 
@@ -33,7 +33,7 @@ async def transport() -> Transport:
 @pytest.fixture
 async def stream(transport: Any) -> LineStream:
     loop = asyncio.get_running_loop()
-    connection = Connection(loop, lambda _: None)
+    connection = HttpChannel(loop, lambda _: None)
     connection.connection_made(transport)
     return LineStream(connection, loop.time())
 

@@ -15,7 +15,7 @@ from raycp.kube import ClusterClient, ConnectSpec
 from raycp.leadership.records import PROTOCOL_KEY, IncompatibleRecord, Records
 from raycp.protocol.control import Configure, ControlError, ErrorCode, PlanOf, ReportAfter
 from raycp.protocol.control.codec import decode_answer, decode_question, encode_answer, encode_question, respond
-from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, decode
+from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, decode_body
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.protocol.transport import dial, listen
@@ -110,8 +110,8 @@ async def test_a_hello_of_the_previous_version_is_understood_and_another_is_refu
 
 def test_a_hello_without_a_version_is_understood() -> None:
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(Hello("t", "m", "worker", HOST, 1)))
-    assert decode(msgspec.msgpack.encode(fields[:-1])) == Hello("t", "m", "worker", HOST, 1)
-    assert decode(msgspec.msgpack.encode(Pull(1))) == Pull(1)
+    assert decode_body(msgspec.msgpack.encode(fields[:-1])) == Hello("t", "m", "worker", HOST, 1)
+    assert decode_body(msgspec.msgpack.encode(Pull(1))) == Pull(1)
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ from hand_clock import HandClock
 from raycp.base.keys import RequestKey
 from raycp.queueing import QueuePolicy, WorkQueue
 
-ALLOWED = ["fair", "lane", "ring", "work_queue"]
+ALLOWED = ["drr", "fair", "lane", "work_queue"]
 
 
 def entered(call: Callable[[], object]) -> list[str]:
@@ -40,9 +40,9 @@ def test_add_pull_and_done_enter_few_files_and_return_to_few() -> None:
         pulled = entered(lambda: queue.pull("w", 32, slots=32))
         done = entered(lambda key=key: queue.done("w", key))
     assert (added, pulled, done) == (
-        ["work_queue", "lane", "fair", "ring"],
-        ["work_queue", "lane", "fair", "ring"],
-        ["work_queue", "lane", "fair", "ring"],
+        ["work_queue", "lane", "fair", "drr"],
+        ["work_queue", "lane", "fair", "drr"],
+        ["work_queue", "lane", "fair", "drr"],
     )
     assert sorted({*added, *pulled, *done}) == ALLOWED
     assert len(queue) == 0

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycp.classify import Reason
-from raycp.queueing.entry import Demand
+from raycp.queueing.entry import KeyDemand
 from raycp.queueing.merge import after_failure, after_interruption, merge
 
 RANKS = {"critical": 0, "standard": 1, "background": 2}
 
 
-def _demand(tier: str, priority: int, ready_at: float, real: bool, retry: bool, reason: str) -> Demand:
-    return Demand(tier, priority, ready_at, reason, real, ready_at, retry and not real)
+def _demand(tier: str, priority: int, ready_at: float, real: bool, retry: bool, reason: str) -> KeyDemand:
+    return KeyDemand(tier, priority, ready_at, reason, real, ready_at, retry and not real)
 
 
 demands = st.builds(
@@ -26,7 +26,7 @@ demands = st.builds(
 
 
 @given(demands, demands)
-def test_merge_takes_the_more_urgent_of_both(have: Demand, more: Demand) -> None:
+def test_merge_takes_the_more_urgent_of_both(have: KeyDemand, more: KeyDemand) -> None:
     both = merge(have, more, RANKS)
     assert RANKS[both.tier] == min(RANKS[have.tier], RANKS[more.tier])
     assert both.priority == max(have.priority, more.priority)
@@ -37,7 +37,7 @@ def test_merge_takes_the_more_urgent_of_both(have: Demand, more: Demand) -> None
 
 
 @given(demands, demands)
-def test_merge_shortens_a_backoff_only_by_something_real(have: Demand, more: Demand) -> None:
+def test_merge_shortens_a_backoff_only_by_something_real(have: KeyDemand, more: KeyDemand) -> None:
     both = merge(have, more, RANKS)
     if have.retry and not more.real:
         assert (both.ready_at, both.retry) == (have.ready_at, True)
@@ -46,12 +46,12 @@ def test_merge_shortens_a_backoff_only_by_something_real(have: Demand, more: Dem
 
 
 @given(demands)
-def test_merge_of_the_same_changes_nothing(have: Demand) -> None:
+def test_merge_of_the_same_changes_nothing(have: KeyDemand) -> None:
     assert merge(have, have, RANKS) == have
 
 
 @given(demands, st.none() | demands)
-def test_after_failure_keeps_the_backoff_unless_something_real_came(ran: Demand, pending: Demand | None) -> None:
+def test_after_failure_keeps_the_backoff_unless_something_real_came(ran: KeyDemand, pending: KeyDemand | None) -> None:
     again = after_failure(ran, pending, 99.0, RANKS)
     if pending is not None and pending.real:
         assert (again.ready_at, again.retry, again.real, again.reason) == (pending.ready_at, False, True, pending.reason)
@@ -62,7 +62,7 @@ def test_after_failure_keeps_the_backoff_unless_something_real_came(ran: Demand,
 
 
 @given(demands, st.none() | demands)
-def test_after_interruption_a_key_is_due_as_it_was_handed_out(ran: Demand, pending: Demand | None) -> None:
+def test_after_interruption_a_key_is_due_as_it_was_handed_out(ran: KeyDemand, pending: KeyDemand | None) -> None:
     again = after_interruption(ran, pending, "interrupted", RANKS)
     assert (again.ready_at, again.observed) == (ran.ready_at, ran.observed)
     assert again.retry == (ran.retry and not (pending is not None and pending.real))

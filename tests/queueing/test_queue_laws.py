@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from raycp.base.keys import RequestKey
-from raycp.queueing import Backoff, QueuePolicy, WorkQueue
+from raycp.queueing import QueuePolicy, KeyBackoff, WorkQueue
 
 TIERS = ("critical", "high", "standard", "background")
 RANK = {tier: rank for rank, tier in enumerate(TIERS)}
@@ -45,7 +45,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = HandClock()
-        policy = QueuePolicy(backoff=Backoff(1.0, 8.0, 0.0), concurrency={"b": 2}, cluster_in_flight=5)
+        policy = QueuePolicy(backoff=KeyBackoff(1.0, 8.0, 0.0), concurrency={"b": 2}, cluster_in_flight=5)
         self.queue = WorkQueue(policy, self.clock, rng=Random(7))
         self.due: dict[RequestKey, Want] = {}
         self.running: dict[RequestKey, tuple[str, int, Want]] = {}

@@ -9,7 +9,7 @@ import pytest
 from hand_clock import HandClock
 
 from raycp.base.keys import RequestKey
-from raycp.queueing import Backoff, LanePolicy, QueuePolicy, WorkQueue
+from raycp.queueing import LanePolicy, QueuePolicy, KeyBackoff, WorkQueue
 
 
 class Simulation:
@@ -230,7 +230,7 @@ def test_a_cluster_that_hangs_takes_its_part_of_the_slots_and_no_more():
 
 
 def test_retries_take_a_quarter_of_the_lane_at_most():
-    policy = QueuePolicy(backoff=Backoff(0.001, 0.002, 0.0))
+    policy = QueuePolicy(backoff=KeyBackoff(0.001, 0.002, 0.0))
     sim = Simulation(policy, {"w": (16, None)}, lambda key: 0.01)
     sim.fails.add("broken")
     sim.flood(400, "standard", cluster="broken")

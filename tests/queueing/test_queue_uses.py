@@ -13,7 +13,7 @@ from raycp.classify import Priority, Reason
 from raycp.config.controllers import ControllerSpec
 from raycp.config.tiers import TiersSpec
 from raycp.metrics import Metrics, WorkQueueMetrics
-from raycp.queueing import Backoff, LanePolicy, PoolPolicy, PoolState, QueuePolicy, WorkQueue, scale_pool
+from raycp.queueing import LanePolicy, PoolPolicy, PoolState, QueuePolicy, KeyBackoff, WorkQueue, scale_pool
 from raycp.queueing.events import QueueMetrics
 
 
@@ -128,7 +128,7 @@ def test_polls_never_ratchet_up():
 
 
 def test_backoff_doubles_is_capped_and_forgotten_after_success():
-    queue, clock = fresh(QueuePolicy(backoff=Backoff(1.0, 5.0, 0.2), backoffs={"special": Backoff(0.5, 5.0, 0.0)}))
+    queue, clock = fresh(QueuePolicy(backoff=KeyBackoff(1.0, 5.0, 0.2), backoffs={"special": KeyBackoff(0.5, 5.0, 0.0)}))
     queue.add(key(), tier="standard")
     for base in (1.0, 2.0, 4.0, 5.0, 5.0):
         assert len(queue.pull("w", 1)) == 1
@@ -318,7 +318,7 @@ def test_the_policy_of_a_fleet_file():
         ("critical", 0.40, 1.0), ("high", 0.25, 5.0), ("standard", 0.25, 15.0), ("background", 0.10, 60.0),
     ]  # fmt: skip
     assert policy.concurrency == {"echo": 4}
-    assert policy.backoffs["jobs"] == Backoff(0.05, 300.0, 0.2)
+    assert policy.backoffs["jobs"] == KeyBackoff(0.05, 300.0, 0.2)
 
 
 def test_why_says_who_is_ahead_and_what_it_waits_for():

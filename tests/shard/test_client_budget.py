@@ -1,4 +1,4 @@
-"""A cluster's ``qps`` is the whole fleet's, however many workers there are; one of them can use all of it (design, section 7)."""
+"""A cluster's ``qps`` is for the whole fleet, and one worker may use all of it (docs/head-of-line.md)."""
 
 import fleet_samples as samples
 import pytest

@@ -276,7 +276,7 @@ async def test_a_cluster_that_leaves_and_comes_back() -> None:
 
 
 async def test_children_lost_while_nobody_watched_are_made_again() -> None:
-    """The shard of the members dies, its children go meanwhile: the hub's owners look again (design, section 7)."""
+    """The shard of the members dies, its children go meanwhile: the hub's owners look again (docs/head-of-line.md)."""
     async with stack(["remote"], {"hub": "0", "east": "1"}) as fleet:
         await fleet.put("hub", "remote", "r")
         api = fleet.clusters["east"].api

@@ -1,4 +1,4 @@
-"""What changed while nobody watched: a user's change is told from the noise of status writes (design, section 5).
+"""What changed while nobody watched: a user's change is told from the noise of status writes (docs/head-of-line.md).
 
 A property over histories of one kind: users and controllers write, the shard observes, reconciles and stores its watermark, dies;
 they go on writing; the next shard lists.

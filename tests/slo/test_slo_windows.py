@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.slo import LogHistogram, Objective, Objectives, Ring, Windows
+from raycp.slo import LogHistogram, Objective, Objectives, SlotRing, Windows
 from raycp.slo.budget import BURN_ALERTS, burn_rate, error_budget, firing, ratio
 from raycp.slo.objectives import seconds_text
 from raycp.slo.windows import LatencyWindow
@@ -49,7 +49,7 @@ def test_histograms_add_and_subtract(a: list[float], b: list[float]) -> None:
 
 
 def test_a_ring_counts_exactly_its_span() -> None:
-    ring = Ring(60.0, 60)
+    ring = SlotRing(60.0, 60)
     for second in range(1000, 1200):
         ring.add(float(second), 10, 1)
     assert ring.sum(1199.5) == pytest.approx((595 + 10, 59.5 + 1), rel=0.02)
@@ -60,7 +60,7 @@ def test_a_ring_counts_exactly_its_span() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.integers(0, 5)), max_size=60), st.floats(0, 50))
 def test_a_ring_is_never_off_by_more_than_its_edge_slots(steps: list[tuple[float, int]], later: float) -> None:
-    ring = Ring(60.0, 12)
+    ring = SlotRing(60.0, 12)
     now, told = 10_000.0, []
     for gap, count in steps:
         now += gap

@@ -16,7 +16,7 @@ MAX_DEBT = 16.0
 """The most, in mean work times, that one overlong piece of work counts against a member."""
 
 
-class Gate:
+class RingGate:
     """A limit on what is in flight behind it. Several members, of several rings, may share one gate."""
 
     __slots__ = ("in_flight", "limit")
@@ -26,12 +26,12 @@ class Gate:
         self.limit = limit
 
 
-class Member:
+class RingMember:
     """One party of a ring. ``parked``: it stepped aside because its gate is full."""
 
     __slots__ = ("deficit", "gate", "in_flight", "in_ring", "parked", "queued")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: RingGate) -> None:
         self.gate = gate
         self.queued = 0
         self.in_flight = 0
@@ -43,7 +43,7 @@ class Member:
         """The gate is full and the ring has removed the member; the gate's owner calls ``Ring.enter`` when there is room."""
 
 
-M = TypeVar("M", bound=Member)
+M = TypeVar("M", bound=RingMember)
 
 
 class Ring(Generic[M]):

@@ -3,14 +3,14 @@
 import math
 from collections import Counter
 
-from raycp.queueing.ring import Gate, Member, Ring
+from raycp.queueing.drr import Ring, RingGate, RingMember
 
 
-class Party(Member):
+class Party(RingMember):
     """A member that counts how often it stepped aside."""
 
-    def __init__(self, gate: Gate | None = None) -> None:
-        super().__init__(gate or Gate())
+    def __init__(self, gate: RingGate | None = None) -> None:
+        super().__init__(gate or RingGate())
         self.asides = 0
 
     def step_aside(self) -> None:
@@ -55,7 +55,7 @@ def test_a_member_takes_an_equal_part_of_the_slots_in_use_while_others_wait() ->
 
 
 def test_a_member_whose_gate_is_full_steps_aside_until_it_enters_again() -> None:
-    gate = Gate(limit=1)
+    gate = RingGate(limit=1)
     gated, free = Party(gate), Party()
     ring = ring_of(gated, free, queued=2)
     gate.in_flight = 1
