@@ -28,7 +28,7 @@ from raycp.queueing.answers import Depth, Saved, TierDelay, Why
 from raycp.queueing.autoscale import Decision, PoolPolicy, PoolState, scale_pool
 from raycp.queueing.entry import Item
 from raycp.queueing.events import QueueEvents, SeriesEvents
-from raycp.queueing.policy import LanePolicy, QueuePolicy, KeyBackoff
+from raycp.queueing.policy import KeyBackoff, LanePolicy, QueuePolicy
 from raycp.queueing.protocol import Queue, QueueFactory
 from raycp.queueing.work_queue import WorkQueue
 
@@ -36,6 +36,7 @@ __all__ = [
     "Decision",
     "Depth",
     "Item",
+    "KeyBackoff",
     "LanePolicy",
     "PoolPolicy",
     "PoolState",
@@ -43,7 +44,6 @@ __all__ = [
     "QueueEvents",
     "QueueFactory",
     "QueuePolicy",
-    "KeyBackoff",
     "Saved",
     "SeriesEvents",
     "TierDelay",

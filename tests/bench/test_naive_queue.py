@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.bench.naive_queue import NaiveQueue
-from raycp.queueing import Queue, QueueFactory, QueuePolicy, KeyBackoff
+from raycp.queueing import KeyBackoff, Queue, QueueFactory, QueuePolicy
 
 FACTORY: QueueFactory = NaiveQueue
 

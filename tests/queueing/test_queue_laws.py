@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from raycp.base.keys import RequestKey
-from raycp.queueing import QueuePolicy, KeyBackoff, WorkQueue
+from raycp.queueing import KeyBackoff, QueuePolicy, WorkQueue
 
 TIERS = ("critical", "high", "standard", "background")
 RANK = {tier: rank for rank, tier in enumerate(TIERS)}

@@ -9,7 +9,7 @@ import pytest
 from hand_clock import HandClock
 
 from raycp.base.keys import RequestKey
-from raycp.queueing import LanePolicy, QueuePolicy, KeyBackoff, WorkQueue
+from raycp.queueing import KeyBackoff, LanePolicy, QueuePolicy, WorkQueue
 
 
 class Simulation:

@@ -13,7 +13,7 @@ from raycp.classify import Priority, Reason
 from raycp.config.controllers import ControllerSpec
 from raycp.config.tiers import TiersSpec
 from raycp.metrics import Metrics, WorkQueueMetrics
-from raycp.queueing import LanePolicy, PoolPolicy, PoolState, QueuePolicy, KeyBackoff, WorkQueue, scale_pool
+from raycp.queueing import KeyBackoff, LanePolicy, PoolPolicy, PoolState, QueuePolicy, WorkQueue, scale_pool
 from raycp.queueing.events import QueueMetrics
 
 
