@@ -102,11 +102,11 @@ class Index:
 class IndexedObjects:
     """Objects by key, their indexes by name, and the size of their raw JSON in bytes."""
 
-    __slots__ = ("_functions", "_indexes", "objects", "raw_bytes")
+    __slots__ = ("_functions", "indexed", "objects", "raw_bytes")
 
     def __init__(self, functions: Mapping[str, IndexFn] = BUILT_IN) -> None:
         self._functions = dict(functions)
-        self._indexes: dict[str, Index] = {}
+        self.indexed: dict[str, Index] = {}
         self.objects: dict[Key, Obj] = {}
         self.raw_bytes = 0
 
@@ -119,7 +119,7 @@ class IndexedObjects:
     def build_as(self, other: "IndexedObjects") -> None:
         """Build the indexes that ``other`` has."""
         self._functions.update(other._functions)
-        for name in other._indexes:
+        for name in other.indexed:
             self.index(name)
 
     def define(self, name: str, fn: IndexFn) -> None:
@@ -130,17 +130,17 @@ class IndexedObjects:
 
     def index(self, name: str) -> Index:
         """The index of that name, built on the first call. Raises ``KeyError`` for an unknown name."""
-        index = self._indexes.get(name)
+        index = self.indexed.get(name)
         if index is None:
             index = Index(self._functions[name])
             for key, obj in self.objects.items():
                 index.add(key, obj)
-            self._indexes[name] = index
+            self.indexed[name] = index
         return index
 
     def put(self, key: Key, obj: Obj, old: Obj | None) -> None:
         """Add ``obj``, or replace ``old`` by it."""
-        for index in self._indexes.values():
+        for index in self.indexed.values():
             if old is not None:
                 index.change(key, old, obj)
             else:
@@ -149,7 +149,7 @@ class IndexedObjects:
         self.objects[key] = obj
 
     def drop(self, key: Key, old: Obj) -> None:
-        for index in self._indexes.values():
+        for index in self.indexed.values():
             index.remove(key, old)
         self.raw_bytes -= len(old.raw)
         del self.objects[key]

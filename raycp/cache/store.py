@@ -70,6 +70,11 @@ class Store:
         """A user-defined index: ``fn`` returns the values of an object. Raises ``ValueError`` for a name that is taken."""
         self._contents.define(name, fn)
 
+    @property
+    def built_indexes(self) -> frozenset[str]:
+        """Names of the indexes that are kept up to date."""
+        return frozenset(self._contents.indexed)
+
     def build_index(self, name: str) -> None:
         """Build an index now, so that the first query does not wait for it. Raises ``KeyError`` for an unknown index."""
         self._contents.index(name)
@@ -128,7 +133,11 @@ class Store:
                 events.append(Event(EventType.DELETED, source, last, None, now))
         elif old is None:
             if meta.uid not in tombstones:
-                contents.put(key, obj, None)
+                if contents.indexed:
+                    contents.put(key, obj, None)
+                else:  # the common case, without a call: this is the path of every change
+                    contents.objects[key] = obj
+                    contents.raw_bytes += len(obj.raw)
                 events.append(Event(EventType.ADDED, source, None, obj, now))
         elif rv > old.rv:
             if old.meta.uid == meta.uid:

@@ -229,8 +229,11 @@ class Ledger:
         elif outcome is not Outcome.INTERRUPTED and not reason:
             # A failing or waiting key stays an exception of the watermark, whatever brought it here.
             self.marks.due(key, key.cluster, self._kind_of(key.controller) or GVK("", "", ""), handout.rv)
-        what = _END.get(outcome) or ("waiting" if waiting else "succeeded")
-        self.timelines.ended(key, what, seconds=done.seconds, calls=done.calls, error=done.error, waiting=waiting)
+        if outcome is Outcome.INTERRUPTED and reason:  # no fault of the key's
+            self.timelines.record(key, "returned", worker=handout.worker, reason=done.error)
+        else:
+            what = _END.get(outcome) or ("waiting" if waiting else "succeeded")
+            self.timelines.ended(key, what, seconds=done.seconds, calls=done.calls, error=done.error, waiting=waiting)
         if delay is not None:
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         if handout.deferred:
@@ -248,7 +251,7 @@ class Ledger:
         handout = self._open.get(identity)
         if handout is not None:
             outcome = Outcome.RETRY if failed else Outcome.INTERRUPTED
-            self.ended(Done(identity, handout.task.key, outcome, 0.0, error=error), reason=reason)
+            self.ended(Done(identity, handout.task.key, outcome, 0.0, error=error), reason=reason or Reason.INTERRUPTED)
 
     def worker_died(self, worker: str) -> None:
         """All its hand-outs have returned: it pulls no more."""

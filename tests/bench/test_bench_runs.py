@@ -117,7 +117,7 @@ def test_a_node_is_lost_through_the_command(cause: str, capsys: pytest.CaptureFi
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
-        (["nothing"], "no scenario"),
+        (["nothing"], "is not a scenario"),
         (["steady", "--kubeconfig", str(tmp_path / "none")], "no such file"),
         (["steady", "--plot", "figure.pdf"], ".svg"),
         (["jobs", "--peer", "kopf"], "has no peer"),

@@ -143,7 +143,7 @@ async def test_one_step_that_fails_does_not_end_the_others(tmp_path: Path) -> No
     said: list[str] = []
     played = await play_steps(steps, tmp_path, [], "svg", said.append)
     assert [each.code for each in played] == [2, 0]
-    assert "no scenario" in (tmp_path / "broken.log").read_text()
+    assert "is not a scenario" in (tmp_path / "broken.log").read_text()
     assert read_out(tmp_path) == {}
     (tmp_path / "named.json").write_text(json.dumps({"scenario": "x", "machine": {}}))
     assert list(read_out(tmp_path)) == ["named"]
@@ -165,7 +165,7 @@ def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["all"], "--out DIR"),
         (["all", "--out", str(tmp_path), "--only", "nothing"], "no such step"),
         (["report", "--out", str(tmp_path / "none")], "no such directory"),
-        (["report", "--out", str(tmp_path)], "holds no JSON"),
+        (["report", "--out", str(tmp_path)], "holds no results"),
     ):
         assert main(["bench", *arguments]) == 2, arguments
         assert said in capsys.readouterr().err

@@ -88,8 +88,7 @@ async def test_primary_resumes_by_itself_when_the_leader_dies_during_a_handover(
     async with led() as fleet:
         await fleet.apply(doc("tracked"))
         await warm(fleet)
-        conductor = primary(fleet).dispatcher
-        conductor.pause(0.3)
+        primary(fleet).pause.begin(0.3)
         await fleet.put("here", "tracked", "waits")
         await asyncio.sleep(0.1)
         assert ran()["waits"] == 0

@@ -54,7 +54,7 @@ async def test_unlocked_living_holder_keeps_its_lock(arena: Arena) -> None:
     first = (await arena.contender("a")).start()
     await arena.writes(first)
     second = (await arena.contender("b")).start()
-    with pytest.raises(CliError, match=r"a lives and has taken .* back.*raycp down"):
+    with pytest.raises(CliError, match=r"a is alive and has taken .* back.*raycp down"):
         await unlock(fleet_with(arena.kind), way(arena), REAL, "me@here")
     assert first.writing
     assert not second.epochs
@@ -62,7 +62,7 @@ async def test_unlocked_living_holder_keeps_its_lock(arena: Arena) -> None:
 
 async def test_unlock_without_a_lock_does_nothing(arena: Arena) -> None:
     (line,) = await unlock(fleet_with(arena.kind), way(arena), REAL, "me@here")
-    assert "was not there" in line
+    assert "does not exist" in line
 
 
 async def test_unlock_after_a_change_of_the_lock_of_a_dead_fleet(arena: Arena) -> None:
