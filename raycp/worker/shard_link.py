@@ -260,6 +260,11 @@ class ShardLink:
         finally:
             self._calls.pop(identity, None)
 
+    def reset(self) -> None:
+        """Reset the connection, as a network failure would; it is opened again."""
+        if self._connection is not None:
+            self._connection.reset()
+
     def cut(self) -> None:
         """Reset the connection, as the death of this process would."""
         if self._connection is not None:

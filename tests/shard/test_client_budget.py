@@ -99,7 +99,7 @@ async def test_what_a_dead_worker_carried_returns() -> None:
 async def test_without_qps_nothing_is_counted() -> None:
     async with stack(["parent"], homes={"hub": "0", "free": "1"}) as fleet:
         assert not fleet.shard("1").tokens.active
-        assert not fleet.worker()._clients.purses
+        assert not fleet.worker().clients.token_pools
         await fleet.put("free", "parent", "a")
         await until(lambda: times(fleet, "free"))
         await holds(lambda: fleet.shard("1").tokens.budget("free") is None, 0.05)

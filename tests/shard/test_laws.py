@@ -70,8 +70,7 @@ async def _step(fleet: Stack, step: str, key: str, number: int, truth: dict[str,
     elif step == "break the link":
         for core in fleet.substrate.living("worker"):
             for link in core.links.values():
-                if link._connection is not None and link._connection._transport is not None:
-                    link._connection._transport.abort()
+                link.reset()
     elif step == "kill worker":
         slot = next(slot for slot in fleet.members if slot[0] == "worker")
         await fleet.kill(*slot)

@@ -6,13 +6,24 @@ from collections import Counter
 import fleet_samples as samples
 import msgspec
 import pytest
-from inprocess import CLOCK, fleet_doc, fleet_of, holds, stack, until
+from inprocess import CLOCK, HOST, fleet_doc, fleet_of, holds, stack, until
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.control import Configure
-from raycp.protocol.frames import Wake
+from raycp.protocol.frames import Hello, Message, Wake
 from raycp.protocol.members import Member, Role
+from raycp.protocol.transport import dial
+
+
+class SilentPeer:
+    """A worker's end of a connection that ignores all frames."""
+
+    def received(self, message: Message) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
 
 
 def ran(controller: str = "") -> Counter[str]:
@@ -131,9 +142,7 @@ async def test_a_dead_workers_keys_return_only_after_its_certain_death() -> None
         await fleet.synced()
         # Its connection breaks, its port answers: it may be alive, so nobody else gets its keys.
         link = first.links["0"]
-        assert link._connection is not None
-        assert link._connection._transport is not None
-        link._connection._transport.abort()
+        link.reset()
         await until(lambda: link.connected)
         await holds(lambda: ran()["a"] == 1, 0.3, "the key is still in work at the living worker")
         await fleet.kill("worker", "standard/0")
@@ -203,14 +212,13 @@ async def test_a_reconnecting_worker_gets_tasks_again() -> None:
         shard = fleet.shard()
         for number in range(5):
             seat = next(iter(shard.dispatcher.seats.values()))
-            assert seat.connection is not None
-            # What the shard sees is a second Hello while the first connection seems to live.
+            await until(lambda: not len(shard.ledger))
+            # A first connection that lives on at the shard, while the worker connects for the second time.
+            assert shard.plan is not None
+            hello = Hello(shard.plan.token, seat.name, Role.WORKER, *seat.address, prefer=seat.prefer or "")
             link = fleet.worker(0).links["0"]
-            old, link._connection = link._connection, None
-            assert old is not None
-            old._peer = None  # as if the network had told the worker only
-            link._lost.set()
-            await until(lambda: link.connected and link._connection not in (None, old))  # noqa: B023
+            first = await dial(HOST, shard.report().port, hello, SilentPeer())
+            await until(lambda: link.connected and first.closed)  # noqa: B023
             await fleet.put("here", "tracked", f"cm-{number}")
             await until(lambda: ran()[f"cm-{number}"] == 1, 5.0, "the new connection is used")  # noqa: B023
 
