@@ -19,10 +19,10 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     """One hand-out of one key.
 
     ``epoch``, ``shard``, ``term`` identify the primary that handed it out (law 6b) and go into every write. ``raw`` is the object,
-    None if it is deleted. ``version`` is the object's version that the reconcile sees. ``attempt`` counts from 1. ``waited`` is the time
-    in seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the
-    moment (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` are requests of its
-    own cluster's client budget that travel with it; more are asked for.
+    None if it is deleted; ``version`` the version that the reconcile sees. ``attempt`` counts from 1. ``waited`` is the time in
+    seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the moment
+    (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` is the number of tokens of its
+    cluster's client budget that it carries; the worker requests more when it needs them.
     """
 
     id: int

@@ -15,7 +15,7 @@ REQUESTS_AT_ONCE = 256
 
 def in_flight_limits(plan: Plan, clusters: Iterable[str]) -> dict[str, int]:
     """How many keys of each of a shard's clusters may be in work at once: the file's limit, else so few that a
-    hanging cluster never takes all slots. The hub, whose keys mostly write elsewhere, may have three quarters; an only cluster all."""
+    hanging cluster never takes all slots. The hub, whose keys mostly write elsewhere, may have three quarters; an only one all."""
     names = list(clusters)
     doc = plan.fleet.doc
     workers = max(len(plan.workers), sum(doc.spec.tiers.of(tier).workers.min for tier in TIERS), 1)

@@ -35,7 +35,7 @@ steps = st.lists(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # a failure takes seconds: no time to make it smaller
 )
-def test_every_change_is_seen_and_no_key_is_worked_on_twice_at_once(what: list[tuple[str, str]]) -> None:
+def test_every_change_is_reconciled_and_no_key_runs_twice_at_once(what: list[tuple[str, str]]) -> None:
     asyncio.run(_live(what))
 
 

@@ -40,7 +40,7 @@ async def test_a_created_object_is_reconciled_once() -> None:
         assert "stranger" not in ran()
 
 
-async def test_what_was_there_before_is_reconciled_too() -> None:
+async def test_existing_objects_are_reconciled_too() -> None:
     async with stack(["tracked"]) as fleet:
         await fleet.put("here", "tracked", "old")
         await until(lambda: ran()["old"] == 1)
@@ -51,7 +51,7 @@ async def test_what_was_there_before_is_reconciled_too() -> None:
         await until(lambda: ("tracked", "old", {"while": "away"}) in samples.SEEN)
 
 
-async def test_changes_while_in_work_make_exactly_one_rerun() -> None:
+async def test_changes_to_a_key_in_work_cause_exactly_one_rerun() -> None:
     async with stack(["gated"]) as fleet:
         await fleet.put("here", "gated", "a", n="0")
         await until(lambda: ran()["a"] == 1)
@@ -72,7 +72,7 @@ def _cached(shard: object, name: str) -> bytes:
     return obj.raw if obj is not None else b""
 
 
-async def test_own_writes_are_silent() -> None:
+async def test_own_writes_cause_no_reconcile() -> None:
     """A reconcile that creates a child is not run again because of it, and finds it in its task the next time."""
     async with stack(["parent"]) as fleet:
         for number in range(10):
@@ -95,7 +95,7 @@ async def test_a_child_that_somebody_else_deletes_wakes_its_owner() -> None:
         assert ran()["p"] == 2
 
 
-async def test_own_writes_in_another_shard_are_silent_and_seen() -> None:
+async def test_own_writes_in_another_shard_cause_no_reconcile_and_are_seen() -> None:
     """Hub in one shard, members in another: children are found by the next reconcile, their creation wakes nobody."""
     async with stack(["remote"], {"hub": "0", "east": "1", "west": "1"}) as fleet:
         for number in range(5):
@@ -112,7 +112,7 @@ async def test_own_writes_in_another_shard_are_silent_and_seen() -> None:
         assert before <= 10
 
 
-async def test_a_remote_child_that_goes_wakes_its_owner_in_the_hub() -> None:
+async def test_a_deleted_remote_child_wakes_its_owner_in_the_hub() -> None:
     async with stack(["remote"], {"hub": "0", "east": "1"}) as fleet:
         await fleet.put("hub", "remote", "r")
         api = fleet.clusters["east"].api
@@ -123,7 +123,7 @@ async def test_a_remote_child_that_goes_wakes_its_owner_in_the_hub() -> None:
         assert len(fleet.writes("east", "secrets", "create")) == 2
 
 
-async def test_a_deletion_is_told() -> None:
+async def test_a_deletion_is_reconciled_without_an_object() -> None:
     async with stack(["tracked"]) as fleet:
         await fleet.put("here", "tracked", "gone", x="1")
         await until(lambda: ran()["gone"] == 1)
@@ -153,7 +153,7 @@ async def test_a_dead_workers_keys_return_only_after_its_certain_death() -> None
 
 
 @pytest.mark.parametrize("kind", ["gated", "threaded"])
-async def test_a_new_primary_waits_for_what_is_in_work(kind: str) -> None:
+async def test_a_new_primary_waits_for_keys_in_work(kind: str) -> None:
     """Its predecessor's hand-outs still run: their keys are held until they end, others go on (law 6g). What can be revoked ends at
     once, what can't (a thread) when it likes."""
     async with stack([kind]) as fleet:
@@ -248,7 +248,7 @@ async def test_an_unknown_key_of_another_primary_is_released() -> None:
 
 
 @pytest.mark.parametrize("later", ["everything", "plain"])
-async def test_a_controller_that_comes_later_hears_of_what_is_there(later: str) -> None:
+async def test_an_added_controller_reconciles_existing_objects(later: str) -> None:
     """Whether its reflector can be shared with one that watches already, or that one has to list again, or not at all."""
     async with stack(["tracked"]) as fleet:
         await fleet.put("here", "tracked", "a")
@@ -283,7 +283,7 @@ async def test_a_cluster_that_leaves_and_comes_back() -> None:
         await until(lambda: ran()["b"] == 1, 10.0, "the cluster is back")
 
 
-async def test_children_lost_while_nobody_watched_are_made_again() -> None:
+async def test_children_deleted_while_no_shard_watched_are_recreated() -> None:
     """The shard of the members dies, its children go meanwhile: the hub's owners look again (docs/head-of-line.md)."""
     async with stack(["remote"], {"hub": "0", "east": "1"}) as fleet:
         await fleet.put("hub", "remote", "r")
@@ -315,7 +315,7 @@ async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
         assert samples.SEEN[0] == ("tracked", "a", {"x": "1"})
 
 
-async def test_a_draining_worker_takes_no_more_and_ends_what_it_has() -> None:
+async def test_a_draining_worker_takes_no_task_and_finishes_its_own() -> None:
     async with stack(["gated", "tracked"]) as fleet:
         await fleet.put("here", "gated", "a")
         await until(lambda: ran()["a"] == 1)
@@ -335,7 +335,7 @@ async def test_a_draining_worker_takes_no_more_and_ends_what_it_has() -> None:
         assert max(ran().values()) == 1, "what it would not take was not begun there"
 
 
-async def test_a_worker_that_comes_before_the_primary_knows_its_term_is_in_the_roll_call() -> None:
+async def test_a_worker_that_connects_before_the_primary_knows_its_term_is_in_the_roll_call() -> None:
     """Plans reach members in any order: it has told already what it has in work, so nobody waits for it."""
     async with stack(["gated", "tracked"]) as fleet:
         await fleet.put("here", "gated", "a")

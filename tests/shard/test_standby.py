@@ -182,7 +182,7 @@ async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for
         assert "owner" in store.built_indexes
 
 
-async def test_what_a_promoted_standby_counts_is_shown_beside_its_own_standby() -> None:
+async def test_a_promoted_standbys_counts_are_shown_beside_its_own_standbys() -> None:
     """Both are of one place, and the new standby is the younger: the older one leads and counts nevertheless."""
     async with led() as fleet:
         await fleet.apply(doc("tracked", slo=[{"controller": "tracked", "objective": 0.99, "within": "1s"}]))

@@ -68,7 +68,7 @@ steps = st.lists(
 
 @settings(max_examples=300)
 @given(watched=steps, away=steps, most=st.sampled_from([5000, 1]))
-def test_status_noise_is_told_from_changes_and_no_change_from_noise(
+def test_the_classification_after_a_restart_separates_status_noise_from_changes(
     watched: list[tuple[float, str, str, bool]], away: list[tuple[float, str, str, bool]], most: int
 ) -> None:
     model = Model()
@@ -123,7 +123,7 @@ async def pod(fleet: Stack, name: str) -> None:
     await fleet.clusters["here"].api.create("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
 
 
-async def test_a_shard_that_starts_again_tells_them_apart(monkeypatch: Any) -> None:
+async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch: Any) -> None:
     monkeypatch.setattr("raycp.shard.watermarks.MARGIN", 0.2)
     state = {"namespace": "default", "watermark": "50ms"}
     async with stack(["pods"], state=state, timeouts={"spread": "60s"}) as fleet:
