@@ -1,6 +1,6 @@
 """The store: objects as JSON bytes, one revision counter, a bounded history that watches and old lists are served from.
 
-Laws:
+Rules:
 
 1. Every commit takes the next revision of one counter, shared by all resources; it is the object's ``resourceVersion``.
 2. A commit and the calls of all subscribers are one step: no reader sees a state without the events that led to it.

@@ -1,6 +1,6 @@
 """The client budget of one cluster: a token bucket with priorities that obeys 429 and Retry-After.
 
-Laws:
+Rules:
 
 1. With ``qps`` > 0, at most ``burst`` + ``qps``·t tokens are granted in any t seconds.
 2. A token goes to the waiter with the lowest ``priority`` number, then to the longest waiting. No request of the same or a less

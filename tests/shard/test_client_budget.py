@@ -132,6 +132,6 @@ async def test_a_successor_begins_with_an_empty_bucket() -> None:
         await fleet.kill("shard", "1")
         await fleet.new_shard("1")
         begun = CLOCK.now()
-        await fleet.tell()
+        await fleet.configure()
         assert tokens() <= 2 * (CLOCK.now() - begun) + 0.1
         await fleet.synced()

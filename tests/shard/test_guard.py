@@ -24,7 +24,7 @@ def breaker(fleet: Stack, cluster: str) -> str:
 
 
 def silence(fleet: Stack, cluster: str) -> None:
-    """Its watches end, and nobody may watch or list."""
+    """End its watches, and forbid watching and listing."""
     for fault in ({"kind": "error", "status": 503, "verbs": ["watch", "list"]}, {"kind": "closeWatch", "for": "100ms"}):
         fleet.clusters[cluster].faults.add(FaultSpec.model_validate(fault))
 
@@ -135,14 +135,14 @@ async def test_workers_are_notified_of_a_silent_cluster_and_of_its_recovery(monk
     async with stack(["parent"], homes={"hub": "0", "away": "0"}) as fleet:
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
 
-        def told() -> bool:
+        def reported() -> bool:
             return worker.links["0"].states["away"].reachable
 
-        await until(told)
+        await until(reported)
         silence(fleet, "away")
-        await until(lambda: not told(), 10.0, "workers hear that it is silent")
+        await until(lambda: not reported(), 10.0, "workers are notified that it is silent")
         fleet.clusters["away"].faults.clear(None)
-        await until(told, 20.0, "workers hear that it is back")
+        await until(reported, 20.0, "workers are notified that it is back")
         assert fleet.shard().guard.breaker("away").opened_total == 0
 
 

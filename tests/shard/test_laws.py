@@ -62,7 +62,7 @@ async def _step(fleet: Stack, step: str, key: str, number: int, truth: dict[str,
         truth[key] = {"n": str(number)}
         await fleet.put("here", "tracked", key, n=str(number))
     elif step == "delete" and key in truth:
-        # Observed, and told before anything else happens: a primary that comes later can't know of what is gone.
+        # Observed and reconciled before anything else happens: a later primary can't know of deleted objects.
         await until(lambda: _last(key) is not None and fleet.shard().caches.clusters["here"].synced)
         del truth[key]
         await fleet.clusters["here"].api.delete("configmaps", "default", key)
@@ -75,11 +75,11 @@ async def _step(fleet: Stack, step: str, key: str, number: int, truth: dict[str,
         slot = next(slot for slot in fleet.members if slot[0] == "worker")
         await fleet.kill(*slot)
         await fleet.new_worker()
-        await fleet.tell()
+        await fleet.configure()
     elif step == "kill shard":
         await fleet.kill("shard", "0")
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
     elif step == "close watches":
         for watch in list(fleet.clusters["here"].verbs.watches):
             watch.stop()

@@ -47,7 +47,7 @@ async def test_existing_objects_are_reconciled_too() -> None:
         await fleet.kill("shard", "0")
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "old", b'{"data":{"while":"away"}}')
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ("tracked", "old", {"while": "away"}) in samples.SEEN)
 
 
@@ -78,7 +78,7 @@ async def test_own_writes_cause_no_reconcile() -> None:
         for number in range(10):
             await fleet.put("here", "parent", f"p{number}")
         await until(lambda: len(fleet.writes("here", "secrets", "create")) == 10)
-        await holds(lambda: len(samples.RAN) == 10, 0.4, "the creation of its own child wakes nobody")
+        await holds(lambda: len(samples.RAN) == 10, 0.4, "the creation of its own child causes no reconcile")
         await fleet.put("here", "parent", "p3", again="1")
         await until(lambda: ran()["p3"] == 2)
         assert samples.CHILDREN["here", "p3"] == ["p3-child"]
@@ -96,7 +96,7 @@ async def test_a_child_that_somebody_else_deletes_wakes_its_owner() -> None:
 
 
 async def test_own_writes_in_another_shard_cause_no_reconcile_and_are_seen() -> None:
-    """Hub in one shard, members in another: children are found by the next reconcile, their creation wakes nobody."""
+    """Hub in one shard, members in another: children are found by the next reconcile, their creation causes no reconcile."""
     async with stack(["remote"], {"hub": "0", "east": "1", "west": "1"}) as fleet:
         for number in range(5):
             await fleet.put("hub", "remote", f"r{number}")
@@ -138,9 +138,9 @@ async def test_a_dead_workers_keys_return_only_after_its_certain_death() -> None
         await until(lambda: ran()["a"] == 1)
         first = fleet.worker(0)
         await fleet.new_worker()
-        await fleet.tell()
+        await fleet.configure()
         await fleet.synced()
-        # Its connection breaks, its port answers: it may be alive, so nobody else gets its keys.
+        # Its connection breaks, its port answers: it may be alive, so no other worker gets its keys.
         link = first.links["0"]
         link.reset()
         await until(lambda: link.connected)
@@ -164,7 +164,7 @@ async def test_a_new_primary_waits_for_keys_in_work(kind: str) -> None:
         samples.OPEN["b"] = True
         await fleet.put("here", kind, "b")
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["b"] >= 1)
         if kind == "threaded":
             await holds(lambda: ran()["a"] == 1, 0.3, "a is in work at the old hand-out")
@@ -182,12 +182,12 @@ async def test_a_new_primary_hands_nothing_out_before_the_roll_call() -> None:
         shard = await fleet.new_shard("0")
         # The workers don't know of it yet: it knows of them, and waits.
         for _ in range(2):
-            await fleet.tell(member)
+            await fleet.configure(member)
         await until(lambda: shard.caches.clusters["here"].synced)
         assert not shard.dispatcher.open
         await holds(lambda: not samples.RAN, 0.2)
         begun = CLOCK.now()
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["a"] == 1)
         assert CLOCK.now() - begun < 4.0, "not by the roll-call's end"
 
@@ -202,7 +202,7 @@ async def test_a_dead_worker_is_struck_off_the_roll_call_at_once() -> None:
         await fleet.put("here", "tracked", "a")
         await fleet.new_shard("0")
         begun = CLOCK.now()
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["a"] == 1)
         assert CLOCK.now() - begun < 4.0
 
@@ -255,13 +255,13 @@ async def test_an_added_controller_reconciles_existing_objects(later: str) -> No
         await fleet.put("here", "plain", "b")
         await until(lambda: ran("tracked")["a"] == 1)
         fleet.fleet = fleet_of(fleet_doc(fleet.homes, ["fleet_samples:tracked", f"fleet_samples:{later}"]))
-        await fleet.tell()
+        await fleet.configure()
         wanted = {"a", "b"} if later == "everything" else {"b"}
         await until(lambda: wanted <= set(ran(later)))
         await fleet.put("here", "plain", "c")
         await until(lambda: ran(later)["c"] == 1)
         fleet.fleet = fleet_of(fleet_doc(fleet.homes, [f"fleet_samples:{later}"]))
-        await fleet.tell()
+        await fleet.configure()
         await fleet.put("here", "tracked", "a", more="1")
         await fleet.put("here", "plain", "d")
         await until(lambda: ran(later)["d"] == 1)
@@ -275,11 +275,11 @@ async def test_a_cluster_that_leaves_and_comes_back() -> None:
         whole, homes = fleet.fleet, fleet.homes
         fleet.homes = {"hub": "0"}
         fleet.fleet = fleet_of(fleet_doc(["hub"], ["fleet_samples:tracked"]))
-        await fleet.tell()
+        await fleet.configure()
         await fleet.put("east", "tracked", "b")
         await holds(lambda: not ran()["b"], 0.2)
         fleet.fleet, fleet.homes = whole, homes
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["b"] == 1, 10.0, "the cluster is back")
 
 
@@ -293,12 +293,12 @@ async def test_children_deleted_while_no_shard_watched_are_recreated() -> None:
         await fleet.kill("shard", "1")
         await api.delete("secrets", "default", "r-child")
         await fleet.new_shard("1")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: api.get("secrets", "default", "r-child"), 10.0, "its owner was not woken")
 
 
 async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
-    """A key whose informer has not listed yet is not known to be gone."""
+    """A key whose informer has not listed yet is not known to be deleted."""
     async with stack(["tracked"]) as fleet:
         await fleet.put("here", "tracked", "a", x="1")
         await until(lambda: ran()["a"] == 1)
@@ -306,7 +306,7 @@ async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
         samples.SEEN.clear()
         fleet.clusters["here"].faults.set([FaultSpec(kind="latency", latency=0.5, verbs=["list", "watch"])])
         shard = await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         key = RequestKey("tracked", "here", "default", "a")
         await until(lambda: shard.dispatcher.open)
         assert not shard.caches.clusters["here"].synced
@@ -321,7 +321,7 @@ async def test_a_draining_worker_takes_no_task_and_finishes_its_own() -> None:
         await until(lambda: ran()["a"] == 1)
         old = fleet.worker(0)
         await fleet.new_worker()
-        await fleet.tell()
+        await fleet.configure()
         await fleet.synced()
         draining = asyncio.ensure_future(old.drain(10.0))
         for number in range(80):  # more than its credit
@@ -336,7 +336,7 @@ async def test_a_draining_worker_takes_no_task_and_finishes_its_own() -> None:
 
 
 async def test_a_worker_that_connects_before_the_primary_knows_its_term_is_in_the_roll_call() -> None:
-    """Plans reach members in any order: it has told already what it has in work, so nobody waits for it."""
+    """Plans reach members in any order: it has reported its keys in work already, so the roll-call does not wait for it."""
     async with stack(["gated", "tracked"]) as fleet:
         await fleet.put("here", "gated", "a")
         await until(lambda: ran()["a"] == 1)
@@ -347,9 +347,9 @@ async def test_a_worker_that_connects_before_the_primary_knows_its_term_is_in_th
         early = msgspec.structs.replace(plan, shards=(stranger,))
         await shard.ask(Configure(early))  # it listens, and is not in the plan yet
         worker = fleet.members["worker", "standard/0"]
-        await fleet.tell(worker)
+        await fleet.configure(worker)
         await until(lambda: worker.actor_name in shard.dispatcher.seats)
-        await fleet.tell()
+        await fleet.configure()
         await fleet.put("here", "tracked", "b")
         await until(lambda: ran()["b"] == 1, 4.0, "handed out, and not by the roll-call's end")
         samples.OPEN["a"] = True

@@ -77,7 +77,7 @@ async def test_a_key_in_work_on_a_living_worker_is_held_until_its_end() -> None:
 
 
 async def test_no_write_of_an_old_term_after_the_first_of_the_new() -> None:
-    """Children are made before and after the primary's death: the recorder tells which term wrote what, in order."""
+    """Children are made before and after the primary's death: the recorder shows the terms of the writes, in order."""
     async with led() as fleet:
         await fleet.apply(doc("parent"))
         await warm(fleet)
@@ -154,13 +154,13 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
             }
 
         await until(lambda: "job" in str(named(before)["due"]) and not before.ledger, 5.0)
-        # Nothing moves any more: the failing key waits for longer than this takes.
+        # Nothing changes now: the failing key waits for longer than this takes.
         before.dispatcher.paused = True
         wanted = named(before)
         assert wanted["due"]["v1/ConfigMap"] == ["fails", "waits"]
         assert wanted["due"]["v1/Secret"] == ["job"]
-        told = after.standby.seq
-        await until(lambda: after.standby.seq > told + 1, 5.0)
+        seq = after.standby.seq
+        await until(lambda: after.standby.seq > seq + 1, 5.0)
         rvs = {kind: before.ledger.marks.rv("east", kind) for kind in before.caches.clusters["east"].informers}
         await fleet.substrate.kill(before.member)
         await until(lambda: after.identity.term == 2, 5.0)

@@ -1,4 +1,4 @@
-"""What changed while nobody watched: a user's change is told from the noise of status writes (docs/head-of-line.md).
+"""Changes made while no shard watched: users' changes are separated from status writes (docs/head-of-line.md).
 
 A property over histories of one kind: users and controllers write, the shard observes, reconciles and stores its watermark, dies;
 they go on writing; the next shard lists.
@@ -130,7 +130,7 @@ async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch
         for name in ("quiet", "status", "user", "deleted"):
             await pod(fleet, name)
         await until(lambda: len(ran()) == 4)
-        # The watch has to tell something later than the users' changes, at the times' resolution of a second.
+        # The watch has to receive something later than the users' changes, at the times' resolution of a second.
         made = CLOCK.now()
         await until(lambda: CLOCK.now() - made > 2.3, 5.0)
         await pod(fleet, "later")
@@ -145,7 +145,7 @@ async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch
         await api.patch_merge("pods", "default", "user", b'{"metadata":{"annotations":{"a":"b"}}}')
         await api.delete("pods", "default", "deleted")
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await fleet.synced()
         await until(lambda: {"user", "status", "deleted"} <= set(ran()), 5.0)
         timelines = fleet.shard().ledger.timelines

@@ -1,4 +1,4 @@
-"""``raycp why`` and ``raycp top``: what a real shard tells, as text."""
+"""``raycp why`` and ``raycp top``: a real shard's timeline, as text."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from raycp.cli.top import show as show_top
 from raycp.cli.why import parse_object, show
 
 
-async def told(fleet: Any, name: str) -> Any:
+async def timeline_of(fleet: Any, name: str) -> Any:
     return json.loads(msgspec.json.encode(fleet.shard().reporter.timeline("here", "ConfigMap", "default", name)))
 
 
@@ -22,7 +22,7 @@ async def test_the_timeline_of_a_failing_object_shows_attempts_and_its_wait() ->
     async with stack(["wild"]) as fleet:
         await fleet.put("here", "wild", "bad", do="raise")
         await until(lambda: Counter(name for *_, name in samples.RAN)["bad"] >= 3)
-        text = show(await told(fleet, "bad"))
+        text = show(await timeline_of(fleet, "bad"))
     assert "received" in text
     assert "create (watch" in text
     assert "lane standard, the default: no rule holds" in text
@@ -36,7 +36,7 @@ async def test_the_timeline_shows_calls_with_status_and_duration() -> None:
         await fleet.put("here", "parent", "p")
         await until(lambda: fleet.clusters["here"].api.get("secrets", "default", "p-child"))
         await until(lambda: fleet.shard().ledger.reconciled)
-        text = show(await told(fleet, "p"))
+        text = show(await timeline_of(fleet, "p"))
         assert fleet.shard().reporter.timeline("here", "ConfigMap", "default", "nobody") is None
     assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
     assert text.endswith("now            not queued")

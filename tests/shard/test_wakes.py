@@ -1,4 +1,4 @@
-"""Law 10: a wake is kept until it is heard. Two shards in one process, the hub in one, a member in the other."""
+"""Law 10: a wake is kept until it is acknowledged. Two shards in one process, the hub in one, a member in the other."""
 
 from collections import Counter
 
@@ -69,7 +69,7 @@ async def test_wakes_outlive_the_receivers_death() -> None:
         await child(fleet, "k", "first")
         await until(lambda: pending(fleet))
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: not pending(fleet), 10.0, "sent again to the new primary")
         assert samples.CHILDREN["hub", "k"] == ["first"]
 
@@ -83,9 +83,9 @@ async def test_a_wake_received_but_not_reconciled_is_sent_again_to_the_next_term
         await child(fleet, "k", "first")
         await until(lambda: any(incoming.waiting for incoming in fleet.shard("0").wakes.incoming))
         await fleet.kill("shard", "0")
-        assert pending(fleet), "taken is not heard"
+        assert pending(fleet), "received is not acknowledged"
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: not pending(fleet))
         await until(lambda: samples.CHILDREN["hub", "k"] == ["first"])
 

@@ -1,4 +1,4 @@
-"""A shard that starts again after it died: what changed meanwhile goes first, what existed waits, deletions are told."""
+"""A shard that restarts after its death: changes made meanwhile go first, existing objects wait, deletions are reconciled."""
 
 import asyncio
 from collections import Counter
@@ -42,7 +42,7 @@ async def restart(fleet: Stack, shard: str = "0", work: Any = None) -> None:
     if work is not None:
         await work()
     await fleet.new_shard(shard)
-    await fleet.tell()
+    await fleet.configure()
     await fleet.synced()
 
 
@@ -97,7 +97,7 @@ async def test_failed_and_waiting_keys_are_due_after_a_restart() -> None:
 
 
 async def test_a_deletion_that_was_due_when_the_shard_died_is_reconciled() -> None:
-    """Observed, not reconciled: neither a list nor a replay could tell of it."""
+    """Observed, not reconciled: neither a list nor a replay could report it."""
     async with stack(["tracked"], state=STATE, timeouts=SLOW) as fleet:
         await fleet.put("here", "tracked", "a")
         await until(lambda: ran()["a"])
@@ -123,7 +123,7 @@ async def test_an_unreachable_hub_stops_no_reconcile(monkeypatch: Any) -> None:
         await fleet.kill("shard", "1")
         samples.RAN.clear()
         await fleet.new_shard("1")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["a"])
         fleet.connects["hub"] = right
 
