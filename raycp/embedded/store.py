@@ -156,7 +156,7 @@ class Table:
         return found
 
     def at(self, ns: str, revision: int) -> list[StoredObject]:
-        """As ``records``, at an earlier revision (law 3). Raises ``Compacted``."""
+        """As ``records``, at an earlier revision (rule 3). Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
         if revision >= self.last_rv:

@@ -60,7 +60,7 @@ class EventHandler:
     # events of the caches
 
     def handle(self, cluster: str, kind: GVK, events: list[Event], writer: RequestKey | None = None) -> None:
-        """A batch of changes of one kind, which the cache has taken in. ``writer``: the key whose own write they are."""
+        """A batch of changes of one kind, which the cache has applied. ``writer``: the key whose own write they are."""
         route = self._routes.kinds.get(cluster, {}).get(kind)
         if route is None:
             return

@@ -31,7 +31,7 @@ class Watcher(Protocol):
 
     @property
     def events(self) -> Callable[[str, GVK, list[Event]], None]:
-        """A batch of changes of one kind, which the cache has taken in."""
+        """A batch of changes of one kind, which the cache has applied."""
         ...
 
     @property
@@ -141,7 +141,7 @@ class WatchedCluster:
                 if narrowed:
                     self._stop(known)
                     self._start(known)
-            if route.owned:  # before a hand-out asks: the first one after a promotion waited 20 ms for 10 000 objects
+            if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
         if plan.connect is None:
             self.reason = "its embedded server is not up yet"
@@ -231,7 +231,7 @@ class WatchedCluster:
 
     @property
     def usable(self) -> bool:
-        """Whether all kinds have been listed that its server knows."""
+        """Whether all kinds that its server knows have been listed."""
         kinds = self.informers.values()
         return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
 

@@ -62,7 +62,7 @@ class LinkRuns(Protocol):
 class ShardLink:
     """Lives on the worker's actor loop.
 
-    Law of credit: what the shard may have outstanding here (unspent credit and running tasks) never exceeds the limit.
+    Credit: the shard's unspent credit and running tasks here together never exceed the limit.
     """
 
     def __init__(
