@@ -252,7 +252,7 @@ class ClusterGuard:
         elif state is BreakerPhase.HALF_OPEN:
             limit, why = 1, self.state_of(name)[1]
         elif known.listing_until is not None:
-            limit, why = 0, "its lists are being taken in"
+            limit, why = 0, "its kinds are being listed"
         elif self._clock.now() < known.paused_until:
             limit, why = 0, "429: it asked for a pause"
         elif known.limit is not None:
