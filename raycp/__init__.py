@@ -1,6 +1,6 @@
 """raycp: a Kubernetes control plane on Ray that reconciles many clusters at once.
 
-The nouns, in the order in which one meets them:
+The nouns, in reading order:
 
 - a *fleet* is one hub cluster and its member clusters, described by one YAML file (``raycp.config``);
 - a *shard* (``raycp.shard``) watches whole clusters: its *reflectors* fill a *cache* (``raycp.cache``) over each cluster's API
