@@ -1,15 +1,17 @@
 """raycp: a Kubernetes control plane on Ray that reconciles many clusters at once.
 
-The nouns, in the order in which one meets them:
+The nouns, in reading order:
 
 - a *fleet* is one hub cluster and its member clusters, described by one YAML file (``raycp.config``);
-- a *shard* watches whole clusters: its *reflectors* fill a *cache* (``raycp.cache``) over one cluster's API (``raycp.kube``);
+- a *shard* (``raycp.shard``) watches whole clusters: its *reflectors* fill a *cache* (``raycp.cache``) over each cluster's API
+  (``raycp.kube``);
 - every event is *classified* (``raycp.classify``) into a *lane* of the *work queue* (``raycp.queueing``), one lane per QoS *tier*;
-- *workers* pull from the lanes of all shards and run *reconcilers* written against ``raycp.sdk``;
-- the *leader* (``raycp.fleet``, ``raycp.leadership``) keeps actors as the fleet file wants them; it is never on a change's way;
+- *workers* (``raycp.worker``) pull from the lanes of all shards and run *reconcilers* written against ``raycp.sdk``;
+- the *leader* (``raycp.leader``, elected by ``raycp.leadership``) makes the living actors match the fleet file; it is never on the
+  path of a change;
 - the *SLI* (``raycp.slo``) is the time from a change's first observation to the end of the reconcile that saw it;
-- ``BatchJob`` (``raycp.controllers.batchjob``) is the controller that comes with it: a job on the hub becomes Pods on members,
-  where ``raycp.scheduling`` says;
+- ``BatchJob`` (``raycp.controllers.batchjob``) is the bundled controller: it runs a hub's job as Pods on the member clusters that
+  ``raycp.scheduling`` chooses;
 - an *embedded cluster* (``raycp.embedded``) is a Kubernetes API server in one Python process, for first runs and tests.
 """
 
@@ -45,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What an author needs, imported when asked for: the other rooms do without the SDK's 0.1 s."""
+    """Import the SDK's names on first use: importing it takes 0.1 s, which other rooms need not spend."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("raycp.sdk"), name)

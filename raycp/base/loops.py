@@ -1,4 +1,4 @@
-"""Background loops of an actor's core: started with an empty context, never dying, stopped together."""
+"""Background loops of an actor's core: started with an empty context, run again after a failure, stopped together."""
 
 import asyncio
 import contextvars
@@ -41,7 +41,7 @@ class Loops:
                 try:
                     await step()
                 except Exception:
-                    log.exception("%s failed; it goes on in a second", name)
+                    log.exception("%s failed; it continues in a second", name)
                     await self._clock.sleep(1.0)
                 else:
                     await self._clock.sleep(every)
@@ -69,4 +69,4 @@ class Loops:
 
 
 async def _nothing() -> None:
-    """What is run instead of work that came too late."""
+    """Runs instead of work that is spawned after ``close``."""

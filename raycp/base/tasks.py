@@ -1,4 +1,4 @@
-"""What travels between a shard and a worker, as msgpack (``msgspec``): tasks one way, their outcomes the other."""
+"""The payloads between a shard and a worker, as msgpack (``msgspec``): tasks to the worker, their outcomes back."""
 
 from enum import StrEnum
 
@@ -18,11 +18,11 @@ class Child(msgspec.Struct, array_like=True, gc=False):
 class Task(msgspec.Struct, array_like=True, gc=False):
     """One hand-out of one key.
 
-    ``epoch``, ``shard``, ``term`` name who handed it out (law 6b) and go into every write. ``raw`` is the object, None
-    when it is gone. ``version`` is what the reconcile will have seen. ``attempt`` counts from 1. ``waited`` is the time
-    in seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the
-    moment (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` are requests of its
-    own cluster's client budget that travel with it; more are asked for.
+    ``epoch``, ``shard``, ``term`` identify the primary that handed it out (law 6b) and go into every write. ``raw`` is the object,
+    None if it is deleted; ``version`` the version that the reconcile sees. ``attempt`` counts from 1. ``waited`` is the time in
+    seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the moment
+    (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` is the number of tokens of its
+    cluster's client budget that it carries; the worker requests more when it needs them.
     """
 
     id: int
@@ -68,10 +68,10 @@ class Written(msgspec.Struct, array_like=True, gc=False):
 
 
 class ApiCall(msgspec.Struct, array_like=True, gc=False):
-    """One API request of a reconcile, for the object's timeline and for what is known of the cluster's health.
+    """One API request of a reconcile, for the object's timeline and the cluster's health.
 
     ``status`` is the HTTP status; 0: no answer (refused, broken, too late); -1: it was not sent (fence, open breaker, cancelled).
-    ``seconds`` is its duration, ``retry_after`` what a 429 asked for, in seconds.
+    ``seconds`` is its duration, ``retry_after`` the pause that a 429 requested, in seconds.
     """
 
     verb: str
@@ -83,7 +83,7 @@ class ApiCall(msgspec.Struct, array_like=True, gc=False):
 
 
 CLUSTER = "cluster"
-"""The word in ``Done.waiting`` of who waits for a cluster to answer: when one does, it is looked at again at once."""
+"""``Done.waiting`` of a key that waits for a cluster to answer: it is requeued as soon as one does."""
 
 
 class Done(msgspec.Struct, array_like=True, gc=False):

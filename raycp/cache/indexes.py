@@ -122,6 +122,11 @@ class IndexedObjects:
         for name in other.indexed:
             self.index(name)
 
+    @property
+    def built(self) -> frozenset[str]:
+        """Names of the indexes that are built and kept up to date."""
+        return frozenset(self._indexes)
+
     def define(self, name: str, fn: IndexFn) -> None:
         """Add an index. Raises ``ValueError`` for a name that is taken."""
         if name in self._functions:

@@ -79,6 +79,11 @@ class Store:
         """Build an index now, so that the first query does not wait for it. Raises ``KeyError`` for an unknown index."""
         self._contents.index(name)
 
+    @property
+    def built_indexes(self) -> frozenset[str]:
+        """Names of the indexes that are built and kept up to date."""
+        return self._contents.built
+
     def by_index(self, name: str, value: str) -> Iterable[Obj]:
         """The objects with ``value`` in the index; ``label`` takes ``key=value``. Raises ``KeyError`` for an unknown index."""
         objects = self._contents.objects

@@ -7,7 +7,7 @@ from raycp.classify.verdict import Priority, Reason, Verdict
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """What the shard knows about the object of an event, for one controller.
+    """The shard's knowledge of an event's object, for one controller.
 
     ``version_reconciled``: the version (``Obj.version``) of its last successful reconcile; None when it is not known,
     as after a crash without standby. ``covered``: the watermark says that the state with this resource version has been
@@ -15,7 +15,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     never run on this cluster, whatever a watermark of other controllers says. ``is_child``: the object is owned by the
     key's object, rather than being it. ``own_writer``: an ``OWN_WRITE`` was written by this very controller for this
     very key; a write of another controller is a change like any other. ``only_status``: nothing was due for the key when the
-    watermark was taken, and the API server has noted no write since to anything but the object's status.
+    watermark was taken, and the API server has recorded no write since except to the object's status.
     """
 
     version_reconciled: int | None = None
@@ -42,18 +42,18 @@ OWNED_BACKLOG = Verdict(True, Reason.BACKLOG, Priority.BACKLOG)
 WOKEN = Verdict(True, Reason.OWNED, debounce=True)
 WOKEN_AWAY = Verdict(True, Reason.OWNED_AWAY, debounce=True)
 CLUSTER_RECOVERED = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY, debounce=True)
-"""A cluster answers again that the key waits for. Debounced: the workers know of it by then."""
+"""A cluster that the key waits for answers again. Debounced, so that the workers are notified first."""
 
 OWN_WRITE = Verdict(False, Reason.OWN_WRITE)
 UNCHANGED = Verdict(False, Reason.UNCHANGED)
 
 
 def classify(event: Event, known: Known) -> Verdict:
-    """What this event means for one controller's key.
+    """The verdict on this event for one controller's key.
 
     Guarantees: an event whose version differs from the reconciled one is always enqueued in its tier's lane, or, for
-    the controller's own write, covered by the reconcile that wrote it; nothing that lists as already reconciled gets
-    in front of a change; deletions are never lost.
+    the controller's own write, covered by the reconcile that wrote it; no object that is listed as already reconciled
+    overtakes a change; deletions are never lost.
     """
     source = event.source
     if source is Source.OWN_WRITE and known.own_writer:
@@ -95,13 +95,13 @@ def _listed(version: int, known: Known) -> Verdict:
 
 
 def _caught_up(event: Event, known: Known) -> Verdict:
-    """A relist, or a replay from the watermark: something happened while nobody watched."""
+    """A re-list or a replay from the watermark: the object changed while no shard watched."""
     old, new = event.old, event.new
     assert new is not None
     if old is not None and old.rv == new.rv and old.version == new.version:
         return UNCHANGED
     if known.version_reconciled == new.version or (old is not None and old.version == new.version):
-        # Only the status moved. The object may be one whose reconcile is still to come; then its key is queued already.
+        # Only the status changed. If the object is not reconciled yet, its key is queued already.
         return STATUS
     if old is None and known.version_reconciled is None:
         if known.first_start:

@@ -1,4 +1,4 @@
-"""The words of a classification: why something is enqueued, how far in front, and what follows from it."""
+"""The result of a classification: whether and why a key is enqueued, its priority, and its SLI clock."""
 
 from enum import IntEnum, StrEnum
 from typing import Literal
@@ -13,7 +13,7 @@ class Reason(StrEnum):
     UPDATE = "update"
     DELETE = "delete"
     AWAY = "away"
-    """made by a user while nobody watched; deletions too"""
+    """made by a user while no shard watched; deletions too"""
     BACKLOG = "backlog"
     """listed at a start that knows of no earlier one"""
     EXISTING = "existing"
@@ -24,7 +24,7 @@ class Reason(StrEnum):
     OWNED = "owned"
     """a child changed"""
     OWNED_AWAY = "owned-away"
-    """a child changed while nobody watched"""
+    """a child changed while no shard watched"""
     OWN_WRITE = "own-write"
     """the echo of this controller's own write: never enqueued"""
     UNCHANGED = "unchanged"
@@ -42,15 +42,15 @@ class Reason(StrEnum):
 
 
 class Priority(IntEnum):
-    """Order within a lane: higher first, always. Between lanes shares decide, not these.
+    """Order within a lane: higher first, always. Between lanes the shares decide.
 
-    A poll that names a tier is in that tier's lane, yet behind everything that happened; so polls never ratchet up.
+    A poll that names a tier is in that tier's lane, yet behind every change; so polls never ratchet up.
     """
 
     LIVE = 100
-    """users' changes as they happen, changes of children, and what became of them"""
+    """users' changes as they happen, and changes of children"""
     AWAY = 80
-    """users' changes made while nobody watched"""
+    """users' changes made while no shard watched"""
     OWNED_AWAY = 70
     STATUS = 60
     BACKLOG = 40
@@ -60,12 +60,12 @@ class Priority(IntEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What to do about an event.
+    """How to handle an event.
 
     ``background``: into the background lane, else into the lane of the object's tier (a child's owner's tier).
     ``spread``: after a random delay, see ``spread_delay``. ``debounce``: the shard may wait a little for more of the
     same. ``user``: a user made this change, so it is not system-triggered work. ``clock``: which clock of the SLI
-    starts (law 9): at the observation (``live``), at the time the API server noted (``away``), or apart (``backlog``).
+    starts (law 9): at the observation (``live``), at the time the API server recorded (``away``), or apart (``backlog``).
 
     ``real`` is derived: something happened that the controller must react to, so it cancels a system delay and shortens a
     backoff (law 3). Status writes of others and a backlog are not, else a flapping status would defeat every backoff.

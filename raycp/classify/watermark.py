@@ -1,10 +1,10 @@
-"""What of one cluster and kind has been seen and reconciled, in a form that can be stored every second.
+"""What has been observed and reconciled of one kind in one cluster, in a form that can be stored every second.
 
 A watermark is the highest resource version observed, and the exceptions: the keys with a change at or below it that is
-not reconciled yet, failing and waiting ones included. After a restart it answers the question on which the start-up
-storm hangs: is this listed object one that was dealt with, or one that changed while nobody watched?
+not reconciled yet, failing and waiting ones included. After a restart it distinguishes listed objects that were
+reconciled already from those that changed while no shard watched.
 
-Resource versions are compared as integers, as KEP-5504 (Kubernetes 1.35) allows and every server since has kept to.
+Resource versions are compared as integers, as KEP-5504 (Kubernetes 1.35) guarantees.
 """
 
 import base64
@@ -29,11 +29,11 @@ class _Wire(msgspec.Struct, rename={"exceptions": "x"}, omit_defaults=True):
 
 
 class Watermark:
-    """Laws:
+    """Rules:
 
     1. ``covers(rv, key)`` is true only if every change of ``key`` up to ``rv`` was observed and reconciled.
-    2. ``pending`` before ``observe``: a version counts as observed only after what it made due is noted here.
-    3. What is encoded says less than, or the same as, what is known; never more.
+    2. ``pending`` before ``observe``: a version counts as observed only after the keys that it made due are recorded here.
+    3. The encoded form never claims more than is known.
     """
 
     __slots__ = ("_rv", "changes", "restored")
@@ -64,7 +64,7 @@ class Watermark:
         return self.changes.get(key)
 
     def observe(self, rv: int) -> None:
-        """All changes up to ``rv`` are in the cache, and what they made due is noted as pending. Never goes back."""
+        """All changes up to ``rv`` are in the cache, and the keys that they made due are pending. The version never goes back."""
         if rv > self._rv:
             self._rv = rv
 
@@ -81,7 +81,7 @@ class Watermark:
     def reconciled(self, key: RequestKey, upto: int | None = None) -> bool:
         """A reconcile of ``key`` succeeded that saw its object at ``upto`` (None: at its latest).
 
-        Returns whether the key is no exception any more; a change after ``upto`` keeps it one.
+        Returns whether the key is no longer an exception; after a change later than ``upto`` it still is.
         """
         known = self.changes.get(key)
         if known is None:
@@ -95,7 +95,7 @@ class Watermark:
         return False
 
     def forget(self, key: RequestKey) -> None:
-        """The key is no longer ours to reconcile (its controller is gone, its object moved to another shard)."""
+        """The key is no longer ours to reconcile (its controller was removed, its object moved to another shard)."""
         self.reconciled(key)
 
     def least_pending(self) -> int | None:
@@ -107,13 +107,13 @@ class Watermark:
         return iter(list(self.changes))
 
     def unlisted(self, listed: Collection[RequestKey]) -> list[RequestKey]:
-        """Exceptions whose object is not in the initial list: it was deleted, and that is still to be reconciled."""
+        """Exceptions whose object is not in the initial list: it was deleted, and the deletion is not reconciled yet."""
         return [key for key in self.changes if key not in listed]
 
     def encode(self, max_exceptions: int = MAX_EXCEPTIONS) -> str:
         """Text for a ConfigMap's value; compressed where it is long (5 000 exceptions: about 40 KB).
 
-        With more exceptions than ``max_exceptions`` only the version just below the least pending one is told.
+        With more exceptions than ``max_exceptions`` only the version just below the least pending one is stored.
         """
         if len(self.changes) > max_exceptions:
             least = self.least_pending()

@@ -1,6 +1,6 @@
 """The store: objects as JSON bytes, one revision counter, a bounded history that watches and old lists are served from.
 
-Laws:
+Rules:
 
 1. Every commit takes the next revision of one counter, shared by all resources; it is the object's ``resourceVersion``.
 2. A commit and the calls of all subscribers are one step: no reader sees a state without the events that led to it.
@@ -156,7 +156,7 @@ class Table:
         return found
 
     def at(self, ns: str, revision: int) -> list[StoredObject]:
-        """As ``records``, at an earlier revision (law 3). Raises ``Compacted``."""
+        """As ``records``, at an earlier revision (rule 3). Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
         if revision >= self.last_rv:

@@ -1,6 +1,6 @@
 """The circuit breaker of one cluster: calls to a failing cluster fail fast, so that its tasks hold no slots that others need.
 
-States and laws:
+States and rules:
 
 1. CLOSED: all calls pass. It opens after ``failures`` consecutive failures, or when at least half of ``min_calls`` or more calls
    within ``window`` seconds failed. A call fails if the server is unable to answer: no connection, no answer in time, 502, 503,
@@ -26,7 +26,7 @@ class BreakerPhase(StrEnum):
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
-    """Counts and seconds of the module's laws."""
+    """Counts and seconds of the module's rules."""
 
     failures: int = 5
     window: float = 10.0
@@ -48,7 +48,7 @@ class BreakerState(msgspec.Struct):
 
 
 class Breaker:
-    """See the module's laws. ``on_change(old, new, reason)`` is called at each change of state."""
+    """See the module's rules. ``on_change(old, new, reason)`` is called at each change of state."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Breaker:
                 self._move(BreakerPhase.CLOSED, "")
 
     def failure(self, reason: str) -> None:
-        """A call failed in the sense of law 1. Late failures of calls that were sent before it opened change nothing."""
+        """A call failed in the sense of rule 1. Late failures of calls that were sent before it opened change nothing."""
         if self._state is BreakerPhase.CLOSED:
             self._in_row += 1
             self._count(True)

@@ -1,13 +1,13 @@
 """The client budget of one cluster: a token bucket with priorities that obeys 429 and Retry-After.
 
-Laws:
+Rules:
 
 1. With ``qps`` > 0, at most ``burst`` + ``qps``·t tokens are granted in any t seconds.
 2. A token goes to the waiter with the lowest ``priority`` number, then to the longest waiting. No request of the same or a less
    urgent priority overtakes a waiter.
 3. After a 429, only ``URGENT`` requests pass until Retry-After is over. Then the rate starts at half of what it was and doubles
    every second without a 429 until it is restored (for ``qps`` 0: until it is unlimited again).
-4. Lent tokens (``lend``), which travel with hand-outs, count as burst until they are reported as ``used`` or ``returned``: law 1
+4. Lent tokens (``lend``), which travel with hand-outs, count as burst until they are reported as ``used`` or ``returned``: rule 1
    holds for the requests, not only for the tokens, however late a token is used. At most half of the burst is lent, and only
    while there are no waiters and half of the burst is left: scarce tokens are granted on request only.
 
@@ -52,7 +52,7 @@ class Waiter:
 
 
 class Budget:
-    """See the module's laws."""
+    """See the module's rules."""
 
     def __init__(self, clock: Clock, qps: float = 0.0, burst: int = 0) -> None:
         self._clock = clock

@@ -85,7 +85,8 @@ class LeadershipProof:
     def grant(self, holder: str, plan: Plan | None) -> Grant:
         """Answer a holder that asks for a permit, named by its actor's name."""
         if self.ledger is None or self._mine is None or plan is None or self.superseded:
-            return Grant(0.0, refused=self.superseded or "the leader is not recorded in the hub yet")
+            where = f'in cluster "{plan.hub.name}"' if plan is not None else "in the hub"
+            return Grant(0.0, refused=self.superseded or f"the leader is not recorded {where} yet")
         terms = {shard.shard: shard.term for shard in plan.shards}
         now = self._clock.now()
         if now < self._not_before:

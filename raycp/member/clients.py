@@ -18,8 +18,8 @@ class Clients:
         self._clock = clock
         self.ask_tokens: AskTokens | None = None
         self.waited: Callable[[str, float], None] = lambda cluster, seconds: None
-        """Hears how long requests have waited for a token."""
-        self.purses: dict[str, TokenPool] = {}
+        """Called with (cluster, seconds) when a request has waited for a token."""
+        self.token_pools: dict[str, TokenPool] = {}
         self._specs: dict[str, ConnectSpec] = {}
         self._clients: dict[str, tuple[ConnectSpec, asyncio.Task[ClusterClient]]] = {}
 
@@ -28,8 +28,10 @@ class Clients:
         self._specs = {cluster.name: cluster.connect for cluster in plan.clusters if cluster.connect is not None}
         if self.ask_tokens is not None:
             limited = {name for name in self._specs if plan.fleet.doc.cluster(name).qps}
-            known = self.purses
-            self.purses = {name: known.get(name) or TokenPool(name, self._clock, self.ask_tokens, self.waited) for name in limited}
+            known = self.token_pools
+            self.token_pools = {
+                name: known.get(name) or TokenPool(name, self._clock, self.ask_tokens, self.waited) for name in limited
+            }
 
     async def get(self, cluster: str) -> ClusterClient:
         """The client of a cluster. Raises ``Unreachable`` for one that is not up or not of this fleet, ``ConnectError``."""
@@ -49,9 +51,9 @@ class Clients:
 
     def _limited(self, cluster: str, client: ClusterClient) -> ClusterClient:
         """With the tokens that the whole fleet shares, where it does."""
-        purse = self.purses.get(cluster)
-        if purse is not None and client.budget is not purse:
-            client.budget = purse
+        pool = self.token_pools.get(cluster)
+        if pool is not None and client.budget is not pool:
+            client.budget = pool
         return client
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the cores of all members share: control questions, the watch as a long-poll, the newest plan, and an abrupt end."""
+"""The base of all members' cores: control questions, the watch as a long-poll, the newest plan, and an abrupt end."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ class MemberCore:
         raise NotImplementedError
 
     async def drain(self, timeout: float) -> None:
-        """Finish what is under way, within ``timeout`` seconds."""
+        """Finish the work in progress, within ``timeout`` seconds."""
         raise NotImplementedError
 
     def fill(self, report: Report) -> None:
@@ -81,7 +81,7 @@ class MemberCore:
         await self.loops.stop()
 
     def cut(self) -> None:
-        """Close the listener and break all connections, without a word to the peers. Subclasses implement it."""
+        """Close the listener and break all connections, without notifying the peers. Subclasses implement it."""
 
     async def _watch(self, seen: int) -> Report:
         report = self._numbered()
@@ -106,7 +106,7 @@ class MemberCore:
 
 
 def _essence(report: Report) -> tuple[object, ...]:
-    """What of a report the leader should know at once: not what merely counts on."""
+    """The fields of a report whose changes the leader should know at once, without counters."""
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
     state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases))
     return report.host, report.port, report.plan, state, clusters, dict(report.extra)

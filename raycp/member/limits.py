@@ -1,4 +1,4 @@
-"""How much of the fleet one cluster may take: reconciles at once, requests at once, requests per second. Pure."""
+"""One cluster's share of the fleet: reconciles at once, requests at once, requests per second. Pure."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,12 @@ from raycp.protocol.plan import Plan
 from raycp.queueing.autoscale import PoolPolicy
 
 REQUESTS_AT_ONCE = 256
-"""Requests that one process has under way at one API server, where the file says nothing."""
+"""Requests that one process has in flight at one API server, unless the file sets a limit."""
 
 
 def in_flight_limits(plan: Plan, clusters: Iterable[str]) -> dict[str, int]:
-    """How many keys of each of a shard's clusters may be in work at once: what the file says, else so few that no cluster
-    that hangs takes all slots. The hub, whose keys mostly write elsewhere, may have three quarters; the only cluster all."""
+    """How many keys of each of a shard's clusters may be in work at once: the file's limit, else so few that a
+    hanging cluster never takes all slots. The hub, whose keys mostly write elsewhere, may have three quarters; an only one all."""
     names = list(clusters)
     doc = plan.fleet.doc
     workers = max(len(plan.workers), sum(doc.spec.tiers.of(tier).workers.min for tier in TIERS), 1)

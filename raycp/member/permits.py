@@ -42,13 +42,14 @@ class PermitKeeper:
     ) -> None:
         self.permit = Permit()
         self.epoch = 0
-        """The newest epoch known; what names an older one is refused."""
+        """The newest epoch known; hand-outs and writes of an older one are refused."""
         self.terms: dict[str, int] = {}
         """The newest term known of each shard; only ``learn_term`` writes it."""
         self._name = member.actor_name
         self._clock = clock
         self._loops = loops
-        self._ask = ask
+        self.ask = ask
+        """Sends a question to the leader; None without a leader."""
         self._changed = changed
         self._newer = newer
         self._held = ask is None
@@ -64,8 +65,8 @@ class PermitKeeper:
                 loops.spawn(self._acquaint(ask), "the leader's address")
 
     def start(self) -> None:
-        """Begin to pull: a standby does when it is promoted."""
-        if self._ask is not None:
+        """Start pulling; a standby does so when it is promoted."""
+        if self.ask is not None:
             self._loops.spawn(self._run(), "permit")
 
     async def _acquaint(self, ask: LeaderAsk) -> None:
@@ -82,7 +83,7 @@ class PermitKeeper:
 
     def suspend(self) -> None:
         """Give the permit up, with any grant in flight: the fleet is handed over. None is requested until ``resume``."""
-        if self._ask is not None and not self._suspended:
+        if self.ask is not None and not self._suspended:
             self._suspended, self._void = True, self._clock.now()
             self.permit = Permit(epoch=self.permit.epoch, incarnation=self.permit.incarnation, refused="the fleet is handed over")
             self._held = False
@@ -97,7 +98,7 @@ class PermitKeeper:
     @property
     def held(self) -> bool:
         """Whether anything may be handed out or written at this moment."""
-        return self._ask is None or self.permit.until > self._clock.now()
+        return self.ask is None or self.permit.until > self._clock.now()
 
     def look(self) -> bool:
         """``held``, reporting a change since the last call: a permit may end and return during one question to the leader."""
@@ -115,7 +116,7 @@ class PermitKeeper:
 
     def left(self) -> float:
         """Seconds that remain; infinite where there is no leader."""
-        return math.inf if self._ask is None else self.permit.left(self._clock.now())
+        return math.inf if self.ask is None else self.permit.left(self._clock.now())
 
     def term_of(self, shard: str) -> int:
         """The newest term known of a shard."""
@@ -125,7 +126,7 @@ class PermitKeeper:
         """Take over epoch and terms from a plan."""
         if plan.epoch > self.epoch:
             self.epoch = plan.epoch
-            self._wake.set()  # the permit of the epoch before is no good
+            self._wake.set()  # the permit of the former epoch is void
         for shard in plan.shards:
             self.learn_term(shard.shard, shard.term)
 
@@ -137,14 +138,14 @@ class PermitKeeper:
 
     async def _run(self) -> None:
         while True:
-            self._wake.clear()  # before the question: what becomes known while it is under way asks again at once
+            self._wake.clear()  # before the request: news that arrives during it triggers another at once
             self.look()
             answered = await self.pull()
             self.look()
             await self._pause(min(EVERY if answered else AGAIN, self.left() or EVERY))
 
     async def _pause(self, seconds: float) -> None:
-        """So long by the clock, or until there is a reason to ask."""
+        """Wait ``seconds``, or until there is a reason to ask."""
         tasks = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -154,12 +155,12 @@ class PermitKeeper:
 
     async def pull(self) -> bool:
         """Ask once. False if the leader did not answer."""
-        assert self._ask is not None
+        assert self.ask is not None
         if self._suspended:
             return True
         asked = self._clock.now()
         try:
-            grant = await self._ask(PermitRequest(self._name), 2.0)
+            grant = await self.ask(PermitRequest(self._name), 2.0)
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.debug("no permit: %s", error)
             return False

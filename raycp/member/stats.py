@@ -48,7 +48,7 @@ class StatsReporter:
         self._connection: Connection | None = None
         self._plan: Plan | None = None
         self._loops = loops
-        self._soon = False
+        self._scheduled = False
         self._sending = asyncio.Lock()
         self._process = psutil.Process()
         self._families = FleetMetrics(metrics)
@@ -68,13 +68,13 @@ class StatsReporter:
             self._families.memory.remove(*self._slot)
             self._families.loop_lag.remove(*self._slot)
             self._slot = slot
-        if not self._soon:
-            self._soon = True
-            self._loops.spawn(self._send_soon(), "statistics after a new plan")
+        if not self._scheduled:
+            self._scheduled = True
+            self._loops.spawn(self._send_scheduled(), "statistics after a new plan")
 
-    async def _send_soon(self) -> None:
+    async def _send_scheduled(self) -> None:
         await self._clock.sleep(SOON)
-        self._soon = False
+        self._scheduled = False
         await self._send()
 
     def cut(self) -> None:
@@ -97,9 +97,9 @@ class StatsReporter:
             await self._send_now()
 
     async def _send_now(self) -> None:
-        begun = self._clock.now()
+        started = self._clock.now()
         await asyncio.sleep(0)
-        self._families.loop_lag.labels(*self._slot).set(self._clock.now() - begun)
+        self._families.loop_lag.labels(*self._slot).set(self._clock.now() - started)
         plan = self._plan
         if plan is None or not plan.observer.port:
             return

@@ -1,4 +1,4 @@
-"""A worker's tokens of one cluster's client budget: what came with hand-outs, and what it asks the cluster's shard for.
+"""A worker's tokens of one cluster's client budget: those that come with hand-outs, and those that it requests from the shard.
 
 Implements ``raycp.kube.gate.TokenSource`` for the worker's client of that cluster. Lives on the user loop.
 """
@@ -45,12 +45,12 @@ class TokenPool:
     # with hand-outs
 
     def add(self, tokens: int) -> None:
-        """A task has come with so many."""
+        """A task has brought ``tokens``."""
         self.held += tokens
         self.reserved += tokens
 
     def settle(self, tokens: int) -> tuple[int, int]:
-        """That task has ended: (lent tokens used since the last time, those that nobody here needs)."""
+        """That task has ended: (lent tokens used since the last time, those not needed here)."""
         self.reserved = max(0, self.reserved - tokens)
         unused = max(0, self.held - self.reserved)
         self.held -= unused
@@ -65,7 +65,7 @@ class TokenPool:
     # TokenSource
 
     def try_take(self, priority: int = LIVE) -> bool:
-        """A token that is here already."""
+        """Take a token that is held already. False if none is."""
         if priority <= URGENT:
             return True
         if self.held and self._clock.now() >= self._hold_until:
@@ -75,7 +75,7 @@ class TokenPool:
         return False
 
     def enqueue(self, priority: int, on_grant: Callable[[], None]) -> Waiter:
-        """Wait for one."""
+        """Wait for a token."""
         since = self._clock.now()
 
         def granted() -> None:
@@ -106,7 +106,7 @@ class TokenPool:
     # asking
 
     def _ask_for(self, priority: int) -> None:
-        """One question at a time for each priority: what is urgent does not wait for the answer to what is not."""
+        """One request at a time for each priority: an urgent one does not wait for the answer to another."""
         if priority not in self._asking:
             self._asking[priority] = asyncio.get_running_loop().create_task(self._keep_asking(priority))
 

@@ -128,6 +128,10 @@ class Connection(asyncio.Protocol):
         """Reset the connection, as the death of this process would; the own peer is not called."""
         self._peer = None
         self._accept = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset the connection, as a network failure would: both peers get ``lost``."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,1 +1,18 @@
-"""Events to due keys to hand-outs and back; on a standby the replica of it."""
+"""A shard: watches whole clusters, queues the keys that changes make due, hands them to workers. In the order of a change's path:
+
+- watching: ``watched_cluster`` holds one cluster's connection, reflectors and stores, ``caches`` all of them; ``watchers`` handles
+  what they report, on a primary and on a standby;
+- from event to due key: ``events`` classifies each change for the controllers that ``routes`` names; ``ledger`` alone changes a
+  key's state: queue entry, SLI clock, watermark exception, reconciled version, timeline; ``resyncs`` adds periodic resyncs;
+- hand-outs: ``dispatcher`` gives queued keys to workers with credit, as the tasks that ``tasks`` makes; ``own_writes`` folds a
+  reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a new primary's first
+  hand-out until every worker has reported;
+- limits: ``guard`` protects the other clusters from a failing one; ``tokens`` shares each cluster's client budget;
+- restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
+- other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;
+- the standby: ``replication`` sends the primary's progress, ``standby`` keeps the replica, ``takeover`` promotes it, ``handover``
+  releases a primary's queue on purpose, ``switch_phases`` measures a promotion;
+- outwards: ``reads`` answers reads of the caches, ``report`` describes clusters, lanes and timelines, ``readiness`` whether the
+  shard is ready, ``cluster_states`` sends the clusters' states to workers;
+- ``identity`` is the shard's epoch and term; ``core`` puts all of this together.
+"""

@@ -1,4 +1,4 @@
-"""The clusters' states as workers, the leader and other shards know them: sent when one changes."""
+"""Sends the clusters' states to workers, the leader and other shards when one changes."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ class ClusterStates:
         self._send(self._reporter.states())
 
     def check(self) -> None:
-        """Send what changed without an event: silence, or a watch that goes on."""
+        """Send states that changed without an event: a silent watch, or one that receives again."""
         states = self._reporter.states()
         if states != self._sent:
             self._send(states)

@@ -1,4 +1,4 @@
-"""A shard's core: puts its parts together and passes the plan on to them. No rule lives here.
+"""A shard's core: puts its parts together and passes the plan on to them. It holds no rule of its own.
 
 The path of a change: ``reflector`` -> ``events`` (``classify``) -> ``ledger`` (queue, clock, watermark, timeline) -> ``dispatcher``
 -> worker -> ``dispatcher`` -> ``ledger``. Everything runs on one loop; nothing here waits for a cluster, a worker or the leader.
@@ -53,6 +53,7 @@ from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
+from raycp.shard.readiness import ShardReadiness
 from raycp.shard.reads import answer_cache, answer_read
 from raycp.shard.replication import ReplicationSource
 from raycp.shard.report import ShardReporter
@@ -63,7 +64,7 @@ from raycp.shard.standby import StandbyReplica
 from raycp.shard.switch_phases import SwitchPhases
 from raycp.shard.takeover import TakeOver
 from raycp.shard.tasks import TaskMaker
-from raycp.shard.tokens import Asked, Tokens
+from raycp.shard.tokens import PendingRequest, Tokens
 from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
@@ -102,13 +103,14 @@ class ShardCore(MemberCore):
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
         tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger)
         self.dispatcher = Dispatcher(
-            clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.heard
+            clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.calls_ended
         )
         self.events.dispatch = self.dispatcher.dispatch_soon
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
         self.resyncs = Resyncs(clock, rng, self.loops, self.routes, self.caches, self.events, self.dispatcher.dispatch_soon)
         self.reporter = ShardReporter(clock, self.routes, self.caches, self.ledger, self.guard, counts, queue_metrics)
+        self.readiness = ShardReadiness(self.routes, self.caches)
         self.states = ClusterStates(self.reporter, self.dispatcher.broadcast, self._recovered, self.changed)
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
@@ -155,7 +157,7 @@ class ShardCore(MemberCore):
         self.rollcall.update(plan)
 
     async def _take(self, plan: Plan, before: Plan | None) -> None:
-        """Tables, limits and watched clusters of ``plan``."""
+        """Take over the tables, limits and watched clusters of ``plan``."""
         doc = plan.fleet.doc
         clusters = {cluster.name: cluster for cluster in plan.clusters if cluster.shard == self.shard}
         self.identity.update(plan)
@@ -188,7 +190,7 @@ class ShardCore(MemberCore):
             known.update(cluster, self.routes.kinds[name])
 
     def _promote(self, plan: Plan, before: Plan | None) -> None:
-        """The primary is dead, or hands over: this standby takes its place, under a term of its own."""
+        """Promote this standby, under a term of its own: its primary is dead or hands over."""
         replica, self.standby = self.standby, None
         assert replica is not None
         self._watcher = self._primary
@@ -205,13 +207,13 @@ class ShardCore(MemberCore):
         self.loops.spawn(self.phases.measure(mine), "phases of the switch")
 
     def _catch_up(self, plan: Plan, before: Plan) -> None:
-        """Tier rules that changed, and controllers that are new on a kind that is watched already."""
+        """Apply changed tier rules, and replay the cache to controllers that are added on an already watched kind."""
         if before.fleet.doc.spec.tiers != plan.fleet.doc.spec.tiers:
             log.info("the tier rules have changed: %d queued keys moved", self.events.retier())
         for controller, cluster in new_controllers(plan, before):
             kind = self.routes.kind_of[controller]
             informer = self.caches.informer(cluster, kind)
-            # A store with a version announces nothing of what it has, even if it is listed again because more is wanted now.
+            # A re-list, as for a widened selector, announces changes only: replay the objects that the store holds already.
             if informer is not None and informer.store.rv:
                 self.events.replay(cluster, kind, controller)
 
@@ -223,10 +225,10 @@ class ShardCore(MemberCore):
             self.standby.drop_cluster(name)
         await watched.close()
 
-    # what changes elsewhere
+    # changes elsewhere
 
     def _permitted(self) -> None:
-        """A permit was granted, or has ended: without one nothing is handed out."""
+        """A permit was granted or has ended; without one nothing is handed out."""
         self.dispatcher.dispatch_soon()
         self.changed()
 
@@ -249,7 +251,7 @@ class ShardCore(MemberCore):
     def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal:
         ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
         if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
-            # Its plan is newer than ours: the next try, in some milliseconds, finds this member promoted.
+            # The worker's plan is newer than ours: its next attempt, in a few milliseconds, finds this member promoted.
             return Refusal("not the primary yet", RefusalCode.NOT_PRIMARY)
         if hello.role == Role.WORKER:
             seat = self.dispatcher.seat(connection, hello)
@@ -270,8 +272,8 @@ class ShardCore(MemberCore):
         """See ``dispatcher.Asides``."""
         if isinstance(message, TokenRequest):
             connection = seat.connection
-            self.tokens.ask(
-                Asked(
+            self.tokens.request(
+                PendingRequest(
                     seat.name,
                     message,
                     self.clock.now(),
@@ -280,7 +282,7 @@ class ShardCore(MemberCore):
                 )
             )
         elif isinstance(message, CallOutcome):
-            self.guard.fared(message)
+            self.guard.outcomes(message)
         elif isinstance(message, Culprit):
             seat.culprits.update(dict.fromkeys(message.ids, message.error))
 
@@ -290,7 +292,7 @@ class ShardCore(MemberCore):
         self.states.check()
         self.tracker.take_overdue(self.ledger.clocks.sweep())
         if any(age > self._patience.get(tier, 1.0) for tier, age in self.queue.oldest_ready().items()):
-            self.changed()  # the leader learns at once that a pool is too small
+            self.changed()  # notify the leader at once that a pool is too small
         self.replication.beat()
 
     def _timeline(self, query: TimelineQuery) -> bytes:
@@ -307,9 +309,9 @@ class ShardCore(MemberCore):
         late = self.clock.now() - self._configured_at > plan.fleet.doc.spec.timeouts.sync_deadline
         if self.standby is not None:
             needed = plan.hub.name if plan.following is not None else ""
-            self.reporter.fill_standby(report, self.standby, late, needed)
+            self.readiness.fill_standby(report, self.standby, late, needed)
         else:
-            self.reporter.fill_primary(report, self.identity, self.permits, late)
+            self.readiness.fill_primary(report, self.identity, self.permits, late)
 
     # life
 
@@ -342,12 +344,12 @@ class ShardCore(MemberCore):
             await watched.close()
 
     async def _keep_watermarks(self) -> None:
-        """The fleet's state is written by the fleet that leads: a candidate's shard leaves it alone."""
+        """Write the watermarks while this shard holds a permit: only the active fleet writes the fleet's state."""
         if self.permits.held:
             await self.watermarks.tick()
 
     async def drain(self, timeout: float) -> None:
-        """Hand out no more and wait for what is in work."""
+        """Stop handing out and wait for the open hand-outs."""
         self.dispatcher.paused = True
         deadline = self.clock.now() + timeout
         while len(self.ledger) and self.clock.now() < deadline:

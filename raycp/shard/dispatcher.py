@@ -1,7 +1,7 @@
-"""Hand-outs: workers with credit get the keys that the queue gives them, and give them back with their acknowledgements.
+"""Hand-outs: workers with credit receive queued keys, and return them with their acknowledgements.
 
-A hand-out never expires under a living worker. It ends by an acknowledgement, by the worker's word that it never arrived, or by the
-certain death of the worker's process (``rollcall``).
+A hand-out never expires under a living worker. It ends by an acknowledgement, by the worker's report that it never arrived, or by
+the certain death of the worker's process (``rollcall``).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ UNSEEN_WRITE = 2.0
 """Seconds to hold a key for a write that its object's shard did not confirm (law 8)."""
 
 HELD_FOR = 120.0
-"""Seconds after its worker's last word for which a key is held that a predecessor's hand-out still runs."""
+"""Seconds after its worker's last report for which a key of a predecessor's hand-out is held."""
 
 
 class HandOutPermits(Protocol):
@@ -71,7 +71,7 @@ class WorkerSeat:
             self.connection.send(message)
 
     def lost(self) -> None:
-        """The connection ended. What that means is for ``on_lost`` to find out."""
+        """The connection ended; ``on_lost`` finds out why."""
         self.connection = None
         self.credit = 0
         self._dispatcher.on_lost(self)
@@ -94,7 +94,7 @@ class Dispatcher:
     ) -> None:
         self.seats: dict[str, WorkerSeat] = {}
         self.paused = False
-        """For a hand-over, or for the end."""
+        """During a hand-over, and while draining."""
         self.expected: set[str] | None = None
         """Workers that the roll-call waits for; None before it began."""
         self.on_lost: Callable[[WorkerSeat], None] = lambda seat: None
@@ -116,7 +116,7 @@ class Dispatcher:
     # workers
 
     def seat(self, connection: Connection, hello: Hello) -> WorkerSeat:
-        """A worker connects, for the first time or again, and names what it has in work."""
+        """A worker connects, for the first time or again, and names its open hand-outs."""
         seat = self.seats.get(hello.member)
         if seat is None or seat.dead:
             seat = self.seats[hello.member] = WorkerSeat(self, hello.member)
@@ -129,7 +129,7 @@ class Dispatcher:
         seat.address = (hello.host, hello.port)
         running = dict(hello.in_flight)
         for identity in [identity for identity in seat.in_flight if identity not in running]:
-            # Sent and not received there, or acknowledged into a broken connection: once more.
+            # Not received there, or acknowledged into a broken connection: hand it out again.
             seat.in_flight.discard(identity)
             self._ledger.returned(identity, "its hand-out did not arrive")
         for identity in [identity for identity in seat.foreign if identity not in running]:
@@ -141,7 +141,7 @@ class Dispatcher:
         return seat
 
     def worker_died(self, seat: WorkerSeat) -> None:
-        """Its process is dead for certain, or may write no more: what it had in work returns, a cause of its death with backoff."""
+        """Its process is certainly dead or fenced: its hand-outs return, those that caused its death with backoff."""
         seat.dead = True
         if self.seats.get(seat.name) is seat:
             del self.seats[seat.name]
@@ -178,7 +178,7 @@ class Dispatcher:
             seat.send(message)
 
     def revoke_all(self) -> int:
-        """Ask for everything back that is in work; how many hand-outs those are."""
+        """Revoke all open hand-outs. Returns how many."""
         revoked = 0
         for seat in self.seats.values():
             if seat.in_flight:
@@ -201,7 +201,7 @@ class Dispatcher:
                 else:
                     self._ended(seat, done)
                 if self._tokens.active:
-                    self._tokens.took_back(seat.name, done)
+                    self._tokens.acknowledged(seat.name, done)
             seat.credit += message.credit
             seat.slots = max(seat.slots, seat.credit + len(seat.in_flight))
             self.dispatch_soon()
@@ -222,13 +222,13 @@ class Dispatcher:
     # hand-outs
 
     def dispatch_soon(self) -> None:
-        """Hand out at the end of this turn of the loop, once for all that happens in it."""
+        """Hand out at the end of this loop iteration, once for all of its events."""
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.dispatch)
 
     def dispatch(self) -> None:
-        """Hand out what may be handed out now."""
+        """Hand out the keys that are ready and allowed now."""
         self._scheduled = False
         if not self._queue.ready or not self.open:
             return
@@ -274,7 +274,7 @@ class Dispatcher:
         self._arm()
 
     def cut(self) -> None:
-        """Hand out nothing more, as after the death of this process."""
+        """Stop handing out, as the death of this process would."""
         self.paused = True
         if self._timer is not None:
             self._timer.cancel()
@@ -285,6 +285,6 @@ def _credit(seat: WorkerSeat) -> int:
 
 
 def why_held(worker: str, identity: int) -> str:
-    """Why a key is held that a predecessor's hand-out still runs: one reason per hand-out, since a key may have ended at one worker
+    """The reason for holding a key while a predecessor's hand-out runs: one per hand-out, since a key may have ended at one worker
     and run at another, while neither has reported it."""
     return f"in work at {worker} ({identity})"

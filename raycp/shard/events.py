@@ -1,4 +1,4 @@
-"""From a change in a cache to a due key: whom it concerns, what it means, how urgent it is. Verdicts come from ``classify`` alone.
+"""From a change in a cache to a due key: which controllers it concerns, its verdict (by ``classify`` alone), its tier.
 
 An event about a key in work is deferred until the work ends: only then is it known which events echo its own writes.
 """
@@ -24,7 +24,7 @@ from raycp.slo import Kind
 from raycp.slo.clocks import away_start
 
 DEBOUNCE = 0.02
-"""Seconds to wait for more of the same when only a child's status changed; many do at once."""
+"""Seconds to wait for further status changes of children, which come in groups."""
 
 BACKGROUND = TIERS[-1]
 _CONFIG_MAP = GVK("", "v1", "ConfigMap")
@@ -60,7 +60,7 @@ class EventHandler:
     # events of the caches
 
     def handle(self, cluster: str, kind: GVK, events: list[Event], writer: RequestKey | None = None) -> None:
-        """A batch of changes of one kind, which the cache has taken in. ``writer``: the key whose own write they are."""
+        """A batch of changes of one kind, which the cache has applied. ``writer``: the key whose own write they are."""
         route = self._routes.kinds.get(cluster, {}).get(kind)
         if route is None:
             return
@@ -71,7 +71,7 @@ class EventHandler:
             if ours and meta.namespace == namespace and meta.name.startswith(prefix):
                 continue  # the fleet's own records change each second and are no workload
             if event.source is Source.REPLAY and event.new is not None:
-                continue  # the list before it has announced this very state; a replay adds deletions only
+                continue  # the list before it has announced this state; a replay adds deletions only
             for primary in route.primaries:
                 self._primary(cluster, kind, primary, event, writer)
             for owned in route.owned:
@@ -141,8 +141,8 @@ class EventHandler:
         spread: float | None = None,
         change: Change | None = None,
     ) -> None:
-        """``obj`` is the key's object, for the tier; ``event`` what changed; ``spread`` the delay of a key that is to be spread,
-        where it is known."""
+        """``obj`` is the key's object, for the tier; ``event`` what changed; ``spread`` the delay of a spread key, where it
+        is known."""
         delay, why = 0.0, ""
         tier: str
         if verdict.background:
@@ -222,7 +222,7 @@ class EventHandler:
         return True
 
     def recovered(self) -> None:
-        """A cluster answers again: the keys that wait for one are due."""
+        """A cluster answers again: make the keys due that wait for one."""
         self._ledger.recovered()
         self.dispatch()
 
@@ -230,7 +230,7 @@ class EventHandler:
         obj = self._caches.object(key)
         if obj is None:
             self._ledger.awaits_nothing(key)
-        elif key not in self._working:  # its end reports what it waits for
+        elif key not in self._working:  # its acknowledgement says again what it waits for
             self._due(key, CLUSTER_RECOVERED, obj, None)
 
     def children_listed(self, cluster: str, kind: GVK) -> None:
@@ -254,7 +254,7 @@ class EventHandler:
             self._due(key, OWNED_AWAY, obj, None, change=change)
 
     def replay(self, cluster: str, kind: GVK, controller: str | None = None) -> None:
-        """Judge all that is cached of a kind as if it were listed for the first time; for one controller, or for all."""
+        """Judge every cached object of a kind as if it were listed for the first time, for one controller or for all."""
         route, informer = self._routes.kinds.get(cluster, {}).get(kind), self._caches.informer(cluster, kind)
         if informer is None or route is None:
             return
@@ -271,7 +271,7 @@ class EventHandler:
         self.dispatch()
 
     def listed(self, cluster: str, kind: GVK) -> None:
-        """A kind is listed and announced. Keys that were due before the start and are not in the list are due all the same."""
+        """A kind is listed and announced. Keys that were due before the start and are not in the list are due too."""
         route, informer = self._routes.kinds.get(cluster, {}).get(kind), self._caches.informer(cluster, kind)
         if informer is None or route is None:
             return
@@ -290,7 +290,7 @@ class EventHandler:
         self.dispatch()
 
     def void(self, cluster: str, kind: GVK) -> None:
-        """The cluster is another one than before: nothing of this kind counts as reconciled."""
+        """The cluster was replaced or restored: no object of this kind counts as reconciled."""
         names = [
             c.name for c in self._routes.controllers.values() if self._routes.kind_of[c.name] == kind and cluster in c.clusters
         ]
@@ -298,7 +298,7 @@ class EventHandler:
         self.replay(cluster, kind)
 
     def retier(self) -> int:
-        """The tier rules have changed: move what is queued to the lanes that they name now. How many keys moved."""
+        """The tier rules have changed: move queued keys to the lanes that they name now. Returns how many moved."""
 
         def tier_of(key: RequestKey) -> tuple[str, str] | None:
             obj = self._caches.object(key)
@@ -329,7 +329,7 @@ def _owners(cluster: str, route: Owned, obj: Obj) -> list[RequestKey]:
 
 
 def _narrowed(event: Event, matches: Callable[[dict[str, str] | None], bool]) -> Event | None:
-    """The event as an observer of matching objects alone sees it; None where it sees nothing."""
+    """The event as a watch of matching objects alone would report it; None where it would report nothing."""
     old = event.old if event.old is not None and matches(event.old.meta.labels) else None
     new = event.new if event.new is not None and matches(event.new.meta.labels) else None
     if old is event.old and new is event.new:

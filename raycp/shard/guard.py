@@ -1,10 +1,10 @@
-"""No cluster harms another: what a shard does about a cluster that fails, hangs or says that it has too much to do (law 5).
+"""No cluster harms another: how a shard limits a cluster that fails, hangs or answers 429 (law 5).
 
-Workers tell with each acknowledgement how their requests went, and separately how those went that they made for keys of other
-shards. Failures open the cluster's breaker: none of its keys is handed out, so that none holds a slot that others need, until the
-shard's own probes find it well again; workers hear of it and don't send what other keys would. A 429 pauses it for as long as it
-asked; then it starts slowly. Where its client budget (``raycp.shard.tokens``) is short of tokens, no more keys are handed out than
-can have some soon. All of it is visible in status and metrics.
+Workers report the outcomes of their requests with each acknowledgement, and in frames of their own those of requests for keys of
+other shards. Failures open the cluster's breaker: none of its keys is handed out, so that none occupies a slot, until the shard's
+own probes succeed; workers are notified, and send no requests to it for other keys either. A 429 pauses the cluster for the
+requested time, followed by a slow start. While its client budget (``raycp.shard.tokens``) is short of tokens, only as many keys are
+handed out as will receive tokens soon. Status and metrics show all of this.
 """
 
 import logging
@@ -32,14 +32,15 @@ PAUSE = 1.0
 """After a 429 that named no time, in seconds."""
 
 AHEAD = 0.5
-"""So many seconds' worth of a client budget may be waited for by keys in work; beyond that, keys wait in the queue."""
+"""Seconds of a client budget's rate that keys in work may wait for; further keys wait in the queue."""
 
 _FAILED = (0, 502, 503, 504)
 _LEVEL = {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 1.0, BreakerPhase.OPEN: 2.0}
 
 
 class _Cluster:
-    """One cluster's health. ``limit`` is the slow start's, ``short`` the client budget's, None when there is none."""
+    """One cluster's health. ``limit`` is the slow start's, ``short`` the client budget's (None: no limit); ``applied_limit`` is the
+    queue's, with its reason."""
 
     def __init__(self, breaker: Breaker) -> None:
         self.breaker = breaker
@@ -51,11 +52,11 @@ class _Cluster:
         self.throttled = 0
         self.short: int | None = None
         self.waiting = 0
-        self.told: tuple[int | None, str] = (None, "")
+        self.applied_limit: tuple[int | None, str] = (None, "")
 
 
 class ClusterGuard:
-    """One shard's clusters. ``heard`` costs a dictionary lookup per request that went well."""
+    """One shard's clusters. ``calls_ended`` costs a dictionary lookup per request that succeeded."""
 
     def __init__(
         self,
@@ -95,8 +96,8 @@ class ClusterGuard:
         known = self._clusters.get(cluster)
         return known.breaker if known is not None else None
 
-    def heard(self, calls: Iterable[ApiCall]) -> None:
-        """How the requests of one reconcile went."""
+    def calls_ended(self, calls: Iterable[ApiCall]) -> None:
+        """Handle the outcomes of one reconcile's requests."""
         for call in calls:
             known = self._clusters.get(call.cluster)
             if known is None or call.status < 0:
@@ -111,19 +112,19 @@ class ClusterGuard:
             elif not known.breaker.untroubled:
                 known.breaker.success()
 
-    def fared(self, fared: CallOutcome) -> None:
-        """How a worker's requests for keys of other shards went."""
-        for cluster, count in fared.answered.items():
+    def outcomes(self, outcome: CallOutcome) -> None:
+        """Handle the outcomes of a worker's requests for keys of other shards."""
+        for cluster, count in outcome.answered.items():
             known = self._clusters.get(cluster)
             if known is not None:
                 for _ in range(count):
                     if known.breaker.untroubled:
                         break
                     known.breaker.success()
-        self.heard(fared.failed)
+        self.calls_ended(outcome.failed)
 
     def connected(self, name: str) -> None:
-        """The shard has a client of the cluster, perhaps a new one: it takes from the budget that it shares with the workers."""
+        """The shard has a client of the cluster, perhaps a new one: make it use the budget that the workers share."""
         watched, budget = self._caches.cluster(name), self._tokens.budget(name)
         if watched is not None and watched.client is not None and budget is not None and watched.client.budget is not budget:
             watched.client.budget = budget
@@ -144,19 +145,19 @@ class ClusterGuard:
         return ("throttled", f"slow start after a 429: {known.limit} at once") if known.limit is not None else ("closed", "")
 
     def listed(self, name: str) -> None:
-        """A kind has been listed. Before all have, a cluster's keys are not handed out: what is urgent is not known yet, nor are
-        the children; and the list is taken in sooner. A kind that can't be listed holds nothing up."""
+        """A kind has been listed. A cluster's keys are not handed out before all kinds are: which keys are urgent and which
+        children exist is not known yet, and the list completes sooner. A kind that can't be listed delays nothing."""
         known = self._clusters.get(name)
         watched = self._caches.cluster(name)
         if known is None or known.listing_until is None or watched is None:
             return
-        waiting = [i for i in watched.informers.values() if not i.noted and not i.failing]
+        waiting = [i for i in watched.informers.values() if not i.accounted and not i.failing]
         if self._clock.now() > known.listing_until or (watched.client is not None and not waiting):
             known.listing_until = None
             self._limit(name, known)
 
     async def step(self) -> None:
-        """A few times a second: end pauses, double slow starts, probe what is open."""
+        """A few times a second: end pauses, double slow starts, probe clusters with an open breaker."""
         self._tokens.step()
         for name, known in list(self._clusters.items()):
             if self._tokens.active:
@@ -181,7 +182,7 @@ class ClusterGuard:
             self._limit(name, known)
 
     async def _probe(self, name: str, known: _Cluster) -> None:
-        """Ask the API server itself, when its time has come: no user's task is spent on it."""
+        """Probe the API server when the breaker allows it, so that no user's task has to fail for that."""
         try:
             while known.breaker.state is not BreakerPhase.CLOSED and self._clusters.get(name) is known:
                 watched = self._caches.cluster(name)
@@ -231,7 +232,7 @@ class ClusterGuard:
     # the client budget
 
     def _ration(self, name: str, known: _Cluster) -> None:
-        """Keys that could only wait for a token do so in the queue, where they hold no slot and what is urgent goes first."""
+        """Keep keys that would only wait for a token in the queue, where they hold no slot and urgent keys overtake them."""
         budget = self._tokens.budget(name)
         waiting = self._tokens.wanted(name) if budget is not None else 0
         enough = max(2, round(budget.state().rate * AHEAD)) if budget is not None else 0
@@ -251,14 +252,14 @@ class ClusterGuard:
         elif state is BreakerPhase.HALF_OPEN:
             limit, why = 1, self.state_of(name)[1]
         elif known.listing_until is not None:
-            limit, why = 0, "its lists are being taken in"
+            limit, why = 0, "its kinds are being listed"
         elif self._clock.now() < known.paused_until:
             limit, why = 0, "429: it asked for a pause"
         elif known.limit is not None:
             limit, why = known.limit, "slow start after a 429"
         if known.short is not None and (limit is None or known.short < limit):
             limit, why = known.short, "client budget: requests wait for tokens"
-        if known.told != (limit, why):
-            known.told = (limit, why)
+        if known.applied_limit != (limit, why):
+            known.applied_limit = (limit, why)
             self._queue.limit_cluster(name, limit, why)
             self._changed(name)

@@ -1,4 +1,4 @@
-"""A hand-over at its shard: the primary hands out no more, ends what runs and sends the rest; the standby waits for it."""
+"""A hand-over at its shard: the primary stops handing out, ends open hand-outs and sends its queue; the standby waits for it."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ FOLLOWED_WITHIN = 2.0
 
 
 class QueueRelease:
-    """A primary gives its queue away."""
+    """Releases a primary's queue to its standby."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class QueueRelease:
         self._permits = permits
 
     async def run(self, order: Release) -> Drained:
-        """All work is acknowledged, and sent to the standbys. Raises ``ControlError``; hand-outs go on then."""
-        if order.final:  # for clusters that change their shard: before the pause, so that nobody waits for it
+        """Wait until all work is acknowledged, and send it to the standbys. Raises ``ControlError``, and then hand-outs go on."""
+        if order.final:  # for clusters that change their shard; before the pause, so that no key waits
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSHED_WITHIN):
                     await self._watermarks.flush()

@@ -1,4 +1,4 @@
-"""Who a shard's member is at this moment: what it stamps on hand-outs and says to its peers."""
+"""A shard member's epoch and term, which it stamps on hand-outs and sends to its peers."""
 
 from raycp.protocol.plan import Plan
 
@@ -20,5 +20,5 @@ class ShardIdentity:
 
     @property
     def primary(self) -> bool:
-        """Whether the plan names this member the shard's primary, in an epoch that has begun."""
+        """Whether the plan names this member the shard's primary, in a recorded epoch."""
         return bool(self.epoch and self.term)

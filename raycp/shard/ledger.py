@@ -1,4 +1,4 @@
-"""The ledger: the only writer of what is known of a key.
+"""The ledger: the only writer of a key's state.
 
 A key's queue entry, SLI clock, watermark exceptions, reconciled version and timeline change together, by these transitions:
 
@@ -10,7 +10,7 @@ A key's queue entry, SLI clock, watermark exceptions, reconciled version and tim
 | ``ended`` | its worker acknowledged: succeeded, failed, gave up, interrupted |
 | ``returned`` | its hand-out did not arrive, or its worker died |
 | ``held``, ``released`` | a predecessor's hand-out of it still runs (law 6g) |
-| ``dropped``, ``drop_cluster``, ``drop_controller`` | there is nothing to reconcile any more |
+| ``dropped``, ``drop_cluster``, ``drop_controller`` | there is nothing left to reconcile |
 
 Guarantees: laws 1 and 2 (with the queue), the clocks of law 9, and that a key stays an exception of the watermark from the change
 that made it due until a reconcile that started after that change has succeeded. ``on_change`` is called for each key that changed.
@@ -32,7 +32,7 @@ from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
 
 Change = tuple[str, GVK, int]
-"""Cluster, kind and resourceVersion of what changed."""
+"""Cluster, kind and resourceVersion of a changed object."""
 
 _END = {Outcome.RETRY: "failed", Outcome.PERMANENT: "gave_up", Outcome.INTERRUPTED: "returned"}
 
@@ -47,7 +47,7 @@ class Deferred(NamedTuple):
 
 
 class Handout:
-    """What was handed out: ``rv`` and ``version`` of the object then. ``wakes``: what the reconcile will have seen (law 10)."""
+    """An open hand-out. ``rv``: of the object then. ``wakes``: the wakes that the reconcile will have seen (law 10)."""
 
     __slots__ = ("deferred", "due_again", "item", "recoveries", "rv", "task", "wakes", "worker")
 
@@ -80,7 +80,7 @@ class WakeBook(Protocol):
 
 
 class Ledger:
-    """See the module. ``judge`` is called for each deferred event, once its key is in nobody's hands."""
+    """See the module. ``judge`` is called for each deferred event, once its key is no longer in work."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Ledger:
     ) -> None:
         self.queue = queue
         self.pull = queue.pull
-        """See ``WorkQueue.pull``; what it hands out is ``started`` or ``dropped``."""
+        """See ``WorkQueue.pull``; each item must be ``started`` or ``dropped``."""
         self.clocks = clocks
         self.timelines = timelines
         self.marks = Watermarks()
@@ -152,7 +152,7 @@ class Ledger:
             self.on_change(key)
 
     def exception(self, key: RequestKey, change: Change) -> None:
-        """``change`` is not reconciled for ``key``, an owner in another shard, until that shard says so."""
+        """``change`` is not reconciled for ``key``, an owner in another shard, until that shard acknowledges its wake."""
         self.marks.due(key, *change)
         if self.on_change is not None:
             self.on_change(key)
@@ -172,7 +172,8 @@ class Ledger:
             self.on_change(key)
 
     def retier(self, tier_of: Callable[[RequestKey], tuple[str, str] | None]) -> int:
-        """The tier rules have changed: move what is queued to the lanes that ``tier_of`` names, with its reason. How many moved."""
+        """The tier rules have changed: move queued keys to the lanes that ``tier_of`` names, with its reason. Returns
+        how many moved."""
 
         def choose(key: RequestKey) -> str | None:
             choice = tier_of(key)
@@ -227,7 +228,7 @@ class Ledger:
             if not handout.due_again:
                 self.marks.settled(key)
         elif outcome is not Outcome.INTERRUPTED and not reason:
-            # A failing or waiting key stays an exception of the watermark, whatever brought it here.
+            # A failing or waiting key stays an exception of the watermark, whatever made it due.
             self.marks.due(key, key.cluster, self._kind_of(key.controller) or GVK("", "", ""), handout.rv)
         if outcome is Outcome.INTERRUPTED and reason:  # no fault of the key's
             self.timelines.record(key, "returned", worker=handout.worker, reason=done.error)
@@ -254,7 +255,7 @@ class Ledger:
             self.ended(Done(identity, handout.task.key, outcome, 0.0, error=error), reason=reason or Reason.INTERRUPTED)
 
     def worker_died(self, worker: str) -> None:
-        """All its hand-outs have returned: it pulls no more."""
+        """All its hand-outs have returned: the queue forgets the worker."""
         self.queue.forget_worker(worker)
 
     def _queue_again(self, handout: Handout, done: Done, reason: str) -> float | None:
@@ -284,7 +285,7 @@ class Ledger:
             self.clocks.delayed(key, self._clock.now() + delay)
 
     def _judge(self, handout: Handout, done: Done) -> None:
-        """Judge what was observed while the key was in work, but for the echoes of its own writes."""
+        """Judge the events observed while the key was in work, except the echoes of its own writes."""
         own = {(write.cluster, write.uid, write.rv) for write in done.writes}
         deleted = {(write.cluster, write.uid) for write in done.writes if write.deleted}
         for deferred in handout.deferred:
@@ -318,18 +319,18 @@ class Ledger:
     # the replica on a standby
 
     def known_keys(self) -> list[RequestKey]:
-        """Every key of which anything is known."""
+        """Every key that has state."""
         return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys()})
 
     def progress(self, keys: list[RequestKey]) -> list[KeyProgress]:
-        """What is known of ``keys``, as a standby keeps it."""
+        """The state of ``keys``, as a standby keeps it."""
         saved = {each.key: each for each in self.queue.snapshot(keys)}
         clocks = {each.key: each for each in self.clocks.export(keys)}
         due = self.marks.due_of
         return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key)) for key in keys]
 
     def restore(self, replicas: Iterable[tuple[KeyProgress, Saved]]) -> None:
-        """Go on with what a predecessor's queue and clocks had; ``Saved`` as it is now, its ages brought up to date."""
+        """Take over a predecessor's queue and clocks; the ages in ``Saved`` are as of now."""
         known = list(replicas)
         self.queue.restore([saved for _, saved in known])
         self.clocks.adopt([progress.clocks for progress, _ in known if progress.clocks is not None])
@@ -340,7 +341,7 @@ class Ledger:
     # law 6g
 
     def held(self, key: RequestKey, why: str, timeout: float) -> None:
-        """A hand-out of a primary before this one still runs: don't hand the key out until ``released``, or ``timeout`` seconds."""
+        """A predecessor's hand-out still runs: don't hand the key out until ``released``, or ``timeout`` seconds."""
         self.queue.hold(key, why, timeout=timeout)
         if self.on_change is not None:
             self.on_change(key)
@@ -368,7 +369,7 @@ class Ledger:
         self._forget_reconciled(lambda key: key.controller == controller)
 
     def void(self, cluster: str, kind: GVK, controllers: Iterable[str]) -> None:
-        """The cluster is another one than before (law 7): nothing of ``kind`` counts as reconciled for ``controllers``."""
+        """The cluster was replaced or restored (law 7): no object of ``kind`` counts as reconciled for ``controllers``."""
         changed = self.marks.void(cluster, kind)
         for name in controllers:
             self.marks.restart(name, cluster)

@@ -22,7 +22,7 @@ AnyWake = Wake | KindListed | ClusterRecovered
 
 
 class Outbox:
-    """One per subject is kept: a newer wake replaces an older one, with a higher number."""
+    """Keeps one wake per subject: a newer one replaces an older one, with a higher number."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Outbox:
         return len(self._pending)
 
     def disconnect(self) -> None:
-        """Close the connection; it is made again."""
+        """Close the connection; it is opened again."""
         if self._connection is not None:
             self._connection.close()
 
@@ -72,7 +72,7 @@ class Outbox:
             self._connection.close()
 
     def wake(self, wake: Wake) -> None:
-        """Wake an owner. A change that was watched is not made less by a later one that was not."""
+        """Wake an owner. A later wake that is not ``real`` leaves a pending real one real."""
         before = self._pending.get(wake.key)
         if isinstance(before, Wake) and before.real and not wake.real:
             wake = Wake(wake.seq, wake.key, before.reason, True)
@@ -115,7 +115,7 @@ class Outbox:
                 del self._pending[subject]
                 if isinstance(subject, RequestKey):
                     self._changed(subject)
-                    # Reconciled there, or of no concern there: this cluster's watermark advances on that report only.
+                    # Reconciled there, or of no such owner: only this report lets the cluster's watermark advance.
                     self._settled(subject)
         elif isinstance(message, Welcome):
             # Everything that is not acknowledged goes out, again or for the first time.

@@ -1,4 +1,4 @@
-"""Own writes are taken into the cache before their key is released (law 8)."""
+"""Folds a reconcile's own writes into the cache before its key is released (law 8)."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Handle = Callable[[str, GVK, list[Event], RequestKey | None], None]
 
 
 class OwnWrites:
-    """One shard's. What a fold changes is handled as an event of the writer's own."""
+    """One shard's. The changes of a fold are handled as events of the writer's own."""
 
     def __init__(self, shard: str, clock: Clock, caches: Caches, handle: Handle) -> None:
         self._shard = shard
@@ -23,7 +23,7 @@ class OwnWrites:
         self._handle = handle
 
     def fold(self, write: Written, writer: RequestKey) -> bool:
-        """Take a write in. False where its version has still to arrive, or its cluster is not this shard's."""
+        """Fold a write into the cache. False if its version has not arrived yet or its cluster is not this shard's."""
         if write.cluster not in self._caches:
             return False
         kind = GVK.parse(write.kind)
@@ -38,7 +38,7 @@ class OwnWrites:
         return True
 
     def fold_all(self, writes: list[Written], writer: RequestKey) -> bool:
-        """Whether all that another shard could not confirm has reached this cache."""
+        """Fold ``writes``. False if one that another shard could not confirm has not reached this cache yet."""
         seen = True
         for write in writes:
             if not self.fold(write, writer) and write.raw is None and not write.deleted:
@@ -46,7 +46,7 @@ class OwnWrites:
         return seen
 
     def answer(self, fold: Fold) -> Reply:
-        """Own writes of a key in another shard."""
+        """Fold the writes of a key of another shard."""
         for write in fold.writes:
             if not self.fold(write, fold.writer):
                 return Reply(fold.id, error=f"shard {self._shard} does not watch {write.cluster}", code=ReplyCode.UNWATCHED)

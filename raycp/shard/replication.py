@@ -1,7 +1,7 @@
-"""A primary reports its progress to its standbys: per key what is queued, in work and reconciled, and how far it has judged events.
+"""A primary reports its progress to its standbys: each key's queue entry and reconciled version, and how far it has judged events.
 
-All of it is state, not change: a frame holds a key's state at the moment of sending, so that frames may be merged, repeated and,
-for a standby that connects late, mixed with the full account.
+Frames carry state, not changes: a key's state at the moment of sending. So they may be merged, repeated and, for a standby that
+connects late, mixed with the full account.
 """
 
 import asyncio
@@ -100,40 +100,41 @@ class ReplicationSource:
             self._soon()
 
     def flush(self, everything: bool = False) -> None:
-        """Send what has changed since the last frame; ``everything`` at once for a hand-over."""
+        """Send the changes since the last frame; ``everything`` at once for a hand-over."""
         if not self._listeners:
             return
         while True:
             keys = [self._dirty.pop() for _ in range(min(CHUNK, len(self._dirty)))]
             pending = self._wake_exchange.pending()
             wakes = [key for key in self._wakes if key in pending]
-            heard = [key for key in self._wakes if key not in pending]
+            acknowledged = [key for key in self._wakes if key not in pending]
             self._wakes.clear()
-            # Only a frame after which no key is dirty may say how far all of it reaches.
+            # Only a frame after which no key is dirty may report how far events are judged.
             reached = self._reached() if not self._dirty else []
-            marks, begun = self._marks()
+            marks, starts = self._marks()
             self._send(
-                self._listeners, Progress(self._next(), self._ledger.progress(keys), reached, wakes, heard, False, marks, begun)
+                self._listeners,
+                Progress(self._next(), self._ledger.progress(keys), reached, wakes, acknowledged, False, marks, starts),
             )
             if not everything or not self._dirty:
                 return
 
     def beat(self) -> None:
-        """Once a second, so that a standby knows that its primary lives and how far it is."""
+        """Once a second, so that a standby knows that its primary is alive and how far it is."""
         if self._listeners and not self._dirty:
-            marks, begun = self._marks()
-            self._send(self._listeners, Progress(self._next(), [], self._reached(), [], [], False, marks, begun))
+            marks, starts = self._marks()
+            self._send(self._listeners, Progress(self._next(), [], self._reached(), [], [], False, marks, starts))
 
     async def _account(self, listener: _Listener) -> None:
-        """The full account: everything that is known of any key."""
+        """Send the full account: the state of every known key."""
         keys = self._ledger.known_keys()
         for start in range(0, len(keys), CHUNK):
             self._send([listener], Progress(self._next(), self._ledger.progress(keys[start : start + CHUNK]), [], [], []))
             await asyncio.sleep(0.001)
         self.flush(everything=True)
         pending = list(self._wake_exchange.pending())
-        marks, begun = self._ledger.marks.told()
-        self._send([listener], Progress(self._next(), [], self._reached(), pending, [], True, marks, begun))
+        marks, starts = self._ledger.marks.shared_state()
+        self._send([listener], Progress(self._next(), [], self._reached(), pending, [], True, marks, starts))
 
     def _next(self) -> int:
         self.seq += 1
@@ -144,12 +145,12 @@ class ReplicationSource:
             listener.connection.send(frame)
 
     def _marks(self) -> tuple[list[MarkedKind], list[ControllerStart]]:
-        """What belongs to no key, if it has changed: which kinds and controllers, not their versions."""
+        """The state that belongs to no key, if kinds or controllers have changed (versions are not compared)."""
         marks = self._ledger.marks
         if marks.shape == self._shape:
             return [], []
         self._shape = marks.shape
-        return marks.told()
+        return marks.shared_state()
 
     def _reached(self) -> list[Reached]:
         found = []

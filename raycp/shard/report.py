@@ -1,27 +1,22 @@
-"""What a shard tells of itself: its clusters, its lanes, its gauges, and the timeline of an object."""
-
-from collections.abc import Iterable
+"""A shard's report: its clusters, lanes and gauges, and the timeline of an object."""
 
 import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.config import TIERS
-from raycp.member.permits import PermitKeeper
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.frames import ClusterState
 from raycp.protocol.report import ClusterReport, LaneReport, Report
 from raycp.queueing.events import QueueMetrics
 from raycp.shard.caches import Caches
 from raycp.shard.guard import ClusterGuard
-from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.routes import Routes
-from raycp.shard.standby import StandbyReplica
 
 
 class ShardReporter:
-    """Of one shard, as it is at the moment of the call."""
+    """Describes one shard at the moment of the call."""
 
     def __init__(
         self,
@@ -62,40 +57,8 @@ class ShardReporter:
         report.lanes = self.lanes()
         report.busy = sum(lane.in_flight for lane in report.lanes)
 
-    def fill_primary(self, report: Report, identity: ShardIdentity, permits: PermitKeeper, late: bool) -> None:
-        """Whether this primary is ready, and why not. ``late``: the deadline for clusters to sync has passed. A cluster that is
-        down holds the shard up no longer then, unless it is the hub: without that there is no work and no fleet."""
-        waiting = _unsynced(report.clusters)
-        if not identity.epoch:
-            waiting.insert(0, "the leader is not recorded in the hub yet")
-        elif not identity.term:
-            waiting.insert(0, "not in the plan yet")
-        elif not permits.held:
-            waiting.insert(0, f"no permit: {permits.permit.refused or 'the leader does not answer'}")
-        hub = self._caches.cluster(self._routes.hub)
-        excused = late and (hub is None or hub.usable)
-        report.ready = identity.primary and permits.held and (not waiting or excused)
-        report.reasons = [] if report.ready else waiting
-        report.state = "running" if report.ready else "syncing"
-
-    def fill_standby(self, report: Report, replica: StandbyReplica, late: bool, needed: str) -> None:
-        """Whether this standby is warm, and why not. ``late`` as above; ``needed``: a cluster that is never excused, the hub of a
-        fleet that stands by."""
-        waiting = _unsynced(report.clusters)
-        if late:
-            usable = {watched.name for watched in self._caches if watched.usable}
-            needs = {needed} - usable
-            waiting = _unsynced(row for row in report.clusters if row.name in needs or replica.follows(row.name))
-        if not replica.complete:
-            waiting.insert(0, "the primary's full account has not arrived yet")
-        report.ready = not waiting
-        report.reasons = waiting
-        report.state = "standby" if report.ready else "syncing"
-        report.lag = replica.lag
-        report.dead = replica.dead
-
     def cached_bytes(self) -> int:
-        """Of all caches."""
+        """Memory of all caches, in bytes."""
         return sum(i.store.memory_bytes for watched in self._caches for i in watched.informers.values())
 
     def lanes(self) -> list[LaneReport]:
@@ -112,7 +75,7 @@ class ShardReporter:
         return list(lanes.values())
 
     def states(self) -> list[ClusterState]:
-        """What workers are told of the clusters."""
+        """The clusters' states, as workers receive them."""
         plans = [watched.plan for watched in self._caches]
         return [
             ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker)
@@ -149,7 +112,3 @@ class ShardReporter:
                     }
                 )
         return {"cluster": cluster, "kind": kind, "namespace": namespace, "name": name, "controllers": rows} if rows else None
-
-
-def _unsynced(rows: Iterable[ClusterReport]) -> list[str]:
-    return [f"cluster {row.name}: {row.reason or 'not synced'}" for row in rows if not row.synced]

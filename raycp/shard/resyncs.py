@@ -1,4 +1,4 @@
-"""Periodic resync: a second look at every object, spread over time, so that no round is ever a storm."""
+"""Periodic resync: every object is reconciled again, spread over time, so that no round is a storm."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class Resyncs:
         self._rounds: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def plan(self) -> None:
-        """Begin the rounds that the plan asks for, and end those that it asks for no more."""
+        """Start the rounds that the plan asks for, and stop the others."""
         wanted = {
             (c.name, cluster): c.resync
             for c in self._routes.controllers.values()
@@ -54,12 +54,12 @@ class Resyncs:
                 self._rounds[where] = self._loops.spawn(self._repeat(*where), f"resync of {where[0]} in {where[1]}")
 
     async def _repeat(self, name: str, cluster: str) -> None:
-        """A second look at every object, spread over time, about every ``resync`` seconds."""
+        """Reconcile every object again, spread over time, about every ``resync`` seconds."""
         clock, spent = self._clock, 0.0
         while True:
             period = resync_period(self._rng, self._routes.controllers[name].resync)
             await clock.sleep(max(0.0, period - spent))
-            begun = clock.now()
+            started = clock.now()
             kind = self._routes.kind_of[name]
             informer, route = self._caches.informer(cluster, kind), self._routes.kinds.get(cluster, {}).get(kind)
             if informer is None or route is None:
@@ -67,21 +67,21 @@ class Resyncs:
             for primary in route.primaries:
                 if primary.controller.name == name:
                     await self._walk(cluster, primary, list(informer.store))
-            spent = clock.now() - begun
+            spent = clock.now() - started
 
     async def _walk(self, cluster: str, primary: Route, objs: list[Obj]) -> None:
-        """One round: all objects, evenly over the time that they are to be spread over, at random within each step of it. No
-        step is more than a blink, and no more than the next step's work is waiting at a time."""
+        """One round: spread all objects evenly over its width, at random within each step. A step blocks the loop only briefly,
+        and at most one step's keys wait at a time."""
         controller = primary.controller
         width = spread_width(controller.resync, controller.spread)
         steps = max(1, min(len(objs), round(width / STEP)))
         pause = width / steps
         selects = primary.selector.matches if primary.selector is not None else None
-        begun = self._clock.now()
+        started = self._clock.now()
         for step in range(steps):
             for obj in objs[len(objs) * step // steps : len(objs) * (step + 1) // steps]:
                 if selects is None or selects(obj.meta.labels):
                     key = RequestKey(controller.name, cluster, obj.meta.namespace, obj.meta.name)
                     self._events.resync(key, obj, self._rng.uniform(0.0, pause))
             self._dispatch()
-            await self._clock.sleep(max(0.0, begun + (step + 1) * pause - self._clock.now()))
+            await self._clock.sleep(max(0.0, started + (step + 1) * pause - self._clock.now()))

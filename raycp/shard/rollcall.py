@@ -1,6 +1,6 @@
-"""Which workers live, and when a new primary may hand out.
+"""Which workers are alive, and when a new primary may hand out.
 
-A lost connection proves nothing: the worker's port is asked, and only a refusal (its process is dead, law 6f) returns its keys. A
+A lost connection proves nothing: the worker's port is probed, and only a refusal (its process is dead, law 6f) returns its keys. A
 new primary hands out nothing before every worker of the plan has reported what it still has in work, or is dead (law 6g).
 """
 
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 PROBE_EVERY = 0.1
 PROBE_SLOWLY = 1.0
 ROLL_CALL_MARGIN = 0.5
-"""Seconds beyond ``leader.permit`` for which a new primary waits for workers that do not connect: by then each of them has pulled a
-permit, and with it this term, or has none (law 6g)."""
+"""Seconds beyond ``leader.permit`` for which a new primary waits for workers that do not connect: by then each of them has pulled
+a permit, and with it this term, or holds none (law 6g)."""
 
 
 class RollCall:
@@ -66,7 +66,7 @@ class RollCall:
         self._dispatcher.dispatch_soon()
 
     async def _call(self, name: str, host: str, port: int) -> None:
-        """Strike a worker off that is dead for certain, or does not connect in time."""
+        """Strike off a worker that is certainly dead or does not connect in time."""
         dispatcher = self._dispatcher
         while dispatcher.expected and name in dispatcher.expected:
             dead = await probe(host, port) is Life.DEAD
@@ -98,7 +98,7 @@ class RollCall:
 
 
 class Pause:
-    """No hand-outs for a hand-over. It ends by itself after its time limit, if nobody ends it (law 2)."""
+    """Pauses hand-outs for a hand-over, at most for a time limit (law 2)."""
 
     def __init__(self, permits: PermitKeeper, dispatcher: Dispatcher) -> None:
         self._permits = permits

@@ -20,7 +20,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Owned(msgspec.Struct, frozen=True):
-    """The objects of this kind are children. ``remote``: of owners in the hub, told by label and annotation."""
+    """The objects of this kind are children. ``remote``: of owners in the hub, named by label and annotation."""
 
     controller: ControllerPlan
     owner_kind: GVK
@@ -114,7 +114,7 @@ def _one_cluster(plan: Plan) -> bool:
 
 
 def new_controllers(plan: Plan, before: Plan) -> list[tuple[str, str]]:
-    """(controller, cluster) pairs of ``plan`` that ``before``, or the fleet that it followed, did not reconcile."""
+    """(controller, cluster) pairs of ``plan`` that neither ``before`` nor the fleet that it followed reconciled."""
     known = {(c.name, cluster) for c in before.fleet.controllers for cluster in c.clusters}
     if before.following is not None:
         known = set(before.following.known)

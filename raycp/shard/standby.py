@@ -1,8 +1,8 @@
-"""A warm standby's replica of its primary: it watches what the primary watches, judges nothing, and keeps every event that the
-primary has not reported to have judged.
+"""A warm standby's replica of its primary: it watches the same clusters, judges no event, and keeps each one until the primary
+reports that it has judged it.
 
-On promotion (``take_over``) the ledger is what the primary's was, plus what the kept events mean: nothing is listed again, nothing
-that was reconciled is queued again, nothing that was not is forgotten.
+On promotion (``takeover``) the ledger becomes the primary's, and the kept events are judged: nothing is listed again, no reconciled
+change is queued again, and no other is lost.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class StandbyReplica:
                 except (OSError, TimeoutError):
                     pass
                 else:
-                    # The full account comes again: what came over the last connection may have been incomplete.
+                    # The primary sends the full account again: the last connection's may have been incomplete.
                     self.complete, self.seq = False, 0
                     await self._lost.wait()
             await self._clock.sleep(RECONNECT)
@@ -121,9 +121,9 @@ class StandbyReplica:
         for progress in message.changed:
             self._take(progress)
         self.marks = message.marks or self.marks
-        self.starts = message.begun or self.starts
+        self.starts = message.starts or self.starts
         self.wakes.update(message.wakes)
-        self.wakes.difference_update(message.heard)
+        self.wakes.difference_update(message.acknowledged)
         for reached in message.reached:
             self.reached[reached.cluster, GVK.parse(reached.kind)] = reached.rv
         if message.complete and not self.complete:
@@ -162,7 +162,7 @@ class StandbyReplica:
             self._loops.spawn(self._inquire(), "inquiry into the primary")
 
     async def _inquire(self) -> None:
-        """Report at once a primary whose port refuses: the leader probes it too, and need not wait for Ray's notice."""
+        """Report a primary whose port refuses at once: the leader probes it too, and need not wait for Ray's notice."""
         target = self._target
         if target is not None and await probe(target.host, target.port) is Life.DEAD:
             self.dead = target.member
@@ -171,7 +171,7 @@ class StandbyReplica:
     # events of the own watches
 
     def keep(self, cluster: str, kind: GVK, events: list[Event]) -> None:
-        """Keep changes until the primary reports to have judged them."""
+        """Keep changes until the primary reports that it has judged them."""
         judged = self.reached.get((cluster, kind), 0)
         for event in events:
             if self.complete and self._version(cluster, kind, event) <= judged:
@@ -183,7 +183,7 @@ class StandbyReplica:
     def _version(self, cluster: str, kind: GVK, event: Event) -> int:
         if event.type is not EventType.DELETED:
             return event.obj.rv
-        # A deletion found by a list has no version of its own: it is as old as the list at most.
+        # A deletion found by a list has no version of its own: it happened at the list's version or before.
         informer = self._caches.informer(cluster, kind)
         return max(event.obj.rv, informer.store.rv) if informer is not None else event.obj.rv
 
@@ -208,7 +208,7 @@ class StandbyReplica:
 
     @property
     def kept(self) -> int:
-        """Changes observed here that the primary has not reported to have judged."""
+        """Changes observed here that the primary has not reported as judged."""
         return len(self._kept)
 
     # the end
@@ -230,13 +230,13 @@ class StandbyReplica:
         ]
 
     def events(self) -> list[tuple[str, GVK, Event]]:
-        """The kept events; they are kept no longer."""
+        """Return the kept events, and forget them."""
         kept, self._kept = self._kept, {}
         return [(cluster, kind, event) for (cluster, kind, _), event in kept.items()]
 
 
 def _aged(saved: Saved, passed: float) -> Saved:
-    """What was reported ``passed`` seconds ago."""
+    """``saved``, reported ``passed`` seconds ago, as of now."""
     waits = saved.delay > 0
     return msgspec.structs.replace(
         saved,
@@ -248,7 +248,7 @@ def _aged(saved: Saved, passed: float) -> Saved:
 
 
 def _merged(before: Event, event: Event) -> Event:
-    """Two changes of one object as one: what a watch that was a little slower would have announced."""
+    """Two changes of one object merged into one, as a slower watch would have announced them."""
     if before.type is EventType.ADDED:
         if event.type is EventType.DELETED:
             return event

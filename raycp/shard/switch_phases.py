@@ -21,7 +21,7 @@ class SwitchPhases:
         self._changed = changed
 
     async def measure(self, shard: ShardPlan) -> None:
-        """From now on, the promotion that ``shard`` tells of."""
+        """Measure from now on the promotion that ``shard`` describes."""
         since, seconds = self._clock.now(), self._families.switch_seconds
         self._families.switches.labels(shard.cause).inc()
         seconds.labels("drain", shard.cause).observe(shard.drain)

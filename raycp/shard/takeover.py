@@ -1,6 +1,6 @@
-"""A standby's promotion: its ledger becomes what the primary's was, and events are judged that the primary had not judged (law 6g).
+"""A standby's promotion: its ledger becomes what the primary's was, and it judges the events that the primary had not (law 6g).
 
-The shard has its term already, and hands nothing out before the workers' roll-call.
+The shard has its term already; it hands out nothing before the workers' roll-call.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from raycp.shard.watchers import PrimaryWatcher
 log = logging.getLogger(__name__)
 
 SOON = 1.0
-"""Keys that wait longer than this, in seconds, enter the queue after those that are due."""
+"""Keys with a longer delay than this, in seconds, are restored after the others."""
 
 CHUNK = 500
 
 
 class TakeOver:
-    """One promotion. ``followed``: the clusters of the plan before, which the primary watched too."""
+    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TakeOver:
             if cluster in here:
                 ledger.marks.observe(cluster, kind, rv)
         known = replica.queue(controllers)
-        # A key that waits for its time can wait for its place in the queue.
+        # Delayed keys are restored later: they need no place in the queue before their time.
         soon = [each for each in known if each[1].delay < SOON]
         later = [each for each in known if each[1].delay >= SOON]
         ledger.restore(soon)

@@ -1,4 +1,4 @@
-"""From an item of the queue to the task that a worker runs: with its object, its children, and who hands it out."""
+"""Makes the task that a worker runs from a queue item: with its object, its children, and the epoch and term of the hand-out."""
 
 from raycp.base.objects import Obj
 from raycp.base.tasks import Child, Done, Task
@@ -20,7 +20,7 @@ class TaskMaker:
         self._ledger = ledger
 
     def make(self, worker: str, item: Item) -> Task | None:
-        """The task of a hand-out, noted as started; None for a key whose controller or cluster has left."""
+        """The task of a hand-out, recorded as started; None for a key whose controller or cluster has left."""
         key = item.key
         controller = self._routes.controllers.get(key.controller)
         watched = self._caches.clusters.get(key.cluster)

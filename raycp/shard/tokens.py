@@ -1,9 +1,9 @@
-"""A shard's client budgets: how often the whole fleet asks the API servers of its clusters (``clusters[].qps``).
+"""A shard's client budgets: the request rate of the whole fleet at each of its clusters' API servers (``clusters[].qps``).
 
 The cluster's primary shard owns the bucket (``raycp.kube.budget``); its own lists and probes take from it too. While tokens are
-plenty some travel with each hand-out, as many as a reconcile of that controller needed of late, and unused ones come back with the
-acknowledgement; when they are scarce, workers ask (``TokenRequest``) and are answered in the order of priority and
-time. So one busy worker can use all of it, and many never more than it. A cluster without ``qps`` has no budget here and costs
+plenty, each hand-out carries as many as recent reconciles of its controller needed, and unused ones return with the
+acknowledgement. When tokens are scarce, workers request them (``TokenRequest``) and are answered in the order of priority and time.
+So one busy worker can use the whole budget, and many together never exceed it. A cluster without ``qps`` has no budget and costs
 nothing.
 """
 
@@ -23,29 +23,31 @@ _NEWEST = 0.1
 """Weight of the newest reconcile in the mean number of requests."""
 
 
-class Asked:
-    """One worker's open question. ``gone()`` once its connection is."""
+class PendingRequest:
+    """One worker's request that is not answered yet. ``disconnected()`` is True once its connection has ended."""
 
-    __slots__ = ("ask", "at", "gone", "send", "waiter", "worker")
+    __slots__ = ("at", "disconnected", "request", "send", "waiter", "worker")
 
-    def __init__(self, worker: str, ask: TokenRequest, at: float, send: Callable[[Reply], None], gone: Callable[[], bool]) -> None:
+    def __init__(
+        self, worker: str, request: TokenRequest, at: float, send: Callable[[Reply], None], disconnected: Callable[[], bool]
+    ) -> None:
         self.worker = worker
-        self.ask = ask
+        self.request = request
         self.at = at
         self.send = send
-        self.gone = gone
+        self.disconnected = disconnected
         self.waiter: Waiter | None = None
 
 
 class _Cluster:
-    """One cluster's."""
+    """One cluster's budget. ``lent``: tokens carried by each worker; ``needed``: mean requests of a reconcile, by controller."""
 
     def __init__(self, budget: Budget, qps: float, burst: int) -> None:
         self.budget = budget
         self.terms = (qps, burst)
         self.lent: dict[str, int] = {}
         self.needed: dict[str, float] = {}
-        self.asked: set[Asked] = set()
+        self.pending: set[PendingRequest] = set()
         self.pumping = False
 
 
@@ -59,16 +61,15 @@ class Tokens:
         self.active = False
 
     def update(self, plan: Plan, shard: str, *, succeeds: bool = False) -> None:
-        """The budgets of the shard's clusters, as the plan has them. ``succeeds``: another primary had them before, so that they
-        begin empty."""
+        """The budgets of the shard's clusters, as the plan has them. ``succeeds``: a predecessor had them, so they start empty."""
         wanted = {}
         for cluster in plan.clusters:
             spec = plan.fleet.doc.cluster(cluster.name)
             if cluster.shard == shard and spec.qps:
                 wanted[cluster.name] = (spec.qps, spec.burst or 0)
         for name in [name for name in self._clusters if name not in wanted]:
-            for asked in list(self._clusters.pop(name).asked):
-                asked.send(Reply(asked.ask.id, tokens=asked.ask.n))  # no limit any more
+            for pending in list(self._clusters.pop(name).pending):
+                pending.send(Reply(pending.request.id, tokens=pending.request.n))  # no limit now
         for name, (qps, burst) in wanted.items():
             known = self._clusters.get(name)
             if known is None:
@@ -81,7 +82,7 @@ class Tokens:
         self.active = bool(self._clusters)
 
     def promoted(self) -> None:
-        """The primary before may just have given out all there was."""
+        """Empty all buckets: the predecessor may just have granted every token."""
         for known in self._clusters.values():
             known.budget.empty()
 
@@ -104,8 +105,8 @@ class Tokens:
             if task.tokens:
                 known.lent[worker] = known.lent.get(worker, 0) + task.tokens
 
-    def took_back(self, worker: str, done: Done) -> None:
-        """An acknowledgement."""
+    def acknowledged(self, worker: str, done: Done) -> None:
+        """An acknowledgement: account for the tokens that its hand-out carried."""
         known = self._clusters.get(done.key.cluster)
         if known is None:
             return
@@ -113,7 +114,7 @@ class Tokens:
         before = known.needed.get(done.key.controller, 1.0)
         known.needed[done.key.controller] = before + _NEWEST * (calls - before)
         lent = known.lent.get(worker, 0)
-        used = min(done.used, lent)  # more than was lent here was lent by the primary before
+        used = min(done.used, lent)  # more than was lent here was lent by the predecessor
         unused = min(done.unused, lent - used)
         if used:
             known.budget.used(used)
@@ -123,45 +124,45 @@ class Tokens:
         if used or unused:
             known.lent[worker] = lent - used - unused
 
-    # asked for
+    # requests
 
-    def ask(self, asked: Asked) -> None:
-        """A worker needs tokens: it is answered now or when its turn comes."""
-        ask = asked.ask
-        known = self._clusters.get(ask.cluster)
+    def request(self, pending: PendingRequest) -> None:
+        """A worker requests tokens: answer now or when its turn comes."""
+        request = pending.request
+        known = self._clusters.get(request.cluster)
         if known is None:
-            asked.send(Reply(ask.id, tokens=ask.n))
+            pending.send(Reply(request.id, tokens=request.n))
             return
-        given = known.budget.grant(max(1, ask.n), ask.priority)
+        given = known.budget.grant(max(1, request.n), request.priority)
         if given:
-            asked.send(Reply(ask.id, tokens=given))
+            pending.send(Reply(request.id, tokens=given))
             return
-        known.asked.add(asked)
-        asked.waiter = known.budget.enqueue(ask.priority, lambda: self._granted(known, asked))
-        self._pump_soon(ask.cluster, known)
+        known.pending.add(pending)
+        pending.waiter = known.budget.enqueue(request.priority, lambda: self._granted(known, pending))
+        self._pump_soon(request.cluster, known)
 
-    def _granted(self, known: _Cluster, asked: Asked) -> None:
-        known.asked.discard(asked)
-        if asked.gone():
+    def _granted(self, known: _Cluster, pending: PendingRequest) -> None:
+        known.pending.discard(pending)
+        if pending.disconnected():
             known.budget.give_back(1)
             return
-        asked.send(Reply(asked.ask.id, tokens=1 + known.budget.grant(asked.ask.n - 1, asked.ask.priority)))
+        pending.send(Reply(pending.request.id, tokens=1 + known.budget.grant(pending.request.n - 1, pending.request.priority)))
 
     def step(self) -> None:
-        """A few times a second: answer those that have waited too long, forget those that have gone."""
+        """A few times a second: answer requests that have waited too long, drop those of closed connections."""
         since = self._clock.now() - TOKEN_PATIENCE
         for known in self._clusters.values():
-            for asked in [asked for asked in known.asked if asked.at < since or asked.gone()]:
-                self._drop(known, asked)
-                asked.send(Reply(asked.ask.id))
+            for pending in [pending for pending in known.pending if pending.at < since or pending.disconnected()]:
+                self._drop(known, pending)
+                pending.send(Reply(pending.request.id))
 
-    def _drop(self, known: _Cluster, asked: Asked) -> None:
-        known.asked.discard(asked)
-        assert asked.waiter is not None
-        asked.waiter.dead = True
+    def _drop(self, known: _Cluster, pending: PendingRequest) -> None:
+        known.pending.discard(pending)
+        assert pending.waiter is not None
+        pending.waiter.dead = True
 
     def _pump_soon(self, cluster: str, known: _Cluster) -> None:
-        if known.asked and not known.pumping:
+        if known.pending and not known.pumping:
             known.pumping = True
             self._loops.spawn(self._pump(known), f"tokens of {cluster}")
 
@@ -175,16 +176,16 @@ class Tokens:
     def wanted(self, cluster: str) -> int:
         """How many requests of workers wait for a token."""
         known = self._clusters.get(cluster)
-        return sum(asked.ask.n for asked in known.asked if not asked.gone()) if known is not None else 0
+        return sum(pending.request.n for pending in known.pending if not pending.disconnected()) if known is not None else 0
 
-    # workers that end
+    # lost and reconnected workers
 
     def worker_lost(self, worker: str) -> None:
-        """Its process is dead: what it carried returns."""
+        """Its process is dead: the tokens that it carried return."""
         self._forget(worker, Budget.returned)
 
     def worker_returned(self, worker: str) -> None:
-        """It has reconnected: what it carried it may have used without telling."""
+        """It has reconnected: it may have used the tokens that it carried without reporting it."""
         self._forget(worker, Budget.used)
 
     def _forget(self, worker: str, how: Callable[[Budget, int], None]) -> None:
@@ -193,5 +194,5 @@ class Tokens:
             if lent:
                 how(known.budget, lent)
                 self._pump_soon(name, known)
-            for asked in [asked for asked in known.asked if asked.worker == worker and asked.gone()]:
-                self._drop(known, asked)
+            for pending in [pending for pending in known.pending if pending.worker == worker and pending.disconnected()]:
+                self._drop(known, pending)

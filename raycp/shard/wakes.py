@@ -1,4 +1,4 @@
-"""Wakes between shards: a child's change in one makes its owner in another due, and is kept until acknowledged (law 10)."""
+"""Wakes between shards: a child's change in one makes its owner in another due; a wake is kept until acknowledged (law 10)."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -23,7 +23,7 @@ class RemoteOwners(Protocol):
 
 
 class WakeReceiver(Protocol):
-    """What this shard does about wakes of others."""
+    """Handles the wakes of other shards."""
 
     def woken(self, wake: Wake) -> bool:
         """False if there is no such owner here: it is acknowledged at once."""
@@ -35,7 +35,7 @@ class WakeReceiver(Protocol):
 
 
 class WakeSender:
-    """Another shard's connection. ``waiting``: key -> number of its newest wake that no reconcile has followed yet."""
+    """Another shard's connection. ``waiting``: key -> number of its newest wake that is not acknowledged yet."""
 
     def __init__(self, connection: Connection, receiver: WakeReceiver, lost: Callable[["WakeSender"], None]) -> None:
         self.waiting: dict[RequestKey, int] = {}
@@ -66,7 +66,7 @@ class WakeSender:
             self._connection.send(WakesDone(seqs))
 
     def lost(self) -> None:
-        """It sends again what was not acknowledged, over its next connection."""
+        """The other shard sends its unacknowledged wakes again over its next connection."""
         self._lost(self)
 
 
@@ -163,7 +163,7 @@ class WakeExchange:
         return found or None
 
     def done(self, key: RequestKey, seen: Seen) -> None:
-        """It has ended, whatever its result: from here on the key is this queue's to retry."""
+        """It has ended, whatever its outcome: from now on this shard's queue retries the key."""
         for sender, seq in seen.items():
             if sender.waiting.get(key) == seq:
                 del sender.waiting[key]

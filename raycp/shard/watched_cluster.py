@@ -1,4 +1,4 @@
-"""One cluster as a shard watches it: connection, reflectors, stores. One that fails holds up no other."""
+"""One cluster as a shard watches it: connection, reflectors, stores. A failing cluster delays no other."""
 
 import asyncio
 import logging
@@ -27,11 +27,11 @@ UNREACHABLE_AFTER = 5.0
 
 
 class Watcher(Protocol):
-    """What a watched cluster reports to (``watchers``)."""
+    """Receives the reports of a watched cluster (``watchers``)."""
 
     @property
     def events(self) -> Callable[[str, GVK, list[Event]], None]:
-        """A batch of changes of one kind, which the cache has taken in."""
+        """A batch of changes of one kind, which the cache has applied."""
         ...
 
     @property
@@ -45,18 +45,18 @@ class Watcher(Protocol):
         ...
 
     @property
-    def noted(self) -> Callable[[str], None]:
-        """What a list made due is in the queue."""
+    def accounted(self) -> Callable[[str], None]:
+        """The keys that a list made due are queued."""
         ...
 
     @property
     def replayed(self) -> Callable[[str, GVK, bool], None]:
-        """What happened between watermark and list is announced; True where no change can have been missed."""
+        """The changes between watermark and list are announced; True where no change can have been missed."""
         ...
 
     @property
     def void(self) -> Callable[[str, GVK], None]:
-        """The cluster is another one than before, or an older state of it; what it is now is announced."""
+        """The cluster was replaced or restored to an older state; its present objects are announced."""
         ...
 
 
@@ -68,8 +68,8 @@ class Informer:
         self.store = store
         self.reflector: Reflector | None = None
         self.task: asyncio.Task[None] | None = None
-        self.noted = False
-        """What the list made due has been noted: its version may count as observed."""
+        self.accounted = False
+        """Whether the keys that the list made due are queued: only then may its version count as observed."""
 
     @property
     def failing(self) -> bool:
@@ -78,7 +78,7 @@ class Informer:
 
     @property
     def last_contact(self) -> float | None:
-        """When list or watch last told something, by our clock."""
+        """When list or watch last received something, by our clock."""
         return self.reflector.status().last_contact if self.reflector is not None else None
 
     @property
@@ -87,9 +87,11 @@ class Informer:
 
     @property
     def announced(self) -> bool:
-        """Whether all up to the store's version has been told and noted: while a list is told piece by piece, it is ahead."""
+        """Whether all changes up to the store's version are announced and accounted for; during a list the store is ahead."""
         reflector = self.reflector
-        return reflector is not None and self.noted and reflector.replayed.is_set() and reflector.status().phase is Phase.WATCHING
+        return (
+            reflector is not None and self.accounted and reflector.replayed.is_set() and reflector.status().phase is Phase.WATCHING
+        )
 
 
 class WatchedCluster:
@@ -122,7 +124,6 @@ class WatchedCluster:
         self._ready = ready
         self._spec: ConnectSpec | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._told = False
 
     def update(self, plan: ClusterPlan, routes: dict[GVK, KindRoutes]) -> None:
         """Watch these kinds over this connection from now on."""
@@ -140,7 +141,7 @@ class WatchedCluster:
                 if narrowed:
                     self._stop(known)
                     self._start(known)
-            if route.owned:  # before a hand-out asks: the first one after a promotion waited 20 ms for 10 000 objects
+            if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
         if plan.connect is None:
             self.reason = "its embedded server is not up yet"
@@ -183,7 +184,7 @@ class WatchedCluster:
         kind = informer.route.kind
 
         watermark = self._since(self.name, kind) if self.resumes else None
-        informer.noted = False
+        informer.accounted = False
         reflector = Reflector(
             self.client,
             kind,
@@ -204,8 +205,8 @@ class WatchedCluster:
         if informer.reflector is not reflector:
             return
         self._watcher.listed(self.name, informer.route.kind)
-        informer.noted = True
-        self._watcher.noted(self.name)
+        informer.accounted = True
+        self._watcher.accounted(self.name)
         self._watcher.cluster_changed(self.name)
         await reflector.replayed.wait()
         if informer.reflector is reflector:
@@ -230,7 +231,7 @@ class WatchedCluster:
 
     @property
     def usable(self) -> bool:
-        """Whether all kinds have been listed that its server knows."""
+        """Whether all kinds that its server knows have been listed."""
         kinds = self.informers.values()
         return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
 

@@ -1,4 +1,4 @@
-"""What a primary, and what a standby, does about the reports of its watched clusters (``watched_cluster.Watcher``)."""
+"""How a primary and a standby handle the reports of their watched clusters (``watched_cluster.Watcher``)."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,13 @@ from raycp.shard.wakes import WakeExchange
 
 
 class PrimaryWatcher:
-    """Events are judged; kinds that were listed make due what the watermark does not cover."""
+    """Judges events; a listed kind makes the keys due that the watermark does not cover."""
 
     def __init__(self, events: EventHandler, guard: ClusterGuard, wakes: WakeExchange, changed: Callable[[str], None]) -> None:
         self.events = events.handle
         self.listed = events.listed
         self.void = events.void
-        self.noted = guard.listed
+        self.accounted = guard.listed
         self.cluster_changed = changed
         self._events = events
         self._wakes = wakes
@@ -30,10 +30,10 @@ class PrimaryWatcher:
 
 
 class StandbyWatcher:
-    """Events are kept until the primary has judged them; all else is the primary's to do."""
+    """Keeps events until the primary has judged them; the primary does everything else."""
 
     def __init__(self, replica: StandbyReplica, guard: ClusterGuard, changed: Callable[[str], None]) -> None:
-        self.noted = guard.listed
+        self.accounted = guard.listed
         self.cluster_changed = changed
         self._replica = replica
 

@@ -1,7 +1,7 @@
 """The watermarks in the hub: one ConfigMap per shard, read before a cluster's reflectors start, written when something has changed.
 
 A hub that can't be reached stops nothing: after ``PATIENCE`` a cluster starts without a watermark (everything it lists is backlog,
-nothing is lost), and writing is tried again with the next tick. A ConfigMap that a primary of a higher epoch or term has written is
+nothing is lost), and the next tick writes again. A ConfigMap that a primary of a higher epoch or term has written is
 never written over.
 """
 
@@ -29,10 +29,10 @@ PATIENCE = 5.0
 """How long a cluster's start waits for its watermark, in seconds."""
 
 IDLE = 30.0
-"""A version that only moved on, with nothing due, is worth a write this often: it shortens a later replay."""
+"""Seconds between writes of versions that advanced without a due key: they shorten a later replay."""
 
 MAX_BYTES = 900_000
-"""A ConfigMap holds 1 MiB. Beyond this, fewer exceptions are told, which says less and never something wrong."""
+"""A ConfigMap holds 1 MiB. Beyond this, fewer exceptions are stored: the record then claims less, and nothing wrong."""
 
 COSTS_AT_MOST = 0.05
 """Share of the loop's time that encoding may take."""
@@ -68,9 +68,9 @@ class WatermarkStore:
         self.problem = ""
 
     def update(self, plan: Plan) -> None:
-        """Work by ``plan``."""
+        """Take over ``plan``."""
         if self._plan is not None and plan.epoch > self._plan.epoch:
-            # Another fleet may have led between: what it wrote is written over, not what was read before.
+            # Another fleet may have led meanwhile: read its record again before writing over it.
             self._superseded = self._found = False
             self._written = -1
         self._plan = plan
@@ -83,15 +83,15 @@ class WatermarkStore:
 
     @property
     def stored(self) -> bool:
-        """Whether the hub has everything that is due or settled by now."""
+        """Whether the hub's record has every exception as of now."""
         return self._written >= 0 and self._written == self._marks.changes
 
     def since(self, cluster: str, kind: GVK) -> int | None:
-        """Up to where a predecessor, or this process, has observed everything; None where nothing is known."""
+        """The version up to which a predecessor or this process has observed everything; None where nothing is known."""
         return self._marks.rv(cluster, kind)
 
     def adopt(self, clusters: Iterable[str]) -> None:
-        """These clusters' marks are known by other means: nothing is to be read."""
+        """These clusters' watermarks are known from the primary: don't read them."""
         self._ready.update(clusters)
 
     async def _records(self) -> Records:
@@ -158,11 +158,11 @@ class WatermarkStore:
     # writing
 
     async def tick(self) -> None:
-        """Once a second: count what has been told as observed, and write if it is worth it. A failing hub is told, not raised."""
+        """Once a second: count announced versions as observed, and write if it is worth it. A failing hub sets ``problem``."""
         await self._try(force=False)
 
     async def flush(self) -> None:
-        """Write now, for whoever comes after: behind a write under way, which knows less, and again after a conflict."""
+        """Write now, for the successor: after a write in progress, which is older, and again after a conflict."""
         for _ in range(FLUSHES):
             if await self._try(force=True):
                 return
@@ -218,7 +218,7 @@ class WatermarkStore:
         return [((name, str(kind)), self._marks.rv(name, kind) or 0) for name, kind, _ in self._caches.informers()]
 
     def _until(self, name: str) -> dict[GVK, float]:
-        """By kind, the server's time when its watch last told something."""
+        """By kind, the server's time when its watch last received something."""
         ahead = self._caches.skew(name) + self._clock.wall() - self._clock.now()
         informers = self._caches.clusters[name].informers.items()
         return {kind: at + ahead for kind, informer in informers if (at := informer.last_contact) is not None}

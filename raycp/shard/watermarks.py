@@ -1,7 +1,7 @@
-"""What a shard has seen and reconciled of its clusters: its successor tells changes made meanwhile from the noise of a start by it.
+"""What a shard has observed and reconciled in its clusters, by which its successor distinguishes changes from the noise of a start.
 
-One ``Watermark`` per cluster and kind. An event that makes a key due is noted before the tick that counts its version as observed;
-the key stays an exception until a reconcile that started after the event has succeeded. ``raycp.shard.watermark_store`` keeps it in
+One ``Watermark`` per cluster and kind. An event that makes a key due is recorded before the tick that counts its version as
+observed; the key stays an exception until a reconcile that started after the event has succeeded. ``watermark_store`` keeps it in
 the hub.
 """
 
@@ -18,36 +18,36 @@ Place = tuple[str, GVK]
 """Cluster and kind."""
 
 
-class Begun(msgspec.Struct, array_like=True):
-    """That a controller has taken over all that there was of its kind in a cluster, at version ``rv`` of its list.
+class FirstStart(msgspec.Struct, array_like=True):
+    """A controller's first start in a cluster: the list at version ``rv`` showed it every object of its kind.
 
-    ``what`` says which objects: another selector is another beginning.
+    ``selection`` names kind and selectors: with another selector the controller starts anew.
     """
 
-    what: str
+    selection: str
     rv: int
 
 
 MARGIN = 5.0
-"""A write that the API server noted less than this before the watermark's time may have come after it: the way through its watch
-cache, and its clock. In seconds."""
+"""A write that the API server recorded less than this before the watermark's time may have come after it, because of the delay of
+its watch cache and the error of its clock. In seconds."""
 
 RESOLUTION = 1.0
 """Of ``managedFields[].time``, in seconds."""
 
 
-class ClusterMarks(msgspec.Struct):
-    """The stored form of one cluster: ``at`` in Unix seconds, ``kinds`` by ``str(GVK)``, ``begun`` by controller. ``until``: when,
-    by its own clock, the API server had told everything up to the kind's version."""
+class ClusterMarks(msgspec.Struct, rename={"starts": "begun"}):
+    """The stored form of one cluster: ``at`` in Unix seconds, ``kinds`` by ``str(GVK)``, ``starts`` by controller (stored as
+    ``begun``). ``until``: by the API server's clock, when everything up to the kind's version had been received."""
 
     at: float = 0.0
     kinds: dict[str, str] = {}
     until: dict[str, float] = {}
-    begun: dict[str, Begun] = {}
+    starts: dict[str, FirstStart] = {}
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
-    """What is known of an object that a list shows, for ``raycp.classify.Known``."""
+    """What is known of a listed object, for ``raycp.classify.Known``."""
 
     covered: bool
     has_watermark: bool
@@ -56,39 +56,39 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class Watermarks:
-    """One shard's. Plain state; a due key costs a microsecond or two, an event that makes nothing due nothing."""
+    """One shard's. Plain state; a due key costs one or two microseconds, an event that makes no key due costs nothing."""
 
     def __init__(self) -> None:
         self._marks: dict[Place, Watermark] = {}
         self._recorded: set[Place] = set()
         self._until: dict[Place, float] = {}
-        self._begun: dict[tuple[str, str], Begun] = {}
+        self._starts: dict[tuple[str, str], FirstStart] = {}
         self._due: dict[RequestKey, list[Watermark]] = {}
         self.changes = 0
-        """Rises whenever an exception comes or goes."""
+        """Rises whenever an exception is added or removed."""
         self.shape = 0
-        """Rises whenever what ``told`` tells has changed, but for versions."""
+        """Rises whenever ``shared_state`` changes, except for its versions."""
         self._names: dict[int, tuple[str, str]] = {}
 
-    # what is known
+    # queries
 
     def rv(self, cluster: str, kind: GVK) -> int | None:
-        """Up to where a predecessor, or this process, has observed everything; None where nothing is known."""
+        """The version up to which a predecessor or this process has observed everything; None where nothing is known."""
         mark = self._marks.get((cluster, kind))
         return mark.rv if mark is not None and mark.rv and (cluster, kind) in self._recorded else None
 
     def seen(self, key: RequestKey, controller: ControllerPlan, cluster: str, kind: GVK, rv: int, written: float = 0.0) -> Seen:
         """What is known of the object of ``kind`` at ``rv`` that concerns ``key``: itself or a child. ``written``: when it was last
-        written but for its status, by the API server's clock in Unix seconds; 0 where that is not known."""
+        written, status writes excluded, by the API server's clock in Unix seconds; 0 where that is not known."""
         place = (cluster, kind)
         mark = self._marks.get(place)
         recorded = mark is not None and place in self._recorded
         covered = recorded and mark is not None and mark.covers(rv, key)
-        begun = self._begun.get((controller.name, cluster))
-        known_to = begun.rv if begun is not None and begun.what == _what(controller) else None
+        start = self._starts.get((controller.name, cluster))
+        known_to = start.rv if start is not None and start.selection == _selection(controller) else None
         before = written > 0 and written + RESOLUTION + MARGIN < self._until.get(place, 0.0)
         only_status = before and recorded and mark is not None and mark.due(key) is None
-        # What was there at the controller's first start and is not reconciled yet goes on being that backlog.
+        # Objects of the controller's first start that are not reconciled yet remain its backlog.
         return Seen(covered, recorded, known_to is None or (rv <= known_to and not covered), only_status)
 
     def _mark(self, place: Place) -> Watermark:
@@ -98,10 +98,10 @@ class Watermarks:
             self._names[id(mark)] = (place[0], str(place[1]))
         return mark
 
-    # what is due
+    # due keys
 
     def due(self, key: RequestKey, cluster: str, kind: GVK, rv: int) -> None:
-        """The change at ``rv`` of an object of ``kind`` makes ``key`` due, or may: until ``settled`` it is an exception."""
+        """The change at ``rv`` of an object of ``kind`` makes ``key`` due, or may: it is an exception until ``settled``."""
         mark = self._marks.get((cluster, kind))
         if mark is None:
             mark = self._mark((cluster, kind))
@@ -126,7 +126,7 @@ class Watermarks:
             self.changes += 1
 
     def observe(self, cluster: str, kind: GVK, rv: int) -> None:
-        """All up to ``rv`` has been told by list and watch, and what it made due has been noted."""
+        """List and watch have delivered every change up to ``rv``, and the keys that these made due are recorded."""
         place = (cluster, kind)
         self._mark(place).observe(rv)
         if place not in self._recorded:
@@ -134,12 +134,12 @@ class Watermarks:
             self.shape += 1
 
     def begin(self, controllers: Iterable[ControllerPlan], cluster: str, rv: int) -> None:
-        """These controllers have been told all that there is of their kind, at version ``rv``."""
+        """These controllers have been shown every object of their kind, at version ``rv``."""
         for controller in controllers:
-            what = _what(controller)
-            known = self._begun.get((controller.name, cluster))
-            if known is None or known.what != what:
-                self._begun[controller.name, cluster] = Begun(what, rv)
+            selection = _selection(controller)
+            known = self._starts.get((controller.name, cluster))
+            if known is None or known.selection != selection:
+                self._starts[controller.name, cluster] = FirstStart(selection, rv)
                 self.changes += 1
                 self.shape += 1
 
@@ -151,7 +151,7 @@ class Watermarks:
     # endings
 
     def void(self, cluster: str, kind: GVK) -> list[RequestKey]:
-        """The cluster is another one than before, or an older state of it: nothing of this kind is known. The keys that it
+        """The cluster was replaced or restored to an older state: forget everything about this kind. Returns the keys that it
         had made due."""
         mark = self._marks.pop((cluster, kind), None)
         self._recorded.discard((cluster, kind))
@@ -161,24 +161,24 @@ class Watermarks:
         return self._forget(mark) if mark is not None else []
 
     def restart(self, controller: str, cluster: str) -> None:
-        """The controller begins anew there."""
-        self._begun.pop((controller, cluster), None)
+        """The next start of the controller there counts as its first."""
+        self._starts.pop((controller, cluster), None)
         self.shape += 1
 
     def drop_cluster(self, cluster: str) -> None:
-        """The cluster is not this shard's any more."""
+        """The cluster has left this shard."""
         for place in [place for place in self._marks if place[0] == cluster]:
             self.void(*place)
-        for where in [where for where in self._begun if where[1] == cluster]:
-            del self._begun[where]
+        for where in [where for where in self._starts if where[1] == cluster]:
+            del self._starts[where]
         self.shape += 1
 
     def drop_controller(self, controller: str) -> None:
         """The controller has left the fleet."""
         for key in [key for key in self._due if key.controller == controller]:
             self.settled(key)
-        for where in [where for where in self._begun if where[0] == controller]:
-            del self._begun[where]
+        for where in [where for where in self._starts if where[0] == controller]:
+            del self._starts[where]
         self.shape += 1
 
     def _forget(self, mark: Watermark) -> list[RequestKey]:
@@ -190,36 +190,36 @@ class Watermarks:
                 del self._due[key]
         return found
 
-    # the form in which a standby is told
+    # the form that a standby receives
 
     def due_keys(self) -> Iterable[RequestKey]:
-        """All that are due."""
+        """Every key that is due."""
         return self._due.keys()
 
     def due_of(self, key: RequestKey) -> list[Due]:
-        """What ``key`` is due for."""
+        """The changes that make ``key`` due."""
         marks = self._due.get(key)
         if marks is None:
             return []
         return [Due(*self._names[id(mark)], *span) for mark in marks if (span := mark.due(key)) is not None]
 
-    def told(self) -> tuple[list[MarkedKind], list[ControllerStart]]:
-        """All that is no key's. It changes rarely, but for the versions, which ``Reached`` tells."""
+    def shared_state(self) -> tuple[list[MarkedKind], list[ControllerStart]]:
+        """The state that belongs to no key. It changes rarely, except for the versions, which ``Reached`` carries too."""
         marks = [
             MarkedKind(cluster, str(kind), self._marks[cluster, kind].rv, self._until.get((cluster, kind), 0.0))
             for cluster, kind in sorted(self._recorded, key=str)
         ]
-        return marks, [ControllerStart(name, cluster, begun.what, begun.rv) for (name, cluster), begun in self._begun.items()]
+        return marks, [ControllerStart(name, cluster, start.selection, start.rv) for (name, cluster), start in self._starts.items()]
 
     def take_over(
-        self, marks: Iterable[MarkedKind], begun: Iterable[ControllerStart], due: Mapping[RequestKey, Iterable[Due]]
+        self, marks: Iterable[MarkedKind], starts: Iterable[ControllerStart], due: Mapping[RequestKey, Iterable[Due]]
     ) -> None:
-        """Be what a primary's were. What is due is due again when it was told, whether it is queued or waits for something."""
+        """Take over a primary's watermarks. Reported due keys are due again, whether queued or waiting."""
         for each in marks:
             self.observe(each.cluster, GVK.parse(each.kind), each.rv)
             self._until[each.cluster, GVK.parse(each.kind)] = each.until
-        for at in begun:
-            self._begun[at.controller, at.cluster] = Begun(at.what, at.rv)
+        for at in starts:
+            self._starts[at.controller, at.cluster] = FirstStart(at.selection, at.rv)
         self.shape += 1
         for key, dues in due.items():
             for span in dues:
@@ -229,19 +229,19 @@ class Watermarks:
     # the stored form
 
     def export(self, cluster: str, max_exceptions: int, until: Mapping[GVK, float] | None = None) -> ClusterMarks:
-        """What is to be stored of one cluster, without its time; ``until`` as in ``ClusterMarks``, by kind."""
+        """The stored form of one cluster, without its time; ``until`` as in ``ClusterMarks``, by kind."""
         found = ClusterMarks()
         for (name, kind), mark in self._marks.items():
             if name != cluster or (name, kind) not in self._recorded:
                 continue
             found.kinds[str(kind)] = mark.encode(max_exceptions)
             if until and kind in until and mark.pending_count <= max_exceptions:
-                found.until[str(kind)] = round(until[kind], 1)  # with more, what is due is not told key by key
-        found.begun = {controller: begun for (controller, name), begun in self._begun.items() if name == cluster}
+                found.until[str(kind)] = round(until[kind], 1)  # with more exceptions, due keys are not stored one by one
+        found.starts = {controller: start for (controller, name), start in self._starts.items() if name == cluster}
         return found
 
     def restore(self, cluster: str, stored: ClusterMarks, controllers: Iterable[str]) -> None:
-        """Take over what a predecessor stored. Raises ``ValueError`` for what can't be read."""
+        """Take over a predecessor's stored form. Raises ``ValueError`` if it can't be read."""
         known = set(controllers)
         for text, encoded in stored.kinds.items():
             kind = GVK.parse(text)
@@ -256,10 +256,10 @@ class Watermarks:
             self._recorded.add((cluster, kind))
             self.shape += 1
             self._until[cluster, kind] = stored.until.get(text, 0.0)
-        for controller, begun in stored.begun.items():
+        for controller, start in stored.starts.items():
             if controller in known:
-                self._begun[controller, cluster] = begun
+                self._starts[controller, cluster] = start
 
 
-def _what(controller: ControllerPlan) -> str:
+def _selection(controller: ControllerPlan) -> str:
     return "|".join((controller.kind, controller.selector, controller.fields))

@@ -1,6 +1,6 @@
 """The observer's view of the SLO: reports of all shards in, windows, budgets and alerts out, kept over a restart.
 
-Laws:
+Rules:
 
 1. A shard process sends absolute values under its name, which is never reused; only the difference to its last report is
    added to the windows. A report of a removed process is ignored, so that nothing counts twice.

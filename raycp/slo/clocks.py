@@ -1,22 +1,18 @@
 """One clock per change, kept per key (law 9).
 
-Laws:
+Rules:
 
-1. A clock starts when the change is first observed and stops when a reconcile that was handed out after that has
-   succeeded. A
+1. A clock starts when the change is first observed and stops when a reconcile that was handed out after that has succeeded. A
    change that arrives during a reconcile waits for the next one.
 2. Coalescing, retries, requeues, a worker's death and a hand-over to another process stop nothing and restart nothing.
-3. A reconcile that ends with a declared wait (quota, capacity) succeeded but stops no clock: the time until the key
-   is woken
-   or handed out again is counted apart, as ``waited``.
-4. A permanent failure stops the clock as missed. A change that is still open past an objective's threshold is charged
-   to it at once
-   (``sweep``), once, and not again when it ends: what never ends is not invisible.
+3. A reconcile that ends with a declared wait (quota, capacity) succeeded but stops no clock: the time until the key is woken or
+   handed out again is counted apart, as ``waited``.
+4. A permanent failure stops the clock as missed. A change that is still open past an objective's threshold is charged to it at
+   once (``sweep``), and not again when it ends: a change that never ends is counted too.
 5. Kinds are never mixed: each pending change keeps its own kind, start and segments.
 
-Expected flow: ``started`` [``delayed`` | ``woken``]* ``handed_out`` (``done`` | ``returned``), again and again until
-nothing is pending.
-Calls out of order are tolerated: unknown keys are ignored, since a clock must never break the queue.
+Expected order: ``started`` [``delayed`` | ``woken``]* ``handed_out`` (``done`` | ``returned``), again and again until nothing is
+pending. Calls out of order are tolerated: unknown keys are ignored, since a clock must never break the queue.
 """
 
 import heapq
@@ -47,7 +43,7 @@ class Overdue(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChangeState(msgspec.Struct, array_like=True, gc=False):
-    """A pending change on its way to another process: ``age`` in seconds when it was exported."""
+    """A pending change sent to another process: ``age`` in seconds when it was exported."""
 
     kind: Kind
     version: int
@@ -59,7 +55,7 @@ class ChangeState(msgspec.Struct, array_like=True, gc=False):
 
 
 class KeyState(msgspec.Struct, array_like=True, gc=False):
-    """One key's clocks on their way to another process; ``wall`` is the Unix time at which the ages were taken."""
+    """One key's clocks sent to another process; ``wall`` is the Unix time at which the ages were taken."""
 
     key: RequestKey
     tier: str
@@ -102,7 +98,7 @@ class _KeyClock:
         self.spent = [0.0] * 6
 
     def reading(self, now: float) -> list[float]:
-        """``spent`` as it will be at ``now``; time in work counts as dispatch until the worker tells more."""
+        """``spent`` as it will be at ``now``; time in work counts as dispatch until the worker reports more."""
         spent = self.spent.copy()
         passed = now - self.since
         if passed <= 0:
@@ -159,12 +155,10 @@ class SliClocks:
         version: int = 0,
         lag: float = 0.0,
     ) -> None:
-        """A change was observed at ``observed`` (this clock's seconds; for ``away`` when it was made, see
-        ``away_start``).
+        """A change was observed at ``observed`` (this clock's seconds; for ``away`` when it was made, see ``away_start``).
 
-        ``version`` is the object's version (docs/head-of-line.md), by which the same change told twice is known as one;
-        0 where there is
-        none. ``lag`` is the known delay between API server and shard, told in the segments only.
+        ``version`` is the object's version (docs/head-of-line.md), by which a change that is reported twice is counted once; 0 if
+        unknown. ``lag`` is the known delay between API server and shard, which counts in the segments only.
         """
         now = self._clock.now()
         state = self._keys.get(key)
@@ -220,7 +214,7 @@ class SliClocks:
         """The key is not ready before ``ready_at`` (backoff, spread)."""
         state = self._keys.get(key)
         if state is not None and state.phase != "work":
-            if state.phase != "waiting":  # a wait goes on through the poll that looks after it
+            if state.phase != "waiting":  # a declared wait continues through the polls that check it
                 state.enter("delay", self._clock.now())
             state.ready_at = ready_at
 
@@ -231,7 +225,7 @@ class SliClocks:
             state.enter("queue", self._clock.now())
 
     def handed_out(self, key: RequestKey) -> None:
-        """A worker has it; what is pending now will have been seen by this reconcile."""
+        """A worker has the key; this reconcile will have seen the changes pending now."""
         state = self._keys.get(key)
         if state is not None:
             state.enter("work", self._clock.now())
@@ -255,9 +249,8 @@ class SliClocks:
         waiting: str = "",
         permanent: bool = False,
     ) -> list[Sample]:
-        """The reconcile ended. ``work`` is the worker's time in seconds, ``api`` its part spent in API requests;
-        ``waiting`` declares
-        what the object waits for; ``permanent`` means a failure that no retry follows."""
+        """The reconcile ended. ``work`` is the worker's time in seconds, ``api`` its part spent in API requests; ``waiting``
+        declares what the object waits for; ``permanent`` means a failure that no retry follows."""
         state = self._keys.get(key)
         if state is None:
             return []
@@ -281,22 +274,20 @@ class SliClocks:
         return samples
 
     def drop(self, key: RequestKey) -> None:
-        """Nobody will reconcile this key any more (controller or cluster removed): no sample."""
+        """This key is no longer reconciled (controller or cluster removed): no sample."""
         state = self._keys.pop(key, None)
         for change in state.changes if state else ():
             change.open = False
 
     def drop_where(self, *, controller: str | None = None, cluster: str | None = None) -> int:
-        """``drop`` all keys of a controller or cluster; how many."""
-        gone = [k for k in self._keys if controller in (None, k.controller) and cluster in (None, k.cluster)]
-        for key in gone:
+        """``drop`` all keys of a controller or cluster. Returns how many."""
+        dropped = [k for k in self._keys if controller in (None, k.controller) and cluster in (None, k.cluster)]
+        for key in dropped:
             self.drop(key)
-        return len(gone)
+        return len(dropped)
 
     def sweep(self) -> list[Overdue]:
-        """The open changes that have passed an objective's threshold since the last call. Call it about once a
-        second.
-        """
+        """The open changes that have passed an objective's threshold since the last call. Call it about once a second."""
         now = self._clock.now()
         found: list[Overdue] = []
         while self._due and self._due[0][0] < now:
@@ -343,24 +334,22 @@ class SliClocks:
         return out
 
     def adopt(self, states: list[KeyState]) -> None:
-        """Go on with another process's clocks. Time on the way counts as queue time; a host whose wall clock runs
-        behind loses
-        none of the age. Of changes that were observed here already (a standby's own watch), those of a version that
-        is adopted give way;
-        the others are put behind."""
+        """Continue another process's clocks. Transit time counts as queue time; a host whose wall clock is behind loses none of the
+        age. Of the changes that were observed here already (by a standby's own watch), those with an adopted version are dropped,
+        and the others follow the adopted ones."""
         now, wall = self._clock.now(), self._clock.wall()
-        for told in states:
-            passed = max(0.0, wall - told.wall)
-            mine = self._keys.get(told.key)
-            state = _KeyClock(told.tier, now - passed)
-            state.attempts, state.spent = told.attempts, list(told.spent)
-            if told.waiting:
-                state.phase, state.waiting = "waiting", told.waiting
-            for c in told.changes:
+        for sent in states:
+            passed = max(0.0, wall - sent.wall)
+            mine = self._keys.get(sent.key)
+            state = _KeyClock(sent.tier, now - passed)
+            state.attempts, state.spent = sent.attempts, list(sent.spent)
+            if sent.waiting:
+                state.phase, state.waiting = "waiting", sent.waiting
+            for c in sent.changes:
                 change = _Change(c.kind, c.version, now - passed - c.age, c.lag, list(c.base), c.times)
                 change.charged = frozenset(c.charged)
                 state.changes.append(change)
-                self._watch(told.key, told.tier, change)
+                self._watch(sent.key, sent.tier, change)
             if mine is not None:
                 adopted = {c.version for c in state.changes if c.version}
                 base = state.reading(now)
@@ -371,7 +360,7 @@ class SliClocks:
                         change.base = base
                         state.changes.append(change)
             if state.changes:
-                self._keys[told.key] = state
+                self._keys[sent.key] = state
 
     def _watch(self, key: RequestKey, tier: str, change: _Change) -> None:
         if change.kind not in JUDGED:
@@ -420,11 +409,10 @@ class SliClocks:
 
 
 def away_start(clock: Clock, changed_at: float, ramp_up: float, server_ahead: float = 0.0) -> float:
-    """Where the clock of a change made while nobody watched starts, in ``clock.now()`` seconds.
+    """The start of the clock of a change made while no shard watched, in ``clock.now()`` seconds; never later than now.
 
-    ``changed_at`` is the newest ``managedFields[].time`` (Unix seconds by the server's clock, which is
-    ``server_ahead`` seconds
-    ahead of ours, by its ``Date`` header); 0 when there is none: then ``ramp_up`` is the start. Never later than now.
+    ``changed_at`` is the newest ``managedFields[].time``, in Unix seconds by the server's clock, which is ``server_ahead`` seconds
+    ahead of ours (by its ``Date`` header). Where it is 0 (none), the clock starts at ``ramp_up``.
     """
     now = clock.now()
     if changed_at <= 0:

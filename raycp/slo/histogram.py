@@ -43,7 +43,7 @@ class LogHistogram:
         return None
 
     def add(self, other: "LogHistogram", factor: float = 1.0) -> None:
-        """Add ``factor`` times the other; buckets that fall to nothing vanish."""
+        """Add ``factor`` times the other; buckets that become empty are removed."""
         for at, count in other.buckets.items():
             left = self.buckets.get(at, 0) + count * factor
             if left > 1e-9:

@@ -1,4 +1,4 @@
-"""Promises: of the changes that users make, this share is done within this time."""
+"""Objectives: the share of users' changes that must be done within a threshold."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -11,7 +11,7 @@ MONTH = 30 * 86400.0
 
 
 class ObjectiveConfig(Protocol):
-    """What an objective needs of the fleet file's ``spec.slo[]``."""
+    """The fields of the fleet file's ``spec.slo[]`` that an objective needs."""
 
     @property
     def controller(self) -> str: ...
@@ -27,8 +27,7 @@ class ObjectiveConfig(Protocol):
 
 class Objective(msgspec.Struct, frozen=True):
     """``objective`` (0..1, below 1) of the changes of ``controller`` (``*``: all) in ``tier`` (None: all) are done
-    ``within`` seconds,
-    counted over ``window`` seconds."""
+    ``within`` seconds, counted over ``window`` seconds."""
 
     controller: str
     tier: str | None
@@ -50,7 +49,7 @@ class Objective(msgspec.Struct, frozen=True):
         return self.controller in ("*", controller) and self.tier in (None, tier)
 
     def kept(self, sample: Sample) -> bool:
-        """A failure misses however fast it was."""
+        """Whether the sample met the objective; a failure never does."""
         return sample.ok and sample.seconds <= self.within
 
 

@@ -1,8 +1,7 @@
-"""What happened to an object lately, for ``raycp why``: bounded, cheap, in plain words.
+"""The recent steps of each object, for ``raycp why``: bounded, cheap, in plain words.
 
-A step is kept as a small tuple and made readable only when asked for. Per key the last ``per_key`` steps are kept, in
-all at most
-``limit``; the keys that were quiet the longest are forgotten first.
+A step is kept as a small tuple and made readable on request. The last ``per_key`` steps of each key are kept, ``limit`` in all; the
+keys without a step for the longest time are forgotten first.
 """
 
 from collections import OrderedDict, deque
@@ -14,14 +13,14 @@ from raycp.base.tasks import ApiCall
 
 
 class Step(NamedTuple):
-    """``at`` in Unix seconds; ``what`` one of ``WHAT``; ``detail`` its facts."""
+    """``at`` in Unix seconds; ``what`` a key of ``MEANINGS``; ``detail`` its facts."""
 
     at: float
     what: str
     detail: dict[str, Any]
 
 
-WHAT = {
+MEANINGS = {
     "received": "a change was observed",
     "queued": "put into a lane",
     "ignored": "needs no reconcile",
@@ -69,7 +68,7 @@ class Timelines:
             self._count -= len(oldest)
 
     def received(self, key: RequestKey, *, reason: str, source: str, tier: str, rv: int, delay: float = 0.0, why: str = "") -> None:
-        """A change and the verdict on it; ``why`` tells how the tier was chosen."""
+        """A change and the verdict on it; ``why`` explains the choice of the tier."""
         self.record(key, "received", reason=reason, source=source, tier=tier, resource_version=rv, delay=delay, why=why)
 
     def queued(self, key: RequestKey, *, tier: str, depth: int, ahead: str = "") -> None:
@@ -86,10 +85,10 @@ class Timelines:
         self, key: RequestKey, what: str, *, seconds: float, calls: list[ApiCall], error: str = "", waiting: str = ""
     ) -> None:
         """``what`` is succeeded, failed, gave_up, waiting or returned; at most 20 API calls are kept."""
-        told = [
+        shown = [
             {"verb": c.verb, "cluster": c.cluster, "path": c.path, "status": c.status, "seconds": c.seconds} for c in calls[:20]
         ]
-        detail: dict[str, Any] = {"seconds": seconds, "calls": told}
+        detail: dict[str, Any] = {"seconds": seconds, "calls": shown}
         if len(calls) > 20:
             detail["calls_left_out"] = len(calls) - 20
         if error:
@@ -116,7 +115,7 @@ def as_json(found: list[tuple[str, list[Step]]]) -> list[dict[str, Any]]:
     return [
         {
             "controller": controller,
-            "steps": [{"at": s.at, "what": s.what, "meaning": WHAT.get(s.what, ""), **s.detail} for s in steps],
+            "steps": [{"at": s.at, "what": s.what, "meaning": MEANINGS.get(s.what, ""), **s.detail} for s in steps],
         }
         for controller, steps in found
     ]

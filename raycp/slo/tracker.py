@@ -1,4 +1,4 @@
-"""The shard's counting of samples: into metrics, and into a compact report of absolute values for the observer."""
+"""Counts a shard's samples: into metrics, and into a compact report of absolute values for the observer."""
 
 import msgspec
 
@@ -10,9 +10,8 @@ from raycp.slo.sample import SEGMENTS, Sample, Segments
 
 
 class SeriesTotals(msgspec.Struct, array_like=True, gc=False):
-    """All samples of one (controller, cluster, tier, kind) so far: counts, latencies (a ``LogHistogram``'s buckets),
-    sums of seconds.
-    """
+    """All samples of one (controller, cluster, tier, kind) so far: counts, latencies (a ``LogHistogram``'s buckets), sums
+    of seconds."""
 
     controller: str
     cluster: str
@@ -26,9 +25,8 @@ class SeriesTotals(msgspec.Struct, array_like=True, gc=False):
 
 
 class ObjectiveTotals(msgspec.Struct, array_like=True, gc=False):
-    """All changes of one cluster judged by one objective so far; ``segments`` and ``bad_segments`` sum where the time
-    went, for all and
-    for those that missed."""
+    """All changes of one cluster judged by one objective so far; ``segments`` and ``bad_segments`` sum the seconds of each
+    segment, of all changes and of those that missed."""
 
     name: str
     cluster: str
@@ -67,7 +65,7 @@ class SloTracker:
         self.set_objectives(objectives)
 
     def set_objectives(self, objectives: Objectives) -> None:
-        """Judge by these from now on; what the former ones counted stays in the report."""
+        """Judge by these from now on; the counts of former objectives stay in the report."""
         if self._taken:
             self.count()
         self._objectives = objectives

@@ -35,6 +35,6 @@ class RemoteAdmission:
         if state is not None and state.breaker in ("open", "half-open"):
             wait = min(REMOTE_RETRY_MAX, 2.0 ** min(task.attempt - 1, 10)) * random.uniform(0.75, 1.25)
             raise CircuitOpen(cluster, state.reason.removeprefix("breaker open: "), wait)
-        tokens = self._clients.purses.get(cluster)
+        tokens = self._clients.token_pools.get(cluster)
         if tokens is not None and tokens.waiting > self.slots // 2:
             raise Throttled(cluster, 0.0)

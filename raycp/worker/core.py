@@ -52,13 +52,13 @@ class WorkerCore(MemberCore):
         self._draining = False
         self.user_loop_ended: Callable[[int | None], None] = lambda _: None
         """Called by ``abort`` with the thread's id, before any member can notice that this worker is dead."""
-        self._clients = Clients(clock)
+        self.clients = Clients(clock)
         self._clusters = ClusterTable(self.links)
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
         questions = ShardQuestions(self._clusters, self.links)
-        reads = ShardReads(self._clusters, questions, self._clients)
+        reads = ShardReads(self._clusters, questions, self.clients)
         self._backend = WorkerBackend(
-            clock, self.metrics, self._clusters, questions, reads, self._clients, WriteFence(self.permits, self.metrics)
+            clock, self.metrics, self._clusters, questions, reads, self.clients, WriteFence(self.permits, self.metrics)
         )
         self.runs = Runs(
             clock,
@@ -69,7 +69,7 @@ class WorkerCore(MemberCore):
             self._backend,
             reads,
             WriteFolds(self._clusters, questions),
-            self._clients,
+            self.clients,
             self.links,
         )
         self._shard_links = ShardLinks(self.links, self._link)
@@ -90,7 +90,7 @@ class WorkerCore(MemberCore):
         # Before any link sends Hello to a new primary: tasks of its predecessor must not write from here on (law 6g).
         self.permits.learn(plan)
         await self.controllers.update(plan)
-        self._clients.update(plan)
+        self.clients.update(plan)
         self._clusters.update(plan)
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)

@@ -159,7 +159,7 @@ class Runs:
     def _begin(self, batch: list[Run]) -> None:
         """On the user loop: start a batch of reconciles."""
         for run in batch:
-            if run.task.tokens and (pool := self._clients.purses.get(run.task.key.cluster)) is not None:
+            if run.task.tokens and (pool := self._clients.token_pools.get(run.task.key.cluster)) is not None:
                 pool.add(run.task.tokens)
             self._user.loop.create_task(self._reconcile(run), name=f"{run.link.shard}\0{run.task.id}")
 
@@ -178,7 +178,7 @@ class Runs:
         except Exception as error:
             log.exception("the task of %s could not be run", task.key)
             done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {error!r}")
-        if (pool := self._clients.purses.get(task.key.cluster)) is not None:
+        if (pool := self._clients.token_pools.get(task.key.cluster)) is not None:
             done.used, done.unused = pool.settle(task.tokens)
         self._actor_loop.call_soon_threadsafe(self._finished, run, done)
 

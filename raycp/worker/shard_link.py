@@ -62,7 +62,7 @@ class LinkRuns(Protocol):
 class ShardLink:
     """Lives on the worker's actor loop.
 
-    Law of credit: what the shard may have outstanding here (unspent credit and running tasks) never exceeds the limit.
+    Credit: the shard's unspent credit and running tasks here together never exceed the limit.
     """
 
     def __init__(
@@ -259,6 +259,11 @@ class ShardLink:
             raise Unreachable(f"shard {self.shard} did not answer within {timeout:g} s", sent=True, timed_out=True) from None
         finally:
             self._calls.pop(identity, None)
+
+    def reset(self) -> None:
+        """Reset the connection, as a network failure would; it is opened again."""
+        if self._connection is not None:
+            self._connection.reset()
 
     def cut(self) -> None:
         """Reset the connection, as the death of this process would."""

@@ -1,4 +1,4 @@
-"""The store's laws, by number (``raycp.embedded.store``)."""
+"""The store's rules, by number (``raycp.embedded.store``)."""
 
 import msgspec
 import pytest
@@ -102,7 +102,7 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "delete"]), st.sampled_from("
 
 @given(steps)
 def test_earlier_states_can_be_read(script: list[tuple[str, str, str]]) -> None:
-    """Law 3, against a model that keeps every state."""
+    """Rule 3, against a model that keeps every state."""
     store = ObjectStore()
     table = store.table("", "things")
     states = {store.revision: names(store)}

@@ -1,4 +1,4 @@
-"""The circuit breaker, by the numbered laws of its module."""
+"""The circuit breaker, by the numbered rules of its module."""
 
 from hypothesis import given
 from hypothesis import strategies as st

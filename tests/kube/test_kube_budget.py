@@ -1,4 +1,4 @@
-"""The client budget, by the numbered laws of its module."""
+"""The client budget, by the numbered rules of its module."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -112,7 +112,7 @@ async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: 
         samples.OPEN["good"] = True
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":""}}')
         await fleet.new_worker()
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["good"] == 2, 5.0, "the innocent is done elsewhere")
         assert not [step for step in story(fleet, "good", "gated") if step.get("error")]
         await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN)
@@ -173,7 +173,7 @@ async def test_one_bad_cluster_of_three_delays_no_other(case: str, tmp_path: Pat
         await until(lambda: ran()["a"] == 1)
         await fleet.put("east", "tracked", "b")
         fleet.connects["east"] = fleet.right["east"]
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["b"] == 1, 10.0, "put right, it is watched")
 
 
@@ -202,7 +202,7 @@ async def test_expired_token_is_reported_and_a_new_one_is_used() -> None:
         fleet.connects["east"] = ConnectSpec(
             name="east", mode="direct", server=right.server, ca_pem=right.ca_pem, token=east.endpoint.token
         )
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["b"] == 1, 10.0, "with the new token it goes on")
         assert "token" not in reason().lower() or right.token not in reason()
 
@@ -297,7 +297,7 @@ async def test_module_that_does_not_import_at_the_worker_is_reported() -> None:
         worker = fleet.worker(0)
         del worker.controllers.known["plain"]
         fleet.fleet = _with_use(fleet, "plain", "no_such_module_at_the_worker")
-        await fleet.tell()
+        await fleet.configure()
         report = fleet.report(fleet.members["worker", "standard/0"])
         assert not report.ready
         assert "no_such_module_at_the_worker" in report.reasons[0]
@@ -324,7 +324,7 @@ async def test_hub_that_is_down_keeps_the_fleet_unready() -> None:
         await holds(lambda: not made.report(shard).ready, 0.5, "the deadline has passed, and the hub is not there")
         assert "hub" in made.report(shard).reasons[0]
         made.connects["hub"] = made.right["hub"]
-        await made.tell()
+        await made.configure()
         await until(lambda: made.report(shard).ready)
     finally:
         await made.stop()

@@ -99,7 +99,7 @@ async def test_upgrade_under_load_loses_nothing() -> None:
         await load.more()
         await load.settled()
         assert (yielded.epoch, yielded.shards, yielded.cold, yielded.problem) == (2, ["0"], [], "")
-        await fleet.gone(fleet.base)
+        await fleet.until_stopped(fleet.base)
         status = await fleet.client.status()
         assert status["leader"]["epoch"] == 2
         assert status["shards"][0]["term"] == 2
@@ -159,7 +159,7 @@ async def test_reconcile_that_can_not_be_stopped_delays_the_upgrade_and_nothing_
         await until(lambda: ran()["stuck"] == 1)
         with pytest.raises(FleetError, match="did not end within"):
             await upgrade(fleet.client, fleet_of(newer("tracked", "threaded")))
-        await fleet.gone(fleet.other)
+        await fleet.until_stopped(fleet.other)
         assert leads(fleet.base) == 1
         await fleet.put("here", "tracked", "on")
         await until(lambda: ran()["on"] == 1, 3.0)
@@ -346,7 +346,7 @@ async def test_standby_fleet_writes_nothing() -> None:
             await fleet.other.ask(LEADER, Apply(fleet_of(doc("tracked"))))
         assert await abandon(fleet.client)
         assert not await abandon(fleet.client)
-        await fleet.gone(fleet.other)
+        await fleet.until_stopped(fleet.other)
         assert fleet.base.living("embedded")
         await fleet.put("here", "tracked", "c")
         await until(lambda: ran()["c"] == 1)
@@ -388,7 +388,7 @@ async def test_standby_fleet_that_does_not_get_warm_is_taken_down() -> None:
         fleet.other.refuse = lambda member: RuntimeError("no CPU is free") if member.role == "worker" else None
         with pytest.raises(FleetError, match="worker standard/0 is not there yet"):
             await upgrade(fleet.client, fleet_of(newer(timeouts={"ready": 1.0, "drain": 2})))
-        await fleet.gone(fleet.other)
+        await fleet.until_stopped(fleet.other)
         assert leads(fleet.base) == 1
         await load.more()
         await load.settled()
@@ -415,7 +415,7 @@ async def test_impossible_upgrade_is_refused_with_the_reason() -> None:
             await upgrade(fleet.client, fleet_of(newer(clusters=("hub", "east"), leader={"lock": {"configMap": {}}})))
         with pytest.raises(FleetError, match="no second fleet"):
             await switch(fleet.client)
-        await fleet.gone(fleet.other)
+        await fleet.until_stopped(fleet.other)
         assert leads(fleet.base) == 1
 
 
@@ -430,7 +430,7 @@ async def test_down_ends_both_revisions() -> None:
 async def test_standby_fleet_takes_over_when_the_active_one_is_dead() -> None:
     async with loaded(doc("tracked", **PERMIT)) as (fleet, load):
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
-        await fleet.base.lose_leader(gone=True)
+        await fleet.base.lose_leader(for_good=True)
         for member in [member for member in fleet.base.cores if member.role != "embedded"]:
             await fleet.base.kill(member)
         await until(lambda: leads(fleet.other) == 2, 20.0)
@@ -546,7 +546,7 @@ async def test_old_fleet_goes_on_when_its_successor_hangs() -> None:
         with pytest.raises(FleetError, match=r"leader\.handover\.timeout"):
             await switch(fleet.client)
         assert leads(fleet.base) == 1
-        await fleet.gone(fleet.other)
+        await fleet.until_stopped(fleet.other)
         await load.more()
         await load.settled()
 
@@ -556,7 +556,7 @@ async def test_successor_that_does_not_begin_loses_the_lock() -> None:
         await stand_by(fleet.client, fleet_of(newer(**PERMIT)))
 
         async def hang(_: Revision, __: Member) -> None:
-            await fleet.other.lose_leader(gone=True)
+            await fleet.other.lose_leader(for_good=True)
             raise MemberUnavailable("it does not answer")
 
         fleet.before = at("lead", after=False, act=hang)
@@ -565,7 +565,7 @@ async def test_successor_that_does_not_begin_loses_the_lock() -> None:
         await until(lambda: leads(fleet.base) == 1)
         await load.more()
         await load.settled()
-        await fleet.gone(fleet.other)
+        await fleet.until_stopped(fleet.other)
 
 
 @pytest.mark.wide

@@ -25,13 +25,13 @@ class Shard:
         return answer
 
 
-def purse(shard: Shard) -> TokenPool:
+def pool(shard: Shard) -> TokenPool:
     return TokenPool("slow", CLOCK, shard.ask, lambda cluster, seconds: shard.waited.append(seconds))
 
 
 async def test_what_came_with_hand_outs_is_used_and_the_rest_goes_back() -> None:
     shard = Shard()
-    mine = purse(shard)
+    mine = pool(shard)
     mine.add(3)
     mine.add(2)
     assert all(mine.try_take(LIVE) for _ in range(4)), "one task may use another's"
@@ -43,7 +43,7 @@ async def test_what_came_with_hand_outs_is_used_and_the_rest_goes_back() -> None
 
 async def test_urgent_asks_do_not_wait_for_the_answer_to_others() -> None:
     shard = Shard()
-    mine = purse(shard)
+    mine = pool(shard)
     order: list[str] = []
     mine.enqueue(BACKGROUND, lambda: order.append("background"))
     mine.enqueue(BACKGROUND, lambda: order.append("background"))
@@ -62,7 +62,7 @@ async def test_urgent_asks_do_not_wait_for_the_answer_to_others() -> None:
 
 async def test_a_shard_that_is_gone_is_asked_again_and_one_that_gave_up_takes_no_token() -> None:
     shard = Shard()
-    mine = purse(shard)
+    mine = pool(shard)
     granted: list[str] = []
     gone = mine.enqueue(LIVE, lambda: granted.append("gone"))
     shard.answers.put_nowait(Unreachable("the shard is gone", sent=True))
@@ -75,7 +75,7 @@ async def test_a_shard_that_is_gone_is_asked_again_and_one_that_gave_up_takes_no
 
 async def test_a_429_holds_everything_here() -> None:
     shard = Shard()
-    mine = purse(shard)
+    mine = pool(shard)
     mine.add(1)
     mine.throttled(0.2)
     begun = CLOCK.now()

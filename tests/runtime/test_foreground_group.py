@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rayhouse import House, end_tree, told_until
+from rayhouse import House, end_tree, output_until
 
 from raycp.runtime.local_ray import _children_apart
 
@@ -37,7 +37,7 @@ def test_a_signal_to_the_whole_group_takes_the_fleet_down_in_order(tmp_path: Pat
     path = house.file("group", ["here"], ["fleet_samples:parent"])
     process = house.popen("run", "-c", str(path), "--address", "local")  # leads a group of its own
     try:
-        told = told_until(process, "Ctrl-C")
+        told = output_until(process, "Ctrl-C")
         family = psutil.Process(process.pid).children(recursive=True)
         assert any("raylet" in each.name() for each in family), told
         begun = time.monotonic()

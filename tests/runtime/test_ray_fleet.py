@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from rayhouse import Cluster, House, clusters_of, end_tree, house, told_until, until
+from rayhouse import Cluster, House, clusters_of, end_tree, house, output_until, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -161,7 +161,7 @@ async def how_it_stands(ray_house: House, hub: Cluster, name: str) -> str:
     """For the reader of a failure."""
     status = ray_house.status("it")
     shown = {key: status.get(key) for key in ("reasons", "problems", "shards", "workers", "lanes")}
-    why = await asyncio.to_thread(ray_house.told, "why", f"hub/batchjob/default/{name}", "--fleet", "it")
+    why = await asyncio.to_thread(ray_house.output_of, "why", f"hub/batchjob/default/{name}", "--fleet", "it")
     return f"{shown}\n{(await hub.request('GET', f'{JOBS}/{name}')).get('status')}\n{why}"
 
 
@@ -267,7 +267,7 @@ def test_a_driver_killed_half_way_leaves_what_the_next_run_completes(ray_house: 
     path = ray_house.file("half", ["hub", "east"], [BATCHJOB])
     first = ray_house.popen("run", "-c", str(path), "--address", ray_house.address)
     try:
-        told_until(first, "waiting for", "ready")  # "waiting for" is told once the leader has the plan
+        output_until(first, "waiting for", "ready")  # "waiting for" is told once the leader has the plan
         first.send_signal(signal.SIGKILL)
     finally:
         first.communicate(timeout=20)
@@ -313,7 +313,7 @@ def test_the_end_of_a_foreground_fleet_takes_it_down(ray_house: House, how: sign
     path = ray_house.file("fore", ["here"], ["fleet_samples:parent"])
     process = ray_house.popen("run", "-c", str(path), "--address", "local")
     try:
-        told = told_until(process, "Ctrl-C")
+        told = output_until(process, "Ctrl-C")
         assert "fleet fore is ready" in told, told
         family = psutil.Process(process.pid).children(recursive=True)
         assert family

@@ -41,7 +41,7 @@ def test_the_second_fleet_stands_by_and_follows(tmp_path: Path) -> None:
                 shown: list[str] = []
 
                 def waits() -> bool:
-                    shown[:] = [ray.told("status", "-c", str(other))]
+                    shown[:] = [ray.output_of("status", "-c", str(other))]
                     return "waiting for the lock: Lease raycp-system/raycp-two is held by" in shown[0]
 
                 until(waits, 30.0, "its status tells why")
@@ -54,7 +54,7 @@ def test_the_second_fleet_stands_by_and_follows(tmp_path: Path) -> None:
                 assert "fleet two is ready: epoch 2" in output
             finally:
                 second.kill()
-            assert "lock lease" in ray.told("status", "-c", str(other))
+            assert "lock lease" in ray.output_of("status", "-c", str(other))
             ray.raycp("down", "-c", str(other), "--address", ray.address)
             transitions = hub.kubectl("get", "lease", "-n", "raycp-system", "raycp-two", "-o", "jsonpath={.spec.leaseTransitions}")
             assert transitions.stdout == "1"

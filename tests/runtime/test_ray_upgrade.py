@@ -167,7 +167,7 @@ def test_leaders_are_killed_while_a_fleet_stands_by_and_in_the_switch(ray_house:
     house = ray_house
     path = str(house.file("up", ["here"], ["upgraded_sample"], **SPEC))
     attached = house.popen("run", "-c", path, "--attach", "--address", house.address, "--working-dir", code(house, "two"))
-    until(lambda: "ready" in house.told("status", "--fleet", "up"), 40, "the fleet is there")
+    until(lambda: "ready" in house.output_of("status", "--fleet", "up"), 40, "the fleet is there")
     until(lambda: house.status("up").get("ready"), 40, "the fleet is ready")
     cluster = clusters_of(house.status("up"))["here"]
     first = house.status("up")["leader"]["epoch"]

@@ -26,7 +26,7 @@ QPS, BURST, COUNT = 50, 50, 250
 
 
 @pytest.mark.parametrize("busy", [1, 4])
-async def test_the_rate_is_the_fleets_and_all_of_it_can_be_used(busy: int) -> None:
+async def test_the_fleet_shares_one_rate_and_can_use_all_of_it(busy: int) -> None:
     limits = {"slow": {"qps": QPS, "burst": BURST}}
     async with stack(["parent"], homes={"hub": "0", "slow": "1"}, workers=4, fields=limits) as fleet:
         for number in range(busy, 4):
@@ -46,7 +46,7 @@ async def test_the_rate_is_the_fleets_and_all_of_it_can_be_used(busy: int) -> No
         assert rate >= 0.9 * QPS, f"only {rate:.1f} a second of {QPS}"
 
 
-async def test_no_key_fails_for_want_of_tokens_and_no_other_cluster_waits() -> None:
+async def test_a_token_shortage_fails_no_key_and_delays_no_other_cluster() -> None:
     limits = {"slow": {"qps": 5, "burst": 1}}
     async with stack(["parent"], homes={"hub": "0", "slow": "1", "quick": "1"}, workers=2, fields=limits) as fleet:
         for number in range(60):
@@ -81,7 +81,7 @@ async def test_live_work_goes_before_background() -> None:
         assert len(order) <= 1, "the worker's ask came last and was answered first"
 
 
-async def test_what_a_dead_worker_carried_returns() -> None:
+async def test_a_dead_workers_tokens_return() -> None:
     limits = {"slow": {"qps": 0.5, "burst": 40}}
     async with stack(["gated"], homes={"hub": "0", "slow": "1"}, workers=1, fields=limits) as fleet:
         tokens = fleet.shard("1").tokens
@@ -96,10 +96,10 @@ async def test_what_a_dead_worker_carried_returns() -> None:
         await until(lambda: budget.state().tokens >= before - 0.5, 5.0)
 
 
-async def test_without_qps_nothing_is_counted() -> None:
+async def test_a_cluster_without_qps_has_no_budget() -> None:
     async with stack(["parent"], homes={"hub": "0", "free": "1"}) as fleet:
         assert not fleet.shard("1").tokens.active
-        assert not fleet.worker()._clients.purses
+        assert not fleet.worker().clients.token_pools
         await fleet.put("free", "parent", "a")
         await until(lambda: times(fleet, "free"))
         await holds(lambda: fleet.shard("1").tokens.budget("free") is None, 0.05)
@@ -132,6 +132,6 @@ async def test_a_successor_begins_with_an_empty_bucket() -> None:
         await fleet.kill("shard", "1")
         await fleet.new_shard("1")
         begun = CLOCK.now()
-        await fleet.tell()
+        await fleet.configure()
         assert tokens() <= 2 * (CLOCK.now() - begun) + 0.1
         await fleet.synced()

@@ -24,12 +24,12 @@ def breaker(fleet: Stack, cluster: str) -> str:
 
 
 def silence(fleet: Stack, cluster: str) -> None:
-    """Its watches end, and nobody may watch or list."""
+    """End its watches, and forbid watching and listing."""
     for fault in ({"kind": "error", "status": 503, "verbs": ["watch", "list"]}, {"kind": "closeWatch", "for": "100ms"}):
         fleet.clusters[cluster].faults.add(FaultSpec.model_validate(fault))
 
 
-async def test_a_failing_cluster_is_blocked_and_found_well_again() -> None:
+async def test_a_failing_cluster_is_blocked_until_a_probe_succeeds() -> None:
     async with stack(["parent"], homes={"hub": "0", "bad": "0", "good": "0"}) as fleet:
         faults = fleet.clusters["bad"].faults
         faults.add(FaultSpec.model_validate({"kind": "error", "status": 503, **CREATES}))
@@ -108,7 +108,7 @@ async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() ->
         await until(lambda: state_of(fleet, "bad") == "closed", 20.0)
 
 
-async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
+async def test_an_open_breaker_stops_requests_for_keys_of_other_shards() -> None:
     async with stack(["remote"], homes=HOMES) as fleet:
         faults = fleet.clusters["bad"].faults
         # Nothing at all is answered: each request would hold its slot until its time is up.
@@ -129,25 +129,25 @@ async def test_an_open_breaker_is_known_to_keys_of_other_shards() -> None:
         await until(lambda: fleet.clusters["bad"].api.get("secrets", "default", "r-child"), 20.0)
 
 
-async def test_workers_hear_that_a_cluster_fell_silent_and_that_its_watches_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_workers_are_notified_of_a_silent_cluster_and_of_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither is an event: no breaker moves, nothing is listed again (soak: a job waited for ever for a cluster that was well)."""
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     async with stack(["parent"], homes={"hub": "0", "away": "0"}) as fleet:
         (worker,) = (core for core in fleet.substrate.cores.values() if isinstance(core, WorkerCore))
 
-        def told() -> bool:
+        def reported() -> bool:
             return worker.links["0"].states["away"].reachable
 
-        await until(told)
+        await until(reported)
         silence(fleet, "away")
-        await until(lambda: not told(), 10.0, "workers hear that it is silent")
+        await until(lambda: not reported(), 10.0, "workers are notified that it is silent")
         fleet.clusters["away"].faults.clear(None)
-        await until(told, 20.0, "workers hear that it is back")
+        await until(reported, 20.0, "workers are notified that it is back")
         assert fleet.shard().guard.breaker("away").opened_total == 0
 
 
 @pytest.mark.parametrize("home", ["0", "1"])
-async def test_who_waits_for_a_cluster_looks_when_it_is_back(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+async def test_a_key_that_waits_for_a_cluster_is_requeued_when_it_recovers(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     """In the shard of its key, and in another one; each waits with a poll in an hour."""
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     async with stack(["patient"], homes={"hub": "0", "away": home}) as fleet:

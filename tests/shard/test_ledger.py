@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.changed[key] = self.rv
         self.running[key] = (worker, task, self.rv)
         self.end(key, Outcome.OK, writes=[Written("here", str(KIND), "default", key.name, key.name, self.rv, b"{}")])
-        assert self.queue.why(key) is None, "an own write wakes nobody"
+        assert self.queue.why(key) is None, "an own write makes no key due"
 
     @rule(worker=workers, data=st.data())
     def worker_dies(self, worker: str, data: st.DataObject) -> None:

@@ -17,7 +17,7 @@ async def test_queued_keys_move_to_the_lanes_of_the_new_rules() -> None:
         doc = fleet_doc(["here"], ["fleet_samples:gated"], tiers=RULES)
         fleet.doc = doc
         fleet.fleet = msgspec.structs.replace(fleet_of(doc), sequence=2)
-        await fleet.tell()
+        await fleet.configure()
         depths = {d.tier: d.ready for d in shard.queue.depths() if d.ready}
         assert depths == {"critical": 8}
         waiting = next(each.key for each in shard.queue.snapshot() if not each.worker and not each.delay)

@@ -77,7 +77,7 @@ async def test_a_key_in_work_on_a_living_worker_is_held_until_its_end() -> None:
 
 
 async def test_no_write_of_an_old_term_after_the_first_of_the_new() -> None:
-    """Children are made before and after the primary's death: the recorder tells which term wrote what, in order."""
+    """Children are made before and after the primary's death: the recorder shows the terms of the writes, in order."""
     async with led() as fleet:
         await fleet.apply(doc("parent"))
         await warm(fleet)
@@ -139,7 +139,7 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
         before = next(s for s in fleet.substrate.living("shard") if "east" in s.caches.clusters)
         hub = next(s for s in fleet.substrate.living("shard") if "hub" in s.caches.clusters)
         await until(lambda: not before.wakes.pending())
-        hub.dispatcher.paused = True  # owners in the hub are woken, and not heard of
+        hub.dispatcher.paused = True  # owners in the hub are woken and never reconciled
         await fleet.cluster("east").api.delete("secrets", "default", "job-child")
         await until(lambda: before.wakes.pending())
         after = next(s for s in fleet.substrate.living("standby") if "east" in s.caches.clusters)
@@ -149,18 +149,18 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
             marks = {kind: Watermark.decode(text) for kind, text in found.kinds.items()}
             return {
                 "due": {kind: sorted(key.name for key in mark.exceptions()) for kind, mark in marks.items()},
-                "begun": found.begun,
+                "starts": found.starts,
                 "spans": {key: sorted(map(str, core.ledger.marks.due_of(key))) for key in core.ledger.marks.due_keys()},
             }
 
         await until(lambda: "job" in str(named(before)["due"]) and not before.ledger, 5.0)
-        # Nothing moves any more: the failing key waits for longer than this takes.
+        # Nothing changes now: the failing key waits for longer than this takes.
         before.dispatcher.paused = True
         wanted = named(before)
         assert wanted["due"]["v1/ConfigMap"] == ["fails", "waits"]
         assert wanted["due"]["v1/Secret"] == ["job"]
-        told = after.standby.seq
-        await until(lambda: after.standby.seq > told + 1, 5.0)
+        seq = after.standby.seq
+        await until(lambda: after.standby.seq > seq + 1, 5.0)
         rvs = {kind: before.ledger.marks.rv("east", kind) for kind in before.caches.clusters["east"].informers}
         await fleet.substrate.kill(before.member)
         await until(lambda: after.identity.term == 2, 5.0)
@@ -182,7 +182,7 @@ async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for
         assert "owner" in store.built_indexes
 
 
-async def test_what_a_promoted_standby_counts_is_shown_beside_its_own_standby() -> None:
+async def test_a_promoted_standbys_counts_are_shown_beside_its_own_standbys() -> None:
     """Both are of one place, and the new standby is the younger: the older one leads and counts nevertheless."""
     async with led() as fleet:
         await fleet.apply(doc("tracked", slo=[{"controller": "tracked", "objective": 0.99, "within": "1s"}]))

@@ -1,4 +1,4 @@
-"""What changed while nobody watched: a user's change is told from the noise of status writes (docs/head-of-line.md).
+"""Changes made while no shard watched: users' changes are separated from status writes (docs/head-of-line.md).
 
 A property over histories of one kind: users and controllers write, the shard observes, reconciles and stores its watermark, dies;
 they go on writing; the next shard lists.
@@ -68,7 +68,7 @@ steps = st.lists(
 
 @settings(max_examples=300)
 @given(watched=steps, away=steps, most=st.sampled_from([5000, 1]))
-def test_status_noise_is_told_from_changes_and_no_change_from_noise(
+def test_the_classification_after_a_restart_separates_status_noise_from_changes(
     watched: list[tuple[float, str, str, bool]], away: list[tuple[float, str, str, bool]], most: int
 ) -> None:
     model = Model()
@@ -123,14 +123,14 @@ async def pod(fleet: Stack, name: str) -> None:
     await fleet.clusters["here"].api.create("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
 
 
-async def test_a_shard_that_starts_again_tells_them_apart(monkeypatch: Any) -> None:
+async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch: Any) -> None:
     monkeypatch.setattr("raycp.shard.watermarks.MARGIN", 0.2)
     state = {"namespace": "default", "watermark": "50ms"}
     async with stack(["pods"], state=state, timeouts={"spread": "60s"}) as fleet:
         for name in ("quiet", "status", "user", "deleted"):
             await pod(fleet, name)
         await until(lambda: len(ran()) == 4)
-        # The watch has to tell something later than the users' changes, at the times' resolution of a second.
+        # The watch has to receive something later than the users' changes, at the times' resolution of a second.
         made = CLOCK.now()
         await until(lambda: CLOCK.now() - made > 2.3, 5.0)
         await pod(fleet, "later")
@@ -145,7 +145,7 @@ async def test_a_shard_that_starts_again_tells_them_apart(monkeypatch: Any) -> N
         await api.patch_merge("pods", "default", "user", b'{"metadata":{"annotations":{"a":"b"}}}')
         await api.delete("pods", "default", "deleted")
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await fleet.synced()
         await until(lambda: {"user", "status", "deleted"} <= set(ran()), 5.0)
         timelines = fleet.shard().ledger.timelines

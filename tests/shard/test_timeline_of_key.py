@@ -1,4 +1,4 @@
-"""``raycp why`` and ``raycp top``: what a real shard tells, as text."""
+"""``raycp why`` and ``raycp top``: a real shard's timeline, as text."""
 
 import json
 from collections import Counter
@@ -14,15 +14,15 @@ from raycp.cli.top import show as show_top
 from raycp.cli.why import parse_object, show
 
 
-async def told(fleet: Any, name: str) -> Any:
+async def timeline_of(fleet: Any, name: str) -> Any:
     return json.loads(msgspec.json.encode(fleet.shard().reporter.timeline("here", "ConfigMap", "default", name)))
 
 
-async def test_the_timeline_of_a_failing_object_tells_attempts_and_what_it_waits_for() -> None:
+async def test_the_timeline_of_a_failing_object_shows_attempts_and_its_wait() -> None:
     async with stack(["wild"]) as fleet:
         await fleet.put("here", "wild", "bad", do="raise")
         await until(lambda: Counter(name for *_, name in samples.RAN)["bad"] >= 3)
-        text = show(await told(fleet, "bad"))
+        text = show(await timeline_of(fleet, "bad"))
     assert "received" in text
     assert "create (watch" in text
     assert "lane standard, the default: no rule holds" in text
@@ -31,12 +31,12 @@ async def test_the_timeline_of_a_failing_object_tells_attempts_and_what_it_waits
     assert "waits for its backoff" in text or "running" in text or "ready" in text
 
 
-async def test_calls_are_told_with_status_and_duration() -> None:
+async def test_the_timeline_shows_calls_with_status_and_duration() -> None:
     async with stack(["parent"]) as fleet:
         await fleet.put("here", "parent", "p")
         await until(lambda: fleet.clusters["here"].api.get("secrets", "default", "p-child"))
         await until(lambda: fleet.shard().ledger.reconciled)
-        text = show(await told(fleet, "p"))
+        text = show(await timeline_of(fleet, "p"))
         assert fleet.shard().reporter.timeline("here", "ConfigMap", "default", "nobody") is None
     assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
     assert text.endswith("now            not queued")
@@ -51,7 +51,7 @@ def test_objects_are_named_by_cluster_kind_namespace_and_name() -> None:
             parse_object(wrong)
 
 
-def test_top_is_one_picture() -> None:
+def test_raycp_top_shows_one_picture() -> None:
     found = {
         "status": {"fleet": "f", "ready": False, "reasons": ["no worker"], "leader": {"epoch": 3}, "plan": 7},
         "lanes": [{"tier": "critical", "depth": 5, "delayed": 1, "in_work": 2, "oldest_ready_seconds": 0.2, "per_second": 9.0,

@@ -1,4 +1,4 @@
-"""Law 10: a wake is kept until it is heard. Two shards in one process, the hub in one, a member in the other."""
+"""Law 10: a wake is kept until it is acknowledged. Two shards in one process, the hub in one, a member in the other."""
 
 from collections import Counter
 
@@ -29,7 +29,7 @@ async def child(fleet: Stack, owner: str, name: str) -> None:
     await fleet.clusters["east"].api.create("secrets", obj)
 
 
-async def test_a_wake_is_heard_only_when_a_reconcile_that_began_after_it_has_ended() -> None:
+async def test_a_wake_is_acknowledged_only_after_a_reconcile_that_started_after_it() -> None:
     async with stack(["keeper"], HOMES) as fleet:
         await fleet.put("hub", "keeper", "k")
         await until(lambda: ran()["k"] == 1)
@@ -43,7 +43,7 @@ async def test_a_wake_is_heard_only_when_a_reconcile_that_began_after_it_has_end
         assert samples.CHILDREN["hub", "k"] == ["first"]
 
 
-async def test_a_newer_wake_is_not_heard_with_an_older() -> None:
+async def test_a_newer_wake_is_not_acknowledged_with_an_older() -> None:
     async with stack(["keeper"], HOMES) as fleet:
         samples.OPEN["k"] = True
         await fleet.put("hub", "keeper", "k")
@@ -69,12 +69,12 @@ async def test_wakes_outlive_the_receivers_death() -> None:
         await child(fleet, "k", "first")
         await until(lambda: pending(fleet))
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: not pending(fleet), 10.0, "sent again to the new primary")
         assert samples.CHILDREN["hub", "k"] == ["first"]
 
 
-async def test_a_wake_that_was_taken_but_not_worked_off_is_sent_again_to_the_next_term() -> None:
+async def test_a_wake_received_but_not_reconciled_is_sent_again_to_the_next_term() -> None:
     async with stack(["keeper"], HOMES) as fleet:
         samples.OPEN["k"] = True
         await fleet.put("hub", "keeper", "k")
@@ -83,9 +83,9 @@ async def test_a_wake_that_was_taken_but_not_worked_off_is_sent_again_to_the_nex
         await child(fleet, "k", "first")
         await until(lambda: any(incoming.waiting for incoming in fleet.shard("0").wakes.incoming))
         await fleet.kill("shard", "0")
-        assert pending(fleet), "taken is not heard"
+        assert pending(fleet), "received is not acknowledged"
         await fleet.new_shard("0")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: not pending(fleet))
         await until(lambda: samples.CHILDREN["hub", "k"] == ["first"])
 
@@ -105,7 +105,7 @@ async def test_a_broken_connection_loses_no_wake() -> None:
         await until(lambda: not pending(fleet))
 
 
-async def test_a_wake_for_an_owner_that_is_gone_is_not_kept() -> None:
+async def test_a_wake_for_a_deleted_owner_is_not_kept() -> None:
     async with stack(["keeper"], HOMES) as fleet:
         samples.OPEN["k"] = True
         await fleet.put("hub", "keeper", "k")

@@ -1,4 +1,4 @@
-"""A shard that starts again after it died: what changed meanwhile goes first, what existed waits, deletions are told."""
+"""A shard that restarts after its death: changes made meanwhile go first, existing objects wait, deletions are reconciled."""
 
 import asyncio
 from collections import Counter
@@ -42,11 +42,11 @@ async def restart(fleet: Stack, shard: str = "0", work: Any = None) -> None:
     if work is not None:
         await work()
     await fleet.new_shard(shard)
-    await fleet.tell()
+    await fleet.configure()
     await fleet.synced()
 
 
-async def test_only_what_changed_is_reconciled_at_once() -> None:
+async def test_a_restarted_shard_reconciles_only_changed_objects_at_once() -> None:
     async with stack(["tracked"], state=STATE, timeouts=SLOW) as fleet:
         for number in range(20):
             await fleet.put("here", "tracked", f"cm-{number}")
@@ -68,7 +68,7 @@ async def test_only_what_changed_is_reconciled_at_once() -> None:
         assert len(set(ran()) - {"cm-3", "new", "cm-7"}) <= 3
 
 
-async def test_without_a_watermark_all_is_backlog_and_done_at_once() -> None:
+async def test_a_start_without_a_watermark_reconciles_every_object_as_backlog() -> None:
     async with stack(["tracked"], state=STATE, timeouts=SLOW) as fleet:
         for number in range(10):
             await fleet.put("here", "tracked", f"cm-{number}")
@@ -84,7 +84,7 @@ async def test_without_a_watermark_all_is_backlog_and_done_at_once() -> None:
         await until(lambda: len(ran()) == 10)
 
 
-async def test_what_failed_or_waited_is_due_after_a_restart() -> None:
+async def test_failed_and_waiting_keys_are_due_after_a_restart() -> None:
     async with stack(["wild"], state=STATE, timeouts=SLOW) as fleet:
         await fleet.put("here", "wild", "good")
         await fleet.put("here", "wild", "bad", do="raise")
@@ -96,8 +96,8 @@ async def test_what_failed_or_waited_is_due_after_a_restart() -> None:
         assert ran()["good"] == 0
 
 
-async def test_a_deletion_that_was_due_when_the_shard_died_is_told() -> None:
-    """Observed, not reconciled: neither a list nor a replay could tell of it."""
+async def test_a_deletion_that_was_due_when_the_shard_died_is_reconciled() -> None:
+    """Observed, not reconciled: neither a list nor a replay could report it."""
     async with stack(["tracked"], state=STATE, timeouts=SLOW) as fleet:
         await fleet.put("here", "tracked", "a")
         await until(lambda: ran()["a"])
@@ -112,7 +112,7 @@ async def test_a_deletion_that_was_due_when_the_shard_died_is_told() -> None:
         assert samples.SEEN[-1] == ("tracked", "a", {})
 
 
-async def test_a_hub_out_of_reach_stops_nothing(monkeypatch: Any) -> None:
+async def test_an_unreachable_hub_stops_no_reconcile(monkeypatch: Any) -> None:
     monkeypatch.setattr("raycp.shard.watermark_store.PATIENCE", 0.3)
     async with stack(["tracked"], homes={"hub": "0", "member": "1"}, state=STATE, timeouts=SLOW) as fleet:
         await fleet.put("member", "tracked", "a")
@@ -123,7 +123,7 @@ async def test_a_hub_out_of_reach_stops_nothing(monkeypatch: Any) -> None:
         await fleet.kill("shard", "1")
         samples.RAN.clear()
         await fleet.new_shard("1")
-        await fleet.tell()
+        await fleet.configure()
         await until(lambda: ran()["a"])
         fleet.connects["hub"] = right
 
@@ -145,7 +145,7 @@ async def test_a_child_lost_meanwhile_wakes_only_its_owner_in_the_hub() -> None:
         await holds(lambda: set(ran()) == {"p2"}, 0.3)
 
 
-async def test_a_controller_that_is_new_finds_a_backlog_not_changes() -> None:
+async def test_an_added_controller_reconciles_existing_objects_as_backlog() -> None:
     async with stack(["tracked"], state=STATE, timeouts=SLOW) as fleet:
         await fleet.put("here", "tracked", "a")
         await until(lambda: ran()["a"])
@@ -173,7 +173,7 @@ async def test_a_restored_cluster_makes_cache_and_watermark_void() -> None:
         assert core.ledger.marks.rv("here", kind) is None or core.ledger.reconciled
 
 
-async def test_a_flush_waits_for_the_write_under_way_and_tells_what_came_since() -> None:
+async def test_a_flush_waits_for_the_write_in_progress_and_writes_later_changes() -> None:
     async with stack(["tracked"], state={"namespace": "default", "watermark": "1h"}) as fleet:
         await fleet.put("here", "tracked", "first")
         await until(lambda: ran()["first"] == 1)

@@ -1,4 +1,4 @@
-"""The laws of SliClocks, by number."""
+"""The rules of SliClocks, by number."""
 
 import random
 

@@ -3,7 +3,7 @@
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall
-from raycp.slo.timeline import WHAT, Timelines, as_json
+from raycp.slo.timeline import MEANINGS, Timelines, as_json
 
 KEY = RequestKey("echo", "east", "default", "a")
 
@@ -24,7 +24,7 @@ async def test_timeline_of_a_change() -> None:
     failed = steps[3].detail
     assert (len(failed["calls"]), failed["calls_left_out"], len(failed["error"])) == (20, 5, 500)
     told = as_json([(controller, steps)])[0]["steps"]
-    assert (told[2]["at"], told[2]["worker"], told[2]["meaning"]) == (100.5, "w0", WHAT["handed_out"])
+    assert (told[2]["at"], told[2]["worker"], told[2]["meaning"]) == (100.5, "w0", MEANINGS["handed_out"])
     assert lines.of("east", "default", "a", {"other"}) == []
     assert lines.of("east", "default", "b") == []
 

@@ -371,7 +371,7 @@ class Soak:
         for line in wrong[:3]:
             place = line.split(": ")[0]
             if place.count("/") == 3:
-                told = await asyncio.to_thread(self.house.told, "why", place, "--fleet", "soak")
+                told = await asyncio.to_thread(self.house.output_of, "why", place, "--fleet", "soak")
                 shown += [f"raycp why {place}:", told]
         with contextlib.suppress(Exception):
             status = await self.client.status()

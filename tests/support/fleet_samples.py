@@ -1,4 +1,4 @@
-"""User controllers of the fleet's tests. What they did is told in ``RAN``; what they should do is said in the object's data."""
+"""User controllers for tests. ``RAN`` records their reconciles; the object's data says what they do."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ OPEN: dict[str, bool] = {}
 
 
 def died(thread: int | None) -> None:
-    """The process with this user loop is dead: it works on nothing any more."""
+    """The process with this user loop is dead: it runs nothing from now on."""
     for key in THREADS.pop(thread or 0, []):
         RUNNING[key] -= 1
 
@@ -76,14 +76,14 @@ async def _opened(name: str) -> None:
 
 @controller("v1/ConfigMap", labels={"app": "tracked"}, deleted=True)
 async def tracked(ctx: Context, cm: dict[str, Any] | None) -> None:
-    """Tells what it saw, and takes ``DELAY``."""
+    """Records the object that it saw, and takes ``DELAY``."""
     with _run("tracked", ctx, cm):
         await asyncio.sleep(DELAY)
 
 
 @controller("v1/Pod", labels={"app": "tracked"})
 async def pods(ctx: Context, pod: dict[str, Any]) -> None:
-    """Tells what it saw, of a kind that has a status."""
+    """Records the object that it saw, of a kind with a status."""
     with _run("pods", ctx, pod):
         pass
 
@@ -190,7 +190,7 @@ async def patient(ctx: Context, cm: dict[str, Any]) -> Result | None:
 
 @controller("v1/ConfigMap", on="hub", labels={"app": "keeper"}, owns=[owned("v1/Secret", on="members")])
 async def keeper(ctx: Context, cm: dict[str, Any]) -> None:
-    """Tells of its children in the members; ends when its name is in ``OPEN``."""
+    """Records its children in the members; ends when its name is in ``OPEN``."""
     with _run("keeper", ctx, cm) as key:
         CHILDREN[key[1], key[2]] = sorted(child["metadata"]["name"] for child in ctx.children("v1/Secret"))
         await _opened(key[2])
@@ -198,7 +198,7 @@ async def keeper(ctx: Context, cm: dict[str, Any]) -> None:
 
 @controller("v1/ConfigMap", labels={"app": "threaded"})
 def threaded(ctx: Any, cm: dict[str, Any]) -> None:
-    """A plain function that ends when its name is in ``OPEN``: nobody can stop it."""
+    """A plain function that ends when its name is in ``OPEN``; it can't be stopped."""
     with _run("threaded", ctx, cm) as key:
         while not OPEN.get(key[2]):
             time.sleep(0.005)

@@ -14,7 +14,6 @@ from raycp.config import FleetDoc
 from raycp.driver.fleet_builder import build_fleet
 from raycp.driver.in_process import InProcessFleet, InProcessStack, InProcessSubstrate
 from raycp.kube import ConnectSpec
-from raycp.protocol.members import Member
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
 HERE = Path(__file__).parent
@@ -96,10 +95,6 @@ class Stack(InProcessStack):
     def __init__(self, doc: FleetDoc, homes: dict[str, str]) -> None:
         super().__init__(fleet_of(doc), homes, InProcess())
 
-    async def tell(self, *members: Member) -> None:
-        """See ``configure``."""
-        await self.configure(*members)
-
     # the clusters, as a user has them
 
     async def put(self, cluster: str, app: str, name: str, **data: str) -> None:
@@ -167,7 +162,7 @@ async def led() -> AsyncIterator[Led]:
 
 @contextlib.asynccontextmanager
 async def users(fleet: Led) -> AsyncIterator[list[str]]:
-    """Users who create what ``tracked`` reconciles, 50 a second in the cluster ``here``, until the block ends; the names so far."""
+    """Create objects for ``tracked`` at 50 a second in the cluster ``here`` until the block ends; yields the names so far."""
     names: list[str] = []
     stop = asyncio.Event()
 

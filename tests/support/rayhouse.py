@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> Any:
-    """Wait for the condition; what it told then."""
+    """Wait for the condition. Returns its value."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
@@ -49,15 +49,15 @@ def end_tree(pid: int) -> None:
         psutil.wait_procs(family, timeout=10)
 
 
-def told_until(process: "subprocess.Popen[str]", *words: str) -> str:
-    """What the process has told up to the line with one of ``words``; all of it, where none comes before its end."""
+def output_until(process: "subprocess.Popen[str]", *words: str) -> str:
+    """The process's output up to a line with one of ``words``; all of it if none appears."""
     assert process.stdout is not None
-    told = []
+    lines = []
     for line in process.stdout:
-        told.append(line)
+        lines.append(line)
         if any(word in line for word in words):
             break
-    return "".join(told)
+    return "".join(lines)
 
 
 class Node:
@@ -86,7 +86,7 @@ class Node:
         return next(process for process in self.processes() if process.name() == "raylet")
 
     def kill(self) -> None:
-        """SIGKILL to all of it at once, parents first so that nobody cleans up after a child; the ports refuse afterwards."""
+        """SIGKILL to all of it at once, parents first so that none cleans up after a child; the ports refuse afterwards."""
         family = self.processes()
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -95,14 +95,14 @@ class Node:
         psutil.wait_procs(family, timeout=10)
 
     def freeze(self) -> None:
-        """SIGSTOP to all of it: the kernel still accepts connections, and nobody answers."""
+        """SIGSTOP to all of it: the kernel still accepts connections, and no process answers."""
         self._frozen = self.processes()
         for process in self._frozen:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def thaw(self) -> None:
-        """SIGCONT to all that was frozen, actors first: what they had begun goes on before anybody tells them otherwise."""
+        """SIGCONT to all frozen processes, actors first: their work continues before any other process reaches them."""
         for process in reversed(self._frozen):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
@@ -220,7 +220,7 @@ class House:
         self.nodes[name].thaw()
 
     def drain_node(self, name: str, seconds: int = 120) -> None:
-        """Announce the node's end, as a spot instance's notice does; Ray places nothing there any more and kills nothing."""
+        """Announce the node's end, as a spot instance's notice does; Ray places nothing there from then on, and kills nothing."""
         command = [
             str(Path(sys.executable).parent / "ray"), "drain-node", f"--address={self.address}",
             f"--node-id={self.nodes[name].identity}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=a test",
@@ -235,7 +235,7 @@ class House:
             end_tree(self._head.pid)
         self._log.close()
         for process in psutil.process_iter(["pid", "cmdline"]):
-            # What lost its parent: it names our own temporary directory, which nobody else has.
+            # Orphans: their command lines name our own temporary directory.
             if any(self.temp in part for part in process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -261,7 +261,7 @@ class House:
         assert process.returncode == expect, f"raycp {' '.join(arguments)} ended with {process.returncode}:\n{output}"
         return output
 
-    def told(self, *arguments: str) -> str:
+    def output_of(self, *arguments: str) -> str:
         """A command's output, however it ends."""
         return self.popen(*arguments, "--address", self.address).communicate(timeout=60)[0]
 

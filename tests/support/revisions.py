@@ -77,20 +77,20 @@ class Revision(InProcess):
             await home.kill(member)
         elif member == LEADER:
             self.dead = False
-            await self.lose_leader(gone=True)
+            await self.lose_leader(for_good=True)
         else:
             await super().kill(member)
 
-    async def lose_leader(self, *, gone: bool = False) -> None:
-        """The leader's process dies; unless it is ``gone`` for good, Ray is going to restart it."""
+    async def lose_leader(self, *, for_good: bool = False) -> None:
+        """The leader's process dies; unless ``for_good``, Ray is going to restart it."""
         core, self.leader = self.leader, None
         self.cores.pop(LEADER, None)
         if core is not None:
-            self.dead = not gone
+            self.dead = not for_good
             await core.abort()
 
     async def close(self) -> None:
-        await self.lose_leader(gone=True)
+        await self.lose_leader(for_good=True)
         await super().close()
 
 
@@ -132,7 +132,7 @@ class House:
     def roles(self, revision: Revision) -> set[str]:
         return {member.role for member in revision.cores if member.role is not Role.EMBEDDED}
 
-    async def gone(self, revision: Revision, seconds: float = 10.0) -> None:
+    async def until_stopped(self, revision: Revision, seconds: float = 10.0) -> None:
         await until(lambda: not self.roles(revision) and not revision.dead, seconds, f"nothing is left of {revision.namespace}")
 
     async def close(self) -> None:

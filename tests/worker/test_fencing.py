@@ -28,6 +28,11 @@ def _home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
 
 
+async def unanswered(question: Question[Any], timeout: float) -> Any:
+    """A frozen process's question to the leader."""
+    await asyncio.Event().wait()
+
+
 def task(epoch: int = 1, term: int = 1) -> Task:
     return Task(1, RequestKey("c", "here", "default", "a"), "standard", "user", 1, epoch, "0", term, 0, 0.0, None)
 
@@ -87,7 +92,7 @@ async def test_a_frozen_primary_is_succeeded_only_after_its_permit_has_ended() -
         name = frozen.member.actor_name
         fleet.leader.fence.unproven_at -= 60.0
         fleet.substrate.silent.add(frozen.member)
-        next(each for each in frozen.loops._tasks if each.get_name() == "permit").cancel()
+        frozen.permits.ask = unanswered
         await fleet.put("here", "tracked", "meanwhile")
         end = ledger.ends(name)
         await until(lambda: standby.identity.term == 2, 12.0)
@@ -106,18 +111,18 @@ async def test_a_permit_that_ends_and_comes_back_within_one_question_restores_al
         await fleet.apply(doc("tracked", leader={"permit": "2s"}, workers={"slots": 1}, shards={"standby": 0}))
         core = next(core for member, core in fleet.substrate.cores.items() if member.role == role)
         keeper = core.permits
-        ask, lapsed = keeper._ask, asyncio.Event()
+        ask, lapsed = keeper.ask, asyncio.Event()
 
         async def late(question: Question[Any], timeout: float) -> Any:
             await until(lambda: not keeper.held)
-            keeper._ask = ask
+            keeper.ask = ask
             for number in range(3):
                 await fleet.put("here", "tracked", f"lapsed-{number}")
             await core.configure(core.plan, core.plan)
             lapsed.set()
             return await ask(question, timeout)
 
-        keeper._ask = late
+        keeper.ask = late
         await until(lapsed.is_set, 5.0)
         for number in range(3):
             await fleet.put("here", "tracked", f"after-{number}")

@@ -156,11 +156,11 @@ async def test_a_key_in_work_stays_held_when_another_worker_resends_an_older_ack
         link.resends.add_done(Done(12345, key, Outcome.OK, 0.0, writes=[]))
         await fleet.kill("shard", "0")
         core = await fleet.new_shard("0")
-        await fleet.tell(core.member, fleet.worker(runs).member)
+        await fleet.configure(core.member, fleet.worker(runs).member)
         seats = core.dispatcher.seats
         holder = fleet.worker(runs).member.actor_name
         await until(lambda: holder in seats and seats[holder].foreign, what="the worker that runs it has connected")
-        await fleet.tell()
+        await fleet.configure()
         other = ended.member.actor_name
         await until(lambda: other in seats and core.dispatcher.open and not seats[other].foreign, what="and the other has resent")
         await holds(lambda: not samples.OVERLAPS, 0.3)
