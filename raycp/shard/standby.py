@@ -123,7 +123,7 @@ class StandbyReplica:
         self.marks = message.marks or self.marks
         self.starts = message.begun or self.starts
         self.wakes.update(message.wakes)
-        self.wakes.difference_update(message.heard)
+        self.wakes.difference_update(message.acknowledged)
         for reached in message.reached:
             self.reached[reached.cluster, GVK.parse(reached.kind)] = reached.rv
         if message.complete and not self.complete:

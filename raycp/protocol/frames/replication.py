@@ -54,14 +54,14 @@ class Reached(msgspec.Struct, array_like=True):
 
 
 class Progress(msgspec.Struct, tag="progress", array_like=True):
-    """From a primary to its standbys. ``wakes`` are owners elsewhere whose wake is not acknowledged yet, ``heard`` those whose
-    wake is; ``complete`` ends the full account. ``marks`` and ``begun`` are sent whole, and only when they have changed."""
+    """From a primary to its standbys. ``wakes`` are owners elsewhere whose wake is not acknowledged yet, ``acknowledged`` those
+    whose wake is; ``complete`` ends the full account. ``marks`` and ``begun`` are sent whole, and only when they have changed."""
 
     seq: int
     changed: list[KeyProgress]
     reached: list[Reached]
     wakes: list[RequestKey]
-    heard: list[RequestKey]
+    acknowledged: list[RequestKey]
     complete: bool = False
     marks: list[MarkedKind] = []
     begun: list[ControllerStart] = []
