@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.fleets import add_file, run_async
+from raycp.cli.output import print_line
 from raycp.config import load_fleet
 
 
@@ -31,14 +32,11 @@ def run(args: argparse.Namespace) -> int:
     needs_code = "PYTHONPATH" in fleet.runtime
 
     async def work() -> tuple[str, str]:
-        def tell(line: str) -> None:
-            print(line, flush=True)
-
         command = entrypoint(args.address, args.python, ["run", *(["--attach"] if args.attach else [])])
         with contextlib.ExitStack() as stack:
             source = working_dir if needs_code else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-empty-")))
             directory = stack.enter_context(staged(doc.canonical(), source))
-            return await submit(args.address, doc.name, fleet.generation, directory, command, tell)
+            return await submit(args.address, doc.name, fleet.generation, directory, command, print_line)
 
     identity, _ = run_async(work())
     print(f"job {identity} succeeded: fleet {doc.name} is ready and does not need the job any more")

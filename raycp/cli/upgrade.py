@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, at_ray, existing, namespace_of, run_async
+from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async
+from raycp.cli.output import print_line
 from raycp.cli.run import ReasonPrinter, summary
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
@@ -31,12 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace the fleet's processes even where it runs this generation already"
     )
-    parser.add_argument(
-        "--working-dir",
-        type=Path,
-        default=None,
-        help="directory of the controllers' new modules (default: the working directory, then the file's)",
-    )
+    add_working_dir(parser, "new modules")
     parser.add_argument("--submit", action="store_true", help="as a Ray job, which sends the modules (--address: dashboard)")
     parser.add_argument("--python", default=None, help="Python on the nodes, with --submit")
     add_address(parser)
@@ -134,13 +130,10 @@ def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
             with tempfile.TemporaryDirectory(prefix="raycp-empty-") as empty:
                 yield Path(empty)
 
-    def tell(line: str) -> None:
-        print(line, flush=True)
-
     async def work() -> str:
         command = entrypoint(address, args.python, ["upgrade", *flags])
         with sources() as source, staged(doc.canonical(), source) as directory:
-            return (await submit(address, doc.name, fleet.generation, directory, command, tell))[0]
+            return (await submit(address, doc.name, fleet.generation, directory, command, print_line))[0]
 
     print(f"job {run_async(work())} succeeded")
     return 0

@@ -123,9 +123,7 @@ class ReflectorMetrics:
     def __init__(self, metrics: Metrics) -> None:
         labels = ("cluster", "kind")
         self.lists = metrics.counter("raycp_reflector_lists_total", "Lists begun, by reason.", (*labels, "reason"))
-        self.list_seconds = metrics.histogram("raycp_reflector_list_duration_seconds", "Duration of a list.", labels)
         self.watches = metrics.counter("raycp_reflector_watches_total", "Watches begun.", labels)
-        self.watch_ends = metrics.counter("raycp_reflector_watch_ends_total", "Watches ended, by reason.", (*labels, "reason"))
         self.events = metrics.counter("raycp_reflector_events_total", "Events received, by type.", (*labels, "type"))
         self.verdicts = metrics.counter(
             "raycp_classify_verdicts_total", "Events classified, by reason.", ("cluster", "controller", "reason")
@@ -189,7 +187,6 @@ class SliMetrics:
             "raycp_slo_objective_ratio", "The share that must be within the threshold.", slo, merge="max"
         )
         self.within = metrics.gauge("raycp_slo_threshold_seconds", "The latency that an objective allows.", slo, merge="max")
-        self.open_overdue = metrics.gauge("raycp_slo_open_overdue_changes", "Changes under way beyond their threshold.", slo)
 
 
 class FleetMetrics:
