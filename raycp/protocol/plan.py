@@ -83,8 +83,8 @@ class ClusterPlan(msgspec.Struct, frozen=True):
 
 
 class ShardPlan(msgspec.Struct, frozen=True):
-    """A shard's primary: who it is and where it listens; port 0 while it is not up. ``cause``, ``drain`` and ``leaderless`` (in
-    seconds) describe the switch that made it primary."""
+    """A shard's primary: its actor's name and where it listens; port 0 while it is not up. ``cause``, ``drain`` and
+    ``leaderless`` (in seconds) describe the switch that made it primary."""
 
     shard: str
     member: str
