@@ -2,15 +2,14 @@
 
 import argparse
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async
-from raycp.cli.output import print_line
 from raycp.cli.run import ReasonPrinter, summary
+from raycp.cli.submit import submit_job
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.control import FleetHandoverResult, StandbyStatus
@@ -114,26 +113,6 @@ def _print_result(yielded: FleetHandoverResult, name: str, client: FleetClient) 
 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
-    from raycp.driver.fleet_builder import build_fleet
-    from raycp.driver.jobs import entrypoint, staged, submit
-
-    working_dir = (args.working_dir or Path.cwd()).resolve()
-    fleet = build_fleet(doc, args.config, [working_dir, args.config.resolve().parent])
-    address = args.address or DASHBOARD
     flags = [flag for flag, given in (("--standby", args.standby), ("--force", args.force)) if given]
-
-    @contextlib.contextmanager
-    def sources() -> Iterator[Path]:
-        if "PYTHONPATH" in fleet.runtime:
-            yield working_dir
-        else:
-            with tempfile.TemporaryDirectory(prefix="raycp-empty-") as empty:
-                yield Path(empty)
-
-    async def work() -> str:
-        command = entrypoint(address, args.python, ["upgrade", *flags])
-        with sources() as source, staged(doc.canonical(), source) as directory:
-            return (await submit(address, doc.name, fleet.generation, directory, command, print_line))[0]
-
-    print(f"job {run_async(work())} succeeded")
+    print(f"job {submit_job(args, doc, args.address or DASHBOARD, ['upgrade', *flags])} succeeded")
     return 0
