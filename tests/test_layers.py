@@ -1,6 +1,7 @@
-"""Rules on imports (pyproject.toml, [tool.importlinter]), on the names and sizes of modules, and on type names."""
+"""Rules on imports (pyproject.toml, [tool.importlinter]), on the names, maps and sizes of modules, and on type names."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE = 450
 MEDIAN_FILE = 130
 GERUND_ROOMS = {"queueing", "scheduling"}
+MAP_ITEM = re.compile(r"^- ((?:``[^`]+``(?:, | and )?)+)", re.MULTILINE)
+MAP_NAME = re.compile(r"``([^`]+?)/?``")
 
 
 def _imports(file: Path) -> set[str]:
@@ -53,6 +56,27 @@ def test_every_package_has_a_docstring() -> None:
     ]
     assert not silent
     assert not bare
+
+
+def mapped_names(package: Path) -> list[str]:
+    """The names at the heads of list items in a package's docstring: "- ``store``, ``watch``: ..."."""
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    return [name for item in MAP_ITEM.findall(text) for name in MAP_NAME.findall(item)]
+
+
+def test_package_maps_name_modules_that_exist() -> None:
+    """A list without any module of its package is not a map: the kinds of locks, the fixtures of the test kit."""
+    absent: dict[str, list[str]] = {}
+    maps = 0
+    for package in sorted(file.parent for file in FILES if file.name == "__init__.py"):
+        names = mapped_names(package)
+        unknown = [name for name in names if not (package / f"{name}.py").exists() and not (package / name).is_dir()]
+        if len(unknown) < len(names):
+            maps += 1
+            if unknown:
+                absent[str(package.relative_to(ROOT))] = unknown
+    assert absent == {}
+    assert maps > 10
 
 
 def test_every_file_has_a_docstring() -> None:

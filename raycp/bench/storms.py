@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from raycp.bench.depth import depth_curve
+from raycp.bench.depth import DepthCurve, depth_curve
 from raycp.bench.fleets import CONTROLLER, fleet_doc, fleet_under_test
 from raycp.bench.latencies import percentile
 from raycp.bench.scenario import EXISTING, USERS_PER_SECOND, Row, RunOutcome, Stage, scenario
@@ -81,11 +81,7 @@ async def init_storm(stage: Stage) -> RunOutcome:
         "depth_peak": depth.peak,
         "depth_mean": round(depth.mean, 1),
     }
-    outcome.curves = {
-        "latency_ms": sorted((sent - ramp, latency * 1000) for _, sent, latency in rows),
-        "queue depth": depth.since(ramp),
-        "instant SLI": instant_sli(rows, ramp),
-    }
+    outcome.curves = _curves(rows, depth, ramp)
     return outcome
 
 
@@ -114,12 +110,15 @@ async def resync_storm(stage: Stage) -> RunOutcome:
     rows: list[Row] = answer["rows"]
     begin = min((sent for _, sent, _ in rows), default=0.0)
     own = {"existing": count, "depth_mean": round(depth.mean, 2), "depth_peak": depth.peak}
-    curves = {
-        "latency_ms": sorted((sent - begin, latency * 1000) for _, sent, latency in rows),
-        "queue depth": depth.since(begin),
-        "instant SLI": instant_sli(rows, begin),
+    return RunOutcome([latency for _, _, latency in rows], answer["missing"], own, _curves(rows, depth, begin))
+
+
+def _curves(rows: list[Row], depth: DepthCurve, zero: float) -> dict[str, list[tuple[float, float]]]:
+    return {
+        "latency_ms": sorted((sent - zero, latency * 1000) for _, sent, latency in rows),
+        "queue depth": depth.since(zero),
+        "instant SLI": instant_sli(rows, zero),
     }
-    return RunOutcome([latency for _, _, latency in rows], answer["missing"], own, curves)
 
 
 def instant_sli(rows: list[Row], zero: float, within: float = 1.0) -> list[tuple[float, float]]:

@@ -125,7 +125,7 @@ class IndexedObjects:
     @property
     def built(self) -> frozenset[str]:
         """Names of the indexes that are built and kept up to date."""
-        return frozenset(self._indexes)
+        return frozenset(self.indexed)
 
     def define(self, name: str, fn: IndexFn) -> None:
         """Add an index. Raises ``ValueError`` for a name that is taken."""

@@ -99,7 +99,6 @@ class Reflector:
         status = msgspec.structs.replace(self._status)
         status.synced = self.synced.is_set()
         status.objects, status.rv, status.voids = len(self.store), self.store.rv, self.store.voids
-        status.replaying = isinstance(self._state, states.Replaying) and not self.replayed.is_set()
         return status
 
     async def run(self) -> None:

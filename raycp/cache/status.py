@@ -25,7 +25,6 @@ class ReflectorStatus(msgspec.Struct):
     reason: str = "not started"
     """why it is not synced or not watching; empty while it watches"""
     synced: bool = False
-    replaying: bool = False
     objects: int = 0
     rv: int = 0
     last_contact: float = 0.0

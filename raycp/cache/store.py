@@ -70,11 +70,6 @@ class Store:
         """A user-defined index: ``fn`` returns the values of an object. Raises ``ValueError`` for a name that is taken."""
         self._contents.define(name, fn)
 
-    @property
-    def built_indexes(self) -> frozenset[str]:
-        """Names of the indexes that are kept up to date."""
-        return frozenset(self._contents.indexed)
-
     def build_index(self, name: str) -> None:
         """Build an index now, so that the first query does not wait for it. Raises ``KeyError`` for an unknown index."""
         self._contents.index(name)

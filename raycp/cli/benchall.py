@@ -36,12 +36,12 @@ def play_all(args: argparse.Namespace) -> int:
     extra += [f"--scale={args.scale}"] if args.scale != 1.0 else []
     extra += [f"--set={each}" for each in args.set]
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         if not args.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    tell(f"{len(steps)} steps, about {sum(step.minutes for step in steps):g} min")
-    played = asyncio.run(until_done(play_steps(steps, args.out, extra, "svg", tell)))
+    report(f"{len(steps)} steps, about {sum(step.minutes for step in steps):g} min")
+    played = asyncio.run(until_done(play_steps(steps, args.out, extra, "svg", report)))
     found = {name: result for name, result in read_out(args.out).items() if name in {step.name for step in steps}}
     for result in found.values():
         if result.get("causes"):

@@ -35,6 +35,16 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_working_dir(parser: argparse.ArgumentParser, what: str = "modules") -> None:
+    """``--working-dir``, where the controllers' modules are looked for before the fleet file's directory."""
+    parser.add_argument(
+        "--working-dir",
+        type=Path,
+        default=None,
+        help=f"directory of the controllers' {what} (default: the working directory, then the file's)",
+    )
+
+
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine. Errors of Ray or the fleet become ``CliError``."""
     try:

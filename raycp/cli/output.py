@@ -31,6 +31,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="output format (default: table)")
 
 
+def print_line(line: str) -> None:
+    """Print a line of a command's progress at once, also where the output is a pipe."""
+    print(line, flush=True)
+
+
 def render(rows: Sequence[Row], columns: Sequence[Column], format: Format, *, empty: str = "nothing to show") -> str:
     """The rows as text, without a final newline. JSON and YAML carry whole rows, tables their columns."""
     if format == "json":

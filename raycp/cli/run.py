@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import CliError
-from raycp.cli.fleets import add_address, add_file, at_ray, run_async
+from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, run_async
 from raycp.config import load_fleet
 from raycp.driver.fleet_client import FleetClient, StandsBy, up
 
@@ -18,12 +18,7 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser("run", help="bring a fleet up")
     add_file(parser)
     add_address(parser)
-    parser.add_argument(
-        "--working-dir",
-        type=Path,
-        default=None,
-        help="directory of the controllers' modules (default: the working directory, then the file's)",
-    )
+    add_working_dir(parser)
     parser.add_argument("--attach", action="store_true", help="stay in the foreground, though the fleet does not need it")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.fleets import add_file, run_async
-from raycp.config import load_fleet
+from raycp.cli.output import print_line
+from raycp.config import FleetDoc, load_fleet
 
 
 def add_parser(subparsers: Any) -> None:
@@ -22,24 +23,27 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 when the job has succeeded: the fleet is ready."""
+    doc = load_fleet(args.config)
+    identity = submit_job(args, doc, args.address, ["run", *(["--attach"] if args.attach else [])])
+    print(f"job {identity} succeeded: fleet {doc.name} is ready and does not need the job any more")
+    return 0
+
+
+def submit_job(args: argparse.Namespace, doc: FleetDoc, address: str, command: list[str]) -> str:
+    """Run ``raycp COMMAND`` for the fleet as a Ray job, which gets the working directory if controllers' modules come from it.
+    Returns the job's id once it has succeeded."""
     from raycp.driver.fleet_builder import build_fleet
     from raycp.driver.jobs import entrypoint, staged, submit
 
-    doc = load_fleet(args.config)
     working_dir = (args.working_dir or Path.cwd()).resolve()
     fleet = build_fleet(doc, args.config, [working_dir, args.config.resolve().parent])
     needs_code = "PYTHONPATH" in fleet.runtime
 
-    async def work() -> tuple[str, str]:
-        def tell(line: str) -> None:
-            print(line, flush=True)
-
-        command = entrypoint(args.address, args.python, ["run", *(["--attach"] if args.attach else [])])
+    async def work() -> str:
+        line = entrypoint(address, args.python, command)
         with contextlib.ExitStack() as stack:
             source = working_dir if needs_code else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-empty-")))
             directory = stack.enter_context(staged(doc.canonical(), source))
-            return await submit(args.address, doc.name, fleet.generation, directory, command, tell)
+            return (await submit(address, doc.name, fleet.generation, directory, line, print_line))[0]
 
-    identity, _ = run_async(work())
-    print(f"job {identity} succeeded: fleet {doc.name} is ready and does not need the job any more")
-    return 0
+    return run_async(work())

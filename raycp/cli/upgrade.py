@@ -2,14 +2,14 @@
 
 import argparse
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, at_ray, existing, namespace_of, run_async
+from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async
 from raycp.cli.run import ReasonPrinter, summary
+from raycp.cli.submit import submit_job
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.control import FleetHandoverResult, StandbyStatus
@@ -31,12 +31,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace the fleet's processes even where it runs this generation already"
     )
-    parser.add_argument(
-        "--working-dir",
-        type=Path,
-        default=None,
-        help="directory of the controllers' new modules (default: the working directory, then the file's)",
-    )
+    add_working_dir(parser, "new modules")
     parser.add_argument("--submit", action="store_true", help="as a Ray job, which sends the modules (--address: dashboard)")
     parser.add_argument("--python", default=None, help="Python on the nodes, with --submit")
     add_address(parser)
@@ -118,29 +113,6 @@ def _print_result(yielded: FleetHandoverResult, name: str, client: FleetClient) 
 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
-    from raycp.driver.fleet_builder import build_fleet
-    from raycp.driver.jobs import entrypoint, staged, submit
-
-    working_dir = (args.working_dir or Path.cwd()).resolve()
-    fleet = build_fleet(doc, args.config, [working_dir, args.config.resolve().parent])
-    address = args.address or DASHBOARD
     flags = [flag for flag, given in (("--standby", args.standby), ("--force", args.force)) if given]
-
-    @contextlib.contextmanager
-    def sources() -> Iterator[Path]:
-        if "PYTHONPATH" in fleet.runtime:
-            yield working_dir
-        else:
-            with tempfile.TemporaryDirectory(prefix="raycp-empty-") as empty:
-                yield Path(empty)
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
-
-    async def work() -> str:
-        command = entrypoint(address, args.python, ["upgrade", *flags])
-        with sources() as source, staged(doc.canonical(), source) as directory:
-            return (await submit(address, doc.name, fleet.generation, directory, command, tell))[0]
-
-    print(f"job {run_async(work())} succeeded")
+    print(f"job {submit_job(args, doc, args.address or DASHBOARD, ['upgrade', *flags])} succeeded")
     return 0

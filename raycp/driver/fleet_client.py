@@ -84,14 +84,14 @@ class FleetClient:
         return {member for revision in self._revisions.values() for member in await revision.members()}
 
     async def leaders(self) -> list[str]:
-        """Namespaces that have a leader, the one that leads first."""
+        """Namespaces that have a leader, that of the active fleet first."""
         found = [name for name, revision in self._revisions.items() if LEADER in await revision.members()]
         if len(found) > 1 and (await self.standing(found[0])).generation:
             found.reverse()
         return found
 
     async def standing(self, namespace: str) -> StandbyStatus:
-        """What the leader there says of standing by; an empty answer from one that leads, or that does not answer."""
+        """What the leader there says of standing by; empty for an active fleet, or if the leader does not answer."""
         try:
             return await self._revisions[namespace].ask(LEADER, StandbyState(), timeout=3.0)
         except (MemberDied, MemberUnavailable, MemberFailed):
@@ -124,7 +124,7 @@ class FleetClient:
                 await self.clock.sleep(0.2)
 
     async def ask(self, question: Question[A], timeout: float = 10.0, patience: float = 10.0) -> A:
-        """Ask the leader; one that is being restarted is waited for, ``patience`` seconds. Raises ``FleetError``."""
+        """Ask the leader; wait up to ``patience`` seconds while it is restarted. Raises ``FleetError``."""
         deadline = self.clock.now() + patience
         while True:
             try:
@@ -249,7 +249,7 @@ class FleetClient:
         await self._kill_all(revision, embedded=False)
 
     async def end(self, namespace: str, drain: float) -> None:
-        """End one revision, its leader last; of one that does not lead, all but the embedded clusters, which it does not own."""
+        """End one revision, its leader last. A standby revision does not own the embedded clusters: they stay."""
         revision = self._revisions[namespace]
         leads = (await self.leaders())[:1] == [namespace]
         try:

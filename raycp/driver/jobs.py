@@ -69,7 +69,7 @@ def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[s
     """(id to use, whether such a job runs already).
 
     One id per generation and try: an id can be used once in a Ray cluster's life, so after a job that has ended comes the
-    next try; one that still runs is joined. ``known`` maps ids to job states.
+    next try; a job that still runs is joined. ``known`` maps ids to job states.
     """
     base = f"raycp-{fleet}-{generation}"
     tries = {}

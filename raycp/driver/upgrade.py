@@ -123,7 +123,7 @@ async def _status(client: FleetClient, namespace: str) -> dict[str, Any]:
 
 
 async def _outcome(client: FleetClient, old: str, new: str, error: str) -> FleetHandoverResult:
-    """The old leader died before it could answer: who leads shows within a while."""
+    """The old leader died before it could answer: the record of the leadership shows within a while which fleet leads."""
     deadline = client.clock.now() + 15.0
     while client.clock.now() < deadline:
         status = await _status(client, new)

@@ -63,17 +63,6 @@ def prepare_update(new: Object, old: Object) -> None:
     status["storedVersions"] = stored
 
 
-def served_versions(crd: Object) -> list[str]:
-    """The names of the served versions, in the order of the CRD."""
-    return [v["name"] for v in crd["spec"]["versions"] if v.get("served")]
-
-
-def selectable_fields(crd: Object, version: str) -> list[str]:
-    """The paths (``spec.color``) that field selectors may name besides metadata.name and metadata.namespace."""
-    one = next(v for v in crd["spec"]["versions"] if v["name"] == version)
-    return [field["jsonPath"].lstrip(".") for field in one.get("selectableFields") or ()]
-
-
 def validate(crd: Object, errors: Errors) -> None:
     """``ValidateCustomResourceDefinition`` without ``metadata``."""
     spec = crd.get("spec") or {}

@@ -84,10 +84,6 @@ class LocalApi:
         draft = self._pipeline.draft_update(found, meta.get("namespace", ""), meta["name"], obj, self._options, subresource)
         return await self._finish(draft)
 
-    async def update_status(self, resource: str, obj: Object) -> Object:
-        """PUT of the status."""
-        return await self.update(resource, obj, subresource="status")
-
     async def patch_merge(self, resource: str, ns: str, name: str, patch: bytes, *, subresource: str = "") -> Object:
         """A JSON merge patch."""
         draft = self._pipeline.draft_patch(self.resource(resource), ns, name, MERGE_PATCH, patch, self._options, subresource)

@@ -74,6 +74,17 @@ class Draft(NamedTuple):
     subresource: str = ""
 
 
+def _metadata_of(obj: Object, name: str) -> Object:
+    """The metadata of ``obj``, made where it is missing, with the name on the URL. Raises ``StatusError`` for another name."""
+    meta = obj.get("metadata")
+    if not isinstance(meta, dict):
+        meta = obj["metadata"] = {}
+    given = meta.setdefault("name", name)
+    if given != name:
+        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+    return meta
+
+
 class Times:
     """The server's wall clock as Kubernetes writes it, ``skew`` seconds off because of a fault."""
 
@@ -227,11 +238,7 @@ class Pipeline:
             raise not_found(resource.info, name)
         old = resource.read(record)
         obj = apply_patch(resource.info, content_type, resource.read(record), patch, options.validation, warnings)
-        meta = obj.get("metadata")
-        if not isinstance(meta, dict):
-            meta = obj["metadata"] = {}
-        if meta.get("name") != name and not (meta.get("name") in (None, "") and meta.setdefault("name", name) == name):
-            raise bad_request(f"the name of the object ({meta.get('name')}) does not match the name on the URL ({name})")
+        meta = _metadata_of(obj, name)
         self.match_namespace(resource, ns, meta)
         self._check_version(resource, record, meta)
         return self._updated(resource, record, old, obj, options, subresource)
@@ -247,12 +254,7 @@ class Pipeline:
         warnings: list[str] | None = None,
     ) -> Draft:
         """Draft a server-side apply, a create if the object does not exist. Raises ``StatusError``."""
-        meta = patch.get("metadata")
-        if not isinstance(meta, dict):
-            meta = patch["metadata"] = {}
-        given = meta.setdefault("name", name)
-        if given != name:
-            raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        meta = _metadata_of(patch, name)
         self.match_namespace(resource, ns, meta)
         record = resource.table.get(ns, name)
         if record is None and subresource:

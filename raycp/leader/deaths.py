@@ -91,7 +91,7 @@ class Deaths:
 
     async def announce(self, name: str) -> None:
         """Notify all members that this one may not write any more, though its process may live."""
-        await self._plans.change(gone=(*self._plans.current.gone[-KEPT_DEAD:], name))
+        await self._plans.change(dead=(*self._plans.current.dead[-KEPT_DEAD:], name))
 
     async def remove(self, state: MemberState, cause: str, noticed: float) -> None:
         """A member writes nothing more: remove it, and promote its standby. ``noticed``: when it was first found dead or silent."""

@@ -18,13 +18,13 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
+from raycp.leader.desired import Wanted
 from raycp.leader.handover import ShardHandover
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.nodes import NodeWatch
 from raycp.leader.placement import Move, Situation, misplaced
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
-from raycp.protocol.desired import Wanted
 from raycp.protocol.members import Role, Slot
 from raycp.protocol.plan import Plan
 

@@ -198,7 +198,7 @@ class FleetHandover:
                 leader = await self._hub_lock.take_back(plan)
                 break
             except (KubeError, ConnectError, LockProblem, Conflict, TimeoutError) as error:
-                log.error("it is not known who leads, so no member writes: %s", error)
+                log.error("it is not known which fleet leads, so no member writes: %s", error)
                 await self._clock.sleep(0.5)
         if leader is not None:
             result.problem = "" if leader.home == standby.home else f"{leader.holder} leads"

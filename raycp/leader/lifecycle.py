@@ -6,11 +6,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from raycp.base.loops import Loops
+from raycp.leader.desired import Wanted
 from raycp.leader.placement import actor_options
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
 from raycp.protocol.control import Drain
-from raycp.protocol.desired import Wanted
 from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 

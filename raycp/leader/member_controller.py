@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from raycp.leader.desired import Wanted, WantedMembers, standby_members
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
 from raycp.leader.lifecycle import Lifecycle
@@ -11,7 +12,6 @@ from raycp.leader.placement import best_nodes
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
-from raycp.protocol.desired import Desires, Wanted, standing_members
 from raycp.protocol.members import LEADER, Member, Role, Slot
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
@@ -39,13 +39,13 @@ class MemberController:
         self._evacuation = evacuation
         self._pools = pools
         self._nodes = nodes
-        self._desires = Desires()
+        self._wanted_members = WantedMembers()
 
     def wanted(self, plan: Plan) -> dict[Slot, Wanted]:
         """The members that should live under ``plan``."""
         needy = self._evacuation.need_standby(plan)
-        wanted = self._desires.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools.sizes, needy)
-        return wanted if plan.following is None else standing_members(plan, wanted)
+        wanted = self._wanted_members.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools.sizes, needy)
+        return wanted if plan.following is None else standby_members(plan, wanted)
 
     async def step(self, plan: Plan) -> None:
         """One comparison. While Ray's head does not answer, promotions go on, and nothing is created or ended."""

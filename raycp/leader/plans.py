@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from raycp.config import TIERS
+from raycp.leader.desired import assign_shards
 from raycp.leader.endpoints import connection
-from raycp.protocol.desired import assign_shards
 from raycp.protocol.plan import ClusterPlan, Fleet, Following, ObserverPlan, Plan, ShardPlan
 from raycp.protocol.revisions import GENERATIONS
 

@@ -161,8 +161,8 @@ class Roster:
         """The member sent a report. Whether the leader has to act on it: counters alone (lanes, objects) are no reason."""
         state.report, state.problem = report, ""
         relevant = (report.host, report.port, report.ready, report.state, report.plan, report.extra)
-        changed = relevant != state.told or bool(report.dead)
-        state.told = relevant
+        changed = relevant != state.handled or bool(report.dead)
+        state.handled = relevant
         return changed
 
     def failed(self, state: MemberState, problem: str) -> None:

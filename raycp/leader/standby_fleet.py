@@ -61,7 +61,7 @@ class StandbyFleet:
     @property
     def problems(self) -> dict[str, str]:
         """What a user should know, by subject."""
-        found = {"the active fleet": self._problem, "who leads": self._takeover.problem}
+        found = {"the active fleet": self._problem, "leadership": self._takeover.problem}
         return {subject: problem for subject, problem in found.items() if problem}
 
     async def begin(self, fleet: Fleet) -> None:
@@ -79,7 +79,7 @@ class StandbyFleet:
         """Follow until ``close``."""
         self._tasks = [
             self._loops.forever(self._follow, "plan of the active fleet"),
-            self._loops.forever(self._check, "who leads", every=0.5),
+            self._loops.forever(self._check, "leadership", every=0.5),
             self._loops.forever(self._install_missing, "missing CRDs", every=2.0),
         ]
 

@@ -55,7 +55,7 @@ class Takeover:
         self.order = Lead("", None, None)
         """How this fleet comes to lead, for the history."""
         self.problem = ""
-        """Why it is not known who leads, while the active fleet's leader does not answer."""
+        """Why it is not known which fleet leads, while the active fleet's leader does not answer."""
         self._substrate = substrate
         self._clock = clock
         self._plans = plans

@@ -106,11 +106,11 @@ def setup_logging(level: str | int = "info", *, as_json: bool = True, stream: IO
     if number is None:
         raise ValueError(f"unknown log level {level!r}: debug, info, warning, error or critical")
     root = logging.getLogger("raycp")
-    for old in [h for h in root.handlers if getattr(h, "_raycp", False)]:
+    for old in [h for h in root.handlers if h.get_name() == "raycp"]:
         root.removeHandler(old)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
-    handler._raycp = True  # type: ignore[attr-defined]
+    handler.set_name("raycp")
     root.addHandler(handler)
     root.setLevel(number)
     root.propagate = False

@@ -53,9 +53,6 @@ class Gauge:
     def inc(self, amount: float = 1.0) -> None:
         self.value += amount
 
-    def dec(self, amount: float = 1.0) -> None:
-        self.value -= amount
-
 
 class Histogram:
     """Counts per bucket (not cumulative; the last one is +Inf) and the sum of all values."""

@@ -134,7 +134,7 @@ class ObserverCore(MemberCore):
             self.changed()
 
     def _all_reported(self) -> bool:
-        """Whether each shard and worker has reported; one that does not is no reason to wait for long."""
+        """Whether each shard and worker has reported; a member that does not is no reason to wait for long."""
         if self.plan is None or self._stands_by or self.clock.now() - self._started > SILENT_AFTER:
             return self.plan is not None
         return self._feed.complete()

@@ -1,6 +1,6 @@
 """The observer's SLO windows in the hub: written every few seconds, so that the observer's replacement goes on with them.
 
-At a hand-over between two revisions of a fleet, the observer of the one that led marks its last checkpoint as ``closed``. The other
+At a hand-over between two revisions of a fleet, the old one's observer marks its last checkpoint as ``closed``. The other
 goes on from there, or without that mark after ``CLOSED_WITHIN``. Only the fleet that is recorded as leading writes.
 """
 
@@ -69,7 +69,7 @@ class SloCheckpoint:
         await self.keep()
 
     async def keep(self) -> None:
-        """Read who leads; where that is this fleet, go on from the last checkpoint and write the next."""
+        """Read which fleet leads; if it is this one, go on from the last checkpoint and write the next."""
         plan = self._plan()
         if plan is None or plan.hub.connect is None or plan.following is not None:
             return
@@ -80,7 +80,7 @@ class SloCheckpoint:
             another_leads = leadership is None or leadership.home not in ("", plan.home)
             self._is_leader.labels(plan.fleet.name).set(0.0 if another_leads else 1.0)
             if another_leads and not (self._closing and plan.epoch):
-                return  # the fleet that leads counts, and waits for the last checkpoint of one that has handed over to it
+                return  # the fleet that leads counts, and waits for the last checkpoint of a fleet that has handed over to it
             if not self._restored:
                 self._saved = await records.read("slo")
                 open_still = self._saved is None or "closed" not in self._saved.data

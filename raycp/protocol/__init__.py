@@ -1,8 +1,9 @@
 """What the members of a fleet exchange; leader, shard, worker and observer meet here only.
 
 - ``members``, ``revisions``, ``nodes``: names of actors (role, place, generation), the two revisions of a fleet, Ray's nodes;
-- ``desired``: which members a fleet needs; ``plan``: the fleet as the leader sends it to all of them;
-- ``report``: a member's state as it reports it; ``status``: the fleet's state from all reports;
+- ``plan``: the fleet as the leader sends it to all of them;
+- ``report``: a member's state as it reports it; ``status``: the fleet's state, which ``status_builder`` makes of all
+  reports;
 - ``control``: questions and answers by actor call; ``substrate``: where members live and how they are asked;
 - ``frames`` and ``transport``: what shards, workers and the observer send each other over TCP.
 

@@ -135,7 +135,8 @@ class MemberState:
         self.fingerprint = ""
         self.spot = ""
         """The node that was requested when it was created."""
-        self.told: tuple[object, ...] = ()
+        self.handled: tuple[object, ...] = ()
+        """What its last report said, as far as the leader acts on it."""
         self.configured = 0
         self.problem = "starting"
         self.refusal = ""

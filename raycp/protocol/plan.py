@@ -83,8 +83,8 @@ class ClusterPlan(msgspec.Struct, frozen=True):
 
 
 class ShardPlan(msgspec.Struct, frozen=True):
-    """A shard's primary: who it is and where it listens; port 0 while it is not up. ``cause``, ``drain`` and ``leaderless`` (in
-    seconds) describe the switch that made it primary."""
+    """A shard's primary: its actor's name and where it listens; port 0 while it is not up. ``cause``, ``drain`` and
+    ``leaderless`` (in seconds) describe the switch that made it primary."""
 
     shard: str
     member: str
@@ -132,8 +132,9 @@ class Plan(msgspec.Struct, frozen=True):
     shards: tuple[ShardPlan, ...]
     observer: ObserverPlan = ObserverPlan()
     workers: tuple[WorkerPlan, ...] = ()
-    gone: tuple[str, ...] = ()
-    """Members that are dead for certain or whose permits have ended: nobody waits for their work."""
+    dead: tuple[str, ...] = msgspec.field(default=(), name="gone")
+    """Members that are dead for certain or whose permits have ended: nothing waits for their work. The encoded name is that of
+    protocol version 1."""
     floor: int = 0
     """Generations of this revision's members begin here: no name is ever used by two revisions."""
     following: Following | None = None

@@ -4,7 +4,6 @@ A revision has a Ray namespace: ``raycp-NAME`` and ``raycp-NAME.b``, in turn at 
 not to a revision: their actors are always in ``raycp-NAME``, and only the active fleet creates and ends them.
 """
 
-PREFIX = "raycp-"
 SECOND = ".b"
 """No fleet's name has a dot."""
 
@@ -20,8 +19,3 @@ def base_of(namespace: str) -> str:
 def other_of(namespace: str) -> str:
     """The namespace of the other revision."""
     return namespace.removesuffix(SECOND) if namespace.endswith(SECOND) else namespace + SECOND
-
-
-def fleet_of(namespace: str) -> str:
-    """The fleet's name."""
-    return base_of(namespace).removeprefix(PREFIX)

@@ -3,14 +3,18 @@
 In the order in which one meets them:
 
 - ``controller``: the decorator, and the ``Controller`` that it makes; ``owned`` for children in other clusters;
-- ``Context`` (``SyncContext`` for plain functions): one reconcile's reads, ``writes``, ``live`` reads, events and log;
-- ``Result``, ``Retry``, ``Permanent``: how a reconciler ends;
+- ``context``, ``sync``: ``Context`` (``SyncContext`` for plain functions): one reconcile's reads, ``writes``, ``live`` reads,
+  events and log;
+- ``results``: ``Result``, ``Retry``, ``Permanent``: how a reconciler ends;
 - ``conditions``, ``finalizers``, ``owner``: the conventions that every controller needs;
 - ``crd``: a CustomResourceDefinition from a pydantic model.
 
-What a worker uses, in the order of a task's path: ``load_controllers``; ``Session``, one run of a controller on a task, to be
-revoked by its maker; ``run_reconcile``, from ``Session`` to ``Done``, with ``outcome`` for what the function returned or raised;
-``Backend``, the seam below a ``Context``; ``EventRecorder``.
+What a worker uses, in the order of a task's path:
+
+- ``loader``: ``load_controllers``;
+- ``session``: ``Session``, one run of a controller on a task, to be revoked by its maker;
+- ``run``: ``run_reconcile``, from ``Session`` to ``Done``; ``outcome`` for what the function returned or raised;
+- ``backend``: ``Backend``, the seam below a ``Context``; ``event_recorder``: ``EventRecorder``.
 
 Importing this is light: no Kubernetes client, no pydantic, no Ray (``crd`` brings pydantic and is imported by name).
 """

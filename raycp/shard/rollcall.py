@@ -48,9 +48,9 @@ class RollCall:
             self._asked_at = self._clock.now()
         elif dispatcher.expected:
             dispatcher.expected &= listed
-            dispatcher.expected -= set(plan.gone)
+            dispatcher.expected -= set(plan.dead)
         self._patience = plan.fleet.doc.spec.leader.permit + ROLL_CALL_MARGIN
-        for name in plan.gone:
+        for name in plan.dead:
             seat = seats.get(name)
             if seat is not None and not seat.dead:
                 self._died(seat)

@@ -110,7 +110,7 @@ async def test_silent_primary_keeps_its_shard_until_its_permit_has_ended(monkeyp
         await until(lambda: standby.identity.term == 2, 5.0, "then its standby follows")
         plan = fleet.leader.plan
         assert plan is not None
-        assert before.member.actor_name in plan.gone
+        assert before.member.actor_name in plan.dead
         fleet.substrate.members, fleet.substrate.ask = members, ask  # type: ignore[method-assign]
         await fleet.substrate.kill(before.member)
 
@@ -155,7 +155,7 @@ async def test_keys_of_a_worker_lost_with_the_leader_return_after_its_permit(mon
         await until(lambda: fleet.leader.plan is not None)
         named = {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
         assert lost.member.actor_name in named, "a new primary would still wait for it"
-        await until(lambda: fleet.leader.plan is not None and lost.member.actor_name in fleet.leader.plan.gone, 6.0)
+        await until(lambda: fleet.leader.plan is not None and lost.member.actor_name in fleet.leader.plan.dead, 6.0)
         assert lost.member.actor_name not in {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
         fleet.substrate.members = members  # type: ignore[method-assign]
         fleet.substrate.leader = fleet.leader

@@ -54,6 +54,12 @@ def test_a_plan_of_the_previous_version_is_understood_and_another_is_refused() -
     assert refused.value.code is ErrorCode.INCOMPATIBLE_VERSION
 
 
+def test_the_dead_members_in_a_plan_of_the_previous_version_are_read() -> None:
+    fields = msgspec.msgpack.decode(of_version(plan_of({"here": "0"}, "tracked"), PREVIOUS))
+    raw = msgspec.msgpack.encode({**fields, "gone": ["worker-standard-0-1"]})
+    assert msgspec.msgpack.decode(raw, type=Plan).dead == ("worker-standard-0-1",)
+
+
 def test_a_report_of_the_previous_version_is_understood_and_another_is_refused() -> None:
     report = Report(1, "node", ready=True)
     for version in (None, PREVIOUS):

@@ -98,7 +98,7 @@ async def test_a_frozen_primary_is_succeeded_only_after_its_permit_has_ended() -
         await until(lambda: standby.identity.term == 2, 12.0)
         assert not frozen.permits.held
         assert CLOCK.now() >= end, "not before its permit had ended"
-        assert name in fleet.leader.plan.gone  # type: ignore[union-attr]
+        assert name in fleet.leader.plan.dead  # type: ignore[union-attr]
         assert ledger.barred(name)
         await until(lambda: ran()["meanwhile"] >= 1)
         assert not samples.OVERLAPS

@@ -1,7 +1,9 @@
-"""A fleet in one process: real cores, real TCP, real embedded clusters, no Ray. For tests and for ``python -m raycp.bench.path``.
+"""A fleet in one process: real cores, real TCP, real embedded clusters, no Ray. For tests.
 
-``InProcessSubstrate`` holds the members' cores; control questions pass their codec as they do on Ray, and a killed member ends
-abruptly. ``InProcessFleet`` runs a leader on it; ``InProcessStack`` puts shards and workers together without a leader.
+- ``substrate``: ``InProcessSubstrate`` holds the members' cores; control questions pass their codec as they do on Ray, and a
+  killed member ends abruptly;
+- ``fleet``: ``InProcessFleet`` runs a leader on it;
+- ``stack``: ``InProcessStack`` puts shards and workers together without a leader.
 """
 
 from raycp.driver.in_process.fleet import InProcessFleet

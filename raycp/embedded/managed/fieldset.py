@@ -51,22 +51,16 @@ def _node(member: bool, below: Fields) -> Fields | None:
 
 def difference(a: Fields, b: Fields) -> Fields:
     """Paths of ``a`` that are not in ``b``."""
-    if not a or not b:
-        return a
-    made: Fields = {}
-    for key, mine in a.items():
-        other = b.get(key)
-        if other is None:
-            made[key] = mine
-        elif key != ".":
-            node = _node(_member(mine) and not _member(other), _below(difference(mine, other)))
-            if node is not None:
-                made[key] = node
-    return made
+    return _without(a, b, below=False)
 
 
 def recursive_difference(a: Fields, b: Fields) -> Fields:
     """Paths of ``a`` that are neither in ``b`` nor below a path of ``b``."""
+    return _without(a, b, below=True)
+
+
+def _without(a: Fields, b: Fields, below: bool) -> Fields:
+    """Paths of ``a`` that are not in ``b``; ``below``: nor below a path of ``b``."""
     if not a or not b:
         return a
     made: Fields = {}
@@ -74,8 +68,8 @@ def recursive_difference(a: Fields, b: Fields) -> Fields:
         other = b.get(key)
         if other is None:
             made[key] = mine
-        elif key != "." and not _member(other):
-            node = _node(_member(mine), _below(recursive_difference(mine, other)))
+        elif key != "." and not (below and _member(other)):
+            node = _node(_member(mine) and not _member(other), _below(_without(mine, other, below)))
             if node is not None:
                 made[key] = node
     return made

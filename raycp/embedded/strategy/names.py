@@ -138,11 +138,3 @@ def port_name(value: str) -> tuple[str, ...]:
     if value[:1] == "-" or value[-1:] == "-":
         errors.append("must not begin or end with a hyphen")
     return tuple(errors)
-
-
-def fully_qualified(value: str) -> tuple[str, ...]:
-    """A DNS subdomain of at least two segments."""
-    errors = dns_subdomain(value)
-    if not errors and "." not in value:
-        return ("should be a domain with at least two segments separated by dots",)
-    return errors

@@ -64,8 +64,3 @@ def definition(name: str) -> dict[str, Any]:
     """The JSON schema of one definition. The result is shared: don't change it."""
     found: dict[str, Any] = msgspec.json.decode(_raw()[name])
     return found
-
-
-def all_definitions() -> list[str]:
-    """The names of all definitions."""
-    return list(_raw())

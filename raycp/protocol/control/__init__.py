@@ -1,7 +1,7 @@
 """Control messages: what the leader asks of members, what members and the driver ask of the leader.
 
-``question`` has the base of all questions, ``leader`` and ``members`` one struct per question and answer, by who is asked;
-``errors`` the codes of failures; ``codec`` is the one boundary where bytes become questions and answers.
+``question`` has the base of all questions, ``leader`` and ``members`` one struct per question and answer, by the role that is
+asked; ``errors`` the codes of failures; ``codec`` is the one boundary where bytes become questions and answers.
 """
 
 from raycp.protocol.control.errors import ControlError, ErrorCode

@@ -59,7 +59,7 @@ class Stand(Question[None], frozen=True):
 
 
 class StandbyStatus(msgspec.Struct, rename="camel"):
-    """A standby fleet: its home (``leadership.Leadership.home``), and why it is not warm. Empty for one that leads."""
+    """A standby fleet: its home (``leadership.Leadership.home``), and why it is not warm. Empty for an active fleet."""
 
     home: str = ""
     generation: str = ""

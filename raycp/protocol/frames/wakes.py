@@ -37,6 +37,7 @@ class Wakes(msgspec.Struct, tag="wakes", array_like=True):
 
 
 class WakesDone(msgspec.Struct, tag="heard", array_like=True):
-    """Wakes that were followed by a reconcile that started after them, or whose owner is deleted."""
+    """Wakes that were followed by a reconcile that started after them, or whose owner is deleted. The tag is that of protocol
+    version 1."""
 
     seqs: list[int]

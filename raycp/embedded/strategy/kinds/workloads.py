@@ -33,20 +33,25 @@ def template_defaults(spec: Object) -> None:
         pod_defaults.pod_spec(pod)
 
 
+def _rolling_update(spec: Object, field: str, **defaults: Any) -> None:
+    """Make the strategy in ``field`` a rolling update unless it says another; ``defaults`` are of its ``rollingUpdate``."""
+    strategy = spec.get(field)
+    if strategy is None:
+        strategy = spec[field] = {}
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+    if strategy["type"] == "RollingUpdate":
+        fill(strategy, rollingUpdate={})
+        fill(strategy["rollingUpdate"], **defaults)
+
+
 def _deployment_defaults(obj: Object) -> None:
     spec = obj.get("spec")
     if spec is None:
         return
     template_defaults(spec)
     fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
-    strategy = spec.get("strategy")
-    if strategy is None:
-        strategy = spec["strategy"] = {}
-    if not strategy.get("type"):
-        strategy["type"] = "RollingUpdate"
-    if strategy["type"] == "RollingUpdate":
-        fill(strategy, rollingUpdate={})
-        fill(strategy["rollingUpdate"], maxUnavailable="25%", maxSurge="25%")
+    _rolling_update(spec, "strategy", maxUnavailable="25%", maxSurge="25%")
 
 
 def _replicas_defaults(obj: Object) -> None:
@@ -75,14 +80,7 @@ def _stateful_defaults(obj: Object) -> None:
         return
     template_defaults(spec)
     fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
-    strategy = spec.get("updateStrategy")
-    if strategy is None:
-        strategy = spec["updateStrategy"] = {}
-    if not strategy.get("type"):
-        strategy["type"] = "RollingUpdate"
-    if strategy["type"] == "RollingUpdate":
-        fill(strategy, rollingUpdate={})
-        fill(strategy["rollingUpdate"], partition=0)
+    _rolling_update(spec, "updateStrategy", partition=0)
     fill(spec, persistentVolumeClaimRetentionPolicy={})
     policy = spec["persistentVolumeClaimRetentionPolicy"]
     for key in ("whenDeleted", "whenScaled"):
@@ -103,14 +101,7 @@ def _daemon_defaults(obj: Object) -> None:
         return
     template_defaults(spec)
     fill(spec, revisionHistoryLimit=10)
-    strategy = spec.get("updateStrategy")
-    if strategy is None:
-        strategy = spec["updateStrategy"] = {}
-    if not strategy.get("type"):
-        strategy["type"] = "RollingUpdate"
-    if strategy["type"] == "RollingUpdate":
-        fill(strategy, rollingUpdate={})
-        fill(strategy["rollingUpdate"], maxUnavailable=1, maxSurge=0)
+    _rolling_update(spec, "updateStrategy", maxUnavailable=1, maxSurge=0)
 
 
 def _selected(spec: Object, errors: Errors) -> None:

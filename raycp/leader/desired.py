@@ -49,8 +49,8 @@ def assign_shards(clusters: list[str], per_shard: int, before: dict[str, str]) -
     return placed
 
 
-class Desires:
-    """Caches the last result of ``wanted_members``: it is needed every second and changes with the fleet only."""
+class WantedMembers:
+    """The last result of ``wanted_members``: it is needed every second and changes with its arguments only."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()
@@ -109,7 +109,7 @@ def wanted_members(
     return found
 
 
-def standing_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wanted]:
+def standby_members(plan: Plan, wanted: Mapping[Slot, Wanted]) -> dict[Slot, Wanted]:
     """The members of a standby fleet: of all that it will need, one standby for each shard that it follows, workers, observer."""
     followed = {shard.shard for shard in plan.shards}
     found = {slot: want for slot, want in wanted.items() if slot.role in (Role.WORKER, Role.OBSERVER)}

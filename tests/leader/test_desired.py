@@ -9,7 +9,7 @@ from inprocess import fleet_doc, fleet_of, plan_of
 
 from raycp.base.keys import GVK
 from raycp.config import TIERS, FleetDoc
-from raycp.protocol.desired import assign_shards, wanted_members
+from raycp.leader.desired import assign_shards, wanted_members
 from raycp.shard.routes import children_of, routes_of
 
 names = st.lists(st.integers(0, 40).map(lambda n: f"c{n}"), unique=True, min_size=1, max_size=25)
