@@ -31,6 +31,10 @@ from raycp.shard.routes import Owned, Route
 from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
 
+CULPRIT_DELAY = 10.0
+"""Seconds before a key is handed out again that ended its worker's process. A new worker takes seconds to start: a key that is
+ready before it would end that one too, with the same innocent keys in work."""
+
 Change = tuple[str, GVK, int]
 """Cluster, kind and resourceVersion of a changed object."""
 
@@ -251,8 +255,9 @@ class Ledger:
         for certain (law 6f). ``failed``: it was the cause of the death, and is tried again after its backoff."""
         handout = self._open.get(identity)
         if handout is not None:
-            outcome = Outcome.RETRY if failed else Outcome.INTERRUPTED
-            self.ended(Done(identity, handout.task.key, outcome, 0.0, error=error), reason=reason or Reason.INTERRUPTED)
+            outcome, after = (Outcome.RETRY, CULPRIT_DELAY) if failed else (Outcome.INTERRUPTED, None)
+            done = Done(identity, handout.task.key, outcome, 0.0, retry_after=after, error=error)
+            self.ended(done, reason=reason or Reason.INTERRUPTED)
 
     def worker_died(self, worker: str) -> None:
         """All its hand-outs have returned: the queue forgets the worker."""

@@ -286,7 +286,7 @@ def test_submit(ray_house: House) -> None:
     dashboard = f"http://127.0.0.1:{ray_house.dashboard}"
     told = ray_house.raycp("submit", "-c", str(path), "--address", dashboard)
     assert "fleet sub is ready: epoch 1" in told
-    assert "goes on without it" in told
+    assert "does not need the job any more" in told
     status = ray_house.status("sub")
     assert status["ready"]
     clusters = clusters_of(status)
@@ -295,7 +295,7 @@ def test_submit(ray_house: House) -> None:
     until(lambda: "sub" in asyncio.run(complete(clusters["hub"])), 30, "jobs run")
     until(lambda: "default/s-child" in asyncio.run(clusters["east"].created("secrets")), 30, "the module was sent along")
     again = ray_house.raycp("submit", "-c", str(path), "--address", dashboard)
-    assert "goes on without it" in again
+    assert "does not need the job any more" in again
     after = ray_house.status("sub")
     assert applied(after) == applied(status), "the same again changes nothing"
     ray_house.raycp("down", "--fleet", "sub", "--address", ray_house.address)

@@ -1,10 +1,13 @@
 """Law 10: a wake is kept until it is acknowledged. Two shards in one process, the hub in one, a member in the other."""
 
+import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import fleet_samples as samples
 import msgspec
-from inprocess import Stack, holds, stack, until
+from inprocess import Stack, holds, until
+from inprocess import stack as started
 
 from raycp.base.keys import RequestKey
 from raycp.protocol.frames import Wake
@@ -20,6 +23,14 @@ def ran() -> Counter[str]:
 def pending(fleet: Stack) -> dict[RequestKey, Wake]:
     """What the member's shard keeps for the hub's: wakes of owners."""
     return fleet.shard("1").wakes.outbox("0").owners()
+
+
+@contextlib.asynccontextmanager
+async def stack(uses: list[str], homes: dict[str, str]) -> AsyncIterator[Stack]:
+    """A stack whose start is over: the member's shard has reported its lists to the hub's, which makes owners due too."""
+    async with started(uses, homes) as fleet:
+        await until(lambda: len(fleet.shard("0").wakes.incoming) == 1 and not len(fleet.shard("1").wakes.outbox("0")))
+        yield fleet
 
 
 async def child(fleet: Stack, owner: str, name: str) -> None:
