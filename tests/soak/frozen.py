@@ -31,18 +31,18 @@ def _stop(file: str, name: str) -> None:
 
 
 def _freeze_at_send(file: str, name: str) -> None:
-    send = connections.Connection.send
+    send = connections.HttpChannel.send
 
     def frozen(self: Any, payload: bytes, *arguments: Any, **more: Any) -> Any:
         if payload.startswith(b"P") and b'"by"' in payload and name.encode() in payload:
-            connections.Connection.send = send  # type: ignore[method-assign]
+            connections.HttpChannel.send = send  # type: ignore[method-assign]
             _stop(file, name)
             answer = send(self, payload, *arguments, **more)
             answer.add_done_callback(lambda done: _note_answer(file, name, done))
             return answer
         return send(self, payload, *arguments, **more)
 
-    connections.Connection.send = frozen  # type: ignore[method-assign]
+    connections.HttpChannel.send = frozen  # type: ignore[method-assign]
 
 
 def _note_answer(file: str, name: str, done: "asyncio.Future[Any]") -> None:
@@ -55,17 +55,17 @@ def _freeze_at_renewal(file: str, name: str) -> None:
     pull = permits.PermitKeeper.pull
 
     async def frozen(self: permits.PermitKeeper) -> bool:
-        ask = self._ask
+        ask = self.ask
         assert ask is not None
 
-        async def asked(*arguments: Any) -> bytes:
+        async def asked(*arguments: Any) -> Any:
             permits.PermitKeeper.pull = pull  # type: ignore[method-assign]
-            self._ask = ask
+            self.ask = ask
             answer = await ask(*arguments)
             _stop(file, name)
             return answer
 
-        self._ask = asked
+        self.ask = asked
         return await pull(self)
 
     permits.PermitKeeper.pull = frozen  # type: ignore[method-assign]
