@@ -193,7 +193,8 @@ async def _standby_off(client: FleetClient, node: Node) -> dict[str, Any] | None
 
 async def _led_by(client: FleetClient, incarnation: int) -> bool:
     with contextlib.suppress(FleetError):
-        return bool((await client.status())["leader"]["incarnation"] >= incarnation)
+        leader = (await client.status()).get("leader", {})  # a leader that does not hold the lock yet has none
+        return bool(leader.get("incarnation", 0) >= incarnation)
     return False
 
 
