@@ -120,6 +120,10 @@ class Ledger:
         """Open hand-outs."""
         return len(self._open)
 
+    def _changed(self, key: RequestKey) -> None:
+        if self.on_change is not None:
+            self.on_change(key)
+
     # due
 
     def due(
@@ -152,28 +156,24 @@ class Ledger:
             ready_at = self._clock.now() + delay if delay else None
             self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at)
         self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     def exception(self, key: RequestKey, change: Change) -> None:
         """``change`` is not reconciled for ``key``, an owner in another shard, until that shard acknowledges its wake."""
         self.marks.due(key, *change)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     def settled(self, key: RequestKey) -> None:
         """No change is unreconciled for ``key``."""
         self.marks.settled(key)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     def deferred(self, handout: Handout, event: Deferred) -> None:
         """Keep an event about a key in work until its hand-out ends; until then it may make the key due."""
         handout.deferred.append(event)
         key = handout.task.key
         self.marks.due(key, event.cluster, event.kind, event.event.obj.rv)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     def retier(self, tier_of: Callable[[RequestKey], tuple[str, str] | None]) -> int:
         """The tier rules have changed: move queued keys to the lanes that ``tier_of`` names, with its reason. Returns
@@ -200,14 +200,12 @@ class Ledger:
         self.timelines.handed_out(key, worker=worker, attempt=item.attempt, waited=item.waited)
         if self.wakes is not None and self.wakes.incoming:
             handout.wakes = self.wakes.seen(key)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     def dropped(self, worker: str, item: Item) -> None:
         """``item`` was pulled, and its controller or cluster has left: there is nothing to do."""
         self.queue.done(worker, item.key, id=item.id)
-        if self.on_change is not None:
-            self.on_change(item.key)
+        self._changed(item.key)
 
     def ended(self, done: Done, version: int | None = None, reason: str = "") -> bool:
         """A hand-out has ended. ``version``: of the object as the reconcile's own writes left it (None: as handed out).
@@ -246,8 +244,7 @@ class Ledger:
         self._awaits(key, waiting, handout.recoveries)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
         return True
 
     def returned(self, identity: int, error: str, reason: str = "", *, failed: bool = False) -> None:
@@ -348,14 +345,12 @@ class Ledger:
     def held(self, key: RequestKey, why: str, timeout: float) -> None:
         """A predecessor's hand-out still runs: don't hand the key out until ``released``, or ``timeout`` seconds."""
         self.queue.hold(key, why, timeout=timeout)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     def released(self, key: RequestKey, why: str) -> None:
         """That hand-out has ended."""
         self.queue.release(key, why)
-        if self.on_change is not None:
-            self.on_change(key)
+        self._changed(key)
 
     # drops
 
@@ -364,14 +359,14 @@ class Ledger:
         self.queue.remove_cluster(cluster)
         self.clocks.drop_where(cluster=cluster)
         self.marks.drop_cluster(cluster)
-        self._forget_reconciled(lambda key: key.cluster == cluster)
+        self._forget(lambda key: key.cluster == cluster)
 
     def drop_controller(self, controller: str) -> None:
         """The controller has left the fleet."""
         self.queue.remove_controller(controller)
         self.clocks.drop_where(controller=controller)
         self.marks.drop_controller(controller)
-        self._forget_reconciled(lambda key: key.controller == controller)
+        self._forget(lambda key: key.controller == controller)
 
     def void(self, cluster: str, kind: GVK, controllers: Iterable[str]) -> None:
         """The cluster was replaced or restored (law 7): no object of ``kind`` counts as reconciled for ``controllers``."""
@@ -379,13 +374,16 @@ class Ledger:
         for name in controllers:
             self.marks.restart(name, cluster)
             self._forget_reconciled(lambda key, name=name: key.controller == name and key.cluster == cluster)  # type: ignore[misc]
-        if self.on_change is not None:
-            for key in changed:
-                self.on_change(key)
+        for key in changed:
+            self._changed(key)
 
     def forget_version(self, key: RequestKey) -> None:
         """The object of ``key`` is deleted: its namesake is another object."""
         self.reconciled.pop(key, None)
+
+    def _forget(self, drops: Callable[[RequestKey], bool]) -> None:
+        self._forget_reconciled(drops)
+        self._awaiting = {key for key in self._awaiting if not drops(key)}
 
     def _forget_reconciled(self, drops: Callable[[RequestKey], bool]) -> None:
         for key in [key for key in self.reconciled if drops(key)]:

@@ -68,8 +68,7 @@ class Outbox:
         """That shard has another primary: all that is not acknowledged is sent again."""
         self.target = target
         self._hello = msgspec.structs.replace(self._hello, token=token)
-        if self._connection is not None:
-            self._connection.close()
+        self.disconnect()
 
     def wake(self, wake: Wake) -> None:
         """Wake an owner. A later wake that is not ``real`` leaves a pending real one real."""
@@ -132,5 +131,4 @@ class Outbox:
     def close(self) -> None:
         """Give the connection up."""
         self._task.cancel()
-        if self._connection is not None:
-            self._connection.close()
+        self.disconnect()
