@@ -9,8 +9,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.leader.active_fleet import ActiveFleet
@@ -43,7 +41,6 @@ from raycp.leader.supervision import Supervision
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
-from raycp.leadership.switches import Switch
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -71,7 +68,7 @@ from raycp.protocol.control import (
 from raycp.protocol.control.codec import unknown_question
 from raycp.protocol.members import WATCH_SECONDS, Role, Slot
 from raycp.protocol.plan import Fleet, Plan
-from raycp.protocol.status import FleetStatus, PoolStatus, RayNodeStatus
+from raycp.protocol.status import FleetStatus
 from raycp.protocol.status_builder import fleet_status
 from raycp.protocol.substrate import Substrate
 
@@ -123,7 +120,7 @@ class LeaderCore:
         )
         self._application = Application(plans, self._pools, promotion, applying)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
-        self._shutdown = Shutdown(substrate, plans, roster, lifecycle, lock.release)
+        self._shutdown = Shutdown(substrate, roster, lifecycle, lock.release)
         self._retirement = Retirement(substrate, clock, loops, self.hub, promotion, self.history, self._shutdown)
         self._fleet_handover = FleetHandover(
             substrate, clock, loops, plans, roster, promotion, lock, handing, self._retirement.begin
@@ -194,12 +191,9 @@ class LeaderCore:
             self.hub,
             active,
             self._stepping,
-            self._standby_done,
+            self._standby.end,
         )
         return StandbyFleet(self._clock, self._loops, self._plans, self.hub.crds, active, takeover)
-
-    def _standby_done(self) -> None:
-        self._standby.end()
 
     def _allowed(self) -> bool:
         """Whether the leader may change anything at this moment."""
@@ -287,7 +281,7 @@ class LeaderCore:
         """The status of the fleet: what ``raycp status`` prints and the observer serves."""
         plan, roster = self.plan, self.roster
         wanted = self._members.wanted(plan) if plan is not None else {}
-        switches = msgspec.convert(self.history.rows()[-SHOWN_SWITCHES:], list[Switch])
+        switches = self.history.newest(SHOWN_SWITCHES)
         if plan is not None and plan.following is not None:
             standby = self._standby.fleet
             problems = {**roster.problems, **(standby.problems if standby is not None else {})}
@@ -300,7 +294,7 @@ class LeaderCore:
             leadership=self.hub.lock.leadership,
             waiting=self.hub.lock.waiting,
             uptime=self._clock.now() - self._started,
-            pools=msgspec.convert(self._pools.rows(plan.fleet.doc), list[PoolStatus]) if plan is not None else (),
-            nodes=msgspec.convert(self.evacuation.nodes(), list[RayNodeStatus]),
+            pools=self._pools.rows(plan.fleet.doc) if plan is not None else (),
+            nodes=self.evacuation.nodes(),
             switches=switches,
         )

@@ -14,7 +14,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
@@ -27,6 +26,7 @@ from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
 from raycp.protocol.members import Role, Slot
 from raycp.protocol.plan import Plan
+from raycp.protocol.status import RayNodeStatus
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +79,24 @@ class Evacuation:
         found = {}
         if self._immovable:
             found["drain"] = f"on a draining node, and no other node is usable: {', '.join(self._immovable)}"
-        if not self.situation().draining and (move := self._move(self.situation())) is not None:
+        situation = self.situation()
+        if not situation.draining and (move := self._move(situation)) is not None:
             found["placement"] = f"{move.slot} is moved soon: {move.why}"
         return found
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> list[RayNodeStatus]:
         """Ray's nodes, for the status."""
         situation = self.situation()
         return [
-            {
-                "node": node.identity,
-                "address": node.address,
-                "head": node.head,
-                "draining": node.draining,
-                "doubted": node.identity in situation.suspected,
-                "leader": node.identity == situation.leader,
-                "members": [str(slot) for slot in situation.on([node.identity])],
-            }
+            RayNodeStatus(
+                node=node.identity,
+                address=node.address,
+                head=node.head,
+                draining=node.draining,
+                doubted=node.identity in situation.suspected,
+                leader=node.identity == situation.leader,
+                members=[str(slot) for slot in situation.on([node.identity])],
+            )
             for node in situation.nodes
         ]
 

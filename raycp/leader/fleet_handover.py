@@ -174,7 +174,7 @@ class FleetHandover:
         plan = self._plans.current
         since = self._clock.now()
         self._promotion.close()
-        if not await self._hub_lock.release(plan, standby.home):
+        if not await self._hub_lock.release(standby.home):
             result.problem = "the release could not be recorded"
         else:
             order.leaderless = self._clock.now() - since

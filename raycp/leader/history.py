@@ -95,6 +95,10 @@ class History:
             self._changed = True
             log.info("the history of switches could not be stored: %s", error)
 
+    def newest(self, count: int) -> list[Switch]:
+        """The last entries, oldest first."""
+        return self._switches[-count:]
+
     def rows(self) -> list[dict[str, Any]]:
         """All entries, oldest first."""
         found: list[dict[str, Any]] = msgspec.to_builtins(self._switches)

@@ -69,6 +69,8 @@ class HubLock:
         self._lock: Lock | None = None
         self._lock_of: object = None
         self._candidacy: tuple[asyncio.Task[Any], object] | None = None
+        self._given = False
+        """The lock was released to a named successor: no step takes it, whatever is applied meanwhile; only ``take_back`` does."""
 
     def recovered(self, plan: Plan) -> None:
         """A living fleet was found: its epoch goes on."""
@@ -80,7 +82,7 @@ class HubLock:
         spec = plan.fleet.doc.spec.leader
         if self.leadership is None:
             # A step that began before a release must not take the lock from under the successor.
-            if self._eligible():
+            if self._eligible() and not self._given:
                 self._stand(plan, hub)
             return
         if self._lock_of != (hub, spec.lock, spec.backoff):
@@ -108,9 +110,7 @@ class HubLock:
         held = await make_lock(doc.spec.leader, client, plan.fleet.name, doc.spec.state.namespace, self._clock).holder()
         return held.leadership if held is not None else None
 
-    async def acquire(
-        self, plan: Plan, connect: ConnectSpec, living_epoch: int = 0, *, namespace_exists: bool = False
-    ) -> Leadership:
+    async def acquire(self, plan: Plan, connect: ConnectSpec, living_epoch: int = 0, *, namespace_exists: bool = False) -> None:
         """Begin an epoch, or continue ``living_epoch``, as soon as the lock allows it; cancel it to give up. ``namespace_exists``:
         the lock was just read, so its namespace is not created.
 
@@ -118,10 +118,8 @@ class HubLock:
         """
         self._hub, self._living_epoch = connect, living_epoch
         await self._acquire(plan, connect, namespace_exists=namespace_exists)
-        assert self.leadership is not None
-        return self.leadership
 
-    async def release(self, plan: Plan, successor: str = "") -> bool:
+    async def release(self, successor: str = "") -> bool:
         """No permit is valid any more: give the lock to ``successor`` (a fleet's ``Plan.home``), or to any candidate. Whether it
         was ours to give, and was given."""
         mine, lock = self.leadership, self._lock
@@ -129,6 +127,7 @@ class HubLock:
             self._candidacy[0].cancel()
         if mine is None or lock is None or self.proof.superseded:
             return False
+        self._given = bool(successor)
         await self.proof.end()
         self.leadership = None
         self.acquired = False
@@ -152,6 +151,7 @@ class HubLock:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REACQUIRE_WITHIN + permit):
                     await self.acquire(plan, self._hub, plan.epoch)
+                    self._given = False
                     return None
 
     async def _acquire(self, plan: Plan, connect: ConnectSpec, *, namespace_exists: bool = False) -> None:

@@ -62,8 +62,10 @@ class LeaderLoop:
                 if self._allowed():
                     async with self._stepping:
                         if self._allowed():
-                            await self._step()
-                            self._report()
+                            try:
+                                await self._step()
+                            finally:  # a leader whose steps fail is alive, and its problems must be seen
+                                self._report()
             except Exception:
                 log.exception("a step of the leader failed and is retried")
             self._wake.clear()

@@ -10,6 +10,7 @@ Guarantees, where at least two nodes are usable (alive, not draining, not suspec
 All of it is a preference: Ray falls back to any node with the labels where the preferred one can't be had (``actor_options``).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -140,10 +141,10 @@ def misplaced(situation: Situation, selectors: Mapping[Slot, Mapping[str, str]],
         usable = {node.identity for node in situation.usable(selectors.get(slot, {}))} - {situation.leader}
         if usable.intersection(warm.get(slot.shard, ())):
             return Move(slot, "it is on the leader's node")
+    workers = Counter(node for slot, node in where.items() if slot.role is Role.WORKER)
     for slot in sorted(where):
         if slot.role is Role.WORKER:
-            nodes = [node.identity for node in situation.usable(selectors.get(slot, {}))]
-            count = {node: sum(1 for known, at in where.items() if known.role is Role.WORKER and at == node) for node in nodes}
+            count = {node.identity: workers[node.identity] for node in situation.usable(selectors.get(slot, {}))}
             if count and count.get(where[slot], 0) > min(count.values()) + 1:
                 return Move(slot, "its node has more workers than another")
     return None

@@ -1,12 +1,11 @@
 """The sizes of the worker pools: scaled about once a second, and sent to Ray's autoscaler."""
 
-from typing import Any
-
 from raycp.base.clock import Clock
 from raycp.config import FleetDoc
 from raycp.leader.roster import Roster
 from raycp.leader.scaler import Scaler, worker_bundles
 from raycp.protocol.plan import Plan
+from raycp.protocol.status import PoolStatus
 from raycp.protocol.substrate import Substrate
 
 
@@ -27,6 +26,6 @@ class Pools:
             self.sizes = sizes
             await self._substrate.request_nodes(worker_bundles(plan.fleet.doc, sizes))
 
-    def rows(self, doc: FleetDoc) -> list[dict[str, Any]]:
+    def rows(self, doc: FleetDoc) -> list[PoolStatus]:
         """See ``Scaler.rows``."""
         return self._scaler.rows(doc, self.sizes)

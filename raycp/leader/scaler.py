@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from raycp.config import TIERS, FleetDoc
 from raycp.member.limits import pool_policy
 from raycp.protocol.members import Member, MemberState, Slot
+from raycp.protocol.status import PoolStatus
 from raycp.queueing.autoscale import Decision, PoolState, scale_pool
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Scaler:
             wanted[tier] = decision.target
         return wanted
 
-    def rows(self, doc: FleetDoc, pools: Mapping[str, int]) -> list[dict[str, Any]]:
+    def rows(self, doc: FleetDoc, pools: Mapping[str, int]) -> list[PoolStatus]:
         """Per tier that has workers, for the status: how many there should be, and why."""
         found = []
         for tier in TIERS:
@@ -70,7 +70,7 @@ class Scaler:
             wanted = pools.get(tier, spec.min)
             reason = self.reasons.get(tier, "min is max" if spec.min == spec.max else "not evaluated yet")
             if spec.max:
-                found.append({"tier": tier, "workers": wanted, "min": spec.min, "max": spec.max, "reason": reason})
+                found.append(PoolStatus(tier=tier, workers=wanted, min=spec.min, max=spec.max, reason=reason))
         return found
 
 

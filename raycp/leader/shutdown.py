@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from raycp.leader.lifecycle import Lifecycle
-from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
 from raycp.protocol.members import LEADER, Role
-from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
 DRAIN = 5.0
@@ -20,13 +18,11 @@ class Shutdown:
     def __init__(
         self,
         substrate: Substrate,
-        plans: PlanStore,
         roster: Roster,
         lifecycle: Lifecycle,
-        release: Callable[[Plan], Awaitable[bool]],
+        release: Callable[[], Awaitable[bool]],
     ) -> None:
         self._substrate = substrate
-        self._plans = plans
         self._roster = roster
         self._lifecycle = lifecycle
         self._release = release
@@ -40,8 +36,8 @@ class Shutdown:
         for roles in ((Role.WORKER,), (Role.SHARD, Role.STANDBY), (Role.OBSERVER,), (Role.EMBEDDED,) if whole_fleet else ()):
             limit = timeout if roles == (Role.WORKER,) else DRAIN
             await asyncio.gather(*(self._lifecycle.end(member, limit) for member in members if member.role in roles))
-            if roles == (Role.OBSERVER,) and self._plans.plan is not None and whole_fleet:
-                await self._release(self._plans.plan)
+            if roles == (Role.OBSERVER,) and whole_fleet:
+                await self._release()
         for member in await self._substrate.members():
             if member != LEADER and (whole_fleet or member.role is not Role.EMBEDDED):
                 await self._substrate.kill(member)

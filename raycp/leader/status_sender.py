@@ -62,12 +62,11 @@ class StatusSender:
 
 def _essence(status: FleetStatus) -> bytes:
     """What is worth a message of its own: all but the numbers that members report to the observer themselves."""
-    rows = [*status.shards, *status.standbys, *status.workers, *([status.observer] if status.observer else [])]
     return msgspec.msgpack.encode(
         (
             (status.generation, status.plan, status.reasons, status.problems, status.pools, status.nodes),
             msgspec.structs.replace(status.leader, uptime_seconds=0.0) if status.leader else None,
-            [(row.member, row.state, row.ready, row.reasons) for row in rows],
+            [(row.member, row.state, row.ready, row.reasons) for row in status.member_rows()],
             [(row.shard, row.term, row.clusters) for row in status.shards],
             [(row.name, row.reachable, row.synced, row.breaker, row.reason) for row in status.clusters],
             status.switches,

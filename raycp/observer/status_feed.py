@@ -8,7 +8,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_overlay import overlaid
-from raycp.protocol.status import FleetStatus, LeaderStatus, MemberStatus, with_readiness
+from raycp.protocol.status import FleetStatus, LeaderStatus, with_readiness
 
 SILENT_AFTER = 5.0
 """Seconds without a report after which a member, and without a status after which the leader, counts as silent. Both send every
@@ -43,7 +43,7 @@ class StatusFeed:
 
     def silent(self) -> list[MemberReport]:
         """Members of the fleet that have stopped reporting to the observer."""
-        members = {row.member for row in self._rows()}
+        members = {row.member for row in self._last.member_rows()} if self._last is not None else set()
         return [known for name, known in self._reports.items() if name in members and self._silence(known) > SILENT_AFTER]
 
     def complete(self) -> bool:
@@ -54,13 +54,6 @@ class StatusFeed:
     def pools(self) -> dict[str, int]:
         """How many workers each tier should have."""
         return {pool.tier: pool.workers for pool in self._last.pools} if self._last is not None else {}
-
-    def _rows(self) -> list[MemberStatus]:
-        """The members that the leader knows, apart from embedded clusters, which do not report here."""
-        status = self._last
-        if status is None:
-            return []
-        return [*status.shards, *status.standbys, *status.workers, *([status.observer] if status.observer else [])]
 
     def _silence(self, known: MemberReport) -> float:
         return self._clock.now() - known.at

@@ -1,4 +1,4 @@
-"""list[Json] of the status page's tables and of the JSON API's lists (see ``raycp.observer.View``)."""
+"""The rows of the status page's tables and of the JSON API's lists (see ``raycp.observer.View``)."""
 
 from typing import Any
 
@@ -16,12 +16,13 @@ def cluster_rows(status: FleetStatus) -> list[Json]:
 
 def shard_rows(status: FleetStatus, merger: Merger) -> list[Json]:
     """See ``View.shards``."""
+    memory = _memory(merger, "shard")
     return [
         {
             **_row(shard),
             "name": shard.shard,
             "standby": shard.standbys,
-            "memory_bytes": _memory(merger, "shard", shard.shard),
+            "memory_bytes": memory.get(shard.shard, 0),
             "permit_left_seconds": None,
         }
         for shard in status.shards
@@ -30,12 +31,13 @@ def shard_rows(status: FleetStatus, merger: Merger) -> list[Json]:
 
 def worker_rows(status: FleetStatus, merger: Merger) -> list[Json]:
     """See ``View.workers``."""
+    memory = _memory(merger, "worker")
     return [
         {
             **_row(worker),
             "name": worker.worker,
             "active": worker.busy,
-            "memory_bytes": _memory(merger, "worker", worker.worker),
+            "memory_bytes": memory.get(worker.worker, 0),
         }
         for worker in status.workers
     ]
@@ -46,9 +48,10 @@ def _row(struct: msgspec.Struct) -> dict[str, Any]:
     return found
 
 
-def _memory(merger: Merger, role: str, place: str) -> float:
-    wanted = {"role": role, "name": place}
-    return sum(values[0] for labels, values in merger.rows("raycp_process_resident_memory_bytes") if labels == wanted)
+def _memory(merger: Merger, role: str) -> dict[str, float]:
+    """Resident bytes of each place of a role."""
+    rows = merger.rows("raycp_process_resident_memory_bytes")
+    return {labels["name"]: values[0] for labels, values in rows if labels["role"] == role}
 
 
 class LaneRates:

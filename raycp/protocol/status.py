@@ -183,6 +183,10 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
 
+    def member_rows(self) -> list[MemberStatus]:
+        """All members apart from embedded clusters, which report to the leader alone."""
+        return [*self.shards, *self.standbys, *self.workers, *([self.observer] if self.observer else [])]
+
 
 class Check(msgspec.Struct, frozen=True):
     """One condition of health or readiness, with the reason when it does not hold.
