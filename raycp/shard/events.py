@@ -291,10 +291,8 @@ class EventHandler:
 
     def void(self, cluster: str, kind: GVK) -> None:
         """The cluster was replaced or restored: no object of this kind counts as reconciled."""
-        names = [
-            c.name for c in self._routes.controllers.values() if self._routes.kind_of[c.name] == kind and cluster in c.clusters
-        ]
-        self._ledger.void(cluster, kind, names)
+        route = self._routes.kinds.get(cluster, {}).get(kind)
+        self._ledger.void(cluster, kind, [each.controller.name for each in route.primaries] if route is not None else [])
         self.replay(cluster, kind)
 
     def retier(self) -> int:

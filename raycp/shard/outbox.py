@@ -39,6 +39,8 @@ class Outbox:
         self._changed = changed
         self._settled = settled
         self._pending: dict[Hashable, AnyWake] = {}
+        self._subjects: dict[int, Hashable] = {}
+        """Of the pending wake with this number."""
         self._unsent: set[Hashable] = set()
         self._connection: Connection | None = None
         self._welcome = False
@@ -49,6 +51,10 @@ class Outbox:
     def owners(self) -> dict[RequestKey, Wake]:
         """Owners whose wakes are not acknowledged, with the newest of each."""
         return {wake.key: wake for wake in self._pending.values() if isinstance(wake, Wake)}
+
+    def __contains__(self, owner: RequestKey) -> bool:
+        """Whether a wake of ``owner`` is not acknowledged."""
+        return owner in self._pending
 
     def __len__(self) -> int:
         """Wakes that are not acknowledged."""
@@ -80,7 +86,11 @@ class Outbox:
 
     def put(self, subject: Hashable, wake: AnyWake) -> None:
         """Keep and send ``wake``, in place of an older one of the same subject."""
+        before = self._pending.get(subject)
+        if before is not None:
+            del self._subjects[before.seq]
         self._pending[subject] = wake
+        self._subjects[wake.seq] = subject
         self._unsent.add(subject)
         if not self._scheduled:
             self._scheduled = True
@@ -109,8 +119,10 @@ class Outbox:
     def received(self, message: Message) -> None:
         """A frame of that shard."""
         if isinstance(message, WakesDone):
-            seqs = set(message.seqs)
-            for subject in [subject for subject, wake in self._pending.items() if wake.seq in seqs]:
+            for seq in message.seqs:
+                if seq not in self._subjects:
+                    continue  # a newer wake has replaced it
+                subject = self._subjects.pop(seq)
                 del self._pending[subject]
                 if isinstance(subject, RequestKey):
                     self._changed(subject)

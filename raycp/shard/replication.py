@@ -105,9 +105,8 @@ class ReplicationSource:
             return
         while True:
             keys = [self._dirty.pop() for _ in range(min(CHUNK, len(self._dirty)))]
-            pending = self._wake_exchange.pending()
-            wakes = [key for key in self._wakes if key in pending]
-            acknowledged = [key for key in self._wakes if key not in pending]
+            wakes = [key for key in self._wakes if self._wake_exchange.waits(key)]
+            acknowledged = list(self._wakes.difference(wakes))
             self._wakes.clear()
             # Only a frame after which no key is dirty may report how far events are judged.
             reached = self._reached() if not self._dirty else []

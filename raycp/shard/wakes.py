@@ -114,6 +114,10 @@ class WakeExchange:
         """The wakes for another shard. Raises ``KeyError``."""
         return self._outgoing[shard]
 
+    def waits(self, owner: RequestKey) -> bool:
+        """Whether a wake of this owner elsewhere is not acknowledged."""
+        return any(owner in outgoing for outgoing in self._outgoing.values())
+
     def pending(self) -> set[RequestKey]:
         """Owners elsewhere whose wakes are not acknowledged."""
         return {key for outgoing in self._outgoing.values() for key in outgoing.owners()}

@@ -107,7 +107,8 @@ class WorkerCore(MemberCore):
             hello=self._hello,
             clock=self.clock,
             loops=self.loops,
-            changed=self._link_changed,
+            changed=self.changed,
+            states_changed=self._refresh_clusters,
         )
 
     def _hello(self, token: str, in_flight: InFlight) -> Hello:
@@ -117,10 +118,6 @@ class WorkerCore(MemberCore):
         """The tier that this worker is reserved for. The default tier's pool is the fleet's common one and prefers none."""
         common = self.plan.fleet.doc.spec.tiers.default if self.plan is not None else self._tier
         return "" if self._tier == common else self._tier
-
-    def _link_changed(self) -> None:
-        self._refresh_clusters()
-        self.changed()
 
     def _refresh_clusters(self) -> None:
         self._clusters.refresh()

@@ -62,7 +62,8 @@ class LinkRuns(Protocol):
 class ShardLink:
     """Lives on the worker's actor loop.
 
-    Credit: the shard's unspent credit and running tasks here together never exceed the limit.
+    Credit: the shard's unspent credit and running tasks here together never exceed the limit. ``changed``: the link is connected,
+    or is not any more. ``states_changed``: ``states`` has changed.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class ShardLink:
         clock: Clock,
         loops: Loops,
         changed: Callable[[], None],
+        states_changed: Callable[[], None],
     ) -> None:
         self.shard = shard
         self.target = (target.host, target.port, target.member)
@@ -87,6 +89,7 @@ class ShardLink:
         self._hello = hello
         self._clock = clock
         self._changed = changed
+        self._states_changed = states_changed
         self._token = token
         self._limit = 0
         self._outstanding = 0
@@ -175,10 +178,11 @@ class ShardLink:
             for fold in self.resends.folds():  # before any question
                 self.send(msgspec.structs.replace(fold, id=0))
             self._flush()
+            self._states_changed()
             self._changed()
         elif isinstance(message, Clusters):
             self.states = {state.name: state for state in message.clusters}
-            self._changed()
+            self._states_changed()
         elif isinstance(message, Revoke):
             self._runs.revoke(self, message.ids)
         elif isinstance(message, Refusal):
@@ -195,7 +199,7 @@ class ShardLink:
             if not waiting.done():
                 waiting.set_exception(Unreachable(f"the connection to shard {self.shard} was lost", sent=True))
         self._calls.clear()
-        self._changed()
+        self._states_changed()
         self._lost.set()
 
     # credit and acknowledgements

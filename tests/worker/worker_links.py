@@ -19,4 +19,5 @@ def link_to(target: ShardPlan, runs: LinkRuns, loops: Loops) -> ShardLink:
         clock=CLOCK,
         loops=loops,
         changed=lambda: None,
+        states_changed=lambda: None,
     )
