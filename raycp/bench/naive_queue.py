@@ -14,6 +14,7 @@ from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.classify.verdict import Priority, Reason
 from raycp.queueing import Depth, Item, QueueEvents, QueuePolicy, Saved, SeriesEvents, TierDelay, Why
+from raycp.queueing.holds import Holds
 
 
 class _Queued:
@@ -55,7 +56,7 @@ class NaiveQueue:
         self._ready: OrderedDict[RequestKey, _Queued] = OrderedDict()
         self._heap: list[tuple[float, RequestKey]] = []
         self._running: dict[str, dict[RequestKey, _Queued]] = {}
-        self._holds: dict[RequestKey, dict[str, float]] = {}
+        self._holds = Holds()
         self._series: dict[tuple[str, str, str], SeriesEvents] = {}
         self._leaving: set[str] = set()
         self._handouts = 0
@@ -88,7 +89,7 @@ class NaiveQueue:
             tier = tier if any(tier == lane.name for lane in self._policy.lanes) else self._policy.default
             entry = self._entries[key] = _Queued(key, tier, priority, reason, self._clock.now())
             self._due(entry)
-        elif entry.worker or key in self._holds:
+        elif entry.worker or key in self._holds.by_key:
             entry.again = True
         elif key not in self._ready and (real or not entry.retry):
             entry.reason = reason
@@ -99,8 +100,7 @@ class NaiveQueue:
         """When the next retry, poll or deadline of a hold is due; infinity if none is."""
         while self._heap and not self._waits(*self._heap[0]):
             heapq.heappop(self._heap)
-        deadlines = (deadline for reasons in self._holds.values() for deadline in reasons.values())
-        return min(self._heap[0][0] if self._heap else math.inf, min(deadlines, default=math.inf))
+        return min(self._heap[0][0] if self._heap else math.inf, self._holds.next_deadline())
 
     def promote(self) -> int:
         """Make ready what is due. Returns how many keys."""
@@ -111,9 +111,9 @@ class NaiveQueue:
             if self._waits(ready_at, key):
                 self._due(self._entries[key])
                 count += 1
-        if self._holds:
-            for key, why in [(key, why) for key, reasons in self._holds.items() for why, end in reasons.items() if end <= now]:
-                count += self.release(key, why)
+        for key in self._holds.expire(now):
+            self._released(key)
+            count += 1
         return count
 
     def pull(self, worker: str, n: int, *, prefer: str | None = None, slots: int | None = None) -> list[Item]:
@@ -224,31 +224,22 @@ class NaiveQueue:
         elif key in self._ready or entry.ready_at < math.inf:
             self._ready.pop(key, None)
             entry.ready_at, entry.again = math.inf, True
-        self._holds.setdefault(key, {})[why] = math.inf if timeout is None else now + timeout
+        self._holds.add(key, why, math.inf if timeout is None else now + timeout)
         if timeout is not None and self.on_due_changed is not None:
             self.on_due_changed()
 
     def release(self, key: RequestKey, why: str | None = None) -> bool:
         """End one reason to hold ``key``, or all of them. Returns whether none is left."""
-        reasons = self._holds.get(key)
-        if reasons is None:
-            return True
-        for each in [why] if why is not None else list(reasons):
-            reasons.pop(each, None)
-        if reasons:
-            return False
-        del self._holds[key]
-        entry = self._entries.get(key)
-        if entry is not None and not entry.worker:
-            self._leave(entry)
-        return True
+        if self._holds.remove(key, why):
+            self._released(key)
+        return key not in self._holds.by_key
 
     def remove(self, key: RequestKey) -> bool:
         """Drop the key; of one that runs or is held, its rerun."""
         entry = self._entries.get(key)
         if entry is None:
             return False
-        if entry.worker or key in self._holds:
+        if entry.worker or key in self._holds.by_key:
             had, entry.again = entry.again, False
             return had
         self._ready.pop(key, None)
@@ -259,7 +250,7 @@ class NaiveQueue:
         """Drop the cluster's keys and accept no more. Returns those still running."""
         self._leaving.add(cluster)
         for key in [key for key in self._entries if key.cluster == cluster]:
-            self._holds.pop(key, None)
+            self._holds.remove(key, None)
             self.remove(key)
         return [key for key in self._entries if key.cluster == cluster]
 
@@ -299,7 +290,7 @@ class NaiveQueue:
             found.append(
                 Saved(
                     key, entry.tier, entry.priority, entry.reason, not entry.retry, delay, now - entry.added, now - entry.since,
-                    entry.attempts, entry.retry, entry.worker, sorted(self._holds.get(key, ())), due, entry.error,
+                    entry.attempts, entry.retry, entry.worker, self._holds.reasons(key), due, entry.error,
                 )
             )  # fmt: skip
         return found
@@ -360,7 +351,7 @@ class NaiveQueue:
         if entry is None:
             return None
         now = self._clock.now()
-        state, ready_for, left, ahead, waits_for = "held", 0.0, 0.0, 0, "release: " + ", ".join(sorted(self._holds.get(key, ())))
+        state, ready_for, left, ahead, waits_for = "held", 0.0, 0.0, 0, "release: " + ", ".join(self._holds.reasons(key))
         if entry.worker:
             state, waits_for = "running", f"the end of the reconcile in worker {entry.worker}"
         elif key in self._ready:
@@ -381,7 +372,7 @@ class NaiveQueue:
             series.added()
 
     def _put_off(self, entry: _Queued, delay: float) -> None:
-        if entry.key in self._holds or delay <= 0.0:
+        if entry.key in self._holds.by_key or delay <= 0.0:
             entry.again = True
             self._leave(entry)
             return
@@ -409,12 +400,17 @@ class NaiveQueue:
 
     def _leave(self, entry: _Queued) -> None:
         """Not running or not held any more: due again, or deleted."""
-        if entry.key in self._holds:
+        if entry.key in self._holds.by_key:
             return
         if entry.again and entry.key.cluster not in self._leaving:
             self._due(entry)
         else:
             del self._entries[entry.key]
+
+    def _released(self, key: RequestKey) -> None:
+        entry = self._entries.get(key)
+        if entry is not None and not entry.worker:
+            self._leave(entry)
 
     def _waits(self, ready_at: float, key: RequestKey) -> bool:
         entry = self._entries.get(key)

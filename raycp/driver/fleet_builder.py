@@ -10,14 +10,10 @@ from typing import Any
 
 import msgspec
 
-from raycp.classify import spread_width
 from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
 from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan
 from raycp.sdk.controller import Controller
 from raycp.sdk.loader import ControllerLoadError, load_controllers
-
-DEFAULT_RESYNC = 36000.0
-"""Seconds; where neither the fleet file nor the controller says otherwise. controller-runtime's SyncPeriod, 10 hours."""
 
 
 def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: str = "") -> Fleet:
@@ -84,10 +80,6 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
 
 
 def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller) -> ControllerPlan:
-    given = (spec.resync, controller.resync, DEFAULT_RESYNC)
-    resync = next(seconds for seconds in given if seconds is not None)
-    timeout = spec.reconcile_timeout or controller.timeout or doc.spec.timeouts.reconcile
-    spread = doc.spec.timeouts.spread if spec.spread is None else spec.spread
     return ControllerPlan(
         name=spec.name or controller.name,
         use=spec.use,
@@ -99,9 +91,9 @@ def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controll
         selector=controller.selector,
         fields=controller.fields,
         owns=tuple(OwnedPlan(str(owned.kind), owned.on, owned.selector) for owned in controller.owns),
-        resync=resync,
-        spread=spread_width(resync, spread),
-        timeout=timeout,
+        resync=doc.resync(spec, controller.resync),
+        spread=doc.spread(spec, controller.resync),
+        timeout=doc.reconcile_timeout(spec, controller.timeout),
         concurrency=spec.concurrency or controller.concurrency or 0,
         deleted=controller.deleted,
         config=json.dumps(spec.config, sort_keys=True),

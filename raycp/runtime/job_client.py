@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raycp.protocol.control.codec import first_line
+
 AGENT_WITHIN = 60.0
 """How long a new head is given to bring up its agent for jobs, in seconds."""
 
@@ -34,7 +36,7 @@ async def submit(
         client = await asyncio.to_thread(connect)
         jobs = await asyncio.to_thread(client.list_jobs)
     except Exception as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = first_line(error)
         raise JobError(
             f"no Ray job server answers at {address}: {text}. Start Ray (`ray start --head`), or correct --address"
         ) from error
@@ -77,7 +79,7 @@ async def _submit(client: Any, identity: str, fleet: str, generation: str, direc
             )
             return
         except Exception as error:
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            text = first_line(error)
             if "No available agent" not in text or asyncio.get_running_loop().time() > deadline:
                 raise JobError(f"Ray refuses the job: {text}") from error
         await asyncio.sleep(0.5)

@@ -11,6 +11,7 @@ import ray
 from ray.util import list_named_actors
 
 from raycp.config.rayenv import RAY_ENV
+from raycp.protocol.control.codec import first_line
 from raycp.protocol.members import Member
 from raycp.protocol.revisions import base_of
 
@@ -47,7 +48,7 @@ def connect(address: str, num_cpus: int | None = None) -> AtHand:
             if address != "auto" or os.environ.get("RAY_ADDRESS"):
                 where = address if address != "auto" else os.environ.get("RAY_ADDRESS", "auto")
                 raise RayError(
-                    f"no Ray answers at {where}: {_first(error)}. Start one with `ray start --head`, or correct the address"
+                    f"no Ray answers at {where}: {first_line(error)}. Start one with `ray start --head`, or correct the address"
                 ) from error
         else:
             return AtHand(ray.get_runtime_context().gcs_address, ours=False)
@@ -73,7 +74,7 @@ def start_local(num_cpus: int | None = None) -> None:
                 _node_ip_address="127.0.0.1",
             )
     except Exception as error:
-        raise RayError(f"a local Ray could not be started: {_first(error)}") from error
+        raise RayError(f"a local Ray could not be started: {first_line(error)}") from error
 
 
 _apart = False
@@ -139,8 +140,3 @@ def working_dir_uri() -> str:
 def shut_down() -> None:
     """Disconnect; a Ray of our own ends."""
     ray.shutdown()
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
