@@ -26,10 +26,16 @@ def ran() -> Counter[str]:
 
 
 async def warm(fleet: Any) -> Any:
-    """The standby, once it follows its primary."""
-    return await until(
-        lambda: next((s for s in fleet.substrate.living("standby") if s.standby is not None and s.report().ready), None)
-    )
+    """The standby, once it follows its primary and its leader knows so from its report."""
+
+    def found() -> Any:
+        for core in fleet.substrate.living("standby"):
+            if core.standby is not None and core.report().ready:
+                known = fleet.leader.roster.standby_of(core.identity.shard)
+                return core if known is not None and known.member == core.member else None
+        return None
+
+    return await until(found)
 
 
 def primary(fleet: Any) -> Any:
