@@ -194,7 +194,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(self.changed) <= self.reported
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=max(150, settings.default.max_examples), stateful_step_count=50, deadline=None)
 TestLedger = LedgerMachine.TestCase
 
 
