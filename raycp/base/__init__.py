@@ -5,6 +5,7 @@
 - ``objects``: ``Meta`` and ``Obj``, an object as it is cached: raw JSON plus its decoded metadata;
 - ``events``: ``Event``, a change as a cache reports it;
 - ``tasks``: ``Task`` from a shard to a worker, and its result;
+- ``text``: text from outside, bounded and encodable;
 - ``recent_names``: ``RecentNames``, a bounded set of names;
 - ``loops``: ``Loops``, supervised background tasks.
 """

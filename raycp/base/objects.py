@@ -2,6 +2,17 @@
 
 import msgspec
 
+_DIGITS = 18
+"""Decimal digits of which any number is below 2**63."""
+
+
+def version_number(resource_version: str) -> int:
+    """A resourceVersion to compare: a decimal below 2**63 (KEP-5504). 0 for any other, of which only equality counts."""
+    if resource_version.isascii() and resource_version.isdecimal():
+        number = int(resource_version) if len(resource_version) <= _DIGITS + 1 else 0
+        return number if number < 2**63 else 0
+    return 0
+
 
 class OwnerRef(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``metadata.ownerReferences[]``."""
@@ -32,7 +43,7 @@ class Meta(msgspec.Struct, rename="camel", gc=False):
 class Obj(msgspec.Struct, gc=False):
     """A cached object.
 
-    ``raw`` is the object's JSON without ``managedFields``; ``rv`` is ``resourceVersion`` as an integer; ``version`` is the
+    ``raw`` is the object's JSON without ``managedFields``; ``rv`` is its ``version_number``; ``version`` is the
     64-bit digest of what users change (generation, or the body of kinds without one, with labels, annotations, finalizers
     and deletionTimestamp), equal in every process for equal content; ``changed_at`` is the newest
     ``managedFields[].time`` as Unix seconds, 0 if the server sent none.
@@ -43,3 +54,8 @@ class Obj(msgspec.Struct, gc=False):
     rv: int
     version: int
     changed_at: float = 0.0
+
+
+def same_version(one: Obj, other: Obj) -> bool:
+    """Whether two states of an object have the same resourceVersion."""
+    return one.rv == other.rv and (one.rv > 0 or one.meta.resource_version == other.meta.resource_version)

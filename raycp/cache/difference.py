@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from raycp.base.events import Event, EventType, Source
-from raycp.base.objects import Obj
+from raycp.base.objects import Obj, same_version
 from raycp.cache.indexes import Key
 
 SLICE = 32
@@ -51,6 +51,6 @@ class Difference:
         old = self._old.pop(key, None)
         if old is None:
             return [Event(EventType.ADDED, self._source, None, new, now)]
-        if old.rv == new.rv and (not self._by_content or old.version == new.version):
+        if same_version(old, new) and (not self._by_content or old.version == new.version):
             return []
         return [Event(EventType.MODIFIED, self._source, old, new, now)]

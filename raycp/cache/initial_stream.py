@@ -36,14 +36,14 @@ async def initial_stream(
     *,
     patience: float,
     stall: float,
-) -> AsyncIterator[tuple[int, Sequence[bytes], LineStream]]:
-    """Fill ``replacement``; gives its version, the lines that came after it, and the stream, which goes on as a watch.
+) -> AsyncIterator[tuple[str, Sequence[bytes], LineStream]]:
+    """Fill ``replacement``; gives its resourceVersion, the lines that came after it, and the stream, which goes on as a watch.
 
     ``received`` is called for each batch of lines. ``patience`` bounds the silence in seconds before the end of the state,
     ``stall`` the silence after it. Raises ``NotStreamed``, ``ApiError``, ``Unreachable``.
     """
     loop = asyncio.get_running_loop()
-    end: tuple[int, Sequence[bytes]] | None = None
+    end: tuple[str, Sequence[bytes]] | None = None
     async with contextlib.AsyncExitStack() as opened:
         try:
             async with asyncio.timeout(patience) as limit:
@@ -65,8 +65,8 @@ async def initial_stream(
         yield *end, stream
 
 
-async def _read(lines: Sequence[bytes], replacement: Replacement) -> tuple[int, Sequence[bytes]] | None:
-    """The version at the end mark and the lines after it, None if the mark is still to come."""
+async def _read(lines: Sequence[bytes], replacement: Replacement) -> tuple[str, Sequence[bytes]] | None:
+    """The resourceVersion at the end mark and the lines after it, None if the mark is still to come."""
     for start in range(0, len(lines), SLICE):
         changes, failure = decode_watch_lines(lines[start : start + SLICE])
         objs: list[Obj] = []
@@ -75,7 +75,7 @@ async def _read(lines: Sequence[bytes], replacement: Replacement) -> tuple[int, 
                 objs.append(obj)
             elif (obj.meta.annotations or {}).get(_END) == "true":
                 replacement.add(objs)
-                return obj.rv, lines[number:]
+                return obj.meta.resource_version, lines[number:]
         if failure is not None:
             raise failure
         replacement.add(objs)

@@ -7,7 +7,7 @@ from raycp.base.objects import Obj
 from raycp.cache.difference import SLICE
 from raycp.cache.replacement import Replacement
 from raycp.kube import ApiError, ClusterClient
-from raycp.kube.codec import decode_object, split_list
+from raycp.kube.codec import ListMeta, decode_object, split_list
 from raycp.kube.objects import Query
 
 
@@ -24,15 +24,15 @@ class PagedList:
         self._page = page
         self._timeout = timeout
 
-    async def read(self, begin: Callable[[], Replacement], received: Callable[[], None]) -> tuple[Replacement, int]:
-        """The whole list and its version. ``begin`` makes the replacement, once more if the continue token expires between pages;
-        ``received`` is called for each page. Raises ``ApiError``, ``Unreachable``.
+    async def read(self, begin: Callable[[], Replacement], received: Callable[[], None]) -> tuple[Replacement, str]:
+        """The whole list and its resourceVersion. ``begin`` makes the replacement, once more if the continue token expires between
+        pages; ``received`` is called for each page. Raises ``ApiError``, ``Unreachable``.
         """
-        replacement, version = begin(), 0
+        replacement, version = begin(), ""
         while True:
             try:
-                async for page_version, objs in self._pages():
-                    version = page_version
+                async for meta, objs in self._pages():
+                    version = meta.resource_version
                     received()
                     replacement.add(objs)
                     await asyncio.sleep(0)
@@ -41,7 +41,7 @@ class PagedList:
                 self._page = 0
                 replacement = begin()
 
-    async def _pages(self) -> AsyncGenerator[tuple[int, list[Obj]], None]:
+    async def _pages(self) -> AsyncGenerator[tuple[ListMeta, list[Obj]], None]:
         token = ""
         while True:
             query: dict[str, str | int | bool] = dict(self._selectors)
@@ -57,9 +57,9 @@ class PagedList:
                 raise
             meta, items, head = split_list(answer.body)
             for start in range(0, len(items), SLICE):
-                yield meta.rv, [decode_object(item, head=head) for item in items[start : start + SLICE]]
+                yield meta, [decode_object(item, head=head) for item in items[start : start + SLICE]]
             if not items:
-                yield meta.rv, []
+                yield meta, []
             token = meta.continue_
             if not token:
                 return

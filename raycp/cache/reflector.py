@@ -26,6 +26,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.events import Event, Source
 from raycp.base.keys import GVK
+from raycp.base.objects import version_number
 from raycp.cache import states
 from raycp.cache.backoff import Backoff
 from raycp.cache.difference import SLICE
@@ -164,17 +165,17 @@ class Reflector:
     def _received(self) -> None:
         self._status.last_contact = self._clock.now()
 
-    async def _publish(self, state: states.Streaming | states.Listing, replacement: Replacement, version: int) -> None:
-        """Swap the store and emit the difference."""
-        store, watermark = self.store, state.watermark
-        fresh = not store.rv  # otherwise this reflector continues in the store of a stopped one
+    async def _publish(self, state: states.Streaming | states.Listing, replacement: Replacement, found: str) -> None:
+        """Swap the store for the list at resourceVersion ``found`` and emit the difference."""
+        store, watermark, version = self.store, state.watermark, version_number(found)
+        fresh = not (store.rv or len(store))  # otherwise this reflector continues in the store of a stopped one
         voids = store.voids
         now = self._clock.now()
         for events in store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now):
             self._emit(events)
             await asyncio.sleep(0)
         self._status.lists += 1
-        if watermark is not None and watermark > version:
+        if watermark is not None and watermark > version > 0:
             store.voids += 1
             self._report_void(f"the list's version {version} is below the watermark {watermark}")
         elif store.voids != voids:
@@ -182,7 +183,7 @@ class Reflector:
         self.synced.set()
         self._backoff.reset()
         self.replay_complete = bool(watermark) and fresh and store.voids == voids
-        self._state = states.after_list(state, version, fresh=fresh)
+        self._state = states.after_list(state, version, fresh=fresh, opaque="" if version else found)
         if isinstance(self._state, states.Watching):
             self.replayed.set()
 
@@ -192,7 +193,8 @@ class Reflector:
         if state.server.contact_lost:
             await self._check_identity()
             self._state = states.verified(state)
-        query = self._query(resourceVersion=str(state.since))
+        opaque = state.opaque if isinstance(state, states.Watching) else ""
+        query = self._query(resourceVersion=opaque or str(state.since))
         async with self._client.stream(self._path, query, idle_timeout=self._options.stall) as stream:
             await self._follow(stream)
 
@@ -227,10 +229,13 @@ class Reflector:
         changes, failure = decode_watch_lines(lines, f"watch {self._path}")
         try:
             for kind, obj in changes:
-                if obj.rv < since and kind != "DELETED":
+                if 0 < obj.rv < since and kind != "DELETED":
                     raise states.Restored(f"version {obj.rv} was received after {since}")
                 since = max(since, obj.rv)
-                if isinstance(state, states.Replaying):
+                if isinstance(state, states.Watching):
+                    if not obj.rv or state.opaque:
+                        state = msgspec.structs.replace(state, opaque="" if obj.rv else obj.meta.resource_version)
+                elif obj.rv:
                     if obj.rv <= state.until:
                         events += replayed_events(store, state.earlier, kind, obj, now)
                     if obj.rv >= state.until:

@@ -33,7 +33,7 @@ class Replacement:
             key = (meta.namespace, meta.name)
             old = known.get(key)
             if old is not None:
-                if old.rv > obj.rv and old.meta.uid == meta.uid and key not in ahead:
+                if old.rv > obj.rv > 0 and old.meta.uid == meta.uid and key not in ahead:
                     self.void = True
                 elif old.rv == obj.rv and old.meta.uid == meta.uid and old.raw == obj.raw:
                     obj = old  # keep one copy in memory

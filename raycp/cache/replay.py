@@ -1,7 +1,7 @@
 """The replay from a watermark: which events of the past the handler gets."""
 
 from raycp.base.events import Event, EventType, Source
-from raycp.base.objects import Obj
+from raycp.base.objects import Obj, same_version
 from raycp.cache.store import Store
 
 
@@ -18,7 +18,7 @@ def replayed_events(store: Store, earlier: dict[str, Obj], kind: str, obj: Obj, 
     listed = store.get(meta.namespace, meta.name)
     if kind == "DELETED":
         return [Event(EventType.DELETED, Source.REPLAY, obj, None, now)] if listed is None else []
-    if listed is not None and listed.meta.uid == meta.uid and listed.rv == obj.rv:
+    if listed is not None and listed.meta.uid == meta.uid and same_version(listed, obj):
         type_ = EventType.ADDED if kind == "ADDED" else EventType.MODIFIED
         return [Event(type_, Source.REPLAY, before, listed, now)]
     earlier[meta.uid] = obj

@@ -68,10 +68,11 @@ class Replaying(msgspec.Struct, frozen=True):
 
 
 class Watching(msgspec.Struct, frozen=True):
-    """Watch from version ``since``, which moves forward with each event."""
+    """Watch from version ``since``, which moves forward with each event. ``opaque``: the last version where it is no number."""
 
     server: ServerFacts
     since: int
+    opaque: str = ""
 
 
 State = Streaming | Listing | Replaying | Watching
@@ -88,11 +89,11 @@ def without_stream(state: Streaming, *, supported: bool) -> Listing:
     return Listing(server, state.watermark, state.void)
 
 
-def after_list(state: Streaming | Listing, version: int, *, fresh: bool) -> Replaying | Watching:
+def after_list(state: Streaming | Listing, version: int, *, fresh: bool, opaque: str = "") -> Replaying | Watching:
     """The list at ``version`` is in the store. ``fresh``: the store was empty before, so that a watermark can be replayed."""
     if fresh and state.watermark and state.watermark < version:
         return Replaying(state.server, state.watermark, version)
-    return Watching(state.server, version)
+    return Watching(state.server, version, opaque)
 
 
 def after_replay(state: Replaying) -> Watching:

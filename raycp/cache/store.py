@@ -10,13 +10,14 @@ Guarantees:
 5. A list whose version is below the last known one, or that shows an object at a lower version than the watch or an earlier list,
    means a restored cluster: the store is swapped as a whole, and ``voids`` is incremented (the watermark is void as well).
 
-Assumption: within one kind of one cluster, resource versions are comparable integers (KEP-5504).
+Within one kind of one cluster, resource versions are comparable integers (KEP-5504). Of one that is not (``Obj.rv`` is 0) only
+equality counts: an event with another version than the known one is newer, and the kind has no ``rv``.
 """
 
 from collections.abc import Iterable, Iterator
 
 from raycp.base.events import Event, EventType, Source
-from raycp.base.objects import Obj
+from raycp.base.objects import Obj, same_version
 from raycp.base.tasks import Written
 from raycp.cache.difference import Difference
 from raycp.cache.indexes import IndexedObjects, IndexFn, Key
@@ -102,8 +103,11 @@ class Store:
         return list(found)
 
     def reached(self, namespace: str, name: str, uid: str, rv: int) -> bool:
-        """Whether the cache contains that write: the object at that version or later, its successor, or its deletion."""
+        """Whether the cache contains that write: the object at that version or later, its successor, or its deletion. With a
+        version that can't be compared (0): the object at any version."""
         obj = self._contents.objects.get((namespace, name))
+        if not rv:
+            return (obj is not None and obj.meta.uid == uid) or uid in self._own.tombstones
         if obj is not None and obj.rv >= rv:
             return True
         return self.rv >= rv or uid in self._own.tombstones
@@ -139,7 +143,7 @@ class Store:
                     contents.objects[key] = obj
                     contents.raw_bytes += len(obj.raw)
                 events.append(Event(EventType.ADDED, source, None, obj, now))
-        elif rv > old.rv:
+        elif rv > old.rv or ((not rv or not old.rv) and not same_version(obj, old)):
             if old.meta.uid == meta.uid:
                 contents.put(key, obj, old)
                 events.append(Event(EventType.MODIFIED, source, old, obj, now))

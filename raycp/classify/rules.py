@@ -3,6 +3,7 @@
 import msgspec
 
 from raycp.base.events import Event, EventType, Source
+from raycp.base.objects import same_version
 from raycp.classify.verdict import Priority, Reason, Verdict
 
 
@@ -74,7 +75,7 @@ def classify(event: Event, known: Known) -> Verdict:
             return CREATE
         if old.version != event.new.version:
             return UPDATE
-        return UNCHANGED if old.rv == event.new.rv else STATUS
+        return UNCHANGED if same_version(old, event.new) else STATUS
     return _caught_up(event, known)
 
 
@@ -98,7 +99,7 @@ def _caught_up(event: Event, known: Known) -> Verdict:
     """A re-list or a replay from the watermark: the object changed while no shard watched."""
     old, new = event.old, event.new
     assert new is not None
-    if old is not None and old.rv == new.rv and old.version == new.version:
+    if old is not None and same_version(old, new) and old.version == new.version:
         return UNCHANGED
     if known.version_reconciled == new.version or (old is not None and old.version == new.version):
         # Only the status changed. If the object is not reconciled yet, its key is queued already.
@@ -121,11 +122,11 @@ def _child(event: Event, known: Known) -> Verdict:
     if source is Source.WATCH or source is Source.OWN_WRITE:
         if old is None or new is None or old.version != new.version:
             return OWNED
-        return UNCHANGED if old.rv == new.rv else OWNED_STATUS
+        return UNCHANGED if same_version(old, new) else OWNED_STATUS
     if new is None or event.type is EventType.DELETED:
         return OWNED_AWAY
     if old is not None:
-        return UNCHANGED if old.rv == new.rv else OWNED_AWAY
+        return UNCHANGED if same_version(old, new) else OWNED_AWAY
     if known.covered:
         return UNCHANGED  # a reconcile of its owner has seen it
     if source is Source.INITIAL and (known.first_start or not known.has_watermark):

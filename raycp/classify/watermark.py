@@ -118,7 +118,7 @@ class Watermark:
         if len(self.changes) > max_exceptions:
             least = self.least_pending()
             assert least is not None
-            wire = _Wire(min(least - 1, self._rv))
+            wire = _Wire(max(0, min(least - 1, self._rv)))
         else:
             wire = _Wire(self._rv)
             for key in sorted(self.changes):

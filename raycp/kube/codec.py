@@ -13,7 +13,7 @@ from sys import intern
 
 import msgspec
 
-from raycp.base.objects import Meta, Obj
+from raycp.base.objects import Meta, Obj, version_number
 from raycp.kube.errors import Status
 
 
@@ -25,7 +25,7 @@ class ListMeta(msgspec.Struct, rename="camel"):
 
     @property
     def rv(self) -> int:
-        return int(self.resource_version or 0)
+        return version_number(self.resource_version)
 
 
 class _WireMeta(Meta, gc=False):
@@ -95,7 +95,7 @@ def decode_object(raw: bytes, *, head: bytes = b"") -> Obj:
         found.finalizers,
         found.owner_references,
     )
-    return Obj(meta, raw, int(found.resource_version or 0), digest(meta, raw), changed_at)
+    return Obj(meta, raw, version_number(found.resource_version), digest(meta, raw), changed_at)
 
 
 def split_list(raw: bytes) -> tuple[ListMeta, list[bytes], bytes]:

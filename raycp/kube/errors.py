@@ -5,6 +5,11 @@ from typing import Any
 
 import msgspec
 
+from raycp.base.text import clean
+
+_MESSAGE_LENGTH = 4096
+"""Characters of a server's message that are kept."""
+
 
 class KubeError(Exception):
     """Base of all errors of this package."""
@@ -69,7 +74,7 @@ class NoSuchKind(KubeError):
 
 class ApiError(KubeError):
     """The server answered with an error: ``status`` is the HTTP code; ``reason``, ``message`` and ``details`` are those of the
-    ``metav1.Status`` body; ``retry_after`` is in seconds, None if the server sent none.
+    ``metav1.Status`` body, cut to 4096 characters; ``retry_after`` is in seconds, None if the server sent none.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class ApiError(KubeError):
         *,
         request: str = "",
     ) -> None:
+        reason, message = clean(reason, _MESSAGE_LENGTH), clean(message, _MESSAGE_LENGTH)
         super().__init__(f"{status} {reason or 'Unknown'}: {message or 'no message'}" + (f" ({request})" if request else ""))
         self.status = status
         self.reason = reason

@@ -18,6 +18,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import Task
+from raycp.base.text import clean
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk.backend import MERGE_PATCH, Answer, ApiRequest
 
@@ -52,10 +53,10 @@ def event_for(
         "eventTime": micro_time(wall),
         "reportingController": controller,
         "reportingInstance": (instance or controller)[:128],
-        "action": action[:_REASON_LIMIT],
-        "reason": reason[:_REASON_LIMIT],
+        "action": clean(action, _REASON_LIMIT),
+        "reason": clean(reason, _REASON_LIMIT),
         "regarding": {key: value for key, value in regarding.items() if value},
-        "note": note.encode()[:_NOTE_LIMIT].decode(errors="ignore"),
+        "note": clean(note, _NOTE_LIMIT).encode()[:_NOTE_LIMIT].decode(errors="ignore"),
         "type": "Warning" if type == "Warning" else "Normal",
     }
 

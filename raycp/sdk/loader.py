@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 
+from raycp.base.text import clean, message_of
 from raycp.sdk.controller import Controller
 
 
@@ -12,7 +13,7 @@ class ControllerLoadError(Exception):
     """A module named in ``controllers:`` can't be used. ``module`` is its name; the message has cause, file and line."""
 
     def __init__(self, module: str, message: str) -> None:
-        super().__init__(f"controllers: {module!r} {message}")
+        super().__init__(clean(f"controllers: {module!r} {message}"))
         self.module = module
 
 
@@ -64,4 +65,4 @@ def _cause(name: str, error: BaseException) -> str:
         return f"{error.msg} ({error.filename}, line {error.lineno}: {(error.text or '').strip()})"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{type(error).__name__}: {message_of(error)}{where}"

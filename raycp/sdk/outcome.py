@@ -9,12 +9,18 @@ import traceback
 from typing import Any
 
 from raycp.base.tasks import Done, Outcome
+from raycp.base.text import ERROR_LENGTH, clean, message_of
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
 from raycp.sdk.controller import Controller
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.session import Revoked
 
-_ERROR_LIMIT = 1000
+_NAME_LENGTH = 253
+"""Characters of a tier, or of what an object waits for."""
+
+_LONGEST_WAIT = 1e9
+"""Seconds: what asks for more asks for never."""
+
 _OURS = ("/raycp/sdk/", "/concurrent/futures/", "/asyncio/")
 
 Log = logging.LoggerAdapter[logging.Logger]
@@ -36,18 +42,19 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
         problem = f"returned Result(waiting={_short(result.waiting)}): the name of what it waits for"
     if problem:
         done.outcome = Outcome.RETRY
-        done.error = f"{controller.name} {problem} ({controller.module}, line {controller.line})"
+        done.error = clean(f"{controller.name} {problem} ({controller.module}, line {controller.line})")
         log.error("%s", done.error)
         return
     assert isinstance(result, Result)
     done.requeue_after = None if result.requeue_after is None else float(result.requeue_after)
-    done.tier, done.waiting = result.tier, result.waiting
+    done.tier = None if result.tier is None else clean(result.tier, _NAME_LENGTH)
+    done.waiting = clean(result.waiting, _NAME_LENGTH)
 
 
 def explain(error: BaseException, done: Done, log: Log) -> None:
     """What the function raised. Errors that are part of a controller's life are one line in the log, others a traceback."""
     done.outcome = Outcome.RETRY
-    message = str(error) or type(error).__name__
+    message = message_of(error, ERROR_LENGTH - 200)
     if isinstance(error, Permanent):
         done.outcome, done.error = Outcome.PERMANENT, message
         log.warning("gave up until the object changes: %s", message)
@@ -65,14 +72,14 @@ def explain(error: BaseException, done: Done, log: Log) -> None:
     elif isinstance(error, KubeError):
         done.error = f"{message}{_where(error)}"
         if isinstance(error, ApiError | CircuitOpen):
-            done.retry_after = error.retry_after
+            done.retry_after = error.retry_after if _seconds(error.retry_after) else None
         level = logging.WARNING if isinstance(error, Unreachable) else logging.ERROR
         log.log(level, "will try again: %s", done.error)
     else:
-        label = "cancelled itself" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {error}"
+        label = "cancelled itself" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {message}"
         done.error = f"{label}{_where(error)}"
         log.error("failed: %s\n%s", done.error, user_traceback(error))
-    done.error = done.error[:_ERROR_LIMIT]
+    done.error = clean(done.error)
 
 
 def user_traceback(error: BaseException) -> str:
@@ -98,7 +105,7 @@ def _where(error: BaseException) -> str:
 
 
 def _seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LONGEST_WAIT
 
 
 def _short(value: Any) -> str:

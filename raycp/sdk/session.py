@@ -19,6 +19,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import ApiCall, Child, Task, Written
+from raycp.base.text import clean
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled, Unreachable
 from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead
 from raycp.sdk.controller import Controller
@@ -27,6 +28,9 @@ from raycp.sdk.written import written_by
 
 ALL = "*"
 """As ``namespace=``: every namespace."""
+
+_PATH_LENGTH = 1000
+"""Characters of a request's path that are kept; names are at most 253."""
 
 ObjectId = tuple[str, GVK, str, str]
 """cluster, kind, namespace, name"""
@@ -195,7 +199,8 @@ class Session:
             status = -1
             raise
         finally:
-            self.calls.append(ApiCall(call.verb, call.cluster, path, status, self.clock.now() - started, retry_after))
+            cluster, path = clean(call.cluster, _PATH_LENGTH), clean(path, _PATH_LENGTH)
+            self.calls.append(ApiCall(call.verb, cluster, path, status, self.clock.now() - started, retry_after))
 
 
 def decode(raw: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from raycp.base.objects import version_number
 from raycp.base.tasks import Written
 from raycp.sdk.backend import ApiRequest
 
@@ -23,24 +24,30 @@ class _WrittenObject(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_WrittenObject)
 
+_LONGEST_NAME = 253
+"""Of an object (RFC 1123 subdomain); a server that answers with a longer one is not believed."""
+
 
 def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Written, str]:
     """The write and the resourceVersion that it left. An object that a delete leaves behind (grace period, finalizers) counts as
     changed, not as deleted.
 
     ``read``: ``body`` is not the answer of the write but the object found in its place. Others may have changed it since, so
-    the cache takes it from its own watch, which reports it, and the key waits until it has.
+    the cache takes it from its own watch, which reports it, and the key waits until it has. So it is with an answer that is no
+    object.
     """
     try:
         found = _decoder.decode(body)
-    except msgspec.MsgspecError:
-        found = _WrittenObject()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found, read = _WrittenObject(), True
     meta = found.metadata
+    if max(len(meta.namespace), len(meta.name), len(meta.uid)) > _LONGEST_NAME:
+        meta, read = _WrittenMeta(), True
     namespace, name = meta.namespace or call.namespace, meta.name or call.name
     deleted = call.verb == "delete" and (
         found.kind == "Status" or not (meta.finalizers or (meta.deletion_timestamp and meta.deletion_grace_period_seconds))
     )
-    version = int(meta.resource_version) if meta.resource_version.isdigit() else 0
+    version = version_number(meta.resource_version)
     raw = None if deleted or read or found.kind == "Status" else body
     written = Written(call.cluster, str(call.kind), namespace, name, meta.uid, version, raw, deleted=deleted)
     return written, meta.resource_version

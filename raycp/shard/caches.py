@@ -64,6 +64,6 @@ class Caches:
         if obj is None:
             return None
         for write in writes:
-            if write.rv == obj.rv and write.uid == obj.meta.uid and write.cluster == key.cluster:
+            if 0 < write.rv == obj.rv and write.uid == obj.meta.uid and write.cluster == key.cluster:
                 return obj.version
         return None

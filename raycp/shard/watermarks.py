@@ -82,7 +82,7 @@ class Watermarks:
         written, status writes excluded, by the API server's clock in Unix seconds; 0 where that is not known."""
         place = (cluster, kind)
         mark = self._marks.get(place)
-        recorded = mark is not None and place in self._recorded
+        recorded = rv > 0 and mark is not None and place in self._recorded
         covered = recorded and mark is not None and mark.covers(rv, key)
         start = self._starts.get((controller.name, cluster))
         known_to = start.rv if start is not None and start.selection == _selection(controller) else None

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from raycp.base.protocol_version import PROTOCOL, IncompatibleVersion, check_protocol
+from raycp.base.text import clean, message_of
 from raycp.protocol.control import leader, members
 from raycp.protocol.control.errors import ControlError, ErrorCode
 from raycp.protocol.control.question import Question
@@ -40,6 +41,9 @@ class _Answered(msgspec.Struct, array_like=True):
     message: str
     value: msgspec.Raw
 
+
+_MESSAGE_LENGTH = 20_000
+"""Characters of a failure's message; problems of a fleet file are listed in full."""
 
 _NOTHING = msgspec.msgpack.encode(None)
 _asked = msgspec.msgpack.Decoder(_Asked)
@@ -81,7 +85,7 @@ def encode_answer(value: Any) -> bytes:
 
 def encode_failure(error: ControlError) -> bytes:
     """A failure's bytes."""
-    return msgspec.msgpack.encode(_Answered(PROTOCOL, error.code, str(error), msgspec.Raw(_NOTHING)))
+    return msgspec.msgpack.encode(_Answered(PROTOCOL, error.code, clean(str(error), _MESSAGE_LENGTH), msgspec.Raw(_NOTHING)))
 
 
 def decode_answer(question: Question[A], raw: bytes) -> A:
@@ -109,7 +113,7 @@ async def respond(raw: bytes, ask: Callable[[Question[Any]], Awaitable[Any]]) ->
 
 def first_line(error: BaseException) -> str:
     """An exception's message in one line of at most 300 characters; its type's name where it has none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]
 
 
