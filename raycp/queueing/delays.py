@@ -57,3 +57,10 @@ class DelayHeap:
         entry = heapq.heappop(self.heap)[2]
         self.withdraw(entry)
         return due, entry
+
+
+def checked(delay: float) -> float:
+    """``delay`` in seconds. Raises ``ValueError`` for a negative or undefined one."""
+    if not 0.0 <= delay < math.inf:
+        raise ValueError(f"a delay must be a number of seconds from 0, not {delay}")
+    return delay

@@ -17,6 +17,9 @@ from raycp.queueing.drr import MAX_DEBT, Ring, RingGate, RingMember
 RECENT = 5.0
 """For how long a namespace that came and went is expected to come again, in seconds."""
 
+_MOMENT = 0.001
+"""Seconds after which something is over for certain."""
+
 _OPEN = RingGate()
 """The gate of namespaces: none of them has a limit of its own."""
 
@@ -269,10 +272,12 @@ class Headroom:
     Where no namespace comes and goes, all slots are lent. Every operation is O(1), amortised.
     """
 
-    __slots__ = ("light",)
+    __slots__ = ("lapses_at", "light")
 
     def __init__(self) -> None:
         self.light: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self.lapses_at = math.inf
+        """When keys that were passed over for these namespaces may be served, if none of them comes again; infinity for none."""
 
     def ended(self, leaf: Leaf[Any], namespace: str, now: float) -> None:
         """A reconcile of a user's change has ended in ``leaf``."""
@@ -293,3 +298,16 @@ class Headroom:
                 return spare
             del light[place]
         return math.inf
+
+    def passed_over(self) -> bool:
+        """A key may have been passed over. Returns whether ``lapses_at`` is set by that: time will let it go, and nothing else
+        may (law 13)."""
+        if not self.light or self.lapses_at != math.inf:
+            return False
+        self.lapses_at = self.light[next(reversed(self.light))] + RECENT + _MOMENT
+        return True
+
+    def promote(self, now: float) -> None:
+        """It is ``now``: who was passed over until now is looked at again."""
+        if self.lapses_at <= now:
+            self.lapses_at = math.inf

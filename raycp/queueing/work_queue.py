@@ -10,6 +10,7 @@ from raycp.classify.verdict import Priority, Reason
 from raycp.queueing import explain, handover
 from raycp.queueing.answers import Depth, Saved, TierDelay, Why
 from raycp.queueing.contents import Contents
+from raycp.queueing.delays import checked
 from raycp.queueing.entry import Entry, Item, KeyDemand, KeyPlace
 from raycp.queueing.events import QueueEvents
 from raycp.queueing.fair import Headroom
@@ -94,7 +95,7 @@ class WorkQueue:
         Returns False only if the key's cluster is being removed. Raises ``ValueError`` for a negative or undefined delay.
         """
         now = self._clock.now()
-        ready_at = now if delay == 0.0 else now + _checked(delay)
+        ready_at = now if delay == 0.0 else now + checked(delay)
         if tier not in self._lanes.by_name:
             tier = self._policy.default
         entry = self._entries.get(key)
@@ -117,13 +118,15 @@ class WorkQueue:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def next_due(self) -> float:
-        """When the next delayed key or the next deadline of a hold is due, as ``Clock.now()``; infinity if none is."""
-        return self._contents.next_due()
+        """When the next delayed key, deadline of a hold or end of headroom is due, as ``Clock.now()``; infinity if none is."""
+        return min(self._contents.next_due(), self._headroom.lapses_at)
 
     def promote(self) -> int:
         """Make ready what is due, and release what was held until now: as many keys as one ``pull`` does at most. Returns how
         many. ``pull`` calls it."""
-        return self._contents.promote(self._clock.now(), PROMOTE_AT_ONCE)
+        now = self._clock.now()
+        self._headroom.promote(now)
+        return self._contents.promote(now, PROMOTE_AT_ONCE)
 
     def _due_changed(self) -> None:
         if self.on_due_changed is not None:
@@ -189,6 +192,8 @@ class WorkQueue:
                 cell.series.got(waited)
             attempt = entry.attempts + 1
             items.append(Item(number, entry.key, entry.tier, entry.reason, entry.priority, attempt, waited, entry.observed))
+        if below < math.inf and len(items) < n and self._headroom.passed_over():
+            self._due_changed()
         return items
 
     def running(self, worker: str | None = None) -> list[tuple[str, RequestKey, int]]:
@@ -226,7 +231,7 @@ class WorkQueue:
         not hold the key. Raises ``ValueError`` for a negative or undefined ``retry_after``.
         """
         if retry_after is not None:
-            _checked(retry_after)
+            checked(retry_after)
         entry = self._take(worker, key, id)
         return None if entry is None else self._fail(entry, retry_after, reason, error)
 
@@ -246,7 +251,7 @@ class WorkQueue:
         What it was run as does not matter: polls never ratchet up. Returns False if ``worker`` does not hold the key. Raises
         ``ValueError`` for a negative or undefined delay.
         """
-        _checked(after)
+        checked(after)
         entry = self._take(worker, key, id)
         if entry is None:
             return False
@@ -442,9 +447,3 @@ class WorkQueue:
     def close(self) -> None:
         """Drop all keys. The queue can't be used afterwards."""
         self._contents.close()
-
-
-def _checked(delay: float) -> float:
-    if not 0.0 <= delay < math.inf:
-        raise ValueError(f"a delay must be a number of seconds from 0, not {delay}")
-    return delay

@@ -1,5 +1,6 @@
 """Headroom: slots that a flood leaves free for namespaces that come and go."""
 
+import math
 from random import Random
 
 from hand_clock import HandClock
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from raycp.base.keys import RequestKey
 from raycp.classify import Priority
 from raycp.queueing import QueuePolicy, WorkQueue
+from raycp.queueing.fair import RECENT
 
 SLOTS = 10
 
@@ -102,3 +104,43 @@ def test_headroom_starves_no_key(added: list[tuple[str, int]], slots: int, chanc
         assert running, "what is ready and has all slots to itself is handed out"
         queue.done("w", running.pop())
     assert seen == {key(namespace, number) for namespace, number in added}
+
+
+def test_the_end_of_headroom_is_due() -> None:
+    """Law 13: what time alone lets go is announced, so that whoever pulls is woken then."""
+    queue, clock = queue_of()
+    calls: list[float] = []
+    queue.on_due_changed = lambda: calls.append(queue.next_due())
+    visit(queue, "quiet", 0)
+    flood(queue)
+    assert len(pull(queue)) == 8
+    assert queue.ready == 92
+    (due,) = calls
+    assert clock.time < due < clock.time + RECENT + 1.0
+    assert pull(queue, 2) == []
+    assert calls == [due], "announced once"
+    clock.time = due
+    queue.promote()
+    assert len(pull(queue, 2)) == 2
+    assert queue.next_due() == math.inf
+
+
+@given(st.lists(st.tuples(st.sampled_from(["quiet", "other", "flood"]), st.integers(1, 12), st.booleans()), max_size=12))
+def test_no_key_waits_for_time_without_a_due_time(steps: list[tuple[str, int, bool]]) -> None:
+    """Whoever pulls when something is due, and at no other time, gets all that there are slots for in the end."""
+    queue, clock = queue_of()
+    running: list[RequestKey] = []
+    for number, (namespace, count, ends) in enumerate(steps):
+        for each in range(count):
+            queue.add(key(namespace, 100 * number + each), tier="standard")
+        running += pull(queue, SLOTS - len(running))
+        if ends and running:
+            assert queue.done("w", running.pop())
+    running += pull(queue, SLOTS - len(running))
+    while (due := queue.next_due()) != math.inf:
+        assert due > clock.time
+        clock.time = due
+        queue.promote()
+        running += pull(queue, SLOTS - len(running))
+    clock.time += 1000.0
+    assert pull(queue, SLOTS - len(running)) == []
