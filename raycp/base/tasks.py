@@ -23,6 +23,10 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the moment
     (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` is the number of tokens of its
     cluster's client budget that it carries; the worker requests more when it needs them.
+
+    ``rest``: bytes of further children, which the worker reads in pages when it has room for them; with ``partial``, ``raw`` has
+    only the object's kind and metadata, and the first of the rest is the object. ``refused`` says why object or children can't be
+    handed to any worker: ``raw`` has no more then either, and the author's function is not called.
     """
 
     id: int
@@ -39,6 +43,9 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     children: list[Child] = []
     unknown_clusters: list[str] = []
     tokens: int = 0
+    rest: int = 0
+    partial: bool = False
+    refused: str = ""
 
 
 class Outcome(StrEnum):
@@ -92,6 +99,7 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     ``requeue_after`` in seconds (None: not asked); ``tier`` only where the result names one; ``retry_after`` in seconds
     overrides the backoff; ``seconds`` is work time; ``waiting`` names what the object waits for (quota, capacity), which is
     counted apart in the SLI. ``used`` and ``unused`` are lent tokens of the key's cluster that were used, or are not needed.
+    ``too_large``: it was not reconciled, because the object or its children are larger than what a worker takes.
     """
 
     id: int
@@ -107,3 +115,4 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     calls: list[ApiCall] = []
     used: int = 0
     unused: int = 0
+    too_large: bool = False

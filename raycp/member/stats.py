@@ -12,7 +12,7 @@ import psutil
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.metrics import FleetMetrics, Metrics
-from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
+from raycp.protocol.frames import LARGEST, PAGE, Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -113,22 +113,23 @@ class StatsReporter:
         self._families.cpu.labels(*self._slot).inc(max(0.0, times - self._cpu))
         self._cpu = times
         self._families.memory.labels(*self._slot).set(float(self._process.memory_info().rss))
-        self._connection.send(
-            Stats(
-                self._member.actor_name,
-                self._member.generation,
-                self._metrics.snapshot(),
-                self._slo() if self._slo is not None else b"",
-                msgspec.msgpack.encode(self._report()),
-            )
-        )
+        metrics, slo = self._metrics.snapshot(), self._slo() if self._slo is not None else b""
+        report = msgspec.msgpack.encode(self._report())
+        for start in range(0, max(len(metrics), len(slo), len(report)), PAGE):
+            part = slice(start, start + PAGE)
+            more = start + PAGE < max(len(metrics), len(slo), len(report))
+            frame = Stats(self._member.actor_name, self._member.generation, metrics[part], slo[part], report[part], more)
+            self._connection.send(frame)
 
     def received(self, message: Message) -> None:
         """A frame from the observer."""
         if isinstance(message, SyncDone):
             self._synced.set()
         elif isinstance(message, TimelineQuery) and self._connection is not None:
-            self._connection.send(TimelineReply(message.id, self._timeline(message)))
+            body = self._timeline(message)
+            if len(body) > LARGEST:
+                body = msgspec.json.encode({"problem": f"the timeline has {len(body)} bytes"})
+            self._connection.send(TimelineReply(message.id, body))
 
     def lost(self) -> None:
         """The connection is closed; the next second tries again."""

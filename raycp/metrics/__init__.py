@@ -10,7 +10,15 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 - ``log``: structured JSON logging without secrets.
 """
 
-from raycp.metrics.catalog import ApiMetrics, FleetMetrics, ReconcileMetrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
+from raycp.metrics.catalog import (
+    ApiMetrics,
+    FleetMetrics,
+    HandoutMetrics,
+    ReconcileMetrics,
+    ReflectorMetrics,
+    SliMetrics,
+    WorkQueueMetrics,
+)
 from raycp.metrics.merger import Merger
 from raycp.metrics.registry import Counter, Family, Gauge, Histogram, Metrics
 
@@ -20,6 +28,7 @@ __all__ = [
     "Family",
     "FleetMetrics",
     "Gauge",
+    "HandoutMetrics",
     "Histogram",
     "Merger",
     "Metrics",

@@ -117,6 +117,20 @@ class ReconcileMetrics:
         )
 
 
+class HandoutMetrics:
+    """What shards count of hand-outs that went wrong. ``where``: queue, ledger, worker, credit."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.recovered = metrics.counter(
+            "raycp_handouts_recovered_total",
+            "Hand-outs and slots that had been lost by a fault of raycp, and were recovered, by where they were lost.",
+            ("where",),
+        )
+        self.too_large = metrics.gauge(
+            "raycp_keys_too_large", "Keys whose object or children are too large to reconcile.", ("controller", "cluster")
+        )
+
+
 class ReflectorMetrics:
     """What informers count, by cluster and kind."""
 

@@ -43,10 +43,15 @@ class _Source:
         self._sources = sources
         self.connection = connection
         self.member = member
+        self._parts: list[Stats] = []
+        """Of statistics that the next frames go on with."""
 
     def received(self, message: Message) -> None:
         if isinstance(message, Stats):
-            self._sources.feed(self.member, message)
+            self._parts.append(message)
+            if not message.more:
+                parts, self._parts = self._parts, []
+                self._sources.feed(self.member, _joined(parts))
         elif isinstance(message, TimelineReply):
             self._sources.timelines.answered(message)
         elif isinstance(message, Sync):
@@ -54,6 +59,14 @@ class _Source:
 
     def lost(self) -> None:
         self._sources.lost(self)
+
+
+def _joined(parts: list[Stats]) -> Stats:
+    """Statistics that came in several frames."""
+    if len(parts) == 1:
+        return parts[0]
+    metrics, slo, report = (b"".join(each) for each in zip(*((p.metrics, p.slo, p.report) for p in parts), strict=True))
+    return msgspec.structs.replace(parts[0], metrics=metrics, slo=slo, report=report, more=False)
 
 
 class Sources:

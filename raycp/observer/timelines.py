@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 
-from raycp.protocol.frames import TimelineQuery, TimelineReply
+from raycp.protocol.frames import TimelineQuery, TimelineReply, Unsendable
 from raycp.protocol.transport import Connection
 
 ASK_TIMEOUT = 2.0
@@ -22,11 +22,11 @@ class TimelineQueries:
         identity = next(self._ids)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[identity] = waiting
-        connection.send(TimelineQuery(identity, cluster, kind, namespace, name))
         try:
+            connection.send(TimelineQuery(identity, cluster, kind, namespace, name))
             async with asyncio.timeout(ASK_TIMEOUT):
                 return await waiting
-        except TimeoutError:
+        except (TimeoutError, Unsendable):  # no object has a name that can't be sent
             return None
         finally:
             del self._waiting[identity]

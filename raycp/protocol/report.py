@@ -51,6 +51,8 @@ class Report(msgspec.Struct):
     phases: dict[str, float] = {}
     dead: str = ""
     extra: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    """What is wrong with single objects, by key; the member is ready nevertheless."""
     number: int = 0
     """Rises when the report has changed in a way that matters; a watch names the last one seen."""
     protocol: int = PROTOCOL

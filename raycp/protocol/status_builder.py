@@ -101,7 +101,7 @@ def fleet_status(
                 ControllerStatus(name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use)
                 for c in plan.fleet.controllers
             ],
-            problems=dict(problems),
+            problems={**problems, **_reported_problems(members, watcher)},
             pools=list(pools),
             nodes=list(nodes),
             switches=list(switches),
@@ -157,6 +157,15 @@ def lanes_of(reports: Iterable[Report], shares: Mapping[str, float]) -> list[Lan
             row.in_flight += lane.in_flight
             row.oldest_seconds = round(max(row.oldest_seconds, lane.oldest), 3)
     return list(lanes.values())
+
+
+def _reported_problems(members: KnownMembers, watcher: Role) -> dict[str, str]:
+    """What is wrong with single objects, as the primaries report it."""
+    found: dict[str, str] = {}
+    for slot, known in members.items():
+        if slot.role is watcher:
+            found.update(known.report.problems)
+    return found
 
 
 def _watcher(plan: Plan) -> Role:

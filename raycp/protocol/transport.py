@@ -16,11 +16,23 @@ from typing import Protocol, cast
 import msgspec
 
 from raycp.base.protocol_version import IncompatibleVersion, check_protocol
-from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode_body, encode_body
+from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode_body, encode
 
 log = logging.getLogger(__name__)
 
 MAX_FRAME = 64 * 1024 * 1024
+"""Bytes of the largest frame that is received. What is sent is smaller (``pages.MAX_SENT``)."""
+
+MAX_FIRST = 1024 * 1024
+"""Bytes of the largest first frame that is received: nobody who does not know the token fills our memory."""
+
+MAX_BACKLOG = 256 * 1024 * 1024
+"""Bytes that wait for a peer to read them. A connection with more is reset: its peer is frozen, and the memory is ours. Senders
+pace themselves far below."""
+
+SMALL = 16 * 1024
+"""Bytes of a frame that is copied before it is decoded: that is faster than a view."""
+
 HELLO_TIMEOUT = 5.0
 
 
@@ -33,7 +45,10 @@ class Peer(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, either side. Frames are handed to ``peer`` in order; a broken frame closes the connection."""
+    """One connection, either side. Frames are handed to ``peer`` in order; a broken frame closes the connection.
+
+    ``sent`` and ``received`` count frames: what a peer reports to have received, in numbers, it has received or never will.
+    """
 
     def __init__(
         self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | Refusal] | None" = None, token: str = ""
@@ -44,6 +59,9 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closed = False
+        self._paused = False
+        self.sent = 0
+        self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it
@@ -56,12 +74,17 @@ class Connection(asyncio.Protocol):
         try:
             while len(buffer) - start >= 4:
                 size = int.from_bytes(buffer[start : start + 4], "big")
-                if size > MAX_FRAME or (self._peer is None and size > 1024 * 1024):
+                if size > MAX_FRAME or (self._peer is None and size > MAX_FIRST):
                     raise ValueError(f"a frame of {size} bytes")
                 if len(buffer) - start - 4 < size:
                     break
-                message = decode_body(bytes(buffer[start + 4 : start + 4 + size]))
+                if size < SMALL:
+                    message = decode_body(bytes(buffer[start + 4 : start + 4 + size]))
+                else:  # no copy but the decoder's
+                    with memoryview(buffer) as view, view[start + 4 : start + 4 + size] as body:
+                        message = decode_body(body)
                 start += 4 + size
+                self.received += 1
                 self._deliver(message)
         except (ValueError, msgspec.DecodeError) as error:
             log.warning("closing a connection: the peer sent no valid frame: %s", error)
@@ -100,10 +123,36 @@ class Connection(asyncio.Protocol):
             self._peer.lost()
 
     def send(self, message: Message) -> None:
-        """Queue one frame; silently dropped on a closed connection (the peer gets ``lost``)."""
-        if self._transport is not None and not self._closed:
-            body = encode_body(message)
-            self._transport.write(len(body).to_bytes(4, "big") + body)
+        """Queue one frame; silently dropped on a closed connection (the peer gets ``lost``). Raises ``Unsendable``."""
+        transport = self._transport
+        if transport is not None and not self._closed:
+            body = encode(message)
+            self.sent += 1
+            transport.write(len(body).to_bytes(4, "big") + body)
+            if self._paused:
+                self._check_backlog()
+
+    def write(self, body: bytes) -> None:
+        """As ``send``, for a message that is encoded already."""
+        transport = self._transport
+        if transport is not None and not self._closed:
+            self.sent += 1
+            transport.write(len(body).to_bytes(4, "big") + body)
+            if self._paused:
+                self._check_backlog()
+
+    def _check_backlog(self) -> None:
+        if self.backlog > MAX_BACKLOG:
+            log.warning("resetting a connection: its peer has not read the last %d bytes", self.backlog)
+            self.reset()
+
+    def pause_writing(self) -> None:
+        """More bytes wait than the high-water mark."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The peer reads."""
+        self._paused = False
 
     @property
     def closed(self) -> bool:

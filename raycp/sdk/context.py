@@ -6,14 +6,16 @@ Conflict, and the reconcile runs again on the new state. Every method takes ``cl
 the default is the object's own.
 """
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.tasks import Child
 from raycp.sdk.backend import CacheRead, ClusterInfo
 from raycp.sdk.controller import selector_text
 from raycp.sdk.event_recorder import event_for
@@ -21,6 +23,9 @@ from raycp.sdk.kinds import Labels, Objects, as_gvk
 from raycp.sdk.live import Live
 from raycp.sdk.session import Session
 from raycp.sdk.writes import Writes
+
+_DECODED_AT_ONCE = 256 * 1024
+"""Bytes of children that are decoded before other reconciles get their turn: about 2 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +138,27 @@ class Context(Writes):
     def children_by_cluster(self, kind: str | GVK) -> dict[str, Objects]:
         """As ``children``, by the name of the cluster they are in. Clusters without any are not in it."""
         session, gvk = self._session, as_gvk(kind)
-        if session.controller.owned(gvk) is None:
-            raise ValueError(f"{gvk} is not among owns=[...] of controller {session.controller.name!r}")
-        wanted = str(gvk)
         found: dict[str, Objects] = {}
-        for child in session.task.children:
-            if child.kind == wanted:
-                found.setdefault(child.cluster, []).append(session.seen(child.cluster, gvk, child.raw))
+        for child in self._raw_children(gvk):
+            found.setdefault(child.cluster, []).append(session.seen(child.cluster, gvk, child.raw))
         return found
+
+    async def each_child(self, kind: str | GVK) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """The children of ``children_by_cluster`` one by one, each with its cluster: for thousands of them. Decoded is only the one
+        at hand, and other reconciles go on meanwhile."""
+        session, gvk, size = self._session, as_gvk(kind), 0
+        for child in self._raw_children(gvk):
+            size += len(child.raw)
+            if size > _DECODED_AT_ONCE:
+                size = 0
+                await asyncio.sleep(0)
+            yield child.cluster, session.seen(child.cluster, gvk, child.raw)
+
+    def _raw_children(self, gvk: GVK) -> Iterator[Child]:
+        controller, wanted = self._session.controller, str(gvk)
+        if controller.owned(gvk) is None:
+            raise ValueError(f"{gvk} is not among owns=[...] of controller {controller.name!r}")
+        return (child for child in self._session.task.children if child.kind == wanted)
 
     # -- events
 

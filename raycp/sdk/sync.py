@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from raycp.base.keys import GVK
@@ -71,6 +71,11 @@ class SyncContext:
     def children_by_cluster(self, kind: str | GVK) -> dict[str, Objects]:
         return self._context.children_by_cluster(kind)
 
+    def each_child(self, kind: str | GVK) -> Iterator[tuple[str, dict[str, Any]]]:
+        children = self._context.each_child(kind)
+        while (found := self._wait(_next(children))) is not None:
+            yield found
+
     def own(self, child: dict[str, Any], *, cluster: str | None = None) -> dict[str, Any]:
         return self._context.own(child, cluster=cluster)
 
@@ -135,6 +140,10 @@ class SyncContext:
             work.close()
             raise RuntimeError("SyncContext blocks; an async reconciler gets a Context, whose methods are awaited")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)
 
 
 class SyncLive:

@@ -21,7 +21,7 @@ from raycp.member.core import MemberCore
 from raycp.member.limits import in_flight_limits, pool_policy
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
-from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
+from raycp.metrics import HandoutMetrics, Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
     CallOutcome,
@@ -34,7 +34,6 @@ from raycp.protocol.frames import (
     Reply,
     TimelineQuery,
     TokenRequest,
-    Welcome,
 )
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
@@ -45,14 +44,18 @@ from raycp.queueing import QueuePolicy, WorkQueue
 from raycp.queueing.events import QueueMetrics
 from raycp.queueing.protocol import QueueFactory
 from raycp.shard.caches import Caches
-from raycp.shard.cluster_states import ClusterStates
-from raycp.shard.dispatcher import Dispatcher, WorkerSeat
+from raycp.shard.cluster_states import ClusterStates, welcome_frames
+from raycp.shard.dispatcher import Dispatcher
 from raycp.shard.events import EventHandler
 from raycp.shard.guard import ClusterGuard
+from raycp.shard.handout_audit import HandoutAudit
 from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.identity import ShardIdentity
+from raycp.shard.large_keys import LargeKeys
 from raycp.shard.ledger import Ledger
+from raycp.shard.long_hello import LongHello
 from raycp.shard.own_writes import OwnWrites
+from raycp.shard.read_pages import ReadPages
 from raycp.shard.readiness import ShardReadiness
 from raycp.shard.reads import answer_cache, answer_read
 from raycp.shard.replication import ReplicationSource
@@ -69,6 +72,7 @@ from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
 from raycp.shard.watermark_store import WatermarkStore
+from raycp.shard.worker_seat import WorkerSeat
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 log = logging.getLogger(__name__)
@@ -101,10 +105,25 @@ class ShardCore(MemberCore):
         self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, counts)
         self.wakes.receiver = self.events
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
-        tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger)
+        self.rests = ReadPages(clock)
+        tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger, self.rests)
         self.dispatcher = Dispatcher(
-            clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.calls_ended
+            clock,
+            self.ledger,
+            tasks,
+            self.writes,
+            self.tokens,
+            self.identity,
+            self.permits,
+            self,
+            self.guard.calls_ended,
+            self.rests,
         )
+        handouts = HandoutMetrics(metrics)
+        self.audit = HandoutAudit(self.ledger, self.dispatcher, handouts)
+        self.dispatcher.on_held = self.audit.held
+        self.large = LargeKeys(lambda key: self.caches.object(key) is not None, handouts)
+        self.dispatcher.on_done = self.large.ended
         self.events.dispatch = self.dispatcher.dispatch_soon
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
@@ -131,6 +150,7 @@ class ShardCore(MemberCore):
         self._configured_at: float | None = None
         metrics.before_snapshot(self.reporter.set_gauges)
         metrics.before_snapshot(self.tracker.count)
+        metrics.before_snapshot(self.large.set_gauge)
 
     # the plan
 
@@ -254,8 +274,11 @@ class ShardCore(MemberCore):
             # The worker's plan is newer than ours: its next attempt, in a few milliseconds, finds this member promoted.
             return Refusal("not the primary yet", RefusalCode.NOT_PRIMARY)
         if hello.role == Role.WORKER:
+            if hello.more:
+                return LongHello(connection, hello, self._accept)
             seat = self.dispatcher.seat(connection, hello)
-            seat.send(Welcome(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()))
+            for body in welcome_frames(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()):
+                seat.write(body)
             self.rollcall.answered(hello.member)
             return seat
         if hello.role == Role.STANDBY:
@@ -264,9 +287,11 @@ class ShardCore(MemberCore):
             return self.wakes.accept(connection)
         return Refusal(f"a shard does not talk to {hello.role!r}", RefusalCode.WRONG_ROLE)
 
-    def read(self, read: Read) -> Reply:
-        """A read from the caches."""
-        return answer_read(self.caches, read)
+    def read(self, worker: str, read: Read) -> Reply:
+        """A read of a worker from the caches, in pages."""
+        if read.op == "more":
+            return self.rests.more(worker, read)
+        return self.rests.first(worker, answer_read(self.caches, read), read.limit)
 
     def other(self, seat: WorkerSeat, message: Message) -> None:
         """See ``dispatcher.Asides``."""
@@ -294,6 +319,8 @@ class ShardCore(MemberCore):
         if any(age > self._patience.get(tier, 1.0) for tier, age in self.queue.oldest_ready().items()):
             self.changed()  # notify the leader at once that a pool is too small
         self.replication.beat()
+        self.audit.check()
+        self.rests.expire()
 
     def _timeline(self, query: TimelineQuery) -> bytes:
         return msgspec.json.encode(self.reporter.timeline(query.cluster, query.kind, query.namespace, query.name))
@@ -301,6 +328,7 @@ class ShardCore(MemberCore):
     def fill(self, report: Report) -> None:
         report.port = self._port
         report.phases = dict(self.phases.seconds)
+        report.problems = self.large.problems()
         self.reporter.fill(report)
         plan = self.plan
         if plan is None or self._configured_at is None:

@@ -1,28 +1,52 @@
 """Hand-outs: workers with credit receive queued keys, and return them with their acknowledgements.
 
-A hand-out never expires under a living worker. It ends by an acknowledgement, by the worker's report that it never arrived, or by
-the certain death of the worker's process (``rollcall``).
+A hand-out never expires under a living worker. It ends by an acknowledgement, by the worker's report that it never arrived or that
+it does not have it (``handout_audit``), or by the certain death of the worker's process (``rollcall``).
+
+Every step is about one key: what fails for it is an error of that key, and takes no other key and no credit with it.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from typing import Protocol
 
 from raycp.base.clock import Clock
-from raycp.base.keys import RequestKey
-from raycp.base.tasks import ApiCall, Done, Outcome, Task
+from raycp.base.tasks import ApiCall, Done, Outcome
+from raycp.base.text import message_of
 from raycp.classify import Reason
-from raycp.protocol.frames import Fold, Hello, Message, Pull, Read, Reply, Revoke, Tasks
+from raycp.protocol.frames import (
+    Fold,
+    Held,
+    Hello,
+    Message,
+    Pull,
+    Read,
+    Reply,
+    ReplyCode,
+    Revoke,
+    Unsendable,
+    encode,
+    task_token,
+)
 from raycp.protocol.transport import Connection
+from raycp.shard.handouts import HandOuts
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
+from raycp.shard.read_pages import ReadPages
 from raycp.shard.tasks import TaskMaker
 from raycp.shard.tokens import Tokens
+from raycp.shard.worker_seat import WorkerSeat
+
+log = logging.getLogger(__name__)
 
 BATCH = 64
 """Hand-outs in one frame."""
+
+REVOKED_AT_ONCE = 10_000
+"""Hand-outs that one frame revokes."""
 
 UNSEEN_WRITE = 2.0
 """Seconds to hold a key for a write that its object's shard did not confirm (law 8)."""
@@ -40,41 +64,9 @@ class HandOutPermits(Protocol):
 class Asides(Protocol):
     """Frames of a worker that are not about its hand-outs."""
 
-    def read(self, read: Read) -> Reply: ...
+    def read(self, worker: str, read: Read) -> Reply: ...
 
     def other(self, seat: "WorkerSeat", message: Message) -> None: ...
-
-
-class WorkerSeat:
-    """One worker, over reconnections. ``credit``: hand-outs that it takes now; ``foreign``: those of earlier primaries."""
-
-    def __init__(self, dispatcher: "Dispatcher", name: str) -> None:
-        self.name = name
-        self.credit = 0
-        self.slots = 0
-        self.prefer: str | None = None
-        self.address = ("", 0)
-        self.in_flight: set[int] = set()
-        self.foreign: dict[int, RequestKey] = {}
-        self.culprits: dict[int, str] = {}
-        self.connection: Connection | None = None
-        self.dead = False
-        self._dispatcher = dispatcher
-
-    def received(self, message: Message) -> None:
-        """A frame of this worker."""
-        self._dispatcher.received(self, message)
-
-    def send(self, message: Message) -> None:
-        """Queue a frame; dropped where the worker is not connected."""
-        if self.connection is not None:
-            self.connection.send(message)
-
-    def lost(self) -> None:
-        """The connection ended; ``on_lost`` finds out why."""
-        self.connection = None
-        self.credit = 0
-        self._dispatcher.on_lost(self)
 
 
 class Dispatcher:
@@ -91,23 +83,32 @@ class Dispatcher:
         permits: HandOutPermits,
         asides: Asides,
         calls: Callable[[list[ApiCall]], None],
+        rests: ReadPages,
     ) -> None:
         self.seats: dict[str, WorkerSeat] = {}
         self.paused = False
         """During a hand-over, and while draining."""
         self.expected: set[str] | None = None
         """Workers that the roll-call waits for; None before it began."""
+        self.unseen: set[int] = set()
+        """Hand-outs that are acknowledged, and wait for a write to arrive in the cache."""
         self.on_lost: Callable[[WorkerSeat], None] = lambda seat: None
+        self.on_held: Callable[[WorkerSeat, Held], None] = lambda seat, held: None
+        """A worker reports what it has."""
+        self.on_done: Callable[[Done], None] = lambda done: None
+        """A hand-out was acknowledged."""
         self._clock = clock
         self._ledger = ledger
         self._queue = ledger.queue
         self._tasks = tasks
+        self._handouts = HandOuts(ledger, tasks, tokens, rests, self._acknowledged)
         self._writes = writes
         self._tokens = tokens
         self._identity = identity
         self._permits = permits
         self._asides = asides
         self._calls = calls
+        self._rests = rests
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
@@ -119,26 +120,38 @@ class Dispatcher:
         """A worker connects, for the first time or again, and names its open hand-outs."""
         seat = self.seats.get(hello.member)
         if seat is None or seat.dead:
-            seat = self.seats[hello.member] = WorkerSeat(self, hello.member)
+            seat = self.seats[hello.member] = WorkerSeat(hello.member, self)
         if seat.connection is not None:
             seat.connection.abandon()
         seat.connection = connection
         self._tokens.worker_returned(seat.name)
+        self._rests.disconnected(seat.name)
         seat.credit = 0
         seat.prefer = hello.prefer or None
         seat.address = (hello.host, hello.port)
         running = dict(hello.in_flight)
         for identity in [identity for identity in seat.in_flight if identity not in running]:
             # Not received there, or acknowledged into a broken connection: hand it out again.
-            seat.in_flight.discard(identity)
-            self._ledger.returned(identity, "its hand-out did not arrive")
+            self.give_back(seat, identity, "its hand-out did not arrive")
+        seat.in_flight = dict.fromkeys(seat.in_flight, 0)
+        seat.reported, seat.revoked = set(), {}
         for identity in [identity for identity in seat.foreign if identity not in running]:
-            self._ledger.released(seat.foreign.pop(identity), why_held(seat.name, identity))
+            self.release(seat, identity)
         for identity, key in running.items():
             if identity not in seat.in_flight and identity not in seat.foreign:
                 seat.foreign[identity] = key
                 self._ledger.held(key, why_held(seat.name, identity), HELD_FOR)
         return seat
+
+    def give_back(self, seat: WorkerSeat, identity: int, error: str) -> None:
+        """A living worker does not have this hand-out: its key returns."""
+        del seat.in_flight[identity]
+        self._rests.drop(seat.name, task_token(identity))
+        self._ledger.returned(identity, error)
+
+    def release(self, seat: WorkerSeat, identity: int) -> None:
+        """A living worker does not have this hand-out of an earlier primary: its key is held no longer."""
+        self._ledger.released(seat.foreign.pop(identity), why_held(seat.name, identity))
 
     def worker_died(self, seat: WorkerSeat) -> None:
         """Its process is certainly dead or fenced: its hand-outs return, those that caused its death with backoff."""
@@ -156,6 +169,7 @@ class Dispatcher:
             self._ledger.returned(identity, error or "its worker died", Reason.WORKER_LOST, failed=bool(error))
         self._ledger.worker_died(seat.name)
         self._tokens.worker_lost(seat.name)
+        self._rests.forget(seat.name)
         self.dispatch_soon()
 
     @property
@@ -172,52 +186,86 @@ class Dispatcher:
         """Hand-outs of earlier primaries that still run."""
         return sum(len(seat.foreign) for seat in self.seats.values())
 
-    def broadcast(self, message: Message) -> None:
-        """To all workers."""
+    def disconnected(self, seat: WorkerSeat) -> None:
+        """See ``SeatPeer``."""
+        self.on_lost(seat)
+
+    def broadcast(self, bodies: list[bytes]) -> None:
+        """Encoded frames, to all workers."""
         for seat in self.seats.values():
-            seat.send(message)
+            for body in bodies:
+                seat.write(body)
 
     def revoke_all(self) -> int:
         """Revoke all open hand-outs. Returns how many."""
         revoked = 0
         for seat in self.seats.values():
-            if seat.in_flight:
-                revoked += len(seat.in_flight)
-                seat.send(Revoke(list(seat.in_flight)))
+            revoked += len(seat.in_flight)
+            self.revoke(seat, list(seat.in_flight))
         return revoked
+
+    @staticmethod
+    def revoke(seat: WorkerSeat, ids: list[int]) -> None:
+        """Revoke these hand-outs of ``seat``."""
+        for start in range(0, len(ids), REVOKED_AT_ONCE):
+            seat.send(Revoke(ids[start : start + REVOKED_AT_ONCE]))
 
     # acknowledgements
 
     def received(self, seat: WorkerSeat, message: Message) -> None:
         """A worker's frame: credit and acknowledgements, or something else."""
         if isinstance(message, Pull):
-            for done in message.done:
-                seat.in_flight.discard(done.id)
-                seat.foreign.pop(done.id, None)
-                if done.calls:
-                    self._calls(done.calls)
-                if done.writes and not self._writes.fold_all(done.writes, done.key):
-                    asyncio.get_running_loop().call_later(UNSEEN_WRITE, self._ended, seat, done)
-                else:
-                    self._ended(seat, done)
-                if self._tokens.active:
-                    self._tokens.acknowledged(seat.name, done)
             seat.credit += message.credit
+            for done in message.done:
+                self._acknowledged(seat, done)
             seat.slots = max(seat.slots, seat.credit + len(seat.in_flight))
             self.dispatch_soon()
         elif isinstance(message, Read):
-            seat.send(self._asides.read(message))
+            seat.write(self._read(seat, message))
         elif isinstance(message, Fold):
             seat.send(self._writes.answer(message))
+        elif isinstance(message, Held):
+            self.on_held(seat, message)
         else:
             self._asides.other(seat, message)
 
+    def _acknowledged(self, seat: WorkerSeat, done: Done) -> None:
+        seat.in_flight.pop(done.id, None)
+        seat.foreign.pop(done.id, None)
+        arrived = True
+        try:
+            if not self._rests.empty:
+                self._rests.drop(seat.name, task_token(done.id))
+            if done.calls:
+                self._calls(done.calls)
+            arrived = not done.writes or self._writes.fold_all(done.writes, done.key)
+            if self._tokens.active:
+                self._tokens.acknowledged(seat.name, done)
+        except Exception:
+            log.exception("an acknowledgement of %s could not be handled completely", done.key)
+        if arrived:
+            self._ended(seat, done)
+        else:
+            self.unseen.add(done.id)
+            asyncio.get_running_loop().call_later(UNSEEN_WRITE, self._ended, seat, done)
+
     def _ended(self, seat: WorkerSeat, done: Done) -> None:
+        self.unseen.discard(done.id)
         version = self._tasks.version_after(done) if done.writes and done.outcome is Outcome.OK else None
         if not self._ledger.ended(done, version):
             # A hand-out of an earlier primary, held until now (law 6g).
             self._ledger.released(done.key, why_held(seat.name, done.id))
+        self.on_done(done)
         self.dispatch_soon()
+
+    def _read(self, seat: WorkerSeat, read: Read) -> bytes:
+        """The answer to a read, as a frame: whatever fails, the one who asked gets an answer."""
+        try:
+            return encode(self._asides.read(seat.name, read))
+        except Exception as error:
+            if not isinstance(error, Unsendable):
+                log.exception("a read of %s failed", seat.name)
+            return encode(Reply(read.id, error=f"the shard could not answer: {message_of(error)}", code=ReplyCode.FAILED))
 
     # hand-outs
 
@@ -236,22 +284,10 @@ class Dispatcher:
         if len(seats) > 1:
             seats.sort(key=_credit, reverse=True)
         for seat in seats:
-            while seat.credit > 0:
+            while seat.credit > 0 and not seat.congested:
                 wanted = min(seat.credit, BATCH)
                 items = self._ledger.pull(seat.name, wanted, prefer=seat.prefer, slots=seat.slots)
-                tasks: list[Task] = []
-                for item in items:
-                    task = self._tasks.make(seat.name, item)
-                    if task is None:
-                        self._ledger.dropped(seat.name, item)
-                        continue
-                    if self._tokens.active:
-                        self._tokens.lend(seat.name, task)
-                    tasks.append(task)
-                    seat.in_flight.add(task.id)
-                seat.credit -= len(tasks)
-                if tasks:
-                    seat.send(Tasks(tasks))
+                self._handouts.send(seat, items)
                 if len(items) < wanted:
                     break  # nothing more can be pulled now
 
@@ -269,9 +305,11 @@ class Dispatcher:
 
     def _ring(self) -> None:
         self._timer = None
-        self._queue.promote()
-        self.dispatch()
-        self._arm()
+        try:
+            self._queue.promote()
+            self.dispatch()
+        finally:
+            self._arm()
 
     def cut(self) -> None:
         """Stop handing out, as the death of this process would."""

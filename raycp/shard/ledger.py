@@ -9,13 +9,16 @@ A key's queue entry, SLI clock, watermark exceptions, reconciled version and tim
 | ``pull`` and ``started`` | it is handed out |
 | ``ended`` | its worker acknowledged: succeeded, failed, gave up, interrupted |
 | ``returned`` | its hand-out did not arrive, or its worker died |
+| ``not_started`` | it was pulled, and no task could be made of it |
 | ``held``, ``released`` | a predecessor's hand-out of it still runs (law 6g) |
 | ``dropped``, ``drop_cluster``, ``drop_controller`` | there is nothing left to reconcile |
 
 Guarantees: laws 1 and 2 (with the queue), the clocks of law 9, and that a key stays an exception of the watermark from the change
 that made it due until a reconcile that started after that change has succeeded. ``on_change`` is called for each key that changed.
+Whatever fails in a transition, no key stays in work: it goes back to the queue with an error.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +26,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import CLUSTER, Done, Outcome, Task
+from raycp.base.text import message_of
 from raycp.classify import Reason, Verdict
 from raycp.protocol.frames import KeyProgress
 from raycp.queueing import Item, Saved
@@ -30,6 +34,8 @@ from raycp.queueing.protocol import Queue
 from raycp.shard.routes import Owned, Route
 from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
+
+log = logging.getLogger(__name__)
 
 CULPRIT_DELAY = 10.0
 """Seconds before a key is handed out again that ended its worker's process. A new worker takes seconds to start: a key that is
@@ -213,6 +219,14 @@ class Ledger:
         handout = self._open.pop(done.id, None)
         if handout is None:
             return False
+        try:
+            self._close(handout, done, version, reason)
+        except Exception as error:
+            log.exception("the end of %s's hand-out could not be recorded", done.key)
+            self._abandon(handout, f"internal: {message_of(error)}")
+        return True
+
+    def _close(self, handout: Handout, done: Done, version: int | None, reason: str) -> None:
         key, outcome, waiting = done.key, done.outcome, done.waiting
         if self.working.get(key) is handout:  # else its worker died while it waited for a write, and it is handed out again
             del self.working[key]
@@ -245,7 +259,44 @@ class Ledger:
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
         self._changed(key)
-        return True
+
+    def not_started(self, worker: str, item: Item, identity: int, error: str) -> None:
+        """``item`` was pulled, and no task of it went to ``worker``: it is tried again after its backoff. ``identity``: of the
+        task, which may have been recorded as started."""
+        handout = self._open.pop(identity, None)
+        if handout is not None:
+            self._abandon(handout, error)
+            return
+        self.queue.retry(worker, item.key, id=item.id, error=error)
+        self.timelines.ended(item.key, "failed", seconds=0.0, calls=[], error=error)
+        self._changed(item.key)
+
+    def _abandon(self, handout: Handout, error: str) -> None:
+        """End a hand-out of which a transition has failed: the key is tried again, the events kept for its end are judged."""
+        key = handout.task.key
+        if self.working.get(key) is handout:
+            del self.working[key]
+        self.queue.retry(handout.worker, key, id=handout.item.id, error=error)
+        self.clocks.returned(key)
+        for deferred in handout.deferred:
+            try:
+                self.judge(deferred)
+            except Exception:
+                log.exception("an event about %s could not be judged", key)
+        self.timelines.ended(key, "failed", seconds=0.0, calls=[], error=error)
+        if handout.wakes is not None and self.wakes is not None:
+            self.wakes.done(key, handout.wakes)
+        self._changed(key)
+
+    def recover_strays(self) -> list[RequestKey]:
+        """Return what the queue counts as handed out and no hand-out is open for: there is none unless a transition was lost."""
+        known = {handout.item.id for handout in self._open.values()}
+        strays = [(worker, key, number) for worker, key, number in self.queue.running() if number not in known]
+        for worker, key, number in strays:
+            self.queue.interrupted(worker, key, id=number)
+            self.clocks.returned(key)
+            self._changed(key)
+        return [key for _, key, _ in strays]
 
     def returned(self, identity: int, error: str, reason: str = "", *, failed: bool = False) -> None:
         """A hand-out ended without an acknowledgement: it did not arrive at its living worker, or the worker's process is dead
@@ -288,7 +339,7 @@ class Ledger:
 
     def _judge(self, handout: Handout, done: Done) -> None:
         """Judge the events observed while the key was in work, except the echoes of its own writes."""
-        own = {(write.cluster, write.uid, write.rv) for write in done.writes}
+        own = {(write.cluster, write.uid, write.rv) for write in done.writes if write.rv}
         deleted = {(write.cluster, write.uid) for write in done.writes if write.deleted}
         for deferred in handout.deferred:
             event, cluster = deferred.event, deferred.cluster

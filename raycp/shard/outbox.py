@@ -1,6 +1,7 @@
 """Wakes for one other shard, kept and sent again until that shard has acknowledged them (law 10)."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable
 
 import msgspec
@@ -8,15 +9,14 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome, pages
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
 
+log = logging.getLogger(__name__)
+
 RECONNECT = 0.2
 """Seconds between tries to connect."""
-
-BATCH = 500
-"""Wakes in one frame."""
 
 AnyWake = Wake | KindListed | ClusterRecovered
 
@@ -46,7 +46,7 @@ class Outbox:
         self._welcome = False
         self._lost = asyncio.Event()
         self._scheduled = False
-        self._task = loops.spawn(self._keep(), f"wakes for shard {target.shard}")
+        self._task = loops.forever(self._keep, f"wakes for shard {target.shard}", every=RECONNECT)
 
     def owners(self) -> dict[RequestKey, Wake]:
         """Owners whose wakes are not acknowledged, with the newest of each."""
@@ -101,20 +101,18 @@ class Outbox:
         if self._connection is None or not self._welcome or not self._unsent:
             return
         wakes = [self._pending[subject] for subject in self._unsent if subject in self._pending]
+        for body in pages(wakes, lambda part, last: Wakes(list(part)), _weigh, _unsendable):
+            self._connection.write(body)
         self._unsent.clear()
-        for start in range(0, len(wakes), BATCH):
-            self._connection.send(Wakes(wakes[start : start + BATCH]))
 
     async def _keep(self) -> None:
-        while True:
-            self._lost.clear()
-            try:
-                self._connection = await dial(self.target.host, self.target.port, self._hello, self)
-            except (OSError, TimeoutError):
-                await self._clock.sleep(RECONNECT)
-                continue
-            await self._lost.wait()
-            await self._clock.sleep(RECONNECT)
+        """One connection, from before its begin to its end."""
+        self._lost.clear()
+        try:
+            self._connection = await dial(self.target.host, self.target.port, self._hello, self)
+        except (OSError, TimeoutError):
+            return
+        await self._lost.wait()
 
     def received(self, message: Message) -> None:
         """A frame of that shard."""
@@ -144,3 +142,12 @@ class Outbox:
         """Give the connection up."""
         self._task.cancel()
         self.disconnect()
+
+
+def _weigh(wake: AnyWake) -> int:
+    return 64 + 4 * sum(map(len, wake.key)) if isinstance(wake, Wake) else 256
+
+
+def _unsendable(wake: AnyWake, why: str) -> None:
+    """It stays pending, and its owner an exception of the watermark: nothing says that it was reconciled."""
+    log.error("a wake can't be sent: %s", why)

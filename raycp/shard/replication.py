@@ -5,22 +5,32 @@ connects late, mixed with the full account.
 """
 
 import asyncio
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ControllerStart, Hello, MarkedKind, Message, Progress, Reached, Refusal, RefusalCode
+from raycp.protocol.frames import Hello, KeyProgress, Message, Reached, Refusal, RefusalCode
 from raycp.protocol.transport import Connection
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
+from raycp.shard.progress_frames import Shared, progress_frames
 from raycp.shard.wakes import WakeExchange
+
+log = logging.getLogger(__name__)
 
 EVERY = 0.01
 """Seconds for which changes are gathered into one frame."""
 
 CHUNK = 500
-"""Keys in one frame."""
+"""Keys whose state is taken at once."""
+
+UNREAD = 8 * 1024 * 1024
+"""Bytes that a standby has not read yet, for which the full account waits."""
+
+LEFT_BEHIND = 32 * 1024 * 1024
+"""Bytes beyond which a standby is disconnected: it is frozen, or too slow. It connects again, for the full account."""
 
 
 class _Listener:
@@ -95,65 +105,86 @@ class ReplicationSource:
 
     def _tick(self) -> None:
         self._scheduled = False
-        self.flush()
-        if self._dirty:
-            self._soon()
+        try:
+            self.flush()
+        finally:
+            if self._dirty:
+                self._soon()
 
     def flush(self, everything: bool = False) -> None:
         """Send the changes since the last frame; ``everything`` at once for a hand-over."""
         if not self._listeners:
             return
         while True:
-            keys = [self._dirty.pop() for _ in range(min(CHUNK, len(self._dirty)))]
+            keys = [key for key, _ in zip(self._dirty, range(CHUNK), strict=False)]
             wakes = [key for key in self._wakes if self._wake_exchange.waits(key)]
-            acknowledged = list(self._wakes.difference(wakes))
-            self._wakes.clear()
+            shared = Shared(wakes=wakes, acknowledged=list(self._wakes.difference(wakes)))
             # Only a frame after which no key is dirty may report how far events are judged.
-            reached = self._reached() if not self._dirty else []
-            marks, starts = self._marks()
-            self._send(
-                self._listeners,
-                Progress(self._next(), self._ledger.progress(keys), reached, wakes, acknowledged, False, marks, starts),
-            )
+            if len(keys) == len(self._dirty):
+                shared.reached = self._reached()
+            self._add_marks(shared)
+            self._send(self._listeners, self._progress(keys), shared)
+            self._dirty.difference_update(keys)
+            self._wakes.clear()
             if not everything or not self._dirty:
                 return
 
     def beat(self) -> None:
         """Once a second, so that a standby knows that its primary is alive and how far it is."""
         if self._listeners and not self._dirty:
-            marks, starts = self._marks()
-            self._send(self._listeners, Progress(self._next(), [], self._reached(), [], [], False, marks, starts))
+            shared = Shared(reached=self._reached())
+            self._add_marks(shared)
+            self._send(self._listeners, [], shared)
 
     async def _account(self, listener: _Listener) -> None:
         """Send the full account: the state of every known key."""
         keys = self._ledger.known_keys()
         for start in range(0, len(keys), CHUNK):
-            self._send([listener], Progress(self._next(), self._ledger.progress(keys[start : start + CHUNK]), [], [], []))
+            self._send([listener], self._progress(keys[start : start + CHUNK]), Shared())
             await asyncio.sleep(0.001)
+            while listener in self._listeners and listener.connection.backlog > UNREAD:
+                await asyncio.sleep(0.01)
+            if listener not in self._listeners:
+                return
         self.flush(everything=True)
-        pending = list(self._wake_exchange.pending())
-        marks, starts = self._ledger.marks.shared_state()
-        self._send([listener], Progress(self._next(), [], self._reached(), pending, [], True, marks, starts))
+        shared = Shared(reached=self._reached(), wakes=list(self._wake_exchange.pending()), complete=True)
+        shared.marks, shared.starts = self._ledger.marks.shared_state()
+        self._send([listener], [], shared)
 
     def _next(self) -> int:
         self.seq += 1
         return self.seq
 
-    def _send(self, listeners: Iterable[_Listener], frame: Progress) -> None:
-        for listener in list(listeners):
-            listener.connection.send(frame)
+    def _progress(self, keys: Sequence[RequestKey]) -> list[KeyProgress]:
+        """The state of ``keys``; of one whose state can't be taken, none."""
+        try:
+            return self._ledger.progress(list(keys))
+        except Exception:
+            if len(keys) == 1:
+                log.exception("a standby does not learn of %s", keys[0])
+                return []
+        return [progress for key in keys for progress in self._progress([key])]
 
-    def _marks(self) -> tuple[list[MarkedKind], list[ControllerStart]]:
-        """The state that belongs to no key, if kinds or controllers have changed (versions are not compared)."""
+    def _send(self, listeners: Iterable[_Listener], changed: Sequence[KeyProgress], shared: Shared) -> None:
+        to = list(listeners)
+        for body in progress_frames(self._next, changed, shared):
+            for listener in to:
+                listener.connection.write(body)
+        for listener in to:
+            if listener.connection.backlog > LEFT_BEHIND:
+                log.warning("%s has not read %d bytes: it is disconnected", listener.name, listener.connection.backlog)
+                listener.connection.reset()
+
+    def _add_marks(self, shared: Shared) -> None:
+        """Add the state that belongs to no key, if kinds or controllers have changed (versions are not compared)."""
         marks = self._ledger.marks
-        if marks.shape == self._shape:
-            return [], []
-        self._shape = marks.shape
-        return marks.shared_state()
+        if marks.shape != self._shape:
+            shared.marks, shared.starts = marks.shared_state()
+            self._shape = marks.shape
 
     def _reached(self) -> list[Reached]:
         found = []
         for name, kind, informer in self._caches.informers():
-            if informer.announced:
+            if informer.announced and informer.store.rv:  # of versions that can't be compared none is a limit
                 found.append(Reached(name, str(kind), informer.store.rv))
         return found

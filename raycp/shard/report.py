@@ -4,6 +4,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.base.text import clean
 from raycp.config import TIERS
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.frames import ClusterState
@@ -47,6 +48,7 @@ class ShardReporter:
                 row.breaker = state
                 row.reason = "; ".join(part for part in (row.reason, reason) if part)
                 row.reachable = row.reachable and state == "throttled"
+            row.reason, row.version = clean(row.reason), clean(row.version)  # servers' words
             rows.append(row)
         return rows
 

@@ -34,6 +34,9 @@ BEAT = 1.0
 Place = tuple[str, GVK, str]
 """Cluster, kind and uid of an object."""
 
+_NEVER = 2**63
+"""The version of an event whose own can't be compared: no report says that it was judged, so it is kept until the promotion."""
+
 
 class StandbyReplica:
     """One standby's, until its promotion. ``changed`` is called when the leader should know at once.
@@ -60,6 +63,8 @@ class StandbyReplica:
         """Cluster and kind -> the version up to which the primary has judged all events."""
         self.marks: list[MarkedKind] = []
         self.starts: list[ControllerStart] = []
+        self._marks: list[MarkedKind] = []
+        self._starts: list[ControllerStart] = []
         self.due: dict[RequestKey, list[Due]] = {}
         self.wakes: set[RequestKey] = set()
         self._identity = identity
@@ -77,7 +82,7 @@ class StandbyReplica:
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._received_at = clock.now()
-        self._task = loops.spawn(self._keep(), f"following the primary of shard {identity.shard}")
+        self._task = loops.forever(self._keep, f"following the primary of shard {identity.shard}", every=RECONNECT)
 
     def update(self, plan: Plan) -> None:
         """Follow the primary of ``plan``."""
@@ -89,20 +94,20 @@ class StandbyReplica:
             self._connection.close()
 
     async def _keep(self) -> None:
-        while True:
-            target = self._target
-            if target is not None:
-                self._lost.clear()
-                hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
-                try:
-                    self._connection = await dial(target.host, target.port, hello, self)
-                except (OSError, TimeoutError):
-                    pass
-                else:
-                    # The primary sends the full account again: the last connection's may have been incomplete.
-                    self.complete, self.seq = False, 0
-                    await self._lost.wait()
-            await self._clock.sleep(RECONNECT)
+        """One connection to the primary, from before its begin to its end."""
+        target = self._target
+        if target is None:
+            return
+        self._lost.clear()
+        hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
+        try:
+            self._connection = await dial(target.host, target.port, hello, self)
+        except (OSError, TimeoutError):
+            return
+        # The primary sends the full account again: the last connection's may have been incomplete.
+        self.complete, self.seq = False, 0
+        self._marks, self._starts = [], []
+        await self._lost.wait()
 
     # frames
 
@@ -120,8 +125,7 @@ class StandbyReplica:
         self._received_at, self.seq = self._clock.now(), message.seq
         for progress in message.changed:
             self._take(progress)
-        self.marks = message.marks or self.marks
-        self.starts = message.starts or self.starts
+        self._take_shared(message)
         self.wakes.update(message.wakes)
         self.wakes.difference_update(message.acknowledged)
         for reached in message.reached:
@@ -136,6 +140,14 @@ class StandbyReplica:
                 for place, event in self._kept.items()
                 if self._version(place[0], place[1], event) > self.reached.get(place[:2], 0)
             }
+
+    def _take_shared(self, message: Progress) -> None:
+        """Marks and starts come whole: in one frame, or in several of which all but the last say that others follow."""
+        self._marks += message.marks
+        self._starts += message.starts
+        if not message.more:
+            self.marks, self._marks = self._marks or self.marks, []
+            self.starts, self._starts = self._starts or self.starts, []
 
     def _take(self, progress: KeyProgress) -> None:
         key = progress.key
@@ -181,11 +193,12 @@ class StandbyReplica:
             self._kept[place] = event if before is None else _merged(before, event)
 
     def _version(self, cluster: str, kind: GVK, event: Event) -> int:
-        if event.type is not EventType.DELETED:
-            return event.obj.rv
-        # A deletion found by a list has no version of its own: it happened at the list's version or before.
-        informer = self._caches.informer(cluster, kind)
-        return max(event.obj.rv, informer.store.rv) if informer is not None else event.obj.rv
+        version = event.obj.rv
+        if event.type is EventType.DELETED:
+            # A deletion found by a list has no version of its own: it happened at the list's version or before.
+            informer = self._caches.informer(cluster, kind)
+            version = max(version, informer.store.rv) if informer is not None else version
+        return version or _NEVER
 
     def drop_cluster(self, cluster: str) -> None:
         """The cluster leaves the shard."""

@@ -1,23 +1,38 @@
-"""Makes the task that a worker runs from a queue item: with its object, its children, and the epoch and term of the hand-out."""
+"""Makes the task that a worker runs from a queue item: with its object, its children, and the epoch and term of the hand-out.
 
+What has more than ``INLINE`` bytes stays here (``read_pages``): the worker reads it in pages when it has room. An object that fits
+in no frame, and children that are more than a reconcile is given, go to no worker: the task says so (``Task.refused``), and the
+worker reports it where users look.
+"""
+
+import msgspec
+
+from raycp.base.keys import GVK
 from raycp.base.objects import Obj
 from raycp.base.tasks import Child, Done, Task
+from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, task_token
 from raycp.protocol.plan import ControllerPlan
 from raycp.queueing import Item
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
+from raycp.shard.read_pages import ReadPages, size_of
 from raycp.shard.routes import KindRoutes, Routes
+
+INLINE = PAGE // 4
+"""Bytes of object and children that travel with their task: a worker is sent so much for each of its slots, and the rest as it asks
+for it."""
 
 
 class TaskMaker:
     """One shard's."""
 
-    def __init__(self, identity: ShardIdentity, routes: Routes, caches: Caches, ledger: Ledger) -> None:
+    def __init__(self, identity: ShardIdentity, routes: Routes, caches: Caches, ledger: Ledger, pages: ReadPages) -> None:
         self._identity = identity
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
+        self._pages = pages
 
     def make(self, worker: str, item: Item) -> Task | None:
         """The task of a hand-out, recorded as started; None for a key whose controller or cluster has left."""
@@ -34,17 +49,30 @@ class TaskMaker:
             obj = None
         children: list[Child] = []
         unknown: list[str] = []
+        raw: bytes | None = None
+        rest, partial, refused = 0, False, ""
         if obj is not None:
+            raw = obj.raw
             for place in self._routes.children.get((key.controller, key.cluster), ()):
                 kind = str(place.kind)
                 for cluster in place.clusters:
-                    there = self._caches.clusters[cluster].informers.get(place.kind)
+                    there = self._caches.informer(cluster, place.kind)
                     if there is None or not there.synced:
                         unknown.append(cluster)
                     if there is not None:
                         children.extend(Child(cluster, kind, child.raw) for child in there.store.by_index("owner", obj.meta.uid))
+            size = len(raw) + size_of(children) if children else len(raw)
+            if size > INLINE:
+                refused = _too_large(raw, children, size)
+                partial = not refused and len(raw) > INLINE
+                if partial:
+                    children.insert(0, Child(key.cluster, "", raw))
+                if refused or partial:
+                    raw = _head(obj, self._routes.kind_of[key.controller])
+                rest = 0 if refused else size_of(children)
+        identity = self.identity_of(item)
         task = Task(
-            item.id | self._identity.term << 40,
+            identity,
             key,
             item.tier,
             item.reason,
@@ -54,12 +82,22 @@ class TaskMaker:
             self._identity.term,
             obj.version if obj is not None else 0,
             item.waited,
-            obj.raw if obj is not None else None,
-            children,
+            raw,
+            [] if rest or refused else children,
             sorted(set(unknown)),
+            0,
+            rest,
+            partial,
+            refused,
         )
+        if rest:
+            self._pages.keep(worker, task_token(identity), children)
         self._ledger.started(worker, item, task, obj.rv if obj is not None else 0)
         return task
+
+    def identity_of(self, item: Item) -> int:
+        """The id of the task that is made of ``item``: ids rise, over the shard's terms too."""
+        return item.id | self._identity.term << 40
 
     def version_after(self, done: Done) -> int | None:
         """The version of the key's object as the reconcile's own writes left it; None where they left it as it was."""
@@ -71,3 +109,28 @@ def _selects(route: KindRoutes, controller: ControllerPlan, obj: Obj) -> bool:
         if primary.controller.name == controller.name:
             return primary.selector is None or primary.selector.matches(obj.meta.labels)
     return True
+
+
+def _too_large(raw: bytes, children: list[Child], size: int) -> str:
+    """Why a reconcile can't be given this object and these children, of ``size`` bytes together; empty where it can."""
+    if len(raw) > LARGEST:
+        return f"the object has {_mebibytes(len(raw))}; the largest that is handed to a worker has {_mebibytes(LARGEST)}"
+    large = next((child for child in children if len(child.raw) > LARGEST), None)
+    if large is not None:
+        what = f"a child, a {large.kind} in cluster {large.cluster}, has {_mebibytes(len(large.raw))}"
+        return f"{what}; the largest that is handed to a worker has {_mebibytes(LARGEST)}"
+    if size > LARGEST_TASK:
+        what = f"the object and its {len(children)} children have {_mebibytes(size)}"
+        return f"{what}; a reconcile is given {_mebibytes(LARGEST_TASK)} at most"
+    return ""
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _head(obj: Obj, kind: GVK) -> bytes:
+    """What an Event needs of an object that is not sent."""
+    meta = obj.meta
+    named = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version}
+    return msgspec.json.encode({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": named})

@@ -13,6 +13,9 @@ from raycp.protocol.transport import Connection
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.outbox import Outbox
 
+ACKNOWLEDGED_AT_ONCE = 50_000
+"""Wakes that one frame acknowledges."""
+
 
 class RemoteOwners(Protocol):
     """Owners in other shards."""
@@ -62,8 +65,8 @@ class WakeSender:
 
     def acknowledge(self, seqs: list[int]) -> None:
         """These were followed by a reconcile that started after them, or concern nothing here."""
-        if seqs:
-            self._connection.send(WakesDone(seqs))
+        for start in range(0, len(seqs), ACKNOWLEDGED_AT_ONCE):
+            self._connection.send(WakesDone(seqs[start : start + ACKNOWLEDGED_AT_ONCE]))
 
     def lost(self) -> None:
         """The other shard sends its unacknowledged wakes again over its next connection."""

@@ -83,7 +83,7 @@ class WorkerBackend:
 
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
         """See ``Backend.read``."""
-        return await self._reads.read(query)
+        return await self._reads.read(task, query)
 
     async def request(self, task: Task, call: ApiRequest) -> Answer:
         """See ``Backend.request``."""

@@ -21,12 +21,14 @@ class ReportsStates(Protocol):
 class ClusterTable:
     """Written on the actor's loop, read on the user loop: each mapping is replaced as a whole.
 
-    ``infos`` holds what the plan says of each cluster, with its reachability as its shard last reported it; ``shards`` its shard.
+    ``infos`` holds what the plan says of each cluster, with its reachability as its shard last reported it; ``shards`` its shard;
+    ``members`` the member clusters of each shard that has some.
     """
 
     def __init__(self, links: Mapping[str, ReportsStates]) -> None:
         self.infos: Mapping[str, ClusterInfo] = {}
         self.shards: Mapping[str, str] = {}
+        self.members: Mapping[str, tuple[str, ...]] = {}
         self._links = links
         self._planned: list[ClusterInfo] = []
 
@@ -39,6 +41,11 @@ class ClusterTable:
             for cluster in plan.clusters
         ]
         self.shards = {cluster.name: cluster.shard for cluster in plan.clusters}
+        members: dict[str, tuple[str, ...]] = {}
+        for cluster in plan.clusters:
+            if cluster.role == "member":
+                members[cluster.shard] = (*members.get(cluster.shard, ()), cluster.name)
+        self.members = members
         self.refresh()
 
     def refresh(self) -> None:

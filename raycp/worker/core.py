@@ -24,15 +24,20 @@ from raycp.protocol.substrate import LeaderAsk
 from raycp.worker.backend import WorkerBackend
 from raycp.worker.cluster_table import ClusterTable
 from raycp.worker.controllers import LoadedControllers
-from raycp.worker.fence import WriteFence
+from raycp.worker.fence import VoidHandouts, WriteFence
+from raycp.worker.handout_frames import InFlight
 from raycp.worker.links import ShardLinks
 from raycp.worker.questions import ShardQuestions
 from raycp.worker.runs import Runs
-from raycp.worker.shard_link import InFlight, ShardLink
+from raycp.worker.shard_link import ShardLink
 from raycp.worker.shard_reads import ShardReads
+from raycp.worker.task_memory import TaskMemory
 from raycp.worker.user_loop import UserLoop
 from raycp.worker.watchdog import Watchdog
 from raycp.worker.write_folds import WriteFolds
+
+REPORT_EVERY = 1.0
+"""Seconds between two reports of what runs here to each shard."""
 
 
 class WorkerCore(MemberCore):
@@ -56,9 +61,11 @@ class WorkerCore(MemberCore):
         self._clusters = ClusterTable(self.links)
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
         questions = ShardQuestions(self._clusters, self.links)
-        reads = ShardReads(self._clusters, questions, self.clients)
+        self.memory = TaskMemory()
+        reads = ShardReads(self._clusters, questions, self.clients, self.memory)
+        void = VoidHandouts()
         self._backend = WorkerBackend(
-            clock, self.metrics, self._clusters, questions, reads, self.clients, WriteFence(self.permits, self.metrics)
+            clock, self.metrics, self._clusters, questions, reads, self.clients, WriteFence(self.permits, self.metrics, void)
         )
         self.runs = Runs(
             clock,
@@ -71,11 +78,14 @@ class WorkerCore(MemberCore):
             WriteFolds(self._clusters, questions),
             self.clients,
             self.links,
+            self.memory,
+            void,
         )
         self._shard_links = ShardLinks(self.links, self._link)
         self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
         self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
         self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
+        self.loops.forever(self._report_held, "report of hand-outs", every=REPORT_EVERY)
 
     # the plan
 
@@ -122,6 +132,10 @@ class WorkerCore(MemberCore):
     def _refresh_clusters(self) -> None:
         self._clusters.refresh()
         self._backend.clusters = self._clusters.infos
+
+    async def _report_held(self) -> None:
+        for link in list(self.links.values()):
+            link.report_held()
 
     # credit
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
@@ -27,10 +28,30 @@ class WritePermits(Protocol):
         ...
 
 
+class VoidHandouts:
+    """Hand-outs that a shard has revoked and this worker says not to have: if a reconcile of one runs nevertheless, it may not
+    write, since the key is handed out again (law 1). Written on the actor's loop, read on the user loop."""
+
+    MOST = 10_000
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
+
+    def add(self, shard: str, identity: int) -> None:
+        """This hand-out may write no more."""
+        self._ids[shard, identity] = None
+        while len(self._ids) > self.MOST:
+            self._ids.popitem(last=False)
+
+    def __contains__(self, task: Task) -> bool:
+        return bool(self._ids) and (task.shard, task.id) in self._ids
+
+
 class WriteFence:
     """One per worker. Lives on the user loop."""
 
-    def __init__(self, permits: WritePermits, metrics: Metrics) -> None:
+    def __init__(self, permits: WritePermits, metrics: Metrics, void: VoidHandouts) -> None:
+        self._void = void
         self._permits = permits
         self._refused = ReconcileMetrics(metrics).refused_writes
         self._headers: dict[tuple[int, str, int], dict[str, str]] = {}
@@ -50,6 +71,8 @@ class WriteFence:
                 self._refuse(cluster, "permit", "the permit to write has ended")
             if task.epoch < permits.epoch:
                 self._refuse(cluster, "epoch", f"epoch {task.epoch} has ended, this is epoch {permits.epoch}")
+            if task in self._void:
+                self._refuse(cluster, "hand-out", "the hand-out was revoked, and its key is handed out again")
             newest = permits.terms.get(task.shard, 0)
             if task.term < newest:
                 self._refuse(cluster, "term", f"term {task.term} of shard {task.shard} has ended, this is term {newest}")

@@ -37,10 +37,17 @@ class ShardQuestions:
         self._actor_loop = asyncio.get_running_loop()
 
     async def ask(self, cluster: str, make: Callable[[int], Message], timeout: float = READ_TIMEOUT) -> Reply:
-        """Ask the shard that watches ``cluster``. Raises ``Unreachable``."""
-        link = self._links.get(self._clusters.shards.get(cluster, ""))
-        if link is None:
+        """Ask the shard that watches ``cluster``. Raises ``Unreachable``, and ``Unsendable`` for a question that is no frame."""
+        shard = self._clusters.shards.get(cluster, "")
+        if shard not in self._links:
             raise Unreachable(f"no shard is up that watches cluster {cluster!r}", sent=False)
+        return await self.ask_shard(shard, make, timeout)
+
+    async def ask_shard(self, shard: str, make: Callable[[int], Message], timeout: float = READ_TIMEOUT) -> Reply:
+        """Ask ``shard``. Raises as ``ask``."""
+        link = self._links.get(shard)
+        if link is None:
+            raise Unreachable(f"shard {shard} is not connected", sent=False)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(link.call(make, timeout), self._actor_loop))
 
     async def tokens(self, cluster: str, n: int, priority: int) -> int:

@@ -1,28 +1,46 @@
 """``Runs``: the reconciles that run in this worker, from the hand-out of a task to its acknowledgement.
 
-The table lives on the actor's loop, the reconciles run on the user loop.
+The table lives on the actor's loop, the reconciles run on the user loop. Every task that is taken in is acknowledged, whatever
+fails on the way: a run is in the table from its hand-out until the task around its reconcile has ended, and that end, of whatever
+kind, acknowledges it.
 """
 
 import asyncio
 import logging
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome, Task
+from raycp.base.text import message_of
+from raycp.kube import KubeError
 from raycp.member.clients import Clients
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.sdk.backend import Backend
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
 from raycp.worker.controllers import LoadedController, LoadedControllers
-from raycp.worker.fence import WritePermits
-from raycp.worker.shard_reads import ShardReads
+from raycp.worker.fence import VoidHandouts, WritePermits
+from raycp.worker.handout_frames import fit
+from raycp.worker.refusals import TaskTooLarge, refuse
+from raycp.worker.shard_reads import ShardReads, memory_key
+from raycp.worker.task_memory import NoRoom, TaskMemory
 from raycp.worker.user_loop import UserLoop
 from raycp.worker.write_folds import WriteFolds
 
 log = logging.getLogger(__name__)
+
+READ_WITHIN = 60.0
+"""Seconds in which a task must have read what it did not bring, waiting for room included."""
+
+_MANY = 1_000
+"""Writes and requests of one reconcile beyond which they are counted."""
 
 
 class TaskLink(Protocol):
@@ -40,15 +58,16 @@ class TaskLink(Protocol):
 
 
 class Run:
-    """One task in work. ``session`` is set when its reconcile starts, on the user loop."""
+    """One task in work. ``session`` is set when its reconcile starts, on the user loop; ``started`` is when, by the clock (infinity
+    before)."""
 
     __slots__ = ("known", "link", "revoked", "session", "started", "task")
 
-    def __init__(self, task: Task, link: TaskLink, known: LoadedController, started: float) -> None:
+    def __init__(self, task: Task, link: TaskLink, known: LoadedController) -> None:
         self.task = task
         self.link = link
         self.known = known
-        self.started = started
+        self.started = math.inf
         self.session: Session | None = None
         self.revoked = ""
 
@@ -74,6 +93,8 @@ class Runs:
         folds: WriteFolds,
         clients: Clients,
         links: Mapping[str, TaskLink],
+        memory: TaskMemory,
+        void: VoidHandouts,
     ) -> None:
         self.accepting = True
         self._clock = clock
@@ -85,9 +106,13 @@ class Runs:
         self._folds = folds
         self._clients = clients
         self._links = links
+        self._memory = memory
+        self._void = void
         self._metrics = ReconcileMetrics(metrics)
         self._runs: dict[tuple[str, int], Run] = {}
+        self._active: set[tuple[str, str]] = set()
         self._actor_loop = asyncio.get_running_loop()
+        metrics.before_snapshot(self.count_active)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -104,7 +129,6 @@ class Runs:
 
     def start(self, link: TaskLink, tasks: Sequence[Task]) -> None:
         """Start the reconciles of tasks that were handed out; acknowledge at once those that can't be run here."""
-        now = self._clock.now()
         epoch, terms, known = self._permits.epoch, self._permits.terms, self._controllers.known
         batch = []
         for task in tasks:
@@ -117,18 +141,24 @@ class Runs:
                 problem = self._controllers.problem or "not in the plan"
                 _refuse(link, task, Outcome.RETRY, f"this worker does not know the controller {task.key.controller!r}: {problem}")
             else:
-                run = self._runs[link.shard, task.id] = Run(task, link, controller, now)
-                self._metrics.active.labels(task.key.controller, task.tier).inc()
+                run = self._runs[link.shard, task.id] = Run(task, link, controller)
                 batch.append(run)
         if batch:
-            self._user.call(self._begin, batch)
+            try:
+                self._user.call(self._begin, batch)
+            except Exception as error:
+                log.exception("%d tasks could not be started", len(batch))
+                for run in batch:
+                    self._finished(run, _failed(run.task, error))
 
     def revoke(self, link: TaskLink, ids: Sequence[int]) -> None:
-        """Stop the reconciles of these tasks: their next request is refused."""
+        """Stop the reconciles of these tasks: their next request is refused. So is a write for one that is not known here."""
         for identity in ids:
             run = self._runs.get((link.shard, identity))
             if run is not None:
                 self._user.call(run.revoke, "revoked by its shard")
+            else:
+                self._void.add(link.shard, identity)
 
     # from the worker
 
@@ -159,39 +189,87 @@ class Runs:
     def _begin(self, batch: list[Run]) -> None:
         """On the user loop: start a batch of reconciles."""
         for run in batch:
-            if run.task.tokens and (pool := self._clients.token_pools.get(run.task.key.cluster)) is not None:
-                pool.add(run.task.tokens)
-            self._user.loop.create_task(self._reconcile(run), name=f"{run.link.shard}\0{run.task.id}")
+            try:
+                if run.task.tokens and (pool := self._clients.token_pools.get(run.task.key.cluster)) is not None:
+                    pool.add(run.task.tokens)
+                work = self._user.loop.create_task(self._reconcile(run), name=f"{run.link.shard}\0{run.task.id}")
+                work.add_done_callback(partial(self._ended, run))
+            except Exception as error:
+                log.exception("the task of %s could not be started", run.task.key)
+                self._actor_loop.call_soon_threadsafe(self._finished, run, _failed(run.task, error))
 
-    async def _reconcile(self, run: Run) -> None:
-        """On the user loop: one reconcile, start to acknowledgement."""
+    async def _reconcile(self, run: Run) -> Done:
+        """On the user loop: one reconcile, start to outcome."""
         task, known, shard = run.task, run.known, run.link.shard
+        if task.refused:
+            return refuse(task, task.refused, self._backend, self._clock)
+        if task.rest or known.member_kinds:
+            try:
+                async with asyncio.timeout(READ_WITHIN):
+                    await self._reads.complete(task, known.member_kinds)
+            except TaskTooLarge as error:
+                return refuse(task, message_of(error), self._backend, self._clock)
+            except (NoRoom, KubeError, TimeoutError) as error:
+                problem = f"its children could not be read: {message_of(error)}"
+                return Done(task.id, task.key, Outcome.RETRY, 0.0, error=problem)
+        session = run.session = Session(known.controller, task, self._backend, self._clock)
+        if run.revoked:
+            session.revoke(run.revoked)
+        run.started = self._clock.now()
+        done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
+        run.started = math.inf
+        if done.writes:
+            await self._folds.fold(done, shard)
+        if len(done.writes) + len(done.calls) > _MANY:
+            fit(done)
+        return done
+
+    def _ended(self, run: Run, work: "asyncio.Task[Done]") -> None:
+        """On the user loop: the task around a reconcile has ended, however."""
+        task = run.task
+        if work.cancelled():  # the author's code cancels every task that it finds
+            done = _failed(task, asyncio.CancelledError("the task around the reconcile was cancelled"), run.session)
+        elif (error := work.exception()) is not None:
+            log.error("the task of %s could not be run", task.key, exc_info=error)
+            done = _failed(task, error, run.session)
+        else:
+            done = work.result()
         try:
-            if known.member_kinds:
-                await self._reads.complete_children(task, known.member_kinds)
-            session = run.session = Session(known.controller, task, self._backend, self._clock)
-            if run.revoked:
-                session.revoke(run.revoked)
-            done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
-            if done.writes:
-                await self._folds.fold(done, shard)
-        except Exception as error:
-            log.exception("the task of %s could not be run", task.key)
-            done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {error!r}")
-        if (pool := self._clients.token_pools.get(task.key.cluster)) is not None:
-            done.used, done.unused = pool.settle(task.tokens)
+            if self._memory.used:
+                self._memory.release(memory_key(task))
+            if (pool := self._clients.token_pools.get(task.key.cluster)) is not None:
+                done.used, done.unused = pool.settle(task.tokens)
+        except Exception:
+            log.exception("what %s held could not be released", task.key)
         self._actor_loop.call_soon_threadsafe(self._finished, run, done)
 
     def _finished(self, run: Run, done: Done) -> None:
         """Back on the actor's loop: acknowledge."""
         link, key = run.link, done.key
-        if self._runs.pop((link.shard, done.id), None) is not None:
-            self._metrics.active.labels(key.controller, run.task.tier).inc(-1.0)
+        self._runs.pop((link.shard, done.id), None)
+        (self._links.get(link.shard) or link).finished(done)
         self._metrics.total.labels(key.controller, key.cluster, _result(done)).inc()
         self._metrics.seconds.labels(key.controller, key.cluster).observe(done.seconds)
         if done.error:
             self._metrics.errors.labels(key.controller, key.cluster, done.error.split(":", 1)[0][:64]).inc()
-        (self._links.get(link.shard) or link).finished(done)
+
+    def count_active(self) -> None:
+        """Set the gauges of what runs."""
+        counts = Counter((run.task.key.controller, run.task.tier) for run in self._runs.values())
+        for labels in self._active - set(counts):
+            self._metrics.active.labels(*labels).set(0.0)
+        for labels, count in counts.items():
+            self._metrics.active.labels(*labels).set(float(count))
+        self._active |= set(counts)
+
+
+def _failed(task: Task, error: BaseException, session: Session | None = None) -> Done:
+    """The acknowledgement of a task that ended without an outcome. What it has written, its key waits for (law 8)."""
+    done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {type(error).__name__}: {message_of(error)}")
+    if session is not None:
+        done.calls, done.writes = session.calls, [replace(write, raw=None) for write in session.writes]
+        fit(done)
+    return done
 
 
 def _refuse(link: TaskLink, task: Task, outcome: Outcome, error: str) -> None:

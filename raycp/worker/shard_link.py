@@ -10,7 +10,6 @@ from typing import Protocol
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
@@ -21,23 +20,24 @@ from raycp.protocol.frames import (
     Fold,
     Hello,
     Message,
-    Pull,
     Refusal,
     Reply,
     Revoke,
     Tasks,
+    Unsendable,
     Welcome,
 )
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
+from raycp.worker.handout_frames import InFlight, held_frames, hello_frames, pull_frames
 from raycp.worker.resends import Resends
 
 log = logging.getLogger(__name__)
 
 RECONNECT_MIN = 0.02
 RECONNECT_MAX = 1.0
-InFlight = list[tuple[int, RequestKey]]
-"""Tasks that run here, or whose acknowledgements are unsent."""
+WELCOMED_WITHIN = 10.0
+"""Seconds for a shard to answer ``Hello``; after that the worker connects again."""
 
 MakeHello = Callable[[str, InFlight], Hello]
 """(token, in flight) -> the worker's ``Hello`` to a shard."""
@@ -94,14 +94,19 @@ class ShardLink:
         self._limit = 0
         self._outstanding = 0
         self._unsent: list[Done] = []
+        self._states: list[ClusterState] = []
+        """Those of ``Clusters`` frames that others follow."""
+        self._wait = RECONNECT_MIN
         self._flushing = False
         self._connection: Connection | None = None
         self._calls: dict[int, asyncio.Future[Reply]] = {}
         self._ids = itertools.count(1)
         self._lost = asyncio.Event()
+        self._answered = asyncio.Event()
+        """``Hello`` was answered, or the connection was lost."""
         self._moved = asyncio.Event()
         self._dialing: asyncio.Timeout | None = None
-        self._task = loops.spawn(self._keep(), f"link to shard {shard}")
+        self._task = loops.forever(self._keep, f"link to shard {shard}")
 
     def retarget(self, target: ShardPlan, token: str) -> None:
         """Connect to another primary. Acknowledgements that are unsent, or may be lost, go to it (law 6g)."""
@@ -136,30 +141,41 @@ class ShardLink:
             self._dialing = None
 
     async def _keep(self) -> None:
-        wait = RECONNECT_MIN
-        while True:
-            if self._moved.is_set():
-                wait = RECONNECT_MIN
-                self._moved.clear()
-            self._unsent[:0] = self.resends.take_done()
-            host, port, _ = self.target
-            in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
-            hello = self._hello(self._token, in_flight)
-            self._lost.clear()
-            try:
-                await self._dial(host, port, hello)
-            except (OSError, TimeoutError):
-                await self._pause(wait)
-                wait = min(RECONNECT_MAX, wait * 2)
-                continue
+        """One connection, from before its begin to after its end."""
+        if self._moved.is_set():
+            self._wait = RECONNECT_MIN
+            self._moved.clear()
+        self._unsent[:0] = self.resends.take_done()
+        host, port, _ = self.target
+        in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
+        hello, parts = hello_frames(self._hello(self._token, in_flight))
+        self._lost.clear()
+        self._answered.clear()
+        try:
+            await self._dial(host, port, hello)
+        except (OSError, TimeoutError):
+            pass
+        else:
+            for part in parts:
+                self._write(part)
             self._outstanding = len(in_flight)
+            await self._until_answered()
             await self._lost.wait()
             if self.connected:
-                wait = RECONNECT_MIN
+                self._wait = RECONNECT_MIN
             self.connected = False
             self._changed()
-            await self._pause(wait)
-            wait = min(RECONNECT_MAX, wait * 2)
+        wait, self._wait = self._wait, min(RECONNECT_MAX, self._wait * 2)
+        await self._pause(wait)
+
+    async def _until_answered(self) -> None:
+        """Wait for the answer to ``Hello``, and close the connection where there is none."""
+        try:
+            async with asyncio.timeout(WELCOMED_WITHIN):
+                await self._answered.wait()
+        except TimeoutError:
+            log.warning("shard %s has not answered the connection of this worker within %g s", self.shard, WELCOMED_WITHIN)
+            self.reset()
 
     # frames
 
@@ -174,19 +190,27 @@ class ShardLink:
                 waiting.set_result(message)
         elif isinstance(message, Welcome):
             self.connected = True
-            self.states = {state.name: state for state in message.clusters}
+            self._answered.set()
+            self._states.clear()
             for fold in self.resends.folds():  # before any question
                 self.send(msgspec.structs.replace(fold, id=0))
             self._flush()
-            self._states_changed()
+            self._reported(message.clusters, message.more)
             self._changed()
         elif isinstance(message, Clusters):
-            self.states = {state.name: state for state in message.clusters}
-            self._states_changed()
+            self._reported(message.clusters, message.more)
         elif isinstance(message, Revoke):
             self._runs.revoke(self, message.ids)
         elif isinstance(message, Refusal):
             log.info("shard %s refuses the connection of this worker: %s", self.shard, message.reason)
+
+    def _reported(self, states: list[ClusterState], more: bool) -> None:
+        """The shard's clusters, all of them or a part that others follow."""
+        self._states += states
+        if not more:
+            self.states = {state.name: state for state in self._states}
+            self._states.clear()
+            self._states_changed()
 
     def lost(self) -> None:
         """The connection was lost: questions fail, and the shard's clusters count as not synced."""
@@ -200,6 +224,7 @@ class ShardLink:
                 waiting.set_exception(Unreachable(f"the connection to shard {self.shard} was lost", sent=True))
         self._calls.clear()
         self._states_changed()
+        self._answered.set()
         self._lost.set()
 
     # credit and acknowledgements
@@ -217,7 +242,21 @@ class ShardLink:
     def send(self, message: Message) -> None:
         """Send a frame that may get lost."""
         if self._connection is not None and self.connected:
-            self._connection.send(message)
+            try:
+                self._connection.send(message)
+            except Unsendable as error:
+                log.error("%s", error)
+
+    def report_held(self) -> None:
+        """Report what runs here: whatever the shard has lost sight of, or this worker, is found."""
+        if self._connection is not None and self.connected:
+            ids = [identity for identity, _ in self._runs.in_flight(self.shard)] + [done.id for done in self._unsent]
+            for body in held_frames(self._connection.received, self._outstanding, ids):
+                self._write(body)
+
+    def _write(self, body: bytes) -> None:
+        if self._connection is not None:
+            self._connection.write(body)
 
     def report_culprit(self, ids: list[int], error: str) -> None:
         """Report tasks that can't be stopped, before the worker ends itself."""
@@ -233,30 +272,33 @@ class ShardLink:
         self._flushing = False
         if self._connection is None or not self.connected:
             return
-        done, self._unsent = self._unsent, []
-        self._outstanding -= len(done)
-        credit = max(0, self._limit - self._outstanding)
-        self._outstanding += credit
+        done = self._unsent
+        credit = max(0, self._limit - self._outstanding + len(done))
+        if not done and not credit:
+            return
+        bodies = pull_frames(credit, done)  # before anything is given up
+        self._unsent = []
+        self._outstanding += credit - len(done)
         for each in done:
             if each.writes:
                 self.resends.add_done(each)
-        if done or credit:
-            self._connection.send(Pull(credit, done))
+        for body in bodies:
+            self._write(body)
 
     # questions
 
     async def call(self, make: Callable[[int], Message], timeout: float) -> Reply:
-        """Ask the shard. Raises ``Unreachable``."""
+        """Ask the shard. Raises ``Unreachable``, and ``Unsendable`` for a question that is no frame."""
         if self._connection is None or not self.connected:
             raise Unreachable(f"shard {self.shard} is not connected", sent=False)
         identity = next(self._ids)
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._calls[identity] = waiting
-        message = make(identity)
-        if isinstance(message, Fold):
-            self.resends.add_fold(message)
-        self._connection.send(message)
         try:
+            message = make(identity)
+            self._connection.send(message)
+            if isinstance(message, Fold):
+                self.resends.add_fold(message)
             async with asyncio.timeout(timeout):
                 return await waiting
         except TimeoutError:

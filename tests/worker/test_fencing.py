@@ -20,7 +20,7 @@ from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.protocol.control import Question
 from raycp.protocol.members import Member, Role
 from raycp.protocol.substrate import MemberUnavailable
-from raycp.worker.fence import WriteFence
+from raycp.worker.fence import VoidHandouts, WriteFence
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
         return grants[0]
 
     keeper = PermitKeeper(Member(Role.WORKER, "standard/0", 0), clock, loops, metrics, ask, lambda: None)
-    fence = WriteFence(keeper, metrics)
+    fence = WriteFence(keeper, metrics, VoidHandouts())
     with pytest.raises(Fenced, match="permit"):
         fence.guard(task(2, 5), "here")()
     await keeper.pull()

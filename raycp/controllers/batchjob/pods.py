@@ -25,7 +25,8 @@ _LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have 
 
 @dataclass(frozen=True, slots=True)
 class JobPod:
-    """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being deleted."""
+    """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being deleted. ``raw`` is
+    the object without its ``spec``, which is the job's template: of thousands of Pods it would be most of the memory."""
 
     cluster: str
     name: str
@@ -83,7 +84,7 @@ def read_pod(cluster: str, obj: dict[str, Any]) -> JobPod | None:
         scheduled=bool((obj.get("spec") or {}).get("nodeName")),
         ends_at=conditions.parse_time(meta.get("deletionTimestamp")),
         ready_changed=(conditions.parse_time((ready or {}).get("lastTransitionTime")) or 0.0),
-        raw=obj,
+        raw={name: value for name, value in obj.items() if name != "spec"},
     )
 
 

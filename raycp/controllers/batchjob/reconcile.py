@@ -57,8 +57,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
         for info in ctx.members
     ]
     visible = {cluster.name for cluster in clusters if cluster.visible}
-    found = ctx.children_by_cluster(POD)
-    read = [read_pod(name, child) for name, children in found.items() if name in visible for child in children]
+    read = [read_pod(name, child) async for name, child in ctx.each_child(POD) if name in visible]
     pods = [pod for pod in read if pod is not None]
     status = obj.get("status") or {}
     try:

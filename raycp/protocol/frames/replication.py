@@ -55,7 +55,8 @@ class Reached(msgspec.Struct, array_like=True):
 
 class Progress(msgspec.Struct, tag="progress", array_like=True):
     """From a primary to its standbys. ``wakes`` are owners elsewhere whose wake is not acknowledged yet, ``acknowledged`` those
-    whose wake is; ``complete`` ends the full account. ``marks`` and ``starts`` are sent whole, and only when they have changed."""
+    whose wake is; ``complete`` ends the full account. ``marks`` and ``starts`` are sent whole, and only when they have changed;
+    ``more``: those of the next frame are added to these."""
 
     seq: int
     changed: list[KeyProgress]
@@ -65,3 +66,4 @@ class Progress(msgspec.Struct, tag="progress", array_like=True):
     complete: bool = False
     marks: list[MarkedKind] = []
     starts: list[ControllerStart] = []
+    more: bool = False

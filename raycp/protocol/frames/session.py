@@ -1,4 +1,4 @@
-"""The begin of a connection: ``Hello``, and ``Welcome`` or ``Refusal``."""
+"""The begin of a connection: ``Hello``, and ``Welcome`` or ``Refusal``; and what a worker holds, reported while it lasts."""
 
 from enum import StrEnum
 
@@ -23,6 +23,28 @@ class Hello(msgspec.Struct, tag="hello", array_like=True):
     in_flight: list[tuple[int, RequestKey]] = []
     protocol: int = PROTOCOL
     """Absent in version 1, which is read the same."""
+    more: bool = False
+    """``HelloPart`` frames follow: a stranger's first frame is small, whatever it holds."""
+
+
+class HelloPart(msgspec.Struct, tag="hello-part", array_like=True):
+    """Further keys of ``Hello.in_flight``."""
+
+    in_flight: list[tuple[int, RequestKey]]
+    more: bool = False
+
+
+class Held(msgspec.Struct, tag="held", array_like=True):
+    """What a worker has of a shard, once a second: ``ids`` of the hand-outs that run there or whose acknowledgement is unsent.
+
+    ``outstanding`` is the credit that it gave and has not got back, spent or not. ``frames`` counts the frames that it has received
+    on this connection. ``more``: the next frame has further ids.
+    """
+
+    frames: int
+    outstanding: int
+    ids: list[int]
+    more: bool = False
 
 
 class RefusalCode(StrEnum):
@@ -63,9 +85,12 @@ class Welcome(msgspec.Struct, tag="welcome", array_like=True):
     epoch: int
     term: int
     clusters: list[ClusterState]
+    more: bool = False
+    """``Clusters`` frames with further ones follow."""
 
 
 class Clusters(msgspec.Struct, tag="clusters", array_like=True):
-    """A change of the shard's cluster states."""
+    """The shard's cluster states, after a change. ``more``: the next frame has further ones."""
 
     clusters: list[ClusterState]
+    more: bool = False

@@ -4,13 +4,15 @@ import msgspec
 
 
 class Stats(msgspec.Struct, tag="stats", array_like=True):
-    """A member's statistics, sent once a second: absolute values since its start. ``slo`` is empty except from shards."""
+    """A member's statistics, sent once a second: absolute values since its start. ``slo`` is empty except from shards. ``more``:
+    the next frame's bytes are appended to each of these."""
 
     member: str
     generation: int
     metrics: bytes
     slo: bytes = b""
     report: bytes = b""
+    more: bool = False
 
 
 class Sync(msgspec.Struct, tag="sync", array_like=True):

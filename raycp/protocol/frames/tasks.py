@@ -46,9 +46,11 @@ class Fold(msgspec.Struct, tag="fold", array_like=True):
 
 
 class Read(msgspec.Struct, tag="read", array_like=True):
-    """A read from the cache. ``op`` is get, list or owned; answered by ``Reply`` with a list of ``Child``.
+    """A read from the cache. ``op`` is get, list, owned or more; answered by ``Reply`` with a list of ``Child``.
 
-    ``name`` is the object's name for get and the owner's uid for owned. ``clusters`` empty means all of the shard's.
+    ``name`` is the object's name for get and the owner's uid for owned. ``clusters`` empty means all of the shard's. ``limit``:
+    bytes that the answer may have (0, and at most: ``pages.PAGE``), but for one object. ``more`` goes on with what ``Reply.token``,
+    given as ``name``, left; ``task_token`` names the children that a task left.
     """
 
     id: int
@@ -58,6 +60,7 @@ class Read(msgspec.Struct, tag="read", array_like=True):
     namespace: str = ""
     name: str = ""
     selector: str = ""
+    limit: int = 0
 
 
 class TokenRequest(msgspec.Struct, tag="ask", array_like=True):
@@ -86,11 +89,16 @@ class ReplyCode(StrEnum):
     """The cache does not hold that kind of that cluster, or only a part of it: read live."""
     INVALID = "invalid"
     """The question can't be answered by any shard, e.g. a selector that can't be parsed."""
+    TOO_LARGE = "too_large"
+    """An object of the answer is larger than ``pages.LARGEST``."""
+    FAILED = "failed"
+    """The shard failed on this question, or has forgotten the rest of that answer: ask again."""
 
 
 class Reply(msgspec.Struct, tag="reply", array_like=True):
     """Answer to ``Fold``, ``Read`` and ``TokenRequest``. ``error`` is empty on success, else its text, with ``code`` for programs;
-    ``unknown_clusters`` names clusters that could not be read; ``tokens`` were granted."""
+    ``unknown_clusters`` names clusters that could not be read; ``tokens`` were granted. ``left``: bytes that the answer has beyond
+    ``found``, to be read with ``token``."""
 
     id: int
     found: list[Child] = []
@@ -98,3 +106,10 @@ class Reply(msgspec.Struct, tag="reply", array_like=True):
     error: str = ""
     tokens: int = 0
     code: ReplyCode = ReplyCode.OK
+    token: str = ""
+    left: int = 0
+
+
+def task_token(identity: int) -> str:
+    """What the children that the task of this id left are read by."""
+    return f"task {identity}"
