@@ -23,12 +23,11 @@ class NoRoom(Exception):
 
 
 class TaskMemory:
-    """One per worker. Lives on the user loop. ``used``: bytes in all."""
+    """One per worker. Lives on the user loop. ``used``: bytes in all; ``most``: the most that were."""
 
-    def __init__(self, holds: int = HOLDS, within: float = WITHIN) -> None:
+    def __init__(self) -> None:
         self.used = 0
-        self._holds = holds
-        self._within = within
+        self.most = 0
         self._held: dict[Hashable, int] = {}
         self._waiting: deque[tuple[Hashable, int, asyncio.Future[None]]] = deque()
 
@@ -39,11 +38,11 @@ class TaskMemory:
         self._waiting.append((holder, size, turn))
         self._grant()
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(WITHIN):
                 await turn
         except TimeoutError:
             raise NoRoom(
-                f"{size} bytes did not fit within {self._within:g} s beside other large reconciles of this worker: "
+                f"{size} bytes did not fit within {WITHIN:g} s beside other large reconciles of this worker: "
                 f"{self.used} bytes are held"
             ) from None
         finally:
@@ -53,7 +52,7 @@ class TaskMemory:
     def take(self, holder: Hashable, size: int) -> None:
         """Account for ``size`` more bytes of ``holder``, which holds others and can't wait. Raises ``NoRoom`` where that would be
         more than twice of what there is."""
-        if self.used + size > 2 * self._holds:
+        if self.used + size > 2 * HOLDS:
             raise NoRoom(f"{size} bytes are too much beside the {self.used} that large reconciles of this worker hold")
         self._hold(holder, size)
 
@@ -63,11 +62,12 @@ class TaskMemory:
         self._grant()
 
     def _fits(self, size: int) -> bool:
-        return not self.used or self.used + size <= self._holds
+        return not self.used or self.used + size <= HOLDS
 
     def _hold(self, holder: Hashable, size: int) -> None:
         self._held[holder] = self._held.get(holder, 0) + size
         self.used += size
+        self.most = max(self.most, self.used)
 
     def _grant(self) -> None:
         """Those in turn that fit go on, and hold what they asked for until they are released."""

@@ -3,13 +3,28 @@
 import asyncio
 import socket
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import HOST, until
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome, Task
-from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, Tasks, Wake, Wakes, Welcome, decode_body, encode_body
+from raycp.protocol import transport
+from raycp.protocol.frames import (
+    Hello,
+    Message,
+    Pull,
+    Refusal,
+    RefusalCode,
+    Tasks,
+    Unsendable,
+    Wake,
+    Wakes,
+    Welcome,
+    decode_body,
+    encode_body,
+)
 from raycp.protocol.transport import MAX_FRAME, Connection, Life, dial, listen, probe
 
 KEY = RequestKey("c", "here", "default", "a")
@@ -200,6 +215,44 @@ async def test_a_large_first_frame_is_not_waited_for() -> None:
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
+    server.close()
+
+
+async def test_a_message_that_is_no_frame_sends_nothing_and_the_connection_goes_on() -> None:
+    served = Recorder()
+    server, port = await listen(HOST, "secret", lambda *_: served)
+    connection = await dial(HOST, port, HELLO, Recorder())
+    for message in (Pull(1, [Done(2**70, KEY, Outcome.OK, 0.0)]), Refusal("\ud800"), Tasks([task(1)] * 300_000)):
+        with pytest.raises(Unsendable):
+            connection.send(message)
+    connection.send(Pull(1))
+    await until(lambda: served.messages == [Pull(1)])
+    assert connection.sent == 2, "Hello, and the one that is a frame"
+    connection.close()
+    server.close()
+
+
+async def test_a_peer_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen process's kernel accepts some; the rest would be our memory for as long as it is frozen."""
+    monkeypatch.setattr(transport, "MAX_BACKLOG", 16 * 1024 * 1024)
+    stop = asyncio.Event()
+
+    async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await stop.wait()
+        writer.close()
+
+    server = await asyncio.start_server(frozen, HOST, 0, limit=1024)
+    caller = Recorder()
+    connection = await dial(HOST, server.sockets[0].getsockname()[1], HELLO, caller)
+    big = Tasks([Task(1, KEY, "standard", "create", 1, 1, "0", 1, 7, 0.0, b"x" * 1_000_000)])
+    for _ in range(1_000):
+        connection.send(big)
+        await asyncio.sleep(0)
+        if connection.closed:
+            break
+        assert connection.backlog < transport.MAX_BACKLOG + 2_000_000
+    await until(lambda: caller.closed)
+    stop.set()
     server.close()
 
 

@@ -368,3 +368,44 @@ async def test_a_reconcile_leaves_no_cycle_behind_for_the_collector() -> None:
                 assert living() - before < 10
             finally:
                 gc.enable()
+
+
+async def test_thousands_of_children_are_decoded_one_by_one_while_others_go_on() -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}, "spec": {"x": "x" * 14_000}}
+    children = [Child(cluster, "v1/Pod", msgspec.json.encode(pod)) for cluster in ("a", "b") for _ in range(500)]
+    children.append(Child("a", "v1/Secret", msgspec.json.encode({**pod, "kind": "Secret"})))
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    seen: list[str] = []
+
+    async def fn(ctx: Context, obj: dict[str, Any]) -> None:
+        before = turns
+        async for cluster, child in ctx.each_child("v1/Pod"):
+            assert child["kind"] == "Pod"
+            seen.append(cluster)
+        assert turns - before >= 20, "14 MB are not decoded in one go"
+
+    def plain(ctx: SyncContext, obj: dict[str, Any]) -> None:
+        seen.extend(cluster for cluster, _ in ctx.each_child("v1/Pod"))
+
+    async def undeclared(ctx: Context, obj: dict[str, Any]) -> None:
+        async for _ in ctx.each_child("v1/Secret"):
+            raise AssertionError
+
+    beside = asyncio.create_task(neighbour())
+    try:
+        for each in (fn, plain):
+            seen.clear()
+            with ThreadPoolExecutor(1) as executor:
+                done = await run(each, given=task(children=children), executor=executor)
+            assert (done.outcome, done.error) == (Outcome.OK, "")
+            assert seen == ["a"] * 500 + ["b"] * 500
+        assert "not among owns" in (await run(undeclared, given=task(children=children))).error
+    finally:
+        beside.cancel()

@@ -170,7 +170,7 @@ async def test_a_restored_cluster_makes_cache_and_watermark_void() -> None:
         samples.RAN.clear()
         core.events.void("here", kind)
         await until(lambda: ran()["a"])
-        assert core.ledger.marks.rv("here", kind) is None or core.ledger.reconciled
+        await until(lambda: core.ledger.marks.rv("here", kind) is None or core.ledger.reconciled)
 
 
 async def test_a_flush_waits_for_the_write_in_progress_and_writes_later_changes() -> None:

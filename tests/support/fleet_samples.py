@@ -134,6 +134,11 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
         do = (cm.get("data") or {}).get("do", "")
         if do == "raise":
             raise ZeroDivisionError("on purpose")
+        if do == "surrogate":
+            raise ValueError("half of \ud83d a character")
+        if do == "cancel all":
+            for task in asyncio.all_tasks():
+                task.cancel()
         if do == "retry":
             raise Retry("not yet", after=0.05)
         if do == "permanent":
@@ -194,6 +199,20 @@ async def keeper(ctx: Context, cm: dict[str, Any]) -> None:
     with _run("keeper", ctx, cm) as key:
         CHILDREN[key[1], key[2]] = sorted(child["metadata"]["name"] for child in ctx.children("v1/Secret"))
         await _opened(key[2])
+
+
+@controller("v1/ConfigMap", labels={"app": "lister"})
+async def lister(ctx: Context, cm: dict[str, Any]) -> None:
+    """Records the ConfigMaps of its namespace, as the cache has them."""
+    with _run("lister", ctx, cm) as key:
+        CHILDREN[key[1], key[2]] = sorted(found["metadata"]["name"] for found in await ctx.list("v1/ConfigMap"))
+
+
+@controller("v1/ConfigMap", on="hub", labels={"app": "census"}, owns=[owned("v1/Secret", on="members")])
+async def census(ctx: Context, cm: dict[str, Any]) -> None:
+    """Records its children in the members, one decoded at a time."""
+    with _run("census", ctx, cm) as key:
+        CHILDREN[key[1], key[2]] = sorted([child["metadata"]["name"] async for _, child in ctx.each_child("v1/Secret")])
 
 
 @controller("v1/ConfigMap", labels={"app": "threaded"})

@@ -175,6 +175,29 @@ async def test_a_lower_limit_takes_effect_as_tasks_end() -> None:
     server.close()
 
 
+async def test_a_shard_that_does_not_answer_hello_is_connected_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A welcome that is lost costs a connection, not the worker's slots for this shard."""
+    monkeypatch.setattr(shard_link, "WELCOMED_WITHIN", 0.1)
+    monkeypatch.setattr(shard_link, "RECONNECT_MIN", 0.005)
+    worker, shard = Worker(), Shard()
+    hellos: list[Hello] = []
+
+    def accept(connection: Connection, hello: Hello) -> Shard:
+        hellos.append(hello)
+        if len(hellos) > 2:
+            return shard.accept(connection, hello)
+        return Shard()
+
+    server, port = await listen(HOST, "secret", accept)
+    link = worker.link(port)
+    link.set_credit(4)
+    await until(lambda: shard.credit == 4)
+    assert len(hellos) == 3
+    await link.close()
+    await worker.loops.stop()
+    server.close()
+
+
 async def test_questions_fail_when_the_connection_is_lost_or_the_shard_is_silent() -> None:
     worker, shard = Worker(), Shard()
     server, port = await listen(HOST, "secret", shard.accept)

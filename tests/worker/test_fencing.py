@@ -73,6 +73,25 @@ async def test_a_write_is_refused_without_permit_and_for_an_old_epoch_or_term() 
     await loops.stop()
 
 
+async def test_a_hand_out_that_was_revoked_and_is_not_known_may_not_write() -> None:
+    """Its key is handed out again: a reconcile of it that this worker has lost sight of writes no more (law 1)."""
+    clock = VirtualClock()
+    keeper = PermitKeeper(Member(Role.WORKER, "standard/0", 0), clock, Loops(clock), Metrics(), None, lambda: None)
+    void = VoidHandouts()
+    fence = WriteFence(keeper, Metrics(), void)
+    guard = fence.guard(task(), "here")
+    guard()
+    void.add("1", task().id)
+    void.add("0", task().id + 1)
+    guard()
+    void.add("0", task().id)
+    with pytest.raises(Fenced, match="handed out again"):
+        guard()
+    for number in range(VoidHandouts.MOST):
+        void.add("0", number + 10)
+    guard()  # long ago: such a reconcile has timed out
+
+
 def test_a_permit_without_a_leader_is_unbounded() -> None:
     async def go() -> float:
         clock = VirtualClock()
