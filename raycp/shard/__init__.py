@@ -4,15 +4,16 @@
   what they report, on a primary and on a standby;
 - from event to due key: ``events`` classifies each change for the controllers that ``routes`` names; ``ledger`` alone changes a
   key's state: queue entry, SLI clock, watermark exception, reconciled version, timeline; ``resyncs`` adds periodic resyncs;
-- hand-outs: ``dispatcher`` gives queued keys to workers with credit, as the tasks that ``tasks`` makes; ``own_writes`` folds a
-  reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a new primary's first
-  hand-out until every worker has reported;
+- hand-outs: ``dispatcher`` gives queued keys to workers with credit (``worker_seat``), as the tasks that ``tasks`` makes and
+  ``handouts`` sends; ``own_writes`` folds a reconcile's writes into the cache before its key is released; ``rollcall`` finds dead
+  workers and delays a new primary's first hand-out until every worker has reported (``long_hello``); ``handout_audit`` finds
+  hand-outs and slots that were lost; ``large_keys`` are those that no worker can be given;
 - limits: ``guard`` protects the other clusters from a failing one; ``tokens`` shares each cluster's client budget;
 - restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
 - other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;
-- the standby: ``replication`` sends the primary's progress, ``standby`` keeps the replica, ``takeover`` promotes it, ``handover``
-  releases a primary's queue on purpose, ``switch_phases`` measures a promotion;
-- outwards: ``reads`` answers reads of the caches, ``report`` describes clusters, lanes and timelines, ``readiness`` whether the
-  shard is ready, ``cluster_states`` sends the clusters' states to workers;
+- the standby: ``replication`` sends the primary's progress (``progress_frames``), ``standby`` keeps the replica, ``takeover``
+  promotes it, ``handover`` releases a primary's queue on purpose, ``switch_phases`` measures a promotion;
+- outwards: ``reads`` answers reads of the caches, ``read_pages`` in pages; ``report`` describes clusters, lanes and timelines,
+  ``readiness`` whether the shard is ready, ``cluster_states`` sends the clusters' states to workers;
 - ``identity`` is the shard's epoch and term; ``core`` puts all of this together.
 """
