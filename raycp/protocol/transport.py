@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import msgspec
 
 from raycp.base.protocol_version import IncompatibleVersion, check_protocol
-from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, decode_body, encode
+from raycp.protocol.frames import MAX_SENT, Hello, Message, Refusal, RefusalCode, decode_body, encode, encode_body
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,12 @@ class Connection(asyncio.Protocol):
         """Queue one frame; silently dropped on a closed connection (the peer gets ``lost``). Raises ``Unsendable``."""
         transport = self._transport
         if transport is not None and not self._closed:
-            body = encode(message)
+            try:  # encode(), without its call: this is the path of every change
+                body = encode_body(message)
+            except Exception:
+                body = encode(message)
+            if len(body) > MAX_SENT:
+                body = encode(message)
             self.sent += 1
             transport.write(len(body).to_bytes(4, "big") + body)
             if self._paused:

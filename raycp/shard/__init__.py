@@ -4,10 +4,10 @@
   what they report, on a primary and on a standby;
 - from event to due key: ``events`` classifies each change for the controllers that ``routes`` names; ``ledger`` alone changes a
   key's state: queue entry, SLI clock, watermark exception, reconciled version, timeline; ``resyncs`` adds periodic resyncs;
-- hand-outs: ``dispatcher`` gives queued keys to workers with credit (``worker_seat``), as the tasks that ``tasks`` makes and
-  ``handouts`` sends; ``own_writes`` folds a reconcile's writes into the cache before its key is released; ``rollcall`` finds dead
-  workers and delays a new primary's first hand-out until every worker has reported (``long_hello``); ``handout_audit`` finds
-  hand-outs and slots that were lost; ``large_keys`` are those that no worker can be given;
+- hand-outs: ``dispatcher`` gives queued keys to workers with credit, as the tasks that ``tasks`` makes and sends; ``own_writes``
+  folds a reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a new primary's
+  first hand-out until every worker has reported (``long_hello``); ``handout_audit`` finds hand-outs and slots that were lost;
+  ``large_keys`` are those that no worker can be given;
 - limits: ``guard`` protects the other clusters from a failing one; ``tokens`` shares each cluster's client budget;
 - restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
 - other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;

@@ -45,7 +45,7 @@ from raycp.queueing.events import QueueMetrics
 from raycp.queueing.protocol import QueueFactory
 from raycp.shard.caches import Caches
 from raycp.shard.cluster_states import ClusterStates, welcome_frames
-from raycp.shard.dispatcher import Dispatcher
+from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.events import EventHandler
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.handout_audit import HandoutAudit
@@ -72,7 +72,6 @@ from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
 from raycp.shard.watermark_store import WatermarkStore
-from raycp.shard.worker_seat import WorkerSeat
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 log = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ class ShardCore(MemberCore):
         self.audit = HandoutAudit(self.ledger, self.dispatcher, handouts)
         self.dispatcher.on_held = self.audit.held
         self.large = LargeKeys(lambda key: self.caches.object(key) is not None, handouts)
-        self.dispatcher.on_done = self.large.ended
+        self.dispatcher.large, self.dispatcher.on_large = self.large.keys, self.large.ended
         self.events.dispatch = self.dispatcher.dispatch_soon
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)

@@ -9,10 +9,11 @@ Every step is about one key: what fails for it is an error of that key, and take
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from raycp.base.clock import Clock
+from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall, Done, Outcome
 from raycp.base.text import message_of
 from raycp.classify import Reason
@@ -31,19 +32,20 @@ from raycp.protocol.frames import (
     task_token,
 )
 from raycp.protocol.transport import Connection
-from raycp.shard.handouts import HandOuts
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.read_pages import ReadPages
-from raycp.shard.tasks import TaskMaker
+from raycp.shard.tasks import HandOuts, TaskMaker
 from raycp.shard.tokens import Tokens
-from raycp.shard.worker_seat import WorkerSeat
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
 """Hand-outs in one frame."""
+
+CONGESTED = 16 * 1024 * 1024
+"""Bytes on their way to a worker beyond which nothing more is handed to it."""
 
 REVOKED_AT_ONCE = 10_000
 """Hand-outs that one frame revokes."""
@@ -67,6 +69,53 @@ class Asides(Protocol):
     def read(self, worker: str, read: Read) -> Reply: ...
 
     def other(self, seat: "WorkerSeat", message: Message) -> None: ...
+
+
+class WorkerSeat:
+    """One worker, over reconnections. ``credit``: hand-outs that it takes now; ``in_flight``: those that it has, with the number
+    of the frame that brought it (0: an earlier connection's); ``foreign``: those of earlier primaries."""
+
+    def __init__(self, name: str, dispatcher: "Dispatcher") -> None:
+        self.name = name
+        self.credit = 0
+        self.slots = 0
+        self.prefer: str | None = None
+        self.address = ("", 0)
+        self.in_flight: dict[int, int] = {}
+        self.foreign: dict[int, RequestKey] = {}
+        self.culprits: dict[int, str] = {}
+        self.reported: set[int] = set()
+        """What the worker says that it has, while its report arrives."""
+        self.revoked: dict[int, int] = {}
+        """Hand-outs that were missing from its last report, with the number of the frame that revoked them."""
+        self.connection: Connection | None = None
+        self.dead = False
+        self._dispatcher = dispatcher
+
+    def received(self, message: Message) -> None:
+        """A frame of this worker."""
+        self._dispatcher.received(self, message)
+
+    def send(self, message: Message) -> None:
+        """Queue a frame; dropped where the worker is not connected. Raises ``Unsendable``."""
+        if self.connection is not None:
+            self.connection.send(message)
+
+    def write(self, body: bytes) -> None:
+        """As ``send``, for an encoded message."""
+        if self.connection is not None:
+            self.connection.write(body)
+
+    @property
+    def congested(self) -> bool:
+        """Whether it has not read yet what was sent. Its acknowledgements will say when it has."""
+        return self.connection is not None and self.connection.backlog > CONGESTED
+
+    def lost(self) -> None:
+        """The connection ended; ``on_lost`` finds out why."""
+        self.connection = None
+        self.credit = 0
+        self._dispatcher.on_lost(self)
 
 
 class Dispatcher:
@@ -95,13 +144,15 @@ class Dispatcher:
         self.on_lost: Callable[[WorkerSeat], None] = lambda seat: None
         self.on_held: Callable[[WorkerSeat, Held], None] = lambda seat, held: None
         """A worker reports what it has."""
-        self.on_done: Callable[[Done], None] = lambda done: None
-        """A hand-out was acknowledged."""
+        self.large: Mapping[RequestKey, str] = {}
+        """Keys that no worker can be given."""
+        self.on_large: Callable[[Done], None] = lambda done: None
+        """One of these was acknowledged, or one that belongs to them."""
         self._clock = clock
         self._ledger = ledger
         self._queue = ledger.queue
         self._tasks = tasks
-        self._handouts = HandOuts(ledger, tasks, tokens, rests, self._acknowledged)
+        self._handouts = HandOuts[WorkerSeat](ledger, tasks, tokens, rests, self._acknowledged)
         self._writes = writes
         self._tokens = tokens
         self._identity = identity
@@ -186,10 +237,6 @@ class Dispatcher:
         """Hand-outs of earlier primaries that still run."""
         return sum(len(seat.foreign) for seat in self.seats.values())
 
-    def disconnected(self, seat: WorkerSeat) -> None:
-        """See ``SeatPeer``."""
-        self.on_lost(seat)
-
     def broadcast(self, bodies: list[bytes]) -> None:
         """Encoded frames, to all workers."""
         for seat in self.seats.values():
@@ -234,7 +281,7 @@ class Dispatcher:
         seat.foreign.pop(done.id, None)
         arrived = True
         try:
-            if not self._rests.empty:
+            if self._rests.unfinished:
                 self._rests.drop(seat.name, task_token(done.id))
             if done.calls:
                 self._calls(done.calls)
@@ -255,7 +302,8 @@ class Dispatcher:
         if not self._ledger.ended(done, version):
             # A hand-out of an earlier primary, held until now (law 6g).
             self._ledger.released(done.key, why_held(seat.name, done.id))
-        self.on_done(done)
+        if done.too_large or done.key in self.large:
+            self.on_large(done)
         self.dispatch_soon()
 
     def _read(self, seat: WorkerSeat, read: Read) -> bytes:

@@ -21,28 +21,29 @@ class LargeKeys:
     def __init__(self, exists: Callable[[RequestKey], bool], metrics: HandoutMetrics) -> None:
         self._exists = exists
         self._gauge = metrics.too_large
-        self._keys: dict[RequestKey, str] = {}
+        self.keys: dict[RequestKey, str] = {}
+        """With the reason. Read it; only this class writes it."""
         self._counted: set[tuple[str, str]] = set()
 
     def ended(self, done: Done) -> None:
-        """A hand-out was acknowledged."""
+        """A hand-out of one of these was acknowledged, or of one that belongs to them."""
         if done.too_large:
-            self._keys[done.key] = done.error
-        elif self._keys:
-            self._keys.pop(done.key, None)
+            self.keys[done.key] = done.error
+        else:
+            self.keys.pop(done.key, None)
 
     def problems(self) -> dict[str, str]:
         """By key, for the fleet's status."""
         self._forget_deleted()
-        shown = {str(key): why for key, why in list(self._keys.items())[:SHOWN]}
-        if len(self._keys) > SHOWN:
-            shown["further objects that are too large"] = str(len(self._keys) - SHOWN)
+        shown = {str(key): why for key, why in list(self.keys.items())[:SHOWN]}
+        if len(self.keys) > SHOWN:
+            shown["further objects that are too large"] = str(len(self.keys) - SHOWN)
         return shown
 
     def set_gauge(self) -> None:
         """Count them for the metrics."""
         self._forget_deleted()
-        counts = Counter((key.controller, key.cluster) for key in self._keys)
+        counts = Counter((key.controller, key.cluster) for key in self.keys)
         for labels in self._counted - set(counts):
             self._gauge.labels(*labels).set(0.0)
         for labels, count in counts.items():
@@ -50,5 +51,5 @@ class LargeKeys:
         self._counted |= set(counts)
 
     def _forget_deleted(self) -> None:
-        for key in [key for key in self._keys if not self._exists(key)]:
-            del self._keys[key]
+        for key in [key for key in self.keys if not self._exists(key)]:
+            del self.keys[key]

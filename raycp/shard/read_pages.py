@@ -52,12 +52,8 @@ class ReadPages:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._rests: dict[str, dict[str, _Rest]] = {}
-
-    @property
-    def empty(self) -> bool:
-        """Whether no answer is unfinished."""
-        return not self._rests
+        self.unfinished: dict[str, dict[str, _Rest]] = {}
+        """By worker and token. Read it; only this class writes it."""
 
     def first(self, worker: str, reply: Reply, limit: int) -> Reply:
         """The first page of ``reply``, which has everything found."""
@@ -66,7 +62,7 @@ class ReadPages:
         rest = _Rest(reply.found, self._clock.now(), True)
         if rest.size + _ENVELOPE * len(reply.found) <= _limit(limit):
             return reply
-        rests = self._rests.setdefault(worker, {})
+        rests = self.unfinished.setdefault(worker, {})
         while len(rests) >= MOST and (oldest := next((token for token, each in rests.items() if each.expires), "")):
             del rests[oldest]
         token = f"read {next(self._numbers)}"
@@ -75,38 +71,38 @@ class ReadPages:
 
     def keep(self, worker: str, token: str, children: list[Child]) -> None:
         """Keep the children of a task for its worker, until ``drop``."""
-        self._rests.setdefault(worker, {})[token] = _Rest(children, self._clock.now(), False)
+        self.unfinished.setdefault(worker, {})[token] = _Rest(children, self._clock.now(), False)
 
     def more(self, worker: str, read: Read) -> Reply:
         """The next page of an answer."""
-        if read.name not in self._rests.get(worker, ()):
+        if read.name not in self.unfinished.get(worker, ()):
             return Reply(read.id, error="the rest of that answer is not kept any longer", code=ReplyCode.FAILED)
         return self._page(worker, read.name, Reply(read.id), read.limit)
 
     def drop(self, worker: str, token: str) -> None:
         """Nobody reads that any longer."""
-        rests = self._rests.get(worker)
+        rests = self.unfinished.get(worker)
         if rests is not None and rests.pop(token, None) is not None and not rests:
-            del self._rests[worker]
+            del self.unfinished[worker]
 
     def disconnected(self, worker: str) -> None:
         """Its reads have failed; the hand-outs that it runs go on."""
-        for token in [token for token, rest in self._rests.get(worker, {}).items() if rest.expires]:
+        for token in [token for token, rest in self.unfinished.get(worker, {}).items() if rest.expires]:
             self.drop(worker, token)
 
     def forget(self, worker: str) -> None:
         """The worker is dead."""
-        self._rests.pop(worker, None)
+        self.unfinished.pop(worker, None)
 
     def expire(self) -> None:
         """Drop what nobody has asked for lately."""
         since = self._clock.now() - FORGOTTEN_AFTER
-        for worker, rests in list(self._rests.items()):
+        for worker, rests in list(self.unfinished.items()):
             for token in [token for token, rest in rests.items() if rest.expires and rest.asked < since]:
                 self.drop(worker, token)
 
     def _page(self, worker: str, token: str, reply: Reply, limit: int) -> Reply:
-        rest = self._rests[worker][token]
+        rest = self.unfinished[worker][token]
         rest.asked = self._clock.now()
         reply.found, reply.token = rest.take(_limit(limit)), token
         reply.left = rest.size

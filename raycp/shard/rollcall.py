@@ -13,9 +13,8 @@ from raycp.base.loops import Loops
 from raycp.member.permits import PermitKeeper
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Life, probe
-from raycp.shard.dispatcher import Dispatcher
+from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.identity import ShardIdentity
-from raycp.shard.worker_seat import WorkerSeat
 
 log = logging.getLogger(__name__)
 

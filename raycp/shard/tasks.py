@@ -1,23 +1,34 @@
-"""Makes the task that a worker runs from a queue item: with its object, its children, and the epoch and term of the hand-out.
+"""From a pulled key to a task at its worker: with its object, its children, and the epoch and term of the hand-out.
 
 What has more than ``INLINE`` bytes stays here (``read_pages``): the worker reads it in pages when it has room. An object that fits
 in no frame, and children that are more than a reconcile is given, go to no worker: the task says so (``Task.refused``), and the
 worker reports it where users look.
+
+Whatever fails on the way is an error of that key alone.
 """
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
-from raycp.base.tasks import Child, Done, Task
-from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, task_token
+from raycp.base.tasks import Child, Done, Outcome, Task
+from raycp.base.text import message_of
+from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, Tasks, Unsendable, pages, task_token
 from raycp.protocol.plan import ControllerPlan
+from raycp.protocol.transport import Connection
 from raycp.queueing import Item
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.read_pages import ReadPages, size_of
 from raycp.shard.routes import KindRoutes, Routes
+from raycp.shard.tokens import Tokens
+
+log = logging.getLogger(__name__)
 
 INLINE = PAGE // 4
 """Bytes of object and children that travel with their task: a worker is sent so much for each of its slots, and the rest as it asks
@@ -104,6 +115,97 @@ class TaskMaker:
         return self._caches.version_after(done.key, done.writes)
 
 
+class TaskedSeat(Protocol):
+    """A worker, as hand-outs need it: see ``dispatcher.WorkerSeat``."""
+
+    name: str
+    credit: int
+    in_flight: dict[int, int]
+    connection: Connection | None
+
+
+S = TypeVar("S", bound=TaskedSeat)
+
+
+class HandOuts(Generic[S]):
+    """Pulled keys on their way to a worker. ``ended`` is called for a task that was made and can't be sent, with the error."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tasks: TaskMaker,
+        tokens: Tokens,
+        rests: ReadPages,
+        ended: Callable[[S, Done], None],
+    ) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self._tokens = tokens
+        self._rests = rests
+        self._ended = ended
+
+    def send(self, seat: S, items: Iterable[Item]) -> None:
+        """Hand out ``items``, which were pulled for ``seat``."""
+        tasks: list[Task] = []
+        weight = 0
+        for item in items:
+            try:
+                task = self._tasks.make(seat.name, item)
+                if task is None:
+                    self._ledger.dropped(seat.name, item)
+                    continue
+                if self._tokens.active:
+                    self._tokens.lend(seat.name, task)
+            except Exception as error:
+                self._not_started(seat, item, error)
+                continue
+            tasks.append(task)
+            if task.raw is not None:
+                weight += len(task.raw)
+            if task.children:
+                weight += size_of(task.children)
+        if tasks:
+            self._send(seat, tasks, weight)
+
+    def _send(self, seat: S, tasks: list[Task], weight: int) -> None:
+        """Send, in frames that fit. What may have reached the worker counts as handed out, whatever fails: it is never handed out
+        again before the worker says that it does not have it."""
+        refused: dict[int, Done] = {}
+
+        def refuse(task: Task, why: str) -> None:
+            refused[task.id] = Done(task.id, task.key, Outcome.RETRY, 0.0, error=why, unused=task.tokens)
+
+        connection = seat.connection
+        try:
+            if connection is not None and (weight > PAGE or not _sent(connection, tasks)):
+                for body in pages(tasks, lambda part, last: Tasks(list(part)), _weigh, refuse):
+                    connection.write(body)
+        finally:
+            number = connection.sent if connection is not None else 0
+            for task in tasks:
+                if task.id not in refused:
+                    seat.in_flight[task.id] = number
+                    seat.credit -= 1
+        for done in refused.values():
+            log.error("%s could not be handed out: %s", done.key, done.error)
+            self._ended(seat, done)
+
+    def _not_started(self, seat: S, item: Item, error: Exception) -> None:
+        log.exception("no task could be made of %s", item.key)
+        identity = self._tasks.identity_of(item)
+        self._rests.drop(seat.name, task_token(identity))
+        self._ledger.not_started(seat.name, item, identity, f"internal: {message_of(error)}")
+
+
+def _sent(connection: Connection, tasks: list[Task]) -> bool:
+    """Whether all fit into one frame, and were sent in it."""
+    try:
+        connection.send(Tasks(tasks))
+    except Unsendable:
+        return False
+    return True
+
+
 def _selects(route: KindRoutes, controller: ControllerPlan, obj: Obj) -> bool:
     for primary in route.primaries:
         if primary.controller.name == controller.name:
@@ -134,3 +236,8 @@ def _head(obj: Obj, kind: GVK) -> bytes:
     meta = obj.meta
     named = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version}
     return msgspec.json.encode({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": named})
+
+
+def _weigh(task: Task) -> int:
+    weight = 256 if task.raw is None else 256 + len(task.raw)
+    return weight + size_of(task.children) if task.children else weight

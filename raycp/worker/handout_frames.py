@@ -40,7 +40,7 @@ def fit(done: Done) -> None:
 
 def pull_frames(credit: int, done: Sequence[Done]) -> list[bytes]:
     """The encoded frames that acknowledge ``done`` and grant ``credit``."""
-    if not any([each.writes for each in done]) or sum([_weigh(each) for each in done]) <= PAGE:
+    if sum([_weigh(each) for each in done]) <= PAGE:
         try:
             return [encode(Pull(credit, list(done)))]
         except Unsendable:

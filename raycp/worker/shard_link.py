@@ -20,6 +20,7 @@ from raycp.protocol.frames import (
     Fold,
     Hello,
     Message,
+    Pull,
     Refusal,
     Reply,
     Revoke,
@@ -276,14 +277,21 @@ class ShardLink:
         credit = max(0, self._limit - self._outstanding + len(done))
         if not done and not credit:
             return
-        bodies = pull_frames(credit, done)  # before anything is given up
+        connection, bodies = self._connection, []
+        writes = [each for each in done if each.writes]
+        try:  # before anything is given up; mostly, all is one small frame
+            if writes:
+                bodies = pull_frames(credit, done)
+            else:
+                connection.send(Pull(credit, done))
+        except Unsendable:
+            bodies = pull_frames(credit, done)
         self._unsent = []
         self._outstanding += credit - len(done)
-        for each in done:
-            if each.writes:
-                self.resends.add_done(each)
+        for each in writes:
+            self.resends.add_done(each)
         for body in bodies:
-            self._write(body)
+            connection.write(body)
 
     # questions
 

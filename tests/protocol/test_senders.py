@@ -64,13 +64,12 @@ from raycp.protocol.report import Report
 from raycp.protocol.transport import MAX_FIRST, MAX_FRAME, Connection, listen
 from raycp.queueing import Item, Saved
 from raycp.shard.cluster_states import cluster_frames, welcome_frames
-from raycp.shard.dispatcher import Dispatcher
-from raycp.shard.handouts import HandOuts
+from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.outbox import Outbox
 from raycp.shard.progress_frames import Shared, progress_frames
 from raycp.shard.read_pages import ReadPages
+from raycp.shard.tasks import HandOuts
 from raycp.shard.wakes import WakeSender
-from raycp.shard.worker_seat import WorkerSeat
 from raycp.worker.handout_frames import fit, held_frames, hello_frames, pull_frames
 from raycp.worker.questions import ShardQuestions
 from raycp.worker.write_folds import WriteFolds
@@ -299,7 +298,7 @@ def test_answers_to_reads(children: list[int], limit: int) -> None:
     left = [reply.left for reply in replies]
     assert left == sorted(left, reverse=True)
     assert left[-1] == 0
-    assert pages.empty
+    assert not pages.unfinished
 
 
 def test_an_answer_with_an_object_that_fits_in_no_frame_names_it() -> None:
@@ -309,7 +308,7 @@ def test_an_answer_with_an_object_that_fits_in_no_frame_names_it() -> None:
     assert reply.code is ReplyCode.TOO_LARGE
     assert "v1/Pod" in reply.error
     received([encode(reply)])
-    assert pages.empty
+    assert not pages.unfinished
     assert pages.more("w", Read(3, "more", [], [], "", "read 1")).code is ReplyCode.FAILED
 
 

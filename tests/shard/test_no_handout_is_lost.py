@@ -14,14 +14,14 @@ from inprocess import Stack, stack, until
 
 from raycp.member.token_pool import TokenPool
 from raycp.queueing import WorkQueue
-from raycp.shard import handouts
+from raycp.shard import tasks
+from raycp.shard.dispatcher import WorkerSeat
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.tasks import TaskMaker
 from raycp.shard.tokens import Tokens
 from raycp.shard.watermarks import Watermarks
-from raycp.shard.worker_seat import WorkerSeat
 from raycp.slo import SliClocks, Timelines
 from raycp.worker import runs, shard_link
 from raycp.worker.runs import Runs
@@ -35,8 +35,7 @@ STEPS: list[tuple[Any, str]] = [
     (Ledger, "started"),
     (SliClocks, "handed_out"),
     (Timelines, "handed_out"),
-    (handouts, "encode"),
-    (WorkerSeat, "write"),
+    (tasks, "Tasks"),
     # at the worker
     (ShardLink, "received"),
     (Runs, "start"),
@@ -47,6 +46,7 @@ STEPS: list[tuple[Any, str]] = [
     (TokenPool, "settle"),
     (ShardLink, "finished"),
     (shard_link, "pull_frames"),
+    (shard_link, "Pull"),
     # back
     (WorkerSeat, "received"),
     (ClusterGuard, "calls_ended"),
