@@ -1,5 +1,6 @@
 """Wakes between shards: a child's change in one makes its owner in another due; a wake is kept until acknowledged (law 10)."""
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Connection
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.outbox import Outbox
+
+log = logging.getLogger(__name__)
 
 ACKNOWLEDGED_AT_ONCE = 50_000
 """Wakes that one frame acknowledges."""
@@ -52,16 +55,24 @@ class WakeSender:
             return
         done = []
         for wake in message.wakes:
-            if isinstance(wake, Wake):
-                if self._receiver.woken(wake):
-                    self.waiting[wake.key] = wake.seq
-                    continue
-            elif isinstance(wake, KindListed):
-                self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
-            else:
-                self._receiver.recovered()
-            done.append(wake.seq)
+            try:
+                if self._handled(wake):
+                    done.append(wake.seq)
+            except Exception:  # it is not acknowledged, and sent again with the next connection
+                log.exception("a wake could not be handled: %s", wake)
         self.acknowledge(done)
+
+    def _handled(self, wake: Wake | KindListed | ClusterRecovered) -> bool:
+        """Whether nothing is left to wait for."""
+        if isinstance(wake, Wake):
+            if self._receiver.woken(wake):
+                self.waiting[wake.key] = wake.seq
+                return False
+        elif isinstance(wake, KindListed):
+            self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
+        else:
+            self._receiver.recovered()
+        return True
 
     def acknowledge(self, seqs: list[int]) -> None:
         """These were followed by a reconcile that started after them, or concern nothing here."""

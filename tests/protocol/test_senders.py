@@ -399,6 +399,20 @@ def test_acknowledged_wakes(count: int) -> None:
     assert [seq for message in (received(connection.bodies) if count else []) for seq in message.seqs] == list(range(count))
 
 
+def test_a_wake_that_fails_takes_no_other_with_it() -> None:
+    def woken(wake: Wake) -> bool:
+        if wake.key.name == "bad":
+            raise ZeroDivisionError
+        return wake.key.name == "here"
+
+    connection: Any = Recorder()
+    sender = WakeSender(connection, SimpleNamespace(woken=woken), lambda _: None)  # type: ignore[arg-type]
+    names = ["gone", "bad", "here", "gone"]
+    sender.received(Wakes([Wake(number, KEY._replace(name=name), "") for number, name in enumerate(names)]))
+    assert [message.seqs for message in received(connection.bodies)] == [[0, 3]]
+    assert list(sender.waiting.values()) == [2]
+
+
 @sends(Progress)
 @given(st.sampled_from([0, 1, 500, 3_000]), st.sampled_from([0, 1, 30_000]), st.sampled_from([0, 1, 40]), st.booleans())
 @few
