@@ -142,7 +142,7 @@ class ReplicationSource:
         for start in range(0, len(keys), CHUNK):
             self._send([listener], self._progress(keys[start : start + CHUNK]), Shared())
             await asyncio.sleep(0.001)
-            while listener in self._listeners and listener.connection.backlog > UNREAD:
+            while listener in self._listeners and listener.connection.backlog > UNREAD:  # noqa: ASYNC110 - bytes have no event
                 await asyncio.sleep(0.01)
             if listener not in self._listeners:
                 return
