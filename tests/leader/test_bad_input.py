@@ -164,11 +164,14 @@ async def test_one_bad_cluster_of_three_delays_no_other(case: str, tmp_path: Pat
         connect = ConnectSpec(name="east", mode="kubeconfig", path=str(file), context="elsewhere")
     homes = {"hub": "0", "east": "0", "west": "0"}
     async with stack(["tracked"], homes, connects={"east": connect}, timeouts={"syncDeadline": 0.5}) as fleet:
-        found = {row.name: row for row in fleet.report(fleet.members["shard", "0"]).clusters}
-        assert (found["west"].reachable, found["west"].synced) == (True, True)
-        assert (found["east"].reachable, found["east"].synced) == (False, False)
-        assert expected in found["east"].reason
-        assert "Traceback" not in found["east"].reason
+
+        def found(name: str) -> Any:
+            return next(row for row in fleet.report(fleet.members["shard", "0"]).clusters if row.name == name)
+
+        await until(lambda: found("west").reachable and found("west").synced)
+        assert (found("east").reachable, found("east").synced) == (False, False)
+        assert expected in found("east").reason
+        assert "Traceback" not in found("east").reason
         await fleet.put("west", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
         await fleet.put("east", "tracked", "b")
