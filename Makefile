@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: help install tools demo test test-wide lint soak bench clean
+.PHONY: help install tools demo test test-wide nightly lint soak bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -26,6 +26,9 @@ test: install tools  ## run the tests, at most 25 minutes on 2 cores
 
 test-wide: install tools  ## run the slow tests of real processes, nodes and networks, at most 35 minutes on 2 cores
 	$(BIN)/python -m pytest -m wide $(PYTEST_ARGS)
+
+nightly: install  ## run the models of locks, queue, ledger and cache with 2 000 random histories each
+	$(BIN)/python -m pytest --hypothesis-profile nightly --timeout 3600 tests/leadership tests/queueing tests/shard/test_ledger.py tests/cache
 
 lint: install  ## run ruff, mypy --strict and the check of the import layers
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 - In CI nothing is skipped: a test whose tool is missing fails there.
 - A test belongs to one target: ``make test``, ``make test-wide`` (mark ``wide``) or ``make soak`` (mark ``soak``).
+- ``--hypothesis-profile nightly`` (``make nightly``): 2 000 examples of the locks, the queue, the ledger and the cache.
 - In CI a failed test of Ray or of real processes runs once more (``second_run``).
 """
 
@@ -10,6 +11,9 @@ from collections.abc import Generator
 
 import pytest
 import second_run
+from hypothesis import settings
+
+settings.register_profile("nightly", max_examples=2000)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, run_async
+from raycp.cli.prompt import unhurried
 from raycp.config import load_fleet
 from raycp.driver.fleet_client import FleetClient, StandsBy, up
 
@@ -101,6 +102,7 @@ def give_way(client: FleetClient, name: str) -> None:
 
 def foreground(ours: bool) -> int:
     """Wait for Ctrl-C or SIGTERM; the signal that came."""
+    unhurried()
     stop = threading.Event()
     came = [signal.SIGINT]
 

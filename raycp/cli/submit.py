@@ -8,6 +8,7 @@ from typing import Any
 
 from raycp.cli.fleets import add_file, run_async
 from raycp.cli.output import print_line
+from raycp.cli.prompt import Promptness, prompt
 from raycp.config import FleetDoc, load_fleet
 
 
@@ -46,4 +47,5 @@ def submit_job(args: argparse.Namespace, doc: FleetDoc, address: str, command: l
             directory = stack.enter_context(staged(doc.canonical(), source))
             return (await submit(address, doc.name, fleet.generation, directory, line, print_line))[0]
 
-    return run_async(work())
+    with prompt(Promptness(None, print)):  # Ray's client blocks
+        return run_async(work())

@@ -366,5 +366,5 @@ class Cluster(RuleBasedStateMachine):
         assert self.store.memory_bytes == sum(len(o.raw) + OBJECT_OVERHEAD for o in self.store)
 
 
-Cluster.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Cluster.TestCase.settings = settings(max_examples=max(150, settings.default.max_examples), stateful_step_count=40, deadline=None)
 TestCluster = Cluster.TestCase

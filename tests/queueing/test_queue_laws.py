@@ -321,4 +321,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueLaws = QueueMachine.TestCase
-TestQueueLaws.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestQueueLaws.settings = settings(max_examples=max(150, settings.default.max_examples), stateful_step_count=50, deadline=None)

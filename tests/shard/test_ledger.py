@@ -194,7 +194,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(self.changed) <= self.reported
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+EXAMPLES = max(150, settings.default.max_examples)
+LedgerMachine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
 TestLedger = LedgerMachine.TestCase
 
 

@@ -87,6 +87,8 @@ class KubeLock:
         self._rng = rng or random.Random()
         self._owner: PodRef | None = None
         self._proved = float("-inf")
+        self._others_end = float("-inf")
+        """When permits of other leaders have ended: a release says that none is valid."""
         self._last: LockState | None = None
         """The object as it was last read or written as ours."""
         self._noted: Record | None = None
@@ -163,6 +165,7 @@ class KubeLock:
         if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
             # Another leader led after the lock was judged: a leader notes its leadership before it grants permits.
             wait = max(wait, permit, noted.permit)
+        self._others_end = self._clock.now() + wait
         return Acquisition(mine, wait, longest, proved)
 
     async def _knock(self, me: Identity, state: LockState) -> None:
@@ -218,7 +221,10 @@ class KubeLock:
             return Confirmed(before)
         await self._write(mine, over)
         after = await self._led_since(mine)
-        return Confirmed(mine, wait) if after is None else Confirmed(after)
+        if after is not None:
+            return Confirmed(after)
+        self._others_end = max(self._others_end, self._clock.now() + wait)
+        return Confirmed(mine, wait)
 
     async def _led_since(self, mine: Leadership) -> Leadership | None:
         """The leader after ``mine``, by the record of epochs."""
@@ -247,7 +253,10 @@ class KubeLock:
     # release
 
     async def release(self, mine: Leadership, successor: str = "") -> None:
-        """See ``Lock``. Two writes without a read before them: the fleet's work waits for them."""
+        """See ``Lock``. Two writes without a read before them: the fleet's work waits for them. First, all permits have ended
+        that the acquisition was told to wait for: whoever takes a released lock waits for none.
+        """
+        await self._clock.sleep(max(0.0, self._others_end - self._clock.now()))
         known, self._last = self._last, None
         for _ in range(TRIES):
             state, known = known or await self._store.read(), None
