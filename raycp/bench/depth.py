@@ -2,25 +2,18 @@
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncIterator
 
 import aiohttp
-
-_LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+from prometheus_client.parser import text_string_to_metric_families
 
 
 def parse_metrics(text: str, name: str) -> list[tuple[dict[str, str], float]]:
-    """The rows of one family of a Prometheus page."""
-    rows = []
-    for line in text.splitlines():
-        if line.startswith(name):
-            found = _LINE.match(line)
-            if found and found[1] == name:
-                rows.append((dict(_LABEL.findall(found[2] or "")), float(found[3])))
-    return rows
+    """The rows of one gauge of a Prometheus page."""
+    lines = "".join(line for line in text.splitlines(keepends=True) if line.startswith(name))
+    samples = (sample for family in text_string_to_metric_families(lines) for sample in family.samples)
+    return [(sample.labels, sample.value) for sample in samples if sample.name == name]
 
 
 class DepthCurve:

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from raycp.metrics.exposition import MetricsPage
 from raycp.protocol.status import Check
 
 Json = dict[str, Any]
@@ -20,8 +21,8 @@ class View(Protocol):
     - slo: what ``raycp.slo`` reports per objective (``docs/slo.md``).
     """
 
-    async def metrics(self) -> bytes:
-        """The merged page, Prometheus text."""
+    async def metrics(self, accept: str = "", accept_encoding: str = "") -> MetricsPage:
+        """The metrics of all actors, as the scraper's headers ``Accept`` and ``Accept-Encoding`` ask for them."""
         ...
 
     async def healthy(self) -> list[Check]:

@@ -7,8 +7,12 @@ import aiohttp
 import pytest
 
 from raycp.metrics import Merger, Metrics
+from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.web import WebServer, serve
 from raycp.protocol.status import Check
+
+PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+"""What Prometheus 3 accepts (scrape/scrape.go, acceptHeader)."""
 
 
 class SmallView:
@@ -16,12 +20,12 @@ class SmallView:
         self.checks = [Check("leader", True), Check("informers-east", False, "2 of 3 synced")]
         self.broken = False
 
-    async def metrics(self) -> bytes:
+    async def metrics(self, accept: str = "", accept_encoding: str = "") -> MetricsPage:
         metrics = Metrics()
         metrics.counter("a_total", "A.").labels().inc()
         merger = Merger()
         merger.feed("x", metrics.snapshot())
-        return merger.render()
+        return metrics_page(merger.merged(), accept, accept_encoding)
 
     async def healthy(self) -> list[Check]:
         return [Check("ping", True)]
@@ -68,7 +72,12 @@ Site = tuple[SmallView, WebServer, aiohttp.ClientSession]
 async def test_the_metrics_page(site: Site) -> None:
     async with site[2].get("/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert answer.headers["Content-Encoding"] == "gzip", "aiohttp's client asks for it"
         assert "a_total 1" in await answer.text()
+    async with site[2].get("/metrics", headers={"Accept": PROMETHEUS, "Accept-Encoding": "identity"}) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert "Content-Encoding" not in answer.headers
+        assert (await answer.text()).endswith("# EOF\n")
 
 
 async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:

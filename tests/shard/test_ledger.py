@@ -52,7 +52,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.queue = WorkQueue(QueuePolicy(), self.clock, None, Random(1))
-        tracker = SloTracker(Objectives(), SliMetrics(Metrics()))
+        tracker = SloTracker(Objectives(), SliMetrics(Metrics()), self.clock.wall)
         self.ledger = Ledger(self.clock, self.queue, SliClocks(self.clock), tracker, Timelines(self.clock), {"c": KIND}.get)
         self.ledger.judge = self.judge
         self.reported: set[RequestKey] = set()
@@ -194,7 +194,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(self.changed) <= self.reported
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=max(150, settings.default.max_examples), stateful_step_count=50, deadline=None)
+LedgerMachine.TestCase.settings = settings(
+    max_examples=max(150, settings.default.max_examples), stateful_step_count=50, deadline=None
+)
 TestLedger = LedgerMachine.TestCase
 
 
