@@ -6,7 +6,7 @@ Imported by the observer alone: ``prometheus_client`` is a web server and its ce
 
 import gzip
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import accumulate
 
 import msgspec
@@ -31,18 +31,20 @@ class MetricsPage(msgspec.Struct, frozen=True):
 
 class FleetCollector:
     """``prometheus_client``'s view of the fleet, a custom ``Collector``. ``describe`` is for a ``CollectorRegistry``, which refuses
-    names that clash as OpenMetrics sees them (a counter without ``_total``, a histogram's ``_sum``)."""
+    names that clash as OpenMetrics sees them (a counter without ``_total``, a histogram's ``_sum``). ``names``: of the families to
+    collect; all if there are none."""
 
-    def __init__(self, merged: Merged) -> None:
+    def __init__(self, merged: Merged, names: Collection[str] = ()) -> None:
         self._merged = merged
+        self._specs = [spec for spec in merged.specs() if not names or spec.name in names]
 
     def describe(self) -> Iterable[Metric]:
         """The families without samples."""
-        return [family_of(spec) for spec in self._merged.specs()]
+        return map(family_of, self._specs)
 
     def collect(self) -> Iterable[Metric]:
         """The families with samples, in a stable order."""
-        return map(filled_family, self._merged.families())
+        return (filled_family(self._merged.family(spec)) for spec in self._specs)
 
 
 def family_of(spec: Spec) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
@@ -77,14 +79,14 @@ def filled_family(merged: MergedFamily) -> Metric:
     return family
 
 
-def metrics_page(merged: Merged, accept: str = "", accept_encoding: str = "") -> MetricsPage:
-    """Render all metrics: OpenMetrics or the text format as ``accept`` asks, compressed with gzip if ``accept_encoding`` does (both
-    HTTP headers). Costs some 10 µs a sample: call it from a thread."""
+def metrics_page(merged: Merged, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
+    """Render the families of ``names``, or all: OpenMetrics or the text format as ``accept`` asks, compressed with gzip if
+    ``accept_encoding`` does (both HTTP headers). Costs 10 to 20 µs a line: call it from a thread."""
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number
         encode, content_type = choose_encoder("")
-    body = encode(FleetCollector(merged))
+    body = encode(FleetCollector(merged, names))
     if gzip_accepted(accept_encoding):
         return MetricsPage(gzip.compress(body, GZIP_LEVEL, mtime=0), content_type, "gzip")
     return MetricsPage(body, content_type)

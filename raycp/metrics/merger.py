@@ -10,7 +10,7 @@ Guarantees:
 5. The sums of the dead never grow beyond ``MAX_DEAD`` series per family, however many actors die: the rest is in one series.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -60,11 +60,6 @@ class Merged:
     def specs(self) -> list[Spec]:
         """The shapes of all families, by name."""
         return [self._specs[name] for name in sorted(self._specs)]
-
-    def families(self) -> Iterator[MergedFamily]:
-        """All families, by name."""
-        for spec in self.specs():
-            yield self.family(spec)
 
     def family(self, spec: Spec) -> MergedFamily:
         """One family."""

@@ -1,7 +1,7 @@
 """What the HTTP server shows (``raycp.observer.View``), out of the fleet's status, the merged metrics and the service levels."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -49,10 +49,10 @@ class FleetView:
         self._rates = LaneRates()
         self._page = asyncio.Lock()
 
-    async def metrics(self, accept: str = "", accept_encoding: str = "") -> MetricsPage:
+    async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
         """See ``View.metrics``. A large page costs a second of a processor: one at a time, and not on the loop."""
         async with self._page:
-            return await asyncio.to_thread(metrics_page, self._merger.merged(), accept, accept_encoding)
+            return await asyncio.to_thread(metrics_page, self._merger.merged(), accept, accept_encoding, names)
 
     async def healthy(self) -> list[Check]:
         """See ``View.healthy``: silent members are shown, and are no fault of the observer's."""

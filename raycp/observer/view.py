@@ -1,5 +1,6 @@
 """What the HTTP server asks for: ``View``. The server itself knows neither members nor Ray."""
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from raycp.metrics.exposition import MetricsPage
@@ -21,8 +22,9 @@ class View(Protocol):
     - slo: what ``raycp.slo`` reports per objective (``docs/slo.md``).
     """
 
-    async def metrics(self, accept: str = "", accept_encoding: str = "") -> MetricsPage:
-        """The metrics of all actors, as the scraper's headers ``Accept`` and ``Accept-Encoding`` ask for them."""
+    async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
+        """The metrics of all actors, as the scraper's headers ``Accept`` and ``Accept-Encoding`` ask for them; of the families
+        ``names`` if there are any."""
         ...
 
     async def healthy(self) -> list[Check]:

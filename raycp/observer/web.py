@@ -61,7 +61,7 @@ def make_app(view: View) -> web.Application:
 
     async def metrics(request: web.Request) -> web.Response:
         accept, encodings = (",".join(request.headers.getall(name, [])) for name in ("Accept", "Accept-Encoding"))
-        page = await view.metrics(accept, encodings)
+        page = await view.metrics(accept, encodings, frozenset(request.query.getall("name[]", [])))
         headers = {**_SECURITY, "Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         if page.encoding:
             headers["Content-Encoding"] = page.encoding

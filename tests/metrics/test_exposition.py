@@ -90,6 +90,11 @@ def test_openmetrics_names_the_change_of_a_bucket() -> None:
     assert b"east@7" not in metrics_page(merged).body, "the text format has no exemplars"
 
 
+def test_some_families_alone() -> None:
+    page = metrics_page(all_families().merged(), OPENMETRICS, "", {"workqueue_depth", "workqueue_adds_total", "no_such"})
+    assert {family.name for family in parse_openmetrics(page.body.decode())} == {"workqueue_depth", "workqueue_adds"}
+
+
 def test_gzip_where_it_is_accepted() -> None:
     merged = all_families().merged()
     plain, packed = metrics_page(merged), metrics_page(merged, "", "deflate, GZIP;q=0.8")

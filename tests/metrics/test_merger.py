@@ -156,7 +156,7 @@ def test_merged_families_do_not_change_under_a_reader() -> None:
     merger.feed("a", metrics.snapshot())
     merger.silence("a")
     merger.forget("a")
-    found = {family.spec.name: family.rows for family in before.families()}
+    found = {spec.name: before.family(spec).rows for spec in before.specs()}
     assert found["workqueue_adds_total"] == {("c", "job", "high"): [1.0]}
     assert found["workqueue_depth"] == {("c", "job", "high"): [3.0]}
 
@@ -171,7 +171,8 @@ def test_the_newest_exemplar_of_living_actors_is_shown() -> None:
         merger.feed(actor, metrics.snapshot())
 
     def shown() -> list[str]:
-        return [trace.labels[0][1] for family in merger.merged().families() for trace in family.traces.values()]
+        merged = merger.merged()
+        return [trace.labels[0][1] for spec in merged.specs() for trace in merged.family(spec).traces.values()]
 
     assert shown() == ["b"]
     merger.forget("b")

@@ -1,6 +1,6 @@
 """The HTTP routes over a small real view: each of them, the not-ready case, a failing view."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import aiohttp
@@ -20,12 +20,13 @@ class SmallView:
         self.checks = [Check("leader", True), Check("informers-east", False, "2 of 3 synced")]
         self.broken = False
 
-    async def metrics(self, accept: str = "", accept_encoding: str = "") -> MetricsPage:
+    async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
         metrics = Metrics()
         metrics.counter("a_total", "A.").labels().inc()
+        metrics.gauge("b", "B.").labels().set(1)
         merger = Merger()
         merger.feed("x", metrics.snapshot())
-        return metrics_page(merger.merged(), accept, accept_encoding)
+        return metrics_page(merger.merged(), accept, accept_encoding, names)
 
     async def healthy(self) -> list[Check]:
         return [Check("ping", True)]
@@ -78,6 +79,8 @@ async def test_the_metrics_page(site: Site) -> None:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
         assert "Content-Encoding" not in answer.headers
         assert (await answer.text()).endswith("# EOF\n")
+    async with site[2].get("/metrics", params={"name[]": "b"}) as answer:
+        assert (await answer.text()).splitlines() == ["# HELP b B.", "# TYPE b gauge", "b 1.0"]
 
 
 async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:
