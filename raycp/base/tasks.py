@@ -92,6 +92,7 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     ``requeue_after`` in seconds (None: not asked); ``tier`` only where the result names one; ``retry_after`` in seconds
     overrides the backoff; ``seconds`` is work time; ``waiting`` names what the object waits for (quota, capacity), which is
     counted apart in the SLI. ``used`` and ``unused`` are lent tokens of the key's cluster that were used, or are not needed.
+    ``error`` is a text, ``error_class`` its class: an exception's name, ``ApiError 403``, or a word of ``raycp.sdk.outcome``.
     """
 
     id: int
@@ -107,3 +108,4 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     calls: list[ApiCall] = []
     used: int = 0
     unused: int = 0
+    error_class: str = ""

@@ -29,6 +29,7 @@ from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
 from raycp.leader.publisher import Publisher
 from raycp.leader.recovery import Recovery
+from raycp.leader.replacements import Replacements
 from raycp.leader.reports import ReportHandler
 from raycp.leader.retirement import Retirement
 from raycp.leader.roster import Roster
@@ -41,6 +42,7 @@ from raycp.leader.supervision import Supervision
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
+from raycp.metrics import FleetMetrics, Metrics
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -100,17 +102,20 @@ class LeaderCore:
         wake = woken.set
         self._plans = plans = PlanStore(wake)
         self.roster = roster = Roster(clock)
-        self.history = History(clock, loops)
+        self.metrics = metrics = Metrics()
+        fleet_metrics = FleetMetrics(metrics)
+        replacements = Replacements(fleet_metrics.restarts)
+        self.history = History(clock, loops, fleet_metrics.switches)
         self.nodes = NodeWatch(substrate, clock, node)
         self.hub = Hub(clock, identity, loops, lambda: not self.promotion.closed, self._elected, self.apply)
         lock, proof = self.hub.lock, self.hub.lock.proof
         self.promotion = promotion = Promotion(
             clock, plans, roster, self.history, lambda plan: proof.proven(plan.fleet.doc.spec.leader.permit)
         )
-        deaths = Deaths(clock, loops, plans, roster, promotion, proof, self.nodes, wake)
+        deaths = Deaths(clock, loops, plans, roster, promotion, proof, self.nodes, replacements, wake)
         reports = ReportHandler(substrate, plans, roster, self.history, deaths.suspect, wake)
         supervision = Supervision(substrate, clock, plans, roster, reports.handle, deaths.reported)
-        lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, wake)
+        lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, replacements, wake)
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)
         self.evacuation = Evacuation(clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake)
@@ -127,7 +132,7 @@ class LeaderCore:
         )
         self._recovery = Recovery(substrate, plans, roster, lifecycle, deaths)
         publisher = Publisher(plans, roster, self.hub, promotion)
-        sender = StatusSender(substrate, clock, loops, roster, wake)
+        sender = StatusSender(substrate, clock, loops, roster, metrics, wake)
         self._loop = LeaderLoop(
             plans,
             roster,

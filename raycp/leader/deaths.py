@@ -13,6 +13,7 @@ from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.nodes import NodeWatch
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.promotion import Promotion
+from raycp.leader.replacements import DEATH, SILENCE, Replacements
 from raycp.leader.roster import Roster
 from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.substrate import MemberDied
@@ -39,6 +40,7 @@ class Deaths:
         promotion: Promotion,
         proof: LeadershipProof,
         nodes: NodeWatch,
+        replacements: Replacements,
         wake: Callable[[], None],
     ) -> None:
         self._clock = clock
@@ -48,6 +50,7 @@ class Deaths:
         self._promotion = promotion
         self._proof = proof
         self._nodes = nodes
+        self._replacements = replacements
         self._wake = wake
 
     async def reported(self, state: MemberState, error: MemberDied) -> None:
@@ -56,7 +59,7 @@ class Deaths:
         if state.member.role in HOLDERS and not error.certain:
             self._loops.spawn(self._outlive(state), f"certainty about {state.member}")
             return
-        await self.remove(state, "death", self._clock.now())
+        await self.remove(state, DEATH, self._clock.now())
 
     async def suspect(self, name: str) -> None:
         """A standby found its primary's port closed. If it refuses the leader too, the process is dead for certain (law 6f)."""
@@ -66,7 +69,7 @@ class Deaths:
             if slot.role is Role.SHARD and state.member.actor_name == name and state.report.port:
                 if await probe(state.report.host, state.report.port) is Life.DEAD and members.get(slot) is state:
                     log.warning("%s is dead: its port refuses connections", state.member)
-                    await self.remove(state, "death", noticed)
+                    await self.remove(state, DEATH, noticed)
                 return
 
     def missed(self, member: Member, host: str, port: int) -> None:
@@ -87,7 +90,7 @@ class Deaths:
                     await self.announce(name)
                     break
             await self._clock.sleep(0.1)
-        await self.remove(state, "death", noticed)
+        await self.remove(state, DEATH, noticed)
 
     async def announce(self, name: str) -> None:
         """Notify all members that this one may not write any more, though its process may live."""
@@ -98,8 +101,10 @@ class Deaths:
         # A promotion waits for nothing; a new member must not be sent to a node that is lost.
         warm = bool(state.member.shard) and self._promotion.standby_of(state.member.shard) is not None
         if not warm:
-            await self._nodes.doubt(state.node, silent=cause == "silence")
+            await self._nodes.doubt(state.node, silent=cause == SILENCE)
         slot = self._roster.removed(state)
+        if slot is not None:
+            self._replacements.count(slot.role, cause)
         if self._proof.ledger is not None:
             self._proof.ledger.forget(state.member.actor_name)
         if state.member.role is Role.EMBEDDED:
@@ -107,5 +112,5 @@ class Deaths:
         if slot is not None and slot.role is Role.SHARD:
             await self._promotion.promote_standby(slot.shard, cause, since=noticed)
         if warm:
-            await self._nodes.doubt(state.node, silent=cause == "silence")
+            await self._nodes.doubt(state.node, silent=cause == SILENCE)
         self._wake()

@@ -8,6 +8,7 @@ from raycp.leader.deaths import HOLDERS, Deaths
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.promotion import Promotion
+from raycp.leader.replacements import SILENCE
 from raycp.leader.roster import Roster
 from raycp.protocol.members import MemberState
 from raycp.protocol.plan import Plan
@@ -59,7 +60,7 @@ class Fence:
                 self._lifecycle.unsupervise(member)
                 self._loops.spawn(self._substrate.kill(member), f"kill {member}")
                 await self._deaths.announce(name)
-                await self._deaths.remove(state, "silence", now)
+                await self._deaths.remove(state, SILENCE, now)
                 ledger.bar(name, "replaced after its permit had ended")
 
     def _mute(self, plan: Plan, state: MemberState) -> bool:

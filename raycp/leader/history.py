@@ -11,6 +11,7 @@ from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Conflict, Records
 from raycp.leadership.switches import Switch, add, read_switches, write_switches
+from raycp.metrics import Counter, Family
 from raycp.protocol.control import Lead
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -21,9 +22,11 @@ EVERY = 2.0
 
 
 class History:
-    """One per leader. It is stored in the background; a failed write is retried and delays nothing."""
+    """One per leader. It is stored in the background; a failed write is retried and delays nothing. ``switches`` counts those of
+    the leadership; those of primaries are counted by the promoted, which outlive a leader's death."""
 
-    def __init__(self, clock: Clock, loops: Loops) -> None:
+    def __init__(self, clock: Clock, loops: Loops, switches: Family[Counter]) -> None:
+        self._counts = switches
         self._clock = clock
         self._switches: list[Switch] = []
         self._records: Records | None = None
@@ -37,6 +40,8 @@ class History:
         first = self._records is None
         self._records = records
         cause = "start" if leadership.incarnation == 1 else "restart"
+        if order is not None or cause == "restart":  # a fleet's first leader is no switch
+            self._counts.labels(order.cause if order is not None else cause).inc()
         order = order or Lead("", None, None, cause)
         self._note(
             Switch(

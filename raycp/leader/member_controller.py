@@ -11,6 +11,7 @@ from raycp.leader.nodes import NodeWatch
 from raycp.leader.placement import best_nodes
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
+from raycp.leader.replacements import CHANGED
 from raycp.leader.roster import Roster
 from raycp.protocol.members import LEADER, Member, Role, Slot
 from raycp.protocol.plan import Plan
@@ -84,7 +85,7 @@ class MemberController:
         for slot, state in list(self._roster.members.items()):
             want = wanted.get(slot)
             if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
-                self._lifecycle.retire(state)
+                self._lifecycle.retire(state, CHANGED if want is not None else "")
             else:
                 self._roster.matched(state, want.fingerprint)
 

@@ -161,6 +161,11 @@ class Plan(msgspec.Struct, frozen=True):
                 return Slot.of_shard(shard.shard)
         return member.slot
 
+    def left_since(self, before: "Plan | None") -> set[str]:
+        """The clusters of the fleet of ``before`` that are not this one's."""
+        names = {cluster.name for cluster in self.fleet.doc.spec.clusters}
+        return {cluster.name for cluster in before.fleet.doc.spec.clusters} - names if before is not None else set()
+
     @property
     def home(self) -> str:
         """This instance of the fleet, wherever its leader is: what its lock knows it by. Not a secret, unlike the token."""

@@ -171,6 +171,7 @@ class Contents:
             else:
                 self.withdraw(entry)
                 del self.entries[key]
+        self.lanes.drop_cluster(cluster)
         return running
 
     # -- tiers ---------------------------------------------------------------------------------------------------------

@@ -275,6 +275,12 @@ class Lanes:
         for name in names:
             del self.by_name[name]
 
+    def drop_cluster(self, cluster: str) -> None:
+        """Forget the cells of a cluster that left; what still runs of it ends on its own."""
+        for lane in self.order:
+            for key in [key for key in lane.cells if key[1] == cluster]:
+                del lane.cells[key]
+
     def cell(self, tier: str, controller: str, cluster: str) -> Cell:
         """The cell of these, new if need be."""
         cells = self.by_name[tier].cells

@@ -48,6 +48,7 @@ from raycp.shard.caches import Caches
 from raycp.shard.cluster_states import ClusterStates
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.events import EventHandler
+from raycp.shard.gauges import ShardGauges
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.identity import ShardIdentity
@@ -83,14 +84,14 @@ class ShardCore(MemberCore):
         super().__init__(member, clock, host, node)
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
-        counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
+        self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
         warm = member.role is Role.STANDBY
         self.shard = member.shard
         self.identity = ShardIdentity(self.shard, member.actor_name)
         self.routes = Routes()
         self.caches = Caches(self.routes)
         self.queue = queue(QueuePolicy(), clock, queue_metrics, rng)
-        self.tracker = SloTracker(Objectives(), SliMetrics(metrics))
+        self.tracker = SloTracker(Objectives(), SliMetrics(metrics), clock.wall)
         self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, Timelines(clock), self.routes.kind_of_controller)
         self.permits = PermitKeeper(member, clock, self.loops, metrics, ask, self._permitted, start=not warm)
         self.tokens = Tokens(clock, self.loops)
@@ -98,7 +99,7 @@ class ShardCore(MemberCore):
             self.identity, self.caches, self.queue, self.tokens, clock, self.loops, metrics, self._cluster_limited
         )
         self.wakes = self.ledger.wakes = WakeExchange(self.identity, host, clock, self.loops, self.ledger.settled)
-        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, counts)
+        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, self._counts)
         self.wakes.receiver = self.events
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
         tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger)
@@ -109,7 +110,10 @@ class ShardCore(MemberCore):
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
         self.resyncs = Resyncs(clock, rng, self.loops, self.routes, self.caches, self.events, self.dispatcher.dispatch_soon)
-        self.reporter = ShardReporter(clock, self.routes, self.caches, self.ledger, self.guard, counts, queue_metrics)
+        self.reporter = ShardReporter(self.routes, self.caches, self.ledger, self.guard)
+        self._gauges = ShardGauges(
+            metrics, clock, self.identity, self.caches, self.ledger, self.tracker, self.reporter, queue_metrics
+        )
         self.readiness = ShardReadiness(self.routes, self.caches)
         self.states = ClusterStates(self.reporter, self.dispatcher.broadcast, self._recovered, self.changed)
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
@@ -129,8 +133,6 @@ class ShardCore(MemberCore):
         self._port = 0
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
-        metrics.before_snapshot(self.reporter.set_gauges)
-        metrics.before_snapshot(self.tracker.count)
 
     # the plan
 
@@ -177,13 +179,22 @@ class ShardCore(MemberCore):
                 await self._drop_cluster(watched.name)
         for controller in {c.name for c in before.fleet.controllers} - set(self.routes.controllers) if before else ():
             self.ledger.drop_controller(controller)
+        for gone in plan.left_since(before):
+            self._gauges.drop_cluster(gone)
         options = ReflectorOptions(stall=doc.spec.timeouts.watch_silence, list_timeout=doc.spec.timeouts.list)
         for name, cluster in clusters.items():
             known = self.caches.cluster(name)
             if known is None:
                 self.queue.admit_cluster(name)
                 known = WatchedCluster(
-                    cluster, self._watcher, self.clock, self.loops, self.watermarks.since, options, self.watermarks.ready
+                    cluster,
+                    self._watcher,
+                    self.clock,
+                    self.loops,
+                    self.watermarks.since,
+                    options,
+                    self.watermarks.ready,
+                    self._counts,
                 )
                 known.resumes = self.standby is None  # a standby needs no watermark: its primary reports more
                 self.caches.add(known)

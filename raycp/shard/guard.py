@@ -84,10 +84,12 @@ class ClusterGuard:
         mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._identity.shard}
         for name in [name for name in self._clusters if name not in mine]:
             del self._clusters[name]
+            self._metrics.breaker.remove(name)
         for name in mine - set(self._clusters):
             policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
             known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, partial(self._moved, name)))
             self._metrics.breaker.labels(name).set(0.0)
+            self._metrics.throttled.labels(name)  # 0 from the start: the first one is an increase
             known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
             self._limit(name, known)
 
@@ -176,9 +178,9 @@ class ClusterGuard:
     def _moved(self, name: str, old: BreakerPhase, new: BreakerPhase, reason: str) -> None:
         """A breaker has changed its state."""
         log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
-        self._metrics.breaker.labels(name).set(_LEVEL[new])
         known = self._clusters.get(name)
         if known is not None:
+            self._metrics.breaker.labels(name).set(_LEVEL[new])
             self._limit(name, known)
 
     async def _probe(self, name: str, known: _Cluster) -> None:

@@ -154,7 +154,7 @@ class Ledger:
         reason = verdict.reason.value
         if self.queue.add(key, tier=tier, priority=verdict.priority, delay=delay, reason=reason, real=verdict.real):
             ready_at = self._clock.now() + delay if delay else None
-            self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at)
+            self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at, rv=rv)
         self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
         self._changed(key)
 

@@ -1,14 +1,11 @@
-"""A shard's report: its clusters, lanes and gauges, and the timeline of an object."""
+"""A shard's report: its clusters and lanes, and the timeline of an object."""
 
 import msgspec
 
-from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.config import TIERS
-from raycp.metrics import ReflectorMetrics
 from raycp.protocol.frames import ClusterState
 from raycp.protocol.report import ClusterReport, LaneReport, Report
-from raycp.queueing.events import QueueMetrics
 from raycp.shard.caches import Caches
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.ledger import Ledger
@@ -20,21 +17,15 @@ class ShardReporter:
 
     def __init__(
         self,
-        clock: Clock,
         routes: Routes,
         caches: Caches,
         ledger: Ledger,
         guard: ClusterGuard,
-        counts: ReflectorMetrics,
-        queue_metrics: QueueMetrics,
     ) -> None:
-        self._clock = clock
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
         self._guard = guard
-        self._counts = counts
-        self._queue_metrics = queue_metrics
 
     def clusters(self) -> list[ClusterReport]:
         """A row for each, with its breaker."""
@@ -81,18 +72,6 @@ class ShardReporter:
             ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker)
             for row, plan in zip(self.clusters(), plans, strict=True)
         ]
-
-    def set_gauges(self) -> None:
-        self._queue_metrics.publish(self._ledger.queue)
-        now = self._clock.now()
-        for watched in self._caches:
-            for kind, informer in watched.informers.items():
-                labels = (watched.name, str(kind))
-                self._counts.synced.labels(*labels).set(1.0 if informer.synced else 0.0)
-                self._counts.objects.labels(*labels).set(len(informer.store))
-                self._counts.bytes.labels(*labels).set(informer.store.memory_bytes)
-                if informer.reflector is not None:
-                    self._counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
 
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
         """For ``raycp why``: per controller, the last steps and where the key is now."""

@@ -14,6 +14,7 @@ from raycp.base.keys import GVK
 from raycp.base.loops import Loops
 from raycp.cache import Phase, Reflector, ReflectorOptions, Store
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
+from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
 from raycp.shard.routes import KindRoutes
@@ -106,6 +107,7 @@ class WatchedCluster:
         since: Callable[[str, GVK], int | None],
         options: ReflectorOptions,
         ready: Callable[[str], Awaitable[None]],
+        counts: ReflectorMetrics,
     ) -> None:
         self.resumes = True
         """Whether its reflectors start from the watermark ``since``, once that is ``ready``."""
@@ -122,6 +124,7 @@ class WatchedCluster:
         self._since = since
         self._options = options
         self._ready = ready
+        self._counts = counts
         self._spec: ConnectSpec | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -193,7 +196,11 @@ class WatchedCluster:
             self._clock,
             label_selector=informer.route.label_selector,
             field_selector=informer.route.field_selector,
-            options=msgspec.structs.replace(self._options, on_void=lambda _: self._watcher.void(self.name, kind)),
+            options=msgspec.structs.replace(
+                self._options,
+                on_void=lambda _: self._watcher.void(self.name, kind),
+                series=self._counts.series(self.name, str(kind)),
+            ),
             watermark=watermark,
         )
         informer.reflector = reflector
@@ -234,6 +241,11 @@ class WatchedCluster:
         """Whether all kinds that its server knows have been listed."""
         kinds = self.informers.values()
         return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way to its API server, watches not counted."""
+        return self.client.gate.in_flight if self.client is not None else 0
 
     def fill(self, report: ClusterReport) -> None:
         """Put the facts into a report."""

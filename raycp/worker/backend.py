@@ -52,6 +52,7 @@ class WorkerBackend:
         self._warmed: dict[str, ConnectSpec] = {}
         self._recorder: EventRecorder | None = None
         self._recording: asyncio.Task[None] | None = None
+        metrics.before_snapshot(lambda: self._metrics.in_flight.replace({(name,): n for name, n in clients.in_flight().items()}))
         clients.ask_tokens = questions.tokens
         clients.waited = lambda cluster, seconds: self._metrics.budget_wait.labels(cluster).observe(seconds)
 

@@ -14,7 +14,7 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
-from raycp.metrics import Metrics
+from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
 from raycp.protocol.members import Member
@@ -57,9 +57,8 @@ class WorkerCore(MemberCore):
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
         questions = ShardQuestions(self._clusters, self.links)
         reads = ShardReads(self._clusters, questions, self.clients)
-        self._backend = WorkerBackend(
-            clock, self.metrics, self._clusters, questions, reads, self.clients, WriteFence(self.permits, self.metrics)
-        )
+        self._fence = WriteFence(self.permits, self.metrics)
+        self._backend = WorkerBackend(clock, self.metrics, self._clusters, questions, reads, self.clients, self._fence)
         self.runs = Runs(
             clock,
             self.metrics,
@@ -74,6 +73,8 @@ class WorkerCore(MemberCore):
         )
         self._shard_links = ShardLinks(self.links, self._link)
         self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
+        slots = ReconcileMetrics(self.metrics).slots
+        self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
         self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
         self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
 
@@ -92,6 +93,9 @@ class WorkerCore(MemberCore):
         await self.controllers.update(plan)
         self.clients.update(plan)
         self._clusters.update(plan)
+        for gone in plan.left_since(before):
+            self.metrics.drop("cluster", gone)
+        self._fence.update(plan)
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)
         await self._shard_links.update(plan)
@@ -128,6 +132,9 @@ class WorkerCore(MemberCore):
     def _share_credit(self) -> None:
         if self.runs.accepting:
             self._shard_links.share(self._slots if self.permits.look() else 0)
+
+    def _offered_slots(self) -> int:
+        return self._slots if self.runs.accepting and self.permits.held else 0
 
     def _stop_accepting(self) -> None:
         self.runs.accepting = False

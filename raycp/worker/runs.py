@@ -14,6 +14,7 @@ from raycp.base.tasks import Done, Outcome, Task
 from raycp.member.clients import Clients
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.sdk.backend import Backend
+from raycp.sdk.outcome import INTERNAL
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
 from raycp.worker.controllers import LoadedController, LoadedControllers
@@ -177,7 +178,7 @@ class Runs:
                 await self._folds.fold(done, shard)
         except Exception as error:
             log.exception("the task of %s could not be run", task.key)
-            done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {error!r}")
+            done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {error!r}", error_class=INTERNAL)
         if (pool := self._clients.token_pools.get(task.key.cluster)) is not None:
             done.used, done.unused = pool.settle(task.tokens)
         self._actor_loop.call_soon_threadsafe(self._finished, run, done)
@@ -189,8 +190,8 @@ class Runs:
             self._metrics.active.labels(key.controller, run.task.tier).inc(-1.0)
         self._metrics.total.labels(key.controller, key.cluster, _result(done)).inc()
         self._metrics.seconds.labels(key.controller, key.cluster).observe(done.seconds)
-        if done.error:
-            self._metrics.errors.labels(key.controller, key.cluster, done.error.split(":", 1)[0][:64]).inc()
+        if done.error_class and done.outcome is not Outcome.INTERRUPTED:
+            self._metrics.errors.labels(key.controller, key.cluster, done.error_class).inc()
         (self._links.get(link.shard) or link).finished(done)
 
 

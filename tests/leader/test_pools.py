@@ -37,7 +37,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
         observer = fleet.substrate.living("observer")[0]
 
         async def exported() -> bool:
-            page = (await observer.view.metrics()).decode()
+            page = (await observer.view.metrics()).body.decode()
             return all(
                 line in page
                 for line in (

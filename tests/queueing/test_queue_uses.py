@@ -367,14 +367,43 @@ def test_metrics_under_their_client_go_names():
     queue.pull("w", 1)
     clock.time += 2
     observer.publish(queue)
-    series = families.series("c", "k", "high")
-    assert (series.adds.value, series.depth.value, series.delayed.value) == (2, 1, 1)
-    assert (series.unfinished_work.value, series.longest_running.value) == (2.0, 2.0)
+    lane = ("c", "k", "high")
+    series = families.series(*lane)
+    assert (series.adds.value, families.depth.labels(*lane).value, families.delayed.labels(*lane).value) == (2, 1, 1)
+    assert (families.unfinished_work.labels(*lane).value, families.longest_running.labels(*lane).value) == (2.0, 2.0)
     assert series.queue_duration.count == 1
     queue.retry("w", key("a"))
     observer.publish(queue)
     assert series.work_duration.count == 1
-    assert series.delayed.value == 2
+    assert families.delayed.labels(*lane).value == 2
+
+
+def test_a_cluster_that_left_leaves_no_series_behind_and_counts_anew():
+    metrics = Metrics()
+    families = WorkQueueMetrics(metrics)
+    observer = QueueMetrics(families)
+    queue, _ = fresh(metrics=observer)
+
+    def counted() -> list[str]:
+        observer.publish(queue)
+        families = [family for family in metrics.families() if family.spec.labels[0] == "cluster"]
+        return sorted({values[0] for family in families for values, _ in family.rows})
+
+    for name in "ab":
+        queue.add(key(name), tier="high")
+    queue.pull("w", 1)
+    assert counted() == ["c"]
+    queue.remove_cluster("c")
+    metrics.drop("cluster", "c")
+    observer.drop("c")
+    assert counted() == []
+    queue.done("w", key("a"))
+    assert counted() == [], "what still ran counts for nobody"
+    queue.admit_cluster("c")
+    queue.add(key("a"), tier="high")
+    assert counted() == ["c"]
+    assert families.adds.labels("c", "k", "high").value == 1
+    assert families.depth.labels("c", "k", "high").value == 1
 
 
 # -- autoscaling

@@ -56,7 +56,7 @@ def test_raycp_slo_prints_the_report_of_a_book(capsys: pytest.CaptureFixture[str
     objectives = Objectives([Objective("echo", None, 0.99, 1.0)])
     clocks, tracker, book = (
         SliClocks(clock, objectives),
-        SloTracker(objectives, SliMetrics(Metrics())),
+        SloTracker(objectives, SliMetrics(Metrics()), clock.wall),
         SloBook(clock, objectives),
     )
     for i in range(10):

@@ -118,6 +118,16 @@ async def gated(ctx: Context, cm: dict[str, Any]) -> None:
         await _opened(key[2])
 
 
+@controller("v1/ConfigMap", labels={"app": "writer"}, owns=["v1/Secret"])
+async def writer(ctx: Context, cm: dict[str, Any]) -> None:
+    """One Secret for each ConfigMap, once its name is in ``OPEN``."""
+    with _run("writer", ctx, cm) as key:
+        await _opened(key[2])
+        if not ctx.children("v1/Secret"):
+            child = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{key[2]}-child", "namespace": "default"}}
+            await ctx.create(ctx.own(child))
+
+
 @controller("v1/ConfigMap", labels={"app": "stubborn"})
 async def stubborn(ctx: Context, cm: dict[str, Any]) -> None:
     """As ``gated``, and can't be stopped."""

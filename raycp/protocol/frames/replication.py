@@ -4,7 +4,7 @@ import msgspec
 
 from raycp.base.keys import RequestKey
 from raycp.queueing import Saved
-from raycp.slo.clocks import KeyState
+from raycp.slo.clock_state import KeyState
 
 
 class Due(msgspec.Struct, array_like=True, frozen=True):
