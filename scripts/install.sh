@@ -55,7 +55,8 @@ pip_install() {
   fi
 }
 # Wheels only: a source package would fetch what builds it without looking at a digest, and run it.
-pip_install --require-hashes --only-binary :all: -r requirements-dev.lock
+# No dependencies: the file has all of them.
+pip_install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
 # compat: a plain path in site-packages, so that a package added to the tree is found at once
 pip_install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 echo "$wanted" >"$stamp"

@@ -9,7 +9,7 @@ pip() { .venv/bin/python -m pip --python "$work/venv/bin/python" install -q --di
 
 echo "sbom: installing requirements.lock into an environment of its own"
 .venv/bin/python -m venv --without-pip "$work/venv"
-pip --require-hashes --only-binary :all: -r requirements.lock
+pip --require-hashes --no-deps --only-binary :all: -r requirements.lock
 pip --no-deps --no-build-isolation .
 .venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o raycp.cdx.json "$work/venv/bin/python"
 echo "sbom: $(grep -c '"bom-ref"' raycp.cdx.json) components in raycp.cdx.json"

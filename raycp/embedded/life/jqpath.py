@@ -1,6 +1,6 @@
 """jq expressions that are a path to one value: ``.status.phase``, ``.metadata.annotations["a/b"]``, ``.spec.containers[0].name``.
 
-Most expressions of stage files are. A look-up takes a microsecond and certainly ends; a run of jq takes some hundred, and needs a
+Most expressions of stage files are. A look-up takes microseconds and certainly ends; a run of jq takes some hundred, and needs a
 process that can be stopped (``evaluator``). A test holds this against jq itself.
 """
 
