@@ -99,12 +99,12 @@ class Evaluator:
         return found
 
     async def _ask(self, programs: Sequence[str], obj: Any) -> Answers:
-        texts = [text for text in programs if self._strikes.get(text, 0) < STRIKES]
         none: dict[str, list[Any] | None] = dict.fromkeys(programs)
-        if not texts:
-            return none
-        payload = msgspec.json.encode(obj)
         async with self._lock:
+            texts = self._living(programs)
+            if not texts:
+                return none
+            payload = msgspec.json.encode(obj)
             for text in texts:
                 self.reasons.pop(text, None)
             found = None
@@ -116,6 +116,9 @@ class Evaluator:
                 if text not in self.reasons:
                     self._strikes.pop(text, None)
         return none | {text: _without_nulls(results) for text, results in zip(texts, found, strict=True)}
+
+    def _living(self, programs: Sequence[str]) -> list[str]:
+        return [text for text in programs if self._strikes.get(text, 0) < STRIKES]
 
     async def _alone(self, text: str, payload: bytes) -> list[Any] | None:
         try:
@@ -132,7 +135,7 @@ class Evaluator:
         program = _together(texts)
         if self._child is None or program not in self._child.programs:
             self.close()
-            kinds = [[text for text in of if self._strikes.get(text, 0) < STRIKES] for of in self._programs.values()]
+            kinds = [self._living(programs) for programs in self._programs.values()]
             single = [[text] for of in kinds for text in of]
             self._child = await JqChild.start(list(dict.fromkeys(_together(each) for each in [*kinds, *single])))
         child, self._child = self._child, None  # one that is left in the middle of an answer is of no use
