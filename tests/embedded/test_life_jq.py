@@ -215,7 +215,10 @@ async def test_what_is_endless_for_one_object_goes_on_for_others(made: list[Eval
 @pytest.mark.parametrize("greedy", ["[repeat(1)]", '"x" * 1e10 | length', "def f: [f]; f"])
 async def test_memory_is_bounded(made: list[Evaluator], greedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "MEMORY", 128 << 20)
+    monkeypatch.setattr(evaluator, "SECONDS", 20.0)
     assert await ask(made, N, greedy) == {N: [3], greedy: None}
+    if "length" not in greedy:  # jq itself refuses a text of that length
+        assert "took more than 128 MiB" in made[0].reasons[greedy]
 
 
 async def test_expressions_see_no_environment(made: list[Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +246,26 @@ async def test_cancelled_in_the_middle_of_an_answer_it_goes_on(made: list[Evalua
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert await made[0].answers("v1/Node", POD) == {N: [3]}
+
+
+async def test_cancelled_while_its_process_starts_it_leaves_none(made: list[Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Slow(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **more: Any) -> None:
+            started.append(self)
+            time.sleep(0.3)
+            super().__init__(*args, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    made.append(Evaluator({"v1/Pod": [N]}))
+    asking = asyncio.create_task(made[0].answers("v1/Pod", POD))
+    await until(lambda: started)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await until(lambda: getattr(started[0], "returncode", None) is not None)
+    assert not children()
 
 
 async def test_closed_it_leaves_no_process(made: list[Evaluator]) -> None:

@@ -14,6 +14,7 @@ As in kwok (``pkg/utils/expression/query.go``) an expression that fails has no r
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -216,7 +217,13 @@ class JqChild:
         except TimeoutError:
             raise JqChildEnded(f"had no results within {PATIENCE:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise JqChildEnded(f"ran for longer than {SECONDS:g} s, or took more than {MEMORY >> 20} MiB") from None
+            raise JqChildEnded(self._cause()) from None
+
+    def _cause(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process.wait(5.0) == -signal.SIGPROF:
+                return f"ran for longer than {SECONDS:g} s"
+        return f"took more than {MEMORY >> 20} MiB, or crashed jq"
 
     def close(self) -> None:
         """End it at once."""
