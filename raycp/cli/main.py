@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raycp.cli.errors import BAD_INPUT, BadInput, report
-from raycp.cli.printer import say
+from raycp.cli.printer import print_logs, say
 
 COMMANDS: dict[str, str] = {
     "demo": "bring up an embedded fleet, submit jobs, report, take it down",
@@ -78,6 +78,7 @@ def _main(arguments: list[str]) -> int:
     if name not in commands:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
     module = importlib.import_module(f"raycp.cli.{name}")
+    print_logs()
     code: int = module.run(parser_of(name).parse_args([name, *rest]))
     sys.stdout.flush()
     return code

@@ -227,6 +227,15 @@ def test_a_log_loses_its_colours() -> None:
     assert without_colours("\x1b[36m(actor pid=1)\x1b[0m up\x1b[2J") == "(actor pid=1) up\x1b[2J"
 
 
+def test_warnings_of_modules_are_harmless_too() -> None:
+    code = (
+        "from raycp.cli.main import main; main(['version'])\n"
+        "import logging; logging.getLogger('raycp.x').warning('answered %s', '\\x1b[2J')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert done.stderr == "answered \\u001b[2J\n"
+
+
 def test_only_the_printer_prints() -> None:
     """Escaping happens in one place because there is one place."""
     found = [
