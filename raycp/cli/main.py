@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raycp.cli.errors import BAD_INPUT, BadInput, report
+from raycp.cli.printer import print_logs, say
 
 COMMANDS: dict[str, str] = {
     "demo": "bring up an embedded fleet, submit jobs, report, take it down",
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse: --help is 0, wrong usage 2
         return end.code if isinstance(end.code, int) else BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         return 130
     except BrokenPipeError:
         # the reader (head, less) has closed the pipe: no failure, and nothing may be flushed into it at exit
@@ -69,7 +70,7 @@ def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         if len(arguments) > 1 and arguments[0] == "help":
             return _main([arguments[1], "--help"])
-        print(_help(commands))
+        say(_help(commands))
         return 0 if arguments else BAD_INPUT
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
@@ -77,6 +78,7 @@ def _main(arguments: list[str]) -> int:
     if name not in commands:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
     module = importlib.import_module(f"raycp.cli.{name}")
+    print_logs()
     code: int = module.run(parser_of(name).parse_args([name, *rest]))
     sys.stdout.flush()
     return code

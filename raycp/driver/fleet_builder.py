@@ -20,7 +20,8 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
     """Load the modules that the fleet file names and resolve where each controller runs.
 
     ``search`` are directories in which users' modules are looked for, before installed ones. ``working_dir_uri`` is the Ray
-    working directory that holds them, empty where workers find them by path. Raises ``ConfigError``.
+    working directory that holds them, empty where workers find them by path. Raises ``ConfigError``; ``StageError`` for a stage
+    file of an embedded cluster.
     """
     for directory in reversed(search):
         path = str(directory.resolve())
@@ -67,6 +68,7 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
                 roots.add(root)
     if problems:
         raise ConfigError(problems)
+    check_stage_files(doc)
     runtime: dict[str, Any] = {}
     if roots and working_dir_uri:
         runtime["working_dir"] = working_dir_uri
@@ -77,6 +79,14 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
     text = json.dumps(runtime, sort_keys=True)
     whole = hashlib.sha256(f"{generation(doc)} {text} {msgspec.json.encode(plans).decode()}".encode()).hexdigest()[:12]
     return Fleet(doc.name, doc.canonical(), whole, 0, tuple(plans), text)
+
+
+def check_stage_files(doc: FleetDoc) -> None:
+    """Read the stage files of embedded clusters that this machine has. Raises ``StageError`` or ``OSError``."""
+    if any(cluster.embedded is not None and cluster.embedded.stages for cluster in doc.spec.clusters):
+        from raycp.embedded.life.stageset import check_stages  # the whole simulation: only where it is needed
+
+        check_stages(doc)
 
 
 def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller) -> ControllerPlan:

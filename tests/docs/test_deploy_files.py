@@ -75,7 +75,7 @@ def test_the_documentation_lists_the_settings() -> None:
 
 
 def test_the_image_has_the_pinned_ray() -> None:
-    pinned = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    pinned = re.search(r"^ray==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert pinned
     assert f"rayproject/ray:{pinned[1]}-" in (DEPLOY / "Dockerfile").read_text()
     assert of_kind("kuberay/raycluster.yaml", "RayCluster")["spec"]["rayVersion"] == pinned[1]
