@@ -4,12 +4,12 @@ import argparse
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from raycp.cli.errors import BadInput, CliError
+from raycp.cli.printer import say
 from raycp.cli.prompt import WITHIN, Promptness, prompt, unhurried
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
@@ -78,7 +78,7 @@ def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
 def _lost(where: str, why: str) -> None:
     message = f"error: the Ray at {where} does not answer any more: {why}"
     remedy = "a fleet on it goes on where its nodes live: repeat the command when its head is back"
-    print(f"{message}; {remedy}", file=sys.stderr, flush=True)
+    say(f"{message}; {remedy}", error=True)
 
 
 def existing(address: str | None) -> str:

@@ -8,9 +8,10 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
+
+from raycp.cli.printer import say
 
 INTERRUPTED = 130
 GRACE = 0.7
@@ -56,7 +57,7 @@ class Promptness:
         with self._read:
             while heard := self._read.recv(64):
                 if signal.SIGINT in heard and not self._over.wait(GRACE):
-                    print("interrupted", file=sys.stderr, flush=True)
+                    say("interrupted", error=True)
                     self._end(INTERRUPTED)
                     return
 

@@ -48,5 +48,5 @@ def submit_job(args: argparse.Namespace, doc: FleetDoc, address: str, command: l
             log = lambda line: say(without_colours(line))  # noqa: E731
             return (await submit(address, doc.name, fleet.generation, directory, line, log))[0]
 
-    with prompt(Promptness(None, print)):  # Ray's client blocks
+    with prompt(Promptness(None, say)):  # Ray's client blocks
         return run_async(work())

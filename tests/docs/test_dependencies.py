@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/dependencies.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
-PENDING = {"msgpack", "prometheus-client"}
-"""Declared, documented, and not imported yet: the flight recorder and the metric families move to them."""
+PENDING = {"msgpack"}
+"""Declared, documented, and not imported yet: the flight recorder moves to it."""
 EXTRA_ROOMS = {"bench": {"bench", "test"}, "testkit": {"test"}}
 """Rooms of raycp that may import what these extras declare."""
 
@@ -55,8 +55,8 @@ def imports(file: Path) -> set[str]:
 
 
 def package(module: str) -> str:
-    """The package that has a module: of the same name but for one."""
-    return {"yaml": "pyyaml"}.get(module, canonicalize_name(module))
+    """The package that has a module: of the same name but for two."""
+    return {"yaml": "pyyaml", "grpc": "grpcio"}.get(module, canonicalize_name(module))
 
 
 IMPORTS = {
