@@ -63,6 +63,9 @@ def show(found: Row) -> str:
     for row in found["controllers"]:
         lines = [f"controller {row['controller']}"]
         lines += [line for step in row["steps"] for line in _step(step)]
+        if suspicion := row.get("suspicion"):
+            deaths = f"workers that died with it in flight: {suspicion['deaths']}"
+            lines.append(f"  {suspicion['level']:<14} {suspicion['reason']}; {deaths}")
         lines.append(f"  now            {_now(row.get('queue'))}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from raycp.base.clock import Clock
 from raycp.leader.desired import Wanted, WantedMembers, standby_members
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
@@ -11,6 +12,7 @@ from raycp.leader.nodes import NodeWatch
 from raycp.leader.placement import best_nodes
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
+from raycp.leader.quarantines import Quarantines
 from raycp.leader.roster import Roster
 from raycp.protocol.members import LEADER, Member, Role, Slot
 from raycp.protocol.plan import Plan
@@ -30,6 +32,7 @@ class MemberController:
         evacuation: Evacuation,
         pools: Pools,
         nodes: NodeWatch,
+        clock: Clock,
     ) -> None:
         self._substrate = substrate
         self._roster = roster
@@ -39,12 +42,15 @@ class MemberController:
         self._evacuation = evacuation
         self._pools = pools
         self._nodes = nodes
+        self._clock = clock
+        self._quarantines = Quarantines()
         self._wanted_members = WantedMembers()
 
     def wanted(self, plan: Plan) -> dict[Slot, Wanted]:
         """The members that should live under ``plan``."""
         needy = self._evacuation.need_standby(plan)
-        wanted = self._wanted_members.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools.sizes, needy)
+        shards = {cluster.shard for cluster in plan.clusters}
+        wanted = self._wanted_members.of(plan.fleet, shards, self._pools.sizes, needy, self._quarantines.shards)
         return wanted if plan.following is None else standby_members(plan, wanted)
 
     async def step(self, plan: Plan) -> None:
@@ -52,6 +58,9 @@ class MemberController:
         known = await self._nodes.members()
         if known is not None:
             await self._nodes.refresh()
+        members = self._roster.members
+        needing = {slot.shard for slot, state in members.items() if slot.role is Role.SHARD and state.report.quarantine}
+        self._quarantines.step(needing, {slot.quarantine for slot in members if slot.quarantine}, self._clock.now())
         wanted = self.wanted(plan)
         await self._adopt(plan, known or ())
         await self._fence.check(plan)

@@ -10,7 +10,15 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 - ``log``: structured JSON logging without secrets.
 """
 
-from raycp.metrics.catalog import ApiMetrics, FleetMetrics, ReconcileMetrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
+from raycp.metrics.catalog import (
+    ApiMetrics,
+    FleetMetrics,
+    PoisonMetrics,
+    ReconcileMetrics,
+    ReflectorMetrics,
+    SliMetrics,
+    WorkQueueMetrics,
+)
 from raycp.metrics.merger import Merger
 from raycp.metrics.registry import Counter, Family, Gauge, Histogram, Metrics
 
@@ -23,6 +31,7 @@ __all__ = [
     "Histogram",
     "Merger",
     "Metrics",
+    "PoisonMetrics",
     "ReconcileMetrics",
     "ReflectorMetrics",
     "SliMetrics",

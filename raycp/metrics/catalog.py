@@ -117,6 +117,22 @@ class ReconcileMetrics:
         )
 
 
+class PoisonMetrics:
+    """What shards count of keys that end worker processes (law 11)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        labels = ("controller", "cluster")
+        self.suspects = metrics.gauge(
+            "raycp_poison_suspects", "Objects that run alone, since two workers died with them in flight.", labels
+        )
+        self.convicted = metrics.gauge(
+            "raycp_poison_convicted", "Objects whose reconcile ended a worker alone: they run alone, with backoff.", labels
+        )
+        self.convictions = metrics.counter(
+            "raycp_poison_convictions_total", "Deaths of workers for which one object is the known cause.", labels
+        )
+
+
 class ReflectorMetrics:
     """What informers count, by cluster and kind."""
 

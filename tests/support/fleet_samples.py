@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from raycp import Context, Permanent, Result, Retry, controller
@@ -32,6 +32,15 @@ OPEN: dict[str, bool] = {}
 """Names whose ``gated`` reconcile may end."""
 
 
+
+def _harmless(thread: int) -> None:
+    """Ends nothing."""
+
+
+DEADLY: Callable[[int], None] = _harmless
+"""What ``deadly`` calls with its thread: it kills the worker whose user loop that is."""
+
+
 def died(thread: int | None) -> None:
     """The process with this user loop is dead: it runs nothing from now on."""
     for key in THREADS.pop(thread or 0, []):
@@ -40,7 +49,7 @@ def died(thread: int | None) -> None:
 
 def reset() -> None:
     """Forget everything; the settings too."""
-    global DELAY
+    global DELAY, DEADLY
     RAN.clear()
     SEEN.clear()
     RUNNING.clear()
@@ -49,6 +58,7 @@ def reset() -> None:
     CHILDREN.clear()
     OPEN.clear()
     DELAY = 0.0
+    DEADLY = _harmless
 
 
 @contextlib.contextmanager
@@ -157,6 +167,15 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
         if do == "negative":
             return Result(requeue_after=-1)
         return None
+
+
+@controller("v1/ConfigMap", labels={"app": "deadly"})
+async def deadly(ctx: Context, cm: dict[str, Any]) -> None:
+    """Ends the process of its worker, unless ``data.do`` is ``live``."""
+    with _run("deadly", ctx, cm):
+        if (cm.get("data") or {}).get("do") != "live":
+            DEADLY(threading.get_ident())
+            await asyncio.Event().wait()
 
 
 @controller("example.com/v1/Nothing")
