@@ -90,6 +90,7 @@ class MemberController:
 
     def _retire(self, wanted: Mapping[Slot, Wanted]) -> None:
         """End members that are not wanted, or wanted with other options."""
+        self._roster.wanted(wanted)
         for slot, state in list(self._roster.members.items()):
             want = wanted.get(slot)
             if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):

@@ -20,6 +20,7 @@ class Quarantines:
         self.shards: frozenset[str] = frozenset()
         self._needed: dict[str, tuple[float, float]] = {}
         """Shard -> since when it has needed one, and when it did last."""
+        self._begun = False
 
     def step(self, needing: Collection[str], living: Collection[str], now: float) -> frozenset[str]:
         """The shards that are to have one. ``needing``: those with a suspect that is due; ``living``: those that have such a
@@ -27,12 +28,12 @@ class Quarantines:
         needed = self._needed
         for shard in needing:
             needed[shard] = (needed.get(shard, (now, now))[0], now)
-        for shard in living:
+        for shard in () if self._begun else living:
             needed.setdefault(shard, (now, now))
+        self._begun = True
         for shard in [shard for shard, (_, last) in needed.items() if now - last > LINGER]:
             del needed[shard]
-        held = self.shards.union(living)
-        # One that is in use stays, then those that wait in the order of their need, then idle ones.
-        order = sorted(needed, key=lambda shard: (shard not in needing, shard not in held, needed[shard][0]))
+        # One that is in use stays, then come those that wait in the order of their need, then idle ones.
+        order = sorted(needed, key=lambda shard: (shard not in needing, shard not in living, needed[shard][0]))
         self.shards = frozenset(order[:MOST])
         return self.shards

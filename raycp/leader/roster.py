@@ -171,6 +171,11 @@ class Roster:
         """A member was created for that slot."""
         self._problems.pop(str(slot), None)
 
+    def wanted(self, slots: Collection[Slot]) -> None:
+        """What could not be created and is no longer wanted is no problem."""
+        names = {str(slot) for slot in slots}
+        self._problems = {name: why for name, why in self._problems.items() if name in names}
+
     # what a member says
 
     def reported(self, state: MemberState, report: Report) -> bool:

@@ -4,6 +4,7 @@ The table lives on the actor's loop, the reconciles run on the user loop.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -156,7 +157,12 @@ class Runs:
 
     def when_it_turns(self, then: Callable[[], None]) -> None:
         """Call ``then`` once the user loop has turned; not while a reconcile holds it."""
-        self._user.call(self._actor_loop.call_soon_threadsafe, then)
+
+        def turned() -> None:
+            with contextlib.suppress(RuntimeError):  # the actor's loop has been closed meanwhile
+                self._actor_loop.call_soon_threadsafe(then)
+
+        self._user.call(turned)
 
     # one reconcile
 

@@ -7,6 +7,7 @@ from typing import Any
 import fleet_samples as samples
 import msgspec
 import pytest
+from deadly import Deaths
 from inprocess import Stack, holds, stack, until
 
 from raycp.base.keys import RequestKey
@@ -28,31 +29,14 @@ def level(fleet: Stack, key: RequestKey = KEY) -> Level:
     return fleet.shard().ledger.quarantine.suspects.level(key)
 
 
-def deadly(fleet: Stack) -> list[str]:
-    """From now on ``deadly`` kills its worker. The names of the dead, as it goes on."""
-    dead: list[str] = []
-    loop, kills = asyncio.get_running_loop(), []
-
-    def kill(thread: int) -> None:
-        for core in fleet.substrate.living("worker"):
-            if core.user.thread_id == thread:
-                dead.append(core.member.place)
-                kills.append(loop.create_task(fleet.kill(*core.member.slot)))
-
-    samples.DEADLY = lambda thread: loop.call_soon_threadsafe(kill, thread)
-    return dead
-
-
-async def convicted(fleet: Stack, dead: list[str]) -> None:
+async def convicted(fleet: Stack, deaths: Deaths) -> None:
     """The key kills two workers of the pool, then a quarantine worker."""
     await fleet.put("here", "deadly", "bad")
-    await until(lambda: len(dead) == 2 and level(fleet) is Level.SUSPECT)
-    await until(lambda: len(fleet.substrate.killed) == 2)
+    await until(lambda: len(deaths) == 2 and level(fleet) is Level.SUSPECT)
     await fleet.new_quarantine()
     await fleet.configure()
-    await until(lambda: level(fleet) is Level.CONVICTED)
-    assert dead[2:] == ["quarantine/0"]
-    await until(lambda: len(fleet.substrate.killed) == 3)
+    await until(lambda: len(deaths) == 3 and level(fleet) is Level.CONVICTED)
+    assert deaths.places[2:] == ["quarantine/0"]
 
 
 async def row_of(fleet: Stack, name: str = "bad", controller: str = "deadly") -> dict[str, Any]:
@@ -63,12 +47,10 @@ async def row_of(fleet: Stack, name: str = "bad", controller: str = "deadly") ->
 
 async def test_a_key_that_ends_its_process_is_convicted_at_its_third_death_alone() -> None:
     async with stack(["deadly", "tracked"], workers=3) as fleet:
-        dead = deadly(fleet)
+        deaths = Deaths(fleet.substrate)
         await fleet.put("here", "deadly", "bad")
-        await until(lambda: len(dead) == 2 and not fleet.shard().ledger.working)
-        await until(lambda: len(fleet.substrate.killed) == 2)
-        assert level(fleet) is Level.SUSPECT
-        await holds(lambda: len(dead) == 2, 0.3, "no worker of the pool gets it again")
+        await until(lambda: len(deaths) == 2 and level(fleet) is Level.SUSPECT)
+        await holds(lambda: len(deaths.places) == 2, 0.3, "no worker of the pool gets it again")
         for number in range(20):
             await fleet.put("here", "tracked", f"good-{number}")
         await until(lambda: sum(ran(f"good-{number}") for number in range(20)) == 20, 5.0, "the third worker serves the others")
@@ -79,8 +61,8 @@ async def test_a_key_that_ends_its_process_is_convicted_at_its_third_death_alone
         await fleet.new_quarantine()
         await fleet.configure()
         await until(lambda: level(fleet) is Level.CONVICTED)
-        assert dead[2] == "quarantine/0"
-        await holds(lambda: len(dead) == 3, 0.3, "it is backed off")
+        assert deaths.places[2] == "quarantine/0"
+        await holds(lambda: len(deaths.places) == 3, 0.3, "it is backed off")
         shown = await row_of(fleet)
         assert shown["suspicion"]["level"] == "convicted"
         assert shown["suspicion"]["deaths"] == 3
@@ -96,7 +78,7 @@ async def test_a_key_that_ends_its_process_is_convicted_at_its_third_death_alone
 
 async def test_a_conviction_is_told_by_an_event_and_by_metrics() -> None:
     async with stack(["deadly"], workers=2) as fleet:
-        await convicted(fleet, deadly(fleet))
+        await convicted(fleet, Deaths(fleet.substrate))
         client = fleet.shard().caches.clusters["here"].client
         assert client is not None
 
@@ -121,13 +103,13 @@ async def test_a_conviction_is_told_by_an_event_and_by_metrics() -> None:
 
 async def test_a_convicted_key_that_is_mended_runs_at_once_alone_and_is_cleared() -> None:
     async with stack(["deadly"], workers=3) as fleet:
-        dead = deadly(fleet)
-        await convicted(fleet, dead)
+        deaths = Deaths(fleet.substrate)
+        await convicted(fleet, deaths)
         await fleet.put("here", "deadly", "bad", do="still")
         await fleet.new_quarantine()
         await fleet.configure()
-        await until(lambda: len(fleet.substrate.killed) == 4, 5.0, "a change does not wait for the backoff")
-        assert dead[3:] == ["quarantine/0"]
+        await until(lambda: len(deaths) == 4, 5.0, "a change does not wait for the backoff")
+        assert deaths.places[3:] == ["quarantine/0"]
         assert len(fleet.substrate.living("worker")) == 1, "it ran alone again, and cost nobody else"
         await fleet.put("here", "deadly", "bad", do="live")
         core = await fleet.new_quarantine()
