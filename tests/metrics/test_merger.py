@@ -18,7 +18,7 @@ def _process() -> tuple[Metrics, catalog.WorkQueueMetrics]:
 def _all_families(metrics: Metrics) -> None:
     for group in (
         catalog.WorkQueueMetrics, catalog.ReconcileMetrics, catalog.ReflectorMetrics,
-        catalog.ApiMetrics, catalog.SliMetrics, catalog.FleetMetrics,
+        catalog.ApiMetrics, catalog.SliMetrics, catalog.FleetMetrics, catalog.PoisonMetrics,
     ):  # fmt: skip
         made = group(metrics)
         for family in vars(made).values():

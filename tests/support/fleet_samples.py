@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import re
 import threading
 import time
 from collections import Counter
@@ -171,9 +173,14 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
 
 @controller("v1/ConfigMap", labels={"app": "deadly"})
 async def deadly(ctx: Context, cm: dict[str, Any]) -> None:
-    """Ends the process of its worker, unless ``data.do`` is ``live``."""
+    """Ends the process of its worker as ``data.do`` says, by ``DEADLY`` where it says nothing; not with ``live``."""
     with _run("deadly", ctx, cm):
-        if (cm.get("data") or {}).get("do") != "live":
+        do = (cm.get("data") or {}).get("do")
+        if do == "exit":
+            os._exit(3)
+        if do == "gil":
+            re.match(r"(a+)+$", "a" * 64 + "b")
+        if do != "live":
             DEADLY(threading.get_ident())
             await asyncio.Event().wait()
 
