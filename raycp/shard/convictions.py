@@ -72,7 +72,7 @@ class Convictions:
 
     def fill(self, report: Report) -> None:
         """Put the suspects into the shard's report."""
-        if not self._quarantine:
+        if not self._quarantine.active:
             return
         alone = self._quarantine.alone()
         ahead = self._clock.wall() - self._clock.now()

@@ -220,7 +220,7 @@ class Dispatcher:
         """A worker's frame: credit and acknowledgements, or something else."""
         if isinstance(message, Pull):
             if message.done:
-                seat.silence.heard(self._clock.now())
+                seat.silence.heard_at = self._clock.now()
             for done in message.done:
                 seat.in_flight.discard(done.id)
                 seat.foreign.pop(done.id, None)
@@ -293,7 +293,7 @@ class Dispatcher:
             if self._tokens.active:
                 self._tokens.lend(seat.name, task)
             if not seat.in_flight:
-                seat.silence.heard(now)  # it was idle: its silence begins now
+                seat.silence.heard_at = now  # it was idle: its silence begins now
             tasks.append(task)
             seat.in_flight.add(task.id)
         seat.credit -= len(tasks)
@@ -328,7 +328,7 @@ class Dispatcher:
         for seat in self.seats.values():
             if seat.in_flight and seat.connection is not None:
                 self._answers(seat, now)
-        if self._ledger.quarantine or self._suspects_due:
+        if self._ledger.quarantine.active or self._suspects_due:
             self._dispatch_suspects()
 
     def _arm(self) -> None:

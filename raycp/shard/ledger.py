@@ -157,7 +157,7 @@ class Ledger:
             ready_at = self._clock.now() + delay if delay else None
             self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at)
         self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
-        if self.quarantine:
+        if self.quarantine.active:
             self.quarantine.made_due(key)
         self._changed(key)
 
@@ -248,7 +248,7 @@ class Ledger:
         self._awaits(key, waiting, handout.recoveries)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
-        if self.quarantine:
+        if self.quarantine.active:
             if reason or outcome is Outcome.INTERRUPTED:
                 self.quarantine.returned(key)
             else:

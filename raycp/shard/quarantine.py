@@ -54,12 +54,10 @@ class Quarantine:
         self._queue = queue
         self._timelines = timelines
         self.stirred = False
+        self.active = False
+        """Whether any key runs alone. An attribute, like ``stirred``: they are read for each change and each acknowledgement."""
         self._died_at = float("-inf")
         self._running: set[RequestKey] = set()
-
-    def __len__(self) -> int:
-        """Keys that run alone."""
-        return len(self.suspects)
 
     # deaths
 
@@ -67,7 +65,6 @@ class Quarantine:
         """A worker has died with these keys in flight, in the order of their hand-outs; ``foreign``: for an earlier primary. The
         caller gives them back to the queue: those that run alone from now on are held there. Empty if the death is excused."""
         now = self._clock.now()
-        self.stirred = True
         self._running.difference_update(keys)
         findings = self.suspects.died(death, [*keys, *foreign], now)
         calm, self._died_at = now - self._died_at > CALM, now
@@ -89,12 +86,13 @@ class Quarantine:
             if key in foreign:
                 self._queue.hold(key, BACKOFF_LEFT, timeout=finding.backoff)
             self.on_conviction(Conviction(key, finding, deaths))
+        self._look()
         return findings
 
     def excuse(self, worker: str) -> list[RequestKey]:
         """The death of ``worker`` had another cause than its work: what it made of keys is taken back. Returns them."""
         changed = self.suspects.excuse(worker)
-        self.stirred = True
+        self._look()
         for key, before in changed.items():
             if before is Level.CONVICTED:  # it need not wait for the end of its backoff
                 self._queue.release(key, BACKOFF_LEFT)
@@ -137,8 +135,13 @@ class Quarantine:
 
     def _release(self, key: RequestKey, reason: str) -> None:
         self._running.discard(key)
+        self._look()
         self._timelines.record(key, "cleared", reason=reason)
         self._queue.release(key, ALONE)
+
+    def _look(self) -> None:
+        """The suspects may have changed."""
+        self.active, self.stirred = len(self.suspects) > 0, True
 
     # hand-over, and keys that leave
 
@@ -149,16 +152,17 @@ class Quarantine:
     def adopt(self, suspicions: Mapping[RequestKey, Suspicion]) -> None:
         """Take over what a predecessor held against these keys, with ages as they are now; before its queue is restored."""
         now = self._clock.now()
-        self.stirred = True
         for key, suspicion in suspicions.items():
             if self.suspects.adopt(key, suspicion, now) >= Level.SUSPECT:
                 self._queue.hold(key, ALONE)
+        self._look()
 
     def forget_where(self, drops: Callable[[RequestKey], bool]) -> None:
         """These keys have left the fleet, or the shard."""
         for key in self.suspects.forget_where(drops):
             self._running.discard(key)
             self._queue.release(key, ALONE)
+        self._look()
 
     # answers
 

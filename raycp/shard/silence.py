@@ -16,32 +16,33 @@ ended itself (``raycp.worker.watchdog``), and was not killed at a moment that an
 
 
 class Silence:
-    """One worker's. Times as ``Clock.now()``. ``answers``: whether it knows ``LivenessQuery``."""
+    """One worker's. Times as ``Clock.now()``. ``answers``: whether it knows ``LivenessQuery``. ``heard_at``: when a reconcile of it
+    ended last, or it began to work: its loop turned then. An attribute, since it is set for each acknowledgement."""
 
-    __slots__ = ("_asked_at", "_heard_at", "_number", "answers")
+    __slots__ = ("_asked_at", "_number", "answers", "heard_at")
 
     def __init__(self) -> None:
         self.answers = False
-        self._heard_at = float("-inf")
-        self._asked_at: float | None = None
+        self.heard_at = float("-inf")
+        self._asked_at = float("-inf")
         self._number = 0
 
-    def heard(self, now: float) -> None:
-        """A reconcile of it has ended, or it begins to work: its loop turns."""
-        self._heard_at, self._asked_at = now, None
+    @property
+    def _open(self) -> bool:
+        return self._asked_at > self.heard_at
 
     def answered(self, number: int, now: float) -> None:
         """It has answered a question; answers to earlier ones than the last are as good."""
         if number <= self._number:
-            self.heard(now)
+            self.heard_at = now
 
     def quiet(self, now: float) -> bool:
         """Whether it has to be asked before it gets more."""
-        return self.answers and now - self._heard_at > QUIET
+        return self.answers and now - self.heard_at > QUIET
 
     def question(self, now: float) -> LivenessQuery | None:
         """The question to send; None while one is open."""
-        if self._asked_at is not None or not self.answers:
+        if self._open or not self.answers:
             return None
         self._asked_at = now
         self._number += 1
@@ -49,4 +50,4 @@ class Silence:
 
     def unanswered(self, now: float) -> float:
         """Seconds for which a question is open; 0 without one."""
-        return now - self._asked_at if self._asked_at is not None else 0.0
+        return now - self._asked_at if self._open else 0.0

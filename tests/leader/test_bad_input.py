@@ -124,7 +124,7 @@ async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: 
         await fleet.new_quarantine()
         await fleet.configure()
         await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN)
-        await until(lambda: not fleet.shard().ledger.quarantine)
+        await until(lambda: not fleet.shard().ledger.quarantine.active)
 
 
 # objects and kinds

@@ -133,7 +133,7 @@ async def test_an_innocent_suspect_runs_alone_is_cleared_and_served() -> None:
             await fleet.new_worker()
             await fleet.kill("worker", f"standard/{number}")
             await fleet.configure()
-        await until(lambda: len(fleet.shard().ledger.quarantine) == 2)
+        await until(lambda: len(fleet.shard().ledger.quarantine.suspects) == 2)
         count = ran()
         core = await fleet.new_quarantine()
         await fleet.configure()
@@ -141,7 +141,7 @@ async def test_an_innocent_suspect_runs_alone_is_cleared_and_served() -> None:
         await holds(lambda: len(core.runs) == 1 and ran() == count + 1, 0.3, "one at a time")
         assert not fleet.worker(2).runs
         samples.OPEN.update(a=True, b=True)
-        await until(lambda: not fleet.shard().ledger.quarantine and not fleet.shard().ledger.working)
+        await until(lambda: not fleet.shard().ledger.quarantine.active and not fleet.shard().ledger.working)
         assert ran() == count + 2
         assert not samples.OVERLAPS
 
@@ -190,6 +190,7 @@ async def test_a_dead_workers_keys_return_one_after_the_other_within_a_moment(mo
 async def test_a_worker_that_does_not_answer_gets_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """``time.sleep`` in an ``async def``: what comes after goes to the other worker."""
     monkeypatch.setattr(watchdog, "SILENT", 60.0)
+    monkeypatch.setattr(watchdog, "STUCK_AFTER", 60.0)
     async with stack(["wild", "tracked"], workers=2) as fleet:
         await fleet.put("here", "wild", "bad", do="block")
         await until(lambda: ran("bad") == 1)
@@ -270,4 +271,4 @@ async def test_a_worker_that_can_not_say_which_makes_all_of_its_keys_suspects() 
         samples.OPEN.update(a=True, b=True)
         await fleet.new_quarantine()
         await fleet.configure()
-        await until(lambda: not fleet.shard().ledger.quarantine)
+        await until(lambda: not fleet.shard().ledger.quarantine.active)
