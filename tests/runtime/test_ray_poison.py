@@ -50,7 +50,8 @@ async def users(west: Cluster, names: list[str], every: float) -> None:
 def test_a_poisonous_object_is_found_alone_and_backed_off_while_others_go_on(
     ray_house: House, how: str, reasons: list[str], seconds: float
 ) -> None:
-    path = ray_house.file(f"p{how}", CLUSTERS, SAMPLES, shards={"standby": 0}, tiers=POOL)
+    waits = {"drain": "5s", "ready": "110s"}  # eight processes start at once
+    path = ray_house.file(f"p{how}", CLUSTERS, SAMPLES, shards={"standby": 0}, tiers=POOL, timeouts=waits)
     ray_house.raycp("run", "-c", str(path), "--address", ray_house.address)
     try:
         _found(ray_house, f"p{how}", how, reasons, seconds)
