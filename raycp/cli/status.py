@@ -64,6 +64,13 @@ LANES = [
     Column("OLDEST", lambda row: f"{row['oldestSeconds']:.3f} s", right=True),
     Column("SHARE", lambda row: f"{100 * row.get('share', 0):.0f} %", right=True),
 ]
+SUSPECTS = [
+    Column("SUSPECT", "object"),
+    Column("CONTROLLER", "controller"),
+    Column("STATE", lambda row: "convicted" if row["convicted"] else "suspect"),
+    Column("DEATHS", "deaths", right=True),
+    Column("WHY", "reason"),
+]
 NODES = [
     Column("NODE", "address"),
     Column("STATE", lambda row: "draining" if row["draining"] else "doubted" if row["doubted"] else "ready"),
@@ -77,6 +84,7 @@ TABLES = (
     ("workers", WORKERS),
     ("pools", POOLS),
     ("lanes", LANES),
+    ("suspects", SUSPECTS),
 )
 
 

@@ -65,6 +65,9 @@ def show(found: Row) -> Page:
     for row in found["controllers"]:
         lines = [f"controller {row['controller']}"]
         lines += [line for step in row["steps"] for line in _step(step)]
+        if suspicion := row.get("suspicion"):
+            deaths = f"workers that died with it in flight: {suspicion['deaths']}"
+            lines.append(f"  {suspicion['level']:<14} {suspicion['reason']}; {deaths}")
         lines.append(f"  now            {_now(row.get('queue'))}")
         page.add("\n".join(one_line(line) for line in lines))
     return page

@@ -13,6 +13,7 @@ from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.application import Application
+from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.deaths import Deaths
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
@@ -112,7 +113,10 @@ class LeaderCore:
         self.promotion = promotion = Promotion(
             clock, plans, roster, self.history, lambda plan: proof.proven(plan.fleet.doc.spec.leader.permit)
         )
-        deaths = Deaths(clock, loops, plans, roster, promotion, proof, self.nodes, replacements, wake)
+        self._crash_loops = CrashLoops()
+        deaths = Deaths(
+            clock, loops, self._crash_loops, plans, roster, promotion, proof, self.nodes, replacements, wake
+        )
         reports = ReportHandler(substrate, plans, roster, self.history, deaths.suspect, wake)
         supervision = Supervision(substrate, clock, plans, roster, reports.handle, deaths.reported)
         lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, replacements, wake)
@@ -121,7 +125,7 @@ class LeaderCore:
         self.evacuation = Evacuation(clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake)
         self._pools = Pools(substrate, clock, roster)
         self._members = MemberController(
-            substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes
+            substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes, clock
         )
         self._application = Application(plans, self._pools, promotion, applying)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
@@ -295,7 +299,13 @@ class LeaderCore:
             plan,
             wanted,
             roster.members,
-            {**roster.problems, **self.hub.problems, **self.evacuation.problems, **self.nodes.problems},
+            {
+                **roster.problems,
+                **self.hub.problems,
+                **self.evacuation.problems,
+                **self.nodes.problems,
+                **self._crash_loops.problems(self._pools.sizes, self._clock.now()),
+            },
             leadership=self.hub.lock.leadership,
             waiting=self.hub.lock.waiting,
             uptime=self._clock.now() - self._started,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
+from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.nodes import NodeWatch
 from raycp.leader.plan_store import PlanStore
@@ -35,6 +36,7 @@ class Deaths:
         self,
         clock: Clock,
         loops: Loops,
+        crash_loops: CrashLoops,
         plans: PlanStore,
         roster: Roster,
         promotion: Promotion,
@@ -45,6 +47,7 @@ class Deaths:
     ) -> None:
         self._clock = clock
         self._loops = loops
+        self._crash_loops = crash_loops
         self._plans = plans
         self._roster = roster
         self._promotion = promotion
@@ -101,7 +104,7 @@ class Deaths:
         # A promotion waits for nothing; a new member must not be sent to a node that is lost.
         warm = bool(state.member.shard) and self._promotion.standby_of(state.member.shard) is not None
         if not warm:
-            await self._nodes.doubt(state.node, silent=cause == SILENCE)
+            await self._doubt_node(state, cause)
         slot = self._roster.removed(state)
         if slot is not None:
             self._replacements.count(slot.role, cause)
@@ -112,5 +115,14 @@ class Deaths:
         if slot is not None and slot.role is Role.SHARD:
             await self._promotion.promote_standby(slot.shard, cause, since=noticed)
         if warm:
-            await self._nodes.doubt(state.node, silent=cause == SILENCE)
+            await self._doubt_node(state, cause)
         self._wake()
+
+    async def _doubt_node(self, state: MemberState, cause: str) -> None:
+        """Whether its node died, and with it all that ran there; else a worker's death may be that of its work (law 11)."""
+        if await self._nodes.doubt(state.node, silent=cause == SILENCE):
+            for other in {state.member, *(each.member for each in self._roster.all if each.node == state.node)}:
+                self._roster.excuse(other)
+        member = state.member
+        if member.role is Role.WORKER and not member.slot.quarantine and member.actor_name not in self._roster.excused:
+            self._crash_loops.died(member, self._clock.now())

@@ -6,9 +6,13 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.recent_names import RecentNames
 from raycp.kube import ConnectSpec
 from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.report import Report
+
+EXCUSED = 64
+"""Names of workers that are kept whose deaths accuse no key."""
 
 
 class Roster:
@@ -22,6 +26,7 @@ class Roster:
         self._generations: dict[Slot, int] = {}
         self._endpoints: dict[str, ConnectSpec] = {}
         self._problems: dict[str, str] = {}
+        self._excused = RecentNames(size=EXCUSED)
 
     @property
     def members(self) -> Mapping[Slot, MemberState]:
@@ -43,6 +48,11 @@ class Roster:
     def ending(self) -> AbstractSet[Member]:
         """Members that are being drained or killed."""
         return self._ending
+
+    @property
+    def excused(self) -> tuple[str, ...]:
+        """See ``Plan.excused``; the newest."""
+        return tuple(self._excused)
 
     @property
     def endpoints(self) -> Mapping[str, ConnectSpec]:
@@ -117,6 +127,12 @@ class Roster:
         """The slot of a worker or standby is free for its successor; the member goes on."""
         self.removed(state)
         self._leaving.append(state)
+        self.excuse(state.member)
+
+    def excuse(self, member: Member) -> None:
+        """The death of ``member``, past or to come, has another cause than its work."""
+        if member.role is Role.WORKER:
+            self._excused.add(member.actor_name)
 
     def removed(self, state: MemberState) -> Slot | None:
         """The member is not supervised any more; the slot that it had."""
@@ -155,12 +171,17 @@ class Roster:
         """A member was created for that slot."""
         self._problems.pop(str(slot), None)
 
+    def wanted(self, slots: Collection[Slot]) -> None:
+        """What could not be created and is no longer wanted is no problem."""
+        names = {str(slot) for slot in slots}
+        self._problems = {name: why for name, why in self._problems.items() if name in names}
+
     # what a member says
 
     def reported(self, state: MemberState, report: Report) -> bool:
         """The member sent a report. Whether the leader has to act on it: counters alone (lanes, objects) are no reason."""
         state.report, state.problem = report, ""
-        relevant = (report.host, report.port, report.ready, report.state, report.plan, report.extra)
+        relevant = (report.host, report.port, report.ready, report.state, report.plan, report.extra, report.quarantine)
         changed = relevant != state.handled or bool(report.dead)
         state.handled = relevant
         return changed

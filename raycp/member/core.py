@@ -108,5 +108,6 @@ class MemberCore:
 def _essence(report: Report) -> tuple[object, ...]:
     """The fields of a report whose changes the leader should know at once, without counters."""
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
-    state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases))
+    suspects = (report.quarantine, report.suspected, [(each.object, each.convicted) for each in report.suspects])
+    state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases), suspects)
     return report.host, report.port, report.plan, state, clusters, dict(report.extra)

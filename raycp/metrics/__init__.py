@@ -16,6 +16,7 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 from raycp.metrics.catalog import (
     ApiMetrics,
     FleetMetrics,
+    PoisonMetrics,
     ReconcileMetrics,
     ReflectorMetrics,
     ReflectorSeries,
@@ -38,6 +39,7 @@ __all__ = [
     "Label",
     "Merger",
     "Metrics",
+    "PoisonMetrics",
     "ReconcileMetrics",
     "ReflectorMetrics",
     "ReflectorSeries",

@@ -136,6 +136,22 @@ class ReconcileMetrics:
         )
 
 
+class PoisonMetrics:
+    """What shards count of keys that end worker processes (law 11)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        labels = (CONTROLLER, CLUSTER)
+        self.suspects = metrics.gauge(
+            "raycp_poison_suspects", "Objects that run alone, since two workers died with them in flight.", labels
+        )
+        self.convicted = metrics.gauge(
+            "raycp_poison_convicted", "Objects whose reconcile ended a worker alone: they run alone, with backoff.", labels
+        )
+        self.convictions = metrics.counter(
+            "raycp_poison_convictions_total", "Deaths of workers for which one object is the known cause.", labels
+        )
+
+
 class _ByEvent(dict[str, Counter]):
     """A counter per type of event, as the server spells it; one for all that it should not send."""
 
@@ -282,7 +298,7 @@ class FleetMetrics:
         )
 
 
-GROUPS = (WorkQueueMetrics, ReconcileMetrics, ReflectorMetrics, ApiMetrics, SliMetrics, FleetMetrics)
+GROUPS = (WorkQueueMetrics, ReconcileMetrics, ReflectorMetrics, ApiMetrics, SliMetrics, FleetMetrics, PoisonMetrics)
 
 
 def catalogue() -> dict[str, Spec]:

@@ -103,6 +103,12 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     host: str
     port: int
 
+    @property
+    def quarantine(self) -> bool:
+        """Whether it belongs to no pool, and runs suspects only."""
+        member = Member.parse(self.member)
+        return member is not None and bool(member.slot.quarantine)
+
 
 class ObserverPlan(msgspec.Struct, frozen=True):
     """Where members send their statistics, and the URL of the observer's HTTP server; port 0 while it is not up."""
@@ -135,6 +141,8 @@ class Plan(msgspec.Struct, frozen=True):
     dead: tuple[str, ...] = msgspec.field(default=(), name="gone")
     """Members that are dead for certain or whose permits have ended: nothing waits for their work. The encoded name is that of
     protocol version 1."""
+    excused: tuple[str, ...] = ()
+    """Workers whose death, past or to come, has another cause than their work: the node was lost, they are drained or removed."""
     floor: int = 0
     """Generations of this revision's members begin here: no name is ever used by two revisions."""
     following: Following | None = None

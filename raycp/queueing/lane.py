@@ -173,6 +173,17 @@ class Lane:
         del cell.ready[entry.id]
         leaf.discard(entry)
 
+    def take(self, entry: Entry, now: float) -> Entry:
+        """Serve a ready entry outside of its turn: it is in flight now. Its cell is not ``full``. Returns it."""
+        leaf = entry.leaf
+        assert leaf is not None
+        leaf.take(entry)
+        self.queued -= 1
+        self.in_flight += 1
+        self.retries += entry.retry
+        self._waited.append(now - entry.since)
+        return entry
+
     def pop(self, now: float, retry_limit: float, below: float) -> Entry | None:
         """The next entry to serve, now counted in flight, or None if none may be; ``below`` as in ``FairTree.pop``."""
         for each in self.classes:

@@ -36,6 +36,8 @@ def make_core(member: Member, namespace: str) -> Any:
     parts: dict[str, Any] = {"ask": leader_ask(namespace)} if member.role in (Role.SHARD, Role.STANDBY, Role.WORKER) else {}
     if member.role in (Role.SHARD, Role.STANDBY) and (queue := queue_factory(os.environ.get(QUEUE, ""))) is not None:
         parts["queue"] = queue
+    if member.role is Role.WORKER:
+        parts["alarm"] = importlib.import_module("raycp.worker.gil_alarm").GilAlarm()
     core = make(member, SystemClock(), ray.util.get_node_ip_address(), socket.gethostname(), **parts)
     core.node_id = node_id
     return core

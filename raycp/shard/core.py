@@ -25,7 +25,6 @@ from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetric
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
     CallOutcome,
-    Culprit,
     Hello,
     Message,
     Read,
@@ -46,6 +45,7 @@ from raycp.queueing.events import QueueMetrics
 from raycp.queueing.protocol import QueueFactory
 from raycp.shard.caches import Caches
 from raycp.shard.cluster_states import ClusterStates
+from raycp.shard.convictions import Convictions
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.events import EventHandler
 from raycp.shard.gauges import ShardGauges
@@ -107,10 +107,15 @@ class ShardCore(MemberCore):
             clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.calls_ended
         )
         self.events.dispatch = self.dispatcher.dispatch_soon
+        self.dispatcher.on_suspects = self.changed
+        kind_of = self.routes.kind_of_controller
+        self.convictions = Convictions(
+            self.identity, self.ledger.quarantine, self.caches, kind_of, self.permits, clock, self.loops, metrics
+        )
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
         self.resyncs = Resyncs(clock, rng, self.loops, self.routes, self.caches, self.events, self.dispatcher.dispatch_soon)
-        self.reporter = ShardReporter(self.routes, self.caches, self.ledger, self.guard)
+        self.reporter = ShardReporter(self.routes, self.caches, self.ledger, self.guard, self.convictions)
         self._gauges = ShardGauges(
             metrics, clock, self.identity, self.caches, self.ledger, self.tracker, self.reporter, queue_metrics
         )
@@ -171,6 +176,8 @@ class ShardCore(MemberCore):
         self.ledger.clocks.set_objectives(objectives)
         self.tracker.set_objectives(objectives)
         self.watermarks.update(plan)
+        for worker in plan.excused:
+            self.ledger.excused(worker)
         self._patience = {tier: pool_policy(doc, tier).target for tier in TIERS}
         self.tokens.update(plan, self.shard, succeeds=self.identity.term > 1)
         self.guard.update(plan)
@@ -294,13 +301,12 @@ class ShardCore(MemberCore):
             )
         elif isinstance(message, CallOutcome):
             self.guard.outcomes(message)
-        elif isinstance(message, Culprit):
-            seat.culprits.update(dict.fromkeys(message.ids, message.error))
 
     # reports
 
     async def _sweep(self) -> None:
         self.states.check()
+        self.dispatcher.sweep()
         self.tracker.take_overdue(self.ledger.clocks.sweep())
         if any(age > self._patience.get(tier, 1.0) for tier, age in self.queue.oldest_ready().items()):
             self.changed()  # notify the leader at once that a pool is too small

@@ -8,7 +8,8 @@ A key's queue entry, SLI clock, watermark exceptions, reconciled version and tim
 | ``deferred`` | an event arrived while a worker has it: judged when the work ends |
 | ``pull`` and ``started`` | it is handed out |
 | ``ended`` | its worker acknowledged: succeeded, failed, gave up, interrupted |
-| ``returned`` | its hand-out did not arrive, or its worker died |
+| ``returned`` | its hand-out did not arrive |
+| ``died``, ``excused`` | its worker died; that death had another cause than its work (law 11) |
 | ``held``, ``released`` | a predecessor's hand-out of it still runs (law 6g) |
 | ``dropped``, ``drop_cluster``, ``drop_controller`` | there is nothing left to reconcile |
 
@@ -16,7 +17,7 @@ Guarantees: laws 1 and 2 (with the queue), the clocks of law 9, and that a key s
 that made it due until a reconcile that started after that change has succeeded. ``on_change`` is called for each key that changed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from raycp.base.clock import Clock
@@ -24,16 +25,14 @@ from raycp.base.events import Event
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import CLUSTER, Done, Outcome, Task
 from raycp.classify import Reason, Verdict
-from raycp.protocol.frames import KeyProgress
+from raycp.protocol.frames import KeyProgress, Suspicion
 from raycp.queueing import Item, Saved
 from raycp.queueing.protocol import Queue
+from raycp.shard.quarantine import Quarantine
 from raycp.shard.routes import Owned, Route
+from raycp.shard.suspects import Death
 from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
-
-CULPRIT_DELAY = 10.0
-"""Seconds before a key is handed out again that ended its worker's process. A new worker takes seconds to start: a key that is
-ready before it would end that one too, with the same innocent keys in work."""
 
 Change = tuple[str, GVK, int]
 """Cluster, kind and resourceVersion of a changed object."""
@@ -101,6 +100,8 @@ class Ledger:
         self.clocks = clocks
         self.timelines = timelines
         self.marks = Watermarks()
+        self.quarantine = Quarantine(clock, queue, timelines)
+        """The keys that run alone. Ask it; only the ledger changes it."""
         self.reconciled: dict[RequestKey, int] = {}
         self.working: dict[RequestKey, Handout] = {}
         """The open hand-out of each key that a worker has. Read it; only the ledger writes it."""
@@ -156,6 +157,8 @@ class Ledger:
             ready_at = self._clock.now() + delay if delay else None
             self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at, rv=rv)
         self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
+        if self.quarantine.active:
+            self.quarantine.made_due(key)
         self._changed(key)
 
     def exception(self, key: RequestKey, change: Change) -> None:
@@ -205,6 +208,7 @@ class Ledger:
     def dropped(self, worker: str, item: Item) -> None:
         """``item`` was pulled, and its controller or cluster has left: there is nothing to do."""
         self.queue.done(worker, item.key, id=item.id)
+        self.quarantine.returned(item.key)
         self._changed(item.key)
 
     def ended(self, done: Done, version: int | None = None, reason: str = "") -> bool:
@@ -244,21 +248,46 @@ class Ledger:
         self._awaits(key, waiting, handout.recoveries)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
+        if self.quarantine.active:
+            if reason or outcome is Outcome.INTERRUPTED:
+                self.quarantine.returned(key)
+            else:
+                self.quarantine.ended(key, outcome is not Outcome.RETRY)
         self._changed(key)
         return True
 
-    def returned(self, identity: int, error: str, reason: str = "", *, failed: bool = False) -> None:
-        """A hand-out ended without an acknowledgement: it did not arrive at its living worker, or the worker's process is dead
-        for certain (law 6f). ``failed``: it was the cause of the death, and is tried again after its backoff."""
+    def returned(self, identity: int, error: str) -> None:
+        """A hand-out ended without an acknowledgement: it did not arrive at its living worker."""
         handout = self._open.get(identity)
         if handout is not None:
-            outcome, after = (Outcome.RETRY, CULPRIT_DELAY) if failed else (Outcome.INTERRUPTED, None)
-            done = Done(identity, handout.task.key, outcome, 0.0, retry_after=after, error=error)
-            self.ended(done, reason=reason or Reason.INTERRUPTED)
+            self.ended(Done(identity, handout.task.key, Outcome.INTERRUPTED, 0.0, error=error), reason=Reason.INTERRUPTED)
 
-    def worker_died(self, worker: str) -> None:
-        """All its hand-outs have returned: the queue forgets the worker."""
-        self.queue.forget_worker(worker)
+    def keys_of(self, handouts: Iterable[int]) -> dict[int, RequestKey]:
+        """The keys of those of these hand-outs that are open, in their order."""
+        return {identity: self._open[identity].task.key for identity in sorted(handouts) if identity in self._open}
+
+    def died(self, death: Death, handouts: Mapping[int, RequestKey], foreign: Mapping[str, RequestKey]) -> None:
+        """A worker's process is dead for certain (law 6f): its keys return, and law 11 says which of them run alone from now on.
+        ``handouts`` as ``keys_of`` returns them; ``foreign``: keys that it had from earlier primaries, by the reason why each is
+        held."""
+        lost = list(handouts.items())
+        findings = self.quarantine.died(death, [key for _, key in lost], list(foreign.values()))
+        # From the last to the first, each to the front of its lane: they keep their order.
+        for identity, key in reversed(lost):
+            finding = findings.get(key)
+            if finding is not None and finding.backoff is not None:
+                done = Done(identity, key, Outcome.RETRY, 0.0, retry_after=finding.backoff, error=finding.reason)
+            else:
+                done = Done(identity, key, Outcome.INTERRUPTED, 0.0, error="its worker died")
+            self.ended(done, reason=Reason.WORKER_LOST)
+        for why, key in foreign.items():
+            self.released(key, why)
+        self.queue.forget_worker(death.worker)
+
+    def excused(self, worker: str) -> None:
+        """The death of ``worker``, past or to come, has another cause than its work: it accuses no key."""
+        for key in self.quarantine.excuse(worker):
+            self._changed(key)
 
     def _queue_again(self, handout: Handout, done: Done, reason: str) -> float | None:
         """Give the key back to the queue; the seconds until it is ready again, None where it does not wait."""
@@ -322,14 +351,19 @@ class Ledger:
 
     def known_keys(self) -> list[RequestKey]:
         """Every key that has state."""
-        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys()})
+        suspects = self.quarantine.suspects.keys()
+        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys(), *suspects})
 
     def progress(self, keys: list[RequestKey]) -> list[KeyProgress]:
         """The state of ``keys``, as a standby keeps it."""
         saved = {each.key: each for each in self.queue.snapshot(keys)}
         clocks = {each.key: each for each in self.clocks.export(keys)}
-        due = self.marks.due_of
-        return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key)) for key in keys]
+        due, held = self.marks.due_of, self.quarantine.export
+        return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key), held(key)) for key in keys]
+
+    def suspected(self, suspicions: Mapping[RequestKey, Suspicion]) -> None:
+        """Take over what a predecessor held against these keys; before ``restore``."""
+        self.quarantine.adopt(suspicions)
 
     def restore(self, replicas: Iterable[tuple[KeyProgress, Saved]]) -> None:
         """Take over a predecessor's queue and clocks; the ages in ``Saved`` are as of now."""
@@ -383,6 +417,7 @@ class Ledger:
 
     def _forget(self, drops: Callable[[RequestKey], bool]) -> None:
         self._forget_reconciled(drops)
+        self.quarantine.forget_where(drops)
         self._awaiting = {key for key in self._awaiting if not drops(key)}
 
     def _forget_reconciled(self, drops: Callable[[RequestKey], bool]) -> None:

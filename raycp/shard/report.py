@@ -7,6 +7,7 @@ from raycp.config import TIERS
 from raycp.protocol.frames import ClusterState
 from raycp.protocol.report import ClusterReport, LaneReport, Report
 from raycp.shard.caches import Caches
+from raycp.shard.convictions import Convictions
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.ledger import Ledger
 from raycp.shard.routes import Routes
@@ -21,11 +22,13 @@ class ShardReporter:
         caches: Caches,
         ledger: Ledger,
         guard: ClusterGuard,
+        convictions: Convictions,
     ) -> None:
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
         self._guard = guard
+        self._convictions = convictions
 
     def clusters(self) -> list[ClusterReport]:
         """A row for each, with its breaker."""
@@ -42,11 +45,12 @@ class ShardReporter:
         return rows
 
     def fill(self, report: Report) -> None:
-        """Put clusters, caches and lanes into a report."""
+        """Put clusters, caches, lanes and suspects into a report."""
         report.clusters = self.clusters()
         report.cached_bytes = self.cached_bytes()
         report.lanes = self.lanes()
         report.busy = sum(lane.in_flight for lane in report.lanes)
+        self._convictions.fill(report)
 
     def cached_bytes(self) -> int:
         """Memory of all caches, in bytes."""
@@ -87,6 +91,7 @@ class ShardReporter:
                     {
                         "controller": controller,
                         "queue": msgspec.to_builtins(why) if why is not None else None,
+                        "suspicion": self._convictions.suspicion(key),
                         "steps": [{"at": step.at, "what": step.what, **step.detail} for step in steps],
                     }
                 )

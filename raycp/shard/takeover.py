@@ -66,6 +66,8 @@ class TakeOver:
         for (cluster, kind), rv in replica.reached.items():
             if cluster in here:
                 ledger.marks.observe(cluster, kind, rv)
+        # Before the queue: what runs alone is never handed out otherwise. Keys of clusters that have left are nobody's.
+        ledger.suspected({key: held for key, held in replica.suspicions(controllers).items() if key.cluster in here})
         known = replica.queue(controllers)
         # Delayed keys are restored later: they need no place in the queue before their time.
         soon = [each for each in known if each[1].delay < SOON]

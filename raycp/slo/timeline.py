@@ -33,6 +33,9 @@ MEANINGS = {
     "gave_up": "failed for good until the object changes",
     "waiting": "reconciled, and waits for something outside the control plane",
     "problem": "something about the object is wrong",
+    "suspected": "may end the process of its worker, and runs alone",
+    "convicted": "has ended the process of a worker, and runs alone after its backoff",
+    "cleared": "is suspected no longer",
     "fenced": "a write was refused because its epoch, term or permit had ended",
 }
 

@@ -31,14 +31,20 @@ from raycp.worker.runs import Runs
 from raycp.worker.shard_link import InFlight, ShardLink
 from raycp.worker.shard_reads import ShardReads
 from raycp.worker.user_loop import UserLoop
-from raycp.worker.watchdog import Watchdog
+from raycp.worker.watchdog import Alarm, Watchdog
 from raycp.worker.write_folds import WriteFolds
 
 
 class WorkerCore(MemberCore):
-    """One worker process. Its state lives on the actor's loop; reconciles run on ``user``."""
+    """One worker process. Its state lives on the actor's loop; reconciles run on ``user``.
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
+    A quarantine worker has one slot, for its shard's suspects; it asks the other shards like any worker, and takes no task of them.
+    ``alarm`` as in ``Watchdog``.
+    """
+
+    def __init__(
+        self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None, alarm: Alarm | None = None
+    ) -> None:
         super().__init__(member, clock, host, node)
         self.metrics = Metrics()
         self.user = UserLoop(clock)
@@ -71,11 +77,11 @@ class WorkerCore(MemberCore):
             self.clients,
             self.links,
         )
-        self._shard_links = ShardLinks(self.links, self._link)
+        self._shard_links = ShardLinks(self.links, self._link, member.slot.quarantine)
         self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
         slots = ReconcileMetrics(self.metrics).slots
         self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
-        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
+        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting, alarm)
         self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
 
     # the plan
@@ -87,7 +93,7 @@ class WorkerCore(MemberCore):
             self._server = await asyncio.start_server(lambda _, writer: writer.close(), self.host, 0)
             self._port = int(self._server.sockets[0].getsockname()[1])
         self.user.start(spec.threads or spec.slots)
-        self._slots = spec.slots
+        self._slots = 1 if self.member.slot.quarantine else spec.slots
         # Before any link sends Hello to a new primary: tasks of its predecessor must not write from here on (law 6g).
         self.permits.learn(plan)
         await self.controllers.update(plan)
@@ -116,12 +122,13 @@ class WorkerCore(MemberCore):
         )
 
     def _hello(self, token: str, in_flight: InFlight) -> Hello:
-        return Hello(token, self.member.actor_name, "worker", self.host, self._port, self._preferred_tier(), in_flight)
+        prefer = self._preferred_tier()
+        return Hello(token, self.member.actor_name, "worker", self.host, self._port, prefer, in_flight, answers=True)
 
     def _preferred_tier(self) -> str:
         """The tier that this worker is reserved for. The default tier's pool is the fleet's common one and prefers none."""
         common = self.plan.fleet.doc.spec.tiers.default if self.plan is not None else self._tier
-        return "" if self._tier == common else self._tier
+        return "" if self._tier == common or self.member.slot.quarantine else self._tier
 
     def _refresh_clusters(self) -> None:
         self._clusters.refresh()

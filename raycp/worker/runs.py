@@ -4,8 +4,9 @@ The table lives on the actor's loop, the reconciles run on the user loop.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from raycp.base.clock import Clock
@@ -35,8 +36,8 @@ class TaskLink(Protocol):
         """Acknowledge a task."""
         ...
 
-    def report_culprit(self, ids: list[int], error: str) -> None:
-        """Report tasks that can't be stopped."""
+    def report_culprit(self, ids: list[int], error: str, certain: bool) -> None:
+        """Report tasks that can't be stopped; not ``certain``: one of all that are reported is it."""
         ...
 
 
@@ -154,6 +155,15 @@ class Runs:
             for (shard, identity), run in self._runs.items()
             if (run.session is not None and run.session.work is current) or name == f"{shard}\0{identity}"
         ]
+
+    def when_it_turns(self, then: Callable[[], None]) -> None:
+        """Call ``then`` once the user loop has turned; not while a reconcile holds it."""
+
+        def turned() -> None:
+            with contextlib.suppress(RuntimeError):  # the actor's loop has been closed meanwhile
+                self._actor_loop.call_soon_threadsafe(then)
+
+        self._user.call(turned)
 
     # one reconcile
 

@@ -16,6 +16,7 @@ from raycp.cli.main import main
 from raycp.config import ConfigError
 from raycp.driver.fleet_builder import build_fleet
 from raycp.kube import ConnectSpec
+from raycp.shard.suspects import Level
 from raycp.worker import watchdog
 
 
@@ -98,7 +99,8 @@ def _exits(monkeypatch: pytest.MonkeyPatch, fleet: Stack) -> None:
     [("block", "the reconciler blocked its event loop"), ("defy", "went on after its timeout and could not be stopped")],
 )
 async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, expected: str) -> None:
-    """Its worker names it and ends; it waits for its backoff; the others' keys return at once and are done elsewhere."""
+    """Its worker names it and ends; it is convicted at once, waits for its backoff and runs alone; the others' keys return at once
+    and are done elsewhere."""
     monkeypatch.setattr(watchdog, "SILENT", 0.6)
     monkeypatch.setattr(watchdog, "STUCK_AFTER", 0.3)
     monkeypatch.setattr(watchdog, "REPORT_TIME", 0.1)
@@ -109,13 +111,20 @@ async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: 
         await fleet.put("here", "wild", "bad", do=do)
         await until(lambda: not fleet.substrate.living("worker"), 10.0, "the worker ends itself")
         await until(lambda: any(expected in error for error in errors(fleet, "bad")), 3.0, "the culprit is named")
+        suspects = fleet.shard().ledger.quarantine.suspects
+        assert suspects.level(RequestKey("wild", "here", "default", "bad")) is Level.CONVICTED
+        assert suspects.level(RequestKey("gated", "here", "default", "good")) is Level.EXPOSED
         samples.OPEN["good"] = True
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":""}}')
         await fleet.new_worker()
         await fleet.configure()
         await until(lambda: ran()["good"] == 2, 5.0, "the innocent is done elsewhere")
         assert not [step for step in story(fleet, "good", "gated") if step.get("error")]
+        await holds(lambda: ("wild", "bad", {"do": ""}) not in samples.SEEN, 0.3, "in no worker of the pool")
+        await fleet.new_quarantine()
+        await fleet.configure()
         await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN)
+        await until(lambda: not fleet.shard().ledger.quarantine.active)
 
 
 # objects and kinds

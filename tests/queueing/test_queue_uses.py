@@ -192,16 +192,18 @@ def test_each_outcome_puts_the_key_where_it_belongs_and_counts_once():
 # -- deaths, holds, removals
 
 
-def test_a_dead_workers_keys_return_to_the_front_and_the_culprit_waits():
-    queue, _ = fresh()
+def test_a_dead_workers_keys_return_to_the_front():
+    queue, clock = fresh()
     for name in "abcd":
         queue.add(key(name), tier="standard")
     queue.pull("w", 3)
     assert [held.name for _, held, _ in queue.running("w")] == ["a", "b", "c"]
-    assert queue.forget_worker("w", {key("b")}) == [key("a"), key("b"), key("c")]
+    queue.hold(key("b"), "its turn", timeout=1.0)
+    assert queue.forget_worker("w") == [key("a"), key("b"), key("c")]
     assert queue.running() == []
-    assert [item.key.name for item in queue.pull("v", 9)] == ["a", "c", "d"]
-    assert queue.why(key("b")).state == "delayed"
+    assert [item.key.name for item in queue.pull("v", 1)] == ["a"]
+    clock.time += 1.0
+    assert [item.key.name for item in queue.pull("v", 9)] == ["b", "c", "d"], "one that was held for a moment, too"
     assert queue.forget_worker("w") == []
 
 

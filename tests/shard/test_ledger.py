@@ -10,12 +10,13 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Meta, Obj
 from raycp.base.tasks import CLUSTER, Done, Outcome, Task, Written
-from raycp.classify import Known, Reason, classify
+from raycp.classify import Known, classify
 from raycp.metrics import Metrics, SliMetrics
 from raycp.protocol.plan import ControllerPlan
-from raycp.queueing import QueuePolicy, WorkQueue
+from raycp.queueing import Item, QueuePolicy, WorkQueue
 from raycp.shard.ledger import Deferred, Ledger
 from raycp.shard.routes import Route
+from raycp.shard.suspects import Death
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 KIND = GVK("", "v1", "ConfigMap")
@@ -95,11 +96,21 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(worker=workers)
     def hand_out(self, worker: str) -> None:
         for item in self.ledger.pull(worker, 1):
-            assert item.key not in self.running, "one key, one worker"
-            rv = self.changed[item.key]
-            task = Task(item.id, item.key, item.tier, item.reason, item.attempt, 1, "0", 1, rv, item.waited, b"{}")
-            self.ledger.started(worker, item, task, rv)
-            self.running[item.key] = (worker, task, rv)
+            self._started(worker, item)
+
+    @rule()
+    def hand_out_a_suspect(self) -> None:
+        """To a worker that never dies here (``test_suspects``)."""
+        item = self.ledger.quarantine.pull("quarantine")
+        if item is not None:
+            self._started("quarantine", item)
+
+    def _started(self, worker: str, item: Item) -> None:
+        assert item.key not in self.running, "one key, one worker"
+        rv = self.changed[item.key]
+        task = Task(item.id, item.key, item.tier, item.reason, item.attempt, 1, "0", 1, rv, item.waited, b"{}")
+        self.ledger.started(worker, item, task, rv)
+        self.running[item.key] = (worker, task, rv)
 
     def end(self, key: RequestKey, outcome: Outcome, **fields: object) -> None:
         _, task, rv = self.running.pop(key)
@@ -144,10 +155,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def worker_dies(self, worker: str, data: st.DataObject) -> None:
         lost = [key for key, (holder, *_) in self.running.items() if holder == worker]
         culprit = data.draw(st.sampled_from([None, *lost]))
-        for key in reversed(lost):
-            _, task, _ = self.running.pop(key)
-            self.ledger.returned(task.id, "its worker died", Reason.WORKER_LOST, failed=key == culprit)
-        self.ledger.worker_died(worker)
+        handouts = [self.running.pop(key)[1].id for key in lost]
+        death = Death(worker, blamed={culprit: "it blocked the loop"} if culprit is not None else {})
+        self.ledger.died(death, self.ledger.keys_of(handouts), {})
 
     @rule(key=keys)
     def a_predecessors_hand_out_ends(self, key: RequestKey) -> None:

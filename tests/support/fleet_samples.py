@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from raycp import Context, Permanent, Result, Retry, controller
@@ -32,6 +34,15 @@ OPEN: dict[str, bool] = {}
 """Names whose ``gated`` reconcile may end."""
 
 
+
+def _harmless(thread: int) -> None:
+    """Ends nothing."""
+
+
+DEADLY: Callable[[int], None] = _harmless
+"""What ``deadly`` calls with its thread: it kills the worker whose user loop that is."""
+
+
 def died(thread: int | None) -> None:
     """The process with this user loop is dead: it runs nothing from now on."""
     for key in THREADS.pop(thread or 0, []):
@@ -40,7 +51,7 @@ def died(thread: int | None) -> None:
 
 def reset() -> None:
     """Forget everything; the settings too."""
-    global DELAY
+    global DELAY, DEADLY
     RAN.clear()
     SEEN.clear()
     RUNNING.clear()
@@ -49,6 +60,7 @@ def reset() -> None:
     CHILDREN.clear()
     OPEN.clear()
     DELAY = 0.0
+    DEADLY = _harmless
 
 
 @contextlib.contextmanager
@@ -167,6 +179,20 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
         if do == "negative":
             return Result(requeue_after=-1)
         return None
+
+
+@controller("v1/ConfigMap", labels={"app": "deadly"})
+async def deadly(ctx: Context, cm: dict[str, Any]) -> None:
+    """Ends the process of its worker as ``data.do`` says, by ``DEADLY`` where it says nothing; not with ``live``."""
+    with _run("deadly", ctx, cm):
+        do = (cm.get("data") or {}).get("do")
+        if do == "exit":
+            os._exit(3)
+        if do == "gil":
+            re.match(r"(a+)+$", "a" * 64 + "b")
+        if do != "live":
+            DEADLY(threading.get_ident())
+            await asyncio.Event().wait()
 
 
 @controller("example.com/v1/Nothing")

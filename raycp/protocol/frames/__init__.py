@@ -8,7 +8,16 @@ the union of all of them.
 """
 
 from raycp.protocol.frames.message import Message, decode_body, encode_body
-from raycp.protocol.frames.replication import ControllerStart, Due, KeyProgress, MarkedKind, Progress, Reached
+from raycp.protocol.frames.replication import (
+    ControllerStart,
+    Due,
+    KeyProgress,
+    MarkedKind,
+    Progress,
+    Reached,
+    Suspicion,
+    SuspicionMark,
+)
 from raycp.protocol.frames.session import Clusters, ClusterState, Hello, Refusal, RefusalCode, Welcome
 from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.frames.tasks import (
@@ -16,6 +25,8 @@ from raycp.protocol.frames.tasks import (
     CallOutcome,
     Culprit,
     Fold,
+    LivenessQuery,
+    LivenessReply,
     Pull,
     Read,
     Reply,
@@ -39,6 +50,8 @@ __all__ = [
     "Hello",
     "KeyProgress",
     "KindListed",
+    "LivenessQuery",
+    "LivenessReply",
     "MarkedKind",
     "Message",
     "Progress",
@@ -51,6 +64,8 @@ __all__ = [
     "ReplyCode",
     "Revoke",
     "Stats",
+    "Suspicion",
+    "SuspicionMark",
     "Sync",
     "SyncDone",
     "Tasks",

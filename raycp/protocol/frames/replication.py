@@ -16,15 +16,32 @@ class Due(msgspec.Struct, array_like=True, frozen=True):
     last: int
 
 
+class SuspicionMark(msgspec.Struct, array_like=True, frozen=True):
+    """A death of a worker on a key's record, ``age`` seconds ago; ``weight`` as in ``raycp.shard.suspects.Level``."""
+
+    worker: str
+    age: float
+    weight: int
+    reason: str = ""
+
+
+class Suspicion(msgspec.Struct, array_like=True):
+    """What is held against a key (law 11): the newest deaths with it in flight, and the number of all of them."""
+
+    marks: list[SuspicionMark]
+    deaths: int
+
+
 class KeyProgress(msgspec.Struct, array_like=True):
-    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), and what
-    it is due for."""
+    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), what it is due
+    for, and what is held against it."""
 
     key: RequestKey
     version: int | None = None
     saved: Saved | None = None
     clocks: KeyState | None = None
     due: list[Due] = []
+    suspicion: Suspicion | None = None
 
 
 class MarkedKind(msgspec.Struct, array_like=True, frozen=True):
