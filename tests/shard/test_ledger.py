@@ -53,7 +53,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.queue = WorkQueue(QueuePolicy(), self.clock, None, Random(1))
-        tracker = SloTracker(Objectives(), SliMetrics(Metrics()))
+        tracker = SloTracker(Objectives(), SliMetrics(Metrics()), self.clock.wall)
         self.ledger = Ledger(self.clock, self.queue, SliClocks(self.clock), tracker, Timelines(self.clock), {"c": KIND}.get)
         self.ledger.judge = self.judge
         self.reported: set[RequestKey] = set()

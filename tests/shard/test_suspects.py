@@ -43,7 +43,7 @@ class ManualClock:
 
 def ledger_of(clock: ManualClock) -> Ledger:
     queue = WorkQueue(QueuePolicy(), clock, None, Random(1))
-    tracker = SloTracker(Objectives(), SliMetrics(Metrics()))
+    tracker = SloTracker(Objectives(), SliMetrics(Metrics()), clock.wall)
     return Ledger(clock, queue, SliClocks(clock), tracker, Timelines(clock), {"c": KIND}.get)
 
 
