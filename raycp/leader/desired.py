@@ -99,7 +99,7 @@ def wanted_members(
             options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}
             if doc.spec.workers.node_labels:
                 options["label_selector"] = dict(doc.spec.workers.node_labels)
-            modules = sorted({plan.use for plan in fleet.controllers})
+            modules = sorted({(plan.use, plan.code) for plan in fleet.controllers})
             workers = doc.spec.workers.model_dump(mode="json")
             add(Slot.of_worker(tier, number), [env, runtime, modules, workers], **options)
     options = {"num_cpus": 0, "runtime_env": environment({})}

@@ -8,7 +8,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
 
@@ -18,7 +18,7 @@ RECONNECT = 0.2
 BATCH = 500
 """Wakes in one frame."""
 
-AnyWake = Wake | KindListed | ClusterRecovered
+AnyWake = Wake | KindListed | ClusterChanged
 
 
 class Outbox:

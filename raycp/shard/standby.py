@@ -15,7 +15,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refusal
+from raycp.protocol.frames import ControllerStart, Due, Hello, KeyNote, KeyProgress, MarkedKind, Message, Progress, Refusal
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.transport import Connection, Life, dial, probe
@@ -61,6 +61,7 @@ class StandbyReplica:
         self.marks: list[MarkedKind] = []
         self.starts: list[ControllerStart] = []
         self.due: dict[RequestKey, list[Due]] = {}
+        self.notes: dict[RequestKey, KeyNote] = {}
         self.wakes: set[RequestKey] = set()
         self._identity = identity
         self._host = host
@@ -153,6 +154,10 @@ class StandbyReplica:
             self.due[key] = progress.due
         else:
             self.due.pop(key, None)
+        if progress.note is not None:
+            self.notes[key] = progress.note
+        else:
+            self.notes.pop(key, None)
 
     def lost(self) -> None:
         """The connection ended: the primary is dead, or another is followed now."""
@@ -192,6 +197,7 @@ class StandbyReplica:
         self._kept = {place: event for place, event in self._kept.items() if place[0] != cluster}
         self._queue = {key: progress for key, progress in self._queue.items() if key.cluster != cluster}
         self.due = {key: due for key, due in self.due.items() if key.cluster != cluster}
+        self.notes = {key: note for key, note in self.notes.items() if key.cluster != cluster}
 
     # reports
 

@@ -8,7 +8,7 @@ the union of all of them.
 """
 
 from raycp.protocol.frames.message import Message, decode_body, encode_body
-from raycp.protocol.frames.replication import ControllerStart, Due, KeyProgress, MarkedKind, Progress, Reached
+from raycp.protocol.frames.replication import ControllerStart, Due, KeyNote, KeyProgress, MarkedKind, Progress, Reached
 from raycp.protocol.frames.session import Clusters, ClusterState, Hello, Refusal, RefusalCode, Welcome
 from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.frames.tasks import (
@@ -24,12 +24,12 @@ from raycp.protocol.frames.tasks import (
     Tasks,
     TokenRequest,
 )
-from raycp.protocol.frames.wakes import ClusterRecovered, KindListed, Wake, Wakes, WakesDone
+from raycp.protocol.frames.wakes import ClusterChanged, KindListed, Wake, Wakes, WakesDone
 
 __all__ = [
     "TOKEN_PATIENCE",
     "CallOutcome",
-    "ClusterRecovered",
+    "ClusterChanged",
     "ClusterState",
     "Clusters",
     "ControllerStart",
@@ -37,6 +37,7 @@ __all__ = [
     "Due",
     "Fold",
     "Hello",
+    "KeyNote",
     "KeyProgress",
     "KindListed",
     "MarkedKind",

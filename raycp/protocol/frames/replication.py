@@ -16,15 +16,25 @@ class Due(msgspec.Struct, array_like=True, frozen=True):
     last: int
 
 
+class KeyNote(msgspec.Struct, array_like=True, frozen=True):
+    """What a key's last reconcile said of its inputs: what it waits for (``Done.waiting``), the clusters that it found unusable,
+    and whether it gave up until something changes (``Permanent``)."""
+
+    waiting: str = ""
+    unusable: tuple[str, ...] = ()
+    gave_up: bool = False
+
+
 class KeyProgress(msgspec.Struct, array_like=True):
-    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), and what
-    it is due for."""
+    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), what it is due
+    for, and the note of its last reconcile."""
 
     key: RequestKey
     version: int | None = None
     saved: Saved | None = None
     clocks: KeyState | None = None
     due: list[Due] = []
+    note: KeyNote | None = None
 
 
 class MarkedKind(msgspec.Struct, array_like=True, frozen=True):
