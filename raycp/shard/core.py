@@ -221,7 +221,7 @@ class ShardCore(MemberCore):
         self.loops.spawn(self.phases.measure(mine), "phases of the switch")
 
     def _catch_up(self, plan: Plan, before: Plan) -> None:
-        """Apply what has changed in the fleet file, and replay the cache to controllers that are added on an already watched kind."""
+        """Apply what has changed in the fleet file, and replay the cache to controllers that are new on an already watched kind."""
         if before.fleet.doc.spec.tiers != plan.fleet.doc.spec.tiers:
             log.info("the tier rules have changed: %d queued keys moved", self.events.retier())
         for controller, cluster in new_controllers(plan, before):

@@ -145,7 +145,7 @@ class EventHandler:
             if obj is not None:
                 self.due(key, verdict, obj, event, spread=delay, change=change)
         elif selection.kind == "mapping":
-            self._watches.changed(key, event, writer)
+            self._watches.changed(key, event)
             self.due(key, verdict, event.obj, event, change=change)
         elif self._remote.wake(key, str(verdict.reason), verdict.real):
             self._ledger.exception(key, change)
@@ -157,10 +157,8 @@ class EventHandler:
         if not ok or found is None:
             return
         change = (key.cluster, found[0], handout.rv)
-        keys = self._watches.targets(key, done.wakes)
-        for each in keys:
-            if each != unmapped.writer:
-                self._fanout.wake(each, WATCHED, change)
+        for each in self._watches.targets(key, done.wakes):
+            self._fanout.wake(each, WATCHED, change)
         for each in self._watches.all_of(key) if unmapped.unknown else ():
             self._fanout.wake(each, WATCHED_AWAY, change)
 

@@ -56,8 +56,8 @@ class FanOut:
         return self._watches.expand(selection)
 
     def wake(self, key: RequestKey, verdict: Verdict, change: Change | None = None) -> list[RequestKey]:
-        """What ``key`` stands for (``raycp.base.selections``) is due because of ``change``. Returns the keys that are due here; those of
-        another shard are its own affair."""
+        """What ``key`` stands for (``raycp.base.selections``) is due because of ``change``. Returns the keys that are due here;
+        another shard finds its own."""
         if key.cluster not in self._caches:
             if self._remote.wake(key, str(verdict.reason), verdict.real) and change is not None:
                 self._ledger.exception(key, change)
@@ -73,8 +73,8 @@ class FanOut:
         change: Change | None = None,
         of: RequestKey | None = None,
     ) -> None:
-        """All these keys are due because of ``change``. ``of``: the selection that they are; it is an exception of the watermark until
-        each of them is."""
+        """All these keys are due because of ``change``. ``of``: the selection that they are; it is an exception of the watermark
+        until each of them is."""
         delay = self.delays(len(found))
         if len(found) <= SLICE:
             self._slice(found, verdict, change, delay)

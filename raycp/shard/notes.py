@@ -1,8 +1,8 @@
 """What the last reconcile of each key said of its inputs: the clusters that it found unusable, what it waits for, and whether it
 gave up. When one of those changes, the key is due (law 13).
 
-The keys of a cluster that is lost are found by what their controllers declare; those that depend on its return are found here, since
-each reconcile reports what it has read. Most keys have no note.
+The keys of a cluster that is lost are found by what their controllers declare; those that depend on its return are found here,
+since each reconcile reports what it has read. Most keys have no note.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,8 +29,8 @@ class KeyNotes:
         return self._notes.get(key)
 
     def ended(self, done: Done, since: int) -> bool:
-        """Note the end of a reconcile that began at ``since`` (``moves``). True where a cluster that it depends on has become usable
-        meanwhile: the reconcile may not have seen that."""
+        """Note the end of a reconcile that began at ``since`` (``moves``). True where a cluster that it depends on has become
+        usable meanwhile: the reconcile may not have seen that."""
         if done.outcome is Outcome.INTERRUPTED:
             return False  # it has decided nothing
         gave_up = done.outcome is Outcome.PERMANENT

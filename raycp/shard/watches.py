@@ -1,8 +1,8 @@
 """From a changed object that reconciles read (``watches=``) to the keys that read it.
 
-A watch with a field is answered by an index over the controller's objects: at once for those here, by a ``naming`` wake for those of
-other shards. A watch with a map function queues a ``mapping`` key (``raycp.base.selections``): a worker runs the function, since no
-code of a user runs in a shard, and its acknowledgement names the keys. Such a key is an ordinary one: it keeps laws 1 and 2, has
+A watch with a field is answered by an index over the controller's objects: at once for those here, by a ``naming`` wake for those
+of other shards. A watch with a map function queues a ``mapping`` key (``raycp.base.selections``): a worker runs the function, since
+no code of a user runs in a shard, and its acknowledgement names the keys. Such a key is an ordinary one: it keeps laws 1 and 2, has
 backoff, a timeline and a time limit, and is an exception of the watermark until its keys are due.
 """
 
@@ -24,17 +24,15 @@ _LIVE = (Source.WATCH, Source.OWN_WRITE)
 
 
 class Unmapped:
-    """The states of a watched object that its map function has not seen. ``unknown``: there were others. ``writer``: the key whose
-    own writes alone these changes are, if they are one's."""
+    """The states of a watched object that its map function has not seen. ``unknown``: there were others."""
 
-    __slots__ = ("states", "unknown", "writer")
+    __slots__ = ("states", "unknown")
 
-    def __init__(self, writer: RequestKey | None = None) -> None:
+    def __init__(self, *, unknown: bool = False) -> None:
         self.states: list[bytes] = []
-        self.unknown = False
-        self.writer = writer
+        self.unknown = unknown
 
-    def add(self, states: Iterable[bytes], *, unknown: bool, writer: RequestKey | None) -> None:
+    def add(self, states: Iterable[bytes], *, unknown: bool) -> None:
         """Further states."""
         for raw in states:
             if raw not in self.states:
@@ -42,8 +40,6 @@ class Unmapped:
         self.unknown = self.unknown or unknown or len(self.states) > STATES
         if self.unknown:
             self.states.clear()
-        if writer != self.writer:
-            self.writer = None
 
 
 class Watches:
@@ -69,14 +65,12 @@ class Watches:
             found += [key] if target not in self._caches else [each for each, _ in self.expand(key)]
         return found
 
-    def changed(self, key: RequestKey, event: Event, writer: RequestKey | None) -> None:
+    def changed(self, key: RequestKey, event: Event) -> None:
         """A ``mapping`` key is due by ``event``."""
-        unmapped = self._waiting.get(key)
-        if unmapped is None:
-            unmapped = self._waiting[key] = Unmapped(writer)
+        unmapped = self._waiting.setdefault(key, Unmapped())
         # What was listed without an earlier state may have had one, that other keys read.
         unknown = event.old is None and event.source not in _LIVE
-        unmapped.add([event.old.raw] if event.old is not None else [], unknown=unknown, writer=writer)
+        unmapped.add([event.old.raw] if event.old is not None else [], unknown=unknown)
 
     # objects of a controller
 
@@ -119,8 +113,8 @@ class Watches:
     # hand-outs of mapping keys
 
     def watched(self, key: RequestKey) -> tuple[GVK, Obj | None] | None:
-        """The kind of the watched object of a ``mapping`` key, and the object as it is cached; None where the controller has no such
-        watch any more."""
+        """The kind of the watched object of a ``mapping`` key, and the object as it is cached; None where the controller has no
+        such watch any more."""
         selection, controller = selection_of(key), self._routes.controllers.get(key.controller)
         if selection is None or selection.kind != "mapping" or controller is None or selection.watch >= len(controller.watches):
             self._waiting.pop(key, None)
@@ -135,16 +129,15 @@ class Watches:
         return kind, obj
 
     def handed_out(self, key: RequestKey) -> list[bytes]:
-        """A ``mapping`` key is handed out; the states that go with it."""
-        unmapped = self._running[key] = self._waiting.pop(key) if key in self._waiting else _unknown()
+        """A ``mapping`` key is handed out; the states that go with it. Those of a key that a predecessor queued are not known."""
+        unmapped = self._running[key] = self._waiting.pop(key) if key in self._waiting else Unmapped(unknown=True)
         return unmapped.states
 
     def ended(self, key: RequestKey, ok: bool) -> Unmapped:
         """Its hand-out has ended; what it was about. Without success all of that is due again."""
-        unmapped = self._running.pop(key) if key in self._running else _unknown()
+        unmapped = self._running.pop(key) if key in self._running else Unmapped(unknown=True)
         if not ok:
-            again = self._waiting.setdefault(key, Unmapped(unmapped.writer))
-            again.add(unmapped.states, unknown=unmapped.unknown, writer=unmapped.writer)
+            self._waiting.setdefault(key, Unmapped()).add(unmapped.states, unknown=unmapped.unknown)
         return unmapped
 
     def targets(self, key: RequestKey, found: Iterable[RequestKey]) -> list[RequestKey]:
@@ -185,10 +178,3 @@ def _selected(route: KindRoutes, controller: str, number: int, obj: Obj) -> bool
         if watching.controller.name == controller and watching.number == number:
             return watching.selector is None or watching.selector.matches(obj.meta.labels)
     return False
-
-
-def _unknown() -> Unmapped:
-    """Of a key whose history is another process's: a predecessor queued it."""
-    found = Unmapped()
-    found.unknown = True
-    return found

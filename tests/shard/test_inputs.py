@@ -156,14 +156,15 @@ async def test_a_change_of_an_input_is_followed_by_a_reconcile(
     """And by none of a key that does not depend on it, unless it is an input of all."""
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     async with stack(["reader"], homes=dict(HOMES)) as fleet:
+        # The start is over when the other shard has reported its lists, which makes owners due too.
+        await until(lambda: len(fleet.shard("0").wakes.incoming) == 1 and not len(fleet.shard("1").wakes.outbox("0")))
         hub = fleet.clusters["hub"].api
         for name in ("robot", "unused"):
             await hub.create("serviceaccounts", obj("ServiceAccount", name))
         data = {"account": "robot"} | ({"place": cluster} if cluster else {})
         await fleet.put("hub", "reader", NAME, **data)
         await fleet.put("hub", "reader", BYSTANDER, account="unused")
-        await until(lambda: ran()[NAME] == ran()[BYSTANDER] == 1)
-        await holds(lambda: ran()[NAME] == ran()[BYSTANDER] == 1, 0.2, "the start is over")
+        await until(lambda: ran()[NAME] == ran()[BYSTANDER] == 1 and read() and read(BYSTANDER))
         await change(fleet)
         await until(lambda: ran()[NAME] >= 2, 10.0, f"a change of {changed} is followed by a reconcile")
         known = set(Reason) if changed is Input.DELETION else REASONS[changed] | {Reason.UPDATE}

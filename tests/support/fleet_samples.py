@@ -282,3 +282,19 @@ async def space(ctx: Context, namespace: dict[str, Any]) -> None:
     """A cluster-scoped owner; records its children."""
     with _run("space", ctx, namespace) as key:
         CHILDREN[key[1], key[2]] = sorted(child["metadata"]["name"] for child in ctx.children("v1/ConfigMap"))
+
+
+@controller(
+    "v1/ConfigMap",
+    labels={"app": "scribe"},
+    watches=[watch("v1/Secret", field="data.secret")],
+)
+async def scribe(ctx: Context, cm: dict[str, Any]) -> None:
+    """Writes into the object of ``data.kind`` that others read too, once."""
+    with _run("scribe", ctx, cm):
+        data = cm.get("data") or {}
+        if data.get("kind") and not (cm["metadata"].get("annotations") or {}).get("written"):
+            shared = await ctx.live.get(data["kind"], "shared")
+            assert shared is not None
+            await ctx.patch(shared, {"metadata": {"annotations": {"written": "true"}}})
+            await ctx.patch(cm, {"metadata": {"annotations": {"written": "true"}}})
