@@ -10,7 +10,7 @@ tier.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
@@ -23,9 +23,9 @@ from raycp.protocol.plan import ControllerPlan, Plan
 from raycp.shard.caches import Caches
 from raycp.shard.events import EventHandler
 from raycp.shard.fanout import FanOut
-from raycp.shard.ledger import Ledger
+from raycp.shard.ledger import Drops, Ledger
 from raycp.shard.routes import Routes, controllers_before
-from raycp.shard.wakes import WakeExchange
+from raycp.shard.wakes import KeysDue, WakeExchange
 
 SLICE = 200
 """Objects that one turn of the loop searches for the names of clusters."""
@@ -53,25 +53,31 @@ class Inputs:
         self._events = events
         self._fanout = fanout
         self._wakes = wakes
+        self._unlisted: dict[RequestKey, tuple[Wake, KeysDue]] = {}
+        """Wakes of keys that are selected among objects which are not listed yet."""
         ledger.missed = self._missed
+        ledger.forgets.append(self._forget)
 
     # wakes of other shards
 
-    def woken(self, wake: Wake) -> list[RequestKey]:
-        """An owner here is due because of a child there, or the keys that read an object there. Returns those that are due."""
+    def woken(self, wake: Wake, due: KeysDue) -> None:
+        """An owner here is due because of a child there, or the keys that read an object there; see ``WakeReceiver.woken``."""
         key = wake.key
-        if key.cluster not in self._caches or key.controller not in self._routes.controllers:
-            return []
-        if selection_of(key) is not None:
-            return self._fanout.wake(key, classify_wake(wake.real, watched=True))
         informer = self._caches.informer_of(key)
-        obj = informer.store.get(key.namespace, key.name) if informer is not None else None
-        if obj is None and informer is not None:
+        if informer is None:
+            due([])  # the cluster or the controller has left
+        elif selection_of(key) is not None:
+            if informer.synced:
+                due(self._fanout.wake(key, classify_wake(wake.real, watched=True)))
+            else:
+                self._unlisted[key] = (wake, due)
+        elif (obj := informer.store.get(key.namespace, key.name)) is not None:
+            self._events.due(key, classify_wake(wake.real), obj, None)
+            self._events.dispatch()
+            due([key])
+        else:
             # Not listed yet: the list will queue it, and a hand-out before that would look like its deletion.
-            return [] if informer.synced else [key]
-        self._events.due(key, classify_wake(wake.real), obj, None)
-        self._events.dispatch()
-        return [key]
+            due([] if informer.synced else [key])
 
     def children_listed(self, cluster: str, kind: GVK) -> None:
         """``kind`` is listed in ``cluster`` without a complete replay: owners that may have children there are due, those of
@@ -93,6 +99,10 @@ class Inputs:
             key = RequestKey(controller, home, obj.meta.namespace, obj.meta.name)
             self._events.due(key, OWNED_AWAY, obj, None, change=change)
 
+    def _forget(self, drops: Drops) -> None:
+        for key in [key for key in self._unlisted if drops(key)]:
+            self._unlisted.pop(key)[1]([])
+
     # lists of a watched cluster of this shard
 
     def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
@@ -102,6 +112,9 @@ class Inputs:
             self.children_listed(cluster, kind)
             self._wakes.kind_listed(cluster, kind)
             self._events.watched_listed(cluster, kind, WATCHED_LISTED)
+        waiting, self._unlisted = self._unlisted, {}
+        for wake, due in waiting.values():
+            self.woken(wake, due)
         self.cluster_moved(cluster, True)
 
     # clusters
@@ -111,7 +124,7 @@ class Inputs:
         self._wakes.cluster_changed(cluster, usable)
         self.cluster_changed(cluster, usable)
 
-    def cluster_changed(self, cluster: str, usable: bool, due: Callable[[list[RequestKey]], None] = lambda keys: None) -> None:
+    def cluster_changed(self, cluster: str, usable: bool, due: KeysDue = lambda keys: None) -> None:
         """A cluster of any shard. ``due`` is called with the keys here that are due.
 
         When it is lost those are what its controllers declare; when it is usable, those that have found it otherwise.
@@ -125,7 +138,7 @@ class Inputs:
         self._fanout.all_due(found, CLUSTER_CHANGED)
         due([key for key, _ in found])
 
-    async def _lost(self, cluster: str, due: Callable[[list[RequestKey]], None]) -> None:
+    async def _lost(self, cluster: str, due: KeysDue) -> None:
         found: Found = []
         for controller in list(self._routes.controllers.values()):
             if controller.reachability:

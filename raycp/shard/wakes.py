@@ -14,6 +14,8 @@ from raycp.protocol.transport import Connection
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.outbox import Outbox
 
+KeysDue = Callable[[list[RequestKey]], None]
+
 
 class RemoteOwners(Protocol):
     """Owners in other shards."""
@@ -27,14 +29,14 @@ class RemoteOwners(Protocol):
 class WakeReceiver(Protocol):
     """Handles the wakes of other shards."""
 
-    def woken(self, wake: Wake) -> list[RequestKey]:
-        """The keys that are due; without any, the wake is acknowledged at once."""
+    def woken(self, wake: Wake, due: KeysDue) -> None:
+        """Calls ``due``, now or later, with the keys that are due: the wake is acknowledged when all of them are reconciled."""
         ...
 
     def children_listed(self, cluster: str, kind: GVK) -> None: ...
 
-    def cluster_changed(self, cluster: str, usable: bool, due: Callable[[list[RequestKey]], None]) -> None:
-        """Calls ``due``, now or later, with the keys that are due."""
+    def cluster_changed(self, cluster: str, usable: bool, due: KeysDue) -> None:
+        """As ``woken``."""
         ...
 
 
@@ -56,27 +58,19 @@ class WakeSender:
         done = []
         for wake in message.wakes:
             if isinstance(wake, Wake):
-                keys = self._receiver.woken(wake)
-                if keys:
-                    self._expect(wake.seq, keys, only=wake.key)
-                    continue
+                self._receiver.woken(wake, partial(self._due, wake.seq, wake.key))
             elif isinstance(wake, ClusterChanged):
-                self._receiver.cluster_changed(wake.cluster, wake.usable, partial(self._due, wake.seq))
-                continue
+                self._receiver.cluster_changed(wake.cluster, wake.usable, partial(self._due, wake.seq, None))
             else:
                 self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
-            done.append(wake.seq)
+                done.append(wake.seq)
         self.acknowledge(done)
 
-    def _due(self, seq: int, keys: list[RequestKey]) -> None:
-        if keys:
-            self._expect(seq, keys)
-        else:
+    def _due(self, seq: int, owner: RequestKey | None, keys: list[RequestKey]) -> None:
+        """Acknowledge ``seq`` when all of ``keys`` are reconciled. An ``owner``'s older wakes are replaced by it."""
+        if not keys:
             self.acknowledge([seq])
-
-    def _expect(self, seq: int, keys: list[RequestKey], only: RequestKey | None = None) -> None:
-        """Acknowledge ``seq`` when all of ``keys`` are reconciled. ``only``: an owner, whose older wakes it replaces."""
-        if keys == [only]:
+        elif keys == [owner]:
             for older in [older for older in self.waiting.get(keys[0], ()) if older not in self._left]:
                 self.waiting[keys[0]].discard(older)
         else:

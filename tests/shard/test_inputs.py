@@ -168,7 +168,7 @@ async def test_a_change_of_an_input_is_followed_by_a_reconcile(
         await change(fleet)
         await until(lambda: ran()[NAME] >= 2, 10.0, f"a change of {changed} is followed by a reconcile")
         known = set(Reason) if changed is Input.DELETION else REASONS[changed] | {Reason.UPDATE}
-        assert read()["reason"] in known
+        await until(lambda: read()["reason"] in known, what="its reason is one of that input's")
         if change is not _config:
             assert ran()[BYSTANDER] == 1, "it does not depend on that"
         assert not samples.OVERLAPS
