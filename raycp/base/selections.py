@@ -19,7 +19,7 @@ ALL = "*"
 """As a name, a namespace or a cluster: every one."""
 
 _EVERY = "/*"
-_WATCHED = re.compile(r"/(\d+)([=:])(.+)")
+_WATCHED = re.compile(r"/(\d+)([=:])(.+)", re.DOTALL)
 
 
 class Selection(NamedTuple):

@@ -12,15 +12,15 @@ reached it."""
 
 
 class ClusterStates:
-    """One shard's. ``moved`` is called for a cluster that became reachable (True) or unreachable (False), after the workers have
-    been sent its state; ``changed`` after each change."""
+    """One shard's. ``moved`` is called for a cluster that is reachable (True) or became unreachable (False), after the workers have
+    been sent its state, and with whether it has become so; ``changed`` after each change."""
 
     def __init__(
         self,
         clock: Clock,
         reporter: ShardReporter,
         broadcast: Callable[[Message], None],
-        moved: Callable[[str, bool], None],
+        moved: Callable[[str, bool, bool], None],
         changed: Callable[[], None],
     ) -> None:
         self._clock = clock
@@ -48,7 +48,7 @@ class ClusterStates:
         unreachable; and with ``lost`` the others too, as a predecessor's report may have died with it."""
         for state in self._sent:
             if state.reachable or lost:
-                self._moved(state.name, state.reachable)
+                self._moved(state.name, state.reachable, False)
 
     def _send(self, states: list[ClusterState]) -> None:
         now = self._clock.now()
@@ -63,5 +63,5 @@ class ClusterStates:
                 continue  # it is being connected to
             if known != state.reachable:
                 self._reachable[state.name] = state.reachable
-                self._moved(state.name, state.reachable)
+                self._moved(state.name, state.reachable, known is not None)
         self._changed()

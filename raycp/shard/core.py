@@ -256,9 +256,9 @@ class ShardCore(MemberCore):
         self.dispatcher.dispatch_soon()
         self._cluster_changed(cluster)
 
-    def _cluster_moved(self, cluster: str, usable: bool) -> None:
+    def _cluster_moved(self, cluster: str, usable: bool, returned: bool) -> None:
         if self.standby is None:
-            self.inputs.cluster_moved(cluster, usable)
+            self.inputs.cluster_moved(cluster, usable, returned)
 
     def _announce_clusters(self) -> None:
         self._announcing = False

@@ -115,25 +115,27 @@ class Inputs:
         waiting, self._unlisted = self._unlisted, {}
         for wake, due in waiting.values():
             self.woken(wake, due)
-        self.cluster_moved(cluster, True)
+        self.cluster_moved(cluster, True, False)
 
     # clusters
 
-    def cluster_moved(self, cluster: str, usable: bool) -> None:
-        """A cluster of this shard has become unreachable; or more of it is usable than before. The workers know already."""
-        self._wakes.cluster_changed(cluster, usable)
-        self.cluster_changed(cluster, usable)
+    def cluster_moved(self, cluster: str, usable: bool, returned: bool) -> None:
+        """A cluster of this shard has become unreachable, or is usable: has ``returned``, or may have seemed otherwise to somebody.
+        The workers know already."""
+        self._wakes.cluster_changed(cluster, usable, returned)
+        self.cluster_changed(cluster, usable, returned)
 
-    def cluster_changed(self, cluster: str, usable: bool, due: KeysDue = lambda keys: None) -> None:
-        """A cluster of any shard. ``due`` is called with the keys here that are due.
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool, due: KeysDue = lambda keys: None) -> None:
+        """As ``cluster_moved``, of a cluster of any shard. ``due`` is called with the keys here that are due.
 
-        When it is lost those are what its controllers declare; when it is usable, those that have found it otherwise.
+        When it is lost those are what its controllers declare; when it is usable, those that have found it otherwise, and when it
+        has returned, those that wait for any.
         """
         if not usable:
             self._loops.spawn(self._lost(cluster, due), f"keys that depend on cluster {cluster}")
             return
         # A key in work is not among them: its acknowledgement says whether it has found the cluster usable.
-        keys = [key for key in self._ledger.notes.usable(cluster) if key not in self._ledger.working]
+        keys = [key for key in self._ledger.notes.usable(cluster, returned=returned) if key not in self._ledger.working]
         found = self._objects(keys)
         self._fanout.all_due(found, CLUSTER_CHANGED)
         due([key for key, _ in found])

@@ -43,11 +43,11 @@ class KeyNotes:
             return False
         return waits or any(self._moved.get(cluster, 0) > since for cluster in done.unusable)
 
-    def usable(self, cluster: str) -> list[RequestKey]:
-        """``cluster`` is usable: the keys that found it otherwise, or wait for any."""
+    def usable(self, cluster: str, *, returned: bool = True) -> list[RequestKey]:
+        """``cluster`` is usable: the keys that found it otherwise; and those that wait for any, where it has ``returned``."""
         self.moves += 1
         self._moved[cluster] = self.moves
-        return [key for key, note in self._notes.items() if note.waiting or cluster in note.unusable]
+        return [key for key, note in self._notes.items() if (returned and note.waiting) or cluster in note.unusable]
 
     def waiting(self) -> list[RequestKey]:
         """The keys that wait for a cluster, or for room in one."""

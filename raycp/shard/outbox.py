@@ -84,6 +84,10 @@ class Outbox:
         self.put(wake.key, wake)
         self._changed(wake.key)
 
+    def pending(self, subject: Hashable) -> AnyWake | None:
+        """The wake of that subject that is not acknowledged."""
+        return self._pending.get(subject)
+
     def put(self, subject: Hashable, wake: AnyWake) -> None:
         """Keep and send ``wake``, in place of an older one of the same subject."""
         before = self._pending.get(subject)

@@ -35,7 +35,7 @@ class WakeReceiver(Protocol):
 
     def children_listed(self, cluster: str, kind: GVK) -> None: ...
 
-    def cluster_changed(self, cluster: str, usable: bool, due: KeysDue) -> None:
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool, due: KeysDue) -> None:
         """As ``woken``."""
         ...
 
@@ -60,7 +60,8 @@ class WakeSender:
             if isinstance(wake, Wake):
                 self._receiver.woken(wake, partial(self._due, wake.seq, wake.key))
             elif isinstance(wake, ClusterChanged):
-                self._receiver.cluster_changed(wake.cluster, wake.usable, partial(self._due, wake.seq, None))
+                due = partial(self._due, wake.seq, None)
+                self._receiver.cluster_changed(wake.cluster, wake.usable, wake.returned, due)
             else:
                 self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
                 done.append(wake.seq)
@@ -171,10 +172,12 @@ class WakeExchange:
         if outgoing is not None:
             outgoing.put((cluster, str(kind)), KindListed(self._next(), cluster, str(kind)))
 
-    def cluster_changed(self, cluster: str, usable: bool) -> None:
-        """``cluster`` is unreachable, or usable again: keys of every shard may depend on that."""
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool) -> None:
+        """``cluster`` is unreachable, or usable: keys of every shard may depend on that."""
         for outgoing in self._outgoing.values():
-            outgoing.put((cluster,), ClusterChanged(self._next(), cluster, usable))
+            before = outgoing.pending((cluster,))
+            again = isinstance(before, ClusterChanged) and before.usable and before.returned
+            outgoing.put((cluster,), ClusterChanged(self._next(), cluster, usable, usable and (returned or again)))
 
     def _next(self) -> int:
         self._seq += 1

@@ -25,12 +25,14 @@ class KindListed(msgspec.Struct, tag="kind-listed", array_like=True, frozen=True
 
 
 class ClusterChanged(msgspec.Struct, tag="cluster-recovered", array_like=True, frozen=True):
-    """``cluster`` has become unreachable; or it is usable again (``usable``): keys whose decisions depend on that are due. The tag
-    is that of protocol version 1, which reports only that a cluster answers again."""
+    """``cluster`` has become unreachable, or is usable: keys whose decisions depend on that are due. ``returned``: it was not
+    usable before; else it may only have seemed so to a worker. The tag is that of protocol version 1, which reports only returns.
+    """
 
     seq: int
     cluster: str
     usable: bool = True
+    returned: bool = True
 
 
 class Wakes(msgspec.Struct, tag="wakes", array_like=True):
