@@ -52,7 +52,7 @@ WATCHED_LISTED = Verdict(True, Reason.WATCHED, Priority.BACKLOG)
 """What the key's reconciles read was listed without a complete replay: whatever was missed, they have not seen it."""
 
 CLUSTER_CHANGED = Verdict(True, Reason.CLUSTER, Priority.OWNED_AWAY, debounce=True)
-FLEET_CHANGED = Verdict(True, Reason.FLEET, Priority.BACKLOG, debounce=True)
+FLEET_CHANGED = Verdict(True, Reason.FLEET, Priority.OWNED_AWAY, debounce=True)
 NEW_CODE = Verdict(True, Reason.CODE, Priority.OWNED_AWAY, debounce=True)
 """These three concern many keys at once, all of them unchanged: they are paced (``pace_width``), and behind live changes."""
 

@@ -145,7 +145,7 @@ class EventHandler:
             if obj is not None:
                 self.due(key, verdict, obj, event, spread=delay, change=change)
         elif selection.kind == "mapping":
-            self._watches.changed(key, event)
+            self._watches.changed(key, kind, event)
             self.due(key, verdict, event.obj, event, change=change)
         elif self._remote.wake(key, str(verdict.reason), verdict.real):
             self._ledger.exception(key, change)
@@ -153,13 +153,13 @@ class EventHandler:
     def _mapped(self, handout: Handout, done: Done) -> None:
         """A map function has run: the keys that it found are due, before its own key counts as settled."""
         key, ok = done.key, done.outcome is Outcome.OK
-        unmapped, found = self._watches.ended(key, ok), self._watches.watched(key)
+        unknown, found = self._watches.ended(key, ok), self._watches.watched(key)
         if not ok or found is None:
             return
         change = (key.cluster, found[0], handout.rv)
         for each in self._watches.targets(key, done.wakes):
             self._fanout.wake(each, WATCHED, change)
-        for each in self._watches.all_of(key) if unmapped.unknown else ():
+        for each in self._watches.all_of(key) if unknown else ():
             self._fanout.wake(each, WATCHED_AWAY, change)
 
     def _known(

@@ -184,11 +184,11 @@ class Inputs:
             was = known.get(controller.name)
             if was is None:
                 continue  # a new one is shown every object
-            if controller.code != was.code:
-                failing = self._objects(self._ledger.forgive(controller.name))
-                self._fanout.all_due(failing, NEW_CODE)
             if declared(controller) != declared(was):
+                self._ledger.forgive(controller.name)
                 everything.append(controller)
+            elif controller.code != was.code:
+                self._fanout.all_due(self._objects(self._ledger.forgive(controller.name)), NEW_CODE)
         if everything or clusters:
             self._loops.spawn(self._changed(everything, clusters), "keys that depend on the fleet file")
 

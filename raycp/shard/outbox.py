@@ -84,8 +84,8 @@ class Outbox:
         self.put(wake.key, wake)
         self._changed(wake.key)
 
-    def pending(self, subject: Hashable) -> AnyWake | None:
-        """The wake of that subject that is not acknowledged."""
+    def newest(self, subject: Hashable) -> AnyWake | None:
+        """The wake of that subject, if it is not acknowledged."""
         return self._pending.get(subject)
 
     def put(self, subject: Hashable, wake: AnyWake) -> None:

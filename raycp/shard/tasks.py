@@ -55,7 +55,7 @@ class TaskMaker:
         if found is None:
             return None
         kind, obj = found
-        states = [Child(item.key.cluster, str(kind), raw) for raw in self._watches.handed_out(item.key)]
+        states = [Child(item.key.cluster, str(kind), raw) for raw in self._watches.handed_out(item.key, kind)]
         return self._started(worker, item, obj, states, [])
 
     def _started(self, worker: str, item: Item, obj: Obj | None, children: list[Child], unknown: list[str]) -> Task:

@@ -175,7 +175,7 @@ class WakeExchange:
     def cluster_changed(self, cluster: str, usable: bool, returned: bool) -> None:
         """``cluster`` is unreachable, or usable: keys of every shard may depend on that."""
         for outgoing in self._outgoing.values():
-            before = outgoing.pending((cluster,))
+            before = outgoing.newest((cluster,))
             again = isinstance(before, ClusterChanged) and before.usable and before.returned
             outgoing.put((cluster,), ClusterChanged(self._next(), cluster, usable, usable and (returned or again)))
 

@@ -24,11 +24,12 @@ _LIVE = (Source.WATCH, Source.OWN_WRITE)
 
 
 class Unmapped:
-    """The states of a watched object that its map function has not seen. ``unknown``: there were others."""
+    """The states of a watched object of ``kind`` that its map function has not seen. ``unknown``: there were others."""
 
-    __slots__ = ("states", "unknown")
+    __slots__ = ("kind", "states", "unknown")
 
-    def __init__(self, *, unknown: bool = False) -> None:
+    def __init__(self, kind: GVK, *, unknown: bool = False) -> None:
+        self.kind = kind
         self.states: list[bytes] = []
         self.unknown = unknown
 
@@ -65,9 +66,9 @@ class Watches:
             found += [key] if target not in self._caches else [each for each, _ in self.expand(key)]
         return found
 
-    def changed(self, key: RequestKey, event: Event) -> None:
+    def changed(self, key: RequestKey, kind: GVK, event: Event) -> None:
         """A ``mapping`` key is due by ``event``."""
-        unmapped = self._waiting.setdefault(key, Unmapped())
+        unmapped = self._waiting.setdefault(key, Unmapped(kind))
         # What was listed without an earlier state may have had one, that other keys read.
         unknown = event.old is None and event.source not in _LIVE
         unmapped.add([event.old.raw] if event.old is not None else [], unknown=unknown)
@@ -128,17 +129,21 @@ class Watches:
             obj = None
         return kind, obj
 
-    def handed_out(self, key: RequestKey) -> list[bytes]:
-        """A ``mapping`` key is handed out; the states that go with it. Those of a key that a predecessor queued are not known."""
-        unmapped = self._running[key] = self._waiting.pop(key) if key in self._waiting else Unmapped(unknown=True)
+    def handed_out(self, key: RequestKey, kind: GVK) -> list[bytes]:
+        """A ``mapping`` key is handed out; the states that go with it. Those of a key that a predecessor queued are not known, and
+        those of another kind are no longer this watch's."""
+        unmapped = self._waiting.pop(key, None)
+        if unmapped is None or unmapped.kind != kind:
+            unmapped = Unmapped(kind, unknown=True)
+        self._running[key] = unmapped
         return unmapped.states
 
-    def ended(self, key: RequestKey, ok: bool) -> Unmapped:
-        """Its hand-out has ended; what it was about. Without success all of that is due again."""
-        unmapped = self._running.pop(key) if key in self._running else Unmapped(unknown=True)
-        if not ok:
-            self._waiting.setdefault(key, Unmapped()).add(unmapped.states, unknown=unmapped.unknown)
-        return unmapped
+    def ended(self, key: RequestKey, ok: bool) -> bool:
+        """Its hand-out has ended; whether the object had states that are not known. Without success all of them are due again."""
+        unmapped = self._running.pop(key, None)
+        if unmapped is not None and not ok:
+            self._waiting.setdefault(key, Unmapped(unmapped.kind)).add(unmapped.states, unknown=unmapped.unknown)
+        return unmapped is None or unmapped.unknown
 
     def targets(self, key: RequestKey, found: Iterable[RequestKey]) -> list[RequestKey]:
         """The keys that a map function ``found``, each with its cluster; those that are no cluster of the controller are left
