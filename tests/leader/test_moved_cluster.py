@@ -9,6 +9,7 @@ import pytest
 from inprocess import QUIET, Led, fleet_doc, fleet_of, led, until
 
 from raycp.config import FleetDoc
+from raycp.protocol.control import Configure
 from raycp.protocol.members import Role
 
 FAST = {"timeouts": {"drain": 1}, "shards": {"standby": 0}}
@@ -44,6 +45,23 @@ async def test_an_embedded_cluster_that_is_made_anew_is_found_at_its_new_address
         await until(lambda: row(fleet, "east")["reachable"] and row(fleet, "east")["synced"], 15.0)
         await fleet.put("east", "tracked", "new")
         await until(lambda: ran()["new"], 15.0, "the shard watches the new cluster, and not the old address")
+
+
+async def test_a_restarted_leader_does_not_trust_the_address_in_its_plan() -> None:
+    """The cluster was made anew while there was no leader."""
+    async with led() as fleet:
+        await fleet.apply(doc(nodes=2))
+        plan = fleet.leader.plan
+        assert plan is not None
+        await fleet.die()
+        (east,) = fleet.substrate.living("embedded", "east")
+        await fleet.substrate.kill(east.member)
+        successor = east.member._replace(generation=east.member.generation + 1)
+        await fleet.substrate.create(successor, {})
+        await fleet.substrate.ask(successor, Configure(plan), timeout=30.0)
+        fleet.start_leader()
+        await fleet.put("east", "tracked", "new")
+        await until(lambda: ran()["new"], 20.0)
 
 
 async def test_a_member_that_is_not_up_is_a_reason_in_the_status_and_is_used_again_when_it_is() -> None:

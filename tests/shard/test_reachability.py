@@ -48,6 +48,25 @@ async def test_a_reconcile_that_found_a_shard_silent_is_run_again_when_it_is_bac
         await until(lambda: fleet.clusters["far"].api.get("secrets", "default", "during-child"), 20.0)
 
 
+async def test_a_reconcile_on_a_worker_that_was_cut_off_from_a_shard_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing happened to shard or cluster: it notices the worker's new connection."""
+    async with stack(["remote"], HOMES) as fleet:
+        await fleet.put("hub", "remote", "before")
+        await until(lambda: fleet.clusters["far"].api.get("secrets", "default", "before-child"))
+        await quiet(fleet)
+        with monkeypatch.context() as patch:
+            patch.setattr("raycp.worker.shard_link.dial", refused)
+            fleet.worker().links["1"].reset()
+            await until(lambda: not fleet.worker().links["1"].connected)
+            await fleet.put("hub", "remote", "during")
+            await until(lambda: ran()["during"] and not samples.RUNNING["remote", "hub", "during"])
+        await until(lambda: fleet.clusters["far"].api.get("secrets", "default", "during-child"), 20.0)
+
+
+async def refused(*args: object) -> None:
+    raise ConnectionRefusedError("a test's")
+
+
 async def test_a_failed_write_to_a_lost_cluster_is_tried_again_when_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not after its backoff, which the outage has made long."""
     monkeypatch.setattr("raycp.worker.admission.random", SimpleNamespace(uniform=lambda low, high: 100.0))

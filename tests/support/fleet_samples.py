@@ -196,7 +196,7 @@ async def everything(ctx: Context, cm: dict[str, Any]) -> None:
         pass
 
 
-@controller("v1/ConfigMap", on="hub", labels={"app": "patient"}, owns=[owned("v1/Secret", on="members")])
+@controller("v1/ConfigMap", on="hub", labels={"app": "patient"}, owns=[owned("v1/Secret", on="members")], reachability=False)
 async def patient(ctx: Context, cm: dict[str, Any]) -> Result | None:
     """Waits, with a poll in an hour, for every member to be reachable."""
     with _run("patient", ctx, cm):
@@ -280,9 +280,11 @@ async def reader(ctx: Context, cm: dict[str, Any]) -> Result | None:
     ],
 )
 async def member_reader(ctx: Context, cm: dict[str, Any]) -> None:
-    """In members; reads objects of the hub."""
+    """In members; reads objects of the hub. With ``data.gate`` it ends when its name is in ``OPEN``."""
     with _run("member-reader", ctx, cm) as key:
         READ[key[1], key[2]] = _read(ctx, cm)
+        if (cm.get("data") or {}).get("gate"):
+            await _opened(key[2])
 
 
 @controller("v1/Namespace", labels={"app": "space"}, owns=["v1/ConfigMap"])
