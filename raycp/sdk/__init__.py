@@ -14,8 +14,8 @@ What a worker uses, in the order of a task's path:
 
 - ``loader``: ``load_controllers``;
 - ``session``: ``Session``, one run of a controller on a task, to be revoked by its maker;
-- ``run``: ``run_reconcile``, from ``Session`` to ``Done``; ``outcome`` for what the function returned or raised; ``map_functions`` for
-  the map function of a watch;
+- ``run``: ``run_reconcile``, from ``Session`` to ``Done``; ``outcome`` for what the function returned or raised;
+  ``map_functions`` for the map function of a watch;
 - ``backend``: ``Backend``, the seam below a ``Context``; ``event_recorder``: ``EventRecorder``.
 
 Importing this is light: no Kubernetes client, no pydantic, no Ray (``crd`` brings pydantic and is imported by name).

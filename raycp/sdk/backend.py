@@ -37,11 +37,6 @@ class ClusterInfo:
     reason: str = ""
     free_pods: int | None = None
 
-    @property
-    def usable(self) -> bool:
-        """Whether its API server answers and its caches are filled."""
-        return self.reachable and self.synced
-
 
 class CacheRead(msgspec.Struct, frozen=True):
     """A read from a shard's cache.

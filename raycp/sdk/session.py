@@ -83,13 +83,13 @@ class Session:
     def clusters(self) -> list[ClusterInfo]:
         """The fleet's clusters, as they are known at this moment."""
         found = list(self.backend.clusters.values())
-        self.unusable.update([info.name for info in found if not info.usable])
+        self.unusable.update([info.name for info in found if not (info.reachable and info.synced)])
         return found
 
     def cluster(self, name: str) -> ClusterInfo:
         """One of them; an empty row for a cluster that is not of the fleet."""
         info = self.backend.clusters.get(name) or ClusterInfo(name)
-        if not info.usable:
+        if not (info.reachable and info.synced):
             self.unusable.add(name)
         return info
 

@@ -263,7 +263,8 @@ class Ledger:
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         if handout.deferred:
             self._judge(handout, done)
-        if self.notes.ended(done, handout.moves):
+        noted = done.unusable or waiting or outcome is Outcome.PERMANENT or key in self.notes.by_key
+        if noted and self.notes.ended(done, handout.moves):
             self.missed(key)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
@@ -335,13 +336,13 @@ class Ledger:
 
     def known_keys(self) -> list[RequestKey]:
         """Every key that has state."""
-        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys(), *self.notes})
+        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys(), *self.notes.by_key})
 
     def progress(self, keys: list[RequestKey]) -> list[KeyProgress]:
         """The state of ``keys``, as a standby keeps it."""
         saved = {each.key: each for each in self.queue.snapshot(keys)}
         clocks = {each.key: each for each in self.clocks.export(keys)}
-        due, note = self.marks.due_of, self.notes.of
+        due, note = self.marks.due_of, self.notes.by_key.get
         return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key), note(key)) for key in keys]
 
     def restore(self, replicas: Iterable[tuple[KeyProgress, Saved]]) -> None:

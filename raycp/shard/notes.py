@@ -5,7 +5,7 @@ The keys of a cluster that is lost are found by what their controllers declare; 
 since each reconcile reports what it has read. Most keys have no note.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import AWAITS_CLUSTERS, Done, Outcome
@@ -17,16 +17,9 @@ class KeyNotes:
 
     def __init__(self) -> None:
         self.moves = 0
-        self._notes: dict[RequestKey, KeyNote] = {}
-        self._moved: dict[str, int] = {}
-
-    def __iter__(self) -> Iterator[RequestKey]:
+        self.by_key: dict[RequestKey, KeyNote] = {}
         """The keys that have a note."""
-        return iter(list(self._notes))
-
-    def of(self, key: RequestKey) -> KeyNote | None:
-        """The note of a key; None where its last reconcile had nothing to note."""
-        return self._notes.get(key)
+        self._moved: dict[str, int] = {}
 
     def ended(self, done: Done, since: int) -> bool:
         """Note the end of a reconcile that began at ``since`` (``moves``). True where a cluster that it depends on has become
@@ -36,9 +29,9 @@ class KeyNotes:
         gave_up = done.outcome is Outcome.PERMANENT
         waits = done.waiting in AWAITS_CLUSTERS
         if not (done.unusable or waits or gave_up):
-            self._notes.pop(done.key, None)
+            self.by_key.pop(done.key, None)
             return False
-        self._notes[done.key] = KeyNote(done.waiting if waits else "", tuple(done.unusable), gave_up)
+        self.by_key[done.key] = KeyNote(done.waiting if waits else "", tuple(done.unusable), gave_up)
         if since == self.moves:
             return False
         return waits or any(self._moved.get(cluster, 0) > since for cluster in done.unusable)
@@ -47,21 +40,21 @@ class KeyNotes:
         """``cluster`` is usable: the keys that found it otherwise; and those that wait for any, where it has ``returned``."""
         self.moves += 1
         self._moved[cluster] = self.moves
-        return [key for key, note in self._notes.items() if (returned and note.waiting) or cluster in note.unusable]
+        return [key for key, note in self.by_key.items() if (returned and note.waiting) or cluster in note.unusable]
 
     def waiting(self) -> list[RequestKey]:
         """The keys that wait for a cluster, or for room in one."""
-        return [key for key, note in self._notes.items() if note.waiting]
+        return [key for key, note in self.by_key.items() if note.waiting]
 
     def gave_up(self, controller: str) -> list[RequestKey]:
         """The keys of a controller that gave up."""
-        return [key for key, note in self._notes.items() if note.gave_up and key.controller == controller]
+        return [key for key, note in self.by_key.items() if note.gave_up and key.controller == controller]
 
     def adopt(self, key: RequestKey, note: KeyNote) -> None:
         """Take over a predecessor's note."""
-        self._notes[key] = note
+        self.by_key[key] = note
 
     def drop(self, drops: Callable[[RequestKey], bool]) -> None:
         """Forget the keys for which ``drops`` is true."""
-        for key in [key for key in self._notes if drops(key)]:
-            del self._notes[key]
+        for key in [key for key in self.by_key if drops(key)]:
+            del self.by_key[key]

@@ -26,11 +26,12 @@ class TaskMaker:
         """The task of a hand-out, recorded as started; None for a key whose controller or cluster has left."""
         key = item.key
         controller = self._routes.controllers.get(key.controller)
-        if controller is None or key.cluster not in self._caches:
+        watched = self._caches.clusters.get(key.cluster)
+        if controller is None or watched is None:
             return None
         if selection_of(key) is not None:
             return self._mapping(worker, item)
-        informer = self._caches.informer_of(key)
+        informer = watched.informers.get(self._routes.kind_of[key.controller])
         if informer is None:
             return None
         obj = informer.store.get(key.namespace, key.name)

@@ -101,6 +101,10 @@ async def test_a_map_function_that_fails_is_retried_and_says_so(fleet: Stack) ->
     shard = fleet.shard("0")
     failing = await until(lambda: [each for each in shard.queue.snapshot() if each.attempts >= 2])
     assert "ZeroDivisionError: on purpose" in failing[0].error
+    timeline = shard.reporter.timeline("hub", "ConfigMap", "default", "policy")
+    assert timeline is not None
+    assert "member-reader (its map function)" in str(timeline), "raycp why of the watched object shows it"
+    assert "ZeroDivisionError: on purpose" in str(timeline)
     assert not ran()
 
 
