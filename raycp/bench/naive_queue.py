@@ -274,6 +274,13 @@ class NaiveQueue:
         """Drop all keys of a controller."""
         return sum([self.remove(key) for key in list(self._entries) if key.controller == controller])
 
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """Forget failures: ``add`` ends a backoff here."""
+        found = [key for key, entry in self._entries.items() if key.controller == controller and (entry.attempts or entry.worker)]
+        for key in found:
+            self._entries[key].attempts = 0
+        return found
+
     def limit_cluster(self, cluster: str, in_flight: int | None, why: str = "") -> None:
         """Ignored: no cluster has a limit here."""
 

@@ -13,7 +13,7 @@ BAD_INPUT = 2
 
 _INPUT_ERRORS = (
     ("raycp.config.problems", "ConfigError"),
-    ("raycp.sdk.controller", "DefinitionError"),
+    ("raycp.sdk.definition", "DefinitionError"),
     ("raycp.sdk.loader", "ControllerLoadError"),
     ("raycp.embedded.life.stagefile", "StageError"),
 )

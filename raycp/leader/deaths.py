@@ -110,8 +110,6 @@ class Deaths:
             self._replacements.count(slot.role, cause)
         if self._proof.ledger is not None:
             self._proof.ledger.forget(state.member.actor_name)
-        if state.member.role is Role.EMBEDDED:
-            self._roster.endpoint_lost(state.member.place)
         if slot is not None and slot.role is Role.SHARD:
             await self._promotion.promote_standby(slot.shard, cause, since=noticed)
         if warm:

@@ -106,7 +106,7 @@ def wanted_members(
         add(Slot.of_shard(shard), [env], **options)
         for number in range(max(doc.spec.shards.standby, shard in needy)):
             add(Slot.of_standby(shard, number), [env], **options)
-    modules = sorted({plan.use for plan in fleet.controllers})
+    modules = sorted({(plan.use, plan.code) for plan in fleet.controllers})
     settings = [env, runtime, modules, doc.spec.workers.model_dump(mode="json")]
 
     def add_worker(slot: Slot, cpus: float) -> None:

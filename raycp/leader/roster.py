@@ -25,6 +25,8 @@ class Roster:
         self._ending: set[Member] = set()
         self._generations: dict[Slot, int] = {}
         self._endpoints: dict[str, ConnectSpec] = {}
+        self._reported: dict[str, Member] = {}
+        """The members that reported them; an endpoint from another leader's plan may be a predecessor's."""
         self._problems: dict[str, str] = {}
         self._excused = RecentNames(size=EXCUSED)
 
@@ -135,9 +137,13 @@ class Roster:
             self._excused.add(member.actor_name)
 
     def removed(self, state: MemberState) -> Slot | None:
-        """The member is not supervised any more; the slot that it had."""
+        """The member is not supervised any more; the slot that it had. An embedded cluster's endpoint goes with its member: the
+        next one has another."""
         if state in self._leaving:
             self._leaving.remove(state)
+        if state.member.role is Role.EMBEDDED:
+            self._endpoints.pop(state.member.place, None)
+            self._reported.pop(state.member.place, None)
         for slot, known in self._members.items():
             if known is state:
                 del self._members[slot]
@@ -208,13 +214,14 @@ class Roster:
 
     # embedded clusters
 
-    def endpoint_found(self, cluster: str, endpoint: ConnectSpec) -> None:
-        """An embedded cluster is up."""
-        self._endpoints[cluster] = endpoint
+    def endpoint_known(self, member: Member) -> bool:
+        """Whether this member itself has reported its embedded cluster's endpoint."""
+        return self._reported.get(member.place) == member
 
-    def endpoint_lost(self, cluster: str) -> None:
-        """An embedded cluster is down."""
-        self._endpoints.pop(cluster, None)
+    def endpoint_found(self, member: Member, endpoint: ConnectSpec) -> None:
+        """The embedded cluster of ``member`` is up."""
+        self._endpoints[member.place] = endpoint
+        self._reported[member.place] = member
 
     def endpoints_restored(self, endpoints: Mapping[str, ConnectSpec]) -> None:
         """The embedded clusters as the last plan of another leader had them."""

@@ -203,6 +203,15 @@ class Contents:
         self.lanes.drop_cluster(cluster)
         return running
 
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """Forget the failures of a controller's keys. Returns those that had failed, and those that run."""
+        found = []
+        for entry in self.entries.values():
+            if entry.key.controller == controller and (entry.attempts or entry.retry or entry.state is _RUNNING):
+                entry.attempts = 0
+                found.append(entry.key)
+        return found
+
     # -- tiers ---------------------------------------------------------------------------------------------------------
 
     def move(self, entry: Entry, tier: str, now: float) -> None:

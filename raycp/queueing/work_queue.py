@@ -90,9 +90,7 @@ class WorkQueue:
         real: bool = True,
     ) -> bool:
         """Queue ``key``, ready in ``delay`` seconds, merged with what is there by law 3. An unknown tier means the default one.
-
-        Returns False only if the key's cluster is being removed. Raises ``ValueError`` for a negative or undefined delay.
-        """
+        Returns False only if the key's cluster is being removed. Raises ``ValueError`` for a negative or undefined delay."""
         now = self._clock.now()
         ready_at = now if delay == 0.0 else now + _checked(delay)
         if tier not in self._lanes.by_name:
@@ -250,11 +248,9 @@ class WorkQueue:
         priority: int = Priority.POLL,
         reason: str = Reason.POLL,
     ) -> bool:
-        """The reconcile succeeded and asks to be run again in ``after`` seconds: in the background, unless it names a tier.
-
-        What it was run as does not matter: polls never ratchet up. Returns False if ``worker`` does not hold the key. Raises
-        ``ValueError`` for a negative or undefined delay.
-        """
+        """The reconcile succeeded and asks to be run again in ``after`` seconds: in the background, unless it names a tier. What it
+        was run as does not matter: polls never ratchet up. Returns False if ``worker`` does not hold the key. Raises ``ValueError``
+        for a negative or undefined delay."""
         _checked(after)
         entry = self._take(worker, key, id)
         if entry is None:
@@ -367,6 +363,10 @@ class WorkQueue:
     def remove_controller(self, controller: str) -> int:
         """Drop all keys of a controller that is no longer in the fleet. Returns how many."""
         return sum([self._contents.remove(key) for key in list(self._entries) if key.controller == controller])
+
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """Its code is new: see ``Contents.forgive``. Their backoff ends when something real is added."""
+        return self._contents.forgive(controller)
 
     # -- limits and policy ---------------------------------------------------------------------------------------------
 

@@ -80,6 +80,8 @@ async def run_reconcile(
     if session.open:
         await session.settle()
     done = Done(task.id, task.key, Outcome.OK, clock.now() - started, writes=session.writes, calls=session.calls)
+    if session.unusable:
+        done.unusable = sorted(session.unusable)
     if timed_out:
         done.outcome, done.error, done.error_class = Outcome.RETRY, f"timed out: no result within {limit:g} s", TIMED_OUT
         session.log.warning("%s", done.error)

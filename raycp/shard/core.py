@@ -48,10 +48,12 @@ from raycp.shard.cluster_states import ClusterStates
 from raycp.shard.convictions import Convictions
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.events import EventHandler
+from raycp.shard.fanout import FanOut
 from raycp.shard.gauges import ShardGauges
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.identity import ShardIdentity
+from raycp.shard.inputs import Inputs
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.readiness import ShardReadiness
@@ -69,10 +71,15 @@ from raycp.shard.tokens import PendingRequest, Tokens
 from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
+from raycp.shard.watches import Watches
 from raycp.shard.watermark_store import WatermarkStore
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 log = logging.getLogger(__name__)
+
+ANNOUNCE = 0.1
+"""Seconds after a worker's connection until keys that found a cluster of this shard unusable are requeued: the worker had no
+connection, and may have told them so."""
 
 
 class ShardCore(MemberCore):
@@ -99,14 +106,19 @@ class ShardCore(MemberCore):
             self.identity, self.caches, self.queue, self.tokens, clock, self.loops, metrics, self._cluster_limited
         )
         self.wakes = self.ledger.wakes = WakeExchange(self.identity, host, clock, self.loops, self.ledger.settled)
-        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, self._counts)
-        self.wakes.receiver = self.events
+        watches = Watches(self.routes, self.caches)
+        self.ledger.forgets += [self.wakes.forget, watches.drop]
+        fanout = FanOut(rng, self.loops, self.caches, self.ledger, self.wakes, watches)
+        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, watches, fanout, self._counts)
+        self.inputs = self.wakes.receiver = Inputs(
+            self.loops, self.routes, self.caches, self.ledger, self.events, fanout, self.wakes
+        )
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
-        tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger)
+        tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger, watches)
         self.dispatcher = Dispatcher(
             clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.calls_ended
         )
-        self.events.dispatch = self.dispatcher.dispatch_soon
+        self.events.dispatch = fanout.dispatch = self.dispatcher.dispatch_soon
         self.dispatcher.on_suspects = self.changed
         kind_of = self.routes.kind_of_controller
         self.convictions = Convictions(
@@ -120,14 +132,14 @@ class ShardCore(MemberCore):
             metrics, clock, self.identity, self.caches, self.ledger, self.tracker, self.reporter, queue_metrics
         )
         self.readiness = ShardReadiness(self.routes, self.caches)
-        self.states = ClusterStates(self.reporter, self.dispatcher.broadcast, self._recovered, self.changed)
+        self.states = ClusterStates(clock, self.reporter, self.dispatcher.broadcast, self._cluster_moved, self.changed)
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
         self.phases = SwitchPhases(clock, metrics, self.dispatcher, self.queue, self.changed)
         self.release = QueueRelease(
             clock, self.ledger, self.dispatcher, self.pause, self.replication, self.watermarks, self.permits
         )
-        self._primary = PrimaryWatcher(self.events, self.guard, self.wakes, self._cluster_changed)
+        self._primary = PrimaryWatcher(self.events, self.guard, self.inputs, self._cluster_changed)
         self.standby: StandbyReplica | None = None
         self._watcher: PrimaryWatcher | StandbyWatcher = self._primary
         if warm:
@@ -138,6 +150,7 @@ class ShardCore(MemberCore):
         self._port = 0
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
+        self._announcing = False
 
     # the plan
 
@@ -221,11 +234,12 @@ class ShardCore(MemberCore):
         followed = {cluster.name for cluster in (before or plan).clusters}
         self.watermarks.adopt(name for name in self.caches.clusters if name in followed)
         TakeOver(replica, self.routes, self.caches, self.ledger, self.events, self.wakes, self._primary, self.loops).run(followed)
+        self.states.announce(lost=True)
         mine = next(shard for shard in plan.shards if shard.shard == self.shard)
         self.loops.spawn(self.phases.measure(mine), "phases of the switch")
 
     def _catch_up(self, plan: Plan, before: Plan) -> None:
-        """Apply changed tier rules, and replay the cache to controllers that are added on an already watched kind."""
+        """Apply what has changed in the fleet file, and replay the cache to controllers that are new on an already watched kind."""
         if before.fleet.doc.spec.tiers != plan.fleet.doc.spec.tiers:
             log.info("the tier rules have changed: %d queued keys moved", self.events.retier())
         for controller, cluster in new_controllers(plan, before):
@@ -234,6 +248,7 @@ class ShardCore(MemberCore):
             # A re-list, as for a widened selector, announces changes only: replay the objects that the store holds already.
             if informer is not None and informer.store.rv:
                 self.events.replay(cluster, kind, controller)
+        self.inputs.fleet_changed(plan, before)
 
     async def _drop_cluster(self, name: str) -> None:
         log.info("cluster %s leaves this shard", name)
@@ -252,17 +267,20 @@ class ShardCore(MemberCore):
 
     def _cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
-        if self.tokens.active:
-            self.guard.connected(cluster)
+        self.guard.connected(cluster)
         self.states.send()
 
     def _cluster_limited(self, cluster: str) -> None:
         self.dispatcher.dispatch_soon()
         self._cluster_changed(cluster)
 
-    def _recovered(self, cluster: str) -> None:
+    def _cluster_moved(self, cluster: str, usable: bool, returned: bool) -> None:
         if self.standby is None:
-            self.wakes.recovered(cluster)
+            self.inputs.cluster_moved(cluster, usable, returned)
+
+    def _announce_clusters(self) -> None:
+        self._announcing = False
+        self.states.announce(lost=False)
 
     # connections
 
@@ -275,6 +293,9 @@ class ShardCore(MemberCore):
             seat = self.dispatcher.seat(connection, hello)
             seat.send(Welcome(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()))
             self.rollcall.answered(hello.member)
+            if not self._announcing:  # once for all workers that connect now
+                self._announcing = True
+                asyncio.get_running_loop().call_later(ANNOUNCE, self._announce_clusters)
             return seat
         if hello.role == Role.STANDBY:
             return self.replication.accept(connection, hello)

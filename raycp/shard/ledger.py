@@ -20,16 +20,20 @@ that made it due until a reconcile that started after that change has succeeded.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from raycp.base.clock import Clock
-from raycp.base.events import Event
+from raycp.base.events import Event, Source
 from raycp.base.keys import GVK, RequestKey
-from raycp.base.tasks import CLUSTER, Done, Outcome, Task
-from raycp.classify import Reason, Verdict
-from raycp.protocol.frames import KeyProgress, Suspicion
+from raycp.base.selections import selection_of
+from raycp.base.tasks import Done, Outcome, Task
+from raycp.classify import Reason, Verdict, begins_deletion
+from raycp.protocol.frames import KeyNote, KeyProgress, Suspicion
 from raycp.queueing import Item, Saved
 from raycp.queueing.protocol import Queue
+from raycp.shard.notes import KeyNotes
 from raycp.shard.quarantine import Quarantine
-from raycp.shard.routes import Owned, Route
+from raycp.shard.routes import Owned, Route, WatchRoute
 from raycp.shard.suspects import Death
 from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
@@ -37,7 +41,17 @@ from raycp.slo import Kind, SliClocks, SloTracker, Timelines
 Change = tuple[str, GVK, int]
 """Cluster, kind and resourceVersion of a changed object."""
 
+Drops = Callable[[RequestKey], bool]
+"""Whether a key is to be forgotten."""
+
 _END = {Outcome.RETRY: "failed", Outcome.PERMANENT: "gave_up", Outcome.INTERRUPTED: "returned"}
+
+
+class WatchedKey(NamedTuple):
+    """One of the keys that read an object of a watched kind."""
+
+    key: RequestKey
+    watching: WatchRoute
 
 
 class Deferred(NamedTuple):
@@ -45,21 +59,22 @@ class Deferred(NamedTuple):
 
     cluster: str
     kind: GVK
-    route: Route | Owned
+    route: Route | Owned | WatchedKey
     event: Event
 
 
 class Handout:
-    """An open hand-out. ``rv``: of the object then. ``wakes``: the wakes that the reconcile will have seen (law 10)."""
+    """An open hand-out. ``rv``: of the object then. ``wakes``: the wakes that the reconcile will have seen (law 10). ``moves``:
+    ``KeyNotes.moves`` when it began."""
 
-    __slots__ = ("deferred", "due_again", "item", "recoveries", "rv", "task", "wakes", "worker")
+    __slots__ = ("deferred", "due_again", "item", "moves", "rv", "task", "wakes", "worker")
 
-    def __init__(self, worker: str, item: Item, task: Task, rv: int, recoveries: int) -> None:
+    def __init__(self, worker: str, item: Item, task: Task, rv: int, moves: int) -> None:
         self.worker = worker
         self.item = item
         self.task = task
         self.rv = rv
-        self.recoveries = recoveries
+        self.moves = moves
         self.deferred: list[Deferred] = []
         self.due_again = False
         self.wakes: Any = None
@@ -105,17 +120,23 @@ class Ledger:
         self.reconciled: dict[RequestKey, int] = {}
         self.working: dict[RequestKey, Handout] = {}
         """The open hand-out of each key that a worker has. Read it; only the ledger writes it."""
-        self.recoveries = 0
-        """How often a cluster has answered again."""
+        self.notes = KeyNotes()
+        """What the last reconciles said of their inputs. Read it; only the ledger writes it."""
         self.on_change: Callable[[RequestKey], None] | None = None
         self.judge: Callable[[Deferred], None] = lambda deferred: None
-        self.on_recovery: Callable[[RequestKey], None] = lambda key: None
+        self.mapped: Callable[[Handout, Done], None] = lambda handout, done: None
+        """Called at the end of a hand-out of a ``mapping`` key, before it counts as settled."""
+        self.missed: Callable[[RequestKey], None] = lambda key: None
+        """Called for a key whose reconcile ended and may not have seen a cluster that became usable meanwhile."""
+        self.forgets: list[Callable[[Drops], None]] = [
+            self._forget_reconciled, self.notes.drop, self.quarantine.forget_where,
+        ]  # fmt: skip
+        """Called when a cluster or controller has left."""
         self.wakes: WakeBook | None = None
         self._clock = clock
         self._tracker = tracker
         self._kind_of = kind_of
         self._open: dict[int, Handout] = {}
-        self._awaiting: set[RequestKey] = set()
 
     def __len__(self) -> int:
         """Open hand-outs."""
@@ -198,7 +219,7 @@ class Ledger:
     def started(self, worker: str, item: Item, task: Task, rv: int) -> None:
         """``task`` was made of ``item`` for ``worker``, from its object at ``rv`` (0: there is none)."""
         key = item.key
-        handout = self._open[task.id] = self.working[key] = Handout(worker, item, task, rv, self.recoveries)
+        handout = self._open[task.id] = self.working[key] = Handout(worker, item, task, rv, self.notes.moves)
         self.clocks.handed_out(key)
         self.timelines.handed_out(key, worker=worker, attempt=item.attempt, waited=item.waited)
         if self.wakes is not None and self.wakes.incoming:
@@ -220,12 +241,15 @@ class Ledger:
         key, outcome, waiting = done.key, done.outcome, done.waiting
         if self.working.get(key) is handout:  # else its worker died while it waited for a write, and it is handed out again
             del self.working[key]
+        is_object = selection_of(key) is None
+        if not is_object:
+            self.mapped(handout, done)
         delay = self._queue_again(handout, done, reason)
         if outcome is Outcome.INTERRUPTED:
             self.clocks.returned(key)
         else:
             self._count(key, done, delay)
-            if outcome is not Outcome.RETRY:
+            if outcome is not Outcome.RETRY and is_object:
                 if handout.task.raw is None and outcome is Outcome.OK:
                     self.reconciled.pop(key, None)
                 else:
@@ -233,7 +257,7 @@ class Ledger:
         if outcome is Outcome.PERMANENT or (outcome is Outcome.OK and not waiting):
             if not handout.due_again:
                 self.marks.settled(key)
-        elif outcome is not Outcome.INTERRUPTED and not reason:
+        elif outcome is not Outcome.INTERRUPTED and not reason and is_object:
             # A failing or waiting key stays an exception of the watermark, whatever made it due.
             self.marks.due(key, key.cluster, self._kind_of(key.controller) or GVK("", "", ""), handout.rv)
         if outcome is Outcome.INTERRUPTED and reason:  # no fault of the key's
@@ -245,7 +269,9 @@ class Ledger:
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         if handout.deferred:
             self._judge(handout, done)
-        self._awaits(key, waiting, handout.recoveries)
+        noted = done.unusable or waiting or outcome is Outcome.PERMANENT or key in self.notes.by_key
+        if noted and self.notes.ended(done, handout.moves):
+            self.missed(key)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
         if self.quarantine.active:
@@ -316,7 +342,7 @@ class Ledger:
             self.clocks.delayed(key, self._clock.now() + delay)
 
     def _judge(self, handout: Handout, done: Done) -> None:
-        """Judge the events observed while the key was in work, except the echoes of its own writes."""
+        """Judge the events observed while the key was in work, except the echoes of its own writes. Its own deletion counts."""
         own = {(write.cluster, write.uid, write.rv) for write in done.writes}
         deleted = {(write.cluster, write.uid) for write in done.writes if write.deleted}
         for deferred in handout.deferred:
@@ -325,41 +351,34 @@ class Ledger:
             echo = (cluster, uid) in deleted if event.new is None else (cluster, uid, event.obj.rv) in own
             if not echo:
                 self.judge(deferred)
+            elif isinstance(deferred.route, Route) and begins_deletion(event):
+                self.judge(deferred._replace(event=msgspec.structs.replace(event, source=Source.OWN_WRITE)))
 
-    # waiting for a cluster
+    # new code
 
-    def _awaits(self, key: RequestKey, waiting: str, since: int) -> None:
-        """Whether the key waits for a cluster to answer; ``since``: ``recoveries`` when its reconcile began."""
-        if waiting != CLUSTER:
-            self._awaiting.discard(key)
-            return
-        self._awaiting.add(key)
-        if since != self.recoveries:
-            self.on_recovery(key)
-
-    def recovered(self) -> None:
-        """A cluster answers again: every key that waits for one is checked."""
-        self.recoveries += 1
-        for key in list(self._awaiting):
-            self.on_recovery(key)
-
-    def awaits_nothing(self, key: RequestKey) -> None:
-        """The object of ``key`` is deleted: it waits for no cluster."""
-        self._awaiting.discard(key)
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """The controller has new code: no failure of its keys counts any more. Returns the keys that had failed or given up."""
+        found = [*self.queue.forgive(controller), *self.notes.gave_up(controller)]
+        for key in found:
+            self._changed(key)
+        return list(dict.fromkeys(found))
 
     # the replica on a standby
 
     def known_keys(self) -> list[RequestKey]:
         """Every key that has state."""
-        suspects = self.quarantine.suspects.keys()
-        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys(), *suspects})
+        queued = (saved.key for saved in self.queue.snapshot())
+        return list({*self.reconciled, *queued, *self.marks.due_keys(), *self.quarantine.suspects.keys(), *self.notes.by_key})
 
     def progress(self, keys: list[RequestKey]) -> list[KeyProgress]:
         """The state of ``keys``, as a standby keeps it."""
         saved = {each.key: each for each in self.queue.snapshot(keys)}
         clocks = {each.key: each for each in self.clocks.export(keys)}
-        due, held = self.marks.due_of, self.quarantine.export
-        return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key), held(key)) for key in keys]
+        due, held, note = self.marks.due_of, self.quarantine.export, self.notes.by_key.get
+        return [
+            KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key), held(key), note(key))
+            for key in keys
+        ]
 
     def suspected(self, suspicions: Mapping[RequestKey, Suspicion]) -> None:
         """Take over what a predecessor held against these keys; before ``restore``."""
@@ -373,6 +392,11 @@ class Ledger:
         for progress, saved in known:
             if saved.worker:
                 self.clocks.returned(progress.key)
+
+    def adopt_notes(self, notes: Mapping[RequestKey, KeyNote]) -> None:
+        """Take over what a predecessor's reconciles said of their inputs."""
+        for key, note in notes.items():
+            self.notes.adopt(key, note)
 
     # law 6g
 
@@ -393,14 +417,16 @@ class Ledger:
         self.queue.remove_cluster(cluster)
         self.clocks.drop_where(cluster=cluster)
         self.marks.drop_cluster(cluster)
-        self._forget(lambda key: key.cluster == cluster)
+        for forget in self.forgets:
+            forget(lambda key: key.cluster == cluster)
 
     def drop_controller(self, controller: str) -> None:
         """The controller has left the fleet."""
         self.queue.remove_controller(controller)
         self.clocks.drop_where(controller=controller)
         self.marks.drop_controller(controller)
-        self._forget(lambda key: key.controller == controller)
+        for forget in self.forgets:
+            forget(lambda key: key.controller == controller)
 
     def void(self, cluster: str, kind: GVK, controllers: Iterable[str]) -> None:
         """The cluster was replaced or restored (law 7): no object of ``kind`` counts as reconciled for ``controllers``."""
@@ -415,11 +441,6 @@ class Ledger:
         """The object of ``key`` is deleted: its namesake is another object."""
         self.reconciled.pop(key, None)
 
-    def _forget(self, drops: Callable[[RequestKey], bool]) -> None:
-        self._forget_reconciled(drops)
-        self.quarantine.forget_where(drops)
-        self._awaiting = {key for key in self._awaiting if not drops(key)}
-
-    def _forget_reconciled(self, drops: Callable[[RequestKey], bool]) -> None:
+    def _forget_reconciled(self, drops: Drops) -> None:
         for key in [key for key in self.reconciled if drops(key)]:
             del self.reconciled[key]

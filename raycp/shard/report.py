@@ -1,8 +1,11 @@
 """A shard's report: its clusters and lanes, and the timeline of an object."""
 
+from collections.abc import Iterator
+
 import msgspec
 
-from raycp.base.keys import RequestKey
+from raycp.base.keys import GVK, RequestKey
+from raycp.base.selections import mapping
 from raycp.config import TIERS
 from raycp.protocol.frames import ClusterState
 from raycp.protocol.report import ClusterReport, LaneReport, Report
@@ -80,11 +83,8 @@ class ShardReporter:
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
         """For ``raycp why``: per controller, the last steps and where the key is now."""
         rows = []
-        for controller, gvk in self._routes.kind_of.items():
-            if kind not in (str(gvk), gvk.kind):
-                continue
-            key = RequestKey(controller, cluster, "" if namespace == "-" else namespace, name)
-            steps = [step for _, found in self._ledger.timelines.of(*key[1:], {controller}) for step in found]
+        for controller, key in self._keys(cluster, kind, "" if namespace == "-" else namespace, name):
+            steps = [step for _, found in self._ledger.timelines.of(*key[1:], {key.controller}) for step in found]
             why = self._ledger.queue.why(key)
             if steps or why is not None:
                 rows.append(
@@ -96,3 +96,13 @@ class ShardReporter:
                     }
                 )
         return {"cluster": cluster, "kind": kind, "namespace": namespace, "name": name, "controllers": rows} if rows else None
+
+    def _keys(self, cluster: str, kind: str, namespace: str, name: str) -> Iterator[tuple[str, RequestKey]]:
+        """The keys of an object, as they are called: of the controllers of its kind, and of those that map it to others."""
+        for controller in self._routes.controllers.values():
+            if kind in (controller.kind, GVK.parse(controller.kind).kind):
+                yield controller.name, RequestKey(controller.name, cluster, namespace, name)
+            for number, watch in enumerate(controller.watches):
+                if not watch.field and kind in (watch.kind, GVK.parse(watch.kind).kind):
+                    label = f"{controller.name} (its map function)"
+                    yield label, mapping(controller.name, cluster, number, namespace, name)

@@ -19,6 +19,7 @@ from raycp.protocol.frames import (
     ControllerStart,
     Due,
     Hello,
+    KeyNote,
     KeyProgress,
     MarkedKind,
     Message,
@@ -71,6 +72,7 @@ class StandbyReplica:
         self.marks: list[MarkedKind] = []
         self.starts: list[ControllerStart] = []
         self.due: dict[RequestKey, list[Due]] = {}
+        self.notes: dict[RequestKey, KeyNote] = {}
         self.wakes: set[RequestKey] = set()
         self._identity = identity
         self._host = host
@@ -168,6 +170,10 @@ class StandbyReplica:
             self._suspicions[key] = (progress.suspicion, self._received_at)
         else:
             self._suspicions.pop(key, None)
+        if progress.note is not None:
+            self.notes[key] = progress.note
+        else:
+            self.notes.pop(key, None)
 
     def lost(self) -> None:
         """The connection ended: the primary is dead, or another is followed now."""
@@ -208,6 +214,7 @@ class StandbyReplica:
         self._queue = {key: progress for key, progress in self._queue.items() if key.cluster != cluster}
         self.due = {key: due for key, due in self.due.items() if key.cluster != cluster}
         self._suspicions = {key: known for key, known in self._suspicions.items() if key.cluster != cluster}
+        self.notes = {key: note for key, note in self.notes.items() if key.cluster != cluster}
 
     # reports
 

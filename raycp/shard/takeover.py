@@ -73,6 +73,7 @@ class TakeOver:
         soon = [each for each in known if each[1].delay < SOON]
         later = [each for each in known if each[1].delay >= SOON]
         ledger.restore(soon)
+        ledger.adopt_notes({key: note for key, note in replica.notes.items() if key.controller in controllers})
         kept = replica.events()
         for cluster, kind, event in kept:
             self._events.handle(cluster, kind, [event])

@@ -1,6 +1,7 @@
 """One cluster as a shard watches it: connection, reflectors, stores. A failing cluster delays no other."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -13,11 +14,12 @@ from raycp.base.events import Event
 from raycp.base.keys import GVK
 from raycp.base.loops import Loops
 from raycp.cache import Phase, Reflector, ReflectorOptions, Store
+from raycp.classify.references import References
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
-from raycp.shard.routes import KindRoutes
+from raycp.shard.routes import KindRoutes, field_index
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class Informer:
         self.task: asyncio.Task[None] | None = None
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
+        self.identity = ""
+        """The cluster that the store is of (law 7), as its last reflector knew it."""
 
     @property
     def failing(self) -> bool:
@@ -146,6 +150,8 @@ class WatchedCluster:
                     self._start(known)
             if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
+            for path in route.fields:
+                _index(known.store, path)
         if plan.connect is None:
             self.reason = "its embedded server is not up yet"
         elif plan.connect != self._spec:
@@ -203,6 +209,7 @@ class WatchedCluster:
             ),
             watermark=watermark,
         )
+        reflector.identity = informer.identity
         informer.reflector = reflector
         informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
         self._loops.spawn(self._when_synced(informer, reflector), f"sync of {kind} in {self.name}")
@@ -222,6 +229,8 @@ class WatchedCluster:
     def _stop(self, informer: Informer) -> None:
         if informer.task is not None:
             informer.task.cancel()
+        if informer.reflector is not None:
+            informer.identity = informer.reflector.identity
         informer.task = informer.reflector = None
 
     def rebind(self, watcher: Watcher) -> None:
@@ -252,7 +261,7 @@ class WatchedCluster:
         report.version = self.version
         report.objects = sum(len(informer.store) for informer in self.informers.values())
         report.synced = self.synced
-        report.reachable = self.client is not None
+        report.reachable = self.client is not None and self.plan.connect is not None
         reasons = [self.reason] if self.reason else []
         now = self._clock.now()
         for kind, informer in self.informers.items():
@@ -276,3 +285,11 @@ class WatchedCluster:
             self._stop(informer)
         if self.client is not None:
             await self.client.close()
+
+
+def _index(store: Store, path: str) -> None:
+    """Keep an index of what the store's objects name at ``path``."""
+    references = References(path)
+    with contextlib.suppress(ValueError):  # it has one
+        store.add_index(field_index(path), lambda obj: references.read(obj.raw))
+    store.build_index(field_index(path))

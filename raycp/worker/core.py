@@ -104,6 +104,9 @@ class WorkerCore(MemberCore):
         self._fence.update(plan)
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)
+        if self.controllers.outdated:  # the leader replaces this worker
+            self._stop_accepting()
+        self.runs.update(plan.fleet.sequence)
         await self._shard_links.update(plan)
         self._refresh_clusters()
         self._share_credit()
@@ -184,6 +187,7 @@ class WorkerCore(MemberCore):
         """Accept no further tasks and wait up to ``timeout`` seconds for those that run; then revoke them."""
         self._draining = True
         self._stop_accepting()
+        self.runs.update(0)  # refuses those that wait
         await self._idle(timeout)
         self.runs.revoke_all("the worker is drained")
         await self._idle(1.0)
@@ -199,6 +203,8 @@ class WorkerCore(MemberCore):
         report.slots = self._slots
         report.busy = len(self.runs)
         problem = self.controllers.problem
+        if self.controllers.outdated:
+            problem = f"it runs older code of {', '.join(self.controllers.outdated)}, and is to be replaced"
         reasons = [problem] if problem else [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]
         stands_by = self.plan is not None and self.plan.following is not None
         if not self.permits.held and not stands_by:

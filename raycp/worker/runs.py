@@ -11,10 +11,12 @@ from typing import Protocol
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.base.selections import selection_of
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.member.clients import Clients
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.sdk.backend import Backend
+from raycp.sdk.map_functions import mapping_of
 from raycp.sdk.outcome import INTERNAL
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
@@ -25,6 +27,10 @@ from raycp.worker.user_loop import UserLoop
 from raycp.worker.write_folds import WriteFolds
 
 log = logging.getLogger(__name__)
+
+
+PLAN_WITHIN = 5.0
+"""Seconds that a task waits for the fleet document that its shard knew, which the leader sends to this worker too."""
 
 
 class TaskLink(Protocol):
@@ -88,6 +94,9 @@ class Runs:
         self._clients = clients
         self._links = links
         self._metrics = ReconcileMetrics(metrics)
+        self._sequence = 0
+        self._early: list[tuple[TaskLink, Task]] = []
+        """Tasks that wait for a newer fleet document."""
         self._runs: dict[tuple[str, int], Run] = {}
         self._actor_loop = asyncio.get_running_loop()
 
@@ -100,7 +109,8 @@ class Runs:
 
     def in_flight(self, shard: str) -> list[tuple[int, RequestKey]]:
         """Identifiers and keys of the tasks of ``shard`` in work."""
-        return [(run.task.id, run.task.key) for (home, _), run in self._runs.items() if home == shard]
+        running = [(run.task.id, run.task.key) for (home, _), run in self._runs.items() if home == shard]
+        return running + [(task.id, task.key) for link, task in self._early if link.shard == shard]
 
     # from the links
 
@@ -110,6 +120,9 @@ class Runs:
         epoch, terms, known = self._permits.epoch, self._permits.terms, self._controllers.known
         batch = []
         for task in tasks:
+            if task.fleet > self._sequence and self.accepting:
+                self._wait(link, task)
+                continue
             controller = known.get(task.key.controller)
             if not self.accepting:  # sent on earlier credit: none follows, so it goes to another worker
                 _refuse(link, task, Outcome.INTERRUPTED, "the worker accepts no further tasks")
@@ -125,8 +138,29 @@ class Runs:
         if batch:
             self._user.call(self._begin, batch)
 
+    def _wait(self, link: TaskLink, task: Task) -> None:
+        """Its reconcile must not decide by an older fleet document than its shard had, as nothing would wake it again."""
+        self._early.append((link, task))
+        if len(self._early) == 1:
+            self._actor_loop.call_later(PLAN_WITHIN, self._give_up, task.fleet)
+
+    def _give_up(self, sequence: int) -> None:
+        if self._early:
+            log.warning("fleet document %d has not arrived within %g s: its tasks run with the one before", sequence, PLAN_WITHIN)
+            self.update(max(task.fleet for _, task in self._early))
+
+    def update(self, sequence: int) -> None:
+        """The fleet document of that ``sequence`` is in force here: start the tasks that waited for it."""
+        self._sequence = max(self._sequence, sequence)
+        early, self._early = self._early, []
+        for link, task in early:
+            self.start(link, [task])
+
     def revoke(self, link: TaskLink, ids: Sequence[int]) -> None:
         """Stop the reconciles of these tasks: their next request is refused."""
+        for early in [early for early in self._early if early[0] is link and early[1].id in ids]:
+            self._early.remove(early)
+            _refuse(link, early[1], Outcome.INTERRUPTED, "revoked by its shard")
         for identity in ids:
             run = self._runs.get((link.shard, identity))
             if run is not None:
@@ -178,12 +212,19 @@ class Runs:
         """On the user loop: one reconcile, start to acknowledgement."""
         task, known, shard = run.task, run.known, run.link.shard
         try:
-            if known.member_kinds:
+            controller = known.controller
+            wakes: list[RequestKey] = []
+            if selection_of(task.key) is not None:
+                controller, wakes = mapping_of(controller, task)
+            elif known.member_kinds or controller.reachability:
+                # Behind the answers: what the shards have sent of their clusters by now.
                 await self._reads.complete_children(task, known.member_kinds)
-            session = run.session = Session(known.controller, task, self._backend, self._clock)
+            session = run.session = Session(controller, task, self._backend, self._clock)
             if run.revoked:
                 session.revoke(run.revoked)
             done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
+            if wakes and done.outcome is Outcome.OK:
+                done.wakes = wakes
             if done.writes:
                 await self._folds.fold(done, shard)
         except Exception as error:

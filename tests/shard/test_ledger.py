@@ -10,7 +10,7 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Meta, Obj
 from raycp.base.tasks import CLUSTER, Done, Outcome, Task, Written
-from raycp.classify import Known, classify
+from raycp.classify import NEW_CODE, Known, classify
 from raycp.metrics import Metrics, SliMetrics
 from raycp.protocol.plan import ControllerPlan
 from raycp.queueing import Item, QueuePolicy, WorkQueue
@@ -212,17 +212,46 @@ TestLedger = LedgerMachine.TestCase
 def test_what_leaves_the_fleet_waits_for_no_cluster() -> None:
     """A key that waited for a cluster is not checked at the next recovery once its controller or its cluster has left."""
     machine = LedgerMachine()
-    told: list[RequestKey] = []
-    machine.ledger.on_recovery = told.append
     for key in KEYS:
         machine.change(key)
     machine.hand_out("w0")
     machine.hand_out("w0")
     for key in KEYS:
         machine.end(key, Outcome.OK, requeue_after=5.0, waiting=CLUSTER)
-    machine.ledger.recovered()
-    assert sorted(told) == KEYS
-    told.clear()
+    assert sorted(machine.ledger.notes.usable("east")) == KEYS
     machine.ledger.drop_controller("c")
-    machine.ledger.recovered()
-    assert not told
+    assert not machine.ledger.notes.usable("east")
+
+
+def test_a_cluster_that_returns_during_a_reconcile_that_missed_it_makes_its_key_due_again() -> None:
+    machine = LedgerMachine()
+    missed: list[RequestKey] = []
+    machine.ledger.missed = missed.append
+    for key in KEYS:
+        machine.change(key)
+    machine.hand_out("w0")
+    machine.hand_out("w1")
+    machine.ledger.notes.usable("east")
+    machine.end(KEYS[0], Outcome.OK, unusable=["east"])
+    machine.end(KEYS[1], Outcome.OK, unusable=["west"])
+    assert missed == [KEYS[0]]
+    assert machine.ledger.notes.usable("west") == [KEYS[1]]
+    assert machine.ledger.notes.usable("east") == [KEYS[0]]
+
+
+def test_new_code_forgives_what_failed_gave_up_or_runs() -> None:
+    machine = LedgerMachine()
+    for key in KEYS:
+        machine.change(key)
+    machine.hand_out("w0")
+    machine.hand_out("w1")
+    machine.end(KEYS[0], Outcome.PERMANENT, error="never")
+    assert machine.ledger.forgive("c") == [KEYS[1], KEYS[0]], "the running one may fail with the old code"
+    machine.end(KEYS[1], Outcome.RETRY, error="not yet")
+    assert machine.ledger.forgive("c") == [KEYS[1], KEYS[0]]
+    assert machine.ledger.forgive("other") == []
+    for key in KEYS:
+        machine.ledger.due(key, NEW_CODE, "standard")
+        found = machine.queue.why(key)
+        assert found is not None
+        assert (found.state, found.retry, found.delay_left) == ("ready", False, 0.0), "no backoff is left"

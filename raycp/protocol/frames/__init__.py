@@ -11,6 +11,7 @@ from raycp.protocol.frames.message import Message, decode_body, encode_body
 from raycp.protocol.frames.replication import (
     ControllerStart,
     Due,
+    KeyNote,
     KeyProgress,
     MarkedKind,
     Progress,
@@ -35,12 +36,12 @@ from raycp.protocol.frames.tasks import (
     Tasks,
     TokenRequest,
 )
-from raycp.protocol.frames.wakes import ClusterRecovered, KindListed, Wake, Wakes, WakesDone
+from raycp.protocol.frames.wakes import ClusterChanged, KindListed, Wake, Wakes, WakesDone
 
 __all__ = [
     "TOKEN_PATIENCE",
     "CallOutcome",
-    "ClusterRecovered",
+    "ClusterChanged",
     "ClusterState",
     "Clusters",
     "ControllerStart",
@@ -48,6 +49,7 @@ __all__ = [
     "Due",
     "Fold",
     "Hello",
+    "KeyNote",
     "KeyProgress",
     "KindListed",
     "LivenessQuery",

@@ -32,9 +32,18 @@ class Suspicion(msgspec.Struct, array_like=True):
     deaths: int
 
 
+class KeyNote(msgspec.Struct, array_like=True, frozen=True):
+    """What a key's last reconcile said of its inputs: what it waits for (``Done.waiting``), the clusters that it found unusable,
+    and whether it gave up until something changes (``Permanent``)."""
+
+    waiting: str = ""
+    unusable: tuple[str, ...] = ()
+    gave_up: bool = False
+
+
 class KeyProgress(msgspec.Struct, array_like=True):
     """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), what it is due
-    for, and what is held against it."""
+    for, what is held against it, and the note of its last reconcile."""
 
     key: RequestKey
     version: int | None = None
@@ -42,6 +51,7 @@ class KeyProgress(msgspec.Struct, array_like=True):
     clocks: KeyState | None = None
     due: list[Due] = []
     suspicion: Suspicion | None = None
+    note: KeyNote | None = None
 
 
 class MarkedKind(msgspec.Struct, array_like=True, frozen=True):
