@@ -250,6 +250,11 @@ async def test_a_cluster_that_left_the_fleet_is_not_on_the_page() -> None:
             return found == clusters and bool(rows(families["workqueue_adds"], cluster="west"))
 
         await until(shown, 10.0)
+        await fleet.substrate.kill(fleet.substrate.living("worker")[0].member)  # the dead are in the sums
+        await until(lambda: fleet.status()["ready"], 20.0)
         await fleet.apply(fleet_doc(["hub", "west"], USES, timeouts={"drain": 1}))
         clusters.remove("east")
         await until(shown, 10.0, "nothing of it is left behind, and the others stay")
+        for core in [*fleet.substrate.living("shard"), *fleet.substrate.living("worker")]:
+            kept = [each for each in core.metrics.families() if any("east" in values for values, _ in each.rows)]
+            assert not kept, f"{core.member} would keep the series of every cluster that ever was"
