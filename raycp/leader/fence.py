@@ -10,7 +10,7 @@ from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.promotion import Promotion
 from raycp.leader.replacements import SILENCE
 from raycp.leader.roster import Roster
-from raycp.protocol.members import Member, MemberState
+from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -21,7 +21,7 @@ FENCE_MARGIN = 2.0
 
 
 ANNOUNCED = 0.5
-"""Seconds between the announcement that a holder may not write any more and the end of its process."""
+"""Seconds between the announcement that a worker may not write any more and the end of its process."""
 
 
 class Fence:
@@ -68,8 +68,9 @@ class Fence:
                 ledger.bar(name, "replaced after its permit had ended")
 
     async def _kill(self, member: Member) -> None:
-        """Shards learn from the plan first that it was fenced, so that its end is not taken for its own doing (law 11)."""
-        await self._clock.sleep(ANNOUNCED)
+        """Shards learn from the plan first that a worker was fenced, so that its end is not taken for its own doing (law 11)."""
+        if member.role is Role.WORKER:
+            await self._clock.sleep(ANNOUNCED)
         await self._substrate.kill(member)
 
     def _mute(self, plan: Plan, state: MemberState) -> bool:
