@@ -7,7 +7,8 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 - ``registry``: ``Metrics``, ``Counter``, ``Gauge``, ``Histogram``: families with cached children, and the snapshot;
 - ``catalog``: all families of raycp: work queue, reconcile, reflector, API requests, SLI, leader;
 - ``merger``: ``Merger``, which makes one page of many actors, living and dead;
-- ``log``: structured JSON logging without secrets.
+- ``log``: structured JSON logging without secrets;
+- ``recorder``: the flight recorder of a process, for the time after its death.
 """
 
 from raycp.metrics.catalog import ApiMetrics, FleetMetrics, ReconcileMetrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
