@@ -101,7 +101,7 @@ class ShardReporter:
             if kind not in (str(gvk), gvk.kind):
                 continue
             key = RequestKey(controller, cluster, "" if namespace == "-" else namespace, name)
-            steps = [step for _, found in self._ledger.timelines.of(*key[1:], {controller}) for step in found]
+            steps = self._ledger.timelines.of(key)
             why = self._ledger.queue.why(key)
             if steps or why is not None:
                 rows.append(
