@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.frames import Clusters, ClusterState, Message
 from raycp.shard.report import ShardReporter
 
@@ -15,11 +16,13 @@ class ClusterStates:
         broadcast: Callable[[Message], None],
         recovered: Callable[[str], None],
         changed: Callable[[], None],
+        recorder: FlightRecorder,
     ) -> None:
         self._reporter = reporter
         self._broadcast = broadcast
         self._recovered = recovered
         self._changed = changed
+        self._recorder = recorder
         self._sent: list[ClusterState] = []
 
     def send(self) -> None:
@@ -33,10 +36,14 @@ class ClusterStates:
             self._send(states)
 
     def _send(self, states: list[ClusterState]) -> None:
-        before = {state.name: state.reachable for state in self._sent}
+        before = {state.name: state for state in self._sent}
         self._sent = states
         self._broadcast(Clusters(states))
         for state in states:
-            if state.reachable and before.get(state.name) is False:
+            old = before.get(state.name)
+            if old is None or (old.reachable, old.synced, old.breaker) != (state.reachable, state.synced, state.breaker):
+                facts = {"reachable": state.reachable, "synced": state.synced, "breaker": state.breaker, "reason": state.reason}
+                self._recorder.note("cluster", state.name, urgent=True, **facts)
+            if old is not None and state.reachable and not old.reachable:
                 self._recovered(state.name)
         self._changed()

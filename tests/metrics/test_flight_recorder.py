@@ -295,8 +295,7 @@ def test_a_damaged_file_gives_nothing_that_was_not_recorded(at: int, change: int
     reader = SegmentReader(io.BytesIO(bytes(raw)))
     found = list(reader)
     assert all(record in RECORDS for record in found)
-    assert reader.problem
-    assert len(found) < len(RECORDS)
+    assert bool(reader.problem) == (len(found) < len(RECORDS)), "a bit that zlib does not use may be wrong"
 
 
 @given(st.binary(max_size=300))

@@ -1,6 +1,8 @@
 """The directory of recordings: for its owner only, the living told from the dead, old ones bounded."""
 
+import io
 import os
+import shutil
 import stat
 from collections import Counter
 from pathlib import Path
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycp.base.clock import VirtualClock
-from raycp.metrics.recorder import FlightRecorder, Origin, RecorderDir, RecordingInfo, SegmentFiles
+from raycp.metrics.recorder import FlightRecorder, Origin, RecorderDir, RecordingInfo, SegmentFiles, SegmentReader
 from raycp.metrics.recorder.recorder_dir import KEPT, KEPT_BYTES, KEPT_OF_SLOT, KEPT_SECONDS, too_many
 from raycp.metrics.recorder.segments import CURRENT, PREVIOUS
 
@@ -77,6 +79,28 @@ def test_a_recording_is_read_by_its_name_and_nothing_else_is(tmp_path: Path) -> 
     for name in ("../secret.1.1", "linked.1.1", "notes", "", "a.1", "/etc/passwd", "gone.1.1"):
         with pytest.raises((KeyError, OSError)):
             directory.read(name)
+    made.cut()
+
+
+def test_what_is_missing_above_the_directory_is_private_too(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        RecorderDir(tmp_path / "home" / "fleet" / "recorder").prepare()
+    finally:
+        os.umask(old)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home", tmp_path / "home" / "fleet")] == [0o700] * 2
+
+
+def test_files_that_somebody_removes_are_begun_anew(tmp_path: Path) -> None:
+    directory = RecorderDir(tmp_path / "recorder")
+    directory.prepare()
+    made = recorder(directory.path, "a")
+    for remove in (lambda: (directory.path / f"{made.stem}.rec").unlink(), lambda: shutil.rmtree(directory.path)):
+        remove()
+        made.note("after")
+        made.flush()
+        (raw,) = directory.read(made.stem)
+        assert [record.what for record in SegmentReader(io.BytesIO(raw))] == ["after"]
     made.cut()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from raycp.metrics.recorder.segments import CURRENT, PREVIOUS, SEGMENT_BYTES
+from raycp.metrics.recorder.segments import CURRENT, PREVIOUS, SEGMENT_BYTES, make_private
 
 KEPT_OF_SLOT = 4
 """Dead recordings of one slot that are kept: a slot is an actor's name without its generation."""
@@ -41,9 +41,14 @@ class RecordingInfo(msgspec.Struct, array_like=True, frozen=True):
     living: bool
 
     @property
+    def actor(self) -> str:
+        """The actor's name as files have it (``segments.file_name_of``)."""
+        return self.name.rsplit(".", 2)[0]
+
+    @property
     def slot(self) -> str:
-        """What it is the recording of, whatever the generation."""
-        return _GENERATION.sub("", self.name.rsplit(".", 2)[0])
+        """The actor's name without the generation."""
+        return _GENERATION.sub("", self.actor)
 
 
 class RecorderDir:
@@ -53,8 +58,8 @@ class RecorderDir:
         self.path = path
 
     def prepare(self) -> None:
-        """Make it, for its owner only. Raises ``OSError``, also for a directory that belongs to another user."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make it, and what is missing above it, for its owner only. Raises ``OSError``, also for a directory of another user."""
+        make_private(self.path)
         found = self.path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise PermissionError(f"{self.path} is not a directory of user {os.getuid()}")

@@ -26,13 +26,25 @@ CURRENT = ".rec"
 PREVIOUS = ".old"
 
 
+def file_name_of(actor: str) -> str:
+    """An actor's name as file names have it."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", actor)
+
+
 def stem_of(origin: Origin) -> str:
     """The name of a process's files: its actor, its pid, and when it started in milliseconds, joined by dots."""
-    return f"{re.sub(r'[^A-Za-z0-9]+', '-', origin.actor)}.{origin.pid}.{int(1000 * origin.started)}"
+    return f"{file_name_of(origin.actor)}.{origin.pid}.{int(1000 * origin.started)}"
+
+
+def make_private(path: Path) -> None:
+    """Make a directory and those above it with mode 0700, as far as they are missing. Raises ``OSError``."""
+    if not path.is_dir():
+        make_private(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 class SegmentFiles:
-    """The files of one process in ``directory``, which exists. ``append`` may be called from any thread, one at a time."""
+    """The files of one process in ``directory``. ``append`` may be called from any thread, one at a time."""
 
     def __init__(self, directory: Path, origin: Origin, most: int = SEGMENT_BYTES) -> None:
         self.stem = stem_of(origin)
@@ -46,7 +58,7 @@ class SegmentFiles:
     def append(self, records: bytes) -> None:
         """Write a batch of packed records. Raises ``OSError``; nothing of the batch is in the file then."""
         batch = msgpack.packb(msgpack.ExtType(BATCH, zlib.compress(records, 1)))
-        if self._file < 0 or self._size >= self._most:
+        if self._file < 0 or self._size >= self._most or not os.fstat(self._file).st_nlink:  # somebody has removed it
             self._begin()
         self._write(batch)
 
@@ -59,8 +71,10 @@ class SegmentFiles:
     def _begin(self) -> None:
         """A new file, under a header of its own."""
         if self._file >= 0:
-            self._current.replace(self._previous)
+            with contextlib.suppress(FileNotFoundError):
+                self._current.replace(self._previous)
             self.close()
+        make_private(self._current.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(self._current, flags, 0o600)
         self._size = os.fstat(self._file).st_size
