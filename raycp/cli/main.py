@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
     "why": "what happened to an object, and what it waits for",
+    "debug": "what each process did last, the dead ones too",
     "slo": "objectives, budgets and burn rates; Prometheus rules",
     "top": "a live view of lanes, clusters and latency",
     "handover": "hand shards to their warm standbys",

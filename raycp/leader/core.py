@@ -40,10 +40,12 @@ from raycp.leader.standby_fleet import StandbyFleet
 from raycp.leader.standby_role import StandbyRole
 from raycp.leader.status_sender import StatusSender
 from raycp.leader.supervision import Supervision
+from raycp.leader.tails import Tails
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
 from raycp.metrics import FleetMetrics, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -92,7 +94,13 @@ class LeaderCore:
     """
 
     def __init__(
-        self, substrate: Substrate, clock: Clock, identity: str, node: str = "", leave: Callable[[], None] = lambda: None
+        self,
+        substrate: Substrate,
+        clock: Clock,
+        identity: str,
+        node: str = "",
+        leave: Callable[[], None] = lambda: None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._substrate = substrate
         self._clock = clock
@@ -101,12 +109,12 @@ class LeaderCore:
         woken, self._stepping = asyncio.Event(), asyncio.Lock()
         applying, handing = asyncio.Lock(), asyncio.Lock()
         wake = woken.set
-        self._plans = plans = PlanStore(wake)
-        self.roster = roster = Roster(clock)
+        self._plans = plans = PlanStore(wake, recorder)
+        self.roster = roster = Roster(clock, recorder)
         self.metrics = metrics = Metrics()
         fleet_metrics = FleetMetrics(metrics)
         replacements = Replacements(fleet_metrics.restarts)
-        self.history = History(clock, loops, fleet_metrics.switches)
+        self.history = History(clock, loops, fleet_metrics.switches, Tails(substrate, clock, roster).of, recorder)
         self.nodes = NodeWatch(substrate, clock, node)
         self.hub = Hub(clock, identity, loops, lambda: not self.promotion.closed, self._elected, self.apply)
         lock, proof = self.hub.lock, self.hub.lock.proof

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.recent_names import RecentNames
 from raycp.kube import ConnectSpec
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.members import Member, MemberState, Role, Slot
 from raycp.protocol.report import Report
 
@@ -18,8 +20,9 @@ EXCUSED = 64
 class Roster:
     """One per leader. Readers get live views, which they must not change."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, recorder: FlightRecorder | None = None) -> None:
         self._clock = clock
+        self._recorder = recorder or FlightRecorder(clock)
         self._members: dict[Slot, MemberState] = {}
         self._leaving: list[MemberState] = []
         self._ending: set[Member] = set()
@@ -108,10 +111,15 @@ class Roster:
         state.fingerprint, state.spot = fingerprint, spot
         self._members[slot] = state
         self.used(member)
+        self._note("adopted", member, slot=str(slot), spot=spot)
         return state
+
+    def _note(self, what: str, member: Member, **facts: Any) -> None:
+        self._recorder.note(what, urgent=True, member=member.actor_name, **facts)
 
     def absent(self, member: Member, slot: Slot, host: str, port: int) -> MemberState:
         """The plan names ``member`` and Ray does not know it. It keeps its place until it is dead for certain."""
+        self._note("absent", member, slot=str(slot))
         state = MemberState(member)
         state.report = msgspec.structs.replace(state.report, host=host, port=port)
         if member.role is Role.WORKER:
@@ -122,12 +130,14 @@ class Roster:
 
     def promoted(self, state: MemberState, shard: str) -> None:
         """``state`` is the primary of ``shard`` from now on."""
-        self.removed(state)
+        self._note("promoted", state.member, shard=shard)
+        self._drop(state)
         self._members[Slot.of_shard(shard)] = state
 
     def vacated(self, state: MemberState) -> None:
         """The slot of a worker or standby is free for its successor; the member goes on."""
-        self.removed(state)
+        self._note("vacated", state.member)
+        self._drop(state)
         self._leaving.append(state)
         self.excuse(state.member)
 
@@ -139,6 +149,10 @@ class Roster:
     def removed(self, state: MemberState) -> Slot | None:
         """The member is not supervised any more; the slot that it had. An embedded cluster's endpoint goes with its member: the
         next one has another."""
+        self._note("removed", state.member, problem=state.problem)
+        return self._drop(state)
+
+    def _drop(self, state: MemberState) -> Slot | None:
         if state in self._leaving:
             self._leaving.remove(state)
         if state.member.role is Role.EMBEDDED:
@@ -159,10 +173,13 @@ class Roster:
 
     def ending_started(self, member: Member) -> None:
         """``member`` is being drained or killed."""
+        if member not in self._ending:
+            self._note("ending", member)
         self._ending.add(member)
 
     def ended(self, member: Member) -> bool:
         """``member`` was killed; whether it was leaving."""
+        self._note("ended", member)
         self._ending.discard(member)
         found = [state for state in self._leaving if state.member == member]
         for state in found:
@@ -171,6 +188,8 @@ class Roster:
 
     def creation_failed(self, slot: Slot, why: str) -> None:
         """No member could be created for that slot."""
+        if self._problems.get(str(slot)) != why:
+            self._recorder.note("not_created", urgent=True, slot=str(slot), problem=why)
         self._problems[str(slot)] = why
 
     def created(self, slot: Slot) -> None:
@@ -202,6 +221,8 @@ class Roster:
 
     def configure_failed(self, state: MemberState, problem: str) -> None:
         """The member did not accept the plan."""
+        if state.refusal != f"configure: {problem}":
+            self._note("refused_plan", state.member, problem=problem)
         state.refusal = f"configure: {problem}"
 
     def matched(self, state: MemberState, fingerprint: str) -> None:

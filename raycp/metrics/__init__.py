@@ -10,7 +10,8 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 - ``catalog``: all families of raycp: work queue, reconcile, reflector, API requests, SLI, leader;
 - ``merger``: ``Merger``, which makes one set of families of many actors, living and dead;
 - ``exposition``: ``FleetCollector``, the sums for ``prometheus_client``, and the page in the format that is asked for;
-- ``log``: structured JSON logging without secrets.
+- ``log``: structured JSON logging without secrets;
+- ``recorder``: the flight recorder of a process, for the time after its death.
 """
 
 from raycp.metrics.catalog import (

@@ -12,6 +12,7 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Merger, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.observer.dead_processes import DeadProcesses
 from raycp.observer.fleet_view import FleetView
 from raycp.observer.http_server import HttpServer
@@ -35,8 +36,9 @@ FORGET_EVERY = 10.0
 class ObserverCore(MemberCore):
     """Receives statistics of all members and the leader's status, and serves them over HTTP."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
-        super().__init__(member, clock, host, node)
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, recorder: FlightRecorder | None = None) -> None:
+        super().__init__(member, clock, host, node, recorder)
+        self._readiness: tuple[bool, list[str]] | None = None
         self._own_metrics = Metrics()
         self._started = clock.now()
         self._complete = False
@@ -91,6 +93,9 @@ class ObserverCore(MemberCore):
             case StatusUpdate(status, process, metrics):
                 if self._feed.receive(status):
                     self.sources.feed_leader(process, metrics)
+                if self._readiness != (status.ready, status.reasons):
+                    self._readiness = (status.ready, status.reasons)
+                    self.recorder.note("fleet", urgent=True, ready=status.ready, reasons=status.reasons, plan=status.plan)
                 self._received()
                 return None
         return await super().extra(question)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from raycp.base.clock import Clock
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.frames import Clusters, ClusterState, Message
 from raycp.shard.report import ShardReporter
 
@@ -22,12 +23,14 @@ class ClusterStates:
         broadcast: Callable[[Message], None],
         moved: Callable[[str, bool, bool], None],
         changed: Callable[[], None],
+        recorder: FlightRecorder,
     ) -> None:
         self._clock = clock
         self._reporter = reporter
         self._broadcast = broadcast
         self._moved = moved
         self._changed = changed
+        self._recorder = recorder
         self._sent: list[ClusterState] = []
         self._reachable: dict[str, bool] = {}
         """As last reported to ``moved``."""
@@ -52,12 +55,17 @@ class ClusterStates:
 
     def _send(self, states: list[ClusterState]) -> None:
         now = self._clock.now()
+        before = {state.name: state for state in self._sent}
         self._sent = states
         self._broadcast(Clusters(states))
         names = {state.name for state in states}
         self._reachable = {name: known for name, known in self._reachable.items() if name in names}
         self._since = {name: self._since.get(name, now) for name in names}
         for state in states:
+            old = before.get(state.name)
+            if old is None or (old.reachable, old.synced, old.breaker) != (state.reachable, state.synced, state.breaker):
+                facts = {"reachable": state.reachable, "synced": state.synced, "breaker": state.breaker, "reason": state.reason}
+                self._recorder.note("cluster", state.name, urgent=True, **facts)
             known = self._reachable.get(state.name)
             if known is None and not state.reachable and now - self._since[state.name] < LOST_AFTER:
                 continue  # it is being connected to

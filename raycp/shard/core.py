@@ -22,6 +22,7 @@ from raycp.member.limits import in_flight_limits, pool_policy
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
     CallOutcome,
@@ -86,9 +87,16 @@ class ShardCore(MemberCore):
     """One shard's primary, or a standby (``standby`` is not None) that may become it."""
 
     def __init__(
-        self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None, queue: QueueFactory = WorkQueue
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk | None = None,
+        queue: QueueFactory = WorkQueue,
+        recorder: FlightRecorder | None = None,
     ) -> None:
-        super().__init__(member, clock, host, node)
+        super().__init__(member, clock, host, node, recorder)
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
         self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
@@ -99,7 +107,8 @@ class ShardCore(MemberCore):
         self.caches = Caches(self.routes)
         self.queue = queue(QueuePolicy(), clock, queue_metrics, rng)
         self.tracker = SloTracker(Objectives(), SliMetrics(metrics), clock.wall)
-        self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, Timelines(clock), self.routes.kind_of_controller)
+        timelines = Timelines(clock, listener=self.recorder.step if self.recorder.on else None)
+        self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, timelines, self.routes.kind_of_controller)
         self.permits = PermitKeeper(member, clock, self.loops, metrics, ask, self._permitted, start=not warm)
         self.tokens = Tokens(clock, self.loops)
         self.guard = ClusterGuard(
@@ -132,7 +141,9 @@ class ShardCore(MemberCore):
             metrics, clock, self.identity, self.caches, self.ledger, self.tracker, self.reporter, queue_metrics
         )
         self.readiness = ShardReadiness(self.routes, self.caches)
-        self.states = ClusterStates(clock, self.reporter, self.dispatcher.broadcast, self._cluster_moved, self.changed)
+        self.states = ClusterStates(
+            clock, self.reporter, self.dispatcher.broadcast, self._cluster_moved, self.changed, self.recorder
+        )
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
         self.phases = SwitchPhases(clock, metrics, self.dispatcher, self.queue, self.changed)
@@ -224,6 +235,7 @@ class ShardCore(MemberCore):
         """Promote this standby, under a term of its own: its primary is dead or hands over."""
         replica, self.standby = self.standby, None
         assert replica is not None
+        self.recorder.note("promoted", urgent=True, shard=self.shard, term=self.identity.term, epoch=self.identity.epoch)
         self._watcher = self._primary
         for watched in self.caches:
             watched.resumes = True
@@ -262,6 +274,7 @@ class ShardCore(MemberCore):
 
     def _permitted(self) -> None:
         """A permit was granted or has ended; without one nothing is handed out."""
+        self.recorder.note("permit", urgent=True, held=self.permits.held, why=self.permits.permit.refused)
         self.dispatcher.dispatch_soon()
         self.changed()
 
@@ -285,6 +298,7 @@ class ShardCore(MemberCore):
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal:
+        self.recorder.note("connection", member=hello.member, role=hello.role, in_flight=len(hello.in_flight))
         ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
         if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
             # The worker's plan is newer than ours: its next attempt, in a few milliseconds, finds this member promoted.

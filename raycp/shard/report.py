@@ -84,7 +84,7 @@ class ShardReporter:
         """For ``raycp why``: per controller, the last steps and where the key is now."""
         rows = []
         for controller, key in self._keys(cluster, kind, "" if namespace == "-" else namespace, name):
-            steps = [step for _, found in self._ledger.timelines.of(*key[1:], {key.controller}) for step in found]
+            steps = self._ledger.timelines.of(key)
             why = self._ledger.queue.why(key)
             if steps or why is not None:
                 rows.append(

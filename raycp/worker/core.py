@@ -15,6 +15,7 @@ from raycp.member.core import MemberCore
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
 from raycp.protocol.members import Member
@@ -43,9 +44,16 @@ class WorkerCore(MemberCore):
     """
 
     def __init__(
-        self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None, alarm: Alarm | None = None
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk | None = None,
+        alarm: Alarm | None = None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
-        super().__init__(member, clock, host, node)
+        super().__init__(member, clock, host, node, recorder)
         self.metrics = Metrics()
         self.user = UserLoop(clock)
         self.controllers = LoadedControllers()
@@ -76,6 +84,7 @@ class WorkerCore(MemberCore):
             WriteFolds(self._clusters, questions),
             self.clients,
             self.links,
+            self.recorder,
         )
         self._shard_links = ShardLinks(self.links, self._link, member.slot.quarantine)
         self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
@@ -152,11 +161,13 @@ class WorkerCore(MemberCore):
 
     def _permitted(self) -> None:
         """A permit was granted, or has ended: without one no task is accepted."""
+        self.recorder.note("permit", urgent=True, held=self.permits.held, why=self.permits.permit.refused)
         self._share_credit()
         self.changed()
 
     def _superseded(self, shard: str, term: int) -> None:
         """``shard`` has a new primary: stop what its predecessors handed out."""
+        self.recorder.note("superseded", urgent=True, shard=shard, term=term)
         self.runs.supersede(shard, term)
 
     # life

@@ -15,6 +15,7 @@ from raycp.base.selections import selection_of
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.member.clients import Clients
 from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.sdk.backend import Backend
 from raycp.sdk.map_functions import mapping_of
 from raycp.sdk.outcome import INTERNAL
@@ -82,6 +83,7 @@ class Runs:
         folds: WriteFolds,
         clients: Clients,
         links: Mapping[str, TaskLink],
+        recorder: FlightRecorder,
     ) -> None:
         self.accepting = True
         self._clock = clock
@@ -93,6 +95,7 @@ class Runs:
         self._folds = folds
         self._clients = clients
         self._links = links
+        self._recorder = recorder
         self._metrics = ReconcileMetrics(metrics)
         self._sequence = 0
         self._early: list[tuple[TaskLink, Task]] = []
@@ -116,7 +119,7 @@ class Runs:
 
     def start(self, link: TaskLink, tasks: Sequence[Task]) -> None:
         """Start the reconciles of tasks that were handed out; acknowledge at once those that can't be run here."""
-        now = self._clock.now()
+        now, at, recorder = self._clock.now(), self._clock.wall(), self._recorder
         epoch, terms, known = self._permits.epoch, self._permits.terms, self._controllers.known
         batch = []
         for task in tasks:
@@ -135,6 +138,8 @@ class Runs:
                 run = self._runs[link.shard, task.id] = Run(task, link, controller, now)
                 self._metrics.active.labels(task.key.controller, task.tier).inc()
                 batch.append(run)
+                if recorder.on:
+                    recorder.step(at, "started", task.key, (task.shard, task.term, task.attempt, task.reason))
         if batch:
             self._user.call(self._begin, batch)
 
@@ -243,6 +248,9 @@ class Runs:
         self._metrics.seconds.labels(key.controller, key.cluster).observe(done.seconds)
         if done.error_class and done.outcome is not Outcome.INTERRUPTED:
             self._metrics.errors.labels(key.controller, key.cluster, done.error_class).inc()
+        if self._recorder.on:
+            facts = (done.outcome, done.seconds, len(done.calls), len(done.writes), done.error)
+            self._recorder.step(self._clock.wall(), "finished", key, facts)
         (self._links.get(link.shard) or link).finished(done)
 
 

@@ -164,6 +164,8 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
         do = (cm.get("data") or {}).get("do", "")
         if do == "raise":
             raise ZeroDivisionError("on purpose")
+        if do == "leak":
+            raise RuntimeError(f"the Secret of {cm} has the token {cm['data']['token']} and password={cm['data']['password']}")
         if do == "retry":
             raise Retry("not yet", after=0.05)
         if do == "permanent":
