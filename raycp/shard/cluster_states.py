@@ -49,6 +49,7 @@ class ClusterStates:
     def announce(self, *, lost: bool) -> None:
         """Report the reachable clusters to ``moved`` again, as a worker that has just connected may have taken them for
         unreachable; and with ``lost`` the others too, as a predecessor's report may have died with it."""
+        self.check()
         for state in self._sent:
             if state.reachable or lost:
                 self._moved(state.name, state.reachable, False)

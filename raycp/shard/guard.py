@@ -15,7 +15,7 @@ from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.base.tasks import ApiCall
 from raycp.kube import ApiError, ClusterClient, KubeError
-from raycp.kube.breaker import Breaker, BreakerPhase, BreakerPolicy
+from raycp.kube.breaker import Breaker, BreakerPhase
 from raycp.member.limits import breaker_policy
 from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.frames import CallOutcome
@@ -78,7 +78,6 @@ class ClusterGuard:
         self._loops = loops
         self._changed = changed
         self._clusters: dict[str, _Cluster] = {}
-        self._policies: dict[str, BreakerPolicy] = {}
         self._metrics = ApiMetrics(metrics)
 
     def update(self, plan: Plan) -> None:
@@ -87,9 +86,9 @@ class ClusterGuard:
         for name in [name for name in self._clusters if name not in mine]:
             del self._clusters[name]
             self._metrics.breaker.remove(name)
-        self._policies = {name: breaker_policy(plan.fleet.doc.cluster(name).breaker) for name in mine}
         for name in mine - set(self._clusters):
-            known = self._clusters[name] = _Cluster(self._breaker(name))
+            policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
+            known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, partial(self._moved, name)))
             self._metrics.breaker.labels(name).set(0.0)
             self._metrics.throttled.labels(name)  # 0 from the start: the first one is an increase
             known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
@@ -131,14 +130,13 @@ class ClusterGuard:
         """The shard has a client of the cluster, perhaps a new one: make it use the budget that the workers share. A breaker that
         opened against another endpoint says nothing of this one, which has answered."""
         known, watched = self._clusters.get(name), self._caches.cluster(name)
-        if known is None or watched is None or watched.client is None:
+        if watched is None or watched.client is None:
             return
-        if known.client is not None and known.client is not watched.client:
-            known.breaker = self._breaker(name)
-            self._metrics.breaker.labels(name).set(0.0)
-            self._limit(name, known)
-        known.client = watched.client
         budget = self._tokens.budget(name) if self._tokens.active else None
+        if known is not None and known.client is not watched.client:
+            if known.client is not None:
+                known.breaker.reset()
+            known.client = watched.client
         if budget is not None and watched.client.budget is not budget:
             watched.client.budget = budget
 
@@ -185,9 +183,6 @@ class ClusterGuard:
                 self._loops.spawn(self._probe(name, known), f"probe of {name}")
 
     # breaker
-
-    def _breaker(self, name: str) -> Breaker:
-        return Breaker(self._clock, self._policies[name], partial(self._moved, name))
 
     def _moved(self, name: str, old: BreakerPhase, new: BreakerPhase, reason: str) -> None:
         """A breaker has changed its state."""

@@ -271,7 +271,9 @@ class WatchedCluster:
             report.lag = max(report.lag, now - status.last_contact)
             if status.reason and (not status.synced or status.phase is Phase.BACKING_OFF):
                 reasons.append(f"{kind}: {status.reason}")
-            if status.phase is Phase.BACKING_OFF and now - status.last_contact > UNREACHABLE_AFTER:
+            # Also while it tries again: a cluster that hangs must not seem to come and go.
+            failing = status.phase is not Phase.WATCHING and bool(status.last_error)
+            if failing and now - status.last_contact > UNREACHABLE_AFTER:
                 report.reachable = False
         if self.client is not None and self.client.breaker is not None:
             report.breaker = self.client.breaker.state

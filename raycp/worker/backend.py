@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import ApiCall, Child, Task
-from raycp.kube import ApiError, CircuitOpen, ClusterClient, ConnectError, ConnectSpec, KubeError, Throttled, Unreachable
+from raycp.kube import ApiError, CircuitOpen, ConnectError, ConnectSpec, KubeError, Throttled, Unreachable
 from raycp.kube.budget import BACKGROUND, LIVE
-from raycp.kube.discovery import Resource
 from raycp.member.clients import Clients
 from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.plan import Plan
@@ -98,21 +97,10 @@ class WorkerBackend:
         if remote:
             self._admission.check(task, call.cluster)
         client = await self._clients.get(call.cluster)
-        for last in (False, True):
-            path = _path(await client.resource(call.kind), call)
-            try:
-                return await self._send(client, task, call, path, shard if remote else "")
-            except ApiError as error:
-                if last or not _unserved(error):
-                    raise
-                # The kind is served under another path by now, if at all: its CRD was deleted, and perhaps made anew.
-                client.discovery.forget()
-                if _path(await client.resource(call.kind), call) == path:
-                    raise
-        raise AssertionError("unreachable")
-
-    async def _send(self, client: ClusterClient, task: Task, call: ApiRequest, path: str, remote: str) -> Answer:
-        """``remote``: the cluster's shard, where that is not the task's."""
+        resource = await client.resource(call.kind)
+        # A create goes to the collection, though the caller knows the name; a subresource's (eviction, binding) does not.
+        name = None if call.verb == "create" and not call.subresource else call.name or None
+        path = resource.path(call.namespace or None, name, call.subresource or None)
         started = self._clock.now()
         code, status = "error", -1
         retry_after: float | None = None
@@ -131,6 +119,8 @@ class WorkerBackend:
         except ApiError as error:
             code = str(error.status)
             status, retry_after = error.status, error.retry_after
+            if error.status == 404 and call.verb in ("create", "list") and not error.reason:
+                client.discovery.forget()
             raise
         except (CircuitOpen, Throttled):
             raise
@@ -142,7 +132,7 @@ class WorkerBackend:
             self._metrics.requests.labels(call.cluster, call.verb, code).inc()
             self._metrics.seconds.labels(call.cluster, call.verb).observe(seconds)
             if remote and status >= 0:
-                self._outcomes.record(remote, ApiCall(call.verb, call.cluster, path, status, seconds, retry_after))
+                self._outcomes.record(shard, ApiCall(call.verb, call.cluster, path, status, seconds, retry_after))
         return Answer(answer.status, answer.body, path)
 
     def event(self, task: Task, cluster: str, event: bytes) -> None:
@@ -151,14 +141,3 @@ class WorkerBackend:
             self._recorder = EventRecorder(self.request, self._clock)
             self._recording = asyncio.get_running_loop().create_task(self._recorder.run())
         self._recorder.record(task, cluster, event)
-
-
-def _path(resource: Resource, call: ApiRequest) -> str:
-    """A create goes to the collection, though the caller knows the name; a subresource's (eviction, binding) does not."""
-    name = None if call.verb == "create" and not call.subresource else call.name or None
-    return resource.path(call.namespace or None, name, call.subresource or None)
-
-
-def _unserved(error: ApiError) -> bool:
-    """Whether a 404 is about the path, and not about an object or a namespace, which it would name."""
-    return error.not_found and not (error.details.get("name") or error.details.get("kind"))

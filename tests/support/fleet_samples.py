@@ -212,14 +212,6 @@ async def nowhere(ctx: Context, obj: dict[str, Any]) -> None:
         pass
 
 
-@controller("example.com/v1/Widget")
-async def widget(ctx: Context, obj: dict[str, Any]) -> None:
-    """Annotates its object, once."""
-    with _run("widget", ctx, obj):
-        if not (obj["metadata"].get("annotations") or {}).get("seen"):
-            await ctx.patch(obj, {"metadata": {"annotations": {"seen": "true"}}})
-
-
 @controller("v1/ConfigMap", labels={"app": "plain"})
 def plain(ctx: Any, cm: dict[str, Any]) -> None:
     """A plain function."""
