@@ -102,8 +102,7 @@ class MemberCore:
         state = (report.state, report.ready, list(report.reasons), dict(report.phases))
         if state != self._noted:
             self._noted = state
-            phases: dict[str, Any] = {**report.phases}
-            self.recorder.note("state", state=report.state, ready=report.ready, reasons=report.reasons, **phases)
+            self.recorder.note("state", state=report.state, ready=report.ready, reasons=report.reasons, phases=report.phases)
 
     def _numbered(self) -> Report:
         report = self.report()

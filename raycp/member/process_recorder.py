@@ -3,7 +3,7 @@
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,17 @@ LONGEST_LINE = 200
 
 class ProcessRecorder:
     """One per process. Where the directory can't be used (full, read-only, another user's), nothing is recorded, and a warning says
-    so: a fleet works without it."""
+    so: a fleet works without it. Old recordings are removed there and in ``others``: fleets that may never run again."""
 
-    def __init__(self, clock: Clock, directory: Path, origin: Origin) -> None:
+    def __init__(self, clock: Clock, directory: Path, origin: Origin, others: Iterable[Path] = ()) -> None:
         self._clock = clock
         self._origin = origin
         self._directory = RecorderDir(directory)
         self._problem = ""
         try:
             self._directory.prepare()
-            self._directory.remove_old(clock.wall())
+            for each in {directory, *others}:
+                RecorderDir(each).remove_old(clock.wall())
         except OSError as error:
             self._problem = f"{directory}: {error.strerror or error}"
             log.warning("no flight recorder: %s", self._problem)

@@ -25,7 +25,7 @@ from raycp.metrics.recorder.log_feed import LogFeed
 from raycp.protocol.control import Ping, Pong, Question
 from raycp.protocol.control.codec import respond
 from raycp.protocol.members import Member, Role
-from raycp.runtime.fleet_home import recorder_home
+from raycp.runtime.fleet_home import recorder_home, recorder_homes
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Shell:
             pid=os.getpid(),
             started=self._clock.wall(),
         )
-        made = ProcessRecorder(self._clock, recorder_home(self._namespace), origin)
+        made = ProcessRecorder(self._clock, recorder_home(self._namespace), origin, recorder_homes())
         made.recorder.start()
         LogFeed(made.recorder).install()
         return made

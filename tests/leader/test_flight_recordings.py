@@ -70,7 +70,7 @@ async def test_what_a_dead_primary_did_last_is_beside_its_switch_and_in_the_merg
         assert any("tracked:here/default/u" in line for line in switch.tail)
         assert all(len(line) <= 200 for line in switch.tail)
         assert not any(row.tail for row in fleet.leader.history.newest(10)), "the status is sent every second"
-        await until(lambda: _stored(fleet) == switch.tail)
+        await until(lambda: _stored(fleet, "shard 0") == switch.tail)
 
         # merged with those of all others
         flight = await collect(fleet)
@@ -115,13 +115,13 @@ async def test_what_a_dead_primary_did_last_is_beside_its_switch_and_in_the_merg
         )
 
 
-def _stored(fleet: Led) -> list[str]:
-    """The tail of the newest switch of the shard, as the hub has it."""
+def _stored(fleet: Led, what: str) -> list[str]:
+    """The tail of the newest switch, as the hub has it."""
     assert fleet.leader.plan is not None
     namespace = fleet.leader.plan.fleet.doc.spec.state.namespace
     found = fleet.cluster("here").api.get("configmaps", namespace, "raycp-t-switches")
     rows = json.loads(found["data"]["switches"]) if found is not None else []
-    return next((row.get("tail") or [] for row in reversed(rows) if row["what"] == "shard 0"), [])
+    return next((row.get("tail") or [] for row in reversed(rows) if row["what"] == what), [])
 
 
 async def test_what_a_dead_leader_did_last_is_beside_its_restart(tmp_path: Path) -> None:
@@ -132,6 +132,7 @@ async def test_what_a_dead_leader_did_last_is_beside_its_restart(tmp_path: Path)
         await fleet.ready()
         switch = await until(lambda: (found := last_switch(fleet, "leader", "restart")) and found.tail and found)
         assert any("adopted" in line for line in switch.tail)
+        await until(lambda: _stored(fleet, "leader") == switch.tail)
 
 
 async def test_a_member_that_does_not_answer_is_read_through_another(tmp_path: Path) -> None:

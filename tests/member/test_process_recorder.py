@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,11 @@ from raycp.protocol.control import (
 )
 
 
-def process(directory: Path, actor: str = "raycp::shard::0::g0", pid: int = 1, **origin: Any) -> ProcessRecorder:
+def process(
+    directory: Path, actor: str = "raycp::shard::0::g0", pid: int = 1, others: Iterable[Path] = (), **origin: Any
+) -> ProcessRecorder:
     clock = VirtualClock(wall=time.time())  # the files' times are the machine's
-    return ProcessRecorder(clock, directory, Origin(actor=actor, namespace="raycp-f", node="n1", pid=pid, **origin))
+    return ProcessRecorder(clock, directory, Origin(actor=actor, namespace="raycp-f", node="n1", pid=pid, **origin), others)
 
 
 async def records(of: ProcessRecorder) -> list[FlightRecord]:
@@ -91,6 +95,19 @@ async def test_the_tail_is_that_of_the_newest_dead_process_of_the_actor(tmp_path
     assert len(await made.answer(RecordingTail("raycp::shard::0::g0", 10**9))) == 31
     assert await made.answer(RecordingTail("raycp::worker::standard/0::g0", 5)) == []
     made.recorder.cut()
+
+
+async def test_what_fleets_have_left_that_never_run_again_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    other = tmp_path / "other" / "recorder"
+    left = process(other)
+    left.recorder.flush()
+    left.recorder.cut()
+    (file,) = other.iterdir()
+    process(tmp_path / "fleet" / "recorder", others=[other]).recorder.cut()
+    assert file.exists(), "it is not old yet"
+    os.utime(file, (1.0, 1.0))
+    process(tmp_path / "fleet" / "recorder", others=[other]).recorder.cut()
+    assert not file.exists()
 
 
 async def test_without_a_directory_the_process_works_and_says_why_it_records_nothing(

@@ -99,11 +99,13 @@ class RecorderDir:
         return found
 
     def remove_old(self, now: float) -> list[str]:
-        """Remove the recordings of dead processes that are beyond the bounds; their names. ``now`` in Unix seconds."""
+        """Remove the recordings of dead processes that are beyond the bounds; their names. ``now`` in Unix seconds. What can't be
+        removed stays."""
         removed = too_many((info for info in self.recordings() if not info.living), now)
         for name in removed:
             for ending in (PREVIOUS, CURRENT):
-                (self.path / f"{name}{ending}").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (self.path / f"{name}{ending}").unlink()
         return removed
 
     def _locked(self, name: str) -> bool:
