@@ -27,8 +27,8 @@ CHUNK = 500
 
 
 class TakeOver:
-    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too; ``restored`` is called
-    when the whole queue is here."""
+    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too; ``restored`` is
+    called when the whole queue is here."""
 
     def __init__(
         self,
