@@ -176,7 +176,8 @@ class ShardCore(MemberCore):
         await self._take(plan, before)
         self.plan = plan
         self._stats.update(plan)
-        if self.standby is not None and self.identity.term:
+        promoted = self.standby is not None and bool(self.identity.term)
+        if promoted:
             self._promote(plan, before)
         elif self.standby is not None:
             self.standby.update(plan)
@@ -184,6 +185,8 @@ class ShardCore(MemberCore):
         self.resyncs.plan()
         if before is not None:
             self._catch_up(plan, before)
+            if not promoted:
+                self.inputs.fleet_changed(plan, before)
         self.wakes.update(plan)
         self.rollcall.update(plan)
 
@@ -245,7 +248,8 @@ class ShardCore(MemberCore):
         self.wakes.update(plan)
         followed = {cluster.name for cluster in (before or plan).clusters}
         self.watermarks.adopt(name for name in self.caches.clusters if name in followed)
-        TakeOver(replica, self.routes, self.caches, self.ledger, self.events, self.wakes, self._primary, self.loops).run(followed)
+        takeover = TakeOver(replica, self.routes, self.caches, self.ledger, self.events, self.wakes, self._primary, self.loops)
+        takeover.run(followed, lambda: self.inputs.fleet_changed(plan, before or plan))
         self.states.announce(lost=True)
         mine = next(shard for shard in plan.shards if shard.shard == self.shard)
         self.loops.spawn(self.phases.measure(mine), "phases of the switch")
@@ -260,7 +264,6 @@ class ShardCore(MemberCore):
             # A re-list, as for a widened selector, announces changes only: replay the objects that the store holds already.
             if informer is not None and informer.store.rv:
                 self.events.replay(cluster, kind, controller)
-        self.inputs.fleet_changed(plan, before)
 
     async def _drop_cluster(self, name: str) -> None:
         log.info("cluster %s leaves this shard", name)

@@ -5,6 +5,7 @@ The shard has its term already; it hands out nothing before the workers' roll-ca
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from raycp.base.loops import Loops
 from raycp.protocol.frames import KeyProgress
@@ -26,7 +27,8 @@ CHUNK = 500
 
 
 class TakeOver:
-    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too."""
+    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too; ``restored`` is
+    called when the whole queue is here."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class TakeOver:
         self._watcher = watcher
         self._loops = loops
 
-    def run(self, followed: set[str]) -> None:
+    def run(self, followed: set[str], restored: Callable[[], None]) -> None:
         """See the module."""
         replica, ledger = self._replica, self._ledger
         replica.close()
@@ -89,9 +91,12 @@ class TakeOver:
             len(soon), len(later), len(kept), len(replica.wakes),
         )  # fmt: skip
         if later:
-            self._loops.spawn(self._restore(later), "restoring delayed keys")
+            self._loops.spawn(self._restore(later, restored), "restoring delayed keys")
+        else:
+            restored()
 
-    async def _restore(self, later: list[tuple[KeyProgress, Saved]]) -> None:
+    async def _restore(self, later: list[tuple[KeyProgress, Saved]], restored: Callable[[], None]) -> None:
         for start in range(0, len(later), CHUNK):
             self._ledger.restore(later[start : start + CHUNK])
             await asyncio.sleep(0.001)
+        restored()

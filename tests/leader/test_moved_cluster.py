@@ -7,8 +7,10 @@ import fleet_samples as samples
 import msgspec
 import pytest
 from inprocess import QUIET, Led, fleet_doc, fleet_of, led, until
+from revisions import house
 
 from raycp.config import FleetDoc
+from raycp.driver.upgrade import upgrade
 from raycp.protocol.control import Configure
 from raycp.protocol.members import Role
 
@@ -98,3 +100,21 @@ async def test_new_code_starts_without_the_backoff_of_the_old() -> None:
         assert ran()["fine"] == 1
         assert old not in fleet.substrate.living("worker"), "the worker with the old code was replaced"
         assert not samples.OVERLAPS
+
+
+@pytest.mark.parametrize(("code", "runs"), [("new", 2), ("", 1)])
+async def test_an_upgrade_to_new_code_starts_without_the_backoff_of_the_old(code: str, runs: int) -> None:
+    """A standby fleet takes over its predecessor's queue, backoffs included; with the same code they stay."""
+    retry = {"use": "fleet_samples:reader", "retry": {"min": "300s", "max": "300s"}}
+    settings = fleet_doc(["here"], [], controllers=[retry], timeouts={"drain": 1})
+    async with house() as fleet:
+        await fleet.up(settings)
+        await fleet.put("here", "reader", "fails", do="fail")
+        await until(lambda: ran() == {"fails": 1})
+        made = fleet_of(settings)
+        (controller,) = made.controllers
+        changed = msgspec.structs.replace(controller, code=code or controller.code)
+        await upgrade(fleet.client, msgspec.structs.replace(made, controllers=(changed,), generation="new"))
+        await fleet.put("here", "reader", "later")
+        await until(lambda: ran()["later"] == 1, 15.0)
+        await until(lambda: ran()["fails"] == runs, 15.0)
