@@ -6,6 +6,7 @@
 - ``events``: ``Event``, a change as a cache reports it;
 - ``tasks``: ``Task`` from a shard to a worker, and its result;
 - ``text``: text from outside, bounded and encodable;
+- ``plaintext``: text for people, made harmless and laid out as a table;
 - ``recent_names``: ``RecentNames``, a bounded set of names;
 - ``loops``: ``Loops``, supervised background tasks.
 """

@@ -3,8 +3,10 @@
 import argparse
 from typing import Any
 
+from raycp.base.plaintext import one_line
+from raycp.cli.console import put, watch
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
-from raycp.cli.output import Column, Row, add_output, document, render, text
+from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render, text
 from raycp.driver.fleet_client import FleetClient
 
 CLUSTERS = [
@@ -62,6 +64,13 @@ LANES = [
     Column("OLDEST", lambda row: f"{row['oldestSeconds']:.3f} s", right=True),
     Column("SHARE", lambda row: f"{100 * row.get('share', 0):.0f} %", right=True),
 ]
+SUSPECTS = [
+    Column("SUSPECT", "object"),
+    Column("CONTROLLER", "controller"),
+    Column("STATE", lambda row: "convicted" if row["convicted"] else "suspect"),
+    Column("DEATHS", "deaths", right=True),
+    Column("WHY", "reason"),
+]
 NODES = [
     Column("NODE", "address"),
     Column("STATE", lambda row: "draining" if row["draining"] else "doubted" if row["doubted"] else "ready"),
@@ -75,22 +84,27 @@ TABLES = (
     ("workers", WORKERS),
     ("pools", POOLS),
     ("lanes", LANES),
+    ("suspects", SUSPECTS),
 )
 
 
 def add_parser(subparsers: Any) -> None:
-    """``raycp status [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
+    """``raycp status [-w] [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
     parser: argparse.ArgumentParser = subparsers.add_parser("status", help="leader, shards, workers, clusters and lanes of a fleet")
+    parser.add_argument("-w", "--watch", action="store_true", help="show it again and again, until Ctrl-C")
+    add_every(parser)
     add_fleet(parser)
     add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 1 when the fleet is not ready."""
+    """Print the status; 1 when the fleet is not ready (with ``-w``: only Ctrl-C ends it)."""
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
+        if args.watch:
+            watch(lambda: show(run_async(_status(client)), args.output), args.every)
         status = run_async(_status(client))
-    print(show(status, args.output))
+    put(show(status, args.output))
     return 0 if status.get("ready") else 1
 
 
@@ -100,42 +114,42 @@ async def _status(client: FleetClient) -> Row:
     return status | {"standing": beside} if beside is not None else status  # the standby fleet
 
 
-def show_standby(beside: Row, format: Any) -> str:
-    """The status of a standby fleet as text."""
+def show_standby(beside: Row, format: Any) -> Page:
+    """The status of a standby fleet."""
     warm = "warm" if beside.get("warm") else "not warm"
     observer = (beside.get("observer") or {}).get("url", "")
-    blocks = [f"standby fleet ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}"]
+    page = Page(f"standby fleet ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}")
     if beside.get("reasons"):
-        blocks.append("\n".join(f"  - {reason}" for reason in beside["reasons"]))
+        page.add(bullets(beside["reasons"]))
     if beside.get("standbys"):
-        blocks.append(render(beside["standbys"], STANDBYS, format))
-    return "\n\n".join(blocks)
+        page.add(render(beside["standbys"], STANDBYS, format))
+    return page
 
 
-def show(status: Row, format: Any) -> str:
-    """The status as text."""
+def show(status: Row, format: Any) -> Page:
+    """The status."""
     if format in ("json", "yaml"):
         return document(status, format)
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
     ready = "ready" if status.get("ready") else "not ready"
-    blocks = [
+    page = Page(
         f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
         f"lock {text(leader.get('lock'))}, up {leader.get('uptimeSeconds', 0):.0f} s"
         + (f"; a candidate, {leader['heldBy']} leads\n" if leader.get("heldBy") else "\n")
         + f"observer: {text(observer.get('url'))}"
-    ]
+    )
     if status.get("reasons"):
-        blocks.append("\n".join(f"  - {reason}" for reason in status["reasons"]))
+        page.add(bullets(status["reasons"]))
     for rows, columns in TABLES:
         if status.get(rows):
-            blocks.append(render(status[rows], columns, format))
+            page.add(render(status[rows], columns, format))
     nodes = status.get("nodes") or []
     if len(nodes) > 1 or any(row["draining"] for row in nodes):
-        blocks.append(render(nodes, NODES, format))
+        page.add(render(nodes, NODES, format))
     if status.get("standing"):
-        blocks.append(show_standby(status["standing"], format))
+        page.add(show_standby(status["standing"], format))
     if status.get("problems"):
-        blocks.append("problems:\n" + "\n".join(f"  {what}: {why}" for what, why in status["problems"].items()))
-    return "\n\n".join(blocks)
+        page.add("problems:\n" + "\n".join(f"  {what}: {one_line(why)}" for what, why in status["problems"].items()))
+    return page

@@ -13,6 +13,7 @@ from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.application import Application
+from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.deaths import Deaths
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
@@ -29,6 +30,7 @@ from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
 from raycp.leader.publisher import Publisher
 from raycp.leader.recovery import Recovery
+from raycp.leader.replacements import Replacements
 from raycp.leader.reports import ReportHandler
 from raycp.leader.retirement import Retirement
 from raycp.leader.roster import Roster
@@ -38,9 +40,12 @@ from raycp.leader.standby_fleet import StandbyFleet
 from raycp.leader.standby_role import StandbyRole
 from raycp.leader.status_sender import StatusSender
 from raycp.leader.supervision import Supervision
+from raycp.leader.tails import Tails
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
+from raycp.metrics import FleetMetrics, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -89,7 +94,13 @@ class LeaderCore:
     """
 
     def __init__(
-        self, substrate: Substrate, clock: Clock, identity: str, node: str = "", leave: Callable[[], None] = lambda: None
+        self,
+        substrate: Substrate,
+        clock: Clock,
+        identity: str,
+        node: str = "",
+        leave: Callable[[], None] = lambda: None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._substrate = substrate
         self._clock = clock
@@ -98,25 +109,31 @@ class LeaderCore:
         woken, self._stepping = asyncio.Event(), asyncio.Lock()
         applying, handing = asyncio.Lock(), asyncio.Lock()
         wake = woken.set
-        self._plans = plans = PlanStore(wake)
-        self.roster = roster = Roster(clock)
-        self.history = History(clock, loops)
+        self._plans = plans = PlanStore(wake, recorder)
+        self.roster = roster = Roster(clock, recorder)
+        self.metrics = metrics = Metrics()
+        fleet_metrics = FleetMetrics(metrics)
+        replacements = Replacements(fleet_metrics.restarts)
+        self.history = History(clock, loops, fleet_metrics.switches, Tails(substrate, clock, roster).of, recorder)
         self.nodes = NodeWatch(substrate, clock, node)
         self.hub = Hub(clock, identity, loops, lambda: not self.promotion.closed, self._elected, self.apply)
         lock, proof = self.hub.lock, self.hub.lock.proof
         self.promotion = promotion = Promotion(
             clock, plans, roster, self.history, lambda plan: proof.proven(plan.fleet.doc.spec.leader.permit)
         )
-        deaths = Deaths(clock, loops, plans, roster, promotion, proof, self.nodes, wake)
+        self._crash_loops = CrashLoops()
+        deaths = Deaths(
+            clock, loops, self._crash_loops, plans, roster, promotion, proof, self.nodes, replacements, wake
+        )
         reports = ReportHandler(substrate, plans, roster, self.history, deaths.suspect, wake)
         supervision = Supervision(substrate, clock, plans, roster, reports.handle, deaths.reported)
-        lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, wake)
+        lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, replacements, wake)
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)
         self.evacuation = Evacuation(clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake)
         self._pools = Pools(substrate, clock, roster)
         self._members = MemberController(
-            substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes
+            substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes, clock
         )
         self._application = Application(plans, self._pools, promotion, applying)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
@@ -127,7 +144,7 @@ class LeaderCore:
         )
         self._recovery = Recovery(substrate, plans, roster, lifecycle, deaths)
         publisher = Publisher(plans, roster, self.hub, promotion)
-        sender = StatusSender(substrate, clock, loops, roster, wake)
+        sender = StatusSender(substrate, clock, loops, roster, metrics, wake)
         self._loop = LeaderLoop(
             plans,
             roster,
@@ -290,7 +307,13 @@ class LeaderCore:
             plan,
             wanted,
             roster.members,
-            {**roster.problems, **self.hub.problems, **self.evacuation.problems, **self.nodes.problems},
+            {
+                **roster.problems,
+                **self.hub.problems,
+                **self.evacuation.problems,
+                **self.nodes.problems,
+                **self._crash_loops.problems(self._pools.sizes, self._clock.now()),
+            },
             leadership=self.hub.lock.leadership,
             waiting=self.hub.lock.waiting,
             uptime=self._clock.now() - self._started,

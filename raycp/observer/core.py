@@ -3,7 +3,6 @@
 Its state is what members and the leader send: nothing is asked of them but timelines.
 """
 
-import logging
 from collections import Counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Merger, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.observer.dead_processes import DeadProcesses
 from raycp.observer.fleet_view import FleetView
 from raycp.observer.http_server import HttpServer
@@ -26,8 +26,6 @@ from raycp.protocol.report import Report
 from raycp.protocol.transport import Listener, listen
 from raycp.slo import Objectives, SloBook
 
-log = logging.getLogger(__name__)
-
 ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
 """Of members that send statistics."""
 
@@ -38,8 +36,9 @@ FORGET_EVERY = 10.0
 class ObserverCore(MemberCore):
     """Receives statistics of all members and the leader's status, and serves them over HTTP."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
-        super().__init__(member, clock, host, node)
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, recorder: FlightRecorder | None = None) -> None:
+        super().__init__(member, clock, host, node, recorder)
+        self._readiness: tuple[bool, list[str]] | None = None
         self._own_metrics = Metrics()
         self._started = clock.now()
         self._complete = False
@@ -72,6 +71,7 @@ class ObserverCore(MemberCore):
             self.loops.forever(self._dead.forget, "forgetting of dead processes", every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
+        self._merger.keep_clusters({cluster.name for cluster in plan.fleet.doc.spec.clusters})
         self._reporter.update(plan)
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
@@ -84,19 +84,18 @@ class ObserverCore(MemberCore):
             self.loops.spawn(self._checkpoint.restore(), "SLO checkpoint of the fleet that led before")
             self._web.return_to_port(spec.host, spec.port)
 
-        wanted = {cluster.name for cluster in plan.clusters}
-        if before is not None:
-            for cluster in {cluster.name for cluster in before.clusters} - wanted:
-                log.info("cluster %s has left the fleet", cluster)
-
     async def extra(self, question: Question[Any]) -> Any:
         match question:
             case Slo():
                 return await self.view.slo()
             case Series():
                 return self._book.series()
-            case StatusUpdate(status):
-                self._feed.receive(status)
+            case StatusUpdate(status, process, metrics):
+                if self._feed.receive(status):
+                    self.sources.feed_leader(process, metrics)
+                if self._readiness != (status.ready, status.reasons):
+                    self._readiness = (status.ready, status.reasons)
+                    self.recorder.note("fleet", urgent=True, ready=status.ready, reasons=status.reasons, plan=status.plan)
                 self._received()
                 return None
         return await super().extra(question)
@@ -144,10 +143,12 @@ class ObserverCore(MemberCore):
         if plan is None:
             return None
         named = {*(shard.member for shard in plan.shards), *(worker.member for worker in plan.workers)}
-        return named | {self.sources.process(name) for name in named} | self.sources.connected()
+        return named | {self.sources.process(name) for name in named} | self.sources.connected() | {self.sources.leader}
 
     def _set_gauges(self) -> None:
         """Members that have reported lately, by role, and the pools' sizes."""
+        if self._feed.leader_is_silent:
+            self.sources.silence_leader()
         now = self.clock.now()
         found = Counter(known.member.role for known in self.sources.reports.values() if now - known.at < SILENT_AFTER)
         for role in ROLES:

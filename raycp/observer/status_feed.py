@@ -24,10 +24,17 @@ class StatusFeed:
         self._last: FleetStatus | None = None
         self._received = 0.0
 
-    def receive(self, status: FleetStatus) -> None:
-        """The leader has sent its status. One of an earlier leader, or about an earlier plan, is dropped."""
-        if self._last is None or _order(status) >= _order(self._last):
-            self._last, self._received = status, self._clock.now()
+    def receive(self, status: FleetStatus) -> bool:
+        """The leader has sent its status. False for one of an earlier leader, or about an earlier plan, which is dropped."""
+        if self._last is not None and _order(status) < _order(self._last):
+            return False
+        self._last, self._received = status, self._clock.now()
+        return True
+
+    @property
+    def leader_is_silent(self) -> bool:
+        """Whether the leader has sent nothing for ``SILENT_AFTER``."""
+        return self._clock.now() - self._received > SILENT_AFTER
 
     def current(self) -> FleetStatus:
         """The status now. Without a fleet, and with the reason, before the leader has sent any."""

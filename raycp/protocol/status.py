@@ -12,6 +12,7 @@ import enum
 import msgspec
 
 from raycp.leadership.switches import Switch
+from raycp.protocol.members import QUARANTINE
 
 _MOST = 5
 """Reasons that one check prints."""
@@ -145,6 +146,18 @@ class PoolStatus(msgspec.Struct, rename="camel", kw_only=True):
     reason: str = ""
 
 
+class SuspectStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """An object that runs alone, since its reconcile ends worker processes or may (law 11). ``object`` as `raycp why` takes it;
+    ``deaths``: of workers with it in flight; ``since`` is Unix seconds."""
+
+    object: str
+    controller: str
+    convicted: bool
+    deaths: int
+    reason: str
+    since: float
+
+
 class RayNodeStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A node of the Ray cluster. ``doubted``: members on it have stopped answering."""
 
@@ -179,6 +192,7 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     lanes: list[LaneStatus] = []
     controllers: list[ControllerStatus] = []
     problems: dict[str, str] = {}
+    suspects: list[SuspectStatus] = []
     pools: list[PoolStatus] = []
     nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
@@ -241,7 +255,8 @@ def readiness(status: FleetStatus) -> Readiness:
         required["standbys"] = _all_reasons(*status.standbys)
     else:
         required["shards"] = _all_reasons(*status.shards)
-    required["workers"] = _all_reasons(*status.workers)
+    # A quarantine worker comes and goes with its suspects, which wait for it; nothing else does.
+    required["workers"] = _all_reasons(*(worker for worker in status.workers if worker.tier != QUARANTINE))
     if standby_fleet:
         required["problems"] = [f"{what}: {why}" for what, why in status.problems.items()]
     return _verdict(required, [*_silence(status), *_cluster_checks(status)])

@@ -30,6 +30,7 @@ from raycp.protocol.status import (
     ShardStandbyStatus,
     ShardStatus,
     StandbyCluster,
+    SuspectStatus,
     WorkerStatus,
     with_readiness,
 )
@@ -76,6 +77,7 @@ def fleet_status(
     if plan is None:
         return with_readiness(FleetStatus(problems=dict(problems)))
     watcher = _watcher(plan)
+    reports = [known.report for slot, known in members.items() if slot.role is watcher]
     standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
     return with_readiness(
         FleetStatus(
@@ -94,14 +96,15 @@ def fleet_status(
             ),
             clusters=_clusters(plan, wanted, members),
             lanes=lanes_of(
-                (known.report for slot, known in members.items() if slot.role is watcher),
+                reports,
                 {tier: plan.fleet.doc.spec.tiers.of(tier).share for tier in TIERS},
             ),
             controllers=[
                 ControllerStatus(name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use)
                 for c in plan.fleet.controllers
             ],
-            problems={**problems, **_reported_problems(members, watcher)},
+            problems={**problems, **_reported_problems(members, watcher), **suspect_problems(reports)},
+            suspects=suspects_of(reports),
             pools=list(pools),
             nodes=list(nodes),
             switches=list(switches),
@@ -165,6 +168,43 @@ def _reported_problems(members: KnownMembers, watcher: Role) -> dict[str, str]:
     for slot, known in members.items():
         if slot.role is watcher:
             found.update(known.report.problems)
+    return found
+
+
+def suspects_of(reports: Iterable[Report]) -> list[SuspectStatus]:
+    """The objects that these shards suspect, the convicted first."""
+    rows = [
+        SuspectStatus(
+            object=row.object,
+            controller=row.controller,
+            convicted=row.convicted,
+            deaths=row.deaths,
+            reason=row.reason,
+            since=row.since,
+        )
+        for report in reports
+        for row in report.suspects
+    ]
+    return sorted(rows, key=lambda row: (not row.convicted, -row.since))
+
+
+def suspect_problems(reports: Iterable[Report]) -> dict[str, str]:
+    """What a user should know of them: each convicted object by name, the others by their number."""
+    found: dict[str, str] = {}
+    waiting = 0
+    for report in reports:
+        convicted = [row for row in report.suspects if row.convicted]
+        waiting += report.suspected - len(convicted)
+        for row in convicted:
+            found[f"object {row.object}"] = (
+                f"controller {row.controller}: {row.reason}; {row.deaths} workers have died with it in flight. It is reconciled "
+                f"alone, with backoff, until a reconcile succeeds: see `raycp why {row.object}`"
+            )
+    if waiting:
+        found["suspects"] = (
+            f"{waiting} objects may have ended workers: they are reconciled one at a time, in a worker with one slot, until each "
+            "has succeeded once"
+        )
     return found
 
 

@@ -1,7 +1,8 @@
 """Hand-outs: workers with credit receive queued keys, and return them with their acknowledgements.
 
 A hand-out never expires under a living worker. It ends by an acknowledgement, by the worker's report that it never arrived or that
-it does not have it (``handout_audit``), or by the certain death of the worker's process (``rollcall``).
+it does not have it (``handout_audit``), or by the certain death of the worker's process (``rollcall``). A worker that does not
+answer gets nothing more (``silence``). The shard's quarantine worker gets suspects only, one at a time (``quarantine``).
 
 Every step is about one key: what fails for it is an error of that key, and takes no other key and no credit with it.
 """
@@ -9,18 +10,19 @@ Every step is about one key: what fails for it is an error of that key, and take
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall, Done, Outcome
 from raycp.base.text import message_of
-from raycp.classify import Reason
 from raycp.protocol.frames import (
+    Culprit,
     Fold,
     Held,
     Hello,
+    LivenessReply,
     Message,
     Pull,
     Read,
@@ -31,11 +33,16 @@ from raycp.protocol.frames import (
     encode,
     task_token,
 )
+from raycp.protocol.members import Member
 from raycp.protocol.transport import Connection
+from raycp.queueing import Item
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.read_pages import ReadPages
+from raycp.shard.seats import WorkerSeat
+from raycp.shard.silence import BLOCKED, Silence
+from raycp.shard.suspects import Death
 from raycp.shard.tasks import HandOuts, TaskMaker
 from raycp.shard.tokens import Tokens
 
@@ -43,9 +50,6 @@ log = logging.getLogger(__name__)
 
 BATCH = 64
 """Hand-outs in one frame."""
-
-CONGESTED = 16 * 1024 * 1024
-"""Bytes on their way to a worker beyond which nothing more is handed to it."""
 
 REVOKED_AT_ONCE = 10_000
 """Hand-outs that one frame revokes."""
@@ -68,54 +72,7 @@ class Asides(Protocol):
 
     def read(self, worker: str, read: Read) -> Reply: ...
 
-    def other(self, seat: "WorkerSeat", message: Message) -> None: ...
-
-
-class WorkerSeat:
-    """One worker, over reconnections. ``credit``: hand-outs that it takes now; ``in_flight``: those that it has, with the number
-    of the frame that brought it (0: an earlier connection's); ``foreign``: those of earlier primaries."""
-
-    def __init__(self, name: str, dispatcher: "Dispatcher") -> None:
-        self.name = name
-        self.credit = 0
-        self.slots = 0
-        self.prefer: str | None = None
-        self.address = ("", 0)
-        self.in_flight: dict[int, int] = {}
-        self.foreign: dict[int, RequestKey] = {}
-        self.culprits: dict[int, str] = {}
-        self.reported: set[int] = set()
-        """What the worker says that it has, while its report arrives."""
-        self.revoked: dict[int, int] = {}
-        """Hand-outs that were missing from its last report, with the number of the frame that revoked them."""
-        self.connection: Connection | None = None
-        self.dead = False
-        self._dispatcher = dispatcher
-
-    def received(self, message: Message) -> None:
-        """A frame of this worker."""
-        self._dispatcher.received(self, message)
-
-    def send(self, message: Message) -> None:
-        """Queue a frame; dropped where the worker is not connected. Raises ``Unsendable``."""
-        if self.connection is not None:
-            self.connection.send(message)
-
-    def write(self, body: bytes) -> None:
-        """As ``send``, for an encoded message."""
-        if self.connection is not None:
-            self.connection.write(body)
-
-    @property
-    def congested(self) -> bool:
-        """Whether it has not read yet what was sent. Its acknowledgements will say when it has."""
-        return self.connection is not None and self.connection.backlog > CONGESTED
-
-    def lost(self) -> None:
-        """The connection ended; ``on_lost`` finds out why."""
-        self.connection = None
-        self.credit = 0
-        self._dispatcher.on_lost(self)
+    def other(self, seat: WorkerSeat, message: Message) -> None: ...
 
 
 class Dispatcher:
@@ -148,6 +105,9 @@ class Dispatcher:
         """Keys that no worker can be given."""
         self.on_large: Callable[[Done], None] = lambda done: None
         """One of these was acknowledged, or one that belongs to them."""
+        self.on_suspects: Callable[[], None] = lambda: None
+        """Called when suspects are due, and when none is any more."""
+        self._suspects_due = False
         self._clock = clock
         self._ledger = ledger
         self._queue = ledger.queue
@@ -177,6 +137,10 @@ class Dispatcher:
         seat.connection = connection
         self._tokens.worker_returned(seat.name)
         self._rests.disconnected(seat.name)
+        member = Member.parse(hello.member)
+        seat.alone = member is not None and member.slot.quarantine == self._identity.shard
+        seat.silence, seat.blocked = Silence(), False
+        seat.silence.answers = hello.answers
         seat.credit = 0
         seat.prefer = hello.prefer or None
         seat.address = (hello.host, hello.port)
@@ -204,24 +168,37 @@ class Dispatcher:
         """A living worker does not have this hand-out of an earlier primary: its key is held no longer."""
         self._ledger.released(seat.foreign.pop(identity), why_held(seat.name, identity))
 
-    def worker_died(self, seat: WorkerSeat) -> None:
-        """Its process is certainly dead or fenced: its hand-outs return, those that caused its death with backoff."""
+    def lost(self, seat: WorkerSeat) -> None:
+        """The connection of a worker has ended."""
+        seat.blocked = seat.silence.unanswered(self._clock.now()) >= BLOCKED
+        self.on_lost(seat)
+
+    def worker_died(self, seat: WorkerSeat, *, fenced: bool = False) -> None:
+        """Its process is certainly dead, or ``fenced``: its hand-outs return (see ``Ledger.died``)."""
         seat.dead = True
         if self.seats.get(seat.name) is seat:
             del self.seats[seat.name]
         if seat.connection is not None:
             connection, seat.connection = seat.connection, None
             connection.close()
-        for identity, key in seat.foreign.items():
-            self._ledger.released(key, why_held(seat.name, identity))
-        # From the last to the first, each to the front of its lane: they keep their order.
-        for identity in sorted(seat.in_flight, reverse=True):
-            error = seat.culprits.get(identity, "")
-            self._ledger.returned(identity, error or "its worker died", Reason.WORKER_LOST, failed=bool(error))
-        self._ledger.worker_died(seat.name)
+        mine = self._ledger.keys_of(seat.in_flight)
+        death = self._death(seat, {**mine, **seat.foreign}, fenced)
+        self._ledger.died(death, mine, {why_held(seat.name, identity): key for identity, key in seat.foreign.items()})
         self._tokens.worker_lost(seat.name)
         self._rests.forget(seat.name)
         self.dispatch_soon()
+
+    def _death(self, seat: WorkerSeat, keys: Mapping[int, RequestKey], fenced: bool) -> Death:
+        """What is known of the cause. A worker whose interpreter is held can't name it: where it had one key in work for the whole
+        fleet, that was it."""
+        blamed = {keys[i]: each.error for each in seat.culprits if each.certain for i in each.ids if i in keys}
+        doubted = {keys[i] for each in seat.culprits if not each.certain for i in each.ids if i in keys}
+        if seat.blocked and not fenced and not seat.culprits:
+            if len(keys) == 1 and self._identity.only:
+                blamed = dict.fromkeys(keys.values(), "its reconcile blocked the worker's process, alone, until that ended itself")
+            else:
+                doubted = set(keys.values())
+        return Death(seat.name, seat.alone, blamed, frozenset(doubted))
 
     @property
     def open(self) -> bool:
@@ -262,11 +239,20 @@ class Dispatcher:
     def received(self, seat: WorkerSeat, message: Message) -> None:
         """A worker's frame: credit and acknowledgements, or something else."""
         if isinstance(message, Pull):
+            if message.done:
+                seat.silence.heard_at = self._clock.now()
             seat.credit += message.credit
             for done in message.done:
                 self._acknowledged(seat, done)
             seat.slots = max(seat.slots, seat.credit + len(seat.in_flight))
+            if seat.alone:
+                self._ledger.quarantine.stirred = True
             self.dispatch_soon()
+        elif isinstance(message, LivenessReply):
+            seat.silence.answered(message.number, self._clock.now())
+            self.dispatch_soon()
+        elif isinstance(message, Culprit):
+            seat.culprits.append(message)
         elif isinstance(message, Read):
             seat.write(self._read(seat, message))
         elif isinstance(message, Fold):
@@ -326,18 +312,57 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Hand out the keys that are ready and allowed now."""
         self._scheduled = False
+        if self._ledger.quarantine.stirred:
+            self._dispatch_suspects()
         if not self._queue.ready or not self.open:
             return
-        seats = [seat for seat in self.seats.values() if seat.credit > 0 and seat.connection is not None]
+        now = self._clock.now()
+        seats = [seat for seat in self.seats.values() if seat.credit > 0 and not seat.alone and self._answers(seat, now)]
         if len(seats) > 1:
             seats.sort(key=_credit, reverse=True)
         for seat in seats:
             while seat.credit > 0 and not seat.congested:
                 wanted = min(seat.credit, BATCH)
                 items = self._ledger.pull(seat.name, wanted, prefer=seat.prefer, slots=seat.slots)
-                self._handouts.send(seat, items)
+                self._hand_out(seat, items, now)
                 if len(items) < wanted:
                     break  # nothing more can be pulled now
+
+    def _hand_out(self, seat: WorkerSeat, items: Iterable[Item], now: float) -> None:
+        if not seat.in_flight:
+            seat.silence.heard_at = now  # it was idle: its silence begins now
+        self._handouts.send(seat, items)
+
+    def _answers(self, seat: WorkerSeat, now: float) -> bool:
+        """Whether a worker may get more; one that has to be asked first is asked."""
+        if not seat.in_flight or not seat.silence.quiet(now):
+            return True
+        if (question := seat.silence.question(now)) is not None:
+            seat.send(question)
+        return False
+
+    def _dispatch_suspects(self) -> None:
+        """Give the quarantine worker its next suspect, once it has nothing in work."""
+        quarantine, now = self._ledger.quarantine, self._clock.now()
+        for seat in self.seats.values():
+            if seat.alone and seat.credit > 0 and not seat.in_flight and not seat.foreign and self.open:
+                item = quarantine.pull(seat.name)
+                if item is not None:
+                    self._hand_out(seat, [item], now)
+        quarantine.stirred = False
+        due = quarantine.due()
+        if due != self._suspects_due:
+            self._suspects_due = due
+            self.on_suspects()
+
+    def sweep(self) -> None:
+        """Once a second: ask workers that are silent with work, and look for suspects whose backoff has ended."""
+        now = self._clock.now()
+        for seat in self.seats.values():
+            if seat.in_flight and seat.connection is not None:
+                self._answers(seat, now)
+        if self._ledger.quarantine.active or self._suspects_due:
+            self._dispatch_suspects()
 
     def _arm(self) -> None:
         """The queue's earliest due time has changed: have the timer ring then."""

@@ -9,7 +9,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome, pages
+from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome, pages
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 RECONNECT = 0.2
 """Seconds between tries to connect."""
 
-AnyWake = Wake | KindListed | ClusterRecovered
+AnyWake = Wake | KindListed | ClusterChanged
 
 
 class Outbox:
@@ -83,6 +83,10 @@ class Outbox:
             wake = Wake(wake.seq, wake.key, before.reason, True)
         self.put(wake.key, wake)
         self._changed(wake.key)
+
+    def newest(self, subject: Hashable) -> AnyWake | None:
+        """The wake of that subject, if it is not acknowledged."""
+        return self._pending.get(subject)
 
     def put(self, subject: Hashable, wake: AnyWake) -> None:
         """Keep and send ``wake``, in place of an older one of the same subject."""

@@ -68,6 +68,10 @@ def _weigh(progress: KeyProgress) -> int:
         weight += 100 + 4 * len(progress.saved.error) + sum(map(len, progress.saved.holds))
     if progress.clocks is not None:
         weight += 200 + 100 * len(progress.clocks.changes)
+    if progress.suspicion is not None:
+        weight += sum([300 + 4 * len(mark.reason) for mark in progress.suspicion.marks])
+    if progress.note is not None:
+        weight += 100 + 260 * len(progress.note.unusable)
     return weight
 
 

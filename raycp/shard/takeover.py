@@ -5,6 +5,7 @@ The shard has its term already; it hands out nothing before the workers' roll-ca
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from raycp.base.loops import Loops
 from raycp.protocol.frames import KeyProgress
@@ -26,7 +27,8 @@ CHUNK = 500
 
 
 class TakeOver:
-    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too."""
+    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too; ``restored`` is
+    called when the whole queue is here."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class TakeOver:
         self._watcher = watcher
         self._loops = loops
 
-    def run(self, followed: set[str]) -> None:
+    def run(self, followed: set[str], restored: Callable[[], None]) -> None:
         """See the module."""
         replica, ledger = self._replica, self._ledger
         replica.close()
@@ -66,11 +68,14 @@ class TakeOver:
         for (cluster, kind), rv in replica.reached.items():
             if cluster in here:
                 ledger.marks.observe(cluster, kind, rv)
+        # Before the queue: what runs alone is never handed out otherwise. Keys of clusters that have left are nobody's.
+        ledger.suspected({key: held for key, held in replica.suspicions(controllers).items() if key.cluster in here})
         known = replica.queue(controllers)
         # Delayed keys are restored later: they need no place in the queue before their time.
         soon = [each for each in known if each[1].delay < SOON]
         later = [each for each in known if each[1].delay >= SOON]
         ledger.restore(soon)
+        ledger.adopt_notes({key: note for key, note in replica.notes.items() if key.controller in controllers})
         kept = replica.events()
         for cluster, kind, event in kept:
             self._events.handle(cluster, kind, [event])
@@ -86,9 +91,12 @@ class TakeOver:
             len(soon), len(later), len(kept), len(replica.wakes),
         )  # fmt: skip
         if later:
-            self._loops.spawn(self._restore(later), "restoring delayed keys")
+            self._loops.spawn(self._restore(later, restored), "restoring delayed keys")
+        else:
+            restored()
 
-    async def _restore(self, later: list[tuple[KeyProgress, Saved]]) -> None:
+    async def _restore(self, later: list[tuple[KeyProgress, Saved]], restored: Callable[[], None]) -> None:
         for start in range(0, len(later), CHUNK):
             self._ledger.restore(later[start : start + CHUNK])
             await asyncio.sleep(0.001)
+        restored()

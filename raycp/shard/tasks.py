@@ -15,6 +15,7 @@ import msgspec
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
+from raycp.base.selections import selection_of
 from raycp.base.tasks import Child, Done, Outcome, Task
 from raycp.base.text import message_of
 from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, Tasks, Unsendable, pages, task_token
@@ -27,6 +28,7 @@ from raycp.shard.ledger import Ledger
 from raycp.shard.read_pages import ReadPages, size_of
 from raycp.shard.routes import KindRoutes, Routes
 from raycp.shard.tokens import Tokens
+from raycp.shard.watches import Watches
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,14 @@ for it."""
 class TaskMaker:
     """One shard's."""
 
-    def __init__(self, identity: ShardIdentity, routes: Routes, caches: Caches, ledger: Ledger, pages: ReadPages) -> None:
+    def __init__(
+        self, identity: ShardIdentity, routes: Routes, caches: Caches, ledger: Ledger, watches: Watches, pages: ReadPages
+    ) -> None:
         self._identity = identity
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
+        self._watches = watches
         self._pages = pages
 
     def make(self, worker: str, item: Item) -> Task | None:
@@ -52,6 +57,8 @@ class TaskMaker:
         watched = self._caches.clusters.get(key.cluster)
         if controller is None or watched is None:
             return None
+        if selection_of(key) is not None:
+            return self._mapping(worker, item)
         informer = watched.informers.get(self._routes.kind_of[key.controller])
         if informer is None:
             return None
@@ -60,10 +67,7 @@ class TaskMaker:
             obj = None
         children: list[Child] = []
         unknown: list[str] = []
-        raw: bytes | None = None
-        rest, partial, refused = 0, False, ""
         if obj is not None:
-            raw = obj.raw
             for place in self._routes.children.get((key.controller, key.cluster), ()):
                 kind = str(place.kind)
                 for cluster in place.clusters:
@@ -72,19 +76,34 @@ class TaskMaker:
                         unknown.append(cluster)
                     if there is not None:
                         children.extend(Child(cluster, kind, child.raw) for child in there.store.by_index("owner", obj.meta.uid))
-            size = len(raw) + size_of(children) if children else len(raw)
-            if size > INLINE:
-                refused = _too_large(raw, children, size)
-                partial = not refused and len(raw) > INLINE
-                if partial:
-                    children.insert(0, Child(key.cluster, "", raw))
-                if refused or partial:
-                    raw = _head(obj, self._routes.kind_of[key.controller])
-                rest = 0 if refused else size_of(children)
-        identity = self.identity_of(item)
+        return self._started(worker, item, obj, self._routes.kind_of[key.controller], children, sorted(set(unknown)))
+
+    def _mapping(self, worker: str, item: Item) -> Task | None:
+        """The task of a watched object, whose map function is to run; None where its controller has no such watch any more."""
+        found = self._watches.watched(item.key)
+        if found is None:
+            return None
+        kind, obj = found
+        states = [Child(item.key.cluster, str(kind), raw) for raw in self._watches.handed_out(item.key, kind)]
+        return self._started(worker, item, obj, kind, states, [])
+
+    def _started(self, worker: str, item: Item, obj: Obj | None, kind: GVK, children: list[Child], unknown: list[str]) -> Task:
+        identity, raw = self.identity_of(item), obj.raw if obj is not None else None
+        rest, partial, refused = 0, False, ""
+        size = 0 if raw is None else len(raw)
+        if children:
+            size += size_of(children)
+        if size > INLINE:
+            refused = _too_large(raw, children, size)
+            partial = not refused and raw is not None and len(raw) > INLINE
+            if partial and raw is not None:
+                children.insert(0, Child(item.key.cluster, "", raw))
+            if obj is not None and (refused or partial):
+                raw = _head(obj, kind)
+            rest = 0 if refused else size_of(children)
         task = Task(
             identity,
-            key,
+            item.key,
             item.tier,
             item.reason,
             item.attempt,
@@ -95,11 +114,11 @@ class TaskMaker:
             item.waited,
             raw,
             [] if rest or refused else children,
-            sorted(set(unknown)),
-            0,
-            rest,
-            partial,
-            refused,
+            unknown,
+            fleet=self._routes.sequence,
+            rest=rest,
+            partial=partial,
+            refused=refused,
         )
         if rest:
             self._pages.keep(worker, task_token(identity), children)
@@ -213,9 +232,9 @@ def _selects(route: KindRoutes, controller: ControllerPlan, obj: Obj) -> bool:
     return True
 
 
-def _too_large(raw: bytes, children: list[Child], size: int) -> str:
+def _too_large(raw: bytes | None, children: list[Child], size: int) -> str:
     """Why a reconcile can't be given this object and these children, of ``size`` bytes together; empty where it can."""
-    if len(raw) > LARGEST:
+    if raw is not None and len(raw) > LARGEST:
         return f"the object has {_mebibytes(len(raw))}; the largest that is handed to a worker has {_mebibytes(LARGEST)}"
     large = next((child for child in children if len(child.raw) > LARGEST), None)
     if large is not None:

@@ -1,13 +1,14 @@
 """Wakes between shards: a child's change in one makes its owner in another due; a wake is kept until acknowledged (law 10)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Connection
@@ -18,33 +19,39 @@ log = logging.getLogger(__name__)
 
 ACKNOWLEDGED_AT_ONCE = 50_000
 """Wakes that one frame acknowledges."""
+KeysDue = Callable[[list[RequestKey]], None]
 
 
 class RemoteOwners(Protocol):
     """Owners in other shards."""
 
     def wake(self, owner: RequestKey, reason: str, real: bool) -> bool:
-        """A child here concerns ``owner`` there. False if no shard has its cluster."""
+        """A child here concerns ``owner`` there, or a watched object the keys that it stands for. False if no shard has its
+        cluster."""
         ...
 
 
 class WakeReceiver(Protocol):
     """Handles the wakes of other shards."""
 
-    def woken(self, wake: Wake) -> bool:
-        """False if there is no such owner here: it is acknowledged at once."""
+    def woken(self, wake: Wake, due: KeysDue) -> None:
+        """Calls ``due``, now or later, with the keys that are due: the wake is acknowledged when all of them are reconciled."""
         ...
 
     def children_listed(self, cluster: str, kind: GVK) -> None: ...
 
-    def recovered(self) -> None: ...
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool, due: KeysDue) -> None:
+        """As ``woken``."""
+        ...
 
 
 class WakeSender:
-    """Another shard's connection. ``waiting``: key -> number of its newest wake that is not acknowledged yet."""
+    """Another shard's connection. ``waiting``: key -> numbers of its wakes that are not acknowledged yet. A wake that concerns
+    several keys is acknowledged when all of them are."""
 
     def __init__(self, connection: Connection, receiver: WakeReceiver, lost: Callable[["WakeSender"], None]) -> None:
-        self.waiting: dict[RequestKey, int] = {}
+        self.waiting: dict[RequestKey, set[int]] = {}
+        self._left: dict[int, int] = {}
         self._connection = connection
         self._receiver = receiver
         self._lost = lost
@@ -62,17 +69,45 @@ class WakeSender:
                 log.exception("a wake could not be handled: %s", wake)
         self.acknowledge(done)
 
-    def _handled(self, wake: Wake | KindListed | ClusterRecovered) -> bool:
-        """Whether nothing is left to wait for."""
+    def _handled(self, wake: Wake | KindListed | ClusterChanged) -> bool:
+        """Whether nothing is left to wait for; ``_due`` says so of the others."""
         if isinstance(wake, Wake):
-            if self._receiver.woken(wake):
-                self.waiting[wake.key] = wake.seq
-                return False
-        elif isinstance(wake, KindListed):
-            self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
-        else:
-            self._receiver.recovered()
+            self._receiver.woken(wake, partial(self._due, wake.seq, wake.key))
+            return False
+        if isinstance(wake, ClusterChanged):
+            self._receiver.cluster_changed(wake.cluster, wake.usable, wake.returned, partial(self._due, wake.seq, None))
+            return False
+        self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
         return True
+
+    def _due(self, seq: int, owner: RequestKey | None, keys: list[RequestKey]) -> None:
+        """Acknowledge ``seq`` when all of ``keys`` are reconciled. An ``owner``'s older wakes are replaced by it."""
+        if not keys:
+            self.acknowledge([seq])
+        elif keys == [owner]:
+            for older in [older for older in self.waiting.get(keys[0], ()) if older not in self._left]:
+                self.waiting[keys[0]].discard(older)
+        else:
+            self._left[seq] = len(keys)
+        for key in keys:
+            self.waiting.setdefault(key, set()).add(seq)
+
+    def done(self, key: RequestKey, seqs: Iterable[int]) -> None:
+        """A reconcile of ``key`` has ended that had seen these wakes."""
+        known = self.waiting.get(key, set())
+        finished = []
+        for seq in seqs:
+            if seq in known:
+                known.discard(seq)
+                left = self._left.get(seq, 1) - 1
+                if left:
+                    self._left[seq] = left
+                    continue
+                self._left.pop(seq, None)
+            finished.append(seq)
+        if not known:
+            self.waiting.pop(key, None)
+        self.acknowledge(finished)
 
     def acknowledge(self, seqs: list[int]) -> None:
         """These were followed by a reconcile that started after them, or concern nothing here."""
@@ -84,7 +119,7 @@ class WakeSender:
         self._lost(self)
 
 
-Seen = dict[WakeSender, int]
+Seen = dict[WakeSender, tuple[int, ...]]
 
 
 class WakeExchange:
@@ -150,13 +185,12 @@ class WakeExchange:
         if outgoing is not None:
             outgoing.put((cluster, str(kind)), KindListed(self._next(), cluster, str(kind)))
 
-    def recovered(self, cluster: str) -> None:
-        """``cluster`` answers again: the hub's keys may wait for that."""
-        outgoing = self._outgoing.get(self._hub)
-        if outgoing is None:
-            self.receiver.recovered()
-        else:
-            outgoing.put((cluster,), ClusterRecovered(self._next(), cluster))
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool) -> None:
+        """``cluster`` is unreachable, or usable: keys of every shard may depend on that."""
+        for outgoing in self._outgoing.values():
+            before = outgoing.newest((cluster,))
+            again = isinstance(before, ClusterChanged) and before.usable and before.returned
+            outgoing.put((cluster,), ClusterChanged(self._next(), cluster, usable, usable and (returned or again)))
 
     def _next(self) -> int:
         self._seq += 1
@@ -177,15 +211,19 @@ class WakeExchange:
 
     def seen(self, key: RequestKey) -> Seen | None:
         """A reconcile of ``key`` starts: the wakes that have arrived, which it will have seen."""
-        found = {sender: sender.waiting[key] for sender in self.incoming if key in sender.waiting}
+        found = {sender: tuple(sender.waiting[key]) for sender in self.incoming if key in sender.waiting}
         return found or None
 
     def done(self, key: RequestKey, seen: Seen) -> None:
         """It has ended, whatever its outcome: from now on this shard's queue retries the key."""
-        for sender, seq in seen.items():
-            if sender.waiting.get(key) == seq:
-                del sender.waiting[key]
-            sender.acknowledge([seq])
+        for sender, seqs in seen.items():
+            sender.done(key, seqs)
+
+    def forget(self, drops: Callable[[RequestKey], bool]) -> None:
+        """Acknowledge the wakes of keys that left with their cluster or controller."""
+        for sender in self.incoming:
+            for key in [key for key in sender.waiting if drops(key)]:
+                sender.done(key, tuple(sender.waiting[key]))
 
     def cut(self) -> None:
         """Reset the connections to all other shards, as the death of this process would."""

@@ -14,7 +14,8 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
-from raycp.metrics import Metrics
+from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
 from raycp.protocol.members import Member
@@ -33,7 +34,7 @@ from raycp.worker.shard_link import ShardLink
 from raycp.worker.shard_reads import ShardReads
 from raycp.worker.task_memory import TaskMemory
 from raycp.worker.user_loop import UserLoop
-from raycp.worker.watchdog import Watchdog
+from raycp.worker.watchdog import Alarm, Watchdog
 from raycp.worker.write_folds import WriteFolds
 
 REPORT_EVERY = 1.0
@@ -41,10 +42,23 @@ REPORT_EVERY = 1.0
 
 
 class WorkerCore(MemberCore):
-    """One worker process. Its state lives on the actor's loop; reconciles run on ``user``."""
+    """One worker process. Its state lives on the actor's loop; reconciles run on ``user``.
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
-        super().__init__(member, clock, host, node)
+    A quarantine worker has one slot, for its shard's suspects; it asks the other shards like any worker, and takes no task of them.
+    ``alarm`` as in ``Watchdog``.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk | None = None,
+        alarm: Alarm | None = None,
+        recorder: FlightRecorder | None = None,
+    ) -> None:
+        super().__init__(member, clock, host, node, recorder)
         self.metrics = Metrics()
         self.user = UserLoop(clock)
         self.controllers = LoadedControllers()
@@ -64,9 +78,8 @@ class WorkerCore(MemberCore):
         self.memory = TaskMemory()
         reads = ShardReads(self._clusters, questions, self.clients, self.memory)
         void = VoidHandouts()
-        self._backend = WorkerBackend(
-            clock, self.metrics, self._clusters, questions, reads, self.clients, WriteFence(self.permits, self.metrics, void)
-        )
+        self._fence = WriteFence(self.permits, self.metrics, void)
+        self._backend = WorkerBackend(clock, self.metrics, self._clusters, questions, reads, self.clients, self._fence)
         self.runs = Runs(
             clock,
             self.metrics,
@@ -78,12 +91,15 @@ class WorkerCore(MemberCore):
             WriteFolds(self._clusters, questions),
             self.clients,
             self.links,
+            self.recorder,
             self.memory,
             void,
         )
-        self._shard_links = ShardLinks(self.links, self._link)
+        self._shard_links = ShardLinks(self.links, self._link, member.slot.quarantine)
         self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
-        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
+        slots = ReconcileMetrics(self.metrics).slots
+        self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
+        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting, alarm)
         self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
         self.loops.forever(self._report_held, "report of hand-outs", every=REPORT_EVERY)
 
@@ -96,14 +112,20 @@ class WorkerCore(MemberCore):
             self._server = await asyncio.start_server(lambda _, writer: writer.close(), self.host, 0)
             self._port = int(self._server.sockets[0].getsockname()[1])
         self.user.start(spec.threads or spec.slots)
-        self._slots = spec.slots
+        self._slots = 1 if self.member.slot.quarantine else spec.slots
         # Before any link sends Hello to a new primary: tasks of its predecessor must not write from here on (law 6g).
         self.permits.learn(plan)
         await self.controllers.update(plan)
         self.clients.update(plan)
         self._clusters.update(plan)
+        for gone in plan.left_since(before):
+            self.metrics.drop("cluster", gone)
+        self._fence.update(plan)
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)
+        if self.controllers.outdated:  # the leader replaces this worker
+            self._stop_accepting()
+        self.runs.update(plan.fleet.sequence)
         await self._shard_links.update(plan)
         self._refresh_clusters()
         self._share_credit()
@@ -122,12 +144,13 @@ class WorkerCore(MemberCore):
         )
 
     def _hello(self, token: str, in_flight: InFlight) -> Hello:
-        return Hello(token, self.member.actor_name, "worker", self.host, self._port, self._preferred_tier(), in_flight)
+        prefer = self._preferred_tier()
+        return Hello(token, self.member.actor_name, "worker", self.host, self._port, prefer, in_flight, answers=True)
 
     def _preferred_tier(self) -> str:
         """The tier that this worker is reserved for. The default tier's pool is the fleet's common one and prefers none."""
         common = self.plan.fleet.doc.spec.tiers.default if self.plan is not None else self._tier
-        return "" if self._tier == common else self._tier
+        return "" if self._tier == common or self.member.slot.quarantine else self._tier
 
     def _refresh_clusters(self) -> None:
         self._clusters.refresh()
@@ -143,17 +166,22 @@ class WorkerCore(MemberCore):
         if self.runs.accepting:
             self._shard_links.share(self._slots if self.permits.look() else 0)
 
+    def _offered_slots(self) -> int:
+        return self._slots if self.runs.accepting and self.permits.held else 0
+
     def _stop_accepting(self) -> None:
         self.runs.accepting = False
         self._shard_links.share(0)
 
     def _permitted(self) -> None:
         """A permit was granted, or has ended: without one no task is accepted."""
+        self.recorder.note("permit", urgent=True, held=self.permits.held, why=self.permits.permit.refused)
         self._share_credit()
         self.changed()
 
     def _superseded(self, shard: str, term: int) -> None:
         """``shard`` has a new primary: stop what its predecessors handed out."""
+        self.recorder.note("superseded", urgent=True, shard=shard, term=term)
         self.runs.supersede(shard, term)
 
     # life
@@ -184,6 +212,7 @@ class WorkerCore(MemberCore):
         """Accept no further tasks and wait up to ``timeout`` seconds for those that run; then revoke them."""
         self._draining = True
         self._stop_accepting()
+        self.runs.update(0)  # refuses those that wait
         await self._idle(timeout)
         self.runs.revoke_all("the worker is drained")
         await self._idle(1.0)
@@ -199,6 +228,8 @@ class WorkerCore(MemberCore):
         report.slots = self._slots
         report.busy = len(self.runs)
         problem = self.controllers.problem
+        if self.controllers.outdated:
+            problem = f"it runs older code of {', '.join(self.controllers.outdated)}, and is to be replaced"
         reasons = [problem] if problem else [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]
         stands_by = self.plan is not None and self.plan.following is not None
         if not self.permits.held and not stands_by:

@@ -70,6 +70,8 @@ def hello_frames(hello: Hello) -> tuple[Hello, list[bytes]]:
 
 def _weigh(done: Done) -> int:
     weight = 200 + 150 * len(done.calls)
+    if done.wakes:
+        weight += sum([_weigh_key((0, key)) for key in done.wakes])
     for write in done.writes:
         weight += 300 if write.raw is None else 300 + len(write.raw)
     return weight

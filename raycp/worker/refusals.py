@@ -15,7 +15,7 @@ RETRY = 300.0
 """Seconds after which it is looked at again; a change of the object, or of a child, does so at once."""
 
 REASON = "TooLarge"
-"""Of the Event."""
+"""Of the Event, and the class of the error."""
 
 
 class TaskTooLarge(Exception):
@@ -34,4 +34,4 @@ def refuse(task: Task, why: str, backend: Backend, clock: Clock) -> Done:
         backend.event(task, task.key.cluster, msgspec.json.encode(event))
     except Exception:
         log.exception("no Event could be made about %s", task.key)
-    return Done(task.id, task.key, Outcome.RETRY, 0.0, retry_after=RETRY, error=error, too_large=True)
+    return Done(task.id, task.key, Outcome.RETRY, 0.0, retry_after=RETRY, error=error, error_class=REASON, too_large=True)

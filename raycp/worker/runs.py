@@ -6,10 +6,11 @@ kind, acknowledges it.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,12 +18,16 @@ from msgspec.structs import replace
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.base.selections import selection_of
 from raycp.base.tasks import Done, Outcome, Task
 from raycp.base.text import message_of
 from raycp.kube import KubeError
 from raycp.member.clients import Clients
 from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.sdk.backend import Backend
+from raycp.sdk.map_functions import mapping_of
+from raycp.sdk.outcome import INTERNAL, error_class
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
 from raycp.worker.controllers import LoadedController, LoadedControllers
@@ -43,6 +48,10 @@ _MANY = 1_000
 """Writes and requests of one reconcile beyond which they are counted."""
 
 
+PLAN_WITHIN = 5.0
+"""Seconds that a task waits for the fleet document that its shard knew, which the leader sends to this worker too."""
+
+
 class TaskLink(Protocol):
     """The link to the shard that handed a task out."""
 
@@ -52,8 +61,8 @@ class TaskLink(Protocol):
         """Acknowledge a task."""
         ...
 
-    def report_culprit(self, ids: list[int], error: str) -> None:
-        """Report tasks that can't be stopped."""
+    def report_culprit(self, ids: list[int], error: str, certain: bool) -> None:
+        """Report tasks that can't be stopped; not ``certain``: one of all that are reported is it."""
         ...
 
 
@@ -93,6 +102,7 @@ class Runs:
         folds: WriteFolds,
         clients: Clients,
         links: Mapping[str, TaskLink],
+        recorder: FlightRecorder,
         memory: TaskMemory,
         void: VoidHandouts,
     ) -> None:
@@ -106,9 +116,13 @@ class Runs:
         self._folds = folds
         self._clients = clients
         self._links = links
+        self._recorder = recorder
         self._memory = memory
         self._void = void
         self._metrics = ReconcileMetrics(metrics)
+        self._sequence = 0
+        self._early: list[tuple[TaskLink, Task]] = []
+        """Tasks that wait for a newer fleet document."""
         self._runs: dict[tuple[str, int], Run] = {}
         self._active: set[tuple[str, str]] = set()
         self._actor_loop = asyncio.get_running_loop()
@@ -123,15 +137,20 @@ class Runs:
 
     def in_flight(self, shard: str) -> list[tuple[int, RequestKey]]:
         """Identifiers and keys of the tasks of ``shard`` in work."""
-        return [(run.task.id, run.task.key) for (home, _), run in self._runs.items() if home == shard]
+        running = [(run.task.id, run.task.key) for (home, _), run in self._runs.items() if home == shard]
+        return running + [(task.id, task.key) for link, task in self._early if link.shard == shard]
 
     # from the links
 
     def start(self, link: TaskLink, tasks: Sequence[Task]) -> None:
         """Start the reconciles of tasks that were handed out; acknowledge at once those that can't be run here."""
+        at, recorder = self._clock.wall(), self._recorder
         epoch, terms, known = self._permits.epoch, self._permits.terms, self._controllers.known
         batch = []
         for task in tasks:
+            if task.fleet > self._sequence and self.accepting:
+                self._wait(link, task)
+                continue
             controller = known.get(task.key.controller)
             if not self.accepting:  # sent on earlier credit: none follows, so it goes to another worker
                 _refuse(link, task, Outcome.INTERRUPTED, "the worker accepts no further tasks")
@@ -143,6 +162,8 @@ class Runs:
             else:
                 run = self._runs[link.shard, task.id] = Run(task, link, controller)
                 batch.append(run)
+                if recorder.on:
+                    recorder.step(at, "started", task.key, (task.shard, task.term, task.attempt, task.reason))
         if batch:
             try:
                 self._user.call(self._begin, batch)
@@ -151,8 +172,29 @@ class Runs:
                 for run in batch:
                     self._finished(run, _failed(run.task, error))
 
+    def _wait(self, link: TaskLink, task: Task) -> None:
+        """Its reconcile must not decide by an older fleet document than its shard had, as nothing would wake it again."""
+        self._early.append((link, task))
+        if len(self._early) == 1:
+            self._actor_loop.call_later(PLAN_WITHIN, self._give_up, task.fleet)
+
+    def _give_up(self, sequence: int) -> None:
+        if self._early:
+            log.warning("fleet document %d has not arrived within %g s: its tasks run with the one before", sequence, PLAN_WITHIN)
+            self.update(max(task.fleet for _, task in self._early))
+
+    def update(self, sequence: int) -> None:
+        """The fleet document of that ``sequence`` is in force here: start the tasks that waited for it."""
+        self._sequence = max(self._sequence, sequence)
+        early, self._early = self._early, []
+        for link, task in early:
+            self.start(link, [task])
+
     def revoke(self, link: TaskLink, ids: Sequence[int]) -> None:
         """Stop the reconciles of these tasks: their next request is refused. So is a write for one that is not known here."""
+        for early in [early for early in self._early if early[0] is link and early[1].id in ids]:
+            self._early.remove(early)
+            _refuse(link, early[1], Outcome.INTERRUPTED, "revoked by its shard")
         for identity in ids:
             run = self._runs.get((link.shard, identity))
             if run is not None:
@@ -184,6 +226,15 @@ class Runs:
             if (run.session is not None and run.session.work is current) or name == f"{shard}\0{identity}"
         ]
 
+    def when_it_turns(self, then: Callable[[], None]) -> None:
+        """Call ``then`` once the user loop has turned; not while a reconcile holds it."""
+
+        def turned() -> None:
+            with contextlib.suppress(RuntimeError):  # the actor's loop has been closed meanwhile
+                self._actor_loop.call_soon_threadsafe(then)
+
+        self._user.call(turned)
+
     # one reconcile
 
     def _begin(self, batch: list[Run]) -> None:
@@ -203,21 +254,29 @@ class Runs:
         task, known, shard = run.task, run.known, run.link.shard
         if task.refused:
             return refuse(task, task.refused, self._backend, self._clock)
-        if task.rest or known.member_kinds:
+        controller, kinds = known.controller, known.member_kinds if known.member_kinds or known.controller.reachability else None
+        wakes: list[RequestKey] = []
+        if selection_of(task.key) is not None:
+            kinds = None
+            controller, wakes = mapping_of(controller, task)
+        if task.rest or kinds is not None:
+            # Behind the answers: what the shards have sent of their clusters by now.
             try:
                 async with asyncio.timeout(READ_WITHIN):
-                    await self._reads.complete(task, known.member_kinds)
+                    await self._reads.complete(task, kinds)
             except TaskTooLarge as error:
                 return refuse(task, message_of(error), self._backend, self._clock)
             except (NoRoom, KubeError, TimeoutError) as error:
                 problem = f"its children could not be read: {message_of(error)}"
-                return Done(task.id, task.key, Outcome.RETRY, 0.0, error=problem)
-        session = run.session = Session(known.controller, task, self._backend, self._clock)
+                return Done(task.id, task.key, Outcome.RETRY, 0.0, error=problem, error_class=error_class(error))
+        session = run.session = Session(controller, task, self._backend, self._clock)
         if run.revoked:
             session.revoke(run.revoked)
         run.started = self._clock.now()
         done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
         run.started = math.inf
+        if wakes and done.outcome is Outcome.OK:
+            done.wakes = wakes
         if done.writes:
             await self._folds.fold(done, shard)
         if len(done.writes) + len(done.calls) > _MANY:
@@ -250,22 +309,24 @@ class Runs:
         (self._links.get(link.shard) or link).finished(done)
         self._metrics.total.labels(key.controller, key.cluster, _result(done)).inc()
         self._metrics.seconds.labels(key.controller, key.cluster).observe(done.seconds)
-        if done.error:
-            self._metrics.errors.labels(key.controller, key.cluster, done.error.split(":", 1)[0][:64]).inc()
+        if done.error_class and done.outcome is not Outcome.INTERRUPTED:
+            self._metrics.errors.labels(key.controller, key.cluster, done.error_class).inc()
+        if self._recorder.on:
+            facts = (done.outcome, done.seconds, len(done.calls), len(done.writes), done.error)
+            self._recorder.step(self._clock.wall(), "finished", key, facts)
 
     def count_active(self) -> None:
         """Set the gauges of what runs."""
         counts = Counter((run.task.key.controller, run.task.tier) for run in self._runs.values())
-        for labels in self._active - set(counts):
-            self._metrics.active.labels(*labels).set(0.0)
-        for labels, count in counts.items():
-            self._metrics.active.labels(*labels).set(float(count))
-        self._active |= set(counts)
+        self._active.update(counts)
+        for labels in self._active:
+            self._metrics.active.labels(*labels).set(float(counts[labels]))
 
 
 def _failed(task: Task, error: BaseException, session: Session | None = None) -> Done:
     """The acknowledgement of a task that ended without an outcome. What it has written, its key waits for (law 8)."""
-    done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=f"internal: {type(error).__name__}: {message_of(error)}")
+    text = f"internal: {type(error).__name__}: {message_of(error)}"
+    done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=text, error_class=INTERNAL)
     if session is not None:
         done.calls, done.writes = session.calls, [replace(write, raw=None) for write in session.writes]
         fit(done)

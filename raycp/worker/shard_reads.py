@@ -62,17 +62,16 @@ class ShardReads:
             self._memory.take(memory_key(task), reply.left)
         return await self._rest(shard, reply)
 
-    async def complete(self, task: Task, kinds: Sequence[str]) -> None:
-        """Read what ``task`` did not bring: what it left in its own shard, and the children of ``kinds`` in clusters of others.
+    async def complete(self, task: Task, kinds: Sequence[str] | None) -> None:
+        """Read what ``task`` did not bring: what it left in its own shard, and the children of ``kinds`` in clusters of others,
+        which are asked even without any kind, and not with None.
 
         Clusters that can't be read are added to ``task.unknown_clusters``. Raises ``TaskTooLarge``, ``NoRoom``, and ``Unreachable``
         for the task's own shard.
         """
-        if task.raw is None:
-            return
-        others = [(shard, names) for shard, names in self._clusters.members.items() if kinds and shard != task.shard]
+        others = [(shard, names) for shard, names in self._clusters.members.items() if shard != task.shard]
         found: list[tuple[str, Reply]] = []
-        if others:
+        if others and kinds is not None and task.raw is not None:
             uid = msgspec.json.decode(task.raw, type=_OwnerObject).metadata.uid
             replies = await asyncio.gather(*(self._owned(*other, kinds, uid) for other in others))
             for (shard, names), reply in zip(others, replies, strict=True):

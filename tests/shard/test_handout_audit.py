@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from raycp.base.keys import RequestKey
 from raycp.metrics import HandoutMetrics, Metrics
 from raycp.protocol.frames import Clusters, Held, Message, Revoke, Tasks
-from raycp.shard.dispatcher import WorkerSeat
 from raycp.shard.handout_audit import HandoutAudit
+from raycp.shard.seats import WorkerSeat
 
 KEY = RequestKey("c", "here", "default", "a")
 LIMIT = 5

@@ -13,7 +13,7 @@ import msgspec
 
 from raycp.base.protocol_version import PROTOCOL, IncompatibleVersion, check_protocol
 from raycp.base.text import clean, message_of
-from raycp.protocol.control import leader, members
+from raycp.protocol.control import leader, members, recordings
 from raycp.protocol.control.errors import ControlError, ErrorCode
 from raycp.protocol.control.question import Question
 
@@ -23,7 +23,7 @@ A = TypeVar("A")
 
 _QUESTIONS: dict[str, type[Question[Any]]] = {
     name: found
-    for room in (leader, members)
+    for room in (leader, members, recordings)
     for name, found in vars(room).items()
     if isinstance(found, type) and issubclass(found, Question) and found is not Question
 }

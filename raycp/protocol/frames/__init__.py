@@ -9,7 +9,17 @@ the union of all of them; ``pages`` cuts what is unbounded into frames that fit.
 
 from raycp.protocol.frames.message import Message, decode_body, encode_body
 from raycp.protocol.frames.pages import LARGEST, LARGEST_TASK, MAX_SENT, PAGE, Unsendable, encode, pages
-from raycp.protocol.frames.replication import ControllerStart, Due, KeyProgress, MarkedKind, Progress, Reached
+from raycp.protocol.frames.replication import (
+    ControllerStart,
+    Due,
+    KeyNote,
+    KeyProgress,
+    MarkedKind,
+    Progress,
+    Reached,
+    Suspicion,
+    SuspicionMark,
+)
 from raycp.protocol.frames.session import Clusters, ClusterState, Held, Hello, HelloPart, Refusal, RefusalCode, Welcome
 from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.frames.tasks import (
@@ -17,6 +27,8 @@ from raycp.protocol.frames.tasks import (
     CallOutcome,
     Culprit,
     Fold,
+    LivenessQuery,
+    LivenessReply,
     Pull,
     Read,
     Reply,
@@ -26,7 +38,7 @@ from raycp.protocol.frames.tasks import (
     TokenRequest,
     task_token,
 )
-from raycp.protocol.frames.wakes import ClusterRecovered, KindListed, Wake, Wakes, WakesDone
+from raycp.protocol.frames.wakes import ClusterChanged, KindListed, Wake, Wakes, WakesDone
 
 __all__ = [
     "LARGEST",
@@ -35,7 +47,7 @@ __all__ = [
     "PAGE",
     "TOKEN_PATIENCE",
     "CallOutcome",
-    "ClusterRecovered",
+    "ClusterChanged",
     "ClusterState",
     "Clusters",
     "ControllerStart",
@@ -45,8 +57,11 @@ __all__ = [
     "Held",
     "Hello",
     "HelloPart",
+    "KeyNote",
     "KeyProgress",
     "KindListed",
+    "LivenessQuery",
+    "LivenessReply",
     "MarkedKind",
     "Message",
     "Progress",
@@ -59,6 +74,8 @@ __all__ = [
     "ReplyCode",
     "Revoke",
     "Stats",
+    "Suspicion",
+    "SuspicionMark",
     "Sync",
     "SyncDone",
     "Tasks",
