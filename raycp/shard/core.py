@@ -144,7 +144,7 @@ class ShardCore(MemberCore):
         handouts = HandoutMetrics(metrics)
         self.audit = HandoutAudit(self.ledger, self.dispatcher, handouts)
         self.dispatcher.on_held = self.audit.held
-        self.large = LargeKeys(lambda key: self.caches.object(key) is not None, handouts)
+        self.large = LargeKeys(tasks.exists, handouts)
         self.dispatcher.large, self.dispatcher.on_large = self.large.keys, self.large.ended
         self.events.dispatch = fanout.dispatch = self.dispatcher.dispatch_soon
         self.dispatcher.on_suspects = self.changed

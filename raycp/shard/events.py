@@ -3,8 +3,10 @@
 An event about a key in work is deferred until the work ends: only then is it known which events echo its own writes.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import TypeVar
 
 from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType, Source
@@ -26,6 +28,10 @@ from raycp.shard.wakes import RemoteOwners
 from raycp.shard.watches import Watches
 from raycp.slo import Kind
 from raycp.slo.clocks import away_start
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", Route, Owned, WatchRoute)
 
 DEBOUNCE = 0.02
 """Seconds to wait for further status changes of children, which come in groups."""
@@ -81,13 +87,29 @@ class EventHandler:
                 continue  # the fleet's own records change each second and are no workload
             if event.source is Source.REPLAY and event.new is not None:
                 continue  # the list before it has announced this state; a replay adds deletions only
-            for primary in route.primaries:
-                self._primary(cluster, kind, primary, event, writer)
-            for owned in route.owned:
-                self._owned(cluster, kind, owned, event, writer)
-            for watching in route.watched:
-                self._watched(cluster, kind, watching, event, writer)
+            self._each(self._primary, route.primaries, cluster, kind, event, writer)
+            if route.owned:
+                self._each(self._owned, route.owned, cluster, kind, event, writer)
+            if route.watched:
+                self._each(self._watched, route.watched, cluster, kind, event, writer)
         self.dispatch()
+
+    def _each(
+        self,
+        handle: Callable[[str, GVK, R, Event, RequestKey | None], None],
+        routes: Sequence[R],
+        cluster: str,
+        kind: GVK,
+        event: Event,
+        writer: RequestKey | None,
+    ) -> None:
+        """One event for each of these controllers. What fails is this event for this one, and nothing else of its batch."""
+        for route in routes:
+            try:
+                handle(cluster, kind, route, event, writer)
+            except Exception:
+                meta, name = event.obj.meta, route.controller.name
+                log.exception("%s: a change of %s %s/%s in cluster %s is lost", name, kind, meta.namespace, meta.name, cluster)
 
     def _primary(self, cluster: str, kind: GVK, route: Route, event: Event, writer: RequestKey | None) -> None:
         if route.selector is not None:

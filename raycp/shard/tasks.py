@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from raycp.base.keys import GVK
+from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.selections import selection_of
 from raycp.base.tasks import Child, Done, Outcome, Task
@@ -124,6 +124,13 @@ class TaskMaker:
             self._pages.keep(worker, task_token(identity), children)
         self._ledger.started(worker, item, task, obj.rv if obj is not None else 0)
         return task
+
+    def exists(self, key: RequestKey) -> bool:
+        """Whether the object of ``key``, or the watched object that it stands for, is cached."""
+        if selection_of(key) is None:
+            return self._caches.object(key) is not None
+        found = self._watches.watched(key)
+        return found is not None and found[1] is not None
 
     def identity_of(self, item: Item) -> int:
         """The id of the task that is made of ``item``: ids rise, over the shard's terms too."""

@@ -13,12 +13,14 @@ from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.selections import ALL, every, mapping, naming, selection_of
 from raycp.classify.references import References
+from raycp.protocol.frames import LARGEST
 from raycp.protocol.plan import ControllerPlan
 from raycp.shard.caches import Caches
 from raycp.shard.routes import KindRoutes, Routes, WatchRoute, field_index
 
 STATES = 8
-"""Earlier states of one object that are kept for its map function; beyond it, all keys of the controller are due."""
+"""Earlier states of one object that are kept for its map function; beyond it, or beyond ``LARGEST`` bytes of them, all keys of the
+controller are due."""
 
 _LIVE = (Source.WATCH, Source.OWN_WRITE)
 
@@ -38,7 +40,7 @@ class Unmapped:
         for raw in states:
             if raw not in self.states:
                 self.states.append(raw)
-        self.unknown = self.unknown or unknown or len(self.states) > STATES
+        self.unknown = self.unknown or unknown or len(self.states) > STATES or sum(map(len, self.states)) > LARGEST
         if self.unknown:
             self.states.clear()
 

@@ -258,8 +258,10 @@ class ShardLink:
                 log.error("%s", error)
 
     def report_held(self) -> None:
-        """Report what runs here: whatever the shard has lost sight of, or this worker, is found."""
+        """Report what runs here: whatever the shard has lost sight of, or this worker, is found. What could not be acknowledged is
+        tried again."""
         if self._connection is not None and self.connected:
+            self._schedule()
             ids = [identity for identity, _ in self._runs.in_flight(self.shard)] + [done.id for done in self._unsent]
             for body in held_frames(self._connection.received, self._outstanding, ids):
                 self._write(body)

@@ -33,7 +33,10 @@ from raycp.protocol.frames import (
     Held,
     Hello,
     HelloPart,
+    KeyNote,
     KeyProgress,
+    LivenessQuery,
+    LivenessReply,
     MarkedKind,
     Message,
     Progress,
@@ -45,6 +48,8 @@ from raycp.protocol.frames import (
     ReplyCode,
     Revoke,
     Stats,
+    Suspicion,
+    SuspicionMark,
     Sync,
     SyncDone,
     Tasks,
@@ -70,7 +75,7 @@ from raycp.shard.progress_frames import Shared, progress_frames
 from raycp.shard.read_pages import ReadPages
 from raycp.shard.seats import WorkerSeat
 from raycp.shard.tasks import HandOuts
-from raycp.shard.wakes import WakeSender
+from raycp.shard.wakes import KeysDue, WakeSender
 from raycp.worker.handout_frames import fit, held_frames, hello_frames, pull_frames
 from raycp.worker.questions import ShardQuestions
 from raycp.worker.write_folds import WriteFolds
@@ -144,6 +149,16 @@ def test_acknowledgements(specs: list[tuple[int, int, int, int]]) -> None:
         assert whole or "could not be sent" in done.error
         assert len(done.writes) == len(original.writes), "the key waits for each of them"
         assert sum(call.seconds for call in done.calls) == pytest.approx(sum(call.seconds for call in original.calls)) or not whole
+
+
+@pytest.mark.parametrize("length", [10, 253])
+def test_acknowledgements_of_map_functions(length: int) -> None:
+    keys = [RequestKey("c" * 63, "h" * 63, "d" * 63, f"{number}".ljust(length, "n")) for number in range(5_000)]
+    sent = [Done(number, KEY, Outcome.OK, 0.0, wakes=keys) for number in range(30)]
+    messages = received(pull_frames(32, sent))
+    assert [done for message in messages for done in message.done] == sent
+    assert all(len(encode(message)) < 3 * PAGE for message in messages), "one large acknowledgement at most"
+    assert sum(message.credit for message in messages) == 32
 
 
 def test_an_acknowledgement_with_many_requests_keeps_what_counts() -> None:
@@ -249,6 +264,7 @@ SENDERS[Read] = "a question of one reconcile: the asker gets an error for one th
 SENDERS[TokenRequest] = SENDERS[Read]
 SENDERS[CallOutcome] = "one failed request, and a count for each cluster of a shard"
 SENDERS[Culprit] = "one hand-out, and a sentence of ours"
+SENDERS[LivenessQuery] = SENDERS[LivenessReply] = "a number"
 
 
 # from shards to workers
@@ -401,17 +417,17 @@ def test_acknowledged_wakes(count: int) -> None:
 
 
 def test_a_wake_that_fails_takes_no_other_with_it() -> None:
-    def woken(wake: Wake) -> bool:
+    def woken(wake: Wake, due: KeysDue) -> None:
         if wake.key.name == "bad":
             raise ZeroDivisionError
-        return wake.key.name == "here"
+        due([wake.key] if wake.key.name == "here" else [])
 
     connection: Any = Recorder()
     sender = WakeSender(connection, SimpleNamespace(woken=woken), lambda _: None)  # type: ignore[arg-type]
     names = ["gone", "bad", "here", "gone"]
     sender.received(Wakes([Wake(number, KEY._replace(name=name), "") for number, name in enumerate(names)]))
-    assert [message.seqs for message in received(connection.bodies)] == [[0, 3]]
-    assert list(sender.waiting.values()) == [2]
+    assert [message.seqs for message in received(connection.bodies)] == [[0], [3]]
+    assert list(sender.waiting.values()) == [{2}]
 
 
 @sends(Progress)
@@ -420,8 +436,12 @@ def test_a_wake_that_fails_takes_no_other_with_it() -> None:
 def test_progress(keys: int, others: int, due: int, complete: bool) -> None:
     names = [LONG._replace(name=f"{number}" + "n" * 200) for number in range(max(keys, others))]
     dues = [Due(f"cluster-{number}", "batch.raycp.io/v1alpha1/BatchJob", 1, 2) for number in range(due)]
+    suspicion = Suspicion([SuspicionMark("worker/standard/0", 1.0, 3, "r" * 1000)] * (due and 8), 9)
+    note = KeyNote("cluster", tuple(f"cluster-{number}" for number in range(due)))
     changed = [
-        KeyProgress(key, 7, Saved(key, "standard", 1, "", True, 0.0, 0.0, 0.0, 1, True, error="e" * 1000), None, dues)
+        KeyProgress(
+            key, 7, Saved(key, "standard", 1, "", True, 0.0, 0.0, 0.0, 1, True, error="e" * 1000), None, dues, suspicion, note
+        )
         for key in names[:keys]
     ]
     shared = Shared(

@@ -6,12 +6,16 @@ from typing import Any
 import fleet_samples as samples
 import msgspec
 import pytest
-from inprocess import Stack, stack, until
+from inprocess import CLOCK, Stack, stack, until
 
-from raycp.base.keys import RequestKey
+from raycp.base.events import Event, EventType, Source
+from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Task
+from raycp.classify import Known, Verdict
+from raycp.kube.codec import decode_object
 from raycp.metrics import HandoutMetrics
 from raycp.sdk.backend import Answer, ApiRequest
+from raycp.shard import events
 from raycp.worker.backend import WorkerBackend
 
 
@@ -78,3 +82,30 @@ async def test_a_create_that_is_answered_with_an_impossible_version(monkeypatch:
         assert len(fleet.writes("here", "secrets", "create")) == 1
         await fleet.put("here", "parent", "p", again="1")
         await until(lambda: samples.CHILDREN.get(("here", "p")) == ["p-child"], 10.0, "its child is seen")
+
+
+async def test_an_event_that_fails_costs_its_controller_only_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = events.classify
+
+    def classify(event: Event, known: Known) -> Verdict:
+        if event.obj.meta.name == "bad" and not known.is_child:
+            raise ZeroDivisionError("on purpose")
+        return judge(event, known)
+
+    monkeypatch.setattr(events, "classify", classify)
+    async with stack(["parent", "tracked"]) as fleet:
+        core = fleet.shard()
+        changes = []
+        for name in ("a", "bad", "c"):
+            meta = {"name": name, "namespace": "default", "uid": name, "resourceVersion": "1", "labels": {"app": "tracked"}}
+            obj = decode_object(msgspec.json.encode({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}))
+            changes.append(Event(EventType.ADDED, Source.WATCH, None, obj, CLOCK.now()))
+        core.dispatcher.paused = True
+        core.events.handle("here", GVK("", "v1", "ConfigMap"), changes)
+        assert sorted(key.name for key in core.ledger.known_keys()) == ["a", "c"]
+        assert "a change of v1/ConfigMap default/bad in cluster here is lost" in caplog.text
+        core.dispatcher.paused = False
+        core.dispatcher.dispatch_soon()
+        await others_go_on(fleet, "parent", [])

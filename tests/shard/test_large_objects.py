@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import fleet_samples as samples
+import msgspec
 import pytest
 from inprocess import CLOCK, Stack, stack, until
 
@@ -13,7 +14,7 @@ from raycp.base.keys import RequestKey
 from raycp.protocol.frames import LARGEST_TASK
 from raycp.protocol.status_builder import fleet_status
 from raycp.sdk.owner import OWNER, OWNER_UID
-from raycp.shard import read_pages, tasks
+from raycp.shard import read_pages, tasks, watches
 from raycp.worker import shard_reads, task_memory
 from raycp.worker.refusals import REASON
 
@@ -80,7 +81,7 @@ async def test_a_job_with_thousands_of_pods_is_reconciled_and_its_neighbours_go_
         async with neighbours(fleet, "east") as took:
             await until(lambda: samples.CHILDREN.get(("hub", "job")) == names, 90.0, "the job sees all of its children")
             await until(lambda: len(took) >= 3, 60.0)
-        assert fleet.worker().memory.used == 0, "what it read is accounted for no longer"
+        await until(lambda: fleet.worker().memory.used == 0, 30.0, "what it read is accounted for no longer")
         now = {seat.connection for core in fleet.substrate.living("shard") for seat in core.dispatcher.seats.values()}
         assert now == connections, "no frame was refused"
         assert not fleet.shard().rests.unfinished
@@ -183,6 +184,41 @@ async def test_a_child_that_is_too_large_is_a_condition(monkeypatch: pytest.Monk
     async with stack(["census"], homes) as fleet:
         await children(fleet, "east", "job", 1, 400_000)
         await refused(fleet, key_of("census", "hub", "job"), "v1/Secret")
+
+
+# watched objects, and the states of them that a map function gets
+
+
+async def test_a_watched_object_of_many_bytes_reaches_its_map_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "LARGEST", 900_000)
+    monkeypatch.setattr(watches, "LARGEST", 900_000)
+    async with stack(["member_reader"], {"hub": "0", "near": "0"}, timeouts={"spread": "60s"}) as fleet:
+        for name in ("a", "b"):
+            await fleet.put("near", "member-reader", name)
+        await until(lambda: len(samples.RAN) == 2)
+        api = fleet.clusters["hub"].api
+
+        async def policy(target: str, size: int) -> None:
+            meta = {"name": "policy", "namespace": "default", "labels": {"app": "policy", "for": target}}
+            obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"blob": "x" * size}}
+            if api.get("configmaps", "default", "policy") is None:
+                await api.create("configmaps", obj)
+            else:
+                await api.patch_merge("configmaps", "default", "policy", msgspec.json.encode(obj))
+
+        await policy("a", 700_000)
+        await until(lambda: [name for _, _, name in samples.RAN].count("a") == 2, 20.0, "read in pages, and mapped")
+        await policy("b", 700_001)
+        await until(lambda: [name for _, _, name in samples.RAN].count("a") == 3, 20.0, "its earlier state is mapped too")
+        await until(lambda: [name for _, _, name in samples.RAN].count("b") == 2)
+        await until(lambda: fleet.worker().memory.used == 0)
+        assert not fleet.shard().rests.unfinished
+        await policy("b", 1_000_000)
+        await until(lambda: "the object has 1.0 MiB" in str(fleet.shard().report().problems), 20.0, "it is a problem")
+        await policy("b", 10)
+        await until(lambda: not fleet.shard().report().problems, 20.0)
+        await until(lambda: [name for _, _, name in samples.RAN].count("b") == 3, 20.0, "and mapped again when it fits")
+        await until(lambda: [name for _, _, name in samples.RAN].count("a") == 4, 60.0, "what the state had named is not known")
 
 
 def test_a_job_of_this_size_is_no_exception() -> None:

@@ -115,7 +115,13 @@ async def settled(fleet: Stack, truth: dict[tuple[str, str], str], slots: int, w
         idle = not len(core.ledger) and not core.queue.running() and not core.queue.ready
         return seen and idle and credit(fleet) == [slots] * len(fleet.substrate.living("worker"))
 
-    await until(whole, 30.0, f"{what}: {truth} {samples.SEEN[-3:]} {credit(fleet)} {core.queue.running()} {len(core.ledger)}")
+    try:
+        await until(whole, 30.0, what)
+    except AssertionError:
+        wrong = {key: (n, last(*key)) for key, n in truth.items() if last(*key) != {"n": n}}
+        seats = [(seat.credit, seat.in_flight) for seat in core.dispatcher.seats.values()]
+        state = f"{core.queue.running()} {core.queue.snapshot()} {len(core.ledger)}"
+        raise AssertionError(f"{what}: not reconciled {wrong}; seats {seats}; queue {state}") from None
 
 
 async def change(fleet: Stack, truth: dict[tuple[str, str], str], app: str, name: str, number: int) -> None:
@@ -136,6 +142,9 @@ async def _each(after: bool) -> None:
                     for each in range(3):
                         await change(fleet, truth, app, f"{app}-{each}-{number if app == 'parent' else 0}", number)
                 await settled(fleet, truth, slots, f"{getattr(owner, '__name__', owner)}.{name} failed")
+                if number not in faults.hit:  # all acknowledgements had writes beside them
+                    await change(fleet, truth, "tracked", "tracked-0-0", 1000 + number)
+                    await settled(fleet, truth, slots, f"{getattr(owner, '__name__', owner)}.{name} failed")
                 faults.armed.clear()
             assert not samples.OVERLAPS, "law 1"
             never = {STEPS[number] for number in range(len(STEPS)) if number not in faults.hit}
