@@ -1,10 +1,10 @@
 """A worker's API clients: one per cluster, made when first needed, made anew when its connection changes."""
 
-import asyncio
 from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.kube import ClusterClient, ConnectSpec, Unreachable
+from raycp.kube.client_table import ClientTable
 from raycp.member.token_pool import AskTokens, TokenPool
 from raycp.protocol.plan import Plan
 
@@ -21,7 +21,7 @@ class Clients:
         """Called with (cluster, seconds) when a request has waited for a token."""
         self.token_pools: dict[str, TokenPool] = {}
         self._specs: dict[str, ConnectSpec] = {}
-        self._clients: dict[str, tuple[ConnectSpec, asyncio.Task[ClusterClient]]] = {}
+        self._clients = ClientTable(lambda spec: ClusterClient.connect(spec, clock, probe=False), clock)
 
     def update(self, plan: Plan) -> None:
         """Use the connections of ``plan`` from now on."""
@@ -38,16 +38,7 @@ class Clients:
         spec = self._specs.get(cluster)
         if spec is None:
             raise Unreachable(f"cluster {cluster!r} is not part of the fleet, or not up yet", sent=False)
-        known = self._clients.get(cluster)
-        if known is not None and known[0] == spec and not (known[1].done() and (known[1].cancelled() or known[1].exception())):
-            if known[1].done():
-                return self._limited(cluster, known[1].result())
-            return await asyncio.shield(known[1])
-        if known is not None and known[1].done() and not known[1].cancelled() and known[1].exception() is None:
-            await known[1].result().close()
-        making = asyncio.create_task(ClusterClient.connect(spec, self._clock, probe=False))
-        self._clients[cluster] = (spec, making)
-        return self._limited(cluster, await asyncio.shield(making))
+        return self._limited(cluster, await self._clients.get(spec))
 
     def _limited(self, cluster: str, client: ClusterClient) -> ClusterClient:
         """With the tokens that the whole fleet shares, where it does."""
@@ -58,9 +49,4 @@ class Clients:
 
     async def close(self) -> None:
         """Close all."""
-        for _, making in self._clients.values():
-            if making.done() and not making.cancelled() and making.exception() is None:
-                await making.result().close()
-            else:
-                making.cancel()
-        self._clients.clear()
+        await self._clients.close()

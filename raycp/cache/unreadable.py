@@ -1,0 +1,68 @@
+"""The objects of one kind that were left out, each alone: what the server sent of them cannot be read, or the handler failed on it
+(law 11).
+
+The cache keeps the last state of such an object that could be read, if there was one.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from raycp.base.objects import Meta
+from raycp.cache.indexes import Key
+from raycp.kube import UnreadableObject
+
+log = logging.getLogger("raycp.cache")
+
+_MOST = 1_000  # names that are kept; more are only counted
+_NAMELESS: Key = ("", "")
+
+
+class UnreadableObjects:
+    """``len`` counts them, ``text`` names the first."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._why: dict[Key, str] = {}
+        self._more = 0
+
+    def __len__(self) -> int:
+        return len(self._why) + self._more
+
+    @property
+    def text(self) -> str:
+        """For people: how many, and the first of them with what is wrong; empty for none."""
+        if not self._why:
+            return ""
+        (namespace, name), why = next(iter(self._why.items()))
+        named = f"{namespace}/{name}" if namespace else name or "one without a readable name"
+        more = f" and {len(self) - 1} more" if len(self) > 1 else ""
+        return f"left out: {named} ({why}){more}"
+
+    def add(self, error: UnreadableObject) -> None:
+        """What the server sent cannot be read."""
+        self.put(error.meta, error.reason)
+
+    def put(self, meta: Meta | None, why: str) -> None:
+        """Leave this object out, for this reason."""
+        key = (meta.namespace, meta.name) if meta is not None else _NAMELESS
+        if self._why.get(key) == why:
+            return
+        log.warning("%s: object %s is left out: %s", self._kind, "/".join(filter(None, key)) or "without a name", why)
+        if key in self._why or len(self._why) < _MOST:
+            self._why[key] = why
+        else:
+            self._more += 1
+
+    def settle(self, namespace: str, name: str) -> None:
+        """A later state of this object was read, or it is deleted."""
+        self._why.pop((namespace, name), None)
+
+    def replace(self, errors: Iterable[UnreadableObject]) -> None:
+        """These are the ones in a new list."""
+        before, self._why, self._more = self._why, {}, 0
+        for error in errors:
+            key = (error.meta.namespace, error.meta.name) if error.meta is not None else _NAMELESS
+            if before.get(key) == error.reason:  # reported before
+                self._why[key] = error.reason
+            else:
+                self.add(error)
