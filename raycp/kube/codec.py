@@ -16,13 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from raycp.base.objects import Meta, Obj
+from raycp.base.objects import Meta, Obj, version_number
 from raycp.kube import salvage
 from raycp.kube.answers import Status, decoded, problem_of
 from raycp.kube.errors import BadAnswer, BadLine, UnreadableObject
-
-MAX_VERSION = 2**63 - 1
-"""Largest resourceVersion: an etcd revision is an int64 (API doc, "Resource versions")."""
 
 
 class ListMeta(msgspec.Struct, rename="camel"):
@@ -142,15 +139,6 @@ def _decode(raw: bytes, head: bytes) -> Obj:
     return Obj(meta, raw, version_number(found.resource_version), digest(meta, raw), changed_at)
 
 
-def version_number(text: str) -> int:
-    """A resourceVersion as a number (KEP-5504), 0 for an empty one. Raises ``ValueError`` for one that is no number of 63 bits."""
-    if not text:
-        return 0
-    if not (text.isdecimal() and text.isascii() and len(text) < 20 and (found := int(text)) <= MAX_VERSION):
-        raise ValueError(f"resourceVersion {text[:40]!r} is no decimal number of 63 bits")
-    return found
-
-
 def split_list(raw: bytes, request: str = "list") -> tuple[ListMeta, list[bytes], bytes]:
     """A list, or one page of it: its metadata, the bytes of its items, and the ``head`` that ``decode_object`` needs for them.
 
@@ -172,7 +160,7 @@ def split_damaged_list(raw: bytes, request: str = "list") -> tuple[ListMeta, lis
 
 
 def _split(found: _List) -> tuple[ListMeta, list[bytes], bytes]:
-    if not found.metadata.rv:
+    if not found.metadata.resource_version:
         raise ValueError("a list without metadata.resourceVersion cannot be watched")
     kind = found.kind.removesuffix("List")
     head = f'"apiVersion":"{found.api_version}","kind":"{kind}",'.encode() if kind and found.api_version else b""
@@ -231,11 +219,7 @@ def _tombstone(meta: Meta) -> Obj:
     """A deleted object of which only the metadata can be read: ``version`` is 0, since its content is unknown."""
     known = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version}
     raw = _plain.encode({"metadata": {name: text for name, text in known.items() if text}})
-    try:
-        version = version_number(meta.resource_version)
-    except ValueError:
-        version = 0
-    return Obj(meta, raw, version, 0)
+    return Obj(meta, raw, version_number(meta.resource_version), 0)
 
 
 def digest(meta: Meta, raw: bytes) -> int:

@@ -91,9 +91,8 @@ class BadLine(KubeError):
 
 
 class UnreadableObject(KubeError):
-    """An object that cannot be decoded: nested too deeply, not JSON, a field of the wrong type, a resourceVersion that is no number
-    of 63 bits. ``meta`` holds what could be read of its metadata (name, namespace, uid, resourceVersion), None for nothing;
-    ``reason`` says what is wrong.
+    """An object that cannot be decoded: nested too deeply, not JSON, a field of the wrong type. ``meta`` holds what could be read
+    of its metadata (name, namespace, uid, resourceVersion), None for nothing; ``reason`` says what is wrong.
     """
 
     def __init__(self, meta: Meta | None, reason: str) -> None:

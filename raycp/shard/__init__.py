@@ -7,7 +7,8 @@
 - hand-outs: ``dispatcher`` gives queued keys to workers with credit, as the tasks that ``tasks`` makes; ``own_writes`` folds a
   reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a new primary's first
   hand-out until every worker has reported;
-- limits: ``guard`` protects the other clusters from a failing one; ``tokens`` shares each cluster's client budget;
+- limits: ``guard`` protects the other clusters from a failing one, ``probes`` asks it how it is; ``tokens`` shares each cluster's
+  client budget;
 - restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
 - other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;
 - the standby: ``replication`` sends the primary's progress, ``standby`` keeps the replica, ``takeover`` promotes it, ``handover``

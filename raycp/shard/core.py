@@ -234,8 +234,6 @@ class ShardCore(MemberCore):
 
     def _cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
-        if self.tokens.active:
-            self.guard.connected(cluster)
         self.states.send()
 
     def _cluster_limited(self, cluster: str) -> None:

@@ -18,6 +18,7 @@ class PrimaryWatcher:
         self.listed = events.listed
         self.void = events.void
         self.accounted = guard.listed
+        self.connected = guard.connected
         self.cluster_changed = changed
         self._events = events
         self._wakes = wakes
@@ -34,6 +35,7 @@ class StandbyWatcher:
 
     def __init__(self, replica: StandbyReplica, guard: ClusterGuard, changed: Callable[[str], None]) -> None:
         self.accounted = guard.listed
+        self.connected = guard.connected
         self.cluster_changed = changed
         self._replica = replica
 

@@ -20,8 +20,8 @@ QUICK = {
     "initial_patience": 0.3,
     "page": 7,
     "replay_quiet": 0.1,
-    "list_every": 0.01,
-    "watch_every": 0.01,
+    "list_every": 0.001,
+    "watch_every": 0.001,
 }
 
 
