@@ -19,7 +19,8 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import ApiCall, Child, Task, Written
-from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled, Unreachable
+from raycp.kube import decode_answer
+from raycp.kube.errors import ApiError, BadAnswer, CircuitOpen, Fenced, Throttled, Unreachable
 from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import reconcile_log
@@ -199,10 +200,10 @@ class Session:
 
 
 def decode(raw: bytes) -> dict[str, Any]:
-    """An object's JSON. Raises ``ValueError`` for JSON that is no object."""
-    value = msgspec.json.decode(raw)
-    if not isinstance(value, dict):
-        raise ValueError(f"the API server answered {type(value).__name__} where an object was expected")
+    """An object's or a list's JSON. Raises ``BadAnswer`` for anything else."""
+    value = decode_answer(raw, dict[str, Any], "object")
+    if not isinstance(value.get("metadata"), dict):
+        raise BadAnswer("the API server answered JSON without metadata where an object was expected")
     return value
 
 
