@@ -38,4 +38,4 @@ class Emitter:
             except Exception as error:
                 meta = event.obj.meta
                 log.exception("%s: the handler failed on %s/%s", self._kind, meta.namespace, meta.name)
-                self._unreadable.put(meta, f"its change cannot be handled: {error!r}"[:200])
+                self._unreadable.unhandled(meta, error)

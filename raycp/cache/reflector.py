@@ -238,11 +238,12 @@ class Reflector:
         fresh = not store.rv  # otherwise this reflector continues in the store of a stopped one
         voids = store.voids
         now = self._clock.now()
-        for events in store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now):
+        slices = store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now)
+        self.unreadable.replace(replacement.unreadable, store.get)
+        for events in slices:
             self._emitter.emit(events)
             await asyncio.sleep(0)
         self._status.lists += 1
-        self.unreadable.replace(replacement.unreadable)
         if watermark is not None and watermark > version:
             store.voids += 1
             self._report_void(f"the list's version {version} is below the watermark {watermark}")
@@ -370,7 +371,6 @@ class Reflector:
             log.warning("%s: %s: cache and watermark are void", self._name, error)
             self.replay_complete = False  # of a replay that it cut short
             self.replayed.set()
-            self._pace.voided()
         elif isinstance(error, NoSuchKind) or (isinstance(error, KubeError) and unserved(error)):
             self._client.discovery.forget(self.gvk)
             self._path = ""

@@ -1,11 +1,11 @@
-"""The objects of one kind that were left out, each alone: what the server sent of them cannot be read, or the handler failed on it
-(law 11).
+"""The objects of one kind that were left out, each alone: what the server sent of them cannot be read, or the handler failed on
+it (law 11).
 
 The cache keeps the last state of such an object that could be read, if there was one.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from raycp.base.objects import Meta
 from raycp.cache.indexes import Key
@@ -14,7 +14,6 @@ from raycp.kube import UnreadableObject
 log = logging.getLogger("raycp.cache")
 
 _MOST = 1_000  # names that are kept; more are only counted
-_NAMELESS: Key = ("", "")
 
 
 class UnreadableObjects:
@@ -23,6 +22,7 @@ class UnreadableObjects:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._why: dict[Key, str] = {}
+        self._unhandled: set[Key] = set()
         self._more = 0
 
     def __len__(self) -> int:
@@ -40,11 +40,35 @@ class UnreadableObjects:
 
     def add(self, error: UnreadableObject) -> None:
         """What the server sent cannot be read."""
-        self.put(error.meta, error.reason)
+        self._put(_key(error), error.reason)
 
-    def put(self, meta: Meta | None, why: str) -> None:
-        """Leave this object out, for this reason."""
-        key = (meta.namespace, meta.name) if meta is not None else _NAMELESS
+    def unhandled(self, meta: Meta, error: Exception) -> None:
+        """The handler failed on its change."""
+        key = (meta.namespace, meta.name)
+        self._put(key, f"its change cannot be handled: {error!r}"[:200])
+        if key in self._why:
+            self._unhandled.add(key)
+
+    def settle(self, namespace: str, name: str) -> None:
+        """A later state of this object was read, or it is deleted."""
+        self._why.pop((namespace, name), None)
+        self._unhandled.discard((namespace, name))
+
+    def replace(self, errors: Iterable[UnreadableObject], there: Callable[[str, str], object]) -> None:
+        """These cannot be read in a new list. ``there``: the object in it, None for none; those that it has and that were not
+        handled stay, since a list announces changes only.
+        """
+        before, self._why, self._more = self._why, {}, 0
+        self._unhandled = {key for key in self._unhandled if there(*key) is not None}
+        for key in self._unhandled:
+            self._why[key] = before[key]
+        for error in errors:
+            if before.get(_key(error)) == error.reason:  # reported before
+                self._why[_key(error)] = error.reason
+            else:
+                self.add(error)
+
+    def _put(self, key: Key, why: str) -> None:
         if self._why.get(key) == why:
             return
         log.warning("%s: object %s is left out: %s", self._kind, "/".join(filter(None, key)) or "without a name", why)
@@ -53,16 +77,6 @@ class UnreadableObjects:
         else:
             self._more += 1
 
-    def settle(self, namespace: str, name: str) -> None:
-        """A later state of this object was read, or it is deleted."""
-        self._why.pop((namespace, name), None)
 
-    def replace(self, errors: Iterable[UnreadableObject]) -> None:
-        """These are the ones in a new list."""
-        before, self._why, self._more = self._why, {}, 0
-        for error in errors:
-            key = (error.meta.namespace, error.meta.name) if error.meta is not None else _NAMELESS
-            if before.get(key) == error.reason:  # reported before
-                self._why[key] = error.reason
-            else:
-                self.add(error)
+def _key(error: UnreadableObject) -> Key:
+    return (error.meta.namespace, error.meta.name) if error.meta is not None else ("", "")

@@ -9,7 +9,7 @@ from scripted_api import ScriptedApi
 from raycp.base.clock import SystemClock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
-from raycp.cache import Handler, Reflector, ReflectorOptions, Store
+from raycp.cache import EventBudget, Handler, Reflector, ReflectorOptions, Store
 from raycp.kube import ClusterClient
 
 CM = GVK("", "v1", "ConfigMap")
@@ -33,11 +33,20 @@ class Watched:
         self.events: list[Event] = []
         self.store = Store()
         self.reflector: Reflector
+        self.budget = EventBudget(SystemClock())
         self._task: asyncio.Task[None] | None = None
 
     def start(
-        self, handler: Handler | None = None, *, watermark: int | None = None, label_selector: str = "", **options: object
+        self,
+        handler: Handler | None = None,
+        *,
+        watermark: int | None = None,
+        label_selector: str = "",
+        budget_rate: float = 0.0,
+        **options: object,
     ) -> None:
+        if budget_rate:
+            self.budget = EventBudget(SystemClock(), budget_rate)
         self.reflector = Reflector(
             self.client,
             CM,
@@ -47,6 +56,7 @@ class Watched:
             options=ReflectorOptions(**{**QUICK, **options}),  # type: ignore[arg-type]
             watermark=watermark,
             label_selector=label_selector,
+            budget=self.budget,
         )
         self._task = asyncio.create_task(self.reflector.run())
 
