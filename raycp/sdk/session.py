@@ -208,5 +208,6 @@ def decode(raw: bytes) -> dict[str, Any]:
 
 
 def _path(call: ApiRequest) -> str:
-    """A readable stand-in where the backend gives no path."""
-    return "/".join(part for part in (str(call.kind), call.namespace, call.name, call.subresource) if part)
+    """A readable stand-in where the backend gives no path: in the right group, with the kind instead of its plural."""
+    prefix = "/apis" if call.kind.group else "/api"
+    return "/".join(part for part in (prefix, str(call.kind), call.namespace, call.name, call.subresource) if part)

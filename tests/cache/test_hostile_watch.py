@@ -163,12 +163,11 @@ async def test_an_event_that_the_handler_cannot_take_costs_no_other_object_its_e
 # lists and streams without end
 
 
+@pytest.mark.parametrize("api", [True], indirect=True, ids=["watchlist"])
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "BOOKMARK", "the same"])
 async def test_a_stream_without_its_end_mark_is_given_up_at_its_deadline_whatever_arrives(
     api: ScriptedApi, watched: Watched, kind: str
 ) -> None:
-    if not api.watchlist:
-        pytest.skip("its server streams nothing")
     api.put("a")
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -191,9 +190,8 @@ async def test_a_stream_without_its_end_mark_is_given_up_at_its_deadline_whateve
     assert {obj.meta.name for obj in watched.store} == {"a"}
 
 
+@pytest.mark.parametrize("api", [True], indirect=True, ids=["watchlist"])
 async def test_an_object_that_is_deleted_while_the_list_is_streamed_is_not_in_it(api: ScriptedApi, watched: Watched) -> None:
-    if not api.watchlist:
-        pytest.skip("its server streams nothing")
     api.put("a")
     api.put("b")
 

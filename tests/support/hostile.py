@@ -95,7 +95,8 @@ class HostileProxy:
 
     def spec(self, name: str, **change: Any) -> ConnectSpec:
         """How to reach the cluster through it."""
-        return ConnectSpec(name=name, mode="direct", server=self.url, token="t", timeout=5.0, **change)
+        fields = {"name": name, "mode": "direct", "server": self.url, "token": "t", "timeout": 5.0, **change}
+        return ConnectSpec(**fields)
 
     def count(self, method: str, part: str) -> int:
         """Requests of that method whose path and query contain ``part``."""
