@@ -14,13 +14,13 @@ from raycp.cache.intake import EventBudget
 from raycp.cache.options import ReflectorOptions
 from raycp.cache.reflector import Reflector
 from raycp.cache.selectors import Selector
-from raycp.cache.status import Fault, Phase, ReflectorStatus
+from raycp.cache.status import FaultOwner, Phase, ReflectorStatus
 from raycp.cache.store import Store
 
 __all__ = [
     "OWNER_UID_LABEL",
     "EventBudget",
-    "Fault",
+    "FaultOwner",
     "Handler",
     "Phase",
     "Reflector",

@@ -48,6 +48,7 @@ class EventBudget:
         """more events arrive than are processed one by one"""
         self.folded = 0
         """events that were outdated when they were read, so far"""
+        self._taken = 0
         self._clock = clock
         self._burst = 2 * rate
         self._tokens = self._burst
@@ -69,6 +70,11 @@ class EventBudget:
             self.flooded = True
         if not self.flooded:
             self._tokens -= lines
+
+    def take_folded(self) -> int:
+        """How many events were folded since the last call."""
+        found, self._taken = self.folded - self._taken, self.folded
+        return found
 
     def processed(self, lines: int, of: int) -> float:
         """While ``flooded``: of ``of`` lines, so many were left to process. The seconds to wait before more are read."""

@@ -11,7 +11,7 @@ _VOID_MEMORY = 600.0
 """Seconds after which a void counts as the first again."""
 
 
-class Pace:
+class RetryPace:
     """One reflector's. Durations in seconds."""
 
     def __init__(self, clock: Clock, rng: random.Random, options: ReflectorOptions) -> None:

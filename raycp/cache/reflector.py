@@ -21,7 +21,7 @@ only cancelling ends ``run``.
 | more events than the cluster's budget allows | changes of one object are folded (``intake``) |
 
 Whatever happens, lists begin at least ``list_every`` seconds apart, and watches ``watch_every``. Each failure has an owner
-(``Fault``): the server, if it does not answer as a whole, or this kind alone.
+(``FaultOwner``): the server, if it does not answer as a whole, or this kind alone.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from raycp.cache.emitter import Emitter, Handler
 from raycp.cache.initial_stream import NotStreamed, initial_stream
 from raycp.cache.intake import EventBudget, folded
 from raycp.cache.options import ReflectorOptions
-from raycp.cache.pace import Pace
+from raycp.cache.pace import RetryPace
 from raycp.cache.paged_list import PagedList
 from raycp.cache.replacement import Replacement
 from raycp.cache.replay import replayed_events
 from raycp.cache.selectors import Selector
-from raycp.cache.status import Fault, Phase, ReflectorStatus
+from raycp.cache.status import FaultOwner, Phase, ReflectorStatus
 from raycp.cache.store import Store
 from raycp.cache.unreadable import UnreadableObjects
 from raycp.kube import BadAnswer, ClusterClient, KubeError, NoSuchKind
@@ -104,7 +104,7 @@ class Reflector:
             self._selectors["fieldSelector"] = field_selector
         store.selector = Selector.parse(label_selector)
         store.partial = bool(field_selector)
-        self._pace = Pace(clock, self._rng, options)
+        self._pace = RetryPace(clock, self._rng, options)
         self._budget = budget or EventBudget(clock)
         self._verified = False
         self._path = ""
@@ -128,7 +128,7 @@ class Reflector:
 
     def wake(self) -> None:
         """The server answers again: do not wait for the end of the backoff if it was the server that failed."""
-        if self._status.fault is Fault.SERVER:
+        if self._status.fault is FaultOwner.SERVER:
             self._pace.wake()
 
     async def run(self) -> None:
@@ -184,8 +184,8 @@ class Reflector:
             return
         found = await self._client.identity()
         self._verified = True
-        if self._status.fault is Fault.SERVER:
-            self._status.fault = Fault.NONE
+        if self._status.fault is FaultOwner.SERVER:
+            self._status.fault = FaultOwner.NONE
         known, self.identity = self.identity, found or self.identity
         if known and found and known != found:
             raise states.Restored(f"namespace kube-system has uid {found} now, not {known}")
@@ -249,7 +249,7 @@ class Reflector:
             self._report_void(f"the list's version {version} is below the watermark {watermark}")
         elif store.voids != voids:
             self._report_void(f"the list at version {version} is older than the cache")
-        self._status.fault = Fault.NONE
+        self._status.fault = FaultOwner.NONE
         self.synced.set()
         self.replay_complete = bool(watermark) and fresh and store.voids == voids
         self._state = states.after_list(state, version, fresh=fresh)
@@ -259,7 +259,7 @@ class Reflector:
     # -- the watch
 
     async def _watch(self, state: states.Replaying | states.Watching) -> None:
-        if state.server.contact_lost or self._status.fault is Fault.SERVER:
+        if state.server.contact_lost or self._status.fault is FaultOwner.SERVER:
             await self._check_identity()
             self._state = states.verified(state)
         await self._find_path()
@@ -365,7 +365,7 @@ class Reflector:
         status.failures += 1
         status.last_error = text
         fault = states.fault_of(error, verified=self._verified)
-        status.fault = fault if fault is not Fault.NONE else status.fault
+        status.fault = fault if fault is not FaultOwner.NONE else status.fault
         self._state, wait = states.after_error(before, error, now)
         if isinstance(error, states.Restored):
             log.warning("%s: %s: cache and watermark are void", self._name, error)
@@ -404,7 +404,7 @@ class Reflector:
         return {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": seconds, **self._selectors, **more}
 
     def _watching(self) -> None:
-        self._status.fault = Fault.NONE
+        self._status.fault = FaultOwner.NONE
         if self._status.phase is not Phase.WATCHING:
             self._status.enter(Phase.WATCHING, "", self._clock.now())
 

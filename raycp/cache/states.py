@@ -18,7 +18,7 @@ to the other one; a restore makes them ``void``.
 import msgspec
 
 from raycp.base.objects import Obj
-from raycp.cache.status import Fault
+from raycp.cache.status import FaultOwner
 from raycp.kube.errors import ApiError, BadLine, KubeError, Unreachable, unserved
 
 EXPIRY_SECONDS = 5.0
@@ -120,15 +120,15 @@ def after_error(state: State, error: Exception, now: float) -> tuple[State, floa
     return _repeat_list(state), 0.0
 
 
-def fault_of(error: Exception, *, verified: bool) -> Fault:
+def fault_of(error: Exception, *, verified: bool) -> FaultOwner:
     """Whose failure it is. ``verified``: the server as a whole was well in the same attempt."""
     if isinstance(error, Restored):
-        return Fault.NONE
+        return FaultOwner.NONE
     if isinstance(error, Unreachable):
-        return Fault.KIND if verified and error.sent else Fault.SERVER
+        return FaultOwner.KIND if verified and error.sent else FaultOwner.SERVER
     if isinstance(error, ApiError) and (error.status == 401 or (error.status >= 500 and not verified)):
-        return Fault.NONE if error.too_large_version else Fault.SERVER
-    return Fault.KIND
+        return FaultOwner.NONE if error.too_large_version else FaultOwner.SERVER
+    return FaultOwner.KIND
 
 
 def _after_api_error(state: State, error: ApiError, now: float) -> tuple[State, float | None]:

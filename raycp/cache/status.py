@@ -15,7 +15,7 @@ class Phase(StrEnum):
     STOPPED = "stopped"
 
 
-class Fault(StrEnum):
+class FaultOwner(StrEnum):
     """Whose failure it is that a kind cannot be listed or watched (law 11)."""
 
     NONE = "none"
@@ -45,7 +45,7 @@ class ReflectorStatus(msgspec.Struct):
     failures: int = 0
     last_error: str = ""
     voids: int = 0
-    fault: Fault = Fault.NONE
+    fault: FaultOwner = FaultOwner.NONE
     """of the last failure, until the kind is watched again"""
     unreadable: int = 0
     """objects that are left out, each alone"""

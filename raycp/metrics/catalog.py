@@ -139,6 +139,13 @@ class ReflectorMetrics:
         self.watch_lag = metrics.gauge(
             "raycp_watch_lag_seconds", "Time since the watch last proved to be alive.", labels, merge="max"
         )
+        self.refused = metrics.gauge(
+            "raycp_informer_refused", "1 while the API server is well but refuses this kind.", labels, merge="max"
+        )
+        self.unreadable = metrics.gauge("raycp_cache_unreadable_objects", "Objects left out because they cannot be read.", labels)
+        self.folded = metrics.counter(
+            "raycp_reflector_folded_events_total", "Events of a flood that were outdated when they were read.", ("cluster",)
+        )
 
 
 class ApiMetrics:

@@ -86,6 +86,8 @@ class ShardReporter:
         self._queue_metrics.publish(self._ledger.queue)
         now = self._clock.now()
         for watched in self._caches:
+            if folded := watched.budget.take_folded():
+                self._counts.folded.labels(watched.name).inc(folded)
             for kind, informer in watched.informers.items():
                 labels = (watched.name, str(kind))
                 self._counts.synced.labels(*labels).set(1.0 if informer.synced else 0.0)
@@ -93,6 +95,8 @@ class ShardReporter:
                 self._counts.bytes.labels(*labels).set(informer.store.memory_bytes)
                 if informer.reflector is not None:
                     self._counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
+                    self._counts.refused.labels(*labels).set(1.0 if informer.refused else 0.0)
+                    self._counts.unreadable.labels(*labels).set(len(informer.reflector.unreadable))
 
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
         """For ``raycp why``: per controller, the last steps and where the key is now."""

@@ -12,7 +12,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
 from raycp.base.loops import Loops
-from raycp.cache import EventBudget, Fault, Phase, Reflector, ReflectorOptions, Store
+from raycp.cache import EventBudget, FaultOwner, Phase, Reflector, ReflectorOptions, Store
 from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
@@ -79,12 +79,12 @@ class Informer:
     @property
     def failing(self) -> bool:
         """Whether its reflector has failed, and has neither listed nor watched since."""
-        return self.reflector is not None and self.reflector.status().fault is not Fault.NONE
+        return self.reflector is not None and self.reflector.status().fault is not FaultOwner.NONE
 
     @property
     def refused(self) -> bool:
         """Whether the server, which is well as a whole, does not serve this kind, forbids it, or fails to read it (law 11)."""
-        return self.reflector is not None and self.reflector.status().fault is Fault.KIND
+        return self.reflector is not None and self.reflector.status().fault is FaultOwner.KIND
 
     @property
     def controllers(self) -> list[str]:
@@ -285,12 +285,12 @@ class WatchedCluster:
                 continue
             status = informer.reflector.status()
             report.lag = max(report.lag, now - status.last_contact)
-            if status.reason and (not status.synced or status.fault is not Fault.NONE):
-                whose = f" (controller {', '.join(informer.controllers)})" if status.fault is Fault.KIND else ""
-                reasons.append(f"{kind}{whose}: {status.reason if status.fault is Fault.NONE else status.last_error}")
+            if status.reason and (not status.synced or status.fault is not FaultOwner.NONE):
+                whose = f" (controller {', '.join(informer.controllers)})" if status.fault is FaultOwner.KIND else ""
+                reasons.append(f"{kind}{whose}: {status.reason if status.fault is FaultOwner.NONE else status.last_error}")
             if status.left_out:
                 reasons.append(f"{kind}: {status.left_out}")
-            if status.fault is Fault.SERVER and now - status.last_contact > UNREACHABLE_AFTER:
+            if status.fault is FaultOwner.SERVER and now - status.last_contact > UNREACHABLE_AFTER:
                 report.reachable = False
         if self.client is not None:
             if self.client.credentials_problem:

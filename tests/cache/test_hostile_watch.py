@@ -12,7 +12,7 @@ from aiohttp import web
 from scripted_api import ScriptedApi, is_list, once_for, reset
 from watched import Watched
 
-from raycp.cache import EventBudget, Fault, Phase
+from raycp.cache import EventBudget, FaultOwner, Phase
 
 
 def deep(name: str, rv: int, levels: int = 1_100, uid: str = "deep-uid") -> bytes:
@@ -223,7 +223,7 @@ async def test_a_list_whose_pages_never_end_is_given_up(api: ScriptedApi, watche
     always(api, page)
     watched.start(watch_list=False)
     await watched.until(lambda: "page" in watched.reflector.status().last_error)
-    assert watched.reflector.status().fault is Fault.KIND
+    assert watched.reflector.status().fault is FaultOwner.KIND
     pages = 1000
     await watched.synced()
 
