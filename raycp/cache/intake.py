@@ -40,36 +40,40 @@ _event = msgspec.json.Decoder(_KeyEvent)
 
 
 class EventBudget:
-    """One cluster's, shared by the reflectors of its kinds."""
+    """One cluster's, shared by the reflectors of its kinds.
+
+    A reflector subtracts the lines that have arrived from ``tokens``, which costs no call; it calls ``arrived`` if that is below
+    zero, or ``flooded``.
+    """
 
     def __init__(self, clock: Clock, rate: float = EVENTS_PER_SECOND) -> None:
         self.rate = rate
+        self.tokens = 2 * rate
         self.flooded = False
         """more events arrive than are processed one by one"""
         self.folded = 0
         """events that were outdated when they were read, so far"""
         self._taken = 0
         self._clock = clock
-        self._burst = 2 * rate
-        self._tokens = self._burst
-        self._at = clock.now()
-        self._second = self._at
+        self._at = self._second = clock.now()
         self._arrived = 0
 
     def arrived(self, lines: int) -> None:
-        """So many lines of a watch have arrived; ``flooded`` says whether to fold them."""
+        """So many lines of a watch were subtracted; ``flooded`` says whether to fold them."""
         now = self._clock.now()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
+        self.tokens = min(2 * self.rate, self.tokens + (now - self._at) * self.rate)
         self._at = now
-        if now - self._second >= 1.0:
-            if self._arrived < self.rate / 2 * (now - self._second) and self._tokens >= 0:
-                self.flooded = False
-            self._second, self._arrived = now, 0
-        self._arrived += lines
-        if self._tokens < lines:
-            self.flooded = True
-        if not self.flooded:
-            self._tokens -= lines
+        if self.flooded:
+            self.tokens += lines  # ``processed`` subtracts what it costs
+            if now - self._second >= 1.0:
+                self.flooded = self.tokens < 0 or self._arrived >= self.rate / 2 * (now - self._second)
+                self._second, self._arrived = now, 0
+            self._arrived += lines
+            if not self.flooded:
+                self.tokens -= lines
+        if not self.flooded and self.tokens < 0:
+            self.flooded, self._second, self._arrived = True, now, lines
+            self.tokens += lines
 
     def take_folded(self) -> int:
         """How many events were folded since the last call."""
@@ -79,8 +83,8 @@ class EventBudget:
     def processed(self, lines: int, of: int) -> float:
         """While ``flooded``: of ``of`` lines, so many were left to process. The seconds to wait before more are read."""
         self.folded += of - lines
-        self._tokens -= lines + (of - lines) * _FOLD_COST
-        return max(DEBOUNCE, -self._tokens / self.rate)
+        self.tokens -= lines + (of - lines) * _FOLD_COST
+        return max(DEBOUNCE, -self.tokens / self.rate)
 
 
 async def folded(lines: Sequence[bytes]) -> list[bytes]:

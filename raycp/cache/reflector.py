@@ -123,7 +123,7 @@ class Reflector:
         status = msgspec.structs.replace(self._status)
         status.synced = self.synced.is_set()
         status.objects, status.rv, status.voids = len(self.store), self.store.rv, self.store.voids
-        status.unreadable, status.left_out = len(self.unreadable), self.unreadable.text
+        status.unreadable, status.left_out = self.unreadable.count, self.unreadable.text
         return status
 
     def wake(self) -> None:
@@ -292,17 +292,25 @@ class Reflector:
     async def _take_in(self, lines: Sequence[bytes]) -> bool:
         """Apply lines of the watch. Whether there was a change among them."""
         self._received()
-        budget, arrived = self._budget, len(lines)
+        budget = self._budget
+        budget.tokens -= len(lines)
+        if budget.tokens >= 0 and not budget.flooded:
+            return await self._apply_slices(lines)
+        arrived = len(lines)
         budget.arrived(arrived)
-        if budget.flooded:
-            lines = await folded(lines)
+        if not budget.flooded:
+            return await self._apply_slices(lines)
+        lines = await folded(lines)
+        changed = await self._apply_slices(lines)
+        await self._clock.sleep(budget.processed(len(lines), arrived))
+        return changed
+
+    async def _apply_slices(self, lines: Sequence[bytes]) -> bool:
         changed = False
         for start in range(0, len(lines), SLICE):
             if start:
                 await asyncio.sleep(0)
             changed = self._apply(lines[start : start + SLICE]) or changed
-        if budget.flooded:
-            await self._clock.sleep(budget.processed(len(lines), arrived))
         return changed
 
     def _apply(self, lines: Sequence[bytes]) -> bool:
@@ -329,7 +337,7 @@ class Reflector:
                         self.replayed.set()
                     if obj.rv <= store.rv:
                         continue
-                if self.unreadable:
+                if self.unreadable.count:
                     self.unreadable.settle(obj.meta.namespace, obj.meta.name)
                 events += store.apply(kind, obj, Source.WATCH, now)
             for error in unreadable:

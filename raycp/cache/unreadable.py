@@ -17,16 +17,14 @@ _MOST = 1_000  # names that are kept; more are only counted
 
 
 class UnreadableObjects:
-    """``len`` counts them, ``text`` names the first."""
+    """``count`` of them, and ``text``, which names the first."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._why: dict[Key, str] = {}
         self._unhandled: set[Key] = set()
         self._more = 0
-
-    def __len__(self) -> int:
-        return len(self._why) + self._more
+        self.count = 0
 
     @property
     def text(self) -> str:
@@ -35,7 +33,7 @@ class UnreadableObjects:
             return ""
         (namespace, name), why = next(iter(self._why.items()))
         named = f"{namespace}/{name}" if namespace else name or "one without a readable name"
-        more = f" and {len(self) - 1} more" if len(self) > 1 else ""
+        more = f" and {self.count - 1} more" if self.count > 1 else ""
         return f"left out: {named} ({why}){more}"
 
     def add(self, error: UnreadableObject) -> None:
@@ -53,6 +51,7 @@ class UnreadableObjects:
         """A later state of this object was read, or it is deleted."""
         self._why.pop((namespace, name), None)
         self._unhandled.discard((namespace, name))
+        self.count = len(self._why) + self._more
 
     def replace(self, errors: Iterable[UnreadableObject], there: Callable[[str, str], object]) -> None:
         """These cannot be read in a new list. ``there``: the object in it, None for none; those that it has and that were not
@@ -67,6 +66,7 @@ class UnreadableObjects:
                 self._why[_key(error)] = error.reason
             else:
                 self.add(error)
+        self.count = len(self._why) + self._more
 
     def _put(self, key: Key, why: str) -> None:
         if self._why.get(key) == why:
@@ -76,6 +76,7 @@ class UnreadableObjects:
             self._why[key] = why
         else:
             self._more += 1
+        self.count = len(self._why) + self._more
 
 
 def _key(error: UnreadableObject) -> Key:

@@ -96,7 +96,7 @@ class ShardReporter:
                 if informer.reflector is not None:
                     self._counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
                     self._counts.refused.labels(*labels).set(1.0 if informer.refused else 0.0)
-                    self._counts.unreadable.labels(*labels).set(len(informer.reflector.unreadable))
+                    self._counts.unreadable.labels(*labels).set(informer.reflector.unreadable.count)
 
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
         """For ``raycp why``: per controller, the last steps and where the key is now."""

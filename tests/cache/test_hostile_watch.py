@@ -123,13 +123,13 @@ async def test_an_object_that_becomes_unreadable_keeps_its_last_state_until_it_i
 
     api.faults.append(once_for(is_any_watch, poisoned))
     watched.client.pool.drop()
-    await watched.until(lambda: len(watched.reflector.unreadable) == 1)
+    await watched.until(lambda: watched.reflector.unreadable.count == 1)
     api.put("good", x=1)
     await watched.until(lambda: any(event.obj.meta.name == "good" for event in watched.events[2:]))
     assert watched.store.get("default", "deep") is kept
     assert not any(event.type == "deleted" for event in watched.events)
     api.put("deep", x=1)
-    await watched.until(lambda: not watched.reflector.unreadable)
+    await watched.until(lambda: not watched.reflector.unreadable.count)
     assert watched.reflector.status().left_out == ""
 
     async def deleted(request: web.Request) -> web.StreamResponse:
