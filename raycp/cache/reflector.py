@@ -79,6 +79,7 @@ class Reflector:
         watermark: int | None = None,
         rng: random.Random | None = None,
         budget: EventBudget | None = None,
+        identity: str = "",
     ) -> None:
         self.gvk = gvk
         self.store = store
@@ -90,8 +91,8 @@ class Reflector:
         """a watermark was given, and everything since has been emitted, deletions included"""
         self.unreadable = UnreadableObjects(f"{client.name} {gvk}")
         """objects that are left out, each alone"""
-        self.identity = ""
-        """the last known uid of namespace kube-system; empty if it cannot be read"""
+        self.identity = identity
+        """the last known uid of namespace kube-system, at first that of the cluster in ``store``; empty if it cannot be read"""
         self._client = client
         self._emitter = Emitter(f"{client.name} {gvk}", handler, self.unreadable)
         self._clock = clock

@@ -73,6 +73,8 @@ class Informer:
         self.store = store
         self.reflector: Reflector | None = None
         self.task: asyncio.Task[None] | None = None
+        self.identity = ""
+        """Of the cluster whose objects are in ``store``: behind a new connection there may be another one."""
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
 
@@ -227,6 +229,7 @@ class WatchedCluster:
             options=msgspec.structs.replace(self._options, on_void=lambda _: self._watcher.void(self.name, kind)),
             watermark=watermark,
             budget=self.budget,
+            identity=informer.identity,
         )
         informer.reflector = reflector
         informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
@@ -247,6 +250,8 @@ class WatchedCluster:
     def _stop(self, informer: Informer) -> None:
         if informer.task is not None:
             informer.task.cancel()
+        if informer.reflector is not None:
+            informer.identity = informer.reflector.identity
         informer.task = informer.reflector = None
 
     def rebind(self, watcher: Watcher) -> None:

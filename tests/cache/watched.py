@@ -43,6 +43,7 @@ class Watched:
         watermark: int | None = None,
         label_selector: str = "",
         budget_rate: float = 0.0,
+        identity: str = "",
         **options: object,
     ) -> None:
         if budget_rate:
@@ -57,6 +58,7 @@ class Watched:
             watermark=watermark,
             label_selector=label_selector,
             budget=self.budget,
+            identity=identity,
         )
         self._task = asyncio.create_task(self.reflector.run())
 
