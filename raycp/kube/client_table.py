@@ -11,7 +11,7 @@ from raycp.kube.connect import ConnectSpec
 from raycp.kube.errors import Unreachable
 
 RETRY_MIN = 0.5
-RETRY_MAX = 10.0
+RETRY_MAX = 2.0
 """Seconds after which a client that could not be made is made again: the shortest, doubled with each failure, and the longest."""
 
 Connect = Callable[[ConnectSpec], Coroutine[Any, Any, ClusterClient]]

@@ -185,7 +185,13 @@ class WatchedCluster:
             await self._clock.sleep(wait)
             wait = min(RETRY_MAX, wait * 2)
         if self.resumes:
-            await self._ready(self.name)
+            try:
+                await self._ready(self.name)
+            except asyncio.CancelledError:  # there is a newer connection
+                await client.close()
+                raise
+            except Exception:  # law 12: without it, more is reconciled than necessary
+                log.exception("cluster %s starts without a watermark", self.name)
         before, self.client = self.client, client
         self.version = version
         self.reason = ""
@@ -239,7 +245,10 @@ class WatchedCluster:
         await reflector.synced.wait()
         if informer.reflector is not reflector:
             return
-        self._watcher.listed(self.name, informer.route.kind)
+        try:
+            self._watcher.listed(self.name, informer.route.kind)
+        except Exception:  # law 11: of one kind, here
+            log.exception("what the list of %s in cluster %s makes due is incomplete", informer.route.kind, self.name)
         informer.accounted = True
         self._watcher.accounted(self.name)
         self._watcher.cluster_changed(self.name)
