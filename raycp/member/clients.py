@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from raycp.base.clock import Clock
 from raycp.kube import ClusterClient, ConnectSpec, Unreachable
 from raycp.kube.client_table import ClientTable
 from raycp.member.token_pool import AskTokens, TokenPool
 from raycp.protocol.plan import Plan
+
+_RETRY_MAX = 2.0  # seconds between probes of a worker's own breaker of a cluster
 
 
 class Clients:
@@ -21,7 +25,7 @@ class Clients:
         """Called with (cluster, seconds) when a request has waited for a token."""
         self.token_pools: dict[str, TokenPool] = {}
         self._specs: dict[str, ConnectSpec] = {}
-        self._clients = ClientTable(lambda spec: ClusterClient.connect(spec, clock, probe=False), clock)
+        self._clients = ClientTable(lambda spec: ClusterClient.connect(_following(spec), clock, probe=False), clock)
 
     def update(self, plan: Plan) -> None:
         """Use the connections of ``plan`` from now on."""
@@ -50,3 +54,9 @@ class Clients:
     async def close(self) -> None:
         """Close all."""
         await self._clients.close()
+
+
+def _following(spec: ConnectSpec) -> ConnectSpec:
+    """With a breaker that is soon half open: that of the cluster's shard is in charge, and hands nothing out while it is open."""
+    breaker = msgspec.structs.replace(spec.breaker, retry_max=min(_RETRY_MAX, spec.breaker.retry_max))
+    return msgspec.structs.replace(spec, breaker=breaker)
