@@ -60,20 +60,30 @@ class EventBudget:
 
     def arrived(self, lines: int) -> None:
         """So many lines of a watch were subtracted; ``flooded`` says whether to fold them."""
+        if self.flooded:
+            self.tokens += lines  # ``processed`` subtracts what it costs
+            still = self.review()
+            self._arrived += lines
+            if not still:
+                self.tokens -= lines
+        else:
+            self._refill()
+        if not self.flooded and self.tokens < 0:
+            self.flooded, self._second, self._arrived = True, self._at, lines
+            self.tokens += lines
+
+    def review(self) -> bool:
+        """Whether it is flooded, also if nothing arrives any more."""
+        self._refill()
+        if self.flooded and (passed := self._at - self._second) >= 1.0:
+            self.flooded = self.tokens < 0 or self._arrived >= self.rate / 2 * passed
+            self._second, self._arrived = self._at, 0
+        return self.flooded
+
+    def _refill(self) -> None:
         now = self._clock.now()
         self.tokens = min(2 * self.rate, self.tokens + (now - self._at) * self.rate)
         self._at = now
-        if self.flooded:
-            self.tokens += lines  # ``processed`` subtracts what it costs
-            if now - self._second >= 1.0:
-                self.flooded = self.tokens < 0 or self._arrived >= self.rate / 2 * (now - self._second)
-                self._second, self._arrived = now, 0
-            self._arrived += lines
-            if not self.flooded:
-                self.tokens -= lines
-        if not self.flooded and self.tokens < 0:
-            self.flooded, self._second, self._arrived = True, now, lines
-            self.tokens += lines
 
     def take_folded(self) -> int:
         """How many events were folded since the last call."""

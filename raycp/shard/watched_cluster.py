@@ -336,7 +336,7 @@ class WatchedCluster:
                 reasons.append(f"its credentials cannot be renewed: {self.client.credentials_problem}")
             if self.client.breaker is not None:
                 report.breaker = self.client.breaker.state
-        if self.budget.flooded:
+        if self.budget.review():
             folded = f"changes of one object are folded ({self.budget.folded} so far)"
             reasons.append(f"more than {self.budget.rate:g} events a second: {folded}")
         report.reason = "; ".join(reasons[:5])

@@ -105,9 +105,9 @@ def test_a_cluster_within_its_budget_is_not_flooded_and_one_beyond_it_is_until_i
     assert budget.folded == 50 * 49
     clock.time += 1.0
     arrive(budget, 1)
+    assert budget.flooded
     clock.time += 1.0
-    arrive(budget, 1)
-    clock.time += 1.0
+    assert not budget.review(), "also when nothing arrives any more"
     arrive(budget, 1)
     assert not budget.flooded
 

@@ -13,6 +13,7 @@ from raycp.base.loops import Loops
 from raycp.cache import ReflectorOptions
 from raycp.kube import ApiError, BadAnswer, ConnectError, ConnectSpec
 from raycp.kube.objects import ServerVersion
+from raycp.metrics import Metrics, ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
 from raycp.shard.watched_cluster import WatchedCluster
@@ -78,7 +79,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def watched(ready: Callable[[str], Awaitable[None]]) -> WatchedCluster:
     clock = SystemClock()
-    return WatchedCluster(plan("a"), Ear(), clock, Loops(clock), lambda cluster, kind: None, ReflectorOptions(), ready)
+    counts = ReflectorMetrics(Metrics())
+    return WatchedCluster(plan("a"), Ear(), clock, Loops(clock), lambda cluster, kind: None, ReflectorOptions(), ready, counts)
 
 
 def plan(server: str) -> ClusterPlan:
