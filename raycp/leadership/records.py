@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.base.protocol_version import PREVIOUS, PROTOCOL, IncompatibleVersion, check_protocol
-from raycp.kube import ApiError, ClusterClient, KubeError
+from raycp.kube import ApiError, ClusterClient, KubeError, decode_answer
 from raycp.kube.budget import LIVE
 
 MAX_BYTES = 900_000
@@ -117,7 +117,7 @@ class Records:
         own = len(self.name(""))
         return {
             item.metadata.name[own:]: self._record(item.metadata.name, item.data, item.metadata)
-            for item in msgspec.json.decode(answer.body, type=_List).items
+            for item in decode_answer(answer.body, _List, f"list {self._path()}").items
             if item.metadata.name.startswith(start)
         }
 
@@ -152,7 +152,7 @@ class Records:
                 raise
 
     def _decode(self, name: str, body: bytes) -> Record:
-        found = msgspec.json.decode(body, type=_ConfigMap)
+        found = decode_answer(body, _ConfigMap, f"ConfigMap {self._namespace}/{name}")
         return self._record(name, found.data, found.metadata)
 
     def _record(self, name: str, data: Mapping[str, str] | None, meta: _Meta) -> Record:

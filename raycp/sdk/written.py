@@ -38,7 +38,7 @@ def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Wr
     """
     try:
         found = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except Exception:  # whatever is wrong with it, whoever decodes it as an object says so
         found, read = _WrittenObject(), True
     meta = found.metadata
     if max(len(meta.namespace), len(meta.name), len(meta.uid)) > _LONGEST_NAME:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from raycp.kube import ApiError, ClusterClient
+from raycp.kube import ApiError, ClusterClient, decode_answer
 from raycp.leadership.locks.types import LockProblem, PodRef
 
 ENDED = ("Failed", "Succeeded")
@@ -65,7 +65,7 @@ class KubePods:
             if error.status == 404:
                 return None
             raise self._problem(error) from error
-        return pod if msgspec.json.decode(answer.body, type=_Pod).metadata.uid == pod.uid else None
+        return pod if decode_answer(answer.body, _Pod, f"Pod {pod.name}").metadata.uid == pod.uid else None
 
     async def until_ended(self, pod: PodRef) -> None:
         """See ``PodWatch``."""
@@ -73,7 +73,7 @@ class KubePods:
         only = f"metadata.name={pod.name}"
         try:
             answer = await self._client.request("GET", path, query={"fieldSelector": only})
-            found = msgspec.json.decode(answer.body, type=_List)
+            found = decode_answer(answer.body, _List, f"list {path}")
             if not any(_lives(each, pod) for each in found.items):
                 return
             query: Mapping[str, str | int | bool] = {
@@ -85,11 +85,11 @@ class KubePods:
             async with self._client.stream(path, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
-                        event = msgspec.json.decode(line, type=_Event)
+                        event = decode_answer(line, _Event, f"watch {path}")
                         if event.type == "ERROR":
                             raise TimeoutError("the watch has to be reopened")
                         if event.type == "DELETED" or (
-                            event.type == "MODIFIED" and not _lives(msgspec.json.decode(event.object, type=_Pod), pod)
+                            event.type == "MODIFIED" and not _lives(decode_answer(event.object, _Pod, f"watch {path}"), pod)
                         ):
                             return
         except ApiError as error:

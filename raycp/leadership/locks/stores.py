@@ -9,7 +9,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.protocol_version import PREVIOUS, PROTOCOL, IncompatibleVersion, check_protocol
-from raycp.kube import ApiError, ClusterClient
+from raycp.kube import ApiError, ClusterClient, decode_answer
 from raycp.kube.budget import LIVE
 from raycp.leadership.epoch import Leadership, decode, encode
 from raycp.leadership.locks.eligibility import LockState
@@ -141,7 +141,7 @@ class _KubeStore:
             if error.status == 404:
                 return None
             raise
-        return self._state(msgspec.json.decode(body, type=_Object))
+        return self._state(decode_answer(body, _Object, self.where))
 
     async def write(
         self, state: LockState, over: LockState | None, priority: int = LIVE, timeout: float | None = None
@@ -168,7 +168,7 @@ class _KubeStore:
             if error.status == 409 or (error.status == 404 and over is not None):
                 raise Conflict(f"{self.where} was written by another client") from error
             raise
-        return self._state(msgspec.json.decode(answer, type=_Object))
+        return self._state(decode_answer(answer, _Object, self.where))
 
     async def delete(self, over: LockState) -> None:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": over.uid, "resourceVersion": over.version}}
@@ -182,7 +182,7 @@ class _KubeStore:
 
     async def follow(self) -> AsyncGenerator[LockState | None, None]:
         only = f"metadata.name={self._name}"
-        found = msgspec.json.decode(await self._request("GET", self.collection, query={"fieldSelector": only}), type=_List)
+        found = decode_answer(await self._request("GET", self.collection, query={"fieldSelector": only}), _List, self.where)
         yield self._state(found.items[0]) if found.items else None
         query: Mapping[str, str | int | bool] = {
             "watch": True,
@@ -194,13 +194,13 @@ class _KubeStore:
             async with self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
-                        event = msgspec.json.decode(line, type=_Event)
+                        event = decode_answer(line, _Event, self.where)
                         if event.type == "ERROR":
                             return
                         if event.type == "DELETED":
                             yield None
                         elif event.type in ("ADDED", "MODIFIED"):
-                            yield self._state(msgspec.json.decode(event.object, type=_Object))
+                            yield self._state(decode_answer(event.object, _Object, self.where))
         except ApiError as error:
             if error.status == 403:
                 raise LockProblem(self._missing("GET", error)) from error
