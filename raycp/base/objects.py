@@ -2,6 +2,9 @@
 
 import msgspec
 
+LONGEST_NAME = 253
+"""Characters of a name, a namespace or a uid (RFC 1123 subdomain). A server that sends a longer one is not believed."""
+
 _DIGITS = 18
 """Decimal digits of which any number is below 2**63."""
 

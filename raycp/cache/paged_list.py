@@ -29,7 +29,8 @@ class PagedList:
 
     async def read(self, begin: Callable[[], Replacement], received: Callable[[], None]) -> tuple[Replacement, str]:
         """The whole list and its resourceVersion. ``begin`` makes the replacement, once more if the continue token expires between
-        pages; ``received`` is called for each page. Raises ``ApiError``, ``Unreachable``. Objects that cannot be read are left out of it.
+        pages; ``received`` is called for each page. Raises ``ApiError``, ``Unreachable``. Objects that cannot be read are left out
+        of it.
         """
         replacement, version = begin(), ""
         barren = 0

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from raycp.base.objects import Meta, Obj, version_number
+from raycp.base.objects import LONGEST_NAME, Meta, Obj, version_number
 from raycp.kube import salvage
 from raycp.kube.answers import Status, decoded, problem_of
 from raycp.kube.errors import BadAnswer, BadLine, UnreadableObject
@@ -116,6 +116,8 @@ def _named(obj: Obj) -> Obj:
 def _decode(raw: bytes, head: bytes) -> Obj:
     wire = _wire.decode(raw)
     found = wire.metadata
+    if len(found.name) > LONGEST_NAME or len(found.namespace) > LONGEST_NAME or len(found.uid) > LONGEST_NAME:
+        raise ValueError(f"name, namespace and uid have at most {LONGEST_NAME} characters")
     changed_at = 0.0
     if found.managed_fields:
         managed = bytes(found.managed_fields)

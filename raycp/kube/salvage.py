@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from raycp.base.objects import Meta
+from raycp.base.objects import LONGEST_NAME, Meta
 
 # A string without an end runs to the end of the text: trying each of its quotes as a beginning would take quadratic time.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[][{},]', re.DOTALL)
@@ -38,14 +38,15 @@ def elements(raw: bytes) -> list[bytes] | None:
 
 
 def metadata(raw: bytes) -> Meta | None:
-    """Name, namespace, uid and resourceVersion of an object, as far as they can be read; None without a name."""
+    """Name, namespace, uid and resourceVersion of an object, as far as they can be read; None without a name,
+    or with one that is too long to be one."""
     fields = members((members(raw) or {}).get("metadata", b""))
     if not fields:
         return None
     name, namespace, uid, version = (
         _text(fields.get(field, b"")) or "" for field in ("name", "namespace", "uid", "resourceVersion")
     )
-    return Meta(name, namespace, uid, version) if name else None
+    return Meta(name, namespace, uid, version) if name and max(map(len, (name, namespace, uid))) <= LONGEST_NAME else None
 
 
 def _parts(raw: bytes, opening: bytes, closing: bytes) -> list[bytes] | None:

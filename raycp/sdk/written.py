@@ -2,7 +2,7 @@
 
 import msgspec
 
-from raycp.base.objects import version_number
+from raycp.base.objects import LONGEST_NAME, version_number
 from raycp.base.tasks import Written
 from raycp.sdk.backend import ApiRequest
 
@@ -24,9 +24,6 @@ class _WrittenObject(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_WrittenObject)
 
-_LONGEST_NAME = 253
-"""Of an object (RFC 1123 subdomain); a server that answers with a longer one is not believed."""
-
 
 def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Written, str]:
     """The write and the resourceVersion that it left. An object that a delete leaves behind (grace period, finalizers) counts as
@@ -41,7 +38,7 @@ def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Wr
     except Exception:  # whatever is wrong with it, whoever decodes it as an object says so
         found, read = _WrittenObject(), True
     meta = found.metadata
-    if max(len(meta.namespace), len(meta.name), len(meta.uid)) > _LONGEST_NAME:
+    if max(len(meta.namespace), len(meta.name), len(meta.uid)) > LONGEST_NAME:
         meta, read = _WrittenMeta(), True
     namespace, name = meta.namespace or call.namespace, meta.name or call.name
     deleted = call.verb == "delete" and (

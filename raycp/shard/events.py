@@ -14,6 +14,7 @@ from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.selections import every, selection_of
 from raycp.base.tasks import Done, Outcome
+from raycp.base.text import message_of
 from raycp.classify import AWAY, OWNED_AWAY, WATCHED, WATCHED_AWAY, Known, Verdict, classify, spread_delay
 from raycp.config import TIERS
 from raycp.kube.codec import parse_time
@@ -75,24 +76,31 @@ class EventHandler:
     # events of the caches
 
     def handle(self, cluster: str, kind: GVK, events: list[Event], writer: RequestKey | None = None) -> None:
-        """A batch of changes of one kind, which the cache has applied. ``writer``: the key whose own write they are."""
+        """A batch of changes of one kind, which the cache has applied. ``writer``: the key whose own write they are.
+
+        What fails is one event for one controller, and nothing else of the batch; when all the others have been handled, an
+        error is raised.
+        """
         route = self._routes.kinds.get(cluster, {}).get(kind)
         if route is None:
             return
         ours = kind == _CONFIG_MAP and cluster == self._routes.hub
         namespace, prefix = self._routes.records
+        failed: Exception | None = None
         for event in events:
             meta = event.obj.meta
             if ours and meta.namespace == namespace and meta.name.startswith(prefix):
                 continue  # the fleet's own records change each second and are no workload
             if event.source is Source.REPLAY and event.new is not None:
                 continue  # the list before it has announced this state; a replay adds deletions only
-            self._each(self._primary, route.primaries, cluster, kind, event, writer)
+            failed = self._each(self._primary, route.primaries, cluster, kind, event, writer) or failed
             if route.owned:
-                self._each(self._owned, route.owned, cluster, kind, event, writer)
+                failed = self._each(self._owned, route.owned, cluster, kind, event, writer) or failed
             if route.watched:
-                self._each(self._watched, route.watched, cluster, kind, event, writer)
+                failed = self._each(self._watched, route.watched, cluster, kind, event, writer) or failed
         self.dispatch()
+        if failed is not None:
+            raise failed
 
     def _each(
         self,
@@ -102,14 +110,17 @@ class EventHandler:
         kind: GVK,
         event: Event,
         writer: RequestKey | None,
-    ) -> None:
-        """One event for each of these controllers. What fails is this event for this one, and nothing else of its batch."""
+    ) -> Exception | None:
+        """One event for each of these controllers. What failed, if anything."""
+        failed: Exception | None = None
         for route in routes:
             try:
                 handle(cluster, kind, route, event, writer)
-            except Exception:
-                meta, name = event.obj.meta, route.controller.name
-                log.exception("%s: a change of %s %s/%s in cluster %s is lost", name, kind, meta.namespace, meta.name, cluster)
+            except Exception as error:
+                failed, meta = error, event.obj.meta
+                what = f"{kind} {meta.namespace}/{meta.name} in cluster {cluster}"
+                log.error("%s: a change of %s is lost: %s", route.controller.name, what, message_of(error))
+        return failed
 
     def _primary(self, cluster: str, kind: GVK, route: Route, event: Event, writer: RequestKey | None) -> None:
         if route.selector is not None:
@@ -323,11 +334,11 @@ class EventHandler:
         for primary in route.primaries:
             if controller is None or primary.controller.name == controller:
                 for event in events:
-                    self._primary(cluster, kind, primary, event, None)
+                    self._each(self._primary, [primary], cluster, kind, event, None)
                 self._ledger.marks.begin([primary.controller], cluster, informer.store.rv)
         for owned in route.owned if controller is None else ():
             for event in events:
-                self._owned(cluster, kind, owned, event, None)
+                self._each(self._owned, [owned], cluster, kind, event, None)
         self.dispatch()
 
     def listed(self, cluster: str, kind: GVK) -> None:

@@ -78,7 +78,10 @@ class TakeOver:
         ledger.adopt_notes({key: note for key, note in replica.notes.items() if key.controller in controllers})
         kept = replica.events()
         for cluster, kind, event in kept:
-            self._events.handle(cluster, kind, [event])
+            try:
+                self._events.handle(cluster, kind, [event])
+            except Exception:
+                log.exception("a change that the primary had not judged could not be judged")
         for key in replica.wakes:
             self._wakes.wake(key, "owned", True)
         for cluster, kind, informer in self._caches.informers():

@@ -176,7 +176,7 @@ async def test_a_reflector_follows_a_server_with_such_versions() -> None:
     server, store, events = OpaqueServer(), Store(), []
     server.put("a")
     server.lines.clear()
-    options = ReflectorOptions(**{**QUICK, "watch_list": False, "stall": 30.0, "short_watch": 0.0})  # type: ignore[arg-type]
+    options = ReflectorOptions(**{**QUICK, "watch_list": False, "stall": 30.0, "settled": 0.0})  # type: ignore[arg-type]
     reflector = Reflector(server, CM, store, events.extend, SystemClock(), options=options)  # type: ignore[arg-type]
     running = asyncio.create_task(reflector.run())
 

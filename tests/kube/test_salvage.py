@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,3 +146,22 @@ def test_a_text_that_breaks_off_in_a_string_with_many_quotes_takes_linear_time()
     begun = time.process_time()
     assert salvage.members(raw) is None
     assert time.process_time() - begun < 5.0
+
+
+@pytest.mark.parametrize("field", ["name", "namespace", "uid"])
+def test_an_object_whose_name_is_too_long_cannot_be_read(field: str) -> None:
+    meta = {"name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "7"}
+    whole = {"apiVersion": "v1", "kind": "Pod"}
+    longest = decode_object(msgspec.json.encode({**whole, "metadata": {**meta, field: "x" * 253}}))
+    assert getattr(longest.meta, field) == "x" * 253
+    long = msgspec.json.encode({**whole, "metadata": {**meta, field: "x" * 1_000_000}})
+    with pytest.raises(UnreadableObject, match="at most 253 characters") as caught:
+        decode_object(long)
+    assert len(str(caught.value)) < 200, "no report and no log carries it"
+    good = msgspec.json.encode({**whole, "metadata": meta})
+    objs, unreadable = decode_objects([good, long, good], b"")
+    assert [obj.meta.name for obj in objs] == ["n", "n"]
+    assert len(unreadable) == 1
+    lines = [msgspec.json.encode({"type": "ADDED", "object": msgspec.Raw(each)}) for each in (good, long, good)]
+    batch = decode_watch_lines(lines)
+    assert (len(batch.changes), len(batch.unreadable), batch.failure) == (2, 1, None)
