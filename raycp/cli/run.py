@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         client = FleetClient(doc.ray_namespace)
         waiting = ReasonPrinter()
         try:
-            status = run_async(up(client, fleet, lambda status: waiting(status.get("reasons") or [])))
+            status = run_async(up(client, fleet, lambda status: waiting(status.get("unsettled") or status.get("reasons") or [])))
             print(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}", flush=True)
             print(summary(status), flush=True)
             if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:

@@ -1,6 +1,7 @@
 """``raycp status``: the fleet's status (``raycp.protocol.status.FleetStatus``) as the leader gives it."""
 
 import argparse
+import datetime
 from typing import Any
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
@@ -68,6 +69,12 @@ NODES = [
     Column("HEAD", lambda row: "head" if row["head"] else ""),
     Column("MEMBERS", lambda row: ", ".join([*(["leader"] if row["leader"] else []), *row["members"]])),
 ]
+PROBLEMS = [
+    Column("PROBLEM", "code"),
+    Column("OF", lambda row: ", ".join(f"{what} {value}" if what != "member" else value for what, value in row["owner"].items())),
+    Column("SINCE", lambda row: since(row["since"])),
+    Column("WHAT", "message"),
+]
 TABLES = (
     ("clusters", CLUSTERS),
     ("shards", SHARDS),
@@ -86,7 +93,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 1 when the fleet is not ready."""
+    """Print the status; 1 when the fleet is not ready. A degraded fleet is at work."""
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
         status = run_async(_status(client))
@@ -98,6 +105,16 @@ async def _status(client: FleetClient) -> Row:
     status = await client.status()
     beside = await client.beside()
     return status | {"standing": beside} if beside is not None else status  # the standby fleet
+
+
+def readiness_of(status: Row) -> str:
+    """``ready``, ``degraded`` or ``not ready``, as people read it."""
+    return str(status.get("readiness") or ("ready" if status.get("ready") else "not-ready")).replace("-", " ")
+
+
+def since(seconds: float) -> str:
+    """Unix seconds as a time of this machine's zone; nothing for 0."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
 def show_standby(beside: Row, format: Any) -> str:
@@ -118,7 +135,7 @@ def show(status: Row, format: Any) -> str:
         return document(status, format)
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
-    ready = "ready" if status.get("ready") else "not ready"
+    ready = readiness_of(status)
     blocks = [
         f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
@@ -137,5 +154,5 @@ def show(status: Row, format: Any) -> str:
     if status.get("standing"):
         blocks.append(show_standby(status["standing"], format))
     if status.get("problems"):
-        blocks.append("problems:\n" + "\n".join(f"  {what}: {why}" for what, why in status["problems"].items()))
+        blocks.append(render(status["problems"], PROBLEMS, format))
     return "\n\n".join(blocks)

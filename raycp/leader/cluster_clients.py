@@ -23,6 +23,11 @@ class ClusterClients:
         self._clients[connect.name] = (connect, client)
         return client
 
+    def authority(self, cluster: str) -> str:
+        """``host:port`` of the cluster's API server; empty while it is not known."""
+        known = self._clients.get(cluster)
+        return known[1].pool.target.authority if known is not None else ""
+
     def skew(self, cluster: str) -> float:
         """Seconds by which this process's wall clock is behind that of the cluster; 0 while it is not known."""
         known = self._clients.get(cluster)

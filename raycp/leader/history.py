@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Conflict, Records
-from raycp.leadership.switches import Switch, add, read_switches, write_switches
+from raycp.leadership.switches import RECORD, Switch, add, read_switches, write_switches
 from raycp.protocol.control import Lead
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -19,16 +20,22 @@ log = logging.getLogger(__name__)
 
 EVERY = 2.0
 
+RECHECK = 30.0
+"""Seconds between two looks at the stored history: a record that was deleted is made again."""
+
 
 class History:
     """One per leader. It is stored in the background; a failed write is retried and delays nothing."""
 
     def __init__(self, clock: Clock, loops: Loops) -> None:
+        self.problem = ""
+        """Why it could not be stored."""
         self._clock = clock
         self._switches: list[Switch] = []
         self._records: Records | None = None
         self._changed = False
         self._loaded = False
+        self._checked = clock.now()
         self._loops = loops
 
     def begin(self, records: Records, leadership: Leadership, order: Lead | None = None) -> None:
@@ -45,7 +52,7 @@ class History:
             )
         )  # fmt: skip
         if first:
-            self._loops.forever(self._store, "history of switches", every=EVERY)
+            self._loops.forever(self._store, LoopName.HISTORY, every=EVERY)
 
     def end(self) -> None:
         """Another leader keeps the history from now on."""
@@ -80,9 +87,14 @@ class History:
         self._changed = True
 
     async def _store(self) -> None:
-        if self._records is None or not self._changed:
+        if self._records is None:
             return
         try:
+            if not self._changed and self._clock.now() - self._checked >= RECHECK:
+                self._checked = self._clock.now()
+                self._changed = self._loaded and await self._records.read(RECORD) is None
+            if not self._changed:
+                return
             if not self._loaded:
                 # Entries of this leader follow those of its predecessors.
                 mine, self._switches = self._switches, await read_switches(self._records)
@@ -90,10 +102,19 @@ class History:
                     add(self._switches, switch)
                 self._loaded = True
             self._changed = False
-            await write_switches(self._records, self._switches)
+            await self._write(self._records)
+            self._checked = self._clock.now()
+            self.problem = ""
         except (KubeError, Conflict, TimeoutError) as error:
+            self.problem = str(error) or type(error).__name__
+            log.info("the history of switches could not be stored: %s", self.problem)
+
+    async def _write(self, records: Records) -> None:
+        try:
+            await write_switches(records, self._switches)
+        except BaseException:
             self._changed = True
-            log.info("the history of switches could not be stored: %s", error)
+            raise
 
     def newest(self, count: int) -> list[Switch]:
         """The last entries, oldest first."""

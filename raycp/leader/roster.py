@@ -21,7 +21,7 @@ class Roster:
         self._ending: set[Member] = set()
         self._generations: dict[Slot, int] = {}
         self._endpoints: dict[str, ConnectSpec] = {}
-        self._problems: dict[str, str] = {}
+        self._problems: dict[Slot, str] = {}
 
     @property
     def members(self) -> Mapping[Slot, MemberState]:
@@ -50,7 +50,7 @@ class Roster:
         return self._endpoints
 
     @property
-    def problems(self) -> Mapping[str, str]:
+    def problems(self) -> Mapping[Slot, str]:
         """Members that could not be created."""
         return self._problems
 
@@ -149,11 +149,11 @@ class Roster:
 
     def creation_failed(self, slot: Slot, why: str) -> None:
         """No member could be created for that slot."""
-        self._problems[str(slot)] = why
+        self._problems[slot] = why
 
     def created(self, slot: Slot) -> None:
         """A member was created for that slot."""
-        self._problems.pop(str(slot), None)
+        self._problems.pop(slot, None)
 
     # what a member says
 

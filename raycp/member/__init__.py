@@ -2,5 +2,5 @@
 
 ``core`` answers the control questions of every member; ``permits`` pulls the permit to write; ``clients`` and ``limits``
 give each cluster's API client and its limits in the fleet file; ``token_pool`` shares a cluster's client budget; ``stats``
-sends statistics to the observer.
+sends statistics to the observer; ``problem_log`` remembers since when each problem has stood.
 """

@@ -10,6 +10,7 @@ import msgspec
 import psutil
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
@@ -55,7 +56,7 @@ class StatsReporter:
         self._slot = member.slot
         self._cpu = 0.0
         self._synced = asyncio.Event()
-        loops.forever(self._send, "statistics to the observer", every=EVERY)
+        loops.forever(self._send, LoopName.STATISTICS, every=EVERY)
 
     def update(self, plan: Plan) -> None:
         """Send to the observer of ``plan`` from now on."""

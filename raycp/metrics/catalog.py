@@ -212,6 +212,7 @@ class FleetMetrics:
         self.restarts = metrics.counter(
             "raycp_actor_replacements_total", "Actors replaced, by role and reason.", ("role", "reason")
         )
+        self.loop_failures = metrics.counter("raycp_loop_failures_total", "Loops that failed and were started again.", ("loop",))
         self.memory = metrics.gauge(
             "raycp_process_resident_memory_bytes", "Resident memory of an actor's process.", ("role", "name")
         )

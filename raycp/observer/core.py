@@ -5,9 +5,12 @@ Its state is what members and the leader send: nothing is asked of them but time
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.config import TIERS
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
@@ -41,6 +44,7 @@ class ObserverCore(MemberCore):
     def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
         super().__init__(member, clock, host, node)
         self._own_metrics = Metrics()
+        self.count_failures(self._own_metrics)
         self._started = clock.now()
         self._complete = False
         """All members have reported once: sums and status are those of the whole fleet."""
@@ -68,8 +72,8 @@ class ObserverCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self.sources.accept)
-            self.loops.forever(self._checkpoint.keep, "SLO checkpoint", every=plan.fleet.doc.spec.state.checkpoint)
-            self.loops.forever(self._dead.forget, "forgetting of dead processes", every=FORGET_EVERY)
+            self.loops.forever(self._checkpoint.keep, LoopName.CHECKPOINT, every=plan.fleet.doc.spec.state.checkpoint)
+            self.loops.forever(self._dead.forget, LoopName.DEAD_PROCESSES, every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
         self._reporter.update(plan)
@@ -81,7 +85,7 @@ class ObserverCore(MemberCore):
             self.loops.spawn(self._checkpoint.warm_up(), "connection to the hub")
         elif before is not None and before.following is not None:
             self._checkpoint.taken_over()
-            self.loops.spawn(self._checkpoint.restore(), "SLO checkpoint of the fleet that led before")
+            self.loops.supervise(self._checkpoint.restore, LoopName.CHECKPOINT_RESTORE)
             self._web.return_to_port(spec.host, spec.port)
 
         wanted = {cluster.name for cluster in plan.clusters}
@@ -122,6 +126,10 @@ class ObserverCore(MemberCore):
         report.state = "starting" if not report.ready else "standby" if self._stands_by else "running"
         if self._web.url:
             report.extra["url"] = self._web.url
+
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        problem = self._checkpoint.problem
+        return {(ProblemCode.STATE_NOT_STORED, FLEET): f"SLO checkpoint: {problem}"} if problem else {}
 
     @property
     def _stands_by(self) -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_overlay import overlaid
+from raycp.protocol.members import LEADER
 from raycp.protocol.status import FleetStatus, LeaderStatus, with_readiness
 
 SILENT_AFTER = 5.0
@@ -38,8 +40,10 @@ class StatusFeed:
         if silence <= SILENT_AFTER:
             return overlaid(status, self._reports, leader_is_silent=False)
         shown = overlaid(status, {name: self._with_silence(known) for name, known in self._reports.items()}, leader_is_silent=True)
-        leader = msgspec.structs.replace(status.leader or LeaderStatus(), silent_since=self._clock.wall() - silence)
-        return with_readiness(msgspec.structs.replace(shown, leader=leader))
+        since = self._clock.wall() - silence
+        leader = msgspec.structs.replace(status.leader or LeaderStatus(), silent_since=since)
+        silent = FleetProblem(ProblemCode.LEADER_SILENT, ProblemOwner(member=LEADER.role), "it sends the observer no status", since)
+        return with_readiness(msgspec.structs.replace(shown, leader=leader, problems=[silent, *shown.found]))
 
     def silent(self) -> list[MemberReport]:
         """Members of the fleet that have stopped reporting to the observer."""

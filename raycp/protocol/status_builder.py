@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
+from raycp.base.problems import FleetProblem, of_member
 from raycp.config import TIERS
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
@@ -62,8 +63,9 @@ def fleet_status(
     plan: Plan | None,
     wanted: Collection[Slot],
     members: KnownMembers,
-    problems: Mapping[str, str],
+    problems: Iterable[FleetProblem],
     *,
+    reasons: Iterable[str] = (),
     leadership: Leadership | None = None,
     waiting: Waiting | None = None,
     uptime: float = 0.0,
@@ -71,10 +73,10 @@ def fleet_status(
     nodes: Iterable[RayNodeStatus] = (),
     switches: Iterable[Switch] = (),
 ) -> FleetStatus:
-    """The status of a fleet whose members should be ``wanted``. ``leadership`` is None until the hub records it; ``uptime`` is the
-    leader's, in seconds."""
+    """The status of a fleet whose members should be ``wanted``. ``problems`` are the leader's own; ``reasons``: why there is no
+    plan. ``leadership`` is None until the hub records it; ``uptime`` is the leader's, in seconds."""
     if plan is None:
-        return with_readiness(FleetStatus(problems=dict(problems)))
+        return with_readiness(FleetStatus(problems=list(problems), reasons=list(reasons)))
     watcher = _watcher(plan)
     standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
     return with_readiness(
@@ -101,7 +103,7 @@ def fleet_status(
                 ControllerStatus(name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use)
                 for c in plan.fleet.controllers
             ],
-            problems=dict(problems),
+            problems=all_problems(problems, members),
             pools=list(pools),
             nodes=list(nodes),
             switches=list(switches),
@@ -109,16 +111,28 @@ def fleet_status(
     )
 
 
+def all_problems(own: Iterable[FleetProblem], members: KnownMembers) -> list[FleetProblem]:
+    """The leader's problems, then what members report; one for each subject."""
+    found = {problem.subject: problem for problem in own}
+    for slot, known in sorted(members.items(), key=lambda each: each[0]):
+        for problem in known.report.problems:
+            named = of_member(problem, str(slot))
+            before = found.get(named.subject)
+            if before is None or named.since < before.since:
+                found[named.subject] = named
+    return list(found.values())
+
+
 def member_fields(slot: Slot, known: KnownMember | None, version: int) -> dict[str, Any]:
     """The fields of ``MemberStatus`` for the member of a slot, under the plan of that ``version``."""
     if known is None:
         return {"reasons": [f"{slot} is not there yet"]}
     report = known.report
-    reasons = []
+    reasons, behind = [], False
     if problem := known.refusal or known.problem:
         reasons = [f"{slot}: {problem}"]
     elif report.plan < version and slot.role is not Role.EMBEDDED:
-        reasons = [f"{slot} has not taken over the newest plan yet"]
+        reasons, behind = [f"{slot} has not taken over the newest plan yet"], True
     elif not report.ready:
         reasons = [f"{slot}: {reason}" for reason in report.reasons or ["not ready"]]
     return {
@@ -129,6 +143,7 @@ def member_fields(slot: Slot, known: KnownMember | None, version: int) -> dict[s
         "node": report.node,
         "node_id": known.node,
         "ready": report.ready,
+        "behind": behind,
         "reasons": reasons,
     }
 

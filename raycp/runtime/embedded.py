@@ -15,14 +15,14 @@ from raycp.protocol.control import EndpointOf, KubeconfigOf, Question
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
+from raycp.runtime.home import home_directory
 
 log = logging.getLogger(__name__)
 
 
 def kubeconfig_dir(fleet: str) -> Path:
     """Where kubeconfigs of a fleet's embedded clusters are written: ``$RAYCP_HOME`` or ``~/.raycp``, then the fleet's name."""
-    home = os.environ.get("RAYCP_HOME")
-    return (Path(home) if home else Path.home() / ".raycp") / fleet
+    return home_directory() / fleet
 
 
 class EmbeddedCore(MemberCore):

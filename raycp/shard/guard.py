@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import ApiCall
 from raycp.kube import ApiError, KubeError
 from raycp.kube.breaker import Breaker, BreakerPhase
@@ -169,7 +171,7 @@ class ClusterGuard:
                 self._recover(name, known)
             if known.breaker.state is not BreakerPhase.CLOSED and not known.probing:
                 known.probing = True
-                self._loops.spawn(self._probe(name, known), f"probe of {name}")
+                self._loops.supervise(partial(self._probe, name, known), LoopName.CLUSTER_PROBE, ProblemOwner(cluster=name))
 
     # breaker
 
@@ -183,25 +185,23 @@ class ClusterGuard:
 
     async def _probe(self, name: str, known: _Cluster) -> None:
         """Probe the API server when the breaker allows it, so that no user's task has to fail for that."""
-        try:
-            while known.breaker.state is not BreakerPhase.CLOSED and self._clusters.get(name) is known:
-                watched = self._caches.cluster(name)
-                if watched is None or watched.client is None or not known.breaker.allow():
-                    await self._clock.sleep(0.1)
-                    continue
-                try:
-                    await watched.client.request("GET", "/version", timeout=PROBE_TIMEOUT, priority=0)
-                except ApiError as error:
-                    if error.status in _FAILED:
-                        known.breaker.failure(str(error))
-                    else:
-                        known.breaker.success()
-                except KubeError as error:
+        while known.breaker.state is not BreakerPhase.CLOSED and self._clusters.get(name) is known:
+            watched = self._caches.cluster(name)
+            if watched is None or watched.client is None or not known.breaker.allow():
+                await self._clock.sleep(0.1)
+                continue
+            try:
+                await watched.client.request("GET", "/version", timeout=PROBE_TIMEOUT, priority=0)
+            except ApiError as error:
+                if error.status in _FAILED:
                     known.breaker.failure(str(error))
                 else:
                     known.breaker.success()
-        finally:
-            known.probing = False
+            except KubeError as error:
+                known.breaker.failure(str(error))
+            else:
+                known.breaker.success()
+        known.probing = False
 
     # 429
 

@@ -5,7 +5,9 @@ The shard has its term already; it hands out nothing before the workers' roll-ca
 
 import asyncio
 import logging
+from functools import partial
 
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.protocol.frames import KeyProgress
 from raycp.queueing import Saved
@@ -86,9 +88,25 @@ class TakeOver:
             len(soon), len(later), len(kept), len(replica.wakes),
         )  # fmt: skip
         if later:
-            self._loops.spawn(self._restore(later), "restoring delayed keys")
+            self._loops.supervise(partial(self._restore, later), LoopName.DELAYED_KEYS)
 
     async def _restore(self, later: list[tuple[KeyProgress, Saved]]) -> None:
-        for start in range(0, len(later), CHUNK):
-            self._ledger.restore(later[start : start + CHUNK])
+        """Restore these keys and remove them from ``later``. One that can't be restored remains, and holds no other back."""
+        failed: list[tuple[KeyProgress, Saved]] = []
+        problem: Exception | None = None
+        while later:
+            chunk = later[:CHUNK]
+            try:
+                self._ledger.restore(chunk)
+            except Exception:
+                for each in chunk:
+                    try:
+                        self._ledger.restore([each])
+                    except Exception as error:
+                        failed.append(each)
+                        problem = error
+            del later[: len(chunk)]
             await asyncio.sleep(0.001)
+        later.extend(failed)
+        if problem is not None:
+            raise problem

@@ -11,7 +11,9 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.cache import Phase, Reflector, ReflectorOptions, Store
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.protocol.plan import ClusterPlan
@@ -68,6 +70,8 @@ class Informer:
         self.store = store
         self.reflector: Reflector | None = None
         self.task: asyncio.Task[None] | None = None
+        self.syncing: asyncio.Task[None] | None = None
+        """Waits for the first list, and for the end of the replay."""
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
 
@@ -149,7 +153,8 @@ class WatchedCluster:
             self._spec = plan.connect
             if self._connecting is not None:
                 self._connecting.cancel()
-            self._connecting = self._loops.spawn(self._connect(plan.connect), f"connect to {self.name}")
+            connect = partial(self._connect, plan.connect)
+            self._connecting = self._loops.supervise(connect, LoopName.CONNECTION, ProblemOwner(cluster=self.name))
 
     async def _connect(self, spec: ConnectSpec) -> None:
         wait = RETRY_MIN
@@ -197,8 +202,9 @@ class WatchedCluster:
             watermark=watermark,
         )
         informer.reflector = reflector
-        informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
-        self._loops.spawn(self._when_synced(informer, reflector), f"sync of {kind} in {self.name}")
+        owner = ProblemOwner(cluster=self.name, kind=str(kind))
+        informer.task = self._loops.supervise(reflector.run, LoopName.REFLECTOR, owner)
+        informer.syncing = self._loops.supervise(partial(self._when_synced, informer, reflector), LoopName.SYNC, owner)
 
     async def _when_synced(self, informer: Informer, reflector: Reflector) -> None:
         await reflector.synced.wait()
@@ -213,9 +219,10 @@ class WatchedCluster:
             self._watcher.replayed(self.name, informer.route.kind, reflector.replay_complete)
 
     def _stop(self, informer: Informer) -> None:
-        if informer.task is not None:
-            informer.task.cancel()
-        informer.task = informer.reflector = None
+        for task in (informer.task, informer.syncing):
+            if task is not None:
+                task.cancel()
+        informer.task = informer.syncing = informer.reflector = None
 
     def rebind(self, watcher: Watcher) -> None:
         """Report to another watcher from now on."""

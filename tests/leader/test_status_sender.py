@@ -7,6 +7,7 @@ from inprocess import CLOCK, InProcess, until
 
 from raycp.base.clock import Clock, VirtualClock
 from raycp.base.loops import Loops
+from raycp.base.problems import FLEET, FleetProblem, ProblemCode
 from raycp.leader.roster import Roster
 from raycp.leader.status_sender import SEND_EVERY, StatusSender
 from raycp.protocol.control import Question, StatusUpdate
@@ -47,7 +48,8 @@ class Made:
 
 
 def status(uptime: float, *problems: str) -> FleetStatus:
-    return FleetStatus(fleet="t", leader=LeaderStatus(uptime_seconds=uptime), problems=dict.fromkeys(problems, ""))
+    found = [FleetProblem(ProblemCode.OTHER, FLEET, each, 0.0) for each in problems]
+    return FleetStatus(fleet="t", leader=LeaderStatus(uptime_seconds=uptime), problems=found)
 
 
 async def test_what_matters_is_sent_at_once_and_numbers_every_second() -> None:
@@ -59,7 +61,7 @@ async def test_what_matters_is_sent_at_once_and_numbers_every_second() -> None:
     made.send(status(2.0))
     made.send(status(3.0, "clock"))
     await until(lambda: len(receiver.received) == 2)
-    assert receiver.received[-1].problems == {"clock": ""}
+    assert [problem.message for problem in receiver.received[-1].found] == ["clock"]
     await clock.advance(SEND_EVERY)
     made.send(status(4.0, "clock"))
     await until(lambda: len(receiver.received) == 3)

@@ -125,7 +125,7 @@ def test_a_job_by_kubectl(ray_house: House, fleet: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("who", ["leader", "shard 0", "shard 1", "worker"])
 def test_a_killed_process_costs_no_job_and_makes_no_pod_twice(ray_house: House, fleet: Path, who: str) -> None:
-    status = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready before")
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready before")
     clusters = clusters_of(status)
     tag = who.replace(" ", "")
     jobs = {f"{tag}-{number}": 2 for number in range(20)}
@@ -148,7 +148,7 @@ def test_a_killed_process_costs_no_job_and_makes_no_pod_twice(ray_house: House, 
         await reckon(clusters, jobs)
 
     asyncio.run(work())
-    after = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready again")
+    after = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready again")
     assert after["leader"]["epoch"] == 1, "the fleet lives on: no new epoch"
     terms = {row["shard"]: row["term"] for row in after["shards"]}
     before = {row["shard"]: row["term"] for row in status["shards"]}
@@ -182,7 +182,7 @@ def config_map(name: str, app: str, **data: str) -> dict[str, Any]:
 
 def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: House, fleet: Path) -> None:
     """``time.sleep(10)`` in an ``async def``: the worker is ended and replaced, the culprit waits, others go on."""
-    status = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready before")
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready before")
     clusters = clusters_of(status)
     generations = {row["worker"]: row["generation"] for row in status["workers"]}
 
@@ -204,7 +204,7 @@ def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: Hous
 
     def replaced() -> bool:
         after = ray_house.status("it")
-        return after["ready"] and any(row["generation"] > generations.get(row["worker"], 99) for row in after["workers"])
+        return not after["unsettled"] and any(row["generation"] > generations.get(row["worker"], 99) for row in after["workers"])
 
     until(replaced, 60, "the worker is replaced")
 
