@@ -102,11 +102,13 @@ async def allocate(
     least: tuple[int, int] = (0, 0),
 ) -> Allocation:
     """Allocate epoch and incarnation for a leader of ``home``: higher than all that were allocated before, are in the lock
-    (``held``), or are known from elsewhere (``least``). ``over``: the record ``what`` as it was read; ``living_epoch``: of the
-    members found alive, 0 for none. The record names them at once, so they are never used again. After a conflict the record is
-    read again. Raises ``KubeError``, and ``Conflict`` where other clients write first all the time.
+    (``held``), or have led by what is known from elsewhere (``least``). ``over``: the record ``what`` as it was read;
+    ``living_epoch``: of the members found alive, 0 for none. The record names them at once, so they are never used again. After a
+    conflict the record is read again. Raises ``KubeError``, and ``Conflict`` where other clients write first all the time.
     """
     found = over
+    if living_epoch < least[0]:
+        living_epoch = 0  # another fleet has led since: that epoch does not go on
     for _ in range(TRIES):
         data = found.data if found is not None else {}
         before = later(decode(data) if "epoch" in data else None, held)

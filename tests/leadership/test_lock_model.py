@@ -16,6 +16,7 @@ from raycp.base.clock import VirtualClock
 from raycp.kube import KubeError, Unreachable
 from raycp.leadership.epoch import Acquisition
 from raycp.leadership.locks import Identity, PodRef
+from raycp.leadership.locks.types import EpochFloor
 from raycp.leadership.locks.eligibility import LockState
 from raycp.leadership.locks.kube_lock import KubeLock, Pace, Pods
 from raycp.leadership.records import Conflict, Record, Records
@@ -32,6 +33,7 @@ class Hub:
         self.random = random.Random(seed)
         self.states: dict[str, LockState] = {}
         self.data: dict[str, Record] = {}
+        self.floor: EpochFloor | None = None
         self.cut: set[str] = set()
         self.frozen: dict[str, asyncio.Event] = {}
         self.pods: set[str] = set()
@@ -121,6 +123,30 @@ class FakeRecords(Records):
         await self._hub.way(self._who)
         return new
 
+    async def ensure_namespace(self) -> None:
+        await self._hub.way(self._who)
+
+
+class FakeFloor:
+    """``FloorStore`` of one contender: nothing deletes it."""
+
+    def __init__(self, hub: Hub, who: str) -> None:
+        self._hub = hub
+        self._who = who
+
+    async def read(self) -> EpochFloor | None:
+        await self._hub.way(self._who)
+        found = self._hub.floor
+        await self._hub.way(self._who)
+        return found
+
+    async def raise_to(self, floor: EpochFloor) -> EpochFloor | None:
+        await self._hub.way(self._who)
+        before = self._hub.floor
+        self._hub.floor = floor.raised(before)
+        await self._hub.way(self._who)
+        return before
+
 
 class FakePods(Pods):
     """``Pods`` of one contender."""
@@ -153,7 +179,7 @@ class Leader:
             hub.pods.add(self.pod.name)
         self.lock = KubeLock(
             kind, FakeStore(hub, name), FakeRecords(hub, name), "source", hub.clock,
-            pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()),
+            pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()), floor=FakeFloor(hub, name),
         )  # fmt: skip
         self.task = asyncio.create_task(self.live())
         hub.leaders.append(self)
@@ -204,7 +230,7 @@ class Leader:
 
 ops = st.tuples(
     st.sampled_from(
-        ["release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wait", "wait"]
+        ["release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wipe", "rewind", "wait", "wait"]
     ),
     st.integers(0, 3),
     st.floats(0.0, 4.0),
@@ -248,6 +274,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
                     wrote.append(each.writes)
 
     await run(1.0)
+    first = dict(hub.states), dict(hub.data)
     for op, who, seconds in steps:
         leader = leaders[who]
         steps_taken.append(f"{op} {who} {seconds:.1f}")
@@ -273,6 +300,14 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             hub.notify()
         elif op == "restore" and backup is not None and not backup.leadership.released:
             hub.states["lock"] = msgspec.structs.replace(backup, version=hub.version(), uid=hub.version())
+            hub.notify()
+        elif op == "wipe":  # the namespace is deleted
+            hub.states.clear()
+            hub.data.clear()
+            hub.notify()
+        elif op == "rewind":  # the namespace is restored from a backup
+            hub.states = {what: msgspec.structs.replace(state, version=hub.version()) for what, state in first[0].items()}
+            hub.data = {what: msgspec.structs.replace(record, version=hub.version()) for what, record in first[1].items()}
             hub.notify()
         await run(seconds)
     # All faults end: a living contender leads in the end. A lock for life is not free while its holder's Pod exists.

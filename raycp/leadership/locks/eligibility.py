@@ -123,7 +123,7 @@ def _behind(held: Leadership, seen: Observation, me: Identity) -> bool:
     may live."""
     record, floor = seen.record, seen.floor
     newest = max(held.pair, record.pair) if record is not None else held.pair
-    if floor is not None and floor.pair > newest and floor.home not in (me.home, held.home):
+    if floor is not None and floor.pair > newest and (held.released or floor.home == me.home or floor.home != held.home):
         return True
     return record is not None and record.pair > held.pair and not record.released and record.home not in (me.home, held.home)
 

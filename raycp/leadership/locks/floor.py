@@ -45,33 +45,38 @@ class CrdFloor:
     def __init__(self, client: ClusterClient, fleet: str, namespace: str) -> None:
         self._client = client
         self._key = annotation(fleet, namespace)
+        self._last: _Crd | None = None
+        """The object as it was last read; a write over an older version conflicts."""
 
     async def read(self) -> EpochFloor | None:
         """See ``FloorStore``."""
-        found = await self._get()
+        found = self._last = await self._get()
         return self._floor(found) if found is not None else None
 
-    async def raise_to(self, floor: EpochFloor) -> None:
-        """See ``FloorStore``."""
+    async def raise_to(self, floor: EpochFloor) -> EpochFloor | None:
+        """See ``FloorStore``. One request where nobody has written since the last ``read``: an acquisition waits for it."""
         for _ in range(TRIES):
-            found = await self._get()
+            found = self._last
             known = self._floor(found) if found is not None else None
             wanted = floor.raised(known)
             if wanted == known:
-                return
+                return known
             text = msgspec.json.encode(wanted).decode()
             try:
                 if found is None:
-                    await self._request("POST", COLLECTION, body=msgspec.json.encode(definition({self._key: text})))
+                    body = msgspec.json.encode(definition({self._key: text}))
+                    answer = await self._request("POST", COLLECTION, body=body)
                 else:
                     meta = {"resourceVersion": found.metadata.resource_version, "annotations": {self._key: text}}
                     body = msgspec.json.encode({"metadata": meta})
-                    await self._request("PATCH", f"{COLLECTION}/{CRD}", body=body, content_type=MERGE_PATCH)
+                    answer = await self._request("PATCH", f"{COLLECTION}/{CRD}", body=body, content_type=MERGE_PATCH)
             except ApiError as error:
-                if error.status != 409:
+                if error.status != 409 and not is_absent(error, CRD):
                     raise
+                await self.read()
                 continue
-            return
+            self._last = _decoded(answer)
+            return known
         raise Conflict(f"CustomResourceDefinition {CRD} is written by other clients all the time")
 
     async def _get(self) -> _Crd | None:
@@ -81,10 +86,7 @@ class CrdFloor:
             if is_absent(error, CRD):
                 return None
             raise
-        found = decoded(answer, _Crd, f"CustomResourceDefinition {CRD}")
-        meta = found.metadata
-        check_object(CRD, meta.name, meta.resource_version, meta.uid, f"GET of CustomResourceDefinition {CRD}")
-        return found
+        return _decoded(answer)
 
     def _floor(self, found: _Crd) -> EpochFloor | None:
         text = (found.metadata.annotations or {}).get(self._key)
@@ -112,6 +114,14 @@ class CrdFloor:
                 f"{why} ({error.message}): apply deploy/rbac/hub.yaml. Without it, deleting the state's namespace while no fleet "
                 "runs sets the epoch back"
             ) from error
+
+
+def _decoded(answer: bytes) -> _Crd:
+    """Raises ``UnusableAnswer``."""
+    what = f"CustomResourceDefinition {CRD}"
+    found = decoded(answer, _Crd, what)
+    check_object(CRD, found.metadata.name, found.metadata.resource_version, found.metadata.uid, what)
+    return found
 
 
 def annotation(fleet: str, namespace: str) -> str:

@@ -159,9 +159,9 @@ class KubeLock:
             waits(Waiting(why, held.holder if held else "", held.since if held else 0.0))
         return why
 
-    async def _recorded(self) -> tuple[Record | None, EpochFloor | None]:
-        """The record of epochs, and the floor where it is known. Without a record the floor has to be known. Raises ``KubeError``,
-        ``TimeoutError``."""
+    async def _recorded(self, *, both: bool = False) -> tuple[Record | None, EpochFloor | None]:
+        """The record of epochs, and the floor where it is known. Without a record, or for ``both``, the floor has to be known.
+        Raises ``KubeError``, ``TimeoutError``."""
         if self._floor is None:
             return await self._records.read(self._epochs), None
         record, floor = await asyncio.gather(self._records.read(self._epochs), self._floor.read(), return_exceptions=True)
@@ -170,7 +170,7 @@ class KubeLock:
         if isinstance(floor, LockProblem):
             floor = None  # without the right to read it there is none; keep_floor reports that
         elif isinstance(floor, BaseException):
-            if record is None or not isinstance(floor, (KubeError, TimeoutError)):
+            if both or record is None or not isinstance(floor, (KubeError, TimeoutError)):
                 raise floor
             floor = None
         return record, floor
@@ -195,30 +195,48 @@ class KubeLock:
         sent = self._clock.now()
         self._last = await self._store.write(LockState(mine, owner=owner), over)
         self._proved = sent
-        recorded, _ = await asyncio.gather(note(self._records, self._epochs, mine, allocated.record), self._raise_floor(mine))
+        recorded, floor_wait = await asyncio.gather(
+            note(self._records, self._epochs, mine, allocated.record), self._raise_floor(mine, seen.floor)
+        )
         noted, self._noted = recorded.before, recorded.record
+        wait = max(wait, floor_wait)
         proved = sent if over is not None else None
         longest = permit if before is None or before.released else max(permit, before.permit)
         if allocated.continues:
             # A living fleet continues its epoch: the permit ledger waits for its own members one by one.
-            return Acquisition(mine, 0.0, longest, proved)
+            self._others_end = self._clock.now() + floor_wait
+            return Acquisition(mine, floor_wait, longest, proved)
         if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
             # Another leader led after the lock was judged: a leader notes its leadership before it grants permits.
             wait = max(wait, permit, noted.permit)
         self._others_end = self._clock.now() + wait
         return Acquisition(mine, wait, longest, proved)
 
-    async def _raise_floor(self, mine: Leadership) -> None:
-        """Try it once, before anything is granted; ``keep_floor`` tries again and reports."""
+    async def _raise_floor(self, mine: Leadership, judged: EpochFloor | None) -> float:
+        """Raise the floor before anything is granted; the seconds to wait for permits of a leader that it shows. Lock and record
+        can be created twice where the namespace was deleted in between; the floor can't: one that is not as it was ``judged`` means
+        that another leader has led meanwhile. Raises ``Conflict`` where its numbers are not below ours."""
+        if self._floor is None:
+            return 0.0
         try:
             async with asyncio.timeout(FLOOR_WITHIN):
-                await self.keep_floor(mine)
-        except (KubeError, LockProblem, Conflict, TimeoutError) as error:
-            log.warning("the floor of the epochs was not raised to %d yet: %s", mine.epoch, error)
+                before = await self._floor.raise_to(EpochFloor.of(mine))
+        except LockProblem as error:
+            log.warning("%s", error)
+            return 0.0  # without the right there is no floor; keep_floor reports that
+        except (KubeError, Conflict, TimeoutError) as error:
+            log.warning("the floor of the epochs was not raised to %d: %s", mine.epoch, str(error) or type(error).__name__)
+            return mine.permit
+        if before is None or before == judged:
+            return 0.0
+        if before.pair >= mine.pair:
+            raise Conflict(f"{before.holder} has led in epoch {before.epoch} meanwhile")
+        return 0.0 if before.home == mine.home else max(mine.permit, before.permit)
 
     async def keep_floor(self, mine: Leadership) -> None:
         """See ``Lock``."""
         if self._floor is not None:
+            await self._floor.read()
             await self._floor.raise_to(EpochFloor.of(mine))
 
     async def _knock(self, me: Identity, state: LockState) -> None:
@@ -293,9 +311,9 @@ class KubeLock:
 
     async def _led_since(self, mine: Leadership) -> Leadership | None:
         """The leader after ``mine``, by the record of epochs or, where that is lost, by the floor."""
-        record, floor = await self._recorded()
+        record, floor = await self._recorded(both=True)
         led = leadership_of(record)
-        if led is None and floor is not None and floor.pair > mine.pair:
+        if floor is not None and floor.pair > mine.pair and (led is None or led.pair <= mine.pair):
             epoch, incarnation = floor.pair
             return Leadership(epoch, incarnation, floor.holder, mine.since, floor.permit, home=floor.home, lock=self.kind)
         return led if led is not None and led.pair > mine.pair else None
@@ -316,7 +334,8 @@ class KubeLock:
             with contextlib.suppress(Conflict):
                 self._last = await self._store.write(msgspec.structs.replace(state, leadership=new), state)
                 self._noted = (await note(self._records, self._epochs, new)).record
-                await self._raise_floor(new)
+                with contextlib.suppress(KubeError, LockProblem, Conflict, TimeoutError):
+                    await self.keep_floor(new)
                 return new
         raise Conflict(f"{self.where} is written by other clients all the time")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.kube import ApiError, ClusterClient
-from raycp.leadership.answers import UnusableAnswer, ask, decoded, is_absent
+from raycp.leadership.answers import UnusableAnswer, ask, check_object, decoded, is_absent
 from raycp.leadership.locks.types import LockProblem, PodRef
 
 ENDED = ("Failed", "Succeeded")
@@ -18,6 +18,7 @@ WATCH_FOR = 300
 
 
 class _Meta(msgspec.Struct, rename="camel"):
+    name: str = ""
     uid: str = ""
     resource_version: str = ""
 
@@ -67,7 +68,9 @@ class KubePods:
             if is_absent(error, pod.name):
                 return None
             raise self._problem(error) from error
-        return pod if decoded(answer.body, _Pod, f"Pod {pod}").metadata.uid == pod.uid else None
+        meta = decoded(answer.body, _Pod, f"Pod {pod}").metadata
+        check_object(pod.name, meta.name, meta.resource_version, meta.uid, f"Pod {pod}")
+        return pod if meta.uid == pod.uid else None
 
     async def until_ended(self, pod: PodRef) -> None:
         """See ``PodWatch``."""

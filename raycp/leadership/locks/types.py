@@ -86,7 +86,7 @@ class EpochFloor(msgspec.Struct, frozen=True, omit_defaults=True):
         """This one, and at least ``known``."""
         if known is None:
             return self
-        newest = self if self.pair >= known.pair else known
+        newest = self if self.pair > known.pair or (self.pair == known.pair and self.home == known.home) else known
         epoch, incarnation = max(self.epoch, known.epoch), max(self.incarnation, known.incarnation)
         return msgspec.structs.replace(newest, epoch=epoch, incarnation=incarnation)
 
@@ -98,8 +98,8 @@ class FloorStore(Protocol):
         """The floor; None for none."""
         ...
 
-    async def raise_to(self, floor: EpochFloor) -> None:
-        """Make it at least ``floor``. Raises ``Conflict``, too."""
+    async def raise_to(self, floor: EpochFloor) -> EpochFloor | None:
+        """Make it at least ``floor``, with compare-and-set; the floor before. Raises ``Conflict``, too."""
         ...
 
 
