@@ -1,6 +1,7 @@
 """The supervisor of all loops (law 12): what fails is logged once, counted, shown, and started again with a bounded backoff."""
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -57,7 +58,7 @@ async def test_a_loop_is_started_again_with_doubling_bounded_waits(made: Made) -
     made.work.errors = [ValueError("x") for _ in range(12)]
     made.start()
     await made.clock.advance(100.0)
-    waits = [round(after - before, 3) for before, after in zip(made.work.starts, made.work.starts[1:], strict=False)]
+    waits = [round(after - before, 3) for before, after in itertools.pairwise(made.work.starts)]
     assert waits[:4] == [FIRST_BACKOFF, 2 * FIRST_BACKOFF, 4 * FIRST_BACKOFF, 8 * FIRST_BACKOFF]
     assert len(waits) == 12
     assert max(waits) == MAX_BACKOFF
@@ -96,7 +97,7 @@ async def test_a_step_that_succeeds_resets_the_backoff(made: Made) -> None:
 
     made.loops.forever(step, LoopName.SWEEP, every=1.0)
     await made.clock.advance(30.0)
-    waits = [round(after - before, 3) for before, after in zip(at, at[1:], strict=False)]
+    waits = [round(after - before, 3) for before, after in itertools.pairwise(at)]
     assert waits[5] == 1.0, "the step that succeeded"
     assert waits[6:8] == [FIRST_BACKOFF, 2 * FIRST_BACKOFF]
 

@@ -16,9 +16,9 @@ from raycp.base.clock import VirtualClock
 from raycp.kube import KubeError, Unreachable
 from raycp.leadership.epoch import Acquisition
 from raycp.leadership.locks import Identity, PodRef
-from raycp.leadership.locks.types import EpochFloor
 from raycp.leadership.locks.eligibility import LockState
 from raycp.leadership.locks.kube_lock import KubeLock, Pace, Pods
+from raycp.leadership.locks.types import EpochFloor
 from raycp.leadership.records import Conflict, Record, Records
 
 PERMIT = 2.0
@@ -230,8 +230,11 @@ class Leader:
 
 ops = st.tuples(
     st.sampled_from(
-        ["release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wipe", "rewind", "wait", "wait"]
-    ),
+        [
+            "release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wipe", "rewind",
+            "wait", "wait",
+        ]
+    ),  # fmt: skip
     st.integers(0, 3),
     st.floats(0.0, 4.0),
 )
@@ -241,8 +244,20 @@ ops = st.tuples(
 HASTY_RELEASE = [("freeze", 1, 0.0), ("release", 0, 3.75), ("restart", 1, 0.0), ("kill", 2, 0.0), ("release", 0, 0.0)]
 
 
+# The namespace was deleted between what a candidate had read and what it wrote: it created lock and record once more.
+WIPED = [("thaw", 2, 0.0), ("wipe", 1, 2.5)]
+
+# A namespace that was restored to an earlier epoch, whose fleet lives and would have continued it.
+REWOUND = [
+    ("wipe", 3, 4.0), ("release", 1, 0.0), ("wait", 0, 2.5), ("cut", 0, 0.0), ("rewind", 3, 4.0), ("kill", 0, 0.0),
+    ("restart", 0, 2.5),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["ray", "configMap", "lease"])
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
+@example(steps=WIPED, seed=25045)
+@example(steps=REWOUND, seed=42573)
 @example(steps=HASTY_RELEASE, seed=0)
 @example(steps=HASTY_RELEASE, seed=20)
 @given(steps=st.lists(ops, min_size=1, max_size=8), seed=st.integers(0, 2**16))
