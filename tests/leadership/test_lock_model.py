@@ -234,7 +234,7 @@ ops = st.tuples(
             "release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wipe", "rewind",
             "wait", "wait",
         ]
-    ),  # fmt: skip
+    ),
     st.integers(0, 3),
     st.floats(0.0, 4.0),
 )
