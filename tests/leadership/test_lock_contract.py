@@ -90,7 +90,8 @@ async def test_acquisition_after_a_release_waits_for_no_permit(arena: Arena) -> 
 
 
 async def test_handover_of_the_lock_needs_few_requests(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two writes to release it, five requests to acquire it: work waits for each. A candidate that need not wait opens no watch."""
+    """Two writes to release it, five requests one after the other to acquire it, for each of which work waits; the floor is read
+    and written beside those. A candidate that need not wait opens no watch."""
     first = await lead(arena, "a")
     heir = await arena.contender("heir", home="blue")
     await heir.lock.holder()
@@ -107,7 +108,11 @@ async def test_handover_of_the_lock_needs_few_requests(arena: Arena, monkeypatch
     asked.clear()
     entered = await heir.lock.acquire(heir.me, PERMIT)
     assert entered.wait == 0.0
-    assert [line.split()[0] for line in asked] == ["GET", "GET", "PUT", "PUT", "PUT"]
+    floor = [line for line in asked if "customresourcedefinitions" in line]
+    assert [line.split()[0] for line in asked if line not in floor] == ["GET", "GET", "PUT", "PUT", "PUT"]
+    assert [line.split()[0] for line in floor] == ["GET", "PATCH"]
+    assert asked.index(floor[0]) <= 2, "with the record of epochs"
+    assert asked.index(floor[1]) >= 5, "with the note of the leadership"
 
 
 async def test_named_successor_acquires_first(arena: Arena) -> None:

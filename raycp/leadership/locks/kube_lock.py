@@ -267,7 +267,6 @@ class KubeLock:
             if not self._deleted:
                 log.warning("%s was deleted: it is created again", self.where)
             self._deleted = self._unnoted = True
-            await self._records.ensure_namespace()
             return await self._restored(mine, None, 0.0)
         self._deleted = False
         if state.foreign:
@@ -295,7 +294,11 @@ class KubeLock:
         before = await self._led_since(mine)
         if before is not None:
             return Confirmed(before)
-        self._last = await self._write(mine, over)
+        try:
+            self._last = await self._write(mine, over)
+        except NamespaceMissing:
+            await self._records.ensure_namespace()
+            self._last = await self._write(mine, over)
         after = await self._led_since(mine)
         if after is not None:
             return Confirmed(after)
@@ -305,9 +308,12 @@ class KubeLock:
 
     async def _note_again(self, mine: Leadership) -> None:
         """Where the lock was lost, the record of epochs may be, too. Raises ``Conflict`` where a later leader has noted itself."""
-        if self._unnoted:
+        if not self._unnoted:
+            return
+        known = await read_leadership(self._records, self._epochs)
+        if known is None or known.pair != mine.pair or known.holder != mine.holder:
             self._noted = (await note(self._records, self._epochs, mine)).record
-            self._unnoted = False
+        self._unnoted = False
 
     async def _led_since(self, mine: Leadership) -> Leadership | None:
         """The leader after ``mine``, by the record of epochs or, where that is lost, by the floor."""
