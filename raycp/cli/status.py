@@ -4,6 +4,7 @@ import argparse
 import datetime
 from typing import Any
 
+from raycp.base.problems import ProblemOwner
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import Column, Row, add_output, document, render, text
 from raycp.driver.fleet_client import FleetClient
@@ -71,7 +72,7 @@ NODES = [
 ]
 PROBLEMS = [
     Column("PROBLEM", "code"),
-    Column("OF", lambda row: ", ".join(f"{what} {value}" if what != "member" else value for what, value in row["owner"].items())),
+    Column("OF", lambda row: str(ProblemOwner(**row["owner"]))),
     Column("SINCE", lambda row: since(row["since"])),
     Column("WHAT", "message"),
 ]

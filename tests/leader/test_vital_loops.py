@@ -5,7 +5,6 @@ loop of a fleet at rest is made to raise wherever it waits.
 """
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import fleet_samples as samples
 import pytest
 from inprocess import Led, fleet_doc, fleet_of, led, until
 from revisions import house
+from sabotage import Injected, first_runs_raise
 
 from raycp.base import loops
 from raycp.base.loop_names import LoopName
-from raycp.base.loops import Loops, SupervisedLoop
+from raycp.base.loops import Loops
 from raycp.base.problems import ProblemCode
 from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
@@ -49,10 +49,6 @@ ELSEWHERE = {
 """Names that no fleet here starts, and why."""
 
 
-class Injected(Exception):
-    """What the loops raise here."""
-
-
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
@@ -61,24 +57,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def raised(monkeypatch: pytest.MonkeyPatch) -> Counter[LoopName]:
     """The first run of each loop raises; the loops that did."""
-    found: Counter[LoopName] = Counter()
-    begin = SupervisedLoop.__init__
-
-    def sabotaged(loop: SupervisedLoop, work: Callable[[], Coroutine[Any, Any, Any]], name: LoopName, *more: Any) -> None:
-        runs = 0
-
-        async def run() -> None:
-            nonlocal runs
-            runs += 1
-            if runs == 1:
-                found[name] += 1
-                raise Injected(name)
-            await work()
-
-        begin(loop, run, name, *more)
-
-    monkeypatch.setattr(SupervisedLoop, "__init__", sabotaged)
-    return found
+    return first_runs_raise(monkeypatch)
 
 
 def doc(**spec: Any) -> FleetDoc:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from contenders import EVERY, NAMESPACE, PERMIT, REAL, Arena, Contender, arena_of, eventually
+from sabotage import first_runs_raise
 
+from raycp.base.loop_names import LoopName
 from raycp.config.embedded import FaultSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import read_leadership
@@ -424,3 +426,17 @@ async def test_lock_is_owned_only_by_an_existing_pod() -> None:
             assert found is not None
             assert "ownerReferences" not in found["metadata"]
             await made.release()
+
+
+async def test_candidates_watches_that_raise_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 12: of the lock, and of the Pod that owns it."""
+    raised = first_runs_raise(monkeypatch)
+    async with arena_of("configMap") as arena:
+        first = await lead(arena, "a")
+        second = (await arena.contender("b")).start()
+        await eventually(lambda: raised.keys() >= {LoopName.LOCK_WATCH, LoopName.LOCK_POD})
+        await die_with_pod(arena, first)
+        await arena.writes(second)
+        await second.release()
+        third = (await arena.contender("c")).start()
+        await arena.writes(third)
