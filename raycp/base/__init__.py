@@ -6,5 +6,6 @@
 - ``events``: ``Event``, a change as a cache reports it;
 - ``tasks``: ``Task`` from a shard to a worker, and its result;
 - ``recent_names``: ``RecentNames``, a bounded set of names;
-- ``loops``: ``Loops``, supervised background tasks.
+- ``loops``: ``Loops``, supervised background tasks, whose names are in ``loop_names``;
+- ``problems``: ``FleetProblem``, a fault as it is shown: its kind, its owner, since when.
 """

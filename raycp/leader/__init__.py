@@ -5,7 +5,8 @@
 - members: ``desired`` says which ones a fleet needs, ``roster`` holds what is known of each, and alone changes it; ``lifecycle``
   creates and ends them, ``supervision`` keeps in touch with each, ``reports`` handles what they send, ``member_controller``
   compares the living with the wanted ones, ``shutdown`` ends all; ``pools`` and ``scaler`` size the worker pools;
-- deaths: ``deaths`` and ``fence`` find them, ``promotion`` makes the next term, ``recovery`` finds a living fleet after a restart;
+- deaths: ``deaths`` and ``fence`` find them, ``promotion`` makes the next term, ``recovery`` finds a living fleet after a restart,
+  ``revival`` brings back one that died as a whole, from what ``plan_memory`` kept of it;
 - nodes: ``nodes`` watches them, ``placement`` chooses one, ``evacuation`` leaves those that drain;
 - hand-over: ``handover`` of shards, ``fleet_handover`` of the fleet to its standby; there ``standby_role``, ``standby_fleet``,
   ``active_fleet`` and ``takeover``; ``retirement`` ends the old revision;
