@@ -6,6 +6,7 @@ A cluster's connection is published to the shards when its CRDs are installed, o
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from raycp.base.clock import Clock
 from raycp.base.problems import ProblemCode, ProblemOwner
@@ -52,7 +53,7 @@ class Crds:
             crds = crds_of(plan, name)
             if self._installed.get(name) != (connect, crds):
                 subject = ProblemCode.CRDS_NOT_INSTALLED, ProblemOwner(cluster=name)
-                self._retries.start(subject, self._install(name, connect, crds))
+                self._retries.start(subject, partial(self._install, name, connect, crds))
 
     def published(self, name: str, connect: ConnectSpec | None, *, candidate: bool) -> ConnectSpec | None:
         """The connection that the shards may use: None until the cluster has its CRDs or has had the time. A ``candidate``

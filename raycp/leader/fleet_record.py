@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -44,7 +45,7 @@ class FleetRecord:
     def step(self, plan: Plan, hub: ConnectSpec, incarnation: int) -> None:
         """Store the document if this incarnation of the leader has not, or if it is not there any more; returns at once."""
         if self._stored != (plan.fleet.generation, incarnation) or self._clock.now() - self._checked >= RECHECK:
-            self._retries.start(DOCUMENT, self._store(plan, hub, incarnation))
+            self._retries.start(DOCUMENT, partial(self._store, plan, hub, incarnation))
 
     async def adopt_newer(self, plan: Plan, records: Records) -> None:
         """Apply the stored document if no living member knows it. Raises ``KubeError``."""

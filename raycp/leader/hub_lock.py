@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from raycp.base.clock import Clock
@@ -97,18 +98,18 @@ class HubLock:
             return
         if self._lock_of != (hub, spec.lock, spec.backoff):
             # Another connection to the hub, or another backoff: it is the same object in the same place, ``apply`` ensures that.
-            self._retries.start((ProblemCode.LOCK, FLEET), self._make_lock(plan, hub))
+            self._retries.start((ProblemCode.LOCK, FLEET), partial(self._make_lock, plan, hub))
         if self._floored is None or self._floored[0] != self.leadership or self._clock.now() - self._floored[1] >= FLOOR_EVERY:
-            self._retries.start(FLOOR, self._keep_floor())
+            self._retries.start(FLOOR, self._keep_floor)
         if self.leadership.permit != spec.permit:
-            self._retries.start((ProblemCode.PERMIT, FLEET), self._amend(spec.permit))
+            self._retries.start((ProblemCode.PERMIT, FLEET), partial(self._amend, spec.permit))
 
     def _stand(self, plan: Plan, hub: ConnectSpec) -> None:
         wanted = (hub, plan.fleet.doc.spec.leader, plan.home)
         if self._candidacy is not None and self._candidacy[1] != wanted:
             self._candidacy[0].cancel()  # another connection, another lock: start again
             self._candidacy = None
-        task = self._retries.start(LEADERSHIP, self._acquire(plan, hub))
+        task = self._retries.start(LEADERSHIP, partial(self._acquire, plan, hub))
         if task is not None:
             self._candidacy = task, wanted
 

@@ -3,6 +3,7 @@ know the plan have died together (see ``revival``). The hub can't serve for that
 
 import logging
 import secrets
+from functools import partial
 
 import msgspec
 
@@ -83,7 +84,7 @@ class PlanMemory:
     def step(self, kept: KeptPlan) -> None:
         """Keep this if it is not yet; returns at once."""
         if kept != self._kept:
-            self._retries.start(SUBJECT, self._keep(kept))
+            self._retries.start(SUBJECT, partial(self._keep, kept))
 
     async def _keep(self, kept: KeptPlan) -> None:
         await self._substrate.remember(msgspec.json.encode(kept))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from raycp.base.clock import Clock
@@ -44,17 +44,16 @@ class Retries:
         """The subject has no problem any more."""
         self._problems.pop(subject, None)
 
-    def start(self, subject: Subject, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any] | None:
+    def start(self, subject: Subject, work: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[Any] | None:
         """Run ``work`` in the background; None if it is too early for that."""
         if subject in self._busy or self._clock.now() < self._due.get(subject, 0.0):
-            work.close()
             return None
         self._busy.add(subject)
         return self._loops.spawn(self._run(subject, work), _name(subject))
 
-    async def _run(self, subject: Subject, work: Coroutine[Any, Any, object]) -> None:
+    async def _run(self, subject: Subject, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
-            await work
+            await work()
         except Exception as error:
             wait = self._backoff[subject] = min(MAX_BACKOFF, self._backoff.get(subject, FIRST_BACKOFF / 2) * 2)
             self._due[subject] = self._clock.now() + wait

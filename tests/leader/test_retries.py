@@ -22,7 +22,7 @@ async def test_an_exception_that_nobody_foresaw_backs_off_is_shown_and_counted()
         raise AttributeError("'NoneType' object has no attribute 'x'")
 
     for _ in range(600):  # a leader's steps, ten a second
-        retries.start(SUBJECT, work())
+        retries.start(SUBJECT, work)
         await clock.advance(0.1)
     assert retries.problems == {SUBJECT: "AttributeError: 'NoneType' object has no attribute 'x'"}
     assert 5 <= runs <= 60 / MAX_BACKOFF + 6, "with backoff"
@@ -40,11 +40,11 @@ async def test_a_failure_that_was_foreseen_is_shown_as_it_is_and_ends_with_succe
         if errors:
             raise errors.pop()
 
-    retries.start(SUBJECT, work())
+    retries.start(SUBJECT, work)
     await clock.advance(0.01)
     assert retries.problems == {SUBJECT: "no answer"}
     await clock.advance(FIRST_BACKOFF)
-    retries.start(SUBJECT, work())
+    retries.start(SUBJECT, work)
     await clock.advance(0.01)
     assert retries.problems == {}
     assert failed == []
