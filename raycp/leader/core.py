@@ -147,7 +147,7 @@ class LeaderCore:
         self._sender = StatusSender(substrate, clock, loops, roster, wake)
         self._problem_log = ProblemLog(clock)
         self._stats: StatsReporter | None = None
-        self._told: Plan | None = None
+        self._stats_plan: Plan | None = None
         """The plan that the own statistics are sent by."""
         self._revival = Revival(
             substrate, clock, plans, self._pools, self.hub.clients, memory, applying, lambda _: self.hub.record.recovered()
@@ -361,8 +361,8 @@ class LeaderCore:
         plan = self.plan
         if plan is None or plan.following is not None:
             return
-        if self._stats is not None and plan is not self._told:
-            self._told = plan
+        if self._stats is not None and plan is not self._stats_plan:
+            self._stats_plan = plan
             self._stats.update(plan)
         highest = max((state.member.generation for state in self.roster.all), default=0)
         self._memory.step(kept_plan(plan, self.hub.where(plan), dict(self._pools.sizes), highest))

@@ -82,6 +82,7 @@ class SloCheckpoint:
             another_leads = leadership is None or leadership.home not in ("", plan.home)
             self._is_leader.labels(plan.fleet.name).set(0.0 if another_leads else 1.0)
             if another_leads and not (self._closing and plan.epoch):
+                self.problem = ""
                 return  # the fleet that leads counts, and waits for the last checkpoint of a fleet that has handed over to it
             if not self._restored:
                 self._saved = await records.read("slo")

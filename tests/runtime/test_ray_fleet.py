@@ -149,7 +149,7 @@ def test_a_killed_process_costs_no_job_and_makes_no_pod_twice(ray_house: House, 
 
     asyncio.run(work())
     after = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready again")
-    assert after["leader"]["epoch"] == 1, "the fleet lives on: no new epoch"
+    assert after["leader"]["epoch"] == status["leader"]["epoch"], "the fleet lives on: no new epoch"
     terms = {row["shard"]: row["term"] for row in after["shards"]}
     before = {row["shard"]: row["term"] for row in status["shards"]}
     dead = who.split()[1] if who.startswith("shard") else ""
@@ -207,6 +207,37 @@ def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: Hous
         return not after["unsettled"] and any(row["generation"] > generations.get(row["worker"], 99) for row in after["workers"])
 
     until(replaced, 60, "the worker is replaced")
+
+
+def test_a_fleet_whose_leader_and_members_die_together_is_brought_back(ray_house: House, fleet: Path) -> None:
+    """All but the embedded clusters, which stand for the clusters of others: no process is left that knows the plan."""
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 60, "ready before")
+    clusters = clusters_of(status)
+    kept = list(ray_house.home.rglob("plan.json"))
+    assert len(kept) == 1
+    assert kept[0].stat().st_mode & 0o077 == 0
+    rows = [*status["shards"], *status["standbys"], *status["workers"], status["observer"]]
+    for pid in (victim(status, "leader"), *(row["pid"] for row in rows if row["pid"])):
+        os.kill(int(pid), signal.SIGKILL)
+
+    def back() -> dict[str, Any] | None:
+        with contextlib.suppress(AssertionError, ValueError, KeyError):
+            found = ray_house.status("it")
+            if found["ready"] and not found["unsettled"] and found["leader"]["epoch"] > status["leader"]["epoch"]:
+                return found
+        return None
+
+    after = until(back, 120, "the fleet is back")
+    assert after["generation"] == status["generation"]
+
+    async def work() -> None:
+        await clusters["hub"].request("POST", JOBS, job("revived", 2))
+        async with asyncio.timeout(60):
+            while "revived" not in await complete(clusters["hub"]):
+                await asyncio.sleep(0.3)
+        await reckon(clusters, {"revived": 2})
+
+    asyncio.run(work())
 
 
 def test_apply_in_place(ray_house: House, fleet: Path) -> None:
