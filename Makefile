@@ -5,12 +5,12 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: help install tools demo test test-wide nightly lint soak bench clean
+.PHONY: help install tools demo test test-wide nightly lint soak bench lock sbom clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-install:  ## create .venv from pinned constraints; returns at once when nothing changed
+install:  ## create .venv from the lock file, with digests verified; returns at once when nothing changed
 	@scripts/install.sh
 
 tools: install  ## put kubectl, helm, promtool and other programs of the tests into .tools/bin
@@ -41,5 +41,11 @@ soak: install tools  ## run the long tests: random faults, 500 hand-overs, repea
 bench: install  ## run every scenario of `raycp bench`, with figures in .raycp/bench
 	$(BIN)/raycp bench all --out .raycp/bench
 
+lock: install  ## write the lock files from pyproject.toml; UPGRADE=1 takes the newest versions
+	@UPGRADE=$(UPGRADE) scripts/lock.sh
+
+sbom: install  ## write raycp.cdx.json, a CycloneDX bill of materials of what raycp needs to run
+	@scripts/sbom.sh
+
 clean:  ## remove everything that the other targets created
-	rm -rf .venv .tools .raycp build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools .raycp build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache raycp.cdx.json

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from raycp.sdk import (
         ALL,
         Context,
+        ObjectKey,
         Permanent,
         Result,
         Retry,
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
         controller,
         finalizer,
         owned,
+        watch,
     )
 
 __all__ = [
     "ALL",
     "Context",
+    "ObjectKey",
     "Permanent",
     "Result",
     "Retry",
@@ -43,6 +46,7 @@ __all__ = [
     "controller",
     "finalizer",
     "owned",
+    "watch",
 ]
 
 

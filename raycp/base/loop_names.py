@@ -45,6 +45,7 @@ class LoopName(StrEnum):
     ACCOUNT = "account"
     REPLICATION = "replication"
     DELAYED_KEYS = "delayed-keys"
+    EVENTS = "events"
 
     # workers
     SHARD_LINK = "shard-link"

@@ -42,6 +42,8 @@ class ProblemCode(StrEnum):
     DOCUMENT_NOT_STORED = "DocumentNotStored"
     PLAN_NOT_KEPT = "PlanNotKept"
     """The plan could not be stored where a new leader would find it if all members died."""
+    CRASH_LOOP = "CrashLoop"
+    """The workers of a pool die again and again."""
     CRDS_NOT_INSTALLED = "CrdsNotInstalled"
     ACTIVE_FLEET = "ActiveFleet"
     """A standby fleet can't follow the active one."""
@@ -51,6 +53,10 @@ class ProblemCode(StrEnum):
     """Ray's head does not answer: no member can be created."""
 
     # notes: something to know, and no reason to call the fleet degraded
+    OBJECT_CONVICTED = "ObjectConvicted"
+    """An object ends the workers that reconcile it (law 11)."""
+    OBJECTS_SUSPECTED = "ObjectsSuspected"
+    """Objects may have ended workers: their number, by shard."""
     CLOCK = "ClockOff"
     DRAIN = "Drain"
     PLACEMENT = "Placement"
@@ -62,8 +68,9 @@ class ProblemCode(StrEnum):
 
 
 class ProblemOwner(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whose fault it is, as narrowly as it is known: ``kind`` is ``str(GVK)``; ``member`` is a slot (``worker standard/0``) or
-    ``leader``, and ``loop`` one that runs there; ``peer`` names the other process that such a loop deals with."""
+    """Whose fault it is, as narrowly as it is known: ``kind`` is ``str(GVK)``; ``object`` as ``raycp why`` takes it; ``member`` is
+    a slot (``worker standard/0``), ``pool TIER`` for all its workers, or ``leader``, and ``loop`` one that runs there; ``peer``
+    names the other process that such a loop deals with."""
 
     cluster: str = ""
     kind: str = ""
@@ -71,10 +78,12 @@ class ProblemOwner(msgspec.Struct, frozen=True, omit_defaults=True):
     loop: str = ""
     member: str = ""
     peer: str = ""
+    object: str = ""
 
     def __str__(self) -> str:
         """``member``, then what of it: ``shard 0, loop reflector, cluster east, kind v1/ConfigMap``."""
-        named = [f"{what} {value}" for what in ("loop", "peer", "controller", "cluster", "kind") if (value := getattr(self, what))]
+        parts = ("loop", "peer", "controller", "cluster", "kind", "object")
+        named = [f"{part} {value}" for part in parts if (value := getattr(self, part))]
         return ", ".join([*([self.member] if self.member else []), *named])
 
 

@@ -22,7 +22,11 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     None if it is deleted; ``version`` the version that the reconcile sees. ``attempt`` counts from 1. ``waited`` is the time in
     seconds between being ready and being handed out. ``unknown_clusters`` names clusters whose children are unknown at the moment
     (not synced, not reachable): no child seen there does not mean that there is none. ``tokens`` is the number of tokens of its
-    cluster's client budget that it carries; the worker requests more when it needs them.
+    cluster's client budget that it carries; the worker requests more when it needs them. ``fleet`` is the fleet document
+    (``Fleet.sequence``) that the shard knows: the reconcile must not decide by an older one.
+
+    The task of a ``mapping`` key (``raycp.base.selections``) carries the watched object, and as children the states of it that no
+    map function has seen.
     """
 
     id: int
@@ -39,6 +43,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     children: list[Child] = []
     unknown_clusters: list[str] = []
     tokens: int = 0
+    fleet: int = 0
 
 
 class Outcome(StrEnum):
@@ -83,7 +88,10 @@ class ApiCall(msgspec.Struct, array_like=True, gc=False):
 
 
 CLUSTER = "cluster"
-"""``Done.waiting`` of a key that waits for a cluster to answer: it is requeued as soon as one does."""
+CAPACITY = "capacity"
+AWAITS_CLUSTERS = frozenset({CLUSTER, CAPACITY})
+"""``Done.waiting`` of a key that waits for a cluster, or for room in one: it is requeued as soon as one answers again, joins the
+fleet, or changes its labels."""
 
 
 class Done(msgspec.Struct, array_like=True, gc=False):
@@ -92,6 +100,9 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     ``requeue_after`` in seconds (None: not asked); ``tier`` only where the result names one; ``retry_after`` in seconds
     overrides the backoff; ``seconds`` is work time; ``waiting`` names what the object waits for (quota, capacity), which is
     counted apart in the SLI. ``used`` and ``unused`` are lent tokens of the key's cluster that were used, or are not needed.
+    ``error`` is a text, ``error_class`` its class: an exception's name, ``ApiError 403``, or a word of ``raycp.sdk.outcome``.
+    ``unusable`` names the clusters that the reconcile found unreachable or not synced: it is requeued when they are usable.
+    ``wakes`` are the keys to which a map function mapped a watched object.
     """
 
     id: int
@@ -107,3 +118,6 @@ class Done(msgspec.Struct, array_like=True, gc=False):
     calls: list[ApiCall] = []
     used: int = 0
     unused: int = 0
+    error_class: str = ""
+    unusable: list[str] = []
+    wakes: list[RequestKey] = []

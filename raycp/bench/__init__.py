@@ -2,8 +2,8 @@
 
 In the order of a measurement: ``ground`` starts API servers (or uses kubeconfigs), each in a process of its own; ``fleets``
 starts the system under test on them; a ``load`` process, controlled through ``driver``, makes users' changes and receives their
-effects on its own watch; a ``scenario`` (``steady``, ``storms``, ``neighbours``, ``switch``, ``embedded``) decides what happens
-when, and ``latencies`` turns samples into figures; ``runner`` repeats a scenario; ``report`` prints tables, ``plot`` draws
+effects on its own watch; a ``scenario`` (``steady``, ``storms``, ``neighbours``, ``poison``, ``switch``, ``embedded``) decides what
+happens when, and ``latencies`` turns samples into figures; ``runner`` repeats a scenario; ``report`` prints tables, ``plot`` draws
 figures, ``bounds`` compares figures with what is promised. ``suite`` runs all scenarios.
 
 - ``workload``: the controller under test: a labelled ConfigMap has a Pod;

@@ -7,7 +7,7 @@ has one worker, and nothing is lost. Retries wait for their backoff and polls fo
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from raycp.base.clock import Clock
@@ -119,21 +119,29 @@ class NaiveQueue:
     def pull(self, worker: str, n: int, *, prefer: str | None = None, slots: int | None = None) -> list[Item]:
         """Hand out up to ``n`` keys to ``worker``, in order of arrival."""
         self.promote()
-        now = self._clock.now()
-        running = self._running.setdefault(worker, {})
         items: list[Item] = []
         while self._ready and len(items) < n:
-            key, entry = self._ready.popitem(last=False)
-            self._handouts += 1
-            entry.worker, entry.handout, entry.started = worker, self._handouts, now
-            running[key] = entry
-            waited = now - entry.since
-            if (series := self._series_of(entry)) is not None:
-                series.got(waited)
-            items.append(
-                Item(entry.handout, key, entry.tier, entry.reason, entry.priority, entry.attempts + 1, waited, entry.added)
-            )
+            _, entry = self._ready.popitem(last=False)
+            items.append(self._hand_out(entry, worker))
         return items
+
+    def pull_held(self, worker: str, key: RequestKey, why: str) -> Item | None:
+        """Hand out ``key`` to ``worker`` although it is held, if it is due and held for ``why`` alone."""
+        if self.held_due(key) > self._clock.now() or self._holds.reasons(key) != [why]:
+            return None
+        entry = self._entries[key]
+        entry.again = False
+        return self._hand_out(entry, worker)
+
+    def _hand_out(self, entry: _Queued, worker: str) -> Item:
+        now = self._clock.now()
+        self._handouts += 1
+        entry.worker, entry.handout, entry.started = worker, self._handouts, now
+        self._running.setdefault(worker, {})[entry.key] = entry
+        waited = max(0.0, now - entry.since)
+        if (series := self._series_of(entry)) is not None:
+            series.got(waited)
+        return Item(entry.handout, entry.key, entry.tier, entry.reason, entry.priority, entry.attempts + 1, waited, entry.added)
 
     def running(self, worker: str | None = None) -> list[tuple[str, RequestKey, int]]:
         """What is handed out: worker, key, id of the hand-out."""
@@ -204,13 +212,11 @@ class NaiveQueue:
         self._return(entry, reason)
         return True
 
-    def forget_worker(self, worker: str, culprits: Collection[RequestKey] = ()) -> list[RequestKey]:
-        """The worker is dead for certain: its keys return to the front at once, ``culprits`` after their backoff."""
+    def forget_worker(self, worker: str) -> list[RequestKey]:
+        """The worker is dead for certain: its keys return to the front at once."""
         keys = list(self._running.get(worker, ()))
         for key in reversed(keys):
-            if key in culprits:
-                self.retry(worker, key, reason=Reason.WORKER_LOST, error="its worker died of it")
-            elif (entry := self._take(worker, key, None)) is not None:
+            if (entry := self._take(worker, key, None)) is not None:
                 self._return(entry, Reason.WORKER_LOST)
         self._running.pop(worker, None)
         return keys
@@ -233,6 +239,12 @@ class NaiveQueue:
         if self._holds.remove(key, why):
             self._released(key)
         return key not in self._holds.by_key
+
+    def held_due(self, key: RequestKey) -> float:
+        """When a held key is due: at once, or never."""
+        entry = self._entries.get(key)
+        due = entry is not None and entry.again and not entry.worker and key in self._holds.by_key
+        return self._clock.now() if due else math.inf
 
     def remove(self, key: RequestKey) -> bool:
         """Drop the key; of one that runs or is held, its rerun."""
@@ -261,6 +273,13 @@ class NaiveQueue:
     def remove_controller(self, controller: str) -> int:
         """Drop all keys of a controller."""
         return sum([self.remove(key) for key in list(self._entries) if key.controller == controller])
+
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """Forget failures: ``add`` ends a backoff here."""
+        found = [key for key, entry in self._entries.items() if key.controller == controller and (entry.attempts or entry.worker)]
+        for key in found:
+            self._entries[key].attempts = 0
+        return found
 
     def limit_cluster(self, cluster: str, in_flight: int | None, why: str = "") -> None:
         """Ignored: no cluster has a limit here."""

@@ -2,7 +2,7 @@
 
 ``python -m raycp.bench.path`` runs the real cores (a shard and a worker, the user loop included) over an embedded cluster in this
 process, changes one object at a time, and follows each change by ``sys.setprofile``: from the bytes of the watch event to the
-reconcile's acknowledgement, as the sequence of files whose functions are called. ``base``, the metrics registry and ``embedded``
+reconcile's acknowledgement, as the sequence of files whose functions are called. ``base``, the cells of metrics and ``embedded``
 are left out; the reconciler reads its cluster and writes nothing. It prints one JSON line: ``files`` and ``returns``, medians over
 the changes (a timer may fire during one of them), with ``path``, the files in the order in which they are first entered.
 """
@@ -24,7 +24,7 @@ from raycp.driver.in_process import InProcessStack
 from raycp.sdk import Context, controller
 
 PACKAGE = f"{Path(__file__).parents[1]}/"
-LEFT_OUT = ("base/", "embedded/", "bench/", "metrics/registry.py")
+LEFT_OUT = ("base/", "embedded/", "bench/", "metrics/cells.py")
 CLUSTER = "here"
 QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": False, "stages": False}
 """The embedded cluster serves its API and does nothing else."""

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raycp.base.plaintext import grid_text
 from raycp.bench.bounds import judge
 
 
 def causes_table(result: Mapping[str, Any]) -> str:
     """A switch of several causes, one row per cause and system."""
-    return _text(SWITCH_TITLES, _switch_rows(result))
+    return grid_text(SWITCH_TITLES, _switch_rows(result))
 
 
 SWITCH_TITLES = (
@@ -44,17 +45,6 @@ def verdict_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 VERDICT_TITLES = ("step", "figure", "found", "promised", "")
-
-
-def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """For a terminal."""
-    return _text(titles, rows)
-
-
-def _text(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(titles), *(list(row) + [""] * (len(titles) - len(row)) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -127,6 +127,12 @@ def _figures(wanted: Scenario, party: str, runs: Sequence[RunOutcome]) -> Figure
     own = median_of([o.own for o in runs])
     if any("duplicates" in o.own for o in runs):
         own["duplicates"] = sum(o.own.get("duplicates", 0) for o in runs)
+    for key in _WORST_RUN:  # no run may be worse
+        if found := [o.own[key] for o in runs if o.own.get(key) is not None]:
+            own[key] = max(found)
+    for key in _EACH_RUN:  # all runs must be so
+        if any(key in o.own for o in runs):
+            own[key] = all(o.own.get(key) for o in runs)
     return {**standard, **own, "runs": len(runs)}
 
 
@@ -146,6 +152,8 @@ def variants_document(request: Request, found: Mapping[str, RunResult | str]) ->
     return {"scenario": request.scenario.name, **sums, **worst, f"{option}s": variants, **_setting(request)}
 
 
+_WORST_RUN = ("deaths", "others_max_ms")
+_EACH_RUN = ("culprit_found",)
 _WORST = ("max_gap_ms", "gap_p50_ms", "gap_p99_ms")
 _SUMS = ("n", "missing", "duplicates", "stale_writes", "repetitions")
 

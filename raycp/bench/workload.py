@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ LABEL = "bench"
 WORK_MS = "bench.raycp.io/work-ms"
 """Annotation: milliseconds that the reconciler sleeps in place of work."""
 
+
+DEADLY = "bench.raycp.io/deadly"
+"""Annotation: how the reconciler ends the process of its worker: ``exit`` (``os._exit``), ``gil`` (a regular expression that holds
+the interpreter), ``block`` (a call that blocks its event loop)."""
+
+DEATHS = "RAYCP_BENCH_DEATHS"
+"""Environment: a file to which each reconcile of a deadly object appends a line before it does so."""
 
 MARK = "RAYCP_BENCH_MARK"
 """Environment: a file to which each worker process appends the time (``time.monotonic``) of its first reconcile, the end of
@@ -42,12 +50,27 @@ def pod_for(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
     }
 
 
+def _die(how: str) -> None:
+    if path := os.environ.get(DEATHS):
+        with Path(path).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+    if how == "exit":
+        os._exit(3)
+    elif how == "gil":
+        re.match(r"(a+)+$", "a" * 64 + "b")
+    else:
+        time.sleep(3600.0)
+
+
 @controller("v1/ConfigMap", name="bench", labels={LABEL: "work"}, owns=["v1/Pod"])
 async def bench(ctx: Context, configmap: dict[str, Any]) -> None:
     """Do the work that the annotation specifies, then create the Pod if it does not exist."""
     if not _marked:
         _mark()
-    work = (configmap["metadata"].get("annotations") or {}).get(WORK_MS)
+    annotations = configmap["metadata"].get("annotations") or {}
+    if how := annotations.get(DEADLY):
+        _die(how)
+    work = annotations.get(WORK_MS)
     if work:
         await asyncio.sleep(float(work) / 1000)
     if not ctx.children("v1/Pod"):

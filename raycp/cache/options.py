@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from raycp.metrics import ReflectorSeries
+
 
 class ReflectorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Durations in seconds. The defaults of watches and backoff are client-go's."""
@@ -31,3 +33,5 @@ class ReflectorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """silence after which the replay from a watermark counts as complete"""
     on_void: Callable[[str], None] | None = None
     """called with the reason when the cluster turns out to be another one or a restored one"""
+    series: ReflectorSeries | None = None
+    """what the reflector counts on"""

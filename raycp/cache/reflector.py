@@ -28,6 +28,7 @@ from raycp.base.events import Event, Source
 from raycp.base.keys import GVK
 from raycp.cache import states
 from raycp.cache.backoff import Backoff
+from raycp.cache.counts import NOT_STREAMED, START, counted_watch, reason_of
 from raycp.cache.difference import SLICE
 from raycp.cache.initial_stream import NotStreamed, initial_stream
 from raycp.cache.options import ReflectorOptions
@@ -41,6 +42,7 @@ from raycp.kube import ApiError, ClusterClient, KubeError, NoSuchKind, Unreachab
 from raycp.kube.codec import decode_watch_lines
 from raycp.kube.connection import LineStream
 from raycp.kube.objects import Query
+from raycp.metrics import Metrics, ReflectorMetrics
 
 log = logging.getLogger("raycp.cache")
 
@@ -94,6 +96,8 @@ class Reflector:
         self._path = ""
         self._state = states.initial(stream=options.watch_list, watermark=watermark)
         self._status = ReflectorStatus(gvk, clock.now())
+        self._series = options.series or ReflectorMetrics(Metrics()).series(client.name, str(gvk))
+        self._list_reason = START
 
     def status(self) -> ReflectorStatus:
         status = msgspec.structs.replace(self._status)
@@ -122,6 +126,7 @@ class Reflector:
             await self._watch(state)
             return
         self._status.enter(Phase.LISTING, "listing", self._clock.now())
+        self._series.list_begun(self._list_reason)
         await self._check_identity()
         if isinstance(state, states.Streaming):
             await self._stream(state)
@@ -154,12 +159,14 @@ class Reflector:
                 await self._publish(state, replacement, version)
                 if isinstance(self._state, states.Replaying):
                     return  # the watch starts at the watermark
-                self._watching()
-                await self._take_in(rest)
-                await self._follow(stream)
+                with counted_watch(self._series):
+                    self._watching()
+                    await self._take_in(rest)
+                    await self._follow(stream)
         except NotStreamed as reason:
             log.info("%s: the server did not stream the initial state; listing", self._name)
             self._state = states.without_stream(state, supported=reason.supported)
+            self._list_reason = NOT_STREAMED
 
     def _received(self) -> None:
         self._status.last_contact = self._clock.now()
@@ -174,6 +181,7 @@ class Reflector:
             self._emit(events)
             await asyncio.sleep(0)
         self._status.lists += 1
+        self._series.list_seconds.observe(self._clock.now() - self._status.since)
         if watermark is not None and watermark > version:
             store.voids += 1
             self._report_void(f"the list's version {version} is below the watermark {watermark}")
@@ -194,7 +202,8 @@ class Reflector:
             self._state = states.verified(state)
         query = self._query(resourceVersion=str(state.since))
         async with self._client.stream(self._path, query, idle_timeout=self._options.stall) as stream:
-            await self._follow(stream)
+            with counted_watch(self._series):
+                await self._follow(stream)
 
     async def _follow(self, stream: LineStream) -> None:
         started, received = self._clock.now(), False
@@ -225,8 +234,10 @@ class Reflector:
         since = state.since
         events: list[Event] = []
         changes, failure = decode_watch_lines(lines, f"watch {self._path}")
+        received = self._series.received
         try:
             for kind, obj in changes:
+                received[kind].value += 1.0
                 if obj.rv < since and kind != "DELETED":
                     raise states.Restored(f"version {obj.rv} was received after {since}")
                 since = max(since, obj.rv)
@@ -265,6 +276,7 @@ class Reflector:
         now, status, before = self._clock.now(), self._status, self._state
         status.failures += 1
         status.last_error = _text(error)
+        self._list_reason = reason_of(error)
         self._state, wait = states.after_error(before, error, now)
         if isinstance(error, states.Restored):
             log.warning("%s: %s: cache and watermark are void", self._name, error)

@@ -25,6 +25,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     first_start: bool = False
     own_writer: bool = True
     only_status: bool = False
+    is_watched: bool = False
 
 
 CREATE = Verdict(True, Reason.CREATE, user=True, clock="live")
@@ -41,8 +42,19 @@ OWNED_AWAY = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY)
 OWNED_BACKLOG = Verdict(True, Reason.BACKLOG, Priority.BACKLOG)
 WOKEN = Verdict(True, Reason.OWNED, debounce=True)
 WOKEN_AWAY = Verdict(True, Reason.OWNED_AWAY, debounce=True)
-CLUSTER_RECOVERED = Verdict(True, Reason.OWNED_AWAY, Priority.OWNED_AWAY, debounce=True)
-"""A cluster that the key waits for answers again. Debounced, so that the workers are notified first."""
+OWN_DELETION = Verdict(True, Reason.DELETE)
+"""The key's own reconcile has begun its object's deletion: what remains to be done, such as finalizers, is the next one's."""
+
+WATCHED = Verdict(True, Reason.WATCHED)
+WATCHED_STATUS = Verdict(True, Reason.WATCHED, debounce=True)
+WATCHED_AWAY = Verdict(True, Reason.WATCHED, Priority.OWNED_AWAY)
+WATCHED_LISTED = Verdict(True, Reason.WATCHED, Priority.BACKLOG)
+"""What the key's reconciles read was listed without a complete replay: whatever was missed, they have not seen it."""
+
+CLUSTER_CHANGED = Verdict(True, Reason.CLUSTER, Priority.OWNED_AWAY, debounce=True)
+FLEET_CHANGED = Verdict(True, Reason.FLEET, Priority.OWNED_AWAY, debounce=True)
+NEW_CODE = Verdict(True, Reason.CODE, Priority.OWNED_AWAY, debounce=True)
+"""These three concern many keys at once, all of them unchanged: they are paced (``pace_width``), and behind live changes."""
 
 OWN_WRITE = Verdict(False, Reason.OWN_WRITE)
 UNCHANGED = Verdict(False, Reason.UNCHANGED)
@@ -57,7 +69,10 @@ def classify(event: Event, known: Known) -> Verdict:
     """
     source = event.source
     if source is Source.OWN_WRITE and known.own_writer:
-        return OWN_WRITE
+        mine = not (known.is_child or known.is_watched)
+        return OWN_DELETION if mine and begins_deletion(event) else OWN_WRITE
+    if known.is_watched:
+        return _watched(event, known)
     if known.is_child:
         return _child(event, known)
     if source is Source.RESYNC:
@@ -78,9 +93,20 @@ def classify(event: Event, known: Known) -> Verdict:
     return _caught_up(event, known)
 
 
-def classify_wake(real: bool) -> Verdict:
-    """An event of a child in another shard concerns the key (law 10). ``real``: it changed while its shard watched."""
+def classify_wake(real: bool, *, watched: bool = False) -> Verdict:
+    """An event of a child in another shard, or of an object that is ``watched`` there, concerns the key (law 10). ``real``: it
+    changed while its shard watched."""
+    if watched:
+        return WATCHED if real else WATCHED_LISTED
     return WOKEN if real else WOKEN_AWAY
+
+
+def begins_deletion(event: Event) -> bool:
+    """Whether the object is deleted by this event, or is to be deleted from it on."""
+    old, new = event.old, event.new
+    if new is None:
+        return True
+    return new.meta.deletion_timestamp is not None and (old is None or old.meta.deletion_timestamp is None)
 
 
 def _listed(version: int, known: Known) -> Verdict:
@@ -131,3 +157,11 @@ def _child(event: Event, known: Known) -> Verdict:
     if source is Source.INITIAL and (known.first_start or not known.has_watermark):
         return OWNED_BACKLOG
     return OWNED_AWAY
+
+
+_OF_WATCHED = {OWNED: WATCHED, OWNED_STATUS: WATCHED_STATUS, OWNED_AWAY: WATCHED_AWAY}
+
+
+def _watched(event: Event, known: Known) -> Verdict:
+    """As a child's. A first list says nothing of what has changed: ``WATCHED_LISTED`` follows it."""
+    return _OF_WATCHED.get(_child(event, known), UNCHANGED)

@@ -1,8 +1,23 @@
-"""Random delays of resyncs and other system work."""
+"""Random delays of resyncs and other system work, and of changes that concern many keys."""
 
 from random import Random
 
 WIDEST = 0.9
+
+AT_ONCE = 50
+"""Keys that one change of an input may make due at once."""
+
+PACE = 500.0
+"""Keys a second beyond ``AT_ONCE`` that it makes due."""
+
+PACED_WITHIN = 10.0
+"""Seconds in which all of its keys are due, however many there are. Each is behind the live changes of its tier."""
+
+
+def pace_width(keys: int) -> float:
+    """The seconds over which ``keys`` that one change concerns are spread: a cluster that is lost with 10 000 objects must
+    be no storm for the hub, and none of them may wait for long."""
+    return 0.0 if keys <= AT_ONCE else min(PACED_WITHIN, keys / PACE)
 
 
 def spread_width(resync: float, spread: float) -> float:

@@ -35,10 +35,14 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     """revoked before its end, by a hand-over or a drain"""
     WORKER_LOST = "worker-lost"
-    WAKE = "wake"
-    """an event in another shard concerns it (law 10)"""
-    RULES = "rules"
-    """a change of the fleet file made it due: a controller was added, tier rules changed"""
+    WATCHED = "watched"
+    """an object that its reconciles read has changed (``watches=``)"""
+    CLUSTER = "cluster"
+    """a cluster that its decision depends on is lost, usable again, new, or changed in the fleet file"""
+    FLEET = "fleet"
+    """the fleet file has changed what its reconciles read, or its controller another kind"""
+    CODE = "code"
+    """its controller has new code, and its last reconcile failed"""
 
 
 class Priority(IntEnum):

@@ -6,7 +6,8 @@ from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
-from raycp.cli.run import summary
+from raycp.cli.printer import say
+from raycp.cli.run import readiness, summary
 from raycp.config import diff, load_fleet
 
 
@@ -46,14 +47,16 @@ def run(args: argparse.Namespace) -> int:
         if before.runtime != fleet.runtime and before.controllers and not changes:
             changes.append("~ controllers' code (replaces the workers)")
         if not changes and before.generation == fleet.generation:
-            print(f"fleet {doc.name} matches the file: nothing to change")
+            say(f"fleet {doc.name} matches the file: nothing to change")
             return 0
-        print("\n".join(changes) or "~ controllers' declarations")
+        say("\n".join(changes) or "~ controllers' declarations")
         if args.dry_run:
-            print("dry run: nothing was changed")
+            say("dry run: nothing was changed")
             return 0
         run_async(client.apply(fleet))
-        status = run_async(client.wait_ready(fleet.generation, doc.spec.timeouts.ready))
-    print(f"fleet {doc.name} runs generation {fleet.generation}")
-    print(summary(status))
+        with readiness(doc.name) as waits:
+            ready = client.wait_ready(fleet.generation, doc.spec.timeouts.ready, lambda now: waits(now.get("reasons") or []))
+            status = run_async(ready)
+    say(f"fleet {doc.name} runs generation {fleet.generation}")
+    say(summary(status))
     return 0

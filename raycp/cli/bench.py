@@ -5,14 +5,14 @@ import asyncio
 import contextlib
 import importlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.benchall import play_all, report, until_done
 from raycp.cli.errors import FAILED, BadInput, CliError
+from raycp.cli.printer import say
 
-MODULES = ("steady", "storms", "neighbours", "switch")
+MODULES = ("steady", "storms", "neighbours", "poison", "switch")
 """Modules of ``raycp.bench`` whose import registers scenarios."""
 
 POLICIES: dict[str, tuple[str, ...]] = {
@@ -98,12 +98,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(scenarios: Any) -> int:
     width = max(map(len, scenarios))
-    print("\n".join(f"{s.name:<{width}}  {s.about}" for s in scenarios.values()))
-    print(f"{'embedded':<{width}}  the embedded API server by itself")
+    say("\n".join(f"{s.name:<{width}}  {s.about}" for s in scenarios.values()))
+    say(f"{'embedded':<{width}}  the embedded API server by itself")
     for each in scenarios.values():
         option, values = each.variants
         if option:
-            print(f"{each.name} --{option} all, or {', '.join(values)}")
+            say(f"{each.name} --{option} all, or {', '.join(values)}")
     return 0
 
 
@@ -135,7 +135,7 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     except (GroundError, LoadError, FleetError, RayError) as error:
         raise CliError(str(error)) from error
     text = to_json(summary)
-    print(text)
+    say(text)
     if args.json:
         args.json.write_text(text + "\n")
     if args.plot and results:
@@ -143,7 +143,7 @@ def _measure(args: argparse.Namespace, wanted: Any) -> int:
     if len(variants) > 1 and not args.quiet:
         from raycp.bench.report import causes_table
 
-        print(causes_table(summary), file=sys.stderr)
+        say(causes_table(summary), error=True)
     failed = len(variants) > len(results) if variants else False
     return _verdict(args, judge(wanted.name, summary)) or (FAILED if failed else 0)
 
@@ -206,7 +206,7 @@ def _request(args: argparse.Namespace, wanted: Any, variants: list[str]) -> Any:
         scale=args.scale,
         address=args.address,
         options={name: value for name, value in options.items() if value is not None},
-        progress=(lambda _: None) if args.quiet else (lambda text: print(text, file=sys.stderr, flush=True)),
+        progress=(lambda _: None) if args.quiet else (lambda text: say(text, error=True)),
     )
 
 
@@ -217,7 +217,7 @@ def _embedded(args: argparse.Namespace) -> int:
     from raycp.cli.output import to_json
 
     summary = {**asyncio.run(measure(args)), "machine": machine()}
-    print(to_json(summary))
+    say(to_json(summary))
     if args.json:
         args.json.write_text(to_json(summary) + "\n")
     return _verdict(args, judge("embedded", summary))
@@ -229,7 +229,7 @@ def _verdict(args: argparse.Namespace, verdicts: Any) -> int:
     for bound, found in broken:
         side = "most" if bound.kind == "max" else "least"
         where = f"{bound.scenario}: " if " " in bound.scenario else ""
-        print(f"broken: {where}{bound.figure} is {found}, must be at {side} {bound.value:g} ({bound.why})", file=sys.stderr)
+        say(f"broken: {where}{bound.figure} is {found}, must be at {side} {bound.value:g} ({bound.why})", error=True)
     return FAILED if broken else 0
 
 

@@ -3,11 +3,12 @@
 import argparse
 import asyncio
 import shutil
-import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from raycp.base.plaintext import grid_text
 from raycp.cli.errors import FAILED, BadInput, CliError
+from raycp.cli.printer import say
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ async def until_done(work: Coroutine[Any, Any, T]) -> T:
 
 def play_all(args: argparse.Namespace) -> int:
     """Play every step; 1 when one failed or, with ``--check``, a bound was broken."""
-    from raycp.bench.report import VERDICT_TITLES, causes_table, text_table, verdict_rows
+    from raycp.bench.report import VERDICT_TITLES, causes_table, verdict_rows
     from raycp.bench.suite import STEPS, play_steps, read_out
 
     if args.out is None:
@@ -38,20 +39,20 @@ def play_all(args: argparse.Namespace) -> int:
 
     def report(text: str) -> None:
         if not args.quiet:
-            print(text, file=sys.stderr, flush=True)
+            say(text, error=True)
 
     report(f"{len(steps)} steps, about {sum(step.minutes for step in steps):g} min")
     played = asyncio.run(until_done(play_steps(steps, args.out, extra, "svg", report)))
     found = {name: result for name, result in read_out(args.out).items() if name in {step.name for step in steps}}
     for result in found.values():
         if result.get("causes"):
-            print(causes_table(result), end="\n\n")
+            say(causes_table(result), end="\n\n")
     verdicts = verdict_rows(found)
-    print(text_table(VERDICT_TITLES, verdicts), end="\n\n")
-    print(text_table(("step", "ended", "minutes"), [[each.step.name, each.word, f"{each.seconds / 60:.1f}"] for each in played]))
+    say(grid_text(VERDICT_TITLES, verdicts), end="\n\n")
+    say(grid_text(("step", "ended", "minutes"), [[each.step.name, each.word, f"{each.seconds / 60:.1f}"] for each in played]))
     for each in played:
         if each.code != 0:
-            print(f"\n{each.step.name} {each.word}; the end of {args.out / each.step.name}.log:\n{each.said}", file=sys.stderr)
+            say(f"\n{each.step.name} {each.word}; the end of {args.out / each.step.name}.log:\n{each.said}", error=True)
     broken = args.check and any(row[-1] != "kept" for row in verdicts)
     return FAILED if broken or any(each.code != 0 for each in played) else 0
 
@@ -76,7 +77,7 @@ def report(args: argparse.Namespace) -> int:
             if figure.stem in found:
                 shutil.copyfile(figure, args.figures / figure.name)
     if args.into is None:
-        print("\n\n".join(f"## {name}\n\n{table}" for name, table in made.items()))
+        say("\n\n".join(f"## {name}\n\n{table}" for name, table in made.items()))
         return 0
     if not args.into.is_file():
         raise BadInput(f"--into {args.into}: there is no such file")
@@ -86,5 +87,5 @@ def report(args: argparse.Namespace) -> int:
         raise BadInput(f"--into {args.into}: {error}") from error
     args.into.write_text(document)
     for name in empty:
-        print(f"{args.into}: no figures for the mark {name}; it stays as it is", file=sys.stderr)
+        say(f"{args.into}: no figures for the mark {name}; it stays as it is", error=True)
     return 0

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.console import put
 from raycp.cli.errors import FAILED, BadInput
 from raycp.cli.output import Column, add_output, document, render
+from raycp.cli.printer import say
 
 _COLUMNS = [
     Column("CLUSTER", "cluster"),
@@ -41,9 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from raycp.config.canonical import generation
     from raycp.config.load import load_fleet
     from raycp.config.rayenv import local_ray_environments, missing_settings
+    from raycp.driver.fleet_builder import check_stage_files
 
     doc = load_fleet(args.config, check_files=not args.offline)
     uses = _uses(args.config, doc)
+    check_stage_files(doc)
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
     lacking = sorted({setting for each in local_ray_environments() for setting in missing_settings(each)})
     warnings = [
@@ -59,19 +63,19 @@ def run(args: argparse.Namespace) -> int:
             "clusters": [report.row() for report in reports],
             "warnings": warnings,
         }
-        print(document(content, args.output))
+        put(document(content, args.output))
         return FAILED if failed else 0
-    print(f"fleet {doc.name}, generation {generation(doc)}: {args.config} is valid")
-    print(f"controllers: {', '.join(f'{use.name} ({use.controller.kind})' for use in uses)}")
+    say(f"fleet {doc.name}, generation {generation(doc)}: {args.config} is valid")
+    say(f"controllers: {', '.join(f'{use.name} ({use.controller.kind})' for use in uses)}")
     if reports:
-        print(render([report.row() for report in reports], _COLUMNS, args.output))
+        put(render([report.row() for report in reports], _COLUMNS, args.output))
     for report in reports:
         for problem in report.problems:
-            print(f"error: cluster {report.cluster} {problem}", file=sys.stderr)
+            say(f"error: cluster {report.cluster} {problem}", error=True)
         for warning in report.warnings:
-            print(f"warning: cluster {report.cluster}: {warning}", file=sys.stderr)
+            say(f"warning: cluster {report.cluster}: {warning}", error=True)
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", error=True)
     return FAILED if failed else 0
 
 

@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.console import progress, put
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import at_ray, run_async
-from raycp.cli.run import foreground, summary
+from raycp.cli.output import Column, Page, render
+from raycp.cli.printer import say
+from raycp.cli.run import foreground, readiness, summary
 from raycp.config import FleetDoc, load_fleet
 from raycp.protocol.control import Series, Slo
 
@@ -38,31 +41,25 @@ def run(args: argparse.Namespace) -> int:
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
         raise CliError("the demo needs embedded clusters", "for others use `raycp run`, and submit jobs with kubectl")
     fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
-    print(
-        f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)",
-        flush=True,
-    )
+    say(f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)")
     begin = time.monotonic()
     with at_ray("local", doc.spec.ray.num_cpus):
         client = FleetClient(doc.ray_namespace)
         try:
             ray_up = time.monotonic()
-            status = run_async(up(client, fleet))
-            print(
-                f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}",
-                flush=True,
-            )
+            with readiness(doc.name) as waits:
+                status = run_async(up(client, fleet, lambda now: waits(now.get("reasons") or [])))
+            say(f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}")
             good = run_async(_jobs(client, doc, args.jobs, args.timeout))
             if args.keep:
-                print(
+                say(
                     "\nThe fleet stays up. Submit a job of your own:\n  kubectl --kubeconfig "
-                    f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml",
-                    flush=True,
+                    f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml"
                 )
                 foreground(ours=True)
         finally:
             run_async(client.down(5.0))
-    print("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")
+    say("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")
     return 0 if good else 1
 
 
@@ -90,29 +87,27 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
     jobs = await DemoJobs.connect(connections, doc.hub.name)
     try:
         await jobs.prepare()
-        print(f"\nSubmitting {count} BatchJobs in bursts through the API of {doc.hub.name}", flush=True)
+        say(f"\nSubmitting {count} BatchJobs in bursts through the API of {doc.hub.name}")
         submitting = asyncio.create_task(jobs.submit(count))
         deadline = time.monotonic() + timeout
-        while True:
-            progress = await jobs.progress()
-            status = await client.status()
-            print(_line(progress, status, await _share(client)), flush=True)
-            if submitting.done() and progress.finished == count:
-                break
-            if submitting.done() and submitting.exception() is not None:
-                submitting.result()
-            if time.monotonic() > deadline:
-                submitting.cancel()
-                break
-            await asyncio.sleep(1.0)
+        with progress("submitting", total=count) as report:
+            while True:
+                found = await jobs.progress()
+                status = await client.status()
+                report(_line(found, status, await _share(client)), found.finished)
+                if submitting.done() and found.finished == count:
+                    break
+                if submitting.done() and submitting.exception() is not None:
+                    submitting.result()
+                if time.monotonic() > deadline:
+                    submitting.cancel()
+                    break
+                await asyncio.sleep(1.0)
         await asyncio.sleep(1.2)  # members report to the observer once a second
         findings = await jobs.findings(count)
-        print(
-            _report(findings, await client.ask_observer(Series()), await client.ask_observer(Slo()), await client.status()),
-            flush=True,
-        )
+        put(_report(findings, await client.ask_observer(Series()), await client.ask_observer(Slo()), await client.status()))
         for problem in findings.problems:
-            print(f"PROBLEM: {problem}", flush=True)
+            say(f"PROBLEM: {problem}")
         return not findings.problems
     finally:
         await jobs.close()
@@ -131,18 +126,16 @@ async def _share(client: Any) -> str:
     return f"{100 * (total - bad) / total:.1f} % of {total:.0f}" if total else "-"
 
 
-def _line(progress: Any, status: dict[str, Any], share: str) -> str:
+def _line(found: Any, status: dict[str, Any], share: str) -> str:
     lanes = " ".join(f"{lane['tier']} {lane['ready']}" for lane in status.get("lanes", []))
-    pods = " ".join(f"{name} {number}" for name, number in sorted(progress.pods.items()))
+    pods = " ".join(f"{name} {number}" for name, number in sorted(found.pods.items()))
     return (
-        f"  jobs {progress.finished}/{progress.submitted} done, {progress.running} running | Pods: {pods} "
+        f"jobs {found.finished}/{found.submitted} done, {found.running} running | Pods: {pods} "
         f"| ready in lanes: {lanes} | SLI kept by {share}"
     )
 
 
-def _report(findings: Any, series: list[dict[str, Any]], objectives: list[dict[str, Any]], status: dict[str, Any]) -> str:
-    from raycp.cli.output import Column, render
-
+def _report(findings: Any, series: list[dict[str, Any]], objectives: list[dict[str, Any]], status: dict[str, Any]) -> Page:
     rows = []
     for row in series:
         if row["kind"] == "user" and row["count"]:
@@ -150,8 +143,9 @@ def _report(findings: Any, series: list[dict[str, Any]], objectives: list[dict[s
             rows.append({"controller": row["controller"], "tier": row["tier"], "n": row["count"], **latency})
     columns = [Column("CONTROLLER", "controller"), Column("TIER", "tier"), Column("CHANGES", "n", right=True),
                Column("P50", "p50", right=True), Column("P99", "p99", right=True), Column("P99.9", "p999", right=True)]  # fmt: skip
-    lines = ["", "Reconcile latency (a user's change received, until a reconcile that saw it succeeded):"]
-    lines.append(render(sorted(rows, key=lambda row: str(row["tier"])), columns, "table"))
+    page = Page("\nReconcile latency (a user's change received, until a reconcile that saw it succeeded):")
+    page.add(render(sorted(rows, key=lambda row: str(row["tier"])), columns, "table"))
+    lines = []
     for row in objectives:
         kept = "-" if row["ratio"] is None else f"{100 * row['ratio']:.2f} %"
         lines.append(
@@ -162,4 +156,5 @@ def _report(findings: Any, series: list[dict[str, Any]], objectives: list[dict[s
     lines.append(f"Jobs: {findings.complete} complete, {findings.failed} failed; Pods created twice: {findings.duplicates}")
     leader = status["leader"]
     lines.append(f"Leader: {leader['holder']}, epoch {leader['epoch']}, incarnation {leader['incarnation']}, lock {leader['lock']}")
-    return "\n".join(lines)
+    page.add("\n".join(lines))
+    return page

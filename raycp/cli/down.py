@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
+from raycp.cli.printer import say
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,5 +22,5 @@ def run(args: argparse.Namespace) -> int:
         namespace = namespace_of(args)
         ended = run_async(FleetClient(namespace).down(args.drain))
     name = namespace.removeprefix("raycp-")
-    print(f"fleet {name} is down: {ended} actors ended" if ended else f"no fleet {name} was running")
+    say(f"fleet {name} is down: {ended} actors ended" if ended else f"no fleet {name} was running")
     return 0

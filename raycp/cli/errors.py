@@ -4,6 +4,8 @@ import os
 import sys
 import traceback
 
+from raycp.cli.printer import say
+
 FAILED = 1
 """The input was right, the command failed."""
 BAD_INPUT = 2
@@ -11,8 +13,9 @@ BAD_INPUT = 2
 
 _INPUT_ERRORS = (
     ("raycp.config.problems", "ConfigError"),
-    ("raycp.sdk.controller", "DefinitionError"),
+    ("raycp.sdk.definition", "DefinitionError"),
     ("raycp.sdk.loader", "ControllerLoadError"),
+    ("raycp.embedded.life.stagefile", "StageError"),
 )
 
 
@@ -39,10 +42,10 @@ class BadInput(CliError):
 def report(error: BaseException) -> int:
     """Print ``error`` on stderr and return the exit code. With ``RAYCP_DEBUG=1`` the traceback is printed too."""
     if os.environ.get("RAYCP_DEBUG", "") not in ("", "0"):
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), error=True, end="")
     code, text = describe(error)
     lines = text.splitlines() or [type(error).__name__]
-    print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+    say("\n".join(f"error: {line}" for line in lines), error=True)
     return code
 
 

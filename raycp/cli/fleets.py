@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raycp.cli.errors import BadInput, CliError
+from raycp.cli.printer import say
+from raycp.cli.prompt import WITHIN, Promptness, prompt, unhurried
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
-from raycp.runtime.local_ray import AtHand, RayError, connect, running_address, running_namespaces, shut_down
+from raycp.protocol.substrate import MemberUnavailable
+from raycp.runtime.head import silence
+from raycp.runtime.local_ray import AtHand, RayError, connect, resolve, running_address, running_namespaces, shut_down
 
 T = TypeVar("T")
 
@@ -49,21 +53,32 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine. Errors of Ray or the fleet become ``CliError``."""
     try:
         return asyncio.run(work)
-    except (FleetError, RayError) as error:
+    except (FleetError, RayError, MemberUnavailable) as error:
         raise CliError(str(error)) from error
 
 
 @contextlib.contextmanager
 def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
-    """A connection to Ray for the duration of the block."""
+    """A connection to Ray for the duration of the block, which ends where the head no longer answers, and within a second of
+    Ctrl-C, unless the Ray is this process's own (or up to ``unhurried``)."""
     try:
-        at_hand = connect(address, num_cpus)
+        where = resolve(address)
+        with prompt(Promptness((lambda: silence(where, WITHIN)) if where else None, lambda why: _lost(where, why))):
+            at_hand = connect(where or "local", num_cpus)
+            if at_hand.ours:
+                unhurried()
+            try:
+                yield at_hand
+            finally:
+                shut_down()
     except RayError as error:
         raise CliError(str(error)) from error
-    try:
-        yield at_hand
-    finally:
-        shut_down()
+
+
+def _lost(where: str, why: str) -> None:
+    message = f"error: the Ray at {where} does not answer any more: {why}"
+    remedy = "a fleet on it goes on where its nodes live: repeat the command when its head is back"
+    say(f"{message}; {remedy}", error=True)
 
 
 def existing(address: str | None) -> str:

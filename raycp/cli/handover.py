@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
+from raycp.cli.console import put
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
-from raycp.cli.output import Column, add_output, document, render
+from raycp.cli.output import Column, add_output, render
 from raycp.protocol.control import HandOver
 
 COLUMNS = [
@@ -35,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
         client = FleetClient(namespace_of(args))
         answer = run_async(client.ask(HandOver(args.shard), timeout=60.0))
     rows = msgspec.to_builtins(answer)
-    print(document(rows, args.output) if args.output in ("json", "yaml") else render(rows, COLUMNS, args.output))
+    put(render(rows, COLUMNS, args.output))
     return 1 if any(row["problem"] for row in rows) else 0

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
+from raycp.cli.printer import say
 
 
 def add_parser(subparsers: Any) -> None:
@@ -18,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args.address)):
-        print(run_async(FleetClient(namespace_of(args)).kubeconfig(args.cluster)), end="")
+        say(run_async(FleetClient(namespace_of(args)).kubeconfig(args.cluster)), end="")
     return 0

@@ -5,8 +5,9 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.console import put
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
-from raycp.cli.output import Column, Row, add_output, document, render
+from raycp.cli.output import Column, Row, add_output, render
 from raycp.protocol.control import Switches
 
 
@@ -69,5 +70,5 @@ def run(args: argparse.Namespace) -> int:
         else:
             leader = run_async(client.status()).get("leader")
             rows, columns = ([leader] if leader else []), SHOW
-    print(document(rows, args.output) if args.output in ("json", "yaml") else render(rows, columns, args.output))
+    put(render(rows, columns, args.output))
     return 0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raycp.cli.errors import BAD_INPUT, BadInput, report
+from raycp.cli.printer import print_logs, say
 
 COMMANDS: dict[str, str] = {
     "demo": "bring up an embedded fleet, submit jobs, report, take it down",
@@ -22,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
     "why": "what happened to an object, and what it waits for",
+    "debug": "what each process did last, the dead ones too",
     "slo": "objectives, budgets and burn rates; Prometheus rules",
     "top": "a live view of lanes, clusters and latency",
     "handover": "hand shards to their warm standbys",
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse: --help is 0, wrong usage 2
         return end.code if isinstance(end.code, int) else BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         return 130
     except BrokenPipeError:
         # the reader (head, less) has closed the pipe: no failure, and nothing may be flushed into it at exit
@@ -69,7 +71,7 @@ def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         if len(arguments) > 1 and arguments[0] == "help":
             return _main([arguments[1], "--help"])
-        print(_help(commands))
+        say(_help(commands))
         return 0 if arguments else BAD_INPUT
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
@@ -77,6 +79,7 @@ def _main(arguments: list[str]) -> int:
     if name not in commands:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
     module = importlib.import_module(f"raycp.cli.{name}")
+    print_logs()
     code: int = module.run(parser_of(name).parse_args([name, *rest]))
     sys.stdout.flush()
     return code

@@ -1,10 +1,12 @@
-"""Lists of a command: one set of rows as table, wide table, JSON or YAML."""
+"""What a command shows: texts, and lists as table, wide table, JSON or YAML. ``console`` prints it."""
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from raycp.base.plaintext import grid, grid_text, harmless, is_harmless, one_line
 
 Format = Literal["table", "wide", "json", "yaml"]
 FORMATS: tuple[Format, ...] = ("table", "wide", "json", "yaml")
@@ -31,34 +33,69 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="output format (default: table)")
 
 
-def print_line(line: str) -> None:
-    """Print a line of a command's progress at once, also where the output is a pipe."""
-    print(line, flush=True)
+def add_every(parser: argparse.ArgumentParser) -> None:
+    """``--every``, for live views."""
+    parser.add_argument("--every", type=_seconds, default=1.0, metavar="SECONDS", help="refresh interval (default: 1)")
 
 
-def render(rows: Sequence[Row], columns: Sequence[Column], format: Format, *, empty: str = "nothing to show") -> str:
-    """The rows as text, without a final newline. JSON and YAML carry whole rows, tables their columns."""
-    if format == "json":
-        return to_json([dict(row) for row in rows])
-    if format == "yaml":
-        return to_yaml([dict(row) for row in rows])
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 3600 seconds")
+    return value
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows as a table of those columns that its format shows. ``str()`` is the plain text."""
+
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+
+    def __str__(self) -> str:
+        return grid_text(*self._cells())
+
+    def table(self) -> Any:
+        """As a ``rich`` table for a terminal."""
+        return grid(*self._cells(), styles=True)
+
+    def _cells(self) -> tuple[list[str], list[list[str]], set[int]]:
+        titles = [column.title for column in self.columns]
+        right = {index for index, column in enumerate(self.columns) if column.right}
+        return titles, [[column.cell(row) for column in self.columns] for row in self.rows], right
+
+
+class Page:
+    """Blocks of text and tables, an empty line between them. ``str()`` is the plain text, without a final newline."""
+
+    def __init__(self, *blocks: str | TextTable) -> None:
+        self.blocks = list(blocks)
+
+    def add(self, block: "str | TextTable | Page") -> None:
+        """Append a block, or those of another page."""
+        self.blocks += block.blocks if isinstance(block, Page) else [block]
+
+    def __str__(self) -> str:
+        return "\n\n".join(harmless(str(block)) for block in self.blocks)
+
+
+def render(rows: Sequence[Row], columns: Sequence[Column], format: Format, *, empty: str = "nothing to show") -> Page:
+    """The rows as a page. JSON and YAML carry whole rows, tables their columns."""
+    if format in ("json", "yaml"):
+        return document([dict(row) for row in rows], format)
     if not rows:
-        return empty
-    shown = [column for column in columns if format == "wide" or not column.wide]
-    lines = [[column.title for column in shown], *([column.cell(row) for column in shown] for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(shown))]
-    return "\n".join(
-        "   ".join(
-            cell.rjust(width) if column.right else cell.ljust(width)
-            for cell, width, column in zip(line, widths, shown, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+        return Page(empty)
+    return Page(TextTable(rows, [column for column in columns if format == "wide" or not column.wide]))
 
 
-def document(content: Any, format: Format) -> str:
-    """``content`` as JSON or YAML; the caller prints ``table`` and ``wide``."""
-    return to_json(content) if format == "json" else to_yaml(content)
+def document(content: Any, format: Format) -> Page:
+    """``content`` as JSON or YAML; the caller renders ``table`` and ``wide``."""
+    return Page(to_json(content) if format == "json" else to_yaml(content))
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list of reasons as text, a line each."""
+    return "\n".join(f"  - {one_line(line)}" for line in lines)
 
 
 def to_json(content: Any) -> str:
@@ -71,7 +108,9 @@ def to_yaml(content: Any) -> str:
     import yaml
 
     plain = json.loads(json.dumps(content, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=False).rstrip("\n")
+    shown: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=False).rstrip("\n")
+    # YAML's own escapes exist in quoted texts only: what print would escape is escaped by the dumper instead.
+    return shown if is_harmless(shown) else str(yaml.safe_dump(plain, sort_keys=False, default_flow_style=False)).rstrip("\n")
 
 
 def text(value: Any) -> str:

@@ -63,6 +63,9 @@ def needs(doc: FleetDoc, uses: Sequence[Use], cluster: ClusterSpec) -> list[Need
         for crd in controller.crds if here else ():
             found.append(Need(CRD, ("create",), why))  # a right to create can't be narrowed to a name
             found.append(Need(CRD, ("get", "patch"), why, name=crd["metadata"]["name"]))
+        for watched in controller.watches:
+            if here if watched.on == "same" else cluster.name == doc.hub.name:
+                found.append(Need(watched.kind, READ, f"{why}, which watches them"))
         for owned in controller.owns:
             elsewhere = owned.on == "members" and controller.on == "hub" and cluster in doc.members
             if elsewhere or (owned.on == "same" and here):

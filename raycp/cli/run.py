@@ -1,14 +1,18 @@
 """``raycp run``: bring a fleet up on a running Ray, or on one of its own in the foreground."""
 
 import argparse
+import contextlib
 import signal
-import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.console import progress
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, run_async
+from raycp.cli.printer import say
+from raycp.cli.prompt import unhurried
 from raycp.config import load_fleet
 from raycp.driver.fleet_client import FleetClient, StandsBy, up
 
@@ -41,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
                 "use `raycp submit`, which sends them, or install them on all nodes",
             )
         client = FleetClient(doc.ray_namespace)
-        waiting = ReasonPrinter()
         try:
-            status = run_async(up(client, fleet, lambda status: waiting(status.get("unsettled") or status.get("reasons") or [])))
-            print(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}", flush=True)
-            print(summary(status), flush=True)
+            with readiness(doc.name) as waits:
+                status = run_async(up(client, fleet, lambda status: waits(status.get("unsettled") or status.get("reasons") or [])))
+            say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
+            say(summary(status))
             if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:
                 give_way(client, doc.name)
         except CliError as error:
@@ -53,25 +57,20 @@ def run(args: argparse.Namespace) -> int:
                 raise
             if not (at_hand.ours or args.attach):
                 raise
-            print(error, file=sys.stderr, flush=True)
+            say(str(error), error=True)
             foreground(at_hand.ours)
         finally:
             if at_hand.ours:
                 run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
-                print(f"fleet {doc.name} is down", flush=True)
+                say(f"fleet {doc.name} is down")
     return 0
 
 
-class ReasonPrinter:
-    """Prints why a fleet is not ready yet: the first reason, whenever the reasons change."""
-
-    def __init__(self) -> None:
-        self._last: list[str] = []
-
-    def __call__(self, reasons: list[str]) -> None:
-        if reasons and reasons != self._last:
-            print(f"  waiting for {len(reasons)} conditions: {reasons[0]}", flush=True)
-        self._last = reasons
+@contextlib.contextmanager
+def readiness(name: str) -> Iterator[Callable[[list[str]], None]]:
+    """Progress of a fleet that comes up: takes the reasons why it is not ready yet, and shows the first."""
+    with progress(f"waiting for fleet {name}") as report:
+        yield lambda reasons: report(f"waiting for {len(reasons)} conditions: {reasons[0]}" if reasons else "", 0)
 
 
 def summary(status: dict[str, Any]) -> str:
@@ -89,18 +88,19 @@ def give_way(client: FleetClient, name: str) -> None:
 
     beside = run_async(client.beside())
     if beside is None or not beside.get("warm"):
-        print(f"there is no warm standby fleet: fleet {name} goes on without this process", flush=True)
+        say(f"there is no warm standby fleet: fleet {name} goes on without this process")
         return
     try:
         yielded = run_async(upgrade.switch(client))
     except CliError as error:
-        print(error, file=sys.stderr, flush=True)
+        say(str(error), error=True)
     else:
-        print(f"fleet {name} was handed over to generation {beside['generation']}: epoch {yielded.epoch}", flush=True)
+        say(f"fleet {name} was handed over to generation {beside['generation']}: epoch {yielded.epoch}")
 
 
 def foreground(ours: bool) -> int:
     """Wait for Ctrl-C or SIGTERM; the signal that came."""
+    unhurried()
     stop = threading.Event()
     came = [signal.SIGINT]
 
@@ -110,7 +110,7 @@ def foreground(ours: bool) -> int:
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     # After the handlers: a reader of this line may send the signal at once.
-    print("Ctrl-C takes it down." if ours else "Ctrl-C ends this command; the fleet goes on.", file=sys.stderr, flush=True)
+    say("Ctrl-C takes it down." if ours else "Ctrl-C ends this command; the fleet goes on.", error=True)
     try:
         while not stop.wait(0.2):
             pass

@@ -17,13 +17,14 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print it."""
     from raycp.cli.output import to_json
+    from raycp.cli.printer import say
 
     if args.fields:
         from raycp.config.reference import markdown
 
-        print(markdown())
+        say(markdown())
     else:
         from raycp.config.schema import fleet_json_schema
 
-        print(to_json(fleet_json_schema()))
+        say(to_json(fleet_json_schema()))
     return 0

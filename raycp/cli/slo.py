@@ -3,9 +3,11 @@
 import argparse
 from typing import Any
 
+from raycp.cli.console import put
 from raycp.cli.errors import BadInput
 from raycp.cli.observer import add_observer, fetch, observer_url
-from raycp.cli.output import Column, Row, add_output, document, render
+from raycp.cli.output import Column, Page, Row, add_output, render
+from raycp.cli.printer import say
 
 
 def _share(value: float | None, places: int = 2) -> str:
@@ -65,17 +67,15 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report (exit code 1 while a page fires) or the rules."""
     if args.what == "rules":
-        print(_rules(args), end="")
+        say(_rules(args), end="")
         return 0
     rows = (fetch(observer_url(args), "/api/v1/slo") or {}).get("slo", [])
-    print(show(rows, args.output))
+    put(show(rows, args.output))
     return 1 if any(a["severity"] == "page" for row in rows for a in row["alerts"]) else 0
 
 
-def show(rows: list[Row], format: Any) -> str:
-    """The report as text."""
-    if format in ("json", "yaml"):
-        return document(rows, format)
+def show(rows: list[Row], format: Any) -> Page:
+    """The report."""
     return render(rows, REPORT, format, empty="the fleet file has no objectives (spec.slo)")
 
 

@@ -4,10 +4,14 @@ import argparse
 import datetime
 from typing import Any
 
-from raycp.base.problems import ProblemOwner
+import msgspec
+
+from raycp.base.problems import FleetProblem, ProblemOwner
+from raycp.cli.console import put, watch
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
-from raycp.cli.output import Column, Row, add_output, document, render, text
+from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render, text
 from raycp.driver.fleet_client import FleetClient
+from raycp.protocol.status import ACCUSED
 
 CLUSTERS = [
     Column("CLUSTER", "name"),
@@ -64,6 +68,13 @@ LANES = [
     Column("OLDEST", lambda row: f"{row['oldestSeconds']:.3f} s", right=True),
     Column("SHARE", lambda row: f"{100 * row.get('share', 0):.0f} %", right=True),
 ]
+SUSPECTS = [
+    Column("SUSPECT", "object"),
+    Column("CONTROLLER", "controller"),
+    Column("STATE", lambda row: "convicted" if row["convicted"] else "suspect"),
+    Column("DEATHS", "deaths", right=True),
+    Column("WHY", "reason"),
+]
 NODES = [
     Column("NODE", "address"),
     Column("STATE", lambda row: "draining" if row["draining"] else "doubted" if row["doubted"] else "ready"),
@@ -72,7 +83,7 @@ NODES = [
 ]
 PROBLEMS = [
     Column("PROBLEM", "code"),
-    Column("OF", lambda row: str(ProblemOwner(**row["owner"]))),
+    Column("OF", lambda row: str(msgspec.convert(row["owner"], ProblemOwner))),
     Column("SINCE", lambda row: since(row["since"])),
     Column("WHAT", "message"),
 ]
@@ -83,22 +94,27 @@ TABLES = (
     ("workers", WORKERS),
     ("pools", POOLS),
     ("lanes", LANES),
+    ("suspects", SUSPECTS),
 )
 
 
 def add_parser(subparsers: Any) -> None:
-    """``raycp status [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
+    """``raycp status [-w] [-c FLEET.yaml | --fleet NAME] [--address HOST:PORT] [-o ...]``."""
     parser: argparse.ArgumentParser = subparsers.add_parser("status", help="leader, shards, workers, clusters and lanes of a fleet")
+    parser.add_argument("-w", "--watch", action="store_true", help="show it again and again, until Ctrl-C")
+    add_every(parser)
     add_fleet(parser)
     add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 1 when the fleet is not ready. A degraded fleet is at work."""
+    """Print the status; 1 when the fleet is not ready; a degraded one is at work. With ``-w`` only Ctrl-C ends it."""
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
+        if args.watch:
+            watch(lambda: show(run_async(_status(client)), args.output), args.every)
         status = run_async(_status(client))
-    print(show(status, args.output))
+    put(show(status, args.output))
     return 0 if status.get("ready") else 1
 
 
@@ -118,42 +134,44 @@ def since(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
-def show_standby(beside: Row, format: Any) -> str:
-    """The status of a standby fleet as text."""
+def show_standby(beside: Row, format: Any) -> Page:
+    """The status of a standby fleet."""
     warm = "warm" if beside.get("warm") else "not warm"
     observer = (beside.get("observer") or {}).get("url", "")
-    blocks = [f"standby fleet ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}"]
+    page = Page(f"standby fleet ({warm}): generation {beside.get('generation', '-')}, observer {observer or '-'}")
     if beside.get("reasons"):
-        blocks.append("\n".join(f"  - {reason}" for reason in beside["reasons"]))
+        page.add(bullets(beside["reasons"]))
     if beside.get("standbys"):
-        blocks.append(render(beside["standbys"], STANDBYS, format))
-    return "\n\n".join(blocks)
+        page.add(render(beside["standbys"], STANDBYS, format))
+    return page
 
 
-def show(status: Row, format: Any) -> str:
-    """The status as text."""
+def show(status: Row, format: Any) -> Page:
+    """The status."""
     if format in ("json", "yaml"):
         return document(status, format)
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
     ready = readiness_of(status)
-    blocks = [
+    page = Page(
         f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
         f"lock {text(leader.get('lock'))}, up {leader.get('uptimeSeconds', 0):.0f} s"
         + (f"; a candidate, {leader['heldBy']} leads\n" if leader.get("heldBy") else "\n")
         + f"observer: {text(observer.get('url'))}"
-    ]
-    if status.get("reasons"):
-        blocks.append("\n".join(f"  - {reason}" for reason in status["reasons"]))
+    )
+    problems = [row for row in status.get("problems") or [] if row["code"] not in ACCUSED]
+    known = {str(msgspec.convert(row, FleetProblem)) for row in problems}
+    if reasons := [reason for reason in status.get("reasons") or [] if reason not in known]:
+        page.add(bullets(reasons))
     for rows, columns in TABLES:
         if status.get(rows):
-            blocks.append(render(status[rows], columns, format))
+            page.add(render(status[rows], columns, format))
     nodes = status.get("nodes") or []
     if len(nodes) > 1 or any(row["draining"] for row in nodes):
-        blocks.append(render(nodes, NODES, format))
+        page.add(render(nodes, NODES, format))
     if status.get("standing"):
-        blocks.append(show_standby(status["standing"], format))
-    if status.get("problems"):
-        blocks.append(render(status["problems"], PROBLEMS, format))
-    return "\n\n".join(blocks)
+        page.add(show_standby(status["standing"], format))
+    if problems:
+        page.add(render(problems, PROBLEMS, format))
+    return page

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.fleets import add_file, run_async
-from raycp.cli.output import print_line
+from raycp.cli.printer import say, without_colours
+from raycp.cli.prompt import Promptness, prompt
 from raycp.config import FleetDoc, load_fleet
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0 when the job has succeeded: the fleet is ready."""
     doc = load_fleet(args.config)
     identity = submit_job(args, doc, args.address, ["run", *(["--attach"] if args.attach else [])])
-    print(f"job {identity} succeeded: fleet {doc.name} is ready and does not need the job any more")
+    say(f"job {identity} succeeded: fleet {doc.name} is ready and does not need the job any more")
     return 0
 
 
@@ -44,6 +45,8 @@ def submit_job(args: argparse.Namespace, doc: FleetDoc, address: str, command: l
         with contextlib.ExitStack() as stack:
             source = working_dir if needs_code else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raycp-empty-")))
             directory = stack.enter_context(staged(doc.canonical(), source))
-            return (await submit(address, doc.name, fleet.generation, directory, line, print_line))[0]
+            log = lambda line: say(without_colours(line))  # noqa: E731
+            return (await submit(address, doc.name, fleet.generation, directory, line, log))[0]
 
-    return run_async(work())
+    with prompt(Promptness(None, say)):  # Ray's client blocks
+        return run_async(work())

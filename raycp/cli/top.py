@@ -3,12 +3,13 @@
 import argparse
 import datetime
 import sys
-import time
 from typing import Any
 
+from raycp.cli.console import put, watch
 from raycp.cli.errors import CliError
 from raycp.cli.observer import add_observer, fetch, observer_url
-from raycp.cli.output import Column, Row, add_output, document, render
+from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render
+from raycp.cli.printer import is_rich
 from raycp.cli.slo import REPORT
 from raycp.cli.status import readiness_of
 
@@ -35,7 +36,6 @@ WORKERS = [
     Column("BUSY", lambda row: f"{row['active']}/{row['slots']}", right=True),
     Column("MEMORY", lambda row: f"{row['memory_bytes'] / 1e6:.0f} MB", right=True),
 ]
-CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -45,45 +45,39 @@ def add_parser(subparsers: Any) -> None:
         help="a live view of lanes, clusters and latency",
         description="Show lanes, clusters, workers and objectives until Ctrl-C; once where the output is not a terminal.",
     )
-    parser.add_argument("--every", type=_seconds, default=1.0, metavar="SECONDS", help="refresh interval (default: 1)")
+    add_every(parser)
     parser.add_argument("--once", action="store_true", help="print once and exit")
     add_observer(parser)
     add_output(parser)
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 3600 seconds")
-    return value
-
-
 def run(args: argparse.Namespace) -> int:
-    """Show the view until interrupted."""
+    """Show the view until interrupted; once where there is no live view."""
     url = observer_url(args)
-    once = args.once or args.output in ("json", "yaml") or not sys.stdout.isatty()
-    while True:
+
+    def draw() -> Page:
         found = fetch(url, "/api/v1/overview")
         if found is None:
             raise CliError(f"{url} does not serve /api/v1/overview", "is it a raycp observer? name the right one with --url")
-        shown = document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
-        print(shown if once else CLEAR + shown, flush=True)
-        if once:
-            return 0
-        time.sleep(args.every)
+        return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
+
+    if is_rich(sys.stdout) and not args.once and args.output not in ("json", "yaml"):
+        watch(draw, args.every)
+    put(draw())
+    return 0
 
 
-def show(found: Row, format: Any) -> str:
-    """One screen as text."""
+def show(found: Row, format: Any) -> Page:
+    """One screen."""
     status = found["status"]
     leader = status.get("leader") or {}
     ready = readiness_of(status)
     head = f"fleet {status.get('fleet') or '-'} ({ready}), epoch {leader.get('epoch', '-')}, plan {status.get('plan', '-')}"
     if since := leader.get("silentSince"):
         head += f"; the leader has been silent since {datetime.datetime.fromtimestamp(since, datetime.UTC):%H:%M:%S} UTC"
-    reasons = [f"  - {reason}" for reason in status.get("reasons") or ()]
-    blocks = ["\n".join([head, *reasons])]
+    reasons = bullets(status.get("reasons") or ())
+    page = Page(f"{head}\n{reasons}" if reasons else head)
     for rows, columns in (("lanes", LANES), ("clusters", CLUSTERS), ("workers", WORKERS), ("slo", REPORT)):
         if found.get(rows):
-            blocks.append(render(found[rows], columns, format))
-    return "\n\n".join(blocks)
+            page.add(render(found[rows], columns, format))
+    return page

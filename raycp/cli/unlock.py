@@ -13,6 +13,7 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.cli.errors import BadInput, CliError
+from raycp.cli.printer import say
 from raycp.cli.probe import connect_spec
 from raycp.config import FleetDoc, load_fleet
 from raycp.config.runtime import ConfigMapLock, LeaderSpec, LeaseLock, LockSpec, RayLock
@@ -45,7 +46,7 @@ def run(config: Path | None, kubeconfig: Path | None) -> int:
         raise CliError(f"hub {doc.hub.name}: {error.problem}", error.remedy) from error
     except (KubeError, LockProblem, Conflict) as error:
         raise CliError(f"hub {doc.hub.name}: {error}") from error
-    print("\n".join(lines))
+    say("\n".join(lines))
     return 0
 
 

@@ -2,17 +2,17 @@
 
 import argparse
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async
-from raycp.cli.run import ReasonPrinter, summary
+from raycp.cli.printer import say
+from raycp.cli.run import readiness, summary
 from raycp.cli.submit import submit_job
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
-from raycp.protocol.control import FleetHandoverResult, StandbyStatus
+from raycp.protocol.control import FleetHandoverResult
 
 DASHBOARD = "http://127.0.0.1:8265"
 
@@ -65,27 +65,16 @@ def run(args: argparse.Namespace) -> int:
             if moved := plan.fleet.doc.moved_lock(doc):
                 raise BadInput(f"{args.config}: {moved}")
             if plan.fleet.generation == fleet.generation and not args.force:
-                print(f"fleet {doc.name} runs this generation already; --force replaces its processes")
+                say(f"fleet {doc.name} runs this generation already; --force replaces its processes")
                 return 0
-        printer = ReasonPrinter()
-
-        def waiting(standby: StandbyStatus) -> None:
-            printer(standby.reasons)
-
+        with readiness(f"{doc.name}, generation {fleet.generation}") as waits:
+            run_async(upgrade.stand_by(client, fleet, lambda standby: waits(standby.reasons)))
         if args.standby:
-            run_async(upgrade.stand_by(client, fleet, waiting))
-            print(f"fleet {doc.name}: generation {fleet.generation} stands by; hand over to it with `raycp upgrade --switch`")
+            say(f"fleet {doc.name}: generation {fleet.generation} stands by; hand over to it with `raycp upgrade --switch`")
             return 0
-        _print_result(run_async(_upgraded(client, fleet, waiting)), doc.name, client)
+        say("warm; handing over")
+        _print_result(run_async(upgrade.switch(client)), doc.name, client)
     return 0
-
-
-async def _upgraded(client: FleetClient, fleet: Any, waiting: Callable[[StandbyStatus], None]) -> FleetHandoverResult:
-    from raycp.driver import upgrade
-
-    await upgrade.stand_by(client, fleet, waiting)
-    print("warm; handing over", flush=True)
-    return await upgrade.switch(client)
 
 
 def _finish(args: argparse.Namespace) -> int:
@@ -96,23 +85,23 @@ def _finish(args: argparse.Namespace) -> int:
         name = client.namespace.removeprefix("raycp-")
         if args.abort:
             ended = run_async(upgrade.abandon(client))
-            print(f"fleet {name}: " + ("the standby fleet is down" if ended else "there is no standby fleet"))
+            say(f"fleet {name}: " + ("the standby fleet is down" if ended else "there is no standby fleet"))
         else:
             _print_result(run_async(upgrade.switch(client)), name, client)
     return 0
 
 
 def _print_result(yielded: FleetHandoverResult, name: str, client: FleetClient) -> None:
-    print(
+    say(
         f"fleet {name} leads in epoch {yielded.epoch}: drained in {1000 * yielded.drain:.0f} ms, handed over in "
         f"{1000 * yielded.took:.0f} ms; {yielded.revoked} reconciles interrupted, {len(yielded.shards)} shards warm"
         + (f", cold: {', '.join(yielded.cold)}" if yielded.cold else "")
     )
     with contextlib.suppress(FleetError, CliError):
-        print(summary(run_async(client.status())))
+        say(summary(run_async(client.status())))
 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
     flags = [flag for flag, given in (("--standby", args.standby), ("--force", args.force)) if given]
-    print(f"job {submit_job(args, doc, args.address or DASHBOARD, ['upgrade', *flags])} succeeded")
+    say(f"job {submit_job(args, doc, args.address or DASHBOARD, ['upgrade', *flags])} succeeded")
     return 0

@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from raycp.cli.console import put
 from raycp.cli.output import Column, add_output, render
 
 _PACKAGES = ("raycp", "ray", "kubernetes", "pydantic", "msgspec", "aiohttp", "uvloop")
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Print names and versions."""
     rows = [{"name": name, "version": _version(name)} for name in _PACKAGES]
     rows.append({"name": "python", "version": platform.python_version()})
-    print(render(rows, [Column("NAME", "name"), Column("VERSION", "version")], args.output))
+    put(render(rows, [Column("NAME", "name"), Column("VERSION", "version")], args.output))
     return 0
 
 

@@ -5,9 +5,11 @@ import datetime
 import urllib.parse
 from typing import Any
 
+from raycp.base.plaintext import one_line
+from raycp.cli.console import put
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.observer import add_observer, fetch, observer_url
-from raycp.cli.output import Row, add_output, document
+from raycp.cli.output import Page, Row, add_output, document
 
 _MEANING = {
     "handed_out": "handed out to a worker",
@@ -53,19 +55,22 @@ def run(args: argparse.Namespace) -> int:
             f"no recent step of {args.object} is known: no controller has received it since its shard started",
             "check cluster, kind, namespace and name, and the cluster's state with `raycp status`",
         )
-    print(document(found, args.output) if args.output in ("json", "yaml") else show(found))
+    put(document(found, args.output) if args.output in ("json", "yaml") else show(found))
     return 0
 
 
-def show(found: Row) -> str:
-    """The timeline as text, oldest step first, the current state last."""
-    blocks = []
+def show(found: Row) -> Page:
+    """The timeline, oldest step first, the current state last."""
+    page = Page()
     for row in found["controllers"]:
         lines = [f"controller {row['controller']}"]
         lines += [line for step in row["steps"] for line in _step(step)]
+        if suspicion := row.get("suspicion"):
+            deaths = f"workers that died with it in flight: {suspicion['deaths']}"
+            lines.append(f"  {suspicion['level']:<14} {suspicion['reason']}; {deaths}")
         lines.append(f"  now            {_now(row.get('queue'))}")
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+        page.add("\n".join(one_line(line) for line in lines))
+    return page
 
 
 def _step(step: Row) -> list[str]:

@@ -5,13 +5,14 @@ import json
 import os
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
-from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan
+from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan, WatchedPlan
 from raycp.sdk.controller import Controller
 from raycp.sdk.loader import ControllerLoadError, load_controllers
 
@@ -20,7 +21,8 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
     """Load the modules that the fleet file names and resolve where each controller runs.
 
     ``search`` are directories in which users' modules are looked for, before installed ones. ``working_dir_uri`` is the Ray
-    working directory that holds them, empty where workers find them by path. Raises ``ConfigError``.
+    working directory that holds them, empty where workers find them by path. Raises ``ConfigError``; ``StageError`` for a stage
+    file of an embedded cluster.
     """
     for directory in reversed(search):
         path = str(directory.resolve())
@@ -48,7 +50,8 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
             )
             continue
         for controller in found:
-            plan = _plan(doc, spec, number, controller)
+            source = _source_of(controller)
+            plan = _plan(doc, spec, number, controller, source.digest)
             if plan.name in taken:
                 message = f"spec.controllers[{taken[plan.name]}] is called {plan.name!r} already"
                 problems.append(Problem(str(file), where, spec.use, message, "give one of them another name:"))
@@ -62,11 +65,12 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
                 continue
             taken[plan.name] = number
             plans.append(plan)
-            root = _user_code(controller, digest)
-            if root is not None:
-                roots.add(root)
+            if source.root is not None:
+                roots.add(source.root)
+                digest.update(source.digest.encode())
     if problems:
         raise ConfigError(problems)
+    check_stage_files(doc)
     runtime: dict[str, Any] = {}
     if roots and working_dir_uri:
         runtime["working_dir"] = working_dir_uri
@@ -79,7 +83,15 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
     return Fleet(doc.name, doc.canonical(), whole, 0, tuple(plans), text)
 
 
-def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller) -> ControllerPlan:
+def check_stage_files(doc: FleetDoc) -> None:
+    """Read the stage files of embedded clusters that this machine has. Raises ``StageError`` or ``OSError``."""
+    if any(cluster.embedded is not None and cluster.embedded.stages for cluster in doc.spec.clusters):
+        from raycp.embedded.life.stageset import check_stages  # the whole simulation: only where it is needed
+
+        check_stages(doc)
+
+
+def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controller, code: str) -> ControllerPlan:
     return ControllerPlan(
         name=spec.name or controller.name,
         use=spec.use,
@@ -98,26 +110,45 @@ def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controll
         deleted=controller.deleted,
         config=json.dumps(spec.config, sort_keys=True),
         crds=tuple(json.dumps(crd, sort_keys=True) for crd in controller.crds),
+        watches=tuple(
+            WatchedPlan(str(each.kind), each.on, each.selector, each.field, each.namespace_field) for each in controller.watches
+        ),
+        reachability=controller.reachability,
+        reachability_of=controller.reachability_of,
+        code=code,
     )
 
 
-def _user_code(controller: Controller, digest: "hashlib._Hash") -> Path | None:
-    """The directory from which a user's module was imported; None for installed code. Its sources go into ``digest``."""
+@dataclass(frozen=True)
+class _Source:
+    """The sources of a controller: ``root`` is the directory from which a user's module was imported, None for installed code;
+    ``digest`` is of the files' names and contents."""
+
+    root: Path | None
+    digest: str
+
+
+def _source_of(controller: Controller) -> _Source:
+    """The sources of the controller's top-level package or module; of installed code, of its module's own directory."""
     module = sys.modules.get(controller.module)
     origin = getattr(module, "__file__", None)
     if origin is None:
-        return None
+        return _Source(None, "")
     file = Path(origin).resolve()
     installed = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib", "stdlib")]
     package = Path(__file__).resolve().parent.parent
-    if any(file.is_relative_to(place) for place in [*installed, package]):
-        return None
     parts = controller.module.split(".")
     is_package = file.name == "__init__.py"
-    root = file.parents[len(parts) - (0 if is_package else 1)]
-    top = root / parts[0]
+    root: Path | None = None
+    if any(file.is_relative_to(place) for place in [*installed, package]):
+        top = file.parent if len(parts) > 1 or is_package else file
+        base = top.parent
+    else:
+        base = root = file.parents[len(parts) - (0 if is_package else 1)]
+        top = root / parts[0]
+    digest = hashlib.sha256()
     sources = sorted(top.rglob("*.py")) if top.is_dir() else [file]
     for source in sources[:2000]:
-        digest.update(str(source.relative_to(root)).encode())
+        digest.update(str(source.relative_to(base)).encode())
         digest.update(source.read_bytes())
-    return root
+    return _Source(root, digest.hexdigest()[:12])

@@ -136,13 +136,16 @@ async def _outcome(client: FleetClient, old: str, new: str, error: str) -> Fleet
 
 
 async def _see_off(client: FleetClient, old: str) -> None:
-    """Wait until no member of the old revision is left."""
+    """Wait until no member of the old revision is left. Raises ``FleetError`` where one outlives being killed."""
     revision = client.revision(old)
     deadline = client.clock.now() + GONE_WITHIN
     while True:
         members = [member for member in await revision.members() if member.role is not Role.EMBEDDED]
         if not members:
             return
+        if client.clock.now() > deadline + GONE_WITHIN:
+            names = ", ".join(str(member) for member in sorted(members))
+            raise FleetError(f"the fleet was handed over, but {names} of the old one can't be killed: does their Ray node answer?")
         if client.clock.now() > deadline:
             for member in members:
                 await revision.kill(member)

@@ -130,6 +130,14 @@ class Breaker:
         elif self._state is BreakerPhase.HALF_OPEN and self._probe_since is not None:
             self._open(reason)
 
+    def reset(self) -> None:
+        """The cluster is another, or elsewhere: what failed there says nothing of this one. Close, and forget all failures."""
+        self._retry = self._policy.retry_min
+        self._probe_since = None
+        self._in_row = self._failed = 0
+        self._calls.clear()
+        self._move(BreakerPhase.CLOSED, "")
+
     def cancelled(self) -> None:
         """An allowed call ended without an outcome (its caller gave up)."""
         if self._state is BreakerPhase.HALF_OPEN:

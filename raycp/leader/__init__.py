@@ -1,12 +1,15 @@
 """The leader: what should live, who is dead, promotion, hand-over, placement of members, the hub's records. In this order:
 
 - the plan: ``plans`` makes it from fleet documents (``application``: of ``apply``), ``plan_store`` holds it, ``publisher`` adds
-  what members reported, ``endpoints`` the clusters' connections, ``history`` keeps the switches;
+  what members reported, ``endpoints`` the clusters' connections, ``history`` keeps the switches, with what the dead recorded last
+  (``tails``);
 - members: ``desired`` says which ones a fleet needs, ``roster`` holds what is known of each, and alone changes it; ``lifecycle``
   creates and ends them, ``supervision`` keeps in touch with each, ``reports`` handles what they send, ``member_controller``
-  compares the living with the wanted ones, ``shutdown`` ends all; ``pools`` and ``scaler`` size the worker pools;
-- deaths: ``deaths`` and ``fence`` find them, ``promotion`` makes the next term, ``recovery`` finds a living fleet after a restart,
-  ``revival`` brings back one that died as a whole, from what ``plan_memory`` kept of it;
+  compares the living with the wanted ones, ``shutdown`` ends all; ``pools`` and ``scaler`` size the worker pools, ``quarantines``
+  says which shards have a worker for suspects;
+- deaths: ``deaths`` and ``fence`` find them, ``crash_loops`` shows those that repeat, ``promotion`` makes the next term,
+  ``recovery`` finds a living fleet after a restart, ``revival`` brings back one that died as a whole, from what ``plan_memory``
+  kept of it;
 - nodes: ``nodes`` watches them, ``placement`` chooses one, ``evacuation`` leaves those that drain;
 - hand-over: ``handover`` of shards, ``fleet_handover`` of the fleet to its standby; there ``standby_role``, ``standby_fleet``,
   ``active_fleet`` and ``takeover``; ``retirement`` ends the old revision;

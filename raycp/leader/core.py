@@ -17,6 +17,7 @@ from raycp.base.loops import Loops
 from raycp.base.problems import ProblemCode, ProblemOwner, Subject, of_member
 from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.application import Application
+from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.deaths import Deaths
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
@@ -34,6 +35,7 @@ from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
 from raycp.leader.publisher import Publisher
 from raycp.leader.recovery import Recovery
+from raycp.leader.replacements import Replacements
 from raycp.leader.reports import ReportHandler
 from raycp.leader.retirement import Retirement
 from raycp.leader.revival import Revival
@@ -44,12 +46,14 @@ from raycp.leader.standby_fleet import StandbyFleet
 from raycp.leader.standby_role import StandbyRole
 from raycp.leader.status_sender import StatusSender
 from raycp.leader.supervision import Supervision
+from raycp.leader.tails import Tails
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
 from raycp.member.problem_log import ProblemLog
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -102,21 +106,29 @@ class LeaderCore:
     """
 
     def __init__(
-        self, substrate: Substrate, clock: Clock, identity: str, node: str = "", leave: Callable[[], None] = lambda: None
+        self,
+        substrate: Substrate,
+        clock: Clock,
+        identity: str,
+        node: str = "",
+        leave: Callable[[], None] = lambda: None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         self._substrate = substrate
         self._clock = clock
         self.loops = loops = Loops(clock)
-        self.metrics = Metrics()
-        self._failures = FleetMetrics(self.metrics).loop_failures
+        self.metrics = metrics = Metrics()
+        fleet_metrics = FleetMetrics(metrics)
+        self._failures = fleet_metrics.loop_failures
         loops.failed = self._loop_failed
         self._started = clock.now()
         woken, self._stepping = asyncio.Event(), asyncio.Lock()
         applying, handing = asyncio.Lock(), asyncio.Lock()
         self._wake = wake = woken.set
-        self._plans = plans = PlanStore(wake)
-        self.roster = roster = Roster(clock)
-        self.history = History(clock, loops)
+        self._plans = plans = PlanStore(wake, recorder)
+        self.roster = roster = Roster(clock, recorder)
+        replacements = Replacements(fleet_metrics.restarts)
+        self.history = History(clock, loops, fleet_metrics.switches, Tails(substrate, clock, roster).of, recorder)
         self.nodes = NodeWatch(substrate, clock, node)
         self.hub = Hub(clock, identity, loops, lambda: not self.promotion.closed, self._elected, self.apply)
         lock, proof = self.hub.lock, self.hub.lock.proof
@@ -124,16 +136,19 @@ class LeaderCore:
         self.promotion = promotion = Promotion(
             clock, plans, roster, self.history, lambda plan: proof.proven(plan.fleet.doc.spec.leader.permit)
         )
-        deaths = Deaths(clock, loops, plans, roster, promotion, proof, self.nodes, wake)
+        self._crash_loops = CrashLoops()
+        deaths = Deaths(
+            clock, loops, self._crash_loops, plans, roster, promotion, proof, self.nodes, replacements, wake
+        )
         reports = ReportHandler(substrate, plans, roster, self.history, deaths.suspect, wake)
         supervision = Supervision(substrate, clock, loops, plans, roster, reports.handle, deaths.reported)
-        lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, wake)
+        lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, replacements, wake)
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)
         self.evacuation = Evacuation(clock, loops, roster, lifecycle, promotion, self._handover, self.nodes, leave, wake)
         self._pools = Pools(substrate, clock, roster)
         self._members = MemberController(
-            substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes
+            substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes, clock
         )
         self._application = Application(plans, self._pools, promotion, applying)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
@@ -351,7 +366,8 @@ class LeaderCore:
             return found | standby.problems
         if self.history.problem:
             found[ProblemCode.STATE_NOT_STORED, ProblemOwner(member=LEADER.role)] = f"history of switches: {self.history.problem}"
-        return found | self.hub.problems | self.evacuation.problems | self.nodes.problems
+        crash_loops = self._crash_loops.problems(self._pools.sizes, self._clock.now())
+        return found | crash_loops | self.hub.problems | self.evacuation.problems | self.nodes.problems
 
     # after each step
 

@@ -12,10 +12,12 @@ from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
+from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.nodes import NodeWatch
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.promotion import Promotion
+from raycp.leader.replacements import DEATH, SILENCE, Replacements
 from raycp.leader.roster import Roster
 from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.substrate import MemberDied
@@ -37,20 +39,24 @@ class Deaths:
         self,
         clock: Clock,
         loops: Loops,
+        crash_loops: CrashLoops,
         plans: PlanStore,
         roster: Roster,
         promotion: Promotion,
         proof: LeadershipProof,
         nodes: NodeWatch,
+        replacements: Replacements,
         wake: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._loops = loops
+        self._crash_loops = crash_loops
         self._plans = plans
         self._roster = roster
         self._promotion = promotion
         self._proof = proof
         self._nodes = nodes
+        self._replacements = replacements
         self._wake = wake
 
     async def reported(self, state: MemberState, error: MemberDied) -> None:
@@ -59,7 +65,7 @@ class Deaths:
         if state.member.role in HOLDERS and not error.certain:
             self._await_certainty(state)
             return
-        await self.remove(state, "death", self._clock.now())
+        await self.remove(state, DEATH, self._clock.now())
 
     async def suspect(self, name: str) -> None:
         """A standby found its primary's port closed. If it refuses the leader too, the process is dead for certain (law 6f)."""
@@ -69,7 +75,7 @@ class Deaths:
             if slot.role is Role.SHARD and state.member.actor_name == name and state.report.port:
                 if await probe(state.report.host, state.report.port) is Life.DEAD and members.get(slot) is state:
                     log.warning("%s is dead: its port refuses connections", state.member)
-                    await self.remove(state, "death", noticed)
+                    await self.remove(state, DEATH, noticed)
                 return
 
     def missed(self, member: Member, host: str, port: int) -> None:
@@ -94,7 +100,7 @@ class Deaths:
                     await self.announce(name)
                     break
             await self._clock.sleep(0.1)
-        await self.remove(state, "death", noticed)
+        await self.remove(state, DEATH, noticed)
 
     async def announce(self, name: str) -> None:
         """Notify all members that this one may not write any more, though its process may live."""
@@ -105,14 +111,23 @@ class Deaths:
         # A promotion waits for nothing; a new member must not be sent to a node that is lost.
         warm = bool(state.member.shard) and self._promotion.standby_of(state.member.shard) is not None
         if not warm:
-            await self._nodes.doubt(state.node, silent=cause == "silence")
+            await self._doubt_node(state, cause)
         slot = self._roster.removed(state)
+        if slot is not None:
+            self._replacements.count(slot.role, cause)
         if self._proof.ledger is not None:
             self._proof.ledger.forget(state.member.actor_name)
-        if state.member.role is Role.EMBEDDED:
-            self._roster.endpoint_lost(state.member.place)
         if slot is not None and slot.role is Role.SHARD:
             await self._promotion.promote_standby(slot.shard, cause, since=noticed)
         if warm:
-            await self._nodes.doubt(state.node, silent=cause == "silence")
+            await self._doubt_node(state, cause)
         self._wake()
+
+    async def _doubt_node(self, state: MemberState, cause: str) -> None:
+        """Whether its node died, and with it all that ran there; else a worker's death may be that of its work (law 11)."""
+        if await self._nodes.doubt(state.node, silent=cause == SILENCE):
+            for other in {state.member, *(each.member for each in self._roster.all if each.node == state.node)}:
+                self._roster.excuse(other)
+        member = state.member
+        if member.role is Role.WORKER and not member.slot.quarantine and member.actor_name not in self._roster.excused:
+            self._crash_loops.died(member, self._clock.now())

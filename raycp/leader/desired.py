@@ -56,20 +56,32 @@ class WantedMembers:
         self._key: tuple[object, ...] = ()
         self._found: dict[Slot, Wanted] = {}
 
-    def of(self, fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()) -> dict[Slot, Wanted]:
+    def of(
+        self,
+        fleet: Fleet,
+        shards: set[str],
+        pools: dict[str, int],
+        needy: frozenset[str] = frozenset(),
+        suspicious: frozenset[str] = frozenset(),
+    ) -> dict[Slot, Wanted]:
         """See ``wanted_members``; ``Fleet.generation`` names all of a fleet's content."""
-        key = (fleet.generation, frozenset(shards), tuple(sorted(pools.items())), needy)
+        key = (fleet.generation, frozenset(shards), tuple(sorted(pools.items())), needy, suspicious)
         if key != self._key:
-            self._found = wanted_members(fleet, shards, pools, needy)
+            self._found = wanted_members(fleet, shards, pools, needy, suspicious)
             self._key = key
         return dict(self._found)
 
 
 def wanted_members(
-    fleet: Fleet, shards: set[str], pools: dict[str, int], needy: frozenset[str] = frozenset()
+    fleet: Fleet,
+    shards: set[str],
+    pools: dict[str, int],
+    needy: frozenset[str] = frozenset(),
+    suspicious: frozenset[str] = frozenset(),
 ) -> dict[Slot, Wanted]:
     """All members but the leader. ``pools`` is the number of workers per tier that autoscaling has decided on; ``needy`` are
-    shards that need a standby even if the fleet wants none: their primaries have to leave their nodes."""
+    shards that need a standby even if the fleet wants none: their primaries have to leave their nodes. ``suspicious`` are shards
+    with a quarantine worker, which reserves no CPU: it must start where the pools have taken all."""
     doc = fleet.doc
     runtime: dict[str, Any] = json.loads(fleet.runtime)
     env = doc.spec.ray.env
@@ -94,14 +106,20 @@ def wanted_members(
         add(Slot.of_shard(shard), [env], **options)
         for number in range(max(doc.spec.shards.standby, shard in needy)):
             add(Slot.of_standby(shard, number), [env], **options)
+    modules = sorted({(plan.use, plan.code) for plan in fleet.controllers})
+    settings = [env, runtime, modules, doc.spec.workers.model_dump(mode="json")]
+
+    def add_worker(slot: Slot, cpus: float) -> None:
+        options: dict[str, Any] = {"num_cpus": cpus, "runtime_env": environment(runtime)}
+        if doc.spec.workers.node_labels:
+            options["label_selector"] = dict(doc.spec.workers.node_labels)
+        add(slot, settings, **options)
+
     for tier in TIERS:
         for number in range(pools.get(tier, doc.spec.tiers.of(tier).workers.min)):
-            options = {"num_cpus": doc.spec.workers.cpus, "runtime_env": environment(runtime)}
-            if doc.spec.workers.node_labels:
-                options["label_selector"] = dict(doc.spec.workers.node_labels)
-            modules = sorted({plan.use for plan in fleet.controllers})
-            workers = doc.spec.workers.model_dump(mode="json")
-            add(Slot.of_worker(tier, number), [env, runtime, modules, workers], **options)
+            add_worker(Slot.of_worker(tier, number), doc.spec.workers.cpus)
+    for shard in sorted(suspicious & shards):
+        add_worker(Slot.of_quarantine(shard), 0)
     options = {"num_cpus": 0, "runtime_env": environment({})}
     if doc.spec.shards.node_labels:  # it stores checkpoints in the hub, so it needs the shards' credentials
         options["label_selector"] = dict(doc.spec.shards.node_labels)

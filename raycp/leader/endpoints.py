@@ -1,17 +1,24 @@
 """How the clusters of a fleet are reached: by the fleet file, or by what an embedded cluster reported."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
 
 from raycp.config import FleetDoc
+from raycp.config.clusters import ClusterSpec
 from raycp.kube import ConnectSpec
 from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
 
 def reachable(plan: Plan, endpoints: Mapping[str, ConnectSpec]) -> dict[str, ConnectSpec]:
-    """The connection of each cluster; of embedded ones only while they are up, i.e. in ``endpoints``."""
+    """The connection of each cluster; of embedded ones only while they are up, i.e. in ``endpoints``. Limits are those of the fleet
+    file as it is now."""
     return {
-        cluster.name: endpoints[cluster.name] if cluster.embedded is not None else connection(plan.fleet, cluster.name)
+        cluster.name: msgspec.structs.replace(endpoints[cluster.name], **_limits(cluster))
+        if cluster.embedded is not None
+        else connection(plan.fleet, cluster.name)
         for cluster in plan.fleet.doc.spec.clusters
         if cluster.embedded is None or cluster.name in endpoints
     }
@@ -35,9 +42,15 @@ def connection(fleet: Fleet, name: str) -> ConnectSpec:
         path=spec.kubeconfig.path if spec.kubeconfig else None,
         context=spec.kubeconfig.context if spec.kubeconfig else None,
         insecure=spec.insecure_skip_tls_verify,
-        qps=spec.qps or 0.0,
-        burst=spec.burst or 0,
-        max_in_flight=spec.max_in_flight or REQUESTS_AT_ONCE,
-        breaker=breaker_policy(spec.breaker),
-        timeout=spec.request_timeout,
+        **_limits(spec),
     )
+
+
+def _limits(spec: ClusterSpec) -> dict[str, Any]:
+    return {
+        "qps": spec.qps or 0.0,
+        "burst": spec.burst or 0,
+        "max_in_flight": spec.max_in_flight or REQUESTS_AT_ONCE,
+        "breaker": breaker_policy(spec.breaker),
+        "timeout": spec.request_timeout,
+    }

@@ -24,6 +24,7 @@ from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.nodes import NodeWatch
 from raycp.leader.placement import Move, Situation, misplaced
 from raycp.leader.promotion import Promotion
+from raycp.leader.replacements import MOVED
 from raycp.leader.roster import Roster
 from raycp.protocol.members import Role, Slot
 from raycp.protocol.plan import Plan
@@ -148,9 +149,9 @@ class Evacuation:
             if standby is not None and standby.node not in situation.draining and self._promotion.proven(plan):
                 self._hand_over(slot.shard, "drain")
         elif slot.role in (Role.WORKER, Role.STANDBY) and state.report.ready:
-            self._lifecycle.vacate(state)
+            self._lifecycle.vacate(state, MOVED)
         else:
-            self._lifecycle.retire(state)
+            self._lifecycle.retire(state, MOVED)
 
     def _dismiss(self) -> None:
         """End leaving members whose successors are ready, or that are not wanted any more."""
@@ -206,7 +207,7 @@ class Evacuation:
         self._restless = now
         log.info("%s is moved: %s", move.slot, move.why)
         if move.slot.role in (Role.STANDBY, Role.WORKER):
-            self._lifecycle.vacate(members[move.slot])
+            self._lifecycle.vacate(members[move.slot], MOVED)
         else:
             self._promotion.avoided = frozenset({situation.leader})
             self._hand_over(move.slot.shard, "placement")

@@ -11,8 +11,9 @@ from raycp.leader.deaths import HOLDERS, Deaths
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.promotion import Promotion
+from raycp.leader.replacements import SILENCE
 from raycp.leader.roster import Roster
-from raycp.protocol.members import MemberState
+from raycp.protocol.members import Member, MemberState, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import Substrate
 
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 FENCE_MARGIN = 2.0
 """Seconds on top of a permit: so long the leader must have been sure to lead before it judges a holder's silence."""
+
+
+ANNOUNCED = 0.5
+"""Seconds between the announcement that a worker may not write any more and the end of its process."""
 
 
 class Fence:
@@ -60,11 +65,17 @@ class Fence:
                 log.error("%s has not asked for a permit for %.1f s: it may not write any more, and is replaced", member, permit)
                 ledger.bar(name, "replaced after its permit had ended")
                 self._lifecycle.unsupervise(member)
-                kill = partial(self._substrate.kill, member)
-                self._loops.supervise(kill, LoopName.MEMBER_END, ProblemOwner(peer=str(member.slot)))
+                end = partial(self._kill, member)
+                self._loops.supervise(end, LoopName.MEMBER_END, ProblemOwner(peer=str(member.slot)))
                 await self._deaths.announce(name)
-                await self._deaths.remove(state, "silence", now)
+                await self._deaths.remove(state, SILENCE, now)
                 ledger.bar(name, "replaced after its permit had ended")
+
+    async def _kill(self, member: Member) -> None:
+        """Shards learn from the plan first that a worker was fenced, so that its end is not taken for its own doing (law 11)."""
+        if member.role is Role.WORKER:
+            await self._clock.sleep(ANNOUNCED)
+        await self._substrate.kill(member)
 
     def _mute(self, plan: Plan, state: MemberState) -> bool:
         """Whether a member that the plan shows at work has never asked this leader for a permit, and has had the time to."""

@@ -94,5 +94,5 @@ class ShardHandover:
                 log.warning("%s could not be asked to resume: %s", primary.member, error)
             return handed
         handed.took = clock.now() - begun
-        self._lifecycle.end_soon(primary.member, 0.0)
+        self._lifecycle.handed_over(primary)
         return handed

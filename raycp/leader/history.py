@@ -1,6 +1,7 @@
 """The history of switches: what happened and how long each phase took, kept in the hub."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -12,7 +13,10 @@ from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Conflict, Records
 from raycp.leadership.switches import RECORD, Switch, add, read_switches, write_switches
+from raycp.metrics import Counter, Family
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import Lead
+from raycp.protocol.members import LEADER
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 
@@ -23,14 +27,32 @@ EVERY = 2.0
 RECHECK = 30.0
 """Seconds between two looks at the stored history: a record that was deleted is made again."""
 
+DEATHS = ("death", "silence", "restart")
+"""Causes of switches whose predecessor died: its flight recorder has what it did last."""
+
+TailOf = Callable[[str], Awaitable[list[str]]]
+"""The last lines that a dead actor recorded, by its name."""
+
 
 class History:
-    """One per leader. It is stored in the background; a failed write is retried and delays nothing."""
+    """One per leader. It is stored in the background; a failed write is retried and delays nothing, nor does the search for what a
+    dead process recorded last. ``switches`` counts those of the leadership; those of primaries are counted by the promoted, which
+    outlive a leader's death."""
 
-    def __init__(self, clock: Clock, loops: Loops) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        loops: Loops,
+        switches: Family[Counter],
+        tail_of: TailOf,
+        recorder: FlightRecorder | None = None,
+    ) -> None:
         self.problem = ""
         """Why it could not be stored."""
+        self._counts = switches
         self._clock = clock
+        self._tail_of = tail_of
+        self._recorder = recorder or FlightRecorder(clock)
         self._switches: list[Switch] = []
         self._records: Records | None = None
         self._changed = False
@@ -44,6 +66,8 @@ class History:
         first = self._records is None
         self._records = records
         cause = "start" if leadership.incarnation == 1 else "restart"
+        if order is not None or cause == "restart":  # a fleet's first leader is no switch
+            self._counts.labels(order.cause if order is not None else cause).inc()
         order = order or Lead("", None, None, cause)
         self._note(
             Switch(
@@ -85,6 +109,24 @@ class History:
     def _note(self, switch: Switch) -> None:
         add(self._switches, switch)
         self._changed = True
+        self._recorder.note(
+            "switch",
+            urgent=True,
+            of=switch.what,
+            cause=switch.cause,
+            epoch=switch.epoch,
+            term=switch.term,
+            holder=switch.holder,
+            before=switch.before,
+            leaderless=switch.leaderless,
+        )
+        if switch.cause in DEATHS:
+            dead = LEADER.actor_name if switch.what == "leader" else switch.before
+            self._loops.spawn(self._keep_tail(switch, dead), f"the last records of {dead}")
+
+    async def _keep_tail(self, switch: Switch, dead: str) -> None:
+        switch.tail = await self._tail_of(dead)
+        self._changed = self._changed or bool(switch.tail)
 
     async def _store(self) -> None:
         if self._records is None:
@@ -117,8 +159,8 @@ class History:
             raise
 
     def newest(self, count: int) -> list[Switch]:
-        """The last entries, oldest first."""
-        return self._switches[-count:]
+        """The last entries, oldest first, without what died processes recorded."""
+        return [msgspec.structs.replace(switch, tail=[]) for switch in self._switches[-count:]]
 
     def rows(self) -> list[dict[str, Any]]:
         """All entries, oldest first."""

@@ -12,6 +12,7 @@ from raycp.base.problems import ProblemOwner
 from raycp.leader.desired import Wanted
 from raycp.leader.placement import actor_options
 from raycp.leader.plan_store import PlanStore
+from raycp.leader.replacements import HANDED_OVER, Replacements
 from raycp.leader.roster import Roster
 from raycp.protocol.control import Drain
 from raycp.protocol.members import Member, MemberState, Role
@@ -32,6 +33,7 @@ class Lifecycle:
         plans: PlanStore,
         roster: Roster,
         supervise: Callable[[MemberState], Coroutine[Any, Any, None]],
+        replacements: Replacements,
         wake: Callable[[], None],
     ) -> None:
         self._substrate = substrate
@@ -39,6 +41,7 @@ class Lifecycle:
         self._plans = plans
         self._roster = roster
         self._supervise = supervise
+        self._replacements = replacements
         self._wake = wake
         self._supervisions: dict[Member, asyncio.Task[None]] = {}
 
@@ -81,8 +84,10 @@ class Lifecycle:
         self._roster.created(slot)
         self.adopt(member, want.fingerprint, spot)
 
-    def vacate(self, state: MemberState) -> None:
-        """Free the slot of a worker or standby for its successor; the member goes on until ``dismiss``."""
+    def vacate(self, state: MemberState, why: str = "") -> None:
+        """Free the slot of a worker or standby; the member goes on until ``dismiss``. ``why`` it gets a successor, if it does."""
+        if why:
+            self._replacements.count(state.member.role, why)
         self._roster.vacated(state)
         self._wake()
 
@@ -91,16 +96,23 @@ class Lifecycle:
         if state.member not in self._roster.ending:
             self.end_soon(state.member, self.drain_limit)
 
-    def retire(self, state: MemberState) -> None:
-        """Drain and kill a member that is not wanted, or wanted with other options."""
+    def retire(self, state: MemberState, why: str = "") -> None:
+        """Drain and kill a member that is not wanted, or wanted with other options. ``why`` it gets a successor, if it does."""
         if state.member.role is Role.WORKER:  # while it has keys in flight, a new primary has to ask it (law 6g)
-            self.vacate(state)
+            self.vacate(state, why)
             self.dismiss(state)
             return
-        self._roster.removed(state)
+        slot = self._roster.removed(state)
+        if why and slot is not None:
+            self._replacements.count(slot.role, why)
         self.unsupervise(state.member)
         log.info("retiring %s", state.member)
         self.end_soon(state.member, self.drain_limit)
+
+    def handed_over(self, primary: MemberState) -> None:
+        """Kill a primary whose shard has another one."""
+        self._replacements.count(Role.SHARD, HANDED_OVER)
+        self.end_soon(primary.member, 0.0)
 
     def end_soon(self, member: Member, drain: float) -> None:
         """Drain a member for ``drain`` seconds at most and kill it, in the background."""

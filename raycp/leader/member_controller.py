@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from raycp.base.clock import Clock
 from raycp.leader.desired import Wanted, WantedMembers, standby_members
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
@@ -11,6 +12,8 @@ from raycp.leader.nodes import NodeWatch
 from raycp.leader.placement import best_nodes
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
+from raycp.leader.quarantines import Quarantines
+from raycp.leader.replacements import CHANGED
 from raycp.leader.roster import Roster
 from raycp.protocol.members import LEADER, Member, Role, Slot
 from raycp.protocol.plan import Plan
@@ -30,6 +33,7 @@ class MemberController:
         evacuation: Evacuation,
         pools: Pools,
         nodes: NodeWatch,
+        clock: Clock,
     ) -> None:
         self._substrate = substrate
         self._roster = roster
@@ -39,12 +43,15 @@ class MemberController:
         self._evacuation = evacuation
         self._pools = pools
         self._nodes = nodes
+        self._clock = clock
+        self._quarantines = Quarantines()
         self._wanted_members = WantedMembers()
 
     def wanted(self, plan: Plan) -> dict[Slot, Wanted]:
         """The members that should live under ``plan``."""
         needy = self._evacuation.need_standby(plan)
-        wanted = self._wanted_members.of(plan.fleet, {cluster.shard for cluster in plan.clusters}, self._pools.sizes, needy)
+        shards = {cluster.shard for cluster in plan.clusters}
+        wanted = self._wanted_members.of(plan.fleet, shards, self._pools.sizes, needy, self._quarantines.shards)
         return wanted if plan.following is None else standby_members(plan, wanted)
 
     async def step(self, plan: Plan) -> None:
@@ -52,6 +59,9 @@ class MemberController:
         known = await self._nodes.members()
         if known is not None:
             await self._nodes.refresh()
+        members = self._roster.members
+        needing = {slot.shard for slot, state in members.items() if slot.role is Role.SHARD and state.report.quarantine}
+        self._quarantines.step(needing, {slot.quarantine for slot in members if slot.quarantine}, self._clock.now())
         wanted = self.wanted(plan)
         await self._adopt(plan, known or ())
         await self._fence.check(plan)
@@ -81,10 +91,11 @@ class MemberController:
 
     def _retire(self, wanted: Mapping[Slot, Wanted]) -> None:
         """End members that are not wanted, or wanted with other options."""
+        self._roster.wanted(wanted)
         for slot, state in list(self._roster.members.items()):
             want = wanted.get(slot)
             if want is None or (state.fingerprint and state.fingerprint != want.fingerprint):
-                self._lifecycle.retire(state)
+                self._lifecycle.retire(state, CHANGED if want is not None else "")
             else:
                 self._roster.matched(state, want.fingerprint)
 

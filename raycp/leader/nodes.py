@@ -98,15 +98,18 @@ class NodeWatch:
                 log.warning("node %s (%s) drains: the fleet leaves it", node.identity[:12], node.address)
         self.nodes = nodes
 
-    async def doubt(self, identity: str, *, silent: bool) -> None:
-        """A member of this node died or, ``silent``, was replaced after its permit. Takes ``PROBE_WITHIN`` seconds at most."""
+    async def doubt(self, identity: str, *, silent: bool) -> bool:
+        """A member of this node died or, ``silent``, was replaced after its permit. Returns whether its raylet does not answer
+        either; takes ``PROBE_WITHIN`` seconds at most."""
         if silent:
             self._doubt(identity)
-            return
+            return False
         node = next((node for node in self.nodes if node.identity == identity and node.port), None)
-        if node is not None and await probe(node.address, node.port, PROBE_WITHIN) is not Life.ALIVE:
-            log.warning("node %s (%s) is suspected: its raylet does not answer", node.identity[:12], node.address)
-            self._doubt(node.identity)
+        if node is None or await probe(node.address, node.port, PROBE_WITHIN) is Life.ALIVE:
+            return False
+        log.warning("node %s (%s) is suspected: its raylet does not answer", node.identity[:12], node.address)
+        self._doubt(node.identity)
+        return True
 
     def _doubt(self, identity: str) -> None:
         if identity:

@@ -7,14 +7,16 @@ from typing import Any
 
 import msgspec
 
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.plan import Plan
 
 
 class PlanStore:
     """One per leader. ``wake`` starts the next step of the leader's loop."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], recorder: FlightRecorder | None = None) -> None:
         self.wake = wake
+        self._recorder = recorder
         self._plan: Plan | None = None
         self._changed = asyncio.Condition()
 
@@ -37,6 +39,10 @@ class PlanStore:
     async def replace(self, plan: Plan) -> None:
         """Publish another plan to all members."""
         self._plan = plan
+        if self._recorder is not None:
+            shards = [f"{shard.shard}: {shard.member}, term {shard.term}" for shard in plan.shards]
+            workers = len(plan.workers)
+            self._recorder.note("plan", urgent=True, version=plan.version, epoch=plan.epoch, shards=shards, workers=workers)
         async with self._changed:
             self._changed.notify_all()
         self.wake()

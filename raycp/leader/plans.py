@@ -89,6 +89,7 @@ def standby_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
         following=Following(
             mine.following.namespace if mine and mine.following else "",
             tuple((each.name, cluster) for each in theirs.fleet.controllers for cluster in each.clusters),
+            theirs.fleet.controllers,
         ),
         successors=mine.successors if mine else (),
     )

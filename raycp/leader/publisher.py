@@ -36,6 +36,7 @@ class Publisher:
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
         await self._publish(
             **self._addresses(),
+            excused=self._roster.excused,
             shards=self._shards(plan),
             clusters=tuple(clusters),
             epoch=lock.leadership.epoch if lock.leadership else plan.epoch,

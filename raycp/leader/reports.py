@@ -39,14 +39,14 @@ class ReportHandler:
         self._history.reported(self._plans.plan, state.member.actor_name, report)
         if report.dead:
             await self._suspect(report.dead)
-        if state.member.role is Role.EMBEDDED and state.member.place not in self._roster.endpoints and report.ready:
+        if state.member.role is Role.EMBEDDED and report.ready and not self._roster.endpoint_known(state.member):
             try:
                 endpoint = await self._substrate.ask(state.member, EndpointOf())
             except (MemberUnavailable, MemberFailed) as error:
                 log.warning("%s is ready and its endpoint is not known, its next report is a new attempt: %s", state.member, error)
             else:
                 if endpoint is not None:
-                    self._roster.endpoint_found(state.member.place, endpoint)
+                    self._roster.endpoint_found(state.member, endpoint)
                     changed = True
         if changed:
             self._wake()

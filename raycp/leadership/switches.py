@@ -11,11 +11,15 @@ from raycp.leadership.records import Records
 
 RECORD = "switches"
 KEPT = 200
+KEPT_TAILS = 20
+"""The newest switches keep the tail of the process that died: the record has to fit into a ConfigMap."""
+
 
 
 class Switch(msgspec.Struct, rename="camel"):
     """One switch. ``cause``: handover, drain (of a Ray node), placement, death, silence, cold start, start, restart. ``what``:
-    ``leader`` or ``shard ID``; ``term``: the epoch's incarnation for the leader. ``at`` in Unix seconds."""
+    ``leader`` or ``shard ID``; ``term``: the epoch's incarnation for the leader. ``at`` in Unix seconds. ``tail``: the last lines
+    that the predecessor recorded (``raycp.metrics.recorder``), where its process died."""
 
     at: float
     cause: str
@@ -28,12 +32,15 @@ class Switch(msgspec.Struct, rename="camel"):
     leaderless: float | None = None
     ramp_up: float | None = None
     backlog: float | None = None
+    tail: list[str] = []
 
 
 def add(history: list[Switch], switch: Switch) -> None:
-    """Append a switch, and keep the newest ``KEPT``."""
+    """Append a switch, and keep the newest ``KEPT``, with the tails of the newest ``KEPT_TAILS``."""
     history.append(switch)
     del history[:-KEPT]
+    for old in history[:-KEPT_TAILS]:
+        old.tail = []
 
 
 async def read_switches(records: Records) -> list[Switch]:

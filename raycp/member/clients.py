@@ -39,11 +39,11 @@ class Clients:
         if spec is None:
             raise Unreachable(f"cluster {cluster!r} is not part of the fleet, or not up yet", sent=False)
         known = self._clients.get(cluster)
-        if known is not None and known[0] == spec and not (known[1].done() and (known[1].cancelled() or known[1].exception())):
+        if known is not None and known[0] == spec and (_usable(known[1]) or not known[1].done()):
             if known[1].done():
                 return self._limited(cluster, known[1].result())
             return await asyncio.shield(known[1])
-        if known is not None and known[1].done() and not known[1].cancelled() and known[1].exception() is None:
+        if known is not None and _usable(known[1]):
             await known[1].result().close()
         making = asyncio.create_task(ClusterClient.connect(spec, self._clock, probe=False))
         self._clients[cluster] = (spec, making)
@@ -56,11 +56,21 @@ class Clients:
             client.budget = pool
         return client
 
+    def in_flight(self) -> dict[str, int]:
+        """Requests under way, by cluster. May be called from another thread."""
+        made = [(name, making) for name, (_, making) in list(self._clients.items())]
+        return {name: making.result().gate.in_flight for name, making in made if name in self._specs and _usable(making)}
+
     async def close(self) -> None:
         """Close all."""
         for _, making in self._clients.values():
-            if making.done() and not making.cancelled() and making.exception() is None:
+            if _usable(making):
                 await making.result().close()
             else:
                 making.cancel()
         self._clients.clear()
+
+
+def _usable(making: asyncio.Task[ClusterClient]) -> bool:
+    """Whether the client is made."""
+    return making.done() and not making.cancelled() and making.exception() is None

@@ -11,6 +11,7 @@ from raycp.base.loops import Loops
 from raycp.base.problems import Subject
 from raycp.member.problem_log import ProblemLog, bounded
 from raycp.metrics import FleetMetrics, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import Configure, Drain, PlanOf, Question, ReportAfter
 from raycp.protocol.control.codec import unknown_question
 from raycp.protocol.members import WATCH_SECONDS, Member
@@ -21,19 +22,21 @@ from raycp.protocol.report import Report
 class MemberCore:
     """Base of a core. Subclasses implement ``configure``, ``fill`` and ``drain``; ``changed()`` ends a waiting watch."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, recorder: FlightRecorder | None = None) -> None:
         self.member = member
         self.clock = clock
         self.host = host
         self.node = node
         self.node_id = ""
         """Ray's id of the node on which this process runs; empty outside Ray."""
+        self.recorder = recorder or FlightRecorder(clock)
         self.loops = Loops(clock)
         self.loops.failed = lambda _: self.changed()
         self.plan: Plan | None = None
         self._news = asyncio.Event()
         self._number = 0
         self._essence: tuple[object, ...] = ()
+        self._noted: tuple[object, ...] = ()
         self._problem_log = ProblemLog(clock)
 
     def count_failures(self, metrics: Metrics) -> None:
@@ -117,11 +120,18 @@ class MemberCore:
             pass
         return self._numbered()
 
+    def _note_state(self, report: Report) -> None:
+        state = (report.state, report.ready, list(report.reasons), dict(report.phases))
+        if state != self._noted:
+            self._noted = state
+            self.recorder.note("state", state=report.state, ready=report.ready, reasons=report.reasons, phases=report.phases)
+
     def _numbered(self) -> Report:
         report = self.report()
         essence = _essence(report)
         if essence != self._essence:
             self._essence = essence
+            self._note_state(report)
             self._number += 1
         report.number = self._number
         return report
@@ -130,6 +140,7 @@ class MemberCore:
 def _essence(report: Report) -> tuple[object, ...]:
     """The fields of a report whose changes the leader should know at once, without counters."""
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
-    state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases))
+    suspects = (report.quarantine, report.suspected, [(each.object, each.convicted) for each in report.suspects])
+    state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases), suspects)
     problems = [problem.subject for problem in report.problems]
     return report.host, report.port, report.plan, state, clusters, dict(report.extra), problems

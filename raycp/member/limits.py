@@ -18,7 +18,8 @@ def in_flight_limits(plan: Plan, clusters: Iterable[str]) -> dict[str, int]:
     hanging cluster never takes all slots. The hub, whose keys mostly write elsewhere, may have three quarters; an only one all."""
     names = list(clusters)
     doc = plan.fleet.doc
-    workers = max(len(plan.workers), sum(doc.spec.tiers.of(tier).workers.min for tier in TIERS), 1)
+    pooled = [worker for worker in plan.workers if not worker.quarantine]
+    workers = max(len(pooled), sum(doc.spec.tiers.of(tier).workers.min for tier in TIERS), 1)
     slots = max(1, doc.spec.workers.slots * workers // max(1, len(plan.shards)))
     found = {}
     for name in names:

@@ -15,7 +15,7 @@ from raycp.base.loops import Loops
 from raycp.leadership.permit import Permit, take
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.protocol.control import PermitRequest, PlanOf
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.substrate import LeaderAsk, MemberDied, MemberFailed, MemberUnavailable
 
@@ -57,9 +57,12 @@ class PermitKeeper:
         self._suspended = False
         self._void = float("-inf")
         self._wake = asyncio.Event()
-        self._gauge = FleetMetrics(metrics).permit_left.labels(member.role)
+        self._started = False
         if ask is not None:
-            metrics.before_snapshot(lambda: self._gauge.set(self.left()))
+            # A standby starts when it is promoted: then it is its shard's primary.
+            role = Role.SHARD if member.role is Role.STANDBY else member.role
+            gauge = FleetMetrics(metrics).permit_left
+            metrics.before_snapshot(lambda: gauge.replace({(role.value,): self.left()} if self._started else {}))
             if start:
                 self.start()
             else:
@@ -68,6 +71,7 @@ class PermitKeeper:
     def start(self) -> None:
         """Start pulling; a standby does so when it is promoted."""
         if self.ask is not None:
+            self._started = True
             self._loops.supervise(self._run, LoopName.PERMIT, most=EVERY)
 
     async def _acquaint(self, ask: LeaderAsk) -> None:

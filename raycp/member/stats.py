@@ -3,16 +3,15 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 
 import msgspec
-import psutil
 
 from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
-from raycp.metrics import FleetMetrics, Metrics
+from raycp.member.process import ProcessGauges
+from raycp.metrics import Metrics
 from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
@@ -51,10 +50,7 @@ class StatsReporter:
         self._loops = loops
         self._scheduled = False
         self._sending = asyncio.Lock()
-        self._process = psutil.Process()
-        self._families = FleetMetrics(metrics)
-        self._slot = member.slot
-        self._cpu = 0.0
+        self._process = ProcessGauges(metrics, clock)
         self._synced = asyncio.Event()
         loops.forever(self._send, LoopName.STATISTICS, every=EVERY)
 
@@ -64,11 +60,6 @@ class StatsReporter:
             self._connection.close()
             self._connection = None
         self._plan = plan
-        slot = plan.slot(self._member)
-        if slot != self._slot:  # promoted: the name of its old slot passes to the next standby
-            self._families.memory.remove(*self._slot)
-            self._families.loop_lag.remove(*self._slot)
-            self._slot = slot
         if not self._scheduled:
             self._scheduled = True
             self._loops.spawn(self._send_scheduled(), "statistics after a new plan")
@@ -98,10 +89,8 @@ class StatsReporter:
             await self._send_now()
 
     async def _send_now(self) -> None:
-        started = self._clock.now()
-        await asyncio.sleep(0)
-        self._families.loop_lag.labels(*self._slot).set(self._clock.now() - started)
         plan = self._plan
+        await self._process.measure(self._member.slot if plan is None else plan.slot(self._member))
         if plan is None or not plan.observer.port:
             return
         if self._connection is None or self._connection.closed:
@@ -110,10 +99,6 @@ class StatsReporter:
                 self._connection = await dial(plan.observer.host, plan.observer.port, hello, self)
             except (OSError, TimeoutError):
                 return
-        times = time.process_time()
-        self._families.cpu.labels(*self._slot).inc(max(0.0, times - self._cpu))
-        self._cpu = times
-        self._families.memory.labels(*self._slot).set(float(self._process.memory_info().rss))
         self._connection.send(
             Stats(
                 self._member.actor_name,

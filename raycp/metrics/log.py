@@ -62,7 +62,8 @@ def redact(value: Any) -> Any:
     return value
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The fields of a log record: those bound to the context in which it was made, and its own ``extra``."""
     extra = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
     return {**_bound.get(), **extra}
 
@@ -77,7 +78,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "msg": record.getMessage(),
-            **_fields(record),
+            **fields_of(record),
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
@@ -89,7 +90,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.gmtime(record.created))
-        fields = "".join(f" {k}={v}" for k, v in redact(_fields(record)).items())
+        fields = "".join(f" {k}={v}" for k, v in redact(fields_of(record)).items())
         text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {record.name}: {redact(record.getMessage())}"
         text += fields
         if record.exc_info and record.exc_info[0] is not None:
@@ -111,7 +112,8 @@ def setup_logging(level: str | int = "info", *, as_json: bool = True, stream: IO
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     handler.set_name("raycp")
+    handler.setLevel(number)
     root.addHandler(handler)
-    root.setLevel(number)
+    root.setLevel(min(number, logging.WARNING))  # for the flight recorder, whatever is printed
     root.propagate = False
     return handler

@@ -3,7 +3,6 @@
 Its state is what members and the leader send: nothing is asked of them but timelines.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Merger, Metrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.observer.dead_processes import DeadProcesses
 from raycp.observer.fleet_view import FleetView
 from raycp.observer.http_server import HttpServer
@@ -29,8 +29,6 @@ from raycp.protocol.report import Report
 from raycp.protocol.transport import Listener, listen
 from raycp.slo import Objectives, SloBook
 
-log = logging.getLogger(__name__)
-
 ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
 """Of members that send statistics."""
 
@@ -41,8 +39,9 @@ FORGET_EVERY = 10.0
 class ObserverCore(MemberCore):
     """Receives statistics of all members and the leader's status, and serves them over HTTP."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
-        super().__init__(member, clock, host, node)
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, recorder: FlightRecorder | None = None) -> None:
+        super().__init__(member, clock, host, node, recorder)
+        self._readiness: tuple[bool, list[str]] | None = None
         self._own_metrics = Metrics()
         self.count_failures(self._own_metrics)
         self._started = clock.now()
@@ -76,6 +75,7 @@ class ObserverCore(MemberCore):
             self.loops.forever(self._dead.forget, LoopName.DEAD_PROCESSES, every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
+        self._merger.keep_clusters({cluster.name for cluster in plan.fleet.doc.spec.clusters})
         self._reporter.update(plan)
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
@@ -88,11 +88,6 @@ class ObserverCore(MemberCore):
             self.loops.supervise(self._checkpoint.restore, LoopName.CHECKPOINT_RESTORE)
             self._web.return_to_port(spec.host, spec.port)
 
-        wanted = {cluster.name for cluster in plan.clusters}
-        if before is not None:
-            for cluster in {cluster.name for cluster in before.clusters} - wanted:
-                log.info("cluster %s has left the fleet", cluster)
-
     async def extra(self, question: Question[Any]) -> Any:
         match question:
             case Slo():
@@ -101,6 +96,9 @@ class ObserverCore(MemberCore):
                 return self._book.series()
             case StatusUpdate(status):
                 self._feed.receive(status)
+                if self._readiness != (status.ready, status.reasons):
+                    self._readiness = (status.ready, status.reasons)
+                    self.recorder.note("fleet", urgent=True, ready=status.ready, reasons=status.reasons, plan=status.plan)
                 self._received()
                 return None
         return await super().extra(question)

@@ -1,7 +1,9 @@
 """What the HTTP server asks for: ``View``. The server itself knows neither members nor Ray."""
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
+from raycp.metrics.exposition import MetricsPage
 from raycp.protocol.status import Check
 
 Json = dict[str, Any]
@@ -20,8 +22,9 @@ class View(Protocol):
     - slo: what ``raycp.slo`` reports per objective (``docs/slo.md``).
     """
 
-    async def metrics(self) -> bytes:
-        """The merged page, Prometheus text."""
+    async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
+        """The metrics of all actors, as the scraper's headers ``Accept`` and ``Accept-Encoding`` ask for them; of the families
+        ``names`` if there are any."""
         ...
 
     async def healthy(self) -> list[Check]:

@@ -1,8 +1,8 @@
 """The observer's HTTP routes, over any ``View``.
 
-``/metrics``; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all checks where one that is
-required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no
-external asset). A view that raises is answered with 500 and a JSON reason.
+``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
+checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
+page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason.
 """
 
 import logging
@@ -18,7 +18,6 @@ from raycp.protocol.status import Check
 
 log = logging.getLogger(__name__)
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -62,8 +61,13 @@ def make_app(view: View) -> web.Application:
     async def index(_: web.Request) -> web.Response:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=await view.metrics(), headers={**_SECURITY, "Content-Type": METRICS_TYPE})
+    async def metrics(request: web.Request) -> web.Response:
+        accept, encodings = (",".join(request.headers.getall(name, [])) for name in ("Accept", "Accept-Encoding"))
+        page = await view.metrics(accept, encodings, frozenset(request.query.getall("name[]", [])))
+        headers = {**_SECURITY, "Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
+        if page.encoding:
+            headers["Content-Encoding"] = page.encoding
+        return web.Response(body=page.body, headers=headers)
 
     async def healthz(request: web.Request) -> web.Response:
         return _checks(await view.healthy(), "healthz", "verbose" in request.query)

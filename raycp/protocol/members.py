@@ -7,6 +7,9 @@ from raycp.protocol.report import Report
 
 SEPARATOR = "::"
 
+QUARANTINE = "quarantine"
+"""What stands for a tier in the place of a worker that runs suspects only."""
+
 
 class Role(StrEnum):
     """What an actor of a fleet is."""
@@ -24,7 +27,8 @@ class Slot(NamedTuple):
     """What a successor takes over: a role and a place.
 
     ``place`` is a shard's id, a shard's id and a number for a standby (``0/1``), a pool's tier and a number for a worker
-    (``standard/0``), a cluster's name for an embedded one, else the role's name.
+    (``standard/0``), or for a worker that runs the suspects of a shard, that shard's id (``quarantine/0``), a cluster's name for an
+    embedded one, else the role's name.
     """
 
     role: Role
@@ -46,6 +50,11 @@ class Slot(NamedTuple):
         return cls(Role.WORKER, f"{tier}/{number}")
 
     @classmethod
+    def of_quarantine(cls, shard: str) -> "Slot":
+        """The worker that runs the suspects of ``shard``, one at a time, and nothing else (law 11)."""
+        return cls(Role.WORKER, f"{QUARANTINE}/{shard}")
+
+    @classmethod
     def of_embedded(cls, cluster: str) -> "Slot":
         """The actor of an embedded cluster."""
         return cls(Role.EMBEDDED, cluster)
@@ -57,8 +66,14 @@ class Slot(NamedTuple):
 
     @property
     def tier(self) -> str:
-        """The tier of a worker's pool; empty for other roles."""
+        """The tier of a worker's pool, ``QUARANTINE`` for one outside of the pools; empty for other roles."""
         return self.place.split("/")[0] if self.role is Role.WORKER else ""
+
+    @property
+    def quarantine(self) -> str:
+        """The shard whose suspects this worker runs; empty for other members."""
+        tier, _, shard = self.place.partition("/")
+        return shard if self.role is Role.WORKER and tier == QUARANTINE else ""
 
     @property
     def number(self) -> int:

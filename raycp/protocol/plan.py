@@ -25,11 +25,24 @@ class OwnedPlan(msgspec.Struct, frozen=True, array_like=True):
     selector: str = ""
 
 
+class WatchedPlan(msgspec.Struct, frozen=True, array_like=True):
+    """A kind that a controller's reconciles read (``raycp.sdk.watches``). ``on``: ``same`` or ``hub``. ``field`` is the path of
+    the watched object's name in the controller's objects, and ``namespace_field`` that of its namespace; empty where a map
+    function leads to the keys."""
+
+    kind: str
+    on: str
+    selector: str = ""
+    field: str = ""
+    namespace_field: str = ""
+
+
 class ControllerPlan(msgspec.Struct, frozen=True):
     """A controller and where it runs. Times in seconds; kinds as ``str(GVK)``.
 
     ``use`` and ``original`` find it in its module; ``name`` is what it is called here; ``spec`` is its index in
-    ``spec.controllers``.
+    ``spec.controllers``. ``kind``, ``owns``, ``watches``, ``reachability``, ``config`` and ``code`` (a digest of its source) are
+    the inputs of its decisions (``raycp.classify.inputs``).
     """
 
     name: str
@@ -49,6 +62,10 @@ class ControllerPlan(msgspec.Struct, frozen=True):
     deleted: bool = False
     config: str = "{}"
     crds: tuple[str, ...] = ()
+    watches: tuple[WatchedPlan, ...] = ()
+    reachability: bool = False
+    reachability_of: tuple[str, ...] = ()
+    code: str = ""
 
 
 class Fleet(msgspec.Struct, frozen=True, dict=True):
@@ -103,6 +120,12 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     host: str
     port: int
 
+    @property
+    def quarantine(self) -> bool:
+        """Whether it belongs to no pool, and runs suspects only."""
+        member = Member.parse(self.member)
+        return member is not None and bool(member.slot.quarantine)
+
 
 class ObserverPlan(msgspec.Struct, frozen=True):
     """Where members send their statistics, and the URL of the observer's HTTP server; port 0 while it is not up."""
@@ -114,10 +137,12 @@ class ObserverPlan(msgspec.Struct, frozen=True):
 
 class Following(msgspec.Struct, frozen=True):
     """A fleet that stands by for the one in Ray namespace ``namespace``. ``known`` are the (controller, cluster) pairs that the
-    other reconciles: what is not among them begins anew at the switch."""
+    other reconciles: what is not among them begins anew at the switch. ``controllers`` are the other's, as far as its release
+    tells them: a switch to other code or configuration is a change of them."""
 
     namespace: str
     known: tuple[tuple[str, str], ...] = ()
+    controllers: tuple[ControllerPlan, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -135,6 +160,8 @@ class Plan(msgspec.Struct, frozen=True):
     dead: tuple[str, ...] = msgspec.field(default=(), name="gone")
     """Members that are dead for certain or whose permits have ended: nothing waits for their work. The encoded name is that of
     protocol version 1."""
+    excused: tuple[str, ...] = ()
+    """Workers whose death, past or to come, has another cause than their work: the node was lost, they are drained or removed."""
     floor: int = 0
     """Generations of this revision's members begin here: no name is ever used by two revisions."""
     following: Following | None = None
@@ -163,6 +190,11 @@ class Plan(msgspec.Struct, frozen=True):
             if shard.member == member.actor_name:
                 return Slot.of_shard(shard.shard)
         return member.slot
+
+    def left_since(self, before: "Plan | None") -> set[str]:
+        """The clusters of the fleet of ``before`` that are not this one's."""
+        names = {cluster.name for cluster in self.fleet.doc.spec.clusters}
+        return {cluster.name for cluster in before.fleet.doc.spec.clusters} - names if before is not None else set()
 
     @property
     def home(self) -> str:

@@ -30,6 +30,18 @@ class LaneReport(msgspec.Struct):
     delay: float = 0.0
 
 
+class SuspectReport(msgspec.Struct):
+    """An object whose reconcile has ended worker processes, or may have: it runs alone (law 11). ``object`` as ``raycp why`` takes
+    it; ``deaths``: of workers with it in flight; ``since`` in Unix seconds."""
+
+    object: str
+    controller: str
+    convicted: bool
+    deaths: int
+    reason: str
+    since: float
+
+
 class Report(msgspec.Struct):
     """A member's state, the answer to ``ReportAfter``. ``plan`` is the version of the plan that it runs; ``dead`` a
     primary whose port refuses its standby's connection. ``node`` is the host's name, ``node_id`` Ray's id of the node."""
@@ -52,6 +64,11 @@ class Report(msgspec.Struct):
     phases: dict[str, float] = {}
     dead: str = ""
     extra: dict[str, str] = {}
+    suspects: list[SuspectReport] = []
+    """A primary's, the convicted first; ``suspected`` counts all, also those beyond the list."""
+    suspected: int = 0
+    quarantine: bool = False
+    """Whether a suspect is due: the shard needs a quarantine worker."""
     problems: list[FleetProblem] = []
     """What is wrong with it or its clusters (a bounded number); absent in reports of version 1."""
     number: int = 0

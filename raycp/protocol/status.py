@@ -13,12 +13,16 @@ import msgspec
 
 from raycp.base.problems import FleetProblem, ProblemCode, as_problems
 from raycp.leadership.switches import Switch
+from raycp.protocol.members import QUARANTINE
 
 _MOST = 5
 """Reasons that one check prints."""
 
 
-NOTES = frozenset({ProblemCode.CLOCK, ProblemCode.DRAIN, ProblemCode.PLACEMENT, ProblemCode.LEADER_SILENT})
+ACCUSED = frozenset({ProblemCode.OBJECT_CONVICTED, ProblemCode.OBJECTS_SUSPECTED})
+"""Problems of single objects: ``FleetStatus.suspects`` has them, too. All others are reconciled meanwhile."""
+
+NOTES = ACCUSED | {ProblemCode.CLOCK, ProblemCode.DRAIN, ProblemCode.PLACEMENT, ProblemCode.LEADER_SILENT}
 """Problems that are no reason to call a fleet degraded, or stand among its reasons anyway."""
 
 REPORTED = frozenset(
@@ -172,6 +176,18 @@ class PoolStatus(msgspec.Struct, rename="camel", kw_only=True):
     reason: str = ""
 
 
+class SuspectStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """An object that runs alone, since its reconcile ends worker processes or may (law 11). ``object`` as `raycp why` takes it;
+    ``deaths``: of workers with it in flight; ``since`` is Unix seconds."""
+
+    object: str
+    controller: str
+    convicted: bool
+    deaths: int
+    reason: str
+    since: float
+
+
 class RayNodeStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A node of the Ray cluster. ``doubted``: members on it have stopped answering."""
 
@@ -210,6 +226,7 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     controllers: list[ControllerStatus] = []
     problems: list[FleetProblem] | dict[str, str] = []
     """Read as ``found``: leaders of earlier builds send messages by subject."""
+    suspects: list[SuspectStatus] = []
     pools: list[PoolStatus] = []
     nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
@@ -279,8 +296,8 @@ def readiness(status: FleetStatus) -> Readiness:
         required = {**_members(status), "problems": [str(problem) for problem in blocking]}
         return _verdict(required, {**lesser, "reported": [str(each) for each in degrading if each not in blocking]}, shown)
     hub = next((row for row in status.clusters if row.role == "hub"), None)
-    working = [row for row in status.workers if _at_work(row)]
-    idle = _reasons(*(row for row in status.workers if not _at_work(row)))
+    working = [row for row in _pooled(status) if _at_work(row)]
+    idle = _reasons(*(row for row in _pooled(status) if not _at_work(row)))
     required = {
         "leader": _leader_reasons(status),
         "hub": _reasons(*(row for row in status.shards if hub is not None and row.shard == hub.shard and not _at_work(row))),
@@ -325,7 +342,12 @@ def _members(status: FleetStatus) -> dict[str, list[str]]:
         found["observer"] = _reasons(status.observer)
     watchers: list[MemberStatus] = [*(status.standbys if standby_fleet else status.shards)]
     found["standbys" if standby_fleet else "shards"] = _reasons(*watchers)
-    return {**found, "workers": _reasons(*status.workers)}
+    return {**found, "workers": _reasons(*_pooled(status))}
+
+
+def _pooled(status: FleetStatus) -> list[WorkerStatus]:
+    """A quarantine worker comes and goes with its suspects, which wait for it; nothing else does."""
+    return [row for row in status.workers if row.tier != QUARANTINE]
 
 
 def _at_work(row: MemberStatus) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
-from raycp.base.problems import FleetProblem, of_member
+from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner, of_member
 from raycp.config import TIERS
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
@@ -31,6 +31,7 @@ from raycp.protocol.status import (
     ShardStandbyStatus,
     ShardStatus,
     StandbyCluster,
+    SuspectStatus,
     WorkerStatus,
     with_readiness,
 )
@@ -78,6 +79,7 @@ def fleet_status(
     if plan is None:
         return with_readiness(FleetStatus(problems=list(problems), reasons=list(reasons)))
     watcher = _watcher(plan)
+    reports = [known.report for slot, known in members.items() if slot.role is watcher]
     standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
     return with_readiness(
         FleetStatus(
@@ -96,7 +98,7 @@ def fleet_status(
             ),
             clusters=_clusters(plan, wanted, members),
             lanes=lanes_of(
-                (known.report for slot, known in members.items() if slot.role is watcher),
+                reports,
                 {tier: plan.fleet.doc.spec.tiers.of(tier).share for tier in TIERS},
             ),
             controllers=[
@@ -104,6 +106,7 @@ def fleet_status(
                 for c in plan.fleet.controllers
             ],
             problems=all_problems(problems, members),
+            suspects=suspects_of(reports),
             pools=list(pools),
             nodes=list(nodes),
             switches=list(switches),
@@ -115,7 +118,7 @@ def all_problems(own: Iterable[FleetProblem], members: KnownMembers) -> list[Fle
     """The leader's problems, then what members report; one for each subject."""
     found = {problem.subject: problem for problem in own}
     for slot, known in sorted(members.items(), key=lambda each: each[0]):
-        for problem in known.report.problems:
+        for problem in [*known.report.problems, *suspect_problems(slot, known.report)]:
             named = of_member(problem, str(slot))
             before = found.get(named.subject)
             if before is None or named.since < before.since:
@@ -172,6 +175,46 @@ def lanes_of(reports: Iterable[Report], shares: Mapping[str, float]) -> list[Lan
             row.in_flight += lane.in_flight
             row.oldest_seconds = round(max(row.oldest_seconds, lane.oldest), 3)
     return list(lanes.values())
+
+
+def suspects_of(reports: Iterable[Report]) -> list[SuspectStatus]:
+    """The objects that these shards suspect, the convicted first."""
+    rows = [
+        SuspectStatus(
+            object=row.object,
+            controller=row.controller,
+            convicted=row.convicted,
+            deaths=row.deaths,
+            reason=row.reason,
+            since=row.since,
+        )
+        for report in reports
+        for row in report.suspects
+    ]
+    return sorted(rows, key=lambda row: (not row.convicted, -row.since))
+
+
+def suspect_problems(slot: Slot, report: Report) -> list[FleetProblem]:
+    """What a user should know of a shard's suspects: each convicted object by name, the others by their number."""
+    convicted = [row for row in report.suspects if row.convicted]
+    found = [
+        FleetProblem(
+            ProblemCode.OBJECT_CONVICTED,
+            ProblemOwner(object=row.object, controller=row.controller),
+            f"{row.reason}; {row.deaths} workers have died with it in flight. It is reconciled alone, with backoff, until a "
+            f"reconcile succeeds: see `raycp why {row.object}`",
+            row.since,
+        )
+        for row in convicted
+    ]
+    if waiting := report.suspected - len(convicted):
+        since = min((row.since for row in report.suspects if not row.convicted), default=0.0)
+        why = (
+            f"{waiting} objects may have ended workers: they are reconciled one at a time, in a worker with one slot, until each "
+            "has succeeded once"
+        )
+        found.append(FleetProblem(ProblemCode.OBJECTS_SUSPECTED, ProblemOwner(member=str(slot)), why, since))
+    return found
 
 
 def _watcher(plan: Plan) -> Role:

@@ -1,14 +1,15 @@
 """The keys of a queue and their places: ready in a lane, delayed, running or held; and how a key gets from one to another."""
 
+import math
 from collections.abc import Callable
 
 from raycp.base.keys import RequestKey
-from raycp.classify.verdict import Priority
+from raycp.classify.verdict import Priority, Reason
 from raycp.queueing.delays import DelayHeap
 from raycp.queueing.entry import Entry, KeyDemand, KeyPlace
 from raycp.queueing.holds import Holds
 from raycp.queueing.lane import Lanes
-from raycp.queueing.merge import demand_of, merge
+from raycp.queueing.merge import after_interruption, demand_of, merge
 
 _READY, _DELAYED, _RUNNING, _HELD = KeyPlace.READY, KeyPlace.DELAYED, KeyPlace.RUNNING, KeyPlace.HELD
 
@@ -91,6 +92,14 @@ class Contents:
             entry.pending = None
             self.place(entry, pending, now, front)
 
+    def put_back(self, entry: Entry, reason: str, now: float) -> None:
+        """The reconcile of ``entry`` was cut off: back to the front of its lane, as it was handed out."""
+        ran = demand_of(entry, now)
+        entry.pending = after_interruption(ran, entry.pending, reason, self.lanes.ranks)
+        if entry.cell is not None and entry.cell.series is not None:
+            entry.cell.series.retried(reason)
+        self.leave(entry, now, front=True)
+
     def _new(self, key: RequestKey, demand: KeyDemand, now: float) -> Entry:
         self.sequence += 1
         entry = Entry(key, self.sequence, demand.tier, demand.priority, demand.reason, demand.real, now, now)
@@ -141,7 +150,27 @@ class Contents:
     def _released(self, key: RequestKey, now: float) -> None:
         entry = self.entries.get(key)
         if entry is not None and entry.state is _HELD:
-            self.leave(entry, now)
+            lost = entry.pending is not None and entry.pending.reason == Reason.WORKER_LOST
+            self.leave(entry, now, front=lost)  # what its worker did not finish does not wait behind what came later
+
+    def held_due(self, key: RequestKey) -> float:
+        """When ``key``, which is held, is due; infinity if nothing is, or if it is not held."""
+        entry = self.entries.get(key)
+        return entry.pending.ready_at if entry is not None and entry.state is _HELD and entry.pending is not None else math.inf
+
+    def place_held(self, key: RequestKey, why: str, now: float) -> Entry | None:
+        """Make ``key`` ready, which is due and held for ``why`` alone, unless its cluster or controller is full: the caller hands
+        it out at once. It stays held: at its end it is not queued again."""
+        entry = self.entries.get(key)
+        if entry is None or self.held_due(key) > now or self.holds.reasons(key) != [why]:
+            return None
+        pending = entry.pending
+        assert pending is not None
+        if self.lanes.cell(pending.tier, key[0], key[1]).full:
+            return None
+        entry.pending = None
+        self.place(entry, pending, now)
+        return entry
 
     # -- removals ------------------------------------------------------------------------------------------------------
 
@@ -171,7 +200,17 @@ class Contents:
             else:
                 self.withdraw(entry)
                 del self.entries[key]
+        self.lanes.drop_cluster(cluster)
         return running
+
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """Forget the failures of a controller's keys. Returns those that had failed, and those that run."""
+        found = []
+        for entry in self.entries.values():
+            if entry.key.controller == controller and (entry.attempts or entry.retry or entry.state is _RUNNING):
+                entry.attempts = 0
+                found.append(entry.key)
+        return found
 
     # -- tiers ---------------------------------------------------------------------------------------------------------
 

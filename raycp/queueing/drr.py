@@ -133,6 +133,13 @@ class Ring(Generic[M]):
         if deficit <= 0.0:
             self.members.rotate(-1)
 
+    def taken(self, member: M) -> None:
+        """A piece of work of ``member`` was handed out outside of its turns; it pays for it like any other."""
+        member.queued -= 1
+        member.in_flight += 1
+        self.in_flight += 1
+        member.deficit = max(member.deficit - 1.0, -MAX_DEBT)
+
     def skip(self) -> None:
         """The first member may not be served in this search: try the next."""
         self._refused += 1

@@ -82,6 +82,12 @@ class Cell:
         self.running: dict[int, Entry] = {}
         self.delayed = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether as many of its cluster's or its controller's keys are in flight as may be."""
+        cluster, controller = self.cluster, self.controller
+        return cluster.in_flight >= cluster.limit or controller.in_flight >= controller.limit
+
 
 class Item(msgspec.Struct, frozen=True, gc=False):
     """A hand-out. ``id`` is unique in this queue; ``attempt`` counts from 1; ``waited`` in seconds since it was ready."""

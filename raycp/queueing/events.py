@@ -63,13 +63,16 @@ class QueueMetrics:
         """The counters of these keys."""
         return _Counted(self._families.series(cluster, controller, tier))
 
+    def drop(self, cluster: str) -> None:
+        """The cluster left the queue: keys of a later cluster of that name are counted anew."""
+        self._families.drop(cluster)
+
     def publish(self, queue: Measured) -> None:
         """Depth, delayed, unfinished and longest running per series; the oldest ready key per tier."""
-        for depth in queue.depths():
-            series = self._families.series(depth.cluster, depth.controller, depth.tier)
-            series.depth.set(depth.ready)
-            series.delayed.set(depth.delayed)
-            series.unfinished_work.set(depth.unfinished)
-            series.longest_running.set(depth.longest_running)
-        for tier, age in queue.oldest_ready().items():
-            self._families.oldest_ready.labels(tier).set(age)
+        families = self._families
+        depths = {(depth.cluster, depth.controller, depth.tier): depth for depth in queue.depths()}
+        families.depth.replace({key: depth.ready for key, depth in depths.items()})
+        families.delayed.replace({key: depth.delayed for key, depth in depths.items()})
+        families.unfinished_work.replace({key: depth.unfinished for key, depth in depths.items()})
+        families.longest_running.replace({key: depth.longest_running for key, depth in depths.items()})
+        families.oldest_ready.replace({(tier,): age for tier, age in queue.oldest_ready().items()})

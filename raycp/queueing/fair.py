@@ -122,12 +122,24 @@ class Leaf(Generic[E]):
 
     def discard(self, entry: E) -> None:
         """Withdraw ``entry`` from wherever it is in the queue."""
-        del self.queue[entry.id]
         entry.leaf = None
         space = self.space
-        node = space.node
-        node.ring.discarded(space)
-        node.tree.ring.discarded(node)
+        space.node.ring.discarded(space)
+        space.node.tree.ring.discarded(space.node)
+        self._removed(entry)
+
+    def take(self, entry: E) -> None:
+        """Serve ``entry`` outside of its turn: it is counted in flight now. Neither its cluster nor its controller is full."""
+        space = self.space
+        space.node.ring.taken(space)
+        space.node.tree.ring.taken(space.node)
+        space.node.gate.in_flight += 1
+        self.controller.in_flight += 1
+        self._removed(entry)
+
+    def _removed(self, entry: E) -> None:
+        del self.queue[entry.id]
+        node = self.space.node
         if not self.queue and not self.parked and node in self.controller.parked:
             self.controller.step_in_at(node)
 

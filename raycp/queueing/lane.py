@@ -173,6 +173,17 @@ class Lane:
         del cell.ready[entry.id]
         leaf.discard(entry)
 
+    def take(self, entry: Entry, now: float) -> Entry:
+        """Serve a ready entry outside of its turn: it is in flight now. Its cell is not ``full``. Returns it."""
+        leaf = entry.leaf
+        assert leaf is not None
+        leaf.take(entry)
+        self.queued -= 1
+        self.in_flight += 1
+        self.retries += entry.retry
+        self._waited.append(now - entry.since)
+        return entry
+
     def pop(self, now: float, retry_limit: float, below: float) -> Entry | None:
         """The next entry to serve, now counted in flight, or None if none may be; ``below`` as in ``FairTree.pop``."""
         for each in self.classes:
@@ -274,6 +285,12 @@ class Lanes:
         """Remove lanes that are empty."""
         for name in names:
             del self.by_name[name]
+
+    def drop_cluster(self, cluster: str) -> None:
+        """Forget the cells of a cluster that left; what still runs of it ends on its own."""
+        for lane in self.order:
+            for key in [key for key in lane.cells if key[1] == cluster]:
+                del lane.cells[key]
 
     def cell(self, tier: str, controller: str, cluster: str) -> Cell:
         """The cell of these, new if need be."""

@@ -1,7 +1,7 @@
 """The work queue of a shard: the path of a key from ``add`` through ``pull`` to ``done``, put together from its parts."""
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from raycp.base.clock import Clock
@@ -15,7 +15,7 @@ from raycp.queueing.events import QueueEvents
 from raycp.queueing.fair import Headroom
 from raycp.queueing.lane import Lanes
 from raycp.queueing.limits import Limits
-from raycp.queueing.merge import after_failure, after_interruption, demand_of
+from raycp.queueing.merge import after_failure, demand_of
 from raycp.queueing.policy import QueuePolicy
 from raycp.queueing.workers import Workers
 
@@ -90,9 +90,7 @@ class WorkQueue:
         real: bool = True,
     ) -> bool:
         """Queue ``key``, ready in ``delay`` seconds, merged with what is there by law 3. An unknown tier means the default one.
-
-        Returns False only if the key's cluster is being removed. Raises ``ValueError`` for a negative or undefined delay.
-        """
+        Returns False only if the key's cluster is being removed. Raises ``ValueError`` for a negative or undefined delay."""
         now = self._clock.now()
         ready_at = now if delay == 0.0 else now + _checked(delay)
         if tier not in self._lanes.by_name:
@@ -134,9 +132,18 @@ class WorkQueue:
     def pull(self, worker: str, n: int, *, prefer: str | None = None, slots: int | None = None) -> list[Item]:
         """Hand out up to ``n`` keys to ``worker``; never waits. ``prefer``: the tier that this worker is reserved for.
 
-        ``slots``: how many slots the worker has in all, from which shares are counted; without it the most that it has been
-        seen to have.
+        ``slots``: how many it has in all, from which shares are counted; by default the most that it has been seen to have.
         """
+        return self._pull(worker, n, prefer, slots)
+
+    def pull_held(self, worker: str, key: RequestKey, why: str) -> Item | None:
+        """Hand out ``key`` to ``worker`` although it is held, if it is held for ``why`` alone, is due, and its cluster and
+        controller have room. At its end it is held as before."""
+        entry = self._contents.place_held(key, why, self._clock.now())
+        return self._pull(worker, 1, None, 1, entry)[0] if entry is not None else None
+
+    def _pull(self, worker: str, n: int, prefer: str | None, slots: int | None, chosen: Entry | None = None) -> list[Item]:
+        """``chosen``: this ready key out of its turn."""
         now = self._clock.now()
         heap = self._delays.heap
         if (heap and heap[0][0] <= now) or (self._holds.by_key and self._holds.next_deadline() <= now):
@@ -144,7 +151,7 @@ class WorkQueue:
         holder = self._workers.by_name.get(worker)
         if holder is None or slots is None or slots != holder.slots:
             holder = self._workers.seen(worker, slots, n)
-        lanes = [lane for lane in self._lanes.order if lane.queued]
+        lanes = [lane for lane in self._lanes.order if (lane.queued if chosen is None else lane.name == chosen.tier)]
         if n <= 0 or not lanes:
             return []
         total = self._workers.slots
@@ -164,7 +171,7 @@ class WorkQueue:
             lane = lanes[0] if len(lanes) == 1 else every.choose(lanes, prefer, now, urgent, total)
             if spare and free <= spare:
                 below, spare = self._headroom.below(spare, now), 0
-            entry = lane.pop(now, max(1.0, retries * lane.share), below)
+            entry = lane.pop(now, max(1.0, retries * lane.share), below) if chosen is None else lane.take(chosen, now)
             if entry is None:
                 lanes.remove(lane)
                 continue
@@ -241,11 +248,9 @@ class WorkQueue:
         priority: int = Priority.POLL,
         reason: str = Reason.POLL,
     ) -> bool:
-        """The reconcile succeeded and asks to be run again in ``after`` seconds: in the background, unless it names a tier.
-
-        What it was run as does not matter: polls never ratchet up. Returns False if ``worker`` does not hold the key. Raises
-        ``ValueError`` for a negative or undefined delay.
-        """
+        """The reconcile succeeded and asks to be run again in ``after`` seconds: in the background, unless it names a tier. What it
+        was run as does not matter: polls never ratchet up. Returns False if ``worker`` does not hold the key. Raises ``ValueError``
+        for a negative or undefined delay."""
         _checked(after)
         entry = self._take(worker, key, id)
         if entry is None:
@@ -266,21 +271,16 @@ class WorkQueue:
         entry = self._take(worker, key, id)
         if entry is None:
             return False
-        self._return(entry, reason)
+        self._contents.put_back(entry, reason, self._clock.now())
         return True
 
-    def forget_worker(self, worker: str, culprits: Collection[RequestKey] = ()) -> list[RequestKey]:
-        """The worker is dead for certain (law 6f): its keys return to the front of their lanes at once, ``culprits`` after their
-        backoff. Returns all of them."""
+    def forget_worker(self, worker: str) -> list[RequestKey]:
+        """The worker is dead for certain (law 6f): its keys return to the front of their lanes at once. Returns them."""
         lost = self._workers.remove(worker)
         for entry in lost:
             self._settle(entry)
-        # From the last to the first, each to the front: they keep their order.
-        for entry in reversed(lost):
-            if entry.key in culprits:
-                self._fail(entry, None, Reason.WORKER_LOST, "its worker died of it")
-            else:
-                self._return(entry, Reason.WORKER_LOST)
+        for entry in reversed(lost):  # from the last to the first, each to the front: they keep their order
+            self._contents.put_back(entry, Reason.WORKER_LOST, self._clock.now())
         return [entry.key for entry in lost]
 
     def _take(self, worker: str, key: RequestKey, id: int | None) -> Entry | None:
@@ -331,14 +331,6 @@ class WorkQueue:
         self._contents.leave(entry, now)
         return delay
 
-    def _return(self, entry: Entry, reason: str) -> None:
-        """Back to the front of its lane, as it was handed out."""
-        ran = demand_of(entry, self._clock.now())
-        entry.pending = after_interruption(ran, entry.pending, reason, self._lanes.ranks)
-        if entry.cell is not None and entry.cell.series is not None:
-            entry.cell.series.retried(reason)
-        self._contents.leave(entry, ran.ready_at, front=True)
-
     # -- holds and removals --------------------------------------------------------------------------------------------
 
     def hold(self, key: RequestKey, why: str = "held", timeout: float | None = None) -> None:
@@ -350,6 +342,10 @@ class WorkQueue:
     def release(self, key: RequestKey, why: str | None = None) -> bool:
         """End one reason to hold ``key``, or all of them (None). Returns whether none is left."""
         return self._contents.release(key, why, self._clock.now())
+
+    def held_due(self, key: RequestKey) -> float:
+        """When ``key``, which is held, is due, as ``Clock.now()``; infinity if nothing is due for it, or if it is not held."""
+        return self._contents.held_due(key)
 
     def remove(self, key: RequestKey) -> bool:
         """Drop the key: nothing is left to reconcile. If it runs, only its rerun is dropped. Returns whether anything was."""
@@ -367,6 +363,10 @@ class WorkQueue:
     def remove_controller(self, controller: str) -> int:
         """Drop all keys of a controller that is no longer in the fleet. Returns how many."""
         return sum([self._contents.remove(key) for key in list(self._entries) if key.controller == controller])
+
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """Its code is new: see ``Contents.forgive``. Their backoff ends when something real is added."""
+        return self._contents.forgive(controller)
 
     # -- limits and policy ---------------------------------------------------------------------------------------------
 

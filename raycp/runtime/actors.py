@@ -12,15 +12,20 @@ import gc
 import logging
 import os
 import pkgutil
+import socket
 import sys
 from typing import Any, Protocol
 
 import ray
 
 from raycp.base.clock import SystemClock
+from raycp.member.process_recorder import ABOUT_RECORDINGS, ProcessRecorder
+from raycp.metrics.recorder import Origin
+from raycp.metrics.recorder.log_feed import LogFeed
 from raycp.protocol.control import Ping, Pong, Question
 from raycp.protocol.control.codec import respond
 from raycp.protocol.members import Member, Role
+from raycp.runtime.fleet_home import recorder_home, recorder_homes
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +50,7 @@ class Shell:
         self._turned = 0.0
         self._clock = SystemClock()
         self._core: Core | None = None
+        self._recorder: ProcessRecorder | None = None
         self._error: BaseException | None = None
         self._made = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -60,7 +66,8 @@ class Shell:
             from raycp.metrics.log import setup_logging
 
             setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"))
-            self._core = pkgutil.resolve_name(CORE_FACTORY)(member, self._namespace)
+            recorder = self._recorder = self._record()
+            self._core = pkgutil.resolve_name(CORE_FACTORY)(member, self._namespace, recorder.recorder)
         except Exception as error:
             log.exception("%s could not be made", self._name)
             self._error = error
@@ -75,20 +82,39 @@ class Shell:
             self._turned = self._clock.now()
             await asyncio.sleep(0.5)
 
+    def _record(self) -> ProcessRecorder:
+        """Start the process's flight recorder; warnings and errors of the log go into it, too."""
+        node = str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+        origin = Origin(
+            actor=self._name,
+            namespace=self._namespace,
+            node=node,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._clock.wall(),
+        )
+        made = ProcessRecorder(self._clock, recorder_home(self._namespace), origin, recorder_homes())
+        made.recorder.start()
+        LogFeed(made.recorder).install()
+        return made
+
     async def _ask_core(self, question: Question[Any]) -> Any:
         await self._made.wait()
-        if self._core is None:
+        if self._core is None or self._recorder is None:
             raise RuntimeError(f"{self._name} could not be made: {self._error}")
-        return await self._core.ask(question)
+        return await self._recorder.ask(question, self._core.ask)
 
     async def _route(self, question: Question[Any]) -> Any:
         if isinstance(question, Ping):
             return Pong(os.getpid(), self._clock.now() - self._turned)
+        if isinstance(question, ABOUT_RECORDINGS) and self._recorder is not None:
+            return await self._recorder.answer(question)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._ask_core(question), self._loop))
 
     @ray.method(concurrency_group="ctl")  # type: ignore[untyped-decorator]
     async def answer(self, question: bytes) -> bytes:
-        """Answer an encoded control question (``raycp.protocol.control``): ``Ping`` here, all others by the core on its loop."""
+        """Answer an encoded control question (``raycp.protocol.control``): ``Ping`` and those about recordings here, all others by
+        the core on its loop."""
         return await respond(question, self._route)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from raycp.base.clock import SystemClock
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.members import Member, Role
 from raycp.queueing.protocol import QueueFactory
 from raycp.runtime.ray_substrate import RaySubstrate, leader_ask
@@ -26,17 +27,19 @@ QUEUE = "RAYCP_QUEUE"
 """Environment variable of the fleet's actors: ``module:factory`` of the queue that shards use instead of ``WorkQueue``."""
 
 
-def make_core(member: Member, namespace: str) -> Any:
+def make_core(member: Member, namespace: str, recorder: FlightRecorder) -> Any:
     """The core of ``member``; the leader's is started. Imports only the room of its role."""
     node_id = str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
     if member.role is Role.LEADER:
-        return _leader(namespace, node_id)
+        return _leader(namespace, node_id, recorder)
     module, name = _CORES[member.role].split(":")
     make = getattr(importlib.import_module(module), name)
     parts: dict[str, Any] = {"ask": leader_ask(namespace)} if member.role in (Role.SHARD, Role.STANDBY, Role.WORKER) else {}
     if member.role in (Role.SHARD, Role.STANDBY) and (queue := queue_factory(os.environ.get(QUEUE, ""))) is not None:
         parts["queue"] = queue
-    core = make(member, SystemClock(), ray.util.get_node_ip_address(), socket.gethostname(), **parts)
+    if member.role is Role.WORKER:
+        parts["alarm"] = importlib.import_module("raycp.worker.gil_alarm").GilAlarm()
+    core = make(member, SystemClock(), ray.util.get_node_ip_address(), socket.gethostname(), recorder=recorder, **parts)
     core.node_id = node_id
     return core
 
@@ -53,13 +56,14 @@ def queue_factory(name: str) -> QueueFactory | None:
     return found
 
 
-def _leader(namespace: str, node_id: str) -> Any:
+def _leader(namespace: str, node_id: str, recorder: FlightRecorder) -> Any:
     from raycp.leader.core import LeaderCore
 
     def leave() -> None:
+        recorder.flush()
         os.kill(os.getpid(), signal.SIGKILL)  # any orderly end of an actor's process is final for Ray
 
     identity = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
-    core = LeaderCore(RaySubstrate(namespace), SystemClock(), identity, node_id, leave)
+    core = LeaderCore(RaySubstrate(namespace), SystemClock(), identity, node_id, leave, recorder)
     core.start()
     return core

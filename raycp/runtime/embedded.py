@@ -11,25 +11,21 @@ from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ConnectSpec
 from raycp.member.core import MemberCore
 from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import EndpointOf, KubeconfigOf, Question
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.runtime.home import home_directory
+from raycp.runtime.fleet_home import fleet_home
 
 log = logging.getLogger(__name__)
-
-
-def kubeconfig_dir(fleet: str) -> Path:
-    """Where kubeconfigs of a fleet's embedded clusters are written: ``$RAYCP_HOME`` or ``~/.raycp``, then the fleet's name."""
-    return home_directory() / fleet
 
 
 class EmbeddedCore(MemberCore):
     """Runs one ``EmbeddedCluster`` for the fleet."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str) -> None:
-        super().__init__(member, clock, host, node)
+    def __init__(self, member: Member, clock: Clock, host: str, node: str, recorder: FlightRecorder | None = None) -> None:
+        super().__init__(member, clock, host, node, recorder)
         self.cluster: EmbeddedCluster | None = None
         self._connect: ConnectSpec | None = None
         self._kubeconfig = ""
@@ -96,7 +92,7 @@ class EmbeddedCore(MemberCore):
 def write_kubeconfig(fleet: str, cluster: str, text: str) -> str:
     """Write it readable by its owner only; the path, or nothing if it can't be written."""
     try:
-        directory = kubeconfig_dir(fleet)
+        directory = fleet_home(fleet)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / f"{cluster}.kubeconfig"
         partial = path.with_suffix(f".{os.getpid()}.tmp")

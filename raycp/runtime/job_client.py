@@ -1,12 +1,21 @@
 """Ray's job server: submit a fleet's job, or join one that runs, and follow its log to its end."""
 
 import asyncio
+import contextlib
 import logging
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from raycp.protocol.control.codec import first_line
+
+ANSWER_WITHIN = 4.0
+"""How long the job server may take for its first answer, in seconds."""
+
+SILENT_FOR = 30.0
+"""How long the job server may be silent while the job runs, in seconds: its head may be restarting."""
 
 AGENT_WITHIN = 60.0
 """How long a new head is given to bring up its agent for jobs, in seconds."""
@@ -30,6 +39,8 @@ async def submit(
         logging.getLogger(name).setLevel(logging.WARNING)
 
     def connect() -> Any:
+        with contextlib.suppress(urllib.error.HTTPError):  # an answer; Ray's client, which knows no deadline, judges it
+            urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=ANSWER_WITHIN).close()
         return JobSubmissionClient(address)
 
     try:
@@ -54,14 +65,29 @@ async def submit(
     async for text in client.tail_job_logs(identity):
         for line in text.splitlines():
             notify(line)
-    state = await asyncio.to_thread(client.get_job_status, identity)
-    while state in (JobStatus.PENDING, JobStatus.RUNNING):
+    state = await _state(client, identity)
+    while state in (JobStatus.PENDING, JobStatus.RUNNING):  # as long as the job lasts: its log may have been cut
         await asyncio.sleep(0.2)
-        state = await asyncio.to_thread(client.get_job_status, identity)
+        state = await _state(client, identity)
     if state is not JobStatus.SUCCEEDED:
         info = await asyncio.to_thread(client.get_job_info, identity)
         raise JobError(f"job {identity} ended as {state.value}: {info.message or 'see its log above'}")
     return identity, state.value
+
+
+async def _state(client: Any, identity: str) -> Any:
+    """The job's state. Raises ``JobError`` where the server is silent for ``SILENT_FOR`` seconds."""
+    now = asyncio.get_running_loop().time
+    deadline = now() + SILENT_FOR
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.to_thread(client.get_job_status, identity)
+        except Exception as error:
+            if now() >= deadline:
+                why = first_line(error) or "no answer"
+                raise JobError(f"Ray's job server was silent for {SILENT_FOR:g} s: {why}; job {identity} may go on") from error
+        await asyncio.sleep(0.5)
 
 
 async def _submit(client: Any, identity: str, fleet: str, generation: str, directory: Path, command: str) -> None:

@@ -14,6 +14,7 @@ from raycp.config.rayenv import RAY_ENV
 from raycp.protocol.control.codec import first_line
 from raycp.protocol.members import Member
 from raycp.protocol.revisions import base_of
+from raycp.runtime.head import silence
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,21 @@ class AtHand:
     ours: bool
 
 
+def resolve(address: str) -> str:
+    """``HOST:PORT`` of the running head that ``address`` means; empty where a Ray of this process's own is to be started.
+
+    Raises ``RayError`` where no head answers there, within seconds.
+    """
+    if address == "local":
+        return ""
+    named = address if address != "auto" else os.environ.get("RAY_ADDRESS", "")
+    where = named or running_address()
+    why = silence(where) if where else ""
+    if why and named:
+        raise RayError(f"no Ray answers at {where}: {why}. Start one with `ray start --head`, or correct the address")
+    return "" if why or not where else where
+
+
 def connect(address: str, num_cpus: int | None = None) -> AtHand:
     """``auto``: the running Ray, else a local one; ``local``: always one of its own; else ``HOST:PORT`` of a head.
 
@@ -40,18 +56,12 @@ def connect(address: str, num_cpus: int | None = None) -> AtHand:
     """
     if ray.is_initialized():
         return AtHand(ray.get_runtime_context().gcs_address, ours=False)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address != "local":
+    if where := resolve(address):
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            if address != "auto" or os.environ.get("RAY_ADDRESS"):
-                where = address if address != "auto" else os.environ.get("RAY_ADDRESS", "auto")
-                raise RayError(
-                    f"no Ray answers at {where}: {first_line(error)}. Start one with `ray start --head`, or correct the address"
-                ) from error
-        else:
-            return AtHand(ray.get_runtime_context().gcs_address, ours=False)
+            raise RayError(f"the Ray at {where} does not let this process join: {first_line(error)}") from error
+        return AtHand(ray.get_runtime_context().gcs_address, ours=False)
     start_local(num_cpus)
     return AtHand(ray.get_runtime_context().gcs_address, ours=True)
 
@@ -102,15 +112,15 @@ def _leave_session() -> None:
         os.setsid()
 
 
-def running_address() -> str | None:
-    """The address of a Ray that runs on this machine; None where none does."""
+def running_address() -> str:
+    """The address of a Ray that runs on this machine; empty where none does."""
     from ray._private.services import canonicalize_bootstrap_address
 
     try:
         found = canonicalize_bootstrap_address("auto")
     except Exception:  # Ray raises what it likes here, and all of it means no
-        return None
-    return str(found) if found else None
+        return ""
+    return str(found or "")
 
 
 def running_namespaces() -> list[str]:

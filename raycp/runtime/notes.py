@@ -15,7 +15,7 @@ from ray.experimental import internal_kv
 
 from raycp.protocol.control.codec import first_line
 from raycp.protocol.substrate import MemberUnavailable
-from raycp.runtime.home import home_directory
+from raycp.runtime.fleet_home import home_directory
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.sdk.backend import CacheRead, ClusterInfo
-from raycp.sdk.controller import selector_text
+from raycp.sdk.definition import selector_text
 from raycp.sdk.event_recorder import event_for
 from raycp.sdk.kinds import Labels, Objects, as_gvk
 from raycp.sdk.live import Live
@@ -68,19 +68,18 @@ class Context(Writes):
     @property
     def clusters(self) -> Sequence[ClusterInfo]:
         """The fleet's clusters (hub included), with labels and whether they are reachable and synced."""
-        return list(self._session.backend.clusters.values())
+        return self._session.clusters()
 
     @property
     def members(self) -> list[ClusterInfo]:
         """The clusters whose role is member; in a fleet of one cluster, that one."""
-        found = list(self._session.backend.clusters.values())
+        found = self._session.clusters()
         return [cluster for cluster in found if cluster.role == "member"] or found
 
     @property
     def cluster(self) -> ClusterInfo:
         """The cluster of the object."""
-        name = self.request.key.cluster
-        return self._session.backend.clusters.get(name) or ClusterInfo(name)
+        return self._session.cluster(self.request.key.cluster)
 
     @property
     def unknown_clusters(self) -> frozenset[str]:

@@ -8,18 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raycp.base.keys import GVK
+from raycp.classify.references import References
+from raycp.sdk.definition import DefinitionError, kind_of, selector_text
+from raycp.sdk.watches import WatchedKind
 
 Scope = Literal["members", "hub"]
 ReconcileFn = Callable[..., Any]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_KEY = re.compile(r"([a-z0-9A-Z]([-a-z0-9A-Z_.]{0,251}[a-z0-9A-Z])?/)?[a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?")
-_VALUE = re.compile(r"([a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?)?")
-
-
-class DefinitionError(Exception):
-    """The declaration of a controller is invalid. The message names the controller and says what to write."""
-
 
 @dataclass(frozen=True, slots=True)
 class OwnedKind:
@@ -41,6 +37,9 @@ class Controller:
     ``resync`` and ``timeout`` are seconds, None: the fleet's default (10 h, 60 s). ``concurrency`` is the most reconciles at once
     over the fleet, None: no limit but the workers' slots. ``crds`` are CustomResourceDefinitions to install on the hub
     (``on="hub"``) or on every member before anything is watched. ``deleted``: call also for a deleted object, with None.
+
+    ``reachability``: whether a change of a cluster (unreachable, usable again, joined, left, other labels) is an input of its
+    decisions; ``reachability_of``: paths to the names of the clusters that an object's decision depends on, none: all of them.
     """
 
     name: str
@@ -50,6 +49,9 @@ class Controller:
     selector: str = ""
     fields: str = ""
     owns: tuple[OwnedKind, ...] = ()
+    watches: tuple[WatchedKind, ...] = ()
+    reachability: bool = False
+    reachability_of: tuple[str, ...] = ()
     resync: float | None = None
     concurrency: int | None = None
     timeout: float | None = None
@@ -78,7 +80,7 @@ def owned(kind: str | GVK, *, on: Literal["same", "members"] = "same", labels: M
     """An entry of ``owns=[...]`` with more than the kind. Raises ``DefinitionError``."""
     if on not in ("same", "members"):
         raise DefinitionError(f'owned({str(kind)!r}): on={on!r} is neither "same" nor "members"')
-    return OwnedKind(_kind(kind, "owned"), on, selector_text(labels, f"owned({str(kind)!r})"))
+    return OwnedKind(kind_of(kind, "owned"), on, selector_text(labels, f"owned({str(kind)!r})"))
 
 
 def controller(
@@ -89,6 +91,8 @@ def controller(
     labels: Mapping[str, str] | str | None = None,
     fields: Mapping[str, str] | str | None = None,
     owns: Iterable[str | GVK | OwnedKind] = (),
+    watches: Iterable[WatchedKind] = (),
+    reachability: bool | str | Sequence[str] | None = None,
     resync: float | str | None = None,
     concurrency: int | None = None,
     timeout: float | str | None = None,
@@ -100,7 +104,12 @@ def controller(
     The function takes ``(ctx, obj)``; ``async def`` runs on the worker's user loop, plain ``def`` in a thread with a
     ``SyncContext``. ``obj`` is a dict, or the pydantic model that its annotation names. ``labels`` and ``fields`` are selectors,
     as dict or as text, and narrow what is watched: an object that no longer matches counts as deleted. ``owns`` lists kinds of
-    children. Durations are seconds or ``"10h"``.
+    children, ``watches`` other kinds that it reads (``raycp.sdk.watches.watch``). Durations are seconds or ``"10h"``.
+
+    ``reachability``: True requeues every object when a cluster becomes unreachable, joins, leaves or changes its labels; a path,
+    or a list of paths, such as ``status.clusters[*].name`` requeues only objects that name that cluster there. By default True
+    for controllers with children in members, False for others. A cluster that a reconcile has found unusable requeues the object
+    when it is usable again, whatever is declared.
 
     Raises ``DefinitionError``.
     """
@@ -117,21 +126,26 @@ def controller(
         if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
             raise DefinitionError(f"{where}: concurrency={concurrency!r} is not a whole number of at least 1")
         children = tuple(
-            entry if isinstance(entry, OwnedKind) else OwnedKind(_kind(entry, where)) for entry in _listed(owns, where)
+            entry if isinstance(entry, OwnedKind) else OwnedKind(kind_of(entry, where)) for entry in _listed(owns, where)
         )
         for entry in children:
             if entry.on == "members" and on != "hub":
                 raise DefinitionError(f'{where}: owned(..., on="members") is for controllers with on="hub"')
+        watched = _watched(watches, where)
+        reads, paths = _reachability(reachability, children, where)
         _check_parameters(fn, where)
         code = inspect.unwrap(fn)
         return Controller(
             name=label,
-            kind=_kind(kind, where),
+            kind=kind_of(kind, where),
             fn=fn,
             on=on,
             selector=selector_text(labels, where),
             fields=_field_text(fields, where),
             owns=children,
+            watches=watched,
+            reachability=reads,
+            reachability_of=paths,
             resync=_seconds(resync, f"{where}: resync"),
             concurrency=concurrency,
             timeout=_seconds(timeout, f"{where}: timeout"),
@@ -146,20 +160,6 @@ def controller(
     return declare
 
 
-def selector_text(labels: Mapping[str, str] | str | None, where: str) -> str:
-    """A label selector as the API takes it. Raises ``DefinitionError`` for keys and values that can't be labels."""
-    if labels is None:
-        return ""
-    if isinstance(labels, str):
-        return labels.strip()
-    for key, value in labels.items():
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise DefinitionError(f"{where}: {key!r} can't be a label's key")
-        if not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise DefinitionError(f"{where}: {value!r} can't be the value of label {key!r}; quote it if it is a number")
-    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-
-
 def _field_text(fields: Mapping[str, str] | str | None, where: str) -> str:
     if fields is None:
         return ""
@@ -171,19 +171,34 @@ def _field_text(fields: Mapping[str, str] | str | None, where: str) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(fields.items()))
 
 
-def _kind(kind: str | GVK, where: str) -> GVK:
-    if isinstance(kind, GVK):
-        return kind
-    try:
-        return GVK.parse(kind)
-    except (ValueError, AttributeError) as error:
-        raise DefinitionError(f'{where}: {error}; write "v1/ConfigMap" or "apps/v1/Deployment"') from None
-
-
 def _listed(owns: Iterable[str | GVK | OwnedKind], where: str) -> list[str | GVK | OwnedKind]:
     if isinstance(owns, str | OwnedKind | GVK):
         raise DefinitionError(f"{where}: owns= is a list of kinds, write owns=[{str(owns)!r}]")
     return list(owns)
+
+
+def _watched(watches: Iterable[WatchedKind], where: str) -> tuple[WatchedKind, ...]:
+    listed = (watches,) if isinstance(watches, WatchedKind | str) else tuple(watches)
+    for entry in listed:
+        if not isinstance(entry, WatchedKind):
+            raise DefinitionError(f'{where}: watches= is a list of watch("v1/Secret", ...), not of {entry!r}')
+    return listed
+
+
+def _reachability(
+    given: bool | str | Sequence[str] | None, children: tuple[OwnedKind, ...], where: str
+) -> tuple[bool, tuple[str, ...]]:
+    if given is None:
+        return any(owned.on == "members" for owned in children), ()
+    if isinstance(given, bool):
+        return given, ()
+    paths = (given,) if isinstance(given, str) else tuple(given)
+    for path in paths:
+        try:
+            References(path)
+        except (ValueError, AttributeError) as error:
+            raise DefinitionError(f"{where}: reachability={path!r}: {error}") from None
+    return bool(paths), paths
 
 
 def _seconds(value: float | str | None, where: str) -> float | None:

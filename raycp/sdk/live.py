@@ -4,7 +4,7 @@ from typing import Any
 
 from raycp.base.keys import GVK
 from raycp.sdk.backend import ApiRequest
-from raycp.sdk.controller import selector_text
+from raycp.sdk.definition import selector_text
 from raycp.sdk.kinds import Labels, Objects, as_gvk
 from raycp.sdk.session import Session, decode
 

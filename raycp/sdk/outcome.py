@@ -14,6 +14,13 @@ from raycp.sdk.controller import Controller
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.session import Revoked
 
+INVALID_RESULT = "InvalidResult"
+"""The class of the error where a reconciler returned what it must not."""
+
+TIMED_OUT = "TimedOut"
+INTERNAL = "Internal"
+"""Of a task that raycp itself could not run."""
+
 _ERROR_LIMIT = 1000
 _OURS = ("/raycp/sdk/", "/concurrent/futures/", "/asyncio/")
 
@@ -37,6 +44,7 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
     if problem:
         done.outcome = Outcome.RETRY
         done.error = f"{controller.name} {problem} ({controller.module}, line {controller.line})"
+        done.error_class = INVALID_RESULT
         log.error("%s", done.error)
         return
     assert isinstance(result, Result)
@@ -46,7 +54,7 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
 
 def explain(error: BaseException, done: Done, log: Log) -> None:
     """What the function raised. Errors that are part of a controller's life are one line in the log, others a traceback."""
-    done.outcome = Outcome.RETRY
+    done.outcome, done.error_class = Outcome.RETRY, error_class(error)
     message = str(error) or type(error).__name__
     if isinstance(error, Permanent):
         done.outcome, done.error = Outcome.PERMANENT, message
@@ -73,6 +81,12 @@ def explain(error: BaseException, done: Done, log: Log) -> None:
         done.error = f"{label}{_where(error)}"
         log.error("failed: %s\n%s", done.error, user_traceback(error))
     done.error = done.error[:_ERROR_LIMIT]
+
+
+def error_class(error: BaseException) -> str:
+    """What an error is counted under. Never its text: a text has any number of values."""
+    name = type(error).__name__
+    return f"{name} {error.status}" if isinstance(error, ApiError) and 400 <= error.status < 600 else name
 
 
 def user_traceback(error: BaseException) -> str:

@@ -23,7 +23,7 @@ import msgspec
 from raycp.base.tasks import Done, Outcome
 from raycp.sdk.context import Context
 from raycp.sdk.controller import Controller
-from raycp.sdk.outcome import explain, interpret
+from raycp.sdk.outcome import TIMED_OUT, explain, interpret
 from raycp.sdk.results import Permanent
 from raycp.sdk.session import Session
 from raycp.sdk.sync import SyncContext
@@ -80,8 +80,10 @@ async def run_reconcile(
     if session.open:
         await session.settle()
     done = Done(task.id, task.key, Outcome.OK, clock.now() - started, writes=session.writes, calls=session.calls)
+    if session.unusable:
+        done.unusable = sorted(session.unusable)
     if timed_out:
-        done.outcome, done.error = Outcome.RETRY, f"timed out: no result within {limit:g} s"
+        done.outcome, done.error, done.error_class = Outcome.RETRY, f"timed out: no result within {limit:g} s", TIMED_OUT
         session.log.warning("%s", done.error)
     elif session.revoked and (error is not None or session.refused):
         done.outcome, done.error = Outcome.INTERRUPTED, session.revoked

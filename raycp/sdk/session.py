@@ -6,7 +6,8 @@ The session
 2. records writes (``Written``) and requests (``ApiCall``) for the acknowledgement;
 3. tracks the newest resourceVersion of each object that this reconcile has read or written, so that consecutive writes of one
    reconcile do not conflict with each other;
-4. knows the reconciled object, and fills in its cluster and namespace where the author names none.
+4. knows the reconciled object, and fills in its cluster and namespace where the author names none;
+5. records the clusters that the reconcile found unusable: it is run again when they are usable (law 13).
 """
 
 import asyncio
@@ -18,15 +19,13 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
+from raycp.base.selections import ALL
 from raycp.base.tasks import ApiCall, Child, Task, Written
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled, Unreachable
-from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead
+from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead, ClusterInfo
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import reconcile_log
 from raycp.sdk.written import written_by
-
-ALL = "*"
-"""As ``namespace=``: every namespace."""
 
 ObjectId = tuple[str, GVK, str, str]
 """cluster, kind, namespace, name"""
@@ -56,6 +55,7 @@ class Session:
         """Writes whose answers are outstanding."""
         self.writes: list[Written] = []
         self.calls: list[ApiCall] = []
+        self.unusable: set[str] = set(task.unknown_clusters)
         self._own_raw = task.raw
         self._versions: dict[ObjectId, str] = {}
 
@@ -80,10 +80,27 @@ class Session:
 
     # -- traffic
 
+    def clusters(self) -> list[ClusterInfo]:
+        """The fleet's clusters, as they are known at this moment."""
+        found = list(self.backend.clusters.values())
+        self.unusable.update([info.name for info in found if not (info.reachable and info.synced)])
+        return found
+
+    def cluster(self, name: str) -> ClusterInfo:
+        """One of them; an empty row for a cluster that is not of the fleet."""
+        info = self.backend.clusters.get(name) or ClusterInfo(name)
+        if not (info.reachable and info.synced):
+            self.unusable.add(name)
+        return info
+
     async def read(self, query: CacheRead) -> list[Child]:
         """A cache read, see ``Backend.read``. Raises ``Revoked``."""
         self._check()
-        return await self.backend.read(self.task, query)
+        try:
+            return await self.backend.read(self.task, query)
+        except Unreachable:
+            self.unusable.add(query.cluster)
+            raise
 
     async def request(self, call: ApiRequest) -> Answer:
         """An API request, see ``Backend.request``. Raises ``Revoked``.
@@ -190,6 +207,8 @@ class Session:
         except Unreachable as error:
             if isinstance(error, CircuitOpen | Throttled):
                 status = -1
+            if not isinstance(error, Throttled):
+                self.unusable.add(call.cluster)
             raise
         except BaseException:  # no such kind, no connection as configured, cancelled: no evidence about the server
             status = -1

@@ -3,10 +3,14 @@
 - watching: ``watched_cluster`` holds one cluster's connection, reflectors and stores, ``caches`` all of them; ``watchers`` handles
   what they report, on a primary and on a standby;
 - from event to due key: ``events`` classifies each change for the controllers that ``routes`` names; ``ledger`` alone changes a
-  key's state: queue entry, SLI clock, watermark exception, reconciled version, timeline; ``resyncs`` adds periodic resyncs;
+  key's state: queue entry, SLI clock, watermark exception, reconciled version, timeline, and in ``notes`` what its last reconcile
+  found; ``resyncs`` adds periodic resyncs;
+- other inputs of a key (law 13): ``watches`` leads from an object that reconciles read to their keys, ``inputs`` from a cluster,
+  the fleet file or new code; ``fanout`` paces what concerns many keys;
 - hand-outs: ``dispatcher`` gives queued keys to workers with credit, as the tasks that ``tasks`` makes; ``own_writes`` folds a
   reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a new primary's first
-  hand-out until every worker has reported;
+  hand-out until every worker has reported; ``silence`` finds blocked ones;
+- law 11: ``suspects`` says which keys may end workers, ``quarantine`` hands these out one at a time, ``convictions`` tells of them;
 - limits: ``guard`` protects the other clusters from a failing one; ``tokens`` shares each cluster's client budget;
 - restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
 - other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;

@@ -25,10 +25,10 @@ from raycp.member.limits import in_flight_limits, pool_policy
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
     CallOutcome,
-    Culprit,
     Hello,
     Message,
     Read,
@@ -49,11 +49,15 @@ from raycp.queueing.events import QueueMetrics
 from raycp.queueing.protocol import QueueFactory
 from raycp.shard.caches import Caches
 from raycp.shard.cluster_states import ClusterStates
+from raycp.shard.convictions import Convictions
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
 from raycp.shard.events import EventHandler
+from raycp.shard.fanout import FanOut
+from raycp.shard.gauges import ShardGauges
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.identity import ShardIdentity
+from raycp.shard.inputs import Inputs
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.problems import shard_problems
@@ -72,58 +76,86 @@ from raycp.shard.tokens import PendingRequest, Tokens
 from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
+from raycp.shard.watches import Watches
 from raycp.shard.watermark_store import WatermarkStore
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 log = logging.getLogger(__name__)
+
+ANNOUNCE = 0.1
+"""Seconds after a worker's connection until keys that found a cluster of this shard unusable are requeued: the worker had no
+connection, and may have told them so."""
 
 
 class ShardCore(MemberCore):
     """One shard's primary, or a standby (``standby`` is not None) that may become it."""
 
     def __init__(
-        self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None, queue: QueueFactory = WorkQueue
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk | None = None,
+        queue: QueueFactory = WorkQueue,
+        recorder: FlightRecorder | None = None,
     ) -> None:
-        super().__init__(member, clock, host, node)
+        super().__init__(member, clock, host, node, recorder)
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
         self.count_failures(metrics)
-        counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
+        self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
         warm = member.role is Role.STANDBY
         self.shard = member.shard
         self.identity = ShardIdentity(self.shard, member.actor_name)
         self.routes = Routes()
         self.caches = Caches(self.routes)
         self.queue = queue(QueuePolicy(), clock, queue_metrics, rng)
-        self.tracker = SloTracker(Objectives(), SliMetrics(metrics))
-        self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, Timelines(clock), self.routes.kind_of_controller)
+        self.tracker = SloTracker(Objectives(), SliMetrics(metrics), clock.wall)
+        timelines = Timelines(clock, listener=self.recorder.step if self.recorder.on else None)
+        self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, timelines, self.routes.kind_of_controller)
         self.permits = PermitKeeper(member, clock, self.loops, metrics, ask, self._permitted, start=not warm)
         self.tokens = Tokens(clock, self.loops)
         self.guard = ClusterGuard(
             self.identity, self.caches, self.queue, self.tokens, clock, self.loops, metrics, self._cluster_limited
         )
         self.wakes = self.ledger.wakes = WakeExchange(self.identity, host, clock, self.loops, self.ledger.settled)
-        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, counts)
-        self.wakes.receiver = self.events
+        watches = Watches(self.routes, self.caches)
+        self.ledger.forgets += [self.wakes.forget, watches.drop]
+        fanout = FanOut(rng, self.loops, self.caches, self.ledger, self.wakes, watches)
+        self.events = EventHandler(clock, rng, self.routes, self.caches, self.ledger, self.wakes, watches, fanout, self._counts)
+        self.inputs = self.wakes.receiver = Inputs(
+            self.loops, self.routes, self.caches, self.ledger, self.events, fanout, self.wakes
+        )
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
-        tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger)
+        tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger, watches)
         self.dispatcher = Dispatcher(
             clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self, self.guard.calls_ended
         )
-        self.events.dispatch = self.dispatcher.dispatch_soon
+        self.events.dispatch = fanout.dispatch = self.dispatcher.dispatch_soon
+        self.dispatcher.on_suspects = self.changed
+        kind_of = self.routes.kind_of_controller
+        self.convictions = Convictions(
+            self.identity, self.ledger.quarantine, self.caches, kind_of, self.permits, clock, self.loops, metrics
+        )
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
         self.resyncs = Resyncs(clock, rng, self.loops, self.routes, self.caches, self.events, self.dispatcher.dispatch_soon)
-        self.reporter = ShardReporter(clock, self.routes, self.caches, self.ledger, self.guard, counts, queue_metrics)
+        self.reporter = ShardReporter(self.routes, self.caches, self.ledger, self.guard, self.convictions)
+        self._gauges = ShardGauges(
+            metrics, clock, self.identity, self.caches, self.ledger, self.tracker, self.reporter, queue_metrics
+        )
         self.readiness = ShardReadiness(self.routes, self.caches)
-        self.states = ClusterStates(self.reporter, self.dispatcher.broadcast, self._recovered, self.changed)
+        self.states = ClusterStates(
+            clock, self.reporter, self.dispatcher.broadcast, self._cluster_moved, self.changed, self.recorder
+        )
         self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
         self.phases = SwitchPhases(clock, metrics, self.dispatcher, self.queue, self.changed)
         self.release = QueueRelease(
             clock, self.ledger, self.dispatcher, self.pause, self.replication, self.watermarks, self.permits
         )
-        self._primary = PrimaryWatcher(self.events, self.guard, self.wakes, self._cluster_changed)
+        self._primary = PrimaryWatcher(self.events, self.guard, self.inputs, self._cluster_changed)
         self.standby: StandbyReplica | None = None
         self._watcher: PrimaryWatcher | StandbyWatcher = self._primary
         if warm:
@@ -134,8 +166,7 @@ class ShardCore(MemberCore):
         self._port = 0
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
-        metrics.before_snapshot(self.reporter.set_gauges)
-        metrics.before_snapshot(self.tracker.count)
+        self._announcing = False
 
     # the plan
 
@@ -150,7 +181,8 @@ class ShardCore(MemberCore):
         await self._take(plan, before)
         self.plan = plan
         self._stats.update(plan)
-        if self.standby is not None and self.identity.term:
+        promoted = self.standby is not None and bool(self.identity.term)
+        if promoted:
             self._promote(plan, before)
         elif self.standby is not None:
             self.standby.update(plan)
@@ -158,6 +190,8 @@ class ShardCore(MemberCore):
         self.resyncs.plan()
         if before is not None:
             self._catch_up(plan, before)
+            if not promoted:
+                self.inputs.fleet_changed(plan, before)
         self.wakes.update(plan)
         self.rollcall.update(plan)
 
@@ -174,6 +208,8 @@ class ShardCore(MemberCore):
         self.ledger.clocks.set_objectives(objectives)
         self.tracker.set_objectives(objectives)
         self.watermarks.update(plan)
+        for worker in plan.excused:
+            self.ledger.excused(worker)
         self._patience = {tier: pool_policy(doc, tier).target for tier in TIERS}
         self.tokens.update(plan, self.shard, succeeds=self.identity.term > 1)
         self.guard.update(plan)
@@ -182,13 +218,22 @@ class ShardCore(MemberCore):
                 await self._drop_cluster(watched.name)
         for controller in {c.name for c in before.fleet.controllers} - set(self.routes.controllers) if before else ():
             self.ledger.drop_controller(controller)
+        for gone in plan.left_since(before):
+            self._gauges.drop_cluster(gone)
         options = ReflectorOptions(stall=doc.spec.timeouts.watch_silence, list_timeout=doc.spec.timeouts.list)
         for name, cluster in clusters.items():
             known = self.caches.cluster(name)
             if known is None:
                 self.queue.admit_cluster(name)
                 known = WatchedCluster(
-                    cluster, self._watcher, self.clock, self.loops, self.watermarks.since, options, self.watermarks.ready
+                    cluster,
+                    self._watcher,
+                    self.clock,
+                    self.loops,
+                    self.watermarks.since,
+                    options,
+                    self.watermarks.ready,
+                    self._counts,
                 )
                 known.resumes = self.standby is None  # a standby needs no watermark: its primary reports more
                 self.caches.add(known)
@@ -198,6 +243,7 @@ class ShardCore(MemberCore):
         """Promote this standby, under a term of its own: its primary is dead or hands over."""
         replica, self.standby = self.standby, None
         assert replica is not None
+        self.recorder.note("promoted", urgent=True, shard=self.shard, term=self.identity.term, epoch=self.identity.epoch)
         self._watcher = self._primary
         for watched in self.caches:
             watched.resumes = True
@@ -207,12 +253,14 @@ class ShardCore(MemberCore):
         self.wakes.update(plan)
         followed = {cluster.name for cluster in (before or plan).clusters}
         self.watermarks.adopt(name for name in self.caches.clusters if name in followed)
-        TakeOver(replica, self.routes, self.caches, self.ledger, self.events, self.wakes, self._primary, self.loops).run(followed)
+        takeover = TakeOver(replica, self.routes, self.caches, self.ledger, self.events, self.wakes, self._primary, self.loops)
+        takeover.run(followed, lambda: self.inputs.fleet_changed(plan, before or plan))
+        self.states.announce(lost=True)
         mine = next(shard for shard in plan.shards if shard.shard == self.shard)
         self.loops.spawn(self.phases.measure(mine), "phases of the switch")
 
     def _catch_up(self, plan: Plan, before: Plan) -> None:
-        """Apply changed tier rules, and replay the cache to controllers that are added on an already watched kind."""
+        """Apply what has changed in the fleet file, and replay the cache to controllers that are new on an already watched kind."""
         if before.fleet.doc.spec.tiers != plan.fleet.doc.spec.tiers:
             log.info("the tier rules have changed: %d queued keys moved", self.events.retier())
         for controller, cluster in new_controllers(plan, before):
@@ -234,26 +282,31 @@ class ShardCore(MemberCore):
 
     def _permitted(self) -> None:
         """A permit was granted or has ended; without one nothing is handed out."""
+        self.recorder.note("permit", urgent=True, held=self.permits.held, why=self.permits.permit.refused)
         self.dispatcher.dispatch_soon()
         self.changed()
 
     def _cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
-        if self.tokens.active:
-            self.guard.connected(cluster)
+        self.guard.connected(cluster)
         self.states.send()
 
     def _cluster_limited(self, cluster: str) -> None:
         self.dispatcher.dispatch_soon()
         self._cluster_changed(cluster)
 
-    def _recovered(self, cluster: str) -> None:
+    def _cluster_moved(self, cluster: str, usable: bool, returned: bool) -> None:
         if self.standby is None:
-            self.wakes.recovered(cluster)
+            self.inputs.cluster_moved(cluster, usable, returned)
+
+    def _announce_clusters(self) -> None:
+        self._announcing = False
+        self.states.announce(lost=False)
 
     # connections
 
     def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal:
+        self.recorder.note("connection", member=hello.member, role=hello.role, in_flight=len(hello.in_flight))
         ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
         if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
             # The worker's plan is newer than ours: its next attempt, in a few milliseconds, finds this member promoted.
@@ -262,6 +315,9 @@ class ShardCore(MemberCore):
             seat = self.dispatcher.seat(connection, hello)
             seat.send(Welcome(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()))
             self.rollcall.answered(hello.member)
+            if not self._announcing:  # once for all workers that connect now
+                self._announcing = True
+                asyncio.get_running_loop().call_later(ANNOUNCE, self._announce_clusters)
             return seat
         if hello.role == Role.STANDBY:
             return self.replication.accept(connection, hello)
@@ -288,13 +344,12 @@ class ShardCore(MemberCore):
             )
         elif isinstance(message, CallOutcome):
             self.guard.outcomes(message)
-        elif isinstance(message, Culprit):
-            seat.culprits.update(dict.fromkeys(message.ids, message.error))
 
     # reports
 
     async def _sweep(self) -> None:
         self.states.check()
+        self.dispatcher.sweep()
         self.tracker.take_overdue(self.ledger.clocks.sweep())
         if any(age > self._patience.get(tier, 1.0) for tier, age in self.queue.oldest_ready().items()):
             self.changed()  # notify the leader at once that a pool is too small

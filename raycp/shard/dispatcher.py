@@ -1,23 +1,27 @@
 """Hand-outs: workers with credit receive queued keys, and return them with their acknowledgements.
 
 A hand-out never expires under a living worker. It ends by an acknowledgement, by the worker's report that it never arrived, or by
-the certain death of the worker's process (``rollcall``).
+the certain death of the worker's process (``rollcall``). A worker that does not answer gets nothing more (``silence``). The shard's
+quarantine worker gets suspects only, one at a time (``quarantine``).
 """
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall, Done, Outcome, Task
-from raycp.classify import Reason
-from raycp.protocol.frames import Fold, Hello, Message, Pull, Read, Reply, Revoke, Tasks
+from raycp.protocol.frames import Culprit, Fold, Hello, LivenessReply, Message, Pull, Read, Reply, Revoke, Tasks
+from raycp.protocol.members import Member
 from raycp.protocol.transport import Connection
+from raycp.queueing import Item
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
+from raycp.shard.silence import BLOCKED, Silence
+from raycp.shard.suspects import Death
 from raycp.shard.tasks import TaskMaker
 from raycp.shard.tokens import Tokens
 
@@ -46,7 +50,8 @@ class Asides(Protocol):
 
 
 class WorkerSeat:
-    """One worker, over reconnections. ``credit``: hand-outs that it takes now; ``foreign``: those of earlier primaries."""
+    """One worker, over reconnections. ``credit``: hand-outs that it takes now; ``foreign``: those of earlier primaries; ``alone``:
+    whether it is this shard's quarantine worker; ``blocked``: whether it had not answered when its connection broke."""
 
     def __init__(self, dispatcher: "Dispatcher", name: str) -> None:
         self.name = name
@@ -56,7 +61,10 @@ class WorkerSeat:
         self.address = ("", 0)
         self.in_flight: set[int] = set()
         self.foreign: dict[int, RequestKey] = {}
-        self.culprits: dict[int, str] = {}
+        self.culprits: list[Culprit] = []
+        self.silence = Silence()
+        self.alone = False
+        self.blocked = False
         self.connection: Connection | None = None
         self.dead = False
         self._dispatcher = dispatcher
@@ -74,7 +82,7 @@ class WorkerSeat:
         """The connection ended; ``on_lost`` finds out why."""
         self.connection = None
         self.credit = 0
-        self._dispatcher.on_lost(self)
+        self._dispatcher.lost(self)
 
 
 class Dispatcher:
@@ -98,6 +106,9 @@ class Dispatcher:
         self.expected: set[str] | None = None
         """Workers that the roll-call waits for; None before it began."""
         self.on_lost: Callable[[WorkerSeat], None] = lambda seat: None
+        self.on_suspects: Callable[[], None] = lambda: None
+        """Called when suspects are due, and when none is any more."""
+        self._suspects_due = False
         self._clock = clock
         self._ledger = ledger
         self._queue = ledger.queue
@@ -124,6 +135,10 @@ class Dispatcher:
             seat.connection.abandon()
         seat.connection = connection
         self._tokens.worker_returned(seat.name)
+        member = Member.parse(hello.member)
+        seat.alone = member is not None and member.slot.quarantine == self._identity.shard
+        seat.silence, seat.blocked = Silence(), False
+        seat.silence.answers = hello.answers
         seat.credit = 0
         seat.prefer = hello.prefer or None
         seat.address = (hello.host, hello.port)
@@ -140,23 +155,36 @@ class Dispatcher:
                 self._ledger.held(key, why_held(seat.name, identity), HELD_FOR)
         return seat
 
-    def worker_died(self, seat: WorkerSeat) -> None:
-        """Its process is certainly dead or fenced: its hand-outs return, those that caused its death with backoff."""
+    def lost(self, seat: WorkerSeat) -> None:
+        """The connection of a worker has ended."""
+        seat.blocked = seat.silence.unanswered(self._clock.now()) >= BLOCKED
+        self.on_lost(seat)
+
+    def worker_died(self, seat: WorkerSeat, *, fenced: bool = False) -> None:
+        """Its process is certainly dead, or ``fenced``: its hand-outs return (see ``Ledger.died``)."""
         seat.dead = True
         if self.seats.get(seat.name) is seat:
             del self.seats[seat.name]
         if seat.connection is not None:
             connection, seat.connection = seat.connection, None
             connection.close()
-        for identity, key in seat.foreign.items():
-            self._ledger.released(key, why_held(seat.name, identity))
-        # From the last to the first, each to the front of its lane: they keep their order.
-        for identity in sorted(seat.in_flight, reverse=True):
-            error = seat.culprits.get(identity, "")
-            self._ledger.returned(identity, error or "its worker died", Reason.WORKER_LOST, failed=bool(error))
-        self._ledger.worker_died(seat.name)
+        mine = self._ledger.keys_of(seat.in_flight)
+        death = self._death(seat, {**mine, **seat.foreign}, fenced)
+        self._ledger.died(death, mine, {why_held(seat.name, identity): key for identity, key in seat.foreign.items()})
         self._tokens.worker_lost(seat.name)
         self.dispatch_soon()
+
+    def _death(self, seat: WorkerSeat, keys: Mapping[int, RequestKey], fenced: bool) -> Death:
+        """What is known of the cause. A worker whose interpreter is held can't name it: where it had one key in work for the whole
+        fleet, that was it."""
+        blamed = {keys[i]: each.error for each in seat.culprits if each.certain for i in each.ids if i in keys}
+        doubted = {keys[i] for each in seat.culprits if not each.certain for i in each.ids if i in keys}
+        if seat.blocked and not fenced and not seat.culprits:
+            if len(keys) == 1 and self._identity.only:
+                blamed = dict.fromkeys(keys.values(), "its reconcile blocked the worker's process, alone, until that ended itself")
+            else:
+                doubted = set(keys.values())
+        return Death(seat.name, seat.alone, blamed, frozenset(doubted))
 
     @property
     def open(self) -> bool:
@@ -191,6 +219,8 @@ class Dispatcher:
     def received(self, seat: WorkerSeat, message: Message) -> None:
         """A worker's frame: credit and acknowledgements, or something else."""
         if isinstance(message, Pull):
+            if message.done:
+                seat.silence.heard_at = self._clock.now()
             for done in message.done:
                 seat.in_flight.discard(done.id)
                 seat.foreign.pop(done.id, None)
@@ -204,7 +234,14 @@ class Dispatcher:
                     self._tokens.acknowledged(seat.name, done)
             seat.credit += message.credit
             seat.slots = max(seat.slots, seat.credit + len(seat.in_flight))
+            if seat.alone:
+                self._ledger.quarantine.stirred = True
             self.dispatch_soon()
+        elif isinstance(message, LivenessReply):
+            seat.silence.answered(message.number, self._clock.now())
+            self.dispatch_soon()
+        elif isinstance(message, Culprit):
+            seat.culprits.append(message)
         elif isinstance(message, Read):
             seat.send(self._asides.read(message))
         elif isinstance(message, Fold):
@@ -230,30 +267,69 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Hand out the keys that are ready and allowed now."""
         self._scheduled = False
+        if self._ledger.quarantine.stirred:
+            self._dispatch_suspects()
         if not self._queue.ready or not self.open:
             return
-        seats = [seat for seat in self.seats.values() if seat.credit > 0 and seat.connection is not None]
+        now = self._clock.now()
+        seats = [seat for seat in self.seats.values() if seat.credit > 0 and not seat.alone and self._answers(seat, now)]
         if len(seats) > 1:
             seats.sort(key=_credit, reverse=True)
         for seat in seats:
             while seat.credit > 0:
                 wanted = min(seat.credit, BATCH)
                 items = self._ledger.pull(seat.name, wanted, prefer=seat.prefer, slots=seat.slots)
-                tasks: list[Task] = []
-                for item in items:
-                    task = self._tasks.make(seat.name, item)
-                    if task is None:
-                        self._ledger.dropped(seat.name, item)
-                        continue
-                    if self._tokens.active:
-                        self._tokens.lend(seat.name, task)
-                    tasks.append(task)
-                    seat.in_flight.add(task.id)
-                seat.credit -= len(tasks)
-                if tasks:
-                    seat.send(Tasks(tasks))
+                self._hand_out(seat, items, now)
                 if len(items) < wanted:
                     break  # nothing more can be pulled now
+
+    def _hand_out(self, seat: WorkerSeat, items: Iterable[Item], now: float) -> None:
+        tasks: list[Task] = []
+        for item in items:
+            task = self._tasks.make(seat.name, item)
+            if task is None:
+                self._ledger.dropped(seat.name, item)
+                continue
+            if self._tokens.active:
+                self._tokens.lend(seat.name, task)
+            if not seat.in_flight:
+                seat.silence.heard_at = now  # it was idle: its silence begins now
+            tasks.append(task)
+            seat.in_flight.add(task.id)
+        seat.credit -= len(tasks)
+        if tasks:
+            seat.send(Tasks(tasks))
+
+    def _answers(self, seat: WorkerSeat, now: float) -> bool:
+        """Whether a worker may get more; one that has to be asked first is asked."""
+        if not seat.in_flight or not seat.silence.quiet(now):
+            return True
+        if (question := seat.silence.question(now)) is not None:
+            seat.send(question)
+        return False
+
+    def _dispatch_suspects(self) -> None:
+        """Give the quarantine worker its next suspect, once it has nothing in work."""
+        quarantine, now = self._ledger.quarantine, self._clock.now()
+        for seat in self.seats.values():
+            if seat.alone and seat.credit > 0 and not seat.in_flight and not seat.foreign and self.open:
+                item = quarantine.pull(seat.name)
+                if item is not None:
+                    self._hand_out(seat, [item], now)
+        quarantine.stirred = False
+        due = quarantine.due()
+        if due != self._suspects_due:
+            self._suspects_due = due
+            self.on_suspects()
+
+    def sweep(self) -> None:
+        """Once a second: ask workers that are silent with work, and look for suspects whose backoff has ended."""
+        now = self._clock.now()
+        for seat in self.seats.values():
+            if seat.in_flight and seat.connection is not None:
+                self._answers(seat, now)
+        if self._ledger.quarantine.active or self._suspects_due:
+            self._dispatch_suspects()
 
     def _arm(self) -> None:
         """The queue's earliest due time has changed: have the timer ring then."""

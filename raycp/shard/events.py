@@ -10,16 +10,19 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
-from raycp.classify import AWAY, CLUSTER_RECOVERED, OWNED_AWAY, Known, Verdict, classify, classify_wake, spread_delay
+from raycp.base.selections import every, selection_of
+from raycp.base.tasks import Done, Outcome
+from raycp.classify import AWAY, OWNED_AWAY, WATCHED, WATCHED_AWAY, Known, Verdict, classify, spread_delay
 from raycp.config import TIERS
 from raycp.kube.codec import parse_time
 from raycp.metrics import ReflectorMetrics
-from raycp.protocol.frames import Wake
 from raycp.sdk.owner import owner_key
 from raycp.shard.caches import Caches
-from raycp.shard.ledger import Change, Deferred, Ledger
-from raycp.shard.routes import Owned, Route, Routes
+from raycp.shard.fanout import FanOut
+from raycp.shard.ledger import Change, Deferred, Handout, Ledger, WatchedKey
+from raycp.shard.routes import Owned, Route, Routes, WatchRoute
 from raycp.shard.wakes import RemoteOwners
+from raycp.shard.watches import Watches
 from raycp.slo import Kind
 from raycp.slo.clocks import away_start
 
@@ -42,6 +45,8 @@ class EventHandler:
         caches: Caches,
         ledger: Ledger,
         remote: RemoteOwners,
+        watches: Watches,
+        fanout: FanOut,
         counts: ReflectorMetrics,
     ) -> None:
         self.dispatch: Callable[[], None] = lambda: None
@@ -53,9 +58,12 @@ class EventHandler:
         self._ledger = ledger
         self._working = ledger.working
         self._remote = remote
+        self._watches = watches
+        self._fanout = fanout
         self._counts = counts
         ledger.judge = self._judge
-        ledger.on_recovery = self._recovered
+        ledger.mapped = self._mapped
+        fanout.due = self.due
 
     # events of the caches
 
@@ -76,6 +84,8 @@ class EventHandler:
                 self._primary(cluster, kind, primary, event, writer)
             for owned in route.owned:
                 self._owned(cluster, kind, owned, event, writer)
+            for watching in route.watched:
+                self._watched(cluster, kind, watching, event, writer)
         self.dispatch()
 
     def _primary(self, cluster: str, kind: GVK, route: Route, event: Event, writer: RequestKey | None) -> None:
@@ -92,12 +102,12 @@ class EventHandler:
         verdict = classify(event, self._known(key, route, cluster, kind, event, writer))
         if verdict.enqueue:
             change = None if verdict.spread else (cluster, kind, obj.rv)
-            self._due(key, verdict, obj, event, change=change)
+            self.due(key, verdict, obj, event, change=change)
         if event.type is EventType.DELETED:
             self._ledger.forget_version(key)
 
     def _owned(self, cluster: str, kind: GVK, route: Owned, event: Event, writer: RequestKey | None) -> None:
-        owners = {owner for obj in (event.old, event.new) if obj is not None for owner in _owners(cluster, route, obj)}
+        owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, route, obj)}
         for owner in owners:
             if owner in self._working and writer != owner:
                 self._ledger.deferred(self._working[owner], Deferred(cluster, kind, route, event))
@@ -106,19 +116,88 @@ class EventHandler:
             if verdict.enqueue:
                 self._owner_due(owner, verdict, event, (cluster, kind, event.obj.rv))
 
+    def _watched(self, cluster: str, kind: GVK, route: WatchRoute, event: Event, writer: RequestKey | None) -> None:
+        if route.selector is not None:
+            narrowed = _narrowed(event, route.selector.matches)
+            if narrowed is None:
+                return
+            event = narrowed
+        keys = self._watches.keys(cluster, route, event.obj)
+        delay = self._fanout.delays(len(keys))
+        for key in keys:
+            self._key_watched(cluster, kind, WatchedKey(key, route), event, writer, delay())
+
+    def _key_watched(
+        self, cluster: str, kind: GVK, route: WatchedKey, event: Event, writer: RequestKey | None, delay: float | None = None
+    ) -> None:
+        """An object that the reconciles of one key read has changed."""
+        key = route.key
+        if key in self._working and writer != key:
+            self._ledger.deferred(self._working[key], Deferred(cluster, kind, route, event))
+            return
+        verdict = classify(event, self._known(key, route.watching, cluster, kind, event, writer))
+        if not verdict.enqueue:
+            return
+        change = (cluster, kind, event.obj.rv)
+        selection = selection_of(key)
+        if selection is None:
+            obj = self._caches.object(key)
+            if obj is not None:
+                self.due(key, verdict, obj, event, spread=delay, change=change)
+        elif selection.kind == "mapping":
+            self._watches.changed(key, kind, event)
+            self.due(key, verdict, event.obj, event, change=change)
+        elif self._remote.wake(key, str(verdict.reason), verdict.real):
+            self._ledger.exception(key, change)
+
+    def _mapped(self, handout: Handout, done: Done) -> None:
+        """A map function has run: the keys that it found are due, before its own key counts as settled."""
+        key, ok = done.key, done.outcome is Outcome.OK
+        unknown, found = self._watches.ended(key, ok), self._watches.watched(key)
+        if not ok or found is None:
+            return
+        change = (key.cluster, found[0], handout.rv)
+        for each in self._watches.targets(key, done.wakes):
+            self._fanout.wake(each, WATCHED, change)
+        for each in self._watches.all_of(key) if unknown else ():
+            self._fanout.wake(each, WATCHED_AWAY, change)
+
     def _known(
-        self, key: RequestKey, route: Route | Owned, cluster: str, kind: GVK, event: Event, writer: RequestKey | None
+        self, key: RequestKey, route: Route | Owned | WatchRoute, cluster: str, kind: GVK, event: Event, writer: RequestKey | None
     ) -> Known:
-        is_child = isinstance(route, Owned)
-        reconciled = None if is_child else self._ledger.reconciled.get(key)
+        is_child, is_watched = isinstance(route, Owned), isinstance(route, WatchRoute)
+        reconciled = None if is_child or is_watched else self._ledger.reconciled.get(key)
         own_writer = writer is None or writer == key
         if event.source in _LIVE:
-            return Known(reconciled, is_child=is_child, own_writer=own_writer)
+            return Known(reconciled, is_child=is_child, own_writer=own_writer, is_watched=is_watched)
         obj = event.obj
         deleted = parse_time(obj.meta.deletion_timestamp)  # no field manager records it
         written = max(obj.changed_at, deleted) if obj.changed_at else 0.0
         seen = self._ledger.marks.seen(key, route.controller, cluster, kind, obj.rv, written)
-        return Known(reconciled, seen.covered, seen.has_watermark, is_child, seen.first_start, own_writer, seen.only_status)
+        # The controller's first start is where its own objects are; what it reads may be elsewhere.
+        first_start = seen.first_start and not is_watched
+        return Known(
+            reconciled, seen.covered, seen.has_watermark, is_child, first_start, own_writer, seen.only_status, is_watched
+        )
+
+    def _owners(self, cluster: str, route: Owned, obj: Obj) -> list[RequestKey]:
+        name = route.controller.name
+        if route.remote:
+            owner = owner_key(obj.meta.annotations)
+            return [RequestKey(name, *owner)] if owner is not None and owner.cluster in route.controller.clusters else []
+        informer = self._caches.informer(cluster, route.owner_kind)
+        group, kind = route.owner_kind.group, route.owner_kind.kind
+        found: list[RequestKey] = []
+        for reference in obj.meta.owner_references or ():
+            if reference.kind == kind and reference.api_version.rpartition("/")[0] == group:
+                # A reference has no namespace: its object is in the child's, or has none.
+                scoped = informer is not None and informer.store.get("", reference.name) is not None
+                found.append(RequestKey(name, cluster, "" if scoped else obj.meta.namespace, reference.name))
+        if not found and obj.meta.annotations:
+            owner = owner_key(obj.meta.annotations)
+            if owner is not None and owner.cluster == cluster:
+                found.append(RequestKey(name, *owner))
+        return found
 
     def _owner_due(self, owner: RequestKey, verdict: Verdict, event: Event, change: Change) -> None:
         if owner.cluster not in self._caches:
@@ -129,9 +208,9 @@ class EventHandler:
         obj = informer.store.get(owner.namespace, owner.name) if informer is not None else None
         if obj is None and informer is not None:
             return  # an orphan: its owner is deleted, or not listed yet, and queued then
-        self._due(owner, verdict, obj, event)
+        self.due(owner, verdict, obj, event)
 
-    def _due(
+    def due(
         self,
         key: RequestKey,
         verdict: Verdict,
@@ -141,8 +220,8 @@ class EventHandler:
         spread: float | None = None,
         change: Change | None = None,
     ) -> None:
-        """``obj`` is the key's object, for the tier; ``event`` what changed; ``spread`` the delay of a spread key, where it
-        is known."""
+        """Queue ``key``. ``obj`` is the key's object, for the tier; ``event`` what changed; ``spread`` the delay in seconds, where
+        the caller spreads its keys."""
         delay, why = 0.0, ""
         tier: str
         if verdict.background:
@@ -155,9 +234,11 @@ class EventHandler:
             if choice.problem:
                 self._counts.tier_problems.labels(key.controller, key.cluster).inc()
                 self._ledger.timelines.record(key, "problem", problem=choice.problem)
-        if verdict.spread:
+        if spread is not None:
+            delay = spread
+        elif verdict.spread:
             controller = self._routes.controllers[key.controller]
-            delay = spread_delay(self._rng, controller.resync, controller.spread) if spread is None else spread
+            delay = spread_delay(self._rng, controller.resync, controller.spread)
         elif verdict.debounce:
             delay = DEBOUNCE
         kind: Kind | None = None
@@ -196,62 +277,18 @@ class EventHandler:
         cluster, kind, route, event = deferred
         if isinstance(route, Owned):
             self._owned(cluster, kind, route, event, None)
+        elif isinstance(route, WatchedKey):
+            self._key_watched(cluster, kind, route, event, None)
         else:
             self._primary(cluster, kind, route, event, None)
 
-    # other inputs of a key (law 13)
+    # without a change of an object
 
     def resync(self, key: RequestKey, obj: Obj, delay: float) -> None:
         """Reconcile an object of which no change is known, after ``delay`` seconds; not while it is in work."""
         if key not in self._working:
             event = Event(EventType.MODIFIED, Source.RESYNC, obj, obj, self._clock.now())
-            self._due(key, classify(event, Known()), obj, event, spread=delay)
-
-    def woken(self, wake: Wake) -> bool:
-        """A child of ``wake.key`` changed in another shard. False if there is no such owner here."""
-        key = wake.key
-        if key.cluster not in self._caches or key.controller not in self._routes.controllers:
-            return False
-        informer = self._caches.informer_of(key)
-        obj = informer.store.get(key.namespace, key.name) if informer is not None else None
-        if obj is None and informer is not None:
-            # Not listed yet: the list will queue it, and a hand-out before that would look like its deletion.
-            return not informer.synced
-        self._due(key, classify_wake(wake.real), obj, None)
-        self.dispatch()
-        return True
-
-    def recovered(self) -> None:
-        """A cluster answers again: make the keys due that wait for one."""
-        self._ledger.recovered()
-        self.dispatch()
-
-    def _recovered(self, key: RequestKey) -> None:
-        obj = self._caches.object(key)
-        if obj is None:
-            self._ledger.awaits_nothing(key)
-        elif key not in self._working:  # its acknowledgement says again what it waits for
-            self._due(key, CLUSTER_RECOVERED, obj, None)
-
-    def children_listed(self, cluster: str, kind: GVK) -> None:
-        """``kind`` is listed in ``cluster`` without a complete replay: owners that may have children there are due, those of
-        other shards too."""
-        for controller in self._routes.controllers.values():
-            if controller.on != "hub" or not any(o.on == "members" and o.kind == str(kind) for o in controller.owns):
-                continue
-            for home in controller.clusters:
-                if home != cluster and home in self._caches:
-                    self._owners_due(controller.name, home, cluster, kind)
-        self.dispatch()
-
-    def _owners_due(self, controller: str, home: str, cluster: str, kind: GVK) -> None:
-        informer = self._caches.informer(home, self._routes.kind_of[controller])
-        if informer is None or not informer.synced:
-            return  # its list will make all of them due
-        change = (cluster, kind, self._ledger.marks.rv(cluster, kind) or 0) if cluster in self._caches else None
-        for obj in informer.store:
-            key = RequestKey(controller, home, obj.meta.namespace, obj.meta.name)
-            self._due(key, OWNED_AWAY, obj, None, change=change)
+            self.due(key, classify(event, Known()), obj, event, spread=delay)
 
     def replay(self, cluster: str, kind: GVK, controller: str | None = None) -> None:
         """Judge every cached object of a kind as if it were listed for the first time, for one controller or for all."""
@@ -280,11 +317,17 @@ class EventHandler:
         for key in marks.exceptions(cluster, kind):
             if key in self._working:
                 continue
-            if key.cluster == cluster and self._routes.kind_of.get(key.controller) == kind:
+            selection = selection_of(key)
+            if selection is not None and selection.kind == "mapping":
+                self.due(key, WATCHED_AWAY, None, None)
+            elif selection is not None and key.cluster in self._caches:
+                self._fanout.wake(key, WATCHED_AWAY, (cluster, kind, marks.rv(cluster, kind) or 0))
+                self._ledger.settled(key)
+            elif key.cluster == cluster and self._routes.kind_of.get(key.controller) == kind:
                 if informer.store.get(key.namespace, key.name) is None:
-                    self._due(key, AWAY, None, None)
+                    self.due(key, AWAY, None, None)
             elif key.cluster in self._caches:
-                self._due(key, OWNED_AWAY, self._caches.object(key), None)
+                self.due(key, OWNED_AWAY, self._caches.object(key), None)
             elif not self._remote.wake(key, str(OWNED_AWAY.reason), True):
                 self._ledger.settled(key)
         self.dispatch()
@@ -294,6 +337,16 @@ class EventHandler:
         route = self._routes.kinds.get(cluster, {}).get(kind)
         self._ledger.void(cluster, kind, [each.controller.name for each in route.primaries] if route is not None else [])
         self.replay(cluster, kind)
+        self.watched_listed(cluster, kind, WATCHED_AWAY)
+
+    def watched_listed(self, cluster: str, kind: GVK, verdict: Verdict) -> None:
+        """Changes of objects of ``kind`` may have been missed: every key whose reconciles read that kind is due."""
+        route = self._routes.kinds.get(cluster, {}).get(kind)
+        change = (cluster, kind, self._ledger.marks.rv(cluster, kind) or 0)
+        for watching in route.watched if route is not None else ():
+            for target in watching.clusters:
+                self._fanout.wake(every(watching.controller.name, target), verdict, change)
+        self.dispatch()
 
     def retier(self) -> int:
         """The tier rules have changed: move queued keys to the lanes that they name now. Returns how many moved."""
@@ -306,24 +359,6 @@ class EventHandler:
             return choice.tier, choice.reason
 
         return self._ledger.retier(tier_of)
-
-
-def _owners(cluster: str, route: Owned, obj: Obj) -> list[RequestKey]:
-    name = route.controller.name
-    if route.remote:
-        owner = owner_key(obj.meta.annotations)
-        return [RequestKey(name, *owner)] if owner is not None and owner.cluster in route.controller.clusters else []
-    group, kind = route.owner_kind.group, route.owner_kind.kind
-    found = [
-        RequestKey(name, cluster, obj.meta.namespace, reference.name)
-        for reference in obj.meta.owner_references or ()
-        if reference.kind == kind and reference.api_version.rpartition("/")[0] == group
-    ]
-    if not found and obj.meta.annotations:
-        owner = owner_key(obj.meta.annotations)
-        if owner is not None and owner.cluster == cluster:
-            found.append(RequestKey(name, *owner))
-    return found
 
 
 def _narrowed(event: Event, matches: Callable[[dict[str, str] | None], bool]) -> Event | None:

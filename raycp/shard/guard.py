@@ -16,7 +16,7 @@ from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import ApiCall
-from raycp.kube import ApiError, KubeError
+from raycp.kube import ApiError, ClusterClient, KubeError
 from raycp.kube.breaker import Breaker, BreakerPhase
 from raycp.member.limits import breaker_policy
 from raycp.metrics import ApiMetrics, Metrics
@@ -46,6 +46,7 @@ class _Cluster:
 
     def __init__(self, breaker: Breaker) -> None:
         self.breaker = breaker
+        self.client: ClusterClient | None = None
         self.paused_until = 0.0
         self.limit: int | None = None
         self.doubled_at = 0.0
@@ -86,10 +87,12 @@ class ClusterGuard:
         mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._identity.shard}
         for name in [name for name in self._clusters if name not in mine]:
             del self._clusters[name]
+            self._metrics.breaker.remove(name)
         for name in mine - set(self._clusters):
             policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
             known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, partial(self._moved, name)))
             self._metrics.breaker.labels(name).set(0.0)
+            self._metrics.throttled.labels(name)  # 0 from the start: the first one is an increase
             known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
             self._limit(name, known)
 
@@ -126,9 +129,17 @@ class ClusterGuard:
         self.calls_ended(outcome.failed)
 
     def connected(self, name: str) -> None:
-        """The shard has a client of the cluster, perhaps a new one: make it use the budget that the workers share."""
-        watched, budget = self._caches.cluster(name), self._tokens.budget(name)
-        if watched is not None and watched.client is not None and budget is not None and watched.client.budget is not budget:
+        """The shard has a client of the cluster, perhaps a new one: make it use the budget that the workers share. A breaker that
+        opened against another endpoint says nothing of this one, which has answered."""
+        known, watched = self._clusters.get(name), self._caches.cluster(name)
+        if watched is None or watched.client is None:
+            return
+        budget = self._tokens.budget(name) if self._tokens.active else None
+        if known is not None and known.client is not watched.client:
+            if known.client is not None:
+                known.breaker.reset()
+            known.client = watched.client
+        if budget is not None and watched.client.budget is not budget:
             watched.client.budget = budget
 
     def state_of(self, cluster: str) -> tuple[str, str]:
@@ -178,9 +189,9 @@ class ClusterGuard:
     def _moved(self, name: str, old: BreakerPhase, new: BreakerPhase, reason: str) -> None:
         """A breaker has changed its state."""
         log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
-        self._metrics.breaker.labels(name).set(_LEVEL[new])
         known = self._clusters.get(name)
         if known is not None:
+            self._metrics.breaker.labels(name).set(_LEVEL[new])
             self._limit(name, known)
 
     async def _probe(self, name: str, known: _Cluster) -> None:

@@ -11,12 +11,15 @@ class ShardIdentity:
         self.member = member
         self.epoch = 0
         self.term = 0
+        self.only = False
+        """Whether the fleet has no other shard."""
 
     def update(self, plan: Plan) -> None:
         """Take epoch and term from ``plan``."""
         mine = next((shard for shard in plan.shards if shard.member == self.member), None)
         self.epoch = plan.epoch
         self.term = mine.term if mine is not None else 0
+        self.only = len(plan.shards) == 1
 
     @property
     def primary(self) -> bool:

@@ -8,7 +8,8 @@ A key's queue entry, SLI clock, watermark exceptions, reconciled version and tim
 | ``deferred`` | an event arrived while a worker has it: judged when the work ends |
 | ``pull`` and ``started`` | it is handed out |
 | ``ended`` | its worker acknowledged: succeeded, failed, gave up, interrupted |
-| ``returned`` | its hand-out did not arrive, or its worker died |
+| ``returned`` | its hand-out did not arrive |
+| ``died``, ``excused`` | its worker died; that death had another cause than its work (law 11) |
 | ``held``, ``released`` | a predecessor's hand-out of it still runs (law 6g) |
 | ``dropped``, ``drop_cluster``, ``drop_controller`` | there is nothing left to reconcile |
 
@@ -16,29 +17,41 @@ Guarantees: laws 1 and 2 (with the queue), the clocks of law 9, and that a key s
 that made it due until a reconcile that started after that change has succeeded. ``on_change`` is called for each key that changed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from raycp.base.clock import Clock
-from raycp.base.events import Event
+from raycp.base.events import Event, Source
 from raycp.base.keys import GVK, RequestKey
-from raycp.base.tasks import CLUSTER, Done, Outcome, Task
-from raycp.classify import Reason, Verdict
-from raycp.protocol.frames import KeyProgress
+from raycp.base.selections import selection_of
+from raycp.base.tasks import Done, Outcome, Task
+from raycp.classify import Reason, Verdict, begins_deletion
+from raycp.protocol.frames import KeyNote, KeyProgress, Suspicion
 from raycp.queueing import Item, Saved
 from raycp.queueing.protocol import Queue
-from raycp.shard.routes import Owned, Route
+from raycp.shard.notes import KeyNotes
+from raycp.shard.quarantine import Quarantine
+from raycp.shard.routes import Owned, Route, WatchRoute
+from raycp.shard.suspects import Death
 from raycp.shard.watermarks import Watermarks
 from raycp.slo import Kind, SliClocks, SloTracker, Timelines
-
-CULPRIT_DELAY = 10.0
-"""Seconds before a key is handed out again that ended its worker's process. A new worker takes seconds to start: a key that is
-ready before it would end that one too, with the same innocent keys in work."""
 
 Change = tuple[str, GVK, int]
 """Cluster, kind and resourceVersion of a changed object."""
 
+Drops = Callable[[RequestKey], bool]
+"""Whether a key is to be forgotten."""
+
 _END = {Outcome.RETRY: "failed", Outcome.PERMANENT: "gave_up", Outcome.INTERRUPTED: "returned"}
+
+
+class WatchedKey(NamedTuple):
+    """One of the keys that read an object of a watched kind."""
+
+    key: RequestKey
+    watching: WatchRoute
 
 
 class Deferred(NamedTuple):
@@ -46,21 +59,22 @@ class Deferred(NamedTuple):
 
     cluster: str
     kind: GVK
-    route: Route | Owned
+    route: Route | Owned | WatchedKey
     event: Event
 
 
 class Handout:
-    """An open hand-out. ``rv``: of the object then. ``wakes``: the wakes that the reconcile will have seen (law 10)."""
+    """An open hand-out. ``rv``: of the object then. ``wakes``: the wakes that the reconcile will have seen (law 10). ``moves``:
+    ``KeyNotes.moves`` when it began."""
 
-    __slots__ = ("deferred", "due_again", "item", "recoveries", "rv", "task", "wakes", "worker")
+    __slots__ = ("deferred", "due_again", "item", "moves", "rv", "task", "wakes", "worker")
 
-    def __init__(self, worker: str, item: Item, task: Task, rv: int, recoveries: int) -> None:
+    def __init__(self, worker: str, item: Item, task: Task, rv: int, moves: int) -> None:
         self.worker = worker
         self.item = item
         self.task = task
         self.rv = rv
-        self.recoveries = recoveries
+        self.moves = moves
         self.deferred: list[Deferred] = []
         self.due_again = False
         self.wakes: Any = None
@@ -101,20 +115,28 @@ class Ledger:
         self.clocks = clocks
         self.timelines = timelines
         self.marks = Watermarks()
+        self.quarantine = Quarantine(clock, queue, timelines)
+        """The keys that run alone. Ask it; only the ledger changes it."""
         self.reconciled: dict[RequestKey, int] = {}
         self.working: dict[RequestKey, Handout] = {}
         """The open hand-out of each key that a worker has. Read it; only the ledger writes it."""
-        self.recoveries = 0
-        """How often a cluster has answered again."""
+        self.notes = KeyNotes()
+        """What the last reconciles said of their inputs. Read it; only the ledger writes it."""
         self.on_change: Callable[[RequestKey], None] | None = None
         self.judge: Callable[[Deferred], None] = lambda deferred: None
-        self.on_recovery: Callable[[RequestKey], None] = lambda key: None
+        self.mapped: Callable[[Handout, Done], None] = lambda handout, done: None
+        """Called at the end of a hand-out of a ``mapping`` key, before it counts as settled."""
+        self.missed: Callable[[RequestKey], None] = lambda key: None
+        """Called for a key whose reconcile ended and may not have seen a cluster that became usable meanwhile."""
+        self.forgets: list[Callable[[Drops], None]] = [
+            self._forget_reconciled, self.notes.drop, self.quarantine.forget_where,
+        ]  # fmt: skip
+        """Called when a cluster or controller has left."""
         self.wakes: WakeBook | None = None
         self._clock = clock
         self._tracker = tracker
         self._kind_of = kind_of
         self._open: dict[int, Handout] = {}
-        self._awaiting: set[RequestKey] = set()
 
     def __len__(self) -> int:
         """Open hand-outs."""
@@ -154,8 +176,10 @@ class Ledger:
         reason = verdict.reason.value
         if self.queue.add(key, tier=tier, priority=verdict.priority, delay=delay, reason=reason, real=verdict.real):
             ready_at = self._clock.now() + delay if delay else None
-            self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at)
+            self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at, rv=rv)
         self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
+        if self.quarantine.active:
+            self.quarantine.made_due(key)
         self._changed(key)
 
     def exception(self, key: RequestKey, change: Change) -> None:
@@ -195,7 +219,7 @@ class Ledger:
     def started(self, worker: str, item: Item, task: Task, rv: int) -> None:
         """``task`` was made of ``item`` for ``worker``, from its object at ``rv`` (0: there is none)."""
         key = item.key
-        handout = self._open[task.id] = self.working[key] = Handout(worker, item, task, rv, self.recoveries)
+        handout = self._open[task.id] = self.working[key] = Handout(worker, item, task, rv, self.notes.moves)
         self.clocks.handed_out(key)
         self.timelines.handed_out(key, worker=worker, attempt=item.attempt, waited=item.waited)
         if self.wakes is not None and self.wakes.incoming:
@@ -205,6 +229,7 @@ class Ledger:
     def dropped(self, worker: str, item: Item) -> None:
         """``item`` was pulled, and its controller or cluster has left: there is nothing to do."""
         self.queue.done(worker, item.key, id=item.id)
+        self.quarantine.returned(item.key)
         self._changed(item.key)
 
     def ended(self, done: Done, version: int | None = None, reason: str = "") -> bool:
@@ -216,12 +241,15 @@ class Ledger:
         key, outcome, waiting = done.key, done.outcome, done.waiting
         if self.working.get(key) is handout:  # else its worker died while it waited for a write, and it is handed out again
             del self.working[key]
+        is_object = selection_of(key) is None
+        if not is_object:
+            self.mapped(handout, done)
         delay = self._queue_again(handout, done, reason)
         if outcome is Outcome.INTERRUPTED:
             self.clocks.returned(key)
         else:
             self._count(key, done, delay)
-            if outcome is not Outcome.RETRY:
+            if outcome is not Outcome.RETRY and is_object:
                 if handout.task.raw is None and outcome is Outcome.OK:
                     self.reconciled.pop(key, None)
                 else:
@@ -229,7 +257,7 @@ class Ledger:
         if outcome is Outcome.PERMANENT or (outcome is Outcome.OK and not waiting):
             if not handout.due_again:
                 self.marks.settled(key)
-        elif outcome is not Outcome.INTERRUPTED and not reason:
+        elif outcome is not Outcome.INTERRUPTED and not reason and is_object:
             # A failing or waiting key stays an exception of the watermark, whatever made it due.
             self.marks.due(key, key.cluster, self._kind_of(key.controller) or GVK("", "", ""), handout.rv)
         if outcome is Outcome.INTERRUPTED and reason:  # no fault of the key's
@@ -241,24 +269,51 @@ class Ledger:
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         if handout.deferred:
             self._judge(handout, done)
-        self._awaits(key, waiting, handout.recoveries)
+        noted = done.unusable or waiting or outcome is Outcome.PERMANENT or key in self.notes.by_key
+        if noted and self.notes.ended(done, handout.moves):
+            self.missed(key)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
+        if self.quarantine.active:
+            if reason or outcome is Outcome.INTERRUPTED:
+                self.quarantine.returned(key)
+            else:
+                self.quarantine.ended(key, outcome is not Outcome.RETRY)
         self._changed(key)
         return True
 
-    def returned(self, identity: int, error: str, reason: str = "", *, failed: bool = False) -> None:
-        """A hand-out ended without an acknowledgement: it did not arrive at its living worker, or the worker's process is dead
-        for certain (law 6f). ``failed``: it was the cause of the death, and is tried again after its backoff."""
+    def returned(self, identity: int, error: str) -> None:
+        """A hand-out ended without an acknowledgement: it did not arrive at its living worker."""
         handout = self._open.get(identity)
         if handout is not None:
-            outcome, after = (Outcome.RETRY, CULPRIT_DELAY) if failed else (Outcome.INTERRUPTED, None)
-            done = Done(identity, handout.task.key, outcome, 0.0, retry_after=after, error=error)
-            self.ended(done, reason=reason or Reason.INTERRUPTED)
+            self.ended(Done(identity, handout.task.key, Outcome.INTERRUPTED, 0.0, error=error), reason=Reason.INTERRUPTED)
 
-    def worker_died(self, worker: str) -> None:
-        """All its hand-outs have returned: the queue forgets the worker."""
-        self.queue.forget_worker(worker)
+    def keys_of(self, handouts: Iterable[int]) -> dict[int, RequestKey]:
+        """The keys of those of these hand-outs that are open, in their order."""
+        return {identity: self._open[identity].task.key for identity in sorted(handouts) if identity in self._open}
+
+    def died(self, death: Death, handouts: Mapping[int, RequestKey], foreign: Mapping[str, RequestKey]) -> None:
+        """A worker's process is dead for certain (law 6f): its keys return, and law 11 says which of them run alone from now on.
+        ``handouts`` as ``keys_of`` returns them; ``foreign``: keys that it had from earlier primaries, by the reason why each is
+        held."""
+        lost = list(handouts.items())
+        findings = self.quarantine.died(death, [key for _, key in lost], list(foreign.values()))
+        # From the last to the first, each to the front of its lane: they keep their order.
+        for identity, key in reversed(lost):
+            finding = findings.get(key)
+            if finding is not None and finding.backoff is not None:
+                done = Done(identity, key, Outcome.RETRY, 0.0, retry_after=finding.backoff, error=finding.reason)
+            else:
+                done = Done(identity, key, Outcome.INTERRUPTED, 0.0, error="its worker died")
+            self.ended(done, reason=Reason.WORKER_LOST)
+        for why, key in foreign.items():
+            self.released(key, why)
+        self.queue.forget_worker(death.worker)
+
+    def excused(self, worker: str) -> None:
+        """The death of ``worker``, past or to come, has another cause than its work: it accuses no key."""
+        for key in self.quarantine.excuse(worker):
+            self._changed(key)
 
     def _queue_again(self, handout: Handout, done: Done, reason: str) -> float | None:
         """Give the key back to the queue; the seconds until it is ready again, None where it does not wait."""
@@ -287,7 +342,7 @@ class Ledger:
             self.clocks.delayed(key, self._clock.now() + delay)
 
     def _judge(self, handout: Handout, done: Done) -> None:
-        """Judge the events observed while the key was in work, except the echoes of its own writes."""
+        """Judge the events observed while the key was in work, except the echoes of its own writes. Its own deletion counts."""
         own = {(write.cluster, write.uid, write.rv) for write in done.writes}
         deleted = {(write.cluster, write.uid) for write in done.writes if write.deleted}
         for deferred in handout.deferred:
@@ -296,40 +351,38 @@ class Ledger:
             echo = (cluster, uid) in deleted if event.new is None else (cluster, uid, event.obj.rv) in own
             if not echo:
                 self.judge(deferred)
+            elif isinstance(deferred.route, Route) and begins_deletion(event):
+                self.judge(deferred._replace(event=msgspec.structs.replace(event, source=Source.OWN_WRITE)))
 
-    # waiting for a cluster
+    # new code
 
-    def _awaits(self, key: RequestKey, waiting: str, since: int) -> None:
-        """Whether the key waits for a cluster to answer; ``since``: ``recoveries`` when its reconcile began."""
-        if waiting != CLUSTER:
-            self._awaiting.discard(key)
-            return
-        self._awaiting.add(key)
-        if since != self.recoveries:
-            self.on_recovery(key)
-
-    def recovered(self) -> None:
-        """A cluster answers again: every key that waits for one is checked."""
-        self.recoveries += 1
-        for key in list(self._awaiting):
-            self.on_recovery(key)
-
-    def awaits_nothing(self, key: RequestKey) -> None:
-        """The object of ``key`` is deleted: it waits for no cluster."""
-        self._awaiting.discard(key)
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """The controller has new code: no failure of its keys counts any more. Returns the keys that had failed or given up."""
+        found = [*self.queue.forgive(controller), *self.notes.gave_up(controller)]
+        for key in found:
+            self._changed(key)
+        return list(dict.fromkeys(found))
 
     # the replica on a standby
 
     def known_keys(self) -> list[RequestKey]:
         """Every key that has state."""
-        return list({*self.reconciled, *(saved.key for saved in self.queue.snapshot()), *self.marks.due_keys()})
+        queued = (saved.key for saved in self.queue.snapshot())
+        return list({*self.reconciled, *queued, *self.marks.due_keys(), *self.quarantine.suspects.keys(), *self.notes.by_key})
 
     def progress(self, keys: list[RequestKey]) -> list[KeyProgress]:
         """The state of ``keys``, as a standby keeps it."""
         saved = {each.key: each for each in self.queue.snapshot(keys)}
         clocks = {each.key: each for each in self.clocks.export(keys)}
-        due = self.marks.due_of
-        return [KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key)) for key in keys]
+        due, held, note = self.marks.due_of, self.quarantine.export, self.notes.by_key.get
+        return [
+            KeyProgress(key, self.reconciled.get(key), saved.get(key), clocks.get(key), due(key), held(key), note(key))
+            for key in keys
+        ]
+
+    def suspected(self, suspicions: Mapping[RequestKey, Suspicion]) -> None:
+        """Take over what a predecessor held against these keys; before ``restore``."""
+        self.quarantine.adopt(suspicions)
 
     def restore(self, replicas: Iterable[tuple[KeyProgress, Saved]]) -> None:
         """Take over a predecessor's queue and clocks; the ages in ``Saved`` are as of now."""
@@ -339,6 +392,11 @@ class Ledger:
         for progress, saved in known:
             if saved.worker:
                 self.clocks.returned(progress.key)
+
+    def adopt_notes(self, notes: Mapping[RequestKey, KeyNote]) -> None:
+        """Take over what a predecessor's reconciles said of their inputs."""
+        for key, note in notes.items():
+            self.notes.adopt(key, note)
 
     # law 6g
 
@@ -359,14 +417,16 @@ class Ledger:
         self.queue.remove_cluster(cluster)
         self.clocks.drop_where(cluster=cluster)
         self.marks.drop_cluster(cluster)
-        self._forget(lambda key: key.cluster == cluster)
+        for forget in self.forgets:
+            forget(lambda key: key.cluster == cluster)
 
     def drop_controller(self, controller: str) -> None:
         """The controller has left the fleet."""
         self.queue.remove_controller(controller)
         self.clocks.drop_where(controller=controller)
         self.marks.drop_controller(controller)
-        self._forget(lambda key: key.controller == controller)
+        for forget in self.forgets:
+            forget(lambda key: key.controller == controller)
 
     def void(self, cluster: str, kind: GVK, controllers: Iterable[str]) -> None:
         """The cluster was replaced or restored (law 7): no object of ``kind`` counts as reconciled for ``controllers``."""
@@ -381,10 +441,6 @@ class Ledger:
         """The object of ``key`` is deleted: its namesake is another object."""
         self.reconciled.pop(key, None)
 
-    def _forget(self, drops: Callable[[RequestKey], bool]) -> None:
-        self._forget_reconciled(drops)
-        self._awaiting = {key for key in self._awaiting if not drops(key)}
-
-    def _forget_reconciled(self, drops: Callable[[RequestKey], bool]) -> None:
+    def _forget_reconciled(self, drops: Drops) -> None:
         for key in [key for key in self.reconciled if drops(key)]:
             del self.reconciled[key]

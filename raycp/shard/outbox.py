@@ -10,7 +10,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
-from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
 
@@ -20,7 +20,7 @@ RECONNECT = 0.2
 BATCH = 500
 """Wakes in one frame."""
 
-AnyWake = Wake | KindListed | ClusterRecovered
+AnyWake = Wake | KindListed | ClusterChanged
 
 
 class Outbox:
@@ -85,6 +85,10 @@ class Outbox:
             wake = Wake(wake.seq, wake.key, before.reason, True)
         self.put(wake.key, wake)
         self._changed(wake.key)
+
+    def newest(self, subject: Hashable) -> AnyWake | None:
+        """The wake of that subject, if it is not acknowledged."""
+        return self._pending.get(subject)
 
     def put(self, subject: Hashable, wake: AnyWake) -> None:
         """Keep and send ``wake``, in place of an older one of the same subject."""

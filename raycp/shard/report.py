@@ -1,15 +1,16 @@
-"""A shard's report: its clusters, lanes and gauges, and the timeline of an object."""
+"""A shard's report: its clusters and lanes, and the timeline of an object."""
+
+from collections.abc import Iterator
 
 import msgspec
 
-from raycp.base.clock import Clock
-from raycp.base.keys import RequestKey
+from raycp.base.keys import GVK, RequestKey
+from raycp.base.selections import mapping
 from raycp.config import TIERS
-from raycp.metrics import ReflectorMetrics
 from raycp.protocol.frames import ClusterState
 from raycp.protocol.report import ClusterReport, LaneReport, Report
-from raycp.queueing.events import QueueMetrics
 from raycp.shard.caches import Caches
+from raycp.shard.convictions import Convictions
 from raycp.shard.guard import ClusterGuard
 from raycp.shard.ledger import Ledger
 from raycp.shard.routes import Routes
@@ -20,21 +21,17 @@ class ShardReporter:
 
     def __init__(
         self,
-        clock: Clock,
         routes: Routes,
         caches: Caches,
         ledger: Ledger,
         guard: ClusterGuard,
-        counts: ReflectorMetrics,
-        queue_metrics: QueueMetrics,
+        convictions: Convictions,
     ) -> None:
-        self._clock = clock
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
         self._guard = guard
-        self._counts = counts
-        self._queue_metrics = queue_metrics
+        self._convictions = convictions
 
     def clusters(self) -> list[ClusterReport]:
         """A row for each, with its breaker."""
@@ -51,11 +48,12 @@ class ShardReporter:
         return rows
 
     def fill(self, report: Report) -> None:
-        """Put clusters, caches and lanes into a report."""
+        """Put clusters, caches, lanes and suspects into a report."""
         report.clusters = self.clusters()
         report.cached_bytes = self.cached_bytes()
         report.lanes = self.lanes()
         report.busy = sum(lane.in_flight for lane in report.lanes)
+        self._convictions.fill(report)
 
     def cached_bytes(self) -> int:
         """Memory of all caches, in bytes."""
@@ -82,33 +80,29 @@ class ShardReporter:
             for row, plan in zip(self.clusters(), plans, strict=True)
         ]
 
-    def set_gauges(self) -> None:
-        self._queue_metrics.publish(self._ledger.queue)
-        now = self._clock.now()
-        for watched in self._caches:
-            for kind, informer in watched.informers.items():
-                labels = (watched.name, str(kind))
-                self._counts.synced.labels(*labels).set(1.0 if informer.synced else 0.0)
-                self._counts.objects.labels(*labels).set(len(informer.store))
-                self._counts.bytes.labels(*labels).set(informer.store.memory_bytes)
-                if informer.reflector is not None:
-                    self._counts.watch_lag.labels(*labels).set(max(0.0, now - informer.reflector.status().last_contact))
-
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:
         """For ``raycp why``: per controller, the last steps and where the key is now."""
         rows = []
-        for controller, gvk in self._routes.kind_of.items():
-            if kind not in (str(gvk), gvk.kind):
-                continue
-            key = RequestKey(controller, cluster, "" if namespace == "-" else namespace, name)
-            steps = [step for _, found in self._ledger.timelines.of(*key[1:], {controller}) for step in found]
+        for controller, key in self._keys(cluster, kind, "" if namespace == "-" else namespace, name):
+            steps = self._ledger.timelines.of(key)
             why = self._ledger.queue.why(key)
             if steps or why is not None:
                 rows.append(
                     {
                         "controller": controller,
                         "queue": msgspec.to_builtins(why) if why is not None else None,
+                        "suspicion": self._convictions.suspicion(key),
                         "steps": [{"at": step.at, "what": step.what, **step.detail} for step in steps],
                     }
                 )
         return {"cluster": cluster, "kind": kind, "namespace": namespace, "name": name, "controllers": rows} if rows else None
+
+    def _keys(self, cluster: str, kind: str, namespace: str, name: str) -> Iterator[tuple[str, RequestKey]]:
+        """The keys of an object, as they are called: of the controllers of its kind, and of those that map it to others."""
+        for controller in self._routes.controllers.values():
+            if kind in (controller.kind, GVK.parse(controller.kind).kind):
+                yield controller.name, RequestKey(controller.name, cluster, namespace, name)
+            for number, watch in enumerate(controller.watches):
+                if not watch.field and kind in (watch.kind, GVK.parse(watch.kind).kind):
+                    label = f"{controller.name} (its map function)"
+                    yield label, mapping(controller.name, cluster, number, namespace, name)

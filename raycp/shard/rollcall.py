@@ -57,7 +57,7 @@ class RollCall:
         for name in plan.dead:
             seat = seats.get(name)
             if seat is not None and not seat.dead:
-                self._died(seat)
+                self._died(seat, fenced=True)
         for worker in plan.workers:
             if dispatcher.expected and worker.member in dispatcher.expected and worker.member not in seats:
                 call = partial(self._call, worker.member, worker.host, worker.port)
@@ -98,9 +98,9 @@ class RollCall:
             await self._clock.sleep(wait)
             wait = min(PROBE_SLOWLY, wait * 1.5)
 
-    def _died(self, seat: WorkerSeat) -> None:
+    def _died(self, seat: WorkerSeat, *, fenced: bool = False) -> None:
         log.warning("%s is dead: %d of its keys return", seat.name, len(seat.in_flight) + len(seat.foreign))
-        self._dispatcher.worker_died(seat)
+        self._dispatcher.worker_died(seat, fenced=fenced)
 
 
 class Pause:

@@ -1,14 +1,15 @@
 """Which events concern which controllers: the plan, seen from one shard, as lookup tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from raycp.base.keys import GVK
+from raycp.base.objects import Obj
 from raycp.cache.selectors import Selector
 from raycp.classify import TierRules
 from raycp.config.tiers import TiersSpec
-from raycp.protocol.plan import ControllerPlan, Plan
+from raycp.protocol.plan import ControllerPlan, Plan, WatchedPlan
 from raycp.sdk.owner import OWNER_UID
 
 
@@ -27,14 +28,38 @@ class Owned(msgspec.Struct, frozen=True):
     remote: bool
 
 
+class WatchRoute(msgspec.Struct, frozen=True):
+    """The controller's reconciles read the objects of this kind: its watch of that ``number``. The keys are in ``clusters``."""
+
+    controller: ControllerPlan
+    number: int
+    watch: WatchedPlan
+    clusters: tuple[str, ...]
+    selector: Selector | None
+
+
 class KindRoutes(msgspec.Struct):
-    """Everything about one kind in one cluster."""
+    """Everything about one kind in one cluster. ``fields``: the paths by which its objects name watched ones, to be indexed."""
 
     kind: GVK
     label_selector: str = ""
     field_selector: str = ""
     primaries: list[Route] = []
     owned: list[Owned] = []
+    watched: list[WatchRoute] = []
+    fields: set[str] = set()
+
+    def selects(self, controller: str, obj: Obj) -> bool:
+        """Whether ``obj`` is one of the controller's own objects."""
+        for primary in self.primaries:
+            if primary.controller.name == controller:
+                return primary.selector is None or primary.selector.matches(obj.meta.labels)
+        return False
+
+
+def field_index(path: str) -> str:
+    """The name of a store's index of what its objects name at ``path``."""
+    return f"field {path}"
 
 
 class Children(msgspec.Struct, frozen=True):
@@ -82,6 +107,13 @@ def routes_of(plan: Plan, clusters: Iterable[str]) -> dict[str, dict[GVK, KindRo
                         at = route(member.name, GVK.parse(owned.kind), selector, "")
                         if at is not None:
                             at.owned.append(Owned(controller, kind, remote=True))
+        for watching, where in _watching(controller, plan):
+            at = route(where, GVK.parse(watching.watch.kind), watching.watch.selector, "")
+            if at is not None:
+                at.watched.append(watching)
+            for cluster in watching.clusters if watching.watch.field else ():
+                if cluster in mine:
+                    found[cluster][kind].fields.add(watching.watch.field)
     for (cluster, kind), need in needs.items():
         at = found[cluster][kind]
         # One reflector per kind: it filters at the server only where all that use it want the same.
@@ -89,7 +121,19 @@ def routes_of(plan: Plan, clusters: Iterable[str]) -> dict[str, dict[GVK, KindRo
         at.field_selector = next(iter(need.fields)) if len(need.fields) == 1 else ""
         if at.label_selector:
             at.primaries = [Route(p.controller, None) for p in at.primaries]
+            at.watched = [msgspec.structs.replace(watching, selector=None) for watching in at.watched]
     return found
+
+
+def _watching(controller: ControllerPlan, plan: Plan) -> Iterator[tuple[WatchRoute, str]]:
+    """The watches of a controller, and the cluster of each."""
+    for number, watch in enumerate(controller.watches):
+        selector = Selector.parse(watch.selector) if watch.selector else None
+        if watch.on == "hub":
+            yield WatchRoute(controller, number, watch, controller.clusters, selector), plan.hub.name
+            continue
+        for cluster in controller.clusters:
+            yield WatchRoute(controller, number, watch, (cluster,), selector), cluster
 
 
 def children_of(plan: Plan, clusters: Iterable[str]) -> dict[tuple[str, str], list[Children]]:
@@ -113,6 +157,11 @@ def _one_cluster(plan: Plan) -> bool:
     return len(plan.clusters) == 1
 
 
+def controllers_before(before: Plan) -> tuple[ControllerPlan, ...]:
+    """The controllers that ran under ``before``: those of the fleet that it followed, where it did."""
+    return before.following.controllers if before.following is not None else before.fleet.controllers
+
+
 def new_controllers(plan: Plan, before: Plan) -> list[tuple[str, str]]:
     """(controller, cluster) pairs of ``plan`` that neither ``before`` nor the fleet that it followed reconciled."""
     known = {(c.name, cluster) for c in before.fleet.controllers for cluster in c.clusters}
@@ -126,11 +175,12 @@ class Routes:
     """The tables of the newest plan, replaced by ``update``.
 
     ``kinds``: ``cluster -> kind -> KindRoutes`` of this shard's clusters; ``records``: namespace and prefix of the fleet's own
-    records in the hub.
+    records in the hub; ``sequence``: of the fleet document.
     """
 
     def __init__(self) -> None:
         self.hub = ""
+        self.sequence = 0
         self.records = ("", "")
         self.rules = TierRules.compile(TiersSpec())
         self.labels: dict[str, dict[str, str]] = {}
@@ -147,6 +197,7 @@ class Routes:
         """Make the tables of ``plan`` for these clusters of it."""
         doc, mine = plan.fleet.doc, list(clusters)
         self.hub = plan.hub.name
+        self.sequence = plan.fleet.sequence
         self.records = (doc.spec.state.namespace, f"raycp-{plan.fleet.name}-")
         self.controllers = {controller.name: controller for controller in plan.fleet.controllers}
         self.kind_of = {controller.name: GVK.parse(controller.kind) for controller in plan.fleet.controllers}

@@ -16,7 +16,18 @@ from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ControllerStart, Due, Hello, KeyProgress, MarkedKind, Message, Progress, Refusal
+from raycp.protocol.frames import (
+    ControllerStart,
+    Due,
+    Hello,
+    KeyNote,
+    KeyProgress,
+    MarkedKind,
+    Message,
+    Progress,
+    Refusal,
+    Suspicion,
+)
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.transport import Connection, Life, dial, probe
@@ -62,6 +73,7 @@ class StandbyReplica:
         self.marks: list[MarkedKind] = []
         self.starts: list[ControllerStart] = []
         self.due: dict[RequestKey, list[Due]] = {}
+        self.notes: dict[RequestKey, KeyNote] = {}
         self.wakes: set[RequestKey] = set()
         self._identity = identity
         self._host = host
@@ -72,6 +84,7 @@ class StandbyReplica:
         self._changed = changed
         self._queue: dict[RequestKey, KeyProgress] = {}
         self._queue_at: dict[RequestKey, float] = {}
+        self._suspicions: dict[RequestKey, tuple[Suspicion, float]] = {}
         self._kept: dict[Place, Event] = {}
         self._target: ShardPlan | None = None
         self._token = ""
@@ -156,6 +169,14 @@ class StandbyReplica:
             self.due[key] = progress.due
         else:
             self.due.pop(key, None)
+        if progress.suspicion is not None:
+            self._suspicions[key] = (progress.suspicion, self._received_at)
+        else:
+            self._suspicions.pop(key, None)
+        if progress.note is not None:
+            self.notes[key] = progress.note
+        else:
+            self.notes.pop(key, None)
 
     def lost(self) -> None:
         """The connection ended: the primary is dead, or another is followed now."""
@@ -195,6 +216,8 @@ class StandbyReplica:
         self._kept = {place: event for place, event in self._kept.items() if place[0] != cluster}
         self._queue = {key: progress for key, progress in self._queue.items() if key.cluster != cluster}
         self.due = {key: due for key, due in self.due.items() if key.cluster != cluster}
+        self._suspicions = {key: known for key, known in self._suspicions.items() if key.cluster != cluster}
+        self.notes = {key: note for key, note in self.notes.items() if key.cluster != cluster}
 
     # reports
 
@@ -231,6 +254,17 @@ class StandbyReplica:
             for key, progress in self._queue.items()
             if progress.saved is not None and key.controller in controllers
         ]
+
+    def suspicions(self, controllers: set[str]) -> dict[RequestKey, Suspicion]:
+        """What the primary held against keys of these controllers, with ages as they are now."""
+        now = self._clock.now()
+        return {
+            key: Suspicion(
+                [msgspec.structs.replace(mark, age=mark.age + now - received_at) for mark in suspicion.marks], suspicion.deaths
+            )
+            for key, (suspicion, received_at) in self._suspicions.items()
+            if key.controller in controllers
+        }
 
     def events(self) -> list[tuple[str, GVK, Event]]:
         """Return the kept events, and forget them."""

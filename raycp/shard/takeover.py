@@ -5,6 +5,7 @@ The shard has its term already; it hands out nothing before the workers' roll-ca
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from raycp.base.events import Event
@@ -33,7 +34,8 @@ KeptEvent = tuple[str, GVK, Event]
 
 
 class TakeOver:
-    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too."""
+    """One promotion. ``followed`` (of ``run``): the clusters of the plan before, which the primary watched too; ``restored`` is
+    called when the whole queue is here."""
 
     def __init__(
         self,
@@ -54,8 +56,9 @@ class TakeOver:
         self._wakes = wakes
         self._watcher = watcher
         self._loops = loops
+        self._told = False
 
-    def run(self, followed: set[str]) -> None:
+    def run(self, followed: set[str], restored: Callable[[], None]) -> None:
         """See the module."""
         replica, ledger = self._replica, self._ledger
         replica.close()
@@ -73,12 +76,15 @@ class TakeOver:
         for (cluster, kind), rv in replica.reached.items():
             if cluster in here:
                 ledger.marks.observe(cluster, kind, rv)
+        # Before the queue: what runs alone is never handed out otherwise. Keys of clusters that have left are nobody's.
+        ledger.suspected({key: held for key, held in replica.suspicions(controllers).items() if key.cluster in here})
         known = replica.queue(controllers)
         # Delayed keys are restored later: they need no place in the queue before their time.
         soon = [each for each in known if each[1].delay < SOON]
         later = [each for each in known if each[1].delay >= SOON]
         failed, _ = self._restored(soon)
         later += failed
+        ledger.adopt_notes({key: note for key, note in replica.notes.items() if key.controller in controllers})
         kept = replica.events()
         unjudged = self._judged(kept)
         for key in replica.wakes:
@@ -93,11 +99,14 @@ class TakeOver:
             len(soon), len(later), len(kept), len(replica.wakes),
         )  # fmt: skip
         if later or unjudged:
-            self._loops.supervise(partial(self._finish, later, unjudged), LoopName.DELAYED_KEYS)
+            self._loops.supervise(partial(self._finish, later, unjudged, restored), LoopName.DELAYED_KEYS)
+        else:
+            restored()
 
-    async def _finish(self, later: list[Delayed], unjudged: list[KeptEvent]) -> None:
+    async def _finish(self, later: list[Delayed], unjudged: list[KeptEvent], restored: Callable[[], None]) -> None:
         """Restore these keys and judge these events; what is done is removed from the lists. What raises is tried again, and holds
-        nothing else back. Raises the last such exception."""
+        nothing else back, nor ``restored``: it is called after the first attempt, and once more when the rest is here. Raises the
+        last such exception."""
         failed: list[Delayed] = []
         problem: Exception | None = None
         while later:
@@ -109,6 +118,9 @@ class TakeOver:
             await asyncio.sleep(0.001)
         later += failed
         unjudged[:] = self._judged(unjudged)
+        if not self._told or (problem is None and not unjudged):
+            restored()
+            self._told = True
         if problem is not None:
             raise problem
         if unjudged:

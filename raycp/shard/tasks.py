@@ -1,6 +1,7 @@
 """Makes the task that a worker runs from a queue item: with its object, its children, and the epoch and term of the hand-out."""
 
 from raycp.base.objects import Obj
+from raycp.base.selections import selection_of
 from raycp.base.tasks import Child, Done, Task
 from raycp.protocol.plan import ControllerPlan
 from raycp.queueing import Item
@@ -8,16 +9,18 @@ from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.routes import KindRoutes, Routes
+from raycp.shard.watches import Watches
 
 
 class TaskMaker:
     """One shard's."""
 
-    def __init__(self, identity: ShardIdentity, routes: Routes, caches: Caches, ledger: Ledger) -> None:
+    def __init__(self, identity: ShardIdentity, routes: Routes, caches: Caches, ledger: Ledger, watches: Watches) -> None:
         self._identity = identity
         self._routes = routes
         self._caches = caches
         self._ledger = ledger
+        self._watches = watches
 
     def make(self, worker: str, item: Item) -> Task | None:
         """The task of a hand-out, recorded as started; None for a key whose controller or cluster has left."""
@@ -26,6 +29,8 @@ class TaskMaker:
         watched = self._caches.clusters.get(key.cluster)
         if controller is None or watched is None:
             return None
+        if selection_of(key) is not None:
+            return self._mapping(worker, item)
         informer = watched.informers.get(self._routes.kind_of[key.controller])
         if informer is None:
             return None
@@ -43,9 +48,21 @@ class TaskMaker:
                         unknown.append(cluster)
                     if there is not None:
                         children.extend(Child(cluster, kind, child.raw) for child in there.store.by_index("owner", obj.meta.uid))
+        return self._started(worker, item, obj, children, sorted(set(unknown)))
+
+    def _mapping(self, worker: str, item: Item) -> Task | None:
+        """The task of a watched object, whose map function is to run; None where its controller has no such watch any more."""
+        found = self._watches.watched(item.key)
+        if found is None:
+            return None
+        kind, obj = found
+        states = [Child(item.key.cluster, str(kind), raw) for raw in self._watches.handed_out(item.key, kind)]
+        return self._started(worker, item, obj, states, [])
+
+    def _started(self, worker: str, item: Item, obj: Obj | None, children: list[Child], unknown: list[str]) -> Task:
         task = Task(
             item.id | self._identity.term << 40,
-            key,
+            item.key,
             item.tier,
             item.reason,
             item.attempt,
@@ -56,7 +73,8 @@ class TaskMaker:
             item.waited,
             obj.raw if obj is not None else None,
             children,
-            sorted(set(unknown)),
+            unknown,
+            fleet=self._routes.sequence,
         )
         self._ledger.started(worker, item, task, obj.rv if obj is not None else 0)
         return task

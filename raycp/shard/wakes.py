@@ -1,44 +1,52 @@
 """Wakes between shards: a child's change in one makes its owner in another due; a wake is kept until acknowledged (law 10)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.frames import ClusterRecovered, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Connection
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.outbox import Outbox
 
+KeysDue = Callable[[list[RequestKey]], None]
+
 
 class RemoteOwners(Protocol):
     """Owners in other shards."""
 
     def wake(self, owner: RequestKey, reason: str, real: bool) -> bool:
-        """A child here concerns ``owner`` there. False if no shard has its cluster."""
+        """A child here concerns ``owner`` there, or a watched object the keys that it stands for. False if no shard has its
+        cluster."""
         ...
 
 
 class WakeReceiver(Protocol):
     """Handles the wakes of other shards."""
 
-    def woken(self, wake: Wake) -> bool:
-        """False if there is no such owner here: it is acknowledged at once."""
+    def woken(self, wake: Wake, due: KeysDue) -> None:
+        """Calls ``due``, now or later, with the keys that are due: the wake is acknowledged when all of them are reconciled."""
         ...
 
     def children_listed(self, cluster: str, kind: GVK) -> None: ...
 
-    def recovered(self) -> None: ...
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool, due: KeysDue) -> None:
+        """As ``woken``."""
+        ...
 
 
 class WakeSender:
-    """Another shard's connection. ``waiting``: key -> number of its newest wake that is not acknowledged yet."""
+    """Another shard's connection. ``waiting``: key -> numbers of its wakes that are not acknowledged yet. A wake that concerns
+    several keys is acknowledged when all of them are."""
 
     def __init__(self, connection: Connection, receiver: WakeReceiver, lost: Callable[["WakeSender"], None]) -> None:
-        self.waiting: dict[RequestKey, int] = {}
+        self.waiting: dict[RequestKey, set[int]] = {}
+        self._left: dict[int, int] = {}
         self._connection = connection
         self._receiver = receiver
         self._lost = lost
@@ -50,15 +58,43 @@ class WakeSender:
         done = []
         for wake in message.wakes:
             if isinstance(wake, Wake):
-                if self._receiver.woken(wake):
-                    self.waiting[wake.key] = wake.seq
-                    continue
-            elif isinstance(wake, KindListed):
-                self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
+                self._receiver.woken(wake, partial(self._due, wake.seq, wake.key))
+            elif isinstance(wake, ClusterChanged):
+                due = partial(self._due, wake.seq, None)
+                self._receiver.cluster_changed(wake.cluster, wake.usable, wake.returned, due)
             else:
-                self._receiver.recovered()
-            done.append(wake.seq)
+                self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
+                done.append(wake.seq)
         self.acknowledge(done)
+
+    def _due(self, seq: int, owner: RequestKey | None, keys: list[RequestKey]) -> None:
+        """Acknowledge ``seq`` when all of ``keys`` are reconciled. An ``owner``'s older wakes are replaced by it."""
+        if not keys:
+            self.acknowledge([seq])
+        elif keys == [owner]:
+            for older in [older for older in self.waiting.get(keys[0], ()) if older not in self._left]:
+                self.waiting[keys[0]].discard(older)
+        else:
+            self._left[seq] = len(keys)
+        for key in keys:
+            self.waiting.setdefault(key, set()).add(seq)
+
+    def done(self, key: RequestKey, seqs: Iterable[int]) -> None:
+        """A reconcile of ``key`` has ended that had seen these wakes."""
+        known = self.waiting.get(key, set())
+        finished = []
+        for seq in seqs:
+            if seq in known:
+                known.discard(seq)
+                left = self._left.get(seq, 1) - 1
+                if left:
+                    self._left[seq] = left
+                    continue
+                self._left.pop(seq, None)
+            finished.append(seq)
+        if not known:
+            self.waiting.pop(key, None)
+        self.acknowledge(finished)
 
     def acknowledge(self, seqs: list[int]) -> None:
         """These were followed by a reconcile that started after them, or concern nothing here."""
@@ -70,7 +106,7 @@ class WakeSender:
         self._lost(self)
 
 
-Seen = dict[WakeSender, int]
+Seen = dict[WakeSender, tuple[int, ...]]
 
 
 class WakeExchange:
@@ -136,13 +172,12 @@ class WakeExchange:
         if outgoing is not None:
             outgoing.put((cluster, str(kind)), KindListed(self._next(), cluster, str(kind)))
 
-    def recovered(self, cluster: str) -> None:
-        """``cluster`` answers again: the hub's keys may wait for that."""
-        outgoing = self._outgoing.get(self._hub)
-        if outgoing is None:
-            self.receiver.recovered()
-        else:
-            outgoing.put((cluster,), ClusterRecovered(self._next(), cluster))
+    def cluster_changed(self, cluster: str, usable: bool, returned: bool) -> None:
+        """``cluster`` is unreachable, or usable: keys of every shard may depend on that."""
+        for outgoing in self._outgoing.values():
+            before = outgoing.newest((cluster,))
+            again = isinstance(before, ClusterChanged) and before.usable and before.returned
+            outgoing.put((cluster,), ClusterChanged(self._next(), cluster, usable, usable and (returned or again)))
 
     def _next(self) -> int:
         self._seq += 1
@@ -163,15 +198,19 @@ class WakeExchange:
 
     def seen(self, key: RequestKey) -> Seen | None:
         """A reconcile of ``key`` starts: the wakes that have arrived, which it will have seen."""
-        found = {sender: sender.waiting[key] for sender in self.incoming if key in sender.waiting}
+        found = {sender: tuple(sender.waiting[key]) for sender in self.incoming if key in sender.waiting}
         return found or None
 
     def done(self, key: RequestKey, seen: Seen) -> None:
         """It has ended, whatever its outcome: from now on this shard's queue retries the key."""
-        for sender, seq in seen.items():
-            if sender.waiting.get(key) == seq:
-                del sender.waiting[key]
-            sender.acknowledge([seq])
+        for sender, seqs in seen.items():
+            sender.done(key, seqs)
+
+    def forget(self, drops: Callable[[RequestKey], bool]) -> None:
+        """Acknowledge the wakes of keys that left with their cluster or controller."""
+        for sender in self.incoming:
+            for key in [key for key in sender.waiting if drops(key)]:
+                sender.done(key, tuple(sender.waiting[key]))
 
     def cut(self) -> None:
         """Reset the connections to all other shards, as the death of this process would."""

@@ -1,6 +1,7 @@
 """One cluster as a shard watches it: connection, reflectors, stores. A failing cluster delays no other."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,10 +16,12 @@ from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
 from raycp.cache import Phase, Reflector, ReflectorOptions, Store
+from raycp.classify.references import References
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
+from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
-from raycp.shard.routes import KindRoutes
+from raycp.shard.routes import KindRoutes, field_index
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ class Informer:
         """Waits for the first list, and for the end of the replay."""
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
+        self.identity = ""
+        """The cluster that the store is of (law 7), as its last reflector knew it."""
 
     @property
     def failing(self) -> bool:
@@ -110,6 +115,7 @@ class WatchedCluster:
         since: Callable[[str, GVK], int | None],
         options: ReflectorOptions,
         ready: Callable[[str], Awaitable[None]],
+        counts: ReflectorMetrics,
     ) -> None:
         self.resumes = True
         """Whether its reflectors start from the watermark ``since``, once that is ``ready``."""
@@ -126,6 +132,7 @@ class WatchedCluster:
         self._since = since
         self._options = options
         self._ready = ready
+        self._counts = counts
         self._spec: ConnectSpec | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -147,6 +154,8 @@ class WatchedCluster:
                     self._start(known)
             if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
+            for path in route.fields:
+                _index(known.store, path)
         if plan.connect is None:
             self.reason = "its embedded server is not up yet"
         elif plan.connect != self._spec:
@@ -198,9 +207,14 @@ class WatchedCluster:
             self._clock,
             label_selector=informer.route.label_selector,
             field_selector=informer.route.field_selector,
-            options=msgspec.structs.replace(self._options, on_void=lambda _: self._watcher.void(self.name, kind)),
+            options=msgspec.structs.replace(
+                self._options,
+                on_void=lambda _: self._watcher.void(self.name, kind),
+                series=self._counts.series(self.name, str(kind)),
+            ),
             watermark=watermark,
         )
+        reflector.identity = informer.identity
         informer.reflector = reflector
         owner = ProblemOwner(cluster=self.name, kind=str(kind))
         informer.task = self._loops.supervise(reflector.run, LoopName.REFLECTOR, owner)
@@ -222,6 +236,8 @@ class WatchedCluster:
         for task in (informer.task, informer.syncing):
             if task is not None:
                 task.cancel()
+        if informer.reflector is not None:
+            informer.identity = informer.reflector.identity
         informer.task = informer.syncing = informer.reflector = None
 
     def rebind(self, watcher: Watcher) -> None:
@@ -242,12 +258,17 @@ class WatchedCluster:
         kinds = self.informers.values()
         return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests under way to its API server, watches not counted."""
+        return self.client.gate.in_flight if self.client is not None else 0
+
     def fill(self, report: ClusterReport) -> None:
         """Put the facts into a report."""
         report.version = self.version
         report.objects = sum(len(informer.store) for informer in self.informers.values())
         report.synced = self.synced
-        report.reachable = self.client is not None
+        report.reachable = self.client is not None and self.plan.connect is not None
         reasons = [self.reason] if self.reason else []
         now = self._clock.now()
         for kind, informer in self.informers.items():
@@ -257,7 +278,9 @@ class WatchedCluster:
             report.lag = max(report.lag, now - status.last_contact)
             if status.reason and (not status.synced or status.phase is Phase.BACKING_OFF):
                 reasons.append(f"{kind}: {status.reason}")
-            if status.phase is Phase.BACKING_OFF and now - status.last_contact > UNREACHABLE_AFTER:
+            # Also while it tries again: a cluster that hangs must not seem to come and go.
+            failing = status.phase is not Phase.WATCHING and bool(status.last_error)
+            if failing and now - status.last_contact > UNREACHABLE_AFTER:
                 report.reachable = False
         if self.client is not None and self.client.breaker is not None:
             report.breaker = self.client.breaker.state
@@ -271,3 +294,11 @@ class WatchedCluster:
             self._stop(informer)
         if self.client is not None:
             await self.client.close()
+
+
+def _index(store: Store, path: str) -> None:
+    """Keep an index of what the store's objects name at ``path``."""
+    references = References(path)
+    with contextlib.suppress(ValueError):  # it has one
+        store.add_index(field_index(path), lambda obj: references.read(obj.raw))
+    store.build_index(field_index(path))

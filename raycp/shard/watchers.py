@@ -6,27 +6,20 @@ from raycp.base.events import Event
 from raycp.base.keys import GVK
 from raycp.shard.events import EventHandler
 from raycp.shard.guard import ClusterGuard
+from raycp.shard.inputs import Inputs
 from raycp.shard.standby import StandbyReplica
-from raycp.shard.wakes import WakeExchange
 
 
 class PrimaryWatcher:
     """Judges events; a listed kind makes the keys due that the watermark does not cover."""
 
-    def __init__(self, events: EventHandler, guard: ClusterGuard, wakes: WakeExchange, changed: Callable[[str], None]) -> None:
+    def __init__(self, events: EventHandler, guard: ClusterGuard, inputs: Inputs, changed: Callable[[str], None]) -> None:
         self.events = events.handle
         self.listed = events.listed
+        self.replayed = inputs.replayed
         self.void = events.void
         self.accounted = guard.listed
         self.cluster_changed = changed
-        self._events = events
-        self._wakes = wakes
-
-    def replayed(self, cluster: str, kind: GVK, complete: bool) -> None:
-        """Without a complete replay, owners of children of ``kind`` are due: here, and in the hub's shard."""
-        if not complete:
-            self._events.children_listed(cluster, kind)
-            self._wakes.kind_listed(cluster, kind)
 
 
 class StandbyWatcher:

@@ -7,6 +7,7 @@ and alerts, and keeps them over a restart.
 
 - ``sample``: ``Kind``, ``Segments``, ``Sample``: the measurement of a stopped clock;
 - ``clocks``: ``SliClocks``: one clock per change, through coalescing, retries, waits and hand-over;
+- ``clock_state``: a key's clocks as they are sent to another process;
 - ``objectives``: ``Objective``, ``Objectives``: the changes that an objective covers, and whether one met it;
 - ``histogram``: ``LogHistogram``: percentiles within 3 %, mergeable, sparse;
 - ``windows``: ``SlotRing``, ``Windows``: counts of the last 5 minutes to 30 days in fixed memory;

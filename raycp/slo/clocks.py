@@ -23,6 +23,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.slo.clock_state import ChangeState, KeyState
 from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import JUDGED, Kind, Sample, Segments
 
@@ -42,36 +43,15 @@ class Overdue(msgspec.Struct, frozen=True, gc=False):
     times: int
 
 
-class ChangeState(msgspec.Struct, array_like=True, gc=False):
-    """A pending change sent to another process: ``age`` in seconds when it was exported."""
-
-    kind: Kind
-    version: int
-    age: float
-    lag: float
-    times: int
-    base: list[float]
-    charged: list[str]
-
-
-class KeyState(msgspec.Struct, array_like=True, gc=False):
-    """One key's clocks sent to another process; ``wall`` is the Unix time at which the ages were taken."""
-
-    key: RequestKey
-    tier: str
-    attempts: int
-    spent: list[float]
-    waiting: str
-    changes: list[ChangeState]
-    wall: float
-
-
 class _Change:
-    __slots__ = ("at", "base", "charged", "kind", "lag", "observed", "open", "times", "version")
+    __slots__ = ("at", "base", "charged", "kind", "lag", "observed", "open", "rv", "times", "version")
 
-    def __init__(self, kind: Kind, version: int, observed: float, lag: float, base: list[float], times: int = 1) -> None:
+    def __init__(
+        self, kind: Kind, version: int, observed: float, lag: float, base: list[float], times: int = 1, rv: int = 0
+    ) -> None:
         self.kind = kind
         self.version = version
+        self.rv = rv
         self.observed = observed
         self.lag = lag
         self.base = base
@@ -131,6 +111,8 @@ class SliClocks:
         self._keys: dict[RequestKey, _KeyClock] = {}
         self._due: list[tuple[float, int, RequestKey, _Change, Objective]] = []
         self._order = itertools.count()
+        self._charged: set[_Change] = set()
+        """The open changes that have passed a threshold, and some that have ended since the last ``overdue``."""
 
     def __len__(self) -> int:
         """Keys with a clock running."""
@@ -154,11 +136,13 @@ class SliClocks:
         tier: str = "standard",
         version: int = 0,
         lag: float = 0.0,
+        rv: int = 0,
     ) -> None:
         """A change was observed at ``observed`` (this clock's seconds; for ``away`` when it was made, see ``away_start``).
 
         ``version`` is the object's version (docs/head-of-line.md), by which a change that is reported twice is counted once; 0 if
-        unknown. ``lag`` is the known delay between API server and shard, which counts in the segments only.
+        unknown. ``lag`` is the known delay between API server and shard, which counts in the segments only. ``rv`` is the object's
+        resourceVersion, which names the change (``Sample.change``).
         """
         now = self._clock.now()
         state = self._keys.get(key)
@@ -177,7 +161,7 @@ class SliClocks:
                     last.times += 1
                     last.observed = min(last.observed, observed)
                     return
-        change = _Change(kind, version, observed, lag + max(0.0, now - observed), base)
+        change = _Change(kind, version, observed, lag + max(0.0, now - observed), base, rv=rv)
         change.at = now
         changes.append(change)
         self._watch(key, tier, change)
@@ -191,11 +175,12 @@ class SliClocks:
         tier: str = "standard",
         version: int = 0,
         ready_at: float | None = None,
+        rv: int = 0,
     ) -> None:
         """The key was queued: ``started`` where ``kind`` names a change, then ``delayed`` until ``ready_at`` or, without one,
         ``woken``."""
         if kind is not None:
-            self.started(key, kind, observed, tier=tier, version=version)
+            self.started(key, kind, observed, tier=tier, version=version, rv=rv)
         state = self._keys.get(key)
         if state is None:
             return
@@ -304,8 +289,22 @@ class SliClocks:
                 heapq.heappush(self._due, (at, next(self._order), key, change, objective))
                 continue
             change.charged |= {objective.name}
+            self._charge(change)
             found.append(Overdue(key, state.tier, objective, change.times))
         return found
+
+    def overdue(self) -> dict[str, int]:
+        """How many open changes have passed the threshold of each objective, by its name. Costs a look at each of them."""
+        counts: dict[str, int] = {}
+        self._charged = {change for change in self._charged if change.open}
+        for change in self._charged:
+            for name in change.charged:
+                counts[name] = counts.get(name, 0) + change.times
+        return counts
+
+    def _charge(self, change: _Change) -> None:
+        if change.charged:
+            self._charged.add(change)
 
     def oldest(self, kind: Kind = "user") -> float:
         """The age in seconds of the oldest open change of this kind, without declared waits; 0 if there is none."""
@@ -326,7 +325,7 @@ class SliClocks:
             state = self._keys.get(key)
             if state is not None:
                 changes = [
-                    ChangeState(c.kind, c.version, now - c.observed, c.lag, c.times, c.base, sorted(c.charged))
+                    ChangeState(c.kind, c.version, now - c.observed, c.lag, c.times, c.base, sorted(c.charged), c.rv)
                     for c in state.changes
                 ]
                 waiting = state.waiting if state.phase == "waiting" else ""
@@ -346,8 +345,9 @@ class SliClocks:
             if sent.waiting:
                 state.phase, state.waiting = "waiting", sent.waiting
             for c in sent.changes:
-                change = _Change(c.kind, c.version, now - passed - c.age, c.lag, list(c.base), c.times)
+                change = _Change(c.kind, c.version, now - passed - c.age, c.lag, list(c.base), c.times, c.rv)
                 change.charged = frozenset(c.charged)
+                self._charge(change)
                 state.changes.append(change)
                 self._watch(sent.key, sent.tier, change)
             if mine is not None:
@@ -405,6 +405,7 @@ class SliClocks:
             times=change.times,
             waiting=state.waiting,
             charged=change.charged,
+            rv=change.rv,
         )
 
 

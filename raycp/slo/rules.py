@@ -97,6 +97,10 @@ def _fleet_alerts() -> list[dict[str, Any]]:
             "RaycpLaneStarves", "raycp_queue_oldest_ready_seconds > 120", "2m", "ticket",
             "The oldest ready item of lane {{ $labels.tier }} has been waiting for {{ $value | humanizeDuration }}.",
         ),
+        alert(
+            "RaycpActorsDie", 'sum by (role) (increase(raycp_actor_replacements_total{reason=~"death|silence"}[15m])) > 3',
+            "1m", "ticket", "{{ $value | humanize }} actors of role {{ $labels.role }} have died within 15 minutes.",
+        ),
     ]  # fmt: skip
 
 

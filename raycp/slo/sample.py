@@ -38,7 +38,7 @@ class Sample(msgspec.Struct, gc=False):
 
     ``seconds`` is the time from received to done without ``waited``, the time that reconcilers declared as waiting for
     quota or capacity (``waiting`` names the last such wait). ``charged`` names the objectives that counted it as missed
-    while it was still open.
+    while it was still open. ``rv`` is the object's resourceVersion after the (first) change, 0 if unknown.
     """
 
     key: RequestKey
@@ -52,3 +52,10 @@ class Sample(msgspec.Struct, gc=False):
     times: int = 1
     waiting: str = ""
     charged: frozenset[str] = frozenset()
+    rv: int = 0
+
+    @property
+    def change(self) -> str:
+        """The change's id: its cluster, and the resourceVersion that it made there, which no other change has. Empty where that is
+        not known."""
+        return f"{self.key.cluster}@{self.rv}" if self.rv else ""

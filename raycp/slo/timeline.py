@@ -1,15 +1,25 @@
 """The recent steps of each object, for ``raycp why``: bounded, cheap, in plain words.
 
-A step is kept as a small tuple and made readable on request. The last ``per_key`` steps of each key are kept, ``limit`` in all; the
-keys without a step for the longest time are forgotten first.
+Steps are kept packed (``packed_steps``) and made readable on request. The last ``per_key`` steps of each key are kept, at most
+``limit`` steps in ``most_bytes`` bytes; the keys without a step for the longest time are forgotten first.
 """
 
-from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall
+from raycp.slo.packed_steps import HEADERS, MOST_STEPS, TextTable, first_size, long_header, pack, steps_of
+
+MOST_CALLS = 20
+"""API calls of a step that are kept."""
+
+LONGEST_ERROR = 500
+"""Characters of an error that are kept."""
+
+KEY_BYTES = 150
+"""Memory of a key beside its stream, in bytes: its place in the table (80 to 110), the header of the stream (33), roundings."""
 
 
 class Step(NamedTuple):
@@ -33,89 +43,162 @@ MEANINGS = {
     "gave_up": "failed for good until the object changes",
     "waiting": "reconciled, and waits for something outside the control plane",
     "problem": "something about the object is wrong",
+    "suspected": "may end the process of its worker, and runs alone",
+    "convicted": "has ended the process of a worker, and runs alone after its backoff",
+    "cleared": "is suspected no longer",
     "fenced": "a write was refused because its epoch, term or permit had ended",
 }
 
+_NAMES = tuple(MEANINGS)
+_NUMBERS = {what: number for number, what in enumerate(MEANINGS)}
+_RECEIVED, _HANDED_OUT, _DELAYED = (_NUMBERS[what] for what in ("received", "handed_out", "delayed"))
+
+StepListener = Callable[[float, str, RequestKey, tuple[Any, ...] | dict[str, Any]], None]
+"""(at, what, key, fields) of each step: a map, or values in the order of the flight recorder's ``SHAPES``."""
+
 
 class Timelines:
-    """The last steps of each key of one shard. Recording costs about a microsecond."""
+    """The last steps of each key of one shard. Recording costs about a microsecond.
 
-    def __init__(self, clock: Clock, per_key: int = 40, limit: int = 100_000) -> None:
+    ``listener`` receives each step. Raises ``ValueError`` for more than ``MOST_STEPS`` steps per key.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        per_key: int = 40,
+        limit: int = 100_000,
+        most_bytes: int = 12_000_000,
+        listener: StepListener | None = None,
+    ) -> None:
+        if not 1 <= per_key <= MOST_STEPS:
+            raise ValueError(f"{per_key} steps per key: 1 to {MOST_STEPS} are possible")
         self._clock = clock
         self._per_key = per_key
         self._limit = limit
-        self._keys: OrderedDict[RequestKey, deque[Step]] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._listener = listener
+        self._texts = TextTable()
+        self._streams: dict[RequestKey, bytes] = {}
+        """The key without a step for the longest time first."""
         self._count = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         """Steps kept."""
         return self._count
 
     def record(self, key: RequestKey, what: str, **detail: Any) -> None:
-        """Keep one step, stamped now."""
-        steps = self._keys.get(key)
-        if steps is None:
-            steps = self._keys[key] = deque()
-        else:
-            self._keys.move_to_end(key)
-        steps.append(Step(self._clock.wall(), what, detail))
-        self._count += 1
-        if len(steps) > self._per_key:
-            steps.popleft()
-            self._count -= 1
-        while self._count > self._limit:
-            _, oldest = self._keys.popitem(last=False)
-            self._count -= len(oldest)
+        """Keep one step, stamped now. ``detail``: texts, numbers, and lists and dictionaries of them."""
+        at = self._clock.wall()
+        self._add(key, at, _NUMBERS[what], detail)
+        if self._listener is not None:
+            self._listener(at, what, key, detail)
 
     def received(self, key: RequestKey, *, reason: str, source: str, tier: str, rv: int, delay: float = 0.0, why: str = "") -> None:
         """A change and the verdict on it; ``why`` explains the choice of the tier."""
-        self.record(key, "received", reason=reason, source=source, tier=tier, resource_version=rv, delay=delay, why=why)
-
-    def queued(self, key: RequestKey, *, tier: str, depth: int, ahead: str = "") -> None:
-        """In its lane behind ``depth`` others; ``ahead`` names the key or tenant at its front."""
-        self.record(key, "queued", tier=tier, depth=depth, ahead=ahead)
+        at, number = self._clock.wall(), self._texts
+        # a whole number takes a byte, a fraction nine
+        self._add(key, at, _RECEIVED, (number[reason], number[source], number[tier], rv, delay or 0, number[why]))
+        if self._listener is not None:
+            self._listener(at, "received", key, (reason, source, tier, rv, delay, why))
 
     def delayed(self, key: RequestKey, *, seconds: float, reason: str) -> None:
-        self.record(key, "delayed", seconds=seconds, reason=reason)
+        """It waits before it is ready again."""
+        at = self._clock.wall()
+        self._add(key, at, _DELAYED, (seconds, self._texts[reason]))
+        if self._listener is not None:
+            self._listener(at, "delayed", key, (seconds, reason))
 
     def handed_out(self, key: RequestKey, *, worker: str, attempt: int, waited: float) -> None:
-        self.record(key, "handed_out", worker=worker, attempt=attempt, waited=waited)
+        """A worker has it."""
+        at = self._clock.wall()
+        self._add(key, at, _HANDED_OUT, (self._texts[worker], attempt, waited))
+        if self._listener is not None:
+            self._listener(at, "handed_out", key, (worker, attempt, waited))
 
     def ended(
         self, key: RequestKey, what: str, *, seconds: float, calls: list[ApiCall], error: str = "", waiting: str = ""
     ) -> None:
-        """``what`` is succeeded, failed, gave_up, waiting or returned; at most 20 API calls are kept."""
+        """``what`` is succeeded, failed, gave_up, waiting or returned; at most ``MOST_CALLS`` API calls are kept."""
+        at, number, left_out = self._clock.wall(), self._texts, len(calls) - MOST_CALLS
+        if left_out > 0:
+            calls = calls[:MOST_CALLS]
+        shown = [(number[c.verb], number[c.cluster], c.path, c.status, c.seconds) for c in calls]
+        self._add(key, at, _NUMBERS[what], (seconds, shown, max(0, left_out), error[:LONGEST_ERROR], number[waiting]))
+        if self._listener is not None:
+            self._listener(at, what, key, (seconds, calls, max(0, left_out), error, waiting))
+
+    def of(self, key: RequestKey) -> list[Step]:
+        """The steps of one key, oldest first."""
+        found = steps_of(self._streams.get(key, b""))
+        return [Step(at, _NAMES[what], self._detail(what, fields)) for at, what, fields in found]
+
+    def _add(self, key: RequestKey, at: float, what: int, fields: object) -> None:
+        """Put a step at the end of the key's stream, whose last byte is the number of its steps."""
+        streams = self._streams
+        stream = streams.pop(key, None)  # and back at the end of the table
+        if stream is None:
+            stream, count = b"", 1
+            self._bytes += KEY_BYTES
+        else:
+            count = stream[-1] + 1
+            if count > self._per_key:
+                count = self._per_key
+                first = first_size(stream)
+                stream = stream[first:]
+                self._count -= 1
+                self._bytes -= first
+        step = pack((at, what, fields, count))
+        size = len(step)
+        header = HEADERS[size] if size < 256 else long_header(size)
+        streams[key] = b"".join((stream, header, step))
+        self._count += 1
+        self._bytes += len(header) + size
+        if self._count > self._limit or self._bytes > self._most_bytes:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Make room for a hundredth of what is kept: the front of the table is searched once for many keys."""
+        steps, size = self._limit - self._limit // 100, self._most_bytes - self._most_bytes // 100
+        oldest = []
+        for key, stream in self._streams.items():
+            if self._count <= steps and self._bytes <= size:
+                break
+            self._count -= stream[-1]
+            self._bytes -= len(stream) + KEY_BYTES
+            oldest.append(key)
+        for key in oldest:
+            del self._streams[key]
+
+    def _detail(self, what: int, fields: Any) -> dict[str, Any]:
+        text = self._texts.text
+        if isinstance(fields, dict):
+            return fields
+        if what == _RECEIVED:
+            reason, source, tier, rv, delay, why = fields
+            return _received(text(reason), text(source), text(tier), rv, float(delay), text(why))
+        if what == _HANDED_OUT:
+            return {"worker": text(fields[0]), "attempt": fields[1], "waited": fields[2]}
+        if what == _DELAYED:
+            return {"seconds": fields[0], "reason": text(fields[1])}
+        return self._ended(*fields)
+
+    def _ended(self, seconds: float, calls: Iterable[Any], left_out: int, error: str, waiting: int | str) -> dict[str, Any]:
+        text = self._texts.text
         shown = [
-            {"verb": c.verb, "cluster": c.cluster, "path": c.path, "status": c.status, "seconds": c.seconds} for c in calls[:20]
+            {"verb": text(verb), "cluster": text(cluster), "path": path, "status": status, "seconds": took}
+            for verb, cluster, path, status, took in calls
         ]
         detail: dict[str, Any] = {"seconds": seconds, "calls": shown}
-        if len(calls) > 20:
-            detail["calls_left_out"] = len(calls) - 20
+        if left_out:
+            detail["calls_left_out"] = left_out
         if error:
-            detail["error"] = error[:500]
-        if waiting:
+            detail["error"] = error
+        if waiting := text(waiting):
             detail["waiting"] = waiting
-        self.record(key, what, **detail)
-
-    def of(self, cluster: str, namespace: str, name: str, controllers: set[str] | None = None) -> list[tuple[str, list[Step]]]:
-        """(controller, steps, oldest first) of one object, for the controllers that reconcile its kind (None: all)."""
-        return [
-            (key.controller, list(steps))
-            for key, steps in self._keys.items()
-            if (key.cluster, key.namespace, key.name) == (cluster, namespace, name)
-            and (controllers is None or key.controller in controllers)
-        ]
-
-    def forget(self, key: RequestKey) -> None:
-        self._count -= len(self._keys.pop(key, ()))
+        return detail
 
 
-def as_json(found: list[tuple[str, list[Step]]]) -> list[dict[str, Any]]:
-    """For the observer's API: per controller, the steps with their meaning."""
-    return [
-        {
-            "controller": controller,
-            "steps": [{"at": s.at, "what": s.what, "meaning": MEANINGS.get(s.what, ""), **s.detail} for s in steps],
-        }
-        for controller, steps in found
-    ]
+def _received(reason: str, source: str, tier: str, rv: int, delay: float, why: str) -> dict[str, Any]:
+    return {"reason": reason, "source": source, "tier": tier, "resource_version": rv, "delay": delay, "why": why}

@@ -1,11 +1,13 @@
 """Counts a shard's samples: into metrics, and into a compact report of absolute values for the observer."""
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from raycp.metrics.catalog import SliMetrics
 from raycp.slo.clocks import Overdue
 from raycp.slo.histogram import LogHistogram
-from raycp.slo.objectives import Objectives
+from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import SEGMENTS, Sample, Segments
 
 
@@ -45,6 +47,9 @@ class SloReport(msgspec.Struct, array_like=True, gc=False):
     objectives: list[ObjectiveTotals]
 
 
+ALL_TIERS = "all"
+"""The label ``tier`` of an objective for all tiers."""
+
 _encode = msgspec.msgpack.Encoder().encode
 decode_report = msgspec.msgpack.Decoder(SloReport).decode
 
@@ -53,10 +58,11 @@ class SloTracker:
     """Counts the samples of clocks. One per shard.
 
     ``take`` only keeps them: they are counted together by ``count``, before metrics are read and with each ``report`` (about once
-    a second), so that the path of a change does not pay for it."""
+    a second), so that the path of a change does not pay for it. ``wall`` gives the Unix time of exemplars."""
 
-    def __init__(self, objectives: Objectives, metrics: SliMetrics) -> None:
+    def __init__(self, objectives: Objectives, metrics: SliMetrics, wall: Callable[[], float]) -> None:
         self._metrics = metrics
+        self._wall = wall
         self._taken: list[Sample] = []
         self.take = self._taken.extend
         """Keep samples of changes that have ended, to be counted."""
@@ -69,16 +75,19 @@ class SloTracker:
         if self._taken:
             self.count()
         self._objectives = objectives
-        for objective in objectives:
-            labels = (objective.name, objective.controller, objective.tier or "all")
-            self._metrics.objective.labels(*labels).set(objective.objective)
-            self._metrics.within.labels(*labels).set(objective.within)
+        self._metrics.objective.replace({_labels(objective): objective.objective for objective in objectives})
+        self._metrics.within.replace({_labels(objective): objective.within for objective in objectives})
+
+    def show_overdue(self, counts: Mapping[str, int]) -> None:
+        """How many open changes have missed each objective, by its name."""
+        self._metrics.open_overdue.replace({_labels(each): counts.get(each.name, 0) for each in self._objectives})
 
     def count(self) -> None:
         """Count the changes that were taken since the last time."""
+        at = self._wall() if self._taken else 0.0
         for sample in self._taken:
             key = sample.key
-            self._count_series(sample)
+            self._count_series(sample, at)
             for objective in self._objectives.of(key.controller, sample.tier, sample.kind):
                 charged = objective.name in sample.charged
                 bad = sample.times if charged or not objective.kept(sample) else 0
@@ -112,7 +121,7 @@ class SloTracker:
             judged.append(totals)
         return _encode(SloReport(series, judged))
 
-    def _count_series(self, sample: Sample) -> None:
+    def _count_series(self, sample: Sample, at: float) -> None:
         key = sample.key
         labels = (key.controller, key.cluster, sample.tier, sample.kind)
         found = self._series.get(labels)
@@ -123,7 +132,10 @@ class SloTracker:
         totals.waited += sample.waited * sample.times
         if sample.ok:
             latencies.record(sample.seconds, sample.times)
-            self._metrics.latency.labels(*labels).observe(sample.seconds, sample.times)
+            cell = self._metrics.latency.labels(*labels)
+            cell.observe(sample.seconds, sample.times)
+            if sample.rv:
+                cell.trace(sample.seconds, at, (("change", sample.change), ("object", f"{key.namespace}/{key.name}")))
         else:
             totals.failed += sample.times
         if sample.waited:
@@ -142,7 +154,7 @@ class SloTracker:
         totals, _ = self._totals(name, cluster)
         totals.total += total
         totals.bad += bad
-        labels = (name, controller, tier or "all", cluster)
+        labels = (name, controller, tier or ALL_TIERS, cluster)
         self._metrics.slo_total.labels(*labels).inc(total)
         self._metrics.slo_bad.labels(*labels).inc(bad)
 
@@ -153,3 +165,7 @@ class SloTracker:
             found = (ObjectiveTotals(name, cluster, 0, 0, 0.0, {}, none, none.copy()), LogHistogram())
             self._judged[(name, cluster)] = found
         return found
+
+
+def _labels(objective: Objective) -> tuple[str, str, str]:
+    return objective.name, objective.controller, objective.tier or ALL_TIERS

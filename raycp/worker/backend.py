@@ -52,6 +52,7 @@ class WorkerBackend:
         self._warmed: dict[str, ConnectSpec] = {}
         self._recorder: EventRecorder | None = None
         self._recording: asyncio.Task[None] | None = None
+        metrics.before_snapshot(lambda: self._metrics.in_flight.replace({(name,): n for name, n in clients.in_flight().items()}))
         clients.ask_tokens = questions.tokens
         clients.waited = lambda cluster, seconds: self._metrics.budget_wait.labels(cluster).observe(seconds)
 
@@ -61,7 +62,11 @@ class WorkerBackend:
         Connecting and discovery before the first task needs them spare the first user's change a tenth of a second.
         """
         self._admission.slots = plan.fleet.doc.spec.workers.slots
-        kinds = {kind for known in plan.fleet.controllers for kind in (known.kind, *(owned.kind for owned in known.owns))}
+        kinds = {
+            kind
+            for known in plan.fleet.controllers
+            for kind in (known.kind, *(owned.kind for owned in known.owns), *(watch.kind for watch in known.watches))
+        }
         new = [each for each in plan.clusters if each.connect is not None and self._warmed.get(each.name) != each.connect]
         self._warmed.update((each.name, each.connect) for each in new if each.connect is not None)
         await asyncio.gather(*(self._warm(each.name, sorted(kinds)) for each in new))

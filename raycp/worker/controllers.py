@@ -17,20 +17,23 @@ log = logging.getLogger(__name__)
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadedController:
     """A controller with what the plan says of it. ``timeout`` in seconds; ``member_kinds`` are the kinds of its children in
-    member clusters, as ``str(GVK)``."""
+    member clusters, as ``str(GVK)``; ``code`` is what the plan called its source when it was imported."""
 
     controller: Controller
     timeout: float
     config: Mapping[str, Any]
     member_kinds: tuple[str, ...]
+    code: str
 
 
 class LoadedControllers:
-    """``known`` is replaced as a whole with each plan; ``failed`` says why a controller's module could not be imported."""
+    """``known`` is replaced as a whole with each plan; ``failed`` says why a controller's module could not be imported;
+    ``outdated`` names the controllers of which the plan has newer code than this process, which can't import it again."""
 
     def __init__(self) -> None:
         self.known: dict[str, LoadedController] = {}
         self.failed: dict[str, str] = {}
+        self.outdated: tuple[str, ...] = ()
         self._planned = False
 
     @property
@@ -42,6 +45,7 @@ class LoadedControllers:
         """Import the modules of controllers that are not known yet, off the loop: they are user code."""
         known: dict[str, LoadedController] = {}
         failed: dict[str, str] = {}
+        outdated: list[str] = []
         for planned in plan.fleet.controllers:
             try:
                 controller = await self._controller(planned)
@@ -52,8 +56,14 @@ class LoadedControllers:
                 continue
             if controller is not None:
                 member_kinds = tuple(str(owned.kind) for owned in controller.owns if owned.on == "members")
-                known[planned.name] = LoadedController(controller, planned.timeout, json.loads(planned.config), member_kinds)
-        self.known = known
+                before = self.known.get(planned.name)
+                code = before.code if before is not None else planned.code
+                if code != planned.code:
+                    outdated.append(planned.name)
+                known[planned.name] = LoadedController(
+                    controller, planned.timeout, json.loads(planned.config), member_kinds, code
+                )
+        self.known, self.outdated = known, tuple(outdated)
         self.failed = failed
         self._planned = True
 

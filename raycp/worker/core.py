@@ -16,7 +16,8 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
-from raycp.metrics import Metrics
+from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
 from raycp.protocol.members import Member
@@ -33,15 +34,28 @@ from raycp.worker.runs import Runs
 from raycp.worker.shard_link import InFlight, ShardLink
 from raycp.worker.shard_reads import ShardReads
 from raycp.worker.user_loop import UserLoop
-from raycp.worker.watchdog import Watchdog
+from raycp.worker.watchdog import Alarm, Watchdog
 from raycp.worker.write_folds import WriteFolds
 
 
 class WorkerCore(MemberCore):
-    """One worker process. Its state lives on the actor's loop; reconciles run on ``user``."""
+    """One worker process. Its state lives on the actor's loop; reconciles run on ``user``.
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str, ask: LeaderAsk | None = None) -> None:
-        super().__init__(member, clock, host, node)
+    A quarantine worker has one slot, for its shard's suspects; it asks the other shards like any worker, and takes no task of them.
+    ``alarm`` as in ``Watchdog``.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk | None = None,
+        alarm: Alarm | None = None,
+        recorder: FlightRecorder | None = None,
+    ) -> None:
+        super().__init__(member, clock, host, node, recorder)
         self.metrics = Metrics()
         self.count_failures(self.metrics)
         self.user = UserLoop(clock)
@@ -60,9 +74,8 @@ class WorkerCore(MemberCore):
         self.permits = PermitKeeper(member, clock, self.loops, self.metrics, ask, self._permitted, self._superseded)
         questions = ShardQuestions(self._clusters, self.links)
         reads = ShardReads(self._clusters, questions, self.clients)
-        self._backend = WorkerBackend(
-            clock, self.metrics, self._clusters, questions, reads, self.clients, WriteFence(self.permits, self.metrics)
-        )
+        self._fence = WriteFence(self.permits, self.metrics)
+        self._backend = WorkerBackend(clock, self.metrics, self._clusters, questions, reads, self.clients, self._fence)
         self.runs = Runs(
             clock,
             self.metrics,
@@ -74,10 +87,13 @@ class WorkerCore(MemberCore):
             WriteFolds(self._clusters, questions),
             self.clients,
             self.links,
+            self.recorder,
         )
-        self._shard_links = ShardLinks(self.links, self._link)
+        self._shard_links = ShardLinks(self.links, self._link, member.slot.quarantine)
         self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
-        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting)
+        slots = ReconcileMetrics(self.metrics).slots
+        self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
+        self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting, alarm)
         self.loops.forever(self.watchdog.check, LoopName.WATCHDOG, every=0.25, most=1.0)
 
     # the plan
@@ -89,14 +105,20 @@ class WorkerCore(MemberCore):
             self._server = await asyncio.start_server(lambda _, writer: writer.close(), self.host, 0)
             self._port = int(self._server.sockets[0].getsockname()[1])
         self.user.start(spec.threads or spec.slots)
-        self._slots = spec.slots
+        self._slots = 1 if self.member.slot.quarantine else spec.slots
         # Before any link sends Hello to a new primary: tasks of its predecessor must not write from here on (law 6g).
         self.permits.learn(plan)
         await self.controllers.update(plan)
         self.clients.update(plan)
         self._clusters.update(plan)
+        for gone in plan.left_since(before):
+            self.metrics.drop("cluster", gone)
+        self._fence.update(plan)
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)
+        if self.controllers.outdated:  # the leader replaces this worker
+            self._stop_accepting()
+        self.runs.update(plan.fleet.sequence)
         await self._shard_links.update(plan)
         self._refresh_clusters()
         self._share_credit()
@@ -115,12 +137,13 @@ class WorkerCore(MemberCore):
         )
 
     def _hello(self, token: str, in_flight: InFlight) -> Hello:
-        return Hello(token, self.member.actor_name, "worker", self.host, self._port, self._preferred_tier(), in_flight)
+        prefer = self._preferred_tier()
+        return Hello(token, self.member.actor_name, "worker", self.host, self._port, prefer, in_flight, answers=True)
 
     def _preferred_tier(self) -> str:
         """The tier that this worker is reserved for. The default tier's pool is the fleet's common one and prefers none."""
         common = self.plan.fleet.doc.spec.tiers.default if self.plan is not None else self._tier
-        return "" if self._tier == common else self._tier
+        return "" if self._tier == common or self.member.slot.quarantine else self._tier
 
     def _refresh_clusters(self) -> None:
         self._clusters.refresh()
@@ -132,17 +155,22 @@ class WorkerCore(MemberCore):
         if self.runs.accepting:
             self._shard_links.share(self._slots if self.permits.look() else 0)
 
+    def _offered_slots(self) -> int:
+        return self._slots if self.runs.accepting and self.permits.held else 0
+
     def _stop_accepting(self) -> None:
         self.runs.accepting = False
         self._shard_links.share(0)
 
     def _permitted(self) -> None:
         """A permit was granted, or has ended: without one no task is accepted."""
+        self.recorder.note("permit", urgent=True, held=self.permits.held, why=self.permits.permit.refused)
         self._share_credit()
         self.changed()
 
     def _superseded(self, shard: str, term: int) -> None:
         """``shard`` has a new primary: stop what its predecessors handed out."""
+        self.recorder.note("superseded", urgent=True, shard=shard, term=term)
         self.runs.supersede(shard, term)
 
     # life
@@ -173,6 +201,7 @@ class WorkerCore(MemberCore):
         """Accept no further tasks and wait up to ``timeout`` seconds for those that run; then revoke them."""
         self._draining = True
         self._stop_accepting()
+        self.runs.update(0)  # refuses those that wait
         await self._idle(timeout)
         self.runs.revoke_all("the worker is drained")
         await self._idle(1.0)
@@ -188,7 +217,9 @@ class WorkerCore(MemberCore):
         report.slots = self._slots
         report.busy = len(self.runs)
         reasons = [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]
-        if not self.controllers.known:  # without some of them it works for the others
+        if self.controllers.outdated:
+            reasons = [f"it runs older code of {', '.join(self.controllers.outdated)}, and is to be replaced"]
+        elif not self.controllers.known:  # without some of them it works for the others
             reasons = [self.controllers.problem or "the fleet has no controller"]
         stands_by = self.plan is not None and self.plan.following is not None
         if not self.permits.held and not stands_by:

@@ -8,6 +8,7 @@ from typing import NoReturn, Protocol
 from raycp.base.tasks import Task
 from raycp.kube import Fenced, WriteGuard, WriteStamp
 from raycp.metrics import Metrics, ReconcileMetrics
+from raycp.protocol.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,12 @@ class WriteFence:
             return WriteStamp(headers, None if left == math.inf else left)
 
         return stamp
+
+    def update(self, plan: Plan) -> None:
+        """Count from 0 for the clusters of ``plan``, so that the first refusal is an increase."""
+        for cluster in plan.clusters:
+            for reason in ("permit", "epoch", "term"):
+                self._refused.labels(cluster.name, reason)
 
     def _refuse(self, cluster: str, reason: str, message: str) -> NoReturn:
         self._refused.labels(cluster, reason).inc()

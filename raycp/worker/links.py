@@ -10,11 +10,12 @@ MakeLink = Callable[[str, ShardPlan, str], ShardLink]
 
 
 class ShardLinks:
-    """Lives on the worker's actor loop; the only writer of ``links``."""
+    """Lives on the worker's actor loop; the only writer of ``links``. ``only``: the shard whose tasks it takes; empty for all."""
 
-    def __init__(self, links: dict[str, ShardLink], make: MakeLink) -> None:
+    def __init__(self, links: dict[str, ShardLink], make: MakeLink, only: str = "") -> None:
         self._links = links
         self._make = make
+        self._only = only
 
     async def update(self, plan: Plan) -> None:
         """Connect to the primaries of ``plan``; of a fleet on standby, to its own standbys, which hand nothing out before they
@@ -36,7 +37,7 @@ class ShardLinks:
         """Give each shard its part of ``slots``, at least one, so that no shard waits for another's tasks. 0: nothing to any."""
         each = -(-slots // len(self._links)) if self._links else 0
         for link in self._links.values():
-            link.set_credit(each)
+            link.set_credit(each if not self._only else slots if link.shard == self._only else 0)
 
     def disconnected(self) -> list[str]:
         """Shards without a connection."""

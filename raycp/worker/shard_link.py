@@ -22,6 +22,8 @@ from raycp.protocol.frames import (
     Culprit,
     Fold,
     Hello,
+    LivenessQuery,
+    LivenessReply,
     Message,
     Pull,
     Refusal,
@@ -58,6 +60,10 @@ class LinkRuns(Protocol):
 
     def in_flight(self, shard: str) -> InFlight:
         """Tasks of that shard that run."""
+        ...
+
+    def when_it_turns(self, then: Callable[[], None]) -> None:
+        """Call ``then`` on this loop once that of the reconciles has turned."""
         ...
 
 
@@ -194,6 +200,9 @@ class ShardLink:
             self._states_changed()
         elif isinstance(message, Revoke):
             self._runs.revoke(self, message.ids)
+        elif isinstance(message, LivenessQuery):
+            answer = LivenessReply(message.number)
+            self._runs.when_it_turns(lambda: self.send(answer))
         elif isinstance(message, Refusal):
             log.info("shard %s refuses the connection of this worker: %s", self.shard, message.reason)
 
@@ -228,10 +237,10 @@ class ShardLink:
         if self._connection is not None and self.connected:
             self._connection.send(message)
 
-    def report_culprit(self, ids: list[int], error: str) -> None:
-        """Report tasks that can't be stopped, before the worker ends itself."""
+    def report_culprit(self, ids: list[int], error: str, certain: bool) -> None:
+        """Report tasks that can't be stopped, before the worker ends itself; see ``Culprit``."""
         if self._connection is not None:
-            self._connection.send(Culprit(ids, error))
+            self._connection.send(Culprit(ids, error, certain))
 
     def _schedule(self) -> None:
         if not self._flushing:

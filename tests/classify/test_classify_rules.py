@@ -3,13 +3,14 @@
 import timeit
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raycp.base.events import Event, EventType, Source
 from raycp.base.objects import Meta, Obj
-from raycp.classify import Known, Priority, Reason, classify, resync_period, spread_delay
+from raycp.classify import Known, Priority, Reason, begins_deletion, classify, resync_period, spread_delay
 
 
 def obj(rv: int, version: int) -> Obj:
@@ -63,7 +64,7 @@ def test_foreign_status_changes_are_queued_behind_live_changes_without_a_clock(r
 @given(events((Source.OWN_WRITE,)), knowledge | children)
 def test_own_writes_are_silent_and_others_writes_are_not(event, known):
     verdict = classify(event, known)
-    if known.own_writer:
+    if known.own_writer and (known.is_child or not begins_deletion(event)):
         assert (verdict.enqueue, verdict.clock) == (False, None)
     elif event.type is not EventType.MODIFIED or event.old.version != event.new.version:
         assert verdict.enqueue
@@ -180,3 +181,34 @@ def test_an_event_is_classified_within_10_microseconds():
     event = Event(EventType.MODIFIED, Source.WATCH, obj(1, 1), obj(2, 2), 1.0)
     seconds = min(timeit.repeat(lambda: classify(event, Known(version_reconciled=1)), number=2_000, repeat=5)) / 2_000
     assert seconds <= 10e-6
+
+
+def marked(rv: int, deleted: bool) -> Obj:
+    return Obj(Meta(name="x", deletion_timestamp="2030-01-01T00:00:00Z" if deleted else None), b"{}", rv, rv)
+
+
+@given(st.booleans(), st.booleans(), st.booleans())
+def test_an_own_write_makes_its_key_due_only_where_it_begins_the_deletion_of_the_object(before, after, is_child):
+    """Finalizers are the next reconcile's; that of a child is the owner's own doing, which it goes on with at once."""
+    event = Event(EventType.MODIFIED, Source.OWN_WRITE, marked(1, before), marked(2, after), 1.0)
+    verdict = classify(event, Known(is_child=is_child, own_writer=True))
+    assert verdict.enqueue == (after and not before and not is_child)
+    assert not verdict.user
+    assert verdict.clock is None, "no user made it"
+
+
+def test_an_own_deletion_that_removed_the_object_at_once_is_reconciled_too():
+    event = Event(EventType.DELETED, Source.OWN_WRITE, marked(1, False), None, 1.0)
+    assert classify(event, Known(own_writer=True)).reason is Reason.DELETE
+
+
+@given(events(), st.builds(Known, covered=st.booleans(), has_watermark=st.booleans(), own_writer=st.booleans()))
+def test_a_watched_object_is_judged_as_a_child_whose_first_list_says_nothing(event, known):
+    watched = classify(event, msgspec.structs.replace(known, is_watched=True))
+    child = classify(event, msgspec.structs.replace(known, is_child=True))
+    assert (watched.user, watched.clock) == (False, None)
+    if child.reason is Reason.BACKLOG:
+        assert not watched.enqueue
+    else:
+        assert (watched.enqueue, watched.priority, watched.debounce) == (child.enqueue, child.priority, child.debounce)
+        assert not watched.enqueue or watched.reason is Reason.WATCHED

@@ -57,6 +57,20 @@ def test_check_of_a_valid_file(tmp_path: Path, capsys: Captured) -> None:
     assert "echo (v1/ConfigMap)" in out
 
 
+@pytest.mark.parametrize("command", [["check", "--offline"], ["check"], ["run"]], ids=" ".join)
+def test_a_bad_program_in_a_stage_file_is_bad_input(command: list[str], tmp_path: Path, capsys: Captured) -> None:
+    stage = tmp_path / "stages.yaml"
+    stage.write_text(
+        "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: odd}\n"
+        "spec: {resourceRef: {kind: Pod}, selector: {matchExpressions: [{key: '.status | nosuch(1)', operator: Exists}]}}\n"
+    )
+    file = write(tmp_path, EMBEDDED.replace("embedded: {}", "embedded: {stages: [stages.yaml]}"))
+    assert cli.main([*command, "-c", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {stage}: stage odd: spec.selector.matchExpressions[0]: jq expression '.status | nosuch(1)': ")
+    assert "nosuch/1 is not defined" in err
+
+
 def test_check_prints_json(tmp_path: Path, capsys: Captured) -> None:
     assert cli.main(["check", "-c", str(write(tmp_path, EMBEDDED)), "-o", "json"]) == 0
     content = json.loads(capsys.readouterr().out)

@@ -20,7 +20,7 @@ COLUMNS = [
 
 
 def test_rows_as_a_table() -> None:
-    assert render(ROWS, COLUMNS, "table").splitlines() == [
+    assert str(render(ROWS, COLUMNS, "table")).splitlines() == [
         "NAME     READY    LAG   GONE",
         "east-1   yes     0.25   -",
         "w        no        12   a,b",
@@ -28,18 +28,18 @@ def test_rows_as_a_table() -> None:
 
 
 def test_wide_has_more_columns() -> None:
-    assert "region=east" in render(ROWS, COLUMNS, "wide")
+    assert "region=east" in str(render(ROWS, COLUMNS, "wide"))
 
 
 def test_json_and_yaml_carry_everything() -> None:
-    assert json.loads(render(ROWS, COLUMNS, "json")) == ROWS
-    assert yaml.safe_load(render(ROWS, COLUMNS, "yaml")) == ROWS
+    assert json.loads(str(render(ROWS, COLUMNS, "json"))) == ROWS
+    assert yaml.safe_load(str(render(ROWS, COLUMNS, "yaml"))) == ROWS
 
 
 def test_no_rows() -> None:
-    assert render([], COLUMNS, "table", empty="no clusters") == "no clusters"
-    assert json.loads(render([], COLUMNS, "json")) == []
-    assert yaml.safe_load(render([], COLUMNS, "yaml")) == []
+    assert str(render([], COLUMNS, "table", empty="no clusters")) == "no clusters"
+    assert json.loads(str(render([], COLUMNS, "json"))) == []
+    assert yaml.safe_load(str(render([], COLUMNS, "yaml"))) == []
 
 
 def test_values_as_cells() -> None:

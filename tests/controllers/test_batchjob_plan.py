@@ -413,11 +413,10 @@ def test_cleanup_waits_for_unreachable_clusters_unless_forgotten() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     world.hidden.add("b")
-    job = Job("uid", world.spec, world.status, 1)
-    out, waits = cleanup(job, world.seen(), world.clusters(), NOW)
+    out, waits = cleanup(world.status, frozenset(), world.seen(), world.clusters())
     assert {pod.cluster for pod in out.ends} == {"a", "c"}
     assert "b" in waits
-    out, waits = cleanup(replace(job, forgotten=frozenset({"b"})), [], world.clusters(), NOW)
+    out, waits = cleanup(world.status, frozenset({"b"}), [], world.clusters())
     assert waits == ""
 
 

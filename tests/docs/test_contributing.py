@@ -50,7 +50,7 @@ def test_the_map_has_the_layers_of_the_linter() -> None:
 
 def test_each_question_is_answered_by_at_most_two_files() -> None:
     answers = [cells for cells in rows(section("Where to change what").split("To add something:")[0]) if cells[0] != "question"]
-    assert len(answers) == 10
+    assert len(answers) >= 10
     for question, files in answers:
         assert 1 <= len(re.findall(r"`raycp/[\w/.]+`", files)) <= 2, question
 

@@ -50,6 +50,17 @@ def test_every_ray_pod_has_the_settings() -> None:
         assert not missing_settings(environment), container["name"]
 
 
+def test_flight_recordings_outlive_the_container() -> None:
+    cluster = of_kind("kuberay/raycluster.yaml", "RayCluster")
+    for group in (cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
+        for container in pod["containers"]:
+            home = next(each["value"] for each in container["env"] if each["name"] == "RAYCP_HOME")
+            assert {mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == home} <= volumes
+            assert home in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 def test_ray_up_has_the_settings() -> None:
     content = documents("ray-up-local.yaml")[0]
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
@@ -75,7 +86,7 @@ def test_the_documentation_lists_the_settings() -> None:
 
 
 def test_the_image_has_the_pinned_ray() -> None:
-    pinned = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    pinned = re.search(r"^ray==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert pinned
     assert f"rayproject/ray:{pinned[1]}-" in (DEPLOY / "Dockerfile").read_text()
     assert of_kind("kuberay/raycluster.yaml", "RayCluster")["spec"]["rayVersion"] == pinned[1]

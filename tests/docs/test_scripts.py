@@ -32,7 +32,7 @@ def test_a_second_run_is_quick(script: str, seconds: float) -> None:
 
 def test_make_help_lists_the_targets() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, check=True, timeout=10, capture_output=True, text=True)
-    for target in ("install", "tools", "demo", "test", "test-wide", "lint", "soak", "bench"):
+    for target in ("install", "tools", "demo", "test", "test-wide", "lint", "soak", "bench", "lock", "sbom"):
         assert re.search(rf"^  make {target} ", done.stdout, re.MULTILINE)
 
 

@@ -1,6 +1,7 @@
 """The simulation on a server, in virtual time: Pods, nodes, owners, namespaces."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from raycp.base.clock import VirtualClock
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.errors import StatusError
+from raycp.embedded.life import evaluator
 from raycp.embedded.life.nodes import STATE
 
 Make = Callable[..., Awaitable[EmbeddedCluster]]
@@ -33,7 +35,8 @@ async def make() -> AsyncIterator[Make]:
 
 async def until(check: Callable[[], Any], why: str = "") -> Any:
     """Run the event loop until ``check`` is true, without advancing virtual time."""
-    for _ in range(2000):
+    end = time.monotonic() + 30.0
+    while time.monotonic() < end:
         found = check()
         if found:
             return found
@@ -58,6 +61,11 @@ async def pod(cluster: EmbeddedCluster, name: str, *, meta: dict[str, Any] | Non
     )
 
 
+async def settled(cluster: EmbeddedCluster) -> None:
+    """Run the event loop until the next stage of every object is chosen."""
+    await until(lambda: not cluster.life.player.busy, "stages are still being chosen")
+
+
 def phase(cluster: EmbeddedCluster, name: str) -> str:
     found = cluster.api.get("pods", "default", name)
     return str(found["status"].get("phase")) if found else "gone"
@@ -69,13 +77,16 @@ class TestPods:
         await pod(cluster, "p")
         bound = await until(lambda: (cluster.api.get("pods", "default", "p") or {})["spec"].get("nodeName"))
         assert bound == "node-0"
+        await settled(cluster)
         assert phase(cluster, "p") == "Pending"
         await advance(cluster, 1.1)
         await until(lambda: phase(cluster, "p") == "Running")
+        await settled(cluster)
         status = cluster.api.get("pods", "default", "p")["status"]  # type: ignore[index]
         assert status["podIP"].startswith("10.")
         assert {c["type"]: c["status"] for c in status["conditions"]}["Ready"] == "True"
         await advance(cluster, 4)
+        await settled(cluster)
         assert phase(cluster, "p") == "Running"
         await advance(cluster, 2)
         await until(lambda: phase(cluster, "p") == "Succeeded")
@@ -86,9 +97,10 @@ class TestPods:
         cluster = await make(pod_runtime="5s")
         await pod(cluster, "p")
         await until(lambda: phase(cluster, "p") == "Running")
-        await asyncio.sleep(0.02)
+        await settled(cluster)
         await advance(cluster, 4)
         await cluster.api.patch_merge("pods", "default", "p", b'{"metadata":{"labels":{"x":"y"}}}')
+        await settled(cluster)
         await advance(cluster, 1.5)
         await until(lambda: phase(cluster, "p") == "Succeeded")
 
@@ -97,8 +109,8 @@ class TestPods:
         note = {"annotations": {"embedded.raycp.io/exit-code": "7"}}
         await pod(cluster, "fails", meta=note)
         await pod(cluster, "again", meta=note, restartPolicy="OnFailure")
-        await until(lambda: phase(cluster, "again") == "Running")
-        await asyncio.sleep(0.02)
+        await until(lambda: phase(cluster, "again") == phase(cluster, "fails") == "Running")
+        await settled(cluster)
         await advance(cluster, 5.1)
         await until(lambda: phase(cluster, "fails") == "Failed")
 
@@ -107,7 +119,7 @@ class TestPods:
 
         await until(lambda: container()["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff")
         assert container()["lastState"]["terminated"]["exitCode"] == 7
-        await asyncio.sleep(0.02)
+        await settled(cluster)
         await advance(cluster, 10.1)
         await until(lambda: "running" in container()["state"])
         assert container()["restartCount"] == 1
@@ -137,11 +149,72 @@ class TestPods:
         )
         cluster = await make(stages=[str(stage)])
         await pod(cluster, "p")
-        await asyncio.sleep(0.05)
+        await settled(cluster)
         assert phase(cluster, "p") == "Pending"
         await advance(cluster, 3.1)
         await until(lambda: phase(cluster, "p") == "Unknown")
         await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "Odd"])
+
+
+    async def test_a_stage_whose_expression_never_ends_harms_no_other(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evaluator, "SECONDS", 0.2)
+        stage = tmp_path / "stage.yaml"
+        stage.write_text(
+            "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: endless}\n"
+            "spec:\n  resourceRef: {apiGroup: v1, kind: Pod}\n"
+            "  selector: {matchExpressions: [{key: 'def f: f; f', operator: Exists}]}\n  next: {delete: true}\n"
+            "---\napiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: good}\n"
+            "spec:\n  resourceRef: {apiGroup: v1, kind: Pod}\n"
+            "  selector: {matchExpressions: [{key: .status.phase, operator: In, values: [Pending]}]}\n"
+            "  next: {patches: [{type: json, subresource: status, root: status,\n"
+            "    template: '[{op: replace, path: /phase, value: Running}]'}]}\n"
+        )
+        cluster = await make(stages=[str(stage)])
+        for name in ("a", "b"):
+            await pod(cluster, name)
+        await until(lambda: phase(cluster, "a") == phase(cluster, "b") == "Running")
+        events = await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "StageFailed"])
+        message = "stage endless: jq expression 'def f: f; f' ran for longer than 0.2 s"
+        assert events[0].get("note", events[0].get("message")) == message
+
+    async def test_what_changes_while_jq_runs_is_evaluated_again(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage = tmp_path / "stage.yaml"
+        stage.write_text(
+            "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: end}\n"
+            "spec:\n  resourceRef: {apiGroup: v1, kind: ConfigMap}\n"
+            "  selector: {matchExpressions: [{key: .data.end, operator: In, values: ['yes']}]}\n  next: {delete: true}\n"
+        )
+        cluster = await make(stages=[str(stage)])
+        ask, asked = evaluator.Evaluator.answers, []
+
+        async def slow(self: evaluator.Evaluator, kind: str, obj: Any) -> evaluator.Answers:
+            found = await ask(self, kind, obj)
+            if not asked and obj["metadata"]["name"] == "c":
+                asked.append(found)
+                await cluster.api.patch_merge("configmaps", "default", "c", b'{"data":{"end":"no"}}')
+            return found
+
+        monkeypatch.setattr(evaluator.Evaluator, "answers", slow)
+        await cluster.api.create("configmaps", {"metadata": {"name": "c"}, "data": {"end": "yes"}}, "default")
+        await until(lambda: asked)
+        await settled(cluster)
+        assert cluster.api.get("configmaps", "default", "c"), "it was to be deleted as it was before"
+
+    async def test_a_json_patch_that_fails_is_an_event(self, make: Make, tmp_path: Path) -> None:
+        stage = tmp_path / "stage.yaml"
+        stage.write_text(
+            "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {name: wrong}\n"
+            "spec:\n  resourceRef: {apiGroup: v1, kind: Pod}\n"
+            "  selector: {matchExpressions: [{key: .status.phase, operator: In, values: [Pending]}]}\n"
+            "  next: {patches: [{type: json, subresource: status, root: status, template: '[{op: remove, path: /nothing}]'}]}\n"
+        )
+        cluster = await make(stages=[str(stage)])
+        await pod(cluster, "p")
+        await until(lambda: "missing path" in cluster.life.player.problems.get("wrong", ""))
 
 
 class TestScheduling:

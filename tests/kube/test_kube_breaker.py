@@ -109,3 +109,17 @@ def test_the_breaker_admits_a_call_eventually(steps: list[str]) -> None:
         if breaker.allow():
             return
     raise AssertionError(breaker.snapshot())
+
+
+def test_a_reset_closes_it_and_forgets_what_has_failed() -> None:
+    clock, seen = ManualClock(), []
+    breaker = Breaker(clock, POLICY, lambda old, new, reason: seen.append(f"{old}>{new}"))
+    for _ in range(3):
+        breaker.failure("x")
+    assert not breaker.allow()
+    breaker.reset()
+    assert seen == ["closed>open", "open>closed"]
+    assert breaker.untroubled
+    for _ in range(2):
+        breaker.failure("x")
+    assert breaker.allow(), "two failures of the new endpoint do not open it"

@@ -17,6 +17,7 @@ from raycp.cli.main import main
 from raycp.config import ConfigError
 from raycp.driver.fleet_builder import build_fleet
 from raycp.kube import ConnectSpec
+from raycp.shard.suspects import Level
 from raycp.worker import watchdog
 
 
@@ -99,7 +100,8 @@ def _exits(monkeypatch: pytest.MonkeyPatch, fleet: Stack) -> None:
     [("block", "the reconciler blocked its event loop"), ("defy", "went on after its timeout and could not be stopped")],
 )
 async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: pytest.MonkeyPatch, do: str, expected: str) -> None:
-    """Its worker names it and ends; it waits for its backoff; the others' keys return at once and are done elsewhere."""
+    """Its worker names it and ends; it is convicted at once, waits for its backoff and runs alone; the others' keys return at once
+    and are done elsewhere."""
     monkeypatch.setattr(watchdog, "SILENT", 0.6)
     monkeypatch.setattr(watchdog, "STUCK_AFTER", 0.3)
     monkeypatch.setattr(watchdog, "REPORT_TIME", 0.1)
@@ -110,13 +112,20 @@ async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: 
         await fleet.put("here", "wild", "bad", do=do)
         await until(lambda: not fleet.substrate.living("worker"), 10.0, "the worker ends itself")
         await until(lambda: any(expected in error for error in errors(fleet, "bad")), 3.0, "the culprit is named")
+        suspects = fleet.shard().ledger.quarantine.suspects
+        assert suspects.level(RequestKey("wild", "here", "default", "bad")) is Level.CONVICTED
+        assert suspects.level(RequestKey("gated", "here", "default", "good")) is Level.EXPOSED
         samples.OPEN["good"] = True
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":""}}')
         await fleet.new_worker()
         await fleet.configure()
         await until(lambda: ran()["good"] == 2, 5.0, "the innocent is done elsewhere")
         assert not [step for step in story(fleet, "good", "gated") if step.get("error")]
+        await holds(lambda: ("wild", "bad", {"do": ""}) not in samples.SEEN, 0.3, "in no worker of the pool")
+        await fleet.new_quarantine()
+        await fleet.configure()
         await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN)
+        await until(lambda: not fleet.shard().ledger.quarantine.active)
 
 
 # objects and kinds
@@ -138,9 +147,8 @@ async def test_controller_of_a_missing_kind_is_reported_and_others_go_on() -> No
     async with stack(["tracked", "nowhere"], timeouts={"syncDeadline": 1}) as fleet:
         report = fleet.report(fleet.members["shard", "0"])
         assert report.ready, "it holds the rest back for the deadline only"
-        (cluster,) = report.clusters
-        assert not cluster.synced
-        assert "Nothing" in cluster.reason
+        await until(lambda: "Nothing" in fleet.report(fleet.members["shard", "0"]).clusters[0].reason)
+        assert not fleet.report(fleet.members["shard", "0"]).clusters[0].synced
         await fleet.put("here", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
 
@@ -165,11 +173,14 @@ async def test_one_bad_cluster_of_three_delays_no_other(case: str, tmp_path: Pat
         connect = ConnectSpec(name="east", mode="kubeconfig", path=str(file), context="elsewhere")
     homes = {"hub": "0", "east": "0", "west": "0"}
     async with stack(["tracked"], homes, connects={"east": connect}, timeouts={"syncDeadline": 0.5}) as fleet:
-        found = {row.name: row for row in fleet.report(fleet.members["shard", "0"]).clusters}
-        assert (found["west"].reachable, found["west"].synced) == (True, True)
-        assert (found["east"].reachable, found["east"].synced) == (False, False)
-        assert expected in found["east"].reason
-        assert "Traceback" not in found["east"].reason
+
+        def found(name: str) -> Any:
+            return next(row for row in fleet.report(fleet.members["shard", "0"]).clusters if row.name == name)
+
+        await until(lambda: found("west").reachable and found("west").synced)
+        assert (found("east").reachable, found("east").synced) == (False, False)
+        assert expected in found("east").reason
+        assert "Traceback" not in found("east").reason
         await fleet.put("west", "tracked", "a")
         await until(lambda: ran()["a"] == 1)
         await fleet.put("east", "tracked", "b")

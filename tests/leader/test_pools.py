@@ -31,13 +31,13 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
         assert (rows["standard"]["min"], rows["standard"]["max"]) == (1, 3)
         assert rows["standard"]["reason"] in ("as it should be", "slots to spare")
         assert rows["critical"]["reason"] == "min is max"
-        text = show(fleet.status(), "table")
+        text = str(show(fleet.status(), "table"))
         assert "POOL" in text
         assert rows["standard"]["reason"] in text
         observer = fleet.substrate.living("observer")[0]
 
         async def exported() -> bool:
-            page = (await observer.view.metrics()).decode()
+            page = (await observer.view.metrics()).body.decode()
             return all(
                 line in page
                 for line in (

@@ -117,7 +117,7 @@ async def fleet(name: str) -> AsyncIterator[Fleet]:
 
 async def leads(fleet: Fleet) -> float | None:
     """The gauge, as the fleet's observer serves it."""
-    for line in (await fleet.substrate.living("observer")[0].view.metrics()).decode().splitlines():
+    for line in (await fleet.substrate.living("observer")[0].view.metrics()).body.decode().splitlines():
         if line.startswith('leader_election_master_status{name="t"}'):
             return float(line.split()[-1])
     return None

@@ -39,7 +39,7 @@ class Shown:
         self.leader = leader
         self.observer = observer
         self.readyz = readyz
-        self.command = show_standby(leader, "table") if "following" in leader else show(leader, "table")
+        self.command = str(show_standby(leader, "table") if "following" in leader else show(leader, "table"))
 
     @property
     def agrees(self) -> bool:

@@ -1,14 +1,18 @@
 """The HTTP routes over a small real view: each of them, the not-ready case, a failing view."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import aiohttp
 import pytest
 
 from raycp.metrics import Merger, Metrics
+from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.web import WebServer, serve
 from raycp.protocol.status import Check
+
+PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+"""What Prometheus 3 accepts (scrape/scrape.go, acceptHeader)."""
 
 
 class SmallView:
@@ -16,12 +20,13 @@ class SmallView:
         self.checks = [Check("leader", True), Check("informers-east", False, "2 of 3 synced")]
         self.broken = False
 
-    async def metrics(self) -> bytes:
+    async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
         metrics = Metrics()
         metrics.counter("a_total", "A.").labels().inc()
+        metrics.gauge("b", "B.").labels().set(1)
         merger = Merger()
         merger.feed("x", metrics.snapshot())
-        return merger.render()
+        return metrics_page(merger.merged(), accept, accept_encoding, names)
 
     async def healthy(self) -> list[Check]:
         return [Check("ping", True)]
@@ -68,7 +73,14 @@ Site = tuple[SmallView, WebServer, aiohttp.ClientSession]
 async def test_the_metrics_page(site: Site) -> None:
     async with site[2].get("/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert answer.headers["Content-Encoding"] == "gzip", "aiohttp's client asks for it"
         assert "a_total 1" in await answer.text()
+    async with site[2].get("/metrics", headers={"Accept": PROMETHEUS, "Accept-Encoding": "identity"}) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert "Content-Encoding" not in answer.headers
+        assert (await answer.text()).endswith("# EOF\n")
+    async with site[2].get("/metrics", params={"name[]": "b"}) as answer:
+        assert (await answer.text()).splitlines() == ["# HELP b B.", "# TYPE b gauge", "b 1.0"]
 
 
 async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:

@@ -198,18 +198,14 @@ class QueueMachine(RuleBasedStateMachine):
             want.merge(ran.tier, ran.priority, self._now(), ran.real)
             want.ready_at, want.retry = self._now(), ran.retry and not real
 
-    @rule(worker=workers, data=st.data())
-    def worker_dies(self, worker, data):
+    @rule(worker=workers)
+    def worker_dies(self, worker):
         mine = sorted(key for key, (holder, _, _) in self.running.items() if holder == worker)
-        culprits = {data.draw(st.sampled_from(mine))} if mine and data.draw(st.booleans()) else set()
-        lost = self.queue.forget_worker(worker, culprits)
+        lost = self.queue.forget_worker(worker)
         assert sorted(lost) == mine, "law 2: a dead worker's keys return"
         for key in mine:
             _, number, ran = self._finish(key)
-            if key in culprits:
-                self._model_failure(key, ran)
-            else:
-                self._model_return(key, ran)
+            self._model_return(key, ran)
             assert not self.queue.done(worker, key, id=number), "a dead worker's late answer counts for nothing"
 
     @precondition(lambda self: self.running)
@@ -224,6 +220,24 @@ class QueueMachine(RuleBasedStateMachine):
     def hold(self, key):
         self.queue.hold(key)
         self.held.add(key)
+
+    @rule(key=keys, worker=workers)
+    def pull_held(self, key, worker):
+        """A held key is handed out by name, when it could be if it were not held; at its end it is held again."""
+        due_at = self.queue.held_due(key)
+        waits = key in self.held and key in self.due and key not in self.running
+        assert due_at == (self.due[key].ready_at if waits else math.inf)
+        held, self.held = self.held, set()
+        free = waits and key in self._servable()
+        self.held = held
+        item = self.queue.pull_held(worker, key, "held")
+        assert (item is not None) == free
+        if item is not None:
+            want = self.due.pop(key)
+            assert (item.key, item.tier, item.priority) == (key, want.tier, want.priority)
+            assert item.attempt == self.failed.get(key, 0) + 1
+            self.running[key] = (worker, item.id, want)
+        assert self.queue.pull_held(worker, key, "another reason") is None
 
     @rule(key=keys)
     def release(self, key):

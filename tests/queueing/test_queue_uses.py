@@ -192,16 +192,18 @@ def test_each_outcome_puts_the_key_where_it_belongs_and_counts_once():
 # -- deaths, holds, removals
 
 
-def test_a_dead_workers_keys_return_to_the_front_and_the_culprit_waits():
-    queue, _ = fresh()
+def test_a_dead_workers_keys_return_to_the_front():
+    queue, clock = fresh()
     for name in "abcd":
         queue.add(key(name), tier="standard")
     queue.pull("w", 3)
     assert [held.name for _, held, _ in queue.running("w")] == ["a", "b", "c"]
-    assert queue.forget_worker("w", {key("b")}) == [key("a"), key("b"), key("c")]
+    queue.hold(key("b"), "its turn", timeout=1.0)
+    assert queue.forget_worker("w") == [key("a"), key("b"), key("c")]
     assert queue.running() == []
-    assert [item.key.name for item in queue.pull("v", 9)] == ["a", "c", "d"]
-    assert queue.why(key("b")).state == "delayed"
+    assert [item.key.name for item in queue.pull("v", 1)] == ["a"]
+    clock.time += 1.0
+    assert [item.key.name for item in queue.pull("v", 9)] == ["b", "c", "d"], "one that was held for a moment, too"
     assert queue.forget_worker("w") == []
 
 
@@ -367,14 +369,43 @@ def test_metrics_under_their_client_go_names():
     queue.pull("w", 1)
     clock.time += 2
     observer.publish(queue)
-    series = families.series("c", "k", "high")
-    assert (series.adds.value, series.depth.value, series.delayed.value) == (2, 1, 1)
-    assert (series.unfinished_work.value, series.longest_running.value) == (2.0, 2.0)
+    lane = ("c", "k", "high")
+    series = families.series(*lane)
+    assert (series.adds.value, families.depth.labels(*lane).value, families.delayed.labels(*lane).value) == (2, 1, 1)
+    assert (families.unfinished_work.labels(*lane).value, families.longest_running.labels(*lane).value) == (2.0, 2.0)
     assert series.queue_duration.count == 1
     queue.retry("w", key("a"))
     observer.publish(queue)
     assert series.work_duration.count == 1
-    assert series.delayed.value == 2
+    assert families.delayed.labels(*lane).value == 2
+
+
+def test_a_cluster_that_left_leaves_no_series_behind_and_counts_anew():
+    metrics = Metrics()
+    families = WorkQueueMetrics(metrics)
+    observer = QueueMetrics(families)
+    queue, _ = fresh(metrics=observer)
+
+    def counted() -> list[str]:
+        observer.publish(queue)
+        families = [family for family in metrics.families() if family.spec.labels[0] == "cluster"]
+        return sorted({values[0] for family in families for values, _ in family.rows})
+
+    for name in "ab":
+        queue.add(key(name), tier="high")
+    queue.pull("w", 1)
+    assert counted() == ["c"]
+    queue.remove_cluster("c")
+    metrics.drop("cluster", "c")
+    observer.drop("c")
+    assert counted() == []
+    queue.done("w", key("a"))
+    assert counted() == [], "what still ran counts for nobody"
+    queue.admit_cluster("c")
+    queue.add(key("a"), tier="high")
+    assert counted() == ["c"]
+    assert families.adds.labels("c", "k", "high").value == 1
+    assert families.depth.labels("c", "k", "high").value == 1
 
 
 # -- autoscaling

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+import yaml
 from rayhouse import Cluster, House, clusters_of, end_tree, house, output_until, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -230,14 +231,9 @@ def test_a_fleet_whose_leader_and_members_die_together_is_brought_back(ray_house
     after = until(back, 120, "the fleet is back")
     assert after["generation"] == status["generation"]
 
-    async def work() -> None:
-        await clusters["hub"].request("POST", JOBS, job("revived", 2))
-        async with asyncio.timeout(60):
-            while "revived" not in await complete(clusters["hub"]):
-                await asyncio.sleep(0.3)
-        await reckon(clusters, {"revived": 2})
-
-    asyncio.run(work())
+    asyncio.run(clusters["hub"].request("POST", JOBS, job("revived", 2)))
+    until(lambda: "revived" in asyncio.run(complete(clusters["hub"])), 60, "a job after the return")
+    asyncio.run(reckon(clusters, {"revived": 2}))
 
 
 def test_apply_in_place(ray_house: House, fleet: Path) -> None:
@@ -265,6 +261,30 @@ def test_apply_in_place(ray_house: House, fleet: Path) -> None:
     clusters = clusters_of(fewer)
     asyncio.run(clusters["hub"].request("POST", JOBS, job("after-apply", 4)))
     until(lambda: "after-apply" in asyncio.run(complete(clusters["hub"])), 30, "a job after all that")
+
+
+def test_an_embedded_member_that_apply_makes_anew_gets_pods_again(ray_house: House, fleet: Path) -> None:
+    """Its process is another, at another port; the shard must not dial the old one for ever."""
+    nodes = yaml.safe_load(fleet.read_text())
+    (west,) = (row for row in nodes["spec"]["clusters"] if row["name"] == "west")
+    west["embedded"]["nodes"] = 3
+    changed = fleet.with_name("nodes.yaml")
+    changed.write_text(yaml.safe_dump(nodes))
+    before = clusters_of(ray_house.status("it"))
+    ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address)
+
+    def again() -> bool:
+        row = next(row for row in ray_house.status("it")["clusters"] if row["name"] == "west")
+        return bool(row["reachable"] and row["synced"])
+
+    until(again, 30, "west is reachable at its new address")
+    after = clusters_of(ray_house.status("it"))
+    there = job("to-west", 2)
+    there["spec"]["placement"] = {"clusters": ["west"]}
+    asyncio.run(after["hub"].request("POST", JOBS, there))
+    until(lambda: "to-west" in asyncio.run(complete(after["hub"])), 30, "its Pods run in the new west")
+    assert Path(before["west"].kubeconfig) == Path(after["west"].kubeconfig)
+    ray_house.raycp("apply", "-c", str(fleet), "--address", ray_house.address)
 
 
 def test_a_file_that_can_not_be_applied_changes_nothing(ray_house: House, fleet: Path) -> None:

@@ -10,12 +10,13 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Meta, Obj
 from raycp.base.tasks import CLUSTER, Done, Outcome, Task, Written
-from raycp.classify import Known, Reason, classify
+from raycp.classify import NEW_CODE, Known, classify
 from raycp.metrics import Metrics, SliMetrics
 from raycp.protocol.plan import ControllerPlan
-from raycp.queueing import QueuePolicy, WorkQueue
+from raycp.queueing import Item, QueuePolicy, WorkQueue
 from raycp.shard.ledger import Deferred, Ledger
 from raycp.shard.routes import Route
+from raycp.shard.suspects import Death
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 KIND = GVK("", "v1", "ConfigMap")
@@ -52,7 +53,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.queue = WorkQueue(QueuePolicy(), self.clock, None, Random(1))
-        tracker = SloTracker(Objectives(), SliMetrics(Metrics()))
+        tracker = SloTracker(Objectives(), SliMetrics(Metrics()), self.clock.wall)
         self.ledger = Ledger(self.clock, self.queue, SliClocks(self.clock), tracker, Timelines(self.clock), {"c": KIND}.get)
         self.ledger.judge = self.judge
         self.reported: set[RequestKey] = set()
@@ -95,11 +96,21 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(worker=workers)
     def hand_out(self, worker: str) -> None:
         for item in self.ledger.pull(worker, 1):
-            assert item.key not in self.running, "one key, one worker"
-            rv = self.changed[item.key]
-            task = Task(item.id, item.key, item.tier, item.reason, item.attempt, 1, "0", 1, rv, item.waited, b"{}")
-            self.ledger.started(worker, item, task, rv)
-            self.running[item.key] = (worker, task, rv)
+            self._started(worker, item)
+
+    @rule()
+    def hand_out_a_suspect(self) -> None:
+        """To a worker that never dies here (``test_suspects``)."""
+        item = self.ledger.quarantine.pull("quarantine")
+        if item is not None:
+            self._started("quarantine", item)
+
+    def _started(self, worker: str, item: Item) -> None:
+        assert item.key not in self.running, "one key, one worker"
+        rv = self.changed[item.key]
+        task = Task(item.id, item.key, item.tier, item.reason, item.attempt, 1, "0", 1, rv, item.waited, b"{}")
+        self.ledger.started(worker, item, task, rv)
+        self.running[item.key] = (worker, task, rv)
 
     def end(self, key: RequestKey, outcome: Outcome, **fields: object) -> None:
         _, task, rv = self.running.pop(key)
@@ -144,10 +155,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def worker_dies(self, worker: str, data: st.DataObject) -> None:
         lost = [key for key, (holder, *_) in self.running.items() if holder == worker]
         culprit = data.draw(st.sampled_from([None, *lost]))
-        for key in reversed(lost):
-            _, task, _ = self.running.pop(key)
-            self.ledger.returned(task.id, "its worker died", Reason.WORKER_LOST, failed=key == culprit)
-        self.ledger.worker_died(worker)
+        handouts = [self.running.pop(key)[1].id for key in lost]
+        death = Death(worker, blamed={culprit: "it blocked the loop"} if culprit is not None else {})
+        self.ledger.died(death, self.ledger.keys_of(handouts), {})
 
     @rule(key=keys)
     def a_predecessors_hand_out_ends(self, key: RequestKey) -> None:
@@ -194,24 +204,54 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(self.changed) <= self.reported
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=max(150, settings.default.max_examples), stateful_step_count=50, deadline=None)
+EXAMPLES = max(150, settings.default.max_examples)
+LedgerMachine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
 TestLedger = LedgerMachine.TestCase
 
 
 def test_what_leaves_the_fleet_waits_for_no_cluster() -> None:
     """A key that waited for a cluster is not checked at the next recovery once its controller or its cluster has left."""
     machine = LedgerMachine()
-    told: list[RequestKey] = []
-    machine.ledger.on_recovery = told.append
     for key in KEYS:
         machine.change(key)
     machine.hand_out("w0")
     machine.hand_out("w0")
     for key in KEYS:
         machine.end(key, Outcome.OK, requeue_after=5.0, waiting=CLUSTER)
-    machine.ledger.recovered()
-    assert sorted(told) == KEYS
-    told.clear()
+    assert sorted(machine.ledger.notes.usable("east")) == KEYS
     machine.ledger.drop_controller("c")
-    machine.ledger.recovered()
-    assert not told
+    assert not machine.ledger.notes.usable("east")
+
+
+def test_a_cluster_that_returns_during_a_reconcile_that_missed_it_makes_its_key_due_again() -> None:
+    machine = LedgerMachine()
+    missed: list[RequestKey] = []
+    machine.ledger.missed = missed.append
+    for key in KEYS:
+        machine.change(key)
+    machine.hand_out("w0")
+    machine.hand_out("w1")
+    machine.ledger.notes.usable("east")
+    machine.end(KEYS[0], Outcome.OK, unusable=["east"])
+    machine.end(KEYS[1], Outcome.OK, unusable=["west"])
+    assert missed == [KEYS[0]]
+    assert machine.ledger.notes.usable("west") == [KEYS[1]]
+    assert machine.ledger.notes.usable("east") == [KEYS[0]]
+
+
+def test_new_code_forgives_what_failed_gave_up_or_runs() -> None:
+    machine = LedgerMachine()
+    for key in KEYS:
+        machine.change(key)
+    machine.hand_out("w0")
+    machine.hand_out("w1")
+    machine.end(KEYS[0], Outcome.PERMANENT, error="never")
+    assert machine.ledger.forgive("c") == [KEYS[1], KEYS[0]], "the running one may fail with the old code"
+    machine.end(KEYS[1], Outcome.RETRY, error="not yet")
+    assert machine.ledger.forgive("c") == [KEYS[1], KEYS[0]]
+    assert machine.ledger.forgive("other") == []
+    for key in KEYS:
+        machine.ledger.due(key, NEW_CODE, "standard")
+        found = machine.queue.why(key)
+        assert found is not None
+        assert (found.state, found.retry, found.delay_left) == ("ready", False, 0.0), "no backoff is left"

@@ -310,7 +310,9 @@ async def test_a_wake_before_the_list_does_not_pass_for_a_deletion() -> None:
         key = RequestKey("tracked", "here", "default", "a")
         await until(lambda: shard.dispatcher.open)
         assert not shard.caches.clusters["here"].synced
-        assert shard.events.woken(Wake(1, key, "owned"))
+        due: list[RequestKey] = []
+        shard.inputs.woken(Wake(1, key, "owned"), due.extend)
+        assert due == [key]
         await until(lambda: samples.SEEN)
         assert samples.SEEN[0] == ("tracked", "a", {"x": "1"})
 

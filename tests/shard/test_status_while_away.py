@@ -150,10 +150,9 @@ async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch
         await until(lambda: {"user", "status", "deleted"} <= set(ran()), 5.0)
         timelines = fleet.shard().ledger.timelines
         reasons = {
-            name: [step.detail["reason"] for _, found in timelines.of("here", "default", name, {"pods"})
-                   for step in found if step.what == "received"]
+            name: [s.detail["reason"] for s in timelines.of(RequestKey("pods", "here", "default", name)) if s.what == "received"]
             for name in ("quiet", "status", "user", "deleted")
-        }  # fmt: skip
+        }
         assert reasons["status"] == ["status"], reasons
         assert reasons["user"] == ["away"], reasons
         assert reasons["deleted"][0] == "away", reasons

@@ -22,7 +22,7 @@ async def test_the_timeline_of_a_failing_object_shows_attempts_and_its_wait() ->
     async with stack(["wild"]) as fleet:
         await fleet.put("here", "wild", "bad", do="raise")
         await until(lambda: Counter(name for *_, name in samples.RAN)["bad"] >= 3)
-        text = show(await timeline_of(fleet, "bad"))
+        text = str(show(await timeline_of(fleet, "bad")))
     assert "received" in text
     assert "create (watch" in text
     assert "lane standard, the default: no rule holds" in text
@@ -36,7 +36,7 @@ async def test_the_timeline_shows_calls_with_status_and_duration() -> None:
         await fleet.put("here", "parent", "p")
         await until(lambda: fleet.clusters["here"].api.get("secrets", "default", "p-child"))
         await until(lambda: fleet.shard().ledger.reconciled)
-        text = show(await timeline_of(fleet, "p"))
+        text = str(show(await timeline_of(fleet, "p")))
         assert fleet.shard().reporter.timeline("here", "ConfigMap", "default", "nobody") is None
     assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
     assert text.endswith("now            not queued")
@@ -60,7 +60,7 @@ def test_raycp_top_shows_one_picture() -> None:
         "workers": [{"name": "standard/0", "state": "running", "active": 2, "slots": 32, "memory_bytes": 5e7}],
         "slo": [],
     }  # fmt: skip
-    text = show_top(found, "table")
+    text = str(show_top(found, "table"))
     assert "epoch 3" in text
     assert "no worker" in text
     assert "40 %" in text

@@ -156,7 +156,7 @@ async def test_an_added_controller_reconciles_existing_objects_as_backlog() -> N
         await until(lambda: stored(fleet))
         await restart(fleet)
         await until(lambda: ran()["a"])
-        steps = [s for _, found in fleet.shard().ledger.timelines.of("here", "default", "a", {"tracked"}) for s in found]
+        steps = fleet.shard().ledger.timelines.of(RequestKey("tracked", "here", "default", "a"))
         assert any(step.detail.get("reason") == "backlog" for step in steps), steps
 
 

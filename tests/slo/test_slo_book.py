@@ -17,7 +17,7 @@ class Shard:
         self.metrics = Metrics()
         self.clock = clock
         self.clocks = SliClocks(clock, objectives)
-        self.tracker = SloTracker(objectives, SliMetrics(self.metrics))
+        self.tracker = SloTracker(objectives, SliMetrics(self.metrics), clock.wall)
         self._next = 0
 
     async def change(self, seconds: float, *, cluster: str = "east", ok: bool = True) -> None:
@@ -151,7 +151,7 @@ async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: Virtua
     objectives = Objectives([Objective(f"c{i}", tier, 0.999, 1.0) for i in range(5) for tier in ("critical", "standard")])
     book = SloBook(clock, objectives)
     for shard_number in range(20):
-        tracker = SloTracker(objectives, SliMetrics(Metrics()))
+        tracker = SloTracker(objectives, SliMetrics(Metrics()), clock.wall)
         clocks = SliClocks(clock, objectives)
         for cluster in range(5):
             for controller in range(5):

@@ -1,38 +1,27 @@
 """The generated Prometheus rules: checked and unit-tested by promtool."""
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from promtool import promtool
 
 from raycp.slo import Objective, Objectives
 from raycp.slo.rules import as_prometheus_rule, rules_yaml
 
-promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
 OBJECTIVES = Objectives([Objective("batchjob", "critical", 0.999, 1.0), Objective("*", None, 0.9, 0.25, 7 * 86400.0)])
 LABELS = 'slo="batchjob-critical-1s",controller="batchjob",tier="critical"'
 
 
-def _promtool(*args: str | Path) -> str:
-    done = subprocess.run(["promtool", *map(str, args)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@promtool
 def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
-    assert "SUCCESS" in _promtool("check", "rules", tmp_path / "rules.yaml")
+    assert "SUCCESS" in promtool("check", "rules", tmp_path / "rules.yaml")
 
 
 def _alert(at: str, name: str, expected: list[dict[str, Any]]) -> dict[str, Any]:
     return {"eval_time": at, "alertname": name, "exp_alerts": expected}
 
 
-@promtool
 def test_burn_alerts_fire_and_end_after_recovery(tmp_path: Path) -> None:
     """100 changes a minute: two hours without misses, an hour with 5 % missed (50 times the budget), then none again."""
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
@@ -63,7 +52,7 @@ def test_burn_alerts_fire_and_end_after_recovery(tmp_path: Path) -> None:
         ],
     }
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
-    _promtool("test", "rules", tmp_path / "tests.yaml")
+    promtool("test", "rules", tmp_path / "tests.yaml")
     # which alerts fire when: promtool compares annotations too, so the generated ones are read back
     groups = yaml.safe_load(rules_yaml(OBJECTIVES))["groups"]
     fired = {r["labels"].get("long_window"): r for r in groups[1]["rules"] if r.get("alert") == "RaycpErrorBudgetBurn"}
@@ -82,7 +71,7 @@ def test_burn_alerts_fire_and_end_after_recovery(tmp_path: Path) -> None:
         _alert("4h", "RaycpErrorBudgetBurn", _tickets(fired, labels)),
     ]
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
-    _promtool("test", "rules", tmp_path / "tests.yaml")
+    promtool("test", "rules", tmp_path / "tests.yaml")
 
 
 def _tickets(fired: dict[str, Any], labels: dict[str, str]) -> list[dict[str, Any]]:
@@ -95,7 +84,6 @@ def _tickets(fired: dict[str, Any], labels: dict[str, str]) -> list[dict[str, An
     ]
 
 
-@promtool
 def test_without_traffic_only_the_absence_alert_fires(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
     absent = {"exp_labels": {"severity": "page"}, "exp_annotations": {"summary": "No metrics of the fleet."}}
@@ -114,7 +102,7 @@ def test_without_traffic_only_the_absence_alert_fires(tmp_path: Path) -> None:
         ],
     }
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
-    _promtool("test", "rules", tmp_path / "tests.yaml")
+    promtool("test", "rules", tmp_path / "tests.yaml")
 
 
 def test_the_prometheus_rule_has_the_same_groups() -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import os
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from raycp import Context, Permanent, Result, Retry, controller
+from raycp import ALL, Context, ObjectKey, Permanent, Result, Retry, controller, watch
 from raycp.sdk.controller import owned
 
 RAN: list[tuple[str, str, str]] = []
@@ -31,6 +33,21 @@ DELAY = 0.0
 OPEN: dict[str, bool] = {}
 """Names whose ``gated`` reconcile may end."""
 
+READ: dict[tuple[str, str], dict[str, Any]] = {}
+"""(cluster, name) -> what the last reconcile of ``reader`` or ``member_reader`` read."""
+
+MAPPED: list[str] = []
+"""Watched objects whose map function has run, as it saw them."""
+
+
+
+def _harmless(thread: int) -> None:
+    """Ends nothing."""
+
+
+DEADLY: Callable[[int], None] = _harmless
+"""What ``deadly`` calls with its thread: it kills the worker whose user loop that is."""
+
 
 def died(thread: int | None) -> None:
     """The process with this user loop is dead: it runs nothing from now on."""
@@ -40,7 +57,7 @@ def died(thread: int | None) -> None:
 
 def reset() -> None:
     """Forget everything; the settings too."""
-    global DELAY
+    global DELAY, DEADLY
     RAN.clear()
     SEEN.clear()
     RUNNING.clear()
@@ -48,7 +65,10 @@ def reset() -> None:
     THREADS.clear()
     CHILDREN.clear()
     OPEN.clear()
+    READ.clear()
+    MAPPED.clear()
     DELAY = 0.0
+    DEADLY = _harmless
 
 
 @contextlib.contextmanager
@@ -118,6 +138,16 @@ async def gated(ctx: Context, cm: dict[str, Any]) -> None:
         await _opened(key[2])
 
 
+@controller("v1/ConfigMap", labels={"app": "writer"}, owns=["v1/Secret"])
+async def writer(ctx: Context, cm: dict[str, Any]) -> None:
+    """One Secret for each ConfigMap, once its name is in ``OPEN``."""
+    with _run("writer", ctx, cm) as key:
+        await _opened(key[2])
+        if not ctx.children("v1/Secret"):
+            child = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{key[2]}-child", "namespace": "default"}}
+            await ctx.create(ctx.own(child))
+
+
 @controller("v1/ConfigMap", labels={"app": "stubborn"})
 async def stubborn(ctx: Context, cm: dict[str, Any]) -> None:
     """As ``gated``, and can't be stopped."""
@@ -134,6 +164,8 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
         do = (cm.get("data") or {}).get("do", "")
         if do == "raise":
             raise ZeroDivisionError("on purpose")
+        if do == "leak":
+            raise RuntimeError(f"the Secret of {cm} has the token {cm['data']['token']} and password={cm['data']['password']}")
         if do == "retry":
             raise Retry("not yet", after=0.05)
         if do == "permanent":
@@ -159,6 +191,20 @@ async def wild(ctx: Context, cm: dict[str, Any]) -> Any:
         return None
 
 
+@controller("v1/ConfigMap", labels={"app": "deadly"})
+async def deadly(ctx: Context, cm: dict[str, Any]) -> None:
+    """Ends the process of its worker as ``data.do`` says, by ``DEADLY`` where it says nothing; not with ``live``."""
+    with _run("deadly", ctx, cm):
+        do = (cm.get("data") or {}).get("do")
+        if do == "exit":
+            os._exit(3)
+        if do == "gil":
+            re.match(r"(a+)+$", "a" * 64 + "b")
+        if do != "live":
+            DEADLY(threading.get_ident())
+            await asyncio.Event().wait()
+
+
 @controller("example.com/v1/Nothing")
 async def nowhere(ctx: Context, obj: dict[str, Any]) -> None:
     """On a kind that no cluster serves."""
@@ -180,7 +226,7 @@ async def everything(ctx: Context, cm: dict[str, Any]) -> None:
         pass
 
 
-@controller("v1/ConfigMap", on="hub", labels={"app": "patient"}, owns=[owned("v1/Secret", on="members")])
+@controller("v1/ConfigMap", on="hub", labels={"app": "patient"}, owns=[owned("v1/Secret", on="members")], reachability=False)
 async def patient(ctx: Context, cm: dict[str, Any]) -> Result | None:
     """Waits, with a poll in an hour, for every member to be reachable."""
     with _run("patient", ctx, cm):
@@ -202,3 +248,93 @@ def threaded(ctx: Any, cm: dict[str, Any]) -> None:
     with _run("threaded", ctx, cm) as key:
         while not OPEN.get(key[2]):
             time.sleep(0.005)
+
+
+def named_by_label(obj: dict[str, Any]) -> list[str | ObjectKey]:
+    """The names in the label ``for``, separated by dots; all objects for ``all``."""
+    value = (obj["metadata"].get("labels") or {}).get("for", "")
+    MAPPED.append(value)
+    if value == "broken":
+        raise ZeroDivisionError("on purpose")
+    return [ObjectKey(ALL, ALL)] if value == "all" else [name for name in value.split(".") if name]
+
+
+def _read(ctx: Context, cm: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "data": dict(cm.get("data") or {}),
+        "children": sorted(child["metadata"]["name"] for child in ctx.children("v1/Secret")),
+        "reachable": {cluster.name: cluster.reachable for cluster in ctx.members},
+        "labels": {cluster.name: dict(cluster.labels) for cluster in ctx.members},
+        "config": dict(ctx.config),
+        "deleting": "deletionTimestamp" in cm["metadata"],
+        "reason": ctx.request.reason,
+    }
+
+
+@controller(
+    "v1/ConfigMap",
+    on="hub",
+    labels={"app": "reader"},
+    owns=["v1/Secret", owned("v1/PersistentVolumeClaim", on="members")],
+    watches=[watch("v1/ServiceAccount", field="data.account"), watch("v1/Service", to=named_by_label)],
+    reachability=["data.place"],
+)
+async def reader(ctx: Context, cm: dict[str, Any]) -> Result | None:
+    """Reads every input that there is; does what ``data.do`` says."""
+    with _run("reader", ctx, cm) as key:
+        found = _read(ctx, cm)
+        do = found["data"].get("do", "")
+        name = found["data"].get("account", "")
+        found["account"] = (await ctx.get("v1/ServiceAccount", name) or {}).get("secrets") if name else None
+        READ[key[1], key[2]] = found
+        if do == "delete" and not found["deleting"]:
+            await ctx.delete(cm)
+        elif do == "delete":
+            await ctx.patch(cm, {"metadata": {"finalizers": None}})
+        elif do == "give up":
+            raise Permanent("never")
+        elif do == "fail":
+            raise ZeroDivisionError("on purpose")
+        elif do == "poll":
+            return Result(requeue_after=0.1)
+        return None
+
+
+@controller(
+    "v1/ConfigMap",
+    labels={"app": "member-reader"},
+    owns=["v1/Secret"],
+    watches=[
+        watch("v1/Secret", on="hub", field="data.secret"),
+        watch("v1/ConfigMap", on="hub", labels={"app": "policy"}, to=named_by_label),
+    ],
+)
+async def member_reader(ctx: Context, cm: dict[str, Any]) -> None:
+    """In members; reads objects of the hub. With ``data.gate`` it ends when its name is in ``OPEN``."""
+    with _run("member-reader", ctx, cm) as key:
+        READ[key[1], key[2]] = _read(ctx, cm)
+        if (cm.get("data") or {}).get("gate"):
+            await _opened(key[2])
+
+
+@controller("v1/Namespace", labels={"app": "space"}, owns=["v1/ConfigMap"])
+async def space(ctx: Context, namespace: dict[str, Any]) -> None:
+    """A cluster-scoped owner; records its children."""
+    with _run("space", ctx, namespace) as key:
+        CHILDREN[key[1], key[2]] = sorted(child["metadata"]["name"] for child in ctx.children("v1/ConfigMap"))
+
+
+@controller(
+    "v1/ConfigMap",
+    labels={"app": "scribe"},
+    watches=[watch("v1/Secret", field="data.secret")],
+)
+async def scribe(ctx: Context, cm: dict[str, Any]) -> None:
+    """Writes into the object of ``data.kind`` that others read too, once."""
+    with _run("scribe", ctx, cm):
+        data = cm.get("data") or {}
+        if data.get("kind") and not (cm["metadata"].get("annotations") or {}).get("written"):
+            shared = await ctx.live.get(data["kind"], "shared")
+            assert shared is not None
+            await ctx.patch(shared, {"metadata": {"annotations": {"written": "true"}}})
+            await ctx.patch(cm, {"metadata": {"annotations": {"written": "true"}}})

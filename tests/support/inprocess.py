@@ -88,11 +88,12 @@ def plan_of(homes: dict[str, str], *uses: str) -> Plan:
 
 
 class InProcess(InProcessSubstrate):
-    """Counts what ran in a killed worker as ended."""
+    """Counts what ran in a killed worker as ended. ``recordings``: the directory of the members' flight recorders."""
 
-    def __init__(self) -> None:
+    def __init__(self, recordings: Path | None = None) -> None:
         super().__init__(clock=CLOCK)
         self.user_loop_ended = fleet_samples.died
+        self.recordings = recordings
 
 
 class Stack(InProcessStack):
@@ -141,8 +142,8 @@ async def stack(
 class Led(InProcessFleet):
     """With controllers of ``fleet_samples``."""
 
-    def __init__(self) -> None:
-        super().__init__(InProcess())
+    def __init__(self, recordings: Path | None = None) -> None:
+        super().__init__(InProcess(recordings))
 
     async def apply(self, doc: FleetDoc, seconds: float = 20.0) -> dict[str, Any]:
         """Apply, and wait until the fleet is ready with it."""
@@ -156,10 +157,10 @@ class Led(InProcessFleet):
 
 
 @contextlib.asynccontextmanager
-async def led() -> AsyncIterator[Led]:
-    """A leader without a fleet yet."""
+async def led(recordings: Path | None = None) -> AsyncIterator[Led]:
+    """A leader without a fleet yet. With ``recordings``, a directory, all processes have a flight recorder."""
     fleet_samples.reset()
-    made = Led()
+    made = Led(recordings)
     try:
         yield made
     finally:

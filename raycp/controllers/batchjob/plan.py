@@ -288,9 +288,11 @@ class _Planner:
         unreachable = []
         for name, tally in record.clusters.items():
             cluster = self.clusters.get(name)
-            tally.reachable = cluster is not None and cluster.visible
-            if not tally.reachable:
-                tally.message = (cluster.reason if cluster else "") or "not reachable"
+            visible = cluster is not None and cluster.visible
+            # A finished job waits for no cluster, and is not written again whenever one that it used is lost or returns.
+            tally.reachable = visible or self.finished
+            tally.message = "" if tally.reachable else (cluster.reason if cluster else "") or "not reachable"
+            if not visible:
                 if name in waited_for:
                     unreachable.append(name)
                 elif self.finished:

@@ -42,6 +42,7 @@ class _Refused(Exception):
     name="batchjob",
     on="hub",
     owns=[owned(POD, on="members")],
+    reachability="status.clusters[*].name",
     crds=[crd()],
 )
 async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
@@ -61,14 +62,14 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     read = [read_pod(name, child) for name, children in found.items() if name in visible for child in children]
     pods = [pod for pod in read if pod is not None]
     status = obj.get("status") or {}
+    if deleting:
+        return await _delete(ctx, obj, pods, clusters)
     try:
         spec = read_spec(obj["spec"])
     except ValidationError as error:
-        return await _invalid(ctx, obj, pods, deleting, str(error.errors(include_url=False)[0]["msg"]))
+        return await _invalid(ctx, obj, str(error.errors(include_url=False)[0]["msg"]))
     job = Job(meta["uid"], spec, status, meta.get("generation"), _forgotten(meta))
     now = ctx.now()
-    if deleting:
-        return await _delete(ctx, obj, job, pods, clusters, now)
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await hold(ctx, obj, FINALIZER)
     decided = plan(job, pods, clusters, now)
@@ -178,10 +179,8 @@ async def _end(ctx: Context, pod: JobPod) -> None:
             raise
 
 
-async def _delete(
-    ctx: Context, obj: dict[str, Any], job: Job, pods: list[JobPod], clusters: list[JobCluster], now: float
-) -> Result | None:
-    out, waits = cleanup(job, pods, clusters, now)
+async def _delete(ctx: Context, obj: dict[str, Any], pods: list[JobPod], clusters: list[JobCluster]) -> Result | None:
+    out, waits = cleanup(obj.get("status") or {}, _forgotten(obj["metadata"]), pods, clusters)
     errors = [error for error in await _all([_end(ctx, pod) for pod in out.ends]) if error is not None]
     if errors:
         raise Retry(f"cleaning up: {errors[0]}") from errors[0]
@@ -190,7 +189,7 @@ async def _delete(
         return None
     if out.requeue_after is not None:
         shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
-        if conditions.set(shown, "Deleting", True, "ClusterUnreachable", waits, now=now):
+        if conditions.set(shown, "Deleting", True, "ClusterUnreachable", waits, now=ctx.now()):
             await ctx.status({"conditions": shown})
             ctx.event("ClusterUnreachable", waits, type="Warning")
     if out.requeue_after is not None:
@@ -199,13 +198,8 @@ async def _delete(
     return Result(requeue_after=_AFTER_DELETION if out.ends else None)
 
 
-async def _invalid(ctx: Context, obj: dict[str, Any], pods: list[JobPod], deleting: bool, problem: str) -> Result | None:
+async def _invalid(ctx: Context, obj: dict[str, Any], problem: str) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    if deleting:
-        await _all([_end(ctx, pod) for pod in pods])
-        if not pods:
-            await release(ctx, obj, FINALIZER)
-        return None
     shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
     conditions.set(shown, "Failed", True, "InvalidSpec", problem, now=ctx.now())
     await ctx.status({"conditions": shown, "phase": "Failed"})

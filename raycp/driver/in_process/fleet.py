@@ -9,7 +9,7 @@ from raycp.driver.fleet_client import FleetError
 from raycp.driver.in_process.substrate import InProcessSubstrate
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
-from raycp.protocol.members import Role
+from raycp.protocol.members import LEADER, Role
 from raycp.protocol.plan import Fleet
 from raycp.runtime.embedded import EmbeddedCore
 
@@ -36,6 +36,7 @@ class InProcessFleet:
             f"leader-{self.number}",
             self.node,
             lambda: self.left.append(leader.nodes.leader),
+            self.substrate.record(LEADER),
         )
         self.leader = self.substrate.leader = leader
         leader.start()
@@ -44,6 +45,7 @@ class InProcessFleet:
     async def die(self) -> None:
         """The leader's process dies."""
         self.substrate.leader = None
+        self.substrate.stop_recording(LEADER)
         await self.leader.abort()
 
     async def restart(self) -> None:

@@ -23,6 +23,7 @@ class InProcessStack:
     """``homes``: cluster -> shard; the first cluster is the hub. The caller makes the plan's changes: ``configure`` sends them.
 
     ``connects``: how shards and workers reach each cluster; ``right``: how it is really reached. ``terms``: of each shard.
+    ``excused``: workers whose death accuses no key.
     """
 
     def __init__(self, fleet: Fleet, homes: dict[str, str], substrate: InProcessSubstrate | None = None) -> None:
@@ -35,9 +36,11 @@ class InProcessStack:
         self.right: dict[str, ConnectSpec] = {}
         self.members: dict[Slot, Member] = {}
         self.terms: dict[str, int] = {}
+        self.excused: list[str] = []
         self.epoch = 1
         self._versions = itertools.count(1)
         self._workers = itertools.count()
+        self._quarantines: dict[str, int] = {}
 
     async def start(self, workers: int, connects: Mapping[str, ConnectSpec]) -> None:
         """Start the clusters, a primary per shard and so many workers. ``connects`` replace the right ways to clusters."""
@@ -73,6 +76,15 @@ class InProcessStack:
         core: WorkerCore = self.substrate.cores[member]
         return core
 
+    async def new_quarantine(self, shard: str = "0") -> WorkerCore:
+        """A worker for the suspects of a shard, of the next generation; ``configure`` sends it the plan."""
+        slot = Slot.of_quarantine(shard)
+        self._quarantines[shard] = generation = self._quarantines.get(shard, -1) + 1
+        member = self.members[slot] = Member(*slot, generation)
+        await self.substrate.create(member, {})
+        core: WorkerCore = self.substrate.cores[member]
+        return core
+
     def plan(self) -> Plan:
         """The next version of the plan, with the members as they are."""
         reports = {member: core.report() for member, core in self.substrate.cores.items()}
@@ -92,7 +104,8 @@ class InProcessStack:
             for slot, member in self.members.items()
             if slot.role is Role.WORKER and member in at and at[member][1]
         )
-        return Plan(self.fleet, next(self._versions), self.epoch, 1, "secret", clusters, shards, workers=workers)
+        excused = tuple(self.excused)
+        return Plan(self.fleet, next(self._versions), self.epoch, 1, "secret", clusters, shards, workers=workers, excused=excused)
 
     async def configure(self, *members: Member) -> None:
         """Send the plan, to all members by default, twice: after the first time it has their addresses."""

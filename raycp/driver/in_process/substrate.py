@@ -5,12 +5,15 @@ import inspect
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.leader.core import LeaderCore
 from raycp.leader.placement import NODE_ID
 from raycp.member.core import MemberCore
+from raycp.member.process_recorder import ABOUT_RECORDINGS, ProcessRecorder
+from raycp.metrics.recorder import FlightRecorder, Origin
 from raycp.observer.core import ObserverCore
 from raycp.protocol.control import Ping, Pong, Question
 from raycp.protocol.control.codec import encode_question, respond
@@ -40,6 +43,7 @@ class InProcessSubstrate:
     Faults: ``refuse`` makes ``create`` raise, members in ``silent`` do not answer, ``kill`` ends a member as its process's death
     would. ``ground``: the nodes that there seem to be; a member lives where its options ask for, else on the first node that is not
     draining. ``user_loop_ended`` is called with the thread of a killed worker's user loop, before its death can be noticed.
+    ``recordings``: the directory of the members' flight recorders; without one they record nothing.
     """
 
     def __init__(self, namespace: str = "raycp-t", clock: Clock | None = None) -> None:
@@ -52,6 +56,8 @@ class InProcessSubstrate:
         self.ground: list[Node] = []
         self.note: bytes | None = None
         """What is kept for later leaders."""
+        self.recordings: Path | None = None
+        self.recorders: dict[Member, ProcessRecorder] = {}
         self.bundles: list[dict[str, float]] = []
         """What was last requested of an autoscaler."""
         self.refuse: Callable[[Member], Exception | None] = lambda _: None
@@ -73,12 +79,28 @@ class InProcessSubstrate:
             return
         make = _CORES[member.role]
         asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
-        core = self.cores[member] = make(member, self.clock, HOST, "node", **asks)
+        core = self.cores[member] = make(member, self.clock, HOST, "node", recorder=self.record(member), **asks)
         if isinstance(core, WorkerCore):
             core.user_loop_ended = self.user_loop_ended
         self.created.append(member)
         usable = [node.identity for node in self.ground if not node.draining]
         core.node_id = (options.get("label_selector") or {}).get(NODE_ID) or (usable or [""])[0]
+
+    def record(self, member: Member) -> FlightRecorder | None:
+        """The flight recorder of a member whose process starts."""
+        if self.recordings is None:
+            return None
+        origin = Origin(
+            actor=member.actor_name, namespace=self.namespace, node="node", pid=os.getpid(), started=self.clock.wall()
+        )
+        made = self.recorders[member] = ProcessRecorder(self.clock, self.recordings, origin)
+        made.recorder.start()
+        return made.recorder
+
+    def stop_recording(self, member: Member) -> None:
+        """The member's process is dead: what it has not written is lost."""
+        if (process := self.recorders.pop(member, None)) is not None:
+            process.recorder.cut()
 
     async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
         core, name = self.cores.get(member), type(question).__name__
@@ -86,7 +108,7 @@ class InProcessSubstrate:
             raise MemberDied(member, "no such actor", certain=True)
         if member in self.silent:
             raise MemberUnavailable(f"{member} is not reachable")
-        answer = asyncio.ensure_future(respond(encode_question(question), partial(_route, core)))
+        answer = asyncio.ensure_future(respond(encode_question(question), partial(_route, core, self.recorders.get(member))))
         deadline = self.clock.now() + timeout
         try:
             while not answer.done():
@@ -120,6 +142,7 @@ class InProcessSubstrate:
 
     async def kill(self, member: Member) -> None:
         core = self.cores.pop(member, None)
+        self.stop_recording(member)
         if core is not None:
             self.killed.append(member)
             await core.abort()
@@ -134,5 +157,11 @@ class InProcessSubstrate:
             await self.kill(member)
 
 
-async def _route(core: Any, question: Question[Any]) -> Any:
-    return Pong(os.getpid(), 0.0) if isinstance(question, Ping) else await core.ask(question)
+async def _route(core: Any, recorder: ProcessRecorder | None, question: Question[Any]) -> Any:
+    if isinstance(question, Ping):
+        return Pong(os.getpid(), 0.0)
+    if recorder is None:
+        return await core.ask(question)
+    if isinstance(question, ABOUT_RECORDINGS):
+        return await recorder.answer(question)
+    return await recorder.ask(question, core.ask)

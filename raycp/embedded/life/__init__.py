@@ -5,8 +5,9 @@ The path of a Pod:
 
 - ``serviceaccounts`` creates the default objects of its namespace;
 - ``scheduler`` binds it to a node that ``fit`` accepts; ``nodes`` keeps nodes alive and evicts Pods;
-- ``player`` applies the stages of ``stages/pod.yaml``: ``stagefile`` reads them with ``jq`` and ``gotemplate``, ``render``
-  renders their patches, ``merge`` applies them; ``failures`` plans start, duration and result;
+- ``player`` applies the stages of ``stages/pod.yaml``: ``stageset`` and ``stagefile`` read them, ``evaluator`` looks up their paths
+  (``jqpath``) and asks jq, in a process of its own (``jqchild``), ``gotemplate`` and ``render`` render their patches, ``merge``
+  applies them; ``failures`` plans start, duration and result;
 - ``events`` writes its Events, ``logs`` renders its log;
 - ``gc`` deletes it with its owner (``ownergraph``), ``namespaces`` with its namespace.
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from raycp.embedded.life.quantities import milli
 from raycp.embedded.life.seams import PartialMetadata
+from raycp.embedded.strategy.scalars import milli
 
 
 class Toleration(msgspec.Struct, rename="camel"):

@@ -1,29 +1,23 @@
 """The simulation of one cluster: built from its spec, started and stopped as one."""
 
 import asyncio
-from collections.abc import Callable
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.life.failures import Rates, plan
 from raycp.embedded.life.gc import GarbageCollector
-from raycp.embedded.life.gofuncs import GENERIC, node_ip, pod_ip
+from raycp.embedded.life.gofuncs import node_ip, pod_ip
 from raycp.embedded.life.logs import logs
 from raycp.embedded.life.namespaces import NamespaceController
-from raycp.embedded.life.nodes import STATE, Nodes
+from raycp.embedded.life.nodes import STATE, Nodes, ready_status
 from raycp.embedded.life.player import Player
 from raycp.embedded.life.scheduler import Scheduler
-from raycp.embedded.life.seams import Api, Object, iso
+from raycp.embedded.life.seams import Api, Object
 from raycp.embedded.life.serviceaccounts import ServiceAccounts
-from raycp.embedded.life.stagefile import LifeStage, load_stages
+from raycp.embedded.life.stageset import cluster_stages, stage_functions
 from raycp.embedded.registry import Registry
 from raycp.embedded.store import ObjectStore
-
-VERSION = "v1.36.0-raycp"
-"""the kubelet version that simulated nodes report"""
 
 
 class ClusterLife:
@@ -73,29 +67,9 @@ class ClusterLife:
         self._tasks.clear()
 
     def _player(self, api: Api, store: ObjectStore, registry: Registry) -> Player:
-        stages = self._stages()
+        stages = cluster_stages(self.spec, stage_functions(self.clock.wall, lambda: self._rendered))
         views = {"Pod": self._view_pod, "Node": self._view_node}
         return Player(api, store, registry, self.clock, stages, self.spec.seed, views, self._about_to_render)
-
-    def _stages(self) -> list[LifeStage]:
-        began = iso(self.clock.wall())
-        functions: dict[str, Callable[..., Any]] = {
-            **GENERIC,
-            "Now": lambda: iso(self.clock.wall()),
-            "StartTime": lambda: began,
-            "Version": lambda: VERSION,
-            "ContainerID": lambda uid, name, restarts: f"embedded://{uid}-{name}-{restarts or 0}",
-            "NodeIP": lambda: node_ip(self._rendered["metadata"]["name"]),
-            "NodeName": lambda: self._rendered["metadata"]["name"],
-            "NodePort": lambda: 10250,
-            "PodIP": lambda: self._rendered["raycp"]["ip"],
-        }
-        given = [s for path in self.spec.stages for s in load_stages(Path(path).read_text(), str(path), functions)]
-        shipped = resources.files("raycp.embedded.life") / "stages"
-        for name in ("pod.yaml", "node.yaml"):
-            ours = load_stages((shipped / name).read_text(), name, functions)
-            given += [s for s in ours if s.kind not in {g.kind for g in given if g.source != name}]
-        return given
 
     def _about_to_render(self, seen: Object) -> None:
         """kwok's functions without arguments (NodeName and the like), for the object that is being rendered."""
@@ -130,8 +104,8 @@ class ClusterLife:
     def _view_node(self, node: Object) -> Object | None:
         assert self.nodes is not None
         state = (node["metadata"].get("annotations") or {}).get(STATE)
-        volatile = [node_ip(node["metadata"]["name"])]
-        return {**node, "raycp": {"alive": state is None, "capacity": self.nodes.capacity, "volatile": volatile}}
+        about = {"alive": state is None, "ready": ready_status(node), "capacity": self.nodes.capacity}
+        return {**node, "raycp": {**about, "volatile": [node_ip(node["metadata"]["name"])]}}
 
     def _node_state_changed(self, node: str) -> None:
         """Re-evaluate a node and its Pods after it went down or came back."""

@@ -1,4 +1,4 @@
-"""Patches of stages and nodes on decoded objects: JSON merge, JSON patch, and strategic merge of Pod and Node status."""
+"""Patches of stages and nodes on decoded objects: JSON merge, and strategic merge of Pod and Node status."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,34 +34,3 @@ def _merge_list(target: list[Any], patch: list[Any], key: str, keys: Mapping[str
         else:
             result.append({name: value for name, value in item.items() if value is not None})
     return result
-
-
-def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
-    """``add``, ``replace``, ``remove``, ``test`` of RFC 6902. Raises ``ValueError`` if an operation fails."""
-    for operation in operations:
-        parts = [part.replace("~1", "/").replace("~0", "~") for part in str(operation["path"]).split("/")[1:]]
-        holder = target
-        for part in parts[:-1]:
-            holder = holder[int(part)] if isinstance(holder, list) else holder.get(part)
-            if holder is None:
-                raise ValueError(f"no such path: {operation['path']}")
-        last, op = parts[-1], operation["op"]
-        if isinstance(holder, list):
-            at = len(holder) if last == "-" else int(last)
-            if op == "add":
-                holder.insert(at, operation["value"])
-            elif op == "replace":
-                holder[at] = operation["value"]
-            elif op == "remove":
-                del holder[at]
-            elif op == "test" and holder[at] != operation["value"]:
-                raise ValueError(f"test failed: {operation['path']}")
-        elif op in ("add", "replace"):
-            holder[last] = operation["value"]
-        elif op == "remove":
-            holder.pop(last, None)
-        elif op == "test" and holder.get(last) != operation["value"]:
-            raise ValueError(f"test failed: {operation['path']}")
-        elif op not in ("test", "add", "replace", "remove"):
-            raise ValueError(f"operation {op!r} is not supported in a stage")
-    return target

@@ -219,7 +219,7 @@ class Nodes:
             node = await self._conditions(node, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
         elif state == "not-ready":
             node = await self._conditions(node, "False", "KubeletNotReady", "the node is set not ready by an annotation")
-        ready = next((c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), "")
+        ready = ready_status(node)
         if ready:
             await self._taint(node, ready)
             if ready != "True":
@@ -298,3 +298,9 @@ def patience(raw: bytes, taints: list[Taint]) -> float | None:
         if limits:
             shortest = min(limits) if shortest is None else min(shortest, *limits)
     return shortest
+
+
+def ready_status(node: Object) -> str:
+    """The status of a node's condition Ready: True, False, Unknown, or empty."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return next((str(condition["status"]) for condition in conditions if condition["type"] == "Ready"), "")

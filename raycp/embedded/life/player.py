@@ -7,6 +7,7 @@ long as it matches: an unrelated change does not restart the delay.
 import asyncio
 import heapq
 import itertools
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
 from raycp.embedded.errors import StatusError
+from raycp.embedded.life.evaluator import Answers, Evaluator
 from raycp.embedded.life.events import Events
 from raycp.embedded.life.gotemplate import TemplateError
-from raycp.embedded.life.merge import MERGE_KEYS, json_patch, merge
+from raycp.embedded.life.merge import MERGE_KEYS, merge
 from raycp.embedded.life.render import render
 from raycp.embedded.life.seams import Api, Inbox, Object, Tables, iso
 from raycp.embedded.life.stagefile import LifeStage, Patch, StageStep, choose
+from raycp.embedded.patches import json_patch
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
+
+log = logging.getLogger(__name__)
 
 View = Callable[[Object], Object | None]
 """the data of stages for an object; None: apply no stage now"""
@@ -72,11 +77,14 @@ class Player:
         self._numbers = itertools.count()
         self._wake = asyncio.Event()
         self._by_resource: dict[str, list[LifeStage]] = {}
+        self._kind_of: dict[str, str] = {}
         self._resources: dict[str, ServedResource] = {}
         self._kinds: dict[str, list[LifeStage]] = {}
         self._inbox = Inbox(self._reconcile, clock)
         for stage in stages:
             self._kinds.setdefault(f"{stage.api_version}/{stage.kind}", []).append(stage)
+        asked = {kind: [text for stage in of for text in stage.expressions] for kind, of in self._kinds.items()}
+        self._evaluator = Evaluator(asked)
 
     def start(self) -> None:
         self._tables.subscribe("customresourcedefinitions.apiextensions.k8s.io", lambda change: self._subscribe())
@@ -91,6 +99,12 @@ class Player:
             await self._play_when_due()
         finally:
             watching.cancel()
+            self._evaluator.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether objects wait for the choice of their next stage."""
+        return self._inbox.busy
 
     def requeue(self, resource: str, ns: str, name: str) -> None:
         """Re-evaluate an object after its view changed without a change of the object."""
@@ -101,11 +115,12 @@ class Player:
             api_version, _, name = kind.rpartition("/")
             resource = self._registry.by_kind(api_version, name)
             if resource is not None:
-                self._listen(resource, self._kinds.pop(kind))
+                self._listen(resource, kind)
 
-    def _listen(self, resource: ServedResource, stages: list[LifeStage]) -> None:
+    def _listen(self, resource: ServedResource, kind: str) -> None:
         name = resource.info.name
-        self._by_resource[name] = stages
+        self._by_resource[name] = self._kinds.pop(kind)
+        self._kind_of[name] = kind
         self._resources[name] = resource
 
         def changed(change: StoreChange) -> None:
@@ -139,14 +154,17 @@ class Player:
         if seen is None:
             self._plans.pop(key, None)
             return None
-        old = self._plans.get(key)
-        if old is not None and old.uid == found[1].uid and old.stage.matches(seen):
+        answers = await self._answers(key, found[1], obj, seen)
+        if answers is None:
             return None
-        stage = choose(self._by_resource[key.resource], seen, self._rng)
+        old = self._plans.get(key)
+        if old is not None and old.uid == found[1].uid and old.stage.matches(seen, answers):
+            return None
+        stage = choose(self._by_resource[key.resource], seen, answers, self._rng)
         if stage is None:
             self._plans.pop(key, None)
             return None
-        delay = stage.delay(seen, self.clock.wall(), self._rng)
+        delay = stage.delay(answers, self.clock.wall(), self._rng)
         if delay <= 0:
             self._plans.pop(key, None)
             await self._play(key, stage, found[0], obj, seen)
@@ -169,7 +187,11 @@ class Player:
                 if plan is None or plan.number != number:
                     continue  # superseded
                 del self._plans[key]
-                await self._due(key, plan)
+                try:
+                    await self._due(key, plan)
+                except Exception as error:  # such as OSError: jq has no process to run in
+                    log.error("simulation: a stage of %s failed", key, exc_info=error)
+                    self._inbox.later(key, 1.0)
                 if loop.time() > until:
                     await asyncio.sleep(0)
                     until = loop.time() + Inbox.SLICE
@@ -181,10 +203,23 @@ class Player:
             return
         obj = found[0].read(found[1])
         seen = self._view(obj)
-        if seen is None or not plan.stage.matches(seen):
+        answers = await self._answers(key, found[1], obj, seen) if seen is not None else None
+        if seen is None or answers is None or not plan.stage.matches(seen, answers):
             self._inbox.put(key)
             return
         await self._play(key, plan.stage, found[0], obj, seen)
+
+    async def _answers(self, key: _Key, record: StoredObject, obj: Object, seen: Object) -> Answers | None:
+        """What jq answers for the object; None if it has changed meanwhile, and is evaluated again."""
+        answers = await self._evaluator.answers(self._kind_of[key.resource], seen)
+        for stage in self._by_resource[key.resource]:
+            for reason in filter(None, map(self._evaluator.reasons.get, stage.expressions)):
+                self._fail(stage, obj, reason)
+        found = self._record(key)
+        if found is not None and found[1] is record:
+            return answers
+        self._inbox.put(key)
+        return None
 
     async def _play(self, key: _Key, stage: LifeStage, resource: ServedResource, obj: Object, seen: Object) -> None:
         try:
@@ -195,7 +230,7 @@ class Player:
                 self._inbox.put(key)  # changed meanwhile: evaluate it again
             elif error.code != 404:
                 self._fail(stage, obj, error.message)
-        except (TemplateError, ValueError, KeyError) as error:
+        except (TemplateError, json_patch.JsonPatchFailed, json_patch.MalformedJsonPatch, ValueError, KeyError) as error:
             self._fail(stage, obj, str(error))
         else:
             if stage.immediate:
@@ -235,11 +270,9 @@ class Player:
     async def _patch(self, key: _Key, patch: Patch, obj: Object, seen: Object) -> Object:
         content = self._content(patch, seen)
         if patch.type == "json":
-            content = content or []
-            for operation in content:
-                if patch.root:
-                    operation["path"] = f"/{patch.root}{operation['path']}"
-            changed = json_patch(obj, content)
+            if patch.root and isinstance(content, list):
+                content = [{**each, "path": f"/{patch.root}{each.get('path', '')}"} for each in content if isinstance(each, dict)]
+            changed = json_patch.apply(obj, content or [])
         else:
             strategic = patch.type == "strategic" or (not patch.type and obj["kind"] in ("Pod", "Node"))
             content = {patch.root: content} if patch.root else content

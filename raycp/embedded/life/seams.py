@@ -101,6 +101,7 @@ class Inbox:
         self._wake = asyncio.Event()
         self._failures: dict[Any, int] = {}
         self._timers: set[asyncio.Task[None]] = set()
+        self._working = False
 
     def put(self, key: Any) -> None:
         """Queue ``key``; a key that is already queued is not queued twice."""
@@ -108,6 +109,11 @@ class Inbox:
             self._known.add(key)
             self._keys.append(key)
             self._wake.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether keys are queued or in work."""
+        return bool(self._keys) or self._working
 
     def put_all(self, keys: Iterable[Any]) -> None:
         for key in keys:
@@ -144,6 +150,7 @@ class Inbox:
                 timer.cancel()
 
     async def _one(self, key: Any) -> None:
+        self._working = True
         try:
             again = await self._work(key)
         except Exception as error:
@@ -152,6 +159,8 @@ class Inbox:
             tries = self._failures[key] = self._failures.get(key, 0) + 1
             self.later(key, min(60.0, 2.0 ** (tries - 1)) if tries > 1 else 0.05)
             return
+        finally:
+            self._working = False
         self._failures.pop(key, None)
         if again is not None:
             self.later(key, again)

@@ -8,20 +8,20 @@ or ``steps``). The fields are defined by kwok's ``pkg/apis/v1alpha1/stage_types.
 An addition to kwok: expressions and templates can read ``.raycp``, the Pod's plan from ``failures.plan``.
 """
 
+import contextlib
 import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import yaml
 
+from raycp.embedded.life.evaluator import Answers, JqError, check
 from raycp.embedded.life.gotemplate import Functions, Template, TemplateError
-from raycp.embedded.life.jq import JqError, compile_jq
+from raycp.embedded.strategy.scalars import Malformed, parse_duration, unix_time
 
-Value = Callable[[Any], list[Any] | None]
-Test = Callable[[Any], bool]
+Test = Callable[[Any, Answers], bool]
+"""whether an object, for which jq gave these answers, is selected"""
 
 
 class StageError(ValueError):
@@ -58,34 +58,36 @@ class LifeStage:
     api_version: str
     kind: str
     tests: tuple[Test, ...]
-    weight: Callable[[Any], int | None]
-    duration: Callable[[Any, float], float | None]
-    jitter: Callable[[Any, float], float | None]
+    weight: Callable[[Answers], int | None]
+    duration: Callable[[Answers, float], float | None]
+    jitter: Callable[[Answers, float], float | None]
     steps: tuple[StageStep, ...]
+    expressions: tuple[str, ...] = ()
+    """what jq is asked of an object, for ``Answers``"""
     immediate: bool = False
     source: str = field(default="", compare=False)
 
-    def matches(self, obj: Any) -> bool:
+    def matches(self, obj: Any, answers: Answers) -> bool:
         """Whether the stage applies to ``obj``."""
-        return all(test(obj) for test in self.tests)
+        return all(test(obj, answers) for test in self.tests)
 
-    def delay(self, obj: Any, wall: float, rng: random.Random) -> float:
+    def delay(self, answers: Answers, wall: float, rng: random.Random) -> float:
         """Draw the delay in seconds: uniform between duration and jitter, or the jitter itself if it is smaller."""
-        duration = self.duration(obj, wall)
+        duration = self.duration(answers, wall)
         if duration is None:
             return 0.0
-        jitter = self.jitter(obj, wall)
+        jitter = self.jitter(answers, wall)
         if jitter is None:
             return max(0.0, duration)
         return max(0.0, jitter if jitter <= duration else rng.uniform(duration, jitter))
 
 
-def choose(stages: list[LifeStage], obj: Any, rng: random.Random) -> LifeStage | None:
+def choose(stages: list[LifeStage], obj: Any, answers: Answers, rng: random.Random) -> LifeStage | None:
     """The next stage of ``obj``: by weight among those that match, as kwok's ``Lifecycle.Match`` does."""
-    matching = [stage for stage in stages if stage.matches(obj)]
+    matching = [stage for stage in stages if stage.matches(obj, answers)]
     if len(matching) < 2:
         return matching[0] if matching else None
-    weights = [stage.weight(obj) for stage in matching]
+    weights = [stage.weight(answers) for stage in matching]
     total = sum(weight for weight in weights if weight)
     if total:
         return rng.choices(matching, [weight or 0 for weight in weights])[0]
@@ -117,6 +119,7 @@ class _Reader:
     def __init__(self, document: dict[str, Any], source: str, functions: Functions) -> None:
         self.document, self.source, self.functions = document, source, functions
         self.name = str((document.get("metadata") or {}).get("name") or "unnamed")
+        self.expressions: dict[str, None] = {}
 
     def error(self, path: str, what: str) -> StageError:
         return StageError(f"{self.source}: stage {self.name}: {path}: {what}")
@@ -157,6 +160,7 @@ class _Reader:
             jitter=self.time(delay, "jitterDuration"),
             steps=tuple(self.steps(spec)),
             immediate=bool(spec.get("immediateNextStage")),
+            expressions=tuple(self.expressions),
             source=self.source,
         )
 
@@ -188,17 +192,19 @@ class _Reader:
         if operator in ("Exists", "DoesNotExist"):
             if values:
                 raise self.error(path, f"{operator} takes no values")
-            return (lambda obj: bool(query(obj))) if operator == "Exists" else (lambda obj: not query(obj))
+            return (lambda _, answers: bool(answers[query])) if operator == "Exists" else (lambda _, answers: not answers[query])
         raise self.error(path, f"operator {operator!r} is not In, NotIn, Exists or DoesNotExist")
 
-    def query(self, path: str, text: str) -> Value:
+    def query(self, path: str, text: str) -> str:
         try:
-            return compile_jq(text)
+            check(text)
         except JqError as error:
             raise self.error(path, str(error)) from error
+        self.expressions[text] = None
+        return text
 
-    def source_of(self, path: str, value: Any) -> Value | None:
-        """Compile an ``ExpressionFrom``."""
+    def source_of(self, path: str, value: Any) -> str | None:
+        """The expression of an ``ExpressionFrom``."""
         if value is None:
             return None
         value = self.only(path, value, "expressionFrom jq cel")
@@ -207,13 +213,13 @@ class _Reader:
         text = (value.get("jq") or {}).get("expression") if value.get("jq") else value.get("expressionFrom")
         return self.query(path, str(text or ""))
 
-    def weight(self, spec: dict[str, Any]) -> Callable[[Any], int | None]:
+    def weight(self, spec: dict[str, Any]) -> Callable[[Answers], int | None]:
         base, query = int(spec.get("weight") or 0), self.source_of("spec.weightFrom", spec.get("weightFrom"))
         if query is None:
-            return lambda obj: base
+            return lambda answers: base
 
-        def weigh(obj: Any) -> int | None:
-            found = query(obj)
+        def weigh(answers: Answers) -> int | None:
+            found = answers[query]
             if not found:
                 return base
             try:
@@ -223,15 +229,15 @@ class _Reader:
 
         return weigh
 
-    def time(self, delay: dict[str, Any], name: str) -> Callable[[Any, float], float | None]:
+    def time(self, delay: dict[str, Any], name: str) -> Callable[[Answers, float], float | None]:
         given = delay.get(f"{name}Milliseconds")
         base = None if given is None else int(given) / 1000
         query = self.source_of(f"spec.delay.{name}From", delay.get(f"{name}From"))
         if query is None:
-            return lambda obj, wall: base
+            return lambda answers, wall: base
 
-        def measure(obj: Any, wall: float) -> float | None:
-            found = query(obj)
+        def measure(answers: Answers, wall: float) -> float | None:
+            found = answers[query]
             if not found:
                 return base
             value = found[0]
@@ -305,16 +311,16 @@ class _Reader:
 
 
 def _has_all(where: str, wanted: dict[str, str]) -> Test:
-    def test(obj: Any) -> bool:
+    def test(obj: Any, _: Answers) -> bool:
         have = obj["metadata"].get(where) or {}
         return all(have.get(key) == value for key, value in wanted.items())
 
     return test
 
 
-def _among(query: Value, wanted: frozenset[str]) -> Test:
-    def test(obj: Any) -> bool:
-        for value in query(obj) or ():
+def _among(query: str, wanted: frozenset[str]) -> Test:
+    def test(_: Any, answers: Answers) -> bool:
+        for value in answers[query] or ():
             if value is True or value is False:
                 value = "true" if value else "false"
             if (value if isinstance(value, str) else str(value)) in wanted:
@@ -325,21 +331,13 @@ def _among(query: Value, wanted: frozenset[str]) -> Test:
 
 
 def _not(test: Test) -> Test:
-    return lambda obj: not test(obj)
-
-
-_GO_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+    return lambda obj, answers: not test(obj, answers)
 
 
 def seconds_of(text: str, wall: float) -> float | None:
     """A Go duration, or an RFC 3339 time as seconds from ``wall`` (Unix seconds); None for anything else."""
-    sign, body = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
-    if body == "0":
-        return 0.0
-    if _GO_PART.sub("", body) == "" and body:
-        return sign * sum(float(number) * _UNITS[unit] for number, unit in _GO_PART.findall(body))
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() - wall
-    except ValueError:
-        return None
+    with contextlib.suppress(Malformed):
+        return parse_duration(text)
+    with contextlib.suppress(Malformed, ValueError):  # ValueError: no such day
+        return unix_time(text) - wall
+    return None

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 import re
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -23,6 +24,12 @@ class Malformed(ValueError):
 def quantity_value(text: str) -> Fraction:
     """The exact value of a quantity, rounded up to a nano as apimachinery does. Raises ``Malformed``."""
     return _parse_quantity(text)[0]
+
+
+@lru_cache(maxsize=4096)
+def milli(quantity: str | int | float) -> int:
+    """A quantity in thousandths, rounded up, for adding and comparing. Raises ``Malformed``."""
+    return quantity * 1000 if isinstance(quantity, int) else math.ceil(quantity_value(str(quantity)) * 1000)
 
 
 @lru_cache(maxsize=4096)

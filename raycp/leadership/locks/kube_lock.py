@@ -348,9 +348,9 @@ class KubeLock:
     # release
 
     async def release(self, mine: Leadership, successor: str = "") -> None:
-        """See ``Lock``. Two writes without a read before them: the fleet's work waits for them. Permits of another leader that may
-        still be valid, those that the acquisition was told to wait for, have ended first: whoever takes a released lock waits for
-        none."""
+        """See ``Lock``. Two writes without a read before them: the fleet's work waits for them. First, all permits have ended
+        that the acquisition was told to wait for: whoever takes a released lock waits for none.
+        """
         await self._clock.sleep(max(0.0, self._others_end - self._clock.now()))
         known, self._last = self._last, None
         for _ in range(TRIES):

@@ -1,7 +1,8 @@
 """Control messages: what the leader asks of members, what members and the driver ask of the leader.
 
 ``question`` has the base of all questions, ``leader`` and ``members`` one struct per question and answer, by the role that is
-asked; ``errors`` the codes of failures; ``codec`` is the one boundary where bytes become questions and answers.
+asked, ``recordings`` those about flight recordings, for all; ``errors`` the codes of failures; ``codec`` is the one boundary where
+bytes become questions and answers.
 """
 
 from raycp.protocol.control.errors import ControlError, ErrorCode
@@ -48,6 +49,7 @@ from raycp.protocol.control.members import (
     StatusUpdate,
 )
 from raycp.protocol.control.question import Question
+from raycp.protocol.control.recordings import RecordingContent, RecordingShelf, RecordingsOf, RecordingTail
 
 __all__ = [
     "Apply",
@@ -77,6 +79,10 @@ __all__ = [
     "Prepare",
     "Question",
     "ReadCache",
+    "RecordingContent",
+    "RecordingShelf",
+    "RecordingTail",
+    "RecordingsOf",
     "Release",
     "ReportAfter",
     "Rest",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from raycp.base.protocol_version import PROTOCOL, IncompatibleVersion, check_protocol
-from raycp.protocol.control import leader, members
+from raycp.protocol.control import leader, members, recordings
 from raycp.protocol.control.errors import ControlError, ErrorCode
 from raycp.protocol.control.question import Question
 
@@ -22,7 +22,7 @@ A = TypeVar("A")
 
 _QUESTIONS: dict[str, type[Question[Any]]] = {
     name: found
-    for room in (leader, members)
+    for room in (leader, members, recordings)
     for name, found in vars(room).items()
     if isinstance(found, type) and issubclass(found, Question) and found is not Question
 }

@@ -8,7 +8,17 @@ the union of all of them.
 """
 
 from raycp.protocol.frames.message import Message, decode_body, encode_body
-from raycp.protocol.frames.replication import ControllerStart, Due, KeyProgress, MarkedKind, Progress, Reached
+from raycp.protocol.frames.replication import (
+    ControllerStart,
+    Due,
+    KeyNote,
+    KeyProgress,
+    MarkedKind,
+    Progress,
+    Reached,
+    Suspicion,
+    SuspicionMark,
+)
 from raycp.protocol.frames.session import Clusters, ClusterState, Hello, Refusal, RefusalCode, Welcome
 from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.frames.tasks import (
@@ -16,6 +26,8 @@ from raycp.protocol.frames.tasks import (
     CallOutcome,
     Culprit,
     Fold,
+    LivenessQuery,
+    LivenessReply,
     Pull,
     Read,
     Reply,
@@ -24,12 +36,12 @@ from raycp.protocol.frames.tasks import (
     Tasks,
     TokenRequest,
 )
-from raycp.protocol.frames.wakes import ClusterRecovered, KindListed, Wake, Wakes, WakesDone
+from raycp.protocol.frames.wakes import ClusterChanged, KindListed, Wake, Wakes, WakesDone
 
 __all__ = [
     "TOKEN_PATIENCE",
     "CallOutcome",
-    "ClusterRecovered",
+    "ClusterChanged",
     "ClusterState",
     "Clusters",
     "ControllerStart",
@@ -37,8 +49,11 @@ __all__ = [
     "Due",
     "Fold",
     "Hello",
+    "KeyNote",
     "KeyProgress",
     "KindListed",
+    "LivenessQuery",
+    "LivenessReply",
     "MarkedKind",
     "Message",
     "Progress",
@@ -51,6 +66,8 @@ __all__ = [
     "ReplyCode",
     "Revoke",
     "Stats",
+    "Suspicion",
+    "SuspicionMark",
     "Sync",
     "SyncDone",
     "Tasks",

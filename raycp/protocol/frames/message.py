@@ -5,7 +5,19 @@ import msgspec
 from raycp.protocol.frames.replication import Progress
 from raycp.protocol.frames.session import Clusters, Hello, Refusal, Welcome
 from raycp.protocol.frames.stats import Stats, Sync, SyncDone, TimelineQuery, TimelineReply
-from raycp.protocol.frames.tasks import CallOutcome, Culprit, Fold, Pull, Read, Reply, Revoke, Tasks, TokenRequest
+from raycp.protocol.frames.tasks import (
+    CallOutcome,
+    Culprit,
+    Fold,
+    LivenessQuery,
+    LivenessReply,
+    Pull,
+    Read,
+    Reply,
+    Revoke,
+    Tasks,
+    TokenRequest,
+)
 from raycp.protocol.frames.wakes import Wakes, WakesDone
 
 Message = (
@@ -17,6 +29,8 @@ Message = (
     | Tasks
     | Revoke
     | Culprit
+    | LivenessQuery
+    | LivenessReply
     | Fold
     | Read
     | TokenRequest

@@ -4,7 +4,7 @@ import msgspec
 
 from raycp.base.keys import RequestKey
 from raycp.queueing import Saved
-from raycp.slo.clocks import KeyState
+from raycp.slo.clock_state import KeyState
 
 
 class Due(msgspec.Struct, array_like=True, frozen=True):
@@ -16,15 +16,42 @@ class Due(msgspec.Struct, array_like=True, frozen=True):
     last: int
 
 
+class SuspicionMark(msgspec.Struct, array_like=True, frozen=True):
+    """A death of a worker on a key's record, ``age`` seconds ago; ``weight`` as in ``raycp.shard.suspects.Level``."""
+
+    worker: str
+    age: float
+    weight: int
+    reason: str = ""
+
+
+class Suspicion(msgspec.Struct, array_like=True):
+    """What is held against a key (law 11): the newest deaths with it in flight, and the number of all of them."""
+
+    marks: list[SuspicionMark]
+    deaths: int
+
+
+class KeyNote(msgspec.Struct, array_like=True, frozen=True):
+    """What a key's last reconcile said of its inputs: what it waits for (``Done.waiting``), the clusters that it found unusable,
+    and whether it gave up until something changes (``Permanent``)."""
+
+    waiting: str = ""
+    unusable: tuple[str, ...] = ()
+    gave_up: bool = False
+
+
 class KeyProgress(msgspec.Struct, array_like=True):
-    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), and what
-    it is due for."""
+    """How a key stands at the primary: version reconciled, place in the queue, clocks (None where there is none), what it is due
+    for, what is held against it, and the note of its last reconcile."""
 
     key: RequestKey
     version: int | None = None
     saved: Saved | None = None
     clocks: KeyState | None = None
     due: list[Due] = []
+    suspicion: Suspicion | None = None
+    note: KeyNote | None = None
 
 
 class MarkedKind(msgspec.Struct, array_like=True, frozen=True):

@@ -23,6 +23,8 @@ class Hello(msgspec.Struct, tag="hello", array_like=True):
     in_flight: list[tuple[int, RequestKey]] = []
     protocol: int = PROTOCOL
     """Absent in version 1, which is read the same."""
+    answers: bool = False
+    """Whether it answers ``LivenessQuery``."""
 
 
 class RefusalCode(StrEnum):

@@ -31,10 +31,24 @@ class Revoke(msgspec.Struct, tag="revoke", array_like=True):
 
 
 class Culprit(msgspec.Struct, tag="culprit", array_like=True):
-    """Last words of a worker that ends itself because these tasks block it: they come back with backoff and this error."""
+    """Last words of a worker that ends itself because these tasks block it, or where it is not ``certain``, because one of its
+    tasks does (law 11)."""
 
     ids: list[int]
     error: str
+    certain: bool = True
+
+
+class LivenessQuery(msgspec.Struct, tag="liveness_query", array_like=True):
+    """Whether user code lets the worker answer. Answered by ``LivenessReply``, from the loop on which reconciles run."""
+
+    number: int
+
+
+class LivenessReply(msgspec.Struct, tag="liveness", array_like=True):
+    """The answer to the ``LivenessQuery`` of that number."""
+
+    number: int
 
 
 class Fold(msgspec.Struct, tag="fold", array_like=True):

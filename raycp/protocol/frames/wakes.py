@@ -6,8 +6,9 @@ from raycp.base.keys import RequestKey
 
 
 class Wake(msgspec.Struct, tag="wake", array_like=True):
-    """An owner in the receiver's clusters is due because a child changed in the sender's. ``real``: it changed while watched.
-    ``seq`` rises per sender."""
+    """An owner in the receiver's clusters is due because a child changed in the sender's; or the keys that ``key`` stands for
+    (``raycp.base.selections``), because an object that they read did. ``real``: it changed while watched. ``seq`` rises per sender.
+    """
 
     seq: int
     key: RequestKey
@@ -23,17 +24,21 @@ class KindListed(msgspec.Struct, tag="kind-listed", array_like=True, frozen=True
     kind: str
 
 
-class ClusterRecovered(msgspec.Struct, tag="cluster-recovered", array_like=True, frozen=True):
-    """``cluster`` answers again: the hub's keys that wait for a cluster are due."""
+class ClusterChanged(msgspec.Struct, tag="cluster-recovered", array_like=True, frozen=True):
+    """``cluster`` has become unreachable, or is usable: keys whose decisions depend on that are due. ``returned``: it was not
+    usable before; else it may only have seemed so to a worker. The tag is that of protocol version 1, which reports only returns.
+    """
 
     seq: int
     cluster: str
+    usable: bool = True
+    returned: bool = True
 
 
 class Wakes(msgspec.Struct, tag="wakes", array_like=True):
     """What is due in the receiver's clusters; sent again until acknowledged (law 10)."""
 
-    wakes: list[Wake | KindListed | ClusterRecovered]
+    wakes: list[Wake | KindListed | ClusterChanged]
 
 
 class WakesDone(msgspec.Struct, tag="heard", array_like=True):

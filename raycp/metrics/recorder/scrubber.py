@@ -1,0 +1,79 @@
+"""What texts of others (errors, log lines, reasons) must not carry into a file: values of Secrets, tokens, contents of objects.
+
+Rules, each on top of ``raycp.metrics.log.redact``:
+
+1. What follows a brace is an object, or a part of one: left out, to the end of the text, since what was cut off closes no brace.
+   Likewise ``b'...'``, and the value that an API server quotes after ``Invalid value:``.
+2. A text that speaks of a secret, a password, a token, a credential, or a key loses everything in quotes, and the word that follows
+   where it has a digit.
+3. A long run of mixed letters and digits, of hex digits, or of base64 is taken for a token. Names in Kubernetes are lower case.
+4. Control characters become spaces: a record is a line, and no terminal obeys it.
+
+A record says which key and cluster it is about in fields of its own, so that a text that loses much is still of use.
+"""
+
+import functools
+import re
+
+from raycp.metrics.log import REDACTED, redact
+
+LONGEST = 500
+"""Characters of a text that are kept."""
+
+_LOOKED_AT = 4000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_BRACES = re.compile(r"\{.*", re.S)
+_BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
+_INVALID = re.compile(r"""(?i)(invalid value: *)(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|[^:]*)""")
+_SECRETS = ("secret", "passw", "passphrase", "token", "credential", "authori", "bearer", "basic", "key")
+"""A text without any of these, in lower case, speaks of no secret. One by one: an expression takes thirty times as long."""
+_SHAPES = ("eyJ", "://", "-----BEGIN")
+"""Of what ``redact`` finds without such a word."""
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|`[^`]*(?:`|$)""")
+_FOLLOWS = re.compile(
+    r"(?i)\b((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
+    r"(?=\S*\d)[^\s,;]{4,}"
+)
+_RUNS = (
+    re.compile(r"(?<![\w+-])(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])(?=[\w+-]*\d)[\w+-]{16,}={0,2}"),
+    re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{15,}={1,2}"),
+    re.compile(r"\b[0-9A-Fa-f]{32,}\b"),
+)
+
+
+def scrub(text: str) -> str:
+    """``text`` as it may be kept, at most ``LONGEST`` characters of it. A text that was scrubbed lately costs one look-up."""
+    if len(text) > _LOOKED_AT:
+        text = text[:_LOOKED_AT].rpartition(" ")[0]  # not through the middle of a word: half a token looks like none
+    return _scrub(text)
+
+
+@functools.lru_cache(1024)
+def _scrub(text: str) -> str:
+    if not text.isascii():  # half a character, which a file's name may hold, can't be written
+        text = text.encode("utf-8", "replace").decode()
+    text = _CONTROL.sub(" ", text)
+    lowered = text.lower()
+    speaks_of_secrets = any(word in lowered for word in _SECRETS)
+    if speaks_of_secrets or any(shape in text for shape in _SHAPES):
+        text = redact(text)
+    text = _BYTES.sub(REDACTED, _BRACES.sub("{...", text))
+    text = _INVALID.sub(rf"\1{REDACTED}", text)
+    if speaks_of_secrets:
+        text = _FOLLOWS.sub(rf"\1{REDACTED}", _QUOTED.sub(f'"{REDACTED}"', text))
+    for run in _RUNS:
+        text = run.sub(REDACTED, text)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def scrubbed(value: object) -> object:
+    """``value`` as it may be kept: texts scrubbed, also in lists and maps; numbers as they are; anything else as its text."""
+    if isinstance(value, str):
+        return scrub(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(name): scrubbed(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [scrubbed(each) for each in value]
+    return scrub(str(value))

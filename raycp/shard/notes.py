@@ -1,0 +1,60 @@
+"""What the last reconcile of each key said of its inputs: the clusters that it found unusable, what it waits for, and whether it
+gave up. When one of those changes, the key is due (law 13).
+
+The keys of a cluster that is lost are found by what their controllers declare; those that depend on its return are found here,
+since each reconcile reports what it has read. Most keys have no note.
+"""
+
+from collections.abc import Callable
+
+from raycp.base.keys import RequestKey
+from raycp.base.tasks import AWAITS_CLUSTERS, Done, Outcome
+from raycp.protocol.frames import KeyNote
+
+
+class KeyNotes:
+    """One shard's; the ledger alone writes it. ``moves`` counts how often a cluster has become usable."""
+
+    def __init__(self) -> None:
+        self.moves = 0
+        self.by_key: dict[RequestKey, KeyNote] = {}
+        """The keys that have a note."""
+        self._moved: dict[str, int] = {}
+
+    def ended(self, done: Done, since: int) -> bool:
+        """Note the end of a reconcile that began at ``since`` (``moves``). True where a cluster that it depends on has become
+        usable meanwhile: the reconcile may not have seen that."""
+        if done.outcome is Outcome.INTERRUPTED:
+            return False  # it has decided nothing
+        gave_up = done.outcome is Outcome.PERMANENT
+        waits = done.waiting in AWAITS_CLUSTERS
+        if not (done.unusable or waits or gave_up):
+            self.by_key.pop(done.key, None)
+            return False
+        self.by_key[done.key] = KeyNote(done.waiting if waits else "", tuple(done.unusable), gave_up)
+        if since == self.moves:
+            return False
+        return waits or any(self._moved.get(cluster, 0) > since for cluster in done.unusable)
+
+    def usable(self, cluster: str, *, returned: bool = True) -> list[RequestKey]:
+        """``cluster`` is usable: the keys that found it otherwise; and those that wait for any, where it has ``returned``."""
+        self.moves += 1
+        self._moved[cluster] = self.moves
+        return [key for key, note in self.by_key.items() if (returned and note.waiting) or cluster in note.unusable]
+
+    def waiting(self) -> list[RequestKey]:
+        """The keys that wait for a cluster, or for room in one."""
+        return [key for key, note in self.by_key.items() if note.waiting]
+
+    def gave_up(self, controller: str) -> list[RequestKey]:
+        """The keys of a controller that gave up."""
+        return [key for key, note in self.by_key.items() if note.gave_up and key.controller == controller]
+
+    def adopt(self, key: RequestKey, note: KeyNote) -> None:
+        """Take over a predecessor's note."""
+        self.by_key[key] = note
+
+    def drop(self, drops: Callable[[RequestKey], bool]) -> None:
+        """Forget the keys for which ``drops`` is true."""
+        for key in [key for key in self.by_key if drops(key)]:
+            del self.by_key[key]

@@ -1,0 +1,47 @@
+"""What the driver makes of a fleet file: the code of each controller is told from that of the others."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import fleet_doc
+
+from raycp.driver.fleet_builder import build_fleet
+from raycp.leader.desired import wanted_members
+
+SOURCE = '''
+from typing import Any
+from raycp import Context, controller
+
+
+@controller("v1/ConfigMap")
+async def {name}(ctx: Context, obj: dict[str, Any]) -> None:
+    {body}
+'''
+
+
+def codes(folder: Path, monkeypatch: pytest.MonkeyPatch, **bodies: str) -> tuple[dict[str, str], Any]:
+    """The code of each controller, by name, after a fresh import; and the fleet."""
+    for name, body in bodies.items():
+        (folder / f"{name}_module.py").write_text(SOURCE.format(name=name, body=body))
+        monkeypatch.delitem(sys.modules, f"{name}_module", raising=False)
+    uses = [f"{name}_module" for name in bodies]
+    fleet = build_fleet(fleet_doc(["here"], [*uses, "raycp.controllers.batchjob"]), Path("fleet.yaml"), [folder])
+    return {controller.name: controller.code for controller in fleet.controllers}, fleet
+
+
+def test_a_change_of_a_module_is_new_code_of_its_controllers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before, first = codes(tmp_path, monkeypatch, one="pass", two="pass")
+    assert all(before.values()), "installed code has a digest too"
+    again, _ = codes(tmp_path, monkeypatch, one="pass", two="pass")
+    assert again == before
+    after, second = codes(tmp_path, monkeypatch, one="return None", two="pass")
+    assert {name for name in after if after[name] != before[name]} == {"one"}
+    workers = [
+        {slot: want.fingerprint for slot, want in wanted_members(fleet, {"0"}, {}).items() if slot.role == "worker"}
+        for fleet in (first, second)
+    ]
+    assert all(workers[0][slot] != workers[1][slot] for slot in workers[0]), "a worker can't import it again"

@@ -1,0 +1,111 @@
+"""Nothing that a text of others says about a secret enters a record."""
+
+import string
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from raycp.metrics.recorder.scrubber import LONGEST, scrub, scrubbed
+
+MIXED = st.text(string.ascii_letters + string.digits, min_size=20, max_size=60).filter(
+    lambda text: any(c.islower() for c in text) and any(c.isupper() for c in text) and any(c.isdigit() for c in text)
+)
+VALUES = st.text(string.ascii_letters + string.digits + "!$%&/()*#+-_.:,;<>| ", min_size=4, max_size=40).filter(
+    lambda text: text.strip() == text and any(c.isdigit() for c in text)
+)
+TOKENS = (
+    "401 Unauthorized: {}",
+    "GET https://api.example/x?y={} failed",
+    "kubelet said {} and closed",
+    "{}",
+)
+"""A token alone, wherever it is."""
+
+QUOTED = (
+    "Secret \"db\" in \"default\": password is '{}'",
+    'admission webhook denied: secrets "db" has token "{}"',
+    "KeyError in credentials: `{}`",
+    "{{'kind': 'Secret', 'data': {{'p': '{}'}}}}",
+    'Secret "db" is invalid: data[p]: Invalid value: "{}": must be short',
+    'ConfigMap "db" is invalid: data[p]: Invalid value: "{}": must be short',
+    "ValueError: {{'p': '{}'",
+    "got b'{}'",
+    "ValueError: invalid value: '{}'",
+    "the body was {{\"data\":{{\"p\":\"{}\"}}}}",
+)
+"""A value of any shape, as error texts quote it."""
+
+
+@given(st.sampled_from(TOKENS), MIXED)
+def test_a_token_does_not_get_through(template: str, token: str) -> None:
+    assert token not in scrub(template.format(token))
+
+
+@given(st.sampled_from(QUOTED), VALUES)
+def test_a_quoted_value_does_not_get_through(template: str, value: str) -> None:
+    assume(value not in template)
+    assert value not in scrub(template.format(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Authorization: Bearer abcdefgh12345", "abcdefgh12345"),
+        ("password=hunter22", "hunter22"),
+        ("the password was hunter22, twice", "hunter22"),
+        ("token: s3cr3t", "s3cr3t"),
+        ("https://ann:hunter22@host/x", "hunter22"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK\n-----END RSA PRIVATE KEY-----", "MIIEow"),
+        ("c3VwZXJzZWNyZXRwYXNzd29yZA== is no number", "c3VwZXJzZWNyZXRwYXNzd29yZA"),
+        ("digest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "9f86d081"),
+        ("x" * 10_000 + " tail eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJr.c2lnbmF0dXJl", "c2lnbmF0dXJl"),
+    ],
+)
+def test_known_shapes(text: str, secret: str) -> None:
+    assert secret in text
+    assert secret not in scrub(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ZeroDivisionError: on purpose",
+        "connection to https://10.0.0.1:6443 refused",
+        'pods "web-5d4f8c7b9-x2x7q" not found',
+        "timed out: no result within 60 s",
+        "shard 0 has a new primary, of term 3",
+        "raycp::worker::standard/0::g12 is dead: 3 of its keys return",
+        "field spec.qosTier of batch.raycp.io/v1alpha1/BatchJob",
+        "uid 0b0f8a7e-3f6c-4b0e-9d0a-0a1b2c3d4e5f differs",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert scrub(text) == text
+
+
+@given(st.text(max_size=5000))
+def test_any_text_becomes_a_short_line_that_can_be_written(text: str) -> None:
+    found = scrub(text)
+    assert len(found) <= LONGEST
+    assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in found)
+    found.encode()
+
+
+def test_half_a_character_is_replaced() -> None:
+    assert scrub("file \udce9").isascii()
+
+
+def test_values_inside_lists_and_maps_are_scrubbed_and_strange_ones_become_text() -> None:
+    class Strange:
+        def __str__(self) -> str:
+            return "password=hunter22"
+
+    found = scrubbed({"a": ["token: s3cr3t", 1, None, 2.5, True], "b": Strange()})
+    assert found == {"a": ["token: [redacted]", 1, None, 2.5, True], "b": "password=[redacted]"}
+
+
+def test_a_long_hostile_text_takes_no_time() -> None:
+    """Each pattern is linear: these would take minutes otherwise, and the test's deadline is the proof."""
+    for part in ("a1B", "password ", "'", '"\\', "=", "{", "b'", "A" * 50 + "=", "Invalid value: "):
+        scrub(part * 4000)
