@@ -195,6 +195,8 @@ class LeaderCore:
     async def abort(self) -> None:
         """Stop like a process that is killed: nothing is released, no member is ended. For tests."""
         self.loops.close()
+        if self._stats is not None:
+            self._stats.cut()
         await self.loops.stop()
         await self.hub.close()
 

@@ -9,6 +9,7 @@ import pytest
 from inprocess import Led, fleet_doc, fleet_of, led, until
 from revisions import house
 
+from raycp.base.problems import FleetProblem
 from raycp.cli.status import show, show_standby
 from raycp.config import FleetDoc
 from raycp.driver.upgrade import stand_by
@@ -51,8 +52,12 @@ class Shown:
         else:
             word = leader["readiness"].replace("-", " ")
             observer["leader"].pop("node")
+        problems = {str(problem) for problem in msgspec.convert(leader["problems"], list[FleetProblem])}
         reasons = re.findall(r"^  - (.*)$", self.command, re.MULTILINE)
-        same = leader == observer and reasons == leader["reasons"]
+        if "following" not in leader:  # the command shows problems with the time since when, once
+            same = leader == observer and reasons == [each for each in leader["reasons"] if each not in problems]
+        else:
+            same = leader == observer and reasons == leader["reasons"]
         return same and self.readyz == (200 if leader["ready"] else 503) and f"({word})" in self.command
 
 
