@@ -15,6 +15,11 @@ class ClusterClients:
         """The client of a cluster. Raises ``ConnectError``, ``KubeError``."""
         return await self._clients.get(connect)
 
+    def authority(self, cluster: str) -> str:
+        """``host:port`` of the cluster's API server; empty while it is not known."""
+        client = self._clients.peek(cluster)
+        return client.pool.target.authority if client is not None else ""
+
     def skew(self, cluster: str) -> float:
         """Seconds by which this process's wall clock is behind that of the cluster; 0 while it is not known."""
         client = self._clients.peek(cluster)

@@ -19,6 +19,7 @@
 - the standby: ``replication`` sends the primary's progress (``progress_frames``), ``standby`` keeps the replica, ``takeover``
   promotes it, ``handover`` releases a primary's queue on purpose, ``switch_phases`` measures a promotion;
 - outwards: ``reads`` answers reads of the caches, ``read_pages`` in pages; ``report`` describes clusters, lanes and timelines,
-  ``readiness`` whether the shard is ready, ``cluster_states`` sends the clusters' states to workers;
+  ``readiness`` whether the shard is ready, ``problems`` what is wrong with its clusters, ``cluster_states`` sends the clusters'
+  states to workers;
 - ``identity`` is the shard's epoch and term; ``core`` puts all of this together.
 """

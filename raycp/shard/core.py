@@ -9,11 +9,14 @@ import contextlib
 import logging
 import random
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.problems import Subject
 from raycp.cache import ReflectorOptions
 from raycp.config import TIERS
 from raycp.member.clients import Clients
@@ -59,6 +62,7 @@ from raycp.shard.large_keys import LargeKeys
 from raycp.shard.ledger import Ledger
 from raycp.shard.long_hello import LongHello
 from raycp.shard.own_writes import OwnWrites
+from raycp.shard.problems import shard_problems
 from raycp.shard.read_pages import ReadPages
 from raycp.shard.readiness import ShardReadiness
 from raycp.shard.reads import answer_cache, answer_read
@@ -103,6 +107,7 @@ class ShardCore(MemberCore):
         super().__init__(member, clock, host, node, recorder)
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
+        self.count_failures(metrics)
         self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
         warm = member.role is Role.STANDBY
         self.shard = member.shard
@@ -188,9 +193,9 @@ class ShardCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self._accept)
-            self.loops.forever(self._sweep, "sweep", every=1.0)
-            self.loops.forever(self._keep_watermarks, "watermarks", every=plan.fleet.doc.spec.state.watermark)
-            self.loops.forever(self.guard.step, "cluster guard", every=0.25)
+            self.loops.forever(self._sweep, LoopName.SWEEP, every=1.0)
+            self.loops.forever(self._keep_watermarks, LoopName.WATERMARKS, every=plan.fleet.doc.spec.state.watermark)
+            self.loops.forever(self.guard.step, LoopName.CLUSTER_GUARD, every=0.25, most=1.0)
             self._configured_at = self.clock.now()
         self.permits.learn(plan)
         await self._take(plan, before)
@@ -383,7 +388,6 @@ class ShardCore(MemberCore):
     def fill(self, report: Report) -> None:
         report.port = self._port
         report.phases = dict(self.phases.seconds)
-        report.problems = self.large.problems()
         self.reporter.fill(report)
         plan = self.plan
         if plan is None or self._configured_at is None:
@@ -395,6 +399,12 @@ class ShardCore(MemberCore):
             self.readiness.fill_standby(report, self.standby, late, needed)
         else:
             self.readiness.fill_primary(report, self.identity, self.permits, late)
+
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        if self.standby is not None and (self.plan is None or self.plan.following is None):
+            return {}  # its primary reports on the clusters
+        found = shard_problems(report, self.caches, self.watermarks.problem, self.clock.now())
+        return found | self.large.problems(self.convictions.name_of)
 
     # life
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import ApiCall
 from raycp.kube import ClusterClient
 from raycp.kube.breaker import Breaker, BreakerPhase
@@ -206,7 +208,7 @@ class ClusterGuard:
     def _probe(self, name: str, known: _Cluster) -> None:
         if known.probe.wanted and not known.probe.busy:
             known.probe.busy = True
-            self._loops.spawn(known.probe.run(), f"probe of {name}")
+            self._loops.supervise(known.probe.run, LoopName.CLUSTER_PROBE, ProblemOwner(cluster=name))
 
     def _client(self, name: str) -> ClusterClient | None:
         watched = self._caches.cluster(name)

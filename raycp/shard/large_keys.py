@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from raycp.base.keys import RequestKey
+from raycp.base.problems import FLEET, ProblemCode, ProblemOwner, Subject
 from raycp.base.tasks import Done
 from raycp.metrics import HandoutMetrics
 
@@ -32,12 +33,15 @@ class LargeKeys:
         else:
             self.keys.pop(done.key, None)
 
-    def problems(self) -> dict[str, str]:
-        """By key, for the fleet's status."""
+    def problems(self, name_of: Callable[[RequestKey], str]) -> dict[Subject, str]:
+        """For the fleet's status. ``name_of``: a key's object as ``raycp why`` takes it."""
         self._forget_deleted()
-        shown = {str(key): why for key, why in list(self.keys.items())[:SHOWN]}
+        code = ProblemCode.OBJECT_TOO_LARGE
+        shown: dict[Subject, str] = {}
+        for key, why in list(self.keys.items())[:SHOWN]:
+            shown[code, ProblemOwner(object=name_of(key), controller=key.controller)] = why
         if len(self.keys) > SHOWN:
-            shown["further objects that are too large"] = str(len(self.keys) - SHOWN)
+            shown[code, FLEET] = f"{len(self.keys) - SHOWN} further objects are too large"
         return shown
 
     def set_gauge(self) -> None:

@@ -46,17 +46,15 @@ class ServerProbe:
     async def run(self) -> None:
         """Ask until there is nothing to ask."""
         self.busy = True
-        try:
-            while self.wanted:
-                client = self._client()
-                closed = self._breaker.state is BreakerPhase.CLOSED
-                if client is None or not (closed or self._breaker.allow()):
-                    self._settle_doubts(well=client is not None)
-                    await self._clock.sleep(0.1)
-                    continue
-                self._settle_doubts(well=await self._ask(client))
-        finally:
-            self.busy = False
+        while self.wanted:
+            client = self._client()
+            closed = self._breaker.state is BreakerPhase.CLOSED
+            if client is None or not (closed or self._breaker.allow()):
+                self._settle_doubts(well=client is not None)
+                await self._clock.sleep(0.1)
+                continue
+            self._settle_doubts(well=await self._ask(client))
+        self.busy = False
 
     async def _ask(self, client: ClusterClient) -> bool:
         try:

@@ -14,6 +14,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.protocol.frames import (
     ControllerStart,
@@ -95,7 +96,7 @@ class StandbyReplica:
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._received_at = clock.now()
-        self._task = loops.forever(self._keep, f"following the primary of shard {identity.shard}", every=RECONNECT)
+        self._task = loops.supervise(self._keep, LoopName.REPLICATION, most=1.0)
 
     def update(self, plan: Plan) -> None:
         """Follow the primary of ``plan``."""
@@ -107,20 +108,23 @@ class StandbyReplica:
             self._connection.close()
 
     async def _keep(self) -> None:
-        """One connection to the primary, from before its begin to its end."""
-        target = self._target
-        if target is None:
-            return
-        self._lost.clear()
-        hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
-        try:
-            self._connection = await dial(target.host, target.port, hello, self)
-        except (OSError, TimeoutError):
-            return
-        # The primary sends the full account again: the last connection's may have been incomplete.
-        self.complete, self.seq = False, 0
-        self._marks, self._starts = [], []
-        await self._lost.wait()
+        while True:
+            target = self._target
+            if self._connection is not None:
+                await self._lost.wait()
+            elif target is not None:
+                self._lost.clear()
+                hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
+                try:
+                    self._connection = await dial(target.host, target.port, hello, self)
+                except (OSError, TimeoutError):
+                    pass
+                else:
+                    # The primary sends the full account again: the last connection's may have been incomplete.
+                    self.complete, self.seq = False, 0
+                    self._marks, self._starts = [], []
+                    await self._lost.wait()
+            await self._clock.sleep(RECONNECT)
 
     # frames
 

@@ -12,7 +12,9 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.cache import EventBudget, FaultOwner, Phase, Reflector, ReflectorOptions, Store
 from raycp.classify.references import References
 from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
@@ -76,6 +78,8 @@ class Informer:
         self.store = store
         self.reflector: Reflector | None = None
         self.task: asyncio.Task[None] | None = None
+        self.syncing: asyncio.Task[None] | None = None
+        """Waits for the first list, and for the end of the replay."""
         self.identity = ""
         """Of the cluster whose objects are in ``store``: behind a new connection there may be another one."""
         self.accounted = False
@@ -184,7 +188,8 @@ class WatchedCluster:
             self._spec = plan.connect
             if self._connecting is not None:
                 self._connecting.cancel()
-            self._connecting = self._loops.spawn(self._connect(plan.connect), f"connect to {self.name}")
+            connect = partial(self._connect, plan.connect)
+            self._connecting = self._loops.supervise(connect, LoopName.CONNECTION, ProblemOwner(cluster=self.name))
 
     async def _connect(self, spec: ConnectSpec) -> None:
         """Try until it answers as an API server does."""
@@ -258,8 +263,9 @@ class WatchedCluster:
             identity=informer.identity,
         )
         informer.reflector = reflector
-        informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
-        self._loops.spawn(self._when_synced(informer, reflector), f"sync of {kind} in {self.name}")
+        owner = ProblemOwner(cluster=self.name, kind=str(kind))
+        informer.task = self._loops.supervise(reflector.run, LoopName.REFLECTOR, owner)
+        informer.syncing = self._loops.supervise(partial(self._when_synced, informer, reflector), LoopName.SYNC, owner)
 
     async def _when_synced(self, informer: Informer, reflector: Reflector) -> None:
         await reflector.synced.wait()
@@ -277,11 +283,12 @@ class WatchedCluster:
             self._watcher.replayed(self.name, informer.route.kind, reflector.replay_complete)
 
     def _stop(self, informer: Informer) -> None:
-        if informer.task is not None:
-            informer.task.cancel()
+        for task in (informer.task, informer.syncing):
+            if task is not None:
+                task.cancel()
         if informer.reflector is not None:
             informer.identity = informer.reflector.identity
-        informer.task = informer.reflector = None
+        informer.task = informer.syncing = informer.reflector = None
 
     def rebind(self, watcher: Watcher) -> None:
         """Report to another watcher from now on."""

@@ -10,7 +10,9 @@ from typing import Protocol
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
 from raycp.protocol.frames import (
@@ -103,7 +105,6 @@ class ShardLink:
         self._unsent: list[Done] = []
         self._states: list[ClusterState] = []
         """Those of ``Clusters`` frames that others follow."""
-        self._wait = RECONNECT_MIN
         self._flushing = False
         self._connection: Connection | None = None
         self._calls: dict[int, asyncio.Future[Reply]] = {}
@@ -113,7 +114,7 @@ class ShardLink:
         """``Hello`` was answered, or the connection was lost."""
         self._moved = asyncio.Event()
         self._dialing: asyncio.Timeout | None = None
-        self._task = loops.forever(self._keep, f"link to shard {shard}")
+        self._task = loops.supervise(self._keep, LoopName.SHARD_LINK, ProblemOwner(peer=f"shard {shard}"), most=RECONNECT_MAX)
 
     def retarget(self, target: ShardPlan, token: str) -> None:
         """Connect to another primary. Acknowledgements that are unsent, or may be lost, go to it (law 6g)."""
@@ -147,11 +148,9 @@ class ShardLink:
         finally:
             self._dialing = None
 
-    async def _keep(self) -> None:
-        """One connection, from before its begin to after its end."""
-        if self._moved.is_set():
-            self._wait = RECONNECT_MIN
-            self._moved.clear()
+    async def _connect(self) -> bool:
+        """Connect to the primary, and report what is in work here. False where it does not answer."""
+        self.connected = False
         self._unsent[:0] = self.resends.take_done()
         host, port, _ = self.target
         in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
@@ -161,19 +160,30 @@ class ShardLink:
         try:
             await self._dial(host, port, hello)
         except (OSError, TimeoutError):
-            pass
-        else:
-            for part in parts:
-                self._write(part)
-            self._outstanding = len(in_flight)
+            return False
+        for part in parts:
+            self._write(part)
+        self._outstanding = len(in_flight)
+        return True
+
+    async def _keep(self) -> None:
+        wait = RECONNECT_MIN
+        while True:
+            if self._moved.is_set():
+                wait = RECONNECT_MIN
+                self._moved.clear()
+            if self._connection is None and not await self._connect():
+                await self._pause(wait)
+                wait = min(RECONNECT_MAX, wait * 2)
+                continue
             await self._until_answered()
             await self._lost.wait()
             if self.connected:
-                self._wait = RECONNECT_MIN
+                wait = RECONNECT_MIN
             self.connected = False
             self._changed()
-        wait, self._wait = self._wait, min(RECONNECT_MAX, self._wait * 2)
-        await self._pause(wait)
+            await self._pause(wait)
+            wait = min(RECONNECT_MAX, wait * 2)
 
     async def _until_answered(self) -> None:
         """Wait for the answer to ``Hello``, and close the connection where there is none."""

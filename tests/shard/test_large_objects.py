@@ -11,6 +11,7 @@ import pytest
 from inprocess import CLOCK, Stack, stack, until
 
 from raycp.base.keys import RequestKey
+from raycp.base.problems import FLEET, FleetProblem, ProblemCode, ProblemOwner
 from raycp.protocol.frames import LARGEST_TASK
 from raycp.protocol.status_builder import fleet_status
 from raycp.sdk.owner import OWNER, OWNER_UID
@@ -115,12 +116,17 @@ def key_of(controller: str, cluster: str, name: str) -> RequestKey:
     return RequestKey(controller, cluster, "default", name)
 
 
+def too_large(fleet: Stack) -> list[FleetProblem]:
+    return [each for each in fleet.shard().report().problems if each.code is ProblemCode.OBJECT_TOO_LARGE]
+
+
 async def refused(fleet: Stack, key: RequestKey, text: str) -> None:
     """The key is refused, and says so everywhere."""
     shard = fleet.shard()
+    owner = ProblemOwner(object=shard.convictions.name_of(key), controller=key.controller)
 
     def problem() -> str:
-        return shard.report().problems.get(str(key), "")
+        return next((each.message for each in too_large(fleet) if each.owner == owner), "")
 
     await until(lambda: text in problem(), 30.0, f"a problem that says {text!r}, not {problem()!r}")
 
@@ -139,9 +145,10 @@ async def refused(fleet: Stack, key: RequestKey, text: str) -> None:
     assert text in event["note"]
     assert shard.ledger.marks.due_of(key), "an exception of the watermark: it is looked at again after a restart"
     members = {slot: _Known(member, fleet.report(member)) for slot, member in fleet.members.items()}
-    status = fleet_status(fleet.plan(), list(members), members, {"other": "problem"})
-    assert text in status.problems[str(key)]
-    assert status.problems["other"] == "problem"
+    other = FleetProblem(ProblemCode.OTHER, FLEET, "problem", 0.0)
+    status = fleet_status(fleet.plan(), list(members), members, [other])
+    assert other in status.problems
+    assert [text in each.message for each in status.problems if each.owner == owner] == [True]
 
 
 class _Known:
@@ -160,7 +167,7 @@ async def test_an_object_that_is_too_large_is_a_condition_and_harms_no_other(mon
         samples.SEEN.clear()
         await fleet.put("here", "tracked", "large", blob="fits")
         await until(lambda: ("tracked", "large", {"blob": "fits"}) in samples.SEEN, 10.0, "its change is reconciled at once")
-        await until(lambda: not fleet.shard().report().problems)
+        await until(lambda: not too_large(fleet))
 
 
 @pytest.mark.parametrize("homes", [{"hub": "0", "east": "0"}, {"hub": "0", "east": "1"}], ids=["one shard", "two shards"])
@@ -174,7 +181,7 @@ async def test_children_that_are_too_many_are_a_condition(monkeypatch: pytest.Mo
         for name in names[4:]:
             await fleet.clusters["east"].api.delete("secrets", "default", name)
         await until(lambda: samples.CHILDREN.get(("hub", "job")) == names[:4], 20.0, "children that are gone wake it")
-        await until(lambda: not fleet.shard().report().problems)
+        await until(lambda: not too_large(fleet))
 
 
 @pytest.mark.parametrize("homes", [{"hub": "0", "east": "0"}, {"hub": "0", "east": "1"}], ids=["one shard", "two shards"])
@@ -214,7 +221,7 @@ async def test_a_watched_object_of_many_bytes_reaches_its_map_function(monkeypat
         await until(lambda: fleet.worker().memory.used == 0)
         assert not fleet.shard().rests.unfinished
         await policy("b", 1_000_000)
-        await until(lambda: "the object has 1.0 MiB" in str(fleet.shard().report().problems), 20.0, "it is a problem")
+        await until(lambda: "the object has 1.0 MiB" in str(too_large(fleet)), 20.0, "it is a problem")
         await policy("b", 10)
         await until(lambda: not fleet.shard().report().problems, 20.0)
         await until(lambda: [name for _, _, name in samples.RAN].count("b") == 3, 20.0, "and mapped again when it fits")
