@@ -358,15 +358,10 @@ class ShardCore(MemberCore):
         """See ``dispatcher.Asides``."""
         if isinstance(message, TokenRequest):
             connection = seat.connection
-            self.tokens.request(
-                PendingRequest(
-                    seat.name,
-                    message,
-                    self.clock.now(),
-                    seat.send,
-                    lambda: connection is None or seat.connection is not connection,
-                )
+            request = PendingRequest(
+                seat.name, message, self.clock.now(), seat.send, lambda: connection is None or seat.connection is not connection
             )
+            self.tokens.request(request)
         elif isinstance(message, CallOutcome):
             self.guard.outcomes(message)
 
