@@ -4,6 +4,7 @@ import argparse
 import time
 from typing import Any
 
+from raycp.cli.console import say
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import to_json
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             f"nothing was recorded in the last {args.since}" + "".join(f"\n{problem}" for problem in flight.problems),
             "`raycp status` shows which processes live; a longer --since goes back further",
         )
-    print(to_json(document_of(flight)) if args.output == "json" else show(flight))
+    say(to_json(document_of(flight)) if args.output == "json" else show(flight))
     return 0
 
 

@@ -216,6 +216,15 @@ class ReflectorMetrics:
         self.watch_lag = metrics.gauge(
             "raycp_watch_lag_seconds", "Time since the watch last proved to be alive.", (*INFORMER, role), merge="max"
         )
+        self.refused = metrics.gauge(
+            "raycp_informer_refused", "1 while the API server is well but refuses this kind.", (*INFORMER, role), merge="max"
+        )
+        self.unreadable = metrics.gauge(
+            "raycp_cache_unreadable_objects", "Objects left out because they cannot be read.", (*INFORMER, role)
+        )
+        self.folded = metrics.counter(
+            "raycp_reflector_folded_events_total", "Events of a flood that were outdated when they were read.", (CLUSTER,)
+        )
 
     def series(self, cluster: str, kind: str) -> ReflectorSeries:
         """The series of one informer."""

@@ -22,7 +22,13 @@ _MOST = 5
 ACCUSED = frozenset({ProblemCode.OBJECT_CONVICTED, ProblemCode.OBJECTS_SUSPECTED})
 """Problems of single objects: ``FleetStatus.suspects`` has them, too. All others are reconciled meanwhile."""
 
-NOTES = ACCUSED | {ProblemCode.CLOCK, ProblemCode.DRAIN, ProblemCode.PLACEMENT, ProblemCode.LEADER_SILENT}
+NOTES = ACCUSED | {
+    ProblemCode.OBJECTS_UNREADABLE,
+    ProblemCode.CLOCK,
+    ProblemCode.DRAIN,
+    ProblemCode.PLACEMENT,
+    ProblemCode.LEADER_SILENT,
+}
 """Problems that are no reason to call a fleet degraded, or stand among its reasons anyway."""
 
 REPORTED = frozenset(
@@ -31,6 +37,8 @@ REPORTED = frozenset(
         ProblemCode.CLUSTER_UNREACHABLE,
         ProblemCode.CLUSTER_NOT_SYNCED,
         ProblemCode.KIND_FAILED,
+        ProblemCode.CREDENTIALS,
+        ProblemCode.OBJECTS_UNREADABLE,
         ProblemCode.STATE_NOT_STORED,
     }
 )
