@@ -7,7 +7,7 @@ from typing import Any
 import fleet_samples as samples
 import msgspec
 import pytest_asyncio
-from inprocess import Stack, holds, stack, until
+from inprocess import Stack, holds, quiet, stack, until
 
 from raycp.base.selections import every, naming
 
@@ -43,12 +43,6 @@ async def policy(fleet: Stack, target: str | None) -> None:
     else:
         change = {"metadata": {"labels": {"for": target}}}
         await api.patch_merge("configmaps", "default", "policy", msgspec.json.encode(change))
-
-
-async def quiet(fleet: Stack) -> None:
-    """Nothing is queued or on its way from shard to shard."""
-    shards = [fleet.shard(name) for name in sorted(set(fleet.homes.values()))]
-    await until(lambda: not any(shard.queue.snapshot() or shard.wakes.pending() for shard in shards))
 
 
 @pytest_asyncio.fixture

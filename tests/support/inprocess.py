@@ -133,6 +133,20 @@ async def stack(
         await made.stop()
 
 
+async def quiet(fleet: Stack) -> None:
+    """Nothing is queued, in work, or on its way from shard to shard. A shard reaches another some time after both are ready: until
+    then what the lists of the start wake is on its way."""
+    names = sorted(set(fleet.homes.values()))
+
+    def busy(name: str) -> bool:
+        shard = fleet.shard(name)
+        return bool(shard.queue.snapshot() or shard.ledger.working) or any(
+            len(shard.wakes.outbox(other)) for other in names if other != name
+        )
+
+    await until(lambda: not any(busy(name) for name in names), 20.0, "no shard has anything left to do")
+
+
 class Led(InProcessFleet):
     """With controllers of ``fleet_samples``."""
 
