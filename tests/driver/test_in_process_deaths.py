@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from inprocess import stack
+from inprocess import stack, until
 
 from raycp.protocol.control import Configure, PlanOf
 from raycp.protocol.plan import Plan
@@ -43,8 +43,7 @@ async def test_a_workers_death_is_noticed_after_its_last_reconcile() -> None:
         fleet.substrate.user_loop_ended = ended.append
         member, thread = fleet.worker().member, fleet.worker().user.thread_id
         killing = asyncio.ensure_future(fleet.substrate.kill(member))
-        while member not in fleet.substrate.killed:
-            await asyncio.sleep(0)
+        await until(lambda: member not in fleet.substrate.cores)
         with pytest.raises(MemberDied):
             await fleet.substrate.ask(member, PlanOf())
         assert ended == [thread]
