@@ -7,5 +7,6 @@
 - ``tasks``: ``Task`` from a shard to a worker, and its result;
 - ``plaintext``: text for people, made harmless and laid out as a table;
 - ``recent_names``: ``RecentNames``, a bounded set of names;
-- ``loops``: ``Loops``, supervised background tasks.
+- ``loops``: ``Loops``, supervised background tasks, whose names are in ``loop_names``;
+- ``problems``: ``FleetProblem``, a fault as it is shown: its kind, its owner, since when.
 """

@@ -2,6 +2,17 @@
 
 import msgspec
 
+_DIGITS = 18
+"""Decimal digits of which any number is below 2**63."""
+
+
+def version_number(resource_version: str) -> int:
+    """A resourceVersion to compare: a decimal below 2**63 (KEP-5504). 0 for any other, of which only equality counts."""
+    if resource_version.isascii() and resource_version.isdecimal():
+        number = int(resource_version) if len(resource_version) <= _DIGITS + 1 else 0
+        return number if number < 2**63 else 0
+    return 0
+
 
 class OwnerRef(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``metadata.ownerReferences[]``."""

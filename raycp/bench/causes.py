@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from raycp.base.problems import ProblemCode
 from raycp.bench.driver import LoadError
 from raycp.bench.nodes import NodeHouse, RayNode
 from raycp.driver.fleet_client import FleetHandle
@@ -174,11 +175,11 @@ async def whole(site: Site, settle: float, placed: bool = True) -> dict[str, Any
     deadline = _now() + settle
     while True:
         status = await site.fleet.status()
-        there = not placed or not status["problems"].get("placement")
-        if status["ready"] and there and all(row["ready"] for row in status["standbys"]):
+        there = not placed or not any(row["code"] == ProblemCode.PLACEMENT for row in status["problems"])
+        if not status["unsettled"] and there and all(row["ready"] for row in status["standbys"]):
             return status
         if _now() > deadline:
-            raise LoadError(f"the fleet is not ready again after {settle:g} s: {status['reasons']} {status['standbys']}")
+            raise LoadError(f"the fleet is not ready again after {settle:g} s: {status['unsettled']} {status['standbys']}")
         await asyncio.sleep(0.05)
 
 

@@ -18,8 +18,13 @@ _REJECTED = (400, 405, 422)  # answers of a server without WatchList
 _END = "k8s.io/initial-events-end"
 
 
+_SECONDS_PER_OBJECT = 0.01
+"""By which the deadline of the whole state moves with each of its objects."""
+
+
 class NotStreamed(Exception):
-    """The stream did not give the whole state; ``supported`` is False if the server rejected the request."""
+    """The stream did not give the whole state; ``supported`` is False if the server rejected the request, or sent other things
+    until the deadline."""
 
     def __init__(self, *, supported: bool) -> None:
         super().__init__("no initial state")
@@ -35,15 +40,18 @@ async def initial_stream(
     received: Callable[[], None],
     *,
     patience: float,
+    deadline: float,
     stall: float,
 ) -> AsyncIterator[tuple[int, Sequence[bytes], LineStream]]:
     """Fill ``replacement``; gives its version, the lines that came after it, and the stream, which goes on as a watch.
 
     ``received`` is called for each batch of lines. ``patience`` bounds the silence in seconds before the end of the state,
-    ``stall`` the silence after it. Raises ``NotStreamed``, ``ApiError``, ``Unreachable``.
+    ``deadline`` all of it, whatever arrives, up to 100 objects a second apart; ``stall`` the silence after it. Raises
+    ``NotStreamed``, ``ApiError``, ``Unreachable``, ``BadLine``.
     """
     loop = asyncio.get_running_loop()
     end: tuple[int, Sequence[bytes]] | None = None
+    supported, latest = True, loop.time() + deadline
     async with contextlib.AsyncExitStack() as opened:
         try:
             async with asyncio.timeout(patience) as limit:
@@ -53,31 +61,38 @@ async def initial_stream(
                     end = await _read(lines, replacement)
                     if end is not None:
                         break
-                    limit.reschedule(loop.time() + patience)
+                    limit.reschedule(min(loop.time() + patience, latest + len(replacement) * _SECONDS_PER_OBJECT))
         except TimeoutError:
             end = None
+            supported = loop.time() < latest
         except ApiError as error:
             if error.status not in _REJECTED:
                 raise
             raise NotStreamed(supported=False) from None
         if end is None:
-            raise NotStreamed(supported=True)
+            raise NotStreamed(supported=supported)
         yield *end, stream
 
 
 async def _read(lines: Sequence[bytes], replacement: Replacement) -> tuple[int, Sequence[bytes]] | None:
     """The version at the end mark and the lines after it, None if the mark is still to come."""
     for start in range(0, len(lines), SLICE):
-        changes, failure = decode_watch_lines(lines[start : start + SLICE])
         objs: list[Obj] = []
-        for number, (kind, obj) in enumerate(changes, start + 1):
-            if kind != "BOOKMARK":
-                objs.append(obj)
-            elif (obj.meta.annotations or {}).get(_END) == "true":
-                replacement.add(objs)
-                return obj.rv, lines[number:]
-        if failure is not None:
-            raise failure
+        for number, line in enumerate(lines[start : start + SLICE], start + 1):
+            changes, unreadable, failure = decode_watch_lines((line,))
+            if failure is not None:
+                raise failure
+            replacement.leave_out(unreadable)
+            for kind, obj in changes:
+                if kind == "DELETED":
+                    replacement.add(objs)
+                    objs.clear()
+                    replacement.remove(obj)
+                elif kind != "BOOKMARK":
+                    objs.append(obj)
+                elif (obj.meta.annotations or {}).get(_END) == "true":
+                    replacement.add(objs)
+                    return obj.rv, lines[number:]
         replacement.add(objs)
         await asyncio.sleep(0)
     return None

@@ -20,13 +20,21 @@ class ReflectorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """a watch without a byte for this long counts as dead; a server sends a bookmark about once a minute"""
     initial_patience: float = 15.0
     """silence within a streamed initial state after which a list is requested instead"""
+    initial_deadline: float = 60.0
+    """time after which a list is requested instead, whatever the stream has sent; 10 ms more for each object"""
     list_timeout: float = 60.0
     """deadline of one page"""
     backoff_first: float = 0.8
     backoff_cap: float = 30.0
     backoff_quiet: float = 120.0
-    short_watch: float = 1.0
-    """a watch that ends sooner than this, without an event, counts as a failure"""
+    settled: float = 5.0
+    """a watch that lived this long resets the backoff; one that ends sooner, without a change, counts as a failure"""
+    list_every: float = 1.0
+    """least time between the beginnings of two lists"""
+    watch_every: float = 1.0
+    """least time between the beginnings of two watches"""
+    void_cap: float = 60.0
+    """longest wait for a list after repeated voids; the first void is followed by a list at once"""
     check_identity: bool = True
     """compare the uid of namespace kube-system at each list and reconnection (law 7)"""
     replay_quiet: float = 2.0

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from raycp.base.objects import Obj
 from raycp.cache.difference import SLICE
 from raycp.cache.replacement import Replacement
-from raycp.kube import ApiError, ClusterClient
-from raycp.kube.codec import decode_object, split_list
+from raycp.kube import ApiError, BadAnswer, ClusterClient
+from raycp.kube.codec import ListMeta, decode_objects, split_damaged_list, split_list
 from raycp.kube.objects import Query
+
+_BARREN = 10  # pages in a row that may bring no new object
+
+_Page = tuple[ListMeta, list[bytes], bytes]
 
 
 class PagedList:
@@ -26,22 +29,29 @@ class PagedList:
 
     async def read(self, begin: Callable[[], Replacement], received: Callable[[], None]) -> tuple[Replacement, int]:
         """The whole list and its version. ``begin`` makes the replacement, once more if the continue token expires between pages;
-        ``received`` is called for each page. Raises ``ApiError``, ``Unreachable``.
+        ``received`` is called for each page. Raises ``ApiError``, ``Unreachable``. Objects that cannot be read are left out of it.
         """
         replacement, version = begin(), 0
+        barren = 0
         while True:
             try:
-                async for page_version, objs in self._pages():
-                    version = page_version
+                async for meta, items, head in self._pages():
+                    version, before = meta.rv, len(replacement)
                     received()
-                    replacement.add(objs)
-                    await asyncio.sleep(0)
+                    for start in range(0, len(items), SLICE):
+                        objs, unreadable = decode_objects(items[start : start + SLICE], head)
+                        replacement.add(objs)
+                        replacement.leave_out(unreadable)
+                        await asyncio.sleep(0)
+                    barren = barren + 1 if len(replacement) == before else 0
+                    if barren > _BARREN:
+                        raise BadAnswer(f"list {self._path}: {barren} pages without a new object, and no end")
                 return replacement, version
             except _TokenExpired:
                 self._page = 0
                 replacement = begin()
 
-    async def _pages(self) -> AsyncGenerator[tuple[int, list[Obj]], None]:
+    async def _pages(self) -> AsyncGenerator[_Page, None]:
         token = ""
         while True:
             query: dict[str, str | int | bool] = dict(self._selectors)
@@ -50,19 +60,27 @@ class PagedList:
             if token:
                 query["continue"] = token
             try:
-                answer = await self._client.request("GET", self._path, query=query, timeout=self._timeout)
+                answer = await self._client.request("GET", self._path, query=query, timeout=self._timeout, of_kind=True)
             except ApiError as error:
                 if error.expired and token and self._page:
                     raise _TokenExpired from None
                 raise
-            meta, items, head = split_list(answer.body)
-            for start in range(0, len(items), SLICE):
-                yield meta.rv, [decode_object(item, head=head) for item in items[start : start + SLICE]]
-            if not items:
-                yield meta.rv, []
-            token = meta.continue_
+            page = await self._split(answer.body)
+            yield page
+            if token and page[0].continue_ == token:
+                raise BadAnswer(f"list {self._path}: a page names itself as the next one")
+            token = page[0].continue_
             if not token:
                 return
+
+    async def _split(self, body: bytes) -> _Page:
+        request = f"list {self._path}"
+        try:
+            return split_list(body, request)
+        except BadAnswer:
+            if not body.lstrip()[:1] == b"{":
+                raise
+            return await asyncio.to_thread(split_damaged_list, body, request)
 
 
 class _TokenExpired(Exception):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from raycp.base.objects import Obj
 from raycp.cache.indexes import IndexedObjects
 from raycp.cache.own_writes import PendingWrites
+from raycp.kube import UnreadableObject
 
 
 class Replacement:
@@ -21,6 +22,10 @@ class Replacement:
         self._floor = floor
         self.contents = known.empty()
         self.void = void
+        self.unreadable: list[UnreadableObject] = []
+
+    def __len__(self) -> int:
+        return len(self.contents.objects)
 
     def add(self, objs: Iterable[Obj]) -> None:
         """Some objects of the list; of two with the same name the later one stays."""
@@ -38,6 +43,23 @@ class Replacement:
                 elif old.rv == obj.rv and old.meta.uid == meta.uid and old.raw == obj.raw:
                     obj = old  # keep one copy in memory
             contents.put(key, obj, contents.objects.get(key))
+
+    def leave_out(self, errors: Iterable[UnreadableObject]) -> None:
+        """Objects of the list that cannot be read. The known state of one stays: that it exists is certain."""
+        for error in errors:
+            self.unreadable.append(error)
+            if error.meta is not None:
+                key = (error.meta.namespace, error.meta.name)
+                old = self._known.objects.get(key)
+                if old is not None and error.meta.uid in ("", old.meta.uid):
+                    self.contents.put(key, old, self.contents.objects.get(key))
+
+    def remove(self, obj: Obj) -> None:
+        """It was deleted while the list was streamed."""
+        key = (obj.meta.namespace, obj.meta.name)
+        listed = self.contents.objects.get(key)
+        if listed is not None and listed.meta.uid == obj.meta.uid:
+            self.contents.drop(key, listed)
 
     def settle(self, list_rv: int) -> None:
         """The list is complete: judge its version, and keep the own writes that it is too old to contain."""

@@ -7,7 +7,7 @@
 | ``Replaying`` | the watch has reached the version of the list | ``Watching`` |
 | ``Replaying`` | 410 | ``Watching`` from the version of the list, at once |
 | ``Watching`` | 410 | ``Streaming``, at once; a second 410 within 5 s: after the backoff |
-| ``Replaying``, ``Watching`` | version too large, 404, undecodable line, bug | ``Streaming``, after the backoff |
+| ``Replaying``, ``Watching`` | version too large, 404, a line that is no event, bug | ``Streaming``, after the backoff |
 | any | the cluster was restored or recreated | ``Streaming``, or still ``Listing``, with ``void``, at once |
 | any | other errors, a lost connection included | the same state, after the backoff |
 
@@ -18,7 +18,8 @@ to the other one; a restore makes them ``void``.
 import msgspec
 
 from raycp.base.objects import Obj
-from raycp.kube.errors import ApiError, KubeError, Unreachable
+from raycp.cache.status import FaultOwner
+from raycp.kube.errors import ApiError, BadLine, KubeError, Unreachable, unserved
 
 EXPIRY_SECONDS = 5.0
 """A second 410 within this time waits for the backoff; a single one is followed by a list at once."""
@@ -112,10 +113,22 @@ def after_error(state: State, error: Exception, now: float) -> tuple[State, floa
     if isinstance(error, ApiError):
         return _after_api_error(state, error, now)
     if isinstance(error, Unreachable):
-        return _with_server(state, contact_lost=True), 0.0
-    if isinstance(error, KubeError):
+        lost = _with_server(state, contact_lost=True)
+        return _repeat_list(lost) if unserved(error) else lost, 0.0
+    if isinstance(error, KubeError) and not isinstance(error, BadLine):
         return state, 0.0
     return _repeat_list(state), 0.0
+
+
+def fault_of(error: Exception, *, verified: bool) -> FaultOwner:
+    """Whose failure it is. ``verified``: the server as a whole was well in the same attempt."""
+    if isinstance(error, Restored):
+        return FaultOwner.NONE
+    if isinstance(error, Unreachable):
+        return FaultOwner.KIND if verified and error.sent else FaultOwner.SERVER
+    if isinstance(error, ApiError) and (error.status == 401 or (error.status >= 500 and not verified)):
+        return FaultOwner.NONE if error.too_large_version else FaultOwner.SERVER
+    return FaultOwner.KIND
 
 
 def _after_api_error(state: State, error: ApiError, now: float) -> tuple[State, float | None]:

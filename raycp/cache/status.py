@@ -15,6 +15,16 @@ class Phase(StrEnum):
     STOPPED = "stopped"
 
 
+class FaultOwner(StrEnum):
+    """Whose failure it is that a kind cannot be listed or watched (law 11)."""
+
+    NONE = "none"
+    KIND = "kind"
+    """The server answers, but does not serve this kind, forbids it, or fails to read it: other kinds are not concerned."""
+    SERVER = "server"
+    """The server as a whole does not answer, or rejects our credentials."""
+
+
 class ReflectorStatus(msgspec.Struct):
     """For /readyz and operators. Times are ``Clock.now()`` seconds, 0 for never."""
 
@@ -35,6 +45,12 @@ class ReflectorStatus(msgspec.Struct):
     failures: int = 0
     last_error: str = ""
     voids: int = 0
+    fault: FaultOwner = FaultOwner.NONE
+    """of the last failure, until the kind is watched again"""
+    unreadable: int = 0
+    """objects that are left out, each alone"""
+    left_out: str = ""
+    """how many, the first of them, and why; empty for none"""
 
     def enter(self, phase: Phase, reason: str, now: float) -> None:
         """A phase begins."""

@@ -23,6 +23,7 @@ from raycp.cache.indexes import IndexedObjects, IndexFn, Key
 from raycp.cache.own_writes import PendingWrites
 from raycp.cache.replacement import Replacement
 from raycp.cache.selectors import Selector
+from raycp.kube import UnreadableObject
 from raycp.kube.codec import decode_object
 
 OBJECT_OVERHEAD = 900
@@ -128,7 +129,7 @@ class Store:
             tombstones.pop(meta.uid, None)
             # A uid never comes back, so a deletion counts even at an older version.
             if old is not None and (old.meta.uid == meta.uid or rv > old.rv):
-                last = obj if old.meta.uid == meta.uid else old
+                last = obj if old.meta.uid == meta.uid and obj.version else old  # version 0: only its metadata could be read
                 self._drop(key, old)
                 events.append(Event(EventType.DELETED, source, last, None, now))
         elif old is None:
@@ -165,7 +166,10 @@ class Store:
             return [*early, Event(EventType.DELETED, Source.OWN_WRITE, old, None, now)]
         if written.raw is None:
             return early
-        obj = decode_object(written.raw)
+        try:
+            obj = decode_object(written.raw)
+        except UnreadableObject:  # its watch event says so
+            return early
         if key not in self._contents.objects and self.partial:
             return early
         if not self.selector.matches(obj.meta.labels):

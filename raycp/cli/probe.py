@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from raycp.base.clock import Clock
 from raycp.cli.rights import Need
 from raycp.config.clusters import ClusterSpec
-from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError, NoSuchKind, Resource
+from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError, NoSuchKind, Resource, decode_answer
 
 OLDEST = (1, 28)
 """The oldest supported Kubernetes: from 1.28 on lists are consistent and CRD validation is as documented."""
@@ -48,6 +50,14 @@ class ClusterCheck:
     def row(self) -> dict[str, Any]:
         """For ``output.render``."""
         return {**asdict(self), "status": self.status}
+
+
+class _Allowed(msgspec.Struct):
+    allowed: bool = False
+
+
+class _Review(msgspec.Struct):
+    status: _Allowed
 
 
 def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
@@ -157,4 +167,4 @@ async def _may(client: ClusterClient, need: Need, plural: str, verb: str, gate: 
             if error.status == 404:  # without the authorization API, rights can't be reviewed
                 return True
             raise
-    return bool(json.loads(answer.body).get("status", {}).get("allowed"))
+    return decode_answer(answer.body, _Review, f"POST {_REVIEWS}").status.allowed

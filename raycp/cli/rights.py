@@ -16,6 +16,9 @@ EVENT = GVK("events.k8s.io", "v1", "Event")
 LEASE = GVK("coordination.k8s.io", "v1", "Lease")
 CRD = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
 
+FLOOR = "epochs.raycp.io"
+"""The CustomResourceDefinition whose annotations keep the floor of the epochs (``raycp.leadership.locks.floor``)."""
+
 READ = ("get", "list", "watch")
 WRITE = ("create", "patch", "update", "delete")
 
@@ -74,6 +77,7 @@ def _hub(doc: FleetDoc) -> Iterator[Need]:
     state = doc.spec.state.namespace
     lock = doc.spec.leader.lock
     yield Need(NAMESPACE, ("get", "create"), "the fleet's state")
+    yield Need(CRD, ("get", "patch"), "the floor of the epochs", name=FLOOR)
     yield Need(CONFIG_MAP, ("get", "list", "create", "update", "delete"), "the fleet's state", namespace=state)
     if lock.kind == "ray":
         yield Need(CONFIG_MAP, (*READ, "create", "update"), "the lock", namespace=state)

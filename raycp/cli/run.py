@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         client = FleetClient(doc.ray_namespace)
         try:
             with readiness(doc.name) as waits:
-                status = run_async(up(client, fleet, lambda status: waits(status.get("reasons") or [])))
+                status = run_async(up(client, fleet, lambda status: waits(status.get("unsettled") or status.get("reasons") or [])))
             say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
             say(summary(status))
             if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:

@@ -1,13 +1,17 @@
 """``raycp status``: the fleet's status (``raycp.protocol.status.FleetStatus``) as the leader gives it."""
 
 import argparse
+import datetime
 from typing import Any
 
-from raycp.base.plaintext import one_line
+import msgspec
+
+from raycp.base.problems import FleetProblem, ProblemOwner
 from raycp.cli.console import put, watch
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render, text
 from raycp.driver.fleet_client import FleetClient
+from raycp.protocol.status import ACCUSED
 
 CLUSTERS = [
     Column("CLUSTER", "name"),
@@ -77,6 +81,12 @@ NODES = [
     Column("HEAD", lambda row: "head" if row["head"] else ""),
     Column("MEMBERS", lambda row: ", ".join([*(["leader"] if row["leader"] else []), *row["members"]])),
 ]
+PROBLEMS = [
+    Column("PROBLEM", "code"),
+    Column("OF", lambda row: str(msgspec.convert(row["owner"], ProblemOwner))),
+    Column("SINCE", lambda row: since(row["since"])),
+    Column("WHAT", "message"),
+]
 TABLES = (
     ("clusters", CLUSTERS),
     ("shards", SHARDS),
@@ -98,7 +108,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 1 when the fleet is not ready (with ``-w``: only Ctrl-C ends it)."""
+    """Print the status; 1 when the fleet is not ready; a degraded one is at work. With ``-w`` only Ctrl-C ends it."""
     with at_ray(existing(args.address)):
         client = FleetClient(namespace_of(args))
         if args.watch:
@@ -112,6 +122,16 @@ async def _status(client: FleetClient) -> Row:
     status = await client.status()
     beside = await client.beside()
     return status | {"standing": beside} if beside is not None else status  # the standby fleet
+
+
+def readiness_of(status: Row) -> str:
+    """``ready``, ``degraded`` or ``not ready``, as people read it."""
+    return str(status.get("readiness") or ("ready" if status.get("ready") else "not-ready")).replace("-", " ")
+
+
+def since(seconds: float) -> str:
+    """Unix seconds as a time of this machine's zone; nothing for 0."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
 def show_standby(beside: Row, format: Any) -> Page:
@@ -132,7 +152,7 @@ def show(status: Row, format: Any) -> Page:
         return document(status, format)
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
-    ready = "ready" if status.get("ready") else "not ready"
+    ready = readiness_of(status)
     page = Page(
         f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
@@ -140,8 +160,10 @@ def show(status: Row, format: Any) -> Page:
         + (f"; a candidate, {leader['heldBy']} leads\n" if leader.get("heldBy") else "\n")
         + f"observer: {text(observer.get('url'))}"
     )
-    if status.get("reasons"):
-        page.add(bullets(status["reasons"]))
+    problems = [row for row in status.get("problems") or [] if row["code"] not in ACCUSED]
+    known = {str(msgspec.convert(row, FleetProblem)) for row in problems}
+    if reasons := [reason for reason in status.get("reasons") or [] if reason not in known]:
+        page.add(bullets(reasons))
     for rows, columns in TABLES:
         if status.get(rows):
             page.add(render(status[rows], columns, format))
@@ -150,6 +172,6 @@ def show(status: Row, format: Any) -> Page:
         page.add(render(nodes, NODES, format))
     if status.get("standing"):
         page.add(show_standby(status["standing"], format))
-    if status.get("problems"):
-        page.add("problems:\n" + "\n".join(f"  {what}: {one_line(why)}" for what, why in status["problems"].items()))
+    if problems:
+        page.add(render(problems, PROBLEMS, format))
     return page

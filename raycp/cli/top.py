@@ -11,6 +11,7 @@ from raycp.cli.observer import add_observer, fetch, observer_url
 from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render
 from raycp.cli.printer import is_rich
 from raycp.cli.slo import REPORT
+from raycp.cli.status import readiness_of
 
 LANES = [
     Column("LANE", "tier"),
@@ -70,7 +71,7 @@ def show(found: Row, format: Any) -> Page:
     """One screen."""
     status = found["status"]
     leader = status.get("leader") or {}
-    ready = "ready" if status.get("ready") else "not ready"
+    ready = readiness_of(status)
     head = f"fleet {status.get('fleet') or '-'} ({ready}), epoch {leader.get('epoch', '-')}, plan {status.get('plan', '-')}"
     if since := leader.get("silentSince"):
         head += f"; the leader has been silent since {datetime.datetime.fromtimestamp(since, datetime.UTC):%H:%M:%S} UTC"

@@ -26,8 +26,8 @@ class BreakerSpec(Strict):
     """Failed requests in a row (time-outs, refused connections, 5xx) that open the circuit."""
     min: PositiveDuration = 1.0
     """How long the circuit stays open at first; then one probe is sent. Doubles with each failed probe."""
-    max: PositiveDuration = 30.0
-    """The longest time between two probes."""
+    max: PositiveDuration = 10.0
+    """The longest time between two probes, and so about the longest until a cluster that is back is found."""
 
 
 class ClusterSpec(Strict):

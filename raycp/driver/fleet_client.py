@@ -191,7 +191,7 @@ class FleetClient:
         notify: Callable[[dict[str, Any]], None] | None = None,
         held_for: float = HELD_FOR,
     ) -> dict[str, Any]:
-        """Wait until the fleet runs ``generation`` and is ready; the status then.
+        """Wait until the fleet runs ``generation`` and all that it asks for is at work; the status then.
 
         Raises ``FleetError`` with the reasons; ``StandsBy`` where another fleet of the name goes on holding the
         lock for ``held_for`` seconds.
@@ -202,7 +202,8 @@ class FleetClient:
             status = await self.status()
             if notify is not None:
                 notify(status)
-            if status.get("ready") and status.get("generation") == generation:
+            unsettled = status.get("unsettled") or ([] if status.get("ready") else status.get("reasons"))
+            if not unsettled and status.get("ready") and status.get("generation") == generation:
                 return status
             waiting = (status.get("leader") or {}).get("heldBy") and status.get("generation") == generation
             waits_since = None if not waiting else waits_since if waits_since is not None else self.clock.now()
@@ -210,7 +211,7 @@ class FleetClient:
                 reasons = "\n  ".join(status["reasons"])
                 raise StandsBy(f"the fleet stands by and writes nothing:\n  {reasons}\n{STANDING}")
             if self.clock.now() > deadline:
-                reasons = "\n  ".join(status.get("reasons") or ["it runs another generation"])
+                reasons = "\n  ".join(unsettled or ["it runs another generation"])
                 raise FleetError(f"the fleet is not ready after {timeout:g} s:\n  {reasons}")
             await self.clock.sleep(0.05)
 
@@ -257,6 +258,10 @@ class FleetClient:
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.warning("the leader could not take the fleet down (%s); its actors are ended one by one", error)
         await self._kill_all(revision, embedded=leads)
+        try:
+            await revision.remember(None)  # a leader that could not be asked has kept its plan
+        except MemberUnavailable as error:
+            log.info("the plan that is kept for later leaders could not be dropped: %s", error)
 
     async def _kill_all(self, revision: Substrate, *, embedded: bool) -> None:
         """Kill what is left of a revision, first the leader: it would bring the others back. ``embedded``: those clusters, too."""

@@ -29,7 +29,6 @@ from raycp.embedded.server import ApiServer
 from raycp.embedded.store import ObjectStore
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import Verbs
-from raycp.embedded.watch import Watch
 from raycp.embedded.webhooks import Webhooks
 
 
@@ -198,8 +197,11 @@ class EmbeddedCluster:
 
     def _resource_removed(self, resource: ServedResource) -> None:
         """End the watches of a resource that is no longer served, as apiserver does."""
+        gone = resource.info
         for watch in list(self.verbs.watches):
-            if isinstance(watch, Watch) and watch.resource is resource:
+            # By name: each change of a CRD, its status included, makes another description of its resource.
+            seen = watch.resource.info
+            if (seen.group, seen.version, seen.plural) == (gone.group, gone.version, gone.plural):
                 watch.stop()
 
 

@@ -7,7 +7,13 @@ States and rules:
    504; any other answer (404, 409 and 429 included) is a success.
 2. OPEN: no call passes for ``retry`` seconds, which doubles from ``retry_min`` to ``retry_max`` with each failed probe.
 3. HALF_OPEN: one probe at a time passes; ``probes`` consecutive successes close it, one failure opens it again. A probe without a
-   report counts as failed after ``probe_timeout`` seconds.
+   report counts as failed after ``probe_timeout`` seconds. A call that passed without being asked for (an urgent one) counts as a
+   probe.
+4. A failure of a call that was sent before the present state began changes nothing: it says how the server was, and would open
+   again the breaker of a server that is back.
+
+Whoever owns a breaker probes while it is not closed (``raycp.shard.guard``): a server that is back is then found at most
+``retry_max``, the time of a probe that was under way, and ``probes`` answers later.
 """
 
 from collections import deque
@@ -32,7 +38,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
     window: float = 10.0
     min_calls: int = 20
     retry_min: float = 1.0
-    retry_max: float = 30.0
+    retry_max: float = 10.0
     probes: int = 2
     probe_timeout: float = 10.0
 
@@ -91,9 +97,7 @@ class Breaker:
         if self._state is BreakerPhase.OPEN:
             if now < self._retry_at:
                 return False
-            self._move(BreakerPhase.HALF_OPEN, self._reason)
-            self._probe_successes = 0
-            self._probe_since = None
+            self._half_open()
         if self._probe_since is not None:
             if now - self._probe_since < self._policy.probe_timeout:
                 return False
@@ -108,7 +112,8 @@ class Breaker:
             self._in_row = 0
             if self._failed:
                 self._count(False)
-        elif self._state is BreakerPhase.HALF_OPEN:
+        elif self.state is BreakerPhase.HALF_OPEN:
+            self._half_open()
             self._probe_since = None
             self._probe_successes += 1
             if self._probe_successes >= self._policy.probes:
@@ -117,8 +122,10 @@ class Breaker:
                 self._calls.clear()
                 self._move(BreakerPhase.CLOSED, "")
 
-    def failure(self, reason: str) -> None:
-        """A call failed in the sense of rule 1. Late failures of calls that were sent before it opened change nothing."""
+    def failure(self, reason: str, sent: float | None = None) -> None:
+        """A call failed in the sense of rule 1. ``sent``: when, by the clock; None: in the present state."""
+        if sent is not None and sent < self._since:
+            return
         if self._state is BreakerPhase.CLOSED:
             self._in_row += 1
             self._count(True)
@@ -127,7 +134,7 @@ class Breaker:
             ):
                 self._retry = self._policy.retry_min
                 self._open(reason, first=True)
-        elif self._state is BreakerPhase.HALF_OPEN and self._probe_since is not None:
+        elif self.state is BreakerPhase.HALF_OPEN:
             self._open(reason)
 
     def reset(self) -> None:
@@ -153,6 +160,12 @@ class Breaker:
             reason=self._reason,
             opened_total=self.opened_total,
         )
+
+    def _half_open(self) -> None:
+        if self._state is BreakerPhase.OPEN:
+            self._probe_successes = 0
+            self._probe_since = None
+            self._move(BreakerPhase.HALF_OPEN, self._reason)
 
     def _count(self, failed: bool) -> None:
         """The window is kept only while it contains failures, so that it costs a healthy cluster nothing."""

@@ -21,6 +21,7 @@ from collections.abc import Callable
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.kube.errors import RETRY_AFTER_MAX
 
 URGENT = 0
 """reads of locks and permits: never delayed by a 429 for other requests"""
@@ -136,10 +137,11 @@ class Budget:
         self.give_back(n)
 
     def throttled(self, retry_after: float | None = None) -> None:
-        """The server answered 429. ``retry_after`` in seconds; None counts as 1."""
+        """The server answered 429. ``retry_after`` in seconds, at most ``RETRY_AFTER_MAX``; None counts as 1."""
         now = self._clock.now()
         self._refill(now)
-        self._hold_until = max(self._hold_until, now + (1.0 if retry_after is None else max(0.0, retry_after)))
+        pause = 1.0 if retry_after is None else min(RETRY_AFTER_MAX, max(0.0, retry_after))
+        self._hold_until = max(self._hold_until, now + pause)
         if now >= self._recover_at - 1.0 or self._recover_at == 0.0:  # halve at most once per second
             current = self._limit if self._limit > 0 else max(self._rate_now(now), 2.0)
             self._limit = max(1.0, current / 2)

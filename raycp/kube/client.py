@@ -9,19 +9,20 @@ import contextlib
 import email.utils
 import logging
 from collections.abc import AsyncIterator, Mapping
-from urllib.parse import quote
 
 from raycp.base.clock import Clock
+from raycp.kube.answers import answer_error
 from raycp.kube.breaker import Breaker
 from raycp.kube.budget import LIVE, Budget
 from raycp.kube.connect import ConnectSpec
 from raycp.kube.connection import HttpChannel, LineStream, Response
 from raycp.kube.credentials import Credentials
 from raycp.kube.discovery import Discovery
-from raycp.kube.errors import ApiError, Unreachable, api_error
+from raycp.kube.errors import ApiError, BadAnswer, KubeError, Unreachable
 from raycp.kube.gate import Gate, TokenSource
 from raycp.kube.guard import WriteGuard
 from raycp.kube.objects import JSON, ObjectCalls, Query
+from raycp.kube.payload import Payloads
 from raycp.kube.pool import Pool
 from raycp.kube.remedies import probe_error
 
@@ -48,8 +49,7 @@ class ClusterClient(ObjectCalls):
         self._credentials = credentials
         self.pool = Pool(credentials.target)
         self._skew_due = 0.0
-        self._prefix = b""
-        self._base = ""
+        self._payloads = Payloads(spec.user_agent)
         self._use_credentials()
         credentials.on_change = self._use_credentials
         budget = Budget(clock, spec.qps, spec.burst)
@@ -85,6 +85,11 @@ class ClusterClient(ObjectCalls):
         await self.pool.close()
 
     @property
+    def credentials_problem(self) -> str:
+        """Why the credentials could not be renewed; empty while they are as their source has them."""
+        return self._credentials.problem
+
+    @property
     def budget(self) -> TokenSource | None:
         """The client budget; a shared source where other processes send requests under the same budget (a worker's client)."""
         return self.gate.budget
@@ -114,19 +119,23 @@ class ClusterClient(ObjectCalls):
         timeout: float | None = None,
         priority: int = LIVE,
         guard: WriteGuard | None = None,
+        of_kind: bool = False,
     ) -> Response:
-        """One request; ``verb`` is the HTTP method. ``timeout`` in seconds covers all waiting (default: the spec's).
+        """One request; ``verb`` is the HTTP method. ``timeout`` in seconds covers all waiting (default: the spec's), for a
+        credential plugin too.
 
-        ``guard`` replaces the client's ``write_guard`` for this request. Raises ``ApiError``, ``Unreachable`` (``CircuitOpen``,
+        ``guard`` replaces the client's ``write_guard`` for this request. ``of_kind``: its failure may be the kind's alone, and is
+        no evidence against the server (``gate``). Raises ``ApiError``, ``Unreachable`` (``BadAnswer``, ``CircuitOpen``,
         ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write never is.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.spec.timeout if timeout is None else timeout)
         credentials, now = self._credentials, self._clock.now()
         if now >= credentials.recheck_at and credentials.stale(now):
-            await credentials.reload()
+            await credentials.refreshed(deadline - loop.time())
         gate = self.gate
         await gate.enter(priority, deadline - loop.time())
+        sent = self._clock.now()
         error: BaseException | None = None
         try:
             for attempt in (1, 2):
@@ -135,7 +144,8 @@ class ClusterClient(ObjectCalls):
                     return await self._exchange(verb, path, body, query, content_type, deadline, guard)
                 except ApiError as failed:
                     # 401 means that the request had no effect: retry if the credentials have changed since it was sent.
-                    if failed.status == 401 and attempt == 1 and await credentials.renewed(generation):
+                    left = deadline - loop.time()
+                    if failed.status == 401 and attempt == 1 and await credentials.renewed(generation, left):
                         continue
                     raise
             raise AssertionError("unreachable")
@@ -144,7 +154,7 @@ class ClusterClient(ObjectCalls):
             raise
         finally:
             gate.leave()
-            gate.report(error)
+            gate.report(error, sent, of_server=not of_kind and not path.startswith("/apis/"))
 
     async def _exchange(
         self,
@@ -175,9 +185,11 @@ class ClusterClient(ObjectCalls):
                         query = {**(query or {}), "timeout": f"{max(1, int(stamp.budget * 1000) - 1)}ms"}
                 if remaining <= 0:
                     raise Unreachable(f"no time left for {verb} {path}", sent=False, timed_out=True)
-                reused = connection.used > 0
-                answer = await connection.send(self._payload(verb, path, body, query, content_type, headers), remaining)
+                reused, begun = connection.used > 0, loop.time()
+                answer = await connection.send(self._payloads.make(verb, path, body, query, content_type, headers), remaining)
             except Unreachable as failed:
+                if failed.timed_out and failed.sent:
+                    pool.distrust(begun)
                 if reading and failed.sent and reused and failed.unanswered and not failed.timed_out:
                     fresh = True  # the server had closed the kept connection
                     continue
@@ -188,8 +200,9 @@ class ClusterClient(ObjectCalls):
                 raise
             assert isinstance(answer, Response)
             pool.release(connection)
-            if answer.status >= 400:
-                raise api_error(answer.status, answer.body, answer.headers.get("retry-after"), f"{verb} {path}")
+            problem = answer_error(answer, f"{verb} {path}")
+            if problem is not None:
+                raise problem
             if loop.time() >= self._skew_due:
                 self._measure_skew(answer.headers.get("date"), loop.time())
             return answer
@@ -220,73 +233,52 @@ class ClusterClient(ObjectCalls):
 
     async def _open_stream(self, path: str, query: Query | None) -> tuple[HttpChannel, LineStream]:
         credentials, now = self._credentials, self._clock.now()
-        if now >= credentials.recheck_at and credentials.stale(now):
-            await credentials.reload()
         limit = self.spec.timeout
+        if now >= credentials.recheck_at and credentials.stale(now):
+            await credentials.refreshed(limit)
         for attempt in (1, 2):
             generation = credentials.generation
+            sent = self._clock.now()
+            payload = self._payloads.make("GET", path, query=query)
             try:
                 connection = await self.pool.acquire(min(_CONNECT_SECONDS, limit), fresh=True)
-                payload = self._payload("GET", path, None, query, JSON, {})
                 try:
                     answer = await connection.send(payload, limit, stream=True)
                 except asyncio.CancelledError:
                     connection.close()
                     raise
             except Unreachable as failed:
-                self.gate.report(failed)
+                self.gate.report(failed, sent, of_server=False)
                 failed.args = (f"GET {path}: {failed}",)
                 raise
+            error: KubeError | None
             if isinstance(answer, LineStream):
-                self.gate.report(None)
-                return connection, answer
-            self.pool.release(connection)
-            error = api_error(answer.status, answer.body, answer.headers.get("retry-after"), f"GET {path}")
-            if answer.status == 401 and attempt == 1 and await credentials.renewed(generation):
-                continue
-            self.gate.report(error)
+                if b"json" in answer.content_type or "watch" not in (query or ()):
+                    self.gate.report(None)
+                    return connection, answer
+                connection.close()
+                shown = answer.content_type.decode("latin-1")[:60] or "no content type"
+                error = BadAnswer(f"GET {path}: a stream of {shown} instead of JSON; no API server answers so")
+            else:
+                self.pool.release(connection)
+                error = answer_error(answer, f"GET {path}")
+                assert error is not None
+                if answer.status == 401 and attempt == 1 and await credentials.renewed(generation, limit):
+                    continue
+            self.gate.report(error, sent, of_server=False)
             raise error
         raise AssertionError("unreachable")
 
     # -- inside
 
     async def _fetch(self, path: str) -> bytes:
-        return (await self.request("GET", path)).body
+        return (await self.request("GET", path, of_kind=True)).body
 
     def _use_credentials(self) -> None:
-        target, authorization = self._credentials.target, self._credentials.authorization
-        lines = [f" HTTP/1.1\r\nHost: {target.authority}", f"User-Agent: {self.spec.user_agent}"]
-        if authorization:
-            lines.append(f"Authorization: {authorization}")
-        self._prefix = "\r\n".join(lines).encode("latin-1") + b"\r\n"
-        self._base = target.base
+        target = self._credentials.target
+        self._payloads.use(target, self._credentials.authorization)
         if self.pool.target != target:
             self.pool.retarget(target)
-
-    def _payload(
-        self,
-        verb: str,
-        path: str,
-        body: bytes | None,
-        query: Query | None,
-        content_type: str,
-        headers: Mapping[str, str],
-    ) -> bytes:
-        """Head and body in one piece: one TLS record, one system call."""
-        head = f"{verb} {self._base}{path}?{encode_query(query)}" if query else f"{verb} {self._base}{path}"
-        if not head.isascii() or any(c in head[len(verb) + 1 :] for c in " \r\n"):
-            raise ValueError(f"path {path!r} contains characters that are not allowed in a URL")
-        parts = [head.encode(), self._prefix]
-        for key, value in headers.items():
-            if "\n" in value or "\r" in value:
-                raise ValueError(f"header {key} contains a line break")
-            parts.append(f"{key}: {value}\r\n".encode("latin-1"))
-        if body is None:
-            parts.append(f"Accept: {JSON}\r\n\r\n".encode())
-        else:
-            parts.append(f"Accept: {JSON}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
-            parts.append(body)
-        return b"".join(parts)
 
     def _measure_skew(self, date: str | None, now: float) -> None:
         self._skew_due = now + _SKEW_SECONDS
@@ -300,20 +292,8 @@ class ClusterClient(ObjectCalls):
 
     async def _probe(self) -> None:
         try:
-            await self.request("GET", "/version", timeout=min(self.spec.timeout, _CONNECT_SECONDS))
+            await self.version(timeout=min(self.spec.timeout, _CONNECT_SECONDS))
         except (ApiError, Unreachable) as error:
             problem = probe_error(self.name, self._credentials.target.authority, error)
             if problem is not None:
                 raise problem from None
-
-
-def encode_query(query: Query) -> str:
-    """``a=1&force=true``, with values percent-encoded where necessary."""
-    return "&".join(f"{key}={_text(value)}" for key, value in query.items())
-
-
-def _text(value: str | int | bool) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value)
-    return text if text.isascii() and text.isalnum() else quote(text, safe="-._~")

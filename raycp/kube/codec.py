@@ -2,6 +2,8 @@
 
 A typed list (``PodList``) omits ``apiVersion`` and ``kind`` from its items; they are restored, so that an object has the same
 form whether it came from a list, a watch or a write.
+
+An object that cannot be decoded is an ``UnreadableObject``, and nothing else of its list or watch is lost with it (law 11).
 """
 
 import functools
@@ -10,11 +12,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 from sys import intern
+from typing import NamedTuple
 
 import msgspec
 
-from raycp.base.objects import Meta, Obj
-from raycp.kube.errors import Status
+from raycp.base.objects import Meta, Obj, version_number
+from raycp.kube import salvage
+from raycp.kube.answers import Status, decoded, problem_of
+from raycp.kube.errors import BadAnswer, BadLine, UnreadableObject
 
 
 class ListMeta(msgspec.Struct, rename="camel"):
@@ -25,7 +30,17 @@ class ListMeta(msgspec.Struct, rename="camel"):
 
     @property
     def rv(self) -> int:
-        return int(self.resource_version or 0)
+        """``resource_version`` as a number."""
+        return version_number(self.resource_version)
+
+
+class WatchBatch(NamedTuple):
+    """Some lines of a watch: their events, the objects among them that cannot be read, and what ended it: an ERROR line, given as
+    its ``ApiError``, or a ``BadLine``."""
+
+    changes: list[tuple[str, Obj]]
+    unreadable: list[UnreadableObject]
+    failure: Exception | None
 
 
 class _WireMeta(Meta, gc=False):
@@ -38,8 +53,8 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
 
 
 class _List(msgspec.Struct, rename="camel"):
-    metadata: ListMeta = msgspec.field(default_factory=ListMeta)
-    items: list[msgspec.Raw] | None = None
+    metadata: ListMeta
+    items: list[msgspec.Raw] | None
     kind: str = ""
     api_version: str = ""
 
@@ -65,14 +80,40 @@ _sorted = msgspec.json.Encoder(order="deterministic")
 _plain = msgspec.json.Encoder()
 _KEY = b'"managedFields":'
 _KEY_WITH_SPACE = re.compile(rb'"managedFields"\s*:')
+_KINDS = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"})
 _NOT_USERS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
 def decode_object(raw: bytes, *, head: bytes = b"") -> Obj:
     """One object. ``head`` (``"apiVersion":"v1","kind":"Pod",``) is inserted if the object does not name its kind.
 
-    Raises ``msgspec.MsgspecError`` for anything but a Kubernetes object.
+    Raises ``UnreadableObject`` for anything but a Kubernetes object.
     """
+    try:
+        return _decode(raw, head)
+    except Exception as error:  # whatever a decoder raises: RecursionError, UnicodeError, OverflowError, ...
+        raise UnreadableObject(salvage.metadata(raw), problem_of(error)) from None
+
+
+def decode_objects(items: Sequence[bytes], head: bytes) -> tuple[list[Obj], list[UnreadableObject]]:
+    """Some items of a list, and those among them that cannot be read."""
+    found: list[Obj] = []
+    unreadable: list[UnreadableObject] = []
+    for item in items:
+        try:
+            found.append(_named(decode_object(item, head=head)))
+        except UnreadableObject as error:
+            unreadable.append(error)
+    return found, unreadable
+
+
+def _named(obj: Obj) -> Obj:
+    if not obj.meta.name:
+        raise UnreadableObject(None, "it has no name")
+    return obj
+
+
+def _decode(raw: bytes, head: bytes) -> Obj:
     wire = _wire.decode(raw)
     found = wire.metadata
     changed_at = 0.0
@@ -95,12 +136,32 @@ def decode_object(raw: bytes, *, head: bytes = b"") -> Obj:
         found.finalizers,
         found.owner_references,
     )
-    return Obj(meta, raw, int(found.resource_version or 0), digest(meta, raw), changed_at)
+    return Obj(meta, raw, version_number(found.resource_version), digest(meta, raw), changed_at)
 
 
-def split_list(raw: bytes) -> tuple[ListMeta, list[bytes], bytes]:
-    """A list, or one page of it: its metadata, the bytes of its items, and the ``head`` that ``decode_object`` needs for them."""
-    found = _list.decode(raw)
+def split_list(raw: bytes, request: str = "list") -> tuple[ListMeta, list[bytes], bytes]:
+    """A list, or one page of it: its metadata, the bytes of its items, and the ``head`` that ``decode_object`` needs for them.
+
+    Raises ``BadAnswer`` for what is no list, one without a resourceVersion included: as an empty list it would delete the whole
+    cache.
+    """
+    return decoded(lambda: _split(_list.decode(raw)), request)
+
+
+def split_damaged_list(raw: bytes, request: str = "list") -> tuple[ListMeta, list[bytes], bytes]:
+    """``split_list`` of a list with an item that cannot be parsed. Slow (some 10 MB a second): for a thread."""
+    parts = salvage.members(raw) or {}
+    items = salvage.elements(parts.get("items", b""))
+    if items is None:
+        raise BadAnswer(f"{request}: the answer is no list")
+    rest = [b'"%b":%b' % (name.encode(), parts[name]) for name in ("metadata", "kind", "apiVersion") if name in parts]
+    meta, _, head = split_list(b"{" + b",".join([b'"items":[]', *rest]) + b"}", request)
+    return meta, items, head
+
+
+def _split(found: _List) -> tuple[ListMeta, list[bytes], bytes]:
+    if not found.metadata.resource_version:
+        raise ValueError("a list without metadata.resourceVersion cannot be watched")
     kind = found.kind.removesuffix("List")
     head = f'"apiVersion":"{found.api_version}","kind":"{kind}",'.encode() if kind and found.api_version else b""
     return found.metadata, [bytes(item) for item in found.items or ()], head
@@ -109,28 +170,56 @@ def split_list(raw: bytes) -> tuple[ListMeta, list[bytes], bytes]:
 def decode_watch_line(line: bytes) -> tuple[str, Obj | Status]:
     """``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK`` with an ``Obj``, or ``ERROR`` with a ``Status``.
 
-    Raises ``msgspec.MsgspecError`` for anything but a line of a watch.
+    Raises ``UnreadableObject`` for an event whose object cannot be read, ``BadLine`` for what is no event.
     """
-    event = _watch.decode(line)
-    if event.type == "ERROR":
-        return event.type, _status.decode(event.object)
-    return event.type, decode_object(bytes(event.object))
-
-
-def decode_watch_lines(lines: Sequence[bytes], request: str = "") -> tuple[list[tuple[str, Obj]], Exception | None]:
-    """The events of some lines, up to the first line that ends the watch: an ERROR, given as the ``ApiError`` of ``request``, or
-    one that cannot be decoded, given as the error that says so.
-    """
-    changes: list[tuple[str, Obj]] = []
     try:
-        for line in lines:
+        event = _watch.decode(line)
+    except Exception as error:
+        parts = salvage.members(line) or {}
+        kind, obj = parts.get("type", b"").strip(b'"').decode("latin-1"), parts.get("object", b"")
+        if kind not in _KINDS or not obj:
+            raise BadLine(f"a line of the watch cannot be read: {problem_of(error)}") from None
+    else:
+        kind, obj = event.type, bytes(event.object)
+    if kind == "ERROR":
+        try:
+            return kind, _status.decode(obj)
+        except Exception as error:
+            raise BadLine(f"an ERROR line of the watch cannot be read: {problem_of(error)}") from None
+    if kind not in _KINDS:
+        raise BadLine(f"a line of the watch has type {kind[:40]!r}")
+    try:
+        found = decode_object(obj)
+        return kind, found if kind == "BOOKMARK" else _named(found)
+    except UnreadableObject as error:
+        if kind == "DELETED" and error.meta is not None:
+            return kind, _tombstone(error.meta)
+        raise
+
+
+def decode_watch_lines(lines: Sequence[bytes], request: str = "") -> WatchBatch:
+    """The events of some lines, up to the first line that ends the watch."""
+    changes: list[tuple[str, Obj]] = []
+    unreadable: list[UnreadableObject] = []
+    for line in lines:
+        try:
             kind, obj = decode_watch_line(line)
+        except UnreadableObject as error:
+            unreadable.append(error)
+        except BadLine as error:
+            return WatchBatch(changes, unreadable, error)
+        else:
             if isinstance(obj, Status):
-                return changes, obj.to_error(request)
+                return WatchBatch(changes, unreadable, obj.to_error(request))
             changes.append((kind, obj))
-    except (msgspec.MsgspecError, ValueError) as error:
-        return changes, error
-    return changes, None
+    return WatchBatch(changes, unreadable, None)
+
+
+def _tombstone(meta: Meta) -> Obj:
+    """A deleted object of which only the metadata can be read: ``version`` is 0, since its content is unknown."""
+    known = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version}
+    raw = _plain.encode({"metadata": {name: text for name, text in known.items() if text}})
+    return Obj(meta, raw, version_number(meta.resource_version), 0)
 
 
 def digest(meta: Meta, raw: bytes) -> int:

@@ -10,19 +10,28 @@ from collections.abc import Callable
 
 import httptools
 
-from raycp.kube.errors import Unreachable
+from raycp.kube.errors import BadAnswer, Unreachable
+
+MAX_BODY = 1 << 30
+"""Bytes of one answer: a page of 500 objects of the largest size that etcd takes fits in."""
+
+MAX_LINE = 1 << 28
+"""Bytes of one line of a stream."""
 
 _STREAM_HIGH = 1 << 20  # unread bytes of a stream above which reading from the socket pauses
 
 
 class Response:
-    """An answer. ``headers`` has lower-case names; of repeated headers the last one counts."""
+    """An answer. ``headers`` has lower-case names; of repeated headers the last one counts. ``content_type`` is in lower case,
+    empty if the server sent none.
+    """
 
-    __slots__ = ("_headers", "_raw_headers", "body", "status")
+    __slots__ = ("_headers", "_raw_headers", "body", "content_type", "status")
 
-    def __init__(self, status: int, body: bytes, raw_headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, status: int, body: bytes, raw_headers: list[tuple[bytes, bytes]], content_type: bytes = b"") -> None:
         self.status = status
         self.body = body
+        self.content_type = content_type
         self._raw_headers = raw_headers
         self._headers: dict[str, str] | None = None
 
@@ -52,12 +61,14 @@ class LineStream:
         "_size",
         "_timer",
         "_waiter",
+        "content_type",
         "done",
         "idle_timeout",
         "last_bytes",
     )
 
-    def __init__(self, connection: "HttpChannel", now: float) -> None:
+    def __init__(self, connection: "HttpChannel", now: float, content_type: bytes = b"") -> None:
+        self.content_type = content_type
         self._connection = connection
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
@@ -103,6 +114,8 @@ class LineStream:
                 self._parts.append(tail)
             self._lines.extend(line for line in lines if line)
         if not self._lines:
+            if self._size > MAX_LINE:
+                self._connection.fail(BadAnswer(f"the stream has a line of more than {MAX_LINE} bytes"))
             return
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -163,6 +176,8 @@ class HttpChannel(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
+        self._size = 0
+        self._content_type = b""
         self._stream: LineStream | None = None
         self._want_stream = False
         self._got_bytes = False
@@ -272,23 +287,30 @@ class HttpChannel(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._headers = []
         self._body = []
+        self._size = 0
+        self._content_type = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
+        if len(name) == 12 and name.lower() == b"content-type":
+            self._content_type = value.lower()
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
         names = [name.lower() for name, _ in self._headers]
         self._until_close = b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
         if self._want_stream and self._status < 300:
-            self._stream = LineStream(self, self.loop.time())
+            self._stream = LineStream(self, self.loop.time(), self._content_type)
             self._resolve(self._stream)
 
     def on_body(self, data: bytes) -> None:
         if self._stream is not None:
             self._stream.feed(data, self.loop.time())
-        else:
+        elif not self.closed:
             self._body.append(data)
+            self._size += len(data)
+            if self._size > MAX_BODY:
+                self.fail(BadAnswer(f"the answer has more than {MAX_BODY} bytes"))
 
     def on_message_complete(self) -> None:
         if self._status < 200:  # 100 Continue: the answer follows
@@ -300,7 +322,8 @@ class HttpChannel(asyncio.Protocol):
             stream.finish(None)
         else:
             body = self._body
-            self._resolve(Response(self._status, body[0] if len(body) == 1 else b"".join(body), self._headers))
+            whole = body[0] if len(body) == 1 else b"".join(body)
+            self._resolve(Response(self._status, whole, self._headers, self._content_type))
             self._body = []
         if not keep and not self.closed:
             self.closed = True

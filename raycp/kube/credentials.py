@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.kube.connect import ConnectSpec
-from raycp.kube.errors import ConnectError
+from raycp.kube.errors import ConnectError, Unreachable
 from raycp.kube.kubeconfig import LoadedConfig, read_in_cluster, read_kubeconfig
 from raycp.kube.target import Target
 from raycp.kube.tls import TlsFiles, TlsPem, tls_context
@@ -16,6 +16,9 @@ from raycp.kube.tls import TlsFiles, TlsPem, tls_context
 log = logging.getLogger("raycp.kube")
 
 _RECHECK_SECONDS = 60.0  # the interval at which client-go re-reads token files
+_PATIENCE = 2.0  # seconds that a request waits for new credentials while the current ones may still do
+_RETRY_MIN = 1.0  # seconds between two attempts to renew, doubled with each that brought nothing new
+_RETRY_MAX = 60.0
 _INSECURE = (
     "TLS certificates of cluster %r are NOT verified (insecureSkipTlsVerify): "
     "anyone on the network path can read and change everything sent to it, the credentials included"
@@ -26,7 +29,9 @@ class Credentials:
     """The current ``target`` and ``authorization`` header value; ``generation`` counts their changes.
 
     ``stale(now)`` is cheap and is checked once ``now`` has reached ``recheck_at``. ``on_change`` is called after each change,
-    before any request that waits for the renewal continues.
+    before any request that waits for the renewal continues. Renewing has a deadline (``exec_plugin``) and a backoff: a plugin that
+    fails is run again after 1 s, 2 s, and so on up to 60 s, however many requests get a 401; a file that has changed is read at
+    once.
     """
 
     def __init__(self, spec: ConnectSpec, clock: Clock) -> None:
@@ -38,6 +43,10 @@ class Credentials:
         self._tls_stamp: tuple[object, ...] = ()
         self._warned = False
         self._reloading: asyncio.Task[bool] | None = None
+        self._retry = _RETRY_MIN
+        self._not_before = float("-inf")
+        self.problem = ""
+        """why the last attempt to renew them failed; empty after one that did not"""
         self.target = Target("", 0)
         self.authorization: str | None = None
         self.generation = 0
@@ -65,34 +74,75 @@ class Credentials:
             return True
         return self._loaded is not None and self._loaded.expires_within(2 * _RECHECK_SECONDS, self._clock.wall())
 
-    async def renewed(self, since: int) -> bool:
-        """After a 401: whether the credentials differ from those of generation ``since``, reloading them if they do not yet."""
-        return self.generation != since or await self.reload()
+    async def refreshed(self, within: float) -> None:
+        """Renew stale credentials, waiting at most ``within`` seconds; the current ones stay in use unless they are known to have
+        expired.
 
-    async def reload(self) -> bool:
-        """Re-read the credentials, once for all concurrent callers; True if they have changed.
+        Raises ``Unreachable`` (``sent`` False) for expired ones that were not renewed in time.
+        """
+        expired = self._expired()
+        await self._reloaded(within if expired else min(_PATIENCE, within / 2))
+        if self._expired():
+            why = self.problem or "they are being renewed"
+            raise Unreachable(f"the credentials have expired: {why}", sent=False, timed_out=True)
+
+    async def renewed(self, since: int, within: float) -> bool:
+        """After a 401: whether the credentials differ from those of generation ``since``, renewing them if they do not yet. Waits
+        at most ``within`` seconds.
+        """
+        return self.generation != since or await self._reloaded(within)
+
+    async def _reloaded(self, within: float) -> bool:
+        """Re-read the credentials, once for all concurrent callers; True if they have changed by then.
 
         A failure is logged and leaves the current credentials in use, since they may still be valid.
         """
         if self._reloading is None or self._reloading.done():
+            if self._clock.now() < self._not_before and _stamp(self._watched) == self._stamp:
+                return False
             self._reloading = asyncio.create_task(self._reload())
-        return await asyncio.shield(self._reloading)
+        try:
+            async with asyncio.timeout(within):
+                return await asyncio.shield(self._reloading)
+        except TimeoutError:
+            return False
 
     async def _reload(self) -> bool:
         before = (self.authorization, self.target)
         try:
             await self.load()
+            self.problem = ""
         except ConnectError as error:
-            log.warning("credentials of cluster %r could not be reloaded: %s", self._spec.name, error.problem)
+            self._failed(error.problem)
+            return False
+        except Exception as error:  # a request must not fail, nor this end, for what no one foresaw
+            log.exception("credentials of cluster %r", self._spec.name)
+            self._failed(repr(error))
             return False
         if before == (self.authorization, self.target):
+            self._back_off()
             return False
+        self._retry, self._not_before = _RETRY_MIN, float("-inf")
         # Before the task ends: a request between its end and the resumption of its waiters must not reload again.
         self.generation += 1
         if self.on_change is not None:
             self.on_change()
         log.info("credentials of cluster %r were renewed", self._spec.name)
         return True
+
+    def _failed(self, problem: str) -> None:
+        if self.problem != problem:
+            log.warning("credentials of cluster %r could not be renewed: %s", self._spec.name, problem)
+        self.problem = problem
+        self._back_off()
+        self.recheck_at = min(self.recheck_at, self._not_before)
+
+    def _back_off(self) -> None:
+        self._not_before = self._clock.now() + self._retry
+        self._retry = min(_RETRY_MAX, 2 * self._retry)
+
+    def _expired(self) -> bool:
+        return self._loaded is not None and self._loaded.expired(self._clock.wall())
 
     def _load_direct(self) -> None:
         spec = self._spec
@@ -101,7 +151,7 @@ class Credentials:
         pem = TlsPem(spec.ca_pem, spec.client_cert_pem, spec.client_key_pem)
         tls = self._tls(pem, verify=not spec.insecure)
         self.target = self._make_target(spec.server, tls, spec.tls_server_name, spec.proxy)
-        self.authorization = f"Bearer {spec.token}" if spec.token else None
+        self.authorization = self._checked(f"Bearer {spec.token}" if spec.token else None)
 
     def _use(self, loaded: LoadedConfig) -> None:
         spec, config = self._spec, loaded.config
@@ -117,9 +167,10 @@ class Credentials:
         server_name = spec.tls_server_name or getattr(config, "tls_server_name", None)
         proxy = spec.proxy or (config.proxy if isinstance(config.proxy, str) else None)
         target = self._make_target(config.host, tls, server_name, proxy)
+        authorization = self._checked(loaded.authorization)
         if target != self.target:
             self.target = target
-        self.authorization = loaded.authorization
+        self.authorization = authorization
         self._loaded = loaded
         self._watched = sorted({*loaded.watched, *files.paths()})
         self._stamp = _stamp(self._watched)
@@ -128,7 +179,14 @@ class Credentials:
         try:
             return Target.parse(server, tls, server_name, proxy)
         except ValueError as error:
-            raise ConnectError(self._spec.name, str(error), "Give the server as https://HOST:PORT") from None
+            raise ConnectError(self._spec.name, str(error), "Give server and proxy as https://HOST:PORT") from None
+
+    def _checked(self, authorization: str | None) -> str | None:
+        """As a header may have it: a line break would begin another header."""
+        if authorization is not None and not (authorization.isascii() and authorization.isprintable()):
+            problem = "the token contains characters that an HTTP header may not have"
+            raise ConnectError(self._spec.name, problem, "Is it a token, and in one line?")
+        return authorization
 
     def _tls(self, source: TlsFiles | TlsPem, *, verify: bool) -> ssl.SSLContext:
         if not verify and not self._warned:

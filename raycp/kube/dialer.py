@@ -12,6 +12,7 @@ from raycp.kube.errors import Unreachable
 from raycp.kube.target import Target
 
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
+_HEAD = 1 << 16  # bytes of a proxy's answer
 _USER_TIMEOUT_MS = 30_000  # the kernel drops a connection whose sent bytes stay unacknowledged for this long
 
 
@@ -42,6 +43,8 @@ async def dial(target: Target, timeout: float, on_close: Callable[[HttpChannel],
     except OSError as error:
         text = error.strerror or str(error) or type(error).__name__
         raise Unreachable(f"cannot connect to {where}: {text}", sent=False, refused="refused" in str(error).lower()) from error
+    except Exception as error:  # a host name that IDNA refuses, a proxy with a port that is none, ...
+        raise Unreachable(f"cannot connect to {where}: {type(error).__name__}: {error}", sent=False) from error
     _tune(connection.socket)
     return connection
 
@@ -70,6 +73,8 @@ class _Tunnel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._head += data
+        if len(self._head) > _HEAD and not self.answered.done():
+            self.answered.set_exception(OSError("the proxy answers without end"))
         if b"\r\n\r\n" in self._head and not self.answered.done():
             self.answered.set_result(self._head)
 
@@ -98,7 +103,7 @@ async def _dial_through_proxy(
         transport.write((head + "\r\n").encode())
         answer = await tunnel.answered
         if answer.split(b" ", 2)[1:2] != [b"200"]:
-            raise OSError(f"the proxy refused the tunnel: {answer.splitlines()[0].decode('latin-1')}")
+            raise OSError(f"the proxy refused the tunnel: {answer[:200].splitlines()[0].decode('latin-1')}")
         connection = make()
         if target.tls is None:
             transport.set_protocol(connection)

@@ -1,15 +1,25 @@
-"""The resources that a cluster serves, by kind: one request per group and version, cached."""
+"""The resources that a cluster serves, by kind: one request per group and version, cached.
+
+A group and version is read again when a request shows that it has changed (``reread``): a CRD that was deleted and made anew may
+have another plural, scope or version.
+"""
 
 import difflib
+import logging
+import re
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
-from raycp.kube.errors import ApiError, NoSuchKind
+from raycp.kube.answers import decode_answer
+from raycp.kube.errors import KubeError, NoSuchKind, unserved
 
-_MISS_SECONDS = 2.0  # how long "no such kind" is cached: a CRD may become Established at any moment
+log = logging.getLogger("raycp.kube")
+
+_PATH = re.compile(r"[A-Za-z0-9._/-]+")
+_MISS_SECONDS = 2.0  # between two readings of a group and version: a CRD may become Established at any moment
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -41,14 +51,14 @@ class _ApiResource(msgspec.Struct):
 
 
 class _ApiResourceList(msgspec.Struct):
-    resources: list[_ApiResource] | None = None
+    resources: list[msgspec.Raw] | None
 
 
-_lists = msgspec.json.Decoder(_ApiResourceList)
+_entry = msgspec.json.Decoder(_ApiResource)
 
 
 class Discovery:
-    """The cache of resources. ``fetch`` GETs a path and returns the body, or raises ``ApiError``."""
+    """The cache of resources. ``fetch`` GETs a path and returns the body, or raises ``ApiError``, ``Unreachable``."""
 
     def __init__(self, cluster: str, fetch: Callable[[str], Awaitable[bytes]], clock: Clock) -> None:
         self._cluster = cluster
@@ -56,38 +66,52 @@ class Discovery:
         self._clock = clock
         self._known: dict[GVK, Resource] = {}
         self._missed: dict[tuple[str, str], float] = {}
+        """when a kind was last found missing, by group and version"""
+        self._reread: dict[tuple[str, str], float] = {}
 
     def known(self, gvk: GVK) -> Resource | None:
         return self._known.get(gvk)
 
-    def forget(self) -> None:
-        """Drop the cache, since a CRD was deleted or an aggregated API was added."""
-        self._known.clear()
-        self._missed.clear()
+    def forget(self, gvk: GVK) -> None:
+        """Read the group and version of this kind again when it is asked for next."""
+        self._missed.pop(gvk[:2], None)
+        for kind in [kind for kind in self._known if kind[:2] == gvk[:2]]:
+            del self._known[kind]
 
     async def resource(self, gvk: GVK) -> Resource:
         """The resource of a kind. Raises ``NoSuchKind``, and what ``fetch`` raises except a 404."""
         found = self._known.get(gvk)
-        if found is not None:
-            return found
-        group_version = (gvk.group, gvk.version)
-        missed = self._missed.get(group_version)
-        if missed is None or self._clock.now() - missed >= _MISS_SECONDS:
+        if found is None and _due(self._missed.get(gvk[:2]), self._clock.now()):
             await self._load(gvk)
             found = self._known.get(gvk)
-            if found is not None:
-                return found
-            self._missed[group_version] = self._clock.now()
-        raise NoSuchKind(self._cluster, str(gvk), self._hint(gvk))
+            if found is None:
+                self._missed[gvk[:2]] = self._clock.now()
+        if found is None:
+            raise NoSuchKind(self._cluster, str(gvk), self._hint(gvk))
+        return found
+
+    async def reread(self, resource: Resource) -> Resource | None:
+        """``resource`` was not found where discovery says: what its kind is served as now, if that differs. Read at most every
+        ``_MISS_SECONDS``. Raises as ``resource`` does.
+        """
+        gvk, now = resource.gvk, self._clock.now()
+        if self._known.get(gvk) == resource and _due(self._reread.get(gvk[:2]), now):
+            self._reread[gvk[:2]] = now
+            await self._load(gvk)
+        found = await self.resource(gvk)
+        return found if found != resource else None
 
     async def _load(self, gvk: GVK) -> None:
         path = f"/apis/{gvk.group}/{gvk.version}" if gvk.group else f"/api/{gvk.version}"
+        listed: list[_ApiResource] = []
         try:
-            listed = _lists.decode(await self._fetch(path)).resources or []
-        except ApiError as error:
-            if error.status != 404:
+            body = await self._fetch(path)
+        except KubeError as error:
+            if not unserved(error):
                 raise
-            return
+        else:
+            listed = _entries(decode_answer(body, _ApiResourceList, f"GET {path}"), f"{self._cluster}: {path}")
+        self.forget(gvk)
         subresources: dict[str, set[str]] = {}
         for entry in listed:
             plural, _, subresource = entry.name.partition("/")
@@ -102,8 +126,26 @@ class Discovery:
             )
 
     def _hint(self, gvk: GVK) -> str:
-        kinds = [known.kind for known in self._known if known[:2] == gvk[:2]]
+        kinds = [kind.kind for kind in self._known if kind[:2] == gvk[:2]]
         if not kinds:
             return f"it does not serve {gvk.api_version} at all: is the CRD installed, and its version served?"
         close = difflib.get_close_matches(gvk.kind, kinds, 3, 0.6)
         return f"did you mean {' or '.join(close)}?" if close else f"{gvk.api_version} has {', '.join(sorted(kinds)[:8])}"
+
+
+def _entries(listed: _ApiResourceList, where: str) -> list[_ApiResource]:
+    """The entries that can be read: one that cannot hides no other kind."""
+    found = []
+    for raw in listed.resources or ():
+        try:
+            entry = _entry.decode(raw)
+            if not _PATH.fullmatch(entry.name):
+                raise ValueError(f"name {entry.name[:40]!r}")
+            found.append(entry)
+        except Exception as error:
+            log.warning("%s: a resource that cannot be read is left out: %s", where, error)
+    return found
+
+
+def _due(last: float | None, now: float) -> bool:
+    return last is None or now - last >= _MISS_SECONDS

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from raycp.base.objects import Meta
+
+RETRY_AFTER_MAX = 60.0
+"""Longest pause in seconds that a server's Retry-After can ask for, whatever it says."""
 
 
 class KubeError(Exception):
@@ -39,6 +42,22 @@ class Unreachable(KubeError):
         self.unanswered = unanswered
 
 
+class BadAnswer(Unreachable):
+    """Something answered that is no API server, or not as one: a page of HTML, a redirect, JSON that is no answer to the request.
+
+    To its caller that is the same as no answer: a write may or may not have taken effect.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=True)
+
+
+class NoSuchPath(BadAnswer):
+    """404 as plain text: apiserver's answer for a path that it does not serve, but also that of many a proxy. It never means that
+    an object is gone.
+    """
+
+
 class CircuitOpen(Unreachable):
     """Refused locally: the cluster's breaker is open. It admits a probe in ``retry_after`` seconds."""
 
@@ -67,9 +86,25 @@ class NoSuchKind(KubeError):
         self.kind = kind
 
 
+class BadLine(KubeError):
+    """A line of a watch that is no event: what it stood for is unknown."""
+
+
+class UnreadableObject(KubeError):
+    """An object that cannot be decoded: nested too deeply, not JSON, a field of the wrong type. ``meta`` holds what could be read
+    of its metadata (name, namespace, uid, resourceVersion), None for nothing; ``reason`` says what is wrong.
+    """
+
+    def __init__(self, meta: Meta | None, reason: str) -> None:
+        name = f"{meta.namespace}/{meta.name}" if meta is not None and meta.namespace else meta.name if meta is not None else ""
+        super().__init__(f"object {name or 'without a readable name'} cannot be read: {reason}")
+        self.meta = meta
+        self.reason = reason
+
+
 class ApiError(KubeError):
     """The server answered with an error: ``status`` is the HTTP code; ``reason``, ``message`` and ``details`` are those of the
-    ``metav1.Status`` body; ``retry_after`` is in seconds, None if the server sent none.
+    ``metav1.Status`` body; ``retry_after`` is in seconds, at most ``RETRY_AFTER_MAX``, None if the server sent none.
     """
 
     def __init__(
@@ -123,64 +158,8 @@ class ApiError(KubeError):
         return "Too large resource version" in self.message or any(c.get("reason") == "ResourceVersionTooLarge" for c in causes)
 
 
-class _Details(msgspec.Struct):
-    name: str = ""
-    group: str = ""
-    kind: str = ""
-    uid: str = ""
-    causes: list[dict[str, str]] | None = None
-    retryAfterSeconds: int = 0
-
-
-class Status(msgspec.Struct):
-    """``metav1.Status``, as in error bodies and in ERROR lines of a watch."""
-
-    code: int = 0
-    reason: str = ""
-    message: str = ""
-    status: str = ""
-    details: _Details | None = None
-
-    def to_error(self, request: str = "", retry_after: float | None = None) -> ApiError:
-        """The error that this status describes."""
-        details = {k: v for k, v in msgspec.structs.asdict(self.details).items() if v} if self.details else {}
-        if retry_after is None and self.details and self.details.retryAfterSeconds:
-            retry_after = float(self.details.retryAfterSeconds)
-        return ApiError(self.code or 500, self.reason, self.message, retry_after, details, request=request)
-
-
-_status = msgspec.json.Decoder(Status)
-
-
-def api_error(http_status: int, body: bytes, retry_after: str | None, request: str = "") -> ApiError:
-    """The ``ApiError`` for an answer with an HTTP status of 400 or more. A body that is not a Status is quoted, cut to 200
-    characters.
+def unserved(error: KubeError) -> bool:
+    """Whether a request failed because its path is not served, as that of a CRD that was deleted, or made anew with another plural,
+    scope or version: a 404 that names no object.
     """
-    try:
-        seconds = float(retry_after) if retry_after else None
-    except ValueError:  # an HTTP date, which is rare: the backoff of the caller suffices
-        seconds = None
-    try:
-        status = _status.decode(body)
-    except msgspec.MsgspecError:
-        status = Status()
-    if status.status != "Failure" and not status.reason:
-        text = body[:200].decode("utf-8", "replace").strip()
-        return ApiError(http_status, _REASONS.get(http_status, ""), text, seconds, request=request)
-    status.code = http_status
-    return status.to_error(request, seconds)
-
-
-_REASONS = {
-    400: "BadRequest",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "NotFound",
-    405: "MethodNotAllowed",
-    409: "Conflict",
-    410: "Gone",
-    429: "TooManyRequests",
-    500: "InternalError",
-    503: "ServiceUnavailable",
-    504: "Timeout",
-}
+    return isinstance(error, NoSuchPath) or (isinstance(error, ApiError) and error.status == 404 and not error.details.get("name"))

@@ -2,6 +2,10 @@
 
 ``URGENT`` requests (reads of locks and permits) pass all three, since otherwise a hanging cluster would cost the fleet its
 leadership. They report their outcome like all others.
+
+The breaker judges the server as a whole. A failure that may be one kind's alone is no evidence against it: what is sent to list or
+watch a kind, or to a group of APIs that another process may serve (aggregation), and was not answered well. A connection that
+cannot be made is evidence, whatever it was for.
 """
 
 import asyncio
@@ -71,8 +75,9 @@ class Gate:
                 return
         self.in_flight -= 1
 
-    def report(self, error: BaseException | None) -> None:
-        """Report the outcome of the request to breaker and budget."""
+    def report(self, error: BaseException | None, sent: float | None = None, *, of_server: bool = True) -> None:
+        """Report the outcome of the request to breaker and budget. ``sent``: when it was, by the clock. ``of_server``: its failure
+        is evidence against the server as a whole."""
         breaker = self.breaker
         if error is None:
             if breaker is not None:
@@ -82,13 +87,15 @@ class Gate:
             if error.status == 429 and self.budget is not None:
                 self.budget.throttled(error.retry_after)
             if breaker is not None:
-                if error.status in (502, 503, 504) and not error.too_large_version:
-                    breaker.failure(f"{error.status} {error.reason}")
-                else:
+                if error.status not in (502, 503, 504) or error.too_large_version:
                     breaker.success()
+                elif of_server:
+                    breaker.failure(f"{error.status} {error.reason}", sent)
+                else:
+                    breaker.cancelled()
         elif breaker is not None:
-            if isinstance(error, Unreachable):
-                breaker.failure(str(error))
+            if isinstance(error, Unreachable) and (of_server or not error.sent):
+                breaker.failure(str(error), sent)
             else:
                 breaker.cancelled()
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.base.keys import GVK
+from raycp.kube.answers import decode_answer
+from raycp.kube.budget import LIVE
 from raycp.kube.connection import Response
 from raycp.kube.discovery import Discovery, Resource
-from raycp.kube.errors import ApiError
+from raycp.kube.errors import ApiError, KubeError, unserved
+from raycp.kube.guard import WriteGuard
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -51,22 +54,67 @@ class ObjectCalls:
         query: Query | None = None,
         content_type: str = JSON,
         timeout: float | None = None,
+        priority: int = LIVE,
+        guard: WriteGuard | None = None,
     ) -> Response:
         """One request."""
 
-    async def version(self) -> ServerVersion:
+    async def version(self, *, timeout: float | None = None) -> ServerVersion:
         """The server's version."""
-        return msgspec.json.decode((await self.request("GET", "/version")).body, type=ServerVersion)
+        answer = await self.request("GET", "/version", timeout=timeout)
+        return decode_answer(answer.body, ServerVersion, "GET /version")
 
     async def resource(self, gvk: GVK) -> Resource:
         """The resource of a kind, from cached discovery. Raises ``NoSuchKind``."""
         return self.discovery.known(gvk) or await self.discovery.resource(gvk)
 
+    async def call(
+        self,
+        verb: str,
+        gvk: GVK,
+        namespace: str | None,
+        name: str | None,
+        subresource: str | None = None,
+        *,
+        body: bytes | None = None,
+        query: Query | None = None,
+        content_type: str = JSON,
+        timeout: float | None = None,
+        priority: int = LIVE,
+        guard: WriteGuard | None = None,
+    ) -> tuple[Response, str]:
+        """A request for an object, its subresource, or the collection if ``name`` is empty; the answer, and the path that was used.
+
+        If the server does not know the path, the kind may be served elsewhere by now (its CRD was made anew): discovery is read
+        again, and the request sent once more if that is so. The first had no effect.
+        """
+        resource = await self.resource(gvk)
+        for last in (False, True):
+            path = resource.path(namespace, name, subresource)
+            try:
+                answer = await self.request(
+                    verb,
+                    path,
+                    body=body,
+                    query=query,
+                    content_type=content_type,
+                    timeout=timeout,
+                    priority=priority,
+                    guard=guard,
+                )
+            except KubeError as error:
+                moved = await self.discovery.reread(resource) if unserved(error) and not last else None
+                if moved is None:
+                    raise
+                resource = moved
+            else:
+                return answer, path
+        raise AssertionError("unreachable")
+
     async def get(
         self, gvk: GVK, namespace: str, name: str, *, subresource: str | None = None, timeout: float | None = None
     ) -> bytes:
-        resource = await self.resource(gvk)
-        return (await self.request("GET", resource.path(namespace, name, subresource), timeout=timeout)).body
+        return (await self.call("GET", gvk, namespace, name, subresource, timeout=timeout))[0].body
 
     async def create(
         self,
@@ -79,8 +127,7 @@ class ObjectCalls:
         query: Query | None = None,
     ) -> bytes:
         """``name`` and ``subresource`` are for eviction, binding and the like."""
-        resource = await self.resource(gvk)
-        return (await self.request("POST", resource.path(namespace, name, subresource), body=body, query=query)).body
+        return (await self.call("POST", gvk, namespace, name, subresource, body=body, query=query))[0].body
 
     async def update(
         self,
@@ -92,8 +139,7 @@ class ObjectCalls:
         subresource: str | None = None,
         query: Query | None = None,
     ) -> bytes:
-        resource = await self.resource(gvk)
-        return (await self.request("PUT", resource.path(namespace, name, subresource), body=body, query=query)).body
+        return (await self.call("PUT", gvk, namespace, name, subresource, body=body, query=query))[0].body
 
     async def patch(
         self,
@@ -106,9 +152,8 @@ class ObjectCalls:
         subresource: str | None = None,
         query: Query | None = None,
     ) -> bytes:
-        resource = await self.resource(gvk)
-        path = resource.path(namespace, name, subresource)
-        return (await self.request("PATCH", path, body=body, query=query, content_type=content_type)).body
+        call = self.call("PATCH", gvk, namespace, name, subresource, body=body, query=query, content_type=content_type)
+        return (await call)[0].body
 
     async def apply(
         self,
@@ -145,15 +190,18 @@ class ObjectCalls:
             options["propagationPolicy"] = propagation
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        resource = await self.resource(gvk)
-        return (await self.request("DELETE", resource.path(namespace, name), body=msgspec.json.encode(options))).body
+        return (await self.call("DELETE", gvk, namespace, name, body=msgspec.json.encode(options)))[0].body
 
-    async def identity(self) -> str:
-        """The uid of namespace ``kube-system``, which identifies the cluster (law 7); empty if it cannot be read."""
+    async def identity(self, *, timeout: float | None = None, priority: int = LIVE) -> str:
+        """The uid of namespace ``kube-system``, which identifies the cluster (law 7); empty if it cannot be read.
+
+        It is read from the server's storage, so that its answer also says that the server as a whole is well.
+        """
+        path = "/api/v1/namespaces/kube-system"
         try:
-            body = (await self.request("GET", "/api/v1/namespaces/kube-system")).body
+            body = (await self.request("GET", path, timeout=timeout, priority=priority)).body
         except ApiError as error:
             if error.status in (403, 404):
                 return ""
             raise
-        return msgspec.json.decode(body, type=_Identified).metadata.uid
+        return decode_answer(body, _Identified, f"GET {path}").metadata.uid

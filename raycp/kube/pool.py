@@ -1,6 +1,7 @@
 """The keep-alive pool of one cluster: lends the most recently used connection, dials new ones, retires stale ones."""
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,8 @@ from raycp.kube.connection import HttpChannel
 from raycp.kube.dialer import dial
 from raycp.kube.errors import Unreachable
 from raycp.kube.target import Target
+
+log = logging.getLogger("raycp.kube")
 
 _IDLE_SECONDS = 85.0  # servers and load balancers usually close after 90 s or more: close before they do
 _DIAL_SECONDS = 5.0  # the kernel resends SYN after 1, 3 and 7 s: after 5 s a new attempt succeeds sooner than this one
@@ -100,6 +103,14 @@ class Pool:
         if now - oldest.idle_since > _IDLE_SECONDS:
             oldest.close()
 
+    def distrust(self, since: float) -> None:
+        """A request that was sent at ``since`` (loop time) got no answer: the link may be dead, and with it each idle connection
+        that was not in use since. A middlebox that has forgotten them drops their packets without a word, so each would cost one
+        more deadline.
+        """
+        for connection in [each for each in self._idle if each.idle_since < since]:
+            connection.close()
+
     def drop(self) -> None:
         """Close all connections; pending exchanges fail with ``Unreachable``, later ones dial again."""
         for connection in list(self._all):
@@ -129,9 +140,16 @@ class Pool:
     async def _dial_one(self) -> None:
         started = asyncio.get_running_loop().time()
         try:
-            self.release(await self._open(_DIAL_SECONDS))
+            connection = await self._open(_DIAL_SECONDS)
+            if connection.closed:
+                raise Unreachable(f"connection to {self._target.authority} was closed at once", sent=False)
         except Unreachable as error:
             self._fail(error, started)
+        except Exception as error:  # whoever waits must hear of it: the next attempt would fail the same way, at once and for ever
+            log.exception("the connection to %s cannot be opened", self._target.authority)
+            self._fail(Unreachable(f"cannot connect to {self._target.authority}: {error!r}", sent=False), started)
+        else:
+            self.release(connection)
 
     def _dialed(self, task: asyncio.Task[None]) -> None:
         self._dialing.discard(task)

@@ -27,6 +27,8 @@ def _remedy(text: str) -> str:
         )
     if "refused" in text:
         return "Nothing listens there: is the server up, and is the port correct?"
+    if "no API server answers so" in text or "redirected" in text or "cannot be read" in text:
+        return "Does a proxy or a login page answer there? The address must be the API server's"
     if "TLS" in text:
         return "Is this an https port?"
     if "HTTP" in text:

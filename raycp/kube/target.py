@@ -1,7 +1,7 @@
 """Where the API of a cluster is reached."""
 
 import ssl
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -20,17 +20,18 @@ class Target(msgspec.Struct, frozen=True):
     def parse(
         cls, server: str, tls: ssl.SSLContext | None, server_hostname: str | None = None, proxy: str | None = None
     ) -> "Target":
-        """From the ``server`` of a kubeconfig. Raises ``ValueError`` if it is not an http(s) URL."""
-        url = urlsplit(server if "://" in server else f"https://{server}")
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"{server!r} is not an http(s) URL")
+        """From the ``server`` and the ``proxy-url`` of a kubeconfig. Raises ``ValueError`` if one is not an http(s) URL."""
+        url = _url(server, "https")
+        if proxy:
+            _url(proxy, "http")
+        host = str(url.hostname)
         secure = url.scheme == "https"
         return cls(
-            host=url.hostname,
+            host=host,
             port=url.port or (443 if secure else 80),
             base=url.path.rstrip("/"),
             tls=tls if secure else None,
-            server_hostname=(server_hostname or url.hostname) if secure else None,
+            server_hostname=(server_hostname or host) if secure else None,
             proxy=proxy or None,
         )
 
@@ -42,3 +43,18 @@ class Target(msgspec.Struct, frozen=True):
         """``host:port``, as in a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _url(text: str, scheme: str) -> SplitResult:
+    """Its credentials, if there are any, are not shown."""
+    shown = text.rpartition("@")[2]
+    try:
+        url = urlsplit(text if "://" in text else f"{scheme}://{text}")
+        known, _ = url.scheme in ("http", "https") and url.hostname, url.port
+        if known:
+            str(url.hostname).encode("idna")
+    except ValueError as error:  # UnicodeError included: a label of more than 63 characters
+        raise ValueError(f"{shown!r} is not an http(s) URL: {error}") from None
+    if not known:
+        raise ValueError(f"{shown!r} is not an http(s) URL")
+    return url

@@ -8,7 +8,8 @@
   compares the living with the wanted ones, ``shutdown`` ends all; ``pools`` and ``scaler`` size the worker pools, ``quarantines``
   says which shards have a worker for suspects;
 - deaths: ``deaths`` and ``fence`` find them, ``crash_loops`` shows those that repeat, ``promotion`` makes the next term,
-  ``recovery`` finds a living fleet after a restart;
+  ``recovery`` finds a living fleet after a restart, ``revival`` brings back one that died as a whole, from what ``plan_memory``
+  kept of it;
 - nodes: ``nodes`` watches them, ``placement`` chooses one, ``evacuation`` leaves those that drain;
 - hand-over: ``handover`` of shards, ``fleet_handover`` of the fleet to its standby; there ``standby_role``, ``standby_fleet``,
   ``active_fleet`` and ``takeover``; ``retirement`` ends the old revision;

@@ -2,34 +2,29 @@
 
 from raycp.base.clock import Clock
 from raycp.kube import ClusterClient, ConnectSpec
+from raycp.kube.client_table import ClientTable
 
 
 class ClusterClients:
     """One per leader."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._clients: dict[str, tuple[ConnectSpec, ClusterClient]] = {}
+        self._clients = ClientTable(lambda spec: ClusterClient.connect(spec, clock), clock)
 
     async def get(self, connect: ConnectSpec) -> ClusterClient:
         """The client of a cluster. Raises ``ConnectError``, ``KubeError``."""
-        known = self._clients.get(connect.name)
-        if known is not None and known[0] == connect:
-            return known[1]
-        if known is not None:
-            await known[1].close()
-            del self._clients[connect.name]
-        client = await ClusterClient.connect(connect, self._clock)
-        self._clients[connect.name] = (connect, client)
-        return client
+        return await self._clients.get(connect)
+
+    def authority(self, cluster: str) -> str:
+        """``host:port`` of the cluster's API server; empty while it is not known."""
+        client = self._clients.peek(cluster)
+        return client.pool.target.authority if client is not None else ""
 
     def skew(self, cluster: str) -> float:
         """Seconds by which this process's wall clock is behind that of the cluster; 0 while it is not known."""
-        known = self._clients.get(cluster)
-        return known[1].skew if known is not None else 0.0
+        client = self._clients.peek(cluster)
+        return client.skew if client is not None else 0.0
 
     async def close(self) -> None:
         """Close all connections."""
-        for _, client in self._clients.values():
-            await client.close()
-        self._clients.clear()
+        await self._clients.close()

@@ -6,11 +6,15 @@ under the same epoch with the next incarnation. Members go on without it.
 
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Collection
 from typing import Any
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemCode, ProblemOwner, Subject, of_member
 from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.application import Application
 from raycp.leader.crash_loops import CrashLoops
@@ -25,6 +29,7 @@ from raycp.leader.leader_loop import LeaderLoop
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.member_controller import MemberController
 from raycp.leader.nodes import NodeWatch
+from raycp.leader.plan_memory import PlanMemory, kept_plan
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
@@ -33,6 +38,7 @@ from raycp.leader.recovery import Recovery
 from raycp.leader.replacements import Replacements
 from raycp.leader.reports import ReportHandler
 from raycp.leader.retirement import Retirement
+from raycp.leader.revival import Revival
 from raycp.leader.roster import Roster
 from raycp.leader.scaler import living_pools
 from raycp.leader.shutdown import Shutdown
@@ -44,6 +50,8 @@ from raycp.leader.tails import Tails
 from raycp.leader.takeover import Takeover
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Records
+from raycp.member.problem_log import ProblemLog
+from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import (
@@ -71,8 +79,9 @@ from raycp.protocol.control import (
     YieldTo,
 )
 from raycp.protocol.control.codec import unknown_question
-from raycp.protocol.members import WATCH_SECONDS, Role, Slot
+from raycp.protocol.members import LEADER, WATCH_SECONDS, Member, Role, Slot
 from raycp.protocol.plan import Fleet, Plan
+from raycp.protocol.report import Report
 from raycp.protocol.status import FleetStatus
 from raycp.protocol.status_builder import fleet_status
 from raycp.protocol.substrate import Substrate
@@ -85,6 +94,9 @@ OF_THE_ACTIVE = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, Yiel
 
 SHOWN_SWITCHES = 10
 """The newest switches, in the status; ``raycp leader history`` has all."""
+
+RECOVERED_WITHIN = 8.0
+"""Seconds for which a fleet that is applied waits until living members have been looked for: less than a driver waits."""
 
 
 class LeaderCore:
@@ -104,20 +116,23 @@ class LeaderCore:
     ) -> None:
         self._substrate = substrate
         self._clock = clock
-        self._loops = loops = Loops(clock)
+        self.loops = loops = Loops(clock)
+        self.metrics = metrics = Metrics()
+        fleet_metrics = FleetMetrics(metrics)
+        self._failures = fleet_metrics.loop_failures
+        loops.failed = self._loop_failed
         self._started = clock.now()
         woken, self._stepping = asyncio.Event(), asyncio.Lock()
         applying, handing = asyncio.Lock(), asyncio.Lock()
-        wake = woken.set
+        self._wake = wake = woken.set
         self._plans = plans = PlanStore(wake, recorder)
         self.roster = roster = Roster(clock, recorder)
-        self.metrics = metrics = Metrics()
-        fleet_metrics = FleetMetrics(metrics)
         replacements = Replacements(fleet_metrics.restarts)
         self.history = History(clock, loops, fleet_metrics.switches, Tails(substrate, clock, roster).of, recorder)
         self.nodes = NodeWatch(substrate, clock, node)
         self.hub = Hub(clock, identity, loops, lambda: not self.promotion.closed, self._elected, self.apply)
         lock, proof = self.hub.lock, self.hub.lock.proof
+        self._memory = memory = PlanMemory(substrate, self.hub.retries)
         self.promotion = promotion = Promotion(
             clock, plans, roster, self.history, lambda plan: proof.proven(plan.fleet.doc.spec.leader.permit)
         )
@@ -126,7 +141,7 @@ class LeaderCore:
             clock, loops, self._crash_loops, plans, roster, promotion, proof, self.nodes, replacements, wake
         )
         reports = ReportHandler(substrate, plans, roster, self.history, deaths.suspect, wake)
-        supervision = Supervision(substrate, clock, plans, roster, reports.handle, deaths.reported)
+        supervision = Supervision(substrate, clock, loops, plans, roster, reports.handle, deaths.reported)
         lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, replacements, wake)
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)
@@ -138,13 +153,21 @@ class LeaderCore:
         self._application = Application(plans, self._pools, promotion, applying)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
         self._shutdown = Shutdown(substrate, roster, lifecycle, lock.release)
-        self._retirement = Retirement(substrate, clock, loops, self.hub, promotion, self.history, self._shutdown)
+        self._retirement = Retirement(substrate, clock, loops, self.hub, promotion, self.history, self._shutdown, memory.forget)
         self._fleet_handover = FleetHandover(
             substrate, clock, loops, plans, roster, promotion, lock, handing, self._retirement.begin
         )
         self._recovery = Recovery(substrate, plans, roster, lifecycle, deaths)
         publisher = Publisher(plans, roster, self.hub, promotion)
-        sender = StatusSender(substrate, clock, loops, roster, metrics, wake)
+        self._sender = StatusSender(substrate, clock, loops, roster, wake)
+        self._problem_log = ProblemLog(clock)
+        self._stats: StatsReporter | None = None
+        self._stats_plan: Plan | None = None
+        """The plan that the own statistics are sent by."""
+        self._revival = Revival(
+            substrate, clock, plans, self._pools, self.hub.clients, memory, applying, lambda _: self.hub.record.recovered()
+        )
+        self._recovered = asyncio.Event()
         self._loop = LeaderLoop(
             plans,
             roster,
@@ -157,7 +180,7 @@ class LeaderCore:
             self._stepping,
             self._recover,
             self._allowed,
-            lambda: sender.send(self.status()),
+            self._stepped,
         )
 
     @property
@@ -167,20 +190,24 @@ class LeaderCore:
 
     def start(self) -> None:
         """Recover from living members, then supervise until ``down``."""
-        self._loops.spawn(self._loop.run(), "leader")
+        self._loop.start(self.loops)
 
     async def abort(self) -> None:
         """Stop like a process that is killed: nothing is released, no member is ended. For tests."""
-        self._loops.close()
-        await self._loops.stop()
+        self.loops.close()
+        if self._stats is not None:
+            self._stats.cut()
+        await self.loops.stop()
         await self.hub.close()
 
     async def apply(self, fleet: Fleet) -> None:
-        """See ``Application.apply``."""
+        """See ``Application.apply``. Raises ``ControlError`` while it is not known whether members live."""
+        await self._know_members()
         await self._application.apply(fleet)
 
     async def stand(self, fleet: Fleet, namespace: str) -> None:
         """See ``StandbyRole.stand``."""
+        await self._know_members()
         await self._standby.stand(fleet, namespace)
 
     async def hand_over(self, shards: list[str]) -> list[HandoverResult]:
@@ -194,6 +221,7 @@ class LeaderCore:
         await self._shutdown.end_members(whole_fleet=self._plans.leads and not self._retirement.begun)
         await self.hub.close()
         self._plans.clear()
+        await self._memory.forget()
 
     # how the parts meet
 
@@ -210,7 +238,7 @@ class LeaderCore:
             self._stepping,
             self._standby.end,
         )
-        return StandbyFleet(self._clock, self._loops, self._plans, self.hub.crds, active, takeover)
+        return StandbyFleet(self._clock, self.loops, self._plans, self.hub.crds, active, takeover)
 
     def _allowed(self) -> bool:
         """Whether the leader may change anything at this moment."""
@@ -221,7 +249,9 @@ class LeaderCore:
     async def _recover(self) -> None:
         """Go on with a living fleet as what it was: active or standby."""
         found = await self._recovery.recover()
+        self._recovered.set()
         if found is None:
+            self.loops.supervise(self._revival.run, LoopName.REVIVAL)
             return
         plan, living = found
         self._pools.sizes = living_pools(living, plan.fleet.doc)
@@ -232,10 +262,14 @@ class LeaderCore:
 
     def _elected(self, records: Records, leadership: Leadership) -> None:
         standby = self._standby.fleet
+        if self._stats is None:
+            # Each process of a leader is a member of its own to the observer: an incarnation is never used twice.
+            member = Member(Role.LEADER, LEADER.place, leadership.incarnation)
+            self._stats = StatsReporter(member, self._clock, self.loops, self.metrics, self._own_report)
         self.history.begin(records, leadership, standby.order if standby is not None else None)
         if standby is None and leadership.incarnation > 1:
             # The leader before may have died during a hand-over of the fleet: its primaries wait for an answer.
-            self._loops.spawn(self._fleet_handover.resume(), "resumption")
+            self.loops.supervise(self._fleet_handover.resume, LoopName.RESUMPTION)
 
     # questions of the driver, of members and of the other revision's leader
 
@@ -287,7 +321,7 @@ class LeaderCore:
             if standby is None or plan is None or plan.following is None:
                 return StandbyStatus()
             status = self.status()
-            return StandbyStatus(plan.home, plan.fleet.generation, status.ready, status.reasons)
+            return StandbyStatus(plan.home, plan.fleet.generation, status.ready, status.unsettled)
         if not isinstance(question, (Prepare, FollowPrimaries, TakeLead, Forget)):
             raise unknown_question(question, Role.LEADER)
         if standby is None:
@@ -299,21 +333,18 @@ class LeaderCore:
         plan, roster = self.plan, self.roster
         wanted = self._members.wanted(plan) if plan is not None else {}
         switches = self.history.newest(SHOWN_SWITCHES)
+        problems = [
+            *(of_member(problem, LEADER.role) for problem in self.loops.problems),
+            *self._problem_log.standing(self._problems(wanted)),
+        ]
         if plan is not None and plan.following is not None:
-            standby = self._standby.fleet
-            problems = {**roster.problems, **(standby.problems if standby is not None else {})}
             return fleet_status(plan, wanted, roster.members, problems, switches=switches)
         return fleet_status(
             plan,
             wanted,
             roster.members,
-            {
-                **roster.problems,
-                **self.hub.problems,
-                **self.evacuation.problems,
-                **self.nodes.problems,
-                **self._crash_loops.problems(self._pools.sizes, self._clock.now()),
-            },
+            problems,
+            reasons=[self._revival.reason] if self._revival.reason else (),
             leadership=self.hub.lock.leadership,
             waiting=self.hub.lock.waiting,
             uptime=self._clock.now() - self._started,
@@ -321,3 +352,52 @@ class LeaderCore:
             nodes=self.evacuation.nodes(),
             switches=switches,
         )
+
+    def _problems(self, wanted: Collection[Slot]) -> dict[Subject, str]:
+        """What is wrong at this moment, as this leader knows it."""
+        roster, standby = self.roster, self._standby.fleet
+        found: dict[Subject, str] = {
+            (ProblemCode.MEMBER_NOT_CREATED, ProblemOwner(member=str(slot))): why
+            for slot, why in roster.problems.items()
+            if slot in wanted
+        }
+        for slot, state in roster.members.items():
+            if state.report.pid and (why := state.problem or state.refusal):
+                found[ProblemCode.MEMBER_SILENT, ProblemOwner(member=str(slot))] = why
+        if standby is not None:
+            return found | standby.problems
+        if self.history.problem:
+            found[ProblemCode.STATE_NOT_STORED, ProblemOwner(member=LEADER.role)] = f"history of switches: {self.history.problem}"
+        crash_loops = self._crash_loops.problems(self._pools.sizes, self._clock.now())
+        return found | crash_loops | self.hub.problems | self.evacuation.problems | self.nodes.problems
+
+    # after each step
+
+    def _stepped(self) -> None:
+        """Send the status and the own statistics to the observer, and keep the plan for later leaders."""
+        self._sender.send(self.status())
+        plan = self.plan
+        if plan is None or plan.following is not None:
+            return
+        if self._stats is not None and plan is not self._stats_plan:
+            self._stats_plan = plan
+            self._stats.update(plan)
+        highest = max((state.member.generation for state in self.roster.all), default=0)
+        self._memory.step(kept_plan(plan, self.hub.where(plan), dict(self._pools.sizes), highest))
+
+    def _own_report(self) -> Report:
+        version = self.plan.version if self.plan is not None else 0
+        return Report(os.getpid(), socket.gethostname(), self.nodes.leader, plan=version, state="running", ready=True)
+
+    def _loop_failed(self, name: LoopName) -> None:
+        self._failures.labels(name).inc()
+        self._wake()
+
+    async def _know_members(self) -> None:
+        """Wait until living members have been looked for. Raises ``ControlError``."""
+        try:
+            async with asyncio.timeout(RECOVERED_WITHIN):
+                await self._recovered.wait()
+        except TimeoutError:
+            problem = self.nodes.problem or "Ray does not list them"
+            raise ControlError(ErrorCode.BUSY, f"this leader does not know the fleet's living members yet: {problem}") from None

@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from raycp.base.problems import ProblemCode, ProblemOwner, Subject
 from raycp.protocol.members import Member
 
 WITHIN = 60.0
@@ -21,15 +22,16 @@ class CrashLoops:
         """A worker of a pool has died, and nothing else is known to be the cause."""
         self._deaths.setdefault(member.tier, deque(maxlen=1000)).append((now, member))
 
-    def problems(self, sizes: dict[str, int], now: float) -> dict[str, str]:
+    def problems(self, sizes: dict[str, int], now: float) -> dict[Subject, str]:
         """What a user should know. ``sizes``: how many workers each pool has."""
-        found = {}
+        found: dict[Subject, str] = {}
         for pool, deaths in self._deaths.items():
             while deaths and now - deaths[0][0] > WITHIN:
                 deaths.popleft()
             if len(deaths) >= max(DEATHS, sizes.get(pool, 0)):
-                found[f"workers of {pool}"] = (
-                    f"{len(deaths)} have died within {WITHIN:.0f} s, the last one was {deaths[-1][1]}: each is replaced at once, "
-                    "and the objects that were in flight at two deaths run alone (suspects); the workers' logs have the cause"
+                found[ProblemCode.CRASH_LOOP, ProblemOwner(member=f"pool {pool}")] = (
+                    f"{len(deaths)} of its workers have died within {WITHIN:.0f} s, the last one was {deaths[-1][1]}: each is "
+                    "replaced at once, and the objects that were in flight at two deaths run alone (suspects); the workers' logs "
+                    "have the cause"
                 )
         return found

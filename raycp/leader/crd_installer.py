@@ -3,7 +3,7 @@
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.kube import ApiError, ClusterClient, ConnectError
+from raycp.kube import ApiError, ClusterClient, ConnectError, decode_answer
 from raycp.protocol.plan import Plan
 
 ESTABLISHED_WITHIN = 5.0
@@ -65,7 +65,7 @@ async def install_crd(client: ClusterClient, crd: dict[str, object], clock: Cloc
         raise
     deadline = clock.now() + ESTABLISHED_WITHIN
     while True:
-        found = msgspec.json.decode((await client.request("GET", path)).body, type=_Crd)
+        found = decode_answer((await client.request("GET", path)).body, _Crd, f"GET {path}")
         if any(c.type == "Established" and c.status == "True" for c in found.status.conditions or ()):
             return
         if clock.now() > deadline:

@@ -6,8 +6,10 @@ A cluster's connection is published to the shards when its CRDs are installed, o
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.problems import ProblemCode, ProblemOwner
 from raycp.kube import ConnectError, ConnectSpec, KubeError
 from raycp.leader.cluster_clients import ClusterClients
 from raycp.leader.crd_installer import crds_of, exists, install_crd
@@ -50,7 +52,8 @@ class Crds:
         for name, connect in endpoints.items():
             crds = crds_of(plan, name)
             if self._installed.get(name) != (connect, crds):
-                self._retries.start(f"cluster {name}", self._install(name, connect, crds))
+                subject = ProblemCode.CRDS_NOT_INSTALLED, ProblemOwner(cluster=name)
+                self._retries.start(subject, partial(self._install, name, connect, crds))
 
     def published(self, name: str, connect: ConnectSpec | None, *, candidate: bool) -> ConnectSpec | None:
         """The connection that the shards may use: None until the cluster has its CRDs or has had the time. A ``candidate``

@@ -6,9 +6,12 @@ permit has ended.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.nodes import NodeWatch
@@ -60,7 +63,7 @@ class Deaths:
         """Ray reports that the member's process ended, or that it can't reach it."""
         log.warning("%s", error)
         if state.member.role in HOLDERS and not error.certain:
-            self._loops.spawn(self._outlive(state), f"certainty about {state.member}")
+            self._await_certainty(state)
             return
         await self.remove(state, DEATH, self._clock.now())
 
@@ -79,12 +82,16 @@ class Deaths:
         """A holder that the plan names and Ray does not know: it ended, or seemed to, while there was no leader."""
         plan = self._plans.plan
         state = self._roster.absent(member, plan.slot(member) if plan is not None else member.slot, host, port)
-        self._loops.spawn(self._outlive(state), f"certainty about {member}")
+        self._await_certainty(state)
 
-    async def _outlive(self, state: MemberState) -> None:
+    def _await_certainty(self, state: MemberState) -> None:
+        owner = ProblemOwner(peer=str(state.member.slot))
+        self._loops.supervise(partial(self._outlive, state, self._clock.now()), LoopName.DEATH, owner)
+
+    async def _outlive(self, state: MemberState, noticed: float) -> None:
         """Wait until a holder is dead for certain, or its permit has ended. A leader that is not recorded in the hub yet does not
-        know when that is."""
-        name, noticed = state.member.actor_name, self._clock.now()
+        know when that is. ``noticed``: when it was found dead or silent."""
+        name = state.member.actor_name
         while not (state.report.port and await probe(state.report.host, state.report.port) is Life.DEAD):
             ledger = self._proof.ledger
             if ledger is not None:

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
+from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.leader.desired import Wanted
 from raycp.leader.handover import ShardHandover
 from raycp.leader.lifecycle import Lifecycle
@@ -75,14 +76,14 @@ class Evacuation:
         self._full_until: dict[str, float] = {}
 
     @property
-    def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[Subject, str]:
         """What a user should know, at this moment."""
-        found = {}
+        found: dict[Subject, str] = {}
         if self._immovable:
-            found["drain"] = f"on a draining node, and no other node is usable: {', '.join(self._immovable)}"
+            found[ProblemCode.DRAIN, FLEET] = f"on a draining node, and no other node is usable: {', '.join(self._immovable)}"
         situation = self.situation()
         if not situation.draining and (move := self._move(situation)) is not None:
-            found["placement"] = f"{move.slot} is moved soon: {move.why}"
+            found[ProblemCode.PLACEMENT, FLEET] = f"{move.slot} is moved soon: {move.why}"
         return found
 
     def nodes(self) -> list[RayNodeStatus]:

@@ -1,9 +1,12 @@
 """Holders that stay silent until their permits have ended, because they are frozen or cut off: they are replaced (law 6f)."""
 
 import logging
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.leader.deaths import HOLDERS, Deaths
 from raycp.leader.leadership_proof import LeadershipProof
 from raycp.leader.lifecycle import Lifecycle
@@ -62,7 +65,8 @@ class Fence:
                 log.error("%s has not asked for a permit for %.1f s: it may not write any more, and is replaced", member, permit)
                 ledger.bar(name, "replaced after its permit had ended")
                 self._lifecycle.unsupervise(member)
-                self._loops.spawn(self._kill(member), f"kill {member}")
+                end = partial(self._kill, member)
+                self._loops.supervise(end, LoopName.MEMBER_END, ProblemOwner(peer=str(member.slot)))
                 await self._deaths.announce(name)
                 await self._deaths.remove(state, SILENCE, now)
                 ledger.bar(name, "replaced after its permit had ended")

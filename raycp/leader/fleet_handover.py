@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
-from raycp.kube import ConnectError, KubeError
+from raycp.kube import KubeError
 from raycp.leader.handover import STEP
 from raycp.leader.hub_lock import HubLock
 from raycp.leader.plan_store import PlanStore
@@ -197,8 +197,10 @@ class FleetHandover:
             try:
                 leader = await self._hub_lock.take_back(plan)
                 break
-            except (KubeError, ConnectError, LockProblem, Conflict, TimeoutError) as error:
-                log.error("it is not known which fleet leads, so no member writes: %s", error)
+            except Exception as error:  # whatever it is: as long as nobody decides, nobody writes
+                foreseen = isinstance(error, (KubeError, LockProblem, Conflict, TimeoutError))
+                known = "it is not known which fleet leads, so no member writes: %s"
+                log.error(known, error, exc_info=None if foreseen else error)
                 await self._clock.sleep(0.5)
         if leader is not None:
             result.problem = "" if leader.home == standby.home else f"{leader.holder} leads"

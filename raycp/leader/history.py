@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.records import Conflict, Records
-from raycp.leadership.switches import Switch, add, read_switches, write_switches
+from raycp.leadership.switches import RECORD, Switch, add, read_switches, write_switches
 from raycp.metrics import Counter, Family
 from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import Lead
@@ -22,6 +23,9 @@ from raycp.protocol.report import Report
 log = logging.getLogger(__name__)
 
 EVERY = 2.0
+
+RECHECK = 30.0
+"""Seconds between two looks at the stored history: a record that was deleted is made again."""
 
 DEATHS = ("death", "silence", "restart")
 """Causes of switches whose predecessor died: its flight recorder has what it did last."""
@@ -43,6 +47,8 @@ class History:
         tail_of: TailOf,
         recorder: FlightRecorder | None = None,
     ) -> None:
+        self.problem = ""
+        """Why it could not be stored."""
         self._counts = switches
         self._clock = clock
         self._tail_of = tail_of
@@ -51,6 +57,7 @@ class History:
         self._records: Records | None = None
         self._changed = False
         self._loaded = False
+        self._checked = clock.now()
         self._loops = loops
 
     def begin(self, records: Records, leadership: Leadership, order: Lead | None = None) -> None:
@@ -69,7 +76,7 @@ class History:
             )
         )  # fmt: skip
         if first:
-            self._loops.forever(self._store, "history of switches", every=EVERY)
+            self._loops.forever(self._store, LoopName.HISTORY, every=EVERY)
 
     def end(self) -> None:
         """Another leader keeps the history from now on."""
@@ -122,9 +129,14 @@ class History:
         self._changed = self._changed or bool(switch.tail)
 
     async def _store(self) -> None:
-        if self._records is None or not self._changed:
+        if self._records is None:
             return
         try:
+            if not self._changed and self._clock.now() - self._checked >= RECHECK:
+                self._checked = self._clock.now()
+                self._changed = self._loaded and await self._records.read(RECORD) is None
+            if not self._changed:
+                return
             if not self._loaded:
                 # Entries of this leader follow those of its predecessors.
                 mine, self._switches = self._switches, await read_switches(self._records)
@@ -132,10 +144,19 @@ class History:
                     add(self._switches, switch)
                 self._loaded = True
             self._changed = False
-            await write_switches(self._records, self._switches)
+            await self._write(self._records)
+            self._checked = self._clock.now()
+            self.problem = ""
         except (KubeError, Conflict, TimeoutError) as error:
+            self.problem = str(error) or type(error).__name__
+            log.info("the history of switches could not be stored: %s", self.problem)
+
+    async def _write(self, records: Records) -> None:
+        try:
+            await write_switches(records, self._switches)
+        except BaseException:
             self._changed = True
-            log.info("the history of switches could not be stored: %s", error)
+            raise
 
     def newest(self, count: int) -> list[Switch]:
         """The last entries, oldest first, without what died processes recorded."""

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
+from raycp.base.problems import Subject
 from raycp.kube import ConnectSpec
 from raycp.leader.cluster_clients import ClusterClients
 from raycp.leader.crds import Crds
@@ -25,16 +26,16 @@ class Hub:
         elected: Elected,
         apply: Callable[[Fleet], Awaitable[None]],
     ) -> None:
-        self._clients = ClusterClients(clock)
-        self._retries = Retries(clock, loops)
-        self.record = FleetRecord(self._clients, self._retries, apply)
-        self.crds = Crds(clock, self._clients, self._retries)
-        self.lock = HubLock(clock, identity, loops, self._clients, self._retries, eligible, self.record.adopt_newer, elected)
+        self.clients = clients = ClusterClients(clock)
+        self.retries = retries = Retries(clock, loops)
+        self.record = FleetRecord(clock, clients, retries, apply)
+        self.crds = Crds(clock, clients, retries)
+        self.lock = HubLock(clock, identity, loops, clients, retries, eligible, self.record.adopt_newer, elected)
 
     @property
-    def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[Subject, str]:
         """What a user should know, by subject."""
-        return {**self._retries.problems, **self.lock.proof.problems}
+        return {**self.retries.problems, **self.lock.proof.problems}
 
     def recovered(self, plan: Plan) -> None:
         """A living fleet was found."""
@@ -55,4 +56,17 @@ class Hub:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._clients.close()
+        await self.clients.close()
+
+    def where(self, plan: Plan) -> str:
+        """Where the hub is, for people."""
+        hub = plan.fleet.doc.hub
+        if hub.embedded is not None:
+            return f'the embedded cluster "{hub.name}"'
+        named = [self.clients.authority(hub.name)]
+        if hub.kubeconfig is not None:
+            named.append(f"kubeconfig {hub.kubeconfig.path}" if hub.kubeconfig.path else "the default kubeconfig")
+            named.append(f"context {hub.kubeconfig.context}" if hub.kubeconfig.context else "")
+        else:
+            named.append("the cluster that Ray runs in")
+        return ", ".join(part for part in named if part)

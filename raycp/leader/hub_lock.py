@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
+from raycp.base.problems import FLEET, ProblemCode
 from raycp.kube import ConnectSpec, KubeError
 from raycp.leader.cluster_clients import ClusterClients
 from raycp.leader.leadership_proof import LeadershipProof
@@ -26,8 +28,14 @@ REACQUIRE_WITHIN = 2.0
 MAX_SKEW = 10.0
 """Seconds between the leader's wall clock and the hub's beyond which the status names it."""
 
-LEADERSHIP = "leadership"
+LEADERSHIP = ProblemCode.LEADERSHIP, FLEET
 """The subject of acquisition, in the leader's problems."""
+
+CLOCK = ProblemCode.CLOCK, FLEET
+FLOOR = ProblemCode.EPOCH_FLOOR, FLEET
+
+FLOOR_EVERY = 30.0
+"""Seconds between two checks that the floor of the epochs stands."""
 
 Acquired = Callable[[Plan, Records], Awaitable[None]]
 """The lock is ours; nothing is granted before this returns."""
@@ -59,6 +67,7 @@ class HubLock:
         self.proof = LeadershipProof(clock, loops, self._lost)
         self._clock = clock
         self._identity = identity
+        self._loops = loops
         self._clients = clients
         self._retries = retries
         self._eligible = eligible
@@ -69,6 +78,8 @@ class HubLock:
         self._lock: Lock | None = None
         self._lock_of: object = None
         self._candidacy: tuple[asyncio.Task[Any], object] | None = None
+        self._floored: tuple[Leadership, float] | None = None
+        """The leadership whose floor stands, and when that was checked."""
         self._given = False
         """The lock was released to a named successor: no step takes it, whatever is applied meanwhile; only ``take_back`` does."""
 
@@ -87,16 +98,18 @@ class HubLock:
             return
         if self._lock_of != (hub, spec.lock, spec.backoff):
             # Another connection to the hub, or another backoff: it is the same object in the same place, ``apply`` ensures that.
-            self._retries.start("lock", self._make_lock(plan, hub))
+            self._retries.start((ProblemCode.LOCK, FLEET), partial(self._make_lock, plan, hub))
+        if self._floored is None or self._floored[0] != self.leadership or self._clock.now() - self._floored[1] >= FLOOR_EVERY:
+            self._retries.start(FLOOR, self._keep_floor)
         if self.leadership.permit != spec.permit:
-            self._retries.start("leader.permit", self._amend(spec.permit))
+            self._retries.start((ProblemCode.PERMIT, FLEET), partial(self._amend, spec.permit))
 
     def _stand(self, plan: Plan, hub: ConnectSpec) -> None:
         wanted = (hub, plan.fleet.doc.spec.leader, plan.home)
         if self._candidacy is not None and self._candidacy[1] != wanted:
             self._candidacy[0].cancel()  # another connection, another lock: start again
             self._candidacy = None
-        task = self._retries.start(LEADERSHIP, self._acquire(plan, hub))
+        task = self._retries.start(LEADERSHIP, partial(self._acquire, plan, hub))
         if task is not None:
             self._candidacy = task, wanted
 
@@ -184,7 +197,7 @@ class HubLock:
     async def _make_lock(self, plan: Plan, connect: ConnectSpec) -> Lock:
         spec = plan.fleet.doc.spec
         client = await self._clients.get(connect)
-        lock = self._lock = make_lock(spec.leader, client, plan.fleet.name, spec.state.namespace, self._clock)
+        lock = self._lock = make_lock(spec.leader, client, plan.fleet.name, spec.state.namespace, self._clock, self._loops)
         self._lock_of = connect, spec.leader.lock, spec.leader.backoff
         return lock
 
@@ -219,12 +232,18 @@ class HubLock:
         if abs(skew) > MAX_SKEW:
             where = "behind" if skew > 0 else "ahead of"
             self._retries.note(
-                "clock",
+                CLOCK,
                 f"the leader's wall clock is {abs(skew):.0f} s {where} that of the hub: "
                 "times in history and logs are off, permits are not; check NTP on both",
             )
         else:
-            self._retries.clear("clock")
+            self._retries.clear(CLOCK)
+
+    async def _keep_floor(self) -> None:
+        lock, mine = self._lock, self.leadership
+        if lock is not None and mine is not None:
+            await lock.keep_floor(mine)
+            self._floored = mine, self._clock.now()
 
     def _waits(self, waiting: Waiting) -> None:
         if waiting.holder:

@@ -1,9 +1,10 @@
 """The leader's loop: once a second, and whenever something has changed, the fleet is compared with what it should be."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
+from raycp.base.loop_names import LoopName
+from raycp.base.loops import Loops
 from raycp.leader.endpoints import reachable
 from raycp.leader.hub import Hub
 from raycp.leader.member_controller import MemberController
@@ -13,9 +14,10 @@ from raycp.leader.publisher import Publisher
 from raycp.leader.retirement import Retirement
 from raycp.leader.roster import Roster
 
-log = logging.getLogger(__name__)
-
 CHECK_EVERY = 1.0
+
+LATEST_RETRY = 2.0
+"""Seconds at most from a step that has failed to the next."""
 
 
 class LeaderLoop:
@@ -49,26 +51,26 @@ class LeaderLoop:
         self._recover = recover
         self._allowed = allowed
         self._report = report
+        self._recovered = False
 
-    async def run(self) -> None:
-        """Recover, then take steps until cancelled. A step that fails is logged and taken again."""
-        try:
+    def start(self, loops: Loops) -> None:
+        """Recover, then take steps, under supervision: what fails is tried again."""
+        loops.supervise(self._run, LoopName.LEADER_STEPS, most=LATEST_RETRY)
+
+    async def _run(self) -> None:
+        if not self._recovered:
             await self._recover()
-        except Exception:
-            log.exception("recovery from living members failed; the next `raycp run` completes it")
+            self._recovered = True
         while True:
-            try:
-                await self._retirement.check(self._plans.plan)
-                if self._allowed():
-                    async with self._stepping:
-                        if self._allowed():
-                            try:
-                                await self._step()
-                            finally:  # a leader whose steps fail is alive, and its problems must be seen
-                                self._report()
-            except Exception:
-                log.exception("a step of the leader failed and is retried")
             self._wake.clear()
+            await self._retirement.check(self._plans.plan)
+            if self._allowed():
+                async with self._stepping:
+                    if self._allowed():
+                        try:
+                            await self._step()
+                        finally:  # a leader whose steps fail is alive, and its problems must be seen
+                            self._report()
             try:
                 async with asyncio.timeout(CHECK_EVERY):
                     await self._wake.wait()

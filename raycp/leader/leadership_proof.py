@@ -5,7 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Confirmed, LockProblem
@@ -48,7 +50,7 @@ class LeadershipProof:
         """``mine`` was recorded by a request sent at ``sent``; confirm it every ``every()`` seconds from now on."""
         self._mine, self.ledger, self._confirm = mine, ledger, confirm
         self._proof = Proof(sent)
-        self._task = self._loops.spawn(self._run(every), "proof of leadership")
+        self._task = self._loops.supervise(lambda: self._run(every), LoopName.PROOF, most=EVERY)
 
     async def end(self) -> None:
         """Stop confirming, and grant nothing from now on."""
@@ -76,11 +78,11 @@ class LeadershipProof:
         return now >= self._not_before and self._proof.covers(now, min(permit, self.ledger.permit)) > 0
 
     @property
-    def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[Subject, str]:
         """What keeps this leader from granting permits."""
         if self.superseded:
-            return {"leadership": f"{self.superseded}; this one does nothing more"}
-        return {"proof of leadership": self._problem} if self._problem else {}
+            return {(ProblemCode.SUPERSEDED, FLEET): f"{self.superseded}; this one does nothing more"}
+        return {(ProblemCode.PROOF, FLEET): self._problem} if self._problem else {}
 
     def grant(self, holder: str, plan: Plan | None) -> Grant:
         """Answer a holder that asks for a permit, named by its actor's name."""

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.leader.desired import Wanted
 from raycp.leader.placement import actor_options
 from raycp.leader.plan_store import PlanStore
@@ -52,7 +55,8 @@ class Lifecycle:
         """Supervise a member that lives; see ``Roster.adopted``."""
         plan = self._plans.plan
         state = self._roster.adopted(member, plan.slot(member) if plan is not None else member.slot, fingerprint, spot)
-        task = self._supervisions[member] = self._loops.spawn(self._supervise(state), f"supervise {member}")
+        owner = ProblemOwner(peer=str(member.slot))
+        task = self._supervisions[member] = self._loops.supervise(partial(self._supervise, state), LoopName.SUPERVISION, owner)
         task.add_done_callback(lambda done: self._forget(member, done))
         return state
 
@@ -113,7 +117,7 @@ class Lifecycle:
     def end_soon(self, member: Member, drain: float) -> None:
         """Drain a member for ``drain`` seconds at most and kill it, in the background."""
         self._roster.ending_started(member)
-        self._loops.spawn(self.end(member, drain), f"end of {member}")
+        self._loops.supervise(partial(self.end, member, drain), LoopName.MEMBER_END, ProblemOwner(peer=str(member.slot)))
 
     async def end(self, member: Member, timeout: float) -> None:
         """Drain a member for ``timeout`` seconds at most, and kill it."""

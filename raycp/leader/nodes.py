@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from raycp.base.clock import Clock
+from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.leader.placement import Situation
 from raycp.protocol.members import Member, Slot
 from raycp.protocol.nodes import Node
@@ -62,9 +63,9 @@ class NodeWatch:
         self._members = _Patient(lambda: substrate.members())
 
     @property
-    def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[Subject, str]:
         """What a user should know."""
-        return {"ray": self.problem} if self.problem else {}
+        return {(ProblemCode.RAY, FLEET): self.problem} if self.problem else {}
 
     async def members(self) -> list[Member] | None:
         """All members alive or starting; None while Ray's head does not answer."""

@@ -30,7 +30,7 @@ class Roster:
         self._endpoints: dict[str, ConnectSpec] = {}
         self._reported: dict[str, Member] = {}
         """The members that reported them; an endpoint from another leader's plan may be a predecessor's."""
-        self._problems: dict[str, str] = {}
+        self._problems: dict[Slot, str] = {}
         self._excused = RecentNames(size=EXCUSED)
 
     @property
@@ -65,7 +65,7 @@ class Roster:
         return self._endpoints
 
     @property
-    def problems(self) -> Mapping[str, str]:
+    def problems(self) -> Mapping[Slot, str]:
         """Members that could not be created."""
         return self._problems
 
@@ -188,18 +188,17 @@ class Roster:
 
     def creation_failed(self, slot: Slot, why: str) -> None:
         """No member could be created for that slot."""
-        if self._problems.get(str(slot)) != why:
+        if self._problems.get(slot) != why:
             self._recorder.note("not_created", urgent=True, slot=str(slot), problem=why)
-        self._problems[str(slot)] = why
+        self._problems[slot] = why
 
     def created(self, slot: Slot) -> None:
         """A member was created for that slot."""
-        self._problems.pop(str(slot), None)
+        self._problems.pop(slot, None)
 
     def wanted(self, slots: Collection[Slot]) -> None:
         """What could not be created and is no longer wanted is no problem."""
-        names = {str(slot) for slot in slots}
-        self._problems = {name: why for name, why in self._problems.items() if name in names}
+        self._problems = {slot: why for slot, why in self._problems.items() if slot in slots}
 
     # what a member says
 

@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.crds import Crds
 from raycp.leader.plan_store import PlanStore
@@ -59,10 +61,10 @@ class StandbyFleet:
         return self._takeover.order
 
     @property
-    def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[Subject, str]:
         """What a user should know, by subject."""
-        found = {"the active fleet": self._problem, "leadership": self._takeover.problem}
-        return {subject: problem for subject, problem in found.items() if problem}
+        found = {ProblemCode.ACTIVE_FLEET: self._problem, ProblemCode.LEADERSHIP: self._takeover.problem}
+        return {(code, FLEET): problem for code, problem in found.items() if problem}
 
     async def begin(self, fleet: Fleet) -> None:
         """Make the first plan. Raises ``ValueError``, ``MemberDied``, ``MemberUnavailable``, ``MemberFailed``."""
@@ -78,9 +80,9 @@ class StandbyFleet:
     def start(self) -> None:
         """Follow until ``close``."""
         self._tasks = [
-            self._loops.forever(self._follow, "plan of the active fleet"),
-            self._loops.forever(self._check, "leadership", every=0.5),
-            self._loops.forever(self._install_missing, "missing CRDs", every=2.0),
+            self._loops.forever(self._follow, LoopName.ACTIVE_FLEET),
+            self._loops.supervise(self._check, LoopName.TAKEOVER),
+            self._loops.forever(self._install_missing, LoopName.STANDBY_CRDS, every=2.0),
         ]
 
     def close(self) -> None:
@@ -93,8 +95,9 @@ class StandbyFleet:
 
     async def _check(self) -> None:
         await self._takeover.check()
-        if not self._tasks:  # this very check made the fleet the active one
-            raise asyncio.CancelledError
+        while self._tasks:  # the very check may have made the fleet the active one
+            await self._clock.sleep(0.5)
+            await self._takeover.check()
 
     async def _follow(self) -> None:
         plan, active = self._plans.plan, self._active

@@ -1,8 +1,6 @@
-"""The leader sends the fleet's status to the observer, which serves it: at once when something in it matters, else every second.
-The leader's own metrics go with it."""
+"""The leader sends the fleet's status to the observer, which serves it: at once when something in it matters, else every second."""
 
 import logging
-import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -10,10 +8,8 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
 from raycp.leader.roster import Roster
-from raycp.member.process import ProcessGauges
-from raycp.metrics import Metrics
 from raycp.protocol.control import StatusUpdate
-from raycp.protocol.members import LEADER, OBSERVER_SLOT, Member
+from raycp.protocol.members import OBSERVER_SLOT, Member
 from raycp.protocol.status import FleetStatus
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
 
@@ -26,13 +22,7 @@ SEND_EVERY = 1.0
 class StatusSender:
     """One per leader; ``send`` is called after each step. One status is under way at a time; ``wake`` asks for another step."""
 
-    def __init__(
-        self, substrate: Substrate, clock: Clock, loops: Loops, roster: Roster, metrics: Metrics, wake: Callable[[], None]
-    ) -> None:
-        self._name = f"leader {secrets.token_hex(8)}"
-        """Of this process, for its metrics: a leader that Ray restarts counts from 0."""
-        self._metrics = metrics
-        self._process = ProcessGauges(metrics, clock)
+    def __init__(self, substrate: Substrate, clock: Clock, loops: Loops, roster: Roster, wake: Callable[[], None]) -> None:
         self._substrate = substrate
         self._clock = clock
         self._loops = loops
@@ -59,8 +49,7 @@ class StatusSender:
 
     async def _deliver(self, observer: Member, status: FleetStatus) -> None:
         try:
-            await self._process.measure(LEADER.slot)
-            await self._substrate.ask(observer, StatusUpdate(status, self._name, self._metrics.snapshot()))
+            await self._substrate.ask(observer, StatusUpdate(status))
         except (MemberDied, MemberUnavailable, MemberFailed) as error:
             log.info("the status did not reach the observer: %s", error)
             self._sent = None

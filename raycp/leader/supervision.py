@@ -1,10 +1,13 @@
 """One living member under supervision: it receives each plan, sends its reports, and its death is noticed."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
 from raycp.protocol.control import Configure, ReportAfter
@@ -26,10 +29,18 @@ class Supervision:
     """Of all members of one leader. ``reported`` receives each report, ``died`` each death."""
 
     def __init__(
-        self, substrate: Substrate, clock: Clock, plans: PlanStore, roster: Roster, reported: Reported, died: Died
+        self,
+        substrate: Substrate,
+        clock: Clock,
+        loops: Loops,
+        plans: PlanStore,
+        roster: Roster,
+        reported: Reported,
+        died: Died,
     ) -> None:
         self._substrate = substrate
         self._clock = clock
+        self._loops = loops
         self._plans = plans
         self._roster = roster
         self._reported = reported
@@ -37,7 +48,8 @@ class Supervision:
 
     async def run(self, state: MemberState) -> None:
         """Configure the member with each new plan and keep a watch open at it, until it dies or the task is cancelled."""
-        configuring = asyncio.create_task(self._configure_forever(state))
+        owner = ProblemOwner(peer=str(state.member.slot))
+        configuring = self._loops.supervise(partial(self._configure_forever, state), LoopName.CONFIGURATION, owner)
         try:
             await self._watch_forever(state)
         except MemberDied as error:

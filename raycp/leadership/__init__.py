@@ -4,5 +4,6 @@
 - ``epoch``: the epoch (of the fleet's leadership) and the incarnation (of the leader's process), numbers that only rise;
 - ``permit``: permits to write for a few seconds: what a leader may grant, and what its successor has to wait for;
 - ``switches``: the history of changes of leadership and of primaries, with their phases;
-- ``records``: the fleet's documents in its hub cluster (ConfigMaps ``raycp-<fleet>-*``), written with resourceVersion.
+- ``records``: the fleet's documents in its hub cluster (ConfigMaps ``raycp-<fleet>-*``), written with resourceVersion;
+- ``answers``: the boundary to the hub's API server, which all of these read through.
 """

@@ -13,6 +13,15 @@ from raycp.leadership.records import Conflict, Record, Records
 
 RECORD = "leader"
 
+HIGHEST = 2**53
+"""Of an epoch or incarnation: what JSON and msgpack carry everywhere. A record with a higher one can't be decoded."""
+
+LONGEST_PERMIT = 86_400.0
+"""Seconds: a record with a longer permit can't be decoded, or its successor would wait for ever."""
+
+TRIES = 32
+"""Of a write that conflicts with those of other clients."""
+
 
 class Leadership(msgspec.Struct, frozen=True):
     """Who leads, as recorded. ``since`` is Unix seconds of the epoch's start; ``permit`` the length of the permits that this leader
@@ -83,18 +92,28 @@ def later(one: Leadership | None, other: Leadership | None) -> Leadership | None
 
 
 async def allocate(
-    records: Records, what: str, over: Record | None, held: Leadership | None, home: str, living_epoch: int, wall: float
+    records: Records,
+    what: str,
+    over: Record | None,
+    held: Leadership | None,
+    home: str,
+    living_epoch: int,
+    wall: float,
+    least: tuple[int, int] = (0, 0),
 ) -> Allocation:
-    """Allocate epoch and incarnation for a leader of ``home``: higher than all that were allocated before or are in the lock
-    (``held``). ``over``: the record ``what`` as it was read; ``living_epoch``: of the members found alive, 0 for none. The record
-    names them at once, so they are never used again. After a conflict the record is read again. Raises ``ApiError``,
-    ``Unreachable``.
+    """Allocate epoch and incarnation for a leader of ``home``: higher than all that were allocated before, are in the lock
+    (``held``), or have led by what is known from elsewhere (``least``). ``over``: the record ``what`` as it was read;
+    ``living_epoch``: of the members found alive, 0 for none. The record names them at once, so they are never used again. After a
+    conflict the record is read again. Raises ``KubeError``, and ``Conflict`` where other clients write first all the time.
     """
     found = over
-    while True:
+    if living_epoch < least[0]:
+        living_epoch = 0  # another fleet has led since: that epoch does not go on
+    for _ in range(TRIES):
         data = found.data if found is not None else {}
         before = later(decode(data) if "epoch" in data else None, held)
-        floor = _floor(data, before)
+        recorded = _floor(data, before)
+        floor = max(recorded[0], least[0]), max(recorded[1], least[1])
         epoch, incarnation, since = next_leadership(before, floor, home, living_epoch, wall)
         continues = epoch == living_epoch and (before is None or before.epoch == epoch)
         floors = {"floor": f"{max(epoch, floor[0])}/{max(incarnation, floor[1])}"}
@@ -104,14 +123,15 @@ async def allocate(
             found = await records.read(what)
             continue
         return Allocation(epoch, incarnation, since, before, continues, written)
+    raise Conflict(f"the record {what} is written by other clients all the time")
 
 
 async def note(records: Records, what: str, mine: Leadership, over: Record | None = None) -> Recorded:
     """Write the leadership into the record ``what``. ``over``: the record as it was read; None reads it.
 
-    Raises ``Conflict`` where a later one is recorded, ``ApiError``, ``Unreachable``.
+    Raises ``Conflict`` where a later one is recorded, or other clients write first all the time; ``KubeError``.
     """
-    while True:
+    for _ in range(TRIES):
         found = over or await records.read(what)
         over = None
         data = found.data if found is not None else {}
@@ -124,12 +144,13 @@ async def note(records: Records, what: str, mine: Leadership, over: Record | Non
         except Conflict:
             continue
         return Recorded(known, written)
+    raise Conflict(f"the record {what} is written by other clients all the time")
 
 
 def _floor(data: dict[str, str], known: Leadership | None) -> tuple[int, int]:
     """The highest epoch and the highest incarnation that were ever allocated."""
     try:
-        epoch, incarnation = (int(part) for part in data.get("floor", "0/0").split("/"))
+        epoch, incarnation = (_number(part) for part in data.get("floor", "0/0").split("/"))
     except ValueError:
         epoch, incarnation = 0, 0
     return max(epoch, known.epoch if known else 0), max(incarnation, known.incarnation if known else 0)
@@ -166,11 +187,11 @@ def decode(data: Mapping[str, str]) -> Leadership:
     """The inverse of ``encode``; what can't be decoded counts as epoch 0, before all others."""
     try:
         return Leadership(
-            int(data["epoch"]),
-            int(data["incarnation"]),
+            _number(data["epoch"]),
+            _number(data["incarnation"]),
             data.get("holder", ""),
-            float(data.get("since", "0")),
-            float(data.get("permit", "0")),
+            _seconds(data.get("since", "0"), HIGHEST),
+            _seconds(data.get("permit", "0"), LONGEST_PERMIT),
             data.get("released") == "true",
             data.get("home", ""),
             data.get("lock", "ray"),
@@ -178,3 +199,19 @@ def decode(data: Mapping[str, str]) -> Leadership:
         )
     except (KeyError, ValueError):
         return Leadership(0, 0, "", 0.0)
+
+
+def _number(text: str) -> int:
+    """Raises ``ValueError``."""
+    found = int(text)
+    if not 0 <= found <= HIGHEST:
+        raise ValueError(f"{found} is out of range")
+    return found
+
+
+def _seconds(text: str, most: float) -> float:
+    """Raises ``ValueError``, also for infinity and what is no number."""
+    found = float(text)
+    if not 0.0 <= found <= most:
+        raise ValueError(f"{text} is out of range")
+    return found

@@ -58,5 +58,5 @@ async def write_switches(records: Records, history: list[Switch]) -> None:
 def _decode(data: dict[str, str]) -> list[Switch]:
     try:
         return msgspec.json.decode(data.get("switches", "[]"), type=list[Switch])
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return []

@@ -1,12 +1,16 @@
 """A worker's API clients: one per cluster, made when first needed, made anew when its connection changes."""
 
-import asyncio
 from collections.abc import Callable
+
+import msgspec
 
 from raycp.base.clock import Clock
 from raycp.kube import ClusterClient, ConnectSpec, Unreachable
+from raycp.kube.client_table import ClientTable
 from raycp.member.token_pool import AskTokens, TokenPool
 from raycp.protocol.plan import Plan
+
+_RETRY_MAX = 2.0  # seconds between probes of a worker's own breaker of a cluster
 
 
 class Clients:
@@ -21,7 +25,7 @@ class Clients:
         """Called with (cluster, seconds) when a request has waited for a token."""
         self.token_pools: dict[str, TokenPool] = {}
         self._specs: dict[str, ConnectSpec] = {}
-        self._clients: dict[str, tuple[ConnectSpec, asyncio.Task[ClusterClient]]] = {}
+        self._clients = ClientTable(lambda spec: ClusterClient.connect(_following(spec), clock, probe=False), clock)
 
     def update(self, plan: Plan) -> None:
         """Use the connections of ``plan`` from now on."""
@@ -38,16 +42,7 @@ class Clients:
         spec = self._specs.get(cluster)
         if spec is None:
             raise Unreachable(f"cluster {cluster!r} is not part of the fleet, or not up yet", sent=False)
-        known = self._clients.get(cluster)
-        if known is not None and known[0] == spec and (_usable(known[1]) or not known[1].done()):
-            if known[1].done():
-                return self._limited(cluster, known[1].result())
-            return await asyncio.shield(known[1])
-        if known is not None and _usable(known[1]):
-            await known[1].result().close()
-        making = asyncio.create_task(ClusterClient.connect(spec, self._clock, probe=False))
-        self._clients[cluster] = (spec, making)
-        return self._limited(cluster, await asyncio.shield(making))
+        return self._limited(cluster, await self._clients.get(spec))
 
     def _limited(self, cluster: str, client: ClusterClient) -> ClusterClient:
         """With the tokens that the whole fleet shares, where it does."""
@@ -58,19 +53,15 @@ class Clients:
 
     def in_flight(self) -> dict[str, int]:
         """Requests under way, by cluster. May be called from another thread."""
-        made = [(name, making) for name, (_, making) in list(self._clients.items())]
-        return {name: making.result().gate.in_flight for name, making in made if name in self._specs and _usable(making)}
+        made = {name: self._clients.peek(name) for name in list(self._specs)}
+        return {name: client.gate.in_flight for name, client in made.items() if client is not None}
 
     async def close(self) -> None:
         """Close all."""
-        for _, making in self._clients.values():
-            if _usable(making):
-                await making.result().close()
-            else:
-                making.cancel()
-        self._clients.clear()
+        await self._clients.close()
 
 
-def _usable(making: asyncio.Task[ClusterClient]) -> bool:
-    """Whether the client is made."""
-    return making.done() and not making.cancelled() and making.exception() is None
+def _following(spec: ConnectSpec) -> ConnectSpec:
+    """With a breaker that is soon half open: that of the cluster's shard is in charge, and hands nothing out while it is open."""
+    breaker = msgspec.structs.replace(spec.breaker, retry_max=min(_RETRY_MAX, spec.breaker.retry_max))
+    return msgspec.structs.replace(spec, breaker=breaker)

@@ -2,10 +2,15 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import Subject
+from raycp.member.problem_log import ProblemLog, bounded
+from raycp.metrics import FleetMetrics, Metrics
 from raycp.metrics.recorder import FlightRecorder
 from raycp.protocol.control import Configure, Drain, PlanOf, Question, ReportAfter
 from raycp.protocol.control.codec import unknown_question
@@ -26,11 +31,23 @@ class MemberCore:
         """Ray's id of the node on which this process runs; empty outside Ray."""
         self.recorder = recorder or FlightRecorder(clock)
         self.loops = Loops(clock)
+        self.loops.failed = lambda _: self.changed()
         self.plan: Plan | None = None
         self._news = asyncio.Event()
         self._number = 0
         self._essence: tuple[object, ...] = ()
         self._noted: tuple[object, ...] = ()
+        self._problem_log = ProblemLog(clock)
+
+    def count_failures(self, metrics: Metrics) -> None:
+        """Count the failures of this member's loops in ``metrics``."""
+        family = FleetMetrics(metrics).loop_failures
+
+        def failed(name: LoopName) -> None:
+            family.labels(name).inc()
+            self.changed()
+
+        self.loops.failed = failed
 
     async def ask(self, question: Question[Any]) -> Any:
         """Answer a control question of any member, or of the role in ``extra``. Raises ``ControlError``."""
@@ -66,11 +83,16 @@ class MemberCore:
         """Put the role's own facts into a report."""
         raise NotImplementedError
 
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        """What is wrong at this moment, apart from its loops; ``report`` is filled."""
+        return {}
+
     def report(self) -> Report:
         """The member's present state, for the leader and the observer."""
         version = self.plan.version if self.plan else 0
         report = Report(pid=os.getpid(), node=self.node, node_id=self.node_id, host=self.host, plan=version)
         self.fill(report)
+        report.problems = bounded([*self.loops.problems, *self._problem_log.standing(self.problems(report))])
         return report
 
     def changed(self) -> None:
@@ -120,4 +142,5 @@ def _essence(report: Report) -> tuple[object, ...]:
     clusters = [(c.name, c.reachable, c.synced, c.reason, c.breaker) for c in report.clusters]
     suspects = (report.quarantine, report.suspected, [(each.object, each.convicted) for each in report.suspects])
     state = (report.state, report.ready, list(report.reasons), report.dead, dict(report.phases), suspects)
-    return report.host, report.port, report.plan, state, clusters, dict(report.extra)
+    problems = [problem.subject for problem in report.problems]
+    return report.host, report.port, report.plan, state, clusters, dict(report.extra), problems

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.leadership.permit import Permit, take
 from raycp.metrics import FleetMetrics, Metrics
@@ -65,13 +66,13 @@ class PermitKeeper:
             if start:
                 self.start()
             else:
-                loops.spawn(self._acquaint(ask), "the leader's address")
+                loops.supervise(lambda: self._acquaint(ask), LoopName.LEADER_ADDRESS)
 
     def start(self) -> None:
         """Start pulling; a standby does so when it is promoted."""
         if self.ask is not None:
             self._started = True
-            self._loops.spawn(self._run(), "permit")
+            self._loops.supervise(self._run, LoopName.PERMIT, most=EVERY)
 
     async def _acquaint(self, ask: LeaderAsk) -> None:
         """Ask the leader once, while Ray's head can resolve its address: the head may be down at the promotion."""
@@ -165,7 +166,7 @@ class PermitKeeper:
         asked = self._clock.now()
         try:
             grant = await self.ask(PermitRequest(self._name), 2.0)
-        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+        except (MemberDied, MemberUnavailable, MemberFailed, TimeoutError) as error:
             log.debug("no permit: %s", error)
             return False
         if self._suspended or asked <= self._void:

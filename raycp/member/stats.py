@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.member.process import ProcessGauges
 from raycp.metrics import Metrics
@@ -51,7 +52,7 @@ class StatsReporter:
         self._sending = asyncio.Lock()
         self._process = ProcessGauges(metrics, clock)
         self._synced = asyncio.Event()
-        loops.forever(self._send, "statistics to the observer", every=EVERY)
+        loops.forever(self._send, LoopName.STATISTICS, every=EVERY)
 
     def update(self, plan: Plan) -> None:
         """Send to the observer of ``plan`` from now on."""

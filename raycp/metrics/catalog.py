@@ -6,6 +6,7 @@ Work-queue families carry client-go's names, so that existing dashboards work; t
 
 from http import HTTPStatus
 
+from raycp.base.loop_names import LoopName
 from raycp.metrics.cells import Counter, Histogram, Spec
 from raycp.metrics.labels import OTHER, Label
 from raycp.metrics.registry import Metrics
@@ -16,6 +17,7 @@ ROLE = Label.of("role", "leader", "shard", "standby", "worker", "observer", "emb
 REASON = Label.few("reason", 50)
 CAUSE = Label.few("cause", 20)
 PHASE = Label.of("phase", "drain", "leaderless", "ramp_up", "backlog")
+LOOP = Label.of("loop", *(name.value for name in LoopName))
 RESULT = Label.of("result", "success", "requeue_after", "waiting", "error", "permanent", "interrupted")
 ERROR = Label.few("error", 100)
 """The class of an error: the names of its authors' exceptions, so bounded by number only."""
@@ -214,6 +216,15 @@ class ReflectorMetrics:
         self.watch_lag = metrics.gauge(
             "raycp_watch_lag_seconds", "Time since the watch last proved to be alive.", (*INFORMER, role), merge="max"
         )
+        self.refused = metrics.gauge(
+            "raycp_informer_refused", "1 while the API server is well but refuses this kind.", (*INFORMER, role), merge="max"
+        )
+        self.unreadable = metrics.gauge(
+            "raycp_cache_unreadable_objects", "Objects left out because they cannot be read.", (*INFORMER, role)
+        )
+        self.folded = metrics.counter(
+            "raycp_reflector_folded_events_total", "Events of a flood that were outdated when they were read.", (CLUSTER,)
+        )
 
     def series(self, cluster: str, kind: str) -> ReflectorSeries:
         """The series of one informer."""
@@ -291,6 +302,7 @@ class FleetMetrics:
         self.restarts = metrics.counter(
             "raycp_actor_replacements_total", "Actors that ended and were to be replaced, by role and reason.", (ROLE, REASON)
         )
+        self.loop_failures = metrics.counter("raycp_loop_failures_total", "Loops that failed and were started again.", (LOOP,))
         self.memory = metrics.gauge("raycp_process_resident_memory_bytes", "Resident memory of an actor's process.", PROCESS)
         self.cpu = metrics.counter("raycp_process_cpu_seconds_total", "CPU time of an actor's process.", PROCESS)
         self.loop_lag = metrics.gauge(

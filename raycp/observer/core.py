@@ -4,9 +4,12 @@ Its state is what members and the leader send: nothing is asked of them but time
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.config import TIERS
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
@@ -40,6 +43,7 @@ class ObserverCore(MemberCore):
         super().__init__(member, clock, host, node, recorder)
         self._readiness: tuple[bool, list[str]] | None = None
         self._own_metrics = Metrics()
+        self.count_failures(self._own_metrics)
         self._started = clock.now()
         self._complete = False
         """All members have reported once: sums and status are those of the whole fleet."""
@@ -67,8 +71,8 @@ class ObserverCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self.sources.accept)
-            self.loops.forever(self._checkpoint.keep, "SLO checkpoint", every=plan.fleet.doc.spec.state.checkpoint)
-            self.loops.forever(self._dead.forget, "forgetting of dead processes", every=FORGET_EVERY)
+            self.loops.forever(self._checkpoint.keep, LoopName.CHECKPOINT, every=plan.fleet.doc.spec.state.checkpoint)
+            self.loops.forever(self._dead.forget, LoopName.DEAD_PROCESSES, every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
         self._merger.keep_clusters({cluster.name for cluster in plan.fleet.doc.spec.clusters})
@@ -81,7 +85,7 @@ class ObserverCore(MemberCore):
             self.loops.spawn(self._checkpoint.warm_up(), "connection to the hub")
         elif before is not None and before.following is not None:
             self._checkpoint.taken_over()
-            self.loops.spawn(self._checkpoint.restore(), "SLO checkpoint of the fleet that led before")
+            self.loops.supervise(self._checkpoint.restore, LoopName.CHECKPOINT_RESTORE)
             self._web.return_to_port(spec.host, spec.port)
 
     async def extra(self, question: Question[Any]) -> Any:
@@ -90,9 +94,8 @@ class ObserverCore(MemberCore):
                 return await self.view.slo()
             case Series():
                 return self._book.series()
-            case StatusUpdate(status, process, metrics):
-                if self._feed.receive(status):
-                    self.sources.feed_leader(process, metrics)
+            case StatusUpdate(status):
+                self._feed.receive(status)
                 if self._readiness != (status.ready, status.reasons):
                     self._readiness = (status.ready, status.reasons)
                     self.recorder.note("fleet", urgent=True, ready=status.ready, reasons=status.reasons, plan=status.plan)
@@ -122,6 +125,10 @@ class ObserverCore(MemberCore):
         if self._web.url:
             report.extra["url"] = self._web.url
 
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        problem = self._checkpoint.problem
+        return {(ProblemCode.STATE_NOT_STORED, FLEET): f"SLO checkpoint: {problem}"} if problem else {}
+
     @property
     def _stands_by(self) -> bool:
         return self.plan is not None and self.plan.following is not None
@@ -143,12 +150,10 @@ class ObserverCore(MemberCore):
         if plan is None:
             return None
         named = {*(shard.member for shard in plan.shards), *(worker.member for worker in plan.workers)}
-        return named | {self.sources.process(name) for name in named} | self.sources.connected() | {self.sources.leader}
+        return named | {self.sources.process(name) for name in named} | self.sources.connected()
 
     def _set_gauges(self) -> None:
         """Members that have reported lately, by role, and the pools' sizes."""
-        if self._feed.leader_is_silent:
-            self.sources.silence_leader()
         now = self.clock.now()
         found = Counter(known.member.role for known in self.sources.reports.values() if now - known.at < SILENT_AFTER)
         for role in ROLES:

@@ -5,8 +5,10 @@ A standby fleet takes any port while the active one has that of the file, and mo
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.observer.view import View
 from raycp.observer.web import WebServer, serve
@@ -41,12 +43,12 @@ class HttpServer:
         """Start to listen, once; returns at once."""
         if not self._opened:
             self._opened = True
-            self._loops.spawn(self._listen(host, port), "HTTP server")
+            self._loops.supervise(partial(self._listen, host, port), LoopName.HTTP_SERVER)
 
     def return_to_port(self, host: str, port: int) -> None:
         """This fleet leads now and needs the port of the fleet file; returns at once."""
         if self._on_another_port:
-            self._loops.spawn(self._move(host, port), "move of the HTTP server")
+            self._loops.supervise(partial(self._move, host, port), LoopName.HTTP_SERVER)
 
     async def stop(self) -> None:
         """Close the port."""

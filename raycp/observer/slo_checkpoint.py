@@ -34,6 +34,8 @@ class SloCheckpoint:
         is_leader: Family[Gauge],
         plan: Callable[[], Plan | None],
     ) -> None:
+        self.problem = ""
+        """Why the last one was not written."""
         self._clock = clock
         self._client = client
         self._book = book
@@ -80,6 +82,7 @@ class SloCheckpoint:
             another_leads = leadership is None or leadership.home not in ("", plan.home)
             self._is_leader.labels(plan.fleet.name).set(0.0 if another_leads else 1.0)
             if another_leads and not (self._closing and plan.epoch):
+                self.problem = ""
                 return  # the fleet that leads counts, and waits for the last checkpoint of a fleet that has handed over to it
             if not self._restored:
                 self._saved = await records.read("slo")
@@ -93,7 +96,11 @@ class SloCheckpoint:
             if self._closing:
                 data["closed"] = "true"
             self._saved = await records.write("slo", data, self._saved)
+            self.problem = ""
         except (KubeError, ValueError) as error:
-            log.warning("the SLO checkpoint was not written to cluster %s, and is tried again: %s", plan.hub.name, error)
+            problem = str(error) or type(error).__name__
+            if problem != self.problem:
+                log.warning("the SLO checkpoint was not written to cluster %s, and is tried again: %s", plan.hub.name, problem)
+            self.problem = problem
         except Conflict:
             self._saved = await records.read("slo")

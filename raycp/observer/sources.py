@@ -63,8 +63,6 @@ class Sources:
     def __init__(self, clock: Clock, merger: Merger, book: SloBook, home: Callable[[], str], changed: Callable[[], None]) -> None:
         self.reports: dict[str, MemberReport] = {}
         """By the actor's name."""
-        self.leader = ""
-        """The process of the newest leader, among those that count."""
         self.timelines = TimelineQueries()
         self._clock = clock
         self._merger = merger
@@ -109,24 +107,6 @@ class Sources:
             return
         self.reports[name] = MemberReport(member, report, self._clock.now())
         self._changed()
-
-    def feed_leader(self, process: str, metrics: bytes) -> None:
-        """Take in what the newest leader's process has counted; that of the one before is dead."""
-        if not process:
-            return  # a leader of the previous release
-        try:
-            if not self._merger.feed(process, metrics):
-                return
-        except (msgspec.MsgspecError, ValueError):
-            log.exception("the statistics of the leader can't be decoded")
-            return
-        if self.leader not in ("", process):
-            self._merger.forget(self.leader)
-        self.leader = process
-
-    def silence_leader(self) -> None:
-        """The leader does not report: its gauges vanish until it does."""
-        self._merger.silence(self.leader)
 
     def actors(self) -> list[str]:
         """Members whose reports are kept."""

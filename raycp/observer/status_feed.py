@@ -6,8 +6,10 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_overlay import overlaid
+from raycp.protocol.members import LEADER
 from raycp.protocol.status import FleetStatus, LeaderStatus, with_readiness
 
 SILENT_AFTER = 5.0
@@ -24,17 +26,10 @@ class StatusFeed:
         self._last: FleetStatus | None = None
         self._received = 0.0
 
-    def receive(self, status: FleetStatus) -> bool:
-        """The leader has sent its status. False for one of an earlier leader, or about an earlier plan, which is dropped."""
-        if self._last is not None and _order(status) < _order(self._last):
-            return False
-        self._last, self._received = status, self._clock.now()
-        return True
-
-    @property
-    def leader_is_silent(self) -> bool:
-        """Whether the leader has sent nothing for ``SILENT_AFTER``."""
-        return self._clock.now() - self._received > SILENT_AFTER
+    def receive(self, status: FleetStatus) -> None:
+        """The leader has sent its status. One of an earlier leader, or about an earlier plan, is dropped."""
+        if self._last is None or _order(status) >= _order(self._last):
+            self._last, self._received = status, self._clock.now()
 
     def current(self) -> FleetStatus:
         """The status now. Without a fleet, and with the reason, before the leader has sent any."""
@@ -45,8 +40,10 @@ class StatusFeed:
         if silence <= SILENT_AFTER:
             return overlaid(status, self._reports, leader_is_silent=False)
         shown = overlaid(status, {name: self._with_silence(known) for name, known in self._reports.items()}, leader_is_silent=True)
-        leader = msgspec.structs.replace(status.leader or LeaderStatus(), silent_since=self._clock.wall() - silence)
-        return with_readiness(msgspec.structs.replace(shown, leader=leader))
+        since = self._clock.wall() - silence
+        leader = msgspec.structs.replace(status.leader or LeaderStatus(), silent_since=since)
+        silent = FleetProblem(ProblemCode.LEADER_SILENT, ProblemOwner(member=LEADER.role), "it sends the observer no status", since)
+        return with_readiness(msgspec.structs.replace(shown, leader=leader, problems=[silent, *shown.found]))
 
     def silent(self) -> list[MemberReport]:
         """Members of the fleet that have stopped reporting to the observer."""

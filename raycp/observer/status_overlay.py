@@ -10,9 +10,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from raycp.protocol.members import OBSERVER_SLOT, Role, Slot
-from raycp.protocol.status import FleetClusterStatus, FleetStatus, LaneStatus, MemberStatus, ShardStandbyStatus, ShardStatus
-from raycp.protocol.status_builder import KnownMember, cluster_fields, lanes_of, member_fields
+from raycp.base.problems import FleetProblem, ProblemCode
+from raycp.protocol.members import LEADER, OBSERVER_SLOT, Role, Slot
+from raycp.protocol.status import (
+    ACCUSED,
+    REPORTED,
+    FleetClusterStatus,
+    FleetStatus,
+    LaneStatus,
+    MemberStatus,
+    ShardStandbyStatus,
+    ShardStatus,
+    SuspectStatus,
+)
+from raycp.protocol.status_builder import KnownMember, all_problems, cluster_fields, lanes_of, member_fields, suspects_of
 
 Reports = Mapping[str, KnownMember]
 """By the actor's name."""
@@ -34,6 +45,8 @@ def overlaid(status: FleetStatus, reports: Reports, *, leader_is_silent: bool) -
         workers=[shown.row(row, Slot(Role.WORKER, row.worker), "slots", "busy") for row in status.workers],
         observer=observer,
         clusters=_clusters(status, reports, leader_is_silent),
+        problems=_problems(status, reports, standby_fleet) if leader_is_silent else status.problems,
+        suspects=_suspects(status, reports) if leader_is_silent else status.suspects,
         lanes=_lanes(status, reports),
     )
 
@@ -72,6 +85,25 @@ def _clusters(status: FleetStatus, reports: Reports, leader_is_silent: bool) -> 
     if not leader_is_silent:
         found = {name: {key: fields[key] for key in _NUMBERS} for name, fields in found.items()}
     return [msgspec.structs.replace(row, **found.get(row.name, {})) for row in status.clusters]
+
+
+def _problems(status: FleetStatus, reports: Reports, standby_fleet: bool) -> list[FleetProblem]:
+    """The leader's own as it last sent them, and what the members report now."""
+    members = REPORTED | ACCUSED | {ProblemCode.CONTROLLER_FAILED}
+    own = [problem for problem in status.found if problem.code not in members or problem.owner.member == LEADER.role]
+    slots: list[tuple[Slot, MemberStatus]] = [
+        *((Slot.of_standby(row.shard, 0) if standby_fleet else Slot.of_shard(row.shard), row) for row in status.shards),
+        *((Slot(Role.STANDBY, row.standby), row) for row in status.standbys),
+        *((Slot(Role.WORKER, row.worker), row) for row in status.workers),
+        *([(OBSERVER_SLOT, status.observer)] if status.observer is not msgspec.UNSET else []),
+    ]
+    return all_problems(own, {slot: known for slot, row in slots if (known := reports.get(row.member)) is not None})
+
+
+def _suspects(status: FleetStatus, reports: Reports) -> list[SuspectStatus]:
+    """As the shards report them now, where all have."""
+    watchers = [reports.get(row.member) for row in status.shards]
+    return status.suspects if None in watchers else suspects_of(known.report for known in watchers if known is not None)
 
 
 def _lanes(status: FleetStatus, reports: Reports) -> list[LaneStatus]:

@@ -1,8 +1,8 @@
 """The observer's HTTP routes, over any ``View``.
 
 ``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
-checks where one that is required fails and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no
-external asset). A view that raises is answered with 500 and a JSON reason.
+checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
+page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason.
 """
 
 import logging
@@ -35,9 +35,11 @@ def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
     lines = []
     for check in checks:
         mark = "+" if check.ok else "-"
-        verdict = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
-        lines.append(f"[{mark}]{check.name} {verdict}")
-    text = "ok" if passed and not verbose else "\n".join([*lines, f"{what} check {'passed' if passed else 'failed'}", ""])
+        found = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
+        lines.append(f"[{mark}]{check.name} {found}")
+    degraded = what == "readyz" and not all(c.ok for c in checks)
+    verdict = ("passed, degraded" if degraded else "passed") if passed else "failed"
+    text = "ok" if passed and not degraded and not verbose else "\n".join([*lines, f"{what} check {verdict}", ""])
     return web.Response(text=text, status=200 if passed else 503, headers=_SECURITY)
 
 

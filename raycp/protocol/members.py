@@ -132,6 +132,12 @@ class Member(NamedTuple):
         return f"{self.role} {self.place} (generation {self.generation})"
 
 
+def place_of(actor_name: str) -> str:
+    """``worker standard/0``: what the member of that name is, for people."""
+    member = Member.parse(actor_name)
+    return str(member.slot) if member is not None else actor_name
+
+
 LEADER = Member(Role.LEADER, "leader", 0)
 
 

@@ -168,6 +168,9 @@ class Plan(msgspec.Struct, frozen=True):
     """The active fleet that this standby fleet follows, whose ``shards`` these are; None in the active fleet."""
     successors: tuple[ShardPlan, ...] = ()
     """The standby fleet's own standbys, its primaries to be."""
+    instance: str = ""
+    """The home of the fleet instance that this plan continues under another token: its members all died, and it was brought back.
+    Empty, and absent in plans of version 1, where the token says it."""
     protocol: int = PROTOCOL
     """Absent in plans of version 1, which are read the same."""
 
@@ -196,7 +199,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def home(self) -> str:
         """This instance of the fleet, wherever its leader is: what its lock knows it by. Not a secret, unlike the token."""
-        return home_of(self.token, self.floor)
+        return self.instance or home_of(self.token, self.floor)
 
     @property
     def hub(self) -> ClusterPlan:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from raycp.base.problems import FleetProblem
 from raycp.base.protocol_version import PROTOCOL, check_protocol
 
 
@@ -68,6 +69,8 @@ class Report(msgspec.Struct):
     suspected: int = 0
     quarantine: bool = False
     """Whether a suspect is due: the shard needs a quarantine worker."""
+    problems: list[FleetProblem] = []
+    """What is wrong with it or its clusters (a bounded number); absent in reports of version 1."""
     number: int = 0
     """Rises when the report has changed in a way that matters; a watch names the last one seen."""
     protocol: int = PROTOCOL

@@ -11,6 +11,7 @@ import enum
 
 import msgspec
 
+from raycp.base.problems import FleetProblem, ProblemCode, as_problems
 from raycp.leadership.switches import Switch
 from raycp.protocol.members import QUARANTINE
 
@@ -18,9 +19,37 @@ _MOST = 5
 """Reasons that one check prints."""
 
 
+ACCUSED = frozenset({ProblemCode.OBJECT_CONVICTED, ProblemCode.OBJECTS_SUSPECTED})
+"""Problems of single objects: ``FleetStatus.suspects`` has them, too. All others are reconciled meanwhile."""
+
+NOTES = ACCUSED | {ProblemCode.CLOCK, ProblemCode.DRAIN, ProblemCode.PLACEMENT, ProblemCode.LEADER_SILENT}
+"""Problems that are no reason to call a fleet degraded, or stand among its reasons anyway."""
+
+REPORTED = frozenset(
+    {
+        ProblemCode.LOOP_FAILED,
+        ProblemCode.CLUSTER_UNREACHABLE,
+        ProblemCode.CLUSTER_NOT_SYNCED,
+        ProblemCode.KIND_FAILED,
+        ProblemCode.STATE_NOT_STORED,
+    }
+)
+"""Problems that members report, and that do not keep a standby fleet from taking over."""
+
+
+class ReadinessState(enum.StrEnum):
+    """What ``readiness`` says of a fleet."""
+
+    READY = "ready"
+    DEGRADED = "degraded"
+    """It works, and not all of it: ``/readyz`` answers 200."""
+    NOT_READY = "not-ready"
+
+
 class MemberStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A member and where it runs. ``member`` is the actor's name, empty while none runs; ``node_id`` is Ray's id; ``reasons`` say
-    why it is not at work under the current plan, and are empty when it is."""
+    why it is not at work under the current plan, and are empty when it is. ``behind``: the only reason is that it has not taken
+    over the newest plan yet."""
 
     member: str = ""
     state: str = "missing"
@@ -29,6 +58,7 @@ class MemberStatus(msgspec.Struct, rename="camel", kw_only=True):
     node: str = ""
     node_id: str = ""
     ready: bool = False
+    behind: bool = False
     reasons: list[str] = []
 
 
@@ -171,9 +201,10 @@ class RayNodeStatus(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
-    """Everything that the leader knows of its fleet. ``ready`` and ``reasons`` are what ``readiness`` says of the rest; ``plan`` is
-    the plan's version; ``following`` names the Ray namespace that a standby fleet follows, which is ``warm`` when it may take over.
-    ``fleet`` is empty before the first apply."""
+    """Everything that the leader knows of its fleet. ``readiness``, ``ready`` (ready or degraded) and ``reasons`` are what
+    ``readiness`` says of the rest; ``unsettled`` names what the current plan asks for and is not at work yet: bring-up waits for
+    that. ``plan`` is the plan's version; ``following`` names the Ray namespace that a standby fleet follows, which is ``warm`` when
+    it may take over. ``fleet`` is empty before the first apply."""
 
     fleet: str = ""
     generation: str = ""
@@ -181,8 +212,10 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     plan: int = 0
     following: str | msgspec.UnsetType = msgspec.UNSET
     warm: bool | msgspec.UnsetType = msgspec.UNSET
+    readiness: ReadinessState | msgspec.UnsetType = msgspec.UNSET
     ready: bool = False
     reasons: list[str] = []
+    unsettled: list[str] = []
     leader: LeaderStatus | msgspec.UnsetType = msgspec.UNSET
     shards: list[ShardStatus] = []
     standbys: list[ShardStandbyStatus] = []
@@ -191,11 +224,22 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     clusters: list[FleetClusterStatus] = []
     lanes: list[LaneStatus] = []
     controllers: list[ControllerStatus] = []
-    problems: dict[str, str] = {}
+    problems: list[FleetProblem] | dict[str, str] = []
+    """Read as ``found``: leaders of earlier builds send messages by subject."""
     suspects: list[SuspectStatus] = []
     pools: list[PoolStatus] = []
     nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
+
+    def __post_init__(self) -> None:
+        self.problems = as_problems(self.problems)
+        if self.readiness is msgspec.UNSET:  # of a leader of an earlier build
+            self.readiness = ReadinessState.READY if self.ready else ReadinessState.NOT_READY
+
+    @property
+    def found(self) -> list[FleetProblem]:
+        """What is wrong, of the leader and all members."""
+        return as_problems(self.problems)
 
     def member_rows(self) -> list[MemberStatus]:
         """All members apart from embedded clusters, which report to the leader alone."""
@@ -205,7 +249,7 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
 class Check(msgspec.Struct, frozen=True):
     """One condition of health or readiness, with the reason when it does not hold.
 
-    ``required=False``: shown, but does not hold readiness back (a cluster that is down, after ``syncDeadline``).
+    ``required=False``: shown, and a reason to call the fleet degraded (a cluster that is down).
     """
 
     name: str
@@ -214,16 +258,10 @@ class Check(msgspec.Struct, frozen=True):
     required: bool = True
 
 
-class ReadinessState(enum.StrEnum):
-    """What ``readiness`` says of a fleet."""
-
-    READY = "ready"
-    NOT_READY = "not ready"
-
-
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether a fleet is ready. ``reasons`` say why not and are empty when it is; ``checks`` are the conditions one by one, for
-    ``/readyz``: the fleet is ready exactly when all that are required hold."""
+    """Whether a fleet is ready. ``reasons`` say why it is not ready or degraded, those that keep it from being ready first;
+    ``checks`` are the conditions one by one, for ``/readyz``: the fleet is not ready exactly when one that is required fails, and
+    degraded when another one does."""
 
     state: ReadinessState
     reasons: tuple[str, ...] = ()
@@ -231,58 +269,115 @@ class Readiness(msgspec.Struct, frozen=True):
 
     @property
     def ready(self) -> bool:
-        """Whether the fleet works; a standby fleet: whether it may take over."""
-        return self.state is ReadinessState.READY
+        """Whether the fleet works, perhaps degraded; a standby fleet: whether it may take over."""
+        return self.state is not ReadinessState.NOT_READY
 
 
 def readiness(status: FleetStatus) -> Readiness:
-    """Whether the fleet of ``status`` is ready: its leader is recorded, and all members work under the current plan.
+    """Whether the fleet of ``status`` is ready.
 
-    An active fleet works without its standbys; a standby fleet consists of them, and must have no problem at all. Shards decide
-    whether a cluster that is down holds them back: all do until ``syncDeadline``, the hub always does. A status without a fleet is
-    not ready, for the reasons that it carries.
+    An active fleet is *not ready* while its leader is not recorded, the shard of its hub is not at work, or no worker is. It is
+    *degraded* while anything else that concerns its work is wrong: a cluster, a kind, a controller, a member, a loop. It works
+    without its standbys. A standby fleet consists of them: it is ready when it may take over (``warm``), so when all of it is at
+    work and its leader has no problem. A status without a fleet is not ready, for the reasons that it carries.
     """
     if not status.fleet:
-        return _verdict({"fleet": status.reasons or ["no fleet has been applied yet"]}, [])
+        return _verdict({"fleet": status.reasons or ["no fleet has been applied yet"]}, {}, [])
     standby_fleet = status.following is not msgspec.UNSET
-    required: dict[str, list[str]] = {} if standby_fleet else {"leader": _leader_reasons(status)}
-    embedded = [cluster.embedded for cluster in status.clusters if cluster.embedded is not msgspec.UNSET]
-    if embedded:
-        required["embedded"] = _all_reasons(*embedded)
-    if status.observer is not msgspec.UNSET:
-        required["observer"] = status.observer.reasons
+    apart = NOTES if standby_fleet else NOTES | {ProblemCode.LEADERSHIP, ProblemCode.SUPERSEDED}  # among the leader's reasons
+    degrading = [problem for problem in status.found if problem.code not in apart]
+    shown = [*_silence(status), *_cluster_checks(status)]
+    silent = {"leader-reports": [check.reason for check in shown if check.name == "leader-reports"]}
+    named = {problem.owner.cluster for problem in degrading}
+    clusters = [f"cluster {row.name}: {row.reason}" for row in status.clusters if not row.synced and row.name not in named]
+    lesser = {**silent, "clusters": clusters}
     if standby_fleet:
-        required["standbys"] = _all_reasons(*status.standbys)
-    else:
-        required["shards"] = _all_reasons(*status.shards)
-    # A quarantine worker comes and goes with its suspects, which wait for it; nothing else does.
-    required["workers"] = _all_reasons(*(worker for worker in status.workers if worker.tier != QUARANTINE))
-    if standby_fleet:
-        required["problems"] = [f"{what}: {why}" for what, why in status.problems.items()]
-    return _verdict(required, [*_silence(status), *_cluster_checks(status)])
+        blocking = [problem for problem in degrading if problem.code not in REPORTED]
+        required = {**_members(status), "problems": [str(problem) for problem in blocking]}
+        return _verdict(required, {**lesser, "reported": [str(each) for each in degrading if each not in blocking]}, shown)
+    hub = next((row for row in status.clusters if row.role == "hub"), None)
+    working = [row for row in _pooled(status) if _at_work(row)]
+    idle = _reasons(*(row for row in _pooled(status) if not _at_work(row)))
+    required = {
+        "leader": _leader_reasons(status),
+        "hub": _reasons(*(row for row in status.shards if hub is not None and row.shard == hub.shard and not _at_work(row))),
+        "workers": [] if working else idle or ["the fleet has no worker"],
+    }
+    others = [row for row in status.shards if (hub is None or row.shard != hub.shard) and not _at_work(row)]
+    embedded = [row.embedded for row in status.clusters if row.embedded is not msgspec.UNSET and not _at_work(row.embedded)]
+    observer = [status.observer] if status.observer is not msgspec.UNSET and not _at_work(status.observer) else []
+    members = {"shards": _reasons(*others), "some-workers": idle if working else [], "embedded": _reasons(*embedded)}
+    lesser = {**members, "observer": _reasons(*observer), "problems": [str(problem) for problem in degrading], **lesser}
+    return _verdict(required, lesser, shown)
 
 
 def with_readiness(status: FleetStatus) -> FleetStatus:
-    """The same status with ``ready``, ``reasons`` and ``warm`` as ``readiness`` says."""
+    """The same status with ``readiness``, ``ready``, ``reasons``, ``unsettled`` and ``warm`` as the rules here say."""
     found = readiness(status)
     warm = found.ready if status.following is not msgspec.UNSET else msgspec.UNSET
-    return msgspec.structs.replace(status, ready=found.ready, reasons=list(found.reasons), warm=warm)
+    return msgspec.structs.replace(
+        status,
+        readiness=found.state,
+        ready=found.ready,
+        reasons=list(found.reasons),
+        unsettled=_unsettled(status, found),
+        warm=warm,
+    )
 
 
-def _verdict(required: dict[str, list[str]], shown: list[Check]) -> Readiness:
+def _unsettled(status: FleetStatus, found: Readiness) -> list[str]:
+    if not status.fleet or status.following is not msgspec.UNSET:
+        return [] if found.ready else list(found.reasons)
+    unknown = [str(problem) for problem in status.found if problem.code is ProblemCode.CONTROLLER_FAILED]
+    rows = [reason for reasons in _members(status).values() for reason in reasons]
+    return [*_leader_reasons(status), *rows, *unknown]
+
+
+def _members(status: FleetStatus) -> dict[str, list[str]]:
+    """Of all members that the fleet can't do without, by role: why they are not at work under the current plan."""
+    standby_fleet = status.following is not msgspec.UNSET
+    embedded = [cluster.embedded for cluster in status.clusters if cluster.embedded is not msgspec.UNSET]
+    found = {"embedded": _reasons(*embedded)} if embedded else {}
+    if status.observer is not msgspec.UNSET:
+        found["observer"] = _reasons(status.observer)
+    watchers: list[MemberStatus] = [*(status.standbys if standby_fleet else status.shards)]
+    found["standbys" if standby_fleet else "shards"] = _reasons(*watchers)
+    return {**found, "workers": _reasons(*_pooled(status))}
+
+
+def _pooled(status: FleetStatus) -> list[WorkerStatus]:
+    """A quarantine worker comes and goes with its suspects, which wait for it; nothing else does."""
+    return [row for row in status.workers if row.tier != QUARANTINE]
+
+
+def _at_work(row: MemberStatus) -> bool:
+    """A member that is ready and only has not taken over the newest plan yet, which takes some milliseconds, is at work."""
+    return row.ready and (row.behind or not row.reasons)
+
+
+def _verdict(required: dict[str, list[str]], lesser: dict[str, list[str]], shown: list[Check]) -> Readiness:
+    """``shown`` are checks whose failures ``lesser`` has, or more of them."""
     checks = [Check(name, not reasons, "; ".join(reasons[:_MOST])) for name, reasons in required.items()]
-    reasons = tuple(reason for found in required.values() for reason in found)
-    return Readiness(ReadinessState.NOT_READY if reasons else ReadinessState.READY, reasons, (*checks[:1], *shown, *checks[1:]))
+    known = {check.name for check in shown} | {"clusters"}
+    for name, reasons in lesser.items():
+        if reasons and name not in known:
+            shown.append(Check(name, False, "; ".join(reasons[:_MOST]), required=False))
+    missing = [reason for reasons in required.values() for reason in reasons]
+    degraded = [reason for reasons in lesser.values() for reason in reasons]
+    state = ReadinessState.NOT_READY if missing else ReadinessState.DEGRADED if degraded else ReadinessState.READY
+    return Readiness(state, (*missing, *degraded), (*checks[:1], *shown, *checks[1:]))
 
 
 def _leader_reasons(status: FleetStatus) -> list[str]:
     leader = status.leader or LeaderStatus()
+    if superseded := [problem.message for problem in status.found if problem.code is ProblemCode.SUPERSEDED]:
+        return superseded
     if leader.waiting:
         since = datetime.datetime.fromtimestamp(leader.held_since or 0.0, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return [f"waiting for the lock: {leader.waiting} (leads since {since})"]
     if leader.since is None:
         hub = next((cluster.name for cluster in status.clusters if cluster.role == "hub"), "")
-        problem = status.problems.get("leadership", "")
+        problem = next((each.message for each in status.found if each.code is ProblemCode.LEADERSHIP), "")
         return [f'the leader is not recorded in cluster "{hub}" yet' + (f": {problem}" if problem else "")]
     return []
 
@@ -297,14 +392,11 @@ def _silence(status: FleetStatus) -> list[Check]:
 
 
 def _cluster_checks(status: FleetStatus) -> list[Check]:
-    """Required while the cluster's shard, or the shard's standby in a standby fleet, is not ready."""
-    rows: list[ShardStatus] | list[ShardStandbyStatus] = status.shards if status.following is msgspec.UNSET else status.standbys
-    ready = {row.shard for row in rows if row.ready}
     return [
-        Check(f"cluster-{cluster.name}", cluster.synced, "" if cluster.synced else cluster.reason, cluster.shard not in ready)
+        Check(f"cluster-{cluster.name}", cluster.synced, "" if cluster.synced else cluster.reason, required=False)
         for cluster in status.clusters
     ]
 
 
-def _all_reasons(*members: MemberStatus) -> list[str]:
+def _reasons(*members: MemberStatus) -> list[str]:
     return [reason for member in members for reason in member.reasons]

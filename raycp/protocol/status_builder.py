@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
+from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner, of_member
 from raycp.config import TIERS
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
@@ -63,8 +64,9 @@ def fleet_status(
     plan: Plan | None,
     wanted: Collection[Slot],
     members: KnownMembers,
-    problems: Mapping[str, str],
+    problems: Iterable[FleetProblem],
     *,
+    reasons: Iterable[str] = (),
     leadership: Leadership | None = None,
     waiting: Waiting | None = None,
     uptime: float = 0.0,
@@ -72,10 +74,10 @@ def fleet_status(
     nodes: Iterable[RayNodeStatus] = (),
     switches: Iterable[Switch] = (),
 ) -> FleetStatus:
-    """The status of a fleet whose members should be ``wanted``. ``leadership`` is None until the hub records it; ``uptime`` is the
-    leader's, in seconds."""
+    """The status of a fleet whose members should be ``wanted``. ``problems`` are the leader's own; ``reasons``: why there is no
+    plan. ``leadership`` is None until the hub records it; ``uptime`` is the leader's, in seconds."""
     if plan is None:
-        return with_readiness(FleetStatus(problems=dict(problems)))
+        return with_readiness(FleetStatus(problems=list(problems), reasons=list(reasons)))
     watcher = _watcher(plan)
     reports = [known.report for slot, known in members.items() if slot.role is watcher]
     standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
@@ -103,7 +105,7 @@ def fleet_status(
                 ControllerStatus(name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use)
                 for c in plan.fleet.controllers
             ],
-            problems={**problems, **suspect_problems(reports)},
+            problems=all_problems(problems, members),
             suspects=suspects_of(reports),
             pools=list(pools),
             nodes=list(nodes),
@@ -112,16 +114,28 @@ def fleet_status(
     )
 
 
+def all_problems(own: Iterable[FleetProblem], members: KnownMembers) -> list[FleetProblem]:
+    """The leader's problems, then what members report; one for each subject."""
+    found = {problem.subject: problem for problem in own}
+    for slot, known in sorted(members.items(), key=lambda each: each[0]):
+        for problem in [*known.report.problems, *suspect_problems(slot, known.report)]:
+            named = of_member(problem, str(slot))
+            before = found.get(named.subject)
+            if before is None or named.since < before.since:
+                found[named.subject] = named
+    return list(found.values())
+
+
 def member_fields(slot: Slot, known: KnownMember | None, version: int) -> dict[str, Any]:
     """The fields of ``MemberStatus`` for the member of a slot, under the plan of that ``version``."""
     if known is None:
         return {"reasons": [f"{slot} is not there yet"]}
     report = known.report
-    reasons = []
+    reasons, behind = [], False
     if problem := known.refusal or known.problem:
         reasons = [f"{slot}: {problem}"]
     elif report.plan < version and slot.role is not Role.EMBEDDED:
-        reasons = [f"{slot} has not taken over the newest plan yet"]
+        reasons, behind = [f"{slot} has not taken over the newest plan yet"], True
     elif not report.ready:
         reasons = [f"{slot}: {reason}" for reason in report.reasons or ["not ready"]]
     return {
@@ -132,6 +146,7 @@ def member_fields(slot: Slot, known: KnownMember | None, version: int) -> dict[s
         "node": report.node,
         "node_id": known.node,
         "ready": report.ready,
+        "behind": behind,
         "reasons": reasons,
     }
 
@@ -179,23 +194,26 @@ def suspects_of(reports: Iterable[Report]) -> list[SuspectStatus]:
     return sorted(rows, key=lambda row: (not row.convicted, -row.since))
 
 
-def suspect_problems(reports: Iterable[Report]) -> dict[str, str]:
-    """What a user should know of them: each convicted object by name, the others by their number."""
-    found: dict[str, str] = {}
-    waiting = 0
-    for report in reports:
-        convicted = [row for row in report.suspects if row.convicted]
-        waiting += report.suspected - len(convicted)
-        for row in convicted:
-            found[f"object {row.object}"] = (
-                f"controller {row.controller}: {row.reason}; {row.deaths} workers have died with it in flight. It is reconciled "
-                f"alone, with backoff, until a reconcile succeeds: see `raycp why {row.object}`"
-            )
-    if waiting:
-        found["suspects"] = (
+def suspect_problems(slot: Slot, report: Report) -> list[FleetProblem]:
+    """What a user should know of a shard's suspects: each convicted object by name, the others by their number."""
+    convicted = [row for row in report.suspects if row.convicted]
+    found = [
+        FleetProblem(
+            ProblemCode.OBJECT_CONVICTED,
+            ProblemOwner(object=row.object, controller=row.controller),
+            f"{row.reason}; {row.deaths} workers have died with it in flight. It is reconciled alone, with backoff, until a "
+            f"reconcile succeeds: see `raycp why {row.object}`",
+            row.since,
+        )
+        for row in convicted
+    ]
+    if waiting := report.suspected - len(convicted):
+        since = min((row.since for row in report.suspects if not row.convicted), default=0.0)
+        why = (
             f"{waiting} objects may have ended workers: they are reconciled one at a time, in a worker with one slot, until each "
             "has succeeded once"
         )
+        found.append(FleetProblem(ProblemCode.OBJECTS_SUSPECTED, ProblemOwner(member=str(slot)), why, since))
     return found
 
 

@@ -75,6 +75,15 @@ class Substrate(Protocol):
         """Request from Ray's autoscaler, where there is one, what all workers together need."""
         ...
 
+    async def remember(self, note: bytes | None) -> None:
+        """Keep ``note`` for later leaders of this fleet, where it outlives all members; None: there is nothing to keep any more.
+        Raises ``MemberUnavailable`` where it could not be kept."""
+        ...
+
+    async def recall(self) -> bytes | None:
+        """The note that was kept last; None for none. Raises ``MemberUnavailable`` while that is not known."""
+        ...
+
     def beside(self, namespace: str) -> "Substrate":
         """The same for the fleet's other revision (``raycp.protocol.revisions``)."""
         ...

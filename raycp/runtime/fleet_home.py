@@ -6,14 +6,15 @@ from pathlib import Path
 from raycp.protocol.revisions import base_of
 
 
-def _home() -> Path:
+def home_directory() -> Path:
+    """``$RAYCP_HOME`` or ``~/.raycp``."""
     home = os.environ.get("RAYCP_HOME")
     return Path(home) if home else Path.home() / ".raycp"
 
 
 def fleet_home(fleet: str) -> Path:
     """``$RAYCP_HOME`` or ``~/.raycp``, then the fleet's name: kubeconfigs of embedded clusters, flight recordings."""
-    return _home() / fleet
+    return home_directory() / fleet
 
 
 def recorder_home(namespace: str) -> Path:
@@ -23,4 +24,4 @@ def recorder_home(namespace: str) -> Path:
 
 def recorder_homes() -> list[Path]:
     """Those of all fleets that have run on this node."""
-    return sorted(_home().glob("*/recorder"))
+    return sorted(home_directory().glob("*/recorder"))

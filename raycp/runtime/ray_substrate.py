@@ -15,6 +15,7 @@ from raycp.protocol.nodes import Node
 from raycp.protocol.revisions import base_of
 from raycp.protocol.substrate import LeaderAsk, MemberDied, MemberFailed, MemberUnavailable, answer_of
 from raycp.runtime.actors import actor_class
+from raycp.runtime.notes import keep_note, read_note
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,12 @@ class RaySubstrate:
             await asyncio.to_thread(request)
         except Exception as error:
             log.info("Ray's autoscaler was not asked for nodes: %s", error)
+
+    async def remember(self, note: bytes | None) -> None:
+        await keep_note(self.namespace, note)
+
+    async def recall(self) -> bytes | None:
+        return await read_note(self.namespace)
 
     async def kill(self, member: Member) -> None:
         try:

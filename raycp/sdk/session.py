@@ -21,7 +21,8 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.selections import ALL
 from raycp.base.tasks import ApiCall, Child, Task, Written
-from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Throttled, Unreachable
+from raycp.kube import decode_answer
+from raycp.kube.errors import ApiError, BadAnswer, CircuitOpen, Fenced, Throttled, Unreachable
 from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead, ClusterInfo
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import reconcile_log
@@ -218,13 +219,14 @@ class Session:
 
 
 def decode(raw: bytes) -> dict[str, Any]:
-    """An object's JSON. Raises ``ValueError`` for JSON that is no object."""
-    value = msgspec.json.decode(raw)
-    if not isinstance(value, dict):
-        raise ValueError(f"the API server answered {type(value).__name__} where an object was expected")
+    """An object's or a list's JSON. Raises ``BadAnswer`` for anything else."""
+    value = decode_answer(raw, dict[str, Any], "object")
+    if not isinstance(value.get("metadata"), dict):
+        raise BadAnswer("the API server answered JSON without metadata where an object was expected")
     return value
 
 
 def _path(call: ApiRequest) -> str:
-    """A readable stand-in where the backend gives no path."""
-    return "/".join(part for part in (str(call.kind), call.namespace, call.name, call.subresource) if part)
+    """A readable stand-in where the backend gives no path: in the right group, with the kind instead of its plural."""
+    prefix = "/apis" if call.kind.group else "/api"
+    return "/".join(part for part in (prefix, str(call.kind), call.namespace, call.name, call.subresource) if part)

@@ -33,7 +33,7 @@ def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Wr
     """
     try:
         found = _decoder.decode(body)
-    except msgspec.MsgspecError:
+    except Exception:  # whatever is wrong with it, whoever decodes it as an object says so
         found = _WrittenObject()
     meta = found.metadata
     namespace, name = meta.namespace or call.namespace, meta.name or call.name

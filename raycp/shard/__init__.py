@@ -11,12 +11,13 @@
   reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a new primary's first
   hand-out until every worker has reported; ``silence`` finds blocked ones;
 - law 11: ``suspects`` says which keys may end workers, ``quarantine`` hands these out one at a time, ``convictions`` tells of them;
-- limits: ``guard`` protects the other clusters from a failing one; ``tokens`` shares each cluster's client budget;
+- limits: ``guard`` protects the other clusters from a failing one, ``probes`` asks it how it is; ``tokens`` shares each cluster's
+  client budget;
 - restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
 - other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;
 - the standby: ``replication`` sends the primary's progress, ``standby`` keeps the replica, ``takeover`` promotes it, ``handover``
   releases a primary's queue on purpose, ``switch_phases`` measures a promotion;
 - outwards: ``reads`` answers reads of the caches, ``report`` describes clusters, lanes and timelines, ``readiness`` whether the
-  shard is ready, ``cluster_states`` sends the clusters' states to workers;
+  shard is ready, ``problems`` what is wrong with its clusters, ``cluster_states`` sends the clusters' states to workers;
 - ``identity`` is the shard's epoch and term; ``core`` puts all of this together.
 """

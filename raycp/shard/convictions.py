@@ -13,6 +13,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.tasks import Task
 from raycp.kube import Fenced, Unreachable, WriteStamp
@@ -114,7 +115,7 @@ class Convictions:
             return
         if self._recorder is None:
             self._recorder = EventRecorder(self._send, self._clock)
-            self._loops.forever(self._recorder.run, "Events of convicted objects")
+            self._loops.supervise(self._recorder.run, LoopName.EVENTS)
         meta = obj.meta
         target = {
             "apiVersion": kind.api_version,

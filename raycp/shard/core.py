@@ -9,11 +9,14 @@ import contextlib
 import logging
 import random
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.problems import Subject
 from raycp.cache import ReflectorOptions
 from raycp.config import TIERS
 from raycp.member.clients import Clients
@@ -57,6 +60,7 @@ from raycp.shard.identity import ShardIdentity
 from raycp.shard.inputs import Inputs
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
+from raycp.shard.problems import shard_problems
 from raycp.shard.readiness import ShardReadiness
 from raycp.shard.reads import answer_cache, answer_read
 from raycp.shard.replication import ReplicationSource
@@ -99,6 +103,7 @@ class ShardCore(MemberCore):
         super().__init__(member, clock, host, node, recorder)
         rng = random.Random(secrets.randbits(64))
         metrics = self.metrics = Metrics()
+        self.count_failures(metrics)
         self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
         warm = member.role is Role.STANDBY
         self.shard = member.shard
@@ -168,9 +173,9 @@ class ShardCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self._server is None:
             self._server, self._port = await listen(self.host, plan.token, self._accept)
-            self.loops.forever(self._sweep, "sweep", every=1.0)
-            self.loops.forever(self._keep_watermarks, "watermarks", every=plan.fleet.doc.spec.state.watermark)
-            self.loops.forever(self.guard.step, "cluster guard", every=0.25)
+            self.loops.forever(self._sweep, LoopName.SWEEP, every=1.0)
+            self.loops.forever(self._keep_watermarks, LoopName.WATERMARKS, every=plan.fleet.doc.spec.state.watermark)
+            self.loops.forever(self.guard.step, LoopName.CLUSTER_GUARD, every=0.25, most=1.0)
             self._configured_at = self.clock.now()
         self.permits.learn(plan)
         await self._take(plan, before)
@@ -367,6 +372,11 @@ class ShardCore(MemberCore):
             self.readiness.fill_standby(report, self.standby, late, needed)
         else:
             self.readiness.fill_primary(report, self.identity, self.permits, late)
+
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        if self.standby is not None and (self.plan is None or self.plan.following is None):
+            return {}  # its primary reports on the clusters
+        return shard_problems(report, self.caches, self.watermarks.problem, self.clock.now())
 
     # life
 

@@ -58,10 +58,14 @@ class ShardGauges:
         self._informers.synced.replace({key: float(informer.synced) for key, informer in found.items()})
         self._informers.objects.replace({key: len(informer.store) for key, informer in found.items()})
         self._informers.bytes.replace({key: informer.store.memory_bytes for key, informer in found.items()})
+        self._informers.refused.replace({key: float(informer.refused) for key, informer in found.items()})
+        self._informers.unreadable.replace({key: informer.unreadable for key, informer in found.items()})
         self._informers.watch_lag.replace({key: max(0.0, now - at) for key, at in contact.items() if at is not None})
 
     def _set_clusters(self) -> None:
         self._api.in_flight.replace({(watched.name,): watched.in_flight for watched in self._caches})
+        for watched in self._caches:
+            self._informers.folded.labels(watched.name).inc(watched.budget.take_folded())
         term = self._identity.term
         rows = self._reporter.clusters() if term else []
         self._api.reachable.replace({(row.name,): float(row.reachable) for row in rows})

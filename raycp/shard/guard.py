@@ -2,7 +2,8 @@
 
 Workers report the outcomes of their requests with each acknowledgement, and in frames of their own those of requests for keys of
 other shards. Failures open the cluster's breaker: none of its keys is handed out, so that none occupies a slot, until the shard's
-own probes succeed; workers are notified, and send no requests to it for other keys either. A 429 pauses the cluster for the
+own probes (``probes``) succeed; workers are notified, and send no requests to it for other keys either. The shard's own client of
+the cluster has the same breaker, and its reflectors are woken when it closes. A 429 pauses the cluster for the
 requested time, followed by a slow start. While its client budget (``raycp.shard.tokens``) is short of tokens, only as many keys are
 handed out as will receive tokens soon. Status and metrics show all of this.
 """
@@ -12,10 +13,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import ApiCall
-from raycp.kube import ApiError, ClusterClient, KubeError
+from raycp.kube import ClusterClient
 from raycp.kube.breaker import Breaker, BreakerPhase
+from raycp.kube.errors import RETRY_AFTER_MAX
 from raycp.member.limits import breaker_policy
 from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.frames import CallOutcome
@@ -23,11 +27,11 @@ from raycp.protocol.plan import Plan
 from raycp.queueing.protocol import Queue
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
+from raycp.shard.probes import ServerProbe
 from raycp.shard.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-PROBE_TIMEOUT = 2.0
 PAUSE = 1.0
 """After a 429 that named no time, in seconds."""
 
@@ -42,13 +46,13 @@ class _Cluster:
     """One cluster's health. ``limit`` is the slow start's, ``short`` the client budget's (None: no limit); ``applied_limit`` is the
     queue's, with its reason."""
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, probe: ServerProbe) -> None:
         self.breaker = breaker
-        self.client: ClusterClient | None = None
+        self.probe = probe
+        self.connected = False
         self.paused_until = 0.0
         self.limit: int | None = None
         self.doubled_at = 0.0
-        self.probing = False
         self.listing_until: float | None = None
         self.throttled = 0
         self.short: int | None = None
@@ -84,11 +88,13 @@ class ClusterGuard:
         """The shard's clusters of ``plan``."""
         mine = {cluster.name for cluster in plan.clusters if cluster.shard == self._identity.shard}
         for name in [name for name in self._clusters if name not in mine]:
-            del self._clusters[name]
+            self._clusters.pop(name).probe.ended = True
             self._metrics.breaker.remove(name)
         for name in mine - set(self._clusters):
             policy = breaker_policy(plan.fleet.doc.cluster(name).breaker)
-            known = self._clusters[name] = _Cluster(Breaker(self._clock, policy, partial(self._moved, name)))
+            breaker = Breaker(self._clock, policy, partial(self._moved, name))
+            probe = ServerProbe(self._clock, breaker, partial(self._client, name))
+            known = self._clusters[name] = _Cluster(breaker, probe)
             self._metrics.breaker.labels(name).set(0.0)
             self._metrics.throttled.labels(name)  # 0 from the start: the first one is an increase
             known.listing_until = self._clock.now() + plan.fleet.doc.spec.timeouts.sync_deadline
@@ -110,8 +116,14 @@ class ClusterGuard:
                 if (budget := self._tokens.budget(call.cluster)) is not None:
                     budget.throttled(call.retry_after)
             elif call.status in _FAILED:
-                known.breaker.failure(f"{call.status or 'no answer'} to {call.verb} within {call.seconds:.1f} s")
-                self._limit(call.cluster, known)
+                reason = f"{call.status or 'no answer'} to {call.verb} within {call.seconds:.1f} s"
+                sent = self._clock.now() - call.seconds
+                if call.path.startswith("/apis/"):
+                    known.probe.doubt(reason, sent)
+                    self._probe(call.cluster, known)
+                else:
+                    known.breaker.failure(reason, sent)
+                    self._limit(call.cluster, known)
             elif not known.breaker.untroubled:
                 known.breaker.success()
 
@@ -127,18 +139,19 @@ class ClusterGuard:
         self.calls_ended(outcome.failed)
 
     def connected(self, name: str) -> None:
-        """The shard has a client of the cluster, perhaps a new one: make it use the budget that the workers share. A breaker that
-        opened against another endpoint says nothing of this one, which has answered."""
-        known, watched = self._clusters.get(name), self._caches.cluster(name)
-        if watched is None or watched.client is None:
+        """The shard has a client of the cluster, perhaps a new one: make it use this breaker, and the budget that the workers
+        share. A breaker that opened against another endpoint says nothing of this one, which has answered."""
+        client, known = self._client(name), self._clusters.get(name)
+        if client is None:
             return
-        budget = self._tokens.budget(name) if self._tokens.active else None
-        if known is not None and known.client is not watched.client:
-            if known.client is not None:
+        if known is not None and client.breaker is not known.breaker:
+            if known.connected:
                 known.breaker.reset()
-            known.client = watched.client
-        if budget is not None and watched.client.budget is not budget:
-            watched.client.budget = budget
+            known.connected = True
+            client.breaker = known.breaker
+        budget = self._tokens.budget(name) if self._tokens.active else None
+        if budget is not None and client.budget is not budget:
+            client.budget = budget
 
     def state_of(self, cluster: str) -> tuple[str, str]:
         """(state, reason), for status: closed, half-open, open, or throttled."""
@@ -171,48 +184,35 @@ class ClusterGuard:
         """A few times a second: end pauses, double slow starts, probe clusters with an open breaker."""
         self._tokens.step()
         for name, known in list(self._clusters.items()):
+            self.connected(name)
             if self._tokens.active:
-                self.connected(name)
                 self._ration(name, known)
             if known.listing_until is not None:
                 self.listed(name)
             if known.limit is not None and self._clock.now() >= known.paused_until:
                 self._recover(name, known)
-            if known.breaker.state is not BreakerPhase.CLOSED and not known.probing:
-                known.probing = True
-                self._loops.spawn(self._probe(name, known), f"probe of {name}")
+            self._probe(name, known)
 
     # breaker
 
     def _moved(self, name: str, old: BreakerPhase, new: BreakerPhase, reason: str) -> None:
         """A breaker has changed its state."""
         log.warning("cluster %s: breaker %s%s", name, new, f" ({reason})" if reason else "")
-        known = self._clusters.get(name)
+        known, watched = self._clusters.get(name), self._caches.cluster(name)
         if known is not None:
             self._metrics.breaker.labels(name).set(_LEVEL[new])
             self._limit(name, known)
+        if new is BreakerPhase.CLOSED and watched is not None:
+            watched.wake()
 
-    async def _probe(self, name: str, known: _Cluster) -> None:
-        """Probe the API server when the breaker allows it, so that no user's task has to fail for that."""
-        try:
-            while known.breaker.state is not BreakerPhase.CLOSED and self._clusters.get(name) is known:
-                watched = self._caches.cluster(name)
-                if watched is None or watched.client is None or not known.breaker.allow():
-                    await self._clock.sleep(0.1)
-                    continue
-                try:
-                    await watched.client.request("GET", "/version", timeout=PROBE_TIMEOUT, priority=0)
-                except ApiError as error:
-                    if error.status in _FAILED:
-                        known.breaker.failure(str(error))
-                    else:
-                        known.breaker.success()
-                except KubeError as error:
-                    known.breaker.failure(str(error))
-                else:
-                    known.breaker.success()
-        finally:
-            known.probing = False
+    def _probe(self, name: str, known: _Cluster) -> None:
+        if known.probe.wanted and not known.probe.busy:
+            known.probe.busy = True
+            self._loops.supervise(known.probe.run, LoopName.CLUSTER_PROBE, ProblemOwner(cluster=name))
+
+    def _client(self, name: str) -> ClusterClient | None:
+        watched = self._caches.cluster(name)
+        return watched.client if watched is not None else None
 
     # 429
 
@@ -221,7 +221,8 @@ class ClusterGuard:
         known.throttled += 1
         self._metrics.throttled.labels(name).inc()
         fresh = now >= known.paused_until
-        known.paused_until = max(known.paused_until, now + (PAUSE if retry_after is None else min(60.0, max(0.0, retry_after))))
+        pause = PAUSE if retry_after is None else min(RETRY_AFTER_MAX, max(0.0, retry_after))
+        known.paused_until = max(known.paused_until, now + pause)
         if fresh:
             # Halved once per pause, however many 429s arrive; it doubles again every second.
             running = sum(depth.running for depth in self._queue.depths() if depth.cluster == name)

@@ -7,7 +7,9 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection, dial
@@ -46,7 +48,7 @@ class Outbox:
         self._welcome = False
         self._lost = asyncio.Event()
         self._scheduled = False
-        self._task = loops.spawn(self._keep(), f"wakes for shard {target.shard}")
+        self._task = loops.supervise(self._keep, LoopName.WAKES, ProblemOwner(peer=f"shard {target.shard}"))
 
     def owners(self) -> dict[RequestKey, Wake]:
         """Owners whose wakes are not acknowledged, with the newest of each."""
@@ -111,12 +113,13 @@ class Outbox:
 
     async def _keep(self) -> None:
         while True:
-            self._lost.clear()
-            try:
-                self._connection = await dial(self.target.host, self.target.port, self._hello, self)
-            except (OSError, TimeoutError):
-                await self._clock.sleep(RECONNECT)
-                continue
+            if self._connection is None:
+                self._lost.clear()
+                try:
+                    self._connection = await dial(self.target.host, self.target.port, self._hello, self)
+                except (OSError, TimeoutError):
+                    await self._clock.sleep(RECONNECT)
+                    continue
             await self._lost.wait()
             await self._clock.sleep(RECONNECT)
 

@@ -6,10 +6,14 @@ connects late, mixed with the full account.
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from raycp.base.keys import RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.protocol.frames import ControllerStart, Hello, MarkedKind, Message, Progress, Reached, Refusal, RefusalCode
+from raycp.protocol.members import place_of
 from raycp.protocol.transport import Connection
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
@@ -68,7 +72,7 @@ class ReplicationSource:
             self._ledger.on_change = self._changed
             self._wake_exchange.changed = self._wake_changed
         self._listeners.add(listener)
-        self._loops.spawn(self._account(listener), f"account for {hello.member}")
+        self._loops.supervise(partial(self._account, listener), LoopName.ACCOUNT, ProblemOwner(peer=place_of(hello.member)))
         return listener
 
     def left(self, listener: _Listener) -> None:

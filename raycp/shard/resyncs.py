@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.objects import Obj
+from raycp.base.problems import ProblemOwner
 from raycp.classify import resync_period, spread_width
 from raycp.shard.caches import Caches
 from raycp.shard.events import EventHandler
@@ -51,7 +54,8 @@ class Resyncs:
             self._rounds.pop(where).cancel()
         for where in wanted:
             if where not in self._rounds:
-                self._rounds[where] = self._loops.spawn(self._repeat(*where), f"resync of {where[0]} in {where[1]}")
+                owner = ProblemOwner(controller=where[0], cluster=where[1])
+                self._rounds[where] = self._loops.supervise(partial(self._repeat, *where), LoopName.RESYNC, owner)
 
     async def _repeat(self, name: str, cluster: str) -> None:
         """Reconcile every object again, spread over time, about every ``resync`` seconds."""

@@ -7,10 +7,14 @@ new primary hands out nothing before every worker of the plan has reported what 
 import asyncio
 import logging
 import math
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.member.permits import PermitKeeper
+from raycp.protocol.members import place_of
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Life, probe
 from raycp.shard.dispatcher import Dispatcher, WorkerSeat
@@ -56,7 +60,8 @@ class RollCall:
                 self._died(seat, fenced=True)
         for worker in plan.workers:
             if dispatcher.expected and worker.member in dispatcher.expected and worker.member not in seats:
-                self._loops.spawn(self._call(worker.member, worker.host, worker.port), f"roll-call of {worker.member}")
+                call = partial(self._call, worker.member, worker.host, worker.port)
+                self._loops.supervise(call, LoopName.ROLL_CALL, ProblemOwner(peer=place_of(worker.member)), most=1.0)
         self._dispatcher.dispatch_soon()
 
     def answered(self, worker: str) -> None:
@@ -81,7 +86,8 @@ class RollCall:
     def connection_lost(self, seat: WorkerSeat) -> None:
         """Probe the worker's port until it is dead for certain, or connected again."""
         if not seat.dead:
-            self._loops.spawn(self._inquire(seat), f"inquiry into {seat.name}")
+            owner = ProblemOwner(peer=place_of(seat.name))
+            self._loops.supervise(partial(self._inquire, seat), LoopName.WORKER_INQUIRY, owner, most=PROBE_SLOWLY)
 
     async def _inquire(self, seat: WorkerSeat) -> None:
         wait = PROBE_EVERY

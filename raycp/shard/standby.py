@@ -14,6 +14,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.protocol.frames import (
     ControllerStart,
@@ -90,7 +91,7 @@ class StandbyReplica:
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._received_at = clock.now()
-        self._task = loops.spawn(self._keep(), f"following the primary of shard {identity.shard}")
+        self._task = loops.supervise(self._keep, LoopName.REPLICATION, most=1.0)
 
     def update(self, plan: Plan) -> None:
         """Follow the primary of ``plan``."""
@@ -104,7 +105,9 @@ class StandbyReplica:
     async def _keep(self) -> None:
         while True:
             target = self._target
-            if target is not None:
+            if self._connection is not None:
+                await self._lost.wait()
+            elif target is not None:
                 self._lost.clear()
                 hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
                 try:

@@ -6,7 +6,11 @@ The shard has its term already; it hands out nothing before the workers' roll-ca
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
+from raycp.base.events import Event
+from raycp.base.keys import GVK
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.protocol.frames import KeyProgress
 from raycp.queueing import Saved
@@ -24,6 +28,9 @@ SOON = 1.0
 """Keys with a longer delay than this, in seconds, are restored after the others."""
 
 CHUNK = 500
+
+Delayed = tuple[KeyProgress, Saved]
+KeptEvent = tuple[str, GVK, Event]
 
 
 class TakeOver:
@@ -49,6 +56,7 @@ class TakeOver:
         self._wakes = wakes
         self._watcher = watcher
         self._loops = loops
+        self._told = False
 
     def run(self, followed: set[str], restored: Callable[[], None]) -> None:
         """See the module."""
@@ -74,11 +82,11 @@ class TakeOver:
         # Delayed keys are restored later: they need no place in the queue before their time.
         soon = [each for each in known if each[1].delay < SOON]
         later = [each for each in known if each[1].delay >= SOON]
-        ledger.restore(soon)
+        failed, _ = self._restored(soon)
+        later += failed
         ledger.adopt_notes({key: note for key, note in replica.notes.items() if key.controller in controllers})
         kept = replica.events()
-        for cluster, kind, event in kept:
-            self._events.handle(cluster, kind, [event])
+        unjudged = self._judged(kept)
         for key in replica.wakes:
             self._wakes.wake(key, "owned", True)
         for cluster, kind, informer in self._caches.informers():
@@ -90,13 +98,59 @@ class TakeOver:
             "promoted: %d keys queued or in work, %d delayed, %d changes the primary had not judged, %d wakes",
             len(soon), len(later), len(kept), len(replica.wakes),
         )  # fmt: skip
-        if later:
-            self._loops.spawn(self._restore(later, restored), "restoring delayed keys")
+        if later or unjudged:
+            self._loops.supervise(partial(self._finish, later, unjudged, restored), LoopName.DELAYED_KEYS)
         else:
             restored()
 
-    async def _restore(self, later: list[tuple[KeyProgress, Saved]], restored: Callable[[], None]) -> None:
-        for start in range(0, len(later), CHUNK):
-            self._ledger.restore(later[start : start + CHUNK])
+    async def _finish(self, later: list[Delayed], unjudged: list[KeptEvent], restored: Callable[[], None]) -> None:
+        """Restore these keys and judge these events; what is done is removed from the lists. What raises is tried again, and holds
+        nothing else back, nor ``restored``: it is called after the first attempt, and once more when the rest is here. Raises the
+        last such exception."""
+        failed: list[Delayed] = []
+        problem: Exception | None = None
+        while later:
+            chunk = later[:CHUNK]
+            refused, error = self._restored(chunk)
+            del later[: len(chunk)]
+            failed += refused
+            problem = error or problem
             await asyncio.sleep(0.001)
-        restored()
+        later += failed
+        unjudged[:] = self._judged(unjudged)
+        if not self._told or (problem is None and not unjudged):
+            restored()
+            self._told = True
+        if problem is not None:
+            raise problem
+        if unjudged:
+            raise RuntimeError(f"{len(unjudged)} changes that the primary had not judged can't be judged")
+
+    def _restored(self, keys: list[Delayed]) -> tuple[list[Delayed], Exception | None]:
+        """Restore the keys; those that can't be restored, and the last reason."""
+        try:
+            self._ledger.restore(keys)
+        except Exception:
+            log.warning("%d keys can't be restored at once: they are restored one by one", len(keys), exc_info=True)
+        else:
+            return [], None
+        failed: list[Delayed] = []
+        problem: Exception | None = None
+        for each in keys:
+            try:
+                self._ledger.restore([each])
+            except Exception as error:
+                failed.append(each)
+                problem = error
+        return failed, problem
+
+    def _judged(self, events: list[KeptEvent]) -> list[KeptEvent]:
+        """Judge the events; those that can't be judged."""
+        failed = []
+        for cluster, kind, event in events:
+            try:
+                self._events.handle(cluster, kind, [event])
+            except Exception:
+                log.exception("a change of %s in cluster %s can't be judged yet", kind, cluster)
+                failed.append((cluster, kind, event))
+        return failed

@@ -8,9 +8,12 @@ nothing.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import Done, Task
 from raycp.kube.budget import BACKGROUND, LIVE, Budget, Waiter
 from raycp.protocol.frames import TOKEN_PATIENCE, Reply, TokenRequest
@@ -164,14 +167,12 @@ class Tokens:
     def _pump_soon(self, cluster: str, known: _Cluster) -> None:
         if known.pending and not known.pumping:
             known.pumping = True
-            self._loops.spawn(self._pump(known), f"tokens of {cluster}")
+            self._loops.supervise(partial(self._pump, known), LoopName.TOKENS, ProblemOwner(cluster=cluster), most=1.0)
 
     async def _pump(self, known: _Cluster) -> None:
-        try:
-            while (wait := known.budget.pump()) is not None:
-                await self._clock.sleep(min(wait, 1.0))
-        finally:
-            known.pumping = False
+        while (wait := known.budget.pump()) is not None:
+            await self._clock.sleep(min(wait, 1.0))
+        known.pumping = False
 
     def wanted(self, cluster: str) -> int:
         """How many requests of workers wait for a token."""

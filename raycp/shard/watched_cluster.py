@@ -12,10 +12,12 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
-from raycp.cache import Phase, Reflector, ReflectorOptions, Store
+from raycp.base.problems import ProblemOwner
+from raycp.cache import EventBudget, FaultOwner, Phase, Reflector, ReflectorOptions, Store
 from raycp.classify.references import References
-from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
+from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
@@ -24,9 +26,9 @@ from raycp.shard.routes import KindRoutes, field_index
 log = logging.getLogger(__name__)
 
 RETRY_MIN = 0.5
-RETRY_MAX = 15.0
+RETRY_MAX = 10.0
 UNREACHABLE_AFTER = 5.0
-"""Silence in seconds, while a watch is being retried, after which a cluster counts as unreachable."""
+"""Silence in seconds after which a cluster counts as unreachable whose server as a whole does not answer."""
 
 
 class Watcher(Protocol):
@@ -35,6 +37,11 @@ class Watcher(Protocol):
     @property
     def events(self) -> Callable[[str, GVK, list[Event]], None]:
         """A batch of changes of one kind, which the cache has applied."""
+        ...
+
+    @property
+    def connected(self) -> Callable[[str], None]:
+        """The cluster has a client, perhaps a new one, which has sent one request."""
         ...
 
     @property
@@ -71,15 +78,36 @@ class Informer:
         self.store = store
         self.reflector: Reflector | None = None
         self.task: asyncio.Task[None] | None = None
+        self.syncing: asyncio.Task[None] | None = None
+        """Waits for the first list, and for the end of the replay."""
+        self.identity = ""
+        """Of the cluster whose objects are in ``store``: behind a new connection there may be another one."""
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
-        self.identity = ""
-        """The cluster that the store is of (law 7), as its last reflector knew it."""
 
     @property
     def failing(self) -> bool:
-        """Whether its reflector has failed and waits."""
-        return self.reflector is not None and self.reflector.status().phase is Phase.BACKING_OFF
+        """Whether its reflector has failed, and has neither listed nor watched since."""
+        return self.reflector is not None and self.reflector.status().fault is not FaultOwner.NONE
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server, which is well as a whole, does not serve this kind, forbids it, or fails to read it (law 11)."""
+        return self.reflector is not None and self.reflector.status().fault is FaultOwner.KIND
+
+    @property
+    def controllers(self) -> list[str]:
+        """The names of those that reconcile, own or read objects of this kind here."""
+        route = self.route
+        names = [each.controller.name for each in route.primaries]
+        names += [each.controller.name for each in route.owned]
+        names += [each.controller.name for each in route.watched]
+        return sorted(set(names))
+
+    @property
+    def unreadable(self) -> int:
+        """Objects that are left out, since they can't be read."""
+        return self.reflector.unreadable.count if self.reflector is not None else 0
 
     @property
     def last_contact(self) -> float | None:
@@ -131,6 +159,8 @@ class WatchedCluster:
         self._counts = counts
         self._spec: ConnectSpec | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self.budget = EventBudget(clock)
+        """How many events of its watches are processed per second."""
 
     def update(self, plan: ClusterPlan, routes: dict[GVK, KindRoutes]) -> None:
         """Watch these kinds over this connection from now on."""
@@ -158,34 +188,55 @@ class WatchedCluster:
             self._spec = plan.connect
             if self._connecting is not None:
                 self._connecting.cancel()
-            self._connecting = self._loops.spawn(self._connect(plan.connect), f"connect to {self.name}")
+            connect = partial(self._connect, plan.connect)
+            self._connecting = self._loops.supervise(connect, LoopName.CONNECTION, ProblemOwner(cluster=self.name))
 
     async def _connect(self, spec: ConnectSpec) -> None:
+        """Try until it answers as an API server does."""
         wait = RETRY_MIN
         while True:
             try:
-                client = await ClusterClient.connect(spec, self._clock)
-                version = (await client.version()).gitVersion
-            except (KubeError, ConnectError) as error:
-                if self.reason != str(error):
-                    log.warning("%s", error)
-                self.reason = str(error)
-                self._watcher.cluster_changed(self.name)
-                await self._clock.sleep(wait)
-                wait = min(RETRY_MAX, wait * 2)
-                continue
-            break
+                client, version = await self._first_answer(spec)
+                break
+            except Exception as error:  # law 12: whatever it is, the next attempt may succeed
+                if self.reason != (text := str(error) or type(error).__name__):
+                    log.warning("cluster %s: %s", self.name, text, exc_info=None if isinstance(error, KubeError) else error)
+                self.reason = text
+            self._watcher.cluster_changed(self.name)
+            await self._clock.sleep(wait)
+            wait = min(RETRY_MAX, wait * 2)
         if self.resumes:
-            await self._ready(self.name)
+            try:
+                await self._ready(self.name)
+            except asyncio.CancelledError:  # there is a newer connection
+                await client.close()
+                raise
+            except Exception:  # law 12: without it, more is reconciled than necessary
+                log.exception("cluster %s starts without a watermark", self.name)
         before, self.client = self.client, client
         self.version = version
         self.reason = ""
+        self._watcher.connected(self.name)
         for informer in self.informers.values():
             self._stop(informer)
             self._start(informer)
         if before is not None:
             await before.close()
         self._watcher.cluster_changed(self.name)
+
+    async def _first_answer(self, spec: ConnectSpec) -> tuple[ClusterClient, str]:
+        """A client and the server's version, empty if that may not be read. Raises ``KubeError``."""
+        client = await ClusterClient.connect(spec, self._clock)
+        try:
+            return client, (await client.version()).gitVersion
+        except ApiError as error:
+            if error.status in (403, 404):
+                return client, ""
+            await client.close()
+            raise
+        except BaseException:
+            await client.close()
+            raise
 
     def _start(self, informer: Informer) -> None:
         if self.client is None:
@@ -208,17 +259,22 @@ class WatchedCluster:
                 series=self._counts.series(self.name, str(kind)),
             ),
             watermark=watermark,
+            budget=self.budget,
+            identity=informer.identity,
         )
-        reflector.identity = informer.identity
         informer.reflector = reflector
-        informer.task = self._loops.spawn(reflector.run(), f"reflector of {kind} in {self.name}")
-        self._loops.spawn(self._when_synced(informer, reflector), f"sync of {kind} in {self.name}")
+        owner = ProblemOwner(cluster=self.name, kind=str(kind))
+        informer.task = self._loops.supervise(reflector.run, LoopName.REFLECTOR, owner)
+        informer.syncing = self._loops.supervise(partial(self._when_synced, informer, reflector), LoopName.SYNC, owner)
 
     async def _when_synced(self, informer: Informer, reflector: Reflector) -> None:
         await reflector.synced.wait()
         if informer.reflector is not reflector:
             return
-        self._watcher.listed(self.name, informer.route.kind)
+        try:
+            self._watcher.listed(self.name, informer.route.kind)
+        except Exception:  # law 11: of one kind, here
+            log.exception("what the list of %s in cluster %s makes due is incomplete", informer.route.kind, self.name)
         informer.accounted = True
         self._watcher.accounted(self.name)
         self._watcher.cluster_changed(self.name)
@@ -227,11 +283,12 @@ class WatchedCluster:
             self._watcher.replayed(self.name, informer.route.kind, reflector.replay_complete)
 
     def _stop(self, informer: Informer) -> None:
-        if informer.task is not None:
-            informer.task.cancel()
+        for task in (informer.task, informer.syncing):
+            if task is not None:
+                task.cancel()
         if informer.reflector is not None:
             informer.identity = informer.reflector.identity
-        informer.task = informer.reflector = None
+        informer.task = informer.syncing = informer.reflector = None
 
     def rebind(self, watcher: Watcher) -> None:
         """Report to another watcher from now on."""
@@ -240,6 +297,12 @@ class WatchedCluster:
             if informer.reflector is not None:
                 informer.reflector.handler = partial(watcher.events, self.name, kind)
 
+    def wake(self) -> None:
+        """Its API server answers again: kinds that wait because of it are tried at once."""
+        for informer in self.informers.values():
+            if informer.reflector is not None:
+                informer.reflector.wake()
+
     @property
     def synced(self) -> bool:
         """Whether all kinds have been listed."""
@@ -247,9 +310,8 @@ class WatchedCluster:
 
     @property
     def usable(self) -> bool:
-        """Whether all kinds that its server knows have been listed."""
-        kinds = self.informers.values()
-        return self.client is not None and all(i.synced or (i.reflector is not None and i.reflector.unserved) for i in kinds)
+        """Whether all kinds have been listed that its server does not refuse."""
+        return self.client is not None and all(informer.synced or informer.refused for informer in self.informers.values())
 
     @property
     def in_flight(self) -> int:
@@ -257,7 +319,7 @@ class WatchedCluster:
         return self.client.gate.in_flight if self.client is not None else 0
 
     def fill(self, report: ClusterReport) -> None:
-        """Put the facts into a report."""
+        """Put the facts into a report. A kind that fails alone does not make the cluster unreachable."""
         report.version = self.version
         report.objects = sum(len(informer.store) for informer in self.informers.values())
         report.synced = self.synced
@@ -269,14 +331,21 @@ class WatchedCluster:
                 continue
             status = informer.reflector.status()
             report.lag = max(report.lag, now - status.last_contact)
-            if status.reason and (not status.synced or status.phase is Phase.BACKING_OFF):
-                reasons.append(f"{kind}: {status.reason}")
-            # Also while it tries again: a cluster that hangs must not seem to come and go.
-            failing = status.phase is not Phase.WATCHING and bool(status.last_error)
-            if failing and now - status.last_contact > UNREACHABLE_AFTER:
+            if status.reason and (not status.synced or status.fault is not FaultOwner.NONE):
+                whose = f" (controller {', '.join(informer.controllers)})" if status.fault is FaultOwner.KIND else ""
+                reasons.append(f"{kind}{whose}: {status.reason if status.fault is FaultOwner.NONE else status.last_error}")
+            if status.left_out:
+                reasons.append(f"{kind}: {status.left_out}")
+            if status.fault is FaultOwner.SERVER and now - status.last_contact > UNREACHABLE_AFTER:
                 report.reachable = False
-        if self.client is not None and self.client.breaker is not None:
-            report.breaker = self.client.breaker.state
+        if self.client is not None:
+            if self.client.credentials_problem:
+                reasons.append(f"its credentials cannot be renewed: {self.client.credentials_problem}")
+            if self.client.breaker is not None:
+                report.breaker = self.client.breaker.state
+        if self.budget.review():
+            folded = f"changes of one object are folded ({self.budget.folded} so far)"
+            reasons.append(f"more than {self.budget.rate:g} events a second: {folded}")
         report.reason = "; ".join(reasons[:5])
 
     async def close(self) -> None:

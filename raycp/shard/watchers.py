@@ -19,6 +19,7 @@ class PrimaryWatcher:
         self.replayed = inputs.replayed
         self.void = events.void
         self.accounted = guard.listed
+        self.connected = guard.connected
         self.cluster_changed = changed
 
 
@@ -27,6 +28,7 @@ class StandbyWatcher:
 
     def __init__(self, replica: StandbyReplica, guard: ClusterGuard, changed: Callable[[str], None]) -> None:
         self.accounted = guard.listed
+        self.connected = guard.connected
         self.cluster_changed = changed
         self._replica = replica
 

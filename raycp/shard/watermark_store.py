@@ -14,7 +14,8 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.classify.watermark import MAX_EXCEPTIONS
-from raycp.kube import ApiError, ConnectError, KubeError
+from raycp.kube import ConnectError, KubeError
+from raycp.leadership.answers import NamespaceMissing
 from raycp.leadership.records import Conflict, Record, Records
 from raycp.member.clients import Clients
 from raycp.protocol.plan import Plan
@@ -110,7 +111,7 @@ class WatermarkStore:
                     if self._reading is None or self._reading.done():
                         self._reading = asyncio.get_running_loop().create_task(self._read())
                     found = await asyncio.shield(self._reading)
-            except (KubeError, ConnectError, TimeoutError, OSError) as error:
+            except Exception as error:  # a record that can't be read stops no cluster
                 self.problem = str(error) or type(error).__name__
                 if self._clock.now() >= deadline:
                     log.warning("cluster %s starts without a watermark: %s", cluster, self.problem)
@@ -141,7 +142,7 @@ class WatermarkStore:
                     continue
                 try:
                     marks = msgspec.json.decode(text, type=ClusterMarks)
-                except msgspec.DecodeError as error:
+                except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                     log.error("the watermark of cluster %s in %s can't be read: %s", cluster, name, error)
                     continue
                 if cluster not in found or found[cluster].at < marks.at:
@@ -202,15 +203,12 @@ class WatermarkStore:
             self._record = await records.write(self._name(), data, self._record)
         except Conflict:
             self._took(await records.read(self._name()))
-            theirs = self._others.get("_by", "0/0").split("/")
-            if tuple(int(part) for part in theirs) > (identity.epoch, identity.term):
+            if _writer(self._others.get("_by", "")) > (identity.epoch, identity.term):
                 log.warning("another primary writes the watermarks of shard %s; this one stops", identity.shard)
                 self._superseded = True
             return False
-        except ApiError as error:
-            if error.status == 404:
-                return False  # the namespace is not there yet: the leader makes it
-            raise
+        except NamespaceMissing:
+            return False  # the leader makes it
         self._written, self._rvs, self._written_at = changes, versions, now
         self.problem = ""
         return True
@@ -245,3 +243,12 @@ class WatermarkStore:
             limit //= 4
         data["_by"] = f"{self._identity.epoch}/{self._identity.term}"
         return data
+
+
+def _writer(text: str) -> tuple[int, int]:
+    """Epoch and term of the primary that wrote a record; 0 and 0 where they can't be read."""
+    try:
+        epoch, term = (int(part) for part in text.split("/"))
+    except ValueError:
+        return 0, 0
+    return epoch, term

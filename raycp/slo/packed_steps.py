@@ -2,7 +2,7 @@
 
 A step is ``[at, what, fields, count]``: ``at`` in Unix seconds, ``what`` a number, ``fields`` an array or a map, ``count`` the
 number of steps in the stream when this one was its last. ``count`` is below 128, which msgpack encodes as the byte itself: the last
-byte of a stream is the number of its steps. Frequent texts (tiers, reasons, workers, verbs) are numbers of a ``TextTable``.
+byte of a stream is the number of its steps. Frequent texts (tiers, reasons, workers, verbs) are numbers of a ``Texts``.
 
 ``msgspec`` packs, since a step is packed on the path of each change; ``msgpack`` reads the stream.
 """
@@ -31,7 +31,7 @@ HEADERS = tuple(bytes((_SHORT, size)) for size in range(256))
 """Of steps below 256 bytes."""
 
 
-class TextTable(dict[str, int | str]):
+class Texts(dict[str, int | str]):
     """Text -> its number; the text itself where it is long, or the table is full. A known text costs one look-up."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall
-from raycp.slo.packed_steps import HEADERS, MOST_STEPS, TextTable, first_size, long_header, pack, steps_of
+from raycp.slo.packed_steps import HEADERS, MOST_STEPS, Texts, first_size, long_header, pack, steps_of
 
 MOST_CALLS = 20
 """API calls of a step that are kept."""
@@ -78,7 +78,7 @@ class Timelines:
         self._limit = limit
         self._most_bytes = most_bytes
         self._listener = listener
-        self._texts = TextTable()
+        self._texts = Texts()
         self._streams: dict[RequestKey, bytes] = {}
         """The key without a step for the longest time first."""
         self._count = 0

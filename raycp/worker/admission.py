@@ -11,7 +11,7 @@ from raycp.kube import CircuitOpen, Throttled
 from raycp.member.clients import Clients
 from raycp.protocol.frames import ClusterState
 
-REMOTE_RETRY_MAX = 30.0
+REMOTE_RETRY_MAX = 10.0
 """Longest pause, in seconds, before a key is retried that needs a cluster of another shard whose breaker is open."""
 
 

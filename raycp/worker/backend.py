@@ -100,14 +100,16 @@ class WorkerBackend:
         resource = await client.resource(call.kind)
         # A create goes to the collection, though the caller knows the name; a subresource's (eviction, binding) does not.
         name = None if call.verb == "create" and not call.subresource else call.name or None
-        path = resource.path(call.namespace or None, name, call.subresource or None)
+        where = (call.namespace or None, name, call.subresource or None)
+        path = resource.path(*where)
         started = self._clock.now()
         code, status = "error", -1
         retry_after: float | None = None
         try:
-            answer = await client.request(
+            answer, path = await client.call(
                 _METHODS[call.verb],
-                path,
+                call.kind,
+                *where,
                 body=call.body,
                 query=call.query or None,
                 content_type=call.content_type,
@@ -119,8 +121,6 @@ class WorkerBackend:
         except ApiError as error:
             code = str(error.status)
             status, retry_after = error.status, error.retry_after
-            if error.status == 404 and call.verb in ("create", "list") and not error.reason:
-                client.discovery.forget()
             raise
         except (CircuitOpen, Throttled):
             raise

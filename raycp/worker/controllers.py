@@ -27,24 +27,32 @@ class LoadedController:
 
 
 class LoadedControllers:
-    """``known`` is replaced as a whole with each plan; ``problem`` names the modules that could not be imported, ``outdated`` the
-    controllers of which the plan has newer code than this process, which can't import it again."""
+    """``known`` is replaced as a whole with each plan; ``failed`` says why a controller's module could not be imported;
+    ``outdated`` names the controllers of which the plan has newer code than this process, which can't import it again."""
 
     def __init__(self) -> None:
         self.known: dict[str, LoadedController] = {}
-        self.problem = "waiting for the fleet's plan"
+        self.failed: dict[str, str] = {}
         self.outdated: tuple[str, ...] = ()
+        self._planned = False
+
+    @property
+    def problem(self) -> str:
+        """Why some of them, or all, are not known."""
+        return "; ".join(dict.fromkeys(self.failed.values())) if self._planned else "waiting for the fleet's plan"
 
     async def update(self, plan: Plan) -> None:
         """Import the modules of controllers that are not known yet, off the loop: they are user code."""
         known: dict[str, LoadedController] = {}
-        problems, outdated = [], []
+        failed: dict[str, str] = {}
+        outdated: list[str] = []
         for planned in plan.fleet.controllers:
             try:
                 controller = await self._controller(planned)
             except ControllerLoadError as error:
-                problems.append(str(error))
-                log.error("%s", error)
+                failed[planned.name] = str(error)
+                if self.failed.get(planned.name) != str(error):
+                    log.error("%s", error)
                 continue
             if controller is not None:
                 member_kinds = tuple(str(owned.kind) for owned in controller.owns if owned.on == "members")
@@ -56,7 +64,8 @@ class LoadedControllers:
                     controller, planned.timeout, json.loads(planned.config), member_kinds, code
                 )
         self.known, self.outdated = known, tuple(outdated)
-        self.problem = "; ".join(problems)
+        self.failed = failed
+        self._planned = True
 
     async def _controller(self, planned: ControllerPlan) -> Controller | None:
         before = self.known.get(planned.name)

@@ -6,10 +6,12 @@ goes back to the shard with new credit.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.problems import ProblemCode, ProblemOwner, Subject
 from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.permits import PermitKeeper
@@ -55,6 +57,7 @@ class WorkerCore(MemberCore):
     ) -> None:
         super().__init__(member, clock, host, node, recorder)
         self.metrics = Metrics()
+        self.count_failures(self.metrics)
         self.user = UserLoop(clock)
         self.controllers = LoadedControllers()
         self.links: dict[str, ShardLink] = {}
@@ -91,7 +94,7 @@ class WorkerCore(MemberCore):
         slots = ReconcileMetrics(self.metrics).slots
         self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
         self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting, alarm)
-        self.loops.forever(self.watchdog.check, "watchdog", every=0.25)
+        self.loops.forever(self.watchdog.check, LoopName.WATCHDOG, every=0.25, most=1.0)
 
     # the plan
 
@@ -213,10 +216,11 @@ class WorkerCore(MemberCore):
         report.port = self._port
         report.slots = self._slots
         report.busy = len(self.runs)
-        problem = self.controllers.problem
+        reasons = [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]
         if self.controllers.outdated:
-            problem = f"it runs older code of {', '.join(self.controllers.outdated)}, and is to be replaced"
-        reasons = [problem] if problem else [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]
+            reasons = [f"it runs older code of {', '.join(self.controllers.outdated)}, and is to be replaced"]
+        elif not self.controllers.known:  # without some of them it works for the others
+            reasons = [self.controllers.problem or "the fleet has no controller"]
         stands_by = self.plan is not None and self.plan.following is not None
         if not self.permits.held and not stands_by:
             reasons.append(f"no permit to write: {self.permits.permit.refused or 'the leader does not answer'}")
@@ -225,3 +229,7 @@ class WorkerCore(MemberCore):
         report.ready = not reasons
         report.reasons = reasons
         report.state = "draining" if self._draining else "starting" if reasons else "standby" if stands_by else "running"
+
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        failed = self.controllers.failed.items()
+        return {(ProblemCode.CONTROLLER_FAILED, ProblemOwner(controller=name)): why for name, why in failed}

@@ -11,7 +11,9 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
 from raycp.protocol.frames import (
@@ -107,7 +109,7 @@ class ShardLink:
         self._lost = asyncio.Event()
         self._moved = asyncio.Event()
         self._dialing: asyncio.Timeout | None = None
-        self._task = loops.spawn(self._keep(), f"link to shard {shard}")
+        self._task = loops.supervise(self._keep, LoopName.SHARD_LINK, ProblemOwner(peer=f"shard {shard}"), most=RECONNECT_MAX)
 
     def retarget(self, target: ShardPlan, token: str) -> None:
         """Connect to another primary. Acknowledgements that are unsent, or may be lost, go to it (law 6g)."""
@@ -141,24 +143,31 @@ class ShardLink:
         finally:
             self._dialing = None
 
+    async def _connect(self) -> bool:
+        """Connect to the primary, and report what is in work here. False where it does not answer."""
+        self.connected = False
+        self._unsent[:0] = self.resends.take_done()
+        host, port, _ = self.target
+        in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
+        hello = self._hello(self._token, in_flight)
+        self._lost.clear()
+        try:
+            await self._dial(host, port, hello)
+        except (OSError, TimeoutError):
+            return False
+        self._outstanding = len(in_flight)
+        return True
+
     async def _keep(self) -> None:
         wait = RECONNECT_MIN
         while True:
             if self._moved.is_set():
                 wait = RECONNECT_MIN
                 self._moved.clear()
-            self._unsent[:0] = self.resends.take_done()
-            host, port, _ = self.target
-            in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
-            hello = self._hello(self._token, in_flight)
-            self._lost.clear()
-            try:
-                await self._dial(host, port, hello)
-            except (OSError, TimeoutError):
+            if self._connection is None and not await self._connect():
                 await self._pause(wait)
                 wait = min(RECONNECT_MAX, wait * 2)
                 continue
-            self._outstanding = len(in_flight)
             await self._lost.wait()
             if self.connected:
                 wait = RECONNECT_MIN

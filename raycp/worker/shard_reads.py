@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from raycp.base.tasks import Child, Task
-from raycp.kube import ApiError, Unreachable
+from raycp.kube import ApiError, Unreachable, decode_answer
 from raycp.member.clients import Clients
 from raycp.protocol.frames import Read, ReplyCode
 from raycp.sdk.backend import CacheRead
@@ -94,7 +94,7 @@ class ShardReads:
         answer = await client.request(
             "GET", resource.path(query.namespace or None), query={"labelSelector": selector} if selector else None
         )
-        for item in msgspec.json.decode(answer.body, type=_Items).items or []:
-            fields = {**head, **msgspec.json.decode(item, type=dict[str, msgspec.Raw])}
+        for item in decode_answer(answer.body, _Items, f"list {query.kind}").items or []:
+            fields = {**head, **decode_answer(item, dict[str, msgspec.Raw], f"list {query.kind}")}
             found.append(Child(query.cluster, str(query.kind), msgspec.json.encode(fields)))
         return found

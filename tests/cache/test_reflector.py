@@ -281,3 +281,25 @@ async def test_a_reflector_on_a_filled_store_emits_only_the_difference(api: Scri
     await watched.same()
     assert watched.emitted() == [("deleted", "deleted"), ("modified", "changed")]
     assert {event.source for event in watched.events} == {Source.RELIST}
+
+
+async def test_another_cluster_behind_a_new_connection_voids_the_cache_whatever_its_versions(
+    api: ScriptedApi, watched: Watched
+) -> None:
+    """A reflector that goes on in the store of a stopped one, and finds higher versions: of another cluster all the same."""
+    api.put("a")
+    watched.start()
+    await watched.synced()
+    identity = watched.reflector.identity
+    await watched.stop()
+    watched.take()
+    api.objects.clear()
+    api.history.clear()
+    api.system_uid = "kube-system-2"
+    api.put("b")
+    voided: list[str] = []
+    watched.start(identity=identity, on_void=voided.append)
+    await watched.same()
+    assert watched.emitted() == [("deleted", "a"), ("added", "b")]
+    assert watched.store.voids == 1
+    await watched.until(lambda: bool(voided))

@@ -9,7 +9,7 @@ from scripted_api import ScriptedApi
 from raycp.base.clock import SystemClock
 from raycp.base.events import Event
 from raycp.base.keys import GVK
-from raycp.cache import Handler, Reflector, ReflectorOptions, Store
+from raycp.cache import EventBudget, Handler, Reflector, ReflectorOptions, Store
 from raycp.kube import ClusterClient
 
 CM = GVK("", "v1", "ConfigMap")
@@ -20,6 +20,8 @@ QUICK = {
     "initial_patience": 0.3,
     "page": 7,
     "replay_quiet": 0.1,
+    "list_every": 0.001,
+    "watch_every": 0.001,
 }
 
 
@@ -31,11 +33,21 @@ class Watched:
         self.events: list[Event] = []
         self.store = Store()
         self.reflector: Reflector
+        self.budget = EventBudget(SystemClock())
         self._task: asyncio.Task[None] | None = None
 
     def start(
-        self, handler: Handler | None = None, *, watermark: int | None = None, label_selector: str = "", **options: object
+        self,
+        handler: Handler | None = None,
+        *,
+        watermark: int | None = None,
+        label_selector: str = "",
+        budget_rate: float = 0.0,
+        identity: str = "",
+        **options: object,
     ) -> None:
+        if budget_rate:
+            self.budget = EventBudget(SystemClock(), budget_rate)
         self.reflector = Reflector(
             self.client,
             CM,
@@ -45,6 +57,8 @@ class Watched:
             options=ReflectorOptions(**{**QUICK, **options}),  # type: ignore[arg-type]
             watermark=watermark,
             label_selector=label_selector,
+            budget=self.budget,
+            identity=identity,
         )
         self._task = asyncio.create_task(self.reflector.run())
 

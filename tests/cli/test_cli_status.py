@@ -1,6 +1,81 @@
-"""``raycp status`` of a fleet that has a standby fleet."""
+"""``raycp status``: what it prints of readiness and problems, its exit code, and a fleet that has a standby fleet."""
 
+import argparse
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
+from raycp.cli import status as command
 from raycp.cli.status import show_standby
+from raycp.protocol.status import FleetStatus, LeaderStatus, ShardStatus, WorkerStatus, with_readiness
+
+
+def found(*, worker: bool = True, problems: tuple[FleetProblem, ...] = ()) -> dict[str, Any]:
+    status = FleetStatus(
+        fleet="t",
+        leader=LeaderStatus(epoch=1, since=0.0),
+        shards=[ShardStatus(shard="0", ready=True)],
+        workers=[WorkerStatus(worker="standard/0", tier="standard", ready=worker, reasons=[] if worker else ["it starts"])],
+        problems=list(problems),
+    )
+    shown: dict[str, Any] = msgspec.to_builtins(with_readiness(status))
+    return shown
+
+
+LOOP = FleetProblem(
+    ProblemCode.LOOP_FAILED, ProblemOwner(member="shard 0", loop="reflector", cluster="east"), "ValueError: x", 1_700_000_000.0
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "code"),
+    [
+        (found(), "ready", 0),
+        (found(problems=(LOOP,)), "degraded", 0),
+        (found(worker=False), "not ready", 1),
+    ],
+    ids=["ready", "degraded", "not ready"],
+)
+def test_text_json_and_exit_code_agree(
+    status: dict[str, Any], word: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Client:
+        async def status(self) -> dict[str, Any]:
+            return status
+
+        async def beside(self) -> None:
+            return None
+
+    @contextlib.contextmanager
+    def ray(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(command, "at_ray", ray)
+    monkeypatch.setattr(command, "existing", lambda address: address)
+    monkeypatch.setattr(command, "namespace_of", lambda args: "raycp-t")
+    monkeypatch.setattr(command, "FleetClient", lambda namespace: Client())
+    assert command.run(argparse.Namespace(address="x", output="table")) == code
+    assert f"fleet t ({word})" in capsys.readouterr().out
+    assert command.run(argparse.Namespace(address="x", output="json")) == code
+    assert msgspec.json.decode(capsys.readouterr().out)["readiness"] == word.replace(" ", "-")
+
+
+def test_a_problem_is_shown_with_its_owner_and_since_when() -> None:
+    shown = command.show(found(problems=(LOOP,)), "table")
+    assert "LoopFailed" in shown
+    assert "shard 0, loop reflector, cluster east" in shown
+    assert command.since(LOOP.since) in shown
+    (row,) = msgspec.json.decode(command.show(found(problems=(LOOP,)), "json"))["problems"]
+    assert row == {
+        "code": "LoopFailed",
+        "owner": {"cluster": "east", "loop": "reflector", "member": "shard 0"},
+        "message": "ValueError: x",
+        "since": 1_700_000_000.0,
+    }
 
 
 def test_a_standby_fleet_is_shown_with_lag_and_cache() -> None:

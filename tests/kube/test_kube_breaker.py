@@ -89,6 +89,71 @@ async def test_each_change_of_state_is_reported() -> None:
     assert seen == ["closed>open:x", "open>half-open:x", "half-open>closed:"]
 
 
+async def test_a_late_failure_does_not_open_the_breaker_of_a_server_that_is_back() -> None:
+    """Requests that hung while the link was dead end after it is back: they say how the server was."""
+    clock = VirtualClock()
+    breaker = opened(clock)
+    hung = clock.now()
+    await clock.advance(1.0)
+    assert breaker.allow()
+    breaker.failure("no answer", hung)
+    assert breaker.state is BreakerPhase.HALF_OPEN
+    breaker.success()
+    assert breaker.allow()
+    breaker.success()
+    assert breaker.state is BreakerPhase.CLOSED
+    await clock.advance(1.0)
+    for _ in range(10):
+        breaker.failure("no answer", hung)
+    assert breaker.state is BreakerPhase.CLOSED
+    for _ in range(3):
+        breaker.failure("no answer", clock.now())
+    assert breaker.state is BreakerPhase.OPEN
+
+
+async def test_answers_to_calls_that_passed_unasked_close_it() -> None:
+    """An urgent call passes an open breaker: nobody else may ask."""
+    clock = VirtualClock()
+    breaker = opened(clock)
+    breaker.success()
+    assert breaker.state is BreakerPhase.OPEN, "it was sent before"
+    await clock.advance(1.0)
+    breaker.success()
+    assert breaker.state is BreakerPhase.HALF_OPEN
+    breaker.success()
+    assert breaker.state is BreakerPhase.CLOSED
+
+
+@given(
+    st.floats(0.0, 120.0),
+    st.lists(st.tuples(st.floats(0.0, 20.0), st.booleans()), max_size=40),
+)
+def test_a_server_that_is_back_is_found_in_time(outage: float, late: list[tuple[float, bool]]) -> None:
+    """Whoever probes while it is not closed, at a tenth of a second, with a deadline of 2 s, finds it ``retry_max`` + 2 s after it
+    is back at the latest, whatever late failures arrive of calls that were sent before.
+    """
+    clock = ManualClock()
+    breaker = Breaker(clock, POLICY)
+    for _ in range(3):
+        breaker.failure("down")
+    begun, back = clock.time, clock.time + outage
+    pending = sorted((back + after, sent) for after, sent in late)
+    while breaker.state is not BreakerPhase.CLOSED:
+        while pending and pending[0][0] <= clock.time:
+            breaker.failure("late", begun if pending.pop(0)[1] else back - 0.001)
+        if not breaker.allow():
+            clock.time += 0.1
+            continue
+        sent = clock.time
+        if sent < back:
+            clock.time += 2.0
+            breaker.failure("no answer", sent)
+        else:
+            breaker.success()
+        assert clock.time <= back + POLICY.retry_max + 2.5
+    assert clock.time <= back + POLICY.retry_max + 2.5
+
+
 @given(st.lists(st.sampled_from(["allow", "ok", "bad", "cancel", "tick"]), max_size=80))
 def test_the_breaker_admits_a_call_eventually(steps: list[str]) -> None:
     clock = ManualClock()

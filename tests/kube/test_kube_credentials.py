@@ -138,10 +138,10 @@ async def test_a_401_between_a_renewal_and_its_waiters_does_not_renew_again(serv
     credentials.on_change = renewed.set
     runs = plugin_runs(tmp_path)
     token_file.write_text("secret-token-2")
-    first = asyncio.create_task(credentials.renewed(used))
+    first = asyncio.create_task(credentials.renewed(used, 10.0))
     await renewed.wait()  # resumed at the end of the renewal, ahead of ``first``, which waits for it
     assert not first.done()
-    assert await credentials.renewed(used)
+    assert await credentials.renewed(used, 10.0)
     assert not first.done()
     assert await first
     assert plugin_runs(tmp_path) == runs + 1, "nothing was read a second time"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from raycp.base.clock import VirtualClock
-from raycp.kube import ApiError, CircuitOpen, Throttled, Unreachable
+from raycp.kube import ApiError, BadAnswer, CircuitOpen, Throttled, Unreachable
 from raycp.kube.breaker import Breaker, BreakerPhase
 from raycp.kube.budget import BACKGROUND, LIVE, URGENT, Budget
 from raycp.kube.gate import Gate
@@ -104,4 +104,16 @@ async def test_only_unavailability_counts_as_failure_for_the_breaker() -> None:
     assert found.breaker.state is BreakerPhase.CLOSED
     for _ in range(5):
         found.report(ApiError(504, "Timeout"))
+    assert found.breaker.state is BreakerPhase.OPEN
+
+
+async def test_what_may_be_one_kinds_failure_is_no_evidence_unless_no_connection_can_be_made() -> None:
+    found = gate(VirtualClock())
+    assert found.breaker is not None
+    for error in (ApiError(503), Unreachable("no answer", sent=True), BadAnswer("html")):
+        for _ in range(10):
+            found.report(error, of_server=False)
+    assert found.breaker.state is BreakerPhase.CLOSED
+    for _ in range(5):
+        found.report(Unreachable("refused", sent=False), of_server=False)
     assert found.breaker.state is BreakerPhase.OPEN

@@ -12,6 +12,7 @@ import yaml
 from inprocess import HERE, Stack, fleet_doc, holds, stack, until
 
 from raycp.base.keys import RequestKey
+from raycp.base.problems import ProblemCode, ProblemOwner
 from raycp.cli.main import main
 from raycp.config import ConfigError
 from raycp.driver.fleet_builder import build_fleet
@@ -310,8 +311,10 @@ async def test_module_that_does_not_import_at_the_worker_is_reported() -> None:
         fleet.fleet = _with_use(fleet, "plain", "no_such_module_at_the_worker")
         await fleet.configure()
         report = fleet.report(fleet.members["worker", "standard/0"])
-        assert not report.ready
-        assert "no_such_module_at_the_worker" in report.reasons[0]
+        assert report.ready, "it works for the other controllers"
+        (problem,) = report.problems
+        assert (problem.code, problem.owner) == (ProblemCode.CONTROLLER_FAILED, ProblemOwner(controller="plain"))
+        assert "no_such_module_at_the_worker" in problem.message
         await fleet.put("here", "plain", "b")
         await fleet.put("here", "tracked", "a")
         await until(lambda: ran()["a"] == 1)

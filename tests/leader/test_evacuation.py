@@ -7,9 +7,10 @@ from typing import Any
 
 import fleet_samples as samples
 import pytest
-from inprocess import Led, holds, led, until, users
+from inprocess import Led, holds, led, problem_of, until, users
 from test_standby import ran
 
+from raycp.base.problems import ProblemCode
 from raycp.leader import evacuation
 from raycp.protocol.nodes import Node
 from raycp.shard.core import ShardCore
@@ -50,7 +51,7 @@ async def settled(fleet: Led, standbys: int = 1) -> dict[str, str]:
         status = fleet.status()
         rows = [row for row in status["standbys"] if row["ready"]]
         return (
-            bool(status["ready"]) and len(rows) == standbys and not fleet.leader.roster.leaving and not fleet.leader.roster.ending
+            not status["unsettled"] and len(rows) == standbys and not fleet.leader.roster.leaving and not fleet.leader.roster.ending
         )
 
     await until(good, 15.0, "the fleet is whole")
@@ -116,7 +117,7 @@ async def test_members_of_a_draining_node_stay_where_no_other_is_usable() -> Non
     async with fleet_on("n1", leader="n1") as fleet:
         before = await settled(fleet)
         fleet.substrate.ground = nodes("n1", draining="n1")
-        await until(lambda: "no other node is usable" in fleet.status()["problems"].get("drain", ""))
+        await until(lambda: "no other node is usable" in problem_of(fleet.status(), ProblemCode.DRAIN))
         await holds(lambda: at(fleet) == before and not fleet.left, 0.5, "nothing moves")
         fleet.substrate.ground = nodes("n1", "n2", draining="n1")
         await until(lambda: set(at(fleet).values()) == {"n2"} and fleet.left, 15.0, "a node came: all go there")
@@ -154,7 +155,7 @@ async def test_returning_node_gets_members_again(monkeypatch: pytest.MonkeyPatch
         await until(right, 15.0, "first the standby goes there, then it becomes the primary, away from the leader")
         await until(lambda: len({node for slot, node in at(fleet).items() if slot.startswith("worker")}) == 2, 5.0, "so do workers")
         await settled(fleet)
-        assert "placement" not in fleet.status()["problems"]
+        assert not problem_of(fleet.status(), ProblemCode.PLACEMENT)
         causes = [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
         assert causes == ["placement"]
         roster = fleet.leader.roster
@@ -194,7 +195,7 @@ async def test_standby_is_promoted_and_no_member_created_while_rays_head_is_away
             return await members()
 
         fleet.substrate.members = away  # type: ignore[method-assign]
-        await until(lambda: "head does not answer" in fleet.status()["problems"].get("ray", ""), 5.0)
+        await until(lambda: "head does not answer" in problem_of(fleet.status(), ProblemCode.RAY), 5.0)
         made = list(fleet.substrate.created)
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
         await fleet.put("here", "tracked", "meanwhile")
@@ -205,7 +206,7 @@ async def test_standby_is_promoted_and_no_member_created_while_rays_head_is_away
         back.set()
         await until(lambda: "standby 0/0" in at(fleet), 5.0, "then the new standby is made")
         await settled(fleet)
-        assert "ray" not in fleet.status()["problems"]
+        assert not problem_of(fleet.status(), ProblemCode.RAY)
 
 
 async def test_leaving_standby_may_be_promoted_until_it_has_a_successor() -> None:

@@ -334,7 +334,8 @@ async def test_standby_fleet_writes_nothing() -> None:
             return all(check.ok for check in await observer.view.ready())
 
         await until(ready, what="/readyz of a standby fleet")
-        await until(lambda: "here" in observer._clients._clients, what="the way to the hub is there before the switch")
+        known = observer._clients._clients
+        await until(lambda: known.peek("here") is not None, what="the way to the hub is there before the switch")
         assert leads(fleet.other) == 0
         record = fleet.cluster("here").api.get("configmaps", "raycp-system", "raycp-t-leader")
         assert record["data"]["epoch"] == "1"

@@ -17,6 +17,7 @@ from raycp.leader.cluster_clients import ClusterClients
 from raycp.leader.crd_installer import install_crd
 from raycp.leader.crds import PATIENCE, Crds
 from raycp.leader.hub import Hub
+from raycp.leader.hub_lock import LEADERSHIP
 from raycp.leader.retries import Retries
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
@@ -97,7 +98,7 @@ def _generation(here: Here) -> str:
 
 async def test_failing_hub_is_reported_and_retried(here: Here) -> None:
     here.cluster.faults.set([FaultSpec(kind="error", status=500)])
-    await here.drive(here.plan(), lambda: "leadership" in here.hub.problems)
+    await here.drive(here.plan(), lambda: LEADERSHIP in here.hub.problems)
     assert here.lock.leadership is None
     assert here.cluster.api.get("customresourcedefinitions", "", JOBS) is None, "a candidate installs nothing"
     here.cluster.faults.clear()

@@ -7,8 +7,9 @@ from typing import Any
 
 import fleet_samples as samples
 import pytest
-from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, holds, led, until
+from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, holds, led, problem_of, until
 
+from raycp.base.problems import ProblemCode
 from raycp.config import FleetDoc
 from raycp.leader.core import LeaderCore
 from raycp.protocol.control import ControlError, Down, ErrorCode, KubeconfigOf, Rest
@@ -178,7 +179,7 @@ async def test_member_that_can_not_be_created_is_reported_and_retried() -> None:
 
         fleet.substrate.refuse = refuse
         await fleet.leader.apply(fleet_of(doc()))
-        await until(lambda: any("no such node label" in text for text in fleet.status().get("problems", {}).values()))
+        await until(lambda: "no such node label" in problem_of(fleet.status(), ProblemCode.MEMBER_NOT_CREATED))
         assert not fleet.status()["ready"]
         broken = False
         status = await fleet.ready()

@@ -31,10 +31,10 @@ async def test_leader_whose_steps_fail_reports_its_status() -> None:
     loop = LeaderLoop(
         plans, parts, parts, parts, parts, parts, parts, woken, asyncio.Lock(), nothing, lambda: True, lambda: reports.append(1)
     )
-    loops.spawn(loop.run(), "leader")
+    loop.start(loops)
     try:
         await until(lambda: len(steps) >= 1 and len(reports) >= len(steps))
-        woken.set()
+        assert [problem.message for problem in loops.problems] == ["RuntimeError: Ray refuses"]
         await until(lambda: len(steps) >= 2 and len(reports) >= len(steps))
     finally:
         loops.close()

@@ -164,9 +164,9 @@ async def test_keys_of_a_worker_lost_with_the_leader_return_after_its_permit(mon
 async def test_primary_and_standby_that_die_together_start_cold_from_the_watermark() -> None:
     async with busy() as (fleet, names):
         standby = await warm(fleet)
-        ended = len(samples.RAN)
         old = set(names[:10])
         await until(lambda: old <= {key.name for key in primary(fleet).ledger.reconciled})
+        ended = len(samples.RAN)
         await primary(fleet).watermarks.flush()
         await fleet.substrate.kill(primary(fleet).member)
         await fleet.substrate.kill(standby.member)

@@ -7,9 +7,9 @@ from inprocess import CLOCK, InProcess, until
 
 from raycp.base.clock import Clock, VirtualClock
 from raycp.base.loops import Loops
+from raycp.base.problems import FLEET, FleetProblem, ProblemCode
 from raycp.leader.roster import Roster
 from raycp.leader.status_sender import SEND_EVERY, StatusSender
-from raycp.metrics import Merger, Metrics
 from raycp.protocol.control import Question, StatusUpdate
 from raycp.protocol.members import OBSERVER_SLOT, Member, MemberState, Role
 from raycp.protocol.status import FleetStatus, LeaderStatus
@@ -22,7 +22,6 @@ class Receiver(InProcess):
     def __init__(self) -> None:
         super().__init__()
         self.received: list[FleetStatus] = []
-        self.metrics: list[tuple[str, bytes]] = []
         self.open = asyncio.Event()
         self.open.set()
         self.reachable = True
@@ -33,7 +32,6 @@ class Receiver(InProcess):
         if not self.reachable:
             raise MemberUnavailable("no answer")
         self.received.append(question.status)
-        self.metrics.append((question.process, question.metrics))
 
 
 class Made:
@@ -46,12 +44,12 @@ class Made:
         state = MemberState(Member(Role.OBSERVER, "observer", 0))
         state.report.port = port
         roster.members[OBSERVER_SLOT] = state
-        self.metrics = Metrics()
-        self.send = StatusSender(self.receiver, clock, Loops(clock), roster, self.metrics, self.woken.set).send
+        self.send = StatusSender(self.receiver, clock, Loops(clock), roster, self.woken.set).send
 
 
 def status(uptime: float, *problems: str) -> FleetStatus:
-    return FleetStatus(fleet="t", leader=LeaderStatus(uptime_seconds=uptime), problems=dict.fromkeys(problems, ""))
+    found = [FleetProblem(ProblemCode.OTHER, FLEET, each, 0.0) for each in problems]
+    return FleetStatus(fleet="t", leader=LeaderStatus(uptime_seconds=uptime), problems=found)
 
 
 async def test_what_matters_is_sent_at_once_and_numbers_every_second() -> None:
@@ -63,7 +61,7 @@ async def test_what_matters_is_sent_at_once_and_numbers_every_second() -> None:
     made.send(status(2.0))
     made.send(status(3.0, "clock"))
     await until(lambda: len(receiver.received) == 2)
-    assert receiver.received[-1].problems == {"clock": ""}
+    assert [problem.message for problem in receiver.received[-1].found] == ["clock"]
     await clock.advance(SEND_EVERY)
     made.send(status(4.0, "clock"))
     await until(lambda: len(receiver.received) == 3)
@@ -99,21 +97,3 @@ async def test_nothing_is_sent_before_the_observer_listens() -> None:
     made.send(status(1.0))
     await asyncio.sleep(0.05)
     assert made.receiver.received == []
-
-
-async def test_what_the_leader_counts_goes_with_the_status_under_the_name_of_its_process() -> None:
-    clock = VirtualClock()
-    made, other = Made(clock), Made(clock)
-    counter = made.metrics.counter("a_total", "A.").labels()
-    merger = Merger()
-    for _ in range(2):
-        counter.inc()
-        made.send(status(1.0))
-        await until(lambda: made.receiver.metrics)
-        merger.feed(*made.receiver.metrics.pop())
-        await clock.advance(SEND_EVERY)
-    other.send(status(1.0))
-    await until(lambda: other.receiver.metrics)
-    assert merger.total("a_total") == 2
-    assert merger.rows("raycp_process_resident_memory_bytes")[0][0] == {"role": "leader", "name": "leader"}
-    assert other.receiver.metrics[0][0] not in ("", *merger.actors())

@@ -10,8 +10,9 @@ import fleet_samples as samples
 import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import CLOCK, QUIET, InProcess, Led, fleet_of, holds, until
+from inprocess import CLOCK, QUIET, InProcess, Led, fleet_of, holds, problem_of, until
 
+from raycp.base.problems import ProblemCode
 from raycp.config import FleetDoc
 from raycp.config.embedded import EmbeddedSpec
 from raycp.driver.fleet_client import FleetClient, StandsBy
@@ -247,9 +248,9 @@ async def test_wall_clock_that_is_off_is_reported_and_nothing_else(hub: Hub) -> 
     hub.cluster.skew(3600.0)
     async with fleet("first") as first:
         await (await first.begin(hub.doc("lease"))).ready()
-        problem = await until(lambda: first.status()["problems"].get("clock"), 10.0)
+        problem = await until(lambda: problem_of(first.status(), ProblemCode.CLOCK), 10.0)
         assert "3600 s behind" in problem
-        assert first.status()["ready"]
+        assert first.status()["readiness"] == "ready"
 
 
 async def test_run_reports_that_the_second_fleet_stands_by(hub: Hub) -> None:

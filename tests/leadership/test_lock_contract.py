@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from contenders import EVERY, NAMESPACE, PERMIT, REAL, Arena, Contender, arena_of, eventually
+from sabotage import first_runs_raise
 
+from raycp.base.loop_names import LoopName
 from raycp.config.embedded import FaultSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import read_leadership
@@ -90,7 +92,8 @@ async def test_acquisition_after_a_release_waits_for_no_permit(arena: Arena) -> 
 
 
 async def test_handover_of_the_lock_needs_few_requests(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two writes to release it, five requests to acquire it: work waits for each. A candidate that need not wait opens no watch."""
+    """Two writes to release it, five requests one after the other to acquire it, for each of which work waits; the floor is read
+    and written beside those. A candidate that need not wait opens no watch."""
     first = await lead(arena, "a")
     heir = await arena.contender("heir", home="blue")
     await heir.lock.holder()
@@ -107,7 +110,11 @@ async def test_handover_of_the_lock_needs_few_requests(arena: Arena, monkeypatch
     asked.clear()
     entered = await heir.lock.acquire(heir.me, PERMIT)
     assert entered.wait == 0.0
-    assert [line.split()[0] for line in asked] == ["GET", "GET", "PUT", "PUT", "PUT"]
+    floor = [line for line in asked if "customresourcedefinitions" in line]
+    assert [line.split()[0] for line in asked if line not in floor] == ["GET", "GET", "PUT", "PUT", "PUT"]
+    assert [line.split()[0] for line in floor] == ["GET", "PATCH"]
+    assert asked.index(floor[0]) <= 2, "with the record of epochs"
+    assert asked.index(floor[1]) >= 5, "with the note of the leadership"
 
 
 async def test_named_successor_acquires_first(arena: Arena) -> None:
@@ -419,3 +426,17 @@ async def test_lock_is_owned_only_by_an_existing_pod() -> None:
             assert found is not None
             assert "ownerReferences" not in found["metadata"]
             await made.release()
+
+
+async def test_candidates_watches_that_raise_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 12: of the lock, and of the Pod that owns it."""
+    raised = first_runs_raise(monkeypatch)
+    async with arena_of("configMap") as arena:
+        first = await lead(arena, "a")
+        second = (await arena.contender("b")).start()
+        await eventually(lambda: raised.keys() >= {LoopName.LOCK_WATCH, LoopName.LOCK_POD})
+        await die_with_pod(arena, first)
+        await arena.writes(second)
+        await second.release()
+        third = (await arena.contender("c")).start()
+        await arena.writes(third)

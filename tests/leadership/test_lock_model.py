@@ -18,6 +18,7 @@ from raycp.leadership.epoch import Acquisition
 from raycp.leadership.locks import Identity, PodRef
 from raycp.leadership.locks.eligibility import LockState
 from raycp.leadership.locks.kube_lock import KubeLock, Pace, Pods
+from raycp.leadership.locks.types import EpochFloor
 from raycp.leadership.records import Conflict, Record, Records
 
 PERMIT = 2.0
@@ -32,6 +33,7 @@ class Hub:
         self.random = random.Random(seed)
         self.states: dict[str, LockState] = {}
         self.data: dict[str, Record] = {}
+        self.floor: EpochFloor | None = None
         self.cut: set[str] = set()
         self.frozen: dict[str, asyncio.Event] = {}
         self.pods: set[str] = set()
@@ -121,6 +123,30 @@ class FakeRecords(Records):
         await self._hub.way(self._who)
         return new
 
+    async def ensure_namespace(self) -> None:
+        await self._hub.way(self._who)
+
+
+class FakeFloor:
+    """``FloorStore`` of one contender: nothing deletes it."""
+
+    def __init__(self, hub: Hub, who: str) -> None:
+        self._hub = hub
+        self._who = who
+
+    async def read(self) -> EpochFloor | None:
+        await self._hub.way(self._who)
+        found = self._hub.floor
+        await self._hub.way(self._who)
+        return found
+
+    async def raise_to(self, floor: EpochFloor) -> EpochFloor | None:
+        await self._hub.way(self._who)
+        before = self._hub.floor
+        self._hub.floor = floor.raised(before)
+        await self._hub.way(self._who)
+        return before
+
 
 class FakePods(Pods):
     """``Pods`` of one contender."""
@@ -153,7 +179,7 @@ class Leader:
             hub.pods.add(self.pod.name)
         self.lock = KubeLock(
             kind, FakeStore(hub, name), FakeRecords(hub, name), "source", hub.clock,
-            pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()),
+            pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()), floor=FakeFloor(hub, name),
         )  # fmt: skip
         self.task = asyncio.create_task(self.live())
         hub.leaders.append(self)
@@ -204,7 +230,10 @@ class Leader:
 
 ops = st.tuples(
     st.sampled_from(
-        ["release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wait", "wait"]
+        [
+            "release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wipe", "rewind",
+            "wait", "wait",
+        ]
     ),
     st.integers(0, 3),
     st.floats(0.0, 4.0),
@@ -215,8 +244,20 @@ ops = st.tuples(
 HASTY_RELEASE = [("freeze", 1, 0.0), ("release", 0, 3.75), ("restart", 1, 0.0), ("kill", 2, 0.0), ("release", 0, 0.0)]
 
 
+# The namespace was deleted between what a candidate had read and what it wrote: it created lock and record once more.
+WIPED = [("thaw", 2, 0.0), ("wipe", 1, 2.5)]
+
+# A namespace that was restored to an earlier epoch, whose fleet lives and would have continued it.
+REWOUND = [
+    ("wipe", 3, 4.0), ("release", 1, 0.0), ("wait", 0, 2.5), ("cut", 0, 0.0), ("rewind", 3, 4.0), ("kill", 0, 0.0),
+    ("restart", 0, 2.5),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["ray", "configMap", "lease"])
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
+@example(steps=WIPED, seed=25045)
+@example(steps=REWOUND, seed=42573)
 @example(steps=HASTY_RELEASE, seed=0)
 @example(steps=HASTY_RELEASE, seed=20)
 @given(steps=st.lists(ops, min_size=1, max_size=8), seed=st.integers(0, 2**16))
@@ -248,6 +289,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
                     wrote.append(each.writes)
 
     await run(1.0)
+    first = dict(hub.states), dict(hub.data)
     for op, who, seconds in steps:
         leader = leaders[who]
         steps_taken.append(f"{op} {who} {seconds:.1f}")
@@ -273,6 +315,14 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             hub.notify()
         elif op == "restore" and backup is not None and not backup.leadership.released:
             hub.states["lock"] = msgspec.structs.replace(backup, version=hub.version(), uid=hub.version())
+            hub.notify()
+        elif op == "wipe":  # the namespace is deleted
+            hub.states.clear()
+            hub.data.clear()
+            hub.notify()
+        elif op == "rewind":  # the namespace is restored from a backup
+            hub.states = {what: msgspec.structs.replace(state, version=hub.version()) for what, state in first[0].items()}
+            hub.data = {what: msgspec.structs.replace(record, version=hub.version()) for what, record in first[1].items()}
             hub.notify()
         await run(seconds)
     # All faults end: a living contender leads in the end. A lock for life is not free while its holder's Pod exists.

@@ -2,16 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 from contenders import NAMESPACE, Arena, Contender, arena_of, eventually, fleet_with
 
-from raycp.cli.rights import CRD, needs
-from raycp.leadership.locks import eligibility
+from raycp.cli.rights import needs
+from raycp.leadership.locks import LockProblem, eligibility
+from raycp.leadership.locks.floor import definition
 
-PLURALS = {"ConfigMap": "configmaps", "Lease": "leases", "Pod": "pods", "Namespace": "namespaces"}
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "CustomResourceDefinition": "customresourcedefinitions",
+    "Lease": "leases",
+    "Namespace": "namespaces",
+    "Pod": "pods",
+}
 
 
 @pytest_asyncio.fixture(params=["ray", "configMap", "lease"])
@@ -21,15 +30,16 @@ async def arena(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         yield made
 
 
-def rules(kind: str, without: tuple[str, str] = ("", "")) -> list[dict[str, Any]]:
+def rules(kind: str, without: tuple[str, str] = ("", ""), *, cluster_scoped: bool = False) -> list[dict[str, Any]]:
     """Of the lock and the state, as ``raycp check`` knows them; ``without`` a verb on a resource."""
     doc = fleet_with(kind)
     found = []
     for need in needs(doc, [], doc.hub):
-        assert need.kind != CRD
         plural = PLURALS[need.kind.kind]
         verbs = [verb for verb in need.verbs if (verb, plural) != without]
-        found.append({"apiGroups": [need.kind.group], "resources": [plural], "verbs": verbs})
+        names = {"resourceNames": [need.name]} if need.name else {}
+        if bool(need.namespace) != cluster_scoped:
+            found.append({"apiGroups": [need.kind.group], "resources": [plural], "verbs": verbs, **names})
     return found
 
 
@@ -50,6 +60,15 @@ async def allowed(arena: Arena, name: str, pod: bool, without: tuple[str, str] =
         "subjects": [{"kind": "User", "name": name, "apiGroup": group}],
     }
     await api.create("rolebindings", binding)
+    for_all = {"name": name}
+    wide = rules(arena.kind, without, cluster_scoped=True)
+    await api.create(
+        "clusterroles", {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": dict(for_all), "rules": wide}
+    )
+    await api.create(
+        "clusterrolebindings",
+        {**binding, "kind": "ClusterRoleBinding", "metadata": for_all, "roleRef": {**binding["roleRef"], "kind": "ClusterRole"}},
+    )
     return await arena.contender(name, token=token, pod=await arena.pod(f"pod-{name}") if pod else None)
 
 
@@ -88,6 +107,35 @@ async def test_candidate_without_the_right_to_watch_polls(arena: Arena, verb: st
     await eventually(lambda: bool(second.why))
     await first.release()
     await arena.writes(second)
+
+
+async def test_floor_needs_the_definition_that_deploy_brings_and_no_right_to_create_any(arena: Arena) -> None:
+    first = await allowed(arena, "a", True)
+    first.start()
+    await arena.writes(first)
+    with pytest.raises(LockProblem, match=r"epochs\.raycp\.io does not exist.*deploy/rbac/hub\.yaml"):
+        await first.lock.keep_floor(first.mine)
+    (shipped,) = [each for each in deployed() if each["kind"] == "CustomResourceDefinition"]
+    assert shipped["spec"] == definition({})["spec"]
+    await arena.cluster.api.create("customresourcedefinitions", shipped)
+    await first.lock.keep_floor(first.mine)
+    found = arena.cluster.api.get("customresourcedefinitions", "", "epochs.raycp.io")
+    assert found is not None
+    assert f'"epoch":{first.mine.epoch}' in found["metadata"]["annotations"][f"epoch.raycp.io/t.{NAMESPACE}"]
+
+
+async def test_leader_without_the_right_to_the_floor_leads_and_says_so(arena: Arena) -> None:
+    first = await allowed(arena, "a", True, ("get", "customresourcedefinitions"))
+    first.start()
+    await arena.writes(first)
+    with pytest.raises(LockProblem, match=r"no right to get CustomResourceDefinition epochs\.raycp\.io"):
+        await first.lock.keep_floor(first.mine)
+
+
+def deployed() -> list[dict[str, Any]]:
+    """The objects of ``deploy/rbac/hub.yaml``."""
+    file = Path(__file__).parents[2] / "deploy" / "rbac" / "hub.yaml"
+    return [each for each in yaml.safe_load_all(file.read_text()) if each]
 
 
 async def test_lock_for_life_needs_the_right_to_get_pods() -> None:

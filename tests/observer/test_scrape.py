@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from promtool import promtool
 
+from raycp.base.loop_names import LoopName
 from raycp.config.embedded import FaultSpec
 from raycp.metrics.catalog import catalogue
 from raycp.metrics.cells import Spec
@@ -124,6 +125,9 @@ def home(fleet: Led, cluster: str) -> str:
 POISON = {"raycp_poison_suspects", "raycp_poison_convicted", "raycp_poison_convictions_total"}
 """Families that only an object that ends workers gives samples to."""
 
+FAILURES = "raycp_loop_failures_total"
+"""Counts in a fleet with a fault of raycp's own."""
+
 
 async def test_an_object_that_ends_workers_counts() -> None:
     async with led() as fleet:
@@ -142,6 +146,24 @@ async def test_an_object_that_ends_workers_counts() -> None:
         assert rows(page["raycp_poison_convictions"], **bad) == [1.0]
 
 
+async def test_the_failures_of_loops_count_for_the_leader_and_for_members() -> None:
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"], {"controllers": QUIET}))
+        for loops, name in (
+            (fleet.leader.loops, LoopName.SUPERVISION),
+            (fleet.substrate.living("shard")[0].loops, LoopName.SWEEP),
+            (fleet.substrate.living("observer")[0].loops, LoopName.DEAD_PROCESSES),
+        ):
+            loops.inject(next(loop for loop in loops.supervised if loop.name is name), RuntimeError("on purpose"))
+
+        async def counted_loops() -> bool:
+            family = by_name(await scrape(observer_url(fleet))).get(FAILURES.removesuffix("_total"))
+            names = (LoopName.SUPERVISION, LoopName.SWEEP, LoopName.DEAD_PROCESSES)
+            return family is not None and all(sum(rows(family, loop=name.value)) >= 1.0 for name in names)
+
+        await until(counted_loops, 20.0)
+
+
 async def test_every_family_counts_in_a_busy_fleet() -> None:
     embedded = {"controllers": QUIET}
     async with led() as fleet:
@@ -154,7 +176,7 @@ async def test_every_family_counts_in_a_busy_fleet() -> None:
         async def complete() -> bool:
             nonlocal page, missing
             page = await scrape(url)
-            missing = sorted(silent_families(page) - POISON) or wrong_gauges(fleet, by_name(page))
+            missing = sorted(silent_families(page) - POISON - {FAILURES}) or wrong_gauges(fleet, by_name(page))
             return not missing
 
         try:

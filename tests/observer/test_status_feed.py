@@ -3,6 +3,7 @@
 import msgspec
 
 from raycp.base.clock import VirtualClock
+from raycp.base.problems import ProblemCode
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.protocol.members import Member, Role
@@ -12,6 +13,7 @@ from raycp.protocol.status import (
     FleetStatus,
     LaneStatus,
     LeaderStatus,
+    ReadinessState,
     ShardStatus,
     WorkerStatus,
     with_readiness,
@@ -30,7 +32,7 @@ def sent(incarnation: int = 1, plan: int = 3) -> FleetStatus:
             leader=LeaderStatus(epoch=1, incarnation=incarnation, since=0.0),
             shards=[ShardStatus(shard="0", member=SHARD.actor_name, ready=True, clusters=["hub"])],
             workers=[WorkerStatus(worker="standard/0", tier="standard", member=WORKER.actor_name, ready=True, busy=1, slots=4)],
-            clusters=[FleetClusterStatus(name="hub", shard="0", synced=True, objects=1)],
+            clusters=[FleetClusterStatus(name="hub", role="hub", shard="0", synced=True, objects=1)],
             lanes=[LaneStatus(tier="standard", ready=1, share=0.4)],
         )
     )
@@ -89,7 +91,9 @@ async def test_while_the_leader_is_silent_states_are_the_members() -> None:
     status = feed.current()
     assert status.leader
     assert status.leader.silent_since == clock.wall() - SILENT_AFTER - 1.0
-    assert status.reasons == ["shard 0: no permit", f"worker standard/0: silent for {SILENT_AFTER + 1:.0f} s"]
+    assert status.reasons[:2] == ["shard 0: no permit", f"worker standard/0: silent for {SILENT_AFTER + 1:.0f} s"]
+    assert status.readiness is ReadinessState.NOT_READY
+    assert [problem.code for problem in status.found] == [ProblemCode.LEADER_SILENT]
     assert (status.clusters[0].synced, status.clusters[0].reason) == (False, "refused")
     feed.receive(sent(incarnation=2))
     assert feed.current().ready, "the leader is back"

@@ -126,7 +126,7 @@ def test_a_job_by_kubectl(ray_house: House, fleet: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("who", ["leader", "shard 0", "shard 1", "worker"])
 def test_a_killed_process_costs_no_job_and_makes_no_pod_twice(ray_house: House, fleet: Path, who: str) -> None:
-    status = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready before")
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready before")
     clusters = clusters_of(status)
     tag = who.replace(" ", "")
     jobs = {f"{tag}-{number}": 2 for number in range(20)}
@@ -149,8 +149,8 @@ def test_a_killed_process_costs_no_job_and_makes_no_pod_twice(ray_house: House, 
         await reckon(clusters, jobs)
 
     asyncio.run(work())
-    after = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready again")
-    assert after["leader"]["epoch"] == 1, "the fleet lives on: no new epoch"
+    after = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready again")
+    assert after["leader"]["epoch"] == status["leader"]["epoch"], "the fleet lives on: no new epoch"
     terms = {row["shard"]: row["term"] for row in after["shards"]}
     before = {row["shard"]: row["term"] for row in status["shards"]}
     dead = who.split()[1] if who.startswith("shard") else ""
@@ -183,7 +183,7 @@ def config_map(name: str, app: str, **data: str) -> dict[str, Any]:
 
 def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: House, fleet: Path) -> None:
     """``time.sleep(10)`` in an ``async def``: the worker is ended and replaced, the culprit waits, others go on."""
-    status = until(lambda: (found := ray_house.status("it"))["ready"] and found, 40, "ready before")
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 40, "ready before")
     clusters = clusters_of(status)
     generations = {row["worker"]: row["generation"] for row in status["workers"]}
 
@@ -205,9 +205,35 @@ def test_a_reconciler_that_blocks_its_loop_costs_its_worker_only(ray_house: Hous
 
     def replaced() -> bool:
         after = ray_house.status("it")
-        return after["ready"] and any(row["generation"] > generations.get(row["worker"], 99) for row in after["workers"])
+        return not after["unsettled"] and any(row["generation"] > generations.get(row["worker"], 99) for row in after["workers"])
 
     until(replaced, 60, "the worker is replaced")
+
+
+def test_a_fleet_whose_leader_and_members_die_together_is_brought_back(ray_house: House, fleet: Path) -> None:
+    """All but the embedded clusters, which stand for the clusters of others: no process is left that knows the plan."""
+    status = until(lambda: (found := ray_house.status("it"))["ready"] and not found["unsettled"] and found, 60, "ready before")
+    clusters = clusters_of(status)
+    kept = list(ray_house.home.rglob("plan.json"))
+    assert len(kept) == 1
+    assert kept[0].stat().st_mode & 0o077 == 0
+    rows = [*status["shards"], *status["standbys"], *status["workers"], status["observer"]]
+    for pid in (victim(status, "leader"), *(row["pid"] for row in rows if row["pid"])):
+        os.kill(int(pid), signal.SIGKILL)
+
+    def back() -> dict[str, Any] | None:
+        with contextlib.suppress(AssertionError, ValueError, KeyError):
+            found = ray_house.status("it")
+            if found["ready"] and not found["unsettled"] and found["leader"]["epoch"] > status["leader"]["epoch"]:
+                return found
+        return None
+
+    after = until(back, 120, "the fleet is back")
+    assert after["generation"] == status["generation"]
+
+    asyncio.run(clusters["hub"].request("POST", JOBS, job("revived", 2)))
+    until(lambda: "revived" in asyncio.run(complete(clusters["hub"])), 60, "a job after the return")
+    asyncio.run(reckon(clusters, {"revived": 2}))
 
 
 def test_apply_in_place(ray_house: House, fleet: Path) -> None:

@@ -168,7 +168,7 @@ def test_leaders_are_killed_while_a_fleet_stands_by_and_in_the_switch(ray_house:
     path = str(house.file("up", ["here"], ["upgraded_sample"], **SPEC))
     attached = house.popen("run", "-c", path, "--attach", "--address", house.address, "--working-dir", code(house, "two"))
     until(lambda: "ready" in house.output_of("status", "--fleet", "up"), 40, "the fleet is there")
-    until(lambda: house.status("up").get("ready"), 40, "the fleet is ready")
+    until(lambda: (now := house.status("up")).get("ready") and not now["unsettled"], 40, "the fleet is ready")
     cluster = clusters_of(house.status("up"))["here"]
     first = house.status("up")["leader"]["epoch"]
     with load(cluster, "k") as changes:
@@ -181,7 +181,12 @@ def test_leaders_are_killed_while_a_fleet_stands_by_and_in_the_switch(ray_house:
         until(lambda: given_away(cluster, first), 30, "the old leader has given the lock away", every=0.002)
         leaders(house)[0].kill()
         output, _ = attached.communicate(timeout=60)
-        until(lambda: (now := house.status("up"))["ready"] and "standing" not in now, 30, "one fleet leads, and it is whole")
+
+        def whole() -> bool:
+            now = house.status("up")
+            return now["ready"] and not now["unsettled"] and "standing" not in now
+
+        until(whole, 30, "one fleet leads, and it is whole")
         count = len(changes.names)
         until(lambda: len(changes.names) > count + 20, 10, "load after")
     settled(cluster, changes.names)

@@ -114,7 +114,7 @@ class LiveFleet:
         kind = GVK(crd["spec"]["group"], crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["kind"])
         async with asyncio.timeout(10):
             while True:
-                self.clients[cluster].discovery.forget()
+                self.clients[cluster].discovery.forget(kind)
                 try:
                     await self.objects(cluster, kind)
                     return

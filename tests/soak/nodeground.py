@@ -19,6 +19,7 @@ from rayhouse import House, Node
 from soakrun import api_servers, at_ray, bring_up, fleet_file
 from users import changing
 
+from raycp.base.problems import ProblemCode
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.control import Ping, Switches
 from raycp.runtime.local_ray import connect, shut_down
@@ -73,8 +74,8 @@ class Lossy:
             status: dict[str, Any] = {}
             with contextlib.suppress(FleetError):
                 status = await self.client.status()
-            good = status.get("ready") and all(row["ready"] for row in status["standbys"])
-            if good and not (placed and status["problems"].get("placement")):
+            good = status.get("ready") and not status["unsettled"] and all(row["ready"] for row in status["standbys"])
+            if good and not (placed and any(row["code"] == ProblemCode.PLACEMENT for row in status["problems"])):
                 return status
             if time.monotonic() > deadline:
                 shown = {key: status.get(key) for key in ("reasons", "problems", "shards", "standbys", "workers")}

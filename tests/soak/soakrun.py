@@ -279,8 +279,9 @@ class Soak:
             return [*wrong, str(error)]
         if "standbys" not in status:
             return [*wrong, "the leader has no fleet yet"]
-        if not status["ready"] or not all(row["ready"] for row in (*status["standbys"], *status["workers"])):
-            wrong.append(f"the fleet is not ready: {status['reasons']} {[(r['standby'], r['state']) for r in status['standbys']]}")
+        if status["unsettled"] or not all(row["ready"] for row in (*status["standbys"], *status["workers"])):
+            standbys = [(row["standby"], row["state"]) for row in status["standbys"]]
+            wrong.append(f"the fleet is not ready: {status['unsettled']} {standbys}")
         return wrong
 
     async def _judge(self, jobs: list[str]) -> None:

@@ -61,7 +61,7 @@ class Fenced:
             status = self.status()
             rows = (*status["standbys"], *status["workers"])
             far = self.far.pids()
-            if not status["ready"] or not rows or not all(row["ready"] for row in rows):
+            if status["unsettled"] or not rows or not all(row["ready"] for row in rows):
                 return None
             if primary_far and (status["shards"][0]["pid"] not in far or any(row["pid"] in far for row in status["standbys"])):
                 return None

@@ -94,7 +94,7 @@ async def _warm(made: Soak) -> None:
     deadline = time.monotonic() + 60.0
     while True:
         status = await made.client.status()
-        if status["ready"] and len(status["standbys"]) == len(CLUSTERS) and all(row["ready"] for row in status["standbys"]):
+        if not status["unsettled"] and len(status["standbys"]) == len(CLUSTERS) and all(row["ready"] for row in status["standbys"]):
             return
         assert time.monotonic() < deadline, f"no warm standbys: {status['reasons']} {status['standbys']}"
         await asyncio.sleep(0.05)

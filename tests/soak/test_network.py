@@ -189,7 +189,7 @@ async def _standby_off(client: FleetClient, node: Node) -> dict[str, Any] | None
             await asyncio.sleep(2.0)
             return None
     rows = (*status["standbys"], *status["workers"])
-    return status if status["ready"] and all(row["ready"] for row in rows) else None
+    return status if not status["unsettled"] and all(row["ready"] for row in rows) else None
 
 
 async def _led_by(client: FleetClient, incarnation: int) -> bool:
@@ -234,7 +234,7 @@ async def _primary_on(client: FleetClient, node: Node) -> dict[str, Any] | None:
     """Hand over until the primary is on that node and a warm standby is not."""
     status = await client.status()
     rows = (*status["standbys"], *status["workers"])
-    if not status["ready"] or not all(row["ready"] for row in rows):
+    if status["unsettled"] or not all(row["ready"] for row in rows):
         return None
     there = node.pids()
     if status["shards"][0]["pid"] in there:

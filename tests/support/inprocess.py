@@ -10,6 +10,7 @@ import fleet_samples
 import msgspec
 
 from raycp.base.clock import SystemClock
+from raycp.base.problems import ProblemCode
 from raycp.config import FleetDoc
 from raycp.driver.fleet_builder import build_fleet
 from raycp.driver.in_process import InProcessFleet, InProcessStack, InProcessSubstrate
@@ -44,6 +45,11 @@ async def holds(condition: Callable[[], Any], seconds: float, what: str = "") ->
     while CLOCK.now() < deadline:
         assert condition(), what
         await asyncio.sleep(0.01)
+
+
+def problem_of(status: dict[str, Any], code: ProblemCode) -> str:
+    """The messages of all problems of that kind in a status; empty for none."""
+    return "; ".join(row["message"] for row in status["problems"] if row["code"] == code)
 
 
 def fleet_doc(

@@ -64,15 +64,16 @@ class InProcessFleet:
         return await self.ready(fleet.generation, seconds)
 
     async def ready(self, generation: str = "", seconds: float = 20.0) -> dict[str, Any]:
-        """Wait until the fleet is ready, with ``generation`` if given; the status then. Raises ``FleetError``."""
+        """Wait until the fleet is settled: all that its plan, with ``generation`` if given, asks for is at work; the status then.
+        Raises ``FleetError``."""
         clock = self.substrate.clock
         deadline = clock.now() + seconds
         while True:
             status = self.status()
-            if status["ready"] and generation in ("", status["generation"]):
+            if status["ready"] and not status["unsettled"] and generation in ("", status["generation"]):
                 return status
             if clock.now() > deadline:
-                reasons = "; ".join(status.get("reasons") or ["it runs another generation"])
+                reasons = "; ".join(status["unsettled"] or status["reasons"] or ["it runs another generation"])
                 raise FleetError(f"the fleet is not ready after {seconds:g} s: {reasons} {status.get('problems')}")
             await asyncio.sleep(0.01)
 

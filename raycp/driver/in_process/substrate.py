@@ -54,6 +54,8 @@ class InProcessSubstrate:
         self.killed: list[Member] = []
         self.silent: set[Member] = set()
         self.ground: list[Node] = []
+        self.note: bytes | None = None
+        """What is kept for later leaders."""
         self.recordings: Path | None = None
         self.recorders: dict[Member, ProcessRecorder] = {}
         self.bundles: list[dict[str, float]] = []
@@ -140,6 +142,12 @@ class InProcessSubstrate:
 
     async def request_nodes(self, bundles: list[dict[str, float]]) -> None:
         self.bundles = bundles
+
+    async def remember(self, note: bytes | None) -> None:
+        self.note = note
+
+    async def recall(self) -> bytes | None:
+        return self.note
 
     async def kill(self, member: Member) -> None:
         core = self.cores.pop(member, None)

@@ -18,6 +18,9 @@ Protocol of a hand-over from one fleet instance to another, by ``Identity.home``
    lock back), may acquire; then any candidate may. Each candidate counts by its own clock, from when it observed the release;
 4. the successor's ``acquire`` returns, with the next epoch and nothing to wait for.
 
+The epochs' *floor* stands on a cluster-scoped object, too (``floor``): a candidate that finds a floor and no record waits like one
+that finds a record and no lock, since a namespace that was deleted says nothing of its last leader.
+
 In the order of an acquisition: ``make``: the lock of a fleet file. ``kube_lock``: its implementation. ``lock_watch``: what a
 candidate observes, and since when. ``eligibility``: may it acquire? Pure. ``stores``: the objects. ``pods``: the Pod that owns one.
 ``types``: the contract and its values.

@@ -10,7 +10,7 @@ import math
 import msgspec
 
 from raycp.leadership.epoch import Leadership
-from raycp.leadership.locks.types import RESERVED, Identity, Kind, PodRef
+from raycp.leadership.locks.types import RESERVED, EpochFloor, Identity, Kind, PodRef
 
 MISSING = 2.5
 """Seconds that candidates wait for the holder of a deleted lock: a living holder creates it again with its next proof."""
@@ -41,7 +41,8 @@ class Observation(msgspec.Struct, frozen=True):
 
     ``state``: the newest, None where there is no lock; ``seen``: when this version of it was first observed; ``released``: when
     this release was; ``knocked``: when the unanswered knock in it was; ``missing``: since when there is no lock; ``owner_ended``:
-    the Pod that owns it was deleted or has ended; ``record``: who led last by the fleet's record of epochs.
+    the Pod that owns it was deleted or has ended; ``record``: who led last by the fleet's record of epochs; ``floor``: the highest
+    epoch that led, by an object outside the fleet's namespace.
     """
 
     state: LockState | None
@@ -51,6 +52,7 @@ class Observation(msgspec.Struct, frozen=True):
     missing: float = math.inf
     owner_ended: bool = False
     record: Leadership | None = None
+    floor: EpochFloor | None = None
 
 
 class Eligibility(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def eligibility(kind: Kind, where: str, seen: Observation, me: Identity, permit:
                 "use the same lock in both files; if that holder is dead, `raycp leader unlock`"
             )
             return Eligibility(False, why=why, recheck_at=now + RECHECK_RECORD)
-    if state is None or not state.leadership.epoch or _behind(state.leadership, record, me):
+    if state is None or not state.leadership.epoch or _behind(state.leadership, seen, me):
         return _missing(where, seen, me, permit, now)
     held = state.leadership
     longest = max(permit, held.permit)
@@ -116,17 +118,29 @@ def eligibility(kind: Kind, where: str, seen: Observation, me: Identity, permit:
     return Eligibility(False, why=why, recheck_at=silent, knock=not asking)
 
 
-def _behind(held: Leadership, record: Leadership | None, me: Identity) -> bool:
-    """Whether the lock is older than the record of epochs: restored from a backup, while a holder may live."""
+def _behind(held: Leadership, seen: Observation, me: Identity) -> bool:
+    """Whether the lock is older than the record of epochs, or both are older than the floor: restored from a backup, while a holder
+    may live."""
+    record, floor = seen.record, seen.floor
+    newest = max(held.pair, record.pair) if record is not None else held.pair
+    if floor is not None and floor.pair > newest and (held.released or floor.home == me.home or floor.home != held.home):
+        return True
     return record is not None and record.pair > held.pair and not record.released and record.home not in (me.home, held.home)
 
 
 def _missing(where: str, seen: Observation, me: Identity, permit: float, now: float) -> Eligibility:
-    record = seen.record
+    record, floor = seen.record, seen.floor
+    until = (seen.missing if seen.state is None else seen.seen) + MISSING
+    if floor is not None and (record is None or floor.pair > record.pair):
+        # The record was deleted with its namespace, or restored with it: what it says of a release is not the last word.
+        wait = max(permit, floor.permit, record.permit if record is not None else 0.0)
+        if floor.home == me.home or now >= until:
+            return Eligibility(True, wait=wait)
+        why = f"{where} does not exist or is older than epoch {floor.epoch}, which has led; {floor.holder} has time to restore it"
+        return Eligibility(False, why=why, recheck_at=until)
     if record is None or record.released:
         return Eligibility(True)
     wait = max(permit, record.permit)
-    until = (seen.missing if seen.state is None else seen.seen) + MISSING
     if record.home == me.home or seen.owner_ended or now >= until:
         return Eligibility(True, wait=wait)
     what = "does not exist" if seen.state is None else "is older than the fleet's record of epochs, or can't be decoded"

@@ -14,14 +14,16 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.loops import Loops
 from raycp.kube import KubeError
 from raycp.kube.budget import LIVE, URGENT
+from raycp.leadership.answers import NamespaceMissing
 from raycp.leadership.epoch import Acquisition, Leadership, allocate, later, leadership_of, note, read_leadership
-from raycp.leadership.locks.eligibility import Eligibility, LockState, eligibility
+from raycp.leadership.locks.eligibility import Eligibility, LockState, Observation, eligibility
 from raycp.leadership.locks.lock_watch import LockWatch
 from raycp.leadership.locks.pods import KubePods
 from raycp.leadership.locks.stores import LockStore
-from raycp.leadership.locks.types import Confirmed, Holding, Identity, Kind, LockProblem, PodRef, Waiting
+from raycp.leadership.locks.types import Confirmed, EpochFloor, FloorStore, Holding, Identity, Kind, LockProblem, PodRef, Waiting
 from raycp.leadership.records import Conflict, Record, Records
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ POLL_ANYWAY = 15.0
 
 TRIES = 5
 """Of a write that conflicts."""
+
+FLOOR_WITHIN = 1.5
+"""Seconds for which an acquisition waits for the floor to be raised: a hub that keeps no floor has a leader all the same."""
 
 
 class Pods:
@@ -60,7 +65,7 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class KubeLock:
-    """``Lock``. ``epochs`` names the record of epochs."""
+    """``Lock``. ``epochs`` names the record of epochs, ``floor`` is where its floor stands as well."""
 
     def __init__(
         self,
@@ -74,6 +79,8 @@ class KubeLock:
         every: float = 1.0,
         pods: Pods | KubePods | None = None,
         rng: random.Random | None = None,
+        floor: FloorStore | None = None,
+        loops: Loops | None = None,
     ) -> None:
         self.kind: Kind = kind
         self.where = store.where
@@ -93,6 +100,12 @@ class KubeLock:
         """The object as it was last read or written as ours."""
         self._noted: Record | None = None
         """The record of epochs as it was last written."""
+        self._floor = floor
+        self._loops = loops or Loops(clock)
+        self._deleted = False
+        """Whether the lock was missing at the last proof."""
+        self._unnoted = False
+        """Whether the record of epochs may be lost, since the lock was."""
 
     # acquisition
 
@@ -101,14 +114,14 @@ class KubeLock:
     ) -> Acquisition:
         """See ``Lock``."""
         failures, knocks, last = 0, 0, ""
-        async with LockWatch(self._store, self._pods, self._clock, self._pace.most) as seen:
+        async with LockWatch(self._store, self._pods, self._clock, self._pace.most, self._loops) as seen:
             while True:
                 try:
-                    record = await self._records.read(self._epochs)
-                    found = seen.observation(leadership_of(record))
+                    record, floor = await self._recorded()
+                    found = seen.observation(leadership_of(record), floor)
                     verdict = eligibility(self.kind, self.where, found, me, permit, self._clock.now())
                     if verdict.eligible:
-                        return await self._take(me, permit, living_epoch, record, found.state, verdict.wait)
+                        return await self._take(me, permit, living_epoch, record, found, verdict.wait)
                     failures = 0
                 except Conflict:
                     # Another candidate wrote first: read what there is now, and not all candidates at the same time.
@@ -118,6 +131,8 @@ class KubeLock:
                     continue
                 except (KubeError, LockProblem, TimeoutError) as error:
                     failures += 1
+                    if isinstance(error, NamespaceMissing):
+                        error = await self._make_namespace() or error
                     verdict = Eligibility(False, why=str(error) or type(error).__name__)
                     last = self._report(waits, last, verdict.why, None)
                     await self._clock.sleep(self._pace.wait(failures, self._rng))
@@ -144,29 +159,85 @@ class KubeLock:
             waits(Waiting(why, held.holder if held else "", held.since if held else 0.0))
         return why
 
+    async def _recorded(self, *, both: bool = False) -> tuple[Record | None, EpochFloor | None]:
+        """The record of epochs, and the floor where it is known. Without a record, or for ``both``, the floor has to be known.
+        Raises ``KubeError``, ``TimeoutError``."""
+        if self._floor is None:
+            return await self._records.read(self._epochs), None
+        record, floor = await asyncio.gather(self._records.read(self._epochs), self._floor.read(), return_exceptions=True)
+        if isinstance(record, BaseException):
+            raise record
+        if isinstance(floor, LockProblem):
+            floor = None  # without the right to read it there is none; keep_floor reports that
+        elif isinstance(floor, BaseException):
+            if both or record is None or not isinstance(floor, (KubeError, TimeoutError)):
+                raise floor
+            floor = None
+        return record, floor
+
+    async def _make_namespace(self) -> KubeError | TimeoutError | None:
+        """Create the namespace of the fleet's state; why that was not possible."""
+        try:
+            await self._records.ensure_namespace()
+        except (KubeError, TimeoutError) as error:
+            return error
+        return None
+
     async def _take(
-        self, me: Identity, permit: float, living: int, record: Record | None, over: LockState | None, wait: float
+        self, me: Identity, permit: float, living: int, record: Record | None, seen: Observation, wait: float
     ) -> Acquisition:
+        over, least = seen.state, seen.floor.pair if seen.floor is not None else (0, 0)
         held = None if over is None else over.leadership
-        allocated = await allocate(self._records, self._epochs, record, held, me.home, living, self._clock.wall())
+        allocated = await allocate(self._records, self._epochs, record, held, me.home, living, self._clock.wall(), least)
         before = allocated.before
         mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, permit, home=me.home, lock=self.kind)
         owner = self._owner = await self._pods.mine(me.pod)
         sent = self._clock.now()
         self._last = await self._store.write(LockState(mine, owner=owner), over)
         self._proved = sent
-        recorded = await note(self._records, self._epochs, mine, allocated.record)
+        recorded, floor_wait = await asyncio.gather(
+            note(self._records, self._epochs, mine, allocated.record), self._raise_floor(mine, seen.floor)
+        )
         noted, self._noted = recorded.before, recorded.record
+        wait = max(wait, floor_wait)
         proved = sent if over is not None else None
         longest = permit if before is None or before.released else max(permit, before.permit)
         if allocated.continues:
             # A living fleet continues its epoch: the permit ledger waits for its own members one by one.
-            return Acquisition(mine, 0.0, longest, proved)
+            self._others_end = self._clock.now() + floor_wait
+            return Acquisition(mine, floor_wait, longest, proved)
         if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
             # Another leader led after the lock was judged: a leader notes its leadership before it grants permits.
             wait = max(wait, permit, noted.permit)
         self._others_end = self._clock.now() + wait
         return Acquisition(mine, wait, longest, proved)
+
+    async def _raise_floor(self, mine: Leadership, judged: EpochFloor | None) -> float:
+        """Raise the floor before anything is granted; the seconds to wait for permits of a leader that it shows. Lock and record
+        can be created twice where the namespace was deleted in between; the floor can't: one that is not as it was ``judged`` means
+        that another leader has led meanwhile. Raises ``Conflict`` where its numbers are not below ours."""
+        if self._floor is None:
+            return 0.0
+        try:
+            async with asyncio.timeout(FLOOR_WITHIN):
+                before = await self._floor.raise_to(EpochFloor.of(mine))
+        except LockProblem as error:
+            log.warning("%s", error)
+            return 0.0  # without the right there is no floor; keep_floor reports that
+        except (KubeError, Conflict, TimeoutError) as error:
+            log.warning("the floor of the epochs was not raised to %d: %s", mine.epoch, str(error) or type(error).__name__)
+            return mine.permit
+        if before is None or before == judged:
+            return 0.0
+        if before.pair >= mine.pair:
+            raise Conflict(f"{before.holder} has led in epoch {before.epoch} meanwhile")
+        return 0.0 if before.home == mine.home else max(mine.permit, before.permit)
+
+    async def keep_floor(self, mine: Leadership) -> None:
+        """See ``Lock``."""
+        if self._floor is not None:
+            await self._floor.read()
+            await self._floor.raise_to(EpochFloor.of(mine))
 
     async def _knock(self, me: Identity, state: LockState) -> None:
         knock = f"{me.holder} {self._rng.getrandbits(48):012x}"
@@ -193,8 +264,11 @@ class KubeLock:
 
     async def _confirmed(self, mine: Leadership, state: LockState | None, now: float) -> Confirmed:
         if state is None:
-            log.warning("%s was deleted: it is created again", self.where)
+            if not self._deleted:
+                log.warning("%s was deleted: it is created again", self.where)
+            self._deleted = self._unnoted = True
             return await self._restored(mine, None, 0.0)
+        self._deleted = False
         if state.foreign:
             raise LockProblem(f"{self.where} {state.foreign}; remove it, or take it over with `raycp leader unlock`")
         known = state.leadership
@@ -202,6 +276,7 @@ class KubeLock:
             if known.released:
                 return Confirmed(known)
             self._owner, self._last = state.owner, state
+            await self._note_again(mine)
             if now - self._proved > mine.permit and (other := await self._led_since(mine)) is not None:
                 return Confirmed(other)  # frozen or cut off, and meanwhile the lock was restored from an older backup
             if state.knock != state.answer or self.kind == "lease":
@@ -219,17 +294,35 @@ class KubeLock:
         before = await self._led_since(mine)
         if before is not None:
             return Confirmed(before)
-        await self._write(mine, over)
+        try:
+            self._last = await self._write(mine, over)
+        except NamespaceMissing:
+            await self._records.ensure_namespace()
+            self._last = await self._write(mine, over)
         after = await self._led_since(mine)
         if after is not None:
             return Confirmed(after)
+        await self._note_again(mine)
         self._others_end = max(self._others_end, self._clock.now() + wait)
         return Confirmed(mine, wait)
 
+    async def _note_again(self, mine: Leadership) -> None:
+        """Where the lock was lost, the record of epochs may be, too. Raises ``Conflict`` where a later leader has noted itself."""
+        if not self._unnoted:
+            return
+        known = await read_leadership(self._records, self._epochs)
+        if known is None or known.pair != mine.pair or known.holder != mine.holder:
+            self._noted = (await note(self._records, self._epochs, mine)).record
+        self._unnoted = False
+
     async def _led_since(self, mine: Leadership) -> Leadership | None:
-        """The leader after ``mine``, by the record of epochs."""
-        record = await read_leadership(self._records, self._epochs)
-        return record if record is not None and record.pair > mine.pair else None
+        """The leader after ``mine``, by the record of epochs or, where that is lost, by the floor."""
+        record, floor = await self._recorded(both=True)
+        led = leadership_of(record)
+        if floor is not None and floor.pair > mine.pair and (led is None or led.pair <= mine.pair):
+            epoch, incarnation = floor.pair
+            return Leadership(epoch, incarnation, floor.holder, mine.since, floor.permit, home=floor.home, lock=self.kind)
+        return led if led is not None and led.pair > mine.pair else None
 
     async def _write(self, mine: Leadership, over: LockState | None) -> LockState:
         state = LockState(mine, owner=self._owner)
@@ -247,6 +340,8 @@ class KubeLock:
             with contextlib.suppress(Conflict):
                 self._last = await self._store.write(msgspec.structs.replace(state, leadership=new), state)
                 self._noted = (await note(self._records, self._epochs, new)).record
+                with contextlib.suppress(KubeError, LockProblem, Conflict, TimeoutError):
+                    await self.keep_floor(new)
                 return new
         raise Conflict(f"{self.where} is written by other clients all the time")
 
@@ -299,7 +394,7 @@ class KubeLock:
 
     async def watch(self) -> AsyncIterator[Holding | None]:
         """See ``Lock``."""
-        async with LockWatch(self._store, self._pods, self._clock, self._pace.most) as seen:
+        async with LockWatch(self._store, self._pods, self._clock, self._pace.most, self._loops) as seen:
             while True:
                 state = seen.observation(None).state
                 yield None if state is None else _holding(state)

@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import logging
 import math
+from functools import partial
 from typing import Protocol, Self
 
 from raycp.base.clock import Clock
+from raycp.base.loop_names import LoopName
+from raycp.base.loops import Loops
 from raycp.kube import KubeError
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks.eligibility import LockState, Observation
 from raycp.leadership.locks.stores import LockStore
-from raycp.leadership.locks.types import LockProblem, PodRef
+from raycp.leadership.locks.types import EpochFloor, LockProblem, PodRef
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +32,14 @@ class LockWatch:
     """Reads the lock once, and watches it from the first ``changed`` to the end of the ``with`` block; without the right to watch
     it polls every ``poll`` seconds. A candidate that need not wait starts no watch."""
 
-    def __init__(self, store: LockStore, pods: PodWatch, clock: Clock, poll: float) -> None:
+    def __init__(self, store: LockStore, pods: PodWatch, clock: Clock, poll: float, loops: Loops) -> None:
         self.problem = ""
         """Why the observation may be stale."""
         self._store = store
         self._pods = pods
         self._clock = clock
         self._poll = poll
+        self._loops = loops
         self._known = False
         self._state: LockState | None = None
         self._seen = clock.now()
@@ -59,19 +63,19 @@ class LockWatch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def observation(self, record: Leadership | None) -> Observation:
-        """What is known now; ``record`` is who led last by the record of epochs. Raises ``LockProblem`` while the lock has never
-        been read."""
+    def observation(self, record: Leadership | None, floor: EpochFloor | None = None) -> Observation:
+        """What is known now; ``record`` is who led last by the record of epochs, ``floor`` as in ``Observation``. Raises
+        ``LockProblem`` while the lock has never been read."""
         if not self._known:
             raise LockProblem(self.problem or "the lock has not been read yet")
         owner = self._state.owner if self._state is not None else self._pod
         ended = owner is not None and owner in self._ended
-        return Observation(self._state, self._seen, self._released, self._knocked, self._missing, ended, record)
+        return Observation(self._state, self._seen, self._released, self._knocked, self._missing, ended, record, floor)
 
     async def changed(self, seconds: float) -> bool:
         """Wait for a change, ``seconds`` at most; whether there was one since the last call."""
         if not self._tasks:
-            self._tasks.append(asyncio.create_task(self._follow(), name="watch of the lock"))
+            self._tasks.append(self._loops.supervise(self._follow, LoopName.LOCK_WATCH, most=self._poll))
         waiting = asyncio.ensure_future(self._event.wait())
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
@@ -121,9 +125,8 @@ class LockWatch:
         self._pod = owner
         if self._pod_task is not None:
             self._pod_task.cancel()
-        self._pod_task = (
-            asyncio.create_task(self._until_ended(owner), name="watch of the lock's Pod") if owner is not None else None
-        )
+        watching = partial(self._until_ended, owner) if owner is not None else None
+        self._pod_task = self._loops.supervise(watching, LoopName.LOCK_POD, most=self._poll) if watching is not None else None
 
     async def _until_ended(self, owner: PodRef) -> None:
         while True:

@@ -1,9 +1,13 @@
 """The lock that a fleet file asks for."""
 
+from typing import Any
+
 from raycp.base.clock import Clock
+from raycp.base.loops import Loops
 from raycp.config.runtime import LeaderSpec
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import RECORD
+from raycp.leadership.locks.floor import CrdFloor
 from raycp.leadership.locks.kube_lock import KubeLock, Pace
 from raycp.leadership.locks.pods import KubePods
 from raycp.leadership.locks.stores import ConfigMapStore, LeaseStore
@@ -13,18 +17,22 @@ EPOCHS = "epoch"
 """Record of epochs of lock ``ray``: its own object is what the other locks use as the record of epochs."""
 
 
-def make_lock(spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock) -> KubeLock:
-    """The lock of ``fleet`` in the hub that ``client`` speaks to."""
+def make_lock(
+    spec: LeaderSpec, client: ClusterClient, fleet: str, state_namespace: str, clock: Clock, loops: Loops | None = None
+) -> KubeLock:
+    """The lock of ``fleet`` in the hub that ``client`` speaks to. ``loops`` run a candidate's watches."""
     records = Records(client, fleet, state_namespace)
     pace = Pace(spec.backoff.min, spec.backoff.max, spec.backoff.jitter)
     lock = spec.lock
+    floor = CrdFloor(client, fleet, state_namespace)
+    common: Any = {"pace": pace, "floor": floor, "loops": loops}
     if lock.config_map is not None:
         namespace = lock.config_map.namespace or state_namespace
         store = ConfigMapStore(client, fleet, namespace, records.name("lock"), clock)
-        return KubeLock("configMap", store, records, RECORD, clock, pace=pace, pods=KubePods(client, namespace))
+        return KubeLock("configMap", store, records, RECORD, clock, pods=KubePods(client, namespace), **common)
     if lock.lease is not None:
         namespace = lock.lease.namespace or state_namespace
         leased = LeaseStore(client, fleet, namespace, f"raycp-{fleet}", clock, lock.lease.duration)
-        return KubeLock("lease", leased, records, RECORD, clock, pace=pace, every=lock.lease.renew)
+        return KubeLock("lease", leased, records, RECORD, clock, every=lock.lease.renew, **common)
     store = ConfigMapStore(client, fleet, state_namespace, records.name(RECORD), clock)
-    return KubeLock("ray", store, records, EPOCHS, clock, pace=pace)
+    return KubeLock("ray", store, records, EPOCHS, clock, **common)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from raycp.kube import ApiError, ClusterClient
+from raycp.kube import ApiError, BadAnswer, ClusterClient, decode_answer
+from raycp.leadership.answers import ask, check_object, is_absent
 from raycp.leadership.locks.types import LockProblem, PodRef
 
 ENDED = ("Failed", "Succeeded")
@@ -17,6 +18,7 @@ WATCH_FOR = 300
 
 
 class _Meta(msgspec.Struct, rename="camel"):
+    name: str = ""
     uid: str = ""
     resource_version: str = ""
 
@@ -31,6 +33,7 @@ class _Pod(msgspec.Struct):
 
 
 class _List(msgspec.Struct):
+    kind: str
     metadata: _Meta
     items: list[_Pod]
 
@@ -60,20 +63,24 @@ class KubePods:
         if pod is None or pod.namespace != self._namespace:
             return None
         try:
-            answer = await self._client.request("GET", f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+            answer = await ask(self._client, "GET", f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
         except ApiError as error:
-            if error.status == 404:
+            if is_absent(error, pod.name):
                 return None
             raise self._problem(error) from error
-        return pod if msgspec.json.decode(answer.body, type=_Pod).metadata.uid == pod.uid else None
+        meta = decode_answer(answer.body, _Pod, f"Pod {pod}").metadata
+        check_object(pod.name, meta.name, meta.resource_version, meta.uid, f"Pod {pod}")
+        return pod if meta.uid == pod.uid else None
 
     async def until_ended(self, pod: PodRef) -> None:
         """See ``PodWatch``."""
         path = f"/api/v1/namespaces/{pod.namespace}/pods"
         only = f"metadata.name={pod.name}"
         try:
-            answer = await self._client.request("GET", path, query={"fieldSelector": only})
-            found = msgspec.json.decode(answer.body, type=_List)
+            answer = await ask(self._client, "GET", path, query={"fieldSelector": only})
+            found = decode_answer(answer.body, _List, f"the Pods {only} of {pod.namespace}")
+            if found.kind != "PodList":
+                raise BadAnswer(f"the Pods {only} of {pod.namespace}: the answer is a {found.kind!r}")
             if not any(_lives(each, pod) for each in found.items):
                 return
             query: Mapping[str, str | int | bool] = {
@@ -85,12 +92,13 @@ class KubePods:
             async with self._client.stream(path, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
-                        event = msgspec.json.decode(line, type=_Event)
+                        event = decode_answer(line, _Event, f"the watch of Pod {pod}")
                         if event.type == "ERROR":
                             raise TimeoutError("the watch has to be reopened")
-                        if event.type == "DELETED" or (
-                            event.type == "MODIFIED" and not _lives(msgspec.json.decode(event.object, type=_Pod), pod)
-                        ):
+                        if event.type not in ("DELETED", "MODIFIED"):
+                            continue
+                        seen = decode_answer(event.object, _Pod, f"the watch of Pod {pod}")
+                        if seen.metadata.uid == pod.uid and (event.type == "DELETED" or not _lives(seen, pod)):
                             return
         except ApiError as error:
             raise self._problem(error) from error

@@ -9,9 +9,17 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.protocol_version import PREVIOUS, PROTOCOL, IncompatibleVersion, check_protocol
-from raycp.kube import ApiError, ClusterClient
+from raycp.kube import ApiError, BadAnswer, ClusterClient, decode_answer
 from raycp.kube.budget import LIVE
-from raycp.leadership.epoch import Leadership, decode, encode
+from raycp.leadership.answers import (
+    NamespaceTerminating,
+    ask,
+    check_object,
+    creation_refused,
+    is_absent,
+    version_number,
+)
+from raycp.leadership.epoch import LONGEST_PERMIT, Leadership, decode, encode
 from raycp.leadership.locks.eligibility import LockState
 from raycp.leadership.locks.types import LockProblem, PodRef
 from raycp.leadership.records import Conflict
@@ -52,6 +60,7 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 
 class _List(msgspec.Struct):
+    kind: str
     metadata: _ListMeta
     items: list[_Object]
 
@@ -62,7 +71,7 @@ class _Event(msgspec.Struct):
 
 
 class LockStore(Protocol):
-    """A lock's object. Raises ``ApiError``, ``Unreachable``; ``LockProblem`` for a missing right."""
+    """A lock's object. Raises ``KubeError``, whatever the hub answers; ``LockProblem`` for a missing right; ``TimeoutError``."""
 
     where: str
 
@@ -71,7 +80,8 @@ class LockStore(Protocol):
     async def write(
         self, state: LockState, over: LockState | None, priority: int = LIVE, timeout: float | None = None
     ) -> LockState:
-        """Write over the very object and version that was read; None creates it. Raises ``Conflict``."""
+        """Write over the very object and version that was read; None creates it. Raises ``Conflict``; ``NamespaceMissing``,
+        ``NamespaceTerminating``."""
         ...
 
     async def delete(self, over: LockState) -> None:
@@ -100,18 +110,24 @@ class _KubeStore:
         self.where = f"{self.kind} {namespace}/{name}"
 
     def _state(self, found: _Object) -> LockState:
+        """Raises ``BadAnswer``."""
+        meta = found.metadata
+        check_object(self._name, meta.name, meta.resource_version, meta.uid, self.where)
         labels = found.metadata.labels or {}
         state = LockState(Leadership(0, 0, "", 0.0), found.metadata.resource_version, found.metadata.uid)
         if labels.get(FLEET_LABEL) != self._fleet or any(labels.get(key) != value for key, value in MANAGED.items()):
             return msgspec.structs.replace(state, foreign="exists and is no lock of this fleet: it lacks raycp's labels")
         written_by = self._protocol(found)
         try:
-            check_protocol(int(written_by) if written_by.isdigit() else 0, "it")
+            check_protocol(version_number(written_by), "it")
         except IncompatibleVersion as error:
             return msgspec.structs.replace(state, foreign=f"can't be read: {error}")
         pods = [owner for owner in found.metadata.owner_references or () if owner.kind == "Pod"]
         owner = PodRef(self._namespace, pods[0].name, pods[0].uid) if pods else None
-        return self._decoded(found, msgspec.structs.replace(state, owner=owner))
+        try:
+            return self._decoded(found, msgspec.structs.replace(state, owner=owner))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise BadAnswer(f"{self.where}: the answer has a field of a wrong type: {error}") from error
 
     def _protocol(self, found: _Object) -> str:
         raise NotImplementedError
@@ -124,11 +140,12 @@ class _KubeStore:
 
     async def _request(self, verb: str, path: str, **more: Any) -> bytes:
         try:
-            return (await self._client.request(verb, path, **more)).body
+            return (await ask(self._client, verb, path, **more)).body
         except ApiError as error:
-            if error.status == 403:
+            refused = creation_refused(error, self._namespace) if verb == "POST" else error
+            if error.status == 403 and not isinstance(refused, NamespaceTerminating):
                 raise LockProblem(self._missing(verb, error)) from error
-            raise
+            raise refused from error
 
     def _missing(self, verb: str, error: ApiError) -> str:
         right = {"GET": "get, list, watch", "POST": "create", "PUT": "update", "DELETE": "delete"}[verb]
@@ -138,10 +155,10 @@ class _KubeStore:
         try:
             body = await self._request("GET", f"{self.collection}/{self._name}", priority=priority, timeout=timeout)
         except ApiError as error:
-            if error.status == 404:
+            if is_absent(error, self._name):
                 return None
             raise
-        return self._state(msgspec.json.decode(body, type=_Object))
+        return self._state(decode_answer(body, _Object, self.where))
 
     async def write(
         self, state: LockState, over: LockState | None, priority: int = LIVE, timeout: float | None = None
@@ -165,10 +182,10 @@ class _KubeStore:
         try:
             answer = await self._request("POST" if over is None else "PUT", path, body=body, priority=priority, timeout=timeout)
         except ApiError as error:
-            if error.status == 409 or (error.status == 404 and over is not None):
+            if error.status == 409 or (over is not None and is_absent(error, self._name)):
                 raise Conflict(f"{self.where} was written by another client") from error
             raise
-        return self._state(msgspec.json.decode(answer, type=_Object))
+        return self._state(decode_answer(answer, _Object, self.where))
 
     async def delete(self, over: LockState) -> None:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": over.uid, "resourceVersion": over.version}}
@@ -177,12 +194,14 @@ class _KubeStore:
         except ApiError as error:
             if error.status == 409:
                 raise Conflict(f"{self.where} was written by another client") from error
-            if error.status != 404:
+            if not is_absent(error, self._name):
                 raise
 
     async def follow(self) -> AsyncGenerator[LockState | None, None]:
         only = f"metadata.name={self._name}"
-        found = msgspec.json.decode(await self._request("GET", self.collection, query={"fieldSelector": only}), type=_List)
+        found = decode_answer(await self._request("GET", self.collection, query={"fieldSelector": only}), _List, self.where)
+        if found.kind != f"{self.kind}List":
+            raise BadAnswer(f"{self.where}: the answer to a list is a {found.kind!r}")
         yield self._state(found.items[0]) if found.items else None
         query: Mapping[str, str | int | bool] = {
             "watch": True,
@@ -194,13 +213,13 @@ class _KubeStore:
             async with self._client.stream(self.collection, query, idle_timeout=WATCH_FOR + 30.0) as batches:
                 async for lines in batches:
                     for line in lines:
-                        event = msgspec.json.decode(line, type=_Event)
+                        event = decode_answer(line, _Event, self.where)
                         if event.type == "ERROR":
                             return
                         if event.type == "DELETED":
                             yield None
                         elif event.type in ("ADDED", "MODIFIED"):
-                            yield self._state(msgspec.json.decode(event.object, type=_Object))
+                            yield self._state(decode_answer(event.object, _Object, self.where))
         except ApiError as error:
             if error.status == 403:
                 raise LockProblem(self._missing("GET", error)) from error
@@ -257,7 +276,10 @@ class LeaseStore(_KubeStore):
             # Another elector set the spec alone: it counts as any holder, since it renews by the same rules.
             other = str(spec.get("holderIdentity") or "")
             held = msgspec.structs.replace(held, holder=other, home=f"elector {other}", released=not other, successor="")
-        return msgspec.structs.replace(state, leadership=held, duration=float(spec.get("leaseDurationSeconds") or self._duration))
+        duration = float(spec.get("leaseDurationSeconds") or self._duration)
+        if not 0.0 < duration <= LONGEST_PERMIT:
+            raise ValueError(f"leaseDurationSeconds is {duration}")
+        return msgspec.structs.replace(state, leadership=held, duration=duration)
 
     def _encoded(self, state: LockState, over: LockState | None) -> dict[str, Any]:
         held = state.leadership

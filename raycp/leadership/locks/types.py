@@ -63,6 +63,46 @@ class Holding(msgspec.Struct, frozen=True):
     foreign: str = ""
 
 
+class EpochFloor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The highest epoch and incarnation that led; of the newest leader, ``permit`` in seconds, its process and its home."""
+
+    epoch: int
+    incarnation: int
+    permit: float = 0.0
+    holder: str = ""
+    home: str = ""
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """See ``Leadership.pair``."""
+        return self.epoch, self.incarnation
+
+    @classmethod
+    def of(cls, led: Leadership) -> "EpochFloor":
+        """The floor that ``led`` sets."""
+        return cls(led.epoch, led.incarnation, led.permit, led.holder, led.home)
+
+    def raised(self, known: "EpochFloor | None") -> "EpochFloor":
+        """This one, and at least ``known``."""
+        if known is None:
+            return self
+        newest = self if self.pair > known.pair or (self.pair == known.pair and self.home == known.home) else known
+        epoch, incarnation = max(self.epoch, known.epoch), max(self.incarnation, known.incarnation)
+        return msgspec.structs.replace(newest, epoch=epoch, incarnation=incarnation)
+
+
+class FloorStore(Protocol):
+    """Where a fleet's floor stands. Raises ``KubeError``; ``LockProblem`` for a missing right."""
+
+    async def read(self) -> EpochFloor | None:
+        """The floor; None for none."""
+        ...
+
+    async def raise_to(self, floor: EpochFloor) -> EpochFloor | None:
+        """Make it at least ``floor``, with compare-and-set; the floor before. Raises ``Conflict``, too."""
+        ...
+
+
 class LockProblem(Exception):
     """The lock can't be used: the object is foreign, or a right is missing. The message has the remedy."""
 
@@ -111,6 +151,10 @@ class Lock(Protocol):
 
     async def amend(self, mine: Leadership, permit: float) -> Leadership:
         """Record another ``permit``: before longer ones are granted, or after the last longer one has ended."""
+        ...
+
+    async def keep_floor(self, mine: Leadership) -> None:
+        """Make sure that the floor of the epochs stands on its cluster-scoped object, too; ``mine`` leads."""
         ...
 
     async def holder(self) -> Holding | None:

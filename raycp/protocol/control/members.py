@@ -114,10 +114,6 @@ class Series(Question[list[dict[str, Any]]], frozen=True):
 
 
 class StatusUpdate(Question[None], frozen=True):
-    """To the observer: serve this status from now on. One of an earlier leader, or about an earlier plan, is ignored.
-
-    ``metrics`` are the absolute values that the leader's ``process`` has counted since its start (``Metrics.snapshot``)."""
+    """To the observer: serve this status from now on. One of an earlier leader, or about an earlier plan, is ignored."""
 
     status: FleetStatus
-    process: str = ""
-    metrics: bytes = b""

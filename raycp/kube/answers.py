@@ -1,0 +1,141 @@
+"""Whether an answer is the API server's: judged by status, content type and form before anything acts on it.
+
+What answers at a cluster's address may be a proxy, a login page or a half-dead load balancer. Rules:
+
+1. 2xx counts with JSON only. A redirect is never followed, since that would hand the credentials to another host, and is never
+   success: it is a ``BadAnswer``, like a page of HTML.
+2. An error on which callers act (``_DECIDES``: 404 means that an object is gone) counts only with a ``metav1.Status``; 404 as plain
+   text, apiserver's answer for a path that it does not serve, is a ``NoSuchPath``. Other errors count by their status alone.
+3. Bodies are decoded by ``decode_answer``: whatever its decoder raises becomes a ``BadAnswer`` (law 12).
+"""
+
+import email.utils
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from raycp.kube.connection import Response
+from raycp.kube.errors import RETRY_AFTER_MAX, ApiError, BadAnswer, KubeError, NoSuchPath
+
+T = TypeVar("T")
+
+_DECIDES = frozenset({400, 404, 405, 409, 410, 422})
+_TITLE = re.compile(rb"<title[^>]*>([^<]{1,80})", re.IGNORECASE)
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    409: "Conflict",
+    410: "Gone",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
+
+class _Details(msgspec.Struct):
+    name: str = ""
+    group: str = ""
+    kind: str = ""
+    uid: str = ""
+    causes: list[dict[str, str]] | None = None
+    retryAfterSeconds: int = 0
+
+
+class Status(msgspec.Struct):
+    """``metav1.Status``, as in error bodies and in ERROR lines of a watch."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    status: str = ""
+    details: _Details | None = None
+
+    def to_error(self, request: str = "", retry_after: float | None = None) -> ApiError:
+        """The error that this status describes."""
+        details = {k: v for k, v in msgspec.structs.asdict(self.details).items() if v} if self.details else {}
+        if retry_after is None and self.details and self.details.retryAfterSeconds:
+            retry_after = float(min(RETRY_AFTER_MAX, max(0, self.details.retryAfterSeconds)))
+        return ApiError(self.code or 500, self.reason, self.message, retry_after, details, request=request)
+
+
+_status = msgspec.json.Decoder(Status)
+
+
+def answer_error(answer: Response, request: str) -> KubeError | None:
+    """None for an answer of success, else the error that it is: ``ApiError``, or ``BadAnswer`` for what is no API server's."""
+    status = answer.status
+    if 200 <= status < 300:
+        if b"json" in answer.content_type or (not answer.content_type and answer.body[:1] == b"{"):
+            return None
+        return BadAnswer(f"{request}: {_shown(answer)} instead of JSON; no API server answers so")
+    if status < 400:
+        where = answer.headers.get("location", "").partition("?")[0][:200]
+        return BadAnswer(f"{request}: redirected ({status}{f' to {where}' if where else ''}); redirects are not followed")
+    pause = retry_after_seconds(answer.headers.get("retry-after"), answer.headers.get("date"))
+    try:
+        stated = _status.decode(answer.body)
+    except Exception:  # whatever else it is
+        stated = Status()
+    if stated.status == "Failure" or stated.reason:
+        stated.code = status
+        return stated.to_error(request, pause)
+    if status == 404 and answer.content_type.startswith(b"text/plain"):
+        return NoSuchPath(f"{request}: 404 page not found: the server does not serve this path")
+    if status in _DECIDES:
+        return BadAnswer(f"{request}: {_shown(answer)} instead of a Status; no API server answers so")
+    text = answer.body[:200].decode("utf-8", "replace").strip()
+    return ApiError(status, _REASONS.get(status, ""), text, pause, request=request)
+
+
+def decode_answer(body: bytes, type: type[T], request: str) -> T:
+    """The JSON of an answer to ``request``. Raises ``BadAnswer``, whatever is wrong with it."""
+    return decoded(lambda: msgspec.json.decode(body, type=type), request)
+
+
+def decoded(decode: Callable[[], T], request: str) -> T:
+    """What ``decode`` returns. Raises ``BadAnswer`` instead of what it raises."""
+    try:
+        return decode()
+    except Exception as error:
+        raise BadAnswer(f"{request}: the answer cannot be read: {problem_of(error)}") from None
+
+
+def problem_of(error: BaseException) -> str:
+    """What a decoder's error says, in one short line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it is too large"
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def retry_after_seconds(text: str | None, date: str | None = None) -> float | None:
+    """The pause that a Retry-After header asks for (RFC 9110, 10.2.3): seconds, or a date, which is compared with the ``Date`` of
+    the same answer, since only that is by the same clock. Between 0 and ``RETRY_AFTER_MAX``; None for anything else.
+    """
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            until, now = email.utils.parsedate_to_datetime(text), email.utils.parsedate_to_datetime(date or "")
+            seconds = (until - now).total_seconds()
+        except Exception:  # it is no date, or there is none to compare it with
+            return None
+    return None if math.isnan(seconds) else min(RETRY_AFTER_MAX, max(0.0, seconds))
+
+
+def _shown(answer: Response) -> str:
+    kind = answer.content_type.decode("latin-1")[:60] or "no content type"
+    title: Any = _TITLE.search(answer.body[:4096])
+    named = f' with title "{title.group(1).decode("utf-8", "replace").strip()}"' if title else ""
+    return f"{answer.status} with {kind}{named}"
