@@ -141,13 +141,14 @@ async def test_a_worker_that_never_receives_the_fleet_file_goes_on(monkeypatch: 
         fleet.fleet = msgspec.structs.replace(fleet.fleet, sequence=5)
         await fleet.configure(fleet.shard().member)
         await fleet.put("here", "tracked", "a")
-        await until(lambda: ran()["a"] == 1, 5.0)
+        await until(lambda: ran()["a"] == 1)
         await fleet.put("here", "tracked", "b")
-        await until(lambda: ran()["b"] == 1, 5.0)
+        await until(lambda: ran()["b"] == 1)
 
 
 async def test_a_cluster_at_another_address_is_used_at_once_though_its_breaker_was_open() -> None:
-    async with stack(["parent"]) as fleet:
+    limits = {"here": {"breaker": {"min": "300s", "max": "300s"}}}
+    async with stack(["parent"], fields=limits) as fleet:
         shard = fleet.shard()
         for _ in range(8):
             shard.guard.breaker("here").failure("a test's")
@@ -159,9 +160,9 @@ async def test_a_cluster_at_another_address_is_used_at_once_though_its_breaker_w
                 name="here", mode="direct", server=endpoint.server, ca_pem=endpoint.ca_pem, token=endpoint.token
             )
             await fleet.configure()
-            await until(lambda: shard.guard.state_of("here")[0] == "closed", 1.0, "the new endpoint has answered")
+            await until(lambda: shard.guard.state_of("here")[0] == "closed", what="the new endpoint has answered")
             meta = {"name": "p", "namespace": "default", "labels": {"app": "parent"}}
             await second.api.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
-            await until(lambda: second.api.get("secrets", "default", "p-child"), 5.0)
+            await until(lambda: second.api.get("secrets", "default", "p-child"))
         finally:
             await second.stop()
