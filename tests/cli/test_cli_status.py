@@ -58,18 +58,19 @@ def test_text_json_and_exit_code_agree(
     monkeypatch.setattr(command, "existing", lambda address: address)
     monkeypatch.setattr(command, "namespace_of", lambda args: "raycp-t")
     monkeypatch.setattr(command, "FleetClient", lambda namespace: Client())
-    assert command.run(argparse.Namespace(address="x", output="table")) == code
+    assert command.run(argparse.Namespace(address="x", output="table", watch=False)) == code
     assert f"fleet t ({word})" in capsys.readouterr().out
-    assert command.run(argparse.Namespace(address="x", output="json")) == code
+    assert command.run(argparse.Namespace(address="x", output="json", watch=False)) == code
     assert msgspec.json.decode(capsys.readouterr().out)["readiness"] == word.replace(" ", "-")
 
 
 def test_a_problem_is_shown_with_its_owner_and_since_when() -> None:
-    shown = command.show(found(problems=(LOOP,)), "table")
+    shown = str(command.show(found(problems=(LOOP,)), "table"))
     assert "LoopFailed" in shown
     assert "shard 0, loop reflector, cluster east" in shown
     assert command.since(LOOP.since) in shown
-    (row,) = msgspec.json.decode(command.show(found(problems=(LOOP,)), "json"))["problems"]
+    assert shown.count(LOOP.message) == 1, "a reason that is a problem is shown as a problem"
+    (row,) = msgspec.json.decode(str(command.show(found(problems=(LOOP,)), "json")))["problems"]
     assert row == {
         "code": "LoopFailed",
         "owner": {"cluster": "east", "loop": "reflector", "member": "shard 0"},

@@ -102,7 +102,8 @@ def test_submit_where_no_job_server_answers(tmp_path: Path, silent: str) -> None
 def test_ctrl_c_ends_a_command_whose_main_thread_waits_in_c() -> None:
     """As Ray's connection does: the signal does not interrupt it, and Python's handler does not run meanwhile."""
     program = (
-        "import ctypes\n"
+        "import ctypes, signal\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"  # the signal may come just before the wait
         "from raycp.cli.prompt import Promptness, prompt\n"
         "libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)\n"
         "libc.pthread_mutex_lock(mutex)\n"
