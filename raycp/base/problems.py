@@ -19,6 +19,8 @@ class ProblemCode(StrEnum):
     """A cluster answers, and not all of its kinds have been listed."""
     KIND_FAILED = "KindFailed"
     """A kind can't be listed or watched in a cluster."""
+    CREDENTIALS = "CredentialsNotRenewed"
+    """A cluster's credentials can't be renewed: requests fail when they expire."""
     CONTROLLER_FAILED = "ControllerFailed"
     """A controller can't be loaded, or fails for all of its objects."""
     STATE_NOT_STORED = "StateNotStored"
@@ -53,6 +55,8 @@ class ProblemCode(StrEnum):
     """Ray's head does not answer: no member can be created."""
 
     # notes: something to know, and no reason to call the fleet degraded
+    OBJECTS_UNREADABLE = "ObjectsUnreadable"
+    """Objects of a kind can't be read, and are left out."""
     OBJECT_CONVICTED = "ObjectConvicted"
     """An object ends the workers that reconcile it (law 11)."""
     OBJECTS_SUSPECTED = "ObjectsSuspected"

@@ -7,6 +7,7 @@ from typing import Any
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.output import to_json
+from raycp.cli.printer import say
 from raycp.cli.why import parse_object
 from raycp.config.strict import InvalidValue
 from raycp.config.units import DURATION_REMEDY, parse_duration
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             f"nothing was recorded in the last {args.since}" + "".join(f"\n{problem}" for problem in flight.problems),
             "`raycp status` shows which processes live; a longer --since goes back further",
         )
-    print(to_json(document_of(flight)) if args.output == "json" else show(flight))
+    say(to_json(document_of(flight)) if args.output == "json" else show(flight))
     return 0
 
 

@@ -24,6 +24,7 @@ ACCUSED = frozenset({ProblemCode.OBJECT_CONVICTED, ProblemCode.OBJECTS_SUSPECTED
 
 NOTES = ACCUSED | {
     ProblemCode.OBJECT_TOO_LARGE,
+    ProblemCode.OBJECTS_UNREADABLE,
     ProblemCode.CLOCK,
     ProblemCode.DRAIN,
     ProblemCode.PLACEMENT,
@@ -37,6 +38,8 @@ REPORTED = frozenset(
         ProblemCode.CLUSTER_UNREACHABLE,
         ProblemCode.CLUSTER_NOT_SYNCED,
         ProblemCode.KIND_FAILED,
+        ProblemCode.CREDENTIALS,
+        ProblemCode.OBJECTS_UNREADABLE,
         ProblemCode.STATE_NOT_STORED,
         ProblemCode.OBJECT_TOO_LARGE,
     }

@@ -29,7 +29,7 @@ class ServerProbe:
         self._doubts: list[tuple[str, float]] = []
         self._well_at = float("-inf")
         self.busy = False
-        """``run`` is at work, or about to be"""
+        """``run`` is at work, or is started again after an exception."""
         self.ended = False
         """The cluster has left: nothing is asked any more."""
 

@@ -134,7 +134,7 @@ async def test_a_finished_job_is_deleted_after_its_time_to_live() -> None:
     """Its deletion is its controller's own write, and the finalizer of the Pods is removed by the next reconcile."""
     async with fleet_with({"hub": "0", "east": "0"}) as fleet:
         await submit(fleet, "short", parallelism=2, completions=2, ttlSecondsAfterFinished=1)
-        await until(lambda: len(pods_in(fleet, "east")) == 2)
+        await until(lambda: len(fleet.writes("east", "pods", "create")) == 2)
         await until(lambda: job_of(fleet, "short") is None, 20.0, "deleted, with its finalizer removed")
         await until(lambda: not pods_in(fleet, "east"))
 

@@ -59,11 +59,11 @@ async def gone(pid: int, seconds: float = 10.0) -> bool:
 
 
 async def test_a_plugin_that_never_ends_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raycp.kube.exec_plugin.PLUGIN_SECONDS", 1.0)
+    monkeypatch.setattr("raycp.kube.exec_plugin.PLUGIN_SECONDS", 4.0)  # it has to start
     pids = tmp_path / "pids"
     code = f"child = subprocess.Popen(['sleep', '600'])\nopen({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')"
     command = plugin(tmp_path, f"{code}\ntime.sleep(600)")["exec"]["command"]
-    with pytest.raises(PluginError, match="did not end within 1 s, and was killed"):
+    with pytest.raises(PluginError, match="did not end within 4 s, and was killed"):
         await run_plugin([command], os.environ)
     for pid in map(int, pids.read_text().split()):
         assert await gone(pid)
@@ -121,12 +121,12 @@ async def test_the_deadline_of_a_request_holds_while_a_plugin_runs(server: Scrip
     server.token = "another"
     begun = time.monotonic()
     with pytest.raises(ApiError) as caught:
-        await client.request("GET", "/version", timeout=0.5)
+        await client.request("GET", "/version", timeout=3.0)
     assert caught.value.status == 401
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         with pytest.raises(ApiError):
             await anext(client.stream("/api/v1/configmaps", {"watch": True}).gen)
-    assert time.monotonic() - begun < 20.0
+    assert time.monotonic() - begun < 25.0
     await client.close()
 
 
@@ -184,7 +184,7 @@ async def test_a_storm_of_401s_runs_the_plugin_with_backoff_and_shows_why(server
 async def test_a_client_that_waits_for_its_plugin_delays_a_request_by_its_deadline_at_most(
     server: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raycp.kube.exec_plugin.PLUGIN_SECONDS", 1.5)
+    monkeypatch.setattr("raycp.kube.exec_plugin.PLUGIN_SECONDS", 4.0)
     spec = write(tmp_path / "config", server, plugin(tmp_path, "time.sleep(600)"))
     spec.timeout = 0.3
     clock = SystemClock()

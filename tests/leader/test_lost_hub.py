@@ -92,11 +92,11 @@ async def test_hub_that_lies_about_the_leadership_for_a_second_ends_nothing(hub:
     async with up(hub) as made:
         before = led(made)
         hub.proxy.about, hub.proxy.lie = "raycp-t-leader", LIES[lie]
-        await until(lambda: problem_of(made.status(), ProblemCode.PROOF), 5.0, "the problem is shown")
+        await until(lambda: problem_of(made.status(), ProblemCode.PROOF), what="the problem is shown")
         assert made.status()["readiness"] in ("degraded", "not-ready")
         hub.proxy.lie = None
-        await until(lambda: not problem_of(made.status(), ProblemCode.PROOF), 5.0)
-        await until(lambda: permitted(made), 5.0, "writing goes on")
+        await until(lambda: not problem_of(made.status(), ProblemCode.PROOF))
+        await until(lambda: permitted(made), what="writing goes on")
         await hub.works("after")
         assert led(made) == before, "no other epoch, no other incarnation"
 
@@ -105,8 +105,8 @@ async def test_hub_that_lies_for_longer_than_the_permits_stops_writing_until_it_
     async with up(hub) as made:
         before = led(made)
         hub.proxy.about, hub.proxy.lie = "configmaps", LIES["html"]
-        await until(lambda: not permitted(made), PERMIT + 5.0, "permits end")
-        await until(lambda: made.status()["readiness"] == "not-ready", 5.0)
+        await until(lambda: not permitted(made), WITHIN, "permits end")
+        await until(lambda: made.status()["readiness"] == "not-ready")
         hub.proxy.lie = None
         await until(lambda: permitted(made), 10.0, "and are granted again")
         await hub.works("after")

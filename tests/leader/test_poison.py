@@ -9,10 +9,11 @@ from typing import Any
 import fleet_samples as samples
 import pytest
 from deadly import Deaths
-from inprocess import CLOCK, fleet_doc, fleet_of, holds, led, until
+from inprocess import CLOCK, fleet_doc, fleet_of, holds, led, problem_of, until
 from revisions import house
 
 from raycp.base.keys import RequestKey
+from raycp.base.problems import ProblemCode, ProblemOwner
 from raycp.config import FleetDoc
 from raycp.driver.upgrade import stand_by, switch
 from raycp.leader import crash_loops, quarantines
@@ -22,6 +23,7 @@ from raycp.protocol.members import Member, Role, Slot
 from raycp.protocol.nodes import Node
 from raycp.shard.suspects import Level
 
+POOL = (ProblemCode.CRASH_LOOP, ProblemOwner(member="pool standard"))
 KEY = RequestKey("deadly", "here", "default", "bad")
 OBJECT = "here/v1/ConfigMap/default/bad"
 
@@ -75,14 +77,14 @@ async def test_others_are_served_while_a_poisonous_object_is_found_alone_and_bac
         await serving
         assert len(waits) == 150
         assert not samples.OVERLAPS
-        status = await fleet.ready()
-        (row,) = status["suspects"]
+        (row,) = await until(lambda: fleet.status()["suspects"], what="the shard has reported it")
         assert (row["object"], row["controller"], row["convicted"], row["deaths"]) == (OBJECT, "deadly", True, 3)
-        problem = status["problems"][f"object {OBJECT}"]
-        assert "controller deadly: its reconcile ended the process of the worker in which it ran alone" in problem
-        assert f"raycp why {OBJECT}" in problem
+        (problem,) = [row for row in fleet.status()["problems"] if row["code"] == ProblemCode.OBJECT_CONVICTED]
+        assert problem["owner"] == {"object": OBJECT, "controller": "deadly"}
+        assert "its reconcile ended the process of the worker in which it ran alone" in problem["message"]
+        assert f"raycp why {OBJECT}" in problem["message"]
         await holds(lambda: len(deaths.places) == 3, 0.3, "it waits for its backoff")
-        assert status["ready"], "one object is no reason to be unready"
+        assert (await fleet.ready())["ready"], "one object is no reason to be unready"
 
 
 async def test_a_quarantine_worker_comes_with_its_suspects_and_goes_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +100,11 @@ async def test_a_quarantine_worker_comes_with_its_suspects_and_goes_after_them(m
         await api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":"live"}}')
         await until(lambda: level(fleet) is Level.CLEAR, 20.0, "the leader makes another one, and it is cleared there")
         await until(lambda: not quarantine_workers(fleet), 20.0, "nobody needs it")
-        status = await fleet.ready()
-        assert not status["suspects"]
-        assert not [what for what in status["problems"] if "object" in what]
-        assert {row["worker"] for row in status["workers"]} == {f"standard/{number}" for number in range(3)}
+        await until(lambda: not fleet.status()["suspects"], what="the shard has reported it")
+        assert not problem_of(fleet.status(), ProblemCode.OBJECT_CONVICTED)
+        pool = {f"standard/{number}" for number in range(3)}
+        await until(lambda: {row["worker"] for row in fleet.status()["workers"]} == pool)
+        await fleet.ready()
 
 
 async def test_suspicion_survives_the_primary() -> None:
@@ -112,9 +115,8 @@ async def test_suspicion_survives_the_primary() -> None:
         await until(lambda: fleet.leader.roster.standby_of("0"))
         await fleet.put("here", "deadly", "bad")
         await until(lambda: level(fleet) is Level.SUSPECT, 20.0)
-        problems = await until(lambda: (found := fleet.status()["problems"]).get("worker quarantine/0") and found, 20.0)
-        assert "no room" in problems["worker quarantine/0"]
-        assert "1 objects may have ended workers" in problems["suspects"]
+        await until(lambda: "no room" in problem_of(fleet.status(), ProblemCode.MEMBER_NOT_CREATED))
+        await until(lambda: "1 objects may have ended workers" in problem_of(fleet.status(), ProblemCode.OBJECTS_SUSPECTED))
         await fleet.ready()  # it holds no readiness back
         before = primary(fleet)
         replica = fleet.substrate.living("standby")[0].standby
@@ -168,7 +170,7 @@ async def test_the_loss_of_a_node_accuses_nobody() -> None:
             key = RequestKey("gated", "here", "default", "a")
             await until(lambda: worker.member.actor_name in shard.ledger.quarantine.suspects.excused, 20.0)
             assert shard.ledger.quarantine.suspects.level(key) is Level.CLEAR
-            assert not fleet.status()["problems"].get("workers of standard")
+            assert not problem_of(fleet.status(), ProblemCode.CRASH_LOOP)
             samples.OPEN["a"] = True
 
 
@@ -194,11 +196,11 @@ async def test_a_crash_loop_is_shown_and_slows_no_replacement() -> None:
             await until(lambda: fleet.substrate.living("worker"), 20.0)
             (worker,) = fleet.substrate.living("worker")
             assert worker.member.generation == generation
-            assert ("workers of standard" in fleet.status()["problems"]) == (generation >= crash_loops.DEATHS)
+            assert bool(problem_of(fleet.status(), ProblemCode.CRASH_LOOP)) == (generation >= crash_loops.DEATHS)
             await fleet.substrate.kill(worker.member)
             await until(lambda: not fleet.substrate.living("worker") or fleet.substrate.living("worker")[0] is not worker)  # noqa: B023
         status = await fleet.ready()
-        assert "have died within 60 s" in status["problems"]["workers of standard"]
+        assert "have died within 60 s" in problem_of(status, ProblemCode.CRASH_LOOP)
         await fleet.put("here", "tracked", "good")
         await until(lambda: ran("good"), 20.0)
 
@@ -228,7 +230,7 @@ def test_a_crash_loop_is_as_many_deaths_as_the_pool_has_workers_within_a_minute(
     for second in range(3):
         assert not loops.problems({"standard": 1}, float(second))
         loops.died(worker, float(second))
-    assert "worker standard/0 (generation 7)" in loops.problems({"standard": 1}, 2.0)["workers of standard"]
+    assert "worker standard/0 (generation 7)" in loops.problems({"standard": 1}, 2.0)[POOL]
     assert not loops.problems({"standard": 4}, 2.0), "one of several workers of a larger pool is alive"
     assert not loops.problems({"standard": 1}, 60.5)
 

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from printed_log import printed
 
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Task
-from raycp.metrics.log import bind, setup_logging
+from raycp.metrics.log import bind
 from raycp.metrics.recorder import FlightRecord, FlightRecorder, Origin, RecorderDir, SegmentFiles, SegmentReader
 from raycp.metrics.recorder.log_feed import LogFeed
 from raycp.sdk.reconcile_log import reconcile_log
 
-log = logging.getLogger("raycp.test")
+LOGGER = "raycp.test.feed"
+log = logging.getLogger(LOGGER)
 
 
 class Fed:
@@ -27,24 +29,26 @@ class Fed:
         self.feed = LogFeed(self.recorder)
         self.feed.install()
 
-    def records(self) -> list[FlightRecord]:
+    def records(self, *, logger: str = LOGGER, text: str = "") -> list[FlightRecord]:
+        """Those of one logger; with ``text`` in theirs. Tasks and threads that other tests have left log as well."""
         self.recorder.flush()
         try:
             (raw,) = self.directory.read(self.recorder.stem)
         except KeyError:
             return []
-        return list(SegmentReader(io.BytesIO(raw)))
+        found = list(SegmentReader(io.BytesIO(raw)))
+        return [record for record in found if record.fields.get("logger") == logger and text in str(record.fields["text"])]
 
 
 @pytest.fixture
 def fed(tmp_path: Path) -> Iterator[Fed]:
-    setup_logging("error", stream=io.StringIO())
-    made = Fed(tmp_path)
-    try:
-        yield made
-    finally:
-        made.feed.remove()
-        made.recorder.cut()
+    with printed("error", io.StringIO()):
+        made = Fed(tmp_path)
+        try:
+            yield made
+        finally:
+            made.feed.remove()
+            made.recorder.cut()
 
 
 def test_warnings_are_kept_whatever_level_is_printed_and_less_is_not(fed: Fed) -> None:
@@ -52,7 +56,7 @@ def test_warnings_are_kept_whatever_level_is_printed_and_less_is_not(fed: Fed) -
     log.warning("shard %s is late", "0", extra={"cluster": "east"})
     log.error("worse")
     first, second = fed.records()
-    assert (first.what, first.subject, first.fields) == ("warning", "east", {"logger": "raycp.test", "text": "shard 0 is late"})
+    assert (first.what, first.subject, first.fields) == ("warning", "east", {"logger": LOGGER, "text": "shard 0 is late"})
     assert (second.what, second.fields["text"]) == ("error", "worse")
 
 
@@ -60,7 +64,7 @@ def test_a_line_about_a_reconcile_has_its_key_and_the_changes_id(fed: Fed) -> No
     task = Task(1, RequestKey("echo", "east", "default", "a"), "high", "update", 2, 1, "0", 1, 1, 0.0, None)
     with bind(change="c-17"):
         reconcile_log("echo", task).warning("not yet")
-    (record,) = fed.records()
+    (record,) = fed.records(logger="raycp.controller.echo", text="not yet")
     assert record.subject == RequestKey("echo", "east", "default", "a")
     assert record.fields == {
         "logger": "raycp.controller.echo", "text": "not yet", "change": "c-17", "attempt": 2, "tier": "high", "reason": "update",
@@ -89,6 +93,6 @@ def test_a_record_that_can_not_be_formatted_disturbs_nobody(fed: Fed, monkeypatc
 
 
 def test_what_no_task_retrieved_is_kept(fed: Fed) -> None:
-    logging.getLogger("asyncio").error("Task exception was never retrieved")
-    (record,) = fed.records()
-    assert record.fields["logger"] == "asyncio"
+    logging.getLogger("asyncio").error("Task exception was never retrieved: of this test")
+    (record,) = fed.records(logger="asyncio", text="of this test")
+    assert record.what == "error"

@@ -79,21 +79,29 @@ def _found(ray_house: House, name: str, how: str, reasons: list[str], seconds: f
     assert row["object"] == OBJECT
     assert any(reason in row["reason"] for reason in reasons), row
     assert row["deaths"] <= 3
-    assert OBJECT in status["problems"][f"object {OBJECT}"]
+    assert OBJECT in [row["owner"].get("object") for row in status["problems"]]
 
     def served() -> bool:
         made = asyncio.run(clusters["west"].created("secrets"))
         return {f"default/{each}-child" for each in names} <= set(made)
 
     until(served, 20.0, "every change of the others is reconciled")
-    listed = asyncio.run(clusters["east"].request("GET", "/apis/events.k8s.io/v1/namespaces/default/events"))
-    assert ("Warning", "WorkerDied", "bad") in [(e["type"], e["reason"], e["regarding"]["name"]) for e in listed["items"]]
+
+    def told() -> bool:
+        listed = asyncio.run(clusters["east"].request("GET", "/apis/events.k8s.io/v1/namespaces/default/events"))
+        return ("Warning", "WorkerDied", "bad") in [(e["type"], e["reason"], e["regarding"]["name"]) for e in listed["items"]]
+
+    until(told, 20.0, "an event tells it")
     why = ray_house.output_of("why", "east/ConfigMap/default/bad", "--fleet", name)
     assert "convicted" in why
     assert "workers that died with it in flight" in why
     url = status["observer"]["url"]
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
-        assert b'raycp_poison_convictions_total{cluster="east",controller="deadly"}' in page.read()
+
+    def counted() -> bool:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
+            return b'raycp_poison_convictions_total{cluster="east",controller="deadly"}' in page.read()
+
+    until(counted, 20.0, "a metric counts it")
     # Its author mends it: it runs at once, alone, and is cleared.
     asyncio.run(clusters["east"].request("DELETE", f"{MAPS}/bad"))
     until(lambda: not ray_house.status(name)["suspects"], 30.0, "it is cleared")

@@ -159,7 +159,7 @@ async def _lie(
 
 async def _neighbour(fleet: Stack, name: str) -> None:
     await fleet.put("good", "tracked", name)
-    await until(lambda: ran()["good", name], 10.0, "the neighbour is served")
+    await until(lambda: ran()["good", name], what="the neighbour is served")
 
 
 async def test_a_watch_goes_on_after_a_line_that_is_no_event() -> None:

@@ -53,7 +53,7 @@ async def test_a_key_that_ends_its_process_is_convicted_at_its_third_death_alone
         await holds(lambda: len(deaths.places) == 2, 0.3, "no worker of the pool gets it again")
         for number in range(20):
             await fleet.put("here", "tracked", f"good-{number}")
-        await until(lambda: sum(ran(f"good-{number}") for number in range(20)) == 20, 5.0, "the third worker serves the others")
+        await until(lambda: sum(ran(f"good-{number}") for number in range(20)) == 20, what="the third worker serves the others")
         report = fleet.report(fleet.members[Slot(Role.SHARD, "0")])
         assert (report.quarantine, report.suspected) == (True, 1), "a quarantine worker is asked for"
         (why,) = [row for row in (await row_of(fleet))["steps"] if row["what"] == "suspected"]
@@ -108,19 +108,19 @@ async def test_a_convicted_key_that_is_mended_runs_at_once_alone_and_is_cleared(
         await fleet.put("here", "deadly", "bad", do="still")
         await fleet.new_quarantine()
         await fleet.configure()
-        await until(lambda: len(deaths) == 4, 5.0, "a change does not wait for the backoff")
+        await until(lambda: len(deaths) == 4, BACKOFF.base * 0.75, "a change does not wait for the backoff")
         assert deaths.places[3:] == ["quarantine/0"]
         assert len(fleet.substrate.living("worker")) == 1, "it ran alone again, and cost nobody else"
         await fleet.put("here", "deadly", "bad", do="live")
         core = await fleet.new_quarantine()
         await fleet.configure()
-        await until(lambda: level(fleet) is Level.CLEAR, 5.0, "a success clears it")
+        await until(lambda: level(fleet) is Level.CLEAR, what="a success clears it")
         assert ("deadly", "bad", {"do": "live"}) in samples.SEEN
         assert not core.runs
         assert [step["what"] for step in (await row_of(fleet))["steps"]][-1] == "cleared"
         await until(lambda: fleet.shard().queue.why(KEY) is None)
         await fleet.put("here", "deadly", "bad", do="live", again="1")
-        await until(lambda: ("deadly", "bad", {"do": "live", "again": "1"}) in samples.SEEN, 5.0, "in any worker")
+        await until(lambda: ("deadly", "bad", {"do": "live", "again": "1"}) in samples.SEEN, what="in any worker")
 
 
 async def test_an_innocent_suspect_runs_alone_is_cleared_and_served() -> None:
@@ -162,15 +162,15 @@ async def test_deaths_by_node_loss_drain_and_scale_down_accuse_nobody() -> None:
                 await until(lambda: level(fleet, key) is Level.EXPOSED)
                 fleet.excused.append(name)
             await fleet.configure()
-        await until(lambda: len(fleet.worker(3).runs) == 1, 5.0, "it runs like any other")
+        await until(lambda: len(fleet.worker(3).runs) == 1, what="it runs like any other")
         assert level(fleet, key) is Level.CLEAR
         samples.OPEN["a"] = True
         await until(lambda: not fleet.shard().ledger.working)
 
 
 async def test_a_dead_workers_keys_return_one_after_the_other_within_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "APART", 0.2)
-    monkeypatch.setattr(quarantine, "WITHIN", 0.6)
+    monkeypatch.setattr(quarantine, "APART", 1.0)
+    monkeypatch.setattr(quarantine, "WITHIN", 3.0)
     async with stack(["gated"], workers=1) as fleet:
         for name in "abc":
             await fleet.put("here", "gated", name)
@@ -198,7 +198,7 @@ async def test_a_worker_that_does_not_answer_gets_nothing_more(monkeypatch: pyte
         await asyncio.sleep(0.1)
         for number in range(40):
             await fleet.put("here", "tracked", f"good-{number}")
-        await until(lambda: sum(ran(f"good-{number}") for number in range(40)) == 40, 5.0, "none of them waits for it")
+        await until(lambda: sum(ran(f"good-{number}") for number in range(40)) == 40, 9.0, "none of them waits for it")
         assert len(blocked.runs) == 1
         seat = fleet.shard().dispatcher.seats[blocked.member.actor_name]
         assert seat.silence.unanswered(fleet.substrate.clock.now()) > 0
@@ -245,12 +245,12 @@ async def test_a_worker_that_ended_itself_without_an_answer(names: list[str], ex
         core = fleet.worker(0)
         core.links["0"].received = lambda message: None  # type: ignore[method-assign]
         clock = fleet.substrate.clock
-        await until(lambda: seat.silence.unanswered(clock.now()) > 3.1, 10.0, "the sweep asks it")
+        await until(lambda: seat.silence.unanswered(clock.now()) > 3.1, 30.0, "the sweep asks it")
         await fleet.new_worker()
         await fleet.kill("worker", "standard/0")
         for name in names:
             key = RequestKey("gated", "here", "default", name)
-            await until(lambda: level(fleet, key) is expected, 5.0, f"{name} is {expected.name}")  # noqa: B023
+            await until(lambda: level(fleet, key) is expected, what=f"{name} is {expected.name}")  # noqa: B023
         samples.OPEN.update(dict.fromkeys(names, True))
 
 

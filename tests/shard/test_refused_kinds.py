@@ -162,7 +162,8 @@ async def test_paths_follow_a_crd_that_is_deleted_and_made_anew(plural: str, sco
         await until(lambda: hostile_samples.MARKED["here", "one"], 20.0)
         await made.clusters["here"].api.delete(CRDS, "", "gadgets.example.com")
         await until(lambda: made.clusters["here"].registry.named("gadgets.example.com") is None, 10.0)
-        assert not [watch for watch in made.clusters["here"].verbs.watches if watch.resource.info.plural == "gadgets"], "closed"
+        watches = made.clusters["here"].verbs.watches
+        await until(lambda: not [watch for watch in watches if watch.resource.info.plural == "gadgets"], what="closed")
         await install(made, "here", gadget_crd(plural, scope), f"{plural}.example.com")
         again = gadget("two", "default" if scope == "Namespaced" else None)
         await made.clusters["here"].api.create(f"{plural}.example.com", again)

@@ -7,7 +7,7 @@ from typing import Any
 import fleet_samples as samples
 import msgspec
 import pytest_asyncio
-from inprocess import Stack, holds, stack, until
+from inprocess import Stack, holds, quiet, stack, until
 
 from raycp.base.selections import every, naming
 
@@ -45,12 +45,6 @@ async def policy(fleet: Stack, target: str | None) -> None:
         await api.patch_merge("configmaps", "default", "policy", msgspec.json.encode(change))
 
 
-async def quiet(fleet: Stack) -> None:
-    """Nothing is queued or on its way from shard to shard."""
-    shards = [fleet.shard(name) for name in sorted(set(fleet.homes.values()))]
-    await until(lambda: not any(shard.queue.snapshot() or shard.wakes.pending() for shard in shards))
-
-
 @pytest_asyncio.fixture
 async def fleet() -> AsyncIterator[Stack]:
     """Objects ``a`` and ``b`` in two members of different shards; each names a Secret of the hub."""
@@ -82,7 +76,8 @@ async def test_a_map_function_requeues_the_keys_of_all_states_since_it_last_ran(
     await until(lambda: ran() == {("near", "a"): 1, ("far", "a"): 1})
     await policy(fleet, "b")
     await until(lambda: ran()["near", "b"] == ran()["far", "b"] == 1)
-    assert ran()["near", "a"] == ran()["far", "a"] == 2, "what no longer maps to a key has changed for that key too"
+    gone = "what no longer maps to a key has changed for that key too"
+    await until(lambda: ran()["near", "a"] == ran()["far", "a"] == 2, what=gone)
     await policy(fleet, None)
     await until(lambda: ran()["near", "b"] == ran()["far", "b"] == 2)
     await quiet(fleet)

@@ -25,8 +25,9 @@ QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": 
 """An API server without life: what most of these tests need."""
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
-    """Wait for the condition, a function or a coroutine function; its value then. Fails after ``seconds``."""
+async def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+    """Wait for the condition, a function or a coroutine function; its value then. Fails after ``seconds``, which are many for
+    the sake of machines under load: how fast something is, is no claim of these tests."""
     deadline = CLOCK.now() + seconds
     while True:
         found = condition()
@@ -137,6 +138,20 @@ async def stack(
         yield made
     finally:
         await made.stop()
+
+
+async def quiet(fleet: Stack) -> None:
+    """Nothing is queued, in work, or on its way from shard to shard. A shard reaches another some time after both are ready: until
+    then what the lists of the start wake is on its way."""
+    names = sorted(set(fleet.homes.values()))
+
+    def busy(name: str) -> bool:
+        shard = fleet.shard(name)
+        return bool(shard.queue.snapshot() or shard.ledger.working) or any(
+            len(shard.wakes.outbox(other)) for other in names if other != name
+        )
+
+    await until(lambda: not any(busy(name) for name in names), 20.0, "no shard has anything left to do")
 
 
 class Led(InProcessFleet):

@@ -62,6 +62,10 @@ class InProcessSubstrate:
         """What was last requested of an autoscaler."""
         self.refuse: Callable[[Member], Exception | None] = lambda _: None
         self.user_loop_ended: Callable[[int | None], None] = lambda _: None
+        self._answering: dict[Member, set[asyncio.Future[bytes]]] = {}
+        """Questions that the members have in work."""
+        self._dying: dict[Member, asyncio.Event] = {}
+        """Killed members of which something may still run."""
         self.leader: LeaderCore | None = None
         """Answers the members' questions to the leader; members created while there is none need no permits."""
 
@@ -81,7 +85,7 @@ class InProcessSubstrate:
         asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
         core = self.cores[member] = make(member, self.clock, HOST, "node", recorder=self.record(member), **asks)
         if isinstance(core, WorkerCore):
-            core.user_loop_ended = self.user_loop_ended
+            core.user_loop_ended = partial(self._user_loop_ended, member)
         self.created.append(member)
         usable = [node.identity for node in self.ground if not node.draining]
         core.node_id = (options.get("label_selector") or {}).get(NODE_ID) or (usable or [""])[0]
@@ -105,21 +109,26 @@ class InProcessSubstrate:
     async def ask(self, member: Member, question: Question[A], timeout: float = 10.0) -> A:
         core, name = self.cores.get(member), type(question).__name__
         if core is None:
+            await self._dead(member)
             raise MemberDied(member, "no such actor", certain=True)
         if member in self.silent:
             raise MemberUnavailable(f"{member} is not reachable")
         answer = asyncio.ensure_future(respond(encode_question(question), partial(_route, core, self.recorders.get(member))))
+        answering = self._answering.setdefault(member, set())
+        answering.add(answer)
         deadline = self.clock.now() + timeout
         try:
             while not answer.done():
                 await asyncio.wait({answer}, timeout=0.05)
                 if self.cores.get(member) is not core:
+                    await self._dead(member)
                     raise MemberDied(member, "its process is dead", certain=True)
                 if self.clock.now() > deadline:
                     raise MemberUnavailable(f"{member} did not answer {name} within {timeout:g} s")
             return answer_of(member, question, answer.result())
         finally:
             answer.cancel()
+            answering.discard(answer)
 
     async def _ask_leader(self, question: Question[A], timeout: float) -> A:
         if self.leader is None:
@@ -143,9 +152,30 @@ class InProcessSubstrate:
     async def kill(self, member: Member) -> None:
         core = self.cores.pop(member, None)
         self.stop_recording(member)
-        if core is not None:
-            self.killed.append(member)
+        if core is None:
+            return
+        self.killed.append(member)
+        for answer in self._answering.pop(member, set()):
+            answer.cancel()  # a dead process does not go on with a plan that it was taking over
+        if isinstance(core, WorkerCore):
+            self._dying[member] = asyncio.Event()
+        try:
             await core.abort()
+        finally:
+            self._last_reconcile_ended(member)
+
+    def _last_reconcile_ended(self, member: Member) -> None:
+        if (dying := self._dying.pop(member, None)) is not None:
+            dying.set()
+
+    def _user_loop_ended(self, member: Member, thread: int | None) -> None:
+        self.user_loop_ended(thread)
+        self._last_reconcile_ended(member)
+
+    async def _dead(self, member: Member) -> None:
+        """Nobody notices a death before nothing of the member runs any more, as with a process."""
+        if (dying := self._dying.get(member)) is not None:
+            await dying.wait()
 
     def living(self, role: str, place: str = "") -> list[Any]:
         """The cores of a role; of one place only if it is given."""
