@@ -153,7 +153,11 @@ class Dispatcher:
         for identity in [identity for identity in seat.foreign if identity not in running]:
             self.release(seat, identity)
         for identity, key in running.items():
-            if identity not in seat.in_flight and identity not in seat.foreign:
+            if identity in seat.in_flight or identity in seat.foreign:
+                continue
+            if identity not in self.unseen and self._ledger.keys_of([identity]):
+                seat.in_flight[identity] = 0  # its acknowledgement came, and could not be handled
+            else:
                 seat.foreign[identity] = key
                 self._ledger.held(key, why_held(seat.name, identity), HELD_FOR)
         return seat
@@ -284,8 +288,13 @@ class Dispatcher:
 
     def _ended(self, seat: WorkerSeat, done: Done) -> None:
         self.unseen.discard(done.id)
-        version = self._tasks.version_after(done) if done.writes and done.outcome is Outcome.OK else None
-        if not self._ledger.ended(done, version):
+        mine = False
+        try:
+            version = self._tasks.version_after(done) if done.writes and done.outcome is Outcome.OK else None
+            mine = self._ledger.ended(done, version)
+        except Exception:  # the audit ends it
+            log.exception("the end of a hand-out of %s could not be recorded", done.key)
+        if not mine:
             # A hand-out of an earlier primary, held until now (law 6g).
             self._ledger.released(done.key, why_held(seat.name, done.id))
         if done.too_large or done.key in self.large:
