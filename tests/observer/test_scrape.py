@@ -128,7 +128,7 @@ POISON = {"raycp_poison_suspects", "raycp_poison_convicted", "raycp_poison_convi
 FAILURES = "raycp_loop_failures_total"
 """Counts in a fleet with a fault of raycp's own."""
 FAULTY = {"raycp_handouts_recovered_total", "raycp_keys_too_large", "raycp_reflector_folded_events_total"}
-"""Families that have no samples in a fleet without faults, large objects and floods (``test_handout_audit``, ``test_large_objects``,
+"""Families without samples in a fleet without faults, large objects and floods (``test_handout_audit``, ``test_large_objects``,
 ``test_intake``)."""
 
 
