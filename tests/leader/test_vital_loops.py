@@ -10,6 +10,7 @@ from typing import Any
 
 import fleet_samples as samples
 import pytest
+from deadly import Deaths
 from inprocess import Led, fleet_doc, fleet_of, led, until
 from revisions import house
 from sabotage import Injected, first_runs_raise
@@ -41,6 +42,7 @@ STEADY = {
 
 ELSEWHERE = {
     LoopName.ERRAND: "no loop",
+    LoopName.EVENTS: "only where an object ends workers: test_an_event_tells_a_conviction_though_the_first_run_of_its_loop_raises",
     LoopName.LEADER_RETRY: "no loop: tests/leader/test_retries.py",
     LoopName.TOKENS: "only where a client budget is short: tests/shard/test_client_budget.py",
     LoopName.LOCK_POD: "only where a Pod owns the lock: tests/leadership/test_lock_contract.py",
@@ -138,6 +140,19 @@ async def test_an_upgrade_in_which_the_first_run_of_each_loop_raises(raised: Cou
         await until(lambda: UPGRADE - {LoopName.LOCK_WATCH} <= set(raised), 20.0, f"{UPGRADE - set(raised)}")
 
 
+async def test_an_event_tells_a_conviction_though_the_first_run_of_its_loop_raises(raised: Counter[LoopName]) -> None:
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["here"], ["fleet_samples:deadly"], tiers={"standard": {"workers": {"min": 2}}}), 60.0)
+        Deaths(fleet.substrate)
+        await fleet.put("here", "deadly", "bad")
+
+        def told() -> bool:
+            return "WorkerDied" in [event.get("reason") for event in fleet.cluster("here").api.list("events.events.k8s.io")[0]]
+
+        await until(told, 60.0, "its event is written")
+        assert raised[LoopName.EVENTS]
+
+
 def cores(fleet: Led) -> dict[str, Any]:
     """All cores that supervise loops, by the name that the status has for them."""
     found = {str(member.slot): core for member, core in fleet.substrate.cores.items() if member.role is not Role.EMBEDDED}
@@ -175,7 +190,7 @@ async def test_each_loop_of_a_fleet_at_rest_goes_on_and_its_failure_is_shown(mon
         await until(lambda: not shown(), 60.0, "loops that have run well are no problem any more")
         assert cores(fleet).keys() >= found.keys()
         merged = fleet.substrate.living(Role.OBSERVER)[0].view
-        counted = (await merged.metrics()).decode()
+        counted = (await merged.metrics()).body.decode()
         for loop in {loop for _, loop in owners}:
             assert f'raycp_loop_failures_total{{loop="{loop}"}}' in counted
 
