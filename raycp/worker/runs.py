@@ -68,12 +68,13 @@ class TaskLink(Protocol):
 
 class Run:
     """One task in work. ``session`` is set when its reconcile starts, on the user loop; ``started`` is when, by the clock (infinity
-    before)."""
+    before). ``behind``: it decides by an older fleet document than its shard had."""
 
-    __slots__ = ("known", "link", "revoked", "session", "started", "task")
+    __slots__ = ("behind", "known", "link", "revoked", "session", "started", "task")
 
-    def __init__(self, task: Task, link: TaskLink, known: LoadedController) -> None:
+    def __init__(self, task: Task, link: TaskLink, known: LoadedController, *, behind: bool) -> None:
         self.task = task
+        self.behind = behind
         self.link = link
         self.known = known
         self.started = math.inf
@@ -121,8 +122,11 @@ class Runs:
         self._void = void
         self._metrics = ReconcileMetrics(metrics)
         self._sequence = 0
+        self._awaited = 0
+        """The newest fleet document that tasks have waited for long enough."""
         self._early: list[tuple[TaskLink, Task]] = []
-        """Tasks that wait for a newer fleet document."""
+        """Tasks that wait for a newer fleet document, until ``_patience`` ends."""
+        self._patience: asyncio.TimerHandle | None = None
         self._runs: dict[tuple[str, int], Run] = {}
         self._active: set[tuple[str, str]] = set()
         self._actor_loop = asyncio.get_running_loop()
@@ -148,7 +152,8 @@ class Runs:
         epoch, terms, known = self._permits.epoch, self._permits.terms, self._controllers.known
         batch = []
         for task in tasks:
-            if task.fleet > self._sequence and self.accepting:
+            behind = task.fleet > self._sequence
+            if behind and task.fleet > self._awaited and self.accepting:
                 self._wait(link, task)
                 continue
             controller = known.get(task.key.controller)
@@ -160,7 +165,7 @@ class Runs:
                 problem = self._controllers.problem or "not in the plan"
                 _refuse(link, task, Outcome.RETRY, f"this worker does not know the controller {task.key.controller!r}: {problem}")
             else:
-                run = self._runs[link.shard, task.id] = Run(task, link, controller)
+                run = self._runs[link.shard, task.id] = Run(task, link, controller, behind=behind)
                 batch.append(run)
                 if recorder.on:
                     recorder.step(at, "started", task.key, (task.shard, task.term, task.attempt, task.reason))
@@ -175,17 +180,25 @@ class Runs:
     def _wait(self, link: TaskLink, task: Task) -> None:
         """Its reconcile must not decide by an older fleet document than its shard had, as nothing would wake it again."""
         self._early.append((link, task))
-        if len(self._early) == 1:
-            self._actor_loop.call_later(PLAN_WITHIN, self._give_up, task.fleet)
+        if self._patience is None:
+            self._patience = self._actor_loop.call_later(PLAN_WITHIN, self._give_up)
 
-    def _give_up(self, sequence: int) -> None:
-        if self._early:
-            log.warning("fleet document %d has not arrived within %g s: its tasks run with the one before", sequence, PLAN_WITHIN)
-            self.update(max(task.fleet for _, task in self._early))
+    def _give_up(self) -> None:
+        """Without it, for now: they run again until it has arrived (``_again``)."""
+        self._awaited = max(task.fleet for _, task in self._early)
+        text = "fleet document %d has not arrived within %g s: its tasks run with the one before, and again %g s later"
+        log.warning(text, self._awaited, PLAN_WITHIN, PLAN_WITHIN)
+        self._start_early()
 
     def update(self, sequence: int) -> None:
         """The fleet document of that ``sequence`` is in force here: start the tasks that waited for it."""
         self._sequence = max(self._sequence, sequence)
+        self._start_early()
+
+    def _start_early(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         early, self._early = self._early, []
         for link, task in early:
             self.start(link, [task])
@@ -306,6 +319,8 @@ class Runs:
         """Back on the actor's loop: acknowledge."""
         link, key = run.link, done.key
         self._runs.pop((link.shard, done.id), None)
+        if run.behind:
+            _again(done)
         (self._links.get(link.shard) or link).finished(done)
         self._metrics.total.labels(key.controller, key.cluster, _result(done)).inc()
         self._metrics.seconds.labels(key.controller, key.cluster).observe(done.seconds)
@@ -331,6 +346,14 @@ def _failed(task: Task, error: BaseException, session: Session | None = None) ->
         done.calls, done.writes = session.calls, [replace(write, raw=None) for write in session.writes]
         fit(done)
     return done
+
+
+def _again(done: Done) -> None:
+    """It was decided by a fleet document that its shard knows to be outdated: nothing else would wake its key."""
+    if done.outcome is Outcome.OK:
+        done.requeue_after = min(PLAN_WITHIN, PLAN_WITHIN if done.requeue_after is None else done.requeue_after)
+    elif done.outcome is Outcome.PERMANENT:
+        done.outcome = Outcome.RETRY
 
 
 def _refuse(link: TaskLink, task: Task, outcome: Outcome, error: str) -> None:

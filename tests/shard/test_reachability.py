@@ -146,6 +146,27 @@ async def test_a_worker_that_never_receives_the_fleet_file_goes_on(monkeypatch: 
         await until(lambda: ran()["b"] == 1)
 
 
+async def test_what_was_decided_by_an_outdated_fleet_file_is_decided_again_until_that_has_arrived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raycp.worker.runs.PLAN_WITHIN", 0.2)
+    async with stack(["reader"], HOMES) as fleet:
+        await fleet.put("hub", "reader", "r")
+        await until(lambda: ran()["r"])
+        await quiet(fleet)
+        doc = fleet_doc(HOMES, ["fleet_samples:reader"], controllers=[{"use": "fleet_samples:reader", "config": {"mode": "new"}}])
+        fleet.doc, fleet.fleet = doc, msgspec.structs.replace(fleet_of(doc), sequence=1)
+        before = ran()["r"]
+        await fleet.configure(fleet.shard("0").member)
+        await until(lambda: ran()["r"] >= before + 2, what="the worker goes on without it, again and again")
+        assert samples.READ["hub", "r"]["config"] != {"mode": "new"}
+        await fleet.configure(fleet.worker().member)
+        await until(lambda: samples.READ["hub", "r"]["config"] == {"mode": "new"})
+        await quiet(fleet)
+        after = ran()["r"]
+        await holds(lambda: ran()["r"] == after, 0.5, "it is decided by the document in force: nothing makes it due")
+
+
 async def test_a_cluster_at_another_address_is_used_at_once_though_its_breaker_was_open() -> None:
     limits = {"here": {"breaker": {"min": "300s", "max": "300s"}}}
     async with stack(["parent"], fields=limits) as fleet:

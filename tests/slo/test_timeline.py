@@ -13,7 +13,7 @@ from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall
 from raycp.metrics.recorder.record_format import SHAPES
-from raycp.slo.packed_steps import MOST_STEPS, MOST_TEXTS, TextTable
+from raycp.slo.packed_steps import MOST_STEPS, MOST_TEXTS, Texts
 from raycp.slo.timeline import MEANINGS, Step, Timelines
 
 KEY = RequestKey("echo", "east", "default", "a")
@@ -153,7 +153,7 @@ def test_bytes_are_bounded_whatever_the_steps_carry() -> None:
 
 
 def test_frequent_texts_are_numbers_and_their_table_is_bounded() -> None:
-    table = TextTable()
+    table = Texts()
     assert [table["high"], table["low"], table["high"]] == [0, 1, 0]
     numbers = [table[text] for text in texts(2 * MOST_TEXTS)]
     assert len(table) == MOST_TEXTS
