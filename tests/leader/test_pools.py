@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from inprocess import CLOCK, InProcess, fleet_doc, led, until
 
+from raycp.base.loops import Loops
 from raycp.cli.status import show
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
@@ -78,7 +79,7 @@ async def test_member_that_can_not_be_configured_is_logged_once(caplog: pytest.L
 
         state = MemberState(Member(Role.WORKER, "standard/9", 0))
         caplog.set_level(logging.ERROR)
-        task = asyncio.create_task(Supervision(substrate, CLOCK, plans, roster, reported, died).run(state))
+        task = asyncio.create_task(Supervision(substrate, CLOCK, Loops(CLOCK), plans, roster, reported, died).run(state))
         await until(lambda: substrate.tries >= 3)
         assert "configure" in state.refusal
         assert sum("could not be configured" in record.message for record in caplog.records) == 1

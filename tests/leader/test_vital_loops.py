@@ -224,7 +224,9 @@ async def test_a_delayed_key_that_can_not_be_restored_holds_no_other_back(monkey
                 raise Injected("bad")
             restore(known)
 
+        told: list[int] = []
         monkeypatch.setattr(standby.ledger, "restore", reluctant)
+        monkeypatch.setattr(standby.inputs, "fleet_changed", lambda *_: told.append(refused))
         await fleet.substrate.kill(fleet.substrate.living(Role.SHARD, "1")[0].member)
 
         def delayed() -> set[str]:
@@ -233,6 +235,8 @@ async def test_a_delayed_key_that_can_not_be_restored_holds_no_other_back(monkey
         await until(lambda: delayed() >= {"good", "other"}, 20.0, f"{refused=}")
         await until(lambda: "bad" in delayed(), 20.0)
         assert refused == 4
+        await until(lambda: len(told) == 2, 10.0)
+        assert told == [2, 4], "what has changed meanwhile is looked at after the first attempt, and when the rest is here"
 
 
 async def test_nothing_that_lives_as_long_as_its_core_is_an_errand() -> None:

@@ -6,6 +6,8 @@ import pytest
 from raycp.base.problems import FLEET, FleetProblem, ProblemCode, ProblemOwner
 from raycp.protocol.control import StatusOf
 from raycp.protocol.control.codec import decode_answer, encode_answer
+from raycp.protocol.members import QUARANTINE, Slot
+from raycp.protocol.report import Report, SuspectReport
 from raycp.protocol.status import (
     FleetClusterStatus,
     FleetStatus,
@@ -19,6 +21,7 @@ from raycp.protocol.status import (
     readiness,
     with_readiness,
 )
+from raycp.protocol.status_builder import suspect_problems
 
 
 def whole() -> FleetStatus:
@@ -152,6 +155,33 @@ def test_a_note_is_no_reason() -> None:
     status = whole()
     status.problems = [problem(code, "so") for code in (ProblemCode.CLOCK, ProblemCode.PLACEMENT, ProblemCode.DRAIN)]
     assert readiness(status).state is READY
+
+
+def test_objects_that_end_workers_are_problems_of_theirs_and_no_reason() -> None:
+    def suspect(name: str, since: float, *, convicted: bool = False) -> SuspectReport:
+        return SuspectReport(name, "c", convicted, 3, "it ended its worker", since)
+
+    report = Report(1, "n", suspects=[suspect("a", 5.0, convicted=True), suspect("b", 7.0), suspect("c", 6.0)], suspected=9)
+    found = suspect_problems(Slot.of_shard("1"), report)
+    assert [(each.code, each.owner, each.since) for each in found] == [
+        (ProblemCode.OBJECT_CONVICTED, ProblemOwner(controller="c", object="a"), 5.0),
+        (ProblemCode.OBJECTS_SUSPECTED, ProblemOwner(member="shard 1"), 6.0),
+    ]
+    assert found[1].message.startswith("8 objects")
+    status = whole()
+    status.problems = found
+    assert readiness(status).state is READY
+    assert suspect_problems(Slot.of_shard("1"), Report(1, "n")) == []
+
+
+def test_a_quarantine_worker_is_no_reason_and_no_worker_of_a_pool() -> None:
+    status = whole()
+    quarantine = WorkerStatus(worker="quarantine/0", tier=QUARANTINE, reasons=["worker quarantine/0 is not there yet"])
+    status.workers.append(quarantine)
+    shown = with_readiness(status)
+    assert (shown.readiness, shown.unsettled) == (READY, [])
+    status.workers = [WorkerStatus(worker="quarantine/0", tier=QUARANTINE, ready=True)]
+    assert readiness(status).state is NOT_READY
 
 
 def test_a_controller_that_can_not_be_loaded_keeps_bring_up_waiting() -> None:
