@@ -1,6 +1,7 @@
 """Rules on imports (pyproject.toml, [tool.importlinter]), on the names, maps and sizes of modules, and on type names."""
 
 import ast
+import logging.config
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -31,6 +32,7 @@ def _imports(file: Path) -> set[str]:
 
 def test_contracts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(logging.config, "dictConfig", lambda _: None)  # it would disable all loggers that exist
     code = lint_imports(config_filename="pyproject.toml", no_cache=True)
     assert code == 0, capsys.readouterr().out
 
