@@ -45,6 +45,7 @@ class LoopName(StrEnum):
     ACCOUNT = "account"
     REPLICATION = "replication"
     DELAYED_KEYS = "delayed-keys"
+    DUE_KEYS = "due-keys"
     EVENTS = "events"
 
     # workers

@@ -7,6 +7,7 @@ queue is bounded: Events are informative, and must not delay a reconcile.
 
 import asyncio
 import hashlib
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from raycp.base.tasks import Task
 from raycp.base.text import clean
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk.backend import MERGE_PATCH, Answer, ApiRequest
+
+log = logging.getLogger(__name__)
 
 EVENT = GVK("events.k8s.io", "v1", "Event")
 _NOTE_LIMIT = 1024  # bytes; events.k8s.io/v1 Event.note
@@ -152,6 +155,9 @@ class EventRecorder:
                 self.sent += 1
             except KubeError:
                 self.dropped += 1
+            except Exception:  # law 12: the next ones are sent
+                self.dropped += 1
+                log.exception("an Event about %s was not sent", task.key)
 
     async def _post(self, task: Task, cluster: str, body: dict[str, Any], series: _Series) -> None:
         count = series.count

@@ -1,11 +1,14 @@
 """One change that concerns many keys: all of them are due, paced, in slices that block the loop only briefly."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Protocol
 
 from raycp.base.keys import RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.objects import Obj
 from raycp.classify import Verdict, pace_width
@@ -13,6 +16,8 @@ from raycp.shard.caches import Caches
 from raycp.shard.ledger import Change, Ledger
 from raycp.shard.wakes import RemoteOwners
 from raycp.shard.watches import Watches
+
+log = logging.getLogger(__name__)
 
 SLICE = 500
 """Keys that one turn of the loop makes due: some milliseconds."""
@@ -81,7 +86,7 @@ class FanOut:
             return
         if change is not None and of is not None:
             self._ledger.exception(of, change)
-        self._loops.spawn(self._slices(found, verdict, change, delay, of), f"{len(found)} keys are due: {verdict.reason}")
+        self._loops.supervise(partial(self._slices, found, verdict, change, delay, of), LoopName.DUE_KEYS)
 
     async def _slices(
         self,
@@ -105,5 +110,8 @@ class FanOut:
         delay: Callable[[], float | None],
     ) -> None:
         for key, obj in found:
-            self.due(key, verdict, obj, None, spread=delay(), change=change)
+            try:
+                self.due(key, verdict, obj, None, spread=delay(), change=change)
+            except Exception:  # law 11: of one key
+                log.exception("%s is not due, though %s", key, verdict.reason)
         self.dispatch()

@@ -11,10 +11,13 @@ tier.
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.objects import Obj
+from raycp.base.problems import ProblemOwner
 from raycp.base.selections import every, selection_of
 from raycp.classify import CLUSTER_CHANGED, FLEET_CHANGED, NEW_CODE, OWNED_AWAY, WATCHED_LISTED, classify_wake
 from raycp.classify.references import References
@@ -132,7 +135,7 @@ class Inputs:
         has returned, those that wait for any.
         """
         if not usable:
-            self._loops.spawn(self._lost(cluster, due), f"keys that depend on cluster {cluster}")
+            self._loops.supervise(partial(self._lost, cluster, due), LoopName.DUE_KEYS, ProblemOwner(cluster=cluster))
             return
         # A key in work is not among them: its acknowledgement says whether it has found the cluster usable.
         keys = [key for key in self._ledger.notes.usable(cluster, returned=returned) if key not in self._ledger.working]
@@ -190,7 +193,7 @@ class Inputs:
             elif controller.code != was.code:
                 self._fanout.all_due(self._objects(self._ledger.forgive(controller.name)), NEW_CODE)
         if everything or clusters:
-            self._loops.spawn(self._changed(everything, clusters), "keys that depend on the fleet file")
+            self._loops.supervise(partial(self._changed, everything, clusters), LoopName.DUE_KEYS)
 
     async def _changed(self, everything: list[ControllerPlan], clusters: set[str]) -> None:
         for controller in everything:

@@ -41,6 +41,7 @@ STEADY = {
 """The loops that each core of a fleet at rest has."""
 
 ELSEWHERE = {
+    LoopName.DUE_KEYS: "only where an input other than an object changes: tests/shard/test_fanout.py",
     LoopName.ERRAND: "no loop",
     LoopName.EVENTS: "only where an object ends workers: test_an_event_tells_a_conviction_though_the_first_run_of_its_loop_raises",
     LoopName.LEADER_RETRY: "no loop: tests/leader/test_retries.py",

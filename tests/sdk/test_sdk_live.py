@@ -165,3 +165,18 @@ async def test_equal_events_reach_the_server_as_one_with_a_count(fleet: LiveFlee
     recorder.record(make_task("c", "one", config()), "one", b"not json")
     await recorder.flush()
     assert recorder.dropped == 1
+
+    async def broken(call: ApiRequest) -> None:
+        fleet.before = None
+        raise ValueError("a bug")
+
+    sent, fleet.before = recorder.sent, broken
+    fleet.event = recorder.record  # type: ignore[method-assign]
+
+    async def two(ctx: Context, cm: dict[str, Any]) -> None:
+        ctx.event("First", "a note")
+        ctx.event("Second", "a note")
+
+    await call(fleet, two)
+    await recorder.flush()
+    assert (recorder.dropped, recorder.sent) == (2, sent + 1), "the one that fails costs itself"

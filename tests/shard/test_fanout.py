@@ -1,13 +1,16 @@
 """One change that concerns many keys."""
 
+from collections import Counter
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from inprocess import CLOCK, until
+from sabotage import first_runs_raise
 
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.objects import Meta, Obj
 from raycp.base.selections import every
@@ -47,4 +50,27 @@ async def test_all_are_due_and_until_then_the_change_is_an_exception_of_the_wate
     else:
         assert delays == [None] * count, "at the verdict's own time"
         assert len(log) == count
+    await loops.stop()
+
+
+async def test_a_key_that_can_not_be_made_due_keeps_no_other_and_a_failed_slice_is_made_due_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: Counter[RequestKey] = Counter()
+    raised = first_runs_raise(monkeypatch)
+    loops = Loops(CLOCK)
+    nothing: Any = SimpleNamespace()
+    fanout = FanOut(Random(1), loops, nothing, nothing, nothing, nothing)
+
+    def due(key: RequestKey, *_: Any, **__: Any) -> None:
+        if key.name == "n7":
+            raise ValueError("a bug")
+        log[key] += 1
+
+    fanout.due = due  # type: ignore[assignment]
+    found = [(RequestKey("c", "hub", "ns", f"n{number}"), Obj(Meta(), b"{}", 1, 1)) for number in range(2 * SLICE)]
+    fanout.all_due(found, CLUSTER_CHANGED)
+    await until(lambda: len(log) == len(found) - 1)
+    assert raised[LoopName.DUE_KEYS] == 1
+    assert set(log.values()) == {1}
     await loops.stop()
