@@ -36,11 +36,11 @@ from raycp.protocol.frames import (
 from raycp.protocol.members import Member
 from raycp.protocol.transport import Connection
 from raycp.queueing import Item
+from raycp.shard.handouts import WorkerSeat
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
 from raycp.shard.read_pages import ReadPages
-from raycp.shard.seats import WorkerSeat
 from raycp.shard.silence import BLOCKED, Silence
 from raycp.shard.suspects import Death
 from raycp.shard.tasks import HandOuts, TaskMaker

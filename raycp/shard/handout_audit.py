@@ -21,8 +21,8 @@ from typing import Protocol
 
 from raycp.metrics import HandoutMetrics
 from raycp.protocol.frames import Held
+from raycp.shard.handouts import WorkerSeat
 from raycp.shard.ledger import Ledger
-from raycp.shard.seats import WorkerSeat
 
 log = logging.getLogger(__name__)
 

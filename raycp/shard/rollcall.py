@@ -18,8 +18,8 @@ from raycp.protocol.members import place_of
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Life, probe
 from raycp.shard.dispatcher import Dispatcher
+from raycp.shard.handouts import WorkerSeat
 from raycp.shard.identity import ShardIdentity
-from raycp.shard.seats import WorkerSeat
 
 log = logging.getLogger(__name__)
 

@@ -70,10 +70,10 @@ from raycp.protocol.transport import MAX_FIRST, MAX_FRAME, Connection, listen
 from raycp.queueing import Item, Saved
 from raycp.shard.cluster_states import cluster_frames, welcome_frames
 from raycp.shard.dispatcher import Dispatcher
+from raycp.shard.handouts import WorkerSeat
 from raycp.shard.outbox import Outbox
 from raycp.shard.progress_frames import Shared, progress_frames
 from raycp.shard.read_pages import ReadPages
-from raycp.shard.seats import WorkerSeat
 from raycp.shard.tasks import HandOuts
 from raycp.shard.wakes import KeysDue, WakeSender
 from raycp.worker.handout_frames import fit, held_frames, hello_frames, pull_frames

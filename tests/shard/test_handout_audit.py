@@ -11,7 +11,7 @@ from raycp.base.keys import RequestKey
 from raycp.metrics import HandoutMetrics, Metrics
 from raycp.protocol.frames import Clusters, Held, Message, Revoke, Tasks
 from raycp.shard.handout_audit import HandoutAudit
-from raycp.shard.seats import WorkerSeat
+from raycp.shard.handouts import WorkerSeat
 
 KEY = RequestKey("c", "here", "default", "a")
 LIMIT = 5

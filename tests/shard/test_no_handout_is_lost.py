@@ -16,9 +16,9 @@ from raycp.member.token_pool import TokenPool
 from raycp.queueing import WorkQueue
 from raycp.shard import tasks
 from raycp.shard.guard import ClusterGuard
+from raycp.shard.handouts import WorkerSeat
 from raycp.shard.ledger import Ledger
 from raycp.shard.own_writes import OwnWrites
-from raycp.shard.seats import WorkerSeat
 from raycp.shard.tasks import TaskMaker
 from raycp.shard.tokens import Tokens
 from raycp.shard.watermarks import Watermarks
