@@ -33,7 +33,8 @@ def hostilities(seed: int, seconds: float, clusters: Sequence[str], plugin: str)
     """The faults in order; all are over and recovered from when ``seconds`` are over. ``clusters``: the hub first, whose faults
     concern all, since permits come from there; ``plugin``: the one with a credential plugin.
 
-    A cluster's next fault begins ``JUDGED`` after it has to be in use again, also from a fault of the hub.
+    A cluster's next fault begins ``JUDGED`` after it has to be in use again; one of the hub, when that is so of all,
+    apart from the one with the plugin, which takes too long.
     """
     rng = random.Random(f"hostile/{seed}")
     hub = clusters[0]
@@ -45,7 +46,8 @@ def hostilities(seed: int, seconds: float, clusters: Sequence[str], plugin: str)
             deck = [*rng.sample(OTHERS, len(OTHERS)), *rng.sample(FIRST, len(FIRST))]
         kind = deck.pop()
         cluster = plugin if kind == "plugin hangs" else min(clusters, key=free.__getitem__)
-        fault = _drawn(rng, free[cluster], kind, cluster)
+        at = max(free[each] for each in clusters if each != plugin) if cluster == hub else free[cluster]
+        fault = _drawn(rng, at, kind, cluster)
         over = fault.at + fault.seconds + deadline(fault) + GRACE + JUDGED
         if over > seconds:
             if kind == "plugin hangs":  # it takes the longest: others may still fit

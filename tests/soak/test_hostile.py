@@ -1,4 +1,4 @@
-"""Hostile answers under load, then the invariants: 600 s in ``make soak``, 80 s in ``make test-wide``.
+"""Hostile answers under load, then the invariants: 600 s in ``make soak``, 90 s in ``make test-wide``.
 
 ``RAYCP_SOAK_SEED`` repeats the faults of an earlier run, ``RAYCP_SOAK_SECONDS`` sets the length of the long run.
 """
@@ -13,7 +13,7 @@ from rayhouse import house
 from soakrun import Scale
 from test_soak import seed
 
-WIDE_SEED = 589
+WIDE_SEED = 1817
 """The seed of ``make test-wide``: fixed, so that two runs of CI play the same faults."""
 JOB = {"activeDeadlineSeconds": 300}
 """More than any job takes, less than a clock may be wrong."""
@@ -33,6 +33,6 @@ def test_hostile_answers_for_long(tmp_path: Path) -> None:
 
 @pytest.mark.wide
 @pytest.mark.timeout(400)
-def test_hostile_answers_for_a_minute(tmp_path: Path) -> None:
+def test_hostile_answers_for_a_moment(tmp_path: Path) -> None:
     with house(tmp_path) as at:
-        asyncio.run(hostile_soak(scale(seed(WIDE_SEED), 80.0), at))
+        asyncio.run(hostile_soak(scale(seed(WIDE_SEED), 90.0), at))
