@@ -35,7 +35,7 @@ lint: install  ## run ruff, mypy --strict and the check of the import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install tools  ## run the long tests: random faults, 500 hand-overs, repeated node losses
+soak: install tools  ## run the long tests: random faults, hostile answers, 500 hand-overs, repeated node losses
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
 
 bench: install  ## run every scenario of `raycp bench`, with figures in .raycp/bench

@@ -1,25 +1,31 @@
-"""One embedded cluster as a process: prints its kubeconfig as a JSON line, and exits with its parent (end of stdin)."""
+"""One embedded cluster as a process: prints its kubeconfig as a JSON line, another one whenever its token changes, and exits with
+its parent (end of stdin).
+"""
 
 import asyncio
 import json
 import sys
 
 from raycp.config.embedded import EmbeddedSpec
-from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.cluster import EmbeddedCluster, Endpoint
 from raycp.embedded.standalone import tune
 
 
 async def main(name: str, spec: str) -> None:
     cluster = EmbeddedCluster(name, EmbeddedSpec.model_validate_json(spec))
-    endpoint = await cluster.start()
+    _announce(await cluster.start())
     tune()
-    print(json.dumps({"kubeconfig": endpoint.kubeconfig}), flush=True)
+    cluster.on_endpoint = _announce
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
         await reader.read()
     finally:
         await cluster.stop()
+
+
+def _announce(endpoint: Endpoint) -> None:
+    print(json.dumps({"kubeconfig": endpoint.kubeconfig}), flush=True)
 
 
 if __name__ == "__main__":

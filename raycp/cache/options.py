@@ -27,6 +27,9 @@ class ReflectorOptions(msgspec.Struct, frozen=True, kw_only=True):
     backoff_first: float = 0.8
     backoff_cap: float = 30.0
     backoff_quiet: float = 120.0
+    refused_cap: float = 2.5
+    """as ``backoff_cap``, while the server refuses the credentials (401): a breaker wakes the reflectors of a server that answers
+    again, but nothing tells that it accepts them again"""
     settled: float = 5.0
     """a watch that lived this long resets the backoff; one that ends sooner, without a change, counts as a failure"""
     list_every: float = 1.0

@@ -19,6 +19,7 @@ class RetryPace:
         self._options = options
         first = options.backoff_first
         self._failures = Backoff(clock, rng, first=first, cap=options.backoff_cap, quiet=options.backoff_quiet)
+        self._refusals = Backoff(clock, rng, first=first, cap=options.refused_cap, quiet=options.backoff_quiet)
         self._voids = Backoff(clock, rng, first=first, cap=options.void_cap, quiet=_VOID_MEMORY)
         self._last_void = self._list_due = self._watch_due = float("-inf")
         self._woken = asyncio.Event()
@@ -51,11 +52,12 @@ class RetryPace:
         if seconds < min(self._options.settled, 0.8 * asked):
             return False
         self._failures.reset()
+        self._refusals.reset()
         return True
 
-    def failed(self, at_least: float) -> float:
-        """How long to wait after a failure now; ``at_least`` is what the server asked for."""
-        return self._failures.next(at_least)
+    def failed(self, at_least: float, *, refused: bool = False) -> float:
+        """How long to wait after a failure now; ``at_least`` is what the server asked for. ``refused``: our credentials are."""
+        return (self._refusals if refused else self._failures).next(at_least)
 
     async def rest(self, seconds: float) -> None:
         """Wait, at most until ``wake``."""

@@ -50,7 +50,7 @@ from raycp.cache.selectors import Selector
 from raycp.cache.status import FaultOwner, Phase, ReflectorStatus
 from raycp.cache.store import Store
 from raycp.cache.unreadable import UnreadableObjects
-from raycp.kube import BadAnswer, ClusterClient, KubeError, NoSuchKind
+from raycp.kube import ApiError, BadAnswer, ClusterClient, KubeError, NoSuchKind
 from raycp.kube.codec import decode_watch_lines
 from raycp.kube.connection import LineStream
 from raycp.kube.errors import BadLine, unserved
@@ -410,7 +410,7 @@ class Reflector:
         if wait is None:
             log.debug("%s: %s; continuing at once", self._name, text)
             return
-        wait = self._pace.failed(wait)
+        wait = self._pace.failed(wait, refused=isinstance(error, ApiError) and error.status == 401)
         self._status.enter(Phase.BACKING_OFF, text, self._clock.now())
         status.retry_at = now + wait
         log.log(level, "%s: %s; retrying in %.1f s", self._name, text, wait)

@@ -60,7 +60,27 @@ FaultKind = Literal[
     "readOnly",
     "rotateCertificate",
     "expireToken",
+    "badAnswer",
 ]
+
+BadAnswerKind = Literal[
+    "html",
+    "htmlAsJson",
+    "redirect",
+    "truncated",
+    "empty",
+    "text",
+    "list",
+    "nothing",
+    "wrongTypes",
+    "emptyObject",
+    "invalidUtf8",
+    "nan",
+    "duplicateKeys",
+    "deep",
+    "huge",
+]
+"""What ``badAnswer`` answers with (``raycp.embedded.badanswers``)."""
 
 
 class FaultSpec(Strict):
@@ -94,6 +114,8 @@ class FaultSpec(Strict):
     """for ``clockSkew``: seconds that the server's clock is ahead"""
     behind: bool = False
     """for ``clockSkew``: behind instead of ahead"""
+    answer: BadAnswerKind = "html"
+    """for ``badAnswer``: what arrives instead of the API server's answer"""
 
 
 class EmbeddedSpec(Strict):

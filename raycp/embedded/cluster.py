@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ class EmbeddedCluster:
         )
         self.life: Any = None
         self.endpoint: Endpoint | None = None
+        self.on_endpoint: Callable[[Endpoint], None] | None = None
+        """called with each new endpoint once it serves; one with a new token follows the fault ``expireToken``"""
         self._crds = CrdStatus(self.registry, self.pipeline, self.api)
         self.registry.on_removed = self._resource_removed
         self._listener: asyncio.Server | None = None
@@ -194,6 +197,8 @@ class EmbeddedCluster:
         pem = self._authority.pem
         text = kubeconfig(self.name, server, pem, self._token)
         self.endpoint = Endpoint(server, pem, self._token, text)
+        if self.on_endpoint is not None:
+            self.on_endpoint(self.endpoint)
 
     def _resource_removed(self, resource: ServedResource) -> None:
         """End the watches of a resource that is no longer served, as apiserver does."""

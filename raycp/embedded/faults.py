@@ -17,21 +17,23 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from raycp.base.clock import Clock
-from raycp.config.embedded import FaultSpec
+from raycp.config.embedded import BadAnswerKind, FaultSpec
 from raycp.embedded.errors import StatusError, too_many_requests
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _ONCE = frozenset({"compact", "rotateCertificate", "expireToken"})
 _WATCHES = frozenset({"stallWatch", "closeWatch"})
-_REQUESTS = frozenset({"latency", "tooManyRequests", "error", "reset", "halfOpen", "readOnly"})
+_REQUESTS = frozenset({"latency", "tooManyRequests", "error", "reset", "halfOpen", "readOnly", "badAnswer"})
 
 
 class Fault(NamedTuple):
     """The outcome of a request that a fault affects: another answer, or a dropped connection."""
 
-    action: Literal["answer", "reset", "halfOpen"]
+    action: Literal["answer", "reset", "halfOpen", "badAnswer"]
     error: StatusError | None = None
     """for ``answer``"""
+    bad: BadAnswerKind = "html"
+    """for ``badAnswer``"""
 
 
 class OpenWatch(Protocol):
@@ -192,6 +194,8 @@ class Faults:
                 await self.clock.sleep(delay(spec, fault.rng))
             elif kind in ("reset", "halfOpen"):
                 return Fault("reset" if kind == "reset" else "halfOpen")
+            elif kind == "badAnswer":
+                return Fault("badAnswer", bad=spec.answer)
             else:
                 return Fault("answer", _error(spec))
         return None

@@ -18,10 +18,10 @@ import httptools
 log = logging.getLogger(__name__)
 
 _REASONS = {
-    200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 301: b"Moved Permanently", 304: b"Not Modified",
-    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
-    406: b"Not Acceptable", 409: b"Conflict", 410: b"Gone", 413: b"Request Entity Too Large",
-    415: b"Unsupported Media Type", 422: b"Unprocessable Entity", 429: b"Too Many Requests",
+    200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 301: b"Moved Permanently", 302: b"Found",
+    304: b"Not Modified", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
+    405: b"Method Not Allowed", 406: b"Not Acceptable", 409: b"Conflict", 410: b"Gone",
+    413: b"Request Entity Too Large", 415: b"Unsupported Media Type", 422: b"Unprocessable Entity", 429: b"Too Many Requests",
     500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
     504: b"Gateway Timeout",
 }  # fmt: skip
@@ -51,15 +51,18 @@ class HttpRequest:
 
 
 class HttpResponse:
-    """An answer. ``headers`` are finished lines, each with its CRLF."""
+    """An answer. ``headers`` are finished lines, each with its CRLF. ``cut``: the connection ends within the body (a fault)."""
 
-    __slots__ = ("body", "content_type", "headers", "status")
+    __slots__ = ("body", "content_type", "cut", "headers", "status")
 
-    def __init__(self, status: int, body: bytes, content_type: str = "application/json", headers: bytes = b"") -> None:
+    def __init__(
+        self, status: int, body: bytes, content_type: str = "application/json", headers: bytes = b"", *, cut: bool = False
+    ) -> None:
         self.status = status
         self.body = body
         self.content_type = content_type
         self.headers = headers
+        self.cut = cut
 
 
 class Stream:
@@ -234,7 +237,10 @@ class HttpConnection(asyncio.Protocol):
             if isinstance(found, Stream):
                 found.closed()
             return
-        if isinstance(found, HttpResponse):
+        if isinstance(found, HttpResponse) and found.cut:
+            self.transport.write(self._head(request, found) + found.body[: len(found.body) // 2])
+            self.transport.close()
+        elif isinstance(found, HttpResponse):
             await self._send_big(request, found)
         elif isinstance(found, Stream):
             self._begin_stream(request, found)

@@ -11,6 +11,7 @@ import msgspec
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.admin import Admin
 from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user, impersonated
+from raycp.embedded.badanswers import CUT_WATCH, bad_answer, cut_answer
 from raycp.embedded.discovery import DiscoveryEndpoints
 from raycp.embedded.errors import (
     StatusError,
@@ -94,15 +95,23 @@ class ApiServer:
             return self.refusal(error)
 
     async def _under_faults(self, request: HttpRequest) -> Answer:
-        fault = await self.faults.before(request.method, request.path, flag(parse_query(request.query), "watch"))
-        if fault is not None:
+        watch = flag(parse_query(request.query), "watch")
+        fault = await self.faults.before(request.method, request.path, watch)
+        cut = fault is not None and fault.action == "badAnswer" and fault.bad == "truncated"
+        if cut and watch:
+            return CUT_WATCH
+        if fault is not None and not cut:
+            if fault.action == "badAnswer":
+                return bad_answer(fault.bad, request.path)
             if fault.action == "answer" and fault.error is not None:
                 return self.refusal(fault.error)
             if fault.action == "halfOpen":
                 await asyncio.Event().wait()  # until the client closes the connection
             return None
         answer = self._answer(request)
-        return await answer if asyncio.iscoroutine(answer) else answer
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        return cut_answer(answer) if cut and isinstance(answer, HttpResponse) else answer
 
     @staticmethod
     def refusal(error: Exception) -> HttpResponse:

@@ -233,7 +233,7 @@ class Verbs:
             record.uid,
             record.rv,
             call.user.name,
-            self.pipeline.times.wall(),
+            self.pipeline.times.clock.wall(),
             call.request.headers,
         )
 

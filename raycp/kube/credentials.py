@@ -19,6 +19,7 @@ _RECHECK_SECONDS = 60.0  # the interval at which client-go re-reads token files
 _PATIENCE = 2.0  # seconds that a request waits for new credentials while the current ones may still do
 _RETRY_MIN = 1.0  # seconds between two attempts to renew, doubled with each that brought nothing new
 _RETRY_MAX = 60.0
+_ACCEPTED = 10.0  # seconds without a 401 after which the next one is no sequel of the last
 _INSECURE = (
     "TLS certificates of cluster %r are NOT verified (insecureSkipTlsVerify): "
     "anyone on the network path can read and change everything sent to it, the credentials included"
@@ -31,7 +32,7 @@ class Credentials:
     ``stale(now)`` is cheap and is checked once ``now`` has reached ``recheck_at``. ``on_change`` is called after each change,
     before any request that waits for the renewal continues. Renewing has a deadline (``exec_plugin``) and a backoff: a plugin that
     fails is run again after 1 s, 2 s, and so on up to 60 s, however many requests get a 401; a file that has changed is read at
-    once.
+    once, and so is everything after a 401 that follows 10 s without one: the server had accepted the credentials meanwhile.
     """
 
     def __init__(self, spec: ConnectSpec, clock: Clock) -> None:
@@ -45,6 +46,7 @@ class Credentials:
         self._reloading: asyncio.Task[bool] | None = None
         self._retry = _RETRY_MIN
         self._not_before = float("-inf")
+        self._refused_at = float("-inf")
         self.problem = ""
         """why the last attempt to renew them failed; empty after one that did not"""
         self.target = Target("", 0)
@@ -90,6 +92,10 @@ class Credentials:
         """After a 401: whether the credentials differ from those of generation ``since``, renewing them if they do not yet. Waits
         at most ``within`` seconds.
         """
+        now, before = self._clock.now(), self._refused_at
+        self._refused_at = now
+        if now - before > _ACCEPTED and not self.problem:
+            self._retry, self._not_before = _RETRY_MIN, float("-inf")
         return self.generation != since or await self._reloaded(within)
 
     async def _reloaded(self, within: float) -> bool:

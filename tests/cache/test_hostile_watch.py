@@ -306,6 +306,38 @@ async def test_a_watch_that_lived_long_enough_resets_the_backoff(api: ScriptedAp
     assert max(waits) < 0.5, "2.5 s after the seventh, if each doubled the wait"
 
 
+async def test_credentials_that_are_refused_for_long_are_soon_accepted_again(api: ScriptedApi, watched: Watched) -> None:
+    """Nothing wakes a reflector then: its waits have a low bound, whatever the bound after other failures."""
+    api.put("a")
+    token = api.token
+    refused: list[str] = []
+
+    async def cut(request: web.Request) -> web.StreamResponse | None:
+        if not is_any_watch(request) or is_stream(request) or refused:
+            return None
+        api.token = "another"
+        refused.append(request.path)
+        return await reset(request)
+
+    always(api, cut)
+    watched.start(watch_list=False, backoff_first=0.02, backoff_cap=30.0, refused_cap=0.1)
+    await watched.synced()
+    waits: list[float] = []
+
+    def often() -> bool:
+        status = watched.reflector.status()
+        if status.phase is Phase.BACKING_OFF and status.retry_at:
+            waits.append(status.retry_at - status.since)
+        return status.failures >= 12
+
+    await watched.until(often, 60.0)
+    assert "401" in watched.reflector.status().last_error
+    assert max(waits) < 0.5, "40 s after the twelfth, if each doubled the wait"
+    api.token = token
+    api.put("b")
+    await watched.same()
+
+
 @pytest.mark.parametrize("what", ["nothing", "a bookmark"])
 async def test_watches_that_end_at_once_are_begun_with_backoff(api: ScriptedApi, watched: Watched, what: str) -> None:
     api.put("a")

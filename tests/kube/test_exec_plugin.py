@@ -181,6 +181,28 @@ async def test_a_storm_of_401s_runs_the_plugin_with_backoff_and_shows_why(server
     await client.close()
 
 
+async def test_credentials_that_were_accepted_again_are_renewed_at_the_next_401(server: ScriptedApi, tmp_path: Path) -> None:
+    """A storm of 401s that ends by itself leaves no backoff for a token that is rotated later."""
+    clock = VirtualClock()
+    good = str(server.token)
+    state = tmp_path / "state"
+    state.write_text(good)
+    code = (f"text = open({str(state)!r}).read()\n" + token("%s")).replace('"token":"%s"', '"token":"\' + text + \'"')
+    client = await ClusterClient.connect(write(tmp_path / "config", server, plugin(tmp_path, code)), clock)
+    server.token = "of another replica"
+    for _ in range(16):  # the plugin runs after 0, 1, 3, 7 and 15 s, and would run next after 31 s
+        with pytest.raises(ApiError):
+            await client.request("GET", "/version")
+        await clock.advance(1.01)
+    server.token = good
+    await client.version()
+    await clock.advance(11.0)
+    server.token = "rotated"
+    state.write_text("rotated")
+    assert (await client.version()).gitVersion
+    await client.close()
+
+
 async def test_a_client_that_waits_for_its_plugin_delays_a_request_by_its_deadline_at_most(
     server: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

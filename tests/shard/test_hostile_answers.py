@@ -13,10 +13,11 @@ import fleet_samples as samples
 import hostile_samples
 import pytest
 from aiohttp import web
-from hostile import CORPUS, HostileProxy, behind, lines, reconnect, said, status
+from hostile import HostileProxy, behind, lines, reconnect, said, status
 from inprocess import Stack, until
 
 from raycp.cache import Phase, ReflectorOptions
+from raycp.embedded.badanswers import BODIES
 from raycp.kube import KubeError
 from raycp.leadership.records import Records
 
@@ -87,7 +88,7 @@ READS: dict[str, tuple[Match, bool]] = {
 async def test_whatever_a_member_answers_to_its_shard(read: str) -> None:
     match, anew = READS[read]
     async with behind("bad", USES, HOMES) as (fleet, proxy):
-        for number, entry in enumerate(CORPUS):
+        for number, entry in enumerate(BODIES):
             seen = await _lie(fleet, proxy, "bad", match, entry, anew, number)
             await _neighbour(fleet, f"{number}-good")
             proxy.rule = _only_lists if read == "list" else None
@@ -110,7 +111,7 @@ async def test_whatever_the_hub_answers_when_its_records_are_read_and_written() 
         assert watched is not None
         assert watched.client is not None
         stored = Records(watched.client, "t", "raycp-system")
-        for number, entry in enumerate(CORPUS):
+        for number, entry in enumerate(BODIES):
 
             async def rule(request: web.Request, entry: str = entry) -> web.StreamResponse | None:
                 return said(entry) if records(request) else None
@@ -164,7 +165,7 @@ async def _neighbour(fleet: Stack, name: str) -> None:
 
 async def test_a_watch_goes_on_after_a_line_that_is_no_event() -> None:
     async with behind("bad", USES[1:2], HOMES) as (fleet, proxy):
-        for number, (entry, (_, body)) in enumerate(CORPUS.items()):
+        for number, (entry, (_, body)) in enumerate(BODIES.items()):
 
             async def rule(request: web.Request, body: bytes = body) -> web.StreamResponse | None:
                 return await lines(request, body) if watches(request) else None
@@ -184,7 +185,7 @@ async def test_whatever_a_member_answers_to_a_worker(verb: str) -> None:
     app = "reader" if verb == "GET" else "parent"
     async with behind("bad", USES, HOMES) as (fleet, proxy):
         there: Any = fleet.clusters["bad"].api
-        for number, entry in enumerate(CORPUS):
+        for number, entry in enumerate(BODIES):
             name = f"{app}-{number}"
 
             async def rule(request: web.Request, entry: str = entry) -> web.StreamResponse | None:

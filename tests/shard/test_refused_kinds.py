@@ -10,12 +10,13 @@ import fleet_samples as samples
 import hostile_samples
 import pytest
 from aiohttp import web
-from hostile import HTML, HostileProxy, behind, status
+from hostile import HostileProxy, behind, status
 from hostile_samples import gadget_crd
 from inprocess import Stack, fleet_doc, holds, until
 
 from raycp.cache import ReflectorOptions
 from raycp.config import FleetDoc
+from raycp.embedded.badanswers import HTML
 from raycp.protocol.report import ClusterReport
 
 HOMES = {"hub": "0", "odd": "0", "fine": "0"}

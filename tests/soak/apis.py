@@ -5,6 +5,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import rayhouse
 
 from raycp.base.clock import SystemClock
 from raycp.config.embedded import EmbeddedSpec
+from raycp.embedded.cluster import write_kubeconfig
 from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
 
 
@@ -31,11 +33,19 @@ class ApiServer:
         )  # fmt: skip
 
     def ready(self) -> "ApiServer":
-        """Wait for its first line, which is its kubeconfig."""
+        """Wait for its first line, which is its kubeconfig; each further line is one with a new token."""
         assert self._process.stdout is not None
-        self.kubeconfig.touch(mode=0o600)
-        self.kubeconfig.write_text(json.loads(self._process.stdout.readline())["kubeconfig"])
+        self._keep(self._process.stdout.readline())
+        threading.Thread(target=self._follow, daemon=True).start()
         return self
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._keep(line)
+
+    def _keep(self, line: bytes) -> None:
+        write_kubeconfig(self.kubeconfig, json.loads(line)["kubeconfig"])
 
     @property
     def pid(self) -> int:
@@ -98,6 +108,15 @@ class Api:
     async def faults(self, specs: Sequence[Mapping[str, Any]]) -> None:
         """Add these faults to the active ones; each ends by itself, or with ``clear``."""
         await self.sure("POST", "/raycp/admin/faults", list(specs))
+
+    async def faulty(self, specs: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        """Have these faults for that long; a repeating one has no end of its own."""
+        before = {row["id"] for row in await self.sure("GET", "/raycp/admin/faults")}
+        await self.faults(specs)
+        mine = [row["id"] for row in await self.sure("GET", "/raycp/admin/faults") if row["id"] not in before]
+        await asyncio.sleep(seconds)
+        for number in mine:
+            await self.sure("DELETE", f"/raycp/admin/faults/{number}", done=(404,))
 
     async def clear(self) -> None:
         await self.sure("DELETE", "/raycp/admin/faults")

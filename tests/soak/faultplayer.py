@@ -78,8 +78,7 @@ class Player:
             line += f" for {fault.seconds:.1f} s"
         if fault.specs:
             lasting = [{**spec, "for": spec.get("for", f"{fault.seconds:.1f}s")} for spec in fault.specs]
-            # A repeating fault has no end of its own: remove it.
-            self._spawn(self._api_fault(self._apis[fault.targets[0]], fault, lasting))
+            self._spawn(self._apis[fault.targets[0]].faulty(lasting, fault.seconds))
         elif fault.kind == "handover":
             self._spawn(self._hand_over(fault))
         else:
@@ -102,14 +101,6 @@ class Player:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _api_fault(self, api: Api, fault: Fault, specs: list[dict[str, Any]]) -> None:
-        before = {row["id"] for row in await api.sure("GET", "/raycp/admin/faults")}
-        await api.faults(specs)
-        mine = [row["id"] for row in await api.sure("GET", "/raycp/admin/faults") if row["id"] not in before]
-        await asyncio.sleep(fault.seconds)
-        for number in mine:
-            await api.sure("DELETE", f"/raycp/admin/faults/{number}", done=(404,))
 
     async def _hand_over(self, fault: Fault) -> None:
         """Hand over as ``raycp handover`` does; a missing warm standby is no failure."""

@@ -20,6 +20,7 @@ import psutil
 from apis import Api, ApiServer
 from faultplan import faults
 from faultplayer import Player, boottime
+from hostileplan import BREAKER_MAX
 from rayhouse import House
 
 from raycp.config import load_fleet
@@ -58,6 +59,8 @@ class Scale:
     turn: float = 60.0
     quiet: float = 90.0
     """Deadline until everything is reconciled and all members are ready, in seconds."""
+    job: dict[str, Any] = field(default_factory=dict)
+    """Further fields of each job's ``spec``."""
 
 
 @dataclass
@@ -121,7 +124,8 @@ def fleet_file(house: House, name: str, servers: dict[str, Path], uses: list[dic
     text = yaml.safe_load(path.read_text())
     for row in text["spec"]["clusters"]:
         del row["embedded"]
-        row |= {"kubeconfig": {"path": str(servers[row["name"]])}, "requestTimeout": "1500ms", "breaker": {"max": "5s"}}
+        row |= {"kubeconfig": {"path": str(servers[row["name"]])}, "requestTimeout": "1500ms"}
+        row["breaker"] = {"max": f"{BREAKER_MAX:g}s"}
     text["spec"]["controllers"] = uses
     path.write_text(yaml.safe_dump(text))
     return path
@@ -237,7 +241,7 @@ class Soak:
             pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox"}]}}
             body = {
                 "apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": {"name": name},
-                "spec": {"completions": size, "parallelism": size, "template": pod},
+                "spec": {"completions": size, "parallelism": size, "template": pod, **self.scale.job},
             }  # fmt: skip
             pending.append(asyncio.ensure_future(self.hub.sure("POST", JOBS, body, done=(409,))))
             await asyncio.sleep(max(0.0, now + self._rng.expovariate(self.scale.jobs) - boottime()))

@@ -12,40 +12,17 @@ import msgspec
 from aiohttp import web
 from inprocess import Stack, fleet_doc
 
+from raycp.config.embedded import BadAnswerKind
+from raycp.embedded.badanswers import BODIES
 from raycp.kube import ConnectSpec
 
 Rule = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """The answer to a request; None: what the real server answers."""
 
-DEEP = 10_000
 
-HTML = b"<!doctype html><html><head><title>Sign in</title></head><body>Please sign in</body></html>"
-
-_JSON = "application/json"
-_NEST = b"[" * DEEP + b"]" * DEEP
-
-CORPUS: dict[str, tuple[str, bytes]] = {
-    "html": ("text/html; charset=utf-8", HTML),
-    "html that says it is json": (_JSON, HTML),
-    "text": ("text/plain", b"hello"),
-    "empty": (_JSON, b""),
-    "truncated": (_JSON, b'{"gitVersion":"v1","metadata":{"resourceVersion":"5","uid":"u"},"items":[{"metadata":{"name":"a'),
-    "a list": (_JSON, b"[1,2,3]"),
-    "null": (_JSON, b"null"),
-    "wrong types": (_JSON, b'{"gitVersion":5,"metadata":[],"items":{},"resources":7,"type":[],"object":3}'),
-    "an empty object": (_JSON, b"{}"),
-    "invalid utf-8": (_JSON, b'{"gitVersion":"\xff","metadata":{"uid":"\xfe","resourceVersion":"\xff"},"items":["\xff"]}'),
-    "nan": (_JSON, b'{"gitVersion":NaN,"metadata":{"uid":NaN,"resourceVersion":NaN},"items":NaN,"resources":NaN}'),
-    "duplicate keys": (_JSON, b'{"metadata":{"uid":"a"},"metadata":7,"items":[],"items":{},"resources":[],"resources":1}'),
-    "10 000 levels": (_JSON, b'{"metadata":' + _NEST + b',"items":' + _NEST + b"}"),
-    "huge": (_JSON, b'{"a":"' + b"x" * (8 << 20) + b'"'),
-}
-"""Content type and body of answers that come with status 200."""
-
-
-def said(entry: str) -> web.Response:
+def said(entry: BadAnswerKind) -> web.Response:
     """The answer of this name."""
-    kind, body = CORPUS[entry]
+    kind, body = BODIES[entry]
     return web.Response(body=body, headers={"Content-Type": kind})
 
 

@@ -149,16 +149,20 @@ class House:
             f"--temp-dir={self.temp}", "--object-store-memory=100000000", "--disable-usage-stats",
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}", *self._arguments,
         ]  # fmt: skip
+        before = (self.home / "ray.log").stat().st_size
         self._head = subprocess.Popen(
             command, env=self.environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
         )
-        until(self._answers, 60.0, f"Ray's head: {(self.home / 'ray.log').read_text()[-2000:]}")
+        until(lambda: self._serves(before), 120.0, "Ray's head serves")
 
-    def _answers(self) -> bool:
+    def _serves(self, before: int) -> bool:
+        """The dashboard answers before the raylet is registered, when nobody can join yet: ``ray start`` says so after ``before``
+        bytes of its log."""
         assert self._head is not None
-        assert self._head.poll() is None, (self.home / "ray.log").read_text()[-3000:]
+        said = (self.home / "ray.log").read_bytes()[before:]
+        assert self._head.poll() is None, said[-3000:].decode("utf-8", "replace")
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
+            return b"Ray runtime started" in said and probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
 
     def kill_head(self) -> None:
         """SIGKILL to the head's processes: GCS, raylet, dashboard, and the actors that are there."""
