@@ -16,7 +16,7 @@ import rayhouse
 from raycp.base.clock import SystemClock
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import write_kubeconfig
-from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
+from raycp.kube import ApiError, BadAnswer, ClusterClient, ConnectSpec, KubeError, decode_answer
 
 
 class ApiServer:
@@ -79,9 +79,13 @@ class Api:
         return cls(name, client)
 
     async def ask(self, verb: str, path: str, body: Any = None, timeout: float = 5.0, **more: Any) -> Any:
-        """Send one request, once. Raises ``KubeError``."""
+        """Send one request, once. Raises ``KubeError``, also for JSON that is no answer of an API server: it names its kind."""
         raw = msgspec.json.encode(body) if body is not None else None
-        return msgspec.json.decode((await self._client.request(verb, path, body=raw, timeout=timeout, **more)).body)
+        answer = await self._client.request(verb, path, body=raw, timeout=timeout, **more)
+        found = decode_answer(answer.body, Any, f"{verb} {path}")
+        if not path.startswith("/raycp/") and not (isinstance(found, dict) and "kind" in found):
+            raise BadAnswer(f"{verb} {path}: {answer.body[:60]!r} instead of an object")
+        return found
 
     async def sure(
         self, verb: str, path: str, body: Any = None, done: Sequence[int] = (), seconds: float = 60.0, **more: Any

@@ -54,7 +54,10 @@ class HostileSoak(Soak):
         self.weights = Weights()
         self.played: list[Played] = []
         self.said: list[tuple[float, dict[str, str]]] = []
-        """(Unix time, cluster -> what status says of it)"""
+        """(Unix time, cluster -> what status says of it), whenever there is a new status"""
+        self.stalls: list[tuple[float, float]] = []
+        """(seconds from the begin, how much longer than it should a sleep of this process took), of more than a second"""
+        self.begun = boottime()
         self._flag = Path(f"{plugin.kubeconfig}.login")
 
     async def play(self) -> None:
@@ -63,7 +66,7 @@ class HostileSoak(Soak):
         planned = hostilities(self.scale.seed, seconds, CLUSTERS, PLUGIN)
         print("\n".join(map(str, planned)), flush=True)
         members = self.player.processes()
-        begun = boottime()
+        begun = self.begun = boottime()
         background = [asyncio.ensure_future(work) for work in (self._gather(), self._reap(), self._weigh_all(), self._listen())]
         users = [asyncio.ensure_future(self._change_things(seconds)), asyncio.ensure_future(self._submit_jobs(0, seconds))]
         try:
@@ -121,11 +124,15 @@ class HostileSoak(Soak):
             await asyncio.sleep(EVERY)
 
     async def _listen(self) -> None:
+        seen: Any = None
         while True:
-            status = self.player.status
-            if status:
+            status, before = self.player.status, boottime()
+            if status and status is not seen:
                 self.said.append((time.time(), {row["name"]: _said(status, row) for row in status["clusters"]}))
-            await asyncio.sleep(0.3)
+                seen = status
+            await asyncio.sleep(0.1)
+            if (late := boottime() - before - 0.1) > 1.0:
+                self.stalls.append((before - self.begun, late))
 
     # afterwards
 
@@ -172,8 +179,14 @@ class HostileSoak(Soak):
         found = self.recovered()
         kinds, longest = Counter(each.kind for each in self.played), worst(found)
         rows = [f"{kind}: {count} played, worst recovery {longest.get(kind, 0.0):.1f} s" for kind, count in sorted(kinds.items())]
-        lines = [*map(str, found), *rows, *self.weights.table(), str(self.report)]
-        return "\n".join(lines)
+        offset = time.time() - (boottime() - self.begun)
+        switches = [
+            f"{row['at'] - offset:.1f} s: {row['what']}, {row['cause']}, epoch {row['epoch']}, term {row['term']}"
+            + "".join(f"\n    {text}" for text in row.get("tail", ())[-5:])
+            for row in self.player.status["switches"]
+        ]
+        stalls = [f"{at:.1f} s: this process stood still for {late:.1f} s" for at, late in self.stalls]
+        return "\n".join([*map(str, found), *rows, *self.weights.table(), "switches:", *switches, *stalls, str(self.report)])
 
 
 @contextlib.asynccontextmanager

@@ -128,7 +128,9 @@ def test_growth_is_told_by_process_after_a_third_of_the_time() -> None:
         growing = max(0, now - 600) / 3600.0 * 6 * 2**20
         weights.add(float(now), "worker 0", 11, 100 * 2**20 + growing, 50, 30)
         weights.add(float(now), "shard 0", 12, 100 * 2**20 + min(now, 600) * 2**20, 50 + now // 60, 30)
-    head, shard, worker = weights.table()
+    head, shard, _, worker, sizes = weights.table()
     assert head.startswith("growth per hour from 900 to 3600 s")
     assert shard == "shard 0 (12): 100 to 700.0 MiB, +0.0 MiB/h; 110 descriptors, +60.0/h; 30 threads, +0.0/h"
+    assert sizes.split()[:2] == ["MiB:", "100"]
+    assert sizes.split()[-1] == "105"
     assert worker == "worker 0 (11): 100 to 105.0 MiB, +6.0 MiB/h; 50 descriptors, +0.0/h; 30 threads, +0.0/h"

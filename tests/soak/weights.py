@@ -42,4 +42,5 @@ class Weights:
                 f"{place} ({pid}): {found[0][1] / 2**20:.0f} to {last[1] / 2**20:.1f} MiB, {memory / 2**20:+.1f} MiB/h; "
                 f"{last[2]} descriptors, {descriptors:+.1f}/h; {last[3]} threads, {threads:+.1f}/h"
             )
+            lines.append("    MiB: " + " ".join(f"{each[1] / 2**20:.0f}" for each in found[:: max(1, len(found) // 20)]))
         return lines
