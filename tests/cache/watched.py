@@ -51,7 +51,7 @@ class Watched:
     async def synced(self) -> None:
         await asyncio.wait_for(self.reflector.synced.wait(), 10)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait for ``condition``; raises at once if the reflector has failed."""
         async with asyncio.timeout(seconds):
             while not condition():

@@ -9,7 +9,7 @@ from typing import Any
 import fleet_samples as samples
 import pytest
 import yaml
-from inprocess import HERE, Stack, fleet_doc, holds, stack, until
+from inprocess import CLOCK, HERE, Stack, fleet_doc, holds, stack, until
 
 from raycp.base.keys import RequestKey
 from raycp.cli.main import main
@@ -50,24 +50,26 @@ def errors(fleet: Stack, name: str) -> list[str]:
 async def test_failing_reconciler_is_retried_and_others_go_on(do: str, expected: str) -> None:
     async with stack(["wild", "tracked"]) as fleet:
         await fleet.put("here", "wild", "bad", do=do)
-        await until(lambda: any(expected in error for error in errors(fleet, "bad")), 5.0, f"{do}: {expected}")
+        await until(lambda: any(expected in error for error in errors(fleet, "bad")), what=f"{do}: {expected}")
         for number in range(10):
             await fleet.put("here", "tracked", f"good-{number}")
-        await until(lambda: sum(ran()[f"good-{number}"] for number in range(10)) == 10, 3.0)
-        await until(lambda: ran()["bad"] >= 2, 5.0, "again, after its backoff")
+        await until(lambda: sum(ran()[f"good-{number}"] for number in range(10)) == 10)
+        await until(lambda: ran()["bad"] >= 2, what="again, after its backoff")
         why = fleet.shard().queue.why(RequestKey("wild", "here", "default", "bad"))
         assert why is not None
         # Mended by its author: a real change does not wait for the backoff, which has grown by now.
         await fleet.put("here", "wild", "bad", do="")
-        await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN, 5.0)
+        await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN, 10.0)
         await until(lambda: fleet.shard().queue.why(RequestKey("wild", "here", "default", "bad")) is None)
 
 
 async def test_retry_backoff_grows() -> None:
     async with stack(["wild"]) as fleet:
         await fleet.put("here", "wild", "bad", do="raise")
-        await asyncio.sleep(1.5)
-        assert 3 <= ran()["bad"] <= 14, "more often than once, and not for ever at full speed"
+        begun = CLOCK.now()
+        await until(lambda: ran()["bad"] >= 3, what="more often than once")
+        await asyncio.sleep(begun + 1.5 - CLOCK.now())
+        assert ran()["bad"] <= 14, "and not for ever at full speed"
 
 
 async def test_permanent_error_is_not_retried_until_the_object_changes() -> None:
@@ -108,12 +110,12 @@ async def test_reconciler_that_can_not_be_stopped_costs_its_worker(monkeypatch: 
         await until(lambda: ran()["good"] == 1)
         await fleet.put("here", "wild", "bad", do=do)
         await until(lambda: not fleet.substrate.living("worker"), 10.0, "the worker ends itself")
-        await until(lambda: any(expected in error for error in errors(fleet, "bad")), 3.0, "the culprit is named")
+        await until(lambda: any(expected in error for error in errors(fleet, "bad")), what="the culprit is named")
         samples.OPEN["good"] = True
         await fleet.clusters["here"].api.patch_merge("configmaps", "default", "bad", b'{"data":{"do":""}}')
         await fleet.new_worker()
         await fleet.configure()
-        await until(lambda: ran()["good"] == 2, 5.0, "the innocent is done elsewhere")
+        await until(lambda: ran()["good"] == 2, what="the innocent is done elsewhere")
         assert not [step for step in story(fleet, "good", "gated") if step.get("error")]
         await until(lambda: ("wild", "bad", {"do": ""}) in samples.SEEN)
 

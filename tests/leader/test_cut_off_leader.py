@@ -74,7 +74,7 @@ async def test_cut_off_leader_grants_nothing_once_the_hub_has_recorded_its_succe
             ledger = fleet.leader.hub.lock.proof.ledger
             assert ledger is not None
             assert now + grant.seconds <= max(ledger.silent_until, ledger.ends(name)) + 0.05
-            await until(lambda: old.hub.lock.proof.superseded, 3.0, "it reads its record once a second")
+            await until(lambda: old.hub.lock.proof.superseded, what="it reads its record once a second")
             assert CLOCK.now() - recorded < 3.0
             refused = await granted(old, name)
             assert refused.seconds == 0.0

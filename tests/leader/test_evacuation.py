@@ -72,7 +72,7 @@ async def test_replacement_of_a_standby_is_not_on_the_new_primarys_node() -> Non
         assert (before["shard 0"], before["standby 0/0"]) == ("n2", "n1")
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
         await until(lambda: fleet.status()["shards"][0]["term"] == 2)
-        await until(lambda: at(fleet).get("standby 0/0"), 5.0, "a new standby")
+        await until(lambda: at(fleet).get("standby 0/0"), what="a new standby")
         after = await settled(fleet)
         assert (after["shard 0"], after["standby 0/0"]) == ("n1", "n2")
 
@@ -88,7 +88,7 @@ async def test_draining_node_is_evacuated_and_nothing_is_lost(standby: int) -> N
             fleet.substrate.ground = nodes("n1", "n2", "n3", draining=leaving)
             await until(lambda: leaving not in at(fleet).values() and not fleet.leader.roster.leaving, 15.0, "all have left")
             after = await settled(fleet, standby)
-        await until(lambda: all(ran()[name] for name in names), 5.0, "every change is reconciled")
+        await until(lambda: all(ran()[name] for name in names), what="every change is reconciled")
         assert leaving not in after.values()
         assert not samples.OVERLAPS
         assert fleet.left == [], "the leader was elsewhere"
@@ -131,7 +131,7 @@ async def test_worker_is_replaced_before_it_is_drained() -> None:
             await fleet.put("here", "tracked", f"w{number}")
         await until(lambda: sum(ran().values()) == 8)
         fleet.substrate.ground = nodes("n1", "n2", "n3", draining=leaving)
-        await until(lambda: fleet.leader.roster.leaving, 5.0, "a worker leaves")
+        await until(lambda: fleet.leader.roster.leaving, what="a worker leaves")
         leaver = fleet.leader.roster.leaving[0].member
         plan = fleet.leader.plan
         assert plan is not None
@@ -152,7 +152,7 @@ async def test_returning_node_gets_members_again(monkeypatch: pytest.MonkeyPatch
             return (found.get("shard 0"), found.get("standby 0/0")) == ("n2", "n1")
 
         await until(right, 15.0, "first the standby goes there, then it becomes the primary, away from the leader")
-        await until(lambda: len({node for slot, node in at(fleet).items() if slot.startswith("worker")}) == 2, 5.0, "so do workers")
+        await until(lambda: len({node for slot, node in at(fleet).items() if slot.startswith("worker")}) == 2, what="so do workers")
         await settled(fleet)
         assert "placement" not in fleet.status()["problems"]
         causes = [row["cause"] for row in fleet.leader.history.rows() if row["what"] == "shard 0"]
@@ -175,8 +175,8 @@ async def test_suspected_node_gets_no_new_member() -> None:
         fleet.substrate.ground = [Node(name, "127.0.0.1", port if name == leaving else 0) for name in ("n1", "n2", "n3")]
         await until(lambda: any(node.port for node in fleet.leader.nodes.nodes))
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("standby")))
-        await until(lambda: leaving in fleet.leader.evacuation.situation().suspected, 5.0, "its raylet's port refuses")
-        standby = await until(lambda: fleet.substrate.living("standby"), 5.0)
+        await until(lambda: leaving in fleet.leader.evacuation.situation().suspected, what="its raylet's port refuses")
+        standby = await until(lambda: fleet.substrate.living("standby"))
         assert isinstance(standby[0], ShardCore)
         assert standby[0].node_id not in (leaving, before["shard 0"])
 
@@ -194,16 +194,16 @@ async def test_standby_is_promoted_and_no_member_created_while_rays_head_is_away
             return await members()
 
         fleet.substrate.members = away  # type: ignore[method-assign]
-        await until(lambda: "head does not answer" in fleet.status()["problems"].get("ray", ""), 5.0)
+        await until(lambda: "head does not answer" in fleet.status()["problems"].get("ray", ""))
         made = list(fleet.substrate.created)
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
         await fleet.put("here", "tracked", "meanwhile")
-        await until(lambda: ran()["meanwhile"] == 1, 5.0, "its standby follows")
+        await until(lambda: ran()["meanwhile"] == 1, what="its standby follows")
         assert fleet.status()["shards"][0]["term"] == 2
         await holds(lambda: fleet.substrate.created == made, 2.5, "what can't be asked for is not made")
         assert len(asked) == 1, "one question at a time: each keeps a thread busy"
         back.set()
-        await until(lambda: "standby 0/0" in at(fleet), 5.0, "then the new standby is made")
+        await until(lambda: "standby 0/0" in at(fleet), what="then the new standby is made")
         await settled(fleet)
         assert "ray" not in fleet.status()["problems"]
 
@@ -214,10 +214,10 @@ async def test_leaving_standby_may_be_promoted_until_it_has_a_successor() -> Non
         old = fleet.substrate.living("standby")[0]
         fleet.substrate.refuse = lambda member: RuntimeError("no room") if member.role == "standby" else None
         fleet.substrate.ground = nodes("n1", "n2", "n3", draining=before["standby 0/0"])
-        await until(lambda: [state.member for state in fleet.leader.roster.leaving] == [old.member], 5.0, "it leaves")
+        await until(lambda: [state.member for state in fleet.leader.roster.leaving] == [old.member], what="it leaves")
         await fleet.substrate.kill(next(core.member for core in fleet.substrate.living("shard")))
         await fleet.put("here", "tracked", "after")
-        await until(lambda: ran()["after"] == 1, 5.0)
+        await until(lambda: ran()["after"] == 1)
         assert old.identity.term == 2, "warm beats cold"
         fleet.substrate.refuse = lambda _: None
         await until(

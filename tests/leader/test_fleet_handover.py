@@ -148,7 +148,7 @@ async def test_reconcile_beyond_the_grace_is_interrupted_and_run_by_the_new_flee
         await until(lambda: ran()["long"] == 1)
         yielded = await switch(fleet.client)
         assert yielded.revoked == 1
-        await until(lambda: ran()["long"] == 2, 5.0)
+        await until(lambda: ran()["long"] == 2)
         assert not samples.OVERLAPS
 
 
@@ -162,7 +162,7 @@ async def test_reconcile_that_can_not_be_stopped_delays_the_upgrade_and_nothing_
         await fleet.until_stopped(fleet.other)
         assert leads(fleet.base) == 1
         await fleet.put("here", "tracked", "on")
-        await until(lambda: ran()["on"] == 1, 3.0)
+        await until(lambda: ran()["on"] == 1)
         samples.OPEN["stuck"] = True
         await until(lambda: not len(fleet.base.living("shard")[0].ledger))
         assert (await upgrade(fleet.client, fleet_of(newer("tracked", "threaded")))).epoch == 2
@@ -203,7 +203,7 @@ async def test_upgrade_adds_and_removes_controllers() -> None:
         await fleet.put("here", "parent", "waiting")
         samples.RAN.clear()
         await upgrade(fleet.client, fleet_of(newer("tracked", "parent")))
-        await until(lambda: ran()["waiting"] >= 1, 5.0, "objects of before reach the new controller")
+        await until(lambda: ran()["waiting"] >= 1, what="objects of before reach the new controller")
         await fleet.put("here", "plain", "unmatched")
         await fleet.put("here", "tracked", "matched")
         await until(lambda: ran()["matched"] == 1)
@@ -219,7 +219,7 @@ async def test_upgraded_fleet_can_be_changed_and_restarted() -> None:
         await fleet.client.wait_ready(after.generation, 10.0)
         await fleet.other.lose_leader()
         fleet.other.lead()
-        await until(lambda: leads(fleet.other) == 2, 5.0, "its leader goes on in the same epoch")
+        await until(lambda: leads(fleet.other) == 2, what="its leader goes on in the same epoch")
         status = await fleet.client.wait_ready(after.generation, 10.0)
         assert status["leader"]["incarnation"] == 3
         await fleet.put("here", "plain", "a")

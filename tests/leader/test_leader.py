@@ -85,7 +85,7 @@ async def test_restarted_leader_keeps_the_living_members() -> None:
         created = list(fleet.substrate.created)
         await fleet.die()
         await fleet.put("east", "tracked", "a")
-        await until(lambda: ran()["a"] == 1, 5.0, "reconciling goes on without a leader")
+        await until(lambda: ran()["a"] == 1, what="reconciling goes on without a leader")
         await fleet.restart()
         await until(lambda: fleet.status().get("leader", {}).get("incarnation") == 2)
         after = await fleet.ready()
@@ -182,7 +182,7 @@ async def test_member_that_can_not_be_created_is_reported_and_retried() -> None:
         assert not fleet.status()["ready"]
         broken = False
         status = await fleet.ready()
-        await until(lambda: not fleet.status()["problems"], 5.0, f"the problem is over: {status['problems']}")
+        await until(lambda: not fleet.status()["problems"], what=f"the problem is over: {status['problems']}")
 
 
 async def test_down_leaves_no_member() -> None:

@@ -25,7 +25,7 @@ TIERS = {
 async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> None:
     async with led() as fleet:
         await fleet.apply(fleet_doc(["hub"], ["fleet_samples:tracked"], tiers=TIERS))
-        await until(lambda: all(row["reason"] != "not evaluated yet" for row in fleet.status()["pools"]), 5.0)
+        await until(lambda: all(row["reason"] != "not evaluated yet" for row in fleet.status()["pools"]))
         rows = {row["tier"]: row for row in fleet.status()["pools"]}
         assert rows["standard"]["workers"] == 1
         assert (rows["standard"]["min"], rows["standard"]["max"]) == (1, 3)
@@ -47,7 +47,7 @@ async def test_status_and_metric_show_the_size_of_a_pool_and_the_reason() -> Non
                 )
             )
 
-        await until(exported, 5.0)
+        await until(exported)
 
 
 class Refusing(InProcess):
@@ -79,7 +79,7 @@ async def test_member_that_can_not_be_configured_is_logged_once(caplog: pytest.L
         state = MemberState(Member(Role.WORKER, "standard/9", 0))
         caplog.set_level(logging.ERROR)
         task = asyncio.create_task(Supervision(substrate, CLOCK, plans, roster, reported, died).run(state))
-        await until(lambda: substrate.tries >= 3, 6.0)
+        await until(lambda: substrate.tries >= 3)
         assert "configure" in state.refusal
         assert sum("could not be configured" in record.message for record in caplog.records) == 1
         task.cancel()
@@ -96,7 +96,7 @@ async def test_observer_shows_a_ready_fleet_as_ready() -> None:
         async def ready() -> bool:
             return bool((await observer.view.status())["ready"])
 
-        await until(ready, 2.0, "and as ready, when the leader has sent its next status")
+        await until(ready, what="and as ready, when the leader has sent its next status")
         assert {row["name"] for row in await observer.view.workers()}
         # Its successor is not ready before it has the reports of all members.
         await fleet.substrate.kill(observer.member)

@@ -39,9 +39,9 @@ async def test_promoted_standby_has_time_for_its_first_permit() -> None:
             state.since -= 60.0
         fleet.substrate.leader = SlowPermits(fleet.leader, standby.member.actor_name)  # type: ignore[assignment]
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: standby.identity.term == 2, 5.0)
+        await until(lambda: standby.identity.term == 2)
         await fleet.put("here", "tracked", "after")
-        await until(lambda: ran()["after"] >= 1, 8.0)
+        await until(lambda: ran()["after"] >= 1)
         assert primary(fleet) is standby, "it was replaced before it could ask"
         assert standby.identity.term == 2
         assert standby.member not in fleet.substrate.killed

@@ -74,7 +74,7 @@ async def test_leader_primary_and_worker_die_together() -> None:
         await asyncio.sleep(0.3)
         begun = CLOCK.now()
         await restarted(fleet)
-        await until(lambda: all(ran()[name] for name in names[: count + 10]), 5.0)
+        await until(lambda: all(ran()[name] for name in names[: count + 10]))
         assert CLOCK.now() - begun < 3.0
         assert primary(fleet) is standby, "the warm standby follows; nothing is listed again"
         assert standby.identity.term == 2
@@ -100,14 +100,14 @@ async def test_silent_primary_keeps_its_shard_until_its_permit_has_ended(monkeyp
         await fleet.die()
         fleet.substrate.members, fleet.substrate.ask = others, unreachable  # type: ignore[method-assign]
         fleet.start_leader()
-        await until(lambda: fleet.leader.hub.lock.proof.ledger is not None, 5.0)
+        await until(lambda: fleet.leader.hub.lock.proof.ledger is not None)
         ledger = fleet.leader.hub.lock.proof.ledger
         assert ledger is not None
         while CLOCK.now() < ledger.silent_until - 0.1:
             assert standby.identity.term == 0 or CLOCK.now() > ledger.silent_until - 0.1, "promoted while its primary may write"
             assert not [core for core in fleet.substrate.living("shard") if core is not before], "and no cold one beside it"
             await asyncio.sleep(0.02)
-        await until(lambda: standby.identity.term == 2, 5.0, "then its standby follows")
+        await until(lambda: standby.identity.term == 2, what="then its standby follows")
         plan = fleet.leader.plan
         assert plan is not None
         assert before.member.actor_name in plan.dead
@@ -155,7 +155,7 @@ async def test_keys_of_a_worker_lost_with_the_leader_return_after_its_permit(mon
         await until(lambda: fleet.leader.plan is not None)
         named = {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
         assert lost.member.actor_name in named, "a new primary would still wait for it"
-        await until(lambda: fleet.leader.plan is not None and lost.member.actor_name in fleet.leader.plan.dead, 6.0)
+        await until(lambda: fleet.leader.plan is not None and lost.member.actor_name in fleet.leader.plan.dead)
         assert lost.member.actor_name not in {worker.member for worker in fleet.leader.plan.workers}  # type: ignore[union-attr]
         fleet.substrate.members = members  # type: ignore[method-assign]
         fleet.substrate.leader = fleet.leader

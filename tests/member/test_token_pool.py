@@ -66,11 +66,11 @@ async def test_a_shard_that_is_gone_is_asked_again_and_one_that_gave_up_takes_no
     granted: list[str] = []
     gone = mine.enqueue(LIVE, lambda: granted.append("gone"))
     shard.answers.put_nowait(Unreachable("the shard is gone", sent=True))
-    await until(lambda: len(shard.asked) == 2, 2.0)
+    await until(lambda: len(shard.asked) == 2)
     gone.dead = True
     mine.enqueue(LIVE, lambda: granted.append("next"))
     shard.answers.put_nowait(1)
-    await until(lambda: granted == ["next"], 2.0)
+    await until(lambda: granted == ["next"])
 
 
 async def test_a_429_holds_everything_here() -> None:
@@ -81,7 +81,7 @@ async def test_a_429_holds_everything_here() -> None:
     begun = CLOCK.now()
     assert not mine.try_take(LIVE)
     mine.enqueue(LIVE, lambda: None)
-    await until(lambda: shard.asked, 2.0)
+    await until(lambda: shard.asked)
     assert CLOCK.now() - begun >= 0.19
     assert mine.try_take(LIVE)
     shard.answers.put_nowait(1)

@@ -143,7 +143,7 @@ async def test_while_the_leader_is_dead_the_members_speak_for_themselves(monkeyp
         async def silent() -> bool:
             return "silentSince" in (await view.status())["leader"]
 
-        await until(silent, 5.0, "the leader is shown as silent")
+        await until(silent, what="the leader is shown as silent")
         status = await view.status()
         assert not status["leader"]["alive"]
         assert status["ready"], "its members work on under their permits"
@@ -153,5 +153,5 @@ async def test_while_the_leader_is_dead_the_members_speak_for_themselves(monkeyp
         async def noticed() -> bool:
             return any(re.match(r"worker standard/0: silent for \d+ s", reason) for reason in (await view.status())["reasons"])
 
-        await until(noticed, 5.0, "the worker's silence")
+        await until(noticed, what="the worker's silence")
         assert not (await view.status())["ready"]

@@ -51,21 +51,20 @@ async def test_a_token_shortage_fails_no_key_and_delays_no_other_cluster() -> No
     async with stack(["parent"], homes={"hub": "0", "slow": "1", "quick": "1"}, workers=2, fields=limits) as fleet:
         for number in range(60):
             await fleet.put("slow", "parent", f"p{number}")
-        await until(lambda: fleet.shard("1").guard.state_of("slow")[0] == "throttled", 5.0)
+        await until(lambda: fleet.shard("1").guard.state_of("slow")[0] == "throttled")
         assert "wait for a token" in fleet.shard("1").guard.state_of("slow")[1]
-        begun = CLOCK.now()
         await fleet.put("quick", "parent", "q")
-        await until(lambda: times(fleet, "quick"), 2.0)
-        assert CLOCK.now() - begun < 1.0
+        await until(lambda: times(fleet, "quick"))
+        assert len(times(fleet, "slow")) < 50, "long before the last of those that wait for a token"
         await until(lambda: len(times(fleet, "slow")) > 10, 10.0)
         ran = [name for _, cluster, name in samples.RAN if cluster == "slow"]
         assert len(ran) == len(set(ran)), "each was reconciled once: none has failed and been tried again"
-        await until(lambda: sum(samples.RUNNING.values()) <= 8, 5.0)
+        await until(lambda: sum(samples.RUNNING.values()) <= 8)
         assert "slow" not in fleet.shard("1").queue.blocked_clusters(), "the rest waits for its turn, it is not shut out"
 
 
 async def test_live_work_goes_before_background() -> None:
-    limits = {"slow": {"qps": 10, "burst": 1}}
+    limits = {"slow": {"qps": 2, "burst": 1}}
     async with stack(["parent"], homes={"hub": "0", "slow": "1"}, workers=1, fields=limits) as fleet:
         tokens = fleet.shard("1").tokens
         budget = tokens.budget("slow")
@@ -75,14 +74,14 @@ async def test_live_work_goes_before_background() -> None:
         for number in range(6):
             budget.enqueue(BACKGROUND, lambda number=number: order.append(f"background {number}"))
         await fleet.put("slow", "parent", "live")
-        await until(lambda: tokens.wanted("slow"), 2.0)
+        await until(lambda: tokens.wanted("slow"))
         budget.pump()
-        await until(lambda: times(fleet, "slow"), 3.0)
+        await until(lambda: times(fleet, "slow"))
         assert len(order) <= 1, "the worker's ask came last and was answered first"
 
 
 async def test_a_dead_workers_tokens_return() -> None:
-    limits = {"slow": {"qps": 0.5, "burst": 40}}
+    limits = {"slow": {"qps": 0.05, "burst": 40}}
     async with stack(["gated"], homes={"hub": "0", "slow": "1"}, workers=1, fields=limits) as fleet:
         tokens = fleet.shard("1").tokens
         budget = tokens.budget("slow")
@@ -93,7 +92,7 @@ async def test_a_dead_workers_tokens_return() -> None:
         await until(lambda: len(samples.RAN) == 5)
         assert budget.state().tokens <= before - 4, "they carry a token each"
         await fleet.kill("worker", "standard/0")
-        await until(lambda: budget.state().tokens >= before - 0.5, 5.0)
+        await until(lambda: budget.state().tokens >= before - 0.5)
 
 
 async def test_a_cluster_without_qps_has_no_budget() -> None:

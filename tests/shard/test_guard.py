@@ -39,7 +39,7 @@ async def test_a_failing_cluster_is_blocked_until_a_probe_succeeds() -> None:
         blocked = fleet.shard().queue.blocked_clusters()
         assert "breaker open" in blocked["bad"]
         await fleet.put("good", "parent", "g")
-        await until(lambda: fleet.clusters["good"].api.get("secrets", "default", "g-child"), 2.0)
+        await until(lambda: fleet.clusters["good"].api.get("secrets", "default", "g-child"))
         faults.clear(None)
         await until(lambda: breaker(fleet, "bad") == "closed", 15.0)
         there = fleet.clusters["bad"].api
@@ -49,16 +49,16 @@ async def test_a_failing_cluster_is_blocked_until_a_probe_succeeds() -> None:
 async def test_a_429_pauses_the_cluster_for_as_long_as_it_asks() -> None:
     async with stack(["parent"], homes={"hub": "0", "busy": "0", "good": "0"}) as fleet:
         faults = fleet.clusters["busy"].faults
-        number = faults.add(FaultSpec.model_validate({"kind": "tooManyRequests", "retryAfter": "2s", **CREATES}))
+        number = faults.add(FaultSpec.model_validate({"kind": "tooManyRequests", "retryAfter": "4s", **CREATES}))
         await fleet.put("busy", "parent", "a")
         await until(lambda: breaker(fleet, "busy") == "throttled")
         faults.clear(number)
         begun = CLOCK.now()
         await fleet.put("busy", "parent", "b")
         await fleet.put("good", "parent", "g")
-        await until(lambda: ran()["g"], 1.0)
+        await until(lambda: ran()["g"])
         await holds(lambda: not ran()["b"], 0.5, "it asked for a pause")
-        await until(lambda: ran()["b"], 5.0)
+        await until(lambda: ran()["b"])
         assert CLOCK.now() - begun > 1.0
         await until(lambda: breaker(fleet, "busy") == "closed", 20.0)
 
@@ -74,7 +74,7 @@ async def test_a_hanging_cluster_never_takes_all_slots() -> None:
             await fleet.put("one", "gated", f"h{number}")
         await until(lambda: len(ran()) == limits["one"])
         await fleet.put("two", "gated", "other")
-        await until(lambda: ran()["other"], 2.0)
+        await until(lambda: ran()["other"])
         for name in list(ran()):
             samples.OPEN[name] = True
         await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_failures_of_a_hub_controllers_writes_reach_the_members_shard() ->
         assert state_of(fleet, "good") == "closed"
         assert fleet.shard("0").guard.breaker("bad") is None, "the hub's shard has no say in it"
         await fleet.put("good", "tracked", "t")
-        await until(lambda: ran()["t"], 2.0)
+        await until(lambda: ran()["t"])
         faults.clear(None)
         there = fleet.clusters["bad"].api
         await until(lambda: all(there.get("secrets", "default", f"r{n}-child") for n in range(8)), 20.0)
@@ -116,12 +116,12 @@ async def test_an_open_breaker_stops_requests_for_keys_of_other_shards() -> None
         isolation = fleet.shard("1").guard
         for _ in range(5):
             isolation.breaker("bad").failure("a test's")
-        await until(lambda: fleet.worker().links["1"].states["bad"].breaker in ("open", "half-open"), 2.0)
+        await until(lambda: fleet.worker().links["1"].states["bad"].breaker in ("open", "half-open"))
         begun = CLOCK.now()
         await fleet.put("hub", "remote", "r")
-        await until(lambda: ran()["r"] >= 2, 5.0, "it is tried again")
-        assert CLOCK.now() - begun < 5.0, "no request hung"
-        await until(lambda: not samples.RUNNING["remote", "hub", "r"], 1.0)
+        await until(lambda: ran()["r"] >= 2, what="it is tried again")
+        assert CLOCK.now() - begun < 15.0, "no request hung"
+        await until(lambda: not samples.RUNNING["remote", "hub", "r"], 10.0)
         timeline = fleet.shard("0").reporter.timeline("hub", "ConfigMap", "default", "r")
         assert timeline is not None
         assert "breaker open" in str(timeline), "it says what it waits for"

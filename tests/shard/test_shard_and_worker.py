@@ -220,7 +220,7 @@ async def test_a_reconnecting_worker_gets_tasks_again() -> None:
             first = await dial(HOST, shard.report().port, hello, SilentPeer())
             await until(lambda: link.connected and first.closed)  # noqa: B023
             await fleet.put("here", "tracked", f"cm-{number}")
-            await until(lambda: ran()[f"cm-{number}"] == 1, 5.0, "the new connection is used")  # noqa: B023
+            await until(lambda: ran()[f"cm-{number}"] == 1, what="the new connection is used")  # noqa: B023
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -323,20 +323,23 @@ async def test_a_draining_worker_takes_no_task_and_finishes_its_own() -> None:
         await fleet.new_worker()
         await fleet.configure()
         await fleet.synced()
-        draining = asyncio.ensure_future(old.drain(10.0))
+        draining = asyncio.ensure_future(old.drain(60.0))
         for number in range(80):  # more than its credit
             await fleet.put("here", "tracked", f"cm-{number}")
         await until(lambda: len(ran()) == 81)
         assert [run.task.key.name for run in old.runs.all()] == ["a"]
         assert not draining.done()
         samples.OPEN["a"] = True
-        await asyncio.wait_for(draining, 5.0)
+        await asyncio.wait_for(draining, 30.0)
         await until(lambda: not fleet.shard().queue.running())
         assert max(ran().values()) == 1, "what it would not take was not begun there"
 
 
-async def test_a_worker_that_connects_before_the_primary_knows_its_term_is_in_the_roll_call() -> None:
+async def test_a_worker_that_connects_before_the_primary_knows_its_term_is_in_the_roll_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Plans reach members in any order: it has reported its keys in work already, so the roll-call does not wait for it."""
+    monkeypatch.setattr("raycp.shard.rollcall.ROLL_CALL_MARGIN", 300.0)
     async with stack(["gated", "tracked"]) as fleet:
         await fleet.put("here", "gated", "a")
         await until(lambda: ran()["a"] == 1)
@@ -351,7 +354,7 @@ async def test_a_worker_that_connects_before_the_primary_knows_its_term_is_in_th
         await until(lambda: worker.actor_name in shard.dispatcher.seats)
         await fleet.configure()
         await fleet.put("here", "tracked", "b")
-        await until(lambda: ran()["b"] == 1, 4.0, "handed out, and not by the roll-call's end")
+        await until(lambda: ran()["b"] == 1, what="handed out, and not by the roll-call's end")
         samples.OPEN["a"] = True
         await until(lambda: not +samples.RUNNING)
         assert not samples.OVERLAPS

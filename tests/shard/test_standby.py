@@ -56,7 +56,7 @@ async def test_a_promotion_queues_nothing_twice_and_forgets_nothing() -> None:
         lists = {str(k): i.store for k, i in standby.caches.clusters["here"].informers.items()}
         await fleet.substrate.kill(before.member)
         await fleet.put("here", "tracked", "while-away")
-        await until(lambda: ran()["while-away"] == 1, 5.0)
+        await until(lambda: ran()["while-away"] == 1)
         after = primary(fleet)
         assert after is standby
         assert after.identity.term == 2
@@ -77,8 +77,8 @@ async def test_a_key_in_work_on_a_living_worker_is_held_until_its_end() -> None:
         await fleet.put("here", "tracked", "slow")
         await until(lambda: ran()["slow"] == 1)
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: standby.identity.term == 2, 5.0)
-        await until(lambda: ran()["slow"] == 2, 5.0, "interrupted under the old term, run again under the new")
+        await until(lambda: standby.identity.term == 2)
+        await until(lambda: ran()["slow"] == 2, what="interrupted under the old term, run again under the new")
         assert not samples.OVERLAPS
 
 
@@ -108,7 +108,7 @@ async def test_a_failing_key_keeps_its_attempts_and_a_delayed_one_its_time() -> 
         await fleet.put("here", "wild", "bad", do="raise")
         await until(lambda: ran()["bad"] >= 4)
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: standby.identity.term == 2, 5.0)
+        await until(lambda: standby.identity.term == 2)
         found = await until(lambda: [s for s in standby.queue.snapshot() if s.key.name == "bad"])
         assert found[0].attempts >= 3
 
@@ -124,7 +124,7 @@ async def test_wakes_for_other_shards_survive_their_sender() -> None:
         east = next(s for s in fleet.substrate.living("shard") if "east" in s.caches.clusters)
         await fleet.cluster("east").api.delete("secrets", "default", "job-child")
         await fleet.substrate.kill(east.member)
-        await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"), 8.0, "made again")
+        await until(lambda: fleet.cluster("east").api.get("secrets", "default", "job-child"), what="made again")
 
 
 async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
@@ -159,22 +159,22 @@ async def test_a_promoted_standby_takes_over_the_watermarks() -> None:
                 "spans": {key: sorted(map(str, core.ledger.marks.due_of(key))) for key in core.ledger.marks.due_keys()},
             }
 
-        await until(lambda: "job" in str(named(before)["due"]) and not before.ledger, 5.0)
+        await until(lambda: "job" in str(named(before)["due"]) and not before.ledger)
         # Nothing changes now: the failing key waits for longer than this takes.
         before.dispatcher.paused = True
         wanted = named(before)
         assert wanted["due"]["v1/ConfigMap"] == ["fails", "waits"]
         assert wanted["due"]["v1/Secret"] == ["job"]
         seq = after.standby.seq
-        await until(lambda: after.standby.seq > seq + 1, 5.0)
+        await until(lambda: after.standby.seq > seq + 1)
         rvs = {kind: before.ledger.marks.rv("east", kind) for kind in before.caches.clusters["east"].informers}
         await fleet.substrate.kill(before.member)
-        await until(lambda: after.identity.term == 2, 5.0)
+        await until(lambda: after.identity.term == 2)
         after.dispatcher.paused = True
-        await until(lambda: named(after) == wanted, 3.0, f"{wanted}\nis not\n{named(after)}")
+        await until(lambda: named(after) == wanted, what=f"{wanted}\nis not\n{named(after)}")
         assert all((after.ledger.marks.rv("east", kind) or 0) >= (rv or 0) for kind, rv in rvs.items())
         stored = after.watermarks
-        await until(lambda: stored.stored, 5.0)
+        await until(lambda: stored.stored)
 
 
 async def test_a_standby_keeps_the_index_by_owner_so_that_no_promotion_waits_for_it() -> None:
@@ -196,7 +196,7 @@ async def test_a_promoted_standbys_counts_are_shown_beside_its_own_standbys() ->
         await until(lambda: ran()["before"] == 1)
         first = await warm(fleet)
         await fleet.substrate.kill(primary(fleet).member)
-        await until(lambda: first.identity.term == 2, 5.0)
+        await until(lambda: first.identity.term == 2)
         second = await warm(fleet)
         assert second is not first
         observer = fleet.substrate.living("observer")[0]
@@ -209,5 +209,5 @@ async def test_a_promoted_standbys_counts_are_shown_beside_its_own_standbys() ->
 
         for number in range(5):
             await fleet.put("here", "tracked", f"after-{number}")
-        await until(more, 5.0, "five more changes")
+        await until(more, what="five more changes")
         assert (await observer.view.shards())[0]["memory_bytes"] > 1e6, "shown as what it is now"

@@ -132,7 +132,7 @@ async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch
         await until(lambda: len(ran()) == 4)
         # The watch has to receive something later than the users' changes, at the times' resolution of a second.
         made = CLOCK.now()
-        await until(lambda: CLOCK.now() - made > 2.3, 5.0)
+        await until(lambda: CLOCK.now() - made > 2.3)
         await pod(fleet, "later")
         await until(lambda: ran()["later"])
         core = fleet.shard()
@@ -147,7 +147,7 @@ async def test_a_restarted_shard_separates_status_noise_from_changes(monkeypatch
         await fleet.new_shard("0")
         await fleet.configure()
         await fleet.synced()
-        await until(lambda: {"user", "status", "deleted"} <= set(ran()), 5.0)
+        await until(lambda: {"user", "status", "deleted"} <= set(ran()))
         timelines = fleet.shard().ledger.timelines
         reasons = {
             name: [step.detail["reason"] for _, found in timelines.of("here", "default", name, {"pods"})

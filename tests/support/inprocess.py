@@ -24,8 +24,9 @@ QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": 
 """An API server without life: what most of these tests need."""
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
-    """Wait for the condition, a function or a coroutine function; its value then. Fails after ``seconds``."""
+async def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+    """Wait for the condition, a function or a coroutine function; its value then. Fails after ``seconds``, which are many for
+    the sake of machines under load: how fast something is, is no claim of these tests."""
     deadline = CLOCK.now() + seconds
     while True:
         found = condition()

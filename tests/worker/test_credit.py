@@ -146,8 +146,8 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
                 await asyncio.sleep(0)
             await asyncio.sleep(0.001 * number)
     # In the end the link is connected and the limit is fully used.
-    await until(lambda: shard.connection is not None and link.connected and shard.credit + len(shard.open) == limit, 5.0)
-    await until(lambda: shard.open == set(worker.running), 5.0, "both ends agree on what is in work")
+    await until(lambda: shard.connection is not None and link.connected and shard.credit + len(shard.open) == limit)
+    await until(lambda: shard.open == set(worker.running), what="both ends agree on what is in work")
     assert shard.most <= limit
     assert worker.most <= limit
     assert len(set(shard.done)) == len(shard.done), "acknowledged once"

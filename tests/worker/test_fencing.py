@@ -123,8 +123,8 @@ async def test_a_permit_that_ends_and_comes_back_within_one_question_restores_al
             return await ask(question, timeout)
 
         keeper.ask = late
-        await until(lapsed.is_set, 5.0)
+        await until(lapsed.is_set)
         for number in range(3):
             await fleet.put("here", "tracked", f"after-{number}")
-        await until(lambda: sum(ran().values()) == 6, 5.0)
-        await until(lambda: keeper.held, 5.0, "a grant that was late counts from its question: it may have ended again meanwhile")
+        await until(lambda: sum(ran().values()) == 6)
+        await until(lambda: keeper.held, what="a grant that was late counts from its question: it may have ended again meanwhile")

@@ -93,7 +93,7 @@ async def test_frames_sent_to_a_frozen_primary_are_resent_to_its_successor() -> 
     begun = CLOCK.now()
     await until(lambda: CLOCK.now() - begun > RESEND_WINDOW + 0.3, what="longer than the window of a live primary")
     link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
-    await until(lambda: [done.id for done in successor.done] == [2], 5.0)
+    await until(lambda: [done.id for done in successor.done] == [2])
     assert successor.hello[0].in_flight == [(2, KEY)], "the key is held until then"
     assert [fold.writes for fold in successor.folds] == [[WRITE]], "another key's writes too"
     assert successor.order.index("Fold") < successor.order.index("Pull")
@@ -136,7 +136,7 @@ async def test_frames_sent_into_a_broken_connection_are_resent() -> None:
     shard.awake = True
     assert shard.connection is not None
     shard.connection.abandon()
-    await until(lambda: [done.id for done in shard.done] == [1], 5.0)
+    await until(lambda: [done.id for done in shard.done] == [1])
     assert shard.hello[1].in_flight == [(1, KEY)]
     await link.close()
     await worker.loops.stop()
@@ -166,5 +166,5 @@ async def test_a_key_in_work_stays_held_when_another_worker_resends_an_older_ack
         await holds(lambda: not samples.OVERLAPS, 0.3)
         assert seats[holder].foreign
         samples.OPEN["hot"] = True
-        await until(lambda: len(samples.RAN) == 2, 5.0, "interrupted under the old term, run again")
+        await until(lambda: len(samples.RAN) == 2, what="interrupted under the old term, run again")
         assert not samples.OVERLAPS
