@@ -54,8 +54,10 @@ async def test_a_token_shortage_fails_no_key_and_delays_no_other_cluster() -> No
             await fleet.put("slow", "parent", f"p{number}")
         await until(lambda: fleet.shard("1").guard.state_of("slow")[0] == "throttled")
         assert "wait for a token" in fleet.shard("1").guard.state_of("slow")[1]
+        begun = CLOCK.now()
         await fleet.put("quick", "parent", "q")
         await until(lambda: times(fleet, "quick"))
+        assert CLOCK.now() - begun < 1.0
         assert len(times(fleet, "slow")) < 50, "long before the last of those that wait for a token"
         await until(lambda: len(times(fleet, "slow")) > 10, 10.0)
         ran = [name for _, cluster, name in samples.RAN if cluster == "slow"]

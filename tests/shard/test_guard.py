@@ -59,7 +59,7 @@ async def test_a_429_pauses_the_cluster_for_as_long_as_it_asks() -> None:
         await until(lambda: ran()["g"])
         await holds(lambda: not ran()["b"], 0.5, "it asked for a pause")
         await until(lambda: ran()["b"])
-        assert CLOCK.now() - begun > 1.0
+        assert CLOCK.now() - begun > 3.0
         await until(lambda: breaker(fleet, "busy") == "closed", 20.0)
 
 
@@ -120,8 +120,8 @@ async def test_an_open_breaker_stops_requests_for_keys_of_other_shards() -> None
         begun = CLOCK.now()
         await fleet.put("hub", "remote", "r")
         await until(lambda: ran()["r"] >= 2, what="it is tried again")
-        assert CLOCK.now() - begun < 15.0, "no request hung"
-        await until(lambda: not samples.RUNNING["remote", "hub", "r"], 10.0)
+        assert CLOCK.now() - begun < 5.0, "no request hung: each would for its timeout of 5 s"
+        await until(lambda: not samples.RUNNING["remote", "hub", "r"], 1.0)
         timeline = fleet.shard("0").reporter.timeline("hub", "ConfigMap", "default", "r")
         assert timeline is not None
         assert "breaker open" in str(timeline), "it says what it waits for"
