@@ -13,6 +13,11 @@ _MESSAGE_LENGTH = 4096
 """Characters of a server's message that are kept."""
 
 
+UNABLE = frozenset({401, 502, 503, 504})
+"""Statuses of a server that can serve this client nothing at present: it, or what stands before it, is not well, or does not accept
+the credentials any more (401), although the client has renewed them if it could."""
+
+
 class KubeError(Exception):
     """Base of all errors of this package."""
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from raycp.base.clock import Clock
 from raycp.kube.breaker import Breaker
 from raycp.kube.budget import URGENT, Waiter
-from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
+from raycp.kube.errors import UNABLE, ApiError, CircuitOpen, Throttled, Unreachable
 
 
 class TokenSource(Protocol):
@@ -87,7 +87,7 @@ class Gate:
             if error.status == 429 and self.budget is not None:
                 self.budget.throttled(error.retry_after)
             if breaker is not None:
-                if error.status not in (502, 503, 504) or error.too_large_version:
+                if error.status not in UNABLE or error.too_large_version:
                     breaker.success()
                 elif of_server:
                     breaker.failure(f"{error.status} {error.reason}", sent)

@@ -23,7 +23,7 @@ from raycp.base.selections import ALL
 from raycp.base.tasks import ApiCall, Child, Task, Written
 from raycp.base.text import clean
 from raycp.kube import decode_answer
-from raycp.kube.errors import ApiError, BadAnswer, CircuitOpen, Fenced, Throttled, Unreachable
+from raycp.kube.errors import UNABLE, ApiError, BadAnswer, CircuitOpen, Fenced, Throttled, Unreachable
 from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead, ClusterInfo
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import reconcile_log
@@ -205,6 +205,8 @@ class Session:
             return answer
         except ApiError as error:
             status, retry_after = error.status, error.retry_after
+            if status in UNABLE:
+                self.unusable.add(call.cluster)
             raise
         except Fenced:
             self.refused, status = True, -1

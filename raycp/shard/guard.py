@@ -19,7 +19,7 @@ from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import ApiCall
 from raycp.kube import ClusterClient
 from raycp.kube.breaker import Breaker, BreakerPhase
-from raycp.kube.errors import RETRY_AFTER_MAX
+from raycp.kube.errors import RETRY_AFTER_MAX, UNABLE
 from raycp.member.limits import breaker_policy
 from raycp.metrics import ApiMetrics, Metrics
 from raycp.protocol.frames import CallOutcome
@@ -38,7 +38,7 @@ PAUSE = 1.0
 AHEAD = 0.5
 """Seconds of a client budget's rate that keys in work may wait for; further keys wait in the queue."""
 
-_FAILED = (0, 502, 503, 504)
+_FAILED = UNABLE | {0}
 _LEVEL = {BreakerPhase.CLOSED: 0.0, BreakerPhase.HALF_OPEN: 1.0, BreakerPhase.OPEN: 2.0}
 
 

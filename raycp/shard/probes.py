@@ -11,6 +11,7 @@ from collections.abc import Callable
 from raycp.base.clock import Clock
 from raycp.kube import ApiError, ClusterClient, KubeError
 from raycp.kube.breaker import Breaker, BreakerPhase
+from raycp.kube.errors import UNABLE
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class ServerProbe:
         try:
             await client.identity(timeout=PROBE_TIMEOUT, priority=0)
         except KubeError as error:
-            if not isinstance(error, ApiError) or error.status in (502, 503, 504):
+            if not isinstance(error, ApiError) or error.status in UNABLE:
                 log.debug("probe of cluster %s: %s", client.name, error)
                 return False
         self._well_at = self._clock.now()

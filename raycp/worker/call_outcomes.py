@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from raycp.base.tasks import ApiCall
+from raycp.kube.errors import UNABLE
 from raycp.protocol.frames import CallOutcome
 
 EVERY = 0.25
@@ -27,7 +28,7 @@ class CallOutcomes:
         if outcome is None:
             outcome = self._open[shard] = CallOutcome({}, [])
             asyncio.get_running_loop().call_later(EVERY, self._report, shard, outcome)
-        if call.status in (0, 429) or call.status >= 500:
+        if call.status in (0, 429) or call.status in UNABLE or call.status >= 500:
             outcome.failed.append(call)
             self._report(shard, outcome)
         else:

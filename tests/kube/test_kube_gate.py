@@ -110,7 +110,7 @@ async def test_only_unavailability_counts_as_failure_for_the_breaker() -> None:
 async def test_what_may_be_one_kinds_failure_is_no_evidence_unless_no_connection_can_be_made() -> None:
     found = gate(VirtualClock())
     assert found.breaker is not None
-    for error in (ApiError(503), Unreachable("no answer", sent=True), BadAnswer("html")):
+    for error in (ApiError(503), ApiError(401), Unreachable("no answer", sent=True), BadAnswer("html")):
         for _ in range(10):
             found.report(error, of_server=False)
     assert found.breaker.state is BreakerPhase.CLOSED
