@@ -28,8 +28,8 @@ class ReflectorOptions(msgspec.Struct, frozen=True, kw_only=True):
     backoff_cap: float = 30.0
     backoff_quiet: float = 120.0
     refused_cap: float = 2.5
-    """as ``backoff_cap``, while the server refuses the credentials (401): a breaker wakes the reflectors of a server that answers
-    again, but nothing tells that it accepts them again"""
+    """as ``backoff_cap``, while the server refuses the credentials (401): a breaker that had opened wakes reflectors, but it takes
+    five refusals to open one, and a server of one group that refuses them opens none"""
     settled: float = 5.0
     """a watch that lived this long resets the backoff; one that ends sooner, without a change, counts as a failure"""
     list_every: float = 1.0
