@@ -1,10 +1,13 @@
 """The recent steps of each object, for ``raycp why``: bounded, cheap, in plain words.
 
 Steps are kept packed (``packed_steps``) and made readable on request. The last ``per_key`` steps of each key are kept, at most
-``limit`` steps in ``most_bytes`` bytes; the keys without a step for the longest time are forgotten first.
+``limit`` steps in ``most_bytes`` bytes; the keys without a step for the longest time are forgotten first. Those of a deleted object
+are forgotten ``GONE_SECONDS`` later, so that a shard's memory follows what lives and not what has ever lived.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
@@ -17,6 +20,9 @@ MOST_CALLS = 20
 
 LONGEST_ERROR = 500
 """Characters of an error that are kept."""
+
+GONE_SECONDS = 600.0
+"""How long ``why`` tells of a deleted object."""
 
 KEY_BYTES = 150
 """Memory of a key beside its stream, in bytes: its place in the table (80 to 110), the header of the stream (33), roundings."""
@@ -81,6 +87,8 @@ class Timelines:
         self._texts = Texts()
         self._streams: dict[RequestKey, bytes] = {}
         """The key without a step for the longest time first."""
+        self._gone: deque[tuple[float, RequestKey]] = deque()
+        """When objects were deleted, and their keys."""
         self._count = 0
         self._bytes = 0
 
@@ -129,6 +137,15 @@ class Timelines:
         if self._listener is not None:
             self._listener(at, what, key, (seconds, calls, max(0, left_out), error, waiting))
 
+    def gone(self, key: RequestKey) -> None:
+        """Its object is deleted."""
+        now = self._clock.wall()
+        self._gone.append((now, key))
+        while now - self._gone[0][0] > GONE_SECONDS:
+            _, old = self._gone.popleft()
+            if old in self._streams and now - self.of(old)[-1].at > GONE_SECONDS / 2:  # else it is worked on, or made again
+                self._drop(old)
+
     def of(self, key: RequestKey) -> list[Step]:
         """The steps of one key, oldest first."""
         found = steps_of(self._streams.get(key, b""))
@@ -159,17 +176,15 @@ class Timelines:
             self._forget()
 
     def _forget(self) -> None:
-        """Make room for a hundredth of what is kept: the front of the table is searched once for many keys."""
-        steps, size = self._limit - self._limit // 100, self._most_bytes - self._most_bytes // 100
-        oldest = []
-        for key, stream in self._streams.items():
-            if self._count <= steps and self._bytes <= size:
-                break
-            self._count -= stream[-1]
-            self._bytes -= len(stream) + KEY_BYTES
-            oldest.append(key)
-        for key in oldest:
-            del self._streams[key]
+        """Make room, a hundredth of the keys at once: the front of the table is searched once for many of them."""
+        while self._count > self._limit or self._bytes > self._most_bytes:
+            for key in list(islice(self._streams, 1 + len(self._streams) // 100)):
+                self._drop(key)
+
+    def _drop(self, key: RequestKey) -> None:
+        stream = self._streams.pop(key)
+        self._count -= stream[-1]
+        self._bytes -= len(stream) + KEY_BYTES
 
     def _detail(self, what: int, fields: Any) -> dict[str, Any]:
         text = self._texts.text

@@ -14,7 +14,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall
 from raycp.metrics.recorder.record_format import SHAPES
 from raycp.slo.packed_steps import MOST_STEPS, MOST_TEXTS, Texts
-from raycp.slo.timeline import MEANINGS, Step, Timelines
+from raycp.slo.timeline import GONE_SECONDS, MEANINGS, Step, Timelines
 
 KEY = RequestKey("echo", "east", "default", "a")
 PATH = "/api/v1/namespaces/default/configmaps/app-{}/status"
@@ -150,6 +150,25 @@ def test_bytes_are_bounded_whatever_the_steps_carry() -> None:
     assert 100 <= len(lines) < 2_000
     assert lines.of(names[-1])
     assert not lines.of(names[0])
+
+
+async def test_the_steps_of_deleted_objects_are_forgotten_unless_work_goes_on() -> None:
+    clock = VirtualClock()
+    lines = Timelines(clock)
+    names = [KEY._replace(name=str(number)) for number in range(3)]
+    gone, again, lives = names
+    for name in names:
+        lines.record(name, "problem", text="a test's")
+    lines.gone(gone)
+    lines.gone(again)
+    await clock.advance(GONE_SECONDS - 10)
+    lines.record(again, "problem", text="a namesake was made")
+    assert lines.of(gone)
+    await clock.advance(20)
+    lines.gone(KEY)
+    assert not lines.of(gone)
+    assert [len(lines.of(name)) for name in (again, lives)] == [2, 1]
+    assert len(lines) == 3
 
 
 def test_frequent_texts_are_numbers_and_their_table_is_bounded() -> None:
