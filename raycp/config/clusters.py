@@ -23,7 +23,7 @@ class BreakerSpec(Strict):
     """When requests to a failing cluster are suspended, so that it does not slow down the other clusters."""
 
     failures: int = Field(default=5, ge=1)
-    """Failed requests in a row (time-outs, refused connections, 5xx) that open the circuit."""
+    """Failed requests in a row that open the circuit: no connection, no answer in time, 401, 502 to 504, no API server's answer."""
     min: PositiveDuration = 1.0
     """How long the circuit stays open at first; then one probe is sent. Doubles with each failed probe."""
     max: PositiveDuration = 10.0

@@ -65,7 +65,7 @@ def deadline(fault: Fault) -> float:
 
     - An answer that is no API server's opens the breaker: at most ``breaker.max`` until the next probe, and the probe itself.
     - A hanging plugin that was started just before the end: its own deadline, then the backoff after so many failed runs.
-    - 401s, rotated tokens and wrong clocks leave nothing that has to run out.
+    - Rotated tokens and wrong clocks leave nothing that has to run out, and 401s no more than the bound itself has room for.
     """
     if fault.kind == "plugin hangs":
         runs = 1 + math.floor(fault.seconds / (PLUGIN_SECONDS + 1.0))
