@@ -2,8 +2,8 @@
 
 What answers at a cluster's address may be a proxy, a login page or a half-dead load balancer. Rules:
 
-1. 2xx counts with a JSON object only, and below ``/api`` with one that names a ``kind``, as every answer there does. A
-   redirect is never followed, since that would hand the credentials to another host, and is never success: it is a
+1. 2xx counts with JSON only, and below ``/api`` and ``/apis`` with an object that names a ``kind``, as every answer there does.
+   A redirect is never followed, since that would hand the credentials to another host, and is never success: it is a
    ``BadAnswer``, like a page of HTML.
 2. An error on which callers act (``_DECIDES``: 404 means that an object is gone) counts only with a ``metav1.Status``; 404 as plain
    text, apiserver's answer for a path that it does not serve, is a ``NoSuchPath``. Other errors count by their status alone.
@@ -77,10 +77,11 @@ def answer_error(answer: Response, request: str) -> KubeError | None:
         if b"json" not in answer.content_type and (answer.content_type or body[:1] != b"{"):
             return BadAnswer(f"{request}: {_shown(answer)} instead of JSON; no API server answers so")
         # Not decoded here, since many callers want the bytes only: its ends and a name tell it from what else is said with 200.
-        if body[:64].lstrip()[:1] != b"{" or body[-64:].rstrip()[-1:] != b"}":
-            return BadAnswer(f"{request}: {len(body)} bytes that are no JSON object; no API server answers so")
-        if " /api" in request and b'"kind"' not in body:
-            return BadAnswer(f"{request}: a JSON object without a kind; no API server answers so")
+        if " /api" in request:
+            if body[:64].lstrip()[:1] != b"{" or body[-64:].rstrip()[-1:] != b"}":
+                return BadAnswer(f"{request}: {len(body)} bytes that are no JSON object; no API server answers so")
+            if b'"kind"' not in body:
+                return BadAnswer(f"{request}: a JSON object without a kind; no API server answers so")
         return None
     if status < 400:
         where = answer.headers.get("location", "").partition("?")[0][:200]

@@ -7,6 +7,8 @@ from aiohttp import web
 from scripted_api import ScriptedApi, answer, once_for
 
 from raycp.base.keys import GVK
+from raycp.config.embedded import BadAnswerKind
+from raycp.embedded.badanswers import BODIES
 from raycp.kube import ApiError, BadAnswer, ClusterClient, KubeError, NoSuchKind, Response, Unreachable
 from raycp.kube.answers import answer_error, decode_answer, retry_after_seconds
 from raycp.kube.errors import RETRY_AFTER_MAX, NoSuchPath
@@ -17,9 +19,23 @@ JSON, HTML, TEXT = b"application/json", b"text/html; charset=utf-8", b"text/plai
 PAGE = b"<html><head><title>Sign in</title></head></html>"
 
 
-def judged(status: int, content_type: bytes, body: bytes = b"", **headers: str) -> KubeError | None:
+def judged(status: int, content_type: bytes, body: bytes = b"", request: str = "GET /x", **headers: str) -> KubeError | None:
     raw = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
-    return answer_error(Response(status, body, raw, content_type), "GET /x")
+    return answer_error(Response(status, body, raw, content_type), request)
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_nonsense_that_is_said_with_200_is_no_answer_of_an_api_server(kind: BadAnswerKind) -> None:
+    content_type, body = BODIES[kind]
+    for request in ("GET /api/v1/namespaces", "POST /apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs"):
+        assert isinstance(judged(200, content_type.encode(), body, request), BadAnswer)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"kind":"APIVersions","versions":["v1"]}\n', b' {"apiVersion":"v1","data":{"a":"b"},"kind":"ConfigMap"}', STATUS]
+)
+def test_an_object_that_names_its_kind_may_be_one(body: bytes) -> None:
+    assert judged(200, JSON, body, "GET /api") is None
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,19 @@ async def refused(*args: object) -> None:
     raise ConnectionRefusedError("a test's")
 
 
-@pytest.mark.parametrize("status", [503, 401])
+@pytest.mark.parametrize(
+    "fault",
+    [{"kind": "error", "status": 503}, {"kind": "error", "status": 401}, {"kind": "badAnswer", "answer": "emptyObject"}],
+    ids=["503", "401", "nonsense"],
+)
 async def test_a_failed_write_to_a_lost_cluster_is_tried_again_when_it_returns(
-    monkeypatch: pytest.MonkeyPatch, status: int
+    monkeypatch: pytest.MonkeyPatch, fault: dict[str, str | int]
 ) -> None:
     """Not after its backoff, which the outage has made long."""
     monkeypatch.setattr("raycp.worker.admission.random", SimpleNamespace(uniform=lambda low, high: 100.0))
     async with stack(["remote"], HOMES) as fleet:
         guard = fleet.shard("1").guard
-        fleet.clusters["far"].faults.add(FaultSpec.model_validate({"kind": "error", "status": status, "verbs": ["create", "get"]}))
+        fleet.clusters["far"].faults.add(FaultSpec.model_validate({**fault, "verbs": ["create", "get"]}))
         for number in range(6):
             await fleet.put("hub", "remote", f"r{number}")
         await until(lambda: guard.state_of("far")[0] == "open", 15.0)
