@@ -41,7 +41,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM", "COLUMNS")}
         env = clean | {"TERM": "xterm", "COLUMNS": "200"} | env
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env)
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env, preexec_fn=_interruptible)
         os.close(slave)
 
     def until(self, text: str) -> None:
@@ -68,6 +68,11 @@ class Terminal:
             return False
         self.screen += piece.decode(errors="replace")
         return bool(piece)
+
+
+def _interruptible() -> None:
+    """Where the tests run in the background of a script, SIGINT is ignored, by their children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def raycp(*arguments: str) -> list[str]:

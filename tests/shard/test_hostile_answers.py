@@ -126,8 +126,12 @@ async def test_whatever_the_hub_answers_when_its_records_are_read_and_written() 
             with pytest.raises(KubeError):
                 await stored.list("watermark-")
             proxy.rule = None
-            await fleet.shard().watermarks.flush()
-            assert not fleet.shard().watermarks.problem, f"{entry}: the records are written again"
+            await until(lambda: _flushed(fleet), what=f"{entry}: the records are written again")
+
+
+async def _flushed(fleet: Stack) -> bool:
+    await fleet.shard().watermarks.flush()
+    return not fleet.shard().watermarks.problem
 
 
 async def _only_lists(request: web.Request) -> web.StreamResponse | None:
