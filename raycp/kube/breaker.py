@@ -4,7 +4,7 @@ States and rules:
 
 1. CLOSED: all calls pass. It opens after ``failures`` consecutive failures, or when at least half of ``min_calls`` or more calls
    within ``window`` seconds failed. A call fails if the server is unable to serve this client: no connection, no answer in
-   time, 502, 503, 504, or 401; any other answer (404, 409 and 429 included) is a success.
+   time, 401, 502, 503, 504, or what is no API server's answer; any other (404, 409 and 429 included) is a success.
 2. OPEN: no call passes for ``retry`` seconds, which doubles from ``retry_min`` to ``retry_max`` with each failed probe.
 3. HALF_OPEN: one probe at a time passes; ``probes`` consecutive successes close it, one failure opens it again. A probe without a
    report counts as failed after ``probe_timeout`` seconds. A call that passed without being asked for (an urgent one) counts as a

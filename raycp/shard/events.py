@@ -139,7 +139,7 @@ class EventHandler:
             self.due(key, verdict, obj, event, change=change)
         if event.type is EventType.DELETED:
             self._ledger.forget_version(key)
-            self._ledger.timelines.gone(key)
+            self._ledger.timelines.object_deleted(key)
 
     def _owned(self, cluster: str, kind: GVK, route: Owned, event: Event, writer: RequestKey | None) -> None:
         owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, route, obj)}

@@ -2,7 +2,7 @@
 
 Steps are kept packed (``packed_steps``) and made readable on request. The last ``per_key`` steps of each key are kept, at most
 ``limit`` steps in ``most_bytes`` bytes; the keys without a step for the longest time are forgotten first. Those of a deleted object
-are forgotten ``GONE_SECONDS`` later, so that a shard's memory follows what lives and not what has ever lived.
+are forgotten ``DELETED_SECONDS`` later, so that a shard's memory is bounded by the objects that exist, not by all that ever did.
 """
 
 from collections import deque
@@ -21,8 +21,8 @@ MOST_CALLS = 20
 LONGEST_ERROR = 500
 """Characters of an error that are kept."""
 
-GONE_SECONDS = 600.0
-"""How long ``why`` tells of a deleted object."""
+DELETED_SECONDS = 600.0
+"""How long the steps of a deleted object are kept, in seconds."""
 
 KEY_BYTES = 150
 """Memory of a key beside its stream, in bytes: its place in the table (80 to 110), the header of the stream (33), roundings."""
@@ -87,8 +87,8 @@ class Timelines:
         self._texts = Texts()
         self._streams: dict[RequestKey, bytes] = {}
         """The key without a step for the longest time first."""
-        self._gone: deque[tuple[float, RequestKey]] = deque()
-        """When objects were deleted, and their keys."""
+        self._deleted: deque[tuple[float, RequestKey]] = deque()
+        """When each object was deleted, by the clock, and its key."""
         self._count = 0
         self._bytes = 0
 
@@ -137,13 +137,13 @@ class Timelines:
         if self._listener is not None:
             self._listener(at, what, key, (seconds, calls, max(0, left_out), error, waiting))
 
-    def gone(self, key: RequestKey) -> None:
-        """Its object is deleted."""
-        now = self._clock.wall()
-        self._gone.append((now, key))
-        while now - self._gone[0][0] > GONE_SECONDS:
-            _, old = self._gone.popleft()
-            if old in self._streams and now - self.of(old)[-1].at > GONE_SECONDS / 2:  # else it is worked on, or made again
+    def object_deleted(self, key: RequestKey) -> None:
+        """The object of ``key`` is deleted: forget its steps in time, and now those of objects that were deleted long ago."""
+        now, wall = self._clock.now(), self._clock.wall()
+        self._deleted.append((now, key))
+        while now - self._deleted[0][0] > DELETED_SECONDS:
+            _, old = self._deleted.popleft()
+            if old in self._streams and wall - self.of(old)[-1].at > DELETED_SECONDS / 2:  # else it is reconciled, or exists again
                 self._drop(old)
 
     def of(self, key: RequestKey) -> list[Step]:

@@ -11,9 +11,8 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rayhouse import until
 
 from raycp.base.clock import SystemClock, VirtualClock
 from raycp.base.keys import RequestKey
@@ -33,14 +33,6 @@ from raycp.metrics.recorder.segments import CURRENT, PREVIOUS
 KEY = RequestKey("echo", "east", "default", "a")
 ORIGIN = Origin(actor="raycp::shard::0::g3", namespace="raycp-f", node="n1", host="h", pid=7, started=1000.5)
 ROOT = Path(__file__).parents[2]
-
-
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.01)
-    return found
 
 
 def records(directory: Path, name: str) -> list[FlightRecord]:
@@ -147,10 +139,10 @@ def test_an_urgent_record_does_not_wait_for_its_time(tmp_path: Path, monkeypatch
         recorder.start()
         recorder.note("state", state="running")
         recorder.note("switch", urgent=True)
-        until(lambda: RecorderDir(tmp_path).recordings())
-        until(lambda: [record.what for record in records(tmp_path, recorder.stem)] == ["state", "switch"])
+        until(lambda: RecorderDir(tmp_path).recordings(), 30, "a recording")
+        until(lambda: [record.what for record in records(tmp_path, recorder.stem)] == ["state", "switch"], 30, "both are written")
         recorder.step(1.0, "failed", KEY, (0.1, [], 0, "E", ""))
-        until(lambda: len(records(tmp_path, recorder.stem)) == 3)
+        until(lambda: len(records(tmp_path, recorder.stem)) == 3, 30, "the third is written")
 
 
 def test_records_of_many_threads_are_each_kept_once(tmp_path: Path) -> None:

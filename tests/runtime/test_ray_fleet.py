@@ -37,8 +37,11 @@ def ray_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def fleet(ray_house: House) -> Path:
     """The fleet file of a fleet that runs: two shards, the hub in the first."""
     path = ray_house.file("it", CLUSTERS, [BATCHJOB, *SAMPLES], shards=SHARDS, tiers=ONE)
+    begun = time.monotonic()
     output = ray_house.raycp("run", "-c", str(path), "--address", ray_house.address)
     assert "fleet it is ready: epoch 1" in output
+    took = time.monotonic() - begun
+    assert took < 60, f"ready after {took:.1f} s"
     return path
 
 

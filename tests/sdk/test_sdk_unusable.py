@@ -9,7 +9,7 @@ import pytest
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Child, Task
-from raycp.kube.errors import CircuitOpen, Throttled, Unreachable
+from raycp.kube.errors import ApiError, CircuitOpen, Throttled, Unreachable
 from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Context, Session, controller, run_reconcile
 
 Work = Callable[[Context], Awaitable[Any]]
@@ -84,6 +84,10 @@ REFUSED = Unreachable("refused", sent=False)
         (write, CircuitOpen("east", "it failed", 9.0), ["east"]),
         (write, Throttled("east", 1.0), []),
         (get, REFUSED, ["east"]),
+        (write, ApiError(401), ["east"]),
+        (write, ApiError(503), ["east"]),
+        (write, ApiError(500), []),
+        (write, ApiError(409), []),
     ],
 )
 async def test_what_a_reconcile_has_found_unusable_is_reported(work: Work, error: Exception, found: list[str]) -> None:

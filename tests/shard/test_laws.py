@@ -51,7 +51,7 @@ async def _live(what: list[tuple[str, str]]) -> None:
         for key in KEYS:
             # What a reconcile saw last is what is.
             wanted = [truth[key]] if key in truth else [{}, None]
-            await until(lambda: _last(key) in wanted, what=f"{key} of {truth}")  # noqa: B023
+            await until(lambda: _last(key) in wanted, 10.0, f"{key} of {truth}")  # noqa: B023
         await until(lambda: not +samples.RUNNING)
         assert not samples.OVERLAPS
 

@@ -1,5 +1,6 @@
 """``raycp why`` and ``raycp top``: a real shard's timeline, as text."""
 
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -40,6 +41,26 @@ async def test_the_timeline_shows_calls_with_status_and_duration() -> None:
         assert fleet.shard().reporter.timeline("here", "ConfigMap", "default", "nobody") is None
     assert "create /api/v1/namespaces/default/secrets in here: 201, " in text
     assert text.endswith("now            not queued")
+
+
+async def test_the_steps_of_a_deleted_object_are_forgotten_when_another_is_deleted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raycp.slo.timeline.DELETED_SECONDS", 0.2)
+    async with stack(["tracked"]) as fleet:
+        api = fleet.clusters["here"].api
+        await fleet.put("here", "tracked", "stays")
+        await fleet.put("here", "tracked", "old")
+        await until(lambda: {name for *_, name in samples.RAN} == {"stays", "old"})
+        await api.delete("configmaps", "default", "old")
+        later = itertools.count()
+
+        async def forgotten() -> bool:
+            name = f"later-{next(later)}"
+            await fleet.put("here", "tracked", name)
+            await api.delete("configmaps", "default", name)
+            return await timeline_of(fleet, "old") is None
+
+        await until(forgotten)
+        assert await timeline_of(fleet, "stays") is not None
 
 
 def test_objects_are_named_by_cluster_kind_namespace_and_name() -> None:

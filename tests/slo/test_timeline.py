@@ -14,7 +14,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall
 from raycp.metrics.recorder.record_format import SHAPES
 from raycp.slo.packed_steps import MOST_STEPS, MOST_TEXTS, Texts
-from raycp.slo.timeline import GONE_SECONDS, MEANINGS, Step, Timelines
+from raycp.slo.timeline import DELETED_SECONDS, MEANINGS, Step, Timelines
 
 KEY = RequestKey("echo", "east", "default", "a")
 PATH = "/api/v1/namespaces/default/configmaps/app-{}/status"
@@ -156,17 +156,17 @@ async def test_the_steps_of_deleted_objects_are_forgotten_unless_work_goes_on() 
     clock = VirtualClock()
     lines = Timelines(clock)
     names = [KEY._replace(name=str(number)) for number in range(3)]
-    gone, again, lives = names
+    deleted, again, lives = names
     for name in names:
         lines.record(name, "problem", text="a test's")
-    lines.gone(gone)
-    lines.gone(again)
-    await clock.advance(GONE_SECONDS - 10)
+    lines.object_deleted(deleted)
+    lines.object_deleted(again)
+    await clock.advance(DELETED_SECONDS - 10)
     lines.record(again, "problem", text="a namesake was made")
-    assert lines.of(gone)
+    assert lines.of(deleted)
     await clock.advance(20)
-    lines.gone(KEY)
-    assert not lines.of(gone)
+    lines.object_deleted(KEY)
+    assert not lines.of(deleted)
     assert [len(lines.of(name)) for name in (again, lives)] == [2, 1]
     assert len(lines) == 3
 
