@@ -35,12 +35,14 @@ make_venv() {
 }
 
 stamp=.venv/.installed
+locked=$(sha256sum <requirements-dev.lock | cut -c1-64)
 wanted=$(cat pyproject.toml requirements-dev.lock scripts/install.sh | sha256sum | cut -c1-64)
 if [ -x .venv/bin/python ] && [ -x .venv/bin/raycp ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
   exit 0
 fi
 
-if ! { [ -x .venv/bin/python ] && usable .venv/bin/python; }; then
+# pip removes nothing: a package that has left the lock would stay.
+if ! { [ "$(cat .venv/.locked 2>/dev/null)" = "$locked" ] && [ -x .venv/bin/python ] && usable .venv/bin/python; }; then
   python=$(find_python)
   echo "install: creating .venv with $python"
   make_venv "$python"
@@ -59,5 +61,6 @@ pip_install() {
 pip_install --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
 # compat: a plain path in site-packages, so that a package added to the tree is found at once
 pip_install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+echo "$locked" >.venv/.locked
 echo "$wanted" >"$stamp"
 echo "install: done; .venv/bin/raycp --help"
