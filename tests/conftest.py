@@ -17,7 +17,7 @@ settings.register_profile("nightly", max_examples=2000)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if second_run.wanted():
+    if second_run.wanted(config):
         config.pluginmanager.register(second_run.SecondRun(config), "raycp-second-run")
 
 
@@ -31,6 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Generator[None, "pytest.CallInfo[None]", None]:
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    second_run.mark(report, item)
+    # What a test printed may hold lone surrogates, which no process of pytest-xdist could send.
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     empty = "got empty parameter set" in str(report.longrepr)
     if report.skipped and not empty and os.environ.get("CI") == "true":
         report.outcome = "failed"

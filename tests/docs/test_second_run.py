@@ -40,9 +40,9 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
-def run(suite: pytest.Pytester, body: str) -> pytest.RunResult:
+def run(suite: pytest.Pytester, body: str, *arguments: str) -> pytest.RunResult:
     suite.makepyfile(test_it=FAILS_ONCE + body)
-    return suite.runpytest_subprocess()
+    return suite.runpytest_subprocess(*arguments)
 
 
 @pytest.mark.parametrize("mark", ["ray", "wide", "soak"])
@@ -125,6 +125,35 @@ def test_c(): pass
     result = run(suite, body)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*2 passed*1 flaky*"])
+
+
+def test_with_two_processes_it_comes_after_both(suite: pytest.Pytester) -> None:
+    body = """
+import time
+
+@pytest.mark.ray
+def test_a():
+    assert not first("a"), "the reason"
+    assert not pathlib.Path("b").exists(), "not alone"
+
+def test_b():
+    pathlib.Path("b").touch()
+    limit = time.monotonic() + 30
+    while not pathlib.Path("a").exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(1)  # as long as a second run takes to begin
+    pathlib.Path("b").unlink()
+"""
+    result = run(suite, body, "-n", "2")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*the reason*", "FLAKY test_it.py::test_a", "*1 passed*1 flaky*"])
+
+
+def test_what_cannot_be_encoded_is_printed_escaped(suite: pytest.Pytester) -> None:
+    body = "def test_a():\n    import logging\n    logging.warning('said \\ud83d')\n\ndef test_b():\n    assert False\n"
+    result = run(suite, body, "-n", "2")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*1 failed, 1 passed*"])
 
 
 def test_in_ci_a_skip_is_a_failure(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

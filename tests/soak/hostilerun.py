@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 from apis import Api, ApiServer
+from beside import beside
 from faultplan import Fault
 from faultplayer import boottime
 from hostileplan import GRACE, deadline, hostilities, named
@@ -67,16 +68,16 @@ class HostileSoak(Soak):
         print("\n".join(map(str, planned)), flush=True)
         members = self.player.processes()
         begun = self.begun = boottime()
-        background = [asyncio.ensure_future(work) for work in (self._gather(), self._reap(), self._weigh_all(), self._listen())]
-        users = [asyncio.ensure_future(self._change_things(seconds)), asyncio.ensure_future(self._submit_jobs(0, seconds))]
-        try:
+        async with beside(self._gather(), self._reap(), self._weigh_all(), self._listen()):
+            users = [asyncio.ensure_future(self._change_things(seconds)), asyncio.ensure_future(self._submit_jobs(0, seconds))]
             playing = [asyncio.ensure_future(self._play(fault, begun)) for fault in planned]
-            await asyncio.gather(*playing)
-            jobs = (await asyncio.gather(*users))[1]
-            await self.until_ended(jobs)
-        finally:
-            for task in (*background, *users, *playing):
-                task.cancel()
+            try:
+                await asyncio.gather(*playing)
+                jobs = (await asyncio.gather(*users))[1]
+                await self.until_ended(jobs)
+            finally:
+                for task in (*users, *playing):
+                    task.cancel()
         await self.settle([])
         for api in self.apis.values():
             await api.gather()
@@ -205,12 +206,11 @@ async def hostile_ground(scale: Scale, house: House) -> AsyncIterator[HostileSoa
             await bring_up(file, client)
             apis = {name: await Api.connect(name, kubeconfig) for name, kubeconfig in paths.items()}
             made = HostileSoak(scale, house, client, apis, servers[PLUGIN])
-            looking = asyncio.ensure_future(made.player.look())
             try:
-                await made.prepare()
-                yield made
+                async with beside(made.player.look()):
+                    await made.prepare()
+                    yield made
             finally:
-                looking.cancel()
                 for api in apis.values():
                     await api.close()
 
@@ -240,7 +240,7 @@ def _complete(state: dict[str, Any]) -> bool:
 
 def _said(status: dict[str, Any], row: dict[str, Any]) -> str:
     """What status says of a cluster: its own row, and what names it elsewhere; of the hub, all problems."""
-    problems = [f"{what}: {why}" for what, why in status["problems"].items()]
+    problems = [f"{each['owner']} {each['code']}: {each['message']}" for each in status["problems"]]
     about = [text for text in (*problems, *status["reasons"]) if row["role"] == "hub" or row["name"] in text]
     return " | ".join([f"{row['breaker']} {row['reason']}", *about])
 

@@ -18,6 +18,7 @@ import invariants
 import msgspec
 import psutil
 from apis import Api, ApiServer
+from beside import beside
 from faultplan import faults
 from faultplayer import Player, boottime
 from hostileplan import BREAKER_MAX
@@ -177,16 +178,13 @@ class Soak:
         begun = boottime()
         self.player.log.append(f"round {turn}, {seconds:g} s, at {begun - self.started:.1f} s")
         users = [asyncio.ensure_future(self._change_things(seconds)), asyncio.ensure_future(self._submit_jobs(turn, seconds))]
-        watching = asyncio.ensure_future(self._gather())
-        try:
+        async with beside(self._gather()):
             for fault in planned:
                 await asyncio.sleep(max(0.0, begun + fault.at - boottime()))
                 await self.player.play(fault, self.started)
             self.report.faults += len(planned)
             jobs = (await asyncio.gather(*users))[1]
             await self.player.over()
-        finally:
-            watching.cancel()
         for api in self.apis.values():
             await api.clear()
         quiet = boottime()
@@ -404,12 +402,11 @@ async def ground(scale: Scale, house: House) -> AsyncIterator[Soak]:
             await bring_up(path, client)
             apis = {name: await Api.connect(name, kubeconfig) for name, kubeconfig in paths.items()}
             soak = Soak(scale, house, client, RaySubstrate("raycp-soak"), apis)
-            looking = asyncio.ensure_future(soak.player.look())
             try:
-                await soak.prepare()
-                yield soak
+                async with beside(soak.player.look()):
+                    await soak.prepare()
+                    yield soak
             finally:
-                looking.cancel()
                 for api in apis.values():
                     await api.close()
 

@@ -22,9 +22,18 @@ NESTED = "RAYCP_SECOND_RUN"
 """Set in the environment of a second run, so that it does not start a third."""
 
 
-def wanted(environment: "os._Environ[str]" = os.environ) -> bool:
-    """Whether failed tests of this session run again."""
-    return environment.get("CI") == "true" and NESTED not in environment
+ELIGIBLE = "may_run_twice"
+"""The attribute of a report, as it travels between the processes of pytest-xdist, that says whether its test has such a mark."""
+
+
+def wanted(config: pytest.Config, environment: "os._Environ[str]" = os.environ) -> bool:
+    """Whether failed tests of this session run again: not by a process of pytest-xdist, beside which others still run."""
+    return environment.get("CI") == "true" and NESTED not in environment and not hasattr(config, "workerinput")
+
+
+def mark(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Write into the report of a test whether it may run twice."""
+    setattr(report, ELIGIBLE, any(each.name in MARKERS for each in item.iter_markers()))
 
 
 class SecondRun:
@@ -37,12 +46,11 @@ class SecondRun:
         self._flaky: list[str] = []
         self._twice: dict[str, str] = {}
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._eligible = {item.nodeid for item in session.items if any(mark.name in MARKERS for mark in item.iter_markers())}
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failed.setdefault(report.nodeid, []).append(report)
+            if getattr(report, ELIGIBLE, False):
+                self._eligible.add(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         eligible = [nodeid for nodeid in self._failed if nodeid in self._eligible]
