@@ -1,5 +1,6 @@
 """Load a fleet file: a ``FleetDoc``, or all problems of the file."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from raycp.config.crosscheck import crosscheck
 from raycp.config.files import missing_files
 from raycp.config.fleet import API_VERSION, FleetDoc
+from raycp.config.kubeconfig import split_paths
 from raycp.config.problems import (
     ConfigError,
     Loc,
@@ -89,7 +91,8 @@ def _absolute(doc: FleetDoc, base: Path) -> FleetDoc:
     for cluster in doc.spec.clusters:
         update: dict[str, Any] = {}
         if cluster.kubeconfig:
-            update["kubeconfig"] = cluster.kubeconfig.model_copy(update={"path": _from(base, cluster.kubeconfig.path)})
+            paths = os.pathsep.join(_from(base, path) for path in split_paths(cluster.kubeconfig.path))
+            update["kubeconfig"] = cluster.kubeconfig.model_copy(update={"path": paths})
         if cluster.embedded:
             spec = cluster.embedded
             update["embedded"] = spec.model_copy(

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from raycp.config.kubeconfig import split_paths
 from raycp.kube.breaker import BreakerPolicy
 
 Mode = Literal["kubeconfig", "inCluster", "direct"]
@@ -56,4 +57,4 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     def files(self) -> list[str]:
         """The kubeconfig files that ``kubeconfig`` mode reads, expanded."""
         given = self.path or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        return [os.path.expanduser(part) for part in given.split(os.pathsep) if part]
+        return [os.path.expanduser(part) for part in split_paths(given)]
