@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from asyncio.subprocess import PIPE
@@ -121,6 +122,31 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
 users: [{name: u, user: {token: t0psecret}}]
 """
+
+
+@pytest.mark.parametrize("what", ["a fifo", "50 MB", "a token that is a number"])
+def test_a_kubeconfig_that_cannot_be_read_is_bad_input_at_once(what: str, tmp_path: Path, capsys: Captured) -> None:
+    file, path = write(tmp_path), tmp_path / "a.yaml"
+    if what == "a fifo":
+        os.mkfifo(path)
+    else:
+        path.write_text("#" * (50 << 20) if what == "50 MB" else KUBECONFIG.replace("t0psecret", "98765"))
+    assert cli.main(["check", "-c", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert f'error: {file}:7: spec.clusters[0].kubeconfig.path: "a.yaml" cannot be used: kubeconfig {path}' in err
+    expected = {"a fifo": "not a regular file", "50 MB": "more than 4096 KiB"}.get(what, "users[0].user.token is a number")
+    assert expected in err
+    assert "98765" not in err
+    assert "Traceback" not in err
+
+
+def test_check_refuses_a_proxy_that_raycp_cannot_use_and_says_which_it_can(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path)
+    (tmp_path / "a.yaml").write_text(KUBECONFIG.replace('127.0.0.1:1"', '127.0.0.1:1", proxy-url: "socks4://me:t0psecret@p:1080"'))
+    assert cli.main(["check", "-c", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert "the proxy 'p:1080' is not a URL with one of the schemes http, https and socks5" in err
+    assert "t0psecret" not in err
 
 
 def test_check_fails_where_no_server_answers(tmp_path: Path, capsys: Captured) -> None:
