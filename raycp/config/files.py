@@ -33,6 +33,9 @@ def missing_files(doc: FleetDoc) -> list[Violation]:
             for position, stage in enumerate(cluster.embedded.stages):
                 if not Path(stage).expanduser().is_file():
                     found.append(Violation((*loc, "embedded", "stages", position), "does not exist", "name a kwok Stage file"))
+    for index, controller in enumerate(doc.spec.controllers):
+        for name, reference in controller.credentials.items():
+            found += _kubeconfig(reference, ("spec", "controllers", index, "credentials", name))
     return found
 
 

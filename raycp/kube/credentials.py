@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.kube.connect import ConnectSpec
-from raycp.kube.errors import ConnectError, Unreachable
+from raycp.kube.errors import ConnectError, NoCredentials
 from raycp.kube.in_cluster import read_in_cluster
-from raycp.kube.kubeconfig import read_kubeconfig
+from raycp.kube.kubeconfig import as_user, read_kubeconfig
 from raycp.kube.login import Login
 from raycp.kube.oidc import OidcTokens
 from raycp.kube.target import Target
@@ -61,18 +61,20 @@ class Credentials:
         self.on_change: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
-        return f"Credentials({self._spec.name!r}, {self._spec.mode})"
+        return f"Credentials({self._spec.name!r}, {self._spec.mode}, {self._spec.user!r})"
 
     async def load(self) -> None:
         """Read everything from its source. Raises ``ConnectError``."""
-        spec = self._spec
-        if spec.mode == "direct":
-            self._use(self._direct())
-            return
-        if spec.mode == "inCluster":
-            self._use(read_in_cluster(spec.name))
+        spec, wall = self._spec, self._clock.wall()
+        if spec.mode == "kubeconfig":
+            login = await read_kubeconfig(spec, self._oidc, wall)
         else:
-            self._use(await read_kubeconfig(spec, self._oidc, self._clock.wall()))
+            login = self._direct() if spec.mode == "direct" else read_in_cluster(spec.name)
+            if spec.user is not None:
+                login = await as_user(spec.name, spec.user, login, self._oidc, wall)
+        self._use(login)
+        if spec.mode == "direct" and spec.user is None:
+            return
         self.recheck_at = self._clock.now() + _RECHECK_SECONDS
 
     def stale(self, now: float) -> bool:
@@ -88,13 +90,13 @@ class Credentials:
         """Renew stale credentials, waiting at most ``within`` seconds; the current ones stay in use unless they are known to have
         expired.
 
-        Raises ``Unreachable`` (``sent`` False) for expired ones that were not renewed in time.
+        Raises ``NoCredentials`` for expired ones that were not renewed in time.
         """
         expired = self._expired()
         await self._reloaded(within if expired else min(_PATIENCE, within / 2))
         if self._expired():
             why = self.problem or "they are being renewed"
-            raise Unreachable(f"the credentials have expired: {why}", sent=False, timed_out=True)
+            raise NoCredentials(f"the credentials have expired: {why}")
 
     async def renewed(self, since: int, within: float) -> bool:
         """After a 401: whether the credentials differ from those of generation ``since``, renewing them if they do not yet. Waits

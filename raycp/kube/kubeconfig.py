@@ -12,10 +12,12 @@ import base64
 import os
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from raycp.base.regular_files import read_regular
 from raycp.config.kubeconfig import KubeconfigError, SelectedContext, read_kubeconfigs
 from raycp.config.kubeconfig_model import KubeconfigCluster, KubeconfigProvider, KubeconfigUser
-from raycp.kube.connect import ConnectSpec
+from raycp.kube.connect import ConnectSpec, UserSource
 from raycp.kube.errors import ConnectError
 from raycp.kube.exec_credential import ExecCredential, exec_credential, exec_problem
 from raycp.kube.exec_plugin import PLUGIN_SECONDS, PluginError
@@ -29,72 +31,110 @@ _REMEDY = "Check it with `kubectl --context ... get --raw /version`"
 
 
 async def read_kubeconfig(spec: ConnectSpec, oidc: OidcTokens, wall: float) -> Login:
-    """The context of ``spec`` from its kubeconfig files, at Unix time ``wall``. Raises ``ConnectError``."""
-    files = spec.files()
+    """The context of ``spec`` from its kubeconfig files, at Unix time ``wall``; its server alone where ``spec`` names another
+    user. Raises ``ConnectError``.
+    """
+    reading = _reading(spec.name, spec.files(), spec.context)
+    login = reading.server(insecure=spec.insecure)
+    if spec.user is None:
+        return await reading.identified(login, reading.cluster, oidc, wall)
+    return await as_user(spec.name, spec.user, login, oidc, wall, reading.cluster)
+
+
+async def as_user(
+    name: str, user: UserSource, login: Login, oidc: OidcTokens, wall: float, cluster: KubeconfigCluster | None = None
+) -> Login:
+    """The server of ``login`` with another user. ``cluster`` is what a plugin is told of the server. Raises ``ConnectError``."""
+    if cluster is None:
+        cluster = KubeconfigCluster.model_validate(
+            {"server": login.server, "tls-server-name": login.server_name, "insecure-skip-tls-verify": not login.verify}
+        )
+    server = structs.replace(login, pem=TlsPem(ca=login.pem.ca), authorization=None, headers=(), expires=None)
+    return await _reading(name, user.files(), user.context).identified(server, cluster, oidc, wall)
+
+
+def _reading(name: str, files: list[str], context: str | None) -> "_Reading":
     try:
         known = read_kubeconfigs(files)
-        context = known.select(spec.context)
+        return _Reading(name, known.select(context), known.files)
     except KubeconfigError as error:
-        raise ConnectError(spec.name, error.problem, error.remedy[:1].upper() + error.remedy[1:]) from None
-    reading = _Reading(spec.name, context, known.files)
-    try:
-        async with asyncio.timeout(_PROVIDER_SECONDS):
-            return await reading.login(oidc, wall, insecure=spec.insecure)
-    except TimeoutError:
-        raise reading.refused(f"its identity provider gave no credential within {_PROVIDER_SECONDS:g} s") from None
+        raise ConnectError(name, error.problem, error.remedy[:1].upper() + error.remedy[1:]) from None
 
 
 class _Reading:
-    """``watched``: the files that were read so far."""
+    """One context. ``watched``: the files that were read so far."""
 
-    def __init__(self, cluster: str, context: SelectedContext, files: list[str]) -> None:
-        self._name = cluster
+    def __init__(self, name: str, context: SelectedContext, files: list[str]) -> None:
+        self._name = name
         self._context = context
         self._files = os.pathsep.join(files)
+        self.cluster = context.cluster
         self.watched = list(files)
 
     def refused(self, problem: str, remedy: str = _REMEDY) -> ConnectError:
         return ConnectError(self._name, f"context {self._context.name!r} of {self._files} cannot be used: {problem}", remedy)
 
-    async def login(self, oidc: OidcTokens, wall: float, *, insecure: bool) -> Login:
-        cluster, user = self._context.cluster, self._context.user
-        problem = _cluster_problem(cluster) or _user_problem(user)
+    def server(self, *, insecure: bool) -> Login:
+        """Where the server is, and how it is recognised."""
+        cluster = self.cluster
+        problem = _cluster_problem(cluster)
         if problem:
             raise self.refused(problem)
         try:
             server = server_url(cluster.server)
             proxy = self._proxy(cluster, server)
+        except ValueError as error:
+            raise self.refused(str(error)) from None
+        ca = self._either(cluster.certificate_authority_data, cluster.certificate_authority, "certificate-authority")
+        if ca and cluster.insecure_skip_tls_verify and not insecure and _is_tls(server):
+            raise self.refused("its cluster has a certificate authority and insecure-skip-tls-verify: keep one")
+        return Login(
+            server=server,
+            pem=TlsPem(ca=ca),
+            verify=not (cluster.insecure_skip_tls_verify or insecure),
+            server_name=cluster.tls_server_name or None,
+            proxy=proxy,
+            watched=tuple(self.watched),
+        )
+
+    async def identified(self, login: Login, cluster: KubeconfigCluster, oidc: OidcTokens, wall: float) -> Login:
+        """``login`` as the context's user."""
+        try:
+            async with asyncio.timeout(_PROVIDER_SECONDS):
+                found = await self._identified(login, cluster, oidc, wall)
+        except TimeoutError:
+            raise self.refused(f"its identity provider gave no credential within {_PROVIDER_SECONDS:g} s") from None
+        return structs.replace(found, watched=(*login.watched, *self.watched))
+
+    async def _identified(self, login: Login, cluster: KubeconfigCluster, oidc: OidcTokens, wall: float) -> Login:
+        user = self._context.user
+        problem = _user_problem(user)
+        if problem:
+            raise self.refused(problem)
+        try:
             headers = impersonation(user)
         except ValueError as error:
             raise self.refused(str(error)) from None
-        pem = self._pem(cluster, user)
-        verify = not (cluster.insecure_skip_tls_verify or insecure)
-        server_name = cluster.tls_server_name or None
-        if urlsplit(server).scheme != "https":
-            return Login(server=server, proxy=proxy, headers=headers, watched=tuple(self.watched))
-        if pem.ca and cluster.insecure_skip_tls_verify and not insecure:
-            raise self.refused("its cluster has a certificate authority and insecure-skip-tls-verify: keep one")
+        cert = self._either(user.client_certificate_data, user.client_certificate, "client-certificate")
+        key = self._either(user.client_key_data, user.client_key, "client-key") if cert else None
+        if not _is_tls(login.server):
+            return structs.replace(login, headers=headers)
         if user.auth_provider is not None and user.auth_provider.name != "oidc":
             problem = f"its auth provider {user.auth_provider.name!r} does not exist any more"
             raise self.refused(problem, "Use an exec plugin, such as gke-gcloud-auth-plugin or kubelogin")
-        authorization, expires = self._authorization(user), None
-        if not authorization and not pem.cert:
-            given = await self._ask(cluster, user, pem.ca, oidc, wall)
-            authorization, expires = f"Bearer {given.token}" if given.token else None, given.expires
-            pem = TlsPem(pem.ca, given.cert or None, given.key or None)
+        given = ExecCredential(cert=cert or "", key=key or "")
+        authorization = self._authorization(user)
+        if not authorization and not cert:
+            given = await self._ask(cluster, login.pem.ca, oidc, wall)
         elif not authorization and user.auth_provider is not None:
-            given = await self._provided(user.auth_provider, oidc, wall)
-            authorization, expires = f"Bearer {given.token}", given.expires
-        return Login(
-            server=server,
-            pem=pem,
-            verify=verify,
-            server_name=server_name,
-            proxy=proxy,
-            authorization=authorization,
+            token = await self._provided(user.auth_provider, oidc, wall)
+            given = structs.replace(given, token=token.token, expires=token.expires)
+        return structs.replace(
+            login,
+            pem=TlsPem(login.pem.ca, given.cert or None, given.key or None),
+            authorization=authorization or (f"Bearer {given.token}" if given.token else None),
             headers=headers,
-            watched=tuple(self.watched),
-            expires=expires,
+            expires=given.expires,
         )
 
     def _proxy(self, cluster: KubeconfigCluster, server: str) -> str | None:
@@ -105,12 +145,6 @@ class _Reading:
             return cluster.proxy_url
         url = urlsplit(server)
         return environment_proxy(url.scheme, url.hostname or "", url.port or (443 if url.scheme == "https" else 80), os.environ)
-
-    def _pem(self, cluster: KubeconfigCluster, user: KubeconfigUser) -> TlsPem:
-        ca = self._either(cluster.certificate_authority_data, cluster.certificate_authority, "certificate-authority")
-        cert = self._either(user.client_certificate_data, user.client_certificate, "client-certificate")
-        key = self._either(user.client_key_data, user.client_key, "client-key") if cert else None
-        return TlsPem(ca, cert, key)
 
     def _either(self, data: bytes, path: str, what: str) -> str | None:
         content = data or (self._file(path, what) if path else b"")
@@ -141,9 +175,8 @@ class _Reading:
             return f"Basic {base64.b64encode(f'{user.username}:{user.password}'.encode()).decode()}"
         return None
 
-    async def _ask(
-        self, cluster: KubeconfigCluster, user: KubeconfigUser, ca: str | None, oidc: OidcTokens, wall: float
-    ) -> ExecCredential:
+    async def _ask(self, cluster: KubeconfigCluster, ca: str | None, oidc: OidcTokens, wall: float) -> ExecCredential:
+        user = self._context.user
         if user.exec_ is not None:
             try:
                 return await exec_credential(user.exec_, cluster, ca)
@@ -173,6 +206,10 @@ class _Reading:
         except PluginError as error:
             raise self.refused(f"auth provider 'oidc' gave no credential: {error}") from None
         return ExecCredential(token.text, expires=token.expires)
+
+
+def _is_tls(server: str) -> bool:
+    return urlsplit(server).scheme == "https"
 
 
 def _cluster_problem(cluster: KubeconfigCluster) -> str:

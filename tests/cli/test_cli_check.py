@@ -245,3 +245,32 @@ async def test_the_shipped_roles_suffice_and_missing_rights_are_named(tmp_path: 
         assert await _check(["-c", str(file)]) == 0, capsys.readouterr().err
     finally:
         await cluster.stop()
+
+
+async def test_the_rights_of_a_controllers_own_credentials_are_asked_for_as_its_user(tmp_path: Path, capsys: Captured) -> None:
+    """It needs to write what it writes; the caches are filled with the cluster's own."""
+    from raycp.embedded.cluster import EmbeddedCluster
+
+    cluster = EmbeddedCluster("a", EmbeddedSpec(rbac=True, controllers=EmbeddedControllers.none()))
+    endpoint = await cluster.start()
+    token = cluster.add_user("author")
+    own = "{use: MODULE, credentials: {a: {path: author.yaml}}}"
+    try:
+        (tmp_path / "a.yaml").write_text(endpoint.kubeconfig)
+        (tmp_path / "author.yaml").write_text(endpoint.kubeconfig.replace(endpoint.token, token))
+        file = write(tmp_path, FLEET.replace("{use: MODULE}", own))
+        assert await _check(["-c", str(file)]) == 1
+        err = capsys.readouterr().err
+        author = tmp_path / "author.yaml"
+        assert f"does not let the user of {author} create, patch, update, delete v1/Pod (controller echo, which owns them)" in err
+        assert f"does not let the user of {author} patch, update v1/ConfigMap (controller echo)" in err
+        assert "does not let us" not in err
+        assert token not in err
+        cluster.auth.revoke(token)
+        assert await _check(["-c", str(file)]) == 1
+        assert f"error: cluster a {author}: " in (err := capsys.readouterr().err)
+        assert "rejects the credentials (401)" in err
+        cluster.add_user("author", ("system:masters",), token)
+        assert await _check(["-c", str(file)]) == 0, capsys.readouterr().err
+    finally:
+        await cluster.stop()

@@ -89,6 +89,15 @@ PRINTS_CERT = {
 """A plugin that prints a client certificate, as YAML."""
 
 
+CLUSTER_INFO = """
+has() { case "$KUBERNETES_EXEC_INFO" in *"$1"*) ;; *) echo "no $1" >&2; exit 1;; esac; }
+has '"server":"<url:main>"'
+has '"certificate-authority-data":"<64:ca>"'
+has '"tls-server-name":"localhost"'
+A=$(echo "$KUBERNETES_EXEC_INFO" | sed 's/.*"config":{"audience":"\\([a-z-]*\\)"}.*/\\1/')"""
+"""What a plugin with ``provideClusterInfo`` checks before it prints ``$A``, the audience in the cluster's extension."""
+
+
 def runs(command: str = "./plugin", **change: Any) -> dict[str, Any]:
     """A user with this plugin."""
     return {"exec": {"apiVersion": V1, "command": command, "interactiveMode": "Never", **change}}

@@ -3,7 +3,7 @@
 import base64
 
 from doormen import FAR, GUEST, TOKEN
-from kubeconfig_rows import BETA, PRINTS_CERT, V1, VERSION, Row, dump, far, oidc, plugin, runs, server
+from kubeconfig_rows import BETA, CLUSTER_INFO, PRINTS_CERT, V1, VERSION, Row, dump, far, oidc, plugin, runs, server
 
 GIVES = plugin(f'{{"token": "{TOKEN}"}}')
 FAILS = {"plugin": "#!/bin/sh\nexit 1\n"}
@@ -160,12 +160,6 @@ FILES = [
         },
     ),
 ]
-CLUSTER_INFO = """
-has() { case "$KUBERNETES_EXEC_INFO" in *"$1"*) ;; *) echo "no $1" >&2; exit 1;; esac; }
-has '"server":"<url:main>"'
-has '"certificate-authority-data":"<64:ca>"'
-has '"tls-server-name":"localhost"'
-A=$(echo "$KUBERNETES_EXEC_INFO" | sed 's/.*"config":{"audience":"\\([a-z-]*\\)"}.*/\\1/')"""
 PLUGINS = [
     Row("a plugin's token", True, runs(), files=GIVES),
     Row(
