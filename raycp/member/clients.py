@@ -36,9 +36,7 @@ class Clients:
         """Use the connections of ``plan`` from now on."""
         self._specs = {cluster.name: cluster.connect for cluster in plan.clusters if cluster.connect is not None}
         self._users = {
-            (cluster, controller.name): UserSource(reference.path, reference.context)
-            for controller in plan.fleet.controllers
-            for cluster, reference in plan.fleet.doc.spec.controllers[controller.spec].credentials.items()
+            (cluster, controller.name): user for controller in plan.fleet.controllers for cluster, user in controller.credentials
         }
         self._outdated = True
         if self.ask_tokens is not None:

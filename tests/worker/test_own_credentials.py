@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from fleet_samples import OPEN, RAN
-from inprocess import Stack, stack, until
+from inprocess import Stack, fleet_doc, fleet_of, stack, until
 
 TOKEN = "token-of-the-author"
 
@@ -97,3 +97,17 @@ async def test_credentials_that_do_not_work_leave_the_cluster_and_other_controll
         made.clusters[cluster].add_user("author", token=TOKEN)
         kubeconfig(tmp_path)
         await until(lambda: users(made, cluster, "a2-child") == {"author"}, what="the credentials are there now")
+
+
+async def test_other_credentials_in_the_fleet_file_are_tried_at_once_by_keys_that_fail(tmp_path: Path) -> None:
+    def controller(reference: dict[str, Any]) -> dict[str, Any]:
+        return {"use": "fleet_samples:parent", "credentials": {"here": reference}, "retry": {"min": 200.0, "max": 300.0}}
+
+    async with fleet({"here": "0"}, controller({"path": str(tmp_path / "none")})) as made:
+        made.clusters["here"].add_user("author", token=TOKEN)
+        await made.put("here", "parent", "a")
+        await until(lambda: RAN)
+        await until(lambda: not made.shard().ledger.working)
+        made.fleet = fleet_of(fleet_doc(["here"], [], controllers=[controller(kubeconfig(tmp_path))]))
+        await made.configure()
+        await until(lambda: users(made, "here", "a-child") == {"author"})
