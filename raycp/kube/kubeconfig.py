@@ -56,20 +56,20 @@ async def as_user(
 def _reading(name: str, files: list[str], context: str | None) -> "_Reading":
     try:
         known = read_kubeconfigs(files)
-        return _Reading(name, known.select(context), known.files)
+        return _Reading(name, known.select(context), known.files, files)
     except KubeconfigError as error:
         raise ConnectError(name, error.problem, error.remedy[:1].upper() + error.remedy[1:]) from None
 
 
 class _Reading:
-    """One context. ``watched``: the files that were read so far."""
+    """One context. ``watched``: the files that were read so far, or looked for."""
 
-    def __init__(self, name: str, context: SelectedContext, files: list[str]) -> None:
+    def __init__(self, name: str, context: SelectedContext, files: list[str], wanted: list[str]) -> None:
         self._name = name
         self._context = context
         self._files = os.pathsep.join(files)
         self.cluster = context.cluster
-        self.watched = list(files)
+        self.watched = list(wanted)
 
     def refused(self, problem: str, remedy: str = _REMEDY) -> ConnectError:
         return ConnectError(self._name, f"context {self._context.name!r} of {self._files} cannot be used: {problem}", remedy)

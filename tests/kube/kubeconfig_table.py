@@ -260,6 +260,7 @@ PROXIES = [
     Row("HTTPS_PROXY", True, cluster=far(), env={"HTTPS_PROXY": HTTP}),
     Row("https_proxy without a scheme", True, cluster=far(), env={"https_proxy": "127.0.0.1:<port:http-proxy>"}),
     Row("HTTPS_PROXY with socks5", True, cluster=far(), env={"HTTPS_PROXY": f"socks5://{SOCKS}"}),
+    Row("HTTPS_PROXY with socks5h", True, cluster=far(), env={"HTTPS_PROXY": f"socks5h://{SOCKS}"}),
     Row("HTTP_PROXY is not for https", False, cluster=far(), env={"HTTP_PROXY": HTTP}),
     Row("HTTPS_PROXY is not for this machine", True, env={"HTTPS_PROXY": HTTP}),
     Row("NO_PROXY with the domain", False, cluster=far(), env={"HTTPS_PROXY": HTTP, "NO_PROXY": "a.b, far.test"}),

@@ -208,3 +208,19 @@ async def test_several_kubeconfig_files_are_merged(server: ScriptedApi, tmp_path
     spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", context="two")
     client = await connect(spec)
     await client.close()
+
+
+async def test_a_file_that_appears_later_in_a_list_is_read(server: ScriptedApi, tmp_path: Path) -> None:
+    """It comes first in the list, and was not there at the start."""
+    clock = VirtualClock()
+    write(tmp_path / "b", server, {"token": server.token})
+    spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", timeout=5.0)
+    client = await ClusterClient.connect(spec, clock)
+    server.token = "secret-token-2"
+    write(tmp_path / "a", server, {"token": server.token})
+    await clock.advance(61)
+    await client.version()
+    assert "token-2" in server.headers[-1]["Authorization"]
+    assert client.credentials_problem == ""
+    assert len([each for each in server.headers if "token-1" in each["Authorization"]]) == 1, "no 401 told it"
+    await client.close()
