@@ -133,7 +133,7 @@ class Doormen:
         servers = {
             "main": self.ca.pair("main", here),
             "far": self.ca.pair("far", [FAR]),
-            "nameless": self.ca.pair("127.0.0.1"),
+            "nameless": self.ca.pair("localhost"),
             "chained": Pair(leaf.cert + middle.pem, leaf.key),
             "expired": self.ca.pair("expired", here, days=-1),
             "alone": alone,
@@ -253,6 +253,9 @@ class Doormen:
                 writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
                 return
             verb, where = head.split()[:2]
+            if verb == "CONNECT" and where.endswith(f":{self.ports['plain']}"):  # as most proxies: tunnels are for TLS
+                writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                return
             if verb == "CONNECT":
                 there = await self._there(*where.rsplit(":", 1))
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -95,7 +95,7 @@ SERVERS = [
     ),
     Row("no CA anywhere", False, cluster=server(ca=None)),
     Row("a server certificate that has expired", False, cluster=server("<url:expired>")),
-    Row("a server certificate with a common name only", False, cluster=server("<url:nameless>")),
+    Row("a server certificate with a common name only", False, cluster=server("https://localhost:<port:nameless>")),
     Row("a server certificate for another name", False, cluster=server("<url:far>")),
     Row("tls-server-name", True, cluster=server("<url:far>", tls_server_name=FAR)),
     Row("tls-server-name of another", False, cluster=server(tls_server_name=FAR)),

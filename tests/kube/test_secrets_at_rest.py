@@ -134,3 +134,10 @@ async def test_a_fifo_in_the_place_of_a_file_is_refused_at_once(what: str, doorm
     async with asyncio.timeout(20):
         with pytest.raises(ConnectError, match=f"its {what} .*fifo cannot be read on .*: it is not a regular file"):
             await ClusterClient.connect(spec(Row("", False, user, cluster), tmp_path, doormen), SystemClock())
+
+
+async def test_nobody_is_asked_for_the_passphrase_of_a_key(doormen: Doormen, tmp_path: Path) -> None:
+    """OpenSSL would ask on the terminal, and wait."""
+    user = {"client-certificate-data": "<64:locked-cert>", "client-key-data": "<64:locked-key>"}
+    with pytest.raises(ConnectError, match="the key is encrypted"):
+        await ClusterClient.connect(spec(Row("", False, user), tmp_path, doormen), SystemClock())
