@@ -8,6 +8,7 @@
 | ``WATCHED`` | ``watches=`` | the watch of that kind, in the key's cluster or on the hub; then an index or a map function |
 | ``REACHABILITY`` | ``reachability=``, and what a reconcile has found unusable | the cluster's shard |
 | ``FLEET`` | ``config:``, the fleet's clusters and their labels | a new plan, compared with the one before |
+| | ``credentials:`` | the same; only for keys that fail or have given up |
 | ``CODE`` | the module's source | a new plan; only for keys that fail or have given up |
 | ``TIME`` | ``Result(requeue_after=...)``, ``resync``, backoff | the queue's timer |
 

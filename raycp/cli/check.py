@@ -132,9 +132,29 @@ async def _probe_all(doc: Any, uses: list[Any]) -> list[Any]:
     clock = SystemClock()
     reports = await asyncio.gather(
         *(
-            probe(each, "hub" if each.name == doc.hub.name else "member", needs(doc, uses, each), installs, clock)
+            probe(
+                each,
+                "hub" if each.name == doc.hub.name else "member",
+                needs(doc, uses, each),
+                installs,
+                clock,
+                _own(doc, uses, each),
+            )
             for each in doc.spec.clusters
         )
     )
     same_clusters(reports)
     return reports
+
+
+def _own(doc: Any, uses: list[Any], cluster: Any) -> dict[Any, list[Any]]:
+    """The needs of the controllers that have credentials of their own there, by these."""
+    from raycp.cli.rights import own_needs
+    from raycp.kube.connect import UserSource
+
+    found: dict[Any, list[Any]] = {}
+    for use in uses:
+        reference = use.spec.credentials.get(cluster.name)
+        if reference is not None:
+            found.setdefault(UserSource(reference.path, reference.context), []).extend(own_needs(doc, use, cluster))
+    return found

@@ -1,9 +1,10 @@
 """``raycp check`` of one cluster: reachability, version, kinds served, rights."""
 
 import asyncio
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from raycp.base.clock import Clock
 from raycp.cli.rights import Need
 from raycp.config.clusters import ClusterSpec
 from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError, NoSuchKind, Resource, decode_answer
+from raycp.kube.connect import UserSource
 
 OLDEST = (1, 28)
 """The oldest supported Kubernetes: from 1.28 on lists are consistent and CRD validation is as documented."""
@@ -60,8 +62,8 @@ class _Review(msgspec.Struct):
     status: _Allowed
 
 
-def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
-    """How to reach a cluster that is not embedded."""
+def connect_spec(cluster: ClusterSpec, user: UserSource | None = None) -> ConnectSpec:
+    """How to reach a cluster that is not embedded, as another user than its own if one is given."""
     reference = cluster.kubeconfig
     return ConnectSpec(
         name=cluster.name,
@@ -74,11 +76,20 @@ def connect_spec(cluster: ClusterSpec) -> ConnectSpec:
         max_in_flight=cluster.max_in_flight or 256,
         timeout=cluster.request_timeout,
         user_agent="raycp-check",
+        user=user,
     )
 
 
-async def probe(cluster: ClusterSpec, role: str, needs: Sequence[Need], installs: dict[str, str], clock: Clock) -> ClusterCheck:
-    """Check ``cluster``. ``installs`` maps kinds that the fleet installs itself (``str(GVK)``) to their plurals.
+async def probe(
+    cluster: ClusterSpec,
+    role: str,
+    needs: Sequence[Need],
+    installs: dict[str, str],
+    clock: Clock,
+    own: Mapping[UserSource, Sequence[Need]] | None = None,
+) -> ClusterCheck:
+    """Check ``cluster``. ``installs`` maps kinds that the fleet installs itself (``str(GVK)``) to their plurals; ``own`` are the
+    needs of controllers that have credentials of their own there.
 
     Errors of the cluster are problems of the result; none is raised.
     """
@@ -88,18 +99,33 @@ async def probe(cluster: ClusterSpec, role: str, needs: Sequence[Need], installs
         return report
     if cluster.insecure_skip_tls_verify:
         report.warnings.append("TLS is not verified: any host on the network path can act as this cluster")
-    try:
-        client = await ClusterClient.connect(connect_spec(cluster), clock)
-    except ConnectError as error:
-        report.problems.append(f"{error.problem}; {error.remedy[:1].lower()}{error.remedy[1:]}")
-        return report
-    try:
+    async with _connected(connect_spec(cluster), report, clock) as client:
+        if client is None:
+            return report
         await _ask(client, needs, installs, report, clock)
+    for user, wanted in (own or {}).items():
+        async with _connected(connect_spec(cluster, user), report, clock) as client:
+            if client is not None:
+                await _ask_rights(client, wanted, installs, report, f"the user of {user.path}")
+    return report
+
+
+@contextlib.asynccontextmanager
+async def _connected(spec: ConnectSpec, report: ClusterCheck, clock: Clock) -> AsyncIterator[ClusterClient | None]:
+    """A client, closed at the end; None where there is none. What goes wrong is a problem of ``report``."""
+    try:
+        client = await ClusterClient.connect(spec, clock)
+    except ConnectError as error:
+        whose = f"{spec.user.path}: " if spec.user is not None and spec.user.path not in error.problem else ""
+        report.problems.append(f"{whose}{error.problem}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+        yield None
+        return
+    try:
+        yield client
     except KubeError as error:
         report.problems.append(str(error))
     finally:
         await client.close()
-    return report
 
 
 def same_clusters(reports: Sequence[ClusterCheck]) -> None:
@@ -120,6 +146,12 @@ async def _ask(client: ClusterClient, needs: Sequence[Need], installs: dict[str,
     if len(number) == 2 and number < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         report.problems.append(f"runs Kubernetes {report.version}; raycp needs {oldest} or newer")
+    await _ask_rights(client, needs, installs, report, "us")
+
+
+async def _ask_rights(
+    client: ClusterClient, needs: Sequence[Need], installs: dict[str, str], report: ClusterCheck, whom: str
+) -> None:
     known: list[tuple[Need, str]] = []
     for need in needs:
         try:
@@ -142,7 +174,7 @@ async def _ask(client: ClusterClient, needs: Sequence[Need], installs: dict[str,
             refused.setdefault(need, []).append(verb)
     for need, verbs in refused.items():
         where = f" {need.name}" if need.name else f" in namespace {need.namespace}" if need.namespace else ""
-        report.problems.append(f"does not let us {', '.join(verbs)} {need.kind}{where} ({need.why}); see deploy/rbac")
+        report.problems.append(f"does not let {whom} {', '.join(verbs)} {need.kind}{where} ({need.why}); see deploy/rbac")
 
 
 async def _may(client: ClusterClient, need: Need, plural: str, verb: str, gate: asyncio.Semaphore) -> bool:

@@ -49,28 +49,52 @@ class Use:
 
 
 def needs(doc: FleetDoc, uses: Sequence[Use], cluster: ClusterSpec) -> list[Need]:
-    """All that the fleet needs on ``cluster``; needs on the same objects are joined."""
+    """All that the fleet needs on ``cluster`` with the cluster's own credentials; needs on the same objects are joined."""
     found: list[Need] = []
     if cluster.name == doc.hub.name:
         found += _hub(doc)
     for use in uses:
-        controller = use.controller
-        here = cluster in doc.clusters_of(use.spec, controller.on)
-        why = f"controller {use.name}"
-        if here:
-            found.append(Need(controller.kind, (*READ, "patch", "update"), why))
-            found.append(Need(EVENT, ("create", "patch"), why))
-        for crd in controller.crds if here else ():
-            found.append(Need(CRD, ("create",), why))  # a right to create can't be narrowed to a name
-            found.append(Need(CRD, ("get", "patch"), why, name=crd["metadata"]["name"]))
-        for watched in controller.watches:
-            if here if watched.on == "same" else cluster.name == doc.hub.name:
-                found.append(Need(watched.kind, READ, f"{why}, which watches them"))
-        for owned in controller.owns:
-            elsewhere = owned.on == "members" and controller.on == "hub" and cluster in doc.members
-            if elsewhere or (owned.on == "same" and here):
-                found.append(Need(owned.kind, (*READ, *WRITE), f"{why}, which owns them"))
+        own = cluster.name in use.spec.credentials
+        found += _watched(doc, use, cluster)
+        found += [] if own else _written(doc, use, cluster)
     return list(_joined(found))
+
+
+def own_needs(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> list[Need]:
+    """What a controller needs there with credentials of its own: the caches are filled, and its CRDs installed, with the cluster's.
+    Empty if it has none."""
+    return list(_joined(_written(doc, use, cluster))) if cluster.name in use.spec.credentials else []
+
+
+def _watched(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> Iterator[Need]:
+    controller, why = use.controller, f"controller {use.name}"
+    here = cluster in doc.clusters_of(use.spec, controller.on)
+    if here:
+        yield Need(controller.kind, READ, why)
+    for crd in controller.crds if here else ():
+        yield Need(CRD, ("create",), why)  # a right to create can't be narrowed to a name
+        yield Need(CRD, ("get", "patch"), why, name=crd["metadata"]["name"])
+    for watched in controller.watches:
+        if here if watched.on == "same" else cluster.name == doc.hub.name:
+            yield Need(watched.kind, READ, f"{why}, which watches them")
+    for owned in controller.owns:
+        if _owns_there(doc, use, owned.on, cluster):
+            yield Need(owned.kind, READ, f"{why}, which owns them")
+
+
+def _written(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> Iterator[Need]:
+    controller, why = use.controller, f"controller {use.name}"
+    if cluster in doc.clusters_of(use.spec, controller.on):
+        yield Need(controller.kind, ("patch", "update"), why)
+        yield Need(EVENT, ("create", "patch"), why)
+    for owned in controller.owns:
+        if _owns_there(doc, use, owned.on, cluster):
+            yield Need(owned.kind, WRITE, f"{why}, which owns them")
+
+
+def _owns_there(doc: FleetDoc, use: Use, on: str, cluster: ClusterSpec) -> bool:
+    elsewhere = on == "members" and use.controller.on == "hub" and cluster in doc.members
+    return elsewhere or (on == "same" and cluster in doc.clusters_of(use.spec, use.controller.on))
 
 
 def _hub(doc: FleetDoc) -> Iterator[Need]:

@@ -1,4 +1,4 @@
-"""The fleet file: the desired fleet as YAML, parsed into strict pydantic models.
+"""The fleet file: the desired fleet as YAML, parsed into strict pydantic models; and kubeconfig files, as kubectl reads them.
 
 The path of a file:
 
@@ -8,6 +8,9 @@ The path of a file:
 - ``crosscheck``: rules that span fields; ``files``: files that must exist on this machine;
 - ``problems``: every violation as a sentence with file, line, path, value and remedy;
 - ``canonical``: the generation of a ``FleetDoc``, and the difference between two.
+
+The path of a kubeconfig: ``kubeconfig`` reads, merges and selects; ``kubeconfig_yaml``: bytes to plain values;
+``kubeconfig_model``: its fields and their types.
 
 ``schema`` has the JSON schema for editors, ``reference`` the table of all fields in ``docs/fleet-yaml.md``, ``rayenv`` the
 settings of Ray that a fleet needs.

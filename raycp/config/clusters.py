@@ -13,8 +13,9 @@ from raycp.config.units import PositiveDuration
 class KubeconfigRef(Strict):
     """A kubeconfig file and the context in it. Read on each node where a shard or worker runs."""
 
-    path: str = Field(min_length=1)
-    """File on the node that hosts the actor; `~` is that node's home. A relative path is relative to the fleet file."""
+    path: str = Field(min_length=1, pattern="[^:]")
+    """File on the node that hosts the actor; `~` is that node's home. A relative path is relative to the fleet file. Several files
+    joined by `:` are merged as in `KUBECONFIG`."""
     context: str | None = None
     """Context in that file; by default its current one."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from raycp.config.clusters import KubeconfigRef
 from raycp.config.names import DnsLabel, TextMap
 from raycp.config.strict import Strict
 from raycp.config.units import Duration, Percent, PositiveDuration
@@ -55,6 +56,9 @@ class ControllerSpec(Strict):
     `timeouts.reconcile`."""
     retry: RetrySpec = RetrySpec()
     """When a failed reconcile is retried."""
+    credentials: dict[str, KubeconfigRef] = {}
+    """Its own credentials, by cluster: its requests there are made as the user of that kubeconfig's context, and no longer with the
+    cluster's own credentials. The server stays that of the cluster."""
     config: dict[str, Any] = {}
     """Passed to the controller unchanged, as `ctx.config`. No secrets: everyone who can read the fleet can read it."""
 

@@ -102,6 +102,12 @@ def _controllers(doc: FleetDoc) -> Iterator[Violation]:
             yield Violation((*loc, where), f"is the same as in spec.controllers[{first}]", remedy)
         for key, values in controller.clusters.items():
             yield from _matchable_label((*loc, "clusters", key), key, values)
+        names = [cluster.name for cluster in doc.spec.clusters]
+        for name in controller.credentials:
+            if name not in names:
+                close = nearest(name, names)
+                remedy = f"did you mean {close!r}?" if close else f"its clusters are: {', '.join(names)}"
+                yield Violation((*loc, "credentials", name), "is not a cluster of the fleet", remedy)
         if controller.retry.max < controller.retry.min:
             yield Violation((*loc, "retry", "max"), "is shorter than retry.min", "make it at least as long")
         if not any(controller.selects(cluster.all_labels) for cluster in doc.spec.clusters):

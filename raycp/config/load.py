@@ -1,13 +1,16 @@
 """Load a fleet file: a ``FleetDoc``, or all problems of the file."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from raycp.config.clusters import KubeconfigRef
 from raycp.config.crosscheck import crosscheck
 from raycp.config.files import missing_files
 from raycp.config.fleet import API_VERSION, FleetDoc
+from raycp.config.kubeconfig import split_paths
 from raycp.config.problems import (
     ConfigError,
     Loc,
@@ -89,7 +92,7 @@ def _absolute(doc: FleetDoc, base: Path) -> FleetDoc:
     for cluster in doc.spec.clusters:
         update: dict[str, Any] = {}
         if cluster.kubeconfig:
-            update["kubeconfig"] = cluster.kubeconfig.model_copy(update={"path": _from(base, cluster.kubeconfig.path)})
+            update["kubeconfig"] = _absolute_paths(base, cluster.kubeconfig)
         if cluster.embedded:
             spec = cluster.embedded
             update["embedded"] = spec.model_copy(
@@ -99,7 +102,16 @@ def _absolute(doc: FleetDoc, base: Path) -> FleetDoc:
                 }
             )
         clusters.append(cluster.model_copy(update=update))
-    return doc.model_copy(update={"spec": doc.spec.model_copy(update={"clusters": clusters})})
+    controllers = [
+        each.model_copy(update={"credentials": {name: _absolute_paths(base, ref) for name, ref in each.credentials.items()}})
+        for each in doc.spec.controllers
+    ]
+    return doc.model_copy(update={"spec": doc.spec.model_copy(update={"clusters": clusters, "controllers": controllers})})
+
+
+def _absolute_paths(base: Path, reference: KubeconfigRef) -> KubeconfigRef:
+    paths = os.pathsep.join(_from(base, path) for path in split_paths(reference.path))
+    return reference.model_copy(update={"path": paths})
 
 
 def _from(base: Path, path: str) -> str:

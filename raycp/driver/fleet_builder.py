@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
+from raycp.kube.connect import UserSource
 from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan, WatchedPlan
 from raycp.sdk.controller import Controller
 from raycp.sdk.loader import ControllerLoadError, load_controllers
@@ -116,6 +117,7 @@ def _plan(doc: FleetDoc, spec: ControllerSpec, number: int, controller: Controll
         reachability=controller.reachability,
         reachability_of=controller.reachability_of,
         code=code,
+        credentials=tuple((name, UserSource(each.path, each.context)) for name, each in sorted(spec.credentials.items())),
     )
 
 

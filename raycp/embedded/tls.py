@@ -2,10 +2,11 @@
 
 import ipaddress
 import ssl
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from raycp.base.memory_files import memory_file
 
 
 class Authority:
@@ -110,7 +111,5 @@ def server_context(authority: Authority, host: str) -> ssl.SSLContext:
 
 def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
     """Serve a new certificate from the next handshake on."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl loads chains from files only; mode is 0600
-        file.write(certificate + key)
-        file.flush()
-        context.load_cert_chain(file.name)
+    with memory_file(certificate) as chain_file, memory_file(key) as key_file:
+        context.load_cert_chain(chain_file, key_file)

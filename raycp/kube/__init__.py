@@ -1,11 +1,12 @@
 """The API of one cluster: connect, request, watch, write.
 
 In the order of a request's path: ``connect`` (``ConnectSpec``: how a cluster is reached), ``client_table`` (one client per
-cluster), ``credentials`` (loads and renews them, from ``kubeconfig`` files or a Pod, with ``tls`` and ``exec_plugin``), ``client``
-(``ClusterClient``: requests and streams; ``remedies`` for a failed first one), ``objects`` (its calls on objects), ``discovery``
-(kinds to resources), ``gate`` (admission by ``breaker`` and ``budget``), ``pool`` (keep-alive connections to a ``target``, opened
-by ``dialer``), ``guard`` (the fence before a write), ``payload`` (the bytes of a request), ``connection`` (one HTTP/1.1 exchange),
-``answers`` (what counts as the server's word), ``codec`` (bytes to ``Obj``; ``salvage`` where one object spoils many), ``errors``.
+cluster), ``credentials`` (loads and renews a ``login``, from a ``kubeconfig`` or ``in_cluster``, with ``exec_credential`` of an
+``exec_plugin``, ``oidc``, ``proxies`` and ``tls``), ``client`` (``ClusterClient``: requests and streams; ``remedies`` for a failed
+first one), ``objects`` (its calls on objects), ``discovery`` (kinds to resources), ``gate`` (admission by ``breaker`` and
+``budget``), ``pool`` (keep-alive connections to a ``target``, opened by ``dialer``, through a proxy by ``tunnel``), ``guard`` (the
+fence before a write), ``payload`` (the bytes of a request), ``connection`` (one HTTP/1.1 exchange), ``answers`` (what counts as the
+server's word), ``codec`` (bytes to ``Obj``; ``salvage`` where one object spoils many), ``errors``.
 
 Nothing that a decoder raises leaves this room: bodies, lines and files that cannot be read are a ``KubeError`` (law 12).
 """

@@ -276,7 +276,7 @@ class ClusterClient(ObjectCalls):
 
     def _use_credentials(self) -> None:
         target = self._credentials.target
-        self._payloads.use(target, self._credentials.authorization)
+        self._payloads.use(target, self._credentials.authorization, self._credentials.headers)
         if self.pool.target != target:
             self.pool.retarget(target)
 

@@ -1,18 +1,21 @@
-"""One client per cluster, made when it is first asked for, and anew when its connection changes or could not be made."""
+"""One client per cluster and user, made when it is first asked for, and anew when its connection changes or could not be made."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.kube.client import ClusterClient
-from raycp.kube.connect import ConnectSpec
-from raycp.kube.errors import Unreachable
+from raycp.kube.connect import ConnectSpec, UserSource
+from raycp.kube.errors import NoCredentials, Unreachable
 
 RETRY_MIN = 0.5
 RETRY_MAX = 2.0
 """Seconds after which a client that could not be made is made again: the shortest, doubled with each failure, and the longest."""
+
+ClientKey = tuple[str, UserSource | None]
+"""A cluster's name, and whose credentials its client has; None: the cluster's own."""
 
 Connect = Callable[[ConnectSpec], Coroutine[Any, Any, ClusterClient]]
 """Makes a client. Raises ``ConnectError``."""
@@ -47,42 +50,48 @@ class ClientTable:
     def __init__(self, connect: Connect, clock: Clock) -> None:
         self._connect = connect
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[ClientKey, _Entry] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def get(self, spec: ConnectSpec) -> ClusterClient:
-        """The client of the cluster ``spec.name`` over this connection. Raises ``ConnectError``; ``Unreachable`` if it is not made
-        within the time of a request (a credential plugin runs), or if the table is closed meanwhile.
+        """The client of the cluster ``spec.name`` and of ``spec.user`` over this connection. Raises ``ConnectError``;
+        ``NoCredentials`` if it is not made within the time of a request (a plugin runs), ``Unreachable`` if it is closed meanwhile.
         """
-        known = self._entries.get(spec.name)
+        key = spec.name, spec.user
+        known = self._entries.get(key)
         if known is None or known.spec != spec or known.due:
             wait = min(RETRY_MAX, 2 * known.wait) if known is not None and known.spec == spec else RETRY_MIN
-            self._retire(spec.name)
+            self._retire(key)
             making = asyncio.get_running_loop().create_task(self._connect(spec))
-            known = self._entries[spec.name] = _Entry(spec, making, wait, self._clock)
+            known = self._entries[key] = _Entry(spec, making, wait, self._clock)
         making = known.making
         if not making.done():
             await asyncio.wait([making], timeout=spec.timeout)
         if not making.done():
             text = f"cluster {spec.name!r}: no client within {spec.timeout:g} s; it waits for credentials or an answer"
-            raise Unreachable(text, sent=False, timed_out=True)
+            raise NoCredentials(text)
         if making.cancelled():
             raise Unreachable(f"the client of cluster {spec.name!r} was closed", sent=False)
         return making.result()
 
-    def peek(self, cluster: str) -> ClusterClient | None:
-        """The client of a cluster if there is one."""
-        known = self._entries.get(cluster)
+    def peek(self, cluster: str, user: UserSource | None = None) -> ClusterClient | None:
+        """The client of a cluster and a user if there is one."""
+        known = self._entries.get((cluster, user))
         return known.making.result() if known is not None and _made(known.making) else None
+
+    def keep(self, wanted: Collection[ClientKey]) -> None:
+        """Close the clients of all other users than these; a cluster's own one stays."""
+        for key in [key for key in self._entries if key[1] is not None and key not in wanted]:
+            self._retire(key)
 
     async def close(self) -> None:
         """Close all clients, those included that are being made."""
-        for cluster in list(self._entries):
-            self._retire(cluster)
+        for key in list(self._entries):
+            self._retire(key)
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
-    def _retire(self, cluster: str) -> None:
-        known = self._entries.pop(cluster, None)
+    def _retire(self, key: ClientKey) -> None:
+        known = self._entries.pop(key, None)
         if known is not None:
             task = asyncio.get_running_loop().create_task(_close(known.making))
             self._retiring.add(task)

@@ -5,11 +5,25 @@ from typing import Literal
 
 import msgspec
 
+from raycp.config.kubeconfig import split_paths
 from raycp.kube.breaker import BreakerPolicy
 
 Mode = Literal["kubeconfig", "inCluster", "direct"]
 
 _SECRET = ("token", "client_key_pem", "client_cert_pem")
+
+
+class UserSource(msgspec.Struct, frozen=True):
+    """The user of a context (None: the current one) of kubeconfig files, to take the place of the one that ``ConnectSpec`` names:
+    the server stays. Read like ``ConnectSpec.path``.
+    """
+
+    path: str
+    context: str | None = None
+
+    def files(self) -> list[str]:
+        """The kubeconfig files, expanded."""
+        return [os.path.expanduser(part) for part in split_paths(self.path)]
 
 
 class ConnectSpec(msgspec.Struct, kw_only=True):
@@ -19,6 +33,8 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     - ``kubeconfig``: ``path`` (``~`` is expanded on the node where the actor runs; None: ``$KUBECONFIG`` or ``~/.kube/config``;
       several paths joined by ``:`` are merged) and ``context`` (None: the current one);
     - ``inCluster``: the Pod's service account.
+
+    ``user``: another user than that of ``mode``.
 
     ``qps`` 0 means no client limit (API priority and fairness applies on the server); ``burst`` 0 means twice ``qps``.
     ``timeout`` in seconds is the default deadline of a request.
@@ -33,6 +49,7 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     token: str | None = None
     client_cert_pem: str | None = None
     client_key_pem: str | None = None
+    user: UserSource | None = None
     tls_server_name: str | None = None
     proxy: str | None = None
     insecure: bool = False
@@ -56,4 +73,4 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     def files(self) -> list[str]:
         """The kubeconfig files that ``kubeconfig`` mode reads, expanded."""
         given = self.path or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        return [os.path.expanduser(part) for part in given.split(os.pathsep) if part]
+        return [os.path.expanduser(part) for part in split_paths(given)]

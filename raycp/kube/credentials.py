@@ -8,10 +8,13 @@ from collections.abc import Callable
 
 from raycp.base.clock import Clock
 from raycp.kube.connect import ConnectSpec
-from raycp.kube.errors import ConnectError, Unreachable
-from raycp.kube.kubeconfig import LoadedConfig, read_in_cluster, read_kubeconfig
+from raycp.kube.errors import ConnectError, NoCredentials
+from raycp.kube.in_cluster import read_in_cluster
+from raycp.kube.kubeconfig import as_user, read_kubeconfig
+from raycp.kube.login import Login
+from raycp.kube.oidc import OidcTokens
 from raycp.kube.target import Target
-from raycp.kube.tls import TlsFiles, TlsPem, tls_context
+from raycp.kube.tls import TlsPem, tls_context
 
 log = logging.getLogger("raycp.kube")
 
@@ -27,7 +30,7 @@ _INSECURE = (
 
 
 class Credentials:
-    """The current ``target`` and ``authorization`` header value; ``generation`` counts their changes.
+    """The current ``target``, ``authorization`` header value and further ``headers``; ``generation`` counts their changes.
 
     ``stale(now)`` is cheap and is checked once ``now`` has reached ``recheck_at``. ``on_change`` is called after each change,
     before any request that waits for the renewal continues. Renewing has a deadline (``exec_plugin``) and a backoff: a plugin that
@@ -38,10 +41,11 @@ class Credentials:
     def __init__(self, spec: ConnectSpec, clock: Clock) -> None:
         self._spec = spec
         self._clock = clock
-        self._loaded: LoadedConfig | None = None
+        self._oidc = OidcTokens()
+        self._login: Login | None = None
         self._watched: list[str] = []
         self._stamp: tuple[object, ...] = ()
-        self._tls_stamp: tuple[object, ...] = ()
+        self._tls_source: tuple[TlsPem, bool] | None = None
         self._warned = False
         self._reloading: asyncio.Task[bool] | None = None
         self._retry = _RETRY_MIN
@@ -51,20 +55,26 @@ class Credentials:
         """why the last attempt to renew them failed; empty after one that did not"""
         self.target = Target("", 0)
         self.authorization: str | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
         self.generation = 0
         self.recheck_at = float("inf")
         self.on_change: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
-        return f"Credentials({self._spec.name!r}, {self._spec.mode})"
+        return f"Credentials({self._spec.name!r}, {self._spec.mode}, {self._spec.user!r})"
 
     async def load(self) -> None:
         """Read everything from its source. Raises ``ConnectError``."""
-        spec = self._spec
-        if spec.mode == "direct":
-            self._load_direct()
+        spec, wall = self._spec, self._clock.wall()
+        if spec.mode == "kubeconfig":
+            login = await read_kubeconfig(spec, self._oidc, wall)
+        else:
+            login = self._direct() if spec.mode == "direct" else read_in_cluster(spec.name)
+            if spec.user is not None:
+                login = await as_user(spec.name, spec.user, login, self._oidc, wall)
+        self._use(login)
+        if spec.mode == "direct" and spec.user is None:
             return
-        self._use(await (read_in_cluster(spec.name) if spec.mode == "inCluster" else read_kubeconfig(spec)))
         self.recheck_at = self._clock.now() + _RECHECK_SECONDS
 
     def stale(self, now: float) -> bool:
@@ -74,19 +84,19 @@ class Credentials:
         self.recheck_at = now + _RECHECK_SECONDS
         if _stamp(self._watched) != self._stamp:
             return True
-        return self._loaded is not None and self._loaded.expires_within(2 * _RECHECK_SECONDS, self._clock.wall())
+        return self._login is not None and self._login.expires_within(2 * _RECHECK_SECONDS, self._clock.wall())
 
     async def refreshed(self, within: float) -> None:
         """Renew stale credentials, waiting at most ``within`` seconds; the current ones stay in use unless they are known to have
         expired.
 
-        Raises ``Unreachable`` (``sent`` False) for expired ones that were not renewed in time.
+        Raises ``NoCredentials`` for expired ones that were not renewed in time.
         """
         expired = self._expired()
         await self._reloaded(within if expired else min(_PATIENCE, within / 2))
         if self._expired():
             why = self.problem or "they are being renewed"
-            raise Unreachable(f"the credentials have expired: {why}", sent=False, timed_out=True)
+            raise NoCredentials(f"the credentials have expired: {why}")
 
     async def renewed(self, since: int, within: float) -> bool:
         """After a 401: whether the credentials differ from those of generation ``since``, renewing them if they do not yet. Waits
@@ -114,7 +124,7 @@ class Credentials:
             return False
 
     async def _reload(self) -> bool:
-        before = (self.authorization, self.target)
+        before = (self.authorization, self.headers, self.target)
         try:
             await self.load()
             self.problem = ""
@@ -125,7 +135,7 @@ class Credentials:
             log.exception("credentials of cluster %r", self._spec.name)
             self._failed(repr(error))
             return False
-        if before == (self.authorization, self.target):
+        if before == (self.authorization, self.headers, self.target):
             self._back_off()
             return False
         self._retry, self._not_before = _RETRY_MIN, float("-inf")
@@ -148,37 +158,33 @@ class Credentials:
         self._retry = min(_RETRY_MAX, 2 * self._retry)
 
     def _expired(self) -> bool:
-        return self._loaded is not None and self._loaded.expired(self._clock.wall())
+        return self._login is not None and self._login.expired(self._clock.wall())
 
-    def _load_direct(self) -> None:
+    def _direct(self) -> Login:
         spec = self._spec
         if not spec.server:
             raise ConnectError(spec.name, "no server is given", "Set the API server's URL")
-        pem = TlsPem(spec.ca_pem, spec.client_cert_pem, spec.client_key_pem)
-        tls = self._tls(pem, verify=not spec.insecure)
-        self.target = self._make_target(spec.server, tls, spec.tls_server_name, spec.proxy)
-        self.authorization = self._checked(f"Bearer {spec.token}" if spec.token else None)
+        return Login(
+            server=spec.server,
+            pem=TlsPem(spec.ca_pem, spec.client_cert_pem, spec.client_key_pem),
+            authorization=f"Bearer {spec.token}" if spec.token else None,
+        )
 
-    def _use(self, loaded: LoadedConfig) -> None:
-        spec, config = self._spec, loaded.config
-        verify = bool(config.verify_ssl) and not spec.insecure
-        files = TlsFiles(config.ssl_ca_cert, config.cert_file, config.key_file)
-        tls_stamp = (files, verify, _stamp(files.paths()))
-        tls: ssl.SSLContext | None
-        if tls_stamp != self._tls_stamp or not self.target.host:
-            tls = self._tls(files, verify=verify)
-            self._tls_stamp = tls_stamp
-        else:
-            tls = self.target.tls  # unchanged: keep the context, and with it the open connections
-        server_name = spec.tls_server_name or getattr(config, "tls_server_name", None)
-        proxy = spec.proxy or (config.proxy if isinstance(config.proxy, str) else None)
-        target = self._make_target(config.host, tls, server_name, proxy)
-        authorization = self._checked(loaded.authorization)
+    def _use(self, login: Login) -> None:
+        """Nothing changes if it cannot be used."""
+        spec = self._spec
+        verify = login.verify and not spec.insecure
+        source = (login.pem, verify)
+        # Unchanged: keep the context, and with it the open connections.
+        tls = self._tls(*source) if source != self._tls_source or self.target.tls is None else self.target.tls
+        target = self._make_target(login.server, tls, spec.tls_server_name or login.server_name, spec.proxy or login.proxy)
+        self.authorization = self._checked(login.authorization)
+        self.headers = login.headers
+        self._tls_source = source
         if target != self.target:
             self.target = target
-        self.authorization = authorization
-        self._loaded = loaded
-        self._watched = sorted({*loaded.watched, *files.paths()})
+        self._login = login
+        self._watched = sorted(set(login.watched))
         self._stamp = _stamp(self._watched)
 
     def _make_target(self, server: str, tls: ssl.SSLContext | None, server_name: str | None, proxy: str | None) -> Target:
@@ -194,11 +200,11 @@ class Credentials:
             raise ConnectError(self._spec.name, problem, "Is it a token, and in one line?")
         return authorization
 
-    def _tls(self, source: TlsFiles | TlsPem, *, verify: bool) -> ssl.SSLContext:
+    def _tls(self, pem: TlsPem, verify: bool) -> ssl.SSLContext:
         if not verify and not self._warned:
             log.warning(_INSECURE, self._spec.name)
             self._warned = True
-        return tls_context(self._spec.name, source, verify=verify)
+        return tls_context(self._spec.name, pem, verify=verify)
 
 
 def _stamp(paths: list[str]) -> tuple[object, ...]:

@@ -51,6 +51,13 @@ class Unreachable(KubeError):
         self.unanswered = unanswered
 
 
+class NoCredentials(Unreachable):
+    """Nothing was sent, since the credentials are not there in time: they have expired, or their plugin still runs."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False, timed_out=True)
+
+
 class BadAnswer(Unreachable):
     """Something answered that is no API server, or not as one: a page of HTML, a redirect, JSON that is no answer to the request.
 

@@ -1,208 +1,237 @@
-"""Reads kubeconfig files and a Pod's service account through the ``kubernetes`` package.
+"""From the context of a kubeconfig to a ``Login``, with kubectl's precedence (client-go, ``tools/clientcmd`` and ``transport``).
 
-The package supports tokens, client certificates, exec plugins and OIDC. It is imported on first use, since that takes 0.4 s.
-Plugins are run by ``exec_plugin``, since the package waits for them without a deadline; whatever the package raises becomes a
-``ConnectError`` (law 12).
+- Without TLS no credential is sent, and no plugin runs.
+- A token, basic authentication or a client certificate come before a plugin and ``auth-provider``; a token file before a token.
+- A user without any credential is refused: kubectl would ask for a name and a password.
+
+Whatever cannot be read or is contradictory becomes a ``ConnectError`` (law 12).
 """
 
 import asyncio
-import functools
+import base64
 import os
-import shlex
-from types import SimpleNamespace
-from typing import Any
+from urllib.parse import urlsplit
 
-import msgspec
+from msgspec import structs
 
-from raycp.kube.connect import ConnectSpec
+from raycp.base.regular_files import read_regular
+from raycp.config.kubeconfig import KubeconfigError, SelectedContext, read_kubeconfigs
+from raycp.config.kubeconfig_model import KubeconfigCluster, KubeconfigProvider, KubeconfigUser
+from raycp.kube.connect import ConnectSpec, UserSource
 from raycp.kube.errors import ConnectError
-from raycp.kube.exec_plugin import PLUGIN_SECONDS, PluginError, run_plugin
-from raycp.kube.tls import safe_text
+from raycp.kube.exec_credential import ExecCredential, exec_credential, exec_problem
+from raycp.kube.exec_plugin import PLUGIN_SECONDS, PluginError
+from raycp.kube.login import Login, impersonation, server_url
+from raycp.kube.oidc import OidcTokens
+from raycp.kube.proxies import environment_proxy, parse_proxy
+from raycp.kube.tls import CREDENTIAL_BYTES, TlsPem, pem_text
 
 _PROVIDER_SECONDS = PLUGIN_SECONDS + 5.0  # a plugin's own deadline has the better message
+_REMEDY = "Check it with `kubectl --context ... get --raw /version`"
 
 
-class LoadedConfig:
-    """The package's ``Configuration``, the files to ``watch`` for rotation, and the loader that renews a plugin's credential."""
-
-    def __init__(self, config: Any, watched: list[str], loader: Any = None) -> None:
-        self.config = config
-        self.watched = watched
-        self._loader = loader
-
-    @property
-    def authorization(self) -> str | None:
-        """The value of the Authorization header, None for a client certificate."""
-        token = (self.config.api_key or {}).get("BearerToken")
-        if token and " " in token.strip():  # the package writes "Bearer x", "bearer x" or "Basic x"
-            scheme, _, rest = token.strip().partition(" ")
-            token = f"{scheme.capitalize()} {rest.strip()}"
-        return token or None
-
-    def expires_within(self, seconds: float, wall: float) -> bool:
-        """Whether the credential must be renewed within ``seconds`` of Unix time ``wall``.
-
-        As in client-go, an exec plugin's credential without an expiry is used until the server answers 401. Other providers check
-        for themselves when they are read.
-        """
-        user = getattr(self._loader, "_user", None)
-        if user is None:
-            return False
-        if "auth-provider" in user:
-            return True
-        expiry = getattr(self._loader, "exec_plugin_expiry", None)
-        return expiry is not None and bool(expiry.timestamp() - wall < seconds)
-
-    def expired(self, wall: float) -> bool:
-        """Whether the credential is known to be of no use at Unix time ``wall``."""
-        expiry = getattr(self._loader, "exec_plugin_expiry", None)
-        return expiry is not None and bool(expiry.timestamp() <= wall)
+async def read_kubeconfig(spec: ConnectSpec, oidc: OidcTokens, wall: float) -> Login:
+    """The context of ``spec`` from its kubeconfig files, at Unix time ``wall``; its server alone where ``spec`` names another
+    user. Raises ``ConnectError``.
+    """
+    reading = _reading(spec.name, spec.files(), spec.context)
+    login = reading.server(insecure=spec.insecure)
+    if spec.user is None:
+        return await reading.identified(login, reading.cluster, oidc, wall)
+    return await as_user(spec.name, spec.user, login, oidc, wall, reading.cluster)
 
 
-async def read_in_cluster(cluster: str) -> LoadedConfig:
-    """The service account of the Pod. Raises ``ConnectError``."""
-    from kubernetes.aio import config as loaders
-    from kubernetes.aio.client import Configuration
-    from kubernetes.aio.config import incluster_config
-
-    config = type.__call__(Configuration)
-    try:
-        loaders.load_incluster_config(client_configuration=config, try_refresh_token=False)
-    except Exception as error:
-        raise ConnectError(
-            cluster,
-            f"in-cluster credentials are missing: {error}",
-            "inCluster works inside a Pod with a mounted service account token; elsewhere use kubeconfig",
-        ) from None
-    return LoadedConfig(config, [incluster_config.SERVICE_TOKEN_FILENAME, incluster_config.SERVICE_CERT_FILENAME])
-
-
-async def read_kubeconfig(spec: ConnectSpec) -> LoadedConfig:
-    """The context of ``spec`` from its kubeconfig files. Raises ``ConnectError``."""
-    shown = os.pathsep.join(spec.files())
-    remedy = "Check it with `kubectl --context ... get --raw /version`"
-    try:
-        async with asyncio.timeout(_PROVIDER_SECONDS):
-            return await _read(spec, shown)
-    except ConnectError:
-        raise
-    except TimeoutError:
-        problem = f"the identity provider in {shown} gave no credential within {_PROVIDER_SECONDS:g} s"
-        raise ConnectError(spec.name, problem, remedy) from None
-    except Exception as error:
-        raise ConnectError(spec.name, f"kubeconfig {shown} cannot be used: {safe_text(error)}", remedy) from None
-
-
-async def _read(spec: ConnectSpec, shown: str) -> LoadedConfig:
-    from kubernetes.aio.client import Configuration
-    from kubernetes.aio.config import kube_config
-
-    name, files = spec.name, spec.files()
-    found = _existing(files)
-    host = os.uname().nodename
-    if not found:
-        raise ConnectError(
-            name,
-            f"kubeconfig {shown} does not exist on {host}",
-            "Paths are read on the node where the actor runs: put the file there, or correct `path`",
+async def as_user(
+    name: str, user: UserSource, login: Login, oidc: OidcTokens, wall: float, cluster: KubeconfigCluster | None = None
+) -> Login:
+    """The server of ``login`` with another user. ``cluster`` is what a plugin is told of the server. Raises ``ConnectError``."""
+    if cluster is None:
+        cluster = KubeconfigCluster.model_validate(
+            {"server": login.server, "tls-server-name": login.server_name, "insecure-skip-tls-verify": not login.verify}
         )
+    server = structs.replace(login, pem=TlsPem(ca=login.pem.ca), authorization=None, headers=(), expires=None)
+    return await _reading(name, user.files(), user.context).identified(server, cluster, oidc, wall)
+
+
+def _reading(name: str, files: list[str], context: str | None) -> "_Reading":
     try:
-        merged = kube_config.KubeConfigMerger(os.pathsep.join(found))
-    except PermissionError:
-        raise ConnectError(name, f"kubeconfig {shown} on {host} may not be read", "Let the user that runs Ray read it") from None
-    except Exception as error:
-        raise ConnectError(
-            name,
-            f"kubeconfig {shown} is not valid YAML ({type(error).__name__})",
-            "Check it with `kubectl config view`",
-        ) from None
-    document = getattr(merged.config, "value", None)
-    if not isinstance(document, dict):
-        raise ConnectError(name, f"kubeconfig {shown} is empty", "Check it with `kubectl config view`")
-    context = spec.context or document.get("current-context") or ""
-    known = [getattr(entry, "value", entry).get("name", "") for entry in document.get("contexts") or []]
-    if context not in known:
-        problem = f"context {context!r} is not in {shown}" if context else f"{shown} has no current-context"
-        raise ConnectError(name, problem, f"Known contexts: {', '.join(sorted(filter(None, known))) or 'none'}")
-    config = type.__call__(Configuration)
-    config.host = ""  # the package defaults to http://localhost
-    loader = kube_config.KubeConfigLoader(config_dict=merged.config, config_base_path=None, active_context=context)
-    loader.load_from_exec_plugin = functools.partial(_run_exec_plugin, loader)
-    loader._get_google_credentials = functools.partial(_run_gcp_helper, loader)
-    try:
-        await loader.load_and_set(config)
-    except PluginError as error:
-        raise ConnectError(
-            name,
-            f"{_plugin(loader)} gave no credential: {error}",
-            f"Run it by hand on {host}, without a terminal; it must be on PATH there",
-        ) from None
-    except Exception as error:
-        raise ConnectError(
-            name,
-            f"context {context!r} of {shown} cannot be used: {safe_text(error)}",
-            "Check it with `kubectl --context ... get --raw /version`",
-        ) from None
-    if not config.host:
-        raise ConnectError(name, f"the cluster of context {context!r} has no server", f"Add it to {shown}")
-    user = loader._user
-    token_file = user.safe_get("tokenFile") if user is not None else None
-    watched = found + ([os.path.join(_directory(found[0]), token_file)] if token_file else [])
-    return LoadedConfig(config, watched, loader)
+        known = read_kubeconfigs(files)
+        return _Reading(name, known.select(context), known.files, files)
+    except KubeconfigError as error:
+        raise ConnectError(name, error.problem, error.remedy[:1].upper() + error.remedy[1:]) from None
 
 
-async def _run_exec_plugin(loader: Any) -> bool:
-    """Replaces the loader's method of this purpose. Raises ``PluginError``."""
-    from kubernetes.aio.config import dateutil, exec_provider, kube_config
+class _Reading:
+    """One context. ``watched``: the files that were read so far, or looked for."""
 
-    try:
-        plugin = exec_provider.ExecProvider(loader._user["exec"])  # its arguments and environment
-        info = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
-        env = {name: str(value) for name, value in plugin.env.items()}
-        env["KUBERNETES_EXEC_INFO"] = msgspec.json.encode(info).decode()
-        command = [str(part) for part in plugin.args]
-    except Exception as error:
-        raise PluginError(f"its entry is malformed: {safe_text(error)}") from None
-    printed = await run_plugin(command, env)
-    try:
-        status = msgspec.json.decode(printed, type=dict[str, Any])["status"]
-        if status.get("token"):
-            loader.token = f"Bearer {status['token']}"
-            if status.get("expirationTimestamp"):
-                loader.exec_plugin_expiry = dateutil.parse_rfc3339(status["expirationTimestamp"])
-        else:
-            parts = {"cert_file": "clientCertificateData", "key_file": "clientKeyData"}
-            for ours, theirs in parts.items():
-                found = kube_config.FileOrData(status, None, data_key_name=theirs, base64_file_content=False)
-                setattr(loader, ours, found.as_file())
-            if not (loader.cert_file and loader.key_file):
-                raise ValueError
-    except Exception:  # its text may quote the credential
-        raise PluginError("it printed no ExecCredential with a token, or a client certificate and its key") from None
-    return True
+    def __init__(self, name: str, context: SelectedContext, files: list[str], wanted: list[str]) -> None:
+        self._name = name
+        self._context = context
+        self._files = os.pathsep.join(files)
+        self.cluster = context.cluster
+        self.watched = list(wanted)
+
+    def refused(self, problem: str, remedy: str = _REMEDY) -> ConnectError:
+        return ConnectError(self._name, f"context {self._context.name!r} of {self._files} cannot be used: {problem}", remedy)
+
+    def server(self, *, insecure: bool) -> Login:
+        """Where the server is, and how it is recognised."""
+        cluster = self.cluster
+        problem = _cluster_problem(cluster)
+        if problem:
+            raise self.refused(problem)
+        try:
+            server = server_url(cluster.server)
+            proxy = self._proxy(cluster, server)
+        except ValueError as error:
+            raise self.refused(str(error)) from None
+        ca = self._either(cluster.certificate_authority_data, cluster.certificate_authority, "certificate-authority")
+        if ca and cluster.insecure_skip_tls_verify and not insecure and _is_tls(server):
+            raise self.refused("its cluster has a certificate authority and insecure-skip-tls-verify: keep one")
+        return Login(
+            server=server,
+            pem=TlsPem(ca=ca),
+            verify=not (cluster.insecure_skip_tls_verify or insecure),
+            server_name=cluster.tls_server_name or None,
+            proxy=proxy,
+            watched=tuple(self.watched),
+        )
+
+    async def identified(self, login: Login, cluster: KubeconfigCluster, oidc: OidcTokens, wall: float) -> Login:
+        """``login`` as the context's user."""
+        try:
+            async with asyncio.timeout(_PROVIDER_SECONDS):
+                found = await self._identified(login, cluster, oidc, wall)
+        except TimeoutError:
+            raise self.refused(f"its identity provider gave no credential within {_PROVIDER_SECONDS:g} s") from None
+        return structs.replace(found, watched=(*login.watched, *self.watched))
+
+    async def _identified(self, login: Login, cluster: KubeconfigCluster, oidc: OidcTokens, wall: float) -> Login:
+        user = self._context.user
+        problem = _user_problem(user)
+        if problem:
+            raise self.refused(problem)
+        try:
+            headers = impersonation(user)
+        except ValueError as error:
+            raise self.refused(str(error)) from None
+        cert = self._either(user.client_certificate_data, user.client_certificate, "client-certificate")
+        key = self._either(user.client_key_data, user.client_key, "client-key") if cert else None
+        if not _is_tls(login.server):
+            return structs.replace(login, headers=headers)
+        if user.auth_provider is not None and user.auth_provider.name != "oidc":
+            problem = f"its auth provider {user.auth_provider.name!r} does not exist any more"
+            raise self.refused(problem, "Use an exec plugin, such as gke-gcloud-auth-plugin or kubelogin")
+        given = ExecCredential(cert=cert or "", key=key or "")
+        authorization = self._authorization(user)
+        if not authorization and not cert:
+            given = await self._ask(cluster, login.pem.ca, oidc, wall)
+        elif not authorization and user.auth_provider is not None:
+            token = await self._provided(user.auth_provider, oidc, wall)
+            given = structs.replace(given, token=token.token, expires=token.expires)
+        return structs.replace(
+            login,
+            pem=TlsPem(login.pem.ca, given.cert or None, given.key or None),
+            authorization=authorization or (f"Bearer {given.token}" if given.token else None),
+            headers=headers,
+            expires=given.expires,
+        )
+
+    def _proxy(self, cluster: KubeconfigCluster, server: str) -> str | None:
+        """Raises ``ValueError``."""
+        if cluster.proxy_url:
+            if parse_proxy(cluster.proxy_url).scheme == "socks5h":
+                raise ValueError("proxy-url has the scheme socks5h: write socks5, which resolves names at the proxy as well")
+            return cluster.proxy_url
+        url = urlsplit(server)
+        return environment_proxy(url.scheme, url.hostname or "", url.port or (443 if url.scheme == "https" else 80), os.environ)
+
+    def _either(self, data: bytes, path: str, what: str) -> str | None:
+        content = data or (self._file(path, what) if path else b"")
+        return pem_text(content) if content or path else None
+
+    def _file(self, path: str, what: str) -> bytes:
+        self.watched.append(path)
+        try:
+            return read_regular(path, CREDENTIAL_BYTES)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "its name is none"
+            raise self.refused(f"its {what} {path} cannot be read on {os.uname().nodename}: {why}") from None
+
+    def _authorization(self, user: KubeconfigUser) -> str | None:
+        """Of a token or of basic authentication. A token file counts before a token, unless there is no token in it."""
+        token = user.token
+        if user.token_file:
+            try:
+                token = self._file(user.token_file, "tokenFile").decode("utf-8", "replace").strip() or token
+            except ConnectError:
+                if not token:
+                    raise
+        if user.username and (token or user.token_file):
+            raise self.refused("its user has both a token and a name with a password", "Keep one of them")
+        if token:
+            return f"Bearer {token}"
+        if user.username:
+            return f"Basic {base64.b64encode(f'{user.username}:{user.password}'.encode()).decode()}"
+        return None
+
+    async def _ask(self, cluster: KubeconfigCluster, ca: str | None, oidc: OidcTokens, wall: float) -> ExecCredential:
+        user = self._context.user
+        if user.exec_ is not None:
+            try:
+                return await exec_credential(user.exec_, cluster, ca)
+            except PluginError as error:
+                problem = f"exec plugin {user.exec_.command!r} gave no credential: {error}"
+                remedy = f"Run it by hand on {os.uname().nodename}, without a terminal; it must be on PATH there"
+                raise ConnectError(self._name, problem, remedy) from None
+        if user.auth_provider is not None:
+            return await self._provided(user.auth_provider, oidc, wall)
+        who, where = f"user {self._context.user_name!r}", f"context {self._context.name!r} of {self._files}"
+        if not self._context.known_user:
+            problem = f"{where} names the {who}, which does not exist" if self._context.user_name else f"{where} names no user"
+            raise ConnectError(self._name, problem, "Name an entry of `users`")
+        raise ConnectError(self._name, f"{who} in {where} has no credential", "Add a token, a client certificate or exec to it")
+
+    async def _provided(self, provider: KubeconfigProvider, oidc: OidcTokens, wall: float) -> ExecCredential:
+        ca: str | None = None
+        if provider.text("idp-certificate-authority-data"):
+            try:
+                ca = pem_text(base64.b64decode(provider.text("idp-certificate-authority-data")))
+            except ValueError:
+                raise self.refused("its idp-certificate-authority-data is not base64") from None
+        elif provider.text("idp-certificate-authority"):
+            ca = pem_text(self._file(provider.text("idp-certificate-authority"), "idp-certificate-authority"))
+        try:
+            token = await oidc.get(self._name, provider, ca, wall)
+        except PluginError as error:
+            raise self.refused(f"auth provider 'oidc' gave no credential: {error}") from None
+        return ExecCredential(token.text, expires=token.expires)
 
 
-async def _run_gcp_helper(loader: Any) -> SimpleNamespace:
-    """The credential of auth-provider ``gcp``. Raises ``PluginError``."""
-    config = loader._user["auth-provider"]["config"]
-    printed = await run_plugin([config["cmd-path"], *shlex.split(config["cmd-args"])], os.environ)
-    try:
-        credential = msgspec.json.decode(printed, type=dict[str, Any])["credential"]
-        return SimpleNamespace(token=credential["access_token"], expiry=credential["token_expiry"])
-    except Exception:
-        raise PluginError("it printed no credential") from None
+def _is_tls(server: str) -> bool:
+    return urlsplit(server).scheme == "https"
 
 
-def _plugin(loader: Any) -> str:
-    user = loader._user
-    if "exec" in user:
-        return f"exec plugin {user['exec'].safe_get('command')!r}"
-    return f"auth provider {user['auth-provider'].safe_get('name')!r}"
+def _cluster_problem(cluster: KubeconfigCluster) -> str:
+    if not cluster.server:
+        return "its cluster has no server"
+    if cluster.certificate_authority and cluster.certificate_authority_data:
+        return "its cluster has both certificate-authority and certificate-authority-data: keep one"
+    return ""
 
 
-def _existing(paths: list[str]) -> list[str]:
-    return [path for path in paths if os.path.exists(path)]
-
-
-def _directory(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
+def _user_problem(user: KubeconfigUser) -> str:
+    if user.token and (user.username or user.password):
+        return "its user has both a token and a name with a password: keep one"
+    if user.client_certificate or user.client_certificate_data:
+        if user.client_certificate and user.client_certificate_data:
+            return "its user has both client-certificate and client-certificate-data: keep one"
+        if user.client_key and user.client_key_data:
+            return "its user has both client-key and client-key-data: keep one"
+        if not (user.client_key or user.client_key_data):
+            return "its user has a client certificate without client-key or client-key-data"
+    if user.exec_ is None:
+        return ""
+    if user.auth_provider is not None:
+        return "its user has both exec and auth-provider: keep one"
+    return exec_problem(user.exec_)

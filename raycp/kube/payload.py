@@ -1,9 +1,10 @@
 """The bytes of a request: head and body in one piece, which is one TLS record and one system call."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from raycp.kube.objects import JSON, Query
+from raycp.kube.proxies import proxy_authorization
 from raycp.kube.target import Target
 
 
@@ -15,13 +16,17 @@ class Payloads:
         self._prefix = b""
         self._base = ""
 
-    def use(self, target: Target, authorization: str | None) -> None:
+    def use(self, target: Target, authorization: str | None, headers: Iterable[tuple[str, str]] = ()) -> None:
         """Address ``target`` with these credentials from now on."""
         lines = [f" HTTP/1.1\r\nHost: {target.authority}", f"User-Agent: {self._user_agent}"]
         if authorization:
             lines.append(f"Authorization: {authorization}")
-        self._prefix = "\r\n".join(lines).encode("latin-1") + b"\r\n"
+        lines += [f"{name}: {value}" for name, value in headers]
         self._base = target.base
+        if target.forwarded:
+            lines += proxy_authorization(str(target.proxy))
+            self._base = f"http://{target.authority}{target.base}"
+        self._prefix = "\r\n".join(lines).encode("latin-1") + b"\r\n"
 
     def make(
         self,

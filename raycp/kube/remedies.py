@@ -29,6 +29,8 @@ def _remedy(text: str) -> str:
         return "Nothing listens there: is the server up, and is the port correct?"
     if "no API server answers so" in text or "redirected" in text or "cannot be read" in text:
         return "Does a proxy or a login page answer there? The address must be the API server's"
+    if "connection lost" in text:
+        return "Does the server there speak this scheme (https or http), and does it accept the client certificate?"
     if "TLS" in text:
         return "Is this an https port?"
     if "HTTP" in text:

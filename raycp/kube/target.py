@@ -5,6 +5,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from raycp.kube.proxies import parse_proxy
+
 
 class Target(msgspec.Struct, frozen=True):
     """``base`` is a path prefix without trailing slash (Rancher and similar gateways)."""
@@ -20,10 +22,10 @@ class Target(msgspec.Struct, frozen=True):
     def parse(
         cls, server: str, tls: ssl.SSLContext | None, server_hostname: str | None = None, proxy: str | None = None
     ) -> "Target":
-        """From the ``server`` and the ``proxy-url`` of a kubeconfig. Raises ``ValueError`` if one is not an http(s) URL."""
-        url = _url(server, "https")
+        """From the URLs of the server and of its proxy. Raises ``ValueError``."""
+        url = _url(server)
         if proxy:
-            _url(proxy, "http")
+            parse_proxy(proxy)
         host = str(url.hostname)
         secure = url.scheme == "https"
         return cls(
@@ -39,17 +41,22 @@ class Target(msgspec.Struct, frozen=True):
         return f"Target({self.host}:{self.port}{self.base}, tls={self.tls is not None}, proxy={self.proxy is not None})"
 
     @property
+    def forwarded(self) -> bool:
+        """Whether the proxy is asked for each request, and opens no tunnel: without TLS, as Go's net/http does it."""
+        return self.tls is None and self.proxy is not None and parse_proxy(self.proxy).scheme in ("http", "https")
+
+    @property
     def authority(self) -> str:
         """``host:port``, as in a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
-def _url(text: str, scheme: str) -> SplitResult:
-    """Its credentials, if there are any, are not shown."""
+def _url(text: str) -> SplitResult:
+    """Of a server, https if it has no scheme. Its credentials, if there are any, are not shown."""
     shown = text.rpartition("@")[2]
     try:
-        url = urlsplit(text if "://" in text else f"{scheme}://{text}")
+        url = urlsplit(text if "://" in text else f"https://{text}")
         known, _ = url.scheme in ("http", "https") and url.hostname, url.port
         if known:
             str(url.hostname).encode("idna")

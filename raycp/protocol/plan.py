@@ -14,6 +14,7 @@ import msgspec
 from raycp.base.protocol_version import PROTOCOL, check_protocol
 from raycp.config import FleetDoc
 from raycp.kube import ConnectSpec
+from raycp.kube.connect import UserSource
 from raycp.protocol.members import Member, Slot
 
 
@@ -42,7 +43,7 @@ class ControllerPlan(msgspec.Struct, frozen=True):
 
     ``use`` and ``original`` find it in its module; ``name`` is what it is called here; ``spec`` is its index in
     ``spec.controllers``. ``kind``, ``owns``, ``watches``, ``reachability``, ``config`` and ``code`` (a digest of its source) are
-    the inputs of its decisions (``raycp.classify.inputs``).
+    the inputs of its decisions (``raycp.classify.inputs``). ``credentials``: by cluster, those of its own.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ControllerPlan(msgspec.Struct, frozen=True):
     reachability: bool = False
     reachability_of: tuple[str, ...] = ()
     code: str = ""
+    credentials: tuple[tuple[str, UserSource], ...] = ()
 
 
 class Fleet(msgspec.Struct, frozen=True, dict=True):

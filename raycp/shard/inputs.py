@@ -190,6 +190,8 @@ class Inputs:
             if declared(controller) != declared(was):
                 self._ledger.forgive(controller.name)
                 everything.append(controller)
+            elif controller.credentials != was.credentials:
+                self._fanout.all_due(self._objects(self._ledger.forgive(controller.name)), FLEET_CHANGED)
             elif controller.code != was.code:
                 self._fanout.all_due(self._objects(self._ledger.forgive(controller.name)), NEW_CODE)
         if everything or clusters:

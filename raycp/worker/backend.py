@@ -18,6 +18,7 @@ from raycp.worker.admission import RemoteAdmission
 from raycp.worker.call_outcomes import CallOutcomes
 from raycp.worker.cluster_table import ClusterTable
 from raycp.worker.fence import WriteFence
+from raycp.worker.own_credentials import own_fault
 from raycp.worker.questions import ShardQuestions
 from raycp.worker.shard_reads import ShardReads
 
@@ -96,8 +97,13 @@ class WorkerBackend:
         remote = shard != task.shard
         if remote:
             self._admission.check(task, call.cluster)
-        client = await self._clients.get(call.cluster)
-        resource = await client.resource(call.kind)
+        controller = task.key.controller
+        user = self._clients.user(call.cluster, controller)
+        try:
+            client = await self._clients.get(call.cluster, controller)
+            resource = await client.resource(call.kind)
+        except (ApiError, Unreachable) as error:
+            raise own_fault(controller, call.cluster, user, error) or error from None
         # A create goes to the collection, though the caller knows the name; a subresource's (eviction, binding) does not.
         name = None if call.verb == "create" and not call.subresource else call.name or None
         where = (call.namespace or None, name, call.subresource or None)
@@ -120,11 +126,15 @@ class WorkerBackend:
             status = answer.status
         except ApiError as error:
             code = str(error.status)
+            if (fault := own_fault(controller, call.cluster, user, error)) is not None:
+                raise fault from None
             status, retry_after = error.status, error.retry_after
             raise
         except (CircuitOpen, Throttled):
             raise
-        except Unreachable:
+        except Unreachable as error:
+            if (fault := own_fault(controller, call.cluster, user, error)) is not None:
+                raise fault from None
             status = 0
             raise
         finally:

@@ -15,6 +15,7 @@ from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, Read, Reply, Repl
 from raycp.sdk.backend import CacheRead
 from raycp.sdk.owner import OWNER_UID
 from raycp.worker.cluster_table import ClusterTable
+from raycp.worker.own_credentials import own_fault
 from raycp.worker.questions import ShardQuestions
 from raycp.worker.refusals import TaskTooLarge
 from raycp.worker.task_memory import TaskMemory
@@ -54,7 +55,7 @@ class ShardReads:
             lambda identity: Read(identity, query.op, [cluster], [kind], query.namespace, query.name, query.selector, FIRST),
         )
         if reply.code is ReplyCode.UNWATCHED:
-            return await self._read_live(query)
+            return await self._read_live(task, query)
         if reply.unknown_clusters or (reply.error and reply.code is not ReplyCode.TOO_LARGE):
             raise Unreachable(f"cluster {cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)
         _check(reply)
@@ -117,8 +118,15 @@ class ShardReads:
             token = reply.token
         return found
 
-    async def _read_live(self, query: CacheRead) -> list[Child]:
-        client = await self._clients.get(query.cluster)
+    async def _read_live(self, task: Task, query: CacheRead) -> list[Child]:
+        controller = task.key.controller
+        try:
+            return await self._live(controller, query)
+        except (ApiError, Unreachable) as error:
+            raise own_fault(controller, query.cluster, self._clients.user(query.cluster, controller), error) or error from None
+
+    async def _live(self, controller: str, query: CacheRead) -> list[Child]:
+        client = await self._clients.get(query.cluster, controller)
         resource = await client.resource(query.kind)
         if query.op == "get":
             try:

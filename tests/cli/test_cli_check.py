@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from asyncio.subprocess import PIPE
@@ -123,6 +124,31 @@ users: [{name: u, user: {token: t0psecret}}]
 """
 
 
+@pytest.mark.parametrize("what", ["a fifo", "50 MB", "a token that is a number"])
+def test_a_kubeconfig_that_cannot_be_read_is_bad_input_at_once(what: str, tmp_path: Path, capsys: Captured) -> None:
+    file, path = write(tmp_path), tmp_path / "a.yaml"
+    if what == "a fifo":
+        os.mkfifo(path)
+    else:
+        path.write_text("#" * (50 << 20) if what == "50 MB" else KUBECONFIG.replace("t0psecret", "98765"))
+    assert cli.main(["check", "-c", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert f'error: {file}:7: spec.clusters[0].kubeconfig.path: "a.yaml" cannot be used: kubeconfig {path}' in err
+    expected = {"a fifo": "not a regular file", "50 MB": "more than 4096 KiB"}.get(what, "users[0].user.token is a number")
+    assert expected in err
+    assert "98765" not in err
+    assert "Traceback" not in err
+
+
+def test_check_refuses_a_proxy_that_raycp_cannot_use_and_says_which_it_can(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path)
+    (tmp_path / "a.yaml").write_text(KUBECONFIG.replace('127.0.0.1:1"', '127.0.0.1:1", proxy-url: "socks4://me:t0psecret@p:1080"'))
+    assert cli.main(["check", "-c", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert "the proxy 'p:1080' is not a URL with one of the schemes http, https and socks5" in err
+    assert "t0psecret" not in err
+
+
 def test_check_fails_where_no_server_answers(tmp_path: Path, capsys: Captured) -> None:
     file = write(tmp_path)
     (tmp_path / "a.yaml").write_text(KUBECONFIG)
@@ -216,6 +242,35 @@ async def test_the_shipped_roles_suffice_and_missing_rights_are_named(tmp_path: 
         assert token not in err
         for role in ("hub", "member"):
             await _kubectl(admin, "apply", "-f", f"deploy/rbac/{role}.yaml")
+        assert await _check(["-c", str(file)]) == 0, capsys.readouterr().err
+    finally:
+        await cluster.stop()
+
+
+async def test_the_rights_of_a_controllers_own_credentials_are_asked_for_as_its_user(tmp_path: Path, capsys: Captured) -> None:
+    """It needs to write what it writes; the caches are filled with the cluster's own."""
+    from raycp.embedded.cluster import EmbeddedCluster
+
+    cluster = EmbeddedCluster("a", EmbeddedSpec(rbac=True, controllers=EmbeddedControllers.none()))
+    endpoint = await cluster.start()
+    token = cluster.add_user("author")
+    own = "{use: MODULE, credentials: {a: {path: author.yaml}}}"
+    try:
+        (tmp_path / "a.yaml").write_text(endpoint.kubeconfig)
+        (tmp_path / "author.yaml").write_text(endpoint.kubeconfig.replace(endpoint.token, token))
+        file = write(tmp_path, FLEET.replace("{use: MODULE}", own))
+        assert await _check(["-c", str(file)]) == 1
+        err = capsys.readouterr().err
+        author = tmp_path / "author.yaml"
+        assert f"does not let the user of {author} create, patch, update, delete v1/Pod (controller echo, which owns them)" in err
+        assert f"does not let the user of {author} patch, update v1/ConfigMap (controller echo)" in err
+        assert "does not let us" not in err
+        assert token not in err
+        cluster.auth.revoke(token)
+        assert await _check(["-c", str(file)]) == 1
+        assert f"error: cluster a {author}: " in (err := capsys.readouterr().err)
+        assert "rejects the credentials (401)" in err
+        cluster.add_user("author", ("system:masters",), token)
         assert await _check(["-c", str(file)]) == 0, capsys.readouterr().err
     finally:
         await cluster.stop()

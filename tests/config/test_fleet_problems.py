@@ -257,14 +257,26 @@ def test_kubeconfig_files_and_contexts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"spec\.clusters\[0\]\.kubeconfig\.path.*does not exist"):
         load_fleet(file, check_files=True)
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/k.yaml").write_text("contexts: [{name: wets}]\n")
+    clusters = "clusters: [{name: c, cluster: {server: https://c}}]\n"
+    (tmp_path / "sub/k.yaml").write_text(clusters + "contexts: [{name: wets, context: {cluster: c}}]\n")
     with pytest.raises(ConfigError, match="did you mean 'wets'"):
         load_fleet(file, check_files=True)
-    (tmp_path / "sub/k.yaml").write_text("contexts: [{name: west}]\n")
+    (tmp_path / "sub/k.yaml").write_text(clusters + "contexts: [{name: west, context: {cluster: c}}]\n")
     load_fleet(file, check_files=True)
     (tmp_path / "sub/k.yaml").write_text("hello\n")
-    with pytest.raises(ConfigError, match="not a kubeconfig"):
+    with pytest.raises(ConfigError, match="is not a mapping; name a kubeconfig file"):
         load_fleet(file, check_files=True)
+
+
+def test_a_list_of_kubeconfig_files_is_merged_and_each_is_relative_to_the_fleet_file(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(HEAD + "  clusters: [{name: a, kubeconfig: {path: 'a.yaml:sub/b.yaml:~/c'}}]\n" + RUNS)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.yaml").write_text("contexts: [{name: west, context: {cluster: c}}]\ncurrent-context: west\n")
+    (tmp_path / "sub/b.yaml").write_text("clusters: [{name: c, cluster: {server: https://c}}]\n")
+    doc = load_fleet(file, check_files=True)
+    assert doc.hub.kubeconfig is not None
+    assert doc.hub.kubeconfig.path == f"{tmp_path}/a.yaml:{tmp_path}/sub/b.yaml:~/c"
 
 
 JSON = st.recursive(

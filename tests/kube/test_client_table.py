@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from raycp.base.clock import VirtualClock
 from raycp.kube import ConnectError, ConnectSpec, Unreachable
 from raycp.kube.client_table import RETRY_MIN, ClientTable
+from raycp.kube.connect import UserSource
 
 
 class FakeClient:
@@ -108,6 +110,21 @@ async def test_a_failed_one_is_made_again_with_backoff_and_at_once_for_another_c
     maker.error = None
     assert (await table.get(spec("b"))).spec.server == "b"
     await table.close()
+
+
+async def test_each_user_has_a_client_of_its_own_until_it_is_no_longer_wanted() -> None:
+    maker = Maker()
+    table = ClientTable(maker.connect, VirtualClock())
+    users = (None, UserSource("/one"), UserSource("/two"))
+    found = [await table.get(msgspec.structs.replace(spec(), user=user)) for user in users]
+    assert len({id(each) for each in found}) == 3
+    assert [table.peek("c1", user) for user in users] == found
+    table.keep({("c1", users[1])})
+    await settle()
+    assert [each.closed for each in maker.made] == [0, 0, 1]
+    assert [table.peek("c1", user) for user in users] == [found[0], found[1], None]
+    await table.close()
+    assert [each.closed for each in maker.made] == [1, 1, 1]
 
 
 async def test_whoever_waits_for_one_waits_for_the_time_of_a_request_and_may_be_cancelled() -> None:

@@ -1,4 +1,4 @@
-"""kubeconfig files through the ``kubernetes`` package: every kind of credential, rotation, and configuration errors."""
+"""kubeconfig files: rotation of every kind of credential, and configuration errors."""
 
 import asyncio
 import base64
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from doormen import id_token
 from scripted_api import ScriptedApi
 
 from raycp.base.clock import SystemClock, VirtualClock
@@ -71,7 +72,7 @@ def plugin(tmp_path: Path, token_file: Path) -> dict[str, Any]:
     count = f"open({str(tmp_path / 'runs')!r}, 'a').write('.')"
     script.write_text(f"#!{sys.executable}\n{count}\nprint('{answer}' % open({str(token_file)!r}).read())\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}}
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "interactiveMode": "Never"}}
 
 
 def plugin_runs(tmp_path: Path) -> int:
@@ -157,7 +158,7 @@ async def test_an_insecure_kubeconfig_logs_a_warning(server: ScriptedApi, tmp_pa
 
 
 async def test_a_valid_oidc_token_authenticates(server: ScriptedApi, tmp_path: Path) -> None:
-    token = f"{encoded('{}')}.{encoded('{}').rstrip('=')}.x"
+    token = id_token(3600)
     server.token = token
     user = {"auth-provider": {"name": "oidc", "config": {"id-token": token, "client-id": "c", "idp-issuer-url": "i"}}}
     client = await connect(write(tmp_path / "config", server, user))
@@ -183,10 +184,10 @@ async def test_each_configuration_error_names_a_remedy_and_no_secret(
     assert "Known contexts: one" in await problem(ConnectSpec(name="c1", path=str(path), context="two"))
     assert "401" in await problem(good)
     (tmp_path / "bad").write_text("a: [very-secret")
-    assert "not valid YAML" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "bad")))
+    assert "is not valid YAML" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "bad")))
     (tmp_path / "empty").write_text("")
     await problem(ConnectSpec(name="c1", path=str(tmp_path / "empty")))
-    missing = write(path, server, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}})
+    missing = write(path, server, {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "no-such-plugin"}})
     assert "exec plugin 'no-such-plugin'" in await problem(missing)
     other = write(path, server, {"token": "very-secret"}, **{"certificate-authority-data": encoded(ScriptedApi().authority.pem)})
     assert "not trusted" in await problem(other)
@@ -206,4 +207,20 @@ async def test_several_kubeconfig_files_are_merged(server: ScriptedApi, tmp_path
     (tmp_path / "b").write_text(yaml.safe_dump({"contexts": [{"name": "two", "context": {"cluster": "c", "user": "u"}}]}))
     spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", context="two")
     client = await connect(spec)
+    await client.close()
+
+
+async def test_a_file_that_appears_later_in_a_list_is_read(server: ScriptedApi, tmp_path: Path) -> None:
+    """It comes first in the list, and was not there at the start."""
+    clock = VirtualClock()
+    write(tmp_path / "b", server, {"token": server.token})
+    spec = ConnectSpec(name="c1", path=f"{tmp_path}/a{os.pathsep}{tmp_path}/b", timeout=5.0)
+    client = await ClusterClient.connect(spec, clock)
+    server.token = "secret-token-2"
+    write(tmp_path / "a", server, {"token": server.token})
+    await clock.advance(61)
+    await client.version()
+    assert "token-2" in server.headers[-1]["Authorization"]
+    assert client.credentials_problem == ""
+    assert len([each for each in server.headers if "token-1" in each["Authorization"]]) == 1, "no 401 told it"
     await client.close()

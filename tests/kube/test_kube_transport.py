@@ -63,14 +63,11 @@ async def test_the_client_connects_through_a_proxy(server: ScriptedApi) -> None:
 async def test_in_cluster_credentials_follow_a_rotated_token(
     server: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kubernetes.aio.config import incluster_config
-
     token, ca = tmp_path / "token", tmp_path / "ca.crt"
     assert server.token is not None
     token.write_text(server.token)
     ca.write_text(server.authority.pem)
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(ca))
+    monkeypatch.setattr("raycp.kube.in_cluster.SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
     client = await ClusterClient.connect(ConnectSpec(name="c1", mode="inCluster", timeout=5.0), SystemClock())
