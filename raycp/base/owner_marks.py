@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -66,8 +66,8 @@ class MarkKeys(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"MarkKeys({', '.join(sorted(self.keys))}; {self.signing} signs)"
 
-    def __rich_repr__(self) -> "list[str]":
-        return [repr(self)]
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("keys", sorted(self.keys)), ("signing", self.signing)]
 
     def sign(self, claim: OwnerClaim) -> str:
         """The mark of ``claim``."""

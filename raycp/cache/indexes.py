@@ -132,7 +132,7 @@ class IndexedObjects:
             self.index(name)
 
     def index(self, name: str) -> Index:
-        """The index of that name, built on the first call, and anew for another function. Raises ``KeyError`` for an unknown name."""
+        """The index of that name, built on the first call, and anew for another function. Raises ``KeyError`` for none."""
         index = self.indexed.get(name)
         if index is None or index.fn is not self._functions[name]:
             index = Index(self._functions[name])

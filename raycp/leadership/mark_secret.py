@@ -6,6 +6,7 @@ find none, one makes it and the other reads what the first has made. People rota
 
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,9 @@ class KeptKeys(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"KeptKeys({', '.join(sorted(self.keys))})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("keys", sorted(self.keys))]
 
 
 class _Meta(msgspec.Struct, rename="camel"):

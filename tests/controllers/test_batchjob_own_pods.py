@@ -144,7 +144,7 @@ async def test_forged_successes_complete_no_job(fleet: LiveFleet) -> None:
     assert status["active"] == 2
     found = await until(fleet, "Complete")
     assert found["status"]["succeeded"] == 3
-    own = [pod for pod in await fleet.objects("east", "v1/Pod", "default")]
+    own = await fleet.objects("east", "v1/Pod", "default")
     assert {pod["status"]["phase"] for pod in own} == {"Succeeded"}
     assert len(own) == 3, "all of them its own"
     await fleet.send("delete", "hub", found, {})

@@ -266,6 +266,19 @@ async def census(ctx: Context, cm: dict[str, Any]) -> None:
         CHILDREN[key[1], key[2]] = sorted([child["metadata"]["name"] async for _, child in ctx.each_child("v1/Secret")])
 
 
+@controller("v1/ConfigMap", labels={"app": "quoting"})
+async def quoting(ctx: Context, cm: dict[str, Any]) -> None:
+    """Fails with what it saw in its error, as authors and API servers do: the object; a value; what an API server quotes."""
+    with _run("quoting", ctx, cm):
+        value = cm["data"]["value"]
+        if cm["data"]["how"] == "object":
+            raise ValueError(f"can't use {cm}")
+        if cm["data"]["how"] == "secret":
+            raise ValueError(f"the password '{value}' is too short")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": {"k": f"not valid: {value}"}}}
+        await ctx.create(secret, own=False)
+
+
 @controller("v1/ConfigMap", labels={"app": "threaded"})
 def threaded(ctx: Any, cm: dict[str, Any]) -> None:
     """A plain function that ends when its name is in ``OPEN``; it can't be stopped."""

@@ -1,4 +1,5 @@
-"""What texts of others (errors, log lines, reasons) must not carry into a file: values of Secrets, tokens, contents of objects.
+"""What texts of others (errors, log lines, reasons) must not carry into a file, nor to who reads timelines and status: values of
+Secrets, tokens, contents of objects.
 
 Rules, each on top of ``raycp.metrics.log.redact``:
 
