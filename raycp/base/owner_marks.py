@@ -45,7 +45,7 @@ class OwnerClaim(NamedTuple):
     name: str
 
 
-class Proof(Enum):
+class ClaimProof(Enum):
     """What speaks for a claim."""
 
     MARKED = "marked"
@@ -73,15 +73,15 @@ class MarkKeys(msgspec.Struct, frozen=True):
         """The mark of ``claim``."""
         return f"{self.signing}/{_mac(self.keys[self.signing], _text(claim))}"
 
-    def proof(self, claim: OwnerClaim, mark: str, created: str | None) -> Proof:
+    def proof(self, claim: OwnerClaim, mark: str, created: str | None) -> ClaimProof:
         """``mark`` as the child carries it, empty for none; ``created`` is its creationTimestamp."""
         name, _, mac = mark.partition("/")
         key = self.keys.get(name)
         if key is not None and hmac.compare_digest(_mac(key, _text(claim)).encode(), mac.encode("utf-8", "surrogatepass")):
-            return Proof.MARKED
+            return ClaimProof.MARKED
         if created and created < self.unmarked_before and _TIME.fullmatch(created):
-            return Proof.OLD
-        return Proof.NONE
+            return ClaimProof.OLD
+        return ClaimProof.NONE
 
 
 def next_keys(before: MarkKeys | None, found: Mapping[str, bytes], unmarked_before: str) -> MarkKeys | None:

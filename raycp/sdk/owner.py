@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Meta
-from raycp.base.owner_marks import MARK, MarkKeys, OwnerClaim, Proof
+from raycp.base.owner_marks import MARK, ClaimProof, MarkKeys, OwnerClaim
 from raycp.sdk.results import Retry
 
 OWNER_UID = "raycp.io/owner-uid"
@@ -107,24 +107,24 @@ def ownership(
     """How ``child``, an object of ``kind`` in ``child_cluster``, belongs to ``owner``. Without keys no mark counts."""
     meta, owner_meta = child.get("metadata") or {}, owner["metadata"]
     uid, namespace = owner_meta["uid"], str(meta.get("namespace") or "")
-    proof = Proof.NONE
+    proof = ClaimProof.NONE
     if keys is not None and (meta.get("labels") or {}).get(OWNER_UID) == uid:
         claim = OwnerClaim(uid, child_cluster, _kind_name(kind), namespace, str(meta.get("name")))
         carried, created = (meta.get("annotations") or {}).get(MARK), meta.get("creationTimestamp")
         proof = keys.proof(claim, str(carried), str(created) if created else None)
-    if proof is Proof.MARKED:
+    if proof is ClaimProof.MARKED:
         return Ownership.MARKED
     here = owner_cluster == child_cluster and owner_meta.get("namespace", "") in ("", namespace)
     if here and any(reference.get("uid") == uid for reference in meta.get("ownerReferences") or ()):
         return Ownership.REFERENCED
-    return Ownership.OLD if proof is Proof.OLD else Ownership.NONE
+    return Ownership.OLD if proof is ClaimProof.OLD else Ownership.NONE
 
 
-def proof_of(meta: Meta, cluster: str, kind: GVK, keys: MarkKeys | None) -> tuple[str, Proof]:
+def proof_of(meta: Meta, cluster: str, kind: GVK, keys: MarkKeys | None) -> tuple[str, ClaimProof]:
     """The owner that a cached object of ``kind`` names by label, and what proves it; an empty uid where it names none."""
     uid = (meta.labels or {}).get(OWNER_UID, "")
     if not uid or keys is None:
-        return uid, Proof.NONE
+        return uid, ClaimProof.NONE
     claim = OwnerClaim(uid, cluster, _kind_name(kind), meta.namespace, meta.name)
     return uid, keys.proof(claim, (meta.annotations or {}).get(MARK, ""), meta.creation_timestamp)
 

@@ -12,7 +12,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
-from raycp.base.owner_marks import Proof
+from raycp.base.owner_marks import ClaimProof
 from raycp.base.selections import every, selection_of
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import message_of
@@ -241,7 +241,7 @@ class EventHandler:
         """Whether the owner that ``obj`` names is to be woken: anyone can write a name. Without keys all are, and learn that the
         cluster is unknown."""
         marks = self._routes.marks
-        return marks is None or proof_of(obj.meta, cluster, kind, marks)[1] is not Proof.NONE
+        return marks is None or proof_of(obj.meta, cluster, kind, marks)[1] is not ClaimProof.NONE
 
     def _owner_due(self, owner: RequestKey, verdict: Verdict, event: Event, change: Change) -> None:
         if owner.cluster not in self._caches:

@@ -7,7 +7,7 @@ counts as unknown to that owner.
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
-from raycp.base.owner_marks import MarkKeys, Proof
+from raycp.base.owner_marks import ClaimProof, MarkKeys
 from raycp.cache import Store
 from raycp.sdk.owner import proof_of
 
@@ -23,7 +23,7 @@ def index_claims(store: Store, cluster: str, kind: GVK, keys: MarkKeys | None) -
         uid, proof = proof_of(obj.meta, cluster, kind, keys)
         if not uid:
             return ()
-        return (_UNPROVEN + uid if proof is Proof.NONE else uid,)
+        return (_UNPROVEN + uid if proof is ClaimProof.NONE else uid,)
 
     store.redefine_index(CLAIMS, owners)
 

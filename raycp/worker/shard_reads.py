@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 import msgspec
 
 from raycp.base.objects import Meta
-from raycp.base.owner_marks import MarkKeys, Proof
+from raycp.base.owner_marks import ClaimProof, MarkKeys
 from raycp.base.tasks import Child, Task
 from raycp.kube import ApiError, Unreachable, decode_answer
 from raycp.member.clients import Clients
@@ -151,7 +151,7 @@ class ShardReads:
             fields = {**head, **decode_answer(item, dict[str, msgspec.Raw], f"list {query.kind}")}
             if owned:
                 meta = decode_answer(item, _Marked, f"list {query.kind}").metadata
-                if proof_of(meta, query.cluster, query.kind, marks)[1] is Proof.NONE:
+                if proof_of(meta, query.cluster, query.kind, marks)[1] is ClaimProof.NONE:
                     continue
             found.append(Child(query.cluster, str(query.kind), msgspec.json.encode(fields)))
         return found

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raycp.base.owner_marks import MarkKeys, OwnerClaim, Proof, next_keys
+from raycp.base.owner_marks import ClaimProof, MarkKeys, OwnerClaim, next_keys
 
 PARTS = st.text(max_size=12)
 CLAIMS = st.builds(OwnerClaim, PARTS, PARTS, PARTS, PARTS, PARTS)
@@ -16,9 +16,9 @@ CREATED = "2030-01-01T00:00:00Z"
 @given(KEYS, CLAIMS, CLAIMS)
 def test_a_mark_proves_one_claim_and_no_other(keys: MarkKeys, claim: OwnerClaim, other: OwnerClaim) -> None:
     mark = keys.sign(claim)
-    assert keys.proof(claim, mark, CREATED) is Proof.MARKED
+    assert keys.proof(claim, mark, CREATED) is ClaimProof.MARKED
     assume(claim != other)
-    assert keys.proof(other, mark, CREATED) is Proof.NONE
+    assert keys.proof(other, mark, CREATED) is ClaimProof.NONE
 
 
 @given(KEYS, st.lists(st.text(alphabet="a1:\n/", max_size=4), min_size=5, max_size=5), st.permutations(range(5)))
@@ -36,17 +36,17 @@ def test_nobody_without_the_key_makes_a_mark(keys: MarkKeys, guessed: bytes, cla
     assume(guessed != keys.keys[keys.signing])
     forged = MarkKeys({keys.signing: guessed}, keys.signing).sign(claim)
     for mark in (forged, text, f"{keys.signing}/{text}", f"{keys.signing}/", "", "/", keys.sign(claim)[:-1]):
-        assert keys.proof(claim, mark, CREATED) is Proof.NONE
+        assert keys.proof(claim, mark, CREATED) is ClaimProof.NONE
 
 
 def test_a_child_without_mark_is_told_by_the_time_that_the_server_gave_it() -> None:
     keys = MarkKeys({"key-1": bytes(32)}, "key-1", "2026-03-01T10:00:00Z")
     claim = OwnerClaim("u", "east", "Pod.", "default", "p-0-0")
-    assert keys.proof(claim, "", "2026-03-01T09:59:59Z") is Proof.OLD
-    assert keys.proof(claim, "lost-key/abc", "2025-12-31T23:59:59Z") is Proof.OLD
+    assert keys.proof(claim, "", "2026-03-01T09:59:59Z") is ClaimProof.OLD
+    assert keys.proof(claim, "lost-key/abc", "2025-12-31T23:59:59Z") is ClaimProof.OLD
     for created in ("2026-03-01T10:00:00Z", "2026-03-02T00:00:00Z", None, "", "yesterday", "0", "2026-02-01T00:00:00Z\n"):
-        assert keys.proof(claim, "", created) is Proof.NONE, created
-    assert msgspec.structs.replace(keys, unmarked_before="").proof(claim, "", "1970-01-01T00:00:00Z") is Proof.NONE
+        assert keys.proof(claim, "", created) is ClaimProof.NONE, created
+    assert msgspec.structs.replace(keys, unmarked_before="").proof(claim, "", "1970-01-01T00:00:00Z") is ClaimProof.NONE
 
 
 @given(st.none() | KEYS, st.dictionaries(st.from_regex(r"key-\d{1,3}", fullmatch=True), st.binary(max_size=40), max_size=5))
@@ -76,10 +76,10 @@ def test_a_mark_of_an_old_key_stays_valid_until_the_key_is_removed() -> None:
     both = next_keys(next_keys(first, {"key-9": b"a" * 32, "key-10": b"b" * 32}, ""), {"key-9": b"a" * 32, "key-10": b"b" * 32}, "")
     assert both is not None
     assert both.signing == "key-10"
-    assert both.proof(claim, mark, CREATED) is Proof.MARKED
+    assert both.proof(claim, mark, CREATED) is ClaimProof.MARKED
     only = next_keys(both, {"key-10": b"b" * 32}, "")
     assert only is not None
-    assert only.proof(claim, mark, CREATED) is Proof.NONE
+    assert only.proof(claim, mark, CREATED) is ClaimProof.NONE
 
 
 @given(SECRETS)

@@ -9,7 +9,7 @@ import msgspec
 from raycp.base.clock import SystemClock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Meta
-from raycp.base.owner_marks import MarkKeys, Proof
+from raycp.base.owner_marks import ClaimProof, MarkKeys
 from raycp.base.tasks import Child, Done, Task
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
@@ -102,7 +102,7 @@ class LiveFleet:
         meta = msgspec.convert(obj["metadata"], Meta)
         owner, proof = proof_of(meta, cluster, GVK.parse(f"{obj['apiVersion']}/{obj['kind']}"), self.marks)
         named = references and any(reference.uid == uid for reference in meta.owner_references or ())
-        return named or (owner == uid and proof is not Proof.NONE)
+        return named or (owner == uid and proof is not ClaimProof.NONE)
 
     async def send(self, verb: str, cluster: str, obj: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
         kind = GVK.parse(f"{obj['apiVersion']}/{obj['kind']}")
