@@ -12,7 +12,6 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
-from raycp.base.owner_marks import ClaimProof
 from raycp.base.selections import every, selection_of
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import message_of
@@ -20,7 +19,7 @@ from raycp.classify import AWAY, OWNED_AWAY, WATCHED, WATCHED_AWAY, Known, Verdi
 from raycp.config import TIERS
 from raycp.kube.codec import parse_time
 from raycp.metrics import ReflectorMetrics
-from raycp.sdk.owner import owner_key, proof_of
+from raycp.sdk.owner import owner_key
 from raycp.shard.caches import Caches
 from raycp.shard.fanout import FanOut
 from raycp.shard.handouts import Deferred, Handout, WatchedKey
@@ -240,8 +239,8 @@ class EventHandler:
     def _proven(self, cluster: str, kind: GVK, obj: Obj) -> bool:
         """Whether the owner that ``obj`` names is to be woken: anyone can write a name. Without keys all are, and learn that the
         cluster is unknown."""
-        marks = self._routes.marks
-        return marks is None or proof_of(obj.meta, cluster, kind, marks)[1] is not ClaimProof.NONE
+        informer = self._caches.informer(cluster, kind)
+        return informer is None or informer.claims.keys is None or informer.claims.proven(obj)
 
     def _owner_due(self, owner: RequestKey, verdict: Verdict, event: Event, change: Change) -> None:
         if owner.cluster not in self._caches:

@@ -22,7 +22,7 @@ from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
-from raycp.shard.owned_objects import CLAIMS, index_claims
+from raycp.shard.owned_objects import CLAIMS, Claims
 from raycp.shard.routes import KindRoutes, field_index
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Watcher(Protocol):
 class Informer:
     """One kind: its store and the reflector that fills it."""
 
-    def __init__(self, route: KindRoutes, store: Store) -> None:
+    def __init__(self, route: KindRoutes, store: Store, claims: Claims) -> None:
         self.route = route
         self.store = store
         self.reflector: Reflector | None = None
@@ -84,8 +84,9 @@ class Informer:
         """Waits for the first list, and for the end of the replay."""
         self.identity = ""
         """Of the cluster whose objects are in ``store``: behind a new connection there may be another one."""
-        self.marks: MarkKeys | None = None
-        """The keys by which ``store`` is indexed."""
+        self.claims = claims
+        """Says which of its objects belong to the owners that they name."""
+        claims.index(store)
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
 
@@ -174,8 +175,7 @@ class WatchedCluster:
         for kind, route in routes.items():
             known = self.informers.get(kind)
             if known is None:
-                known = self.informers[kind] = Informer(route, Store())
-                index_claims(known.store, self.name, kind, marks)
+                known = self.informers[kind] = Informer(route, Store(), Claims(self.name, kind, marks))
                 self._start(known)
             else:
                 narrowed = (known.route.label_selector, known.route.field_selector) != (route.label_selector, route.field_selector)
@@ -183,9 +183,9 @@ class WatchedCluster:
                 if narrowed:
                     self._stop(known)
                     self._start(known)
-            if known.marks != marks:
-                index_claims(known.store, self.name, kind, marks)
-                known.marks = marks
+            if known.claims.keys != marks:
+                known.claims = Claims(self.name, kind, marks)
+                known.claims.index(known.store)
             if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
                 known.store.build_index(CLAIMS)
