@@ -49,7 +49,8 @@ class Obj(msgspec.Struct, gc=False):
     ``raw`` is the object's JSON without ``managedFields``; ``rv`` is its ``version_number``; ``version`` is the
     64-bit digest of what users change (generation, or the body of kinds without one, with labels, annotations, finalizers
     and deletionTimestamp), equal in every process for equal content; ``changed_at`` is the newest
-    ``managedFields[].time`` as Unix seconds, 0 if the server sent none.
+    ``managedFields[].time`` as Unix seconds, 0 if the server sent none. ``judged``: how its claim to an owner was judged, for who
+    judges it (``raycp.shard.owned_objects``).
     """
 
     meta: Meta
@@ -57,6 +58,7 @@ class Obj(msgspec.Struct, gc=False):
     rv: int
     version: int
     changed_at: float = 0.0
+    judged: int = 0
 
 
 def same_version(one: Obj, other: Obj) -> bool:

@@ -44,6 +44,8 @@ class ProblemCode(StrEnum):
     DOCUMENT_NOT_STORED = "DocumentNotStored"
     PLAN_NOT_KEPT = "PlanNotKept"
     """The plan could not be stored where a new leader would find it if all members died."""
+    MARK_KEYS = "MarkKeys"
+    """The keys for owner marks can't be read from the hub."""
     CRASH_LOOP = "CrashLoop"
     """The workers of a pool die again and again."""
     CRDS_NOT_INSTALLED = "CrdsNotInstalled"

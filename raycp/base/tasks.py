@@ -15,6 +15,9 @@ class Child(msgspec.Struct, array_like=True, gc=False):
     raw: bytes
 
 
+FOREIGN_SHOWN = 5
+
+
 class Task(msgspec.Struct, array_like=True, gc=False):
     """One hand-out of one key.
 
@@ -31,6 +34,9 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     ``rest``: bytes of further children, which the worker reads in pages when it has room for them; with ``partial``, ``raw`` has
     only the object's kind and metadata, and the first of the rest is the object. ``refused`` says why object or children can't be
     handed to any worker: ``raw`` has no more then either, and the author's function is not called.
+
+    ``foreign`` names objects that claim to be children and are not (``raycp.base.owner_marks``): ``FOREIGN_SHOWN`` of each shard at
+    most, as ``cluster/namespace/name``.
     """
 
     id: int
@@ -51,6 +57,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     rest: int = 0
     partial: bool = False
     refused: str = ""
+    foreign: list[str] = []
 
 
 class Outcome(StrEnum):

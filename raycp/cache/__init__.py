@@ -9,7 +9,6 @@ are left out); ``store`` (law 7: never goes back), with ``replacement`` (a list 
 """
 
 from raycp.cache.emitter import Handler
-from raycp.cache.indexes import OWNER_UID_LABEL
 from raycp.cache.intake import EventBudget
 from raycp.cache.options import ReflectorOptions
 from raycp.cache.reflector import Reflector
@@ -18,7 +17,6 @@ from raycp.cache.status import FaultOwner, Phase, ReflectorStatus
 from raycp.cache.store import Store
 
 __all__ = [
-    "OWNER_UID_LABEL",
     "EventBudget",
     "FaultOwner",
     "Handler",

@@ -15,22 +15,14 @@ Key = tuple[str, str]
 """(namespace, name); the namespace is empty for cluster-scoped kinds"""
 IndexFn = Callable[[Obj], Iterable[str]]
 
-OWNER_UID_LABEL = "raycp.io/owner-uid"
-"""label with the uid of an owner in another cluster, which an ownerReference cannot name"""
-
 
 def by_namespace(obj: Obj) -> Iterable[str]:
     return (obj.meta.namespace,)
 
 
 def by_owner(obj: Obj) -> Iterable[str]:
-    """The uids in ownerReferences and in the label ``raycp.io/owner-uid``."""
-    meta = obj.meta
-    uids = [owner.uid for owner in meta.owner_references or ()]
-    remote = (meta.labels or {}).get(OWNER_UID_LABEL)
-    if remote and remote not in uids:
-        uids.append(remote)
-    return uids
+    """The uids in ownerReferences."""
+    return [owner.uid for owner in obj.meta.owner_references or ()]
 
 
 def by_label(obj: Obj) -> Iterable[str]:
@@ -44,16 +36,16 @@ BUILT_IN: Mapping[str, IndexFn] = {"namespace": by_namespace, "owner": by_owner,
 class Index:
     """One index over the keys of a store."""
 
-    __slots__ = ("_buckets", "_fn")
+    __slots__ = ("_buckets", "fn")
 
     def __init__(self, fn: IndexFn) -> None:
-        self._fn = fn
+        self.fn = fn
         self._buckets: dict[str, Key | set[Key]] = {}
 
     def values(self, obj: Obj) -> Iterable[str]:
         """The values under which ``obj`` is found: none if a user's function raises, which is logged."""
         try:
-            return tuple(self._fn(obj))
+            return tuple(self.fn(obj))
         except Exception:
             log.exception("index function failed on %s/%s", obj.meta.namespace, obj.meta.name)
             return ()
@@ -133,10 +125,16 @@ class IndexedObjects:
             raise ValueError(f"index {name!r} exists already")
         self._functions[name] = fn
 
+    def redefine(self, name: str, fn: IndexFn) -> None:
+        """Add an index, or give it another function; one that is built is built anew."""
+        self._functions[name] = fn
+        if name in self.indexed:
+            self.index(name)
+
     def index(self, name: str) -> Index:
-        """The index of that name, built on the first call. Raises ``KeyError`` for an unknown name."""
+        """The index of that name, built on the first call, and anew for another function. Raises ``KeyError`` for none."""
         index = self.indexed.get(name)
-        if index is None:
+        if index is None or index.fn is not self._functions[name]:
             index = Index(self._functions[name])
             for key, obj in self.objects.items():
                 index.add(key, obj)

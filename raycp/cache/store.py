@@ -72,6 +72,10 @@ class Store:
         """A user-defined index: ``fn`` returns the values of an object. Raises ``ValueError`` for a name that is taken."""
         self._contents.define(name, fn)
 
+    def redefine_index(self, name: str, fn: IndexFn) -> None:
+        """A user-defined index whose function may change: one that is built is built anew."""
+        self._contents.redefine(name, fn)
+
     def build_index(self, name: str) -> None:
         """Build an index now, so that the first query does not wait for it. Raises ``KeyError`` for an unknown index."""
         self._contents.index(name)

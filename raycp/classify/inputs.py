@@ -7,7 +7,7 @@
 | ``CHILD`` | ``owns=`` | the watch of the child's kind, in the owner's cluster or in members |
 | ``WATCHED`` | ``watches=`` | the watch of that kind, in the key's cluster or on the hub; then an index or a map function |
 | ``REACHABILITY`` | ``reachability=``, and what a reconcile has found unusable | the cluster's shard |
-| ``FLEET`` | ``config:``, the fleet's clusters and their labels | a new plan, compared with the one before |
+| ``FLEET`` | ``config:``, the fleet's clusters with labels, the keys for owner marks | a new plan, compared with the one before |
 | | ``credentials:`` | the same; only for keys that fail or have given up |
 | ``CODE`` | the module's source | a new plan; only for keys that fail or have given up |
 | ``TIME`` | ``Result(requeue_after=...)``, ``resync``, backoff | the queue's timer |

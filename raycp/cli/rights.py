@@ -12,6 +12,7 @@ from raycp.sdk.controller import Controller
 CONFIG_MAP = GVK("", "v1", "ConfigMap")
 NAMESPACE = GVK("", "v1", "Namespace")
 POD = GVK("", "v1", "Pod")
+SECRET = GVK("", "v1", "Secret")
 EVENT = GVK("events.k8s.io", "v1", "Event")
 LEASE = GVK("coordination.k8s.io", "v1", "Lease")
 CRD = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
@@ -103,6 +104,8 @@ def _hub(doc: FleetDoc) -> Iterator[Need]:
     yield Need(NAMESPACE, ("get", "create"), "the fleet's state")
     yield Need(CRD, ("get", "patch"), "the floor of the epochs", name=FLOOR)
     yield Need(CONFIG_MAP, ("get", "list", "create", "update", "delete"), "the fleet's state", namespace=state)
+    yield Need(SECRET, ("create",), "the keys for owner marks", namespace=state)  # a create can't be narrowed to a name
+    yield Need(SECRET, ("get",), "the keys for owner marks", namespace=state, name=f"raycp-{doc.name}-marks")
     if lock.kind == "ray":
         yield Need(CONFIG_MAP, (*READ, "create", "update"), "the lock", namespace=state)
     if lock.config_map is not None:

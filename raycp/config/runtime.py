@@ -136,6 +136,9 @@ class ObserverSpec(Strict):
     authentication."""
     port: int = Field(default=9464, ge=0, le=65535)
     """Port to listen on; 0 picks a free one, which `raycp status` shows."""
+    hosts: list[str] = []
+    """Names by which browsers and scrapers call it, such as that of an ingress; `.example.com` stands for all names that end so.
+    Its addresses, the names of its host and of Services need no entry. A request under any other name is answered with 421."""
 
 
 class StateSpec(Strict):

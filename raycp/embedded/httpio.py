@@ -17,6 +17,10 @@ import httptools
 
 log = logging.getLogger(__name__)
 
+_NO_PAGE = b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
+"""No browser shows an answer as a page, or in one. ``Host`` needs no check: the certificate names this server, and every request
+brings its credentials."""
+
 _REASONS = {
     200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 301: b"Moved Permanently", 302: b"Found",
     304: b"Not Modified", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
@@ -278,11 +282,12 @@ class HttpConnection(asyncio.Protocol):
         if status == 204:
             return b"HTTP/1.1 204 No Content\r\nCache-Control: no-cache, private\r\nDate: %b\r\n\r\n" % self._now()
         return (
-            b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n%b%b"
+            b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\n%bContent-Type: %b\r\nDate: %b\r\n%b%b"
             b"Content-Length: %d\r\n\r\n"
             % (
                 status,
                 _REASONS.get(status, b"Unknown"),
+                _NO_PAGE,
                 answer.content_type.encode(),
                 self._now(),
                 answer.headers,
@@ -307,10 +312,10 @@ class HttpConnection(asyncio.Protocol):
         self._busy = True
         self._stream = stream
         head = (
-            b"HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\nContent-Type: %b\r\nDate: %b\r\n"
+            b"HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\n%bContent-Type: %b\r\nDate: %b\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
-        self.transport.write(head % (stream.content_type.encode(), self._now()))
+        self.transport.write(head % (_NO_PAGE, stream.content_type.encode(), self._now()))
         stream.start(self)
 
     def finish_stream(self) -> None:

@@ -11,8 +11,6 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from raycp.kube.tls import safe_text
-
 PLUGIN_SECONDS = 30.0
 """Deadline of one run."""
 
@@ -21,7 +19,8 @@ _REST = 1.0  # seconds for the output of a plugin that has ended, since a child 
 
 
 class PluginError(Exception):
-    """A plugin gave no credential; the text says why and contains no output but the last line of its stderr."""
+    """A plugin gave no credential; the text says why. It contains nothing that the plugin printed: the text is logged and shown to
+    whoever may read the status, and what a plugin complains about may be the credential."""
 
 
 async def run_plugin(command: Sequence[str], env: Mapping[str, str]) -> bytes:
@@ -55,23 +54,23 @@ async def run_plugin(command: Sequence[str], env: Mapping[str, str]) -> bytes:
             await asyncio.wait([plugin.exited], timeout=_REST)
         transport.close()
     if code != 0:
-        last = plugin.err.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise PluginError(f"it ended with code {code}" + (f": {safe_text(ValueError(last[0]))}" if last else ""))
+        how = f"it was ended by signal {-code}" if code is not None and code < 0 else f"it ended with code {code}"
+        raise PluginError(f"{how}; what it printed is not shown here, since credentials may be in it")
     return bytes(plugin.out)
 
 
 class _Plugin(asyncio.SubprocessProtocol):
-    """Keeps what the process prints. ``silent``: it has closed its output."""
+    """Keeps what the process prints on standard output, and drops the rest. ``silent``: it has closed both."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.out, self.err = bytearray(), bytearray()
+        self.out = bytearray()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.silent: asyncio.Future[None] = loop.create_future()
         self._open = {1, 2}
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        into = self.out if fd == 1 else self.err
-        into += data[: _OUTPUT - len(into)]
+        if fd == 1:
+            self.out += data[: _OUTPUT - len(self.out)]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open.discard(fd)

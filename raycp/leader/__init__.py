@@ -13,8 +13,8 @@
 - nodes: ``nodes`` watches them, ``placement`` chooses one, ``evacuation`` leaves those that drain;
 - hand-over: ``handover`` of shards, ``fleet_handover`` of the fleet to its standby; there ``standby_role``, ``standby_fleet``,
   ``active_fleet`` and ``takeover``; ``retirement`` ends the old revision;
-- the clusters' APIs: ``hub`` joins ``hub_lock`` (and ``leadership_proof``), ``fleet_record`` and ``crds`` (and ``crd_installer``);
-  ``cluster_clients`` and ``retries`` serve all of them;
+- the clusters' APIs: ``hub`` joins ``hub_lock`` (and ``leadership_proof``), ``fleet_record``, ``mark_keys`` and ``crds`` (and
+  ``crd_installer``); ``cluster_clients`` and ``retries`` serve all of them;
 - ``leader_loop`` takes the steps, ``status_sender`` sends the status to the observer after each, ``core`` puts all of this
   together and answers questions.
 """

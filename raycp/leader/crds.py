@@ -55,9 +55,10 @@ class Crds:
                 subject = ProblemCode.CRDS_NOT_INSTALLED, ProblemOwner(cluster=name)
                 self._retries.start(subject, partial(self._install, name, connect, crds))
 
-    def published(self, name: str, connect: ConnectSpec | None, *, candidate: bool) -> ConnectSpec | None:
+    def published(self, name: str, connect: ConnectSpec | None, *, candidate: bool, held: bool = False) -> ConnectSpec | None:
         """The connection that the shards may use: None until the cluster has its CRDs or has had the time. A ``candidate``
-        publishes at once: the current leader has installed the CRDs."""
+        publishes at once: the current leader has installed the CRDs. ``held``: something else is to come first, which has that
+        time too."""
         if connect is None:
             self._since.pop(name, None)
             self._published.pop(name, None)
@@ -67,7 +68,8 @@ class Crds:
             return connect
         since = self._since.setdefault(name, self._clock.now())
         installed = self._installed.get(name)
-        if (installed is not None and installed[0] == connect) or self._clock.now() - since > PATIENCE:
+        ready = installed is not None and installed[0] == connect and not held
+        if ready or self._clock.now() - since > PATIENCE:
             return connect
         return None
 

@@ -10,12 +10,13 @@ from raycp.leader.cluster_clients import ClusterClients
 from raycp.leader.crds import Crds
 from raycp.leader.fleet_record import FleetRecord
 from raycp.leader.hub_lock import Elected, HubLock
+from raycp.leader.mark_keys import MarkKeyKeeper
 from raycp.leader.retries import Retries
 from raycp.protocol.plan import Fleet, Plan
 
 
 class Hub:
-    """One per leader: puts together the lock, the stored fleet document and the CRDs."""
+    """One per leader: puts together the lock, the stored fleet document, the keys for owner marks and the CRDs."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Hub:
     ) -> None:
         self.clients = clients = ClusterClients(clock)
         self.retries = retries = Retries(clock, loops)
+        self.marks = MarkKeyKeeper(clock, clients, retries)
         self.record = FleetRecord(clock, clients, retries, apply)
         self.crds = Crds(clock, clients, retries)
         self.lock = HubLock(clock, identity, loops, clients, retries, eligible, self.record.adopt_newer, elected)
@@ -53,6 +55,7 @@ class Hub:
         self.lock.step(plan, hub)
         if self.lock.leadership is not None:
             self.record.step(plan, hub, self.lock.leadership.incarnation)
+            self.marks.step(plan, hub, self.lock.leadership.epoch)
 
     async def close(self) -> None:
         """Close all connections."""

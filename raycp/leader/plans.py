@@ -92,6 +92,7 @@ def standby_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
             theirs.fleet.controllers,
         ),
         successors=mine.successors if mine else (),
+        marks=theirs.marks,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from raycp.leader.endpoints import reachable
 from raycp.leader.hub import Hub
+from raycp.leader.mark_keys import needs_marks
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.promotion import Promotion
 from raycp.leader.roster import Roster
@@ -29,16 +30,23 @@ class Publisher:
         """Publish primaries, addresses and connections of an active fleet."""
         plan = self._plans.current
         lock = self._hub.lock
+        marks = self._hub.marks.keys or plan.marks
         endpoints = reachable(plan, self._roster.endpoints)
         clusters = []
         for cluster in plan.clusters:
-            connect = self._hub.crds.published(cluster.name, endpoints.get(cluster.name), candidate=lock.waiting is not None)
+            connect = self._hub.crds.published(
+                cluster.name,
+                endpoints.get(cluster.name),
+                candidate=lock.waiting is not None,
+                held=marks is None and needs_marks(plan),  # a job's Pods in members are unknown meanwhile
+            )
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
         await self._publish(
             **self._addresses(),
             excused=self._roster.excused,
             shards=self._shards(plan),
             clusters=tuple(clusters),
+            marks=marks,
             epoch=lock.leadership.epoch if lock.leadership else plan.epoch,
             incarnation=lock.leadership.incarnation if lock.leadership else plan.incarnation,
         )

@@ -8,6 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from raycp.base.clock import Clock
 from raycp.kube import ConnectError, KubeError
 from raycp.leader.active_fleet import ActiveFleet
@@ -127,6 +129,9 @@ class Takeover:
             assert theirs is not None
             assert leadership is not None
             warm = {shard.shard: state for shard in before.shards if (state := self._roster.standby_of(shard.shard)) is not None}
+            connect = before.hub.connect
+            marks = await self._hub.marks.known_to(before, connect, leadership.epoch) if connect is not None else before.marks
+            before = msgspec.structs.replace(before, marks=marks)
             plan = leading_plan(before, theirs, warm.keys(), leadership.epoch, leadership.incarnation)
             for shard, state in warm.items():
                 plan = self._promotion.make_primary(plan, shard, state, order.cause, order.drain or 0.0, order.leaderless or 0.0)

@@ -1,7 +1,9 @@
 """Structured logs: one JSON object per line, with the fields of the current reconcile, and without secrets.
 
 ``bind(cluster=..., controller=...)`` adds fields for the current context: tasks that it starts inherit them, siblings don't.
-Redaction works on the values of the finished line, so it also covers exception texts, tracebacks and ``%`` arguments.
+Redaction works on the values of the finished line, so it also covers exception texts, tracebacks and ``%`` arguments. So does
+``harmless``: whoever reads a log in a terminal is not at the command of an API server's error text, or of a name. A message is
+one line: it can't begin another that looks like a record of its own.
 """
 
 import contextlib
@@ -15,6 +17,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import IO, Any
+
+from raycp.base.plaintext import harmless, one_line
 
 REDACTED = "[redacted]"
 
@@ -82,7 +86,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(redact(line), default=lambda o: redact(repr(o)), ensure_ascii=False)
+        return harmless(json.dumps(redact(line), default=lambda o: redact(repr(o)), ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -92,9 +96,9 @@ class TextFormatter(logging.Formatter):
         stamp = time.strftime("%H:%M:%S", time.gmtime(record.created))
         fields = "".join(f" {k}={v}" for k, v in redact(fields_of(record)).items())
         text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {record.name}: {redact(record.getMessage())}"
-        text += fields
+        text = one_line(text + fields)
         if record.exc_info and record.exc_info[0] is not None:
-            text += "\n" + redact("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            text += "\n" + harmless(redact("".join(traceback.format_exception(*record.exc_info)).rstrip()))
         return text
 
 

@@ -80,7 +80,7 @@ class ObserverCore(MemberCore):
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
         spec = plan.fleet.doc.spec.observer
-        self._web.open(spec.host, spec.port)
+        self._web.open(spec.host, spec.port, spec.hosts)
         if plan.following is not None:
             self.loops.spawn(self._checkpoint.warm_up(), "connection to the hub")
         elif before is not None and before.following is not None:

@@ -4,7 +4,7 @@ A standby fleet takes any port while the active one has that of the file, and mo
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from raycp.base.clock import Clock
@@ -32,6 +32,7 @@ class HttpServer:
         self._changed = changed
         self._web: WebServer | None = None
         self._opened = False
+        self._names: Collection[str] = ()
         self._on_another_port = False
 
     @property
@@ -39,10 +40,11 @@ class HttpServer:
         """Where it listens; empty before."""
         return self._web.url if self._web is not None else ""
 
-    def open(self, host: str, port: int) -> None:
-        """Start to listen, once; returns at once."""
+    def open(self, host: str, port: int, names: Collection[str] = ()) -> None:
+        """Start to listen, once; returns at once. ``names``: see ``serve``."""
         if not self._opened:
             self._opened = True
+            self._names = names
             self._loops.supervise(partial(self._listen, host, port), LoopName.HTTP_SERVER)
 
     def return_to_port(self, host: str, port: int) -> None:
@@ -58,7 +60,7 @@ class HttpServer:
     async def _listen(self, host: str, port: int) -> None:
         while self._web is None:
             try:
-                self._web = await serve(self._view, host, port)
+                self._web = await serve(self._view, host, port, self._names)
             except OSError as error:
                 if self._stands_by() and not self._on_another_port:
                     self._on_another_port, port = True, 0
@@ -76,7 +78,7 @@ class HttpServer:
         deadline = self._clock.now() + MOVE_WITHIN
         while self._clock.now() < deadline:
             try:
-                web = await serve(self._view, host, port)
+                web = await serve(self._view, host, port, self._names)
             except OSError:
                 await self._clock.sleep(0.1)
                 continue

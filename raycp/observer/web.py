@@ -2,27 +2,35 @@
 
 ``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
 checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
-page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason.
+page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason, a ``Host`` that is not this
+server's with 421 (``known_hosts``). No page of others may show one of these in a frame.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from importlib import resources
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
+from raycp.observer.known_hosts import KnownHosts, own_names
 from raycp.observer.view import View
 from raycp.protocol.status import Check
 
 log = logging.getLogger(__name__)
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:",
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
 }
 
 
@@ -44,7 +52,7 @@ def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as refusal:
@@ -54,7 +62,19 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
         return _json({"error": f"{type(error).__name__}: {error}", "path": request.path}, 500)
 
 
-def make_app(view: View) -> web.Application:
+def _hosts(known: KnownHosts) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        if known.knows(host):
+            return await handler(request)
+        error = "this observer has no such name: use its address, or add the name to spec.observer.hosts"
+        return _json({"error": error, "host": host}, 421)
+
+    return check
+
+
+def make_app(view: View, known: KnownHosts) -> web.Application:
     """The aiohttp application; ``serve`` runs it."""
     page = (resources.files("raycp.observer") / "status.html").read_bytes()
 
@@ -106,7 +126,7 @@ def make_app(view: View) -> web.Application:
             }
         )
 
-    app = web.Application(middlewares=[_errors])
+    app = web.Application(middlewares=[_errors, _hosts(known)])
     app.add_routes(
         [
             web.get("/", index),
@@ -145,9 +165,10 @@ class WebServer:
         await self._runner.cleanup()
 
 
-async def serve(view: View, host: str = "127.0.0.1", port: int = 0) -> WebServer:
-    """Listen on ``host:port`` (0: any free port) until ``stop``. Raises ``OSError`` when the port is taken."""
-    runner = web.AppRunner(make_app(view), access_log=None, shutdown_timeout=1.0)
+async def serve(view: View, host: str = "127.0.0.1", port: int = 0, names: Collection[str] = ()) -> WebServer:
+    """Listen on ``host:port`` (0: any free port) until ``stop``; ``names``: further ones by which it is called. Raises ``OSError``
+    when the port is taken."""
+    runner = web.AppRunner(make_app(view, KnownHosts([host, *names, *await own_names()])), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port, reuse_address=True)
     try:

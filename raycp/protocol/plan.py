@@ -2,8 +2,8 @@
 
 ``Fleet`` is what the driver hands to the leader and what the hub stores: the YAML in canonical form, with what the driver learned
 by loading the controllers' modules. ``Plan`` is what the leader makes of it: clusters with their shards, shards with their
-addresses, epoch and terms. Neither holds a secret except ``Plan.token`` and connections of embedded clusters, which only travel by
-actor call.
+addresses, epoch and terms. Neither holds a secret except ``Plan.token``, ``Plan.marks`` and connections of embedded clusters, which
+only travel by actor call.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from functools import cached_property
 
 import msgspec
 
+from raycp.base.owner_marks import MarkKeys
 from raycp.base.protocol_version import PROTOCOL, check_protocol
 from raycp.config import FleetDoc
 from raycp.kube import ConnectSpec
@@ -175,6 +176,8 @@ class Plan(msgspec.Struct, frozen=True):
     Empty, and absent in plans of version 1, where the token says it."""
     protocol: int = PROTOCOL
     """Absent in plans of version 1, which are read the same."""
+    marks: MarkKeys | None = None
+    """The keys for owner marks; None until the leader has read them from the hub."""
 
     def __post_init__(self) -> None:
         check_protocol(self.protocol, "the fleet's plan")

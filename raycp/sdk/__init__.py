@@ -7,7 +7,7 @@ In the order in which one meets them:
 - ``context``, ``sync``: ``Context`` (``SyncContext`` for plain functions): one reconcile's reads, ``writes``, ``live`` reads,
   events and log;
 - ``results``: ``Result``, ``Retry``, ``Permanent``: how a reconciler ends;
-- ``conditions``, ``finalizers``, ``owner``: the conventions that every controller needs;
+- ``conditions``, ``finalizers``, ``owner``, ``foreign``: the conventions that every controller needs;
 - ``crd``: a CustomResourceDefinition from a pydantic model.
 
 What a worker uses, in the order of a task's path:
@@ -31,6 +31,7 @@ from raycp.sdk.definition import DefinitionError
 from raycp.sdk.event_recorder import EventRecorder
 from raycp.sdk.finalizers import finalizer
 from raycp.sdk.loader import ControllerLoadError, load_controllers
+from raycp.sdk.owner import Ownership
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.run import DEFAULT_TIMEOUT, run_reconcile
 from raycp.sdk.session import Revoked, Session
@@ -55,6 +56,7 @@ __all__ = [
     "NoSuchKind",
     "ObjectKey",
     "OwnedKind",
+    "Ownership",
     "Permanent",
     "ReconcileRequest",
     "Result",

@@ -1,7 +1,7 @@
 """``Backend``: what the SDK needs from the worker that runs it, or from a test. Bytes in, bytes out.
 
-Four members at the seam: ``clusters`` (what is in the fleet), ``read`` (a shard's cache), ``request`` (the API server), ``event``
-(fire and forget).
+Five members at the seam: ``clusters`` (what is in the fleet), ``marks`` (the keys that prove ownership), ``read`` (a shard's
+cache), ``request`` (the API server), ``event`` (fire and forget).
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from raycp.base.keys import GVK
+from raycp.base.owner_marks import MarkKeys
 from raycp.base.tasks import Child, Task
 
 Verb = Literal["get", "list", "create", "update", "patch", "delete"]
@@ -42,7 +43,8 @@ class CacheRead(msgspec.Struct, frozen=True):
     """A read from a shard's cache.
 
     ``op``: ``get`` one object by ``name``; ``list`` a ``namespace`` (empty: all) narrowed by ``selector``; ``owned`` lists the
-    objects that carry the owner uid in ``name`` (owner reference or label ``raycp.io/owner-uid``).
+    objects that belong to the owner whose uid is in ``name``: by label ``raycp.io/owner-uid`` with our mark; and, with
+    ``references``, by owner reference in ``namespace`` (empty: any).
     """
 
     op: Literal["get", "list", "owned"]
@@ -51,6 +53,7 @@ class CacheRead(msgspec.Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     selector: str = ""
+    references: bool = False
 
 
 class ApiRequest(msgspec.Struct, frozen=True):
@@ -90,12 +93,17 @@ class Backend(Protocol):
     2. ``request`` with ``call.writes`` checks the task's permit right before sending, sends epoch, shard and term along, and
        hands the answer to the shard of the object written.
     3. ``event`` never blocks and never raises.
-    4. All may be called from the loop that ``run_reconcile`` runs on; ``clusters`` from any thread.
+    4. All may be called from the loop that ``run_reconcile`` runs on; ``clusters`` and ``marks`` from any thread.
     """
 
     @property
     def clusters(self) -> Mapping[str, ClusterInfo]:
         """Every cluster of the fleet by name, hub included, as known at this moment."""
+        ...
+
+    @property
+    def marks(self) -> MarkKeys | None:
+        """The fleet's keys for owner marks, as known at this moment; None until they are."""
         ...
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:

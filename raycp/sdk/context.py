@@ -91,6 +91,12 @@ class Context(Writes):
         """Clusters whose children are unknown at the moment: none among ``children`` does not mean that none exists."""
         return frozenset(self._session.task.unknown_clusters)
 
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """Objects that carry the label of our children and not our mark, ``cluster/namespace/name``: some of them, if there are
+        many. They are not among ``children``; an Event on the object names them."""
+        return tuple(self._session.task.foreign)
+
     def now(self) -> float:
         """Unix time in seconds, from the injected clock."""
         return self._session.clock.wall()
@@ -115,11 +121,13 @@ class Context(Writes):
         owner: str | None = None,
         cluster: str | None = None,
     ) -> Objects:
-        """Objects from the cache: of a namespace (default: the request's; ``ALL``: every one), by labels or by owner uid."""
+        """Objects from the cache: of a namespace (default: the request's; ``ALL``: every one), by labels, or by the uid of the
+        owner to which they are proven to belong."""
         session, gvk = self._session, as_gvk(kind)
         where = session.cluster_or_own(cluster)
         if owner is not None:
-            query = CacheRead("owned", where, gvk, "", owner, selector_text(labels, "list"))
+            here = where == self.request.key.cluster  # elsewhere an owner reference means nothing
+            query = CacheRead("owned", where, gvk, "", owner, selector_text(labels, "list"), here)
         else:
             query = CacheRead("list", where, gvk, session.namespace_or_own(namespace), "", selector_text(labels, "list"))
         return [session.seen(where, gvk, child.raw) for child in await session.read(query)]

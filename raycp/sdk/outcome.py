@@ -40,7 +40,7 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
         if isinstance(result, Retry | Permanent):
             problem = f"returned {type(result).__name__}: raise it"
         else:
-            problem = f"returned {_short(result)}: a reconciler returns None or a Result"
+            problem = f"returned a {type(result).__name__}: a reconciler returns None or a Result"
     elif result.requeue_after is not None and not _seconds(result.requeue_after):
         problem = f"returned Result(requeue_after={_short(result.requeue_after)}): seconds, 0 or more"
     elif result.tier is not None and not (isinstance(result.tier, str) and result.tier):

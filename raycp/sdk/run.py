@@ -23,6 +23,7 @@ import msgspec
 from raycp.base.tasks import Done, Outcome
 from raycp.sdk.context import Context
 from raycp.sdk.controller import Controller
+from raycp.sdk.foreign import report_foreign
 from raycp.sdk.outcome import TIMED_OUT, explain, interpret
 from raycp.sdk.results import Permanent
 from raycp.sdk.session import Session
@@ -52,6 +53,8 @@ async def run_reconcile(
     try:
         if task.raw is not None or controller.deleted:
             obj = None if task.raw is None else _decode(controller, task.raw)
+            if task.foreign and obj is not None:
+                report_foreign(Context(session, config), task.foreign)
             loop = asyncio.get_running_loop()
             work: asyncio.Future[Any]
             if controller.is_async:

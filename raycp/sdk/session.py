@@ -167,6 +167,12 @@ class Session:
             raise ValueError(f"{self.task.key} is deleted: it has no status, can own nothing and takes no events")
         return self.seen(self.task.key.cluster, self.controller.kind, self._own_raw)
 
+    @cached_property
+    def own_identity(self) -> dict[str, Any]:
+        """The reconciled object with uid and namespace only, which never change: for thousands of children. Raises as ``own``."""
+        metadata = self.own()["metadata"]
+        return {"metadata": {"uid": metadata["uid"], "namespace": metadata.get("namespace", "")}}
+
     def replace_own(self, obj: dict[str, Any]) -> None:
         """The reconciled object as a write of this reconcile has left it."""
         self._own_raw = msgspec.json.encode(obj)

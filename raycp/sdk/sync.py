@@ -10,6 +10,7 @@ from raycp.sdk.backend import ClusterInfo
 from raycp.sdk.context import Context, ReconcileRequest
 from raycp.sdk.kinds import Labels, Objects
 from raycp.sdk.live import Live
+from raycp.sdk.owner import Ownership
 
 T = TypeVar("T")
 
@@ -48,6 +49,10 @@ class SyncContext:
     def unknown_clusters(self) -> frozenset[str]:
         return self._context.unknown_clusters
 
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        return self._context.foreign
+
     def now(self) -> float:
         return self._context.now()
 
@@ -78,6 +83,9 @@ class SyncContext:
 
     def own(self, child: dict[str, Any], *, cluster: str | None = None) -> dict[str, Any]:
         return self._context.own(child, cluster=cluster)
+
+    def ownership(self, child: dict[str, Any], *, cluster: str | None = None) -> Ownership:
+        return self._context.ownership(child, cluster=cluster)
 
     def create(self, obj: dict[str, Any], *, own: bool | None = None, cluster: str | None = None) -> dict[str, Any]:
         return self._wait(self._context.create(obj, own=own, cluster=cluster))

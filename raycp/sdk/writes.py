@@ -8,7 +8,7 @@ import msgspec
 from raycp.base.keys import GVK
 from raycp.kube.errors import ApiError
 from raycp.sdk.backend import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, ApiRequest, CacheRead
-from raycp.sdk.owner import mark, owned_by
+from raycp.sdk.owner import OWNER_UID, Ownership, mark, ownership
 from raycp.sdk.patches import merge_diff
 from raycp.sdk.session import ObjectId, Session, decode
 
@@ -22,14 +22,22 @@ class Writes:
     _session: Session
 
     def own(self, child: dict[str, Any], *, cluster: str | None = None) -> dict[str, Any]:
-        """Mark ``child`` (in place) as ours: an owner reference, or label and annotation where that can't be."""
-        return mark(child, self._session.own(), self._session.task.key.cluster, self._session.cluster_or_own(cluster))
+        """Mark ``child`` (in place) as ours: an owner reference, or label and annotations where that can't be. The mark is made for
+        its name and namespace in that cluster; ``create`` and ``apply`` make it anew where they fill in the namespace."""
+        session = self._session
+        return mark(child, session.own(), session.task.key.cluster, session.cluster_or_own(cluster), session.backend.marks)
+
+    def ownership(self, child: dict[str, Any], *, cluster: str | None = None) -> Ownership:
+        """How ``child``, an object of that cluster, belongs to the reconciled object: what its labels and references claim, as far
+        as it is proven."""
+        return self._ownership(child, GVK.parse(f"{child['apiVersion']}/{child['kind']}"), self._session.cluster_or_own(cluster))
 
     async def create(self, obj: dict[str, Any], *, own: bool | None = None, cluster: str | None = None) -> dict[str, Any]:
         """Create ``obj`` and return it as the server keeps it.
 
-        Use deterministic names: where an object of that name exists and carries our owner mark, that is success, and it is
-        returned as it is. ``own=None`` marks kinds in ``owns=[...]``. Raises ``ApiError`` (AlreadyExists for another's object).
+        Use deterministic names: where an object of that name exists and is proven to be ours (``ownership``), that is success, and
+        it is returned as it is. ``own=None`` marks kinds in ``owns=[...]``. Raises ``ApiError``: AlreadyExists for another's
+        object, which is left alone.
         """
         call, body = await self._prepare("create", obj, own, cluster)
         try:
@@ -41,7 +49,7 @@ class Writes:
             if existing is None:  # deleted since: the next reconcile creates it
                 raise
             found = decode(existing.body)
-            if not owned_by(found, self._session.own()["metadata"]["uid"]):
+            if self._ownership(found, call.kind, call.cluster) is Ownership.NONE:
                 raise
             self._session.wrote(call, existing.body, read=True)
             return found
@@ -167,6 +175,10 @@ class Writes:
 
     # -- inside
 
+    def _ownership(self, child: dict[str, Any], kind: GVK, cluster: str) -> Ownership:
+        session = self._session
+        return ownership(child, kind, session.own_identity, session.task.key.cluster, cluster, session.backend.marks)
+
     async def _name(self, verb: Any, obj: dict[str, Any], cluster: str | None, subresource: str = "") -> ApiRequest:
         """The request for an object, its namespace filled in where the kind has namespaces and the object names none."""
         where = self._session.cluster_or_own(cluster)
@@ -192,15 +204,18 @@ class Writes:
         metadata.pop("managedFields", None)
         if call.namespace:
             metadata["namespace"] = call.namespace
-        if own or (own is None and self._session.controller.owned(call.kind) is not None):
+        session = self._session
+        named = (metadata.get("labels") or {}).get(OWNER_UID)  # by ``own``, perhaps before its namespace was known
+        ours = bool(named) and named == session.own_identity["metadata"]["uid"]
+        declared = session.controller.owned(call.kind)
+        if own or (own is None and declared is not None) or ours:
             for part in ("labels", "annotations"):
                 if part in metadata:
                     metadata[part] = dict(metadata[part] or {})
             if "ownerReferences" in metadata:
                 metadata["ownerReferences"] = list(metadata["ownerReferences"] or ())
-            declared = self._session.controller.owned(call.kind)
-            label = declared is not None and declared.on == "members"
-            mark(body, self._session.own(), self._session.task.key.cluster, call.cluster, label=label)
+            label = ours or (declared is not None and declared.on == "members")
+            mark(body, session.own(), session.task.key.cluster, call.cluster, session.backend.marks, label=label)
         return call, body
 
 

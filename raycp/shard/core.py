@@ -257,7 +257,7 @@ class ShardCore(MemberCore):
                 )
                 known.resumes = self.standby is None  # a standby needs no watermark: its primary reports more
                 self.caches.add(known)
-            known.update(cluster, self.routes.kinds[name])
+            known.update(cluster, self.routes.kinds[name], plan.marks)
 
     def _promote(self, plan: Plan, before: Plan | None) -> None:
         """Promote this standby, under a term of its own: its primary is dead or hands over."""
@@ -352,7 +352,7 @@ class ShardCore(MemberCore):
         """A read of a worker from the caches, in pages."""
         if read.op == "more":
             return self.rests.more(worker, read)
-        return self.rests.first(worker, answer_read(self.caches, read), read.limit)
+        return self.rests.first(worker, answer_read(self.caches, read, self.routes.marks), read.limit)
 
     def other(self, seat: WorkerSeat, message: Message) -> None:
         """See ``dispatcher.Asides``."""

@@ -17,6 +17,7 @@ from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall, Done, Outcome
 from raycp.base.text import message_of
+from raycp.metrics.recorder import scrub_error
 from raycp.protocol.frames import (
     Culprit,
     Fold,
@@ -290,6 +291,8 @@ class Dispatcher:
         self.unseen.discard(done.id)
         mine = False
         try:
+            if done.error:  # an author's or an API server's words: timeline, status and observer show them
+                done.error = scrub_error(done.error)
             version = self._tasks.version_after(done) if done.writes and done.outcome is Outcome.OK else None
             mine = self._ledger.ended(done, version)
         except Exception:  # the audit ends it

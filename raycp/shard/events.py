@@ -142,7 +142,7 @@ class EventHandler:
             self._ledger.timelines.object_deleted(key)
 
     def _owned(self, cluster: str, kind: GVK, route: Owned, event: Event, writer: RequestKey | None) -> None:
-        owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, route, obj)}
+        owners = {owner for obj in (event.old, event.new) if obj is not None for owner in self._owners(cluster, kind, route, obj)}
         for owner in owners:
             if owner in self._working and writer != owner:
                 self._ledger.deferred(self._working[owner], Deferred(cluster, kind, route, event))
@@ -215,24 +215,32 @@ class EventHandler:
             reconciled, seen.covered, seen.has_watermark, is_child, first_start, own_writer, seen.only_status, is_watched
         )
 
-    def _owners(self, cluster: str, route: Owned, obj: Obj) -> list[RequestKey]:
+    def _owners(self, cluster: str, kind: GVK, route: Owned, obj: Obj) -> list[RequestKey]:
         name = route.controller.name
         if route.remote:
             owner = owner_key(obj.meta.annotations)
+            if not self._proven(cluster, kind, obj):
+                return []
             return [RequestKey(name, *owner)] if owner is not None and owner.cluster in route.controller.clusters else []
         informer = self._caches.informer(cluster, route.owner_kind)
-        group, kind = route.owner_kind.group, route.owner_kind.kind
+        group, owner_kind = route.owner_kind.group, route.owner_kind.kind
         found: list[RequestKey] = []
         for reference in obj.meta.owner_references or ():
-            if reference.kind == kind and reference.api_version.rpartition("/")[0] == group:
+            if reference.kind == owner_kind and reference.api_version.rpartition("/")[0] == group:
                 # A reference has no namespace: its object is in the child's, or has none.
                 scoped = informer is not None and informer.store.get("", reference.name) is not None
                 found.append(RequestKey(name, cluster, "" if scoped else obj.meta.namespace, reference.name))
         if not found and obj.meta.annotations:
             owner = owner_key(obj.meta.annotations)
-            if owner is not None and owner.cluster == cluster:
+            if owner is not None and owner.cluster == cluster and self._proven(cluster, kind, obj):
                 found.append(RequestKey(name, *owner))
         return found
+
+    def _proven(self, cluster: str, kind: GVK, obj: Obj) -> bool:
+        """Whether the owner that ``obj`` names is to be woken: anyone can write a name. Without keys all are, and learn that the
+        cluster is unknown."""
+        informer = self._caches.informer(cluster, kind)
+        return informer is None or informer.claims.keys is None or informer.claims.proven(obj)
 
     def _owner_due(self, owner: RequestKey, verdict: Verdict, event: Event, change: Change) -> None:
         if owner.cluster not in self._caches:

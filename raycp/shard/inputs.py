@@ -187,7 +187,9 @@ class Inputs:
             was = known.get(controller.name)
             if was is None:
                 continue  # a new one is shown every object
-            if declared(controller) != declared(was):
+            if controller.owns and proofs(plan) != proofs(before):
+                everything.append(controller)  # other objects may be its children now
+            elif declared(controller) != declared(was):
                 self._ledger.forgive(controller.name)
                 everything.append(controller)
             elif controller.credentials != was.credentials:
@@ -214,6 +216,11 @@ class Inputs:
 def declared(controller: ControllerPlan) -> tuple[object, ...]:
     """What a controller reads beside objects and clusters, and which of them."""
     return controller.config, controller.watches, controller.reachability, controller.reachability_of
+
+
+def proofs(plan: Plan) -> tuple[object, ...]:
+    """What decides whether an object is a child of its owner: not which key signs."""
+    return (plan.marks.keys, plan.marks.unmarked_before) if plan.marks is not None else ()
 
 
 def changed_clusters(plan: Plan, before: Plan) -> set[str]:

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
-from raycp.base.tasks import Child
+from raycp.base.owner_marks import MarkKeys
+from raycp.base.tasks import FOREIGN_SHOWN, Child
 from raycp.cache import Selector
 from raycp.protocol.control import CacheContent, ReadCache
 from raycp.protocol.frames import Read, Reply, ReplyCode
 from raycp.shard.caches import Caches
+from raycp.shard.owned_objects import names_of, owned_objects
 
 
-def answer_read(caches: Caches, read: Read) -> Reply:
+def answer_read(caches: Caches, read: Read, marks: MarkKeys | None) -> Reply:
     """The answer to a ``Read``. ``code`` is ``UNWATCHED`` where the cache can't answer; clusters not synced are in
-    ``unknown_clusters``."""
+    ``unknown_clusters``, and without ``marks`` those with objects that claim the owner who is asked for."""
     reply = Reply(read.id, [], [])
     try:
         selector = Selector.parse(read.selector)
@@ -39,7 +41,12 @@ def answer_read(caches: Caches, read: Read) -> Reply:
                 obj = informer.store.get(read.namespace, read.name)
                 found = [obj] if obj is not None else []
             elif read.op == "owned":
-                found = [obj for obj in informer.store.by_index("owner", read.name) if selector.matches(obj.meta.labels)]
+                owned, claims = owned_objects(informer.store, read.name, references=read.references, namespace=read.namespace)
+                found = [obj for obj in owned if selector.matches(obj.meta.labels)]
+                if claims and marks is None:
+                    reply.unknown_clusters.append(cluster)
+                elif claims:
+                    reply.foreign = [*reply.foreign, *names_of(cluster, claims)][:FOREIGN_SHOWN]
             else:
                 found = informer.store.select(read.namespace or None, selector)
             reply.found.extend(Child(cluster, kind, obj.raw) for obj in found)

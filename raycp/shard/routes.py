@@ -6,6 +6,7 @@ import msgspec
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
+from raycp.base.owner_marks import MarkKeys
 from raycp.cache.selectors import Selector
 from raycp.classify import TierRules
 from raycp.config.tiers import TiersSpec
@@ -175,7 +176,7 @@ class Routes:
     """The tables of the newest plan, replaced by ``update``.
 
     ``kinds``: ``cluster -> kind -> KindRoutes`` of this shard's clusters; ``records``: namespace and prefix of the fleet's own
-    records in the hub; ``sequence``: of the fleet document.
+    records in the hub; ``sequence``: of the fleet document; ``marks``: the keys that prove whose children objects are.
     """
 
     def __init__(self) -> None:
@@ -186,6 +187,7 @@ class Routes:
         self.labels: dict[str, dict[str, str]] = {}
         self.controllers: dict[str, ControllerPlan] = {}
         self.kind_of: dict[str, GVK] = {}
+        self.marks: MarkKeys | None = None
         self.kinds: dict[str, dict[GVK, KindRoutes]] = {}
         self.children: dict[tuple[str, str], list[Children]] = {}
 
@@ -198,6 +200,7 @@ class Routes:
         doc, mine = plan.fleet.doc, list(clusters)
         self.hub = plan.hub.name
         self.sequence = plan.fleet.sequence
+        self.marks = plan.marks
         self.records = (doc.spec.state.namespace, f"raycp-{plan.fleet.name}-")
         self.controllers = {controller.name: controller for controller in plan.fleet.controllers}
         self.kind_of = {controller.name: GVK.parse(controller.kind) for controller in plan.fleet.controllers}

@@ -16,7 +16,7 @@ import msgspec
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.selections import selection_of
-from raycp.base.tasks import Child, Done, Outcome, Task
+from raycp.base.tasks import FOREIGN_SHOWN, Child, Done, Outcome, Task
 from raycp.base.text import message_of
 from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, Tasks, Unsendable, pages, task_token
 from raycp.protocol.plan import ControllerPlan
@@ -25,6 +25,7 @@ from raycp.queueing import Item
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
+from raycp.shard.owned_objects import names_of, owned_objects
 from raycp.shard.read_pages import ReadPages, size_of
 from raycp.shard.routes import KindRoutes, Routes
 from raycp.shard.tokens import Tokens
@@ -67,6 +68,7 @@ class TaskMaker:
             obj = None
         children: list[Child] = []
         unknown: list[str] = []
+        foreign: list[str] = []
         if obj is not None:
             for place in self._routes.children.get((key.controller, key.cluster), ()):
                 kind = str(place.kind)
@@ -74,9 +76,17 @@ class TaskMaker:
                     there = self._caches.informer(cluster, place.kind)
                     if there is None or not there.synced:
                         unknown.append(cluster)
-                    if there is not None:
-                        children.extend(Child(cluster, kind, child.raw) for child in there.store.by_index("owner", obj.meta.uid))
-        return self._started(worker, item, obj, self._routes.kind_of[key.controller], children, sorted(set(unknown)))
+                    if there is None:
+                        continue
+                    meta, here = obj.meta, cluster == key.cluster
+                    found, claims = owned_objects(there.store, meta.uid, references=here, namespace=meta.namespace)
+                    children.extend([Child(cluster, kind, child.raw) for child in found])
+                    if claims and self._routes.marks is None:
+                        unknown.append(cluster)
+                    elif claims:
+                        foreign += names_of(cluster, claims[:FOREIGN_SHOWN])
+        kind_of = self._routes.kind_of[key.controller]
+        return self._started(worker, item, obj, kind_of, children, sorted(set(unknown)), foreign[:FOREIGN_SHOWN])
 
     def _mapping(self, worker: str, item: Item) -> Task | None:
         """The task of a watched object, whose map function is to run; None where its controller has no such watch any more."""
@@ -85,9 +95,18 @@ class TaskMaker:
             return None
         kind, obj = found
         states = [Child(item.key.cluster, str(kind), raw) for raw in self._watches.handed_out(item.key, kind)]
-        return self._started(worker, item, obj, kind, states, [])
+        return self._started(worker, item, obj, kind, states, [], [])
 
-    def _started(self, worker: str, item: Item, obj: Obj | None, kind: GVK, children: list[Child], unknown: list[str]) -> Task:
+    def _started(
+        self,
+        worker: str,
+        item: Item,
+        obj: Obj | None,
+        kind: GVK,
+        children: list[Child],
+        unknown: list[str],
+        foreign: list[str],
+    ) -> Task:
         identity, raw = self.identity_of(item), obj.raw if obj is not None else None
         rest, partial, refused = 0, False, ""
         size = 0 if raw is None else len(raw)
@@ -119,6 +138,7 @@ class TaskMaker:
             rest=rest,
             partial=partial,
             refused=refused,
+            foreign=foreign,
         )
         if rest:
             self._pages.keep(worker, task_token(identity), children)

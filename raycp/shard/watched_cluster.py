@@ -14,6 +14,7 @@ from raycp.base.events import Event
 from raycp.base.keys import GVK
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.owner_marks import MarkKeys
 from raycp.base.problems import ProblemOwner
 from raycp.cache import EventBudget, FaultOwner, Phase, Reflector, ReflectorOptions, Store
 from raycp.classify.references import References
@@ -21,6 +22,7 @@ from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
+from raycp.shard.owned_objects import CLAIMS, Claims
 from raycp.shard.routes import KindRoutes, field_index
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class Watcher(Protocol):
 class Informer:
     """One kind: its store and the reflector that fills it."""
 
-    def __init__(self, route: KindRoutes, store: Store) -> None:
+    def __init__(self, route: KindRoutes, store: Store, claims: Claims) -> None:
         self.route = route
         self.store = store
         self.reflector: Reflector | None = None
@@ -82,6 +84,9 @@ class Informer:
         """Waits for the first list, and for the end of the replay."""
         self.identity = ""
         """Of the cluster whose objects are in ``store``: behind a new connection there may be another one."""
+        self.claims = claims
+        """Says which of its objects belong to the owners that they name."""
+        claims.index(store)
         self.accounted = False
         """Whether the keys that the list made due are queued: only then may its version count as observed."""
 
@@ -162,15 +167,15 @@ class WatchedCluster:
         self.budget = EventBudget(clock)
         """How many events of its watches are processed per second."""
 
-    def update(self, plan: ClusterPlan, routes: dict[GVK, KindRoutes]) -> None:
-        """Watch these kinds over this connection from now on."""
+    def update(self, plan: ClusterPlan, routes: dict[GVK, KindRoutes], marks: MarkKeys | None) -> None:
+        """Watch these kinds over this connection from now on; ``marks`` prove whose children their objects are."""
         self.plan = plan
         for kind in [kind for kind in self.informers if kind not in routes]:
             self._stop(self.informers.pop(kind))
         for kind, route in routes.items():
             known = self.informers.get(kind)
             if known is None:
-                known = self.informers[kind] = Informer(route, Store())
+                known = self.informers[kind] = Informer(route, Store(), Claims(self.name, kind, marks))
                 self._start(known)
             else:
                 narrowed = (known.route.label_selector, known.route.field_selector) != (route.label_selector, route.field_selector)
@@ -178,8 +183,12 @@ class WatchedCluster:
                 if narrowed:
                     self._stop(known)
                     self._start(known)
+            if known.claims.keys != marks:
+                known.claims = Claims(self.name, kind, marks)
+                known.claims.index(known.store)
             if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
+                known.store.build_index(CLAIMS)
             for path in route.fields:
                 _index(known.store, path)
         if plan.connect is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
+from raycp.base.owner_marks import MarkKeys
 from raycp.base.tasks import ApiCall, Child, Task
 from raycp.kube import ApiError, CircuitOpen, ConnectError, ConnectSpec, KubeError, Throttled, Unreachable
 from raycp.kube.budget import BACKGROUND, LIVE
@@ -41,7 +42,9 @@ class WorkerBackend:
         fence: WriteFence,
     ) -> None:
         self.clusters: Mapping[str, ClusterInfo] = {}
-        """See ``Backend.clusters``. An attribute, since most reconciles read it; the worker sets it to ``ClusterTable.infos``."""
+        """See ``Backend.clusters``, as ``marks``. An attribute, since most reconciles read it; the worker sets it to
+        ``ClusterTable.infos``."""
+        self.marks: MarkKeys | None = None
         self._clock = clock
         self._clusters = clusters
         self._reads = reads
@@ -89,7 +92,7 @@ class WorkerBackend:
 
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
         """See ``Backend.read``."""
-        return await self._reads.read(task, query)
+        return await self._reads.read(task, query, self.marks)
 
     async def request(self, task: Task, call: ApiRequest) -> Answer:
         """See ``Backend.request``."""

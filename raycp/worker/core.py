@@ -124,6 +124,7 @@ class WorkerCore(MemberCore):
         for gone in plan.left_since(before):
             self.metrics.drop("cluster", gone)
         self._fence.update(plan)
+        self._backend.marks = plan.marks
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)
         if self.controllers.outdated:  # the leader replaces this worker

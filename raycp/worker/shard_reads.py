@@ -8,12 +8,14 @@ from collections.abc import Hashable, Sequence
 
 import msgspec
 
+from raycp.base.objects import Meta
+from raycp.base.owner_marks import ClaimProof, MarkKeys
 from raycp.base.tasks import Child, Task
 from raycp.kube import ApiError, Unreachable, decode_answer
 from raycp.member.clients import Clients
 from raycp.protocol.frames import LARGEST, LARGEST_TASK, PAGE, Read, Reply, ReplyCode, task_token
 from raycp.sdk.backend import CacheRead
-from raycp.sdk.owner import OWNER_UID
+from raycp.sdk.owner import NO_KEYS, OWNER_UID, proof_of
 from raycp.worker.cluster_table import ClusterTable
 from raycp.worker.own_credentials import own_fault
 from raycp.worker.questions import ShardQuestions
@@ -26,6 +28,10 @@ FIRST = PAGE // 4
 
 class _Items(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
+
+
+class _Marked(msgspec.Struct):
+    metadata: Meta
 
 
 class _OwnerMeta(msgspec.Struct):
@@ -45,17 +51,19 @@ class ShardReads:
         self._clients = clients
         self._memory = memory
 
-    async def read(self, task: Task, query: CacheRead) -> list[Child]:
-        """See ``Backend.read``. Raises ``NoRoom`` where the answer is too much for this worker, ``TaskTooLarge`` where an object of
-        it is for any."""
+    async def read(self, task: Task, query: CacheRead, marks: MarkKeys | None) -> list[Child]:
+        """See ``Backend.read``; ``marks`` prove whose children objects are. Raises ``NoRoom`` where the answer is too much for this
+        worker, ``TaskTooLarge`` where an object of it is for any."""
         cluster, kind = query.cluster, str(query.kind)
         shard = self._clusters.shards.get(cluster, "")
         reply = await self._questions.ask(
             cluster,
-            lambda identity: Read(identity, query.op, [cluster], [kind], query.namespace, query.name, query.selector, FIRST),
+            lambda identity: Read(
+                identity, query.op, [cluster], [kind], query.namespace, query.name, query.selector, FIRST, query.references
+            ),
         )
         if reply.code is ReplyCode.UNWATCHED:
-            return await self._read_live(task, query)
+            return await self._read_live(task, query, marks)
         if reply.unknown_clusters or (reply.error and reply.code is not ReplyCode.TOO_LARGE):
             raise Unreachable(f"cluster {cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)
         _check(reply)
@@ -78,6 +86,7 @@ class ShardReads:
             for (shard, names), reply in zip(others, replies, strict=True):
                 task.unknown_clusters.extend(names if reply is None else reply.unknown_clusters)
                 if reply is not None:
+                    task.foreign += reply.foreign
                     found.append((shard, reply))
         left = task.rest + sum(reply.left for _, reply in found)
         if left:
@@ -118,14 +127,14 @@ class ShardReads:
             token = reply.token
         return found
 
-    async def _read_live(self, task: Task, query: CacheRead) -> list[Child]:
+    async def _read_live(self, task: Task, query: CacheRead, marks: MarkKeys | None) -> list[Child]:
         controller = task.key.controller
         try:
-            return await self._live(controller, query)
+            return await self._live(controller, query, marks)
         except (ApiError, Unreachable) as error:
             raise own_fault(controller, query.cluster, self._clients.user(query.cluster, controller), error) or error from None
 
-    async def _live(self, controller: str, query: CacheRead) -> list[Child]:
+    async def _live(self, controller: str, query: CacheRead, marks: MarkKeys | None) -> list[Child]:
         client = await self._clients.get(query.cluster, controller)
         resource = await client.resource(query.kind)
         if query.op == "get":
@@ -136,8 +145,10 @@ class ShardReads:
                     return []
                 raise
             return [Child(query.cluster, str(query.kind), answer.body)]
-        selector = query.selector
-        if query.op == "owned":
+        selector, owned = query.selector, query.op == "owned"
+        if owned and marks is None:
+            raise Unreachable(f"cluster {query.cluster}: {NO_KEYS}", sent=False)
+        if owned:
             selector = ",".join(part for part in (f"{OWNER_UID}={query.name}", query.selector) if part)
         found: list[Child] = []
         head = {"apiVersion": query.kind.api_version, "kind": query.kind.kind}
@@ -146,6 +157,10 @@ class ShardReads:
         )
         for item in decode_answer(answer.body, _Items, f"list {query.kind}").items or []:
             fields = {**head, **decode_answer(item, dict[str, msgspec.Raw], f"list {query.kind}")}
+            if owned:
+                meta = decode_answer(item, _Marked, f"list {query.kind}").metadata
+                if proof_of(meta, query.cluster, query.kind, marks)[1] is ClaimProof.NONE:
+                    continue
             found.append(Child(query.cluster, str(query.kind), msgspec.json.encode(fields)))
         return found
 

@@ -156,7 +156,7 @@ def test_indexes_follow_each_change() -> None:
     owner = [{"apiVersion": "v1", "kind": "Job", "name": "j", "uid": "owner-1"}]
     watch(store, "ADDED", make("a", 1, labels={"app": "x"}, ownerReferences=owner))
     assert [o.meta.name for o in store.by_index("owner", "owner-1")] == ["a"]
-    watch(store, "ADDED", make("b", 2, namespace="other", labels={"app": "x", "raycp.io/owner-uid": "owner-1"}))
+    watch(store, "ADDED", make("b", 2, namespace="other", labels={"app": "x"}, ownerReferences=owner))
     assert {o.meta.name for o in store.by_index("owner", "owner-1")} == {"a", "b"}
     assert {o.meta.name for o in store.by_index("label", "app=x")} == {"a", "b"}
     assert [o.meta.name for o in store.by_index("namespace", "other")] == ["b"]

@@ -19,6 +19,7 @@ PLURALS = {
     "BatchJob": "batchjobs",
     "Pod": "pods",
     "ConfigMap": "configmaps",
+    "Secret": "secrets",
     "Namespace": "namespaces",
     "Event": "events",
 }

@@ -92,6 +92,14 @@ async def raw(api: Api, sent: bytes, until: bytes) -> bytes:
 # ---- HTTP
 
 
+async def test_no_answer_is_a_page_or_part_of_one(api: Api) -> None:
+    headers = {"Authorization": f"Bearer {api.token}"}
+    for path in ("/version", CMS, "/nothing", f"{CMS}?watch=true"):
+        async with api.http.get(api.server + path, headers=headers) as answer:
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     one = b"GET /version HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\r\n"
     watch = b"GET %b?watch=1&timeoutSeconds=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\r\n" % CMS.encode()

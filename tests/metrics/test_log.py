@@ -3,13 +3,17 @@
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from printed_log import printed
 
-from raycp.metrics.log import REDACTED, bind, redact, setup_logging
+from raycp.base.plaintext import is_harmless
+from raycp.metrics.log import REDACTED, JsonFormatter, TextFormatter, bind, redact, setup_logging
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
 
@@ -70,3 +74,29 @@ def test_redaction_of_private_keys_spares_harmless_words() -> None:
 def test_an_unknown_log_level_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown log level"):
         setup_logging("loud")
+
+
+@given(st.text(max_size=60), st.text(max_size=20))
+def test_no_log_line_commands_a_terminal_or_passes_for_another(text: str, field: str) -> None:
+    """Whatever others have written: a line of JSON that says it, or one line of text."""
+    record = logging.LogRecord(LOGGER, logging.WARNING, "", 0, "cluster east: %s", (text,), None)
+    record.cluster = field
+    shown = JsonFormatter().format(record)
+    assert is_harmless(shown)
+    assert "\n" not in shown
+    wanted = redact(f"cluster east: {text}").encode("utf-8", "surrogatepass")
+    assert json.loads(shown)["msg"].encode("utf-8", "surrogatepass") == wanted
+    shown = TextFormatter().format(record)
+    assert is_harmless(shown)
+    assert "\n" not in shown
+
+
+def test_a_traceback_commands_no_terminal() -> None:
+    try:
+        raise RuntimeError("\x1b]0;owned\x07 \x9b2J \u202e")
+    except RuntimeError:
+        record = logging.LogRecord(LOGGER, logging.ERROR, "", 0, "failed", (), sys.exc_info())
+    for formatter in (JsonFormatter(), TextFormatter()):
+        shown = formatter.format(record)
+        assert is_harmless(shown)
+        assert "owned" in shown

@@ -5,9 +5,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
+from raycp.observer.known_hosts import KnownHosts
 from raycp.observer.web import WebServer, serve
 from raycp.protocol.status import Check
 
@@ -147,3 +150,46 @@ async def test_the_page_needs_no_external_asset(site: Site) -> None:
     assert "http://" not in page
     assert "https://" not in page
     assert " src=" not in page
+
+
+NAMES = ["localhost", "LOCALHOST.", "127.0.0.1", "[::1]", "10.1.2.3", "o.raycp.svc", "o.ns.svc.cluster.local", "a.example.com"]
+STRANGERS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "svc", "xsvc", "example.com.evil", "a b", "[x]"]
+
+
+@pytest.mark.parametrize("port", ["", ":9464"])
+def test_a_server_knows_its_names_and_no_others(port: str) -> None:
+    known = KnownHosts(["host-1", ".example.com"])
+    assert all(known.knows(name + port) for name in [*NAMES, "host-1"])
+    assert not any(known.knows(name + port) for name in [*STRANGERS, "other-host", "host-1.evil.example"])
+    assert known.knows("")
+
+
+@given(st.from_regex(r"[a-z0-9-]{1,12}(\.[a-z0-9-]{1,12}){1,3}", fullmatch=True))
+def test_no_name_that_can_be_registered_is_known(name: str) -> None:
+    """Top-level domains have letters; those of Services and hosts can't be had."""
+    end = name.rpartition(".")[2]
+    assume(end not in ("svc", "local", "localhost") and not end.isdigit())
+    assert not KnownHosts(["host-1"]).knows(name)
+
+
+async def test_a_page_of_others_reads_nothing_and_frames_nothing(site: Site) -> None:
+    _, server, session = site
+    for path in ("/", "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/timeline/east/v1/ConfigMap/default/a"):
+        async with session.get(path, headers={"Host": f"evil.example:{server.port}"}) as answer:
+            assert (answer.status, "spec.observer.hosts" in await answer.text()) == (421, True)
+    for path in ("/", "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/nothing", "/nothing"):
+        async with session.get(path) as answer:
+            assert answer.status != 421
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Frame-Options"] == "DENY"
+    async with session.post("/api/v1/status") as answer:
+        assert answer.status == 405
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+async def test_further_names_are_those_of_the_fleet_file() -> None:
+    server = await serve(SmallView(), names=["raycp.example.com"])
+    headers = {"Host": "raycp.example.com"}
+    async with aiohttp.ClientSession(server.url) as session, session.get("/healthz", headers=headers) as answer:
+        assert answer.status == 200
+    await server.stop()

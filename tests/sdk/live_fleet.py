@@ -8,12 +8,14 @@ import msgspec
 
 from raycp.base.clock import SystemClock
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.objects import Meta
+from raycp.base.owner_marks import ClaimProof, MarkKeys
 from raycp.base.tasks import Child, Done, Task
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec
 from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Controller, Session, run_reconcile
-from raycp.sdk.owner import OWNER_UID, owned_by
+from raycp.sdk.owner import OWNER_UID, proof_of
 
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 CLOCK = SystemClock()
@@ -31,6 +33,7 @@ class LiveFleet:
         self.calls: list[ApiRequest] = []
         self.before: Callable[[ApiRequest], Awaitable[None]] | None = None
         self.tasks = 0
+        self.marks: MarkKeys | None = MarkKeys({"key-1": bytes(32)}, "key-1")
 
     async def __aenter__(self) -> "LiveFleet":
         for name, cluster in self.embedded.items():
@@ -65,7 +68,7 @@ class LiveFleet:
         else:
             found = await self.objects(query.cluster, query.kind, query.namespace, query.selector)
             if query.op == "owned":
-                found = [obj for obj in found if owned_by(obj, query.name)]
+                found = [obj for obj in found if self.belongs(obj, query.cluster, query.name, references=query.references)]
         return [Child(query.cluster, str(query.kind), msgspec.json.encode(obj)) for obj in found]
 
     async def request(self, task: Task, call: ApiRequest) -> Answer:
@@ -93,6 +96,13 @@ class LiveFleet:
         answer = await client.request("GET", resource.path(namespace or None), query=query)
         items = msgspec.json.decode(answer.body)["items"]
         return [{"apiVersion": gvk.api_version, "kind": gvk.kind, **item} for item in items]
+
+    def belongs(self, obj: dict[str, Any], cluster: str, uid: str, *, references: bool) -> bool:
+        """Whether a shard would count ``obj`` as a child of the owner with this uid."""
+        meta = msgspec.convert(obj["metadata"], Meta)
+        owner, proof = proof_of(meta, cluster, GVK.parse(f"{obj['apiVersion']}/{obj['kind']}"), self.marks)
+        named = references and any(reference.uid == uid for reference in meta.owner_references or ())
+        return named or (owner == uid and proof is not ClaimProof.NONE)
 
     async def send(self, verb: str, cluster: str, obj: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
         kind = GVK.parse(f"{obj['apiVersion']}/{obj['kind']}")
@@ -138,7 +148,7 @@ class LiveFleet:
                         continue
                     selector = f"{OWNER_UID}={uid}" if owned.on == "members" else ""
                     for obj in await self.objects(member, owned.kind, "", selector):
-                        if owned_by(obj, uid):
+                        if self.belongs(obj, member, uid, references=member == where):
                             task.children.append(Child(member, str(owned.kind), msgspec.json.encode(obj)))
         return await run_reconcile(Session(controller, task, self, CLOCK), **options)
 

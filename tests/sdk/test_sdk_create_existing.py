@@ -29,6 +29,8 @@ FOUND: dict[str, Any] = {
 class Taken:
     """A ``Backend`` where our own object has the name already, and has ended since."""
 
+    marks = None
+
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return True
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from raycp import Context, Permanent, Result, Retry
 from raycp.base.clock import SystemClock
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.owner_marks import MarkKeys
 from raycp.base.tasks import Child, Done, Outcome, Task
 from raycp.kube import ApiError
 from raycp.protocol.frames import Pull, decode_body, encode
@@ -31,6 +32,8 @@ class Liar:
     def __init__(self, body: bytes = b"", error: Exception | None = None) -> None:
         self.body = body
         self.error = error
+
+    marks: MarkKeys | None = None
 
     @property
     def clusters(self) -> Mapping[str, ClusterInfo]:

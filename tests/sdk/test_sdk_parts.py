@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from raycp.base.keys import GVK
+from raycp.base.owner_marks import MarkKeys
 from raycp.sdk import ControllerLoadError, conditions, load_controllers
 from raycp.sdk.crd import SchemaError, cel, crd_for, structural
-from raycp.sdk.owner import mark, owned_by, owner_key
+from raycp.sdk.owner import Ownership, mark, owner_key, ownership
 from raycp.sdk.patches import merge_diff
+from raycp.sdk.results import Retry
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,13 +63,27 @@ def test_a_merge_diff_leads_from_old_to_new(old: dict[str, Any], new: dict[str, 
 
 def test_owner_marks() -> None:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "o", "namespace": "ns", "uid": "u"}}
-    near = mark({"metadata": {"namespace": "ns"}}, owner, "a", "a")
+    keys, pod = MarkKeys({"k": bytes(32)}, "k"), GVK("", "v1", "Pod")
+    head = {"apiVersion": "v1", "kind": "Pod"}
+    near = mark({**head, "metadata": {"namespace": "ns"}}, owner, "a", "a", None)
     assert near["metadata"]["ownerReferences"][0]["controller"] is True
-    assert mark(near, owner, "a", "a")["metadata"]["ownerReferences"] == near["metadata"]["ownerReferences"]
-    for far in (mark({"metadata": {"namespace": "ns"}}, owner, "a", "b"), mark({"metadata": {}}, owner, "a", "a")):
+    assert mark(near, owner, "a", "a", None)["metadata"]["ownerReferences"] == near["metadata"]["ownerReferences"]
+    assert ownership(near, pod, owner, "a", "a", None) is Ownership.REFERENCED
+    assert ownership(near, pod, owner, "a", "b", keys) is Ownership.NONE, "in another cluster its uid is anyone's word"
+    for cluster, namespace in (("b", "ns"), ("a", "other")):
+        made = {**head, "metadata": {"name": "p", "namespace": namespace}}
+        far = mark(made, owner, "a", cluster, keys)
         assert "ownerReferences" not in far["metadata"]
-        assert owned_by(far, "u")
+        assert ownership(far, pod, owner, "a", cluster, keys) is Ownership.MARKED
+        assert ownership(far, pod, owner, "a", "c", keys) is Ownership.NONE
+        assert ownership(far, pod, owner, "a", cluster, None) is Ownership.NONE
         assert owner_key(far["metadata"]["annotations"]) == ("a", "ns", "o")
+        with pytest.raises(Retry, match="not known yet"):
+            mark({**made}, owner, "a", cluster, None)
+        with pytest.raises(ValueError, match=r"metadata\.name"):
+            mark({**head, "metadata": {"namespace": namespace, "generateName": "p-"}}, owner, "a", cluster, keys)
+    elsewhere = {**head, "metadata": {**near["metadata"], "namespace": "other"}}
+    assert ownership(elsewhere, pod, owner, "a", "a", keys) is Ownership.NONE, "an owner reference does not leave its namespace"
     assert owner_key({"raycp.io/owner": "nonsense"}) is None
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from raycp import Context, Permanent, Result, Retry, SyncContext, controller
 from raycp.base.clock import Clock, SystemClock, VirtualClock
 from raycp.base.keys import GVK, RequestKey
+from raycp.base.owner_marks import MarkKeys
 from raycp.base.tasks import Child, Done, Outcome, Task
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, Unreachable
 from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, DefinitionError, Session, run_reconcile
@@ -35,6 +36,8 @@ class Memory:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.rv = 100
+
+    marks: MarkKeys | None = None
 
     @property
     def clusters(self) -> Mapping[str, ClusterInfo]:

@@ -76,6 +76,7 @@ class Nothing:
     """A ``Backend`` that no map function may need."""
 
     clusters: Any = {}
+    marks = None
 
 
 async def mapped(function: Any, *states: dict[str, Any] | None, on: str = "same") -> tuple[Done, list[RequestKey]]:

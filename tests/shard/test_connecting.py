@@ -112,7 +112,7 @@ async def test_whatever_goes_wrong_it_is_tried_again_and_shown(error: Exception)
     for errors in (CONNECT_ERRORS, ERRORS):
         errors.extend([error] * 3)
     cluster = watched(at_once)
-    cluster.update(plan("a"), {})
+    cluster.update(plan("a"), {}, None)
     await until(lambda: bool(seen.add(reason(cluster)) or cluster.client is not None))
     assert any((str(error) or type(error).__name__) in text for text in seen)
     await until(lambda: reason(cluster) == "")
@@ -124,7 +124,7 @@ async def test_whatever_goes_wrong_it_is_tried_again_and_shown(error: Exception)
 async def test_a_server_whose_version_may_not_be_read_is_connected_to() -> None:
     ERRORS.append(ApiError(403, "Forbidden"))
     cluster = watched(at_once)
-    cluster.update(plan("a"), {})
+    cluster.update(plan("a"), {}, None)
     await until(lambda: cluster.client is not None)
     assert len(FakeClient.made) == 1
     await cluster.close()
@@ -135,7 +135,7 @@ async def test_a_watermark_that_cannot_be_read_delays_no_connection_for_ever() -
         raise RuntimeError("a bug")
 
     cluster = watched(broken)
-    cluster.update(plan("a"), {})
+    cluster.update(plan("a"), {}, None)
     await until(lambda: cluster.client is not None)
     await cluster.close()
 
@@ -149,7 +149,7 @@ async def test_a_connection_that_changes_while_the_last_one_is_made_leaves_no_cl
     cluster = watched(slow)
     for server in ("a", "b", "c"):
         made = len(FakeClient.made)
-        cluster.update(plan(server), {})
+        cluster.update(plan(server), {}, None)
         await until(lambda made=made: len(FakeClient.made) == made + 1)  # type: ignore[misc]
         await asyncio.sleep(0)
     gate.set()

@@ -14,7 +14,6 @@ from raycp.base.keys import RequestKey
 from raycp.base.problems import FLEET, FleetProblem, ProblemCode, ProblemOwner
 from raycp.protocol.frames import LARGEST_TASK
 from raycp.protocol.status_builder import fleet_status
-from raycp.sdk.owner import OWNER, OWNER_UID
 from raycp.shard import read_pages, tasks, watches
 from raycp.worker import shard_reads, task_memory
 from raycp.worker.refusals import REASON
@@ -27,9 +26,7 @@ JOB = 600 * CHILD
 
 
 async def child(fleet: Stack, cluster: str, owner: str, name: str, size: int) -> None:
-    uid = fleet.clusters["hub"].api.get("configmaps", "default", owner)["metadata"]["uid"]  # type: ignore[index]
-    marks = {"labels": {OWNER_UID: uid}, "annotations": {OWNER: f"hub/default/{owner}"}}
-    obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "default", **marks}}
+    obj = fleet.child_of(owner, "Secret", cluster, name)
     await fleet.clusters[cluster].api.create("secrets", {**obj, "data": {"blob": "A" * size}})
 
 

@@ -63,6 +63,24 @@ async def test_the_steps_of_a_deleted_object_are_forgotten_when_another_is_delet
         assert await timeline_of(fleet, "stays") is not None
 
 
+@pytest.mark.parametrize("how", ["object", "secret", "server"])
+async def test_errors_quote_no_contents_of_objects(how: str) -> None:
+    """What authors and API servers put into their messages: neither steps nor queue show it, in whichever form they are read."""
+    async with stack(["quoting"]) as fleet:
+        await fleet.put("here", "quoting", "q", how=how, value="hunter2-hunter2")
+        await until(lambda: Counter(name for *_, name in samples.RAN)["q"] >= 2)
+        found = await timeline_of(fleet, "q")
+        report = msgspec.json.encode(fleet.shard().report()).decode()
+    (row,) = found["controllers"]
+    errors = [step["error"] for step in row["steps"] if step.get("error")]
+    assert errors
+    if how != "server":
+        assert all("(fleet_samples.py, line " in error for error in errors), "what it is and where it was raised stays"
+    assert all("ValueError" in error or "ApiError" in error or "Invalid" in error for error in errors), errors
+    for shown in (json.dumps(found), str(show(found)), report):
+        assert "hunter2" not in shown
+
+
 def test_objects_are_named_by_cluster_kind_namespace_and_name() -> None:
     assert parse_object("hub/BatchJob/default/train") == ("hub", "BatchJob", "default", "train")
     assert parse_object("hub/v1/Node/-/n0") == ("hub", "v1/Node", "-", "n0")

@@ -11,7 +11,6 @@ from inprocess import stack as started
 
 from raycp.base.keys import RequestKey
 from raycp.protocol.frames import Wake
-from raycp.sdk.owner import OWNER, OWNER_UID
 
 HOMES = {"hub": "0", "east": "1"}
 
@@ -34,10 +33,7 @@ async def stack(uses: list[str], homes: dict[str, str]) -> AsyncIterator[Stack]:
 
 
 async def child(fleet: Stack, owner: str, name: str) -> None:
-    uid = fleet.clusters["hub"].api.get("configmaps", "default", owner)["metadata"]["uid"]  # type: ignore[index]
-    marks = {"labels": {OWNER_UID: uid}, "annotations": {OWNER: f"hub/default/{owner}"}}
-    obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "default", **marks}}
-    await fleet.clusters["east"].api.create("secrets", obj)
+    await fleet.clusters["east"].api.create("secrets", fleet.child_of(owner, "Secret", "east", name))
 
 
 async def test_a_wake_is_acknowledged_only_after_a_reconcile_that_started_after_it() -> None:

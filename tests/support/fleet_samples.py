@@ -27,6 +27,9 @@ THREADS: dict[int, list[tuple[str, str, str]]] = {}
 """What each user loop has in work."""
 
 CHILDREN: dict[tuple[str, str], list[str]] = {}
+UNKNOWN: dict[tuple[str, str], list[str]] = {}
+"""(cluster, name) -> the clusters that the last reconcile of ``census`` did not know."""
+
 DELAY = 0.0
 """Seconds that ``tracked`` takes."""
 
@@ -64,6 +67,7 @@ def reset() -> None:
     OVERLAPS.clear()
     THREADS.clear()
     CHILDREN.clear()
+    UNKNOWN.clear()
     OPEN.clear()
     READ.clear()
     MAPPED.clear()
@@ -258,7 +262,21 @@ async def lister(ctx: Context, cm: dict[str, Any]) -> None:
 async def census(ctx: Context, cm: dict[str, Any]) -> None:
     """Records its children in the members, one decoded at a time."""
     with _run("census", ctx, cm) as key:
+        UNKNOWN[key[1], key[2]] = sorted(ctx.unknown_clusters)
         CHILDREN[key[1], key[2]] = sorted([child["metadata"]["name"] async for _, child in ctx.each_child("v1/Secret")])
+
+
+@controller("v1/ConfigMap", labels={"app": "quoting"})
+async def quoting(ctx: Context, cm: dict[str, Any]) -> None:
+    """Fails with what it saw in its error, as authors and API servers do: the object; a value; what an API server quotes."""
+    with _run("quoting", ctx, cm):
+        value = cm["data"]["value"]
+        if cm["data"]["how"] == "object":
+            raise ValueError(f"can't use {cm}")
+        if cm["data"]["how"] == "secret":
+            raise ValueError(f"the password '{value}' is too short")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": {"k": f"not valid: {value}"}}}
+        await ctx.create(secret, own=False)
 
 
 @controller("v1/ConfigMap", labels={"app": "threaded"})

@@ -16,6 +16,7 @@ from raycp.driver.fleet_builder import build_fleet
 from raycp.driver.in_process import InProcessFleet, InProcessStack, InProcessSubstrate
 from raycp.kube import ConnectSpec
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan
+from raycp.sdk.owner import mark
 
 HERE = Path(__file__).parent
 A = TypeVar("A")
@@ -114,6 +115,14 @@ class Stack(InProcessStack):
             await api.create("configmaps", obj)
         else:
             await api.patch_merge("configmaps", "default", name, msgspec.json.encode({"data": data}))
+
+    def child_of(self, owner: str, kind: str, cluster: str, name: str) -> dict[str, Any]:
+        """A child of a ConfigMap of the hub, marked as by the fleet; to be created in ``cluster``."""
+        hub = next(iter(self.homes))
+        made = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "default"}}
+        found = self.clusters[hub].api.get("configmaps", "default", owner)
+        assert found is not None
+        return mark(made, {"apiVersion": "v1", "kind": "ConfigMap", **found}, hub, cluster, self.marks, label=True)
 
     def writes(self, cluster: str, resource: str, verb: str = "") -> list[Any]:
         return self.clusters[cluster].recorder.select(resource, verb)

@@ -10,6 +10,12 @@ from raycp.controllers.batchjob.types import BatchJobSpec
 POLL = 15.0
 """Seconds until a job that waits for a cluster is checked again: no event of the job reports that a cluster is back."""
 
+PODS_REFUSED = "PodsRefused"
+"""Reason of condition ``Scheduled``: a member refuses the job's Pods."""
+
+NAME_TAKEN = "PodNameTaken"
+"""Reason of condition ``Scheduled``: another's Pod has the name of one of the job's."""
+
 
 @dataclass(frozen=True)
 class Job:

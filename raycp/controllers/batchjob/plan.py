@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob import policy
-from raycp.controllers.batchjob.job import POLL, Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, POLL, Create, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.types import Placement
@@ -313,7 +313,7 @@ class _Planner:
         if self.unplaced:
             if self._set("Scheduled", False, "NoClusterFits", self.unplaced):
                 out.events.append(("Warning", "NoClusterFits", self.unplaced))
-        elif not self.spec.suspend and not (out.creates and scheduled and scheduled["reason"] == "PodsRefused"):
+        elif not self.spec.suspend and not (out.creates and scheduled and scheduled["reason"] in (PODS_REFUSED, NAME_TAKEN)):
             self._set("Scheduled", True, "Placed", "")
         if not self.finished and not self.spec.suspend:
             whole = active > 0 and ready == active

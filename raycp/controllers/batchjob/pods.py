@@ -1,12 +1,15 @@
 """A job's Pods: what to create, and the state of an existing one."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
+from raycp.sdk.owner import Ownership
 
 TRACKING = "batch.raycp.io/tracking"
 """Finalizer of a Pod whose end is not recorded in the status yet."""
@@ -26,7 +29,8 @@ _LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have 
 @dataclass(frozen=True, slots=True)
 class JobPod:
     """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being deleted. ``raw`` is
-    the object without its ``spec``, which is the job's template: of thousands of Pods it would be most of the memory."""
+    the object without its ``spec``, which is the job's template: of thousands of Pods it would be most of the memory. ``marked``:
+    it carries the fleet's mark for this job, cluster and name."""
 
     cluster: str
     name: str
@@ -40,6 +44,7 @@ class JobPod:
     scheduled: bool = True
     ends_at: float | None = None
     ready_changed: float = 0.0
+    marked: bool = True
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -62,13 +67,17 @@ class JobPod:
         return (self.ends_at or 0.0) + _LEEWAY
 
 
-def read_pod(cluster: str, obj: dict[str, Any]) -> JobPod | None:
-    """The Pod, None where it carries no index and attempt of ours."""
+def read_pod(job: Mapping[str, Any], cluster: str, obj: dict[str, Any], ownership: Ownership) -> JobPod | None:
+    """The Pod; None where it can't be the job's own: it is proven to belong to another, it is not in the namespace of ``job`` (the
+    job's metadata), or index and attempt in its labels are not those in its name."""
     meta, status = obj["metadata"], obj.get("status") or {}
     labels = meta.get("labels") or {}
     try:
         index, attempt = int(labels[INDEX]), int(labels[ATTEMPT])
     except (KeyError, ValueError):
+        return None
+    placed = meta.get("namespace") == job["namespace"] and meta["name"] == pod_name(job["name"], index, attempt)
+    if ownership is Ownership.NONE or not placed:
         return None
     ready = conditions.get(status.get("conditions"), "Ready")
     return JobPod(
@@ -84,8 +93,23 @@ def read_pod(cluster: str, obj: dict[str, Any]) -> JobPod | None:
         scheduled=bool((obj.get("spec") or {}).get("nodeName")),
         ends_at=conditions.parse_time(meta.get("deletionTimestamp")),
         ready_changed=(conditions.parse_time((ready or {}).get("lastTransitionTime")) or 0.0),
+        marked=ownership is Ownership.MARKED,
         raw={name: value for name, value in obj.items() if name != "spec"},
     )
+
+
+def own_pods(pods: Iterable[JobPod], record: JobRecord) -> tuple[list[JobPod], list[JobPod]]:
+    """The Pods that are the job's own, and the others.
+
+    A mark says that the fleet has assigned the Pod's index to that cluster. For one without a mark (created before the fleet had a
+    key) the status has to say so: the cluster is among the job's, and the index is assigned to no other.
+    """
+    own: list[JobPod] = []
+    others: list[JobPod] = []
+    for pod in pods:
+        recorded = pod.cluster in record.clusters and record.assigned.get(pod.index, pod.cluster) == pod.cluster
+        (own if pod.marked or recorded else others).append(pod)
+    return own, others
 
 
 def pod_name(job: str, index: int, attempt: int) -> str:

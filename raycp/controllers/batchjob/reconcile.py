@@ -5,22 +5,24 @@ One status write per reconcile at most, before anything else; none where nothing
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Container, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, Create, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.plan import plan
-from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, new_pod, read_pod
+from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, new_pod, own_pods, read_pod
+from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk import conditions
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller, owned
 from raycp.sdk.finalizers import hold, release
+from raycp.sdk.foreign import report_foreign
 from raycp.sdk.results import Result, Retry
 
 POD = "v1/Pod"
@@ -29,8 +31,13 @@ PARALLEL = 64
 
 _QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _QUOTA_POLL = 10.0
+_NAME_POLL = 10.0
 _AFTER_DELETION = 0.5  # seconds until a job is requeued after deletions of our own
 _SKEW = 2.0  # seconds that a member's clock may be ahead; times beyond it are not trusted
+
+
+class _NameTaken(KubeError):
+    """A Pod can't be created, since another's has its name. It is left alone."""
 
 
 class _Refused(Exception):
@@ -58,9 +65,8 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
         for info in ctx.members
     ]
     visible = {cluster.name for cluster in clusters if cluster.visible}
-    read = [read_pod(name, child) async for name, child in ctx.each_child(POD) if name in visible]
-    pods = [pod for pod in read if pod is not None]
     status = obj.get("status") or {}
+    pods = await _own_pods(ctx, meta, status, visible)
     if deleting:
         return await _delete(ctx, obj, pods, clusters)
     try:
@@ -99,13 +105,33 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     return Result(requeue_after=min(waits, default=None), waiting=decided.waiting)
 
 
+async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, Any], visible: Container[str]) -> list[JobPod]:
+    """The job's Pods in visible clusters. What only claims to be one of them is reported."""
+    found: list[JobPod] = []
+    foreign: list[str] = []
+    async for cluster, child in ctx.each_child(POD):
+        if cluster not in visible:
+            continue
+        pod = read_pod(meta, cluster, child, ctx.ownership(child, cluster=cluster))
+        if pod is not None:
+            found.append(pod)
+        else:
+            foreign.append(f"{cluster}/{child['metadata'].get('namespace', '')}/{child['metadata']['name']}")
+    own, others = own_pods(found, JobRecord.read(dict(status)))
+    foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
+    if foreign:
+        report_foreign(ctx, foreign)
+    return own
+
+
 def read_spec(spec: Mapping[str, Any]) -> BatchJobSpec:
     """The spec as a model. Of the template it holds the fields that the model names; Pods get it as the user wrote it."""
     return BatchJobSpec.model_validate(spec)
 
 
 async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: JobPlan) -> Result | None:
-    """All Pod writes. Returns a ``Result`` where a quota refused Pods. Raises ``_Refused``, or ``Retry`` for other errors."""
+    """All Pod writes. Returns a ``Result`` where a quota refused Pods, or their names are taken. Raises ``_Refused``, or
+    ``Retry`` for other errors."""
     work: list[Awaitable[Any]] = [_create(ctx, obj, spec, create) for create in decided.creates]
     work += [_end(ctx, pod) for pod in decided.ends]
     work += [release(ctx, pod.raw, TRACKING, cluster=pod.cluster) for pod in decided.releases]
@@ -122,17 +148,26 @@ async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, deci
         if isinstance(error, _Refused) or not isinstance(error, KubeError):
             raise error
     refused = [error for error in errors if isinstance(error, ApiError) and error.status == 403]
+    taken = [error for error in errors if isinstance(error, _NameTaken)]
     if refused:
         message = str(refused[0])
-        shown = [dict(condition) for condition in decided.status.get("conditions", ())]
-        conditions.set(shown, "Scheduled", False, "PodsRefused", message, now=ctx.now())
-        if await ctx.status({"conditions": shown}):
-            ctx.event("PodsRefused", message, type="Warning")
+        await _not_scheduled(ctx, decided, PODS_REFUSED, message)
         if "exceeded quota" in message:
             return Result(requeue_after=_QUOTA_POLL, waiting="quota")
+    elif taken:
+        await _not_scheduled(ctx, decided, NAME_TAKEN, str(taken[0]))
+        if len(taken) == len(errors):
+            return Result(requeue_after=_NAME_POLL, waiting="name")
     if errors:
         raise Retry(f"{len(errors)} of {len(work)} Pod writes failed: {errors[0]}") from errors[0]
     return None
+
+
+async def _not_scheduled(ctx: Context, decided: JobPlan, reason: str, message: str) -> None:
+    shown = [dict(condition) for condition in decided.status.get("conditions", ())]
+    conditions.set(shown, "Scheduled", False, reason, message, now=ctx.now())
+    if await ctx.status({"conditions": shown}):
+        ctx.event(reason, message, type="Warning")
 
 
 async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create: Create) -> None:
@@ -148,6 +183,9 @@ async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create:
     except ApiError as error:
         if error.status in (400, 413, 422):
             raise _Refused(f"cluster {create.cluster} refuses the Pod: {error.message or error}") from error
+        if error.already_exists:
+            where = f"{pod['metadata']['namespace']}/{pod['metadata']['name']} in cluster {create.cluster}"
+            raise _NameTaken(f"there is a Pod {where} that is not this job's; the job waits until it is deleted") from error
         raise
 
 

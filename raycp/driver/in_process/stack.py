@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Mapping
 
+from raycp.base.owner_marks import MarkKeys
 from raycp.config.embedded import EmbeddedSpec
 from raycp.driver.fleet_client import FleetError
 from raycp.driver.in_process.substrate import InProcessSubstrate
@@ -23,7 +24,7 @@ class InProcessStack:
     """``homes``: cluster -> shard; the first cluster is the hub. The caller makes the plan's changes: ``configure`` sends them.
 
     ``connects``: how shards and workers reach each cluster; ``right``: how it is really reached. ``terms``: of each shard.
-    ``excused``: workers whose death accuses no key.
+    ``excused``: workers whose death accuses no key. ``marks``: the keys for owner marks; there is no leader to make some.
     """
 
     def __init__(self, fleet: Fleet, homes: dict[str, str], substrate: InProcessSubstrate | None = None) -> None:
@@ -37,6 +38,7 @@ class InProcessStack:
         self.members: dict[Slot, Member] = {}
         self.terms: dict[str, int] = {}
         self.excused: list[str] = []
+        self.marks: MarkKeys | None = MarkKeys({"key-1": bytes(32)}, "key-1")
         self.epoch = 1
         self._versions = itertools.count(1)
         self._workers = itertools.count()
@@ -104,8 +106,18 @@ class InProcessStack:
             for slot, member in self.members.items()
             if slot.role is Role.WORKER and member in at and at[member][1]
         )
-        excused = tuple(self.excused)
-        return Plan(self.fleet, next(self._versions), self.epoch, 1, "secret", clusters, shards, workers=workers, excused=excused)
+        return Plan(
+            self.fleet,
+            next(self._versions),
+            self.epoch,
+            1,
+            "secret",
+            clusters,
+            shards,
+            workers=workers,
+            excused=tuple(self.excused),
+            marks=self.marks,
+        )
 
     async def configure(self, *members: Member) -> None:
         """Send the plan, to all members by default, twice: after the first time it has their addresses."""

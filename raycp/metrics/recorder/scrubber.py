@@ -1,4 +1,5 @@
-"""What texts of others (errors, log lines, reasons) must not carry into a file: values of Secrets, tokens, contents of objects.
+"""What texts of others (errors, log lines, reasons) must not carry into a file, nor to who reads timelines and status: values of
+Secrets, tokens, contents of objects.
 
 Rules, each on top of ``raycp.metrics.log.redact``:
 
@@ -34,6 +35,7 @@ _FOLLOWS = re.compile(
     r"(?i)\b((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
     r"(?=\S*\d)[^\s,;]{4,}"
 )
+_PLACE = re.compile(r" \([\w.-]{1,100}, line \d{1,7}\)$")
 _RUNS = (
     re.compile(r"(?<![\w+-])(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])(?=[\w+-]*\d)[\w+-]{16,}={0,2}"),
     re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{15,}={1,2}"),
@@ -46,6 +48,12 @@ def scrub(text: str) -> str:
     if len(text) > _LOOKED_AT:
         text = text[:_LOOKED_AT].rpartition(" ")[0]  # not through the middle of a word: half a token looks like none
     return _scrub(text)
+
+
+def scrub_error(text: str) -> str:
+    """``scrub`` of a reconcile's error, whose place in the author's code (``(echo.py, line 12)``, at its end) stays."""
+    place = _PLACE.search(text)
+    return scrub(text) if place is None else scrub(text[: place.start()]) + place[0]
 
 
 @functools.lru_cache(1024)

@@ -64,7 +64,8 @@ class Read(msgspec.Struct, tag="read", array_like=True):
 
     ``name`` is the object's name for get and the owner's uid for owned. ``clusters`` empty means all of the shard's. ``limit``:
     bytes that the answer may have (0, and at most: ``pages.PAGE``), but for one object. ``more`` goes on with what ``Reply.token``,
-    given as ``name``, left; ``task_token`` names the children that a task left.
+    given as ``name``, left; ``task_token`` names the children that a task left. ``references``, for owned: the cluster is the
+    owner's own, where owner references in ``namespace`` (empty: any) count.
     """
 
     id: int
@@ -75,6 +76,7 @@ class Read(msgspec.Struct, tag="read", array_like=True):
     name: str = ""
     selector: str = ""
     limit: int = 0
+    references: bool = False
 
 
 class TokenRequest(msgspec.Struct, tag="ask", array_like=True):
@@ -112,7 +114,7 @@ class ReplyCode(StrEnum):
 class Reply(msgspec.Struct, tag="reply", array_like=True):
     """Answer to ``Fold``, ``Read`` and ``TokenRequest``. ``error`` is empty on success, else its text, with ``code`` for programs;
     ``unknown_clusters`` names clusters that could not be read; ``tokens`` were granted. ``left``: bytes that the answer has beyond
-    ``found``, to be read with ``token``."""
+    ``found``, to be read with ``token``. ``foreign`` as in ``Task``, to an owned read."""
 
     id: int
     found: list[Child] = []
@@ -122,6 +124,7 @@ class Reply(msgspec.Struct, tag="reply", array_like=True):
     code: ReplyCode = ReplyCode.OK
     token: str = ""
     left: int = 0
+    foreign: list[str] = []
 
 
 def task_token(identity: int) -> str:

@@ -1,0 +1,74 @@
+"""Which cached objects belong to an owner: by a label with our mark, or by an owner reference in the owner's own cluster and
+namespace. What only claims it is no child, wakes nobody, and is named to the reconcile (``Task.foreign``).
+
+A claim is judged once per version of its object. Until the fleet's keys are known none is proven: a cluster with claims to an owner
+counts as unknown to that owner.
+"""
+
+import itertools
+
+from raycp.base.keys import GVK
+from raycp.base.objects import Obj
+from raycp.base.owner_marks import ClaimProof, MarkKeys
+from raycp.cache import Store
+from raycp.sdk.owner import OWNER_UID, proof_of
+
+CLAIMS = "claims"
+_UNPROVEN = "?"
+"""Before an owner's uid, in the index: what claims to be its child without proof."""
+
+
+_numbers = itertools.count(2, 2)
+
+
+class Claims:
+    """Judges the claims of the objects of one kind in one cluster, by one set of keys. What it found is kept on the object, with
+    its number, which is even: the last bit says whether the claim is proven."""
+
+    def __init__(self, cluster: str, kind: GVK, keys: MarkKeys | None) -> None:
+        self.keys = keys
+        self._cluster = cluster
+        self._kind = kind
+        self._number = next(_numbers)
+
+    def proven(self, obj: Obj) -> bool:
+        """Whether ``obj`` belongs to the owner that it names by label."""
+        judged = obj.judged
+        if judged & ~1 != self._number:
+            proof = proof_of(obj.meta, self._cluster, self._kind, self.keys)[1]
+            judged = obj.judged = self._number | (proof is not ClaimProof.NONE)
+        return bool(judged & 1)
+
+    def index(self, store: Store) -> None:
+        """Define the index of the owners that the objects of ``store`` name by label."""
+        store.redefine_index(CLAIMS, self._owners)
+
+    def _owners(self, obj: Obj) -> tuple[str, ...]:
+        uid = (obj.meta.labels or {}).get(OWNER_UID)
+        if not uid:
+            return ()
+        return (uid if self.proven(obj) else _UNPROVEN + uid,)
+
+
+def owned_objects(store: Store, uid: str, *, references: bool, namespace: str = "") -> tuple[list[Obj], list[Obj]]:
+    """The objects that belong to the owner with this uid, and those that claim it without proof.
+
+    ``references``: the store is of the owner's own cluster, where owner references count: in its ``namespace``, or in all of them
+    where that is empty.
+    """
+    found, foreign = list(store.by_index(CLAIMS, uid)), list(store.by_index(CLAIMS, _UNPROVEN + uid))
+    if not references:
+        return found, foreign
+    marked = {(obj.meta.namespace, obj.meta.name) for obj in found}
+    referenced = {
+        (obj.meta.namespace, obj.meta.name): obj
+        for obj in store.by_index("owner", uid)
+        if not namespace or obj.meta.namespace == namespace
+    }
+    found += [obj for name, obj in referenced.items() if name not in marked]
+    return found, [obj for obj in foreign if (obj.meta.namespace, obj.meta.name) not in referenced]
+
+
+def names_of(cluster: str, objs: list[Obj]) -> list[str]:
+    """``cluster/namespace/name`` of each."""
+    return [f"{cluster}/{obj.meta.namespace}/{obj.meta.name}" for obj in objs]
