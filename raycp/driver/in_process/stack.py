@@ -104,8 +104,18 @@ class InProcessStack:
             for slot, member in self.members.items()
             if slot.role is Role.WORKER and member in at and at[member][1]
         )
-        excused = tuple(self.excused)
-        return Plan(self.fleet, next(self._versions), self.epoch, 1, "secret", clusters, shards, workers=workers, excused=excused)
+        return Plan(
+            self.fleet,
+            next(self._versions),
+            self.epoch,
+            1,
+            "secret",
+            clusters,
+            shards,
+            workers=workers,
+            excused=tuple(self.excused),
+            followers=tuple(member.actor_name for member in self.substrate.cores),  # those that have no port yet
+        )
 
     async def configure(self, *members: Member) -> None:
         """Send the plan, to all members by default, twice: after the first time it has their addresses."""
