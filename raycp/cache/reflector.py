@@ -41,6 +41,7 @@ from raycp.cache.difference import SLICE
 from raycp.cache.emitter import Emitter, Handler
 from raycp.cache.initial_stream import NotStreamed, initial_stream
 from raycp.cache.intake import EventBudget, folded
+from raycp.cache.memory import CacheMemory
 from raycp.cache.options import ReflectorOptions
 from raycp.cache.pace import RetryPace
 from raycp.cache.paged_list import PagedList
@@ -50,11 +51,11 @@ from raycp.cache.selectors import Selector
 from raycp.cache.status import FaultOwner, Phase, ReflectorStatus
 from raycp.cache.store import Store
 from raycp.cache.unreadable import UnreadableObjects
+from raycp.cache.watch_query import WatchQuery
 from raycp.kube import ApiError, BadAnswer, ClusterClient, KubeError, NoSuchKind
 from raycp.kube.codec import decode_watch_lines
 from raycp.kube.connection import LineStream
 from raycp.kube.errors import BadLine, unserved
-from raycp.kube.objects import Query
 from raycp.metrics import Metrics, ReflectorMetrics
 
 log = logging.getLogger("raycp.cache")
@@ -82,6 +83,7 @@ class Reflector:
         watermark: int | None = None,
         rng: random.Random | None = None,
         budget: EventBudget | None = None,
+        memory: CacheMemory | None = None,
         identity: str = "",
     ) -> None:
         self.gvk = gvk
@@ -100,16 +102,13 @@ class Reflector:
         self._emitter = Emitter(f"{client.name} {gvk}", handler, self.unreadable)
         self._clock = clock
         self._options = options = options or ReflectorOptions()
-        self._rng = rng or random.Random()
-        self._selectors: dict[str, str | int | bool] = {}
-        if label_selector:
-            self._selectors["labelSelector"] = label_selector
-        if field_selector:
-            self._selectors["fieldSelector"] = field_selector
+        rng = rng or random.Random()
+        self._query = WatchQuery(label_selector, field_selector, options, rng)
         store.selector = Selector.parse(label_selector)
         store.partial = bool(field_selector)
-        self._pace = RetryPace(clock, self._rng, options)
+        self._pace = RetryPace(clock, rng, options)
         self._budget = budget or EventBudget(clock)
+        self._memory = memory or CacheMemory(client.limits.memory)
         self._verified = False
         self._path = ""
         self._state = states.initial(stream=options.watch_list, watermark=watermark)
@@ -201,15 +200,21 @@ class Reflector:
 
     async def _list(self, state: states.Listing) -> None:
         options = self._options
-        listed = PagedList(self._client, self._path, self._selectors, page=options.page, timeout=options.list_timeout)
-        replacement, version = await listed.read(lambda: self.store.begin_replacement(void=state.void), self._received)
+        selectors, memory = self._query.selectors, self._memory
+        listed = PagedList(self._client, self._path, selectors, memory, page=options.page, timeout=options.list_timeout)
+        replacement, version = await listed.read(lambda: self._replacement(state), self._received)
         await self._publish(state, replacement, version)
+
+    def _replacement(self, state: states.Streaming | states.Listing) -> Replacement:
+        replacement = self.store.begin_replacement(void=state.void)
+        self._memory.replace(self.store, replacement)
+        return replacement
 
     async def _stream(self, state: states.Streaming) -> None:
         options = self._options
-        replacement = self.store.begin_replacement(void=state.void)
-        seconds = self._seconds()
-        query = self._query(seconds, sendInitialEvents=True, resourceVersionMatch="NotOlderThan")
+        replacement = self._replacement(state)
+        seconds = self._query.seconds()
+        query = self._query.of(seconds, sendInitialEvents=True, resourceVersionMatch="NotOlderThan")
         self._pace.watch_begins()
         opening = initial_stream(
             self._client,
@@ -217,6 +222,7 @@ class Reflector:
             query,
             replacement,
             self._received,
+            self._memory,
             patience=options.initial_patience,
             deadline=options.initial_deadline,
             stall=options.stall,
@@ -249,6 +255,7 @@ class Reflector:
         voids = store.voids
         now = self._clock.now()
         slices = store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now)
+        self._memory.replace(store, None)
         self.unreadable.replace(replacement.unreadable, store.get)
         for events in slices:
             self._emitter.emit(events)
@@ -275,9 +282,9 @@ class Reflector:
             self._state = states.verified(state)
         await self._find_path()
         self._pace.watch_begins()
-        seconds = self._seconds()
+        seconds = self._query.seconds()
         opaque = state.opaque if isinstance(state, states.Watching) else ""
-        query = self._query(seconds, resourceVersion=opaque or str(state.since))
+        query = self._query.of(seconds, resourceVersion=opaque or str(state.since))
         async with self._client.stream(self._path, query, idle_timeout=self._options.stall) as stream:
             with counted_watch(self._series):
                 await self._follow(stream, seconds)
@@ -293,6 +300,7 @@ class Reflector:
             async with asyncio.timeout(seconds + _GRACE):
                 async for lines in stream:
                     changed = await self._take_in(lines) or changed
+                    self._memory.check_growth(self.store)
         except TimeoutError:
             log.info("%s: the server did not end the watch after %d s", self._name, seconds)
         finally:
@@ -385,6 +393,7 @@ class Reflector:
     async def _recover(self, error: Exception) -> None:
         """Change the state after an error, and wait."""
         now, status, before = self._clock.now(), self._status, self._state
+        self._memory.replace(self.store, None)
         text = _text(error)
         level = logging.DEBUG if text == status.last_error else logging.INFO
         status.failures += 1
@@ -421,13 +430,6 @@ class Reflector:
     @property
     def _name(self) -> str:
         return f"{self._client.name} {self.gvk}"
-
-    def _seconds(self) -> int:
-        """How long the next watch is to live."""
-        return max(1, int(self._rng.uniform(*self._options.watch_timeout)))
-
-    def _query(self, seconds: int, **more: str | int | bool) -> Query:
-        return {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": seconds, **self._selectors, **more}
 
     def _watching(self) -> None:
         self._status.fault = FaultOwner.NONE

@@ -5,7 +5,8 @@ cluster), ``credentials`` (loads and renews them, from ``kubeconfig`` files or a
 (``ClusterClient``: requests and streams; ``remedies`` for a failed first one), ``objects`` (its calls on objects), ``discovery``
 (kinds to resources), ``gate`` (admission by ``breaker`` and ``budget``), ``pool`` (keep-alive connections to a ``target``, opened
 by ``dialer``), ``guard`` (the fence before a write), ``payload`` (the bytes of a request), ``connection`` (one HTTP/1.1 exchange),
-``answers`` (what counts as the server's word), ``codec`` (bytes to ``Obj``; ``salvage`` where one object spoils many), ``errors``.
+``limits`` (how large answers may be), ``answers`` (what counts as the server's word), ``codec`` (bytes to ``Obj``;
+``salvage`` where one object spoils many), ``errors``.
 
 Nothing that a decoder raises leaves this room: bodies, lines and files that cannot be read are a ``KubeError`` (law 12).
 """

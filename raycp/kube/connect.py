@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from raycp.kube.breaker import BreakerPolicy
+from raycp.kube.limits import AnswerLimits
 
 Mode = Literal["kubeconfig", "inCluster", "direct"]
 
@@ -42,6 +43,7 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     timeout: float = 30.0
     user_agent: str = "raycp"
     breaker: BreakerPolicy = BreakerPolicy()
+    limits: AnswerLimits = AnswerLimits()
 
     def __repr__(self) -> str:
         shown = ", ".join(

@@ -360,7 +360,7 @@ async def test_between_nodes_nobody_without_the_certificate_gets_as_far_as_a_cha
     peers = Served()
     port = await listening(peers.accept, host=ELSEWHERE, certificate=CERTIFICATE, strangers=Strangers(patience=1.0))
     for me in (of_certificate(ME, "other"), credentials(ME)):
-        with pytest.raises(OSError):  # noqa: PT011 - of many kinds
+        with pytest.raises(OSError):
             await call(port.port, Recorder(), host=ELSEWHERE, me=me)
     with socket.create_connection((ELSEWHERE, port.port)) as plain:
         opening = msgspec.msgpack.encode(Opening(ME, "worker", "m", b"n" * 32))
@@ -393,7 +393,7 @@ def test_on_the_loop_of_ray_s_actors() -> None:
                 await until(lambda: not len(port.strangers))  # noqa: B023
             me, peer = credentials(ME, certificate=certificate), Recorder()
             await works(port.port, peers, host, me)
-            with pytest.raises(OSError):  # noqa: PT011
+            with pytest.raises(OSError):
                 await call(port.port, Recorder(), host=host, me=credentials(ME, secret="other", certificate=certificate))
             await call(port.port, peer, host=host, me=me)
             await until(lambda: len(peers.hellos) == 2)  # noqa: B023

@@ -94,7 +94,10 @@ frames = st.one_of(
     st.builds(Opening, names, names, st.just("s"), st.binary(max_size=40), st.integers(0, 5)).map(encode),
     st.builds(Challenge, st.binary(max_size=40), st.binary(max_size=40)).map(encode),
     st.builds(Proof, st.binary(max_size=40)).map(encode),
-    st.recursive(st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5), lambda each: st.lists(each, max_size=4)).map(encode),
+    st.recursive(
+        st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(st.characters(codec="utf-8"), max_size=5),
+        lambda each: st.lists(each, max_size=4),
+    ).map(encode),
 )
 
 
