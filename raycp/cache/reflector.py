@@ -108,7 +108,7 @@ class Reflector:
         store.partial = bool(field_selector)
         self._pace = RetryPace(clock, rng, options)
         self._budget = budget or EventBudget(clock)
-        self._memory = memory or CacheMemory(client.limits.memory)
+        self.memory = memory or CacheMemory(client.limits.memory)  # of the cluster
         self._verified = False
         self._path = ""
         self._state = states.initial(stream=options.watch_list, watermark=watermark)
@@ -200,14 +200,14 @@ class Reflector:
 
     async def _list(self, state: states.Listing) -> None:
         options = self._options
-        selectors, memory = self._query.selectors, self._memory
+        selectors, memory = self._query.selectors, self.memory
         listed = PagedList(self._client, self._path, selectors, memory, page=options.page, timeout=options.list_timeout)
         replacement, version = await listed.read(lambda: self._replacement(state), self._received)
         await self._publish(state, replacement, version)
 
     def _replacement(self, state: states.Streaming | states.Listing) -> Replacement:
         replacement = self.store.begin_replacement(void=state.void)
-        self._memory.replace(self.store, replacement)
+        self.memory.replace(self.store, replacement)
         return replacement
 
     async def _stream(self, state: states.Streaming) -> None:
@@ -222,7 +222,7 @@ class Reflector:
             query,
             replacement,
             self._received,
-            self._memory,
+            self.memory,
             patience=options.initial_patience,
             deadline=options.initial_deadline,
             stall=options.stall,
@@ -255,7 +255,7 @@ class Reflector:
         voids = store.voids
         now = self._clock.now()
         slices = store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now)
-        self._memory.replace(store, None)
+        self.memory.replace(store, None)
         self.unreadable.replace(replacement.unreadable, store.get)
         for events in slices:
             self._emitter.emit(events)
@@ -300,7 +300,7 @@ class Reflector:
             async with asyncio.timeout(seconds + _GRACE):
                 async for lines in stream:
                     changed = await self._take_in(lines) or changed
-                    self._memory.check_growth(self.store)
+                    self.memory.check_growth(self.store)
         except TimeoutError:
             log.info("%s: the server did not end the watch after %d s", self._name, seconds)
         finally:
@@ -393,7 +393,7 @@ class Reflector:
     async def _recover(self, error: Exception) -> None:
         """Change the state after an error, and wait."""
         now, status, before = self._clock.now(), self._status, self._state
-        self._memory.replace(self.store, None)
+        self.memory.replace(self.store, None)
         text = _text(error)
         level = logging.DEBUG if text == status.last_error else logging.INFO
         status.failures += 1

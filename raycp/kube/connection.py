@@ -329,7 +329,7 @@ class HttpChannel(asyncio.Protocol):
             return
         names = [name.lower() for name, _ in self._headers]
         self._until_close = b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
-        if self._want_stream and self._status < 300:
+        if self._want_stream and 200 <= self._status < 300:  # an interim answer is no stream
             self._stream = LineStream(self, self.loop.time(), self._content_type, self.received.limits.line)
             self._resolve(self._stream)
 

@@ -202,7 +202,7 @@ class ScriptedApi:
             ]
             return web.json_response({"kind": "APIResourceList", "groupVersion": "v1", "resources": resources})
         if path == "/api/v1/namespaces/kube-system":
-            return web.json_response({"metadata": {"name": "kube-system", "uid": self.system_uid}})
+            return web.json_response({"kind": "Namespace", "metadata": {"name": "kube-system", "uid": self.system_uid}})
         if path == "/api/v1/configmaps":
             return await self._watch(request, query) if query.get("watch") == "true" else self._list(query)
         parts = path.strip("/").split("/")
