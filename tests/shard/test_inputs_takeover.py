@@ -49,6 +49,8 @@ async def test_a_key_that_waits_for_a_cluster_is_requeued_by_the_successor(monke
         await fleet.put("hub", "patient", "a")
         await until(lambda: ran()["a"] == 1)
         await until(lambda: [note.waiting for note in standby.standby.notes.values()] == ["cluster"])
+        seen = standby.reporter.states
+        await until(lambda: [state.name for state in seen() if not state.reachable] == ["away"], what="it sees so, too")
         await fleet.substrate.kill(primary.member)
         await until(lambda: standby.standby is None)
         await holds(lambda: ran()["a"] == 1, 0.3, "its poll is in an hour")
