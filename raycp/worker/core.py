@@ -100,8 +100,8 @@ class WorkerCore(MemberCore):
             self.memory,
             void,
         )
-        self._standbys = StandbyConnections(self.credentials, self.loops)
-        self._shard_links = ShardLinks(self.links, self._link, self._standbys, member.slot.quarantine)
+        self.standbys = StandbyConnections(self.credentials, self.loops)
+        self._shard_links = ShardLinks(self.links, self._link, self.standbys, member.slot.quarantine)
         self._stats = StatsReporter(member, self.credentials, clock, self.loops, self.metrics, self.report)
         slots = ReconcileMetrics(self.metrics).slots
         self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
@@ -208,7 +208,7 @@ class WorkerCore(MemberCore):
     def cut(self) -> None:
         if self._port is not None:
             self._port.close()
-        self._standbys.cut()
+        self.standbys.cut()
         for link in self.links.values():
             link.cut()
         self._stats.cut()

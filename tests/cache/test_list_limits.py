@@ -1,5 +1,5 @@
-"""Lists and watches without end: pages that go on, lines that go on, objects that go on. The cache stays as it was, and what is kept
-stays within the cluster's memory."""
+"""Lists and watches without end: pages, lines and objects that go on. The cache stays as it was, and what is kept stays within the
+cluster's memory."""
 
 import itertools
 import json
@@ -277,7 +277,8 @@ async def test_a_streamed_state_without_end(server: ScriptedApi, filled: Watched
     limited(filled)
     always(server, is_initial, endless)
     relist(server)
-    await filled.until(lambda: "the initial state of /api/v1/configmaps has more than 2 MiB" in filled.reflector.status().last_error)
+    what = "the initial state of /api/v1/configmaps has more than 2 MiB"
+    await filled.until(lambda: what in filled.reflector.status().last_error)
     await recovers(server, filled)
 
 
