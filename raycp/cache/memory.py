@@ -5,10 +5,10 @@ from typing import Protocol
 from raycp.kube.limits import too_large
 
 CHECK_EVERY = 1 << 20
-"""Bytes by which a cache grows between two checks."""
+"""Bytes of a watch between two checks."""
 
 
-class Measured(Protocol):
+class HasMemory(Protocol):
     """A store, or the list that is to replace its content."""
 
     @property
@@ -25,9 +25,7 @@ class CacheMemory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """Bytes; the owner may change it."""
-        self._parts: dict[Measured, Measured | None] = {}
-        self._checked: dict[Measured, int] = {}
-        """The size of each store when it was checked last."""
+        self._parts: dict[HasMemory, HasMemory | None] = {}
 
     @property
     def held(self) -> int:
@@ -36,21 +34,13 @@ class CacheMemory:
             max(store.memory_bytes, listed.memory_bytes if listed is not None else 0) for store, listed in self._parts.items()
         )
 
-    def replace(self, store: Measured, listed: Measured | None) -> None:
+    def replace(self, store: HasMemory, listed: HasMemory | None) -> None:
         """``listed`` is to replace the content of ``store``; None: nothing is."""
         self._parts[store] = listed
 
-    def drop(self, store: Measured) -> None:
+    def drop(self, store: HasMemory) -> None:
         """It is not kept any longer."""
         self._parts.pop(store, None)
-        self._checked.pop(store, None)
-
-    def check_growth(self, store: Measured) -> None:
-        """``check``, where ``store`` has grown since the last time: for the path of every change."""
-        size = store.memory_bytes
-        if size > self._checked.get(store, 0) + CHECK_EVERY:
-            self._checked[store] = size
-            self.check()
 
     def check(self) -> None:
         """Raises ``TooLarge`` if the cluster takes more than it may."""

@@ -35,13 +35,14 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, Source
 from raycp.base.keys import GVK
 from raycp.base.objects import version_number
+from raycp.base.text import message_of
 from raycp.cache import states
 from raycp.cache.counts import NOT_STREAMED, START, counted_watch, reason_of
 from raycp.cache.difference import SLICE
 from raycp.cache.emitter import Emitter, Handler
 from raycp.cache.initial_stream import NotStreamed, initial_stream
 from raycp.cache.intake import EventBudget, folded
-from raycp.cache.memory import CacheMemory
+from raycp.cache.memory import CHECK_EVERY, CacheMemory
 from raycp.cache.options import ReflectorOptions
 from raycp.cache.pace import RetryPace
 from raycp.cache.paged_list import PagedList
@@ -151,7 +152,7 @@ class Reflector:
         try:
             await self._recover(error)
         except Exception:  # law 12: nothing but cancelling ends this loop
-            log.exception("%s: no way to recover is known from: %s", self._name, _text(error))
+            log.exception("%s: no way to recover is known from: %s", self._name, message_of(error))
             await self._clock.sleep(self._options.backoff_cap)
 
     async def _advance(self) -> None:
@@ -291,16 +292,18 @@ class Reflector:
 
     async def _follow(self, stream: LineStream, seconds: int) -> None:
         """Until the watch ends, which the server was asked to do after ``seconds``."""
-        started, changed = self._clock.now(), False
+        started, changed, size = self._clock.now(), False, 0
         quiet = asyncio.create_task(self._end_replay_when_quiet()) if isinstance(self._state, states.Replaying) else None
         self._watching()
         self._status.watches += 1
-        settled = False
         try:
             async with asyncio.timeout(seconds + _GRACE):
                 async for lines in stream:
                     changed = await self._take_in(lines) or changed
-                    self.memory.check_growth(self.store)
+                    size += sum(map(len, lines))
+                    if size > CHECK_EVERY:
+                        size = 0
+                        self.memory.check()
         except TimeoutError:
             log.info("%s: the server did not end the watch after %d s", self._name, seconds)
         finally:
@@ -394,7 +397,7 @@ class Reflector:
         """Change the state after an error, and wait."""
         now, status, before = self._clock.now(), self._status, self._state
         self.memory.replace(self.store, None)
-        text = _text(error)
+        text = message_of(error)
         level = logging.DEBUG if text == status.last_error else logging.INFO
         status.failures += 1
         status.last_error = text
@@ -444,7 +447,3 @@ class Reflector:
                 self._options.on_void(reason)
             except Exception:
                 log.exception("%s: on_void failed", self._name)
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -54,7 +54,7 @@ from raycp.member.problem_log import ProblemLog
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.metrics.recorder import FlightRecorder
-from raycp.protocol.channels import Credentials
+from raycp.protocol.channels import ChannelCredentials
 from raycp.protocol.control import (
     Apply,
     ControlError,
@@ -164,7 +164,7 @@ class LeaderCore:
         self._sender = StatusSender(substrate, clock, loops, roster, wake)
         self._problem_log = ProblemLog(clock)
         self._stats: StatsReporter | None = None
-        self._credentials = Credentials(LEADER.actor_name)
+        self._credentials = ChannelCredentials(LEADER.actor_name)
         self._stats_plan: Plan | None = None
         """The plan that the own statistics are sent by."""
         self._revival = Revival(
@@ -268,7 +268,7 @@ class LeaderCore:
         if self._stats is None:
             # Each process of a leader is a member of its own to the observer: an incarnation is never used twice.
             member = Member(Role.LEADER, LEADER.place, leadership.incarnation)
-            self._credentials = Credentials(member.actor_name)
+            self._credentials = ChannelCredentials(member.actor_name)
             self._stats = StatsReporter(member, self._credentials, self._clock, self.loops, self.metrics, self._own_report)
         self.history.begin(records, leadership, standby.order if standby is not None else None)
         if standby is None and leadership.incarnation > 1:

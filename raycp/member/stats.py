@@ -12,7 +12,7 @@ from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.member.process import ProcessGauges
 from raycp.metrics import Metrics
-from raycp.protocol.channels import Address, Credentials, dial
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import LARGEST, PAGE, Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
@@ -33,7 +33,7 @@ class StatsReporter:
     def __init__(
         self,
         member: Member,
-        credentials: Credentials,
+        credentials: ChannelCredentials,
         clock: Clock,
         loops: Loops,
         metrics: Metrics,

@@ -22,7 +22,6 @@ from raycp.observer.http_server import HttpServer
 from raycp.observer.slo_checkpoint import SloCheckpoint
 from raycp.observer.sources import Sources
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
-from raycp.protocol.channels import Listener
 from raycp.protocol.control import Question, Series, Slo, StatusUpdate
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
@@ -68,9 +67,7 @@ class ObserverCore(MemberCore):
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self.listener is None:
-            listener = Listener(self.credentials, self.sources.accept)
-            await listener.open(self.host, plan.fleet.doc.spec.channels.numbers)
-            self.listener = listener
+            await self.listen(self.sources.accept, plan)
             self.loops.forever(self._checkpoint.keep, LoopName.CHECKPOINT, every=plan.fleet.doc.spec.state.checkpoint)
             self.loops.forever(self._dead.forget, LoopName.DEAD_PROCESSES, every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))

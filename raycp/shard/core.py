@@ -26,7 +26,7 @@ from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import HandoutMetrics, Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.metrics.recorder import FlightRecorder
-from raycp.protocol.channels import Hold, Listener
+from raycp.protocol.channels import Hold
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
     CallOutcome,
@@ -106,7 +106,7 @@ class ShardCore(MemberCore):
         recorder: FlightRecorder | None = None,
     ) -> None:
         super().__init__(member, clock, host, node, recorder)
-        rng = random.Random(secrets.randbits(64))
+        rng, keys = random.Random(secrets.randbits(64)), self.credentials
         metrics = self.metrics = Metrics()
         self.count_failures(metrics)
         self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
@@ -124,9 +124,7 @@ class ShardCore(MemberCore):
         self.guard = ClusterGuard(
             self.identity, self.caches, self.queue, self.tokens, clock, self.loops, metrics, self._cluster_limited
         )
-        self.wakes = self.ledger.wakes = WakeExchange(
-            self.identity, self.credentials, host, clock, self.loops, self.ledger.settled
-        )
+        self.wakes = self.ledger.wakes = WakeExchange(self.identity, keys, host, clock, self.loops, self.ledger.settled)
         watches = Watches(self.routes, self.caches)
         self.ledger.forgets += [self.wakes.forget, watches.drop]
         fanout = FanOut(rng, self.loops, self.caches, self.ledger, self.wakes, watches)
@@ -182,12 +180,10 @@ class ShardCore(MemberCore):
         self._watcher: PrimaryWatcher | StandbyWatcher = self._primary
         if warm:
             self.standby = StandbyReplica(
-                self.identity, self.credentials, host, clock, self.loops, self.caches, self.ledger.reconciled, self.changed
+                self.identity, keys, host, clock, self.loops, self.caches, self.ledger.reconciled, self.changed
             )
             self._watcher = StandbyWatcher(self.standby, self.guard, self._cluster_changed)
-        self._stats = StatsReporter(
-            member, self.credentials, clock, self.loops, metrics, self.report, self.tracker.report, self._timeline
-        )
+        self._stats = StatsReporter(member, keys, clock, self.loops, metrics, self.report, self.tracker.report, self._timeline)
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
         metrics.before_snapshot(self.large.set_gauge)
@@ -197,9 +193,7 @@ class ShardCore(MemberCore):
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self.listener is None:
-            listener = Listener(self.credentials, self._accept)
-            await listener.open(self.host, plan.fleet.doc.spec.channels.numbers)
-            self.listener = listener
+            await self.listen(self._accept, plan)
             self.loops.forever(self._sweep, LoopName.SWEEP, every=1.0)
             self.loops.forever(self._keep_watermarks, LoopName.WATERMARKS, every=plan.fleet.doc.spec.state.watermark)
             self.loops.forever(self.guard.step, LoopName.CLUSTER_GUARD, every=0.25, most=1.0)

@@ -9,7 +9,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
-from raycp.protocol.channels import Address, Credentials, dial
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome, pages
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection
@@ -29,7 +29,7 @@ class Outbox:
         self,
         target: ShardPlan,
         hello: Hello,
-        credentials: Credentials,
+        credentials: ChannelCredentials,
         clock: Clock,
         loops: Loops,
         changed: Callable[[RequestKey], None],

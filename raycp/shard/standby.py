@@ -16,7 +16,7 @@ from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
-from raycp.protocol.channels import Address, Credentials, dial
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import (
     ControllerStart,
     Due,
@@ -61,7 +61,7 @@ class StandbyReplica:
     def __init__(
         self,
         identity: ShardIdentity,
-        credentials: Credentials,
+        credentials: ChannelCredentials,
         host: str,
         clock: Clock,
         loops: Loops,

@@ -8,7 +8,7 @@ from typing import Protocol
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
-from raycp.protocol.channels import Credentials
+from raycp.protocol.channels import ChannelCredentials
 from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
@@ -130,7 +130,7 @@ class WakeExchange:
     def __init__(
         self,
         identity: ShardIdentity,
-        credentials: Credentials,
+        credentials: ChannelCredentials,
         host: str,
         clock: Clock,
         loops: Loops,

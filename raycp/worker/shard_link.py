@@ -15,7 +15,7 @@ from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
-from raycp.protocol.channels import Address, Credentials, dial
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import (
     Clusters,
     ClusterState,
@@ -85,7 +85,7 @@ class ShardLink:
         shard: str,
         target: ShardPlan,
         *,
-        credentials: Credentials,
+        credentials: ChannelCredentials,
         runs: LinkRuns,
         hello: MakeHello,
         clock: Clock,

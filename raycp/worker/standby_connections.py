@@ -6,7 +6,7 @@ import contextlib
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
-from raycp.protocol.channels import Address, Credentials, dial
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import Message
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
@@ -19,7 +19,7 @@ RECONNECT_MAX = 5.0
 class StandbyConnections:
     """One worker's, on its actor loop: one for each standby of the active fleet's plan."""
 
-    def __init__(self, credentials: Credentials, loops: Loops) -> None:
+    def __init__(self, credentials: ChannelCredentials, loops: Loops) -> None:
         self._credentials = credentials
         self._loops = loops
         self._known: dict[str, _StandbyConnection] = {}
@@ -55,7 +55,7 @@ class StandbyConnections:
 class _StandbyConnection:
     """Connects until there is a connection, and again when it is lost."""
 
-    def __init__(self, address: Address, credentials: Credentials, loops: Loops) -> None:
+    def __init__(self, address: Address, credentials: ChannelCredentials, loops: Loops) -> None:
         self.address = address
         self._credentials = credentials
         self._connection: Connection | None = None

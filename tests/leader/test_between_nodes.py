@@ -7,7 +7,7 @@ import fleet_samples as samples
 import pytest
 from inprocess import fleet_doc, led, until
 
-from raycp.protocol.channels import credentials
+from raycp.protocol.channels import channel_credentials
 from raycp.protocol.members import Member, Role
 
 HOSTS = {Role.SHARD: "127.0.0.1", Role.STANDBY: "127.0.0.2", Role.WORKER: "127.0.0.3", Role.OBSERVER: "127.0.0.4"}
@@ -16,13 +16,13 @@ PORTS = range(27_000, 27_400)
 
 async def test_a_fleet_on_several_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     near: list[bool] = []
-    on_one_node = credentials.on_one_node
+    on_one_node = channel_credentials.on_one_node
 
     def asked(connected: Any) -> bool:
         near.append(on_one_node(connected))
         return near[-1]
 
-    monkeypatch.setattr(credentials, "on_one_node", asked)
+    monkeypatch.setattr(channel_credentials, "on_one_node", asked)
     async with led() as fleet:
         fleet.substrate.host_of = lambda member: HOSTS.get(member.role, "127.0.0.1")
         ports = {"ports": f"{PORTS[0]}-{PORTS[-1]}"}
@@ -52,7 +52,7 @@ async def test_a_fleet_on_several_nodes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_without_a_certificate_nothing_passes_between_nodes() -> None:
-    made = credentials.Credentials("w")
+    made = channel_credentials.ChannelCredentials("w")
     made.learn("secret", ())
     server = await asyncio.start_server(lambda *_: None, "127.0.0.2", 0)
     _, writer = await asyncio.open_connection("127.0.0.2", server.sockets[0].getsockname()[1])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from inprocess import HOST, holds, until
 
 from raycp.leader.certificates import new_certificate
-from raycp.protocol.channels import AcceptLoop, Address, Credentials, Hold, Listener, dial, listener
+from raycp.protocol.channels import AcceptLoop, Address, ChannelCredentials, Hold, Listener, dial, listener
 from raycp.protocol.channels.handshake import MAX_FIRST, Opening
 from raycp.protocol.channels.strangers import MOST, Strangers
 from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, encode_body
@@ -59,13 +59,13 @@ class Served:
         return self.peers[-1]
 
 
-async def call(port: int, peer: Recorder, *, host: str = HOST, me: Credentials | None = None) -> Connection:
+async def call(port: int, peer: Recorder, *, host: str = HOST, me: ChannelCredentials | None = None) -> Connection:
     connection = await dial(Address(host, port, "m"), "worker", me or credentials(ME), peer)
     connection.send(HELLO)
     return connection
 
 
-async def works(port: int, served: Served, host: str = HOST, me: Credentials | None = None) -> None:
+async def works(port: int, served: Served, host: str = HOST, me: ChannelCredentials | None = None) -> None:
     """A member gets in, and is received."""
     before = len(served.peers)
     connection = await call(port, Recorder(), host=host, me=me)
@@ -316,7 +316,7 @@ async def test_a_hello_that_the_next_plan_decides_is_held(monkeypatch: pytest.Mo
 # between nodes
 
 
-def of_certificate(member: str, name: str = "t") -> Credentials:
+def of_certificate(member: str, name: str = "t") -> ChannelCredentials:
     return credentials(member, certificate=CERTIFICATE if name == "t" else new_certificate(name))
 
 

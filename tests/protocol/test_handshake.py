@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from raycp.protocol.channels.handshake import (
     MAX_FIRST,
     CallerHandshake,
+    CallerProof,
     Challenge,
     NotAuthenticated,
     Opening,
-    Proof,
     ReceiverHandshake,
 )
 
@@ -84,7 +84,7 @@ def test_what_is_said_is_not_accepted_when_it_comes_back() -> None:
         caller.answer(caller.first)
     mine = CallerHandshake("secret", "w", "worker", "s")
     elsewhere = mine.answer(other.received(mine.first) or b"")
-    proof = msgspec.msgpack.decode(elsewhere, type=Proof)
+    proof = msgspec.msgpack.decode(elsewhere, type=CallerProof)
     with pytest.raises(NotAuthenticated):
         caller.answer(encode(Challenge(b"n" * 32, proof.proof)))
 
@@ -93,7 +93,7 @@ frames = st.one_of(
     st.binary(max_size=300),
     st.builds(Opening, names, names, st.just("s"), st.binary(max_size=40), st.integers(0, 5)).map(encode),
     st.builds(Challenge, st.binary(max_size=40), st.binary(max_size=40)).map(encode),
-    st.builds(Proof, st.binary(max_size=40)).map(encode),
+    st.builds(CallerProof, st.binary(max_size=40)).map(encode),
     st.recursive(
         st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(st.characters(codec="utf-8"), max_size=5),
         lambda each: st.lists(each, max_size=4),

@@ -5,7 +5,7 @@ from collections.abc import Container
 from inprocess import HOST
 
 from raycp.protocol.certificate import ChannelCertificate
-from raycp.protocol.channels import Address, Credentials, Listener, dial
+from raycp.protocol.channels import Address, ChannelCredentials, Listener, dial
 from raycp.protocol.channels.listener import Accept
 from raycp.protocol.channels.strangers import Strangers
 from raycp.protocol.frames import Hello
@@ -26,9 +26,9 @@ EVERYONE = Everyone()
 
 def credentials(
     member: str, members: Container[str] = EVERYONE, secret: str = SECRET, certificate: ChannelCertificate | None = None
-) -> Credentials:
+) -> ChannelCredentials:
     """Those of ``member``, which accepts ``members``."""
-    made = Credentials(member)
+    made = ChannelCredentials(member)
     made.learn(secret, members, certificate)
     return made
 

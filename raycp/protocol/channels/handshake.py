@@ -4,7 +4,7 @@
 caller                                                        receiver
   Opening(member, role, target, nonce)  ------------------->
                                         <-------------------  Challenge(nonce, proof)
-  Proof(proof)                          ------------------->
+  CallerProof(proof)                    ------------------->
   Hello, ...
 ```
 
@@ -62,14 +62,14 @@ class Challenge(msgspec.Struct, tag="challenge", array_like=True, frozen=True):
     proof: bytes
 
 
-class Proof(msgspec.Struct, tag="proof", array_like=True, frozen=True):
+class CallerProof(msgspec.Struct, tag="proof", array_like=True, frozen=True):
     """The caller's proof."""
 
     proof: bytes
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_of_caller = msgspec.msgpack.Decoder[Opening | Proof](Opening | Proof).decode
+_of_caller = msgspec.msgpack.Decoder[Opening | CallerProof](Opening | CallerProof).decode
 _of_receiver = msgspec.msgpack.Decoder[Challenge | Refusal](Challenge | Refusal).decode
 
 
@@ -101,7 +101,7 @@ class CallerHandshake:
         expected = _proof(self._secret, "receiver", self._opening, found.nonce)
         if len(found.nonce) != NONCE or not hmac.compare_digest(found.proof, expected):
             raise NotAuthenticated(f"it does not prove that it is {self._opening.target}")
-        return _encode(Proof(_proof(self._secret, "caller", self._opening, found.nonce)))
+        return _encode(CallerProof(_proof(self._secret, "caller", self._opening, found.nonce)))
 
 
 class ReceiverHandshake:
@@ -123,7 +123,7 @@ class ReceiverHandshake:
             raise NotAuthenticated("its first frame is no opening", refusal) from error
         if isinstance(found, Opening) and self._opening is None:
             return self._challenge(found)
-        if isinstance(found, Proof) and self._opening is not None and self.caller is None:
+        if isinstance(found, CallerProof) and self._opening is not None and self.caller is None:
             if not hmac.compare_digest(found.proof, _proof(self._secret, "caller", self._opening, self._nonce)):
                 raise NotAuthenticated(
                     "it does not know the fleet's secret", Refusal("not authenticated", RefusalCode.NOT_AUTHENTICATED)

@@ -1,6 +1,6 @@
 """``Listener``: a member's port, and how a connection to it becomes that of a member.
 
-accepted (``accepting``) → TLS, from another node → challenge (``handshake``) → a member of the plan → ``Hello`` → its peer. Until
+accepted (``accept_loop``) → TLS, from another node → challenge (``handshake``) → a member of the plan → ``Hello`` → its peer. Until
 the challenge is passed it is a stranger, with little memory and little time (``strangers``). A member whose plan is newer than ours
 is held for ``HOLD`` seconds: nothing of it is read until our next plan says who it is.
 """
@@ -16,8 +16,8 @@ from functools import partial
 import msgspec
 
 from raycp.base.text import message_of
-from raycp.protocol.channels.accepting import AcceptLoop
-from raycp.protocol.channels.credentials import Credentials
+from raycp.protocol.channels.accept_loop import AcceptLoop
+from raycp.protocol.channels.channel_credentials import ChannelCredentials
 from raycp.protocol.channels.handshake import MAX_FIRST, NotAuthenticated, ReceiverHandshake
 from raycp.protocol.channels.sockets import TLS_CLOSING, tuned
 from raycp.protocol.channels.strangers import Strangers
@@ -43,7 +43,7 @@ Accept = Callable[[Connection, Hello], "Peer | Refusal | Hold"]
 class Listener:
     """An open port. ``close`` refuses new connections and leaves accepted ones alone; ``abort`` resets those, too."""
 
-    def __init__(self, credentials: Credentials, accept: Accept, strangers: Strangers | None = None) -> None:
+    def __init__(self, credentials: ChannelCredentials, accept: Accept, strangers: Strangers | None = None) -> None:
         self.strangers = strangers if strangers is not None else Strangers()
         self._credentials = credentials
         self._accept = accept
@@ -113,7 +113,7 @@ class _Incoming:
     """The beginning of a connection, at its receiver."""
 
     def __init__(
-        self, credentials: Credentials, accept: Accept, strangers: Strangers, held: "dict[Connection, _Incoming]"
+        self, credentials: ChannelCredentials, accept: Accept, strangers: Strangers, held: "dict[Connection, _Incoming]"
     ) -> None:
         self._credentials = credentials
         self._accept = accept

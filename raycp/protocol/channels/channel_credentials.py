@@ -1,4 +1,4 @@
-"""``Credentials``: what a member proves itself with, and whom it accepts, as its newest plan says."""
+"""``ChannelCredentials``: what a member proves itself with, and whom it accepts, as its newest plan says."""
 
 import socket
 import ssl
@@ -9,7 +9,7 @@ from raycp.protocol.channels.tls import caller_context, receiver_context
 from raycp.protocol.plan import Plan
 
 
-class Credentials:
+class ChannelCredentials:
     """One member's; ``member`` is its actor's name. Before the first ``update`` nobody is accepted."""
 
     def __init__(self, member: str) -> None:

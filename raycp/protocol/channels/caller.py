@@ -6,7 +6,7 @@ import socket
 from typing import NamedTuple
 
 from raycp.base.text import message_of
-from raycp.protocol.channels.credentials import Credentials
+from raycp.protocol.channels.channel_credentials import ChannelCredentials
 from raycp.protocol.channels.handshake import MAX_FIRST, CallerHandshake
 from raycp.protocol.channels.sockets import TLS_CLOSING, tuned
 from raycp.protocol.transport import Connection, Peer
@@ -22,7 +22,9 @@ class Address(NamedTuple):
     member: str
 
 
-async def dial(address: Address, role: str, credentials: Credentials, peer: Peer, timeout: float = DIAL_TIMEOUT) -> Connection:
+async def dial(
+    address: Address, role: str, credentials: ChannelCredentials, peer: Peer, timeout: float = DIAL_TIMEOUT
+) -> Connection:
     """Connect to a member, as ``role``: both ends have proven themselves then, and ``Hello`` may follow. Raises ``OSError`` or
     ``TimeoutError``, also where something else listens there."""
     loop = asyncio.get_running_loop()
