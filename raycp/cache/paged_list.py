@@ -56,7 +56,7 @@ class PagedList:
                         objs, unreadable = decode_objects(items[start : start + SLICE], head)
                         replacement.add(objs)
                         replacement.leave_out(unreadable)
-                        self._memory.check()
+                        self._check_memory()
                         await asyncio.sleep(0)
                     barren = barren + 1 if len(replacement) == before else 0
                     if barren > _BARREN:
@@ -101,14 +101,20 @@ class PagedList:
         self._received += len(body)
         if self._received > limits.list:
             self._page = 0  # smaller pages would make no smaller list
-            raise too_large(f"{request}: its pages have", limits.list)
+            raise self._client.refused(too_large(f"{request}: its pages have", limits.list))
         if len(body) > _DENSE_FROM and body.count(b",") > len(body) // _DENSE:
-            raise too_large(f"{request}: {len(body)} bytes of items that are too small for", _DENSE_FROM)
+            raise self._client.refused(too_large(f"{request}: {len(body)} bytes of items that are too small for", _DENSE_FROM))
         page = await self._split(body)
         if max(len(page[0].continue_), len(page[0].resource_version)) > limits.header:
             self._page = 0
-            raise too_large(f"{request}: its continue token or its version has", limits.header)
+            raise self._client.refused(too_large(f"{request}: its continue token or its version has", limits.header))
         return page
+
+    def _check_memory(self) -> None:
+        try:
+            self._memory.check()
+        except TooLarge as error:
+            raise self._client.refused(error) from None
 
     async def _split(self, body: bytes) -> _Page:
         request = f"list {self._path}"

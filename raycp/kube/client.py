@@ -284,6 +284,11 @@ class ClusterClient(ObjectCalls):
             raise error
         raise AssertionError("unreachable")
 
+    def refused(self, error: TooLarge) -> TooLarge:
+        """Answers were well one by one, and are too large together: count that against the server. Returns ``error``."""
+        self.gate.report(error)
+        return error
+
     # -- inside
 
     async def _fetch(self, path: str) -> bytes:

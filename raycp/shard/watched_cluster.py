@@ -220,7 +220,7 @@ class WatchedCluster:
             except Exception:  # law 12: without it, more is reconciled than necessary
                 log.exception("cluster %s starts without a watermark", self.name)
         before, self.client = self.client, client
-        self.memory.limit = client.limits.memory
+        self.memory.limit = spec.limits.memory
         self.version = version
         self.reason = ""
         self._watcher.connected(self.name)

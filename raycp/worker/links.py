@@ -44,5 +44,6 @@ class ShardLinks:
             link.set_credit(each if not self._only else slots if link.shard == self._only else 0)
 
     def disconnected(self) -> list[str]:
-        """Shards without a connection."""
-        return [link.shard for link in self._links.values() if not link.connected]
+        """Shards without a connection, and why they or this worker refused one."""
+        missing = [link for link in self._links.values() if not link.connected]
+        return [f"{link.shard}: {link.refusal}" if link.refusal else link.shard for link in missing]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
-from raycp.protocol.channels import Address, ChannelCredentials, dial
+from raycp.protocol.channels import Address, ChannelCredentials, NotAccepted, dial
 from raycp.protocol.frames import (
     Clusters,
     ClusterState,
@@ -96,6 +97,8 @@ class ShardLink:
         self.shard = shard
         self.target = Address(target.host, target.port, target.member)
         self.connected = False
+        self.refusal = ""
+        """Why the last attempt to connect was refused, by either end; empty where it was not."""
         self.states: dict[str, ClusterState] = {}
         """The shard's clusters, as it last reported them."""
         self.resends = Resends(clock)
@@ -176,7 +179,7 @@ class ShardLink:
             try:
                 connection = await self._dial()
             except (OSError, TimeoutError) as error:
-                log.debug("shard %s is not reached: %s", self.shard, error)
+                self.refusal = str(error) if isinstance(error, NotAccepted | ssl.SSLError) else ""
                 return False
             if self.target is not target:  # there was another primary meanwhile
                 connection.abandon()
@@ -232,7 +235,7 @@ class ShardLink:
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
         elif isinstance(message, Welcome):
-            self.connected = True
+            self.connected, self.refusal = True, ""
             self._answered.set()
             self._states.clear()
             for fold in self.resends.folds():  # before any question
@@ -248,6 +251,7 @@ class ShardLink:
             answer = LivenessReply(message.number)
             self._runs.when_it_turns(lambda: self.send(answer))
         elif isinstance(message, Refusal):
+            self.refusal = message.reason
             log.info("shard %s refuses the connection of this worker: %s", self.shard, message.reason)
 
     def _reported(self, states: list[ClusterState], more: bool) -> None:

@@ -8,8 +8,8 @@
 """
 
 from raycp.protocol.channels.accept_loop import AcceptLoop
-from raycp.protocol.channels.caller import DIAL_TIMEOUT, Address, dial
+from raycp.protocol.channels.caller import DIAL_TIMEOUT, Address, NotAccepted, dial
 from raycp.protocol.channels.channel_credentials import ChannelCredentials
 from raycp.protocol.channels.listener import Accept, Hold, Listener
 
-__all__ = ["DIAL_TIMEOUT", "Accept", "AcceptLoop", "Address", "ChannelCredentials", "Hold", "Listener", "dial"]
+__all__ = ["DIAL_TIMEOUT", "Accept", "AcceptLoop", "Address", "ChannelCredentials", "Hold", "Listener", "NotAccepted", "dial"]

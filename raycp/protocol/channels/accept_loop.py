@@ -22,6 +22,9 @@ AT_ONCE = 64
 REST = 0.1
 """Seconds for which nothing is accepted after an error of the system; the kernel keeps the connections meanwhile."""
 
+LOG_EVERY = 10.0
+"""Seconds between two lines of the log about that."""
+
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
@@ -35,6 +38,7 @@ class AcceptLoop:
         self._accepted = accepted
         self._socket: socket.socket | None = None
         self._spare: int | None = None
+        self._silent_until = 0.0
 
     async def open(self, host: str, ports: Sequence[int] = ()) -> None:
         """Listen on ``host``, on one of ``ports`` that is free, or where there are none on one that the kernel chooses. Raises
@@ -71,8 +75,7 @@ class AcceptLoop:
                 if error.errno in _NO_DESCRIPTOR and self._spare is not None:
                     self._accept_and_close(listening)
                     continue
-                log.warning("port %d accepts nothing for %g s: %s", self.port, REST, error)
-                self._rest(listening)
+                self._rest(listening, error)
                 return
             accepted.setblocking(False)
             try:
@@ -93,8 +96,11 @@ class AcceptLoop:
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _rest(self, listening: socket.socket) -> None:
+    def _rest(self, listening: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
+        if loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + LOG_EVERY
+            log.warning("port %d accepts no connection at present: %s", self.port, error)
         loop.remove_reader(listening.fileno())
         loop.call_later(REST, self._resume, listening)
 

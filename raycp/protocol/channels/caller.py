@@ -14,6 +14,10 @@ from raycp.protocol.transport import Connection, Peer
 DIAL_TIMEOUT = 5.0
 
 
+class NotAccepted(ConnectionError):
+    """What listens there has not proven to be the member, or does not accept this one: the text says which."""
+
+
 class Address(NamedTuple):
     """Where a member listens, and its actor's name."""
 
@@ -26,7 +30,7 @@ async def dial(
     address: Address, role: str, credentials: ChannelCredentials, peer: Peer, timeout: float = DIAL_TIMEOUT
 ) -> Connection:
     """Connect to a member, as ``role``: both ends have proven themselves then, and ``Hello`` may follow. Raises ``OSError`` or
-    ``TimeoutError``, also where something else listens there."""
+    ``TimeoutError``; ``NotAccepted`` where something else listens there."""
     loop = asyncio.get_running_loop()
     outgoing = _Outgoing(CallerHandshake(credentials.secret, credentials.member, role, address.member))
     async with asyncio.timeout(timeout):
@@ -85,14 +89,14 @@ class _Outgoing:
         self.authenticated.set_result(None)
 
     def failed(self, connection: Connection, error: Exception) -> None:
-        self._end(f"what listens there is not accepted: {message_of(error, 200)}")
+        self._end(NotAccepted(f"what listens there is not accepted: {message_of(error, 200)}"))
 
     def ended(self, connection: Connection) -> None:
-        self._end("the connection was closed before both ends were authenticated")
+        self._end(ConnectionError("the connection was closed before both ends were authenticated"))
 
-    def _end(self, why: str) -> None:
+    def _end(self, error: ConnectionError) -> None:
         if not self.authenticated.done():
-            self.authenticated.set_exception(ConnectionError(why))
+            self.authenticated.set_exception(error)
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 self.authenticated.exception()  # retrieved, whether or not anyone still waits
 

@@ -7,6 +7,7 @@ is held for ``HOLD`` seconds: nothing of it is read until our next plan says who
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import weakref
@@ -89,9 +90,9 @@ class Listener:
             closing = TLS_CLOSING if tls is not None else None
             make = partial(self._made, incoming)
             await asyncio.get_running_loop().connect_accepted_socket(make, accepted, ssl=tls, ssl_shutdown_timeout=closing)
-        except OSError as error:  # no TLS, or not this fleet's
+        except OSError as error:
             accepted.close()
-            if self.strangers.remove(incoming):
+            if self.strangers.remove(incoming) and not _hung_up(error):  # no TLS, or not this fleet's
                 self.strangers.log.closed(message_of(error, 200))
 
     def _made(self, incoming: "_Incoming") -> Connection:
@@ -103,6 +104,11 @@ class Listener:
         self._beginning.discard(task)
         if task.cancelled():
             accepted.close()
+
+
+def _hung_up(error: OSError) -> bool:
+    """Whether the other end only looked whether the port is open, as members do (law 6f)."""
+    return isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN
 
 
 def _cancel(task: asyncio.Task[None]) -> None:
