@@ -36,7 +36,7 @@ class Publisher:
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
         await self._publish(
             **self._addresses(),
-            standbys=self._standbys(),
+            standbys=self._standbys(plan.standbys),
             excused=self._roster.excused,
             shards=self._shards(plan),
             clusters=tuple(clusters),
@@ -46,14 +46,19 @@ class Publisher:
 
     async def publish_standby(self) -> None:
         """Publish the addresses of a standby fleet."""
-        await self._publish(**self._addresses(), successors=self._standbys())
+        await self._publish(**self._addresses(), successors=self._standbys(self._plans.current.successors))
 
-    def _standbys(self) -> tuple[ShardPlan, ...]:
-        return tuple(
-            ShardPlan(slot.shard, state.member.actor_name, 0, state.report.host, state.report.port)
-            for slot, state in sorted(self._roster.members.items())
-            if slot.role is Role.STANDBY and state.report.port
-        )
+    def _standbys(self, before: tuple[ShardPlan, ...]) -> tuple[ShardPlan, ...]:
+        """The standbys that listen. One that has not reported to this leader yet is where it was ``before``: workers are connected
+        to it."""
+        known, found = {each.member: each for each in before}, []
+        for slot, state in sorted(self._roster.members.items()):
+            name, report = state.member.actor_name, state.report
+            if slot.role is Role.STANDBY and report.port:
+                found.append(ShardPlan(slot.shard, name, 0, report.host, report.port))
+            elif slot.role is Role.STANDBY and name in known:
+                found.append(known[name])
+        return tuple(found)
 
     def _shards(self, plan: Plan) -> tuple[ShardPlan, ...]:
         """The shards with their living primaries; a primary that was created for the shard begins its next term."""
