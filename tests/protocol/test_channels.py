@@ -313,6 +313,28 @@ async def test_a_hello_that_the_next_plan_decides_is_held(monkeypatch: pytest.Mo
     port.abort()
 
 
+async def test_a_connection_that_can_not_be_accepted_costs_no_other_its_decision() -> None:
+    plan, served = set[str](), Served()
+
+    def accept(connection: Connection, hello: Hello) -> Recorder:
+        if hello.member == "bad":
+            raise ZeroDivisionError
+        return served.accept(connection, hello)
+
+    port = await listening(accept, members=plan)
+    peers = {name: Recorder() for name in ("bad", "good")}
+    for name, peer in peers.items():
+        connection = await dial(Address(HOST, port.port, "m"), "worker", credentials(name), peer)
+        connection.send(Hello(name, "worker", HOST, 1))
+    await until(lambda: not len(port.strangers))
+    plan.update(peers)
+    port.reconsider()
+    await until(lambda: [hello.member for hello in served.hellos] == ["good"])
+    await until(lambda: peers["bad"].closed)
+    assert not peers["good"].closed
+    port.abort()
+
+
 # between nodes
 
 

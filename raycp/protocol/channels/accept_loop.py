@@ -47,7 +47,11 @@ class AcceptLoop:
         family, *_, address = (await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))[0]
         self._socket = _bound(family, str(address[0]), ports)
         self.port = int(self._socket.getsockname()[1])
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._socket.close()
+            raise
         loop.add_reader(self._socket.fileno(), self._ready)
 
     def close(self) -> None:

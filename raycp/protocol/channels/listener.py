@@ -64,8 +64,12 @@ class Listener:
 
     def reconsider(self) -> None:
         """There is another plan: decide again on the connections that are held."""
-        for incoming in list(self._held.values()):
-            incoming.decide()
+        for connection, incoming in list(self._held.items()):
+            try:
+                incoming.decide()
+            except Exception:  # law 11: of one connection, not of the plan
+                log.exception("a connection of %s can't be accepted", connection.member)
+                connection.reset()
 
     def close(self) -> None:
         self._port.close()
