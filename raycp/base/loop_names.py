@@ -28,6 +28,7 @@ class LoopName(StrEnum):
     ACTIVE_FLEET = "active-fleet"
     TAKEOVER = "takeover"
     STANDBY_CRDS = "standby-crds"
+    FOLLOWERS = "followers"
 
     # shards and their standbys
     CONNECTION = "connection"
@@ -50,6 +51,7 @@ class LoopName(StrEnum):
 
     # workers
     SHARD_LINK = "shard-link"
+    STANDBY_LINK = "standby-link"
     WATCHDOG = "watchdog"
     HAND_OUTS = "hand-outs"
 

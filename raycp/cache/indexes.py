@@ -33,6 +33,10 @@ def by_label(obj: Obj) -> Iterable[str]:
 BUILT_IN: Mapping[str, IndexFn] = {"namespace": by_namespace, "owner": by_owner, "label": by_label}
 
 
+OBJECT_OVERHEAD = 900
+"""measured bytes per object beside its raw JSON: Obj, Meta, strings, labels, key"""
+
+
 class Index:
     """One index over the keys of a store."""
 
@@ -101,6 +105,11 @@ class IndexedObjects:
         self.indexed: dict[str, Index] = {}
         self.objects: dict[Key, Obj] = {}
         self.raw_bytes = 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """An estimate: raw JSON plus a measured overhead per object."""
+        return self.raw_bytes + OBJECT_OVERHEAD * len(self.objects)
 
     def empty(self) -> "IndexedObjects":
         """Without objects, and with the indexes that these have."""

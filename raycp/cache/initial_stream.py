@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from raycp.base.objects import Obj
 from raycp.cache.difference import SLICE
+from raycp.cache.memory import CacheMemory
 from raycp.cache.replacement import Replacement
 from raycp.kube import ApiError, ClusterClient
 from raycp.kube.codec import decode_watch_lines
 from raycp.kube.connection import LineStream
+from raycp.kube.limits import too_large
 from raycp.kube.objects import Query
 
 _REJECTED = (400, 405, 422)  # answers of a server without WatchList
@@ -38,6 +40,7 @@ async def initial_stream(
     query: Query,
     replacement: Replacement,
     received: Callable[[], None],
+    memory: CacheMemory,
     *,
     patience: float,
     deadline: float,
@@ -47,18 +50,21 @@ async def initial_stream(
 
     ``received`` is called for each batch of lines. ``patience`` bounds the silence in seconds before the end of the state,
     ``deadline`` all of it, whatever arrives, up to 100 objects a second apart; ``stall`` the silence after it. Raises
-    ``NotStreamed``, ``ApiError``, ``Unreachable``, ``BadLine``.
+    ``NotStreamed``, ``ApiError``, ``Unreachable`` (``TooLarge``), ``BadLine``.
     """
     loop = asyncio.get_running_loop()
     end: tuple[str, Sequence[bytes]] | None = None
-    supported, latest = True, loop.time() + deadline
+    supported, latest, total = True, loop.time() + deadline, 0
     async with contextlib.AsyncExitStack() as opened:
         try:
             async with asyncio.timeout(patience) as limit:
                 stream = await opened.enter_async_context(client.stream(path, query, idle_timeout=stall))
                 async for lines in stream:
                     received()
-                    end = await _read(lines, replacement)
+                    total += sum(map(len, lines))
+                    if total > client.limits.list:
+                        raise too_large(f"the initial state of {path} has", client.limits.list)
+                    end = await _read(lines, replacement, memory)
                     if end is not None:
                         break
                     limit.reschedule(min(loop.time() + patience, latest + len(replacement) * _SECONDS_PER_OBJECT))
@@ -74,7 +80,7 @@ async def initial_stream(
         yield *end, stream
 
 
-async def _read(lines: Sequence[bytes], replacement: Replacement) -> tuple[str, Sequence[bytes]] | None:
+async def _read(lines: Sequence[bytes], replacement: Replacement, memory: CacheMemory) -> tuple[str, Sequence[bytes]] | None:
     """The resourceVersion at the end mark and the lines after it, None if the mark is still to come."""
     for start in range(0, len(lines), SLICE):
         objs: list[Obj] = []
@@ -94,5 +100,6 @@ async def _read(lines: Sequence[bytes], replacement: Replacement) -> tuple[str, 
                     replacement.add(objs)
                     return obj.meta.resource_version, lines[number:]
         replacement.add(objs)
+        memory.check()
         await asyncio.sleep(0)
     return None

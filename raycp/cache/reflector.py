@@ -35,12 +35,14 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, Source
 from raycp.base.keys import GVK
 from raycp.base.objects import version_number
+from raycp.base.text import message_of
 from raycp.cache import states
 from raycp.cache.counts import NOT_STREAMED, START, counted_watch, reason_of
 from raycp.cache.difference import SLICE
 from raycp.cache.emitter import Emitter, Handler
 from raycp.cache.initial_stream import NotStreamed, initial_stream
 from raycp.cache.intake import EventBudget, folded
+from raycp.cache.memory import CHECK_EVERY, CacheMemory
 from raycp.cache.options import ReflectorOptions
 from raycp.cache.pace import RetryPace
 from raycp.cache.paged_list import PagedList
@@ -50,11 +52,11 @@ from raycp.cache.selectors import Selector
 from raycp.cache.status import FaultOwner, Phase, ReflectorStatus
 from raycp.cache.store import Store
 from raycp.cache.unreadable import UnreadableObjects
+from raycp.cache.watch_query import WatchQuery
 from raycp.kube import ApiError, BadAnswer, ClusterClient, KubeError, NoSuchKind
 from raycp.kube.codec import decode_watch_lines
 from raycp.kube.connection import LineStream
 from raycp.kube.errors import BadLine, unserved
-from raycp.kube.objects import Query
 from raycp.metrics import Metrics, ReflectorMetrics
 
 log = logging.getLogger("raycp.cache")
@@ -82,6 +84,7 @@ class Reflector:
         watermark: int | None = None,
         rng: random.Random | None = None,
         budget: EventBudget | None = None,
+        memory: CacheMemory | None = None,
         identity: str = "",
     ) -> None:
         self.gvk = gvk
@@ -100,16 +103,13 @@ class Reflector:
         self._emitter = Emitter(f"{client.name} {gvk}", handler, self.unreadable)
         self._clock = clock
         self._options = options = options or ReflectorOptions()
-        self._rng = rng or random.Random()
-        self._selectors: dict[str, str | int | bool] = {}
-        if label_selector:
-            self._selectors["labelSelector"] = label_selector
-        if field_selector:
-            self._selectors["fieldSelector"] = field_selector
+        rng = rng or random.Random()
+        self._query = WatchQuery(label_selector, field_selector, options, rng)
         store.selector = Selector.parse(label_selector)
         store.partial = bool(field_selector)
-        self._pace = RetryPace(clock, self._rng, options)
+        self._pace = RetryPace(clock, rng, options)
         self._budget = budget or EventBudget(clock)
+        self.memory = memory or CacheMemory(client.limits.memory)  # of the cluster
         self._verified = False
         self._path = ""
         self._state = states.initial(stream=options.watch_list, watermark=watermark)
@@ -152,7 +152,7 @@ class Reflector:
         try:
             await self._recover(error)
         except Exception:  # law 12: nothing but cancelling ends this loop
-            log.exception("%s: no way to recover is known from: %s", self._name, _text(error))
+            log.exception("%s: no way to recover is known from: %s", self._name, message_of(error))
             await self._clock.sleep(self._options.backoff_cap)
 
     async def _advance(self) -> None:
@@ -201,15 +201,21 @@ class Reflector:
 
     async def _list(self, state: states.Listing) -> None:
         options = self._options
-        listed = PagedList(self._client, self._path, self._selectors, page=options.page, timeout=options.list_timeout)
-        replacement, version = await listed.read(lambda: self.store.begin_replacement(void=state.void), self._received)
+        selectors, memory = self._query.selectors, self.memory
+        listed = PagedList(self._client, self._path, selectors, memory, page=options.page, timeout=options.list_timeout)
+        replacement, version = await listed.read(lambda: self._replacement(state), self._received)
         await self._publish(state, replacement, version)
+
+    def _replacement(self, state: states.Streaming | states.Listing) -> Replacement:
+        replacement = self.store.begin_replacement(void=state.void)
+        self.memory.replace(self.store, replacement)
+        return replacement
 
     async def _stream(self, state: states.Streaming) -> None:
         options = self._options
-        replacement = self.store.begin_replacement(void=state.void)
-        seconds = self._seconds()
-        query = self._query(seconds, sendInitialEvents=True, resourceVersionMatch="NotOlderThan")
+        replacement = self._replacement(state)
+        seconds = self._query.seconds()
+        query = self._query.of(seconds, sendInitialEvents=True, resourceVersionMatch="NotOlderThan")
         self._pace.watch_begins()
         opening = initial_stream(
             self._client,
@@ -217,6 +223,7 @@ class Reflector:
             query,
             replacement,
             self._received,
+            self.memory,
             patience=options.initial_patience,
             deadline=options.initial_deadline,
             stall=options.stall,
@@ -249,6 +256,7 @@ class Reflector:
         voids = store.voids
         now = self._clock.now()
         slices = store.commit(replacement, version, Source.INITIAL if fresh else Source.RELIST, now)
+        self.memory.replace(store, None)
         self.unreadable.replace(replacement.unreadable, store.get)
         for events in slices:
             self._emitter.emit(events)
@@ -275,24 +283,27 @@ class Reflector:
             self._state = states.verified(state)
         await self._find_path()
         self._pace.watch_begins()
-        seconds = self._seconds()
+        seconds = self._query.seconds()
         opaque = state.opaque if isinstance(state, states.Watching) else ""
-        query = self._query(seconds, resourceVersion=opaque or str(state.since))
+        query = self._query.of(seconds, resourceVersion=opaque or str(state.since))
         async with self._client.stream(self._path, query, idle_timeout=self._options.stall) as stream:
             with counted_watch(self._series):
                 await self._follow(stream, seconds)
 
     async def _follow(self, stream: LineStream, seconds: int) -> None:
         """Until the watch ends, which the server was asked to do after ``seconds``."""
-        started, changed = self._clock.now(), False
+        started, changed, size = self._clock.now(), False, 0
         quiet = asyncio.create_task(self._end_replay_when_quiet()) if isinstance(self._state, states.Replaying) else None
         self._watching()
         self._status.watches += 1
-        settled = False
         try:
             async with asyncio.timeout(seconds + _GRACE):
                 async for lines in stream:
                     changed = await self._take_in(lines) or changed
+                    size += sum(map(len, lines))
+                    if size > CHECK_EVERY:
+                        size = 0
+                        self.memory.check()
         except TimeoutError:
             log.info("%s: the server did not end the watch after %d s", self._name, seconds)
         finally:
@@ -385,7 +396,8 @@ class Reflector:
     async def _recover(self, error: Exception) -> None:
         """Change the state after an error, and wait."""
         now, status, before = self._clock.now(), self._status, self._state
-        text = _text(error)
+        self.memory.replace(self.store, None)
+        text = message_of(error)
         level = logging.DEBUG if text == status.last_error else logging.INFO
         status.failures += 1
         status.last_error = text
@@ -422,13 +434,6 @@ class Reflector:
     def _name(self) -> str:
         return f"{self._client.name} {self.gvk}"
 
-    def _seconds(self) -> int:
-        """How long the next watch is to live."""
-        return max(1, int(self._rng.uniform(*self._options.watch_timeout)))
-
-    def _query(self, seconds: int, **more: str | int | bool) -> Query:
-        return {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": seconds, **self._selectors, **more}
-
     def _watching(self) -> None:
         self._status.fault = FaultOwner.NONE
         if self._status.phase is not Phase.WATCHING:
@@ -442,7 +447,3 @@ class Reflector:
                 self._options.on_void(reason)
             except Exception:
                 log.exception("%s: on_void failed", self._name)
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__

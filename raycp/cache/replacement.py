@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from raycp.base.objects import Obj
-from raycp.cache.indexes import IndexedObjects
+from raycp.cache.indexes import OBJECT_OVERHEAD, IndexedObjects
 from raycp.cache.own_writes import PendingWrites
 from raycp.kube import UnreadableObject
 
@@ -26,6 +26,11 @@ class Replacement:
 
     def __len__(self) -> int:
         return len(self.contents.objects)
+
+    @property
+    def memory_bytes(self) -> int:
+        """An estimate, objects of the present content included."""
+        return self.contents.memory_bytes + OBJECT_OVERHEAD * len(self.unreadable)
 
     def add(self, objs: Iterable[Obj]) -> None:
         """Some objects of the list; of two with the same name the later one stays."""

@@ -7,7 +7,8 @@
 | ``Replaying`` | the watch has reached the version of the list | ``Watching`` |
 | ``Replaying`` | 410 | ``Watching`` from the version of the list, at once |
 | ``Watching`` | 410 | ``Streaming``, at once; a second 410 within 5 s: after the backoff |
-| ``Replaying``, ``Watching`` | version too large, 404, a line that is no event, bug | ``Streaming``, after the backoff |
+| ``Streaming`` | beyond the limits | ``Listing``, after the backoff: pages may be smaller than lines |
+| ``Replaying``, ``Watching`` | version too large, beyond the limits, 404, no event, bug | ``Streaming``, after the backoff |
 | any | the cluster was restored or recreated | ``Streaming``, or still ``Listing``, with ``void``, at once |
 | any | other errors, a lost connection included | the same state, after the backoff |
 
@@ -19,7 +20,7 @@ import msgspec
 
 from raycp.base.objects import Obj
 from raycp.cache.status import FaultOwner
-from raycp.kube.errors import ApiError, BadLine, KubeError, Unreachable, unserved
+from raycp.kube.errors import ApiError, BadLine, KubeError, TooLarge, Unreachable, unserved
 
 EXPIRY_SECONDS = 5.0
 """A second 410 within this time waits for the backoff; a single one is followed by a list at once."""
@@ -113,6 +114,8 @@ def after_error(state: State, error: Exception, now: float) -> tuple[State, floa
         return _repeat_list(state, void=True), None
     if isinstance(error, ApiError):
         return _after_api_error(state, error, now)
+    if isinstance(error, TooLarge):
+        return _without_stream_after(_repeat_list(state)), 0.0
     if isinstance(error, Unreachable):
         lost = _with_server(state, contact_lost=True)
         return _repeat_list(lost) if unserved(error) else lost, 0.0
@@ -148,6 +151,10 @@ def _repeat_list(state: State, *, void: bool = False) -> State:
     if isinstance(state, Replaying | Watching):
         return _first(state.server, None, void=void)
     return msgspec.structs.replace(state, watermark=None, void=True) if void else state
+
+
+def _without_stream_after(state: State) -> State:
+    return without_stream(state, supported=state.server.streams) if isinstance(state, Streaming) else state
 
 
 def _first(server: ServerFacts, watermark: int | None, *, void: bool = False) -> State:

@@ -27,9 +27,6 @@ from raycp.cache.selectors import Selector
 from raycp.kube import UnreadableObject
 from raycp.kube.codec import decode_object
 
-OBJECT_OVERHEAD = 900
-"""measured bytes per object beside its raw JSON: Obj, Meta, strings, labels, key"""
-
 
 class Store:
     """See the module's guarantees. All methods are synchronous and fast; ``begin_replacement`` is for large lists."""
@@ -58,7 +55,7 @@ class Store:
     @property
     def memory_bytes(self) -> int:
         """An estimate: raw JSON plus a measured overhead per object."""
-        return self._contents.raw_bytes + OBJECT_OVERHEAD * len(self._contents.objects)
+        return self._contents.memory_bytes
 
     @property
     def emitting(self) -> bool:

@@ -7,7 +7,7 @@ from pydantic import Field
 from raycp.config.embedded import EmbeddedSpec
 from raycp.config.names import DnsLabel, Labels
 from raycp.config.strict import Strict
-from raycp.config.units import PositiveDuration
+from raycp.config.units import PositiveDuration, Size
 
 
 class KubeconfigRef(Strict):
@@ -29,6 +29,23 @@ class BreakerSpec(Strict):
     """How long the circuit stays open at first; then one probe is sent. Doubles with each failed probe."""
     max: PositiveDuration = 10.0
     """The longest time between two probes, and so about the longest until a cluster that is back is found."""
+
+
+class AnswerLimitsSpec(Strict):
+    """How large a cluster's answers may be, so that a server that sends without end costs its own cluster only."""
+
+    header: Size = Field(default=64 << 10, ge=4 << 10)
+    """Headers and trailers of one answer."""
+    line: Size = Field(default=8 << 20, ge=64 << 10)
+    """One line of a watch, and so one object in it. etcd holds objects of 1.5 MiB by default."""
+    page: Size = Field(default=64 << 20, ge=64 << 10)
+    """One answer: a page of a list, or an object. Where a page of 500 objects is larger, fewer are requested at a time."""
+    list: Size = Field(default=2 << 30, ge=64 << 10)
+    """All pages of one list together, as they are sent."""
+    memory: Size = Field(default=1 << 30, ge=16 << 20)
+    """The cluster's objects in the memory of one process (a shard, and each of its standbys), lists that are being read
+    included; beyond it, the cache stays as it is. About 200 000 Pods of 4 kB. What is being received may take a quarter of
+    it in addition."""
 
 
 class ClusterSpec(Strict):
@@ -59,6 +76,8 @@ class ClusterSpec(Strict):
     """Deadline of one read or write (lists have `timeouts.list`). Must be shorter than `leader.permit`."""
     breaker: BreakerSpec = BreakerSpec()
     """Circuit breaker of this cluster."""
+    limits: AnswerLimitsSpec = AnswerLimitsSpec()
+    """How large this cluster's answers may be, and its caches."""
     unschedulable: bool = False
     """Place no new work here; placed work continues. To drain a cluster, set it, apply, then remove the cluster."""
 

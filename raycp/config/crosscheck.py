@@ -54,6 +54,10 @@ def _one_way_in(doc: FleetDoc) -> Iterator[Violation]:
             yield Violation((*loc, "burst"), "has no meaning without qps", "add qps, or remove it")
         if cluster.breaker.max < cluster.breaker.min:
             yield Violation((*loc, "breaker", "max"), "is shorter than breaker.min", "make it at least as long")
+        limits = cluster.limits
+        for small, large in (("line", "page"), ("page", "list"), ("page", "memory")):
+            if getattr(limits, large) < getattr(limits, small):
+                yield Violation((*loc, "limits", large), f"is less than limits.{small}", "make it at least as large")
 
 
 def _one_hub(doc: FleetDoc) -> Iterator[Violation]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from raycp.config.channels import ChannelsSpec
 from raycp.config.clusters import ClusterSpec
 from raycp.config.controllers import RESYNC, ControllerSpec
 from raycp.config.names import FleetName, Labels
@@ -52,6 +53,8 @@ class FleetSpec(Strict):
     """The processes that watch clusters."""
     workers: WorkersSpec = WorkersSpec()
     """The processes that run reconcilers."""
+    channels: ChannelsSpec = ChannelsSpec()
+    """The connections between its processes."""
     observer: ObserverSpec = ObserverSpec()
     """The process that serves metrics and status."""
     state: StateSpec = StateSpec()

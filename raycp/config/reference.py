@@ -12,7 +12,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from raycp.config.fleet import FleetDoc
-from raycp.config.units import Unit, format_duration, format_percent
+from raycp.config.units import Unit, format_duration, format_percent, format_size
+
+_FORMATS: dict[str, typing.Callable[[Any], str]] = {
+    "duration": format_duration,
+    "share": format_percent,
+    "size": format_size,
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def _default(field: FieldInfo) -> str:
         return "–"
     unit = next((marker for marker in field.metadata if isinstance(marker, Unit)), None)
     if unit is not None and isinstance(value, int | float):
-        return f"`{format_duration(value) if unit.name == 'duration' else format_percent(value)}`"
+        return f"`{_FORMATS[unit.name](value)}`"
     if isinstance(value, BaseModel):
         return "–" if any(each.is_required() for each in type(value).model_fields.values()) else "`{}`"
     if isinstance(value, list) and value and isinstance(value[0], BaseModel):

@@ -1,7 +1,8 @@
-"""Durations and shares as types for pydantic models.
+"""Durations, shares and sizes as types for pydantic models.
 
 A field of type ``Duration`` takes ``"10h"``, ``"1h30m"``, ``"250ms"`` or a number of seconds and holds seconds as
-``float``; one of type ``Percent`` takes ``"99.9%"`` or a number from 0 to 1 and holds the fraction. Neither takes NaN,
+``float``; one of type ``Percent`` takes ``"99.9%"`` or a number from 0 to 1 and holds the fraction; one of type ``Size`` takes
+``"8Mi"`` or a number of bytes and holds bytes. None takes NaN,
 infinity, a negative value or a boolean. Errors are ``UnitError``, which carries a remedy.
 """
 
@@ -28,7 +29,7 @@ class UnitError(InvalidValue):
 class Unit:
     """The name of an annotated type's unit, for the generated documentation."""
 
-    def __init__(self, name: Literal["duration", "share"]) -> None:
+    def __init__(self, name: Literal["duration", "share", "size"]) -> None:
         self.name = name
 
     def __repr__(self) -> str:
@@ -112,6 +113,29 @@ def format_percent(fraction: float) -> str:
     return f"{fraction * 100:.10g}%"
 
 
+_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+_SIZE = re.compile(r"(\d{1,15})(k|M|G|Ki|Mi|Gi)?")
+SIZE_REMEDY = 'write a size such as "64Ki", "8Mi", "2Gi", or a number of bytes'
+
+
+def parse_size(value: object) -> int:
+    """``value`` in bytes: a whole number, with the suffix of a Kubernetes quantity or without. Raises ``UnitError``."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise UnitError("is not a size", SIZE_REMEDY)
+    found = _SIZE.fullmatch(str(value).strip())
+    if found is None:
+        raise UnitError("is not a size", SIZE_REMEDY)
+    return int(found[1]) * _BYTES[found[2] or ""]
+
+
+def format_size(size: int) -> str:
+    """The shortest notation that parses to ``size``: ``"8Mi"``, ``"1000"``."""
+    for suffix in ("Gi", "Mi", "Ki"):
+        if size and size % _BYTES[suffix] == 0:
+            return f"{size // _BYTES[suffix]}{suffix}"
+    return str(size)
+
+
 def _above_zero_duration(seconds: float) -> float:
     if seconds <= 0:
         raise UnitError("must be longer than zero", DURATION_REMEDY)
@@ -125,6 +149,12 @@ _DURATION_SCHEMA = WithJsonSchema(
             {"type": "number", "minimum": 0},
         ],
         "description": "a duration such as 250ms, 30s, 1h30m, 7d, or a number of seconds",
+    }
+)
+_SIZE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [{"type": "string", "pattern": r"^\d{1,15}(k|M|G|Ki|Mi|Gi)?$"}, {"type": "integer", "minimum": 0}],
+        "description": "a size such as 64Ki, 8Mi, 2Gi, or a number of bytes",
     }
 )
 _PERCENT_SCHEMA = WithJsonSchema(
@@ -147,3 +177,6 @@ PositiveDuration = Annotated[
 
 Percent = Annotated[float, BeforeValidator(parse_percent), Unit("share"), _PERCENT_SCHEMA]
 """A fraction from 0 to 1."""
+
+Size = Annotated[int, BeforeValidator(parse_size), Unit("size"), _SIZE_SCHEMA]
+"""Bytes."""

@@ -5,8 +5,9 @@ cluster), ``credentials`` (loads and renews a ``login``, from a ``kubeconfig`` o
 ``exec_plugin``, ``oidc``, ``proxies`` and ``tls``), ``client`` (``ClusterClient``: requests and streams; ``remedies`` for a failed
 first one), ``objects`` (its calls on objects), ``discovery`` (kinds to resources), ``gate`` (admission by ``breaker`` and
 ``budget``), ``pool`` (keep-alive connections to a ``target``, opened by ``dialer``, through a proxy by ``tunnel``), ``guard`` (the
-fence before a write), ``payload`` (the bytes of a request), ``connection`` (one HTTP/1.1 exchange), ``answers`` (what counts as the
-server's word), ``codec`` (bytes to ``Obj``; ``salvage`` where one object spoils many), ``errors``.
+fence before a write), ``payload`` (the bytes of a request), ``connection`` (one HTTP/1.1 exchange), ``limits`` (how large answers
+may be), ``answers`` (what counts as the server's word), ``codec`` (bytes to ``Obj``; ``salvage`` where one object spoils many),
+``errors``.
 
 Nothing that a decoder raises leaves this room: bodies, lines and files that cannot be read are a ``KubeError`` (law 12).
 """

@@ -18,9 +18,10 @@ from raycp.kube.connect import ConnectSpec
 from raycp.kube.connection import HttpChannel, LineStream, Response
 from raycp.kube.credentials import Credentials
 from raycp.kube.discovery import Discovery
-from raycp.kube.errors import ApiError, BadAnswer, KubeError, Unreachable
+from raycp.kube.errors import ApiError, BadAnswer, KubeError, TooLarge, Unreachable
 from raycp.kube.gate import Gate, TokenSource
 from raycp.kube.guard import WriteGuard
+from raycp.kube.limits import AnswerLimits, ReceivedBytes
 from raycp.kube.objects import JSON, ObjectCalls, Query
 from raycp.kube.payload import Payloads
 from raycp.kube.pool import Pool
@@ -47,7 +48,8 @@ class ClusterClient(ObjectCalls):
         """seconds by which the server's wall clock is ahead of ours, from its ``Date`` header (1 s resolution)"""
         self._clock = clock
         self._credentials = credentials
-        self.pool = Pool(credentials.target)
+        self.received = ReceivedBytes(spec.limits)
+        self.pool = Pool(credentials.target, received=self.received)
         self._skew_due = 0.0
         self._payloads = Payloads(spec.user_agent)
         self._use_credentials()
@@ -90,6 +92,11 @@ class ClusterClient(ObjectCalls):
         return self._credentials.problem
 
     @property
+    def limits(self) -> AnswerLimits:
+        """How large its answers may be."""
+        return self.received.limits
+
+    @property
     def budget(self) -> TokenSource | None:
         """The client budget; a shared source where other processes send requests under the same budget (a worker's client)."""
         return self.gate.budget
@@ -120,13 +127,16 @@ class ClusterClient(ObjectCalls):
         priority: int = LIVE,
         guard: WriteGuard | None = None,
         of_kind: bool = False,
+        largest: int = 0,
     ) -> Response:
         """One request; ``verb`` is the HTTP method. ``timeout`` in seconds covers all waiting (default: the spec's), for a
         credential plugin too.
 
         ``guard`` replaces the client's ``write_guard`` for this request. ``of_kind``: its failure may be the kind's alone, and is
-        no evidence against the server (``gate``). Raises ``ApiError``, ``Unreachable`` (``BadAnswer``, ``CircuitOpen``,
-        ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write never is.
+        no evidence against the server (``gate``).
+        ``largest``: bytes of the answer; 0 for those of a page (``limits``). Raises ``ApiError``, ``Unreachable`` (``BadAnswer``,
+        ``CircuitOpen``, ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write
+        never is.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.spec.timeout if timeout is None else timeout)
@@ -141,7 +151,7 @@ class ClusterClient(ObjectCalls):
             for attempt in (1, 2):
                 generation = credentials.generation
                 try:
-                    return await self._exchange(verb, path, body, query, content_type, deadline, guard)
+                    return await self._exchange(verb, path, body, query, content_type, deadline, guard, largest)
                 except ApiError as failed:
                     # 401 means that the request had no effect: retry if the credentials have changed since it was sent.
                     left = deadline - loop.time()
@@ -165,6 +175,7 @@ class ClusterClient(ObjectCalls):
         content_type: str,
         deadline: float,
         guard: WriteGuard | None,
+        largest: int,
     ) -> Response:
         loop = asyncio.get_running_loop()
         pool = self.pool
@@ -186,7 +197,8 @@ class ClusterClient(ObjectCalls):
                 if remaining <= 0:
                     raise Unreachable(f"no time left for {verb} {path}", sent=False, timed_out=True)
                 reused, begun = connection.used > 0, loop.time()
-                answer = await connection.send(self._payloads.make(verb, path, body, query, content_type, headers), remaining)
+                payload = self._payloads.make(verb, path, body, query, content_type, headers)
+                answer = await connection.send(payload, remaining, largest=largest)
             except Unreachable as failed:
                 if failed.timed_out and failed.sent:
                     pool.distrust(begun)
@@ -225,6 +237,9 @@ class ClusterClient(ObjectCalls):
         lines.idle_timeout = idle_timeout
         try:
             yield lines
+        except TooLarge as error:  # of the stream, or of what its consumer made of it
+            self.gate.report(error)
+            raise
         finally:
             if lines.done:
                 self.pool.release(connection)
@@ -268,6 +283,11 @@ class ClusterClient(ObjectCalls):
             self.gate.report(error, sent, of_server=False)
             raise error
         raise AssertionError("unreachable")
+
+    def refused(self, error: TooLarge) -> TooLarge:
+        """Answers were well one by one, and are too large together: count that against the server. Returns ``error``."""
+        self.gate.report(error)
+        return error
 
     # -- inside
 

@@ -7,6 +7,7 @@ import msgspec
 
 from raycp.config.kubeconfig import split_paths
 from raycp.kube.breaker import BreakerPolicy
+from raycp.kube.limits import AnswerLimits
 
 Mode = Literal["kubeconfig", "inCluster", "direct"]
 
@@ -59,6 +60,7 @@ class ConnectSpec(msgspec.Struct, kw_only=True):
     timeout: float = 30.0
     user_agent: str = "raycp"
     breaker: BreakerPolicy = BreakerPolicy()
+    limits: AnswerLimits = AnswerLimits()
 
     def __repr__(self) -> str:
         shown = ", ".join(

@@ -10,13 +10,8 @@ from collections.abc import Callable
 
 import httptools
 
-from raycp.kube.errors import BadAnswer, Unreachable
-
-MAX_BODY = 1 << 30
-"""Bytes of one answer: a page of 500 objects of the largest size that etcd takes fits in."""
-
-MAX_LINE = 1 << 28
-"""Bytes of one line of a stream."""
+from raycp.kube.errors import Unreachable
+from raycp.kube.limits import AnswerLimits, ReceivedBytes, too_large
 
 _STREAM_HIGH = 1 << 20  # unread bytes of a stream above which reading from the socket pauses
 
@@ -56,6 +51,8 @@ class LineStream:
         "_connection",
         "_error",
         "_lines",
+        "_longest",
+        "_open",
         "_parts",
         "_paused",
         "_size",
@@ -67,12 +64,17 @@ class LineStream:
         "last_bytes",
     )
 
-    def __init__(self, connection: "HttpChannel", now: float, content_type: bytes = b"") -> None:
+    def __init__(
+        self, connection: "HttpChannel", now: float, content_type: bytes = b"", longest: int = AnswerLimits().line
+    ) -> None:
         self.content_type = content_type
         self._connection = connection
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
         self._size = 0
+        self._open = 0
+        """Bytes of the line that is not complete."""
+        self._longest = longest
         self._paused = False
         self._waiter: asyncio.Future[list[bytes]] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -103,6 +105,10 @@ class LineStream:
         self._size += len(data)
         if b"\n" not in data:
             self._parts.append(data)
+            self._open += len(data)
+            if self._open > self._longest:
+                self._connection.fail(too_large("a line of the stream has", self._longest))
+                return
         else:
             if self._parts:
                 self._parts.append(data)
@@ -110,12 +116,11 @@ class LineStream:
                 self._parts.clear()
             lines = data.split(b"\n")
             tail = lines.pop()
+            self._open = len(tail)
             if tail:
                 self._parts.append(tail)
             self._lines.extend(line for line in lines if line)
         if not self._lines:
-            if self._size > MAX_LINE:
-                self._connection.fail(BadAnswer(f"the stream has a line of more than {MAX_LINE} bytes"))
             return
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -177,12 +182,17 @@ class HttpChannel(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._size = 0
+        self._largest = 0
         self._content_type = b""
         self._stream: LineStream | None = None
         self._want_stream = False
         self._got_bytes = False
         self._until_close = False
         self._status = 0
+        self._framing = 0
+        """Bytes since the last ones of a body: headers, trailers, chunk extensions, interim answers."""
+        self.received = ReceivedBytes(AnswerLimits())
+        """Of the client whose connection this is."""
         self.closed = False
         self.used = 0
         self.idle_since = 0.0
@@ -199,17 +209,22 @@ class HttpChannel(asyncio.Protocol):
     def ready(self) -> bool:
         return not self.closed and self._waiter is None and self._stream is None
 
-    def send(self, payload: bytes, timeout: float, *, stream: bool = False) -> "asyncio.Future[Response | LineStream]":
+    def send(
+        self, payload: bytes, timeout: float, *, stream: bool = False, largest: int = 0
+    ) -> "asyncio.Future[Response | LineStream]":
         """Write one request. The future resolves to a ``Response``, or with ``stream`` to a ``LineStream`` if the status is below
         300.
 
-        ``timeout`` in seconds bounds the whole answer; for a stream, only its headers. Raises ``Unreachable``.
+        ``timeout`` in seconds bounds the whole answer; for a stream, only its headers. ``largest``: bytes of its body; 0 for those
+        of a page. Raises ``Unreachable``.
         """
         assert self._transport is not None
         if self.closed:
             raise Unreachable("connection lost before the request was sent", sent=False)
         self.used += 1
         self._want_stream = stream
+        self._largest = largest or self.received.limits.page
+        self._framing = 0
         self._got_bytes = False
         self._waiter = waiter = self.loop.create_future()
         self._timer = self.loop.call_later(timeout, self._expire, timeout)
@@ -244,12 +259,18 @@ class HttpChannel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._got_bytes = True
+        self._framing += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.fail(Unreachable(f"the server does not speak HTTP/1.1: {error}", sent=True))
         except httptools.HttpParserUpgrade:
             self.fail(Unreachable("the server asked for a protocol upgrade", sent=True))
+        if self._framing > self.received.limits.header and not self.closed:
+            self._fail_header()
+
+    def _fail_header(self) -> None:
+        self.fail(too_large("the headers of the answer have", self.received.limits.header))
 
     def eof_received(self) -> bool:
         return False
@@ -265,6 +286,7 @@ class HttpChannel(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        self._drop_body()
         self._cancel_timer()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
@@ -284,10 +306,15 @@ class HttpChannel(asyncio.Protocol):
 
     # -- httptools callbacks
 
+    def _drop_body(self) -> list[bytes]:
+        body, self._body = self._body, []
+        self.received.held -= self._size
+        self._size = 0
+        return body
+
     def on_message_begin(self) -> None:
         self._headers = []
-        self._body = []
-        self._size = 0
+        self._drop_body()
         self._content_type = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -297,34 +324,41 @@ class HttpChannel(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
+        if sum([len(name) + len(value) for name, value in self._headers]) > self.received.limits.header:
+            self._fail_header()  # they came in one piece with the body
+            return
         names = [name.lower() for name, _ in self._headers]
         self._until_close = b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
-        if self._want_stream and self._status < 300:
-            self._stream = LineStream(self, self.loop.time(), self._content_type)
+        if self._want_stream and 200 <= self._status < 300:  # an interim answer is no stream
+            self._stream = LineStream(self, self.loop.time(), self._content_type, self.received.limits.line)
             self._resolve(self._stream)
 
     def on_body(self, data: bytes) -> None:
+        self._framing = 0
         if self._stream is not None:
             self._stream.feed(data, self.loop.time())
         elif not self.closed:
             self._body.append(data)
+            received = self.received
             self._size += len(data)
-            if self._size > MAX_BODY:
-                self.fail(BadAnswer(f"the answer has more than {MAX_BODY} bytes"))
+            received.held += len(data)
+            if self._size > self._largest:
+                self.fail(too_large("the answer has", self._largest))
+            elif received.held > received.most:
+                self.fail(too_large("answers that are being received have", received.most))
 
     def on_message_complete(self) -> None:
         if self._status < 200:  # 100 Continue: the answer follows
             return
-        self._until_close = False
+        self._until_close, self._framing = False, 0
         keep = self._parser.should_keep_alive()
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.finish(None)
         else:
-            body = self._body
+            body = self._drop_body()
             whole = body[0] if len(body) == 1 else b"".join(body)
             self._resolve(Response(self._status, whole, self._headers, self._content_type))
-            self._body = []
         if not keep and not self.closed:
             self.closed = True
             self._on_close(self)

@@ -68,6 +68,10 @@ class BadAnswer(Unreachable):
         super().__init__(message, sent=True)
 
 
+class TooLarge(BadAnswer):
+    """An answer beyond the cluster's limits (``raycp.kube.limits``), perhaps without end. It names the limit."""
+
+
 class NoSuchPath(BadAnswer):
     """404 as plain text: apiserver's answer for a path that it does not serve, but also that of many a proxy. It never means that
     an object is gone.

@@ -5,7 +5,7 @@ leadership. They report their outcome like all others.
 
 The breaker judges the server as a whole. A failure that may be one kind's alone is no evidence against it: what is sent to list or
 watch a kind, or to a group of APIs that another process may serve (aggregation), and was not answered well. A connection that
-cannot be made is evidence, whatever it was for.
+cannot be made is evidence, whatever it was for, and so is an answer beyond the limits, which is an attack on this process.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Protocol
 from raycp.base.clock import Clock
 from raycp.kube.breaker import Breaker
 from raycp.kube.budget import URGENT, Waiter
-from raycp.kube.errors import UNABLE, ApiError, CircuitOpen, Throttled, Unreachable
+from raycp.kube.errors import UNABLE, ApiError, CircuitOpen, Throttled, TooLarge, Unreachable
 
 
 class TokenSource(Protocol):
@@ -94,7 +94,8 @@ class Gate:
                 else:
                     breaker.cancelled()
         elif breaker is not None:
-            if isinstance(error, Unreachable) and (of_server or not error.sent):
+            whole = of_server or isinstance(error, TooLarge)
+            if isinstance(error, Unreachable) and (whole or not error.sent):
                 breaker.failure(str(error), sent)
             else:
                 breaker.cancelled()

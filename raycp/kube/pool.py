@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from raycp.kube.connection import HttpChannel
 from raycp.kube.dialer import dial
 from raycp.kube.errors import Unreachable
+from raycp.kube.limits import AnswerLimits, ReceivedBytes
 from raycp.kube.target import Target
 
 log = logging.getLogger("raycp.kube")
@@ -28,8 +29,9 @@ class Pool:
     ``_DIALS`` handshakes run at a time, and a waiting request takes the first connection that is opened or returned.
     """
 
-    def __init__(self, target: Target, dialer: Dialer = dial) -> None:
+    def __init__(self, target: Target, dialer: Dialer = dial, received: ReceivedBytes | None = None) -> None:
         self._target = target
+        self._received = received or ReceivedBytes(AnswerLimits())
         self._dialer = dialer
         self._idle: list[HttpChannel] = []
         self._all: set[HttpChannel] = set()
@@ -172,6 +174,7 @@ class Pool:
         generation = self._generation
         connection = await self._dialer(self._target, timeout, self._forget)
         connection.generation = generation
+        connection.received = self._received
         self.opened += 1
         self._all.add(connection)
         return connection

@@ -54,12 +54,14 @@ from raycp.member.problem_log import ProblemLog
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.protocol.channels import ChannelCredentials
 from raycp.protocol.control import (
     Apply,
     ControlError,
     Dismiss,
     Down,
     ErrorCode,
+    Followers,
     FollowPrimaries,
     Forget,
     HandOver,
@@ -88,7 +90,7 @@ from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
 
-OF_THE_ACTIVE = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState)
+OF_THE_ACTIVE = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState, Followers)
 """Questions that the leader of the other revision answers once this one has handed over."""
 
 
@@ -162,6 +164,7 @@ class LeaderCore:
         self._sender = StatusSender(substrate, clock, loops, roster, wake)
         self._problem_log = ProblemLog(clock)
         self._stats: StatsReporter | None = None
+        self._credentials = ChannelCredentials(LEADER.actor_name)
         self._stats_plan: Plan | None = None
         """The plan that the own statistics are sent by."""
         self._revival = Revival(
@@ -265,7 +268,8 @@ class LeaderCore:
         if self._stats is None:
             # Each process of a leader is a member of its own to the observer: an incarnation is never used twice.
             member = Member(Role.LEADER, LEADER.place, leadership.incarnation)
-            self._stats = StatsReporter(member, self._clock, self.loops, self.metrics, self._own_report)
+            self._credentials = ChannelCredentials(member.actor_name)
+            self._stats = StatsReporter(member, self._credentials, self._clock, self.loops, self.metrics, self._own_report)
         self.history.begin(records, leadership, standby.order if standby is not None else None)
         if standby is None and leadership.incarnation > 1:
             # The leader before may have died during a hand-over of the fleet: its primaries wait for an answer.
@@ -305,9 +309,18 @@ class LeaderCore:
                 return await self._fleet_handover.hand_over(namespace)
             case PlanAfter(version):
                 return await self._plans.newer(version, WATCH_SECONDS)
+            case Followers(members):
+                return await self._followed(members)
             case KubeconfigOf(cluster):
                 return await self._kubeconfig(cluster)
         return await self._ask_standby(question)
+
+    async def _followed(self, members: Collection[str]) -> None:
+        plan, names = self.plan, tuple(sorted(members))
+        if plan is None or plan.following is not None:
+            raise ControlError(ErrorCode.REFUSED, "this fleet is not active: nothing follows it")
+        if names != plan.followers:
+            await self._plans.change(followers=names)
 
     async def _kubeconfig(self, cluster: str) -> str:
         state = self.roster.members.get(Slot.of_embedded(cluster))
@@ -381,6 +394,7 @@ class LeaderCore:
             return
         if self._stats is not None and plan is not self._stats_plan:
             self._stats_plan = plan
+            self._credentials.update(plan)
             self._stats.update(plan)
         highest = max((state.member.generation for state in self.roster.all), default=0)
         self._memory.step(kept_plan(plan, self.hub.where(plan), dict(self._pools.sizes), highest))

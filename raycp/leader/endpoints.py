@@ -8,7 +8,7 @@ import msgspec
 from raycp.config import FleetDoc
 from raycp.config.clusters import ClusterSpec
 from raycp.kube import ConnectSpec
-from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
+from raycp.member.limits import REQUESTS_AT_ONCE, answer_limits, breaker_policy
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan
 
 
@@ -52,5 +52,6 @@ def _limits(spec: ClusterSpec) -> dict[str, Any]:
         "burst": spec.burst or 0,
         "max_in_flight": spec.max_in_flight or REQUESTS_AT_ONCE,
         "breaker": breaker_policy(spec.breaker),
+        "limits": answer_limits(spec.limits),
         "timeout": spec.request_timeout,
     }

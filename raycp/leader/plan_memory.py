@@ -9,6 +9,7 @@ import msgspec
 
 from raycp.base.problems import FLEET, ProblemCode
 from raycp.base.protocol_version import PROTOCOL, check_protocol
+from raycp.leader.certificates import new_certificate
 from raycp.leader.retries import Retries
 from raycp.protocol.plan import ClusterPlan, Fleet, Plan, ShardPlan
 from raycp.protocol.substrate import Substrate
@@ -70,7 +71,18 @@ def revived_plan(kept: KeptPlan) -> Plan:
     floor = max(kept.floor, kept.generation + MARGIN)
     token = secrets.token_urlsafe(32)
     version = kept.version + MARGIN  # of any that was published after it was kept
-    return Plan(kept.fleet, version, kept.epoch, 0, token, clusters, shards, floor=floor, instance=kept.home)
+    return Plan(
+        kept.fleet,
+        version,
+        kept.epoch,
+        0,
+        token,
+        clusters,
+        shards,
+        floor=floor,
+        instance=kept.home,
+        certificate=new_certificate(kept.fleet.name),
+    )
 
 
 class PlanMemory:

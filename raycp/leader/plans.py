@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from raycp.config import TIERS
+from raycp.leader.certificates import new_certificate
 from raycp.leader.desired import assign_shards
 from raycp.leader.endpoints import connection
 from raycp.protocol.plan import ClusterPlan, Fleet, Following, ObserverPlan, Plan, ShardPlan
@@ -45,7 +46,8 @@ def applied_plan(fleet: Fleet, before: Plan | None) -> Plan:
     )
     if before is None:
         first = tuple(ShardPlan(shard, "", 0) for shard in sorted(set(shards.values())))
-        return Plan(msgspec.structs.replace(fleet, sequence=1), 1, 0, 0, secrets.token_urlsafe(32), clusters, first)
+        secret, certificate = secrets.token_urlsafe(32), new_certificate(fleet.name)
+        return Plan(msgspec.structs.replace(fleet, sequence=1), 1, 0, 0, secret, clusters, first, certificate=certificate)
     terms = {shard.shard: shard for shard in before.shards}
     return msgspec.structs.replace(
         before,
@@ -81,6 +83,7 @@ def standby_plan(fleet: Fleet, theirs: Plan, mine: Plan | None) -> Plan:
         epoch=0,
         incarnation=0,
         token=theirs.token,
+        certificate=theirs.certificate,
         clusters=tuple(followed),
         shards=tuple(shard for shard in theirs.shards if shard.shard in homes),
         observer=mine.observer if mine else ObserverPlan(),

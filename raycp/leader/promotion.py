@@ -29,7 +29,10 @@ def promote(plan: Plan, shard: str, primary: MemberState, cause: str, drain: flo
     before = {known.shard: known for known in plan.shards}[shard]
     report = primary.report
     after = ShardPlan(shard, primary.member.actor_name, before.term + 1, report.host, report.port, cause, drain, leaderless)
-    return msgspec.structs.replace(plan, shards=tuple(after if known is before else known for known in plan.shards))
+    shards = tuple(after if known is before else known for known in plan.shards)
+    # In the same plan, since each further one costs the new primary time at the switch.
+    standbys = tuple(known for known in plan.standbys if known.member != after.member)
+    return msgspec.structs.replace(plan, shards=shards, standbys=standbys)
 
 
 class Promotion:
@@ -95,7 +98,7 @@ class Promotion:
         self._promoted_at[shard] = now
         after = self.make_primary(plan, shard, state, cause, drain, now - since if since is not None else 0.0)
         log.warning("%s is promoted to primary of shard %s (%s)", state.member, shard, cause)
-        await self._plans.change(shards=after.shards)
+        await self._plans.change(shards=after.shards, standbys=after.standbys)
         return True
 
     async def promote_missing(self, plan: Plan) -> None:

@@ -43,6 +43,7 @@ class Publisher:
             clusters.append(msgspec.structs.replace(cluster, connect=connect))
         await self._publish(
             **self._addresses(),
+            standbys=self._standbys(plan.standbys),
             excused=self._roster.excused,
             shards=self._shards(plan),
             clusters=tuple(clusters),
@@ -53,11 +54,19 @@ class Publisher:
 
     async def publish_standby(self) -> None:
         """Publish the addresses of a standby fleet."""
-        successors = []
+        await self._publish(**self._addresses(), successors=self._standbys(self._plans.current.successors))
+
+    def _standbys(self, before: tuple[ShardPlan, ...]) -> tuple[ShardPlan, ...]:
+        """The standbys that listen. One that has not reported to this leader yet is where it was ``before``: workers are connected
+        to it."""
+        known, found = {each.member: each for each in before}, []
         for slot, state in sorted(self._roster.members.items()):
-            if slot.role is Role.STANDBY and state.report.port:
-                successors.append(ShardPlan(slot.shard, state.member.actor_name, 0, state.report.host, state.report.port))
-        await self._publish(**self._addresses(), successors=tuple(successors))
+            name, report = state.member.actor_name, state.report
+            if slot.role is Role.STANDBY and report.port:
+                found.append(ShardPlan(slot.shard, name, 0, report.host, report.port))
+            elif slot.role is Role.STANDBY and name in known:
+                found.append(known[name])
+        return tuple(found)
 
     def _shards(self, plan: Plan) -> tuple[ShardPlan, ...]:
         """The shards with their living primaries; a primary that was created for the shard begins its next term."""
@@ -80,7 +89,8 @@ class Publisher:
         observer = self._roster.members.get(OBSERVER_SLOT)
         address = ObserverPlan()
         if observer is not None and observer.report.port:
-            address = ObserverPlan(observer.report.host, observer.report.port, observer.report.extra.get("url", ""))
+            report = observer.report
+            address = ObserverPlan(report.host, report.port, report.extra.get("url", ""), observer.member.actor_name)
         workers = tuple(
             WorkerPlan(state.member.actor_name, state.report.host, state.report.port)
             for state in sorted(self._roster.all, key=lambda each: each.member)

@@ -21,9 +21,9 @@ from raycp.leader.crds import Crds
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.plans import standby_plan
 from raycp.leader.takeover import NotOurs, Takeover
-from raycp.protocol.control import ControlError, ErrorCode, FollowPrimaries, Forget, Lead, Prepare, Question, TakeLead
+from raycp.protocol.control import ControlError, ErrorCode, Followers, FollowPrimaries, Forget, Lead, Prepare, Question, TakeLead
 from raycp.protocol.control.codec import unknown_question
-from raycp.protocol.members import Role
+from raycp.protocol.members import LEADER, Role
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable
 
@@ -43,6 +43,8 @@ class StandbyFleet:
         self._active = active
         self._takeover = takeover
         self._problem = ""
+        self._announced: tuple[list[str], int] = ([], 0)
+        """The names that were reported, at this version of the active fleet's plan."""
         self._tasks: list[asyncio.Task[Any]] = []
 
     @property
@@ -82,6 +84,7 @@ class StandbyFleet:
         self._tasks = [
             self._loops.forever(self._follow, LoopName.ACTIVE_FLEET),
             self._loops.supervise(self._check, LoopName.TAKEOVER),
+            self._loops.forever(self._announce, LoopName.FOLLOWERS, every=0.05),
             self._loops.forever(self._install_missing, LoopName.STANDBY_CRDS, every=2.0),
         ]
 
@@ -124,6 +127,21 @@ class StandbyFleet:
         self._problem = ""
         if msgspec.structs.replace(after, version=0, fleet=plan.fleet) != msgspec.structs.replace(mine, version=0):
             await self._plans.change(fleet=after.fleet, clusters=after.clusters, shards=after.shards, following=after.following)
+
+    async def _announce(self) -> None:
+        """Report the own standbys to the active fleet, whose plan must name them before its primaries accept them."""
+        plan, theirs = self._plans.plan, self._active.plan
+        if plan is None or plan.following is None or theirs is None or self.held:
+            return
+        names = sorted(each.member for each in plan.successors)
+        if names == list(theirs.followers) or (names, theirs.version) == self._announced:
+            return
+        try:
+            await self._active.substrate.ask(LEADER, Followers(names), timeout=2.0)
+            self._announced = names, theirs.version
+        except (MemberDied, MemberUnavailable, MemberFailed) as error:
+            log.debug("the active fleet's leader does not learn who follows its primaries: %s", error)
+            await self._clock.sleep(0.3)
 
     async def _install_missing(self) -> None:
         plan = self._plans.plan

@@ -12,6 +12,7 @@ from raycp.base.problems import Subject
 from raycp.member.problem_log import ProblemLog, bounded
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.protocol.channels import Accept, ChannelCredentials, Listener
 from raycp.protocol.control import Configure, Drain, PlanOf, Question, ReportAfter
 from raycp.protocol.control.codec import unknown_question
 from raycp.protocol.members import WATCH_SECONDS, Member
@@ -33,6 +34,9 @@ class MemberCore:
         self.loops = Loops(clock)
         self.loops.failed = lambda _: self.changed()
         self.plan: Plan | None = None
+        self.credentials = ChannelCredentials(member.actor_name)
+        self.listener: Listener | None = None
+        """The port to which other members connect; None before the first plan, and for roles that nobody calls."""
         self._news = asyncio.Event()
         self._number = 0
         self._essence: tuple[object, ...] = ()
@@ -56,8 +60,11 @@ class MemberCore:
                 return await self._watch(seen)
             case Configure(plan):
                 if self.plan is None or plan.version > self.plan.version:
+                    self.credentials.update(plan)
                     await self.configure(plan, self.plan)
                     self.plan = plan
+                    if self.listener is not None:
+                        self.listener.reconsider()
                     self.changed()
             case PlanOf():
                 return self.plan
@@ -70,6 +77,12 @@ class MemberCore:
     async def extra(self, question: Question[Any]) -> Any:
         """Questions of one role. Raises ``ControlError``."""
         raise unknown_question(question, self.member.role)
+
+    async def listen(self, accept: Accept, plan: Plan) -> None:
+        """Open the port to which other members connect. Raises ``OSError``."""
+        listener = Listener(self.credentials, accept)
+        await listener.open(self.host, plan.fleet.doc.spec.channels.numbers)
+        self.listener = listener
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         """Take over a newer plan."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from raycp.config import TIERS, FleetDoc
-from raycp.config.clusters import BreakerSpec
+from raycp.config.clusters import AnswerLimitsSpec, BreakerSpec
 from raycp.config.tiers import TierName
 from raycp.kube.breaker import BreakerPolicy
+from raycp.kube.limits import AnswerLimits
 from raycp.protocol.plan import Plan
 from raycp.queueing.autoscale import PoolPolicy
 
@@ -34,6 +35,11 @@ def in_flight_limits(plan: Plan, clusters: Iterable[str]) -> dict[str, int]:
 def breaker_policy(spec: BreakerSpec) -> BreakerPolicy:
     """The circuit breaker that a fleet file asks for."""
     return BreakerPolicy(failures=spec.failures, retry_min=spec.min, retry_max=spec.max)
+
+
+def answer_limits(spec: AnswerLimitsSpec) -> AnswerLimits:
+    """The limits of a cluster's answers that a fleet file asks for."""
+    return AnswerLimits(header=spec.header, line=spec.line, page=spec.page, list=spec.list, memory=spec.memory)
 
 
 def pool_policy(doc: FleetDoc, tier: TierName) -> PoolPolicy:

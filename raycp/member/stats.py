@@ -12,11 +12,12 @@ from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.member.process import ProcessGauges
 from raycp.metrics import Metrics
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import LARGEST, PAGE, Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import Member
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import Connection, dial
+from raycp.protocol.transport import Connection
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class StatsReporter:
     def __init__(
         self,
         member: Member,
+        credentials: ChannelCredentials,
         clock: Clock,
         loops: Loops,
         metrics: Metrics,
@@ -40,6 +42,7 @@ class StatsReporter:
         timeline: Callable[[TimelineQuery], bytes] = lambda _: b"null",
     ) -> None:
         self._member = member
+        self._credentials = credentials
         self._clock = clock
         self._metrics = metrics
         self._report = report
@@ -94,11 +97,12 @@ class StatsReporter:
         if plan is None or not plan.observer.port:
             return
         if self._connection is None or self._connection.closed:
-            hello = Hello(plan.token, self._member.actor_name, self._member.role, "", 0)
+            address = Address(plan.observer.host, plan.observer.port, plan.observer.member)
             try:
-                self._connection = await dial(plan.observer.host, plan.observer.port, hello, self)
+                self._connection = await dial(address, self._member.role, self._credentials, self)
             except (OSError, TimeoutError):
                 return
+            self._connection.send(Hello(self._member.actor_name, self._member.role, "", 0))
         metrics, slo = self._metrics.snapshot(), self._slo() if self._slo is not None else b""
         report = msgspec.msgpack.encode(self._report())
         for start in range(0, max(len(metrics), len(slo), len(report)), PAGE):

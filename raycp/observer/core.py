@@ -26,7 +26,6 @@ from raycp.protocol.control import Question, Series, Slo, StatusUpdate
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import Listener, listen
 from raycp.slo import Objectives, SloBook
 
 ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
@@ -54,8 +53,6 @@ class ObserverCore(MemberCore):
         )
         self._feed = StatusFeed(clock, self.sources.reports)
         self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan)
-        self._server: Listener | None = None
-        self._port = 0
         self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed)
         self._dead = DeadProcesses(clock, (self._merger, self._book, self.sources), self._living)
         self._clients = Clients(clock)
@@ -66,11 +63,11 @@ class ObserverCore(MemberCore):
         self._actors = fleet.actors
         self._own_metrics.before_snapshot(self._set_gauges)
         self._pool = fleet.pool
-        self._reporter = StatsReporter(member, clock, self.loops, self._own_metrics, self.report)
+        self._reporter = StatsReporter(member, self.credentials, clock, self.loops, self._own_metrics, self.report)
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
-        if self._server is None:
-            self._server, self._port = await listen(self.host, plan.token, self.sources.accept)
+        if self.listener is None:
+            await self.listen(self.sources.accept, plan)
             self.loops.forever(self._checkpoint.keep, LoopName.CHECKPOINT, every=plan.fleet.doc.spec.state.checkpoint)
             self.loops.forever(self._dead.forget, LoopName.DEAD_PROCESSES, every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
@@ -104,8 +101,8 @@ class ObserverCore(MemberCore):
         return await super().extra(question)
 
     def cut(self) -> None:
-        if self._server is not None:
-            self._server.abort()
+        if self.listener is not None:
+            self.listener.abort()
         self._reporter.cut()
 
     async def abort(self) -> None:
@@ -117,7 +114,7 @@ class ObserverCore(MemberCore):
         await self._web.stop()
 
     def fill(self, report: Report) -> None:
-        report.port = self._port
+        report.port = self.listener.port if self.listener is not None else 0
         self._complete = self._complete or self._all_reported()
         report.ready = bool(self._web.url) and self._complete
         report.reasons = [] if report.ready else [self._web.problem or "not all members have reported to it yet"]

@@ -2,8 +2,8 @@
 
 ``Fleet`` is what the driver hands to the leader and what the hub stores: the YAML in canonical form, with what the driver learned
 by loading the controllers' modules. ``Plan`` is what the leader makes of it: clusters with their shards, shards with their
-addresses, epoch and terms. Neither holds a secret except ``Plan.token``, ``Plan.marks`` and connections of embedded clusters, which
-only travel by actor call.
+addresses, epoch and terms. Neither holds a secret except ``Plan.token``, ``Plan.certificate``, ``Plan.marks`` and connections of
+embedded clusters, which only travel by actor call.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from raycp.base.protocol_version import PROTOCOL, check_protocol
 from raycp.config import FleetDoc
 from raycp.kube import ConnectSpec
 from raycp.kube.connect import UserSource
-from raycp.protocol.members import Member, Slot
+from raycp.protocol.certificate import ChannelCertificate
+from raycp.protocol.members import LEADER, Member, Slot
 
 
 class OwnedPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -136,6 +137,7 @@ class ObserverPlan(msgspec.Struct, frozen=True):
     host: str = ""
     port: int = 0
     url: str = ""
+    member: str = ""
 
 
 class Following(msgspec.Struct, frozen=True):
@@ -176,6 +178,12 @@ class Plan(msgspec.Struct, frozen=True):
     Empty, and absent in plans of version 1, where the token says it."""
     protocol: int = PROTOCOL
     """Absent in plans of version 1, which are read the same."""
+    certificate: ChannelCertificate | None = None
+    """For connections between nodes."""
+    standbys: tuple[ShardPlan, ...] = ()
+    """The active fleet's standbys, its primaries to be: workers are connected to them before they are promoted. Their term is 0."""
+    followers: tuple[str, ...] = ()
+    """Standbys of the fleet that stands by for this one, which follow its primaries."""
     marks: MarkKeys | None = None
     """The keys for owner marks; None until the leader has read them from the hub."""
 
@@ -195,6 +203,13 @@ class Plan(msgspec.Struct, frozen=True):
             if shard.member == member.actor_name:
                 return Slot.of_shard(shard.shard)
         return member.slot
+
+    def callers(self) -> frozenset[str]:
+        """The actors' names of the members that may connect to one another, by this plan."""
+        leader = Member(LEADER.role, LEADER.place, self.incarnation).actor_name
+        shards = {shard.member for shard in (*self.shards, *self.standbys, *self.successors)}
+        workers = {worker.member for worker in self.workers}
+        return frozenset({*shards, *workers, *self.followers, self.observer.member, leader}.difference(("", *self.dead)))
 
     def left_since(self, before: "Plan | None") -> set[str]:
         """The clusters of the fleet of ``before`` that are not this one's."""

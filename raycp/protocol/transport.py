@@ -3,28 +3,24 @@
 Why not actor calls: a Ray actor call costs 0.6 ms of CPU at the callee and 1 ms round trip, a frame between the same two
 processes 0.07 ms; and a refused connection to a member's port proves that its process is dead (law 6f) without a
 question to Ray. Ray starts, places, names and replaces the members; only frames travel here.
+
+How a connection begins, and who may have one: ``raycp.protocol.channels``.
 """
 
 import asyncio
 import enum
-import hmac
 import logging
-import weakref
-from collections.abc import Callable
 from typing import Protocol, cast
 
 import msgspec
 
-from raycp.base.protocol_version import IncompatibleVersion, check_protocol
-from raycp.protocol.frames import MAX_SENT, Hello, Message, Refusal, RefusalCode, decode_body, encode, encode_body
+from raycp.base.text import message_of
+from raycp.protocol.frames import MAX_SENT, Message, decode_body, encode, encode_body
 
 log = logging.getLogger(__name__)
 
 MAX_FRAME = 64 * 1024 * 1024
 """Bytes of the largest frame that is received. What is sent is smaller (``pages.MAX_SENT``)."""
-
-MAX_FIRST = 1024 * 1024
-"""Bytes of the largest first frame that is received: nobody who does not know the token fills our memory."""
 
 MAX_BACKLOG = 256 * 1024 * 1024
 """Bytes that wait for a peer to read them. A connection with more is reset: its peer is frozen, and the memory is ours. Senders
@@ -32,8 +28,6 @@ pace themselves far below."""
 
 SMALL = 16 * 1024
 """Bytes of a frame that is copied before it is decoded: that is faster than a view."""
-
-HELLO_TIMEOUT = 5.0
 
 
 class Peer(Protocol):
@@ -44,40 +38,86 @@ class Peer(Protocol):
     def lost(self) -> None: ...
 
 
-class Connection(asyncio.Protocol):
-    """One connection, either side. Frames are handed to ``peer`` in order; a broken frame closes the connection.
+class Beginning(Protocol):
+    """Receives a connection's frames until it has a peer. ``largest``: bytes of the largest frame that it takes at present."""
 
-    ``sent`` and ``received`` count frames: what a peer reports to have received, in numbers, it has received or never will.
+    @property
+    def largest(self) -> int: ...
+
+    def begun(self, connection: "Connection") -> None:
+        """The connection is open."""
+        ...
+
+    def frame(self, connection: "Connection", body: bytes) -> None:
+        """A frame. Raises ``ValueError`` or ``msgspec.DecodeError`` to close the connection."""
+        ...
+
+    def failed(self, connection: "Connection", error: Exception) -> None:
+        """The other end sent what ends the connection; it is closed next."""
+        ...
+
+    def ended(self, connection: "Connection") -> None:
+        """The connection was lost before it had a peer."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection, either side. Frames are handed to its peer in order; a broken frame closes the connection.
+
+    ``sent`` and ``received`` count frames from ``attach`` on: what a peer reports to have received, in numbers, it has received or
+    never will. ``member``: the actor's name of the other end, which has proven it.
     """
 
-    def __init__(
-        self, peer: Peer | None = None, accept: "Callable[[Connection, Hello], Peer | Refusal] | None" = None, token: str = ""
-    ) -> None:
-        self._peer = peer
-        self._accept = accept
-        self._token = token
+    def __init__(self, beginning: Beginning) -> None:
+        self._beginning = beginning
+        self._peer: Peer | None = None
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closed = False
         self._paused = False
+        self._holding = False
+        self.member = ""
         self.sent = 0
         self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it
         self._transport.set_write_buffer_limits(high=8 * 1024 * 1024)
+        self._beginning.begun(self)
+
+    def attach(self, peer: Peer) -> None:
+        """Hand further frames, and the end of the connection, to ``peer``."""
+        self._peer = peer
+
+    def hold(self) -> None:
+        """Read nothing more, and handle nothing of what has arrived, until ``release``."""
+        if self._transport is not None and not self._holding:
+            self._holding = True
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Go on after ``hold``."""
+        if self._holding:
+            self._holding = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+                self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
         buffer += data
         start = 0
         try:
-            while len(buffer) - start >= 4:
+            while len(buffer) - start >= 4 and not self._holding:
                 size = int.from_bytes(buffer[start : start + 4], "big")
-                if size > MAX_FRAME or (self._peer is None and size > MAX_FIRST):
+                if size > (MAX_FRAME if self._peer is not None else self._beginning.largest):
                     raise ValueError(f"a frame of {size} bytes")
                 if len(buffer) - start - 4 < size:
                     break
+                if self._peer is None:
+                    start += 4 + size
+                    self._beginning.frame(self, bytes(buffer[start - size : start]))
+                    continue
                 if size < SMALL:
                     message = decode_body(bytes(buffer[start + 4 : start + 4 + size]))
                 else:  # no copy but the decoder's
@@ -85,42 +125,29 @@ class Connection(asyncio.Protocol):
                         message = decode_body(body)
                 start += 4 + size
                 self.received += 1
-                self._deliver(message)
+                self._deliver(self._peer, message)
         except (ValueError, msgspec.DecodeError) as error:
-            log.warning("closing a connection: the peer sent no valid frame: %s", error)
+            if self._peer is None:
+                self._beginning.failed(self, error)
+            else:
+                log.warning("closing a connection: %s sent no valid frame: %s", self.member, message_of(error, 200))
             self.close()
         finally:
             if start:
                 del buffer[:start]
 
-    def _deliver(self, message: Message) -> None:
-        if self._peer is not None:
-            try:
-                self._peer.received(message)
-            except Exception:
-                log.exception("a %s frame could not be handled", type(message).__name__)
-            return
-        if not isinstance(message, Hello) or self._accept is None:
-            raise ValueError("the first frame is not Hello")
-        if not hmac.compare_digest(message.token.encode(), self._token.encode()):
-            self.send(Refusal("wrong token", RefusalCode.WRONG_TOKEN))
-            raise ValueError("wrong token")
+    def _deliver(self, peer: Peer, message: Message) -> None:
         try:
-            check_protocol(message.protocol, f"the connection of {message.member}")
-        except IncompatibleVersion as error:
-            self.send(Refusal(str(error), RefusalCode.INCOMPATIBLE_VERSION))
-            raise
-        accepted = self._accept(self, message)
-        if isinstance(accepted, Refusal):
-            self.send(accepted)
-            self.close()
-        else:
-            self._peer = accepted
+            peer.received(message)
+        except Exception:
+            log.exception("a %s frame could not be handled", type(message).__name__)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         if self._peer is not None:
             self._peer.lost()
+        else:
+            self._beginning.ended(self)
 
     def send(self, message: Message) -> None:
         """Queue one frame; silently dropped on a closed connection (the peer gets ``lost``). Raises ``Unsendable``."""
@@ -146,6 +173,11 @@ class Connection(asyncio.Protocol):
             if self._paused:
                 self._check_backlog()
 
+    def begin_with(self, body: bytes) -> None:
+        """Send a frame of the beginning."""
+        if self._transport is not None and not self._closed:
+            self._transport.write(len(body).to_bytes(4, "big") + body)
+
     def _check_backlog(self) -> None:
         if self.backlog > MAX_BACKLOG:
             log.warning("resetting a connection: its peer has not read the last %d bytes", self.backlog)
@@ -170,8 +202,7 @@ class Connection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Close without calling the peer."""
-        self._peer = None
-        self._accept = None
+        self._peer = NOBODY
         self.close()
 
     def close(self) -> None:
@@ -180,8 +211,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Reset the connection, as the death of this process would; the own peer is not called."""
-        self._peer = None
-        self._accept = None
+        self._peer = NOBODY
         self.reset()
 
     def reset(self) -> None:
@@ -190,55 +220,17 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-class Listener:
-    """An open port. ``close`` refuses new connections and leaves accepted ones alone; ``abort`` resets those, too."""
+class _Nobody:
+    """A peer to whom nothing matters any more."""
 
-    def __init__(self, token: str, accept: Callable[[Connection, Hello], Peer | Refusal]) -> None:
-        self.port = 0
-        self._token = token
-        self._accept = accept
-        self._accepted: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._server: asyncio.Server | None = None
+    def received(self, message: Message) -> None:
+        pass
 
-    async def open(self, host: str) -> None:
-        """Listen on a free port of ``host``. Raises ``OSError``."""
-        self._server = await asyncio.get_running_loop().create_server(self._connection, host, 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-
-    def _connection(self) -> Connection:
-        made = Connection(accept=self._accept, token=self._token)
-        self._accepted.add(made)
-        return made
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-
-    async def wait_closed(self) -> None:
-        """Wait until the port refuses, after ``close``."""
-        if self._server is not None:
-            await self._server.wait_closed()
-
-    def abort(self) -> None:
-        self.close()
-        for connection in list(self._accepted):
-            connection.abort()
+    def lost(self) -> None:
+        pass
 
 
-async def listen(host: str, token: str, accept: Callable[[Connection, Hello], Peer | Refusal]) -> tuple[Listener, int]:
-    """Accept members that know the token. ``accept`` answers with the peer, or with the reason of a refusal."""
-    listener = Listener(token, accept)
-    await listener.open(host)
-    return listener, listener.port
-
-
-async def dial(host: str, port: int, hello: Hello, peer: Peer, timeout: float = HELLO_TIMEOUT) -> Connection:
-    """Connect and say hello. Raises ``OSError`` or ``TimeoutError``."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(timeout):
-        _, connection = await loop.create_connection(lambda: Connection(peer), host, port)
-    connection.send(hello)
-    return connection
+NOBODY = _Nobody()
 
 
 class Life(enum.Enum):

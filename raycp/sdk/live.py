@@ -3,6 +3,8 @@
 from typing import Any
 
 from raycp.base.keys import GVK
+from raycp.kube import BadAnswer
+from raycp.kube.limits import too_large
 from raycp.sdk.backend import ApiRequest
 from raycp.sdk.definition import selector_text
 from raycp.sdk.kinds import Labels, Objects, as_gvk
@@ -10,6 +12,9 @@ from raycp.sdk.session import Session, decode
 
 PAGE = "500"
 """Objects per page of a list."""
+
+LARGEST_LIST = 256 << 20
+"""Bytes of all pages of a list: decoded, they take about ten times as many."""
 
 
 class Live:
@@ -35,7 +40,8 @@ class Live:
         fields: str = "",
         cluster: str | None = None,
     ) -> Objects:
-        """All objects that match, in pages of 500. The caller retries an ``Expired`` continue token (410)."""
+        """All objects that match, in pages of 500, of 256 MiB at most. The caller retries an ``Expired`` continue token (410).
+        Raises ``ApiError``, ``Unreachable``, ``NoSuchKind``."""
         gvk, where, space = await self._scope(kind, namespace, cluster)
         query = {"limit": PAGE}
         if labels:
@@ -43,8 +49,13 @@ class Live:
         if fields:
             query["fieldSelector"] = fields
         found: Objects = []
+        size = 0
         while True:
-            page = decode((await self._session.request(ApiRequest("list", where, gvk, space, query=query))).body)
+            body = (await self._session.request(ApiRequest("list", where, gvk, space, query=query))).body
+            size += len(body)
+            if size > LARGEST_LIST:
+                raise too_large(f"cluster {where!r}: the pages of a list of {gvk} have", LARGEST_LIST)
+            page = decode(body)
             for item in page.get("items") or ():
                 item.setdefault("apiVersion", gvk.api_version)
                 item.setdefault("kind", gvk.kind)
@@ -52,6 +63,8 @@ class Live:
             more = (page.get("metadata") or {}).get("continue")
             if not more:
                 return found
+            if more == query.get("continue"):
+                raise BadAnswer(f"cluster {where!r}: a page of a list of {gvk} names itself as the next one")
             query = {**query, "continue": more}
 
     async def _scope(self, kind: str | GVK, namespace: str | None, cluster: str | None) -> tuple[GVK, str, str]:

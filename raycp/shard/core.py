@@ -26,6 +26,7 @@ from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import HandoutMetrics, Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.protocol.channels import Hold
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
     CallOutcome,
@@ -42,7 +43,7 @@ from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import LeaderAsk
-from raycp.protocol.transport import Connection, Listener, Peer, listen
+from raycp.protocol.transport import Connection, Peer
 from raycp.queueing import QueuePolicy, WorkQueue
 from raycp.queueing.events import QueueMetrics
 from raycp.queueing.protocol import QueueFactory
@@ -105,7 +106,7 @@ class ShardCore(MemberCore):
         recorder: FlightRecorder | None = None,
     ) -> None:
         super().__init__(member, clock, host, node, recorder)
-        rng = random.Random(secrets.randbits(64))
+        rng, keys = random.Random(secrets.randbits(64)), self.credentials
         metrics = self.metrics = Metrics()
         self.count_failures(metrics)
         self._counts, queue_metrics = ReflectorMetrics(metrics), QueueMetrics(WorkQueueMetrics(metrics))
@@ -123,7 +124,7 @@ class ShardCore(MemberCore):
         self.guard = ClusterGuard(
             self.identity, self.caches, self.queue, self.tokens, clock, self.loops, metrics, self._cluster_limited
         )
-        self.wakes = self.ledger.wakes = WakeExchange(self.identity, host, clock, self.loops, self.ledger.settled)
+        self.wakes = self.ledger.wakes = WakeExchange(self.identity, keys, host, clock, self.loops, self.ledger.settled)
         watches = Watches(self.routes, self.caches)
         self.ledger.forgets += [self.wakes.forget, watches.drop]
         fanout = FanOut(rng, self.loops, self.caches, self.ledger, self.wakes, watches)
@@ -178,11 +179,11 @@ class ShardCore(MemberCore):
         self.standby: StandbyReplica | None = None
         self._watcher: PrimaryWatcher | StandbyWatcher = self._primary
         if warm:
-            self.standby = StandbyReplica(self.identity, host, clock, self.loops, self.caches, self.ledger.reconciled, self.changed)
+            self.standby = StandbyReplica(
+                self.identity, keys, host, clock, self.loops, self.caches, self.ledger.reconciled, self.changed
+            )
             self._watcher = StandbyWatcher(self.standby, self.guard, self._cluster_changed)
-        self._stats = StatsReporter(member, clock, self.loops, metrics, self.report, self.tracker.report, self._timeline)
-        self._server: Listener | None = None
-        self._port = 0
+        self._stats = StatsReporter(member, keys, clock, self.loops, metrics, self.report, self.tracker.report, self._timeline)
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
         metrics.before_snapshot(self.large.set_gauge)
@@ -191,8 +192,8 @@ class ShardCore(MemberCore):
     # the plan
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
-        if self._server is None:
-            self._server, self._port = await listen(self.host, plan.token, self._accept)
+        if self.listener is None:
+            await self.listen(self._accept, plan)
             self.loops.forever(self._sweep, LoopName.SWEEP, every=1.0)
             self.loops.forever(self._keep_watermarks, LoopName.WATERMARKS, every=plan.fleet.doc.spec.state.watermark)
             self.loops.forever(self.guard.step, LoopName.CLUSTER_GUARD, every=0.25, most=1.0)
@@ -325,12 +326,12 @@ class ShardCore(MemberCore):
 
     # connections
 
-    def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal:
+    def _accept(self, connection: Connection, hello: Hello) -> Peer | Refusal | Hold:
         self.recorder.note("connection", member=hello.member, role=hello.role, in_flight=len(hello.in_flight))
         ahead = hello.role == Role.WORKER and self.plan is not None and self.plan.following is not None
-        if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD) and not ahead:
-            # The worker's plan is newer than ours: its next attempt, in a few milliseconds, finds this member promoted.
-            return Refusal("not the primary yet", RefusalCode.NOT_PRIMARY)
+        if self.standby is not None and hello.role in (Role.WORKER, Role.SHARD, Role.STANDBY) and not ahead:
+            # The caller's plan is newer than ours: ours, which promotes this member, is on its way.
+            return Hold(Refusal("not the primary yet", RefusalCode.NOT_PRIMARY))
         if hello.role == Role.WORKER:
             if hello.more:
                 return LongHello(connection, hello, self._accept)
@@ -381,7 +382,7 @@ class ShardCore(MemberCore):
         return msgspec.json.encode(self.reporter.timeline(query.cluster, query.kind, query.namespace, query.name))
 
     def fill(self, report: Report) -> None:
-        report.port = self._port
+        report.port = self.listener.port if self.listener is not None else 0
         report.phases = dict(self.phases.seconds)
         self.reporter.fill(report)
         plan = self.plan
@@ -418,8 +419,8 @@ class ShardCore(MemberCore):
         return await super().extra(question)
 
     def cut(self) -> None:
-        if self._server is not None:
-            self._server.abort()
+        if self.listener is not None:
+            self.listener.abort()
         self.dispatcher.cut()
         self.wakes.cut()
         if self.standby is not None:

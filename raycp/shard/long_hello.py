@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from raycp.protocol.channels import Hold
 from raycp.protocol.frames import Hello, HelloPart, Message, Refusal
 from raycp.protocol.transport import Connection, Peer
 
@@ -11,7 +12,7 @@ from raycp.protocol.transport import Connection, Peer
 class LongHello:
     """Collects ``HelloPart`` frames, then has ``accept`` decide, and passes everything on to the peer that it gives."""
 
-    def __init__(self, connection: Connection, hello: Hello, accept: Callable[[Connection, Hello], Peer | Refusal]) -> None:
+    def __init__(self, connection: Connection, hello: Hello, accept: Callable[[Connection, Hello], Peer | Refusal | Hold]) -> None:
         self._connection = connection
         self._hello = hello
         self._accept = accept
@@ -29,6 +30,8 @@ class LongHello:
 
     def _complete(self) -> None:
         found = self._accept(self._connection, msgspec.structs.replace(self._hello, in_flight=self._in_flight, more=False))
+        if isinstance(found, Hold):  # the plan has changed since the first frame: it connects again
+            found = found.refusal
         if isinstance(found, Refusal):
             self._connection.send(found)
             self._connection.close()

@@ -4,16 +4,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 
-import msgspec
-
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome, pages
 from raycp.protocol.plan import ShardPlan
-from raycp.protocol.transport import Connection, dial
+from raycp.protocol.transport import Connection
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +29,7 @@ class Outbox:
         self,
         target: ShardPlan,
         hello: Hello,
+        credentials: ChannelCredentials,
         clock: Clock,
         loops: Loops,
         changed: Callable[[RequestKey], None],
@@ -37,6 +37,7 @@ class Outbox:
     ) -> None:
         self.target = target
         self._hello = hello
+        self._credentials = credentials
         self._clock = clock
         self._changed = changed
         self._settled = settled
@@ -72,10 +73,9 @@ class Outbox:
         if self._connection is not None:
             self._connection.abort()
 
-    def retarget(self, target: ShardPlan, token: str) -> None:
+    def retarget(self, target: ShardPlan) -> None:
         """That shard has another primary: all that is not acknowledged is sent again."""
         self.target = target
-        self._hello = msgspec.structs.replace(self._hello, token=token)
         self.disconnect()
 
     def wake(self, wake: Wake) -> None:
@@ -116,10 +116,12 @@ class Outbox:
             if self._connection is None:
                 self._lost.clear()
                 try:
-                    self._connection = await dial(self.target.host, self.target.port, self._hello, self)
+                    address = Address(self.target.host, self.target.port, self.target.member)
+                    self._connection = await dial(address, self._hello.role, self._credentials, self)
                 except (OSError, TimeoutError):
                     await self._clock.sleep(RECONNECT)
                     continue
+                self._connection.send(self._hello)
             await self._lost.wait()
             await self._clock.sleep(RECONNECT)
 

@@ -16,6 +16,7 @@ from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.protocol.channels import Address, ChannelCredentials, dial
 from raycp.protocol.frames import (
     ControllerStart,
     Due,
@@ -30,7 +31,7 @@ from raycp.protocol.frames import (
 )
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan, ShardPlan
-from raycp.protocol.transport import Connection, Life, dial, probe
+from raycp.protocol.transport import Connection, Life, probe
 from raycp.queueing import Saved
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
@@ -60,6 +61,7 @@ class StandbyReplica:
     def __init__(
         self,
         identity: ShardIdentity,
+        credentials: ChannelCredentials,
         host: str,
         clock: Clock,
         loops: Loops,
@@ -81,6 +83,7 @@ class StandbyReplica:
         self.notes: dict[RequestKey, KeyNote] = {}
         self.wakes: set[RequestKey] = set()
         self._identity = identity
+        self._credentials = credentials
         self._host = host
         self._clock = clock
         self._loops = loops
@@ -92,7 +95,6 @@ class StandbyReplica:
         self._suspicions: dict[RequestKey, tuple[Suspicion, float]] = {}
         self._kept: dict[Place, Event] = {}
         self._target: ShardPlan | None = None
-        self._token = ""
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._received_at = clock.now()
@@ -103,7 +105,7 @@ class StandbyReplica:
         target = next((known for known in plan.shards if known.shard == self._identity.shard and known.port), None)
         if target == self._target:
             return
-        self._target, self._token = target, plan.token
+        self._target = target
         if self._connection is not None:
             self._connection.close()
 
@@ -114,12 +116,13 @@ class StandbyReplica:
                 await self._lost.wait()
             elif target is not None:
                 self._lost.clear()
-                hello = Hello(self._token, self._identity.member, Role.STANDBY, self._host, 0)
+                address = Address(target.host, target.port, target.member)
                 try:
-                    self._connection = await dial(target.host, target.port, hello, self)
-                except (OSError, TimeoutError):
-                    pass
+                    self._connection = await dial(address, Role.STANDBY, self._credentials, self)
+                except (OSError, TimeoutError) as error:
+                    log.debug("the primary %s is not reached: %s", target.member, error)
                 else:
+                    self._connection.send(Hello(self._identity.member, Role.STANDBY, self._host, 0))
                     # The primary sends the full account again: the last connection's may have been incomplete.
                     self.complete, self.seq = False, 0
                     self._marks, self._starts = [], []

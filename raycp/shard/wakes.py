@@ -8,6 +8,7 @@ from typing import Protocol
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
+from raycp.protocol.channels import ChannelCredentials
 from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
@@ -127,12 +128,19 @@ class WakeExchange:
     for each owner whose pending wake changes (while a standby follows)."""
 
     def __init__(
-        self, identity: ShardIdentity, host: str, clock: Clock, loops: Loops, settled: Callable[[RequestKey], None]
+        self,
+        identity: ShardIdentity,
+        credentials: ChannelCredentials,
+        host: str,
+        clock: Clock,
+        loops: Loops,
+        settled: Callable[[RequestKey], None],
     ) -> None:
         self.receiver: WakeReceiver
         self.changed: Callable[[RequestKey], None] | None = None
         self.incoming: set[WakeSender] = set()
         self._identity = identity
+        self._credentials = credentials
         self._host = host
         self._clock = clock
         self._loops = loops
@@ -152,10 +160,12 @@ class WakeExchange:
         for name, target in others.items():
             known = self._outgoing.get(name)
             if known is None:
-                hello = Hello(plan.token, self._identity.member, Role.SHARD, self._host, 0)
-                self._outgoing[name] = Outbox(target, hello, self._clock, self._loops, self._owner_changed, self._settled)
+                hello = Hello(self._identity.member, Role.SHARD, self._host, 0)
+                self._outgoing[name] = Outbox(
+                    target, hello, self._credentials, self._clock, self._loops, self._owner_changed, self._settled
+                )
             elif known.target != target:
-                known.retarget(target, plan.token)
+                known.retarget(target)
 
     # outgoing
 

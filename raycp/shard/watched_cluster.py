@@ -17,8 +17,10 @@ from raycp.base.loops import Loops
 from raycp.base.owner_marks import MarkKeys
 from raycp.base.problems import ProblemOwner
 from raycp.cache import EventBudget, FaultOwner, Phase, Reflector, ReflectorOptions, Store
+from raycp.cache.memory import CacheMemory
 from raycp.classify.references import References
 from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
+from raycp.kube.limits import AnswerLimits
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
 from raycp.protocol.report import ClusterReport
@@ -166,12 +168,16 @@ class WatchedCluster:
         self._connecting: asyncio.Task[None] | None = None
         self.budget = EventBudget(clock)
         """How many events of its watches are processed per second."""
+        self.memory = CacheMemory(AnswerLimits().memory)
+        """How much its caches may take of this process."""
 
     def update(self, plan: ClusterPlan, routes: dict[GVK, KindRoutes], marks: MarkKeys | None) -> None:
         """Watch these kinds over this connection from now on; ``marks`` prove whose children their objects are."""
         self.plan = plan
         for kind in [kind for kind in self.informers if kind not in routes]:
-            self._stop(self.informers.pop(kind))
+            gone = self.informers.pop(kind)
+            self._stop(gone)
+            self.memory.drop(gone.store)
         for kind, route in routes.items():
             known = self.informers.get(kind)
             if known is None:
@@ -223,6 +229,7 @@ class WatchedCluster:
             except Exception:  # law 12: without it, more is reconciled than necessary
                 log.exception("cluster %s starts without a watermark", self.name)
         before, self.client = self.client, client
+        self.memory.limit = spec.limits.memory
         self.version = version
         self.reason = ""
         self._watcher.connected(self.name)
@@ -269,6 +276,7 @@ class WatchedCluster:
             ),
             watermark=watermark,
             budget=self.budget,
+            memory=self.memory,
             identity=informer.identity,
         )
         informer.reflector = reflector

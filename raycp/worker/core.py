@@ -6,6 +6,7 @@ goes back to the shard with new credit.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,9 +19,10 @@ from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.protocol.channels import AcceptLoop
 from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan, ShardPlan
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import LeaderAsk
@@ -34,6 +36,7 @@ from raycp.worker.questions import ShardQuestions
 from raycp.worker.runs import Runs
 from raycp.worker.shard_link import ShardLink
 from raycp.worker.shard_reads import ShardReads
+from raycp.worker.standby_connections import StandbyConnections
 from raycp.worker.task_memory import TaskMemory
 from raycp.worker.user_loop import UserLoop
 from raycp.worker.watchdog import Alarm, Watchdog
@@ -69,8 +72,7 @@ class WorkerCore(MemberCore):
         """By shard."""
         self._tier = member.tier
         self._slots = 0
-        self._port = 0
-        self._server: asyncio.Server | None = None
+        self._port: AcceptLoop | None = None
         self._draining = False
         self.user_loop_ended: Callable[[int | None], None] = lambda _: None
         """Called by ``abort`` with the thread's id, before any member can notice that this worker is dead."""
@@ -98,8 +100,9 @@ class WorkerCore(MemberCore):
             self.memory,
             void,
         )
-        self._shard_links = ShardLinks(self.links, self._link, member.slot.quarantine)
-        self._stats = StatsReporter(member, clock, self.loops, self.metrics, self.report)
+        self.standbys = StandbyConnections(self.credentials, self.loops)
+        self._shard_links = ShardLinks(self.links, self._link, self.standbys, member.slot.quarantine)
+        self._stats = StatsReporter(member, self.credentials, clock, self.loops, self.metrics, self.report)
         slots = ReconcileMetrics(self.metrics).slots
         self.metrics.before_snapshot(lambda: slots.replace({(self._tier,): self._offered_slots()}))
         self.watchdog = Watchdog(clock, self.user, self.runs, self._stop_accepting, alarm)
@@ -110,10 +113,11 @@ class WorkerCore(MemberCore):
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         spec = plan.fleet.doc.spec.workers
-        if self._server is None:
+        if self._port is None:
             # No member connects to this port: a refused connection proves that this process is dead (law 6f).
-            self._server = await asyncio.start_server(lambda _, writer: writer.close(), self.host, 0)
-            self._port = int(self._server.sockets[0].getsockname()[1])
+            port = AcceptLoop(socket.socket.close)
+            await port.open(self.host, plan.fleet.doc.spec.channels.numbers)
+            self._port = port
         self.user.start(spec.threads or spec.slots)
         self._slots = 1 if self.member.slot.quarantine else spec.slots
         # Before any link sends Hello to a new primary: tasks of its predecessor must not write from here on (law 6g).
@@ -134,11 +138,11 @@ class WorkerCore(MemberCore):
         self._refresh_clusters()
         self._share_credit()
 
-    def _link(self, shard: str, target: ShardPlan, token: str) -> ShardLink:
+    def _link(self, shard: str, target: ShardPlan) -> ShardLink:
         return ShardLink(
             shard,
             target,
-            token,
+            credentials=self.credentials,
             runs=self.runs,
             hello=self._hello,
             clock=self.clock,
@@ -147,9 +151,11 @@ class WorkerCore(MemberCore):
             states_changed=self._refresh_clusters,
         )
 
-    def _hello(self, token: str, in_flight: InFlight) -> Hello:
-        prefer = self._preferred_tier()
-        return Hello(token, self.member.actor_name, "worker", self.host, self._port, prefer, in_flight, answers=True)
+    def _hello(self, in_flight: InFlight) -> Hello:
+        port = self._port.port if self._port is not None else 0
+        return Hello(
+            self.member.actor_name, Role.WORKER, self.host, port, self._preferred_tier(), in_flight, answers=True
+        )
 
     def _preferred_tier(self) -> str:
         """The tier that this worker is reserved for. The default tier's pool is the fleet's common one and prefers none."""
@@ -201,8 +207,9 @@ class WorkerCore(MemberCore):
         return await super().extra(question)
 
     def cut(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._port is not None:
+            self._port.close()
+        self.standbys.cut()
         for link in self.links.values():
             link.cut()
         self._stats.cut()
@@ -228,7 +235,7 @@ class WorkerCore(MemberCore):
             await self.clock.sleep(0.01)
 
     def fill(self, report: Report) -> None:
-        report.port = self._port
+        report.port = self._port.port if self._port is not None else 0
         report.slots = self._slots
         report.busy = len(self.runs)
         reasons = [f"not connected to shard {shard}" for shard in self._shard_links.disconnected()]

@@ -12,7 +12,6 @@ from raycp.base.keys import RequestKey
 from raycp.base.tasks import ApiCall, Done, Outcome, Written
 from raycp.base.text import clean
 from raycp.protocol.frames import PAGE, Held, Hello, HelloPart, Pull, Unsendable, encode, pages
-from raycp.protocol.transport import MAX_FIRST
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +53,8 @@ def held_frames(frames: int, outstanding: int, ids: Sequence[int]) -> list[bytes
 
 
 def hello_frames(hello: Hello) -> tuple[Hello, list[bytes]]:
-    """The first frame, which is small, and the encoded ones with the rest of ``in_flight``."""
-    count, room = 0, MAX_FIRST // 4
+    """``Hello`` as a frame of moderate size, and the encoded ones with the rest of ``in_flight``."""
+    count, room = 0, PAGE // 4
     for each in hello.in_flight:
         room -= _weigh_key(each)
         if room < 0:

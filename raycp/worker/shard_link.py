@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
 from raycp.base.tasks import Done, Task
 from raycp.kube import Unreachable
+from raycp.protocol.channels import Address, ChannelCredentials, NotAccepted, dial
 from raycp.protocol.frames import (
     Clusters,
     ClusterState,
@@ -32,8 +34,9 @@ from raycp.protocol.frames import (
     Unsendable,
     Welcome,
 )
+from raycp.protocol.members import Role
 from raycp.protocol.plan import ShardPlan
-from raycp.protocol.transport import Connection, dial
+from raycp.protocol.transport import Connection
 from raycp.worker.handout_frames import InFlight, held_frames, hello_frames, pull_frames
 from raycp.worker.resends import Resends
 
@@ -44,8 +47,11 @@ RECONNECT_MAX = 1.0
 WELCOMED_WITHIN = 10.0
 """Seconds for a shard to answer ``Hello``; after that the worker connects again."""
 
-MakeHello = Callable[[str, InFlight], Hello]
-"""(token, in flight) -> the worker's ``Hello`` to a shard."""
+READY_WELCOMED_WITHIN = 3.0
+"""The same for a connection that was ready before the switch: it may be dead without a notice. More than ``listener.HOLD``."""
+
+MakeHello = Callable[[InFlight], Hello]
+"""in flight -> the worker's ``Hello`` to a shard."""
 
 
 class LinkRuns(Protocol):
@@ -79,8 +85,8 @@ class ShardLink:
         self,
         shard: str,
         target: ShardPlan,
-        token: str,
         *,
+        credentials: ChannelCredentials,
         runs: LinkRuns,
         hello: MakeHello,
         clock: Clock,
@@ -89,8 +95,10 @@ class ShardLink:
         states_changed: Callable[[], None],
     ) -> None:
         self.shard = shard
-        self.target = (target.host, target.port, target.member)
+        self.target = Address(target.host, target.port, target.member)
         self.connected = False
+        self.refusal = ""
+        """Why the last attempt to connect was refused, by either end; empty where it was not."""
         self.states: dict[str, ClusterState] = {}
         """The shard's clusters, as it last reported them."""
         self.resends = Resends(clock)
@@ -99,7 +107,9 @@ class ShardLink:
         self._clock = clock
         self._changed = changed
         self._states_changed = states_changed
-        self._token = token
+        self._credentials = credentials
+        self._ready: Connection | None = None
+        """An authenticated connection to ``target``, not used yet."""
         self._limit = 0
         self._outstanding = 0
         self._unsent: list[Done] = []
@@ -114,15 +124,19 @@ class ShardLink:
         """``Hello`` was answered, or the connection was lost."""
         self._moved = asyncio.Event()
         self._dialing: asyncio.Timeout | None = None
+        self._patience = WELCOMED_WITHIN
         self._task = loops.supervise(self._keep, LoopName.SHARD_LINK, ProblemOwner(peer=f"shard {shard}"), most=RECONNECT_MAX)
 
-    def retarget(self, target: ShardPlan, token: str) -> None:
-        """Connect to another primary. Acknowledgements that are unsent, or may be lost, go to it (law 6g)."""
-        self.target = (target.host, target.port, target.member)
-        self._token = token
+    def retarget(self, target: ShardPlan, ready: Connection | None = None) -> None:
+        """Connect to another primary, over ``ready`` where that is its connection. Acknowledgements that are unsent, or may be
+        lost, go to it (law 6g)."""
+        self.target = Address(target.host, target.port, target.member)
+        self._drop_ready()
+        self._ready = ready
         self.connected = False  # frames sent now would be lost
         if self._connection is not None:
-            self._connection.close()
+            self._connection.abandon()
+            self.lost()  # at once: between nodes, the end of a connection waits for the other end
         if self._dialing is not None:
             self._dialing.reschedule(0.0)  # connecting to a partitioned node takes seconds to fail
             self._dialing = None
@@ -140,27 +154,42 @@ class ShardLink:
                 async with asyncio.timeout(seconds):
                     await self._moved.wait()
 
-    async def _dial(self, host: str, port: int, hello: Hello) -> None:
+    def _drop_ready(self) -> None:
+        if self._ready is not None:
+            self._ready.abandon()
+            self._ready = None
+
+    async def _dial(self) -> Connection:
         """Connect; ``retarget`` ends the attempt. Raises ``OSError`` or ``TimeoutError``."""
         try:
             async with asyncio.timeout(None) as self._dialing:
-                self._connection = await dial(host, port, hello, self)
+                return await dial(self.target, Role.WORKER, self._credentials, self)
         finally:
             self._dialing = None
 
     async def _connect(self) -> bool:
         """Connect to the primary, and report what is in work here. False where it does not answer."""
         self.connected = False
-        self._unsent[:0] = self.resends.take_done()
-        host, port, _ = self.target
-        in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
-        hello, parts = hello_frames(self._hello(self._token, in_flight))
         self._lost.clear()
         self._answered.clear()
-        try:
-            await self._dial(host, port, hello)
-        except (OSError, TimeoutError):
-            return False
+        target, connection, self._ready = self.target, self._ready, None
+        self._patience = READY_WELCOMED_WITHIN
+        if connection is None or connection.closed:
+            self._patience = WELCOMED_WITHIN
+            try:
+                connection = await self._dial()
+            except (OSError, TimeoutError) as error:
+                self.refusal = str(error) if isinstance(error, NotAccepted | ssl.SSLError) else ""
+                return False
+            if self.target is not target:  # there was another primary meanwhile
+                connection.abandon()
+                return False
+        self._unsent[:0] = self.resends.take_done()
+        in_flight = self._runs.in_flight(self.shard) + [(done.id, done.key) for done in self._unsent]
+        hello, parts = hello_frames(self._hello(in_flight))
+        connection.attach(self)
+        connection.send(hello)
+        self._connection = connection
         for part in parts:
             self._write(part)
         self._outstanding = len(in_flight)
@@ -188,10 +217,10 @@ class ShardLink:
     async def _until_answered(self) -> None:
         """Wait for the answer to ``Hello``, and close the connection where there is none."""
         try:
-            async with asyncio.timeout(WELCOMED_WITHIN):
+            async with asyncio.timeout(self._patience):
                 await self._answered.wait()
         except TimeoutError:
-            log.warning("shard %s has not answered the connection of this worker within %g s", self.shard, WELCOMED_WITHIN)
+            log.warning("shard %s has not answered the connection of this worker within %g s", self.shard, self._patience)
             self.reset()
 
     # frames
@@ -206,7 +235,7 @@ class ShardLink:
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
         elif isinstance(message, Welcome):
-            self.connected = True
+            self.connected, self.refusal = True, ""
             self._answered.set()
             self._states.clear()
             for fold in self.resends.folds():  # before any question
@@ -222,6 +251,7 @@ class ShardLink:
             answer = LivenessReply(message.number)
             self._runs.when_it_turns(lambda: self.send(answer))
         elif isinstance(message, Refusal):
+            self.refusal = message.reason
             log.info("shard %s refuses the connection of this worker: %s", self.shard, message.reason)
 
     def _reported(self, states: list[ClusterState], more: bool) -> None:
@@ -342,11 +372,13 @@ class ShardLink:
 
     def cut(self) -> None:
         """Reset the connection, as the death of this process would."""
+        self._drop_ready()
         if self._connection is not None:
             self._connection.abort()
 
     async def close(self) -> None:
         """Close the connection; unsent acknowledgements are lost, the shard learns of them from the next ``Hello``."""
         self._task.cancel()
+        self._drop_ready()
         if self._connection is not None:
             self._connection.close()

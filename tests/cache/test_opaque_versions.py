@@ -22,6 +22,7 @@ from raycp.base.tasks import Written
 from raycp.cache import Reflector, ReflectorOptions, Store
 from raycp.classify import Known, Reason, classify
 from raycp.kube.codec import decode_object, decode_watch_line, split_list
+from raycp.kube.limits import AnswerLimits
 from raycp.protocol.plan import ControllerPlan
 from raycp.shard.watermarks import Watermarks
 
@@ -116,6 +117,7 @@ class OpaqueServer:
     """A client of an API server whose versions are no numbers: what a reflector needs of it."""
 
     name = "opaque"
+    limits = AnswerLimits()
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -13,7 +13,7 @@ from raycp.base.objects import Obj
 from raycp.base.tasks import Written
 from raycp.cache import Selector, Store
 from raycp.cache.difference import SLICE
-from raycp.cache.store import OBJECT_OVERHEAD
+from raycp.cache.indexes import OBJECT_OVERHEAD
 from raycp.kube.codec import decode_object
 
 

@@ -12,6 +12,7 @@ from raycp.embedded.badanswers import BODIES
 from raycp.kube import ApiError, BadAnswer, ClusterClient, KubeError, NoSuchKind, Response, Unreachable
 from raycp.kube.answers import answer_error, decode_answer, retry_after_seconds
 from raycp.kube.errors import RETRY_AFTER_MAX, NoSuchPath
+from raycp.kube.limits import AnswerLimits
 
 CM = GVK("", "v1", "ConfigMap")
 STATUS = json.dumps({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "details": {"name": "a"}}).encode()
@@ -230,8 +231,8 @@ async def test_an_entry_of_discovery_that_cannot_be_read_hides_no_other_kind(ser
 async def test_an_answer_without_end_is_cut_off(
     server: ScriptedApi, client: ClusterClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raycp.kube.connection.MAX_BODY", 1000)
-    monkeypatch.setattr("raycp.kube.connection.MAX_LINE", 1000)
+    small = AnswerLimits(line=1000, page=1000)
+    monkeypatch.setattr(client.received, "limits", small)
 
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -241,10 +242,10 @@ async def test_an_answer_without_end_is_cut_off(
         return response
 
     server.faults.append(once_for(lambda r: r.path == "/version", endless))
-    with pytest.raises(BadAnswer, match="more than 1000 bytes"):
+    with pytest.raises(BadAnswer, match="the answer has more than 1000 bytes"):
         await client.version()
     server.faults.append(once_for(lambda r: "watch" in r.query, endless))
-    with pytest.raises(BadAnswer, match="a line of more than"):
+    with pytest.raises(BadAnswer, match="a line of the stream has more than 1000 bytes"):
         async with client.stream("/api/v1/configmaps", {"watch": True}) as stream:
             await anext(stream)
     assert (await client.version()).gitVersion

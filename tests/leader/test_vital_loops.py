@@ -35,7 +35,7 @@ STEADY = {
     Role.STANDBY: {
         LoopName.CLUSTER_GUARD, LoopName.REFLECTOR, LoopName.REPLICATION, LoopName.STATISTICS, LoopName.SWEEP, LoopName.WATERMARKS,
     },
-    Role.WORKER: {LoopName.PERMIT, LoopName.SHARD_LINK, LoopName.STATISTICS, LoopName.WATCHDOG},
+    Role.WORKER: {LoopName.PERMIT, LoopName.SHARD_LINK, LoopName.STANDBY_LINK, LoopName.STATISTICS, LoopName.WATCHDOG},
     Role.OBSERVER: {LoopName.CHECKPOINT, LoopName.DEAD_PROCESSES, LoopName.STATISTICS},
 }  # fmt: skip
 """The loops that each core of a fleet at rest has."""
@@ -123,7 +123,7 @@ async def test_a_fleet_in_which_the_first_run_of_each_loop_raises(raised: Counte
 
 UPGRADE = {
     LoopName.ACTIVE_FLEET, LoopName.TAKEOVER, LoopName.STANDBY_CRDS, LoopName.RETIREMENT, LoopName.LOCK_WATCH,
-    LoopName.CHECKPOINT_RESTORE,
+    LoopName.CHECKPOINT_RESTORE, LoopName.FOLLOWERS,
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import msgspec
+from channels import credentials, listening
 from inprocess import CLOCK, HOST, plan_of, until
 
 from raycp.base.loops import Loops
@@ -12,7 +13,7 @@ from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ObserverPlan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import Connection, listen
+from raycp.protocol.transport import Connection
 
 
 class Observer:
@@ -39,9 +40,11 @@ class Observer:
 
 async def test_the_last_statistics_are_handled_before_the_end() -> None:
     observer, loops = Observer(), Loops(CLOCK)
-    server, port = await listen(HOST, "t", observer.accept)
-    reporter = StatsReporter(Member(Role.WORKER, "standard/0", 0), CLOCK, loops, Metrics(), lambda: Report(1, "node"))
-    reporter.update(msgspec.structs.replace(plan_of({"here": "0"}, "tracked"), observer=ObserverPlan(HOST, port)))
+    server = await listening(observer.accept)
+    member = Member(Role.WORKER, "standard/0", 0)
+    reporter = StatsReporter(member, credentials(member.actor_name), CLOCK, loops, Metrics(), lambda: Report(1, "node"))
+    address = ObserverPlan(HOST, server.port, member="m")
+    reporter.update(msgspec.structs.replace(plan_of({"here": "0"}, "tracked"), observer=address))
     last = asyncio.ensure_future(reporter.last())
     await until(observer.synced)
     assert not last.done(), "it may have to handle a thousand frames before this one"

@@ -6,34 +6,22 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import CLOCK, HOST, QUIET, plan_of, until
+from inprocess import CLOCK, HOST, QUIET, plan_of
 
 from raycp.base.protocol_version import PREVIOUS, PROTOCOL
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec
 from raycp.leadership.records import PROTOCOL_KEY, IncompatibleRecord, Records
+from raycp.protocol.channels.handshake import NotAuthenticated, Opening, ReceiverHandshake
 from raycp.protocol.control import Configure, ControlError, ErrorCode, PlanOf, ReportAfter
 from raycp.protocol.control.codec import decode_answer, decode_question, encode_answer, encode_question, respond
-from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, decode_body
+from raycp.protocol.frames import RefusalCode
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import dial, listen
 
 FUTURE = PROTOCOL + 1
 REMEDY = f"has protocol version {FUTURE}.*understands {PREVIOUS} and {PROTOCOL}.*same release"
-
-
-class Messages:
-    """A peer that keeps what it receives."""
-
-    def __init__(self) -> None:
-        self.received_messages: list[Message] = []
-
-    def received(self, message: Message) -> None:
-        self.received_messages.append(message)
-
-    def lost(self) -> None: ...
 
 
 def of_version(value: object, version: int | None) -> bytes:
@@ -91,33 +79,25 @@ async def test_a_plan_of_another_version_in_a_question_is_refused() -> None:
     assert refused.value.code is ErrorCode.INCOMPATIBLE_VERSION
 
 
-async def test_a_hello_of_the_previous_version_is_understood_and_another_is_refused() -> None:
-    accepted: list[int] = []
-
-    def accept(connection: object, hello: Hello) -> Messages:
-        accepted.append(hello.protocol)
-        return Messages()
-
-    server, port = await listen(HOST, "t", accept)
-    for version in (PREVIOUS, PROTOCOL):
-        connection = await dial(HOST, port, Hello("t", "m", "worker", HOST, 1, protocol=version), Messages())
-        await until(lambda: version in accepted)  # noqa: B023
-        connection.close()
-    caller = Messages()
-    connection = await dial(HOST, port, Hello("t", "m", "worker", HOST, 1, protocol=FUTURE), caller)
-    await until(lambda: connection.closed)
-    (refusal,) = caller.received_messages
-    assert isinstance(refusal, Refusal)
-    assert refusal.code is RefusalCode.INCOMPATIBLE_VERSION
-    assert "same release" in refusal.reason
-    assert FUTURE not in accepted
-    server.close()
+def test_a_channel_of_the_previous_version_is_understood_and_another_is_refused() -> None:
+    for version in (PREVIOUS, PROTOCOL, FUTURE):
+        opening = Opening("w", "worker", "m", b"n" * 32, protocol=version)
+        receiver = ReceiverHandshake("secret", "m")
+        if version != FUTURE:
+            assert receiver.received(msgspec.msgpack.encode(opening)) is not None
+            continue
+        with pytest.raises(NotAuthenticated, match=REMEDY) as refused:
+            receiver.received(msgspec.msgpack.encode(opening))
+        assert refused.value.refusal is not None
+        assert refused.value.refusal.code is RefusalCode.INCOMPATIBLE_VERSION
 
 
-def test_a_hello_without_a_version_is_understood() -> None:
-    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(Hello("t", "m", "worker", HOST, 1)))
-    assert decode_body(msgspec.msgpack.encode(fields[:-1])) == Hello("t", "m", "worker", HOST, 1)
-    assert decode_body(msgspec.msgpack.encode(Pull(1))) == Pull(1)
+def test_a_channel_of_a_release_that_sends_the_secret_is_refused_with_the_remedy() -> None:
+    receiver = ReceiverHandshake("secret", "m")
+    with pytest.raises(NotAuthenticated) as refused:
+        receiver.received(msgspec.msgpack.encode(["hello", "secret", "w", "worker", HOST, 1]))
+    assert refused.value.refusal is not None
+    assert "same release" in refused.value.refusal.reason
 
 
 @pytest_asyncio.fixture

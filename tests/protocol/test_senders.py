@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from channels import credentials, listening
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import CLOCK, HOST, until
@@ -66,7 +67,7 @@ from raycp.protocol.frames import (
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ObserverPlan, ShardPlan
 from raycp.protocol.report import Report
-from raycp.protocol.transport import MAX_FIRST, MAX_FRAME, Connection, listen
+from raycp.protocol.transport import MAX_FRAME, Connection
 from raycp.queueing import Item, Saved
 from raycp.shard.cluster_states import cluster_frames, welcome_frames
 from raycp.shard.dispatcher import Dispatcher
@@ -197,8 +198,8 @@ def test_reports_of_what_a_worker_has(count: int) -> None:
 @few
 def test_hellos(count: int, long: bool) -> None:
     in_flight = [(number, LONG if long else KEY) for number in range(count)]
-    hello, parts = hello_frames(Hello("secret", "w", "worker", HOST, 1, "", in_flight))
-    messages = received([encode(hello), *parts], first=MAX_FIRST)
+    hello, parts = hello_frames(Hello("w", "worker", HOST, 1, "", in_flight))
+    messages = received([encode(hello), *parts])
     assert [each for message in messages for each in message.in_flight] == in_flight
     assert [message.more for message in messages] == [True] * (len(messages) - 1) + [False]
 
@@ -389,10 +390,12 @@ async def _wakes(count: int, length: int) -> None:
         hellos.append(hello)
         return Receiver(connection)
 
-    server, port = await listen(HOST, "secret", accept)
+    server = await listening(accept)
     loops = Loops(CLOCK)
-    hello = Hello("secret", "s", Role.SHARD, HOST, 0)
-    outbox = Outbox(ShardPlan("1", "m", 1, HOST, port), hello, CLOCK, loops, lambda _: None, lambda _: None)
+    hello = Hello("s", Role.SHARD, HOST, 0)
+    outbox = Outbox(
+        ShardPlan("1", "m", 1, HOST, server.port), hello, credentials("s"), CLOCK, loops, lambda _: None, lambda _: None
+    )
     sent = [RequestKey("c", "hub", "d", f"{number}-" + "n" * length) for number in range(count)]
     for number, key in enumerate(sent):
         outbox.wake(Wake(number, key, "owned"))
@@ -489,13 +492,15 @@ async def _statistics(slo: int, timeline: int) -> None:
     book: Any = SimpleNamespace(feed=lambda process, data: fed.append(data))
     merger: Any = SimpleNamespace(feed=lambda name, data: None, silence=lambda name: None)
     sources = Sources(CLOCK, merger, book, lambda: "home", lambda: None)
-    server, port = await listen(HOST, "secret", sources.accept)
+    server = await listening(sources.accept)
     loops = Loops(CLOCK)
     member = Member(Role.SHARD, "0", 0)
-    plan: Any = SimpleNamespace(observer=ObserverPlan(HOST, port), token="secret", slot=lambda _: member.slot)
+    plan: Any = SimpleNamespace(observer=ObserverPlan(HOST, server.port, member="m"), slot=lambda _: member.slot)
     report = Report(1, "node", reasons=["r" * 1000] * 3)
     body = msgspec.json.encode("t" * timeline)
-    reporter = StatsReporter(member, CLOCK, loops, Metrics(), lambda: report, lambda: b"s" * slo, lambda _: body)
+    reporter = StatsReporter(
+        member, credentials(member.actor_name), CLOCK, loops, Metrics(), lambda: report, lambda: b"s" * slo, lambda _: body
+    )
     reporter.update(plan)
     await until(lambda: sources.reports, 20.0)
     assert sources.reports[member.actor_name].report == report

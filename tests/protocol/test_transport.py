@@ -1,10 +1,11 @@
-"""The transport: order, tokens, broken frames, and what a refused connection proves."""
+"""The transport: order, broken frames, and what a refused connection proves."""
 
 import asyncio
 import socket
 
 import pytest
-from hypothesis import given, settings
+from channels import called, listening
+from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import HOST, until
 
@@ -22,13 +23,12 @@ from raycp.protocol.frames import (
     Wake,
     Wakes,
     Welcome,
-    decode_body,
     encode_body,
 )
-from raycp.protocol.transport import MAX_FRAME, Connection, Life, dial, listen, probe
+from raycp.protocol.transport import Connection, Life, probe
 
 KEY = RequestKey("c", "here", "default", "a")
-HELLO = Hello("secret", "raycp::worker::standard/0::g0", "worker", HOST, 1)
+HELLO = Hello("raycp::worker::standard/0::g0", "worker", HOST, 1)
 
 
 def encode(message: Message) -> bytes:
@@ -83,10 +83,28 @@ messages = st.one_of(
 )
 
 
+class Attached:
+    """A beginning that is over at once."""
+
+    largest = 0
+
+    def __init__(self, peer: Recorder) -> None:
+        self.peer = peer
+
+    def begun(self, connection: Connection) -> None:
+        connection.attach(self.peer)
+
+    def frame(self, connection: Connection, body: bytes) -> None: ...
+
+    def failed(self, connection: Connection, error: Exception) -> None: ...
+
+    def ended(self, connection: Connection) -> None: ...
+
+
 @given(st.lists(messages, max_size=8), st.lists(st.integers(1, 200), max_size=30))
 def test_frames_arrive_whole_and_in_order_however_they_are_cut(sent: list[Message], cuts: list[int]) -> None:
     peer, wire = Recorder(), Wire()
-    connection = Connection(peer)
+    connection = Connection(Attached(peer))
     connection.connection_made(wire)
     stream = b"".join(encode(message) for message in sent)
     for cut in cuts:
@@ -97,32 +115,19 @@ def test_frames_arrive_whole_and_in_order_however_they_are_cut(sent: list[Messag
     assert not wire.closed
 
 
-@given(st.binary(min_size=1, max_size=300))
-def test_nonsense_never_raises_and_never_gets_a_peer(data: bytes) -> None:
-    wire = Wire()
-    accepted: list[Hello] = []
-
-    def accept(connection: Connection, hello: Hello) -> Recorder:
-        accepted.append(hello)
-        return Recorder()
-
-    connection = Connection(accept=accept, token="secret")
+@given(st.lists(messages, max_size=3), st.binary(min_size=1, max_size=400), st.lists(st.integers(1, 50), max_size=10))
+def test_nonsense_from_a_member_never_raises_and_disturbs_nothing_before_it(
+    sent: list[Message], nonsense: bytes, cuts: list[int]
+) -> None:
+    peer, wire = Recorder(), Wire()
+    connection = Connection(Attached(peer))
     connection.connection_made(wire)
-    connection.data_received(data)
-    connection.data_received(encode(Pull(1)))
-    assert not accepted
-
-
-@given(st.text(max_size=30).filter(lambda token: token != "secret"))
-@settings(max_examples=50)
-def test_a_wrong_token_is_refused(token: str) -> None:
-    wire, asked = Wire(), []
-    connection = Connection(accept=lambda *found: asked.append(found) or Refusal(""), token="secret")  # type: ignore[func-returns-value]
-    connection.connection_made(wire)
-    connection.data_received(encode(Hello(token, "m", "worker", HOST, 1)))
-    assert decode_body(wire.written[4:]) == Refusal("wrong token", RefusalCode.WRONG_TOKEN)
-    assert wire.closed
-    assert not asked
+    stream = b"".join(encode(message) for message in sent) + nonsense
+    for cut in cuts:
+        connection.data_received(stream[:cut])
+        stream = stream[cut:]
+    connection.data_received(stream)
+    assert peer.messages[: len(sent)] == sent
 
 
 async def test_over_tcp() -> None:
@@ -133,9 +138,9 @@ async def test_over_tcp() -> None:
         connection.send(Welcome("0", 1, 2, []))
         return served
 
-    server, port = await listen(HOST, "secret", accept)
+    server = await listening(accept)
     caller = Recorder()
-    connection = await dial(HOST, port, HELLO, caller)
+    connection = await called(server, HELLO, caller)
     await until(lambda: caller.messages == [Welcome("0", 1, 2, [])])
     assert hellos == [HELLO]
     big = Tasks([Task(1, KEY, "standard", "create", 1, 1, "0", 1, 7, 0.0, b"x" * 3_000_000)])
@@ -148,15 +153,13 @@ async def test_over_tcp() -> None:
     server.close()
 
 
-async def test_over_tcp_a_wrong_token_and_a_wrong_role_are_refused() -> None:
-    server, port = await listen(HOST, "secret", lambda _, hello: Refusal(f"no {hello.role} here", RefusalCode.WRONG_ROLE))
-    wrong_role = Refusal("no worker here", RefusalCode.WRONG_ROLE)
-    wrong_token = Refusal("wrong token", RefusalCode.WRONG_TOKEN)
-    for hello, refusal in ((HELLO, wrong_role), (Hello("guess", "m", "worker", HOST, 1), wrong_token)):
-        caller = Recorder()
-        await dial(HOST, port, hello, caller)
-        await until(lambda: caller.closed)  # noqa: B023
-        assert caller.messages == [refusal]
+async def test_over_tcp_a_wrong_role_is_refused() -> None:
+    refusal = Refusal("no worker here", RefusalCode.WRONG_ROLE)
+    server = await listening(lambda *_: refusal)
+    caller = Recorder()
+    await called(server, HELLO, caller)
+    await until(lambda: caller.closed)
+    assert caller.messages == [refusal]
     server.close()
 
 
@@ -167,21 +170,13 @@ async def test_a_broken_frame_closes_that_connection_only() -> None:
         peers.append(Recorder())
         return peers[-1]
 
-    server, port = await listen(HOST, "secret", accept)
-    for broken in (
-        (MAX_FRAME + 1).to_bytes(4, "big"),
-        (5).to_bytes(4, "big") + b"\xc1\xc1\xc1\xc1\xc1",
-        encode(Pull(1))[:-1] + b"\xff",
-    ):
-        good = Recorder()
-        reader, writer = await asyncio.open_connection(HOST, port)
-        writer.write(encode(HELLO))
-        second = await dial(HOST, port, HELLO, good)
+    server = await listening(accept)
+    for broken in (b"\xc1\xc1\xc1\xc1\xc1", encode_body(Pull(1))[:-1] + b"\xff", b"x" * 70_000_000):
+        good, bad = Recorder(), Recorder()
+        first, second = await called(server, HELLO, bad), await called(server, HELLO, good)
         await until(lambda: len(peers) == 2)
-        writer.write(broken)
-        async with asyncio.timeout(5):
-            assert await reader.read() == b"", "it is closed"
-        writer.close()
+        first.write(broken)
+        await until(lambda: bad.closed)  # noqa: B023
         second.send(Pull(7))
         await until(lambda: [Pull(7)] in [peer.messages for peer in peers])
         assert not good.closed
@@ -198,8 +193,8 @@ async def test_a_peer_that_fails_on_a_frame_keeps_its_connection() -> None:
                 raise ZeroDivisionError
 
     served = Fails()
-    server, port = await listen(HOST, "secret", lambda *_: served)
-    connection = await dial(HOST, port, HELLO, Recorder())
+    server = await listening(lambda *_: served)
+    connection = await called(server, HELLO, Recorder())
     connection.send(Pull(1))
     connection.send(Pull(2))
     await until(lambda: served.messages == [Pull(1), Pull(2)])
@@ -207,21 +202,10 @@ async def test_a_peer_that_fails_on_a_frame_keeps_its_connection() -> None:
     server.close()
 
 
-async def test_a_large_first_frame_is_not_waited_for() -> None:
-    """Before the token is known, nobody may fill our memory."""
-    server, port = await listen(HOST, "secret", lambda *_: Recorder())
-    reader, writer = await asyncio.open_connection(HOST, port)
-    writer.write((2 * 1024 * 1024).to_bytes(4, "big"))
-    async with asyncio.timeout(5):
-        assert await reader.read() == b""
-    writer.close()
-    server.close()
-
-
 async def test_a_message_that_is_no_frame_sends_nothing_and_the_connection_goes_on() -> None:
     served = Recorder()
-    server, port = await listen(HOST, "secret", lambda *_: served)
-    connection = await dial(HOST, port, HELLO, Recorder())
+    server = await listening(lambda *_: served)
+    connection = await called(server, HELLO, Recorder())
     for message in (Pull(1, [Done(2**70, KEY, Outcome.OK, 0.0)]), Refusal("\ud800"), Tasks([task(1)] * 300_000)):
         with pytest.raises(Unsendable):
             connection.send(message)
@@ -242,8 +226,9 @@ async def test_a_peer_that_reads_nothing_is_disconnected(monkeypatch: pytest.Mon
         writer.close()
 
     server = await asyncio.start_server(frozen, HOST, 0, limit=1024)
-    caller = Recorder()
-    connection = await dial(HOST, server.sockets[0].getsockname()[1], HELLO, caller)
+    caller, loop = Recorder(), asyncio.get_running_loop()
+    port = server.sockets[0].getsockname()[1]
+    _, connection = await loop.create_connection(lambda: Connection(Attached(caller)), HOST, port)
     big = Tasks([Task(1, KEY, "standard", "create", 1, 1, "0", 1, 7, 0.0, b"x" * 1_000_000)])
     for _ in range(1_000):
         connection.send(big)
@@ -257,11 +242,10 @@ async def test_a_peer_that_reads_nothing_is_disconnected(monkeypatch: pytest.Mon
 
 
 async def test_probe() -> None:
-    server, port = await listen(HOST, "secret", lambda *_: Recorder())
-    assert await probe(HOST, port) is Life.ALIVE
+    server = await listening(lambda *_: Recorder())
+    assert await probe(HOST, server.port) is Life.ALIVE
     server.close()
-    await server.wait_closed()
-    assert await probe(HOST, port) is Life.DEAD
+    assert await probe(HOST, server.port) is Life.DEAD
 
 
 async def test_silence_is_not_death() -> None:

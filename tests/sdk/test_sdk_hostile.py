@@ -17,7 +17,7 @@ from raycp.base.owner_marks import MarkKeys
 from raycp.base.tasks import Child, Done, Outcome, Task
 from raycp.kube import ApiError
 from raycp.protocol.frames import Pull, decode_body, encode
-from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Session, run_reconcile
+from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Session, live, run_reconcile
 from raycp.sdk.controller import controller
 from raycp.sdk.event_recorder import event_for
 
@@ -150,3 +150,32 @@ def test_an_event_about_anything_can_be_sent() -> None:
     event = event_for({**OWNER}, "Normal", LONE, LONE * 2_000, LONE, "c", "s", 0.0)
     msgspec.json.encode(event)
     assert len(event["note"].encode()) <= 1024
+
+
+class Endless(Liar):
+    """Each page of a list names a next one; the same one where ``stuck``."""
+
+    def __init__(self, *, stuck: bool) -> None:
+        super().__init__()
+        self.stuck = stuck
+        self.pages = 0
+
+    async def request(self, task: Task, call: ApiRequest) -> Answer:
+        self.pages += 1
+        meta = {"resourceVersion": "1", "continue": "1" if self.stuck else str(self.pages)}
+        items = [{"metadata": {"name": f"p-{self.pages}"}, "data": "x" * 1000}]
+        return Answer(200, msgspec.json.encode({"kind": "PodList", "apiVersion": "v1", "metadata": meta, "items": items}))
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+async def test_a_list_without_end_is_an_error_of_its_reconcile(stuck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LARGEST_LIST", 20_000)
+    backend = Endless(stuck=stuck)
+
+    async def lists(ctx: Context, obj: dict[str, Any]) -> None:
+        await ctx.live.list("v1/Pod")
+
+    done = await run(lists, backend)
+    assert done.outcome is Outcome.RETRY
+    assert ("names itself as the next one" if stuck else "the pages of a list of v1/Pod have more than 20000 bytes") in done.error
+    assert backend.pages < 25

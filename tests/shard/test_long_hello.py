@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+from channels import credentials, listening
 from inprocess import CLOCK, HOST, until
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.protocol.frames import Hello, HelloPart, Message, Pull, Refusal, RefusalCode, Welcome
 from raycp.protocol.plan import ShardPlan
-from raycp.protocol.transport import Connection, Peer, listen
+from raycp.protocol.transport import Connection, Peer
 from raycp.shard.long_hello import LongHello
 from raycp.worker.shard_link import ShardLink
 
@@ -51,13 +52,13 @@ class Busy:
 
 async def test_all_of_it_arrives_in_a_hello() -> None:
     seat, loops = Seat(), Loops(CLOCK)
-    server, port = await listen(HOST, "secret", seat.accept)
+    server = await listening(seat.accept)
     link = ShardLink(
         "0",
-        ShardPlan("0", "m", 1, HOST, port),
-        "secret",
+        ShardPlan("0", "m", 1, HOST, server.port),
+        credentials=credentials("w"),
         runs=Busy(),
-        hello=lambda token, in_flight: Hello(token, "w", "worker", HOST, 1, "", in_flight),
+        hello=lambda in_flight: Hello("w", "worker", HOST, 1, "", in_flight),
         clock=CLOCK,
         loops=loops,
         changed=lambda: None,
@@ -94,7 +95,7 @@ def test_before_the_last_part_nothing_is_decided(refused: bool) -> None:
         found.append(hello.in_flight)
         return Refusal("no", RefusalCode.NOT_PRIMARY) if refused else seat
 
-    waiting = LongHello(line, Hello("secret", "w", "worker", HOST, 1, "", MANY[:1], more=True), accept)
+    waiting = LongHello(line, Hello("w", "worker", HOST, 1, "", MANY[:1], more=True), accept)
     waiting.received(HelloPart(MANY[1:2], more=True))
     waiting.received(Pull(1))
     assert found == []

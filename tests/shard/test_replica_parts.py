@@ -9,6 +9,7 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.keys import GVK
 from raycp.base.loops import Loops
 from raycp.base.objects import Meta, Obj
+from raycp.protocol.channels import ChannelCredentials
 from raycp.protocol.frames import ControllerStart, MarkedKind, Progress, Reached
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
@@ -23,7 +24,7 @@ START = ControllerStart("c", "c0", "s", 1)
 @pytest_asyncio.fixture
 async def replica() -> AsyncIterator[StandbyReplica]:
     loops = Loops(CLOCK)
-    yield StandbyReplica(ShardIdentity("0", "m"), HOST, CLOCK, loops, Caches(Routes()), {}, lambda: None)
+    yield StandbyReplica(ShardIdentity("0", "m"), ChannelCredentials("m"), HOST, CLOCK, loops, Caches(Routes()), {}, lambda: None)
     await loops.stop()
 
 

@@ -10,10 +10,10 @@ from inprocess import CLOCK, HOST, fleet_doc, fleet_of, holds, stack, until
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.config.embedded import FaultSpec
+from raycp.protocol.channels import Address, dial
 from raycp.protocol.control import Configure
 from raycp.protocol.frames import Hello, Message, Wake
 from raycp.protocol.members import Member, Role
-from raycp.protocol.transport import dial
 
 
 class SilentPeer:
@@ -214,10 +214,11 @@ async def test_a_reconnecting_worker_gets_tasks_again() -> None:
             seat = next(iter(shard.dispatcher.seats.values()))
             await until(lambda: not len(shard.ledger))
             # A first connection that lives on at the shard, while the worker connects for the second time.
-            assert shard.plan is not None
-            hello = Hello(shard.plan.token, seat.name, Role.WORKER, *seat.address, prefer=seat.prefer or "")
+            hello = Hello(seat.name, Role.WORKER, *seat.address, prefer=seat.prefer or "")
             link = fleet.worker(0).links["0"]
-            first = await dial(HOST, shard.report().port, hello, SilentPeer())
+            address = Address(HOST, shard.report().port, shard.member.actor_name)
+            first = await dial(address, Role.WORKER, fleet.worker(0).credentials, SilentPeer())
+            first.send(hello)
             await until(lambda: link.connected and first.closed)  # noqa: B023
             await fleet.put("here", "tracked", f"cm-{number}")
             await until(lambda: ran()[f"cm-{number}"] == 1, what="the new connection is used")  # noqa: B023

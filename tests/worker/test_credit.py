@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from channels import listening
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inprocess import CLOCK, HOST, until
@@ -16,7 +17,7 @@ from raycp.base.tasks import Done, Outcome, Task
 from raycp.kube import Unreachable
 from raycp.protocol.frames import Hello, Message, Pull, Read, Reply, Tasks, Welcome
 from raycp.protocol.plan import ShardPlan
-from raycp.protocol.transport import Connection, listen
+from raycp.protocol.transport import Connection
 from raycp.worker import shard_link
 from raycp.worker.shard_link import InFlight, ShardLink
 
@@ -124,8 +125,8 @@ def test_credit_never_exceeds_the_limit_and_is_always_granted(
 
 async def _credit(what: list[tuple[str, int]], limit: int) -> None:
     worker, shard = Worker(), Shard()
-    server, port = await listen(HOST, "secret", shard.accept)
-    link = worker.link(port)
+    server = await listening(shard.accept)
+    link = worker.link(server.port)
     link.set_credit(limit)
     await until(lambda: shard.credit == limit)
     for step, number in what:
@@ -158,8 +159,8 @@ async def _credit(what: list[tuple[str, int]], limit: int) -> None:
 
 async def test_a_lower_limit_takes_effect_as_tasks_end() -> None:
     worker, shard = Worker(), Shard()
-    server, port = await listen(HOST, "secret", shard.accept)
-    link = worker.link(port)
+    server = await listening(shard.accept)
+    link = worker.link(server.port)
     link.set_credit(4)
     await until(lambda: shard.credit == 4)
     shard.hand_out(4)
@@ -188,8 +189,8 @@ async def test_a_shard_that_does_not_answer_hello_is_connected_to_again(monkeypa
             return shard.accept(connection, hello)
         return Shard()
 
-    server, port = await listen(HOST, "secret", accept)
-    link = worker.link(port)
+    server = await listening(accept)
+    link = worker.link(server.port)
     link.set_credit(4)
     await until(lambda: shard.credit == 4)
     assert len(hellos) == 3
@@ -200,8 +201,8 @@ async def test_a_shard_that_does_not_answer_hello_is_connected_to_again(monkeypa
 
 async def test_questions_fail_when_the_connection_is_lost_or_the_shard_is_silent() -> None:
     worker, shard = Worker(), Shard()
-    server, port = await listen(HOST, "secret", shard.accept)
-    link = worker.link(port)
+    server = await listening(shard.accept)
+    link = worker.link(server.port)
 
     def question(name: str) -> Any:
         return link.call(lambda identity: Read(identity, "get", [], [], "", name), 0.2)

@@ -6,15 +6,17 @@ import socket
 from collections.abc import Sequence
 
 import fleet_samples as samples
+from channels import listening
 from inprocess import CLOCK, HOST, holds, stack, until
 from worker_links import link_to
 
 from raycp.base.keys import RequestKey
 from raycp.base.loops import Loops
 from raycp.base.tasks import Done, Outcome, Task, Written
+from raycp.protocol.channels import DIAL_TIMEOUT
 from raycp.protocol.frames import Fold, Hello, Message, Pull, Tasks, Welcome
 from raycp.protocol.plan import ShardPlan
-from raycp.protocol.transport import HELLO_TIMEOUT, Connection, listen
+from raycp.protocol.transport import Connection
 from raycp.worker.resends import RESEND_WINDOW
 from raycp.worker.shard_link import InFlight, ShardLink
 
@@ -74,9 +76,9 @@ def ack(identity: int) -> Done:
 
 async def test_frames_sent_to_a_frozen_primary_are_resent_to_its_successor() -> None:
     worker, frozen, successor = Worker(), Shard(), Shard()
-    server, port = await listen(HOST, "secret", frozen.accept)
-    other, other_port = await listen(HOST, "secret", successor.accept)
-    link = worker.link(port)
+    server = await listening(frozen.accept)
+    other = await listening(successor.accept, "n")
+    link = worker.link(server.port)
     link.set_credit(1)
     await until(lambda: link.connected)
     link.finished(ack(1))
@@ -92,7 +94,7 @@ async def test_frames_sent_to_a_frozen_primary_are_resent_to_its_successor() -> 
     call = asyncio.ensure_future(link.call(lambda identity: Fold(identity, [WRITE], KEY), 30.0))
     begun = CLOCK.now()
     await until(lambda: CLOCK.now() - begun > RESEND_WINDOW + 0.3, what="longer than the window of a live primary")
-    link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
+    link.retarget(ShardPlan("0", "n", 2, HOST, other.port))
     await until(lambda: [done.id for done in successor.done] == [2])
     assert successor.hello[0].in_flight == [(2, KEY)], "the key is held until then"
     assert [fold.writes for fold in successor.folds] == [[WRITE]], "another key's writes too"
@@ -107,7 +109,7 @@ async def test_frames_sent_to_a_frozen_primary_are_resent_to_its_successor() -> 
 async def test_a_link_connects_to_a_successor_while_its_predecessor_neither_accepts_nor_refuses() -> None:
     """The predecessor's node is partitioned."""
     worker, successor = Worker(), Shard()
-    other, other_port = await listen(HOST, "secret", successor.accept)
+    other = await listening(successor.accept, "n")
     with contextlib.ExitStack() as full:
         cut = full.enter_context(socket.create_server((HOST, 0), backlog=0))
         for _ in range(2):  # connections beyond the backlog get no answer
@@ -117,8 +119,8 @@ async def test_a_link_connects_to_a_successor_while_its_predecessor_neither_acce
         link = worker.link(cut.getsockname()[1])
         await until(lambda: link.dialing)
         await holds(lambda: link.dialing, 0.2)
-        link.retarget(ShardPlan("0", "n", 2, HOST, other_port), "secret")
-        await until(lambda: link.connected, HELLO_TIMEOUT / 2)
+        link.retarget(ShardPlan("0", "n", 2, HOST, other.port))
+        await until(lambda: link.connected, DIAL_TIMEOUT / 2)
     await link.close()
     await worker.loops.stop()
     other.close()
@@ -126,8 +128,8 @@ async def test_a_link_connects_to_a_successor_while_its_predecessor_neither_acce
 
 async def test_frames_sent_into_a_broken_connection_are_resent() -> None:
     worker, shard = Worker(), Shard()
-    server, port = await listen(HOST, "secret", shard.accept)
-    link = worker.link(port)
+    server = await listening(shard.accept)
+    link = worker.link(server.port)
     link.set_credit(1)
     await until(lambda: link.connected)
     shard.awake = False

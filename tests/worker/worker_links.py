@@ -1,5 +1,6 @@
 """A ``ShardLink`` without a worker core."""
 
+from channels import credentials
 from inprocess import CLOCK, HOST
 
 from raycp.base.loops import Loops
@@ -13,9 +14,9 @@ def link_to(target: ShardPlan, runs: LinkRuns, loops: Loops) -> ShardLink:
     return ShardLink(
         target.shard,
         target,
-        "secret",
+        credentials=credentials("w"),
         runs=runs,
-        hello=lambda token, in_flight: Hello(token, "w", "worker", HOST, 1, "standard", in_flight),
+        hello=lambda in_flight: Hello("w", "worker", HOST, 1, "standard", in_flight),
         clock=CLOCK,
         loops=loops,
         changed=lambda: None,

@@ -117,6 +117,7 @@ class InProcessStack:
             workers=workers,
             excused=tuple(self.excused),
             marks=self.marks,
+            followers=tuple(member.actor_name for member in self.substrate.cores),  # those that have no port yet
         )
 
     async def configure(self, *members: Member) -> None:

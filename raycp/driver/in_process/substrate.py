@@ -42,7 +42,8 @@ class InProcessSubstrate:
 
     Faults: ``refuse`` makes ``create`` raise, members in ``silent`` do not answer, ``kill`` ends a member as its process's death
     would. ``ground``: the nodes that there seem to be; a member lives where its options ask for, else on the first node that is not
-    draining. ``user_loop_ended`` is called with the thread of a killed worker's user loop, before its death can be noticed.
+    draining. ``host_of``: the address on which a member listens; between two different ones, channels are as between nodes.
+    ``user_loop_ended`` is called with the thread of a killed worker's user loop, before its death can be noticed.
     ``recordings``: the directory of the members' flight recorders; without one they record nothing.
     """
 
@@ -60,6 +61,7 @@ class InProcessSubstrate:
         self.recorders: dict[Member, ProcessRecorder] = {}
         self.bundles: list[dict[str, float]] = []
         """What was last requested of an autoscaler."""
+        self.host_of: Callable[[Member], str] = lambda _: HOST
         self.refuse: Callable[[Member], Exception | None] = lambda _: None
         self.user_loop_ended: Callable[[int | None], None] = lambda _: None
         self._answering: dict[Member, set[asyncio.Future[bytes]]] = {}
@@ -83,7 +85,7 @@ class InProcessSubstrate:
             return
         make = _CORES[member.role]
         asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
-        core = self.cores[member] = make(member, self.clock, HOST, "node", recorder=self.record(member), **asks)
+        core = self.cores[member] = make(member, self.clock, self.host_of(member), "node", recorder=self.record(member), **asks)
         if isinstance(core, WorkerCore):
             core.user_loop_ended = partial(self._user_loop_ended, member)
         self.created.append(member)

@@ -110,6 +110,12 @@ class PlanAfter(Question[Plan | None], frozen=True):
     version: int
 
 
+class Followers(Question[None], frozen=True):
+    """The actors' names of the standbys that follow this fleet's primaries, for the plan: only members of the plan may connect."""
+
+    members: list[str]
+
+
 class Prepare(Question[None], frozen=True):
     """The hand-over begins: create and change the CustomResourceDefinitions that the new code needs. Error: ``REFUSED``."""
 

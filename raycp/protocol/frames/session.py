@@ -5,28 +5,23 @@ from enum import StrEnum
 import msgspec
 
 from raycp.base.keys import RequestKey
-from raycp.base.protocol_version import PROTOCOL
 
 
 class Hello(msgspec.Struct, tag="hello", array_like=True):
-    """First frame of a connection. ``token`` is the fleet's secret; ``in_flight`` are keys of this shard still running here.
-
-    ``role`` is the caller's ``Role``; version 1 says ``teller`` on connections to the observer.
+    """First frame of a connection whose ends are authenticated (``channels.handshake``). ``role`` is the caller's ``Role``;
+    ``in_flight`` are keys of this shard still running here.
     """
 
-    token: str
     member: str
     role: str
     host: str
     port: int
     prefer: str = ""
     in_flight: list[tuple[int, RequestKey]] = []
-    protocol: int = PROTOCOL
-    """Absent in version 1, which is read the same."""
     answers: bool = False
     """Whether it answers ``LivenessQuery``."""
     more: bool = False
-    """``HelloPart`` frames follow: a stranger's first frame is small, whatever it holds."""
+    """``HelloPart`` frames follow."""
 
 
 class HelloPart(msgspec.Struct, tag="hello-part", array_like=True):
@@ -52,7 +47,9 @@ class Held(msgspec.Struct, tag="held", array_like=True):
 class RefusalCode(StrEnum):
     """Why a connection was refused."""
 
-    WRONG_TOKEN = "wrong_token"
+    NOT_AUTHENTICATED = "not_authenticated"
+    NOT_A_MEMBER = "not_a_member"
+    """The receiver's plan does not name the caller."""
     INCOMPATIBLE_VERSION = "incompatible_version"
     NOT_PRIMARY = "not_primary"
     """The standby has not received the plan that promotes it, or never will: try again, at the primary of the newest plan."""
