@@ -325,7 +325,8 @@ def to_yaml(body: bytes) -> bytes:
     """JSON as YAML, for clients that prefer YAML."""
     import yaml
 
-    return yaml.safe_dump(msgspec.json.decode(body), sort_keys=True).encode()
+    made: str = yaml.dump(msgspec.json.decode(body), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=True)
+    return made.encode()
 
 
 __all__ = ["ResourceRequest", "StatusError", "Verbs"]
