@@ -66,9 +66,9 @@ class EmbeddedCluster:
         self.recorder = Recorder()
         self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
-        self.verbs = Verbs(self.store, self.pipeline, self.faults, self.webhooks, self.recorder)
-        self.auth = Authenticator(self.pipeline.times.wall)
         self.access = Access(self.registry, self.spec.rbac)
+        self.verbs = Verbs(self.store, self.pipeline, self.faults, self.webhooks, self.recorder, self.access)
+        self.auth = Authenticator(self.pipeline.times.wall, lambda plural, ns, name: self.store.table("", plural).get(ns, name))
         self.subresources = Subresources(self.verbs, self.auth, self.access)
         self.api = LocalApi(self.verbs, self.subresources)
         self.server = ApiServer(

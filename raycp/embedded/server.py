@@ -10,7 +10,7 @@ import msgspec
 
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.admin import Admin
-from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user, impersonated
+from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user
 from raycp.embedded.badanswers import CUT_WATCH, bad_answer, cut_answer
 from raycp.embedded.discovery import DiscoveryEndpoints
 from raycp.embedded.errors import (
@@ -24,6 +24,7 @@ from raycp.embedded.errors import (
 )
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
+from raycp.embedded.impersonation import PREFIX, impersonation
 from raycp.embedded.intake import STRANGER_BODY, Heads
 from raycp.embedded.options import flag, parse_query
 from raycp.embedded.registry import Registry
@@ -140,7 +141,7 @@ class ApiServer:
 
     def _route(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
         user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
-        if b"impersonate-user" in request.headers:
+        if any(name.startswith(PREFIX) for name in request.headers):
             user = self._impersonate(request, user)
         if request.too_large:
             raise too_large(self.max_body)
@@ -159,10 +160,12 @@ class ApiServer:
         return self._other(request, user, path.rstrip("/") or "/")
 
     def _impersonate(self, request: HttpRequest, user: User) -> User:
-        wanted = impersonated(request.headers, request.pairs)
-        assert wanted is not None
-        self.access.may_impersonate(user, wanted)
-        return wanted
+        wanted = impersonation(request.pairs)
+        if wanted is None:
+            return user
+        for each in wanted.asked:
+            self.access.check(user, each)
+        return wanted.user
 
     def _resource(
         self, request: HttpRequest, user: User, group: str, version: str, rest: list[str]
