@@ -36,17 +36,20 @@ class Served:
             return error.code, json.load(error)
 
 
+def command_for(directory: Path) -> list[str]:
+    code = "import sys; from raycp.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    return [sys.executable, "-c", code, "embedded", "--dir", str(directory), "--data-dir", str(directory / "state")]
+
+
 @contextlib.contextmanager
 def serving(directory: Path, room: int | None = None) -> Iterator[Served]:
     """The cluster until it is killed."""
-    code = "import sys; from raycp.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "embedded", "--dir", str(directory), "--data-dir", str(directory / "state")]
 
     def limit() -> None:
         if room is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=limit) as process:
+    with subprocess.Popen(command_for(directory), stdout=subprocess.PIPE, text=True, preexec_fn=limit) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("embedded-1 ")
@@ -71,3 +74,15 @@ def test_all_that_was_acknowledged_survives_a_kill_and_nothing_else(tmp_path: Pa
     with serving(tmp_path) as cluster:
         assert sorted(one["metadata"]["name"] for one in cluster.ask()[1]["items"]) == acknowledged
         assert cluster.ask({"metadata": {"name": "after"}})[0] == 201
+
+
+def test_a_directory_that_can_not_be_used_is_bad_input(tmp_path: Path) -> None:
+    with serving(tmp_path):
+        second = subprocess.run(command_for(tmp_path), capture_output=True, text=True, timeout=60)
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"error: {tmp_path}/state/embedded-1 is in use by another cluster: end it, or choose")
+    assert len(second.stderr.splitlines()) == 1
+    (tmp_path / "state" / "embedded-1" / "objects.log").write_bytes(b"something else")
+    other = subprocess.run(command_for(tmp_path), capture_output=True, text=True, timeout=60)
+    assert other.returncode == 2
+    assert "is no log of this release of raycp" in other.stderr
