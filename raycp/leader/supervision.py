@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from urllib.parse import urlsplit
 
 from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
+from raycp.leader.api_port import api_server_life
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
 from raycp.protocol.control import Configure, ReportAfter
@@ -87,7 +87,7 @@ class Supervision:
             except MemberDied as error:
                 if error.certain or not await self._stores(state):
                     raise
-                problem = f"{error}, but its API server's port accepts connections: it is not replaced while it lives"
+                problem = f"{error}, but its API server may live: it is not replaced while it does"
                 if state.problem != problem:
                     log.warning("%s", problem)
                 roster.failed(state, problem)
@@ -105,16 +105,14 @@ class Supervision:
             await self._reported(state, report)
 
     async def _stores(self, state: MemberState) -> bool:
-        """Whether this is an embedded cluster that may live: its API server accepts connections, or says nothing and its node is
-        there.
+        """Whether this is an embedded cluster that may live: its API server answers, or says nothing and its node is there.
 
         Ray's word alone is no certainty (law 6f), and its successor would be empty.
         """
         endpoint = self._roster.endpoints.get(state.member.place)
         if state.member.role is not Role.EMBEDDED or endpoint is None:
             return False
-        server = urlsplit(endpoint.server)
-        life = await probe(server.hostname or "", server.port or 443)
+        life = await api_server_life(endpoint)
         return life is Life.ALIVE or (life is Life.UNKNOWN and not self._lost(state.node))
 
     async def _configure_forever(self, state: MemberState) -> None:

@@ -1,4 +1,4 @@
-"""An embedded cluster that does not answer, or that Ray takes for dead, lives as long as its API server's port is open: what it
+"""An embedded cluster that does not answer, or that Ray takes for dead, lives as long as its API server's port is its own: what it
 stores may exist nowhere else, so it is never replaced by an empty one (law 6f)."""
 
 import contextlib
@@ -10,7 +10,9 @@ import pytest
 from inprocess import holds, led, until
 from test_leader import doc, ran
 
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.driver.in_process import InProcessFleet
+from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader import supervision
 from raycp.protocol.members import Member, Role
 
@@ -63,7 +65,7 @@ async def test_rays_word_that_a_cluster_died_is_not_enough() -> None:
     async with up() as fleet:
         state = fleet.leader.roster.members[HUB.slot]
         fleet.substrate.presumed_dead.add(HUB)
-        await until(lambda: "it is not replaced while it lives" in state.problem)
+        await until(lambda: "it is not replaced while it does" in state.problem)
         await holds(lambda: fleet.leader.roster.members[HUB.slot] is state, LONG)
         await fleet.put("east", "tracked", "a")
         await until(lambda: ran()["a"] == 1, what="the fleet works on")
@@ -83,11 +85,21 @@ async def test_a_leader_that_restarts_meanwhile_does_not_replace_it_either() -> 
         await fleet.ready()
 
 
-async def test_a_cluster_whose_port_refuses_is_replaced() -> None:
+@pytest.mark.parametrize("another", [False, True], ids=["refuses", "is another's"])
+async def test_a_cluster_whose_port_is_not_its_own_any_more_is_replaced(another: bool) -> None:
     async with led() as fleet:
         await fleet.apply(doc())
         east = Member(Role.EMBEDDED, "east", 0)
         fleet.substrate.presumed_dead.add(east)
         await holds(lambda: len(fleet.substrate.living("embedded", "east")) == 1, 0.5)
-        await fleet.cluster("east").stop()  # its process ends, and Ray has said so before
+        cluster = fleet.cluster("east")
+        assert cluster.endpoint is not None
+        port = int(cluster.endpoint.server.rsplit(":", 1)[1])
+        await cluster.stop()  # its process ends, and Ray has said so before
+        taken = None
+        if another:
+            taken = EmbeddedCluster("another", EmbeddedSpec(port=port, controllers=EmbeddedControllers.none()))
+            await taken.start()
         await until(lambda: any(m.place == "east" and m.generation == 1 for m in fleet.substrate.cores))
+        if taken is not None:
+            await taken.stop()
