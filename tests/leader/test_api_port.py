@@ -17,7 +17,7 @@ from raycp.protocol.transport import Life
 async def test_a_frozen_process_is_not_dead_and_a_killed_one_is(tmp_path: Path) -> None:
     code = "import sys; from raycp.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "embedded", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
         try:
             assert process.stdout is not None
             assert process.stdout.readline()
