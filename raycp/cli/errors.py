@@ -16,6 +16,7 @@ _INPUT_ERRORS = (
     ("raycp.sdk.definition", "DefinitionError"),
     ("raycp.sdk.loader", "ControllerLoadError"),
     ("raycp.embedded.life.stagefile", "StageError"),
+    ("raycp.embedded.persist", "UnusableDirectory"),
 )
 
 

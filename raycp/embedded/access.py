@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from raycp.embedded.auth import ANONYMOUS, MASTERS, PUBLIC_PATHS, User
-from raycp.embedded.errors import StatusError
+from raycp.embedded.errors import StatusError, not_found
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import StoreChange, Table
+from raycp.embedded.resources import ResourceInfo
+from raycp.embedded.store import StoreChange, StoredObject, Table
 
 RBAC = "rbac.authorization.k8s.io"
+_CACHED = 1024
+"""users and namespaces whose rules are kept"""
 
 
 class Attributes(NamedTuple):
@@ -36,11 +39,13 @@ class Access:
     def __init__(self, registry: Registry, enforced: bool) -> None:
         self.enforced = enforced
         self._tables: dict[str, Table] = {}
+        self._infos: dict[str, ResourceInfo] = {}
         self._cache: dict[tuple[str, tuple[str, ...], str], list[tuple[dict[str, Any], str]]] = {}
         for plural in ("roles", "rolebindings", "clusterroles", "clusterrolebindings"):
             found = registry.find(RBAC, "v1", plural)
             assert found is not None
             self._tables[plural] = found.table
+            self._infos[plural] = found.info
             found.table.subscribe("", self._changed)
 
     def check(self, user: User, asked: Attributes) -> None:
@@ -86,25 +91,13 @@ class Access:
             for rule, _ in self.rules(user, "")
         )
 
-    def may_impersonate(self, user: User, wanted: User) -> None:
-        """Raises ``StatusError`` 403."""
-        asked = [Attributes("impersonate", "", "v1", "users", name=wanted.name)]
-        if wanted.name.startswith("system:serviceaccount:"):
-            _, _, ns, name = wanted.name.split(":", 3)
-            asked = [Attributes("impersonate", "", "v1", "serviceaccounts", namespace=ns, name=name)]
-        asked += [
-            Attributes("impersonate", "", "v1", "groups", name=g)
-            for g in wanted.groups
-            if not g.startswith(("system:authenticated", "system:serviceaccounts"))
-        ]
-        for each in asked:
-            self.check(user, each)
-
     def rules(self, user: User, namespace: str) -> list[tuple[dict[str, Any], str]]:
         """The rules that apply to ``user`` in ``namespace``, cluster-wide ones included, with the reason of each."""
         key = (user.name, user.groups, namespace)
         found = self._cache.get(key)
         if found is None:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()  # reviews and impersonation ask about any user
             found = self._cache[key] = list(self._collect(user, namespace))
         return found
 
@@ -122,14 +115,24 @@ class Access:
         if subject is None:
             return
         ref = binding["roleRef"]
-        in_cluster = ref["kind"] == "ClusterRole"
-        role = self._tables["clusterroles" if in_cluster else "roles"].get("" if in_cluster else namespace, ref["name"])
+        role = self._role(ref["kind"], namespace, ref["name"])
         if role is None:
             return
         subject_text = f'{subject["kind"]} "{subject["name"]}"'
         reason = f'RBAC: allowed by {kind} "{shown}" of {ref["kind"]} "{ref["name"]}" to {subject_text}'
         for rule in self._rules_of(role.decode()):
             yield rule, reason
+
+    def rules_of_role(self, kind: str, namespace: str, name: str) -> list[dict[str, Any]]:
+        """The rules of the role that a binding in ``namespace`` refers to. Raises ``StatusError`` 404."""
+        role = self._role(kind, namespace, name)
+        if role is None:
+            raise not_found(self._infos["clusterroles" if kind == "ClusterRole" else "roles"], name)
+        return list(self._rules_of(role.decode()))
+
+    def _role(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        in_cluster = kind == "ClusterRole"
+        return self._tables["clusterroles" if in_cluster else "roles"].get("" if in_cluster else namespace, name)
 
     def _rules_of(self, role: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from role.get("rules") or ()
@@ -151,7 +154,8 @@ def _is(subject: dict[str, Any], user: User, namespace: str) -> bool:
         return bool(name == user.name)
     if kind == "Group":
         return name in user.groups
-    return user.name == f"system:serviceaccount:{subject.get('namespace') or namespace}:{name}"
+    home = subject.get("namespace") or namespace
+    return kind == "ServiceAccount" and bool(home) and user.name == f"system:serviceaccount:{home}:{name}"
 
 
 def _has(given: Any, wanted: str) -> bool:

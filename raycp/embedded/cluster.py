@@ -1,7 +1,6 @@
 """One embedded cluster: store, strategies, server, simulation and faults, wired, started and stopped together."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from raycp.embedded.crdstatus import CrdStatus
 from raycp.embedded.discovery import DiscoveryEndpoints
 from raycp.embedded.errors import StatusError
 from raycp.embedded.faults import Faults
+from raycp.embedded.files import write_whole
 from raycp.embedded.httpio import HttpConnection
 from raycp.embedded.kubeconfig import kubeconfig
 from raycp.embedded.localapi import LocalApi
@@ -66,9 +66,9 @@ class EmbeddedCluster:
         self.recorder = Recorder()
         self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
-        self.verbs = Verbs(self.store, self.pipeline, self.faults, self.webhooks, self.recorder)
-        self.auth = Authenticator(self.pipeline.times.wall)
         self.access = Access(self.registry, self.spec.rbac)
+        self.verbs = Verbs(self.store, self.pipeline, self.faults, self.webhooks, self.recorder, self.access)
+        self.auth = Authenticator(self.pipeline.times.wall, lambda plural, ns, name: self.store.table("", plural).get(ns, name))
         self.subresources = Subresources(self.verbs, self.auth, self.access)
         self.api = LocalApi(self.verbs, self.subresources)
         self.server = ApiServer(
@@ -97,7 +97,7 @@ class EmbeddedCluster:
         self._token = ""
 
     async def start(self) -> Endpoint:
-        """Listen, then start the controllers. Raises ``OSError`` if the port is taken."""
+        """Listen, then start the controllers. Raises ``OSError`` if the port is taken, or ``dataDir`` has no room."""
         try:
             return await self._start()
         except BaseException:
@@ -113,7 +113,12 @@ class EmbeddedCluster:
         if self._journal is not None:
             self._journal.follow(self.store)
         self._issue_token(directory)
-        await bootstrap(self.api, rbac=spec.rbac)
+        try:
+            await bootstrap(self.api, rbac=spec.rbac)
+        except StatusError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise OSError(error.__cause__.errno, error.__cause__.strerror, str(directory)) from error
         self._crds.start()
         self._listener = await loop.create_server(
             lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
@@ -189,8 +194,7 @@ class EmbeddedCluster:
         known = kept.read_text().strip() if kept is not None and kept.exists() else ""
         self._token = self.auth.issue(User("kubernetes-admin", (MASTERS, AUTHENTICATED)), known)
         if kept is not None and not known:
-            kept.touch(mode=0o600)
-            kept.write_text(self._token)
+            write_whole(kept, self._token.encode())
 
     def _set_endpoint(self, server: str) -> None:
         assert self._authority is not None
@@ -212,11 +216,7 @@ class EmbeddedCluster:
 
 def write_kubeconfig(path: Path, text: str) -> None:
     """Write a kubeconfig that only its owner can read, in one step."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    write_whole(path, text.encode())
 
 
 __all__ = ["EmbeddedCluster", "Endpoint", "StatusError", "write_kubeconfig"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from raycp.embedded.crdconditions import is_true
 from raycp.embedded.strategy import names, schema_checks, schema_nodes
+from raycp.embedded.strategy.budget import validation_budget
 from raycp.embedded.strategy.causes import (
     Errors,
     duplicate,
@@ -19,7 +20,7 @@ from raycp.embedded.strategy.causes import (
     required,
     wrong,
 )
-from raycp.embedded.strategy.cel import CelRefused, compile_rule
+from raycp.embedded.strategy.expressions import Expressions
 
 Object = dict[str, Any]
 Schema = dict[str, Any]
@@ -87,6 +88,7 @@ def validate(crd: Object, errors: Errors) -> None:
     _conversion(spec.get("conversion") or {}, errors)
     versions = spec.get("versions") or []
     hoisted = _same(versions, "schema")
+    expressions = Expressions()
     for index, version in enumerate(versions):
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         here = f"spec.versions[{index}]"
@@ -96,7 +98,8 @@ def validate(crd: Object, errors: Errors) -> None:
         if index and hoisted:
             continue
         field = "spec.validation.openAPIV3Schema" if hoisted else f"{here}.schema.openAPIV3Schema"
-        root(schema, field, errors)
+        with validation_budget():
+            root(schema, field, errors, expressions)
     if not spec.get("preserveUnknownFields", False):
         return
     errors.append(
@@ -198,17 +201,19 @@ def _conversion(conversion: Object, errors: Errors) -> None:
         errors.append(not_supported("spec.conversion.strategy", strategy, ("None", "Webhook")))
 
 
-def root(schema: Schema, field: str, errors: Errors) -> None:
-    """A version's whole schema."""
+def root(schema: Schema, field: str, errors: Errors, expressions: Expressions) -> None:
+    """A version's whole schema. ``expressions`` are those of the whole CRD."""
     if schema.get("type") != "object":
         if not schema.get("type"):
             errors.append(required(f"{field}.type", "must not be empty at the root"))
         else:
             errors.append(wrong(f"{field}.type", schema["type"], "must be object at the root"))
     before = len(errors)
-    _node(schema, field, errors, at_root=True)
+    expressions.patterns(schema, field, errors)
     if len(errors) == before:
-        _rules(schema, field, errors)
+        _node(schema, field, errors, at_root=True)
+    if len(errors) == before:
+        expressions.rules(schema, field, errors)
 
 
 _FORBIDDEN_WORDS = ("$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "id")
@@ -262,12 +267,6 @@ def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) 
                 )
             )
     _list(schema, field, errors)
-    if schema.get("pattern"):
-        try:
-            re.compile(schema["pattern"])
-        except re.error as error:
-            errors.append(wrong(f"{field}.pattern", schema["pattern"], f"must be a valid regular expression, but isn't: {error}"))
-            return
     for key, one in (schema.get("properties") or {}).items():
         if isinstance(one, dict):
             _node(one, f"{field}.properties[{key}]", errors)
@@ -319,27 +318,6 @@ def _list(schema: Schema, field: str, errors: Errors) -> None:
         errors.append(
             wrong(f"{field}.x-kubernetes-list-type", kind or "", "must be map if x-kubernetes-list-map-keys is non-empty")
         )
-
-
-def _rules(schema: Schema, field: str, errors: Errors) -> None:
-    """Compile every CEL rule; one that the interpreter does not support is an error, never skipped."""
-    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
-        here = f"{field}.x-kubernetes-validations[{index}]"
-        if not str(rule.get("rule", "")).strip():
-            errors.append(required(f"{here}.rule", "rule is not specified"))
-            continue
-        for key in ("rule", "messageExpression"):
-            if rule.get(key):
-                try:
-                    compile_rule(rule[key])
-                except CelRefused as error:
-                    errors.append(wrong(f"{here}.{key}", rule[key], f"compilation failed: ERROR: <input>: {error}"))
-    for key, one in (schema.get("properties") or {}).items():
-        if isinstance(one, dict):
-            _rules(one, f"{field}.properties[{key}]", errors)
-    for key in ("additionalProperties", "items"):
-        if isinstance(schema.get(key), dict):
-            _rules(schema[key], f"{field}.{key}", errors)
 
 
 def validate_update(new: Object, old: Object, errors: Errors) -> None:

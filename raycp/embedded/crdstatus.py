@@ -11,6 +11,8 @@ from raycp.embedded.registry import Registry
 from raycp.embedded.store import StoreChange, StoredObject, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+AGAIN = 0.2
+"""seconds until a CRD that can not be written is tried again"""
 
 
 class CrdStatus:
@@ -58,9 +60,10 @@ class CrdStatus:
             if record is not None:
                 try:
                     await self._settle(record)
-                except StatusError:
-                    self._pending.add(name)  # the CRD changed meanwhile
-                    await asyncio.sleep(0)
+                except StatusError as error:
+                    self._pending.add(name)
+                    # the CRD changed meanwhile, or it can't be written
+                    await asyncio.sleep(0 if error.code == 409 else AGAIN)
 
     async def _settle(self, record: StoredObject) -> None:
         crd = record.decode()

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import httptools
 
+from raycp.embedded.intake import HEAD_SECONDS, HEADERS_LIMIT, WAITING_LIMIT, Heads, Intake
+
 log = logging.getLogger(__name__)
 
 _NO_PAGE = b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
@@ -26,7 +28,8 @@ _REASONS = {
     304: b"Not Modified", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 406: b"Not Acceptable", 409: b"Conflict", 410: b"Gone",
     413: b"Request Entity Too Large", 415: b"Unsupported Media Type", 422: b"Unprocessable Entity", 429: b"Too Many Requests",
-    500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
     504: b"Gateway Timeout",
 }  # fmt: skip
 GZIP_FROM = 128 * 1024
@@ -96,9 +99,11 @@ class Handler(Protocol):
 
     max_body: int
     gzip: bool
+    heads: Heads
     connections: set["HttpConnection"]
 
     def handle(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]: ...
+    def body_limit(self, request: HttpRequest) -> int: ...
     def wall(self) -> float: ...
     def certificate(self, transport: asyncio.BaseTransport) -> Any: ...
 
@@ -119,7 +124,13 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._request = HttpRequest(self)
         self._url = b""
-        self._pieces: list[bytes] = []
+        self._intake = Intake(handler.heads)
+        self._refused = False
+        self._overflow = False
+        self._reading = True
+        self._patience: asyncio.TimerHandle | None = None
+        self._body = bytearray()
+        self._limit: int | None = None
         self._size = 0
         self._waiting: deque[HttpRequest] = deque()
         self._busy = False
@@ -134,9 +145,12 @@ class HttpConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         self.certificate = self.handler.certificate(transport)
         self.handler.connections.add(self)
+        self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.handler.connections.discard(self)
+        self._intake.close()
+        self._head_came()
         if self._stream is not None:
             stream, self._stream = self._stream, None
             stream.closed()
@@ -147,52 +161,99 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
+        self._flow()
 
     def resume_writing(self) -> None:
         self.paused = False
+        self._flow()
         if self._drained is not None:
             self._drained.set()
         if self._stream is not None:
             self._stream.writable()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        intake = self._intake
+        intake.before()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             self._plain_refusal(400)
-        except httptools.HttpParserError:
-            self._plain_refusal(400)
+            return
+        status = 431 if self._overflow else intake.fed(len(data), self._size)
+        if status:
+            self._plain_refusal(status)
+        elif intake.waiting and self._patience is None:
+            self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        self._patience = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._impatient)
+
+    def _impatient(self) -> None:
+        self._refused = True
+        self.transport.abort()
+
+    def _head_came(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _flow(self) -> None:
+        """Read no more while the client does not read its answers, or has too many requests waiting. A watch reads on, to notice
+        the client's end."""
+        wanted = len(self._waiting) < WAITING_LIMIT and not (self.paused and self._stream is None)
+        if wanted is not self._reading and not self.transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
 
     # ---- httptools
 
     def on_message_begin(self) -> None:
+        self._intake.begun()
         self._request = HttpRequest(self)
         self._url = b""
-        self._pieces = []
+        self._body = bytearray()
+        self._limit = None
         self._size = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._intake.in_body or self._overflow:
+            return
+        if len(self._request.pairs) >= HEADERS_LIMIT:
+            self._overflow = True  # refused when the parser returns
+            return
         name = name.lower()
         self._request.headers[name] = value
         self._request.pairs.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self._intake.head_complete()
+        self._head_came()
         if self._request.headers.get(b"expect", b"").lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, piece: bytes) -> None:
+        if self._limit is None:
+            self._limit = self.handler.body_limit(self._request)
         self._size += len(piece)
-        if self._size <= self.handler.max_body:
-            self._pieces.append(piece)
+        if self._size <= self._limit:
+            self._body += piece
 
     def on_message_complete(self) -> None:
+        self._intake.complete()
+        if self._overflow:
+            return
         request = self._request
-        pieces = self._pieces
-        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        request.too_large = self._size > self.handler.max_body
+        request.body = bytes(self._body)
+        self._body = bytearray()
+        request.too_large = self._limit is not None and self._size > self._limit
         request.method = self._parser.get_method().decode("ascii")
         request.keep_alive = self._parser.should_keep_alive()
         if b"content-encoding" in request.headers and request.body:
@@ -203,6 +264,7 @@ class HttpConnection(asyncio.Protocol):
         request.path, request.query = path, query.partition("#")[0]
         if self._busy:
             self._waiting.append(request)
+            self._flow()
         else:
             self._serve(request)
 
@@ -311,6 +373,7 @@ class HttpConnection(asyncio.Protocol):
     def _begin_stream(self, request: HttpRequest, stream: Stream) -> None:
         self._busy = True
         self._stream = stream
+        self._flow()
         head = (
             b"HTTP/1.1 200 OK\r\nCache-Control: no-cache, private\r\n%bContent-Type: %b\r\nDate: %b\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
@@ -331,8 +394,10 @@ class HttpConnection(asyncio.Protocol):
         self._task = None
         while self._waiting and not self._busy:
             self._serve(self._waiting.popleft())
+        self._flow()
 
     def _plain_refusal(self, status: int) -> None:
+        self._refused = True
         if not self.transport.is_closing():
             text = b"%d %b" % (status, _REASONS[status])
             self.transport.write(

@@ -31,12 +31,15 @@ from raycp.embedded.priority import admit_priority
 from raycp.embedded.registry import Registry, ServedResource, encode
 from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import metadata
+from raycp.embedded.strategy.depth import TOO_DEEP, json_too_deep
 
 Object = dict[str, Any]
 
 APPLY = frozenset({"application/apply-patch+yaml", "application/apply-patch+json", "application/apply-patch+cbor"})
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _MAX_PREFIX = 58
+MAX_OBJECT = 3 * 512 * 1024
+"""the most bytes of a stored object (etcd's ``--max-request-bytes``)"""
 _TRIES = 8
 
 _CREATE_ON_UPDATE = frozenset(
@@ -380,7 +383,12 @@ class Pipeline:
     def _encoded(self, resource: ServedResource, obj: Object, dry_run: bool) -> bytes:
         if not dry_run:
             obj["metadata"]["resourceVersion"] = str(self.store.revision + 1)
-        return encode(resource.stored(obj))
+        raw = encode(resource.stored(obj))
+        if len(raw) > MAX_OBJECT:
+            raise StatusError(500, "", "etcdserver: request is too large")
+        if json_too_deep(raw, obj):
+            raise bad_request(f"{resource.info.kind} cannot be stored: {TOO_DEEP}")
+        return raw
 
     def _commit(self, resource: ServedResource, obj: Object, old: StoredObject | None, dry_run: bool) -> StoredObject:
         meta = obj["metadata"]

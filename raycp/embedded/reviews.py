@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.access import Access, Attributes
-from raycp.embedded.auth import Authenticator, User
+from raycp.embedded.auth import ISSUER, Authenticator, User
 from raycp.embedded.errors import FieldError, invalid
 from raycp.embedded.httpio import HttpResponse
 from raycp.embedded.verbs import ResourceRequest
@@ -47,14 +47,11 @@ class Reviews:
         return HttpResponse(200, msgspec.json.encode(body))
 
     def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
-        user = self._auth.by_token(spec.get("token") or "")
-        if user is None:
+        found = self._auth.by_token(spec.get("token") or "")
+        audiences = [one for one in spec.get("audiences") or [ISSUER] if found is not None and one in found.audiences]
+        if found is None or not audiences:
             return {"user": {}, "error": "invalid bearer token"}
-        return {
-            "authenticated": True,
-            "user": user.info(),
-            "audiences": spec.get("audiences") or ["https://kubernetes.default.svc"],
-        }
+        return {"authenticated": True, "user": found.user.info(), "audiences": audiences}
 
     @staticmethod
     def _subject(spec: dict[str, Any]) -> User:

@@ -10,11 +10,12 @@ import msgspec
 
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.admin import Admin
-from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user, impersonated
+from raycp.embedded.auth import ANONYMOUS, Authenticator, User, certificate_user
 from raycp.embedded.badanswers import CUT_WATCH, bad_answer, cut_answer
 from raycp.embedded.discovery import DiscoveryEndpoints
 from raycp.embedded.errors import (
     StatusError,
+    bad_request,
     forbidden_path,
     internal,
     method_not_allowed,
@@ -23,9 +24,12 @@ from raycp.embedded.errors import (
 )
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
+from raycp.embedded.impersonation import PREFIX, impersonation
+from raycp.embedded.intake import STRANGER_BODY, Heads
 from raycp.embedded.options import flag, parse_query
 from raycp.embedded.registry import Registry
 from raycp.embedded.reviews import Reviews
+from raycp.embedded.strategy.depth import TOO_DEEP
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import ResourceRequest, Verbs
 
@@ -65,6 +69,7 @@ class ApiServer:
         self.faults = faults
         self.max_body = max_body
         self.gzip = gzip
+        self.heads = Heads()
         self.connections: set[HttpConnection] = set()
         self.wall = verbs.pipeline.times.wall
 
@@ -72,6 +77,14 @@ class ApiServer:
 
     def certificate(self, transport: asyncio.BaseTransport) -> User | None:
         return certificate_user(transport.get_extra_info("peercert"))
+
+    def body_limit(self, request: HttpRequest) -> int:
+        """How many bytes of its body to keep: few of a client without credentials, none of one with wrong ones."""
+        try:
+            user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
+        except StatusError:
+            return 0
+        return self.max_body if user is not ANONYMOUS else min(STRANGER_BODY, self.max_body)
 
     def handle(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
         """Never raises."""
@@ -116,7 +129,9 @@ class ApiServer:
     @staticmethod
     def refusal(error: Exception) -> HttpResponse:
         """The Status of an error."""
-        if not isinstance(error, StatusError):
+        if isinstance(error, RecursionError):
+            error = bad_request(TOO_DEEP)
+        elif not isinstance(error, StatusError):
             log.error("a request failed", exc_info=error)
             error = internal(f"{type(error).__name__}: {error}")
         headers = b"".join(header_line(name, value) for name, value in error.headers.items())
@@ -126,7 +141,7 @@ class ApiServer:
 
     def _route(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
         user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
-        if b"impersonate-user" in request.headers:
+        if any(name.startswith(PREFIX) for name in request.headers):
             user = self._impersonate(request, user)
         if request.too_large:
             raise too_large(self.max_body)
@@ -145,10 +160,12 @@ class ApiServer:
         return self._other(request, user, path.rstrip("/") or "/")
 
     def _impersonate(self, request: HttpRequest, user: User) -> User:
-        wanted = impersonated(request.headers, request.pairs)
-        assert wanted is not None
-        self.access.may_impersonate(user, wanted)
-        return wanted
+        wanted = impersonation(request.pairs)
+        if wanted is None:
+            return user
+        for each in wanted.asked:
+            self.access.check(user, each)
+        return wanted.user
 
     def _resource(
         self, request: HttpRequest, user: User, group: str, version: str, rest: list[str]

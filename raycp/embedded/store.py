@@ -3,7 +3,8 @@
 Rules:
 
 1. Every commit takes the next revision of one counter, shared by all resources; it is the object's ``resourceVersion``.
-2. A commit and the calls of all subscribers are one step: no reader sees a state without the events that led to it.
+2. A commit and the calls of all subscribers are one step: no reader sees a state without the events that led to it. What persists
+   commits comes first, and may refuse one.
 3. ``Table.at(revision)`` returns the state at any revision that the history still covers.
 4. History is bounded by count per table and by bytes over all. Dropped history raises the table's ``floor``; a read
    below the floor raises ``Compacted`` and never skips a change.
@@ -209,7 +210,7 @@ class Table:
                     yield from tuple(local)
 
     def restore(self, record: StoredObject) -> None:
-        """Insert a restored object without calling subscribers."""
+        """Insert an object, or its new state, without calling subscribers."""
         bucket = self.buckets.get(record.ns)
         if bucket is None:
             bucket = self.buckets[record.ns] = Bucket()
@@ -239,7 +240,7 @@ class Table:
 
 
 class ObjectStore:
-    """All tables of one cluster. ``on_commit`` receives every change after the subscribers (persistence)."""
+    """All tables of one cluster. ``write_ahead`` receives every change before it is made; what it raises refuses the change."""
 
     def __init__(self, history: int = 20_000, history_bytes: int = 96 << 20, revision: int = FIRST_REVISION) -> None:
         self.revision = revision
@@ -248,7 +249,7 @@ class ObjectStore:
         self.history_bytes = history_bytes
         self.superseded = 0
         self.tables: dict[TableKey, Table] = {}
-        self.on_commit: Callable[[Table, StoreChange], None] | None = None
+        self.write_ahead: Callable[[Table, StoreChange], None] | None = None
 
     def table(self, group: str, plural: str) -> Table:
         """The table of that name, created at the first call."""
@@ -260,23 +261,23 @@ class ObjectStore:
 
     def put(self, table: Table, ns: str, name: str, uid: str, raw: bytes) -> StoreChange:
         """Commit ``raw``, which carries ``revision + 1`` as its resourceVersion, as the object's new state."""
-        bucket = table.buckets.get(ns)
-        if bucket is None:
-            bucket = table.buckets[ns] = Bucket()
-        prev = bucket.records.get(name)
+        prev = table.get(ns, name)
         record = StoredObject(ns, name, uid, self.revision + 1, raw)
-        bucket.put(record)
-        if prev is None:
-            table.count += 1
-            return self._commit(table, StoreChange("ADDED", record.rv, record, None))
-        return self._commit(table, StoreChange("MODIFIED", record.rv, record, prev))
+        change = StoreChange("ADDED" if prev is None else "MODIFIED", record.rv, record, prev)
+        if self.write_ahead is not None:
+            self.write_ahead(table, change)
+        table.restore(record)
+        return self._commit(table, change)
 
     def delete(self, table: Table, record: StoredObject, raw: bytes | None = None) -> StoreChange:
         """Remove the object. ``raw``, which carries ``revision + 1``, is its last state if that differs from the stored one."""
-        table.forget(record)
         rv = self.revision + 1
         last = raw if raw is not None else with_revision(record.raw, record.rv, rv)
-        return self._commit(table, StoreChange("DELETED", rv, StoredObject(record.ns, record.name, record.uid, rv, last), record))
+        change = StoreChange("DELETED", rv, StoredObject(record.ns, record.name, record.uid, rv, last), record)
+        if self.write_ahead is not None:
+            self.write_ahead(table, change)
+        table.forget(record)
+        return self._commit(table, change)
 
     def drop_table(self, group: str, plural: str) -> None:
         """Remove the table of a resource that is no longer served."""
@@ -308,6 +309,4 @@ class ObjectStore:
             self.superseded -= largest.trim(len(largest.history) * 7 // 8)
         for subscriber in table.listeners(change.record.ns):
             subscriber(change)
-        if self.on_commit is not None:
-            self.on_commit(table, change)
         return change

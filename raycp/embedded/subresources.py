@@ -1,7 +1,6 @@
 """Subresources: status and the like are updates; scale, binding, eviction, token and log have rules of their own."""
 
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +27,7 @@ from raycp.embedded.pipeline import Object
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import StoredObject
 from raycp.embedded.strategy import body_decoder
+from raycp.embedded.tokenrequests import TokenRequests
 from raycp.embedded.verbs import ResourceRequest, Verbs
 
 LogSource = Callable[[Object, str, dict[str, str]], bytes]
@@ -43,7 +43,7 @@ class Subresources:
     def __init__(self, verbs: Verbs, auth: Authenticator, access: Access) -> None:
         self._verbs = verbs
         self._pipeline = verbs.pipeline
-        self._auth = auth
+        self._tokens = TokenRequests(verbs.pipeline, auth)
         self._access = access
         self.logs: LogSource | None = None
         """the source of logs; without it every log is empty"""
@@ -68,7 +68,7 @@ class Subresources:
             case "eviction":
                 return self._evict(call)
             case "token":
-                return self._token(call)
+                return self._tokens.create(call, self._record(call))
             case "log":
                 return self._log(call)
         return self._verbs.handle(call)
@@ -267,54 +267,6 @@ class Subresources:
                 raise not_found(nodes.info, node)
         text = self.logs(pod, container, given) if self.logs is not None else b""
         return HttpResponse(200, text, "text/plain")
-
-    # ---- service accounts
-
-    def _token(self, call: ResourceRequest) -> Answer:
-        record = self._record(call)
-        request = call.request
-        asked, _ = body_decoder("authentication.k8s.io", "v1", "TokenRequest").decode(request.body, call.media_type(), "Ignore")
-        spec = asked.get("spec") or {}
-        seconds = spec.get("expirationSeconds") or 3600
-        if seconds < 600:
-            cause = FieldError(
-                "FieldValueInvalid",
-                "spec.expirationSeconds",
-                f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
-            )
-            raise StatusError(
-                422,
-                "Invalid",
-                f'TokenRequest.authentication.k8s.io "" is invalid: {cause.text()}',
-                {
-                    "group": "authentication.k8s.io",
-                    "kind": "TokenRequest",
-                    "causes": [{"reason": cause.type, "message": cause.message, "field": cause.field}],
-                },
-            )
-        audiences = spec.get("audiences") or ["https://kubernetes.default.svc.cluster.local"]
-        token, ends = self._auth.service_account_token(call.ns, call.name, record.uid, seconds, audiences)
-        shown = datetime.fromtimestamp(int(ends), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        meta = {
-            "name": call.name,
-            "namespace": call.ns,
-            "uid": record.uid,
-            "creationTimestamp": self._pipeline.times.now(),
-        }
-        return _json(
-            201,
-            {
-                "kind": "TokenRequest",
-                "apiVersion": "authentication.k8s.io/v1",
-                "metadata": meta,
-                "spec": {
-                    "audiences": audiences,
-                    "expirationSeconds": seconds,
-                    "boundObjectRef": spec.get("boundObjectRef"),
-                },
-                "status": {"token": token, "expirationTimestamp": shown},
-            },
-        )
 
 
 def _json(status: int, body: Object) -> HttpResponse:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.base.memory_files import memory_file
+from raycp.embedded.files import write_whole
 
 
 class Authority:
@@ -29,9 +30,8 @@ class Authority:
             self._cert = self._sign(name, name, self._key, authority=True)
         self.pem = self._cert.public_bytes(serialization.Encoding.PEM).decode()
         if key_file is not None and pem_file is not None and not key_file.exists():
-            key_file.touch(mode=0o600)
-            key_file.write_bytes(self._pem_of(self._key))
-            pem_file.write_text(self.pem)
+            write_whole(pem_file, self.pem.encode())
+            write_whole(key_file, self._pem_of(self._key))  # the last: it says that both are there
 
     def server(self, host: str) -> tuple[str, str]:
         """Certificate and key, PEM, for ``host``, localhost and the names that Pods use."""

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from raycp.embedded import forms, lists
+from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import User
 from raycp.embedded.deletion import Deletion
 from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_found, too_large_version
+from raycp.embedded.escalation import Escalation
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, Stream, header_line
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
@@ -89,7 +91,11 @@ class WatchStream(Stream):
 class Verbs:
     """Handles get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
 
-    def __init__(self, store: ObjectStore, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder) -> None:
+    def __init__(
+        self, store: ObjectStore, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder, access: Access
+    ) -> None:
+        self._access = access
+        self._escalation = Escalation(access)
         self.store = store
         self.pipeline = pipeline
         self.deletion = Deletion(pipeline)
@@ -200,7 +206,16 @@ class Verbs:
         """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
-        return self.wrote(call, form, self.pipeline.finish(draft), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self._finish(call, draft), warnings, draft.options.dry_run)
+
+    def _finish(self, call: ResourceRequest, draft: Draft) -> Wrote:
+        """Commit what webhooks have left of a draft, if the user may make it: an update that creates needs ``create`` too, and what
+        grants permissions needs them."""
+        if draft.old is None and call.verb != "create":
+            info, (ns, name) = call.resource.info, (call.ns, call.name)
+            self._access.check(call.user, Attributes("create", info.group, info.version, info.plural, call.sub, ns, name))
+        self._escalation.check(call.user, draft, call.name)
+        return self.pipeline.finish(draft)
 
     async def _by_webhooks(
         self, call: ResourceRequest, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
@@ -211,7 +226,7 @@ class Verbs:
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
             draft = again()  # the object changed while webhooks ran: apply the patch to the current state
-        return self.wrote(call, form, self.pipeline.finish(admitted), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self._finish(call, admitted), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
         """The answer of a create, update or patch."""
@@ -325,7 +340,8 @@ def to_yaml(body: bytes) -> bytes:
     """JSON as YAML, for clients that prefer YAML."""
     import yaml
 
-    return yaml.safe_dump(msgspec.json.decode(body), sort_keys=True).encode()
+    made: str = yaml.dump(msgspec.json.decode(body), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=True)
+    return made.encode()
 
 
 __all__ = ["ResourceRequest", "StatusError", "Verbs"]

@@ -143,7 +143,7 @@ class LeaderCore:
             clock, loops, self._crash_loops, plans, roster, promotion, proof, self.nodes, replacements, wake
         )
         reports = ReportHandler(substrate, plans, roster, self.history, deaths.suspect, wake)
-        supervision = Supervision(substrate, clock, loops, plans, roster, reports.handle, deaths.reported)
+        supervision = Supervision(substrate, clock, loops, plans, roster, reports.handle, deaths.reported, self.nodes.lost)
         lifecycle = Lifecycle(substrate, loops, plans, roster, supervision.run, replacements, wake)
         self.fence = Fence(substrate, clock, loops, roster, lifecycle, promotion, deaths, proof)
         self._handover = ShardHandover(substrate, clock, plans, roster, promotion, lifecycle, handing)

@@ -54,7 +54,11 @@ class Lifecycle:
     def adopt(self, member: Member, fingerprint: str = "", spot: str = "") -> MemberState:
         """Supervise a member that lives; see ``Roster.adopted``."""
         plan = self._plans.plan
-        state = self._roster.adopted(member, plan.slot(member) if plan is not None else member.slot, fingerprint, spot)
+        slot = plan.slot(member) if plan is not None else member.slot
+        before = self._roster.members.get(slot)
+        if before is not None and slot.role is Role.EMBEDDED:
+            self.unsupervise(before.member)  # the same cluster, under a name that was not known
+        state = self._roster.adopted(member, slot, fingerprint, spot)
         owner = ProblemOwner(peer=str(member.slot))
         task = self._supervisions[member] = self._loops.supervise(partial(self._supervise, state), LoopName.SUPERVISION, owner)
         task.add_done_callback(lambda done: self._forget(member, done))

@@ -98,6 +98,10 @@ class NodeWatch:
                 log.warning("node %s (%s) drains: the fleet leaves it", node.identity[:12], node.address)
         self.nodes = nodes
 
+    def lost(self, identity: str) -> bool:
+        """Whether Ray lists its nodes without this one."""
+        return bool(identity and self.nodes) and all(node.identity != identity for node in self.nodes)
+
     async def doubt(self, identity: str, *, silent: bool) -> bool:
         """A member of this node died or, ``silent``, was replaced after its permit. Returns whether its raylet does not answer
         either; takes ``PROBE_WITHIN`` seconds at most."""

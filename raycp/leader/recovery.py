@@ -66,7 +66,18 @@ class Recovery:
             if plan.slot(member) != member.slot or roster.generation_of(member.slot) <= member.generation:
                 self._lifecycle.adopt(member)
         self._find_missed(plan, living)
+        self._find_clusters(plan, living)
         return plan, living
+
+    def _find_clusters(self, plan: Plan, living: list[Member]) -> None:
+        """Embedded clusters that were up under the last leader, and that Ray does not know now: they are supervised as if they
+        lived, and replaced when their API server's port refuses."""
+        if plan.following is not None:
+            return  # they belong to the active fleet
+        there = {member.place for member in living if member.role is Role.EMBEDDED}
+        for name in self._roster.endpoints:
+            if name not in there:
+                self._lifecycle.adopt(Member(Role.EMBEDDED, name, plan.floor))
 
     def _find_missed(self, plan: Plan, living: list[Member]) -> None:
         """Members that were at work under the last leader, and that Ray does not know now."""

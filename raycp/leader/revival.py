@@ -100,7 +100,9 @@ class Revival:
             if member.role is Role.EMBEDDED and member.place == hub.name:
                 try:
                     return await self._substrate.ask(member, EndpointOf())
-                except MemberDied:
+                except MemberDied as error:
+                    if not error.certain:
+                        raise MemberUnavailable(str(error)) from error
                     continue
                 except MemberFailed as error:
                     raise MemberUnavailable(str(error)) from error

@@ -39,8 +39,8 @@ class EmbeddedCore(MemberCore):
         spec = plan.fleet.doc.cluster(name).embedded
         if spec is None:
             raise ValueError(f"cluster {name} is not embedded")
-        cluster = EmbeddedCluster(name, spec, self.clock)
         try:
+            cluster = EmbeddedCluster(name, spec, self.clock)
             endpoint = await cluster.start()
         except Exception as error:
             self._error = f"could not start: {error}"

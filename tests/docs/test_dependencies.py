@@ -56,8 +56,8 @@ def imports(file: Path) -> set[str]:
 
 
 def package(module: str) -> str:
-    """The package that has a module: of the same name but for two."""
-    return {"yaml": "pyyaml", "grpc": "grpcio"}.get(module, canonicalize_name(module))
+    """The package that has a module: of the same name but for three."""
+    return {"yaml": "pyyaml", "grpc": "grpcio", "re2": "google-re2"}.get(module, canonicalize_name(module))
 
 
 IMPORTS = {

@@ -79,7 +79,8 @@ async def test_member_that_can_not_be_configured_is_logged_once(caplog: pytest.L
 
         state = MemberState(Member(Role.WORKER, "standard/9", 0))
         caplog.set_level(logging.ERROR)
-        task = asyncio.create_task(Supervision(substrate, CLOCK, Loops(CLOCK), plans, roster, reported, died).run(state))
+        supervision = Supervision(substrate, CLOCK, Loops(CLOCK), plans, roster, reported, died, lambda node: False)
+        task = asyncio.create_task(supervision.run(state))
         await until(lambda: substrate.tries >= 3)
         assert "configure" in state.refusal
         assert sum("could not be configured" in record.message for record in caplog.records) == 1

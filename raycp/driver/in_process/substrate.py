@@ -40,10 +40,11 @@ _CORES: dict[Role, type[MemberCore]] = {
 class InProcessSubstrate:
     """``Substrate`` in this process.
 
-    Faults: ``refuse`` makes ``create`` raise, members in ``silent`` do not answer, ``kill`` ends a member as its process's death
-    would. ``ground``: the nodes that there seem to be; a member lives where its options ask for, else on the first node that is not
-    draining. ``host_of``: the address on which a member listens; between two different ones, channels are as between nodes.
-    ``user_loop_ended`` is called with the thread of a killed worker's user loop, before its death can be noticed.
+    Faults: ``refuse`` makes ``create`` raise, members in ``silent`` do not answer, those in ``presumed_dead`` live and Ray says
+    that they died, ``kill`` ends a member as its process's death would. ``ground``: the nodes that there seem to be; a member lives
+    where its options ask for, else on the first node that is not draining. ``host_of``: the address on which a member listens;
+    between two different ones, channels are as between nodes. ``user_loop_ended`` is called with the thread of a killed worker's
+    user loop, before its death can be noticed.
     ``recordings``: the directory of the members' flight recorders; without one they record nothing.
     """
 
@@ -54,6 +55,7 @@ class InProcessSubstrate:
         self.created: list[Member] = []
         self.killed: list[Member] = []
         self.silent: set[Member] = set()
+        self.presumed_dead: set[Member] = set()
         self.ground: list[Node] = []
         self.note: bytes | None = None
         """What is kept for later leaders."""
@@ -75,13 +77,13 @@ class InProcessSubstrate:
         return InProcessSubstrate(namespace, self.clock)
 
     async def members(self) -> list[Member]:
-        return list(self.cores)
+        return [member for member in self.cores if member not in self.presumed_dead]
 
     async def create(self, member: Member, options: dict[str, Any]) -> None:
         error = self.refuse(member)
         if error is not None:
             raise error
-        if member in self.cores:
+        if member in self.cores and member not in self.presumed_dead:
             return
         make = _CORES[member.role]
         asks = {"ask": self._ask_leader} if self.leader is not None and "ask" in inspect.signature(make).parameters else {}
@@ -113,6 +115,8 @@ class InProcessSubstrate:
         if core is None:
             await self._dead(member)
             raise MemberDied(member, "no such actor", certain=True)
+        if member in self.presumed_dead:
+            raise MemberDied(member, "no such actor", certain=False)
         if member in self.silent:
             raise MemberUnavailable(f"{member} is not reachable")
         answer = asyncio.ensure_future(respond(encode_question(question), partial(_route, core, self.recorders.get(member))))

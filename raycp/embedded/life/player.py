@@ -28,6 +28,9 @@ from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 log = logging.getLogger(__name__)
 
+AGAIN = 1.0
+"""seconds until a stage is tried again that the API server could not serve"""
+
 View = Callable[[Object], Object | None]
 """the data of stages for an object; None: apply no stage now"""
 
@@ -191,7 +194,7 @@ class Player:
                     await self._due(key, plan)
                 except Exception as error:  # such as OSError: jq has no process to run in
                     log.error("simulation: a stage of %s failed", key, exc_info=error)
-                    self._inbox.later(key, 1.0)
+                    self._inbox.later(key, AGAIN)
                 if loop.time() > until:
                     await asyncio.sleep(0)
                     until = loop.time() + Inbox.SLICE
@@ -230,6 +233,8 @@ class Player:
                 self._inbox.put(key)  # changed meanwhile: evaluate it again
             elif error.code != 404:
                 self._fail(stage, obj, error.message)
+                if error.code >= 500:
+                    self._inbox.later(key, AGAIN)
         except (TemplateError, json_patch.JsonPatchFailed, json_patch.MalformedJsonPatch, ValueError, KeyError) as error:
             self._fail(stage, obj, str(error))
         else:

@@ -207,5 +207,7 @@ class Scheduler:
                 self._unschedulable.pop(key, None)
                 if error.code == 409:
                     self.inbox.put(key)
+                elif error.code != 404:
+                    raise
                 return
         self.events.record(obj, "Warning", "FailedScheduling", message)

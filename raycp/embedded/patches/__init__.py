@@ -15,6 +15,7 @@ from raycp.embedded.strategy import BodyDecoder, Strategy, strategy
 from raycp.embedded.strategy.causes import wrong
 from raycp.embedded.strategy.convert import count_keys, unknown_fields
 from raycp.embedded.strategy.decode import duplicate_fields, may_have_duplicates, media_type, parse_yaml
+from raycp.embedded.strategy.depth import TOO_DEEP, json_too_deep, too_deep
 
 __all__ = ["APPLY", "APPLY_CBOR", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC", "apply_patch", "parse_apply", "patch_types"]
 
@@ -44,6 +45,8 @@ def _parse(patch: bytes, field_validation: str) -> tuple[Any, list[str]]:
         found = msgspec.json.decode(patch)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise bad_request(f"error decoding patch: {error}") from None
+    if json_too_deep(patch, found):
+        raise bad_request(f"error decoding patch: {TOO_DEEP}")
     problems: list[str] = []
     if field_validation != "Ignore" and may_have_duplicates(patch, count_keys(found)):
         problems = [f'duplicate field "{path}"' for path in duplicate_fields(patch)]
@@ -59,6 +62,8 @@ def parse_apply(body: bytes) -> tuple[dict[str, Any], list[str]]:
             duplicates = [f'duplicate field "{path}"' for path in duplicate_fields(body)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         found, duplicates = parse_yaml(body, "patch")
+    if json_too_deep(body, found):
+        raise bad_request(f"error decoding YAML: {TOO_DEEP}")
     if type(found) is not dict:
         raise bad_request("error decoding YAML: expected an object")
     return found, duplicates
@@ -95,6 +100,8 @@ def apply_patch(
             raise bad_request(str(error)) from None
     if type(made) is not dict:
         raise _unusable(made, "the patch gives no object")
+    if kind == JSON_PATCH and too_deep(made):  # others are no deeper than the deeper of patch and object
+        raise _unusable("", TOO_DEEP)
     if type(made.get("metadata")) is dict:
         made = {**made, "metadata": dict(made["metadata"])}
     elif made is current:

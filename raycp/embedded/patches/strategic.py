@@ -4,7 +4,10 @@ Follows ``k8s.io/apimachinery/pkg/util/strategicpatch``: ``$patch``, ``$retainKe
 ``$setElementOrder/x``. Merge keys and strategies come from the kind's shape.
 """
 
+from collections import deque
 from typing import Any
+
+import msgspec
 
 from raycp.embedded.strategy import shapes
 from raycp.embedded.strategy.shapes import Shape
@@ -36,9 +39,10 @@ def _merge_map(original: dict[str, Any], patch: dict[str, Any], shape: Shape | N
     if retain is not None:
         if type(retain) is not list or not all(type(key) is str for key in retain):
             raise MalformedStrategicPatch("invalid patch format of retainKeys")
-        if any(key not in retain for key in patch if not key.startswith("$")):
+        kept = set(retain)
+        if any(key not in kept for key in patch if not key.startswith("$")):
             raise MalformedStrategicPatch("The retainKeys directive must contain all keys of the patch")
-        made = {key: one for key, one in made.items() if key in retain}
+        made = {key: one for key, one in made.items() if key in kept}
     for key, one in patch.items():
         if key in (_DIRECTIVE, _RETAIN):
             continue
@@ -47,7 +51,8 @@ def _merge_map(original: dict[str, Any], patch: dict[str, Any], shape: Shape | N
             if type(one) is not list:
                 raise MalformedStrategicPatch("invalid patch format of primitive list")
             if type(made.get(field)) is list:
-                made[field] = [item for item in made[field] if item not in one]
+                dropped = set(map(_comparable, one))
+                made[field] = [item for item in made[field] if _comparable(item) not in dropped]
             continue
         if key.startswith(_ORDER):
             continue
@@ -107,7 +112,11 @@ def _merge_list(before: Any, patch: list[Any], order: Any, shape: Shape | None) 
         raise MalformedStrategicPatch("invalid patch format of setElementOrder list")
     if not shape.merge_key:
         made = list(old)
-        made += [one for index, one in enumerate(patch) if one not in old and one not in patch[:index]]
+        there = set(map(_comparable, old))
+        for one in patch:
+            if _comparable(one) not in there:
+                there.add(_comparable(one))
+                made.append(one)
         return _ordered(made, old, order, "") if order is not None else made
     return _merge_by_key(old, patch, order, shape, shape.merge_key)
 
@@ -134,14 +143,18 @@ def _merge_by_key(old: list[Any], patch: list[Any], order: list[Any] | None, sha
             wanted.append(one)
     if replace:
         return [_clean(one) for one in wanted]
-    made = [one for one in old if not (type(one) is dict and one.get(key) in deleted)]
+    gone = set(map(_comparable, deleted))
+    made = [one for one in old if not (type(one) is dict and _comparable(one.get(key)) in gone)]
+    places: dict[Any, int] = {}
+    for index, there in enumerate(made):
+        if type(there) is dict:
+            places.setdefault(_comparable(there.get(key)), index)
     for one in wanted:
         if key not in one:
             raise MalformedStrategicPatch(f"map: {one} does not contain declared merge key: {key}")
-        for index, there in enumerate(made):
-            if type(there) is dict and there.get(key) == one[key]:
-                made[index] = _merge_map(there, one, shape.item)
-                break
+        place = places.setdefault(_comparable(one[key]), len(made))
+        if place < len(made):
+            made[place] = _merge_map(made[place], one, shape.item)
         else:
             made.append(_clean(one))
     return _ordered(made, old, order, key) if order is not None else made
@@ -151,17 +164,22 @@ def _ordered(items: list[Any], server: list[Any], order: list[Any], key: str) ->
     """Sort the items named by ``order``; items that it does not name keep their place before their successors."""
 
     def identity(one: Any) -> Any:
-        return one.get(key) if key and type(one) is dict else one
+        return _comparable(one.get(key) if key and type(one) is dict else one)
 
-    wanted = [identity(one) for one in order]
+    wanted: dict[Any, int] = {}
+    for index, one in enumerate(order):
+        wanted.setdefault(identity(one), index)
     place = {identity(one): index for index, one in enumerate(server)}
-    listed = sorted((one for one in items if identity(one) in wanted), key=lambda one: wanted.index(identity(one)))
-    others = [one for one in items if identity(one) not in wanted]
+    listed = deque(sorted((one for one in items if identity(one) in wanted), key=lambda one: wanted[identity(one)]))
+    others = deque(one for one in items if identity(one) not in wanted)
     made: list[Any] = []
     while listed and others:
         left, right = identity(listed[0]), identity(others[0])
-        if left in place and right in place and place[right] < place[left]:
-            made.append(others.pop(0))
-        else:
-            made.append(listed.pop(0))
-    return made + listed + others
+        first = others if left in place and right in place and place[right] < place[left] else listed
+        made.append(first.popleft())
+    return [*made, *listed, *others]
+
+
+def _comparable(value: Any) -> Any:
+    """Equal for equal values, and usable as a key."""
+    return msgspec.json.encode(value, order="sorted") if type(value) in (dict, list) else value

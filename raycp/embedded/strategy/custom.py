@@ -5,6 +5,7 @@ from typing import Any
 from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import decode, metadata, names, schema_checks, schema_nodes, schema_rules, structural
+from raycp.embedded.strategy.budget import validation_budget
 from raycp.embedded.strategy.causes import Errors, wrong
 from raycp.embedded.strategy.convert import (
     DecodeStats,
@@ -171,11 +172,12 @@ class CustomStrategy:
             errors += changed + changed
         before: Any = schema_nodes.NO_OLD if old is None else old
         found: Errors = []
-        self._check(new, before, "", found)
-        if self.scale:
-            self._check_scale(new, found)
-        if self._rules and not found:
-            self._rules.check(new, before, "", found)
+        with validation_budget():
+            self._check(new, before, "", found)
+            if self.scale:
+                self._check_scale(new, found)
+            if self._rules and not found:
+                self._rules.check(new, before, "", found)
         return errors + found
 
     def _check_scale(self, obj: dict[str, Any], errors: Errors) -> None:

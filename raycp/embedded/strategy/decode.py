@@ -5,13 +5,13 @@ Only if the two differ is the body parsed again by a slower parser that reports 
 """
 
 import json
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from raycp.embedded.errors import StatusError, bad_request, unsupported_media_type
+from raycp.embedded.strategy.depth import TOO_DEEP, json_too_deep
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 ACCEPTED = (JSON, YAML, PROTOBUF)
@@ -39,12 +39,15 @@ def parse(body: bytes, content_type: str, what: str) -> Any:
 def parse_json(body: bytes, what: str = "object") -> Any:
     """Decode JSON. Raises 400."""
     try:
-        return _decode(body)
+        found = _decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         if body[:1] != b"{" and body.lstrip()[:1] not in (b"{", b"["):
             # a body that does not look like JSON is decoded as YAML, as on a real server
             raise bad_request(f"couldn't get version/kind; json parse error: {error}") from None
         raise bad_request(f"{what} cannot be decoded: invalid JSON: {error}") from None
+    if json_too_deep(body, found):
+        raise bad_request(f"{what} cannot be decoded: invalid JSON: {TOO_DEEP}")
+    return found
 
 
 def cannot_handle(kind: str, version: str, why: str) -> StatusError:
@@ -92,71 +95,9 @@ class _Pairs(dict[str, Any]):
 
 def parse_yaml(body: bytes, what: str = "object") -> tuple[Any, list[str]]:
     """The first YAML document as sigs.k8s.io/yaml reads it, and its duplicate keys. Raises 400."""
-    load, error_type = _yaml()
+    from raycp.embedded.strategy.yamldoc import YamlRefused, read_yaml
+
     try:
-        return load(body)
-    except (error_type, RecursionError, ValueError) as error:
-        raise bad_request(f"{what} cannot be decoded: error converting YAML to JSON: {error}") from None
-
-
-@lru_cache(maxsize=1)
-def _yaml() -> tuple[Callable[[bytes], tuple[Any, list[str]]], type[Exception]]:
-    """A loader with the resolution rules of goyaml v2 (YAML 1.1): ``y`` is true, times and ``1:30`` are strings."""
-    import re
-
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        duplicates: list[str]
-
-    Loader.yaml_implicit_resolvers = {}
-    rules = [
-        ("bool", r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
-        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("int", r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|[1-9][0-9_]*|0)", "-+0123456789"),
-        (
-            "float",
-            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-            "-+0123456789.",
-        ),
-        ("merge", r"<<", "<"),
-    ]
-    for tag, pattern, first in rules:
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})$"), list(first))
-
-    def boolean(loader: Any, node: Any) -> bool:
-        return str(node.value).lower() in ("y", "yes", "true", "on")
-
-    def integer(loader: Any, node: Any) -> int:
-        text = node.value.replace("_", "")
-        sign = -1 if text.startswith("-") else 1
-        text = text.lstrip("+-")
-        if len(text) > 1 and text[0] == "0" and text[1].isdigit():
-            return sign * int(text, 8)
-        return sign * int(text, 0)
-
-    def mapping(loader: Any, node: Any) -> dict[str, Any]:
-        loader.flatten_mapping(node)
-        made: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
-            name = key if isinstance(key, str) else json.dumps(key)
-            if name in made:
-                loader.duplicates.append(f"line {key_node.start_mark.line + 1}: key {json.dumps(name)} already set in map")
-            made[name] = loader.construct_object(value_node, deep=True)
-        return made
-
-    Loader.add_constructor("tag:yaml.org,2002:bool", boolean)
-    Loader.add_constructor("tag:yaml.org,2002:int", integer)
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-
-    def load(body: bytes) -> tuple[Any, list[str]]:
-        loader = Loader(body)
-        loader.duplicates = []
-        try:
-            value = loader.get_data() if loader.check_data() else None
-            return value, loader.duplicates
-        finally:
-            loader.dispose()
-
-    return load, yaml.YAMLError
+        return read_yaml(body)
+    except YamlRefused as error:
+        raise bad_request(f"{what} cannot be decoded: error converting YAML to JSON: yaml: {error}") from None

@@ -4,9 +4,10 @@ Messages and causes follow kube-openapi's validator and ``apiextensions-apiserve
 does not report errors at values that it does not change (ratcheting, KEP-4008).
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from raycp.embedded.strategy.causes import (
     Errors,
@@ -19,6 +20,7 @@ from raycp.embedded.strategy.causes import (
     wrong_type,
 )
 from raycp.embedded.strategy.formats import FORMATS
+from raycp.embedded.strategy.patterns import MatchTooCostly, Pattern, PatternRefused
 from raycp.embedded.strategy.schema_nodes import (
     EMBEDDED,
     INT_OR_STRING,
@@ -142,7 +144,7 @@ def _limits(schema: Schema) -> list[Callable[[Any, str, Errors], None]]:
 
     if any(schema.get(key) is not None for key in ("minimum", "maximum", "multipleOf")):
         found.append(number)
-    pattern = re.compile(schema["pattern"]) if schema.get("pattern") else None
+    pattern = schema.get("pattern")
 
     def text(value: Any, path: str, errors: Errors) -> None:
         if type(value) is not str:
@@ -152,10 +154,12 @@ def _limits(schema: Schema) -> list[Callable[[Any, str, Errors], None]]:
         if schema.get("minLength") is not None and len(value) < schema["minLength"]:
             limit = schema["minLength"]
             errors.append(wrong(path, value, f"{path} in body should be at least {limit} chars long"))
-        if pattern is not None and pattern.search(value) is None:
-            errors.append(wrong(path, value, f"{path} in body should match '{schema['pattern']}'"))
+        if pattern:
+            why = _mismatch(pattern, value)
+            if why:
+                errors.append(wrong(path, value, f"{path} in body {why}"))
 
-    if pattern is not None or any(schema.get(key) is not None for key in ("maxLength", "minLength")):
+    if pattern or any(schema.get(key) is not None for key in ("maxLength", "minLength")):
         found.append(text)
 
     def count(value: Any, path: str, errors: Errors) -> None:
@@ -177,12 +181,26 @@ def _limits(schema: Schema) -> list[Callable[[Any, str, Errors], None]]:
     enum = schema.get("enum")
     if enum is not None:
 
+        simple = {(type(one), one) for one in enum if type(one) not in (dict, list)}
+        others = [one for one in enum if type(one) in (dict, list)]
+
         def member(value: Any, path: str, errors: Errors) -> None:
-            if not any(value == one and type(value) is type(one) for one in enum):
+            known = (type(value), value) in simple if type(value) not in (dict, list) else value in others
+            if not known:
                 errors.append(not_supported(path, value, [str(one) for one in enum]))
 
         found.append(member)
     return found
+
+
+def _mismatch(pattern: str, value: str) -> str:
+    """Why ``value`` does not match; empty if it does. A pattern is compiled when it is used: RE2 keeps the last ones."""
+    try:
+        return "" if Pattern(pattern).found_in(value) else f"should match '{pattern}'"
+    except PatternRefused as error:
+        return f"should match '{pattern}', which is no regular expression: {error}"
+    except MatchTooCostly:
+        return f"should match '{pattern}', and is too large to be compared: the patterns of an object may cost so much and no more"
 
 
 def _logic(schema: Schema) -> list[Callable[[Any, str, Errors], None]]:
@@ -237,11 +255,12 @@ def _branches(word: str, checks: list[Check]) -> Callable[[Any, str, Errors], No
 
 
 def _unique(items: list[Any], kind: str, keys: tuple[str, ...], path: str, errors: Errors) -> None:
-    seen: list[Any] = []
+    seen: set[bytes] = set()
     for index, one in enumerate(items):
         if kind == "map" and type(one) is not dict:
             continue
         mine = {key: one[key] for key in keys if key in one} if kind == "map" else one
-        if any(mine == other and type(mine) is type(other) for other in seen):
+        text = msgspec.json.encode(mine, order="sorted")
+        if text in seen:
             errors.append(duplicate(f"{path}[{index}]", mine))
-        seen.append(mine)
+        seen.add(text)

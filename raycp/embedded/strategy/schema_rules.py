@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from raycp.embedded.strategy.budget import budget
 from raycp.embedded.strategy.causes import (
     Errors,
     wrong,
 )
-from raycp.embedded.strategy.cel import CelError, Rule, compile_rule
+from raycp.embedded.strategy.cel import CelError, CostExceeded, Rule, compile_rule
 from raycp.embedded.strategy.schema_nodes import NO_OLD, Schema, by_key, item_key, join, json_type
 
 
@@ -35,8 +36,9 @@ class RuleSet:
         return bool(self.rules or self.properties or self.others or self.items)
 
     def check(self, value: Any, old: Any, path: str, errors: Errors) -> None:
-        """Append the errors of ``value``. ``old`` is ``NO_OLD`` if there is no old value."""
-        if value is None:
+        """Append the errors of ``value``. ``old`` is ``NO_OLD`` if there is no old value. No rule runs after one that cost too
+        much."""
+        if value is None or budget().stopped:
             return
         unchanged = old is not NO_OLD and value == old
         for spec, rule, message in self.rules:
@@ -45,6 +47,8 @@ class RuleSet:
             if unchanged and not rule.transition:
                 continue
             self._one(spec, rule, message, value, old, path, errors)
+            if budget().stopped:
+                return
         if type(value) is dict:
             was = old if type(old) is dict else {}
             for key, inner in value.items():
@@ -70,5 +74,15 @@ class RuleSet:
                 text = str(message.holds(value, before))
         except CelError as error:
             text = f"rule evaluation error: {error}"
+        except CostExceeded:
+            left = budget()
+            left.stopped = True
+            kind = "FieldValueInvalid"
+            text = "validation failed due to running out of cost budget, no further validation rules will be run"
+            if left.units > 0:
+                text = (
+                    "'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost "
+                    f"exceeds limit for rule: {(spec.get('message') or rule.text).strip()}"
+                )
         shown = wrong(field, value if type(value) not in (dict, list) else json_type(value), text)
         errors.append(shown._replace(type=kind))

@@ -1,18 +1,22 @@
 """Compile a CEL tree to a closure over variables. Unknown names and functions are refused at compile time.
 
+Costs are spent at the scope's meter: those of an expression's nodes at once when it begins, those of a loop's body with each
+iteration, and what depends on sizes where it arises.
+
 An evaluation that fails raises ``CelError``; ``&&`` and ``||`` absorb the error of one operand where the other decides.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
 
-from raycp.embedded.strategy.cel.functions import FUNCTIONS, METHODS
+from raycp.embedded.strategy.cel.functions import FUNCTIONS, METHODS, PRICES
 from raycp.embedded.strategy.cel.operators import BINARY, CelError, Optional, no_overload, subtract, truth
 from raycp.embedded.strategy.cel.parser import Node
 
 Scope = dict[str, Any]
 Program = Callable[[Scope], Any]
+METER = ""
+"""the key of a scope's meter; no variable has this name"""
 
 
 class CelRefused(Exception):
@@ -37,14 +41,14 @@ def compile_node(node: Node, known: frozenset[str]) -> Program:
         return lambda scope: not truth(inner(scope))
     if kind == "neg":
         inner = compile_node(node[1], known)
-        return lambda scope: subtract(type(inner(scope))(0), inner(scope))
+        return lambda scope: _negative(inner(scope))
     if kind == "cond":
         test, yes, no = (compile_node(one, known) for one in node[1:])
         return lambda scope: yes(scope) if truth(test(scope)) else no(scope)
     if kind == "bin":
         operate = BINARY[node[1]]
         left, right = compile_node(node[2], known), compile_node(node[3], known)
-        return lambda scope: operate(left(scope), right(scope))
+        return lambda scope: operate(left(scope), right(scope), scope[METER])
     if kind in ("sel", "has", "index"):
         return _access(node, known)
     if kind == "list":
@@ -56,6 +60,10 @@ def compile_node(node: Node, known: frozenset[str]) -> Program:
     if kind == "loop":
         return _loop(node, known)
     return _call(node, known)
+
+
+def _negative(value: Any) -> Any:
+    return subtract(type(value)(0), value)
 
 
 def _logic(left: Program, right: Program, decides: bool) -> Program:
@@ -121,16 +129,20 @@ def _loop(node: Node, known: frozenset[str]) -> Program:
     inner = [compile_node(body, known | frozenset(variables)) for body in bodies]
     body = inner[-1]
     condition = inner[0] if len(inner) == 2 else None
+    each = 3 + sum(map(cost, bodies))
 
     def scopes(scope: Scope) -> Any:
         value = source(scope)
         if not isinstance(value, (list, dict)):
             raise no_overload(value)
+        spend = scope[METER].spend
         if len(variables) == 1:
             for one in value:
+                spend(each)
                 yield one, {**scope, variables[0]: one}
         else:
             for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+                spend(each)
                 yield key, {**scope, variables[0]: key, variables[1]: one}
 
     def run(scope: Scope) -> Any:
@@ -169,11 +181,16 @@ def _call(node: Node, known: frozenset[str]) -> Program:
         raise CelRefused(f"undeclared reference to '{name}' (not supported by embedded clusters)")
     function = found[1]
     inner = [compile_node(one, known) for one in [*extra, *arguments]]
+    price = PRICES.get(name)
 
     def run(scope: Scope) -> Any:
+        meter = scope[METER]
         try:
-            return function(*[one(scope) for one in inner])
-        except (TypeError, AttributeError, KeyError, IndexError, ValueError, re.error) as error:
+            given = [one(scope) for one in inner]
+            if price is not None:
+                meter.spend(price(*given))
+            return function(meter, *given)
+        except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
             raise CelError(f"no such overload: {name}: {error}") from None
 
     return run
@@ -185,6 +202,19 @@ def _optional(name: str, arguments: list[Program]) -> Program:
     if name == "of" and len(arguments) == 1:
         return lambda scope: Optional(True, arguments[0](scope))
     raise CelRefused(f"undeclared reference to 'optional.{name}'")
+
+
+def cost(node: Any) -> float:
+    """The units of a tree's nodes, each evaluated once, without the bodies of its loops (cel-go's ``runtimecost.go``)."""
+    if isinstance(node, list):
+        return sum(map(cost, node))
+    if not isinstance(node, tuple) or not node or node[0] == "lit":
+        return 0
+    if node[0] == "loop":
+        return 1 + cost(node[2])
+    if not isinstance(node[0], str):  # the pairs of a map
+        return sum(map(cost, node))
+    return {"list": 10, "map": 30}.get(node[0], 1) + sum(map(cost, node[1:]))
 
 
 def uses(node: Any, name: str) -> bool:

@@ -13,6 +13,31 @@ class CelError(Exception):
     """Evaluation failed."""
 
 
+class CostExceeded(Exception):
+    """The evaluation has cost more than it may. No ``CelError``: no operator absorbs it."""
+
+
+class Meter:
+    """Counts what one evaluation costs, in cel-go's units. ``limit`` is what it may cost."""
+
+    __slots__ = ("_limit", "spent")
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.spent = 0.0
+
+    def spend(self, units: float) -> None:
+        """Before what costs it. Raises ``CostExceeded``."""
+        self.spent += units
+        if self.spent > self._limit:
+            self.spent = self._limit
+            raise CostExceeded
+
+
+BYTE = 0.1
+"""units for each character that is read or written (cel-go's ``StringTraversalCostFactor``)"""
+
+
 class Duration(float):
     """Seconds between two times."""
 
@@ -28,14 +53,18 @@ class Optional:
         self.there, self.value = there, value
 
 
-def equal(a: Any, b: Any) -> bool:
+def equal(a: Any, b: Any, meter: Meter) -> bool:
     """CEL equality: numbers are compared across types, other values only with their own type."""
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool) and isinstance(b, bool) and a == b
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(equal, a, b))
+        meter.spend(min(len(a), len(b)))
+        return len(a) == len(b) and all(equal(one, other, meter) for one, other in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(equal(one, b[key]) for key, one in a.items())
+        meter.spend(min(len(a), len(b)))
+        return a.keys() == b.keys() and all(equal(one, b[key], meter) for key, one in a.items())
+    if isinstance(a, (str, bytes)) and isinstance(b, (str, bytes)):
+        meter.spend(min(len(a), len(b)) * BYTE)
     return bool(a == b)
 
 
@@ -47,7 +76,7 @@ def no_overload(*values: Any) -> CelError:
     return CelError("no such overload: " + ", ".join(type(value).__name__ for value in values))
 
 
-def compare(a: Any, b: Any) -> int:
+def compare(a: Any, b: Any, meter: Meter) -> int:
     comparable = (
         (_number(a) and _number(b))
         or (isinstance(a, str) and isinstance(b, str))
@@ -56,10 +85,12 @@ def compare(a: Any, b: Any) -> int:
     )
     if not comparable:
         raise no_overload(a, b)
+    if isinstance(a, (str, bytes)):
+        meter.spend(min(len(a), len(b)) * BYTE)
     return int(a > b) - int(a < b)
 
 
-def add(a: Any, b: Any) -> Any:
+def add(a: Any, b: Any, meter: Meter) -> Any:
     if isinstance(a, (Timestamp, Duration)) or isinstance(b, (Timestamp, Duration)):
         if isinstance(a, Timestamp) or isinstance(b, Timestamp):
             return Timestamp(float(a) + float(b))
@@ -67,6 +98,7 @@ def add(a: Any, b: Any) -> Any:
     if _number(a) and _number(b) and type(a) is type(b):
         return _in_range(a + b)
     if type(a) is type(b) and isinstance(a, (str, list, bytes)):
+        meter.spend((len(a) + len(b)) * BYTE)
         return a + b
     raise no_overload(a, b)
 
@@ -111,27 +143,28 @@ def _modulo(a: Any, b: Any) -> Any:
     return int(math.copysign(abs(a) % abs(b), a)) if a else 0
 
 
-def _within(a: Any, b: Any) -> bool:
+def _within(a: Any, b: Any, meter: Meter) -> bool:
     if isinstance(b, dict):
         return isinstance(a, str) and a in b
     if isinstance(b, list):
-        return any(equal(a, one) for one in b)
+        meter.spend(len(b))
+        return any(equal(a, one, meter) for one in b)
     raise no_overload(a, b)
 
 
-BINARY: dict[str, Callable[[Any, Any], Any]] = {
+BINARY: dict[str, Callable[[Any, Any, Meter], Any]] = {
     "==": equal,
-    "!=": lambda a, b: not equal(a, b),
-    "<": lambda a, b: compare(a, b) < 0,
-    "<=": lambda a, b: compare(a, b) <= 0,
-    ">": lambda a, b: compare(a, b) > 0,
-    ">=": lambda a, b: compare(a, b) >= 0,
+    "!=": lambda a, b, meter: not equal(a, b, meter),
+    "<": lambda a, b, meter: compare(a, b, meter) < 0,
+    "<=": lambda a, b, meter: compare(a, b, meter) <= 0,
+    ">": lambda a, b, meter: compare(a, b, meter) > 0,
+    ">=": lambda a, b, meter: compare(a, b, meter) >= 0,
     "in": _within,
     "+": add,
-    "-": subtract,
-    "*": _multiply,
-    "/": _divide,
-    "%": _modulo,
+    "-": lambda a, b, meter: subtract(a, b),
+    "*": lambda a, b, meter: _multiply(a, b),
+    "/": lambda a, b, meter: _divide(a, b),
+    "%": lambda a, b, meter: _modulo(a, b),
 }
 
 

@@ -1,0 +1,51 @@
+"""Regular expressions from clients: RE2's syntax and engine, as Go's ``regexp``. A match costs pattern times text, never more; the
+budget of the validation bounds the product.
+"""
+
+from typing import Any
+
+import re2
+
+from raycp.embedded.strategy.budget import budget
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_OPTIONS.max_mem = 1 << 20
+
+
+class PatternRefused(Exception):
+    """Not a regular expression of RE2, or one that is too large."""
+
+
+class MatchTooCostly(Exception):
+    """The validation has no budget left for this match."""
+
+
+class Pattern:
+    """A compiled expression. Raises ``PatternRefused``."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._compiled = re2.compile(text.encode(), _OPTIONS)
+        except (re2.error, UnicodeEncodeError) as error:
+            why = error.args[0] if error.args else ""
+            raise PatternRefused(why.decode(errors="replace") if isinstance(why, bytes) else str(error)) from None
+        self.size = int(self._compiled.programsize)
+        """instructions of its program"""
+
+    def found_in(self, text: str) -> bool:
+        """Whether ``text`` has a match. Raises ``MatchTooCostly``."""
+        return self._search(text) is not None
+
+    def first(self, text: str) -> str:
+        """The first match, empty if there is none. Raises ``MatchTooCostly``."""
+        found = self._search(text)
+        return str(found.group().decode(errors="replace")) if found is not None else ""
+
+    def _search(self, text: str) -> Any:
+        raw = text.encode(errors="replace")
+        left = budget()
+        left.steps -= self.size * len(raw)
+        if left.steps < 0:
+            raise MatchTooCostly
+        return self._compiled.search(raw)
