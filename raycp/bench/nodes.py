@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from raycp.bench.ports import free_port
+from raycp.runtime import ray_token
 from raycp.runtime.local_ray import SETTINGS, RayError, connect, node_labels, shut_down
 
 PLACE = "raycp-bench-place"
@@ -78,8 +79,10 @@ class NodeHouse:
         self._port = free_port()
         self._numbers = itertools.count()
         self._temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")  # short, since it holds Ray's sockets
-        self._environment = {**os.environ, **SETTINGS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        self._environment.pop("RAY_ADDRESS", None)
+        self._token = ray_token.new_token()
+        self._environment = {**os.environ, **SETTINGS, **ray_token.environment(self._token), "RAY_USAGE_STATS_ENABLED": "0"}
+        for name in ("RAY_ADDRESS", ray_token.TOKEN):
+            self._environment.pop(name, None)
         self.nodes: list[RayNode] = []
         self.head: RayNode | None = None
 
@@ -90,8 +93,9 @@ class NodeHouse:
 
     async def start(self, nodes: int) -> None:
         """Start head and nodes, and connect this process. Raises ``RayError``."""
-        for name, value in {**SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
+        ray_token.record(self.address, self._token)
         self.head = await asyncio.to_thread(
             self._start, "head", "127.0.0.1",
             ["--head", f"--port={self._port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"],
@@ -135,6 +139,7 @@ class NodeHouse:
             if any(self._temp in part for part in process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+        ray_token.forget(self._token)
         await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
 
     def _log(self, name: str) -> Path:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     doc = load_fleet(args.config)
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
     fleet = build_fleet(doc, args.config, search)
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         client = client_of(doc)
         plan = run_async(client.plan())
         if plan is None:

@@ -49,11 +49,17 @@ def run(args: argparse.Namespace) -> int:
     uses = _uses(args.config, doc)
     check_stage_files(doc)
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
-    lacking = sorted({setting for each in local_ray_environments() for setting in missing_settings(each)})
+    environments = local_ray_environments()
+    lacking = sorted({setting for each in environments for setting in missing_settings(each)})
     warnings = [
         f"the Ray on this machine runs without {setting}: deaths of processes are noticed late (docs/install.md)"
         for setting in lacking
     ]
+    if any(each.get("RAY_AUTH_MODE") != "token" for each in environments):
+        warnings.append(
+            "the Ray on this machine runs without RAY_AUTH_MODE=token: whoever reaches it runs code there and reads the credentials of "
+            "all clusters (docs/security.md)"
+        )
     failed = any(report.problems for report in reports)
     if args.output in ("json", "yaml"):
         content = {

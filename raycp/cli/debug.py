@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     except InvalidValue as error:
         raise BadInput(f"--since: {args.since!r} {error}", DURATION_REMEDY) from error
     named = parse_object(args.object) if args.object else None
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
         flight = run_async(_collect(client, time.time() - seconds, named, args.cluster or ""))
     if not flight.recordings:

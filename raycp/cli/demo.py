@@ -9,14 +9,16 @@ from typing import Any
 
 from raycp.cli.console import progress, put
 from raycp.cli.errors import CliError
-from raycp.cli.fleets import at_ray, run_async
+from raycp.cli.fleets import at_ray, claim, run_async
 from raycp.cli.output import Column, Page, render
 from raycp.cli.printer import say
 from raycp.cli.run import foreground, readiness, summary
 from raycp.config import FleetDoc, load_fleet
 from raycp.protocol.control import Series, Slo
+from raycp.runtime.fleet_home import forget_ray
 
-DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+DEFAULT = Path(__file__).with_name("quickstart.yaml")
+"""``configs/quickstart.yaml``, as it is installed."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,13 +39,14 @@ def run(args: argparse.Namespace) -> int:
     from raycp.driver.fleet_builder import build_fleet
     from raycp.driver.fleet_client import FleetClient, up
 
-    doc = _with_free_port(load_fleet(args.config))
+    doc = _beside_others(load_fleet(args.config), args.config == DEFAULT)
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
         raise CliError("the demo needs embedded clusters", "for others use `raycp run`, and submit jobs with kubectl")
     fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
     say(f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)")
     begin = time.monotonic()
-    with at_ray("local", doc.spec.ray.num_cpus):
+    with at_ray("local", doc.spec.ray.num_cpus) as at_hand:
+        claim(doc, at_hand)
         client = FleetClient(doc.ray_namespace)
         try:
             ray_up = time.monotonic()
@@ -59,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
                 foreground(ours=True)
         finally:
             run_async(client.down(5.0))
+            forget_ray(doc.name, at_hand.address)
     say("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")
     return 0 if good else 1
 
 
-def _with_free_port(doc: FleetDoc) -> FleetDoc:
-    """The file with any free port for the observer, where the file's port is taken: the demo may run beside another fleet."""
+def _beside_others(doc: FleetDoc, quickstart: bool) -> FleetDoc:
+    """The fleet as it runs beside others: under a name of its own, where it is ``configs/quickstart.yaml``, which may run too, and with any
+    free port for the observer, where the file's port is taken."""
     observer = doc.spec.observer
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,7 +77,8 @@ def _with_free_port(doc: FleetDoc) -> FleetDoc:
             probe.bind((observer.host, observer.port))
         except OSError:
             observer = observer.model_copy(update={"port": 0})
-    return doc.model_copy(update={"spec": doc.spec.model_copy(update={"observer": observer})})
+    metadata = doc.metadata.model_copy(update={"name": "demo"}) if quickstart else doc.metadata
+    return doc.model_copy(update={"metadata": metadata, "spec": doc.spec.model_copy(update={"observer": observer})})
 
 
 def _kubeconfig(status: dict[str, Any], cluster: str) -> str:

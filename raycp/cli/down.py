@@ -1,16 +1,19 @@
 """``raycp down``: take a fleet down and leave no actor behind."""
 
 import argparse
+import sys
 from typing import Any
 
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.printer import say
+from raycp.runtime.fleet_home import forget_ray
 
 
 def add_parser(subparsers: Any) -> None:
     """``raycp down [-c FLEET.yaml | --fleet NAME] [--drain SECONDS]``."""
     parser: argparse.ArgumentParser = subparsers.add_parser("down", help="take a fleet down")
     add_fleet(parser)
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask on a terminal")
     parser.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="time for running reconciles to end")
 
 
@@ -18,9 +21,21 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0 when no actor of the fleet is left."""
     from raycp.driver.fleet_client import FleetClient
 
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)) as at_hand:
         namespace = namespace_of(args)
+        name = namespace.removeprefix("raycp-")
+        if not (args.yes or _confirmed(f"Take down fleet {name} on the Ray at {at_hand.address}?")):
+            say("nothing was done")
+            return 1
         ended = run_async(FleetClient(namespace).down(args.drain))
-    name = namespace.removeprefix("raycp-")
-    say(f"fleet {name} is down: {ended} actors ended" if ended else f"no fleet {name} was running")
+        forget_ray(name, at_hand.address)
+    say(f"fleet {name} on the Ray at {at_hand.address} is down: {ended} actors ended" if ended else f"no fleet {name} was running")
     return 0
+
+
+def _confirmed(question: str) -> bool:
+    """Whether the user says so; there is nobody to ask but on a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    say(f"{question} [y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -14,8 +14,9 @@ from raycp.cli.prompt import WITHIN, Promptness, prompt, unhurried
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.substrate import MemberUnavailable
+from raycp.runtime.fleet_home import fleet_home, record_ray, recorded_ray
 from raycp.runtime.head import silence
-from raycp.runtime.local_ray import AtHand, RayError, connect, resolve, running_address, running_namespaces, shut_down
+from raycp.runtime.local_ray import AtHand, RayError, connect, resolve, running_addresses, running_namespaces, shut_down
 
 T = TypeVar("T")
 
@@ -81,15 +82,31 @@ def _lost(where: str, why: str) -> None:
     say(f"{message}; {remedy}", error=True)
 
 
-def existing(address: str | None) -> str:
-    """The address of a running Ray, for commands that must not start one. Raises ``CliError`` where none runs."""
-    if address is not None:
-        return address
+def existing(args: argparse.Namespace) -> str:
+    """The running Ray that a command asks; never a random one of several. In this order: ``--address``, the fleet file's
+    ``spec.ray.address``, ``RAY_ADDRESS``, where ``raycp run`` brought the named fleet up, the only Ray of this machine. The latter
+    two are said on stderr.
+
+    Raises ``CliError`` where none runs, ``BadInput`` where it could be one of several.
+    """
+    if args.address is not None:
+        return str(args.address)
+    file = getattr(args, "config", None)
+    doc = load_fleet(file) if file is not None else None
+    if doc is not None and doc.spec.ray.address not in ("auto", "local"):
+        return doc.spec.ray.address
     if os.environ.get("RAY_ADDRESS"):
         return os.environ["RAY_ADDRESS"]
-    found = running_address()
-    if not found:
-        raise CliError("no Ray runs on this machine", "name its head with --address HOST:6379, or start a fleet with `raycp run`")
+    fleet = doc.name if doc is not None else str(getattr(args, "fleet", None) or "")
+    found = recorded_ray(fleet) if fleet else ""
+    if not found or silence(found):
+        rays = running_addresses()
+        if not rays:
+            raise CliError("no Ray runs on this machine", "name its head with --address HOST:6379, or start a fleet with `raycp run`")
+        if len(rays) > 1:
+            raise BadInput(f"several Rays run on this machine: {', '.join(rays)}", "name one with --address HOST:PORT")
+        found = rays[0]
+    say(f"on the Ray at {found}", error=True)
     return found
 
 
@@ -107,6 +124,26 @@ def namespace_of(args: argparse.Namespace) -> str:
             f"several fleets run here: {', '.join(name.removeprefix('raycp-') for name in fleets)}", "name one with --fleet"
         )
     return fleets[0]
+
+
+def claim(doc: FleetDoc, at_hand: AtHand) -> None:
+    """Record the Ray of the fleet that is about to come up there, by which commands find it.
+
+    Raises ``CliError`` where another Ray runs a fleet of that name whose files on this machine it would overwrite.
+    """
+    other = recorded_ray(doc.name)
+    embedded = any(cluster.embedded is not None for cluster in doc.spec.clusters)
+    if embedded and other not in ("", at_hand.address) and not silence(other):
+        raise CliError(
+            f"a fleet {doc.name} runs on the Ray at {other}, and the kubeconfigs of both would be in {fleet_home(doc.name)}",
+            f"end it with `raycp down --fleet {doc.name} --address {other}`, or give this one another metadata.name or RAYCP_HOME",
+        )
+    try:
+        record_ray(doc.name, at_hand.address)
+    except OSError as error:
+        raise CliError(
+            f"{error.filename} can't be written: {error.strerror}", "RAYCP_HOME names the directory in which raycp keeps files"
+        ) from error
 
 
 def client_of(doc: FleetDoc) -> FleetClient:

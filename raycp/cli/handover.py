@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0 when all were handed over; 1 when one was not, whose primary goes on."""
     from raycp.driver.fleet_client import FleetClient
 
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
         answer = run_async(client.ask(HandOver(args.shard), timeout=60.0))
     rows = msgspec.to_builtins(answer)

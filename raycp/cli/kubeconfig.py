@@ -18,6 +18,6 @@ def run(args: argparse.Namespace) -> int:
     """Print the kubeconfig; it holds the cluster's admin token."""
     from raycp.driver.fleet_client import FleetClient
 
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         say(run_async(FleetClient(namespace_of(args)).kubeconfig(args.cluster)), end="")
     return 0

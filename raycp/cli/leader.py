@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         from raycp.cli import unlock
 
         return unlock.run(args.config, args.kubeconfig)
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
         rows: list[Row]
         if args.what == "history":

@@ -42,7 +42,7 @@ def observer_url(args: argparse.Namespace) -> str:
     from raycp.cli.fleets import at_ray, existing, namespace_of, run_async
     from raycp.driver.fleet_client import FleetClient
 
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         status = run_async(FleetClient(namespace_of(args)).status())
     url = (status.get("observer") or {}).get("url")
     if not url:

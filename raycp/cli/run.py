@@ -2,19 +2,23 @@
 
 import argparse
 import contextlib
+import shlex
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.console import progress
 from raycp.cli.errors import CliError
-from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, run_async
+from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
 from raycp.config import load_fleet
 from raycp.driver.fleet_client import FleetClient, StandsBy, up
+from raycp.runtime.fleet_home import forget_ray
+from raycp.runtime.head import open_to_all
+from raycp.runtime.ray_token import environment
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     build_fleet(doc, args.config, search)
     address = args.address or doc.spec.ray.address
     with at_ray(address, doc.spec.ray.num_cpus) as at_hand:
+        if open_to_all(at_hand.address):
+            say(f"warning: {open_ray(at_hand.address)}", error=True)
         uri = local_ray.working_dir_uri()
         fleet = build_fleet(doc, args.config, search, uri)
         if "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
@@ -44,12 +50,15 @@ def run(args: argparse.Namespace) -> int:
                 "the controllers' modules are on this machine only, and Ray has other nodes",
                 "use `raycp submit`, which sends them, or install them on all nodes",
             )
+        claim(doc, at_hand)
         client = FleetClient(doc.ray_namespace)
         try:
             with readiness(doc.name) as waits:
                 status = run_async(up(client, fleet, lambda status: waits(status.get("unsettled") or status.get("reasons") or [])))
             say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
             say(summary(status))
+            if at_hand.ours and at_hand.token is not None:
+                say(f"its Ray, for `ray status`: export RAY_ADDRESS={at_hand.address} {assignments(environment(at_hand.token))}")
             if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:
                 give_way(client, doc.name)
         except CliError as error:
@@ -62,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         finally:
             if at_hand.ours:
                 run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
+                forget_ray(doc.name, at_hand.address)
                 say(f"fleet {doc.name} is down")
     return 0
 
@@ -80,6 +90,19 @@ def summary(status: dict[str, Any]) -> str:
         if cluster["kubeconfig"]:
             lines.append(f"kubeconfig of {cluster['name']}: {cluster['kubeconfig']}")
     return "\n".join(lines)
+
+
+def assignments(variables: Mapping[str, str]) -> str:
+    """``NAME=value`` for a shell."""
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def open_ray(address: str) -> str:
+    """That the Ray at ``address`` asks for no token, and the remedy."""
+    return (
+        f"whoever reaches the Ray at {address} runs code there and reads the credentials of all clusters: it asks for no token. "
+        "Start it with RAY_AUTH_MODE=token (docs/security.md)"
+    )
 
 
 def give_way(client: FleetClient, name: str) -> None:

@@ -109,7 +109,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the status; 1 when the fleet is not ready; a degraded one is at work. With ``-w`` only Ctrl-C ends it."""
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
         if args.watch:
             watch(lambda: show(run_async(_status(client)), args.output), args.every)

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
     build_fleet(doc, args.config, search)
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         fleet = build_fleet(doc, args.config, search, local_ray.working_dir_uri())
         if "PYTHONPATH" in fleet.runtime and not local_ray.single_local_node():
             raise CliError(
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 def _finish(args: argparse.Namespace) -> int:
     from raycp.driver import upgrade
 
-    with at_ray(existing(args.address)):
+    with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
         name = client.namespace.removeprefix("raycp-")
         if args.abort:

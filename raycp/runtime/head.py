@@ -39,3 +39,14 @@ def silence(address: str, within: float = 3.0) -> str:
     finally:
         channel.close()
     return ""
+
+
+def open_to_all(address: str, within: float = 3.0) -> bool:
+    """Whether the Ray head at ``HOST:PORT`` answers who shows no token: then whoever reaches it runs code there."""
+    with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
+        check = channel.unary_unary(_HEALTH, request_serializer=bytes, response_deserializer=bytes)
+        try:
+            check(b"", timeout=within)
+        except grpc.RpcError:
+            return False
+    return True

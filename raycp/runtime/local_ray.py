@@ -6,14 +6,17 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray.exceptions import AuthenticationError
 from ray.util import list_named_actors
 
 from raycp.config.rayenv import RAY_ENV
 from raycp.protocol.control.codec import first_line
 from raycp.protocol.members import Member
 from raycp.protocol.revisions import base_of
+from raycp.runtime import ray_token
 from raycp.runtime.head import silence
 
 log = logging.getLogger(__name__)
@@ -28,10 +31,12 @@ class RayError(Exception):
 
 @dataclass(frozen=True)
 class AtHand:
-    """The Ray that this process is connected to. ``ours``: started by this process, and ends with it."""
+    """The Ray that this process is connected to. ``ours``: started by this process, and ends with it. ``token``: the file of the
+    token that raycp gave it."""
 
     address: str
     ours: bool
+    token: Path | None = None
 
 
 def resolve(address: str) -> str:
@@ -57,21 +62,60 @@ def connect(address: str, num_cpus: int | None = None) -> AtHand:
     if ray.is_initialized():
         return AtHand(ray.get_runtime_context().gcs_address, ours=False)
     if where := resolve(address):
+        token = ray_token.token_of(where)
+        if token is not None:
+            _identity.append(ray_token.adopt(token))
         try:
             ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+            _put_back()
             raise RayError(f"the Ray at {where} does not let this process join: {first_line(error)}") from error
-        return AtHand(ray.get_runtime_context().gcs_address, ours=False)
-    start_local(num_cpus)
-    return AtHand(ray.get_runtime_context().gcs_address, ours=True)
+        return AtHand(ray.get_runtime_context().gcs_address, ours=False, token=token)
+    token = start_local(num_cpus)
+    return AtHand(ray.get_runtime_context().gcs_address, ours=True, token=token)
 
 
-def start_local(num_cpus: int | None = None) -> None:
-    """A Ray of this process's own: on loopback only, therefore without a token; it ends with the process."""
+_identity: list[dict[str, str | None]] = []
+"""The environment before this process took on the token of the Ray that it is connected to."""
+_own: list[Path] = []
+"""The token of the Ray of this process."""
+
+
+def _put_back() -> None:
+    while _identity:
+        ray_token.put_back(_identity.pop())
+    while _own:
+        ray_token.forget(_own.pop())
+
+
+def start_local(num_cpus: int | None = None) -> Path | None:
+    """A Ray of this process's own, on loopback only; it ends with the process. Returns the file of its token, without which nobody
+    joins it; None where the environment says ``RAY_AUTH_MODE=disabled``.
+
+    Raises ``RayError``.
+    """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    cpus = num_cpus or max(4, os.cpu_count() or 1)
+    token = None
+    if os.environ.get(ray_token.MODE, "").lower() != "disabled":
+        try:
+            token = ray_token.new_token()
+        except OSError as error:
+            remedy = "RAYCP_HOME names the directory in which raycp keeps files"
+            raise RayError(f"the token of a local Ray can't be written to {error.filename}: {error.strerror}; {remedy}") from error
+        _own.append(token)
+        _identity.append(ray_token.adopt(token))
+    try:
+        _start(num_cpus or max(4, os.cpu_count() or 1))
+        if token is not None:
+            ray_token.record(ray.get_runtime_context().gcs_address, token)
+    except BaseException:
+        shut_down()
+        raise
+    return token
+
+
+def _start(cpus: int) -> None:
     try:
         with _children_apart():
             ray.init(
@@ -112,15 +156,25 @@ def _leave_session() -> None:
         os.setsid()
 
 
-def running_address() -> str:
-    """The address of a Ray that runs on this machine; empty where none does."""
-    from ray._private.services import canonicalize_bootstrap_address
+def running_addresses() -> list[str]:
+    """The heads of the Rays that have a process on this machine."""
+    from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
 
     try:
-        found = canonicalize_bootstrap_address("auto")
-    except Exception:  # Ray raises what it likes here, and all of it means no
-        return ""
-    return str(found or "")
+        found = sorted(find_gcs_addresses())
+        if not found and (last := canonicalize_bootstrap_address("auto")):
+            found = [str(last)]
+    except Exception:  # Ray raises what it likes here, and all of it means none
+        return []
+    return found
+
+
+def running_address() -> str:
+    """The one Ray that has a process on this machine; empty where none has. Raises ``RayError`` where there are several."""
+    found = running_addresses()
+    if len(found) > 1:
+        raise RayError(f"several Rays run on this machine: {', '.join(found)}; name one with --address HOST:PORT")
+    return "".join(found)
 
 
 def running_namespaces() -> list[str]:
@@ -150,3 +204,4 @@ def working_dir_uri() -> str:
 def shut_down() -> None:
     """Disconnect; a Ray of our own ends."""
     ray.shutdown()
+    _put_back()

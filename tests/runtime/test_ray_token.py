@@ -1,0 +1,115 @@
+"""A Ray that raycp starts is joined by those only who can read its token: a file of its user's."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from rayhouse import House, end_tree, output_until
+
+from raycp.runtime import ray_token
+
+JOINS = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(ray.nodes()[0]["Alive"], flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+
+
+def test_a_token_is_its_users_alone_and_found_by_address(tmp_path: Path) -> None:
+    file = ray_token.new_token()
+    assert len(file.read_text()) == 64
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == stat.S_IMODE(file.parent.parent.stat().st_mode) == 0o700
+    assert ray_token.token_of("127.0.0.1:6379") is None
+    ray_token.record("127.0.0.1:6379", file)
+    assert ray_token.token_of("127.0.0.1:6379") == file.resolve()
+    assert ray_token.token_of("127.0.0.1:6380") is None
+    ray_token.forget(file)
+    assert ray_token.token_of("127.0.0.1:6379") is None
+    assert list((tmp_path / "ray").iterdir()) == []
+
+
+def test_the_next_ray_of_a_process_has_another_token() -> None:
+    first = ray_token.new_token().read_text()
+    assert ray_token.new_token().read_text() != first
+
+
+def test_what_a_killed_process_left_is_not_used_and_is_swept(tmp_path: Path) -> None:
+    """Another Ray may listen there by now, perhaps of another user."""
+    code = "from raycp.runtime import ray_token as t; t.record('127.0.0.1:6379', t.new_token()); import os; os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == -9
+    assert (tmp_path / "ray" / "127.0.0.1:6379" / "token").exists()
+    assert ray_token.token_of("127.0.0.1:6379") is None
+    mine = ray_token.new_token()
+    assert list((tmp_path / "ray").iterdir()) == [mine.parent]
+
+
+def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's own")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    file = ray_token.new_token()
+    before = ray_token.adopt(file)
+    assert "RAY_AUTH_TOKEN" not in os.environ, "it is stronger than a path"
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(file)
+    ray_token.put_back(before)
+    assert os.environ["RAY_AUTH_TOKEN"] == "the user's own"
+    assert "RAY_AUTH_MODE" not in os.environ
+    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+
+
+def joins(address: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", JOINS, address], env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_who_has_not_the_token_of_a_foreground_fleets_ray_joins_it_neither_as_driver_nor_as_node(tmp_path: Path) -> None:
+    house = House(tmp_path)  # its files and environment; its Ray is not started
+    del house.environment["RAY_AUTH_MODE"]
+    path = house.file("alone", ["here"], ["fleet_samples:parent"])
+    process = house.popen("run", "-c", str(path), "--address", "local")
+    try:
+        told = output_until(process, "Ctrl-C")
+        assert "asks for no token" not in told
+        found = re.search(r"export RAY_ADDRESS=(\S+) RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=(\S+)", told)
+        assert found, told
+        address, token = found[1], Path(found[2])
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        assert token.is_relative_to(tmp_path)
+
+        stranger = {**house.environment, "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path / "stranger")}
+        refused = joins(address, stranger)
+        assert refused.returncode != 0
+        assert "uthenticat" in refused.stderr, refused.stderr[-2000:]
+        guessing = joins(address, {**stranger, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64})
+        assert guessing.returncode != 0
+        node = subprocess.run(
+            [str(Path(sys.executable).parent / "ray"), "start", f"--address={address}", f"--temp-dir={house.temp}"],
+            env=stranger, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert node.returncode != 0, node.stdout
+
+        owner = joins(address, {**house.environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)})
+        assert owner.stdout == "True\n", owner.stderr[-2000:]
+        assert "alone" in house.raycp("status", "--address", address)
+        secret = token.read_text()
+        for each in psutil.Process(process.pid).children(recursive=True):
+            assert secret not in " ".join(each.cmdline()), "every user may read command lines"
+        process.terminate()
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, rest
+        assert not token.exists()
+    finally:
+        end_tree(process.pid)
+        house.stop()
