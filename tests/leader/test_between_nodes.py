@@ -42,6 +42,7 @@ async def test_a_fleet_on_several_nodes(monkeypatch: pytest.MonkeyPatch) -> None
         worker = fleet.substrate.living(Role.WORKER)[0]
         standbys = {core.member.actor_name for core in fleet.substrate.living(Role.STANDBY)}
         await until(lambda: set(worker.standbys.ready()) == standbys)
+        await until(lambda: fleet.leader.roster.standby_of(east.shard) is not None, what="a standby that may be promoted")
         primary = Member.parse(east.member)
         assert primary is not None
         await fleet.substrate.kill(primary)

@@ -20,6 +20,7 @@ PLURALS = {
     "Lease": "leases",
     "Namespace": "namespaces",
     "Pod": "pods",
+    "Secret": "secrets",
 }
 
 

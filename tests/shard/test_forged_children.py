@@ -55,6 +55,8 @@ def forgeries(fleet: Stack, owner: str) -> list[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize("homes", [TOGETHER, APART], ids=["one shard", "two shards"])
 async def test_forged_children_wake_nobody_and_are_no_children(homes: dict[str, str]) -> None:
     async with stack(["census"], homes) as fleet:
+        if homes is APART:
+            await fleet.lists_reported()
         await fleet.put("hub", "census", "k")
         await until(lambda: runs("k"))
         lies = forgeries(fleet, "k")

@@ -156,8 +156,7 @@ async def test_a_change_of_an_input_is_followed_by_a_reconcile(
     """And by none of a key that does not depend on it, unless it is an input of all."""
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     async with stack(["reader"], homes=dict(HOMES)) as fleet:
-        # The start is over when the other shard has reported its lists, which makes owners due too.
-        await until(lambda: len(fleet.shard("0").wakes.incoming) == 1 and not len(fleet.shard("1").wakes.outbox("0")))
+        await fleet.lists_reported()
         hub = fleet.clusters["hub"].api
         for name in ("robot", "unused"):
             await hub.create("serviceaccounts", obj("ServiceAccount", name))

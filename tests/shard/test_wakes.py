@@ -26,9 +26,9 @@ def pending(fleet: Stack) -> dict[RequestKey, Wake]:
 
 @contextlib.asynccontextmanager
 async def stack(uses: list[str], homes: dict[str, str]) -> AsyncIterator[Stack]:
-    """A stack whose start is over: the member's shard has reported its lists to the hub's, which makes owners due too."""
+    """A stack whose start is over."""
     async with started(uses, homes) as fleet:
-        await until(lambda: len(fleet.shard("0").wakes.incoming) == 1 and not len(fleet.shard("1").wakes.outbox("0")))
+        await fleet.lists_reported()
         yield fleet
 
 

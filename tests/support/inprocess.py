@@ -104,6 +104,11 @@ class Stack(InProcessStack):
     def __init__(self, doc: FleetDoc, homes: dict[str, str]) -> None:
         super().__init__(fleet_of(doc), homes, InProcess())
 
+    async def lists_reported(self) -> None:
+        """Wait until the start of two shards is over: the members' shard has reported its lists to the hub's, which makes owners
+        due too."""
+        await until(lambda: len(self.shard("0").wakes.incoming) == 1 and not len(self.shard("1").wakes.outbox("0")))
+
     # the clusters, as a user has them
 
     async def put(self, cluster: str, app: str, name: str, **data: str) -> None:
