@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     if any(each.get("RAY_AUTH_MODE") != "token" for each in environments):
         warnings.append(
-            "the Ray on this machine runs without RAY_AUTH_MODE=token: whoever reaches it runs code there and reads the credentials of "
-            "all clusters (docs/security.md)"
+            "the Ray on this machine runs without RAY_AUTH_MODE=token: whoever reaches it runs code there and reads the "
+            "credentials of all clusters (docs/security.md)"
         )
     failed = any(report.problems for report in reports)
     if args.output in ("json", "yaml"):

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _beside_others(doc: FleetDoc, quickstart: bool) -> FleetDoc:
-    """The fleet as it runs beside others: under a name of its own, where it is ``configs/quickstart.yaml``, which may run too, and with any
-    free port for the observer, where the file's port is taken."""
+    """The fleet as it runs beside others: under a name of its own, where it is ``configs/quickstart.yaml``, which may run too, and
+    with any free port for the observer, where the file's port is taken."""
     observer = doc.spec.observer
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

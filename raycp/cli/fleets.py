@@ -102,7 +102,8 @@ def existing(args: argparse.Namespace) -> str:
     if not found or silence(found):
         rays = running_addresses()
         if not rays:
-            raise CliError("no Ray runs on this machine", "name its head with --address HOST:6379, or start a fleet with `raycp run`")
+            remedy = "name its head with --address HOST:6379, or start a fleet with `raycp run`"
+            raise CliError("no Ray runs on this machine", remedy)
         if len(rays) > 1:
             raise BadInput(f"several Rays run on this machine: {', '.join(rays)}", "name one with --address HOST:PORT")
         found = rays[0]

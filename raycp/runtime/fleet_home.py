@@ -5,7 +5,6 @@ from pathlib import Path
 
 from raycp.protocol.revisions import base_of
 
-
 RAY = "ray"
 """The file in a fleet's home that names its Ray."""
 

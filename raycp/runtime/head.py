@@ -11,6 +11,9 @@ from raycp.protocol.control.codec import first_line
 _HEALTH = "/grpc.health.v1.Health/Check"
 """Every gRPC server of Ray has it (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
 
+_GUARDED = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""The first call of whoever joins; it needs the token, and no message (src/ray/protobuf/gcs_service.proto)."""
+
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 """A missing or wrong token is an answer, too."""
 
@@ -44,9 +47,9 @@ def silence(address: str, within: float = 3.0) -> str:
 def open_to_all(address: str, within: float = 3.0) -> bool:
     """Whether the Ray head at ``HOST:PORT`` answers who shows no token: then whoever reaches it runs code there."""
     with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
-        check = channel.unary_unary(_HEALTH, request_serializer=bytes, response_deserializer=bytes)
+        ask = channel.unary_unary(_GUARDED, request_serializer=bytes, response_deserializer=bytes)
         try:
-            check(b"", timeout=within)
+            ask(b"", timeout=within)
         except grpc.RpcError:
             return False
     return True

@@ -89,8 +89,8 @@ def _put_back() -> None:
 
 
 def start_local(num_cpus: int | None = None) -> Path | None:
-    """A Ray of this process's own, on loopback only; it ends with the process. Returns the file of its token, without which nobody
-    joins it; None where the environment says ``RAY_AUTH_MODE=disabled``.
+    """A Ray of this process's own, which ends with it. Returns the file of its token, without which nobody joins it (Ray listens on
+    the machine's addresses, whatever it is told); None where the environment says ``RAY_AUTH_MODE=disabled``.
 
     Raises ``RayError``.
     """

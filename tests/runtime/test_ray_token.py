@@ -69,7 +69,8 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
 
 
 def joins(address: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-c", JOINS, address], env=environment, capture_output=True, text=True, timeout=100, check=False)
+    command = [sys.executable, "-c", JOINS, address]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.mark.ray
@@ -91,7 +92,7 @@ def test_who_has_not_the_token_of_a_foreground_fleets_ray_joins_it_neither_as_dr
         stranger = {**house.environment, "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path / "stranger")}
         refused = joins(address, stranger)
         assert refused.returncode != 0
-        assert "uthenticat" in refused.stderr, refused.stderr[-2000:]
+        assert "token" in refused.stderr, refused.stderr[-2000:]
         guessing = joins(address, {**stranger, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64})
         assert guessing.returncode != 0
         node = subprocess.run(
