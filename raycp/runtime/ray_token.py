@@ -104,7 +104,7 @@ def _lives(name: str) -> bool:
     """Whether the process of that name still runs; when it began is known to a second or two."""
     pid, _, began = name.partition("-")
     with contextlib.suppress(ValueError, psutil.NoSuchProcess):
-        return abs(psutil.Process(int(pid)).create_time() - float(began)) < 3.0
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(began)) < 3.0)
     return False
 
 

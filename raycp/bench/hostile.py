@@ -1,0 +1,170 @@
+"""``hostile``: one cluster's server lies without end; users create changes in the others (laws 5 and 12)."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from raycp.bench.child import end_child
+from raycp.bench.driver import LoadError
+from raycp.bench.fleets import fleet_doc, fleet_under_test
+from raycp.bench.latencies import percentile
+from raycp.bench.lying_server import LIES
+from raycp.bench.scenario import Row, RunOutcome, Stage, scenario
+from raycp.config import FleetDoc
+from raycp.driver.fleet_client import FleetHandle
+
+LIAR = "liar"
+SECONDS = 6.0
+"""How long each lie lasts, and how long it is quiet before the first."""
+RATE = 50.0
+"""The others' changes a second."""
+LIMITS = {"memory": "64Mi", "list": "64Mi", "page": "16Mi"}
+"""Of the lying cluster: small, so that the lies meet them within seconds."""
+BUDGET_MB = 400.0
+"""What a process of this fleet may take: some 130 MB when it starts, and the memory of its clusters."""
+WELL = 120.0
+"""Seconds that the lying cluster may take to be well again: its breaker may ask once a minute."""
+SLOWER = 2.0
+"""How much longer the others may wait during a lie, by their p99."""
+
+
+class Liar:
+    """The lying server's process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._process = process
+
+    async def tell(self, lie: str) -> None:
+        """See ``LyingServer.tell``."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{lie}\n".encode())
+        await self._process.stdin.drain()
+
+
+@contextlib.asynccontextmanager
+async def lying_server(directory: Path) -> AsyncIterator[Liar]:
+    """One for the time of the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "raycp.bench.lying_server", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout
+    try:
+        kubeconfig = directory / f"{LIAR}.kubeconfig"
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(json.loads(await asyncio.wait_for(process.stdout.readline(), 60))["kubeconfig"])
+        yield Liar(process, kubeconfig)
+    finally:
+        await end_child(process)
+
+
+def with_liar(doc: FleetDoc, kubeconfig: Path) -> FleetDoc:
+    """The fleet with one more member."""
+    made = doc.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    made["spec"]["clusters"].append({"name": LIAR, "role": "member", "kubeconfig": {"path": str(kubeconfig)}, "limits": LIMITS})
+    return FleetDoc.model_validate(made)
+
+
+class Watch:
+    """What the fleet looks like meanwhile: the most memory that a process took, in MB, and what its status says of the liar."""
+
+    def __init__(self, fleet: FleetHandle) -> None:
+        self.most_mb = 0.0
+        self.reasons: set[str] = set()
+        self._fleet = fleet
+
+    async def look(self) -> None:
+        """For ever."""
+        while True:
+            status = await self._fleet.status()
+            rows: list[dict[str, Any]] = [status["leader"], *status["shards"], *status["standbys"], *status["workers"]]
+            for row in [*rows, status.get("observer") or {}]:
+                with contextlib.suppress(psutil.NoSuchProcess, KeyError, TypeError):
+                    self.most_mb = max(self.most_mb, psutil.Process(int(row["pid"])).memory_info().rss / 1e6)
+            self.reasons |= {row["reason"] for row in status["clusters"] if row["name"] == LIAR and row["reason"]}
+            await asyncio.sleep(0.25)
+
+
+async def _well(fleet: FleetHandle) -> bool:
+    """Wait until the status has nothing to say of the liar any more, so that what it says next is of the next lie."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WELL
+    while loop.time() < end:
+        rows = (await fleet.status())["clusters"]
+        if not any(row["reason"] for row in rows if row["name"] == LIAR):
+            return True
+        await asyncio.sleep(0.25)
+    return False
+
+
+async def _changes(stage: Stage, prefix: str, names: list[str], seconds: float) -> tuple[list[float], int]:
+    """Users' changes for so long; their latencies, in order of length, and how many got no answer."""
+    each = max(1, round(stage.count(round(RATE * seconds)) / len(names)))
+    await asyncio.gather(*(stage.load.post(name, prefix, each, rate=RATE / len(names)) for name in names))
+    answer = await stage.load.wait(prefix, each * len(names), 30)
+    rows: list[Row] = answer["rows"]
+    return sorted(latency for _, _, latency in rows), int(answer["missing"])
+
+
+@scenario(name="hostile", about="one cluster's server lies in 17 ways, others create 50 a second", clusters=3, offers=(), runs=1)
+async def hostile(stage: Stage) -> RunOutcome:
+    """``cases``: the lies (``--set lie=NAME``: that one). ``failed``: those of which the status said nothing, after which the
+    cluster did not come back, with a process above its budget of memory, or with a change that was lost, or a p99 of the others
+    above twice that of before. ``p99_ratio``: the others' p99 during all of them by that before. ``rss_max_mb``: the largest
+    process. ``worst`` names the slowest case."""
+    names = stage.members
+    lies = [str(stage.options["lie"])] if stage.options.get("lie") else list(LIES)
+    if unknown := [lie for lie in lies if lie not in LIES]:
+        raise LoadError(f"--set lie={unknown[0]}: the lies are {', '.join(LIES)}")
+    seconds = float(stage.options.get("seconds") or SECONDS)
+    failed: dict[str, str] = {}
+    pooled: list[float] = []
+    missing, most, worst = 0, 0.0, ("", 0.0)
+    async with lying_server(stage.ground.directory) as liar:
+        doc = with_liar(fleet_doc(stage.ground, name=f"hostile{stage.run}", overrides={"shards": {"standby": 1}}), liar.kubeconfig)
+        async with fleet_under_test(doc, stage.policy) as fleet:
+            await _changes(stage, f"w{stage.run}", names, 2.0)
+            quiet, lost = await _changes(stage, f"q{stage.run}", names, 2 * seconds)
+            if lost or not quiet:
+                raise LoadError(f"{lost} changes are lost while nobody lies")
+            for number, lie in enumerate(lies):
+                watch = Watch(fleet)
+                looking = asyncio.create_task(watch.look())
+                await liar.tell(lie)
+                found, lost = await _changes(stage, f"l{number}-{stage.run}", names, seconds)
+                await liar.tell("")
+                looking.cancel()
+                well = await _well(fleet)
+                pooled += found
+                missing += lost
+                most = max(most, watch.most_mb)
+                ratio = percentile(found, 0.99) / percentile(quiet, 0.99) if found else 0.0
+                worst = max(worst, (lie, ratio), key=lambda each: each[1])
+                why = [
+                    *(["the status said nothing"] if not watch.reasons else []),
+                    *([] if well else [f"it was not well {WELL:g} s later"]),
+                    *([f"a process took {watch.most_mb:.0f} MB"] if watch.most_mb > BUDGET_MB else []),
+                    *([f"{lost} changes were lost"] if lost else []),
+                    *([f"p99 {ratio:.1f} times that of before"] if ratio > SLOWER else []),
+                ]
+                if why:
+                    failed[lie] = "; ".join(why)
+    for name in names:
+        await stage.load.clean(name)
+    pooled.sort()
+    own = {
+        "cases": len(lies),
+        "failed": len(failed),
+        "p99_ratio": round(percentile(pooled, 0.99) / percentile(quiet, 0.99), 3),
+        "rss_max_mb": round(most, 1),
+        "quiet_p99_ms": round(percentile(quiet, 0.99) * 1000, 2),
+        "worst": f"{worst[0]}: {worst[1]:.2f}",
+        "why_failed": failed,
+    }
+    return RunOutcome(pooled, missing, own)
