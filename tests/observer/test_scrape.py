@@ -17,6 +17,7 @@ from raycp.config.embedded import FaultSpec
 from raycp.metrics.catalog import catalogue
 from raycp.metrics.cells import Spec
 from raycp.metrics.labels import OTHER
+from raycp.protocol.members import Member
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5"
 PERMIT = 3.0
@@ -99,11 +100,9 @@ async def trouble(fleet: Led) -> None:
 
     await until(reported, 20.0, "the last second of a shard that is killed is lost")
 
-    await fleet.substrate.kill(fleet.substrate.living("worker")[0].member)
-    await until(lambda: fleet.status()["ready"], 20.0, "another worker")
+    await replaced(fleet, fleet.substrate.living("worker")[0].member)
     await until(lambda: all(row["standbys"] for row in fleet.status()["shards"]), 20.0)
-    await fleet.substrate.kill(next(core for core in fleet.substrate.living("shard") if core.shard == home(fleet, "east")).member)
-    await until(lambda: fleet.status()["ready"], 20.0, "the standby leads")
+    await replaced(fleet, next(core for core in fleet.substrate.living("shard") if core.shard == home(fleet, "east")).member)
 
     await put(fleet, "east", "writer", "late")
     await until(lambda: samples.RUNNING["writer", "east", "late"])
@@ -114,6 +113,18 @@ async def trouble(fleet: Led) -> None:
     await until(lambda: not samples.RUNNING["writer", "east", "late"], 10.0)
     fleet.start_leader()
     await until(lambda: fleet.status()["ready"], 20.0, "the next leader")
+
+
+async def replaced(fleet: Led, member: Member) -> None:
+    """Kill it; the leader has noticed, and another is at work in its place. Until it notices, the fleet seems to be ready."""
+
+    def over() -> bool:
+        plan = fleet.leader.plan
+        at_work = {each.member for each in (*plan.workers, *plan.shards)} if plan is not None else set()
+        return bool(at_work) and member.actor_name not in at_work and fleet.status()["ready"]
+
+    await fleet.substrate.kill(member)
+    await until(over, 20.0, f"another for {member}")
 
 
 def home(fleet: Led, cluster: str) -> str:
