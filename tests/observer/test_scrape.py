@@ -17,7 +17,7 @@ from raycp.config.embedded import FaultSpec
 from raycp.metrics.catalog import catalogue
 from raycp.metrics.cells import Spec
 from raycp.metrics.labels import OTHER
-from raycp.protocol.members import Member
+from raycp.protocol.members import Member, Role
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5"
 PERMIT = 3.0
@@ -116,15 +116,18 @@ async def trouble(fleet: Led) -> None:
 
 
 async def replaced(fleet: Led, member: Member) -> None:
-    """Kill it; the leader has noticed, and another is at work in its place. Until it notices, the fleet seems to be ready."""
+    """Kill it; another is in its place, the leader has counted that, and the observer knows: it is not lost with that leader. Until
+    the leader notices, the fleet seems to be ready."""
 
-    def over() -> bool:
-        plan = fleet.leader.plan
-        at_work = {each.member for each in (*plan.workers, *plan.shards)} if plan is not None else set()
-        return bool(at_work) and member.actor_name not in at_work and fleet.status()["ready"]
+    async def counted() -> bool:
+        families = by_name(await scrape(observer_url(fleet)))
+        right = rows(families["raycp_actor_replacements"], role=member.role.value, reason="death") == [1.0]
+        if member.role is Role.SHARD:
+            right = right and rows(families["raycp_leader_switches"], cause="death") == [1.0]
+        return right and fleet.status()["ready"]
 
     await fleet.substrate.kill(member)
-    await until(over, 20.0, f"another for {member}")
+    await until(counted, 20.0, f"another for {member}")
 
 
 def home(fleet: Led, cluster: str) -> str:
