@@ -34,6 +34,7 @@ class Exchange:
         """Raises ``OSError`` when the client has gone."""
         self._writer.write(data)
         await self._writer.drain()
+        await asyncio.sleep(0)  # drain may not wait, and that the client has gone is noticed by the loop
 
     async def chunk(self, data: bytes) -> None:
         """See ``send``."""
@@ -146,6 +147,7 @@ class LyingServer:
         self.lie = ""
         self.told = 0
         self.kubeconfig = ""
+        self.url = ""
         self._authority = Authority()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,9 +155,9 @@ class LyingServer:
     async def start(self) -> None:
         """Listen on a free port of the loopback interface."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=server_context(self._authority, "127.0.0.1"))
-        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"https://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         cluster = {
-            "server": f"https://127.0.0.1:{port}",
+            "server": self.url,
             "certificate-authority-data": base64.b64encode(self._authority.pem.encode()).decode(),
         }
         names = {"cluster": "c", "user": "u"}
@@ -166,6 +168,11 @@ class LyingServer:
                 "contexts": [{"name": "c", "context": names}],
             }
         )  # fmt: skip
+
+    @property
+    def ca_pem(self) -> str:
+        """The authority of its certificate."""
+        return self._authority.pem
 
     def tell(self, lie: str) -> None:
         """From now on; open connections end, so that all is asked again."""

@@ -17,7 +17,7 @@ only cancelling ends ``run``.
 | restored or recreated cluster | list, later if it happens again; the store is swapped as a whole, ``on_void`` is called |
 | the kind is not served (404) | backoff, discovery, list |
 | an object that cannot be read | it alone is left out (``unreadable``) |
-| a line that is no event | backoff, list |
+| a line that is no event, or one of an object without a name that can be read | backoff, list |
 | more events than the cluster's budget allows | changes of one object are folded (``intake``) |
 
 Whatever happens, lists begin at least ``list_every`` seconds apart, and watches ``watch_every``. Each failure has an owner
@@ -370,6 +370,8 @@ class Reflector:
                 events += store.apply(kind, obj, Source.WATCH, now)
             for error in unreadable:
                 self.unreadable.add(error)
+                if error.meta is None:  # of which object this is a change, a list has to say
+                    failure = failure or BadLine(str(error))
             if failure is not None:
                 raise failure
         finally:
