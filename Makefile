@@ -19,14 +19,13 @@ tools: install  ## put kubectl, helm, promtool and other programs of the tests i
 demo: install  ## run 200 jobs on an embedded fleet and report
 	$(BIN)/raycp demo
 
-# Rooms whose tests are one process and little waiting each: two of them run at once. Fleets and benchmarks run alone.
+# These mostly wait: four of them run at once. What measures, and what runs on Ray, runs alone.
 QUICK := $(BIN)/python -m pytest -m "not ray and not wide and not soak" $(PYTEST_ARGS)
-LIGHT := $(addprefix tests/,base cache classify config embedded kube leadership metrics protocol queueing slo)
 
 # `test`, `test-wide` and `soak` do not overlap: a test without the mark `wide` or `soak` runs in `make test`.
 test: install tools  ## run the tests, at most 25 minutes on 2 cores
-	$(QUICK) -n 2 --dist worksteal $(LIGHT) || [ $$? -eq 5 ]
-	$(QUICK) $(LIGHT:%=--ignore=%) || [ $$? -eq 5 ]
+	$(QUICK) -n 4 --dist worksteal --ignore=tests/bench || [ $$? -eq 5 ]
+	$(QUICK) tests/bench || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m "ray and not wide and not soak" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-wide: install tools  ## run the slow tests of real processes, nodes and networks, at most 35 minutes on 2 cores

@@ -89,10 +89,9 @@ def load(cluster: Cluster, prefix: str) -> Iterator[Load]:
 
 
 def writes(cluster: Cluster) -> list[dict[str, Any]]:
-    """What took effect on Secrets, in order."""
+    """What took effect on children, in order; the Secret of the leader's keys is none."""
     found = asyncio.run(cluster.request("GET", "/raycp/admin/writes", query={"resource": "secrets", "verb": "create"}))
-    rows: list[dict[str, Any]] = found["writes"]
-    return rows
+    return [row for row in found["writes"] if row["name"].endswith("-child")]
 
 
 def settled(cluster: Cluster, names: list[str]) -> None:
