@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from raycp.base.certificates import signed
 from raycp.base.memory_files import memory_file
 from raycp.embedded.files import write_whole
 
@@ -54,41 +55,13 @@ class Authority:
         key = self._ec.generate_private_key(self._ec.SECP256R1())
         parts = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, o) for o in organizations]
         name = x509.Name([*parts, x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
-        cert = self._sign(name, self._cert.subject, key, alternative=alternative, usage=usage)
+        cert = self._sign(name, self._cert.subject, key, alternative=alternative, usages=[usage])
         return cert.public_bytes(self._serialization.Encoding.PEM).decode(), self._pem_of(key).decode()
 
-    def _sign(
-        self,
-        subject: Any,
-        issuer: Any,
-        key: Any,
-        *,
-        authority: bool = False,
-        alternative: Any = None,
-        usage: Any = None,
-    ) -> Any:
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        x509 = self._x509
+    def _sign(self, subject: Any, issuer: Any, key: Any, **more: Any) -> Any:
+        """See ``signed``."""
         now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=3650))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.KeyUsage(True, False, False, False, False, authority, authority, False, False), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
-        if alternative is not None:
-            builder = builder.add_extension(alternative, critical=False)
-        if usage is not None:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        return builder.sign(self._key, SHA256())
+        return signed(subject, issuer, key, self._key, (now - timedelta(hours=1), now + timedelta(days=3650)), **more)
 
     def _pem_of(self, key: Any) -> bytes:
         s = self._serialization

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from inprocess import until
 from test_limits_objects import crd, nested
-from test_server_http import CMS, Api, config_map, raw, spec
+from test_server_http import CMS, Api, bare_cluster, config_map, raw
 
 from raycp.embedded import httpio, intake
-from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.pipeline import MAX_OBJECT
 from raycp.embedded.strategy.depth import MAX_DEPTH
 
@@ -21,12 +20,8 @@ THINGS = "/apis/example.com/v1/namespaces/default/things"
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    cluster = EmbeddedCluster("t", spec())
-    await cluster.start()
-    client = Api(cluster)
-    yield client
-    await client.http.close()
-    await cluster.stop()
+    async with bare_cluster() as client:
+        yield client
 
 
 async def send_until_closed(api: Api, first: bytes, piece: bytes, at_most: int) -> tuple[bytes, int]:

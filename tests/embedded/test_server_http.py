@@ -1,6 +1,7 @@
 """The server over real TLS: HTTP edge cases, lists, watches, access, recorded writes, persistent state."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import ssl
@@ -63,14 +64,21 @@ def spec(**more: Any) -> EmbeddedSpec:
     return EmbeddedSpec(controllers=EmbeddedControllers.none(), **more)
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[Api]:
+@contextlib.asynccontextmanager
+async def bare_cluster() -> AsyncIterator[Api]:
+    """A client of a cluster without controllers."""
     cluster = EmbeddedCluster("t", spec())
     await cluster.start()
     client = Api(cluster)
     yield client
     await client.http.close()
     await cluster.stop()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    async with bare_cluster() as client:
+        yield client
 
 
 def config_map(name: str, **labels: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the leader does at the clusters' APIs: CRDs, epoch, fleet document, on a real embedded cluster."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -59,8 +60,9 @@ async def _no_newer(fleet: Fleet) -> None:
     raise AssertionError("no newer document is stored")
 
 
-@pytest_asyncio.fixture
-async def here() -> AsyncIterator[Here]:
+@contextlib.asynccontextmanager
+async def one_cluster() -> AsyncIterator[Here]:
+    """A cluster and what a leader does there."""
     cluster = EmbeddedCluster("here", EmbeddedSpec.model_validate({"controllers": QUIET}), CLOCK)
     await cluster.start()
     made = Here(cluster)
@@ -68,6 +70,12 @@ async def here() -> AsyncIterator[Here]:
     await made.loops.stop()
     await made.hub.close()
     await cluster.stop()
+
+
+@pytest_asyncio.fixture
+async def here() -> AsyncIterator[Here]:
+    async with one_cluster() as made:
+        yield made
 
 
 async def test_leader_installs_crds_and_stores_epoch_and_document(here: Here) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import CLOCK, QUIET, InProcess, fleet_doc, fleet_of, until
-from test_hub import Here
+from inprocess import CLOCK, InProcess, fleet_doc, fleet_of, until
+from test_hub import Here, one_cluster
 
 from raycp.base.owner_marks import MarkKeys
-from raycp.config.embedded import EmbeddedSpec, FaultSpec
+from raycp.config.embedded import FaultSpec
 from raycp.driver.in_process import InProcessFleet
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.mark_keys import SUBJECT, MarkKeyKeeper
@@ -25,13 +25,8 @@ NAME = "raycp-t-marks"
 
 @pytest_asyncio.fixture
 async def here() -> AsyncIterator[Here]:
-    cluster = EmbeddedCluster("here", EmbeddedSpec.model_validate({"controllers": QUIET}), CLOCK)
-    await cluster.start()
-    made = Here(cluster)
-    yield made
-    await made.loops.stop()
-    await made.hub.close()
-    await cluster.stop()
+    async with one_cluster() as made:
+        yield made
 
 
 def secret(cluster: EmbeddedCluster) -> dict[str, Any] | None:

@@ -16,12 +16,13 @@ from channels import credentials, listening
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import HOST, holds, until
+from recording_peer import Recorder
 
 from raycp.leader.certificates import new_certificate
 from raycp.protocol.channels import AcceptLoop, Address, ChannelCredentials, Hold, Listener, dial, listener
 from raycp.protocol.channels.handshake import MAX_FIRST, Opening
 from raycp.protocol.channels.strangers import MOST, Strangers
-from raycp.protocol.frames import Hello, Message, Pull, Refusal, RefusalCode, encode_body
+from raycp.protocol.frames import Hello, Pull, Refusal, RefusalCode, encode_body
 from raycp.protocol.transport import Connection, Life, probe
 
 ELSEWHERE = "127.0.0.2"
@@ -30,20 +31,6 @@ ELSEWHERE = "127.0.0.2"
 ME = "raycp::worker::standard/0::g0"
 HELLO = Hello(ME, "worker", HOST, 1)
 CERTIFICATE = new_certificate("t")
-
-
-class Recorder:
-    """A peer that keeps what it receives."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.closed = False
-
-    def received(self, message: Message) -> None:
-        self.messages.append(message)
-
-    def lost(self) -> None:
-        self.closed = True
 
 
 class Served:

@@ -8,6 +8,7 @@ from channels import called, listening
 from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import HOST, until
+from recording_peer import Recorder
 
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import Done, Outcome, Task
@@ -34,20 +35,6 @@ HELLO = Hello("raycp::worker::standard/0::g0", "worker", HOST, 1)
 def encode(message: Message) -> bytes:
     body = encode_body(message)
     return len(body).to_bytes(4, "big") + body
-
-
-class Recorder:
-    """A peer that keeps what it receives."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.closed = False
-
-    def received(self, message: Message) -> None:
-        self.messages.append(message)
-
-    def lost(self) -> None:
-        self.closed = True
 
 
 class Wire(asyncio.Transport):
