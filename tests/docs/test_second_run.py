@@ -35,7 +35,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     pytester.makeconftest(CONFTEST)
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     monkeypatch.setenv("CI", "true")
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # no plugin but pytest-xdist has a part in it, and all of them take long
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # all of them take long, and only pytest-xdist has a part in it
     monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
     monkeypatch.delenv("RAYCP_SECOND_RUN", raising=False)
     monkeypatch.setenv("RAYCP_FLAKY_LOG", str(pytester.path / "flaky.log"))
