@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import shlex
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
                 say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
                 say(summary(status))
                 if at_hand.ours and at_hand.token is not None:
-                    say(f"its Ray, for `ray status`: export RAY_ADDRESS={at_hand.address} {assignments(environment(at_hand.token))}")
+                    say(f"its Ray, for `ray status`: export {assignments(at_hand.address, at_hand.token)}")
                 if (at_hand.ours or args.attach) and foreground(ending, at_hand.ours) == signal.SIGTERM and not at_hand.ours:
                     give_way(client, doc.name)
             except CliError as error:
@@ -98,8 +98,9 @@ def summary(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def assignments(variables: Mapping[str, str]) -> str:
-    """``NAME=value`` for a shell."""
+def assignments(address: str, token: Path) -> str:
+    """``NAME=value`` for a shell, by which Ray's own commands reach that Ray."""
+    variables = {"RAY_ADDRESS": address, **environment(token)}
     return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 
