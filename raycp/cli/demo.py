@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.console import progress, put
+from raycp.cli.ending import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import at_ray, claim, run_async
 from raycp.cli.output import Column, Page, render
@@ -48,21 +49,22 @@ def run(args: argparse.Namespace) -> int:
     with at_ray("local", doc.spec.ray.num_cpus) as at_hand:
         claim(doc, at_hand)
         client = FleetClient(doc.ray_namespace)
-        try:
-            ray_up = time.monotonic()
-            with readiness(doc.name) as waits:
-                status = run_async(up(client, fleet, lambda now: waits(now.get("reasons") or [])))
-            say(f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}")
-            good = run_async(_jobs(client, doc, args.jobs, args.timeout))
-            if args.keep:
-                say(
-                    "\nThe fleet stays up. Submit a job of your own:\n  kubectl --kubeconfig "
-                    f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml"
-                )
-                foreground(ours=True)
-        finally:
-            run_async(client.down(5.0))
-            forget_ray(doc.name, at_hand.address)
+        with Ending("the demo is being taken down") as ending:
+            try:
+                ray_up = time.monotonic()
+                with readiness(doc.name) as waits:
+                    status = run_async(up(client, fleet, lambda now: waits(now.get("reasons") or [])))
+                say(f"Ray up in {ray_up - begin:.1f} s, fleet ready {time.monotonic() - ray_up:.1f} s later\n{summary(status)}")
+                good = run_async(_jobs(client, doc, args.jobs, args.timeout))
+                if args.keep:
+                    say(
+                        "\nThe fleet stays up. Submit a job of your own:\n  kubectl --kubeconfig "
+                        f"{_kubeconfig(status, doc.hub.name)} apply -f examples/batchjob.yaml"
+                    )
+                    foreground(ending, ours=True)
+            finally:
+                run_async(client.down(5.0))
+                forget_ray(doc.name, at_hand.address)
     say("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")
     return 0 if good else 1
 

@@ -4,12 +4,12 @@ import argparse
 import contextlib
 import shlex
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.console import progress
+from raycp.cli.ending import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async
 from raycp.cli.printer import say
@@ -52,27 +52,33 @@ def run(args: argparse.Namespace) -> int:
             )
         claim(doc, at_hand)
         client = FleetClient(doc.ray_namespace)
-        try:
-            with readiness(doc.name) as waits:
-                status = run_async(up(client, fleet, lambda status: waits(status.get("unsettled") or status.get("reasons") or [])))
-            say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
-            say(summary(status))
-            if at_hand.ours and at_hand.token is not None:
-                say(f"its Ray, for `ray status`: export RAY_ADDRESS={at_hand.address} {assignments(environment(at_hand.token))}")
-            if (at_hand.ours or args.attach) and foreground(at_hand.ours) == signal.SIGTERM and not at_hand.ours:
-                give_way(client, doc.name)
-        except CliError as error:
-            if not isinstance(error.__cause__, StandsBy):
-                raise
-            if not (at_hand.ours or args.attach):
-                raise
-            say(str(error), error=True)
-            foreground(at_hand.ours)
-        finally:
-            if at_hand.ours:
-                run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
-                forget_ray(doc.name, at_hand.address)
-                say(f"fleet {doc.name} is down")
+        with Ending(f"fleet {doc.name} is being taken down" if at_hand.ours else "this command is ending") as ending:
+            try:
+                with readiness(doc.name) as waits:
+                    coming = up(client, fleet, lambda status: waits(status.get("unsettled") or status.get("reasons") or []))
+                    status = run_async(coming)
+                say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
+                say(summary(status))
+                if at_hand.ours and at_hand.token is not None:
+                    say(f"its Ray, for `ray status`: export {assignments(at_hand.address, at_hand.token)}")
+                if (at_hand.ours or args.attach) and foreground(ending, at_hand.ours) == signal.SIGTERM and not at_hand.ours:
+                    give_way(client, doc.name)
+            except CliError as error:
+                if not isinstance(error.__cause__, StandsBy):
+                    raise
+                if not (at_hand.ours or args.attach):
+                    raise
+                say(str(error), error=True)
+                foreground(ending, at_hand.ours)
+            except KeyboardInterrupt:
+                if not at_hand.ours:
+                    say(f"fleet {doc.name} goes on coming up; `raycp down` ends it", error=True)
+                return 128 + (ending.came or signal.SIGINT)
+            finally:
+                if at_hand.ours:
+                    run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
+                    forget_ray(doc.name, at_hand.address)
+                    say(f"fleet {doc.name} is down")
     return 0
 
 
@@ -92,8 +98,9 @@ def summary(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def assignments(variables: Mapping[str, str]) -> str:
-    """``NAME=value`` for a shell."""
+def assignments(address: str, token: Path) -> str:
+    """``NAME=value`` for a shell, by which Ray's own commands reach that Ray."""
+    variables = {"RAY_ADDRESS": address, **environment(token)}
     return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 
@@ -121,23 +128,9 @@ def give_way(client: FleetClient, name: str) -> None:
         say(f"fleet {name} was handed over to generation {beside['generation']}: epoch {yielded.epoch}")
 
 
-def foreground(ours: bool) -> int:
-    """Wait for Ctrl-C or SIGTERM; the signal that came."""
+def foreground(ending: Ending, ours: bool) -> int:
+    """Wait until the command is asked to end; the signal that came."""
     unhurried()
-    stop = threading.Event()
-    came = [signal.SIGINT]
-
-    def end(number: int, _: object) -> None:
-        came[0] = signal.Signals(number)
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    # After the handlers: a reader of this line may send the signal at once.
+    ending.patient()  # a reader of the next line may send the signal at once
     say("Ctrl-C takes it down." if ours else "Ctrl-C ends this command; the fleet goes on.", error=True)
-    try:
-        while not stop.wait(0.2):
-            pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return came[0]
+    return ending.wait()

@@ -376,3 +376,22 @@ def test_the_end_of_a_foreground_fleet_takes_it_down(ray_house: House, how: sign
         assert not left
     finally:
         end_tree(process.pid)
+
+
+def test_a_foreground_fleet_whose_terminal_ends_before_it_is_ready_is_taken_down(ray_house: House) -> None:
+    path = ray_house.file("early", ["here"], ["fleet_samples:parent"])
+    process = ray_house.popen("run", "-c", str(path), "--address", "local")
+    try:
+        told = output_until(process, "conditions: ")
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert any("raylet" in each.name() for each in family)
+        process.send_signal(signal.SIGHUP)
+        rest, _ = process.communicate(timeout=40)
+        assert process.returncode == 128 + signal.SIGHUP, told + rest
+        assert "fleet early is down" in rest
+        assert "Traceback" not in told + rest
+        _, left = psutil.wait_procs(family, timeout=15)
+        assert not left
+        assert not list((ray_house.home / "early").glob("*.kubeconfig")), "an administrator's"
+    finally:
+        end_tree(process.pid)
