@@ -71,7 +71,7 @@ def with_liar(doc: FleetDoc, kubeconfig: Path) -> FleetDoc:
     return FleetDoc.model_validate(made)
 
 
-class Watch:
+class Sightings:
     """What the fleet looks like meanwhile: the most memory that a process took, in MB, and what its status says of the liar."""
 
     def __init__(self, fleet: FleetHandle) -> None:
@@ -134,7 +134,7 @@ async def hostile(stage: Stage) -> RunOutcome:
             if lost or not quiet:
                 raise LoadError(f"{lost} changes are lost while nobody lies")
             for number, lie in enumerate(lies):
-                watch = Watch(fleet)
+                watch = Sightings(fleet)
                 looking = asyncio.create_task(watch.look())
                 await liar.tell(lie)
                 found, lost = await _changes(stage, f"l{number}-{stage.run}", names, seconds)

@@ -370,8 +370,7 @@ class Reflector:
                 events += store.apply(kind, obj, Source.WATCH, now)
             for error in unreadable:
                 self.unreadable.add(error)
-                if error.meta is None:  # of which object this is a change, a list has to say
-                    failure = failure or BadLine(str(error))
+                failure = failure or (BadLine(str(error)) if error.meta is None else None)  # a list says of which object
             if failure is not None:
                 raise failure
         finally:

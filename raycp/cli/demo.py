@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.console import progress, put
-from raycp.cli.ending import Ending
+from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import at_ray, claim, run_async
 from raycp.cli.output import Column, Page, render

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.console import progress
-from raycp.cli.ending import Ending
+from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async
 from raycp.cli.printer import say

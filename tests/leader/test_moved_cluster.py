@@ -91,6 +91,7 @@ async def test_new_code_starts_without_the_backoff_of_the_old() -> None:
         await fleet.put("here", "reader", "gave-up", do="give up")
         await fleet.put("here", "reader", "fine")
         await until(lambda: ran() == {"fails": 1, "gave-up": 1, "fine": 1})
+        await until(lambda: not fleet.substrate.living("shard")[0].ledger.working, what="the shard knows how they ended")
         (old,) = fleet.substrate.living("worker")
         made = fleet_of(settings)
         (controller,) = made.controllers

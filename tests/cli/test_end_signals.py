@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from raycp.cli.ending import Ending
+from raycp.cli.end_signals import Ending
 
 PROGRAM = """
 import time
-from raycp.cli.ending import Ending
+from raycp.cli.end_signals import Ending
 
 with Ending("it is being taken down") as ending:
     try:
