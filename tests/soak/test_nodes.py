@@ -42,6 +42,7 @@ def played(tmp_path: Path, play: Callable[[Lossy], Any], nodes: int = 2, **spec:
 
 
 @pytest.mark.ray
+@pytest.mark.wide
 @pytest.mark.timeout(150)
 def test_a_node_that_drains_is_evacuated(tmp_path: Path) -> None:
     """``ray drain-node`` of the primary's node: all members leave it, and users' changes do not wait."""
