@@ -45,7 +45,7 @@ STEPS: tuple[SuiteStep, ...] = (
     SuiteStep("starvation", ("starvation", "--policy", "fifo"), 4.0),
     SuiteStep("tiers", ("tiers", "--policy", "fifo"), 3.0),
     SuiteStep("poison", ("poison",), 3.0),
-    SuiteStep("hostile", ("hostile",), 6.0),
+    SuiteStep("hostile", ("hostile",), 9.0),
     SuiteStep("switch", ("switch", "--cause", "all", "--policy", "seed"), 27.0),
 )
 """The quiet scenarios first: they are the most sensitive to what others leave on the machine (page cache, files)."""
