@@ -25,6 +25,7 @@ from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import shapes, strategy
 from raycp.embedded.strategy.convert import zero
 from raycp.embedded.strategy.shapes import Shape
+from raycp.embedded.strategy.structural import deep_copy
 
 
 def server_side_apply(
@@ -81,7 +82,7 @@ def server_side_apply(
         withdrawn = difference(with_parents(last.fields), with_parents(owned))
         if withdrawn:
             merged = _remove(shape, merged, withdrawn)
-    made = rules.convert(_copy(merged), field_validation, warnings)
+    made = rules.convert(deep_copy(merged), field_validation, warnings)
     changed, removed = compare(shape, base, without_managed(made))
     changed, removed = strip(changed, reset), strip(removed, reset)
     # fields that defaulting added have no manager
@@ -127,14 +128,6 @@ def _conflict(found: list[tuple[ManagedEntry, Fields]]) -> Exception:
         )
     count = f"{len(causes)} conflict" + ("s" if len(causes) != 1 else "")
     return manager_conflict(causes, f"Apply failed with {count}: " + "\n".join(conflicts))
-
-
-def _copy(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _copy(one) for key, one in value.items()}
-    if type(value) is list:
-        return [_copy(one) for one in value]
-    return value
 
 
 def merge(shape: Shape, live: Any, wanted: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from raycp.embedded.strategy.structural import deep_copy
+
 LIMIT = 10_000
 """the most operations in one patch (``maxJSONPatchOperations``)"""
 COPY_LIMIT = 3 * 1024 * 1024
@@ -41,14 +43,6 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     return bool(a == b)
-
-
-def _deep(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _deep(one) for key, one in value.items()}
-    if type(value) is list:
-        return [_deep(one) for one in value]
-    return value
 
 
 def _parts(path: str) -> list[str]:
@@ -116,7 +110,7 @@ class _Patched:
         try:
             self._copied += len(msgspec.json.encode(value))
             if self._copied <= COPY_LIMIT:
-                return _deep(value)
+                return deep_copy(value)
         except RecursionError:
             raise JsonPatchFailed("Unable to complete the copy: it is nested too deeply") from None
         raise JsonPatchFailed(

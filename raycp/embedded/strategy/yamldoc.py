@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from raycp.embedded.strategy.depth import MAX_DEPTH, TOO_DEEP
+from raycp.embedded.strategy.structural import deep_copy
 
 _TAG = "tag:yaml.org,2002:"
 _STR = _TAG + "str"
@@ -159,7 +160,7 @@ class _Reader:
             raise YamlRefused("document contains excessive aliasing")
         if self._total > MAX_VALUES:
             raise YamlRefused(TOO_MANY)
-        self._put(_copied(value), weight, height, event)
+        self._put(deep_copy(value), weight, height, event)
 
     def _put(self, value: Any, weight: int, height: int, event: Any) -> None:
         """``value``, which is complete, goes into the innermost open list or map."""
@@ -199,14 +200,6 @@ def _mergeable(value: Any) -> list[dict[str, Any]]:
     if not all(type(one) is dict for one in found):
         raise YamlRefused("map merge requires map or sequence of maps as the value")
     return found
-
-
-def _copied(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _copied(one) for key, one in value.items()}
-    if type(value) is list:
-        return [_copied(one) for one in value]
-    return value
 
 
 def read_yaml(body: bytes) -> tuple[Any, list[str]]:
