@@ -16,7 +16,7 @@ from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.substrate import MemberUnavailable
 from raycp.runtime.fleet_home import fleet_home, record_ray, recorded_ray
 from raycp.runtime.head import silence
-from raycp.runtime.local_ray import AtHand, RayError, connect, resolve, running_addresses, running_namespaces, shut_down
+from raycp.runtime.local_ray import AtHand, RayError, connect, resolve, running_address, running_namespaces, shut_down
 
 T = TypeVar("T")
 
@@ -100,13 +100,13 @@ def existing(args: argparse.Namespace) -> str:
     fleet = doc.name if doc is not None else str(getattr(args, "fleet", None) or "")
     found = recorded_ray(fleet) if fleet else ""
     if not found or silence(found):
-        rays = running_addresses()
-        if not rays:
+        try:
+            found = running_address()
+        except RayError as error:
+            raise BadInput(str(error)) from error
+        if not found:
             remedy = "name its head with --address HOST:6379, or start a fleet with `raycp run`"
             raise CliError("no Ray runs on this machine", remedy)
-        if len(rays) > 1:
-            raise BadInput(f"several Rays run on this machine: {', '.join(rays)}", "name one with --address HOST:PORT")
-        found = rays[0]
     say(f"on the Ray at {found}", error=True)
     return found
 

@@ -32,7 +32,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("RAYCP_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(fleets, "silence", made.silence)
-    monkeypatch.setattr(fleets, "running_addresses", lambda: made.rays)
+    monkeypatch.setattr("raycp.runtime.local_ray.running_addresses", lambda: made.rays)
     return made
 
 
