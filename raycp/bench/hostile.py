@@ -139,6 +139,8 @@ async def hostile(stage: Stage) -> RunOutcome:
                 await liar.tell(lie)
                 found, lost = await _changes(stage, f"l{number}-{stage.run}", names, seconds)
                 await liar.tell("")
+                if looking.done():  # it never ends but by an error
+                    looking.result()
                 looking.cancel()
                 well = await _well(fleet)
                 pooled += found

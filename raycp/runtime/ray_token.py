@@ -7,6 +7,7 @@ by which other commands find it. The user's own ``~/.ray/auth_token`` is neither
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ MODE = "RAY_AUTH_MODE"
 PATH = "RAY_AUTH_TOKEN_PATH"
 TOKEN = "RAY_AUTH_TOKEN"
 """Of Ray's, and stronger than ``PATH``."""
+
+_PROCESS = re.compile(r"\d+-\d+")
+"""A process: its pid, and when it began."""
 
 
 def new_token() -> Path:
@@ -109,10 +113,12 @@ def _lives(name: str) -> bool:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what killed processes have left."""
+    """Remove what killed processes have left, and nothing else: the directory is also the home of a fleet called ``ray``."""
     for entry in root.iterdir():
+        name = os.readlink(entry) if entry.is_symlink() else entry.name
+        if not _PROCESS.fullmatch(name) or _lives(name):
+            continue
         if entry.is_symlink():
-            if not _lives(os.readlink(entry)):
-                entry.unlink(missing_ok=True)
-        elif not _lives(entry.name):
+            entry.unlink(missing_ok=True)
+        else:
             shutil.rmtree(entry, ignore_errors=True)

@@ -51,8 +51,10 @@ def test_what_a_killed_process_left_is_not_used_and_is_swept(tmp_path: Path) -> 
     assert done.returncode == -9
     assert (tmp_path / "ray" / "127.0.0.1:6379" / "token").exists()
     assert ray_token.token_of("127.0.0.1:6379") is None
+    recorder = tmp_path / "ray" / "recorder"  # of a fleet that is called ray
+    recorder.mkdir()
     mine = ray_token.new_token()
-    assert list((tmp_path / "ray").iterdir()) == [mine.parent]
+    assert sorted((tmp_path / "ray").iterdir()) == sorted([mine.parent, recorder])
 
 
 def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
