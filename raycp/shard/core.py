@@ -371,7 +371,7 @@ class ShardCore(MemberCore):
     async def _sweep(self) -> None:
         self.states.check()
         self.dispatcher.sweep()
-        self.tracker.take_overdue(self.ledger.clocks.sweep())
+        await self.tracker.sweep(self.ledger.clocks)
         if any(age > self._patience.get(tier, 1.0) for tier, age in self.queue.oldest_ready().items()):
             self.changed()  # notify the leader at once that a pool is too small
         self.replication.beat()

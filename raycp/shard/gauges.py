@@ -42,7 +42,7 @@ class ShardGauges:
         metrics.before_snapshot(self._set_clusters)
         metrics.before_snapshot(lambda: queue.publish(ledger.queue))
         metrics.before_snapshot(tracker.count)
-        metrics.before_snapshot(lambda: tracker.show_overdue(ledger.clocks.overdue()))
+        metrics.before_snapshot(lambda: tracker.show_overdue(ledger.clocks.overdue))
 
     def drop_cluster(self, cluster: str) -> None:
         """The cluster has left the fleet: it leaves no series behind. (Where it moves to another shard, what was counted of it here

@@ -44,6 +44,9 @@ RECONNECT = 0.1
 BEAT = 1.0
 """Seconds between frames of a primary that has nothing to report."""
 
+FEW = 256
+"""Kept changes that are looked at with every frame."""
+
 Place = tuple[str, GVK, str]
 """Cluster, kind and uid of an object."""
 
@@ -94,6 +97,9 @@ class StandbyReplica:
         self._queue_at: dict[RequestKey, float] = {}
         self._suspicions: dict[RequestKey, tuple[Suspicion, float]] = {}
         self._kept: dict[Place, Event] = {}
+        self._stale = False
+        """The primary has judged more since ``_drop_judged``."""
+        self._drop_from = FEW
         self._target: ShardPlan | None = None
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
@@ -154,12 +160,22 @@ class StandbyReplica:
             self.complete = True
             log.info("following the primary of shard %s: %d keys in its queue", self._identity.shard, len(self._queue))
             self._changed()
-        if message.reached and self._kept and self.complete:
-            self._kept = {
-                place: event
-                for place, event in self._kept.items()
-                if self._version(place[0], place[1], event) > self.reached.get(place[:2], 0)
-            }
+        if message.reached:
+            self._stale = True
+            if not self._drop_from < len(self._kept) < 2 * self._drop_from:
+                self._drop_judged()
+
+    def _drop_judged(self) -> None:
+        """Forget the kept changes that the primary has judged: a look at each, so of many not with every frame."""
+        if not self._stale or not self.complete:
+            return
+        self._stale = False
+        self._kept = {
+            place: event
+            for place, event in self._kept.items()
+            if self._version(place[0], place[1], event) > self.reached.get(place[:2], 0)
+        }
+        self._drop_from = max(FEW, len(self._kept))
 
     def _take_shared(self, message: Progress) -> None:
         """Marks and starts come whole: in one frame, or in several of which all but the last say that others follow."""
@@ -241,6 +257,7 @@ class StandbyReplica:
     @property
     def lag(self) -> float:
         """Seconds by which this standby, or its primary, is behind the other."""
+        self._drop_judged()
         now = self._clock.now()
         oldest = min((event.observed for event in self._kept.values()), default=now)
         return max(now - self._received_at - BEAT, now - oldest, 0.0)
@@ -252,6 +269,7 @@ class StandbyReplica:
     @property
     def kept(self) -> int:
         """Changes observed here that the primary has not reported as judged."""
+        self._drop_judged()
         return len(self._kept)
 
     # the end
@@ -285,6 +303,7 @@ class StandbyReplica:
 
     def events(self) -> list[tuple[str, GVK, Event]]:
         """Return the kept events, and forget them."""
+        self._drop_judged()
         kept, self._kept = self._kept, {}
         return [(cluster, kind, event) for (cluster, kind, _), event in kept.items()]
 

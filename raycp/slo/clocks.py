@@ -17,6 +17,7 @@ pending. Calls out of order are tolerated: unknown keys are ignored, since a clo
 
 import heapq
 import itertools
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -26,6 +27,9 @@ from raycp.base.keys import RequestKey
 from raycp.slo.clock_state import ChangeState, KeyState
 from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import JUDGED, Kind, Sample, Segments
+
+SWEPT_AT_ONCE = 256
+"""Thresholds that one ``sweep`` looks at: a few milliseconds of the shard's loop (law 5)."""
 
 MAX_PENDING = 16
 """Changes of one key with clocks of their own; further ones join the last (older start, counted)."""
@@ -95,6 +99,10 @@ class _KeyClock:
             spent[DISPATCH] += passed
         return spent
 
+    def waited(self, now: float) -> float:
+        """The declared waits of ``reading``."""
+        return self.spent[WAITING] + (max(0.0, now - self.since) if self.phase == "waiting" else 0.0)
+
     def enter(self, phase: Phase, now: float) -> None:
         self.spent = self.reading(now)
         self.phase = phase
@@ -111,8 +119,7 @@ class SliClocks:
         self._keys: dict[RequestKey, _KeyClock] = {}
         self._due: list[tuple[float, int, RequestKey, _Change, Objective]] = []
         self._order = itertools.count()
-        self._charged: set[_Change] = set()
-        """The open changes that have passed a threshold, and some that have ended since the last ``overdue``."""
+        self._overdue: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Keys with a clock running."""
@@ -160,6 +167,7 @@ class SliClocks:
                 if last.kind == kind:
                     last.times += 1
                     last.observed = min(last.observed, observed)
+                    self._count_overdue(last.charged, 1)
                     return
         change = _Change(kind, version, observed, lag + max(0.0, now - observed), base, rv=rv)
         change.at = now
@@ -262,7 +270,7 @@ class SliClocks:
         """This key is no longer reconciled (controller or cluster removed): no sample."""
         state = self._keys.pop(key, None)
         for change in state.changes if state else ():
-            change.open = False
+            self._close(change)
 
     def drop_where(self, *, controller: str | None = None, cluster: str | None = None) -> int:
         """``drop`` all keys of a controller or cluster. Returns how many."""
@@ -272,45 +280,53 @@ class SliClocks:
         return len(dropped)
 
     def sweep(self) -> list[Overdue]:
-        """The open changes that have passed an objective's threshold since the last call. Call it about once a second."""
+        """Open changes that have passed an objective's threshold since the last call, a part of them while ``sweeps`` says that
+        there are more. Call it about once a second."""
         now = self._clock.now()
         found: list[Overdue] = []
-        while self._due and self._due[0][0] < now:
+        for _ in range(SWEPT_AT_ONCE):
+            if not self._due or self._due[0][0] >= now:
+                break
             _, _, key, change, objective = heapq.heappop(self._due)
             state = self._keys.get(key)
             if not change.open or state is None or objective.name in change.charged:
                 continue
             if not objective.judges(key.controller, state.tier):
                 continue
-            waited = state.reading(now)[WAITING] - change.base[WAITING]
+            waited = state.waited(now) - change.base[WAITING]
             due = change.observed + objective.within + waited
             if due >= now:
                 at = max(due, now + objective.within) if state.phase == "waiting" else due
                 heapq.heappush(self._due, (at, next(self._order), key, change, objective))
                 continue
             change.charged |= {objective.name}
-            self._charge(change)
+            self._count_overdue((objective.name,), change.times)
             found.append(Overdue(key, state.tier, objective, change.times))
         return found
 
-    def overdue(self) -> dict[str, int]:
-        """How many open changes have passed the threshold of each objective, by its name. Costs a look at each of them."""
-        counts: dict[str, int] = {}
-        self._charged = {change for change in self._charged if change.open}
-        for change in self._charged:
-            for name in change.charged:
-                counts[name] = counts.get(name, 0) + change.times
-        return counts
+    @property
+    def sweeps(self) -> bool:
+        """Whether ``sweep`` has something to look at."""
+        return bool(self._due) and self._due[0][0] < self._clock.now()
 
-    def _charge(self, change: _Change) -> None:
-        if change.charged:
-            self._charged.add(change)
+    @property
+    def overdue(self) -> Mapping[str, int]:
+        """How many open changes have passed the threshold of each objective, by its name."""
+        return self._overdue
+
+    def _count_overdue(self, names: Iterable[str], times: int) -> None:
+        for name in names:
+            self._overdue[name] = self._overdue.get(name, 0) + times
+
+    def _close(self, change: _Change) -> None:
+        change.open = False
+        self._count_overdue(change.charged, -change.times)
 
     def oldest(self, kind: Kind = "user") -> float:
         """The age in seconds of the oldest open change of this kind, without declared waits; 0 if there is none."""
         now = self._clock.now()
         ages = [
-            now - change.observed - (state.reading(now)[WAITING] - change.base[WAITING])
+            now - change.observed - (state.waited(now) - change.base[WAITING])
             for state in self._keys.values()
             for change in state.changes
             if change.kind == kind
@@ -347,7 +363,7 @@ class SliClocks:
             for c in sent.changes:
                 change = _Change(c.kind, c.version, now - passed - c.age, c.lag, list(c.base), c.times, c.rv)
                 change.charged = frozenset(c.charged)
-                self._charge(change)
+                self._count_overdue(change.charged, change.times)
                 state.changes.append(change)
                 self._watch(sent.key, sent.tier, change)
             if mine is not None:
@@ -355,7 +371,7 @@ class SliClocks:
                 base = state.reading(now)
                 for change in mine.changes:
                     if change.version in adopted:
-                        change.open = False
+                        self._close(change)
                     else:
                         change.base = base
                         state.changes.append(change)
@@ -388,9 +404,8 @@ class SliClocks:
             change.base = state.spent.copy()
             change.base[DISPATCH] -= now - change.at
 
-    @staticmethod
-    def _stop(key: RequestKey, state: _KeyClock, change: _Change, now: float, ok: bool) -> Sample:
-        change.open = False
+    def _stop(self, key: RequestKey, state: _KeyClock, change: _Change, now: float, ok: bool) -> Sample:
+        self._close(change)
         spent, base = state.spent, change.base
         waited = spent[WAITING] - base[WAITING]
         return Sample(

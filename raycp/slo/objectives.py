@@ -1,5 +1,6 @@
 """Objectives: the share of users' changes that must be done within a threshold."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -38,7 +39,7 @@ class Objective(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Unique among a fleet's objectives: controller, tier and threshold, such as ``batchjob-critical-1s``."""
-        return f"{'all' if self.controller == '*' else self.controller}-{self.tier or 'all'}-{seconds_text(self.within)}"
+        return _name(self.controller, self.tier, self.within)
 
     @property
     def budget(self) -> float:
@@ -87,6 +88,12 @@ class Objectives:
         if found is None:
             found = self._cache[key] = tuple(o for o in self._all if o.judges(controller, tier))
         return found
+
+
+@functools.cache
+def _name(controller: str, tier: str | None, within: float) -> str:
+    """Each change asks for it several times."""
+    return f"{'all' if controller == '*' else controller}-{tier or 'all'}-{seconds_text(within)}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -1,14 +1,18 @@
 """Counts a shard's samples: into metrics, and into a compact report of absolute values for the observer."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from raycp.metrics.catalog import SliMetrics
-from raycp.slo.clocks import Overdue
+from raycp.slo.clocks import Overdue, SliClocks
 from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import SEGMENTS, Sample, Segments
+
+COUNTED_AT_ONCE = 64
+"""Samples: one to two milliseconds of the shard's loop (law 5)."""
 
 
 class SeriesTotals(msgspec.Struct, array_like=True, gc=False):
@@ -58,14 +62,13 @@ class SloTracker:
     """Counts the samples of clocks. One per shard.
 
     ``take`` only keeps them: they are counted together by ``count``, before metrics are read and with each ``report`` (about once
-    a second), so that the path of a change does not pay for it. ``wall`` gives the Unix time of exemplars."""
+    a second), so that the path of a change does not pay for it; earlier if they are many, so that no others wait for all of them.
+    ``wall`` gives the Unix time of exemplars."""
 
     def __init__(self, objectives: Objectives, metrics: SliMetrics, wall: Callable[[], float]) -> None:
         self._metrics = metrics
         self._wall = wall
         self._taken: list[Sample] = []
-        self.take = self._taken.extend
-        """Keep samples of changes that have ended, to be counted."""
         self._series: dict[tuple[str, str, str, str], tuple[SeriesTotals, LogHistogram]] = {}
         self._judged: dict[tuple[str, str], tuple[ObjectiveTotals, LogHistogram]] = {}
         self.set_objectives(objectives)
@@ -77,6 +80,12 @@ class SloTracker:
         self._objectives = objectives
         self._metrics.objective.replace({_labels(objective): objective.objective for objective in objectives})
         self._metrics.within.replace({_labels(objective): objective.within for objective in objectives})
+
+    def take(self, samples: list[Sample]) -> None:
+        """Keep samples of changes that have ended, to be counted."""
+        self._taken += samples
+        if len(self._taken) >= COUNTED_AT_ONCE:
+            self.count()
 
     def show_overdue(self, counts: Mapping[str, int]) -> None:
         """How many open changes have missed each objective, by its name."""
@@ -102,6 +111,12 @@ class SloTracker:
                     self._count(objective.name, objective.controller, objective.tier, key.cluster, sample.times, bad)
 
         self._taken.clear()
+
+    async def sweep(self, clocks: SliClocks) -> None:
+        """``take_overdue`` of all of ``clocks``; others get their turn meanwhile."""
+        while clocks.sweeps:
+            self.take_overdue(clocks.sweep())
+            await asyncio.sleep(0)
 
     def take_overdue(self, overdue: list[Overdue]) -> None:
         """Charge changes that are still open past their threshold: they count now, as missed."""
