@@ -7,9 +7,12 @@ from raycp.base.objects import Obj, same_version
 from raycp.cache.indexes import Key
 
 SLICE = 32
-"""Objects of a list or lines of a watch that are processed before other tasks get their turn: about 1 ms. A change passes the
-event loop several times on its path, and waits for up to one slice each time.
+"""Objects of a list that are decoded or compared before other tasks get their turn: about 1 ms. A change passes the event loop
+several times on its path, and waits for up to one slice each time.
 """
+
+EMITTED = 8
+"""Events that are emitted before other tasks get their turn: about 1 ms too, since each is classified, queued and recorded."""
 
 
 class Difference:
@@ -31,6 +34,9 @@ class Difference:
                 events: list[Event] = []
                 for key in keys[start : start + SLICE]:
                     events += self._deleted(key, now) if deletions else self._changed(key, now)
+                    if len(events) >= EMITTED:
+                        yield events
+                        events = []
                 yield events
 
     def early(self, key: Key, now: float) -> list[Event]:

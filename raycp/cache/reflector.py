@@ -38,7 +38,7 @@ from raycp.base.objects import version_number
 from raycp.base.text import message_of
 from raycp.cache import states
 from raycp.cache.counts import NOT_STREAMED, START, counted_watch, reason_of
-from raycp.cache.difference import SLICE
+from raycp.cache.difference import EMITTED
 from raycp.cache.emitter import Emitter, Handler
 from raycp.cache.initial_stream import NotStreamed, initial_stream
 from raycp.cache.intake import EventBudget, folded
@@ -331,10 +331,10 @@ class Reflector:
 
     async def _apply_slices(self, lines: Sequence[bytes]) -> bool:
         changed = False
-        for start in range(0, len(lines), SLICE):
+        for start in range(0, len(lines), EMITTED):
             if start:
                 await asyncio.sleep(0)
-            changed = self._apply(lines[start : start + SLICE]) or changed
+            changed = self._apply(lines[start : start + EMITTED]) or changed
         return changed
 
     def _apply(self, lines: Sequence[bytes]) -> bool:

@@ -99,7 +99,7 @@ class StandbyReplica:
         self._kept: dict[Place, Event] = {}
         self._stale = False
         """The primary has judged more since ``_drop_judged``."""
-        self._drop_from = FEW
+        self._many = FEW
         self._target: ShardPlan | None = None
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
@@ -162,7 +162,7 @@ class StandbyReplica:
             self._changed()
         if message.reached:
             self._stale = True
-            if not self._drop_from < len(self._kept) < 2 * self._drop_from:
+            if len(self._kept) <= FEW or len(self._kept) >= self._many:
                 self._drop_judged()
 
     def _drop_judged(self) -> None:
@@ -173,9 +173,9 @@ class StandbyReplica:
         self._kept = {
             place: event
             for place, event in self._kept.items()
-            if self._version(place[0], place[1], event) > self.reached.get(place[:2], 0)
+            if event.obj.rv > (judged := self.reached.get(place[:2], 0)) or self._version(place[0], place[1], event) > judged
         }
-        self._drop_from = max(FEW, len(self._kept))
+        self._many = 2 * len(self._kept)
 
     def _take_shared(self, message: Progress) -> None:
         """Marks and starts come whole: in one frame, or in several of which all but the last say that others follow."""
