@@ -17,7 +17,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 
-EVENTS_PER_SECOND = 5_000.0
+EVENTS_PER_SECOND = 2_000.0
 DEBOUNCE = 0.05
 _SLICE = 256  # lines that are folded before other tasks get their turn
 _FOLD_COST = 1 / 16  # of processing an event: what it costs to find out that it is outdated

@@ -12,7 +12,7 @@ from raycp.base.events import Event, EventType, Source
 from raycp.base.objects import Obj
 from raycp.base.tasks import Written
 from raycp.cache import Selector, Store
-from raycp.cache.difference import SLICE
+from raycp.cache.difference import EMITTED
 from raycp.cache.indexes import OBJECT_OVERHEAD
 from raycp.kube.codec import decode_object
 
@@ -143,11 +143,11 @@ def test_an_own_write_during_the_emission_of_a_list_follows_the_events_of_its_ob
     replacement.add([make(f"a{n}", n + 1) for n in range(600)])
     slices = store.commit(replacement, 1000, Source.INITIAL, 0.0)
     first = next(slices)
-    assert len(first) == SLICE
+    assert len(first) == EMITTED
     folded = store.fold(written(make("a599", 1001)), 0.0)
     assert [(e.type, e.obj.rv) for e in folded] == [(EventType.ADDED, 600), (EventType.MODIFIED, 1001)]
     rest = [event for events in slices for event in events]
-    assert len(rest) == 600 - SLICE - 1, "without the one emitted early"
+    assert len(rest) == 600 - EMITTED - 1, "without the one emitted early"
 
 
 def test_indexes_follow_each_change() -> None:

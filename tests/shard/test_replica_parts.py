@@ -14,7 +14,7 @@ from raycp.protocol.frames import ControllerStart, MarkedKind, Progress, Reached
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.routes import Routes
-from raycp.shard.standby import StandbyReplica
+from raycp.shard.standby import FEW, StandbyReplica
 
 CM = GVK("", "v1", "ConfigMap")
 MARKS = [MarkedKind(f"c{number}", str(CM), number, 0.0) for number in range(3)]
@@ -51,3 +51,14 @@ async def test_an_event_whose_version_can_not_be_compared_is_kept_until_the_prom
     assert replica.kept == 2
     replica.received(Progress(2, [], [Reached("here", str(CM), 200)], [], []))
     assert [found.obj.meta.name for _, _, found in replica.events()] == ["opaque"]
+
+
+async def test_of_many_kept_events_those_that_are_judged_are_forgotten(replica: StandbyReplica) -> None:
+    replica.received(Progress(1, [], [], [], [], complete=True))
+    many = 4 * FEW
+    replica.keep("here", CM, [event(str(rv), rv) for rv in range(1, many + 1)])
+    for judged in range(1, many, FEW // 4):
+        replica.received(Progress(1 + judged, [], [Reached("here", str(CM), judged)], [], []))
+        assert replica.kept == many - judged
+    replica.received(Progress(2 * many, [], [Reached("here", str(CM), many - 1)], [], []))
+    assert [found.obj.meta.name for _, _, found in replica.events()] == [str(many)]

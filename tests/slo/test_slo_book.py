@@ -1,11 +1,15 @@
 """From clocks through trackers into the observer's book, over deaths and restarts."""
 
+import asyncio
+
 import pytest
 
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.metrics import Merger, Metrics, SliMetrics
 from raycp.slo import Objective, Objectives, SliClocks, SloBook, SloTracker
+from raycp.slo.clocks import SWEPT_AT_ONCE
+from raycp.slo.tracker import COUNTED_AT_ONCE
 
 OBJECTIVE = Objective("echo", None, 0.99, 1.0)
 
@@ -181,3 +185,31 @@ async def test_feeding_a_book_costs_little_per_change(clock: VirtualClock) -> No
             shard.tracker.take(shard.clocks.done(key, True, work=0.001))
         best = min(best, (time.process_time() - start) / len(keys))
     assert best < 100e-6
+
+
+async def test_many_samples_are_counted_before_they_are_asked_for(clock: VirtualClock) -> None:
+    shard = Shard(clock, Objectives([OBJECTIVE]))
+    taken = []
+    for number in range(COUNTED_AT_ONCE):
+        key = RequestKey("echo", "east", "default", str(number))
+        shard.clocks.started(key, "user", clock.now())
+        shard.clocks.handed_out(key)
+        taken += shard.clocks.done(key, True)
+    counted = SliMetrics(shard.metrics).latency.labels("echo", "east", "standard", "user")
+    shard.tracker.take(taken[:-1])
+    assert counted.count == 0
+    shard.tracker.take(taken[-1:])
+    assert counted.count == COUNTED_AT_ONCE
+
+
+async def test_a_sweep_of_many_gives_others_their_turn(clock: VirtualClock) -> None:
+    shard, turns = Shard(clock, Objectives([OBJECTIVE])), 0
+    for number in range(3 * SWEPT_AT_ONCE):
+        shard.clocks.started(RequestKey("echo", "east", "default", str(number)), "user", clock.now())
+    await clock.advance(2)
+    sweeping = asyncio.ensure_future(shard.tracker.sweep(shard.clocks))
+    while not sweeping.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 3
+    assert SliMetrics(shard.metrics).slo_bad.labels(OBJECTIVE.name, "echo", "all", "east").value == 3 * SWEPT_AT_ONCE

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.slo import Objective, Objectives, Sample, SliClocks
-from raycp.slo.clocks import MAX_PENDING, away_start
+from raycp.slo.clocks import MAX_PENDING, SWEPT_AT_ONCE, away_start
 
 KEY = RequestKey("echo", "east", "default", "a")
 
@@ -304,3 +304,39 @@ async def test_every_change_ends_exactly_once_and_segments_add_up(seed: int) -> 
         total = parts.watch_lag + parts.delay + parts.queue + parts.dispatch + parts.work + parts.api
         assert total == pytest.approx(s.seconds, abs=1e-6)
         assert s.waited >= 0
+
+
+async def test_many_overdue_changes_are_swept_in_parts(clock: VirtualClock) -> None:
+    clocks = SliClocks(clock, Objectives([Objective("*", None, 0.9, 2.0)]))
+    many = 2 * SWEPT_AT_ONCE + 10
+    for number in range(many):
+        clocks.started(KEY._replace(name=str(number)), "user", clock.now())
+    await clock.advance(3)
+    parts = []
+    while clocks.sweeps:
+        parts.append(len(clocks.sweep()))
+    assert parts == [SWEPT_AT_ONCE, SWEPT_AT_ONCE, 10]
+
+
+async def test_the_overdue_are_counted_until_they_end_however_they_end(clock: VirtualClock) -> None:
+    late = Objective("*", None, 0.9, 2.0)
+    clocks, next_shard = (SliClocks(clock, Objectives([late])) for _ in range(2))
+    keys = [KEY._replace(name=name) for name in ("done", "dropped", "handed-over", "open")]
+    for key in keys:
+        clocks.started(key, "user", clock.now())
+    for _ in range(MAX_PENDING + 1):
+        clocks.started(keys[3], "user", clock.now())
+    await clock.advance(3)
+    clocks.sweep()
+    assert clocks.overdue == {late.name: 3 + 1 + MAX_PENDING + 1}
+    clocks.started(keys[3], "user", clock.now())
+    assert clocks.overdue[late.name] == 3 + 1 + MAX_PENDING + 2, "it has joined one that is overdue"
+    next_shard.started(keys[2], "user", clock.now())
+    next_shard.adopt(clocks.export([keys[2]]))
+    assert next_shard.overdue == {late.name: 1}
+    clocks.drop(keys[3])
+    clocks.drop(keys[1])
+    assert clocks.overdue == {late.name: 2}
+    clocks.handed_out(keys[0])
+    clocks.done(keys[0], True)
+    assert clocks.overdue == {late.name: 1}
