@@ -26,10 +26,12 @@ RATE = 50.0
 """The others' changes a second."""
 LIMITS = {"memory": "64Mi", "list": "64Mi", "page": "16Mi"}
 """Of the lying cluster: small, so that the lies meet them within seconds."""
+BREAKER = {"min": "1s", "max": "4s"}
+"""Of the lying cluster: it asks again soon, so that 17 lies do not take an hour."""
 BUDGET_MB = 400.0
 """What a process of this fleet may take: some 130 MB when it starts, and the memory of its clusters."""
 WELL = 120.0
-"""Seconds that the lying cluster may take to be well again: its breaker may ask once a minute."""
+"""Seconds that the lying cluster may take to be well again: a reflector may wait 30 s for its next list, several times."""
 SLOWER = 2.0
 """How much longer the others may wait during a lie, by their p99."""
 
@@ -67,7 +69,8 @@ async def lying_server(directory: Path) -> AsyncIterator[Liar]:
 def with_liar(doc: FleetDoc, kubeconfig: Path) -> FleetDoc:
     """The fleet with one more member."""
     made = doc.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    made["spec"]["clusters"].append({"name": LIAR, "role": "member", "kubeconfig": {"path": str(kubeconfig)}, "limits": LIMITS})
+    liar = {"name": LIAR, "role": "member", "kubeconfig": {"path": str(kubeconfig)}, "limits": LIMITS, "breaker": BREAKER}
+    made["spec"]["clusters"].append(liar)
     return FleetDoc.model_validate(made)
 
 
