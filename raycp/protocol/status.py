@@ -240,6 +240,8 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     pools: list[PoolStatus] = []
     nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
+    release: str = ""
+    """Of raycp, that the leader runs (``base.release``); empty where it does not tell."""
 
     def __post_init__(self) -> None:
         self.problems = as_problems(self.problems)
