@@ -6,7 +6,7 @@ It asks the clusters, not Ray: the fleet does not run any more, and its Ray may 
 import argparse
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,23 @@ def run(args: argparse.Namespace) -> int:
         for each in doc.spec.clusters
         if each.embedded is None
     }
-    return asyncio.run(_run(scope, specs, SystemClock(), args))
+    clock = SystemClock()
+    planned = removals(asyncio.run(look(scope, specs, clock)), controller=scope.controller, crds=args.crds)
+    what = f"controller {scope.controller} of fleet {scope.fleet.name}" if scope.controller else f"fleet {scope.fleet.name}"
+    say(f"to remove {what}:")
+    say("\n".join(line for removal in planned for line in removal.lines()))
+    if any(each.owns for each in scope.going):
+        say(CHILDREN)
+    failed = any(removal.problems for removal in planned)
+    if args.dry_run or all(removal.empty for removal in planned):
+        say("dry run: nothing was changed" if args.dry_run else "nothing is left to remove")
+        return FAILED if failed else 0
+    if not (args.yes or confirmed("Do this?")):  # outside of any loop: Ctrl-C ends it at once
+        say("nothing was done")
+        return FAILED
+    failed |= asyncio.run(carried_out(planned, scope, specs, clock))
+    say("done, but for what is named above: repeat the command when that is mended" if failed else "done")
+    return FAILED if failed else 0
 
 
 def scope_of(fleet: Fleet, controller: str, file: Path) -> RemovalScope:
@@ -71,59 +87,25 @@ def scope_of(fleet: Fleet, controller: str, file: Path) -> RemovalScope:
     if fleet.doc.hub.embedded is not None:
         raise BadInput(
             f"{file}: the hub {fleet.doc.hub.name} is embedded: the fleet's state, and what tells its children, end with it",
-            "`raycp down`, before it ends with the fleet: delete the objects whose finalizers hold something in other clusters",
+            "delete its jobs first and wait until they are gone, then `raycp down`",
         )
     return RemovalScope(fleet, controller)
 
 
-async def _run(scope: RemovalScope, specs: Mapping[str, ConnectSpec], clock: Clock, args: argparse.Namespace) -> int:
-    async with contextlib.AsyncExitStack() as stack:
-        clients: dict[str, ClusterClient] = {}
-        found = await look(scope, specs, clock, clients, stack)
-        planned = removals(found, controller=scope.controller, crds=args.crds)
-        what = f"controller {scope.controller} of fleet {scope.fleet.name}" if scope.controller else f"fleet {scope.fleet.name}"
-        say(f"to remove {what}:")
-        say("\n".join(line for removal in planned for line in removal.lines()))
-        if any(each.owns for each in scope.going):
-            say(CHILDREN)
-        failed = any(removal.problems for removal in planned)
-        if args.dry_run or all(removal.empty for removal in planned):
-            say("dry run: nothing was changed" if args.dry_run else "nothing is left to remove")
-            return FAILED if failed else 0
-        if not (args.yes or confirmed("Do this?")):
-            say("nothing was done")
-            return FAILED
-        with _hub_errors(scope.fleet.doc):
-            await check_idle(scope, clients[scope.fleet.doc.hub.name], clock)  # it may have come up while the user was thinking
-        failed |= await carried_out(planned, clients, scope.fleet.doc)
-    say("done, but for what is named above: repeat the command when that is mended" if failed else "done")
-    return FAILED if failed else 0
-
-
-async def look(
-    scope: RemovalScope,
-    specs: Mapping[str, ConnectSpec],
-    clock: Clock,
-    clients: dict[str, ClusterClient],
-    stack: contextlib.AsyncExitStack,
-) -> list[ClusterFindings]:
-    """What every cluster of the file has, the hub first. ``clients`` receives connections, which ``stack`` closes.
+async def look(scope: RemovalScope, specs: Mapping[str, ConnectSpec], clock: Clock) -> list[ClusterFindings]:
+    """What every cluster of the file has, the hub first.
 
     Raises ``CliError`` where the hub does not answer: it says whether the fleet runs, and which children are the fleet's.
     """
     doc = scope.fleet.doc
-
-    async def connect(name: str) -> ClusterClient:
-        clients[name] = client = await ClusterClient.connect(specs[name], clock)
-        stack.push_async_callback(client.close)
-        return client
-
     with _hub_errors(doc):
-        hub, keys = await survey_hub(scope, await connect(doc.hub.name), clock)
+        async with _connected(specs[doc.hub.name], clock) as client:
+            hub, keys = await survey_hub(scope, client, clock)
 
     async def one(name: str) -> ClusterFindings:
         try:
-            return await survey(scope, doc.cluster(name), await connect(name), keys)
+            async with _connected(specs[name], clock) as client:
+                return await survey(scope, doc.cluster(name), client, keys)
         except ConnectError as error:
             return ClusterFindings(name, unreachable=f"{error.problem}. {error.remedy}")
         except (KubeError, TimeoutError) as error:
@@ -134,17 +116,42 @@ async def look(
     return [hub, *await asyncio.gather(*(one(name) for name in others if name in specs)), *ends]
 
 
-async def carried_out(planned: list[ClusterRemoval], clients: Mapping[str, ClusterClient], doc: FleetDoc) -> bool:
-    """Whether something could not be done, which is said. The hub comes last: it keeps what tells the fleet's children."""
-    hub = doc.hub.name
-    members = [removal for removal in planned if removal.cluster != hub and not removal.empty]
-    problems = await asyncio.gather(*(carry_out(removal, clients[removal.cluster]) for removal in members))
-    failed = _reported({removal.cluster: each for removal, each in zip(members, problems, strict=True)})
-    (last,) = (removal for removal in planned if removal.cluster == hub)
+async def carried_out(
+    planned: Sequence[ClusterRemoval], scope: RemovalScope, specs: Mapping[str, ConnectSpec], clock: Clock
+) -> bool:
+    """Whether something could not be done, which is said. The hub comes last: it keeps what tells the fleet's children.
+
+    Raises ``CliError`` where the fleet has come up since, or the hub does not answer.
+    """
+    doc = scope.fleet.doc
+    (last,) = (removal for removal in planned if removal.cluster == doc.hub.name)
+    with _hub_errors(doc):
+        async with _connected(specs[doc.hub.name], clock) as client:
+            await check_idle(scope, client, clock)
+
+    async def one(removal: ClusterRemoval) -> list[str]:
+        try:
+            async with _connected(specs[removal.cluster], clock) as client:
+                return await carry_out(removal, client)
+        except KubeError as error:
+            return [str(error)]
+
+    others = [removal for removal in planned if removal is not last and not removal.empty]
+    problems = await asyncio.gather(*(one(removal) for removal in others))
+    failed = _reported({removal.cluster: each for removal, each in zip(others, problems, strict=True)})
     if failed and last.keys is not None:
-        say(f"cluster {hub}: {last.keys.what} is kept: it tells which children in the others are the fleet's", error=True)
+        say(f"cluster {doc.hub.name}: {last.keys.what} is kept: it tells which children in the others are the fleet's", error=True)
         last = replace(last, keys=None)
-    return _reported({hub: await carry_out(last, clients[hub])}) or failed
+    return _reported({doc.hub.name: await one(last)}) or failed
+
+
+@contextlib.asynccontextmanager
+async def _connected(spec: ConnectSpec, clock: Clock) -> AsyncIterator[ClusterClient]:
+    client = await ClusterClient.connect(spec, clock)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ class House:
     async def fleet(self, without: str = "") -> AsyncIterator[InProcessFleet]:
         """A running fleet, which is taken down in order."""
         file = self.file.with_name("running.yaml")
-        file.write_text(FLEET.replace(without, "", 1) if without else FLEET)
+        file.write_text(self.file.read_text().replace(without, "", 1) if without else self.file.read_text())
         fleet = InProcessFleet(InProcess())
         try:
             await fleet.run(build_fleet(load_fleet(file), file, [file.parent]))
@@ -164,6 +164,17 @@ async def test_nothing_is_left_of_a_fleet_that_is_down(house: House, capsys: pyt
     await until(lambda: hub.get("customresourcedefinitions", "", "batchjobs.batch.raycp.io") is None)
     assert await house.uninstall("--yes", "--crds") == 0
     assert "nothing is left to remove" in capsys.readouterr().out
+
+
+async def test_a_lease_goes_with_the_fleet(house: House) -> None:
+    house.file.write_text(
+        FLEET.replace("observer: {port: 0}", "observer: {port: 0}\n  leader: {lock: {lease: {namespace: kube-public}}}")
+    )
+    async with house.fleet():
+        assert [each["metadata"]["name"] for each in house.all("hub", "leases", "kube-public")] == ["raycp-t"]
+        assert await house.uninstall("--yes") == 1
+    assert await house.uninstall("--yes") == 0
+    assert house.all("hub", "leases", "kube-public") == []
 
 
 async def test_a_running_fleet_keeps_what_it_has(house: House, capsys: pytest.CaptureFixture[str]) -> None:
