@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from inprocess import fleet_of, led, until
 from revisions import house
@@ -17,8 +18,11 @@ from raycp.cli import main as cli
 from raycp.cli.fleets import note_release
 from raycp.driver.fleet_client import OtherRelease
 from raycp.driver.upgrade import upgrade
+from raycp.protocol.control import Configure, ControlError, ErrorCode
+from raycp.protocol.control.codec import decode_question, encode_failure, respond
 from raycp.protocol.members import LEADER, Role
 from raycp.runtime.local_ray import AtHand
+from raycp.worker.core import WorkerCore
 
 OTHER = "0.1.0+0123456789ab"
 SAYS = f"this fleet runs raycp 0.1.0 (code 0123456789ab), this is {shown(this_release())}"
@@ -69,6 +73,24 @@ async def test_a_member_of_other_code_is_named_in_the_status(capsys: pytest.Capt
         assert any(REMEDY in reason for reason in status["reasons"])
         note_release({**status, "release": OTHER})
         assert f"note: {SAYS}: `{REMEDY}`" in capsys.readouterr().err
+
+
+async def test_a_member_whose_code_does_not_understand_the_plan_is_not_ready_for_that_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refused(raw: bytes, ask: Any) -> bytes:
+        if isinstance(next(iter(getattr(ask, "args", ())), None), WorkerCore) and isinstance(decode_question(raw), Configure):
+            failure = encode_failure(ControlError(ErrorCode.MALFORMED, "Object missing required field `rooms`"))
+            return msgspec.msgpack.encode([*msgspec.msgpack.decode(failure)[:4], OTHER])
+        return await respond(raw, ask)
+
+    monkeypatch.setattr("raycp.driver.in_process.substrate.respond", refused)
+    async with led() as fleet:
+        await fleet.leader.apply(fleet_of(led_doc()))
+        reason = await until(lambda: next((each for each in fleet.status()["reasons"] if "rooms" in each), ""))
+        assert "it runs raycp 0.1.0 (code 0123456789ab)" in reason
+        assert REMEDY in reason
+        assert fleet.status()["readiness"] == "not-ready"
 
 
 FLEET = """\
