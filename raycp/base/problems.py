@@ -29,6 +29,8 @@ class ProblemCode(StrEnum):
     # what the leader alone knows
     MEMBER_NOT_CREATED = "MemberNotCreated"
     MEMBER_SILENT = "MemberSilent"
+    RELEASE = "ReleaseDiffers"
+    """A member runs another release of raycp than the leader, or other code of the same: it was changed under the running fleet."""
     LEADERSHIP = "Leadership"
     """The lock could not be acquired yet, or is held by another fleet."""
     SUPERSEDED = "Superseded"

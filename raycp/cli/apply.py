@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from raycp.base.release import UPGRADE
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
 from raycp.cli.printer import say
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     fleet = build_fleet(doc, args.config, search)
     with at_ray(existing(args)):
         client = client_of(doc)
+        if why := run_async(client.other_release()):
+            raise CliError(why, UPGRADE)
         plan = run_async(client.plan())
         if plan is None:
             raise CliError(f"fleet {doc.name} has no plan yet", "bring it up with `raycp run` or `raycp submit`")

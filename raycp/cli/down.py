@@ -1,9 +1,9 @@
 """``raycp down``: take a fleet down and leave no actor behind."""
 
 import argparse
-import sys
 from typing import Any
 
+from raycp.cli.confirmation import confirmed, has_terminal
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.printer import say
 from raycp.runtime.fleet_home import forget_ray
@@ -24,18 +24,11 @@ def run(args: argparse.Namespace) -> int:
     with at_ray(existing(args)) as at_hand:
         namespace = namespace_of(args)
         name = namespace.removeprefix("raycp-")
-        if not (args.yes or _confirmed(f"Take down fleet {name} on the Ray at {at_hand.address}?")):
+        asks = not args.yes and has_terminal()
+        if asks and not confirmed(f"Take down fleet {name} on the Ray at {at_hand.address}?"):
             say("nothing was done")
             return 1
         ended = run_async(FleetClient(namespace).down(args.drain))
         forget_ray(name, at_hand.address)
     say(f"fleet {name} on the Ray at {at_hand.address} is down: {ended} actors ended" if ended else f"no fleet {name} was running")
     return 0
-
-
-def _confirmed(question: str) -> bool:
-    """Whether the user says so; there is nobody to ask but on a terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return True
-    say(f"{question} [y/N] ", end="")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

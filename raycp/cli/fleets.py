@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from raycp.base.release import UPGRADE, difference
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.printer import say
 from raycp.cli.prompt import WITHIN, Promptness, prompt, unhurried
@@ -145,6 +146,12 @@ def claim(doc: FleetDoc, at_hand: AtHand) -> None:
         raise CliError(
             f"{error.filename} can't be written: {error.strerror}", "RAYCP_HOME names the directory in which raycp keeps files"
         ) from error
+
+
+def note_release(status: Mapping[str, Any]) -> None:
+    """Say it where the fleet of ``status`` runs another release of raycp than this: what is shown may be incomplete."""
+    if status.get("fleet") and (why := difference(str(status.get("release") or ""), "this fleet")):
+        say(f"note: {why}: {UPGRADE}", error=True)
 
 
 def client_of(doc: FleetDoc) -> FleetClient:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "submit": "bring a fleet up through Ray's job API",
     "apply": "change a running fleet to what the file says",
     "down": "take a fleet down and leave no actor behind",
+    "uninstall": "remove from the clusters what a fleet or a controller has left",
     "status": "leader, shards, workers, clusters and lanes of a fleet",
     "kubeconfig": "print the kubeconfig of an embedded cluster",
     "check": "validate a fleet file, its controllers, clusters and rights",

@@ -39,11 +39,12 @@ def observer_url(args: argparse.Namespace) -> str:
     """``--url``, or the address that the leader reports. Raises ``CliError`` where no observer runs."""
     if args.url:
         return str(args.url)
-    from raycp.cli.fleets import at_ray, existing, namespace_of, run_async
+    from raycp.cli.fleets import at_ray, existing, namespace_of, note_release, run_async
     from raycp.driver.fleet_client import FleetClient
 
     with at_ray(existing(args)):
         status = run_async(FleetClient(namespace_of(args)).status())
+    note_release(status)
     url = (status.get("observer") or {}).get("url")
     if not url:
         raise CliError("no observer of the fleet runs at the moment", "try again, or see `raycp status`")

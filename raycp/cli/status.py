@@ -8,7 +8,7 @@ import msgspec
 
 from raycp.base.problems import FleetProblem, ProblemOwner
 from raycp.cli.console import put, watch
-from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
+from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, note_release, run_async
 from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render, text
 from raycp.driver.fleet_client import FleetClient
 from raycp.protocol.status import ACCUSED
@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         if args.watch:
             watch(lambda: show(run_async(_status(client)), args.output), args.every)
         status = run_async(_status(client))
+    note_release(status)
     put(show(status, args.output))
     return 0 if status.get("ready") else 1
 

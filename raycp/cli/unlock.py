@@ -16,10 +16,9 @@ from raycp.cli.errors import BadInput, CliError
 from raycp.cli.printer import say
 from raycp.cli.probe import connect_spec
 from raycp.config import FleetDoc, load_fleet
-from raycp.config.runtime import ConfigMapLock, LeaderSpec, LeaseLock, LockSpec, RayLock
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.leadership.epoch import RECORD, note, read_leadership
-from raycp.leadership.locks import Lock, LockProblem, make_lock
+from raycp.leadership.locks import Lock, LockProblem, lock_of_kind, make_lock
 from raycp.leadership.records import Conflict, Records
 
 RESTORED_WITHIN = 4.0
@@ -61,7 +60,7 @@ async def unlock(doc: FleetDoc, spec: ConnectSpec, clock: Clock, who: str) -> li
         records, leader = Records(client, doc.name, namespace), doc.spec.leader
         recorded = await read_leadership(records)
         kinds = dict.fromkeys([recorded.lock if recorded is not None else leader.lock.kind, leader.lock.kind])
-        locks = [make_lock(_with(leader, kind), client, doc.name, namespace, clock) for kind in kinds]
+        locks = [make_lock(lock_of_kind(leader, kind), client, doc.name, namespace, clock) for kind in kinds]
         lines = [await _free(lock, clock, who) for lock in locks]
         if recorded is not None and recorded.lock == "ray" and leader.lock.kind != "ray" and not recorded.released:
             # The record of lock ray was the lock itself; for the others it keeps the epochs.
@@ -87,15 +86,3 @@ async def _free(lock: Lock, clock: Clock, who: str) -> str:
                 "take its fleet down with `raycp down`; nothing was changed",
             )
     return f"{lock.where} was held by {was.leadership.holder} (epoch {was.leadership.epoch}); it is free"
-
-
-def _with(leader: LeaderSpec, kind: str) -> LeaderSpec:
-    """``leader`` with the lock of that kind; with the file's settings where the file names that kind."""
-    if kind == leader.lock.kind:
-        return leader
-    lock = {
-        "ray": LockSpec(ray=RayLock()),
-        "configMap": LockSpec(config_map=ConfigMapLock()),
-        "lease": LockSpec(lease=LeaseLock()),
-    }[kind]
-    return leader.model_copy(update={"lock": lock})

@@ -11,8 +11,9 @@ from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.cli.submit import submit_job
 from raycp.config import FleetDoc, load_fleet
-from raycp.driver.fleet_client import FleetClient, FleetError
+from raycp.driver.fleet_client import FleetClient, FleetError, OtherRelease
 from raycp.protocol.control import FleetHandoverResult
+from raycp.protocol.plan import Plan
 
 DASHBOARD = "http://127.0.0.1:8265"
 
@@ -60,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
                 "add --submit, which sends them, or install them on all nodes",
             )
         client = FleetClient(doc.ray_namespace)
-        plan = run_async(client.plan())
+        plan = _running_plan(client)
         if plan is not None:
             if moved := plan.fleet.doc.moved_lock(doc):
                 raise BadInput(f"{args.config}: {moved}")
-            if plan.fleet.generation == fleet.generation and not args.force:
+            if plan.fleet.generation == fleet.generation and not args.force and not run_async(client.other_release()):
                 say(f"fleet {doc.name} runs this generation already; --force replaces its processes")
                 return 0
         with readiness(f"{doc.name}, generation {fleet.generation}") as waits:
@@ -75,6 +76,25 @@ def run(args: argparse.Namespace) -> int:
         say("warm; handing over")
         _print_result(run_async(upgrade.switch(client)), doc.name, client)
     return 0
+
+
+def _running_plan(client: FleetClient) -> Plan | None:
+    """Raises ``CliError`` where the fleet's release is too far from this one to be followed."""
+    too_far = "take the fleet down with its own release (`raycp down`), then bring it up with this one (`raycp run`)"
+    try:
+        plan = run_async(client.plan())
+    except CliError as error:
+        if isinstance(error.__cause__, OtherRelease):
+            raise CliError(f"this fleet can't be upgraded while it runs: {error.__cause__.problem}", too_far) from error
+        raise
+    try:
+        if plan is not None:
+            _ = plan.fleet.doc
+    except ValueError as error:  # pydantic's
+        raise CliError(
+            f"this fleet can't be upgraded while it runs: its file is not read by this release: {error}", too_far
+        ) from error
+    return plan
 
 
 def _finish(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from raycp.base.release import PACKAGE, code_digest
 from raycp.cli.console import put
 from raycp.cli.output import Column, add_output, render
 
@@ -20,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print names and versions."""
     rows = [{"name": name, "version": _version(name)} for name in _PACKAGES]
+    rows.append({"name": "raycp's code", "version": code_digest(PACKAGE)})
     rows.append({"name": "python", "version": platform.python_version()})
     put(render(rows, [Column("NAME", "name"), Column("VERSION", "version")], args.output))
     return 0

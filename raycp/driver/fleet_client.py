@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from raycp.base.clock import Clock, SystemClock
+from raycp.base.release import UPGRADE, difference
 from raycp.config import FleetDoc
 from raycp.protocol.control import (
     Apply,
@@ -48,6 +49,14 @@ class FleetError(Exception):
 
 class StandsBy(FleetError):
     """The fleet is up, but a candidate: another fleet of its name leads. The message says which."""
+
+
+class OtherRelease(FleetError):
+    """The fleet runs another release of raycp than this, or other code of the same. ``problem`` says so, without the remedy."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}: {UPGRADE}")
+        self.problem = problem
 
 
 STANDING = (
@@ -142,12 +151,19 @@ class FleetClient:
                     raise FleetError(f"the leader does not answer: {error}") from error
             except MemberFailed as error:
                 if error.code is not ErrorCode.HANDED_OVER or self.clock.now() > deadline:
-                    raise FleetError(str(error)) from error
+                    raise _failure(error) from error
                 self._leading = ""
             await self.clock.sleep(0.1)
 
+    async def other_release(self) -> str:
+        """That the fleet runs another release of raycp than this; empty where it does not, or has not been applied yet."""
+        why = difference((await self.ask(Ping())).release, "this fleet")
+        return why if why and (await self.status()).get("fleet") else ""
+
     async def apply(self, fleet: Fleet) -> None:
-        """Make ``fleet`` the desired one."""
+        """Make ``fleet`` the desired one. Raises ``OtherRelease``: its processes would be of two releases."""
+        if why := await self.other_release():
+            raise OtherRelease(why)
         await self.ask(Apply(fleet))
 
     async def status(self) -> dict[str, Any]:
@@ -180,7 +196,9 @@ class FleetClient:
             if member.role is Role.OBSERVER:
                 try:
                     return await revision.ask(member, question)
-                except (MemberDied, MemberUnavailable, MemberFailed) as error:
+                except MemberFailed as error:
+                    raise _failure(error) from error
+                except (MemberDied, MemberUnavailable) as error:
                     raise FleetError(f"the observer does not answer: {error}") from error
         raise FleetError("no observer runs")
 
@@ -269,6 +287,10 @@ class FleetClient:
         for member in await revision.members():
             if embedded or member.role is not Role.EMBEDDED:
                 await revision.kill(member)
+
+
+def _failure(error: MemberFailed) -> FleetError:
+    return OtherRelease(str(error)) if error.code is ErrorCode.OTHER_RELEASE else FleetError(str(error))
 
 
 async def up(client: FleetClient, fleet: Fleet, notify: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemCode, ProblemOwner, Subject, of_member
+from raycp.base.release import UPGRADE, difference, this_release
 from raycp.leader.active_fleet import ActiveFleet
 from raycp.leader.application import Application
 from raycp.leader.crash_loops import CrashLoops
@@ -118,6 +119,7 @@ class LeaderCore:
     ) -> None:
         self._substrate = substrate
         self._clock = clock
+        self.raycp_release = this_release()
         self.loops = loops = Loops(clock)
         self.metrics = metrics = Metrics()
         fleet_metrics = FleetMetrics(metrics)
@@ -351,7 +353,7 @@ class LeaderCore:
             *self._problem_log.standing(self._problems(wanted)),
         ]
         if plan is not None and plan.following is not None:
-            return fleet_status(plan, wanted, roster.members, problems, switches=switches)
+            return fleet_status(plan, wanted, roster.members, problems, switches=switches, release=self.raycp_release)
         return fleet_status(
             plan,
             wanted,
@@ -364,6 +366,7 @@ class LeaderCore:
             pools=self._pools.rows(plan.fleet.doc) if plan is not None else (),
             nodes=self.evacuation.nodes(),
             switches=switches,
+            release=self.raycp_release,
         )
 
     def _problems(self, wanted: Collection[Slot]) -> dict[Subject, str]:
@@ -377,6 +380,9 @@ class LeaderCore:
         for slot, state in roster.members.items():
             if state.report.pid and (why := state.problem or state.refusal):
                 found[ProblemCode.MEMBER_SILENT, ProblemOwner(member=str(slot))] = why
+            known = state.report.pid and slot.role is not Role.EMBEDDED  # those outlive an upgrade
+            if known and (other := difference(state.report.release, here="the fleet's leader")):
+                found[ProblemCode.RELEASE, ProblemOwner(member=str(slot))] = f"{other}: {UPGRADE}"
         if standby is not None:
             return found | standby.problems
         if self.history.problem:

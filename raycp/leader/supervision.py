@@ -8,10 +8,11 @@ from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
+from raycp.base.release import UPGRADE
 from raycp.leader.api_port import api_server_life
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.roster import Roster
-from raycp.protocol.control import Configure, ReportAfter
+from raycp.protocol.control import Configure, ErrorCode, ReportAfter
 from raycp.protocol.members import WATCH_SECONDS, MemberState, Role
 from raycp.protocol.report import Report
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
@@ -94,7 +95,7 @@ class Supervision:
                 await clock.sleep(ASK_AGAIN)
                 continue
             except MemberFailed as error:
-                roster.failed(state, str(error))
+                roster.failed(state, explained(error))
                 if logged != str(error):
                     logged = str(error)
                     log.error("%s", error)
@@ -128,7 +129,7 @@ class Supervision:
                     return
                 await self._clock.sleep(ASK_AGAIN)  # ``run`` knows whether it is dead
             except (MemberUnavailable, MemberFailed) as error:
-                self._roster.configure_failed(state, str(error))
+                self._roster.configure_failed(state, explained(error))
                 if logged != str(error):  # it is retried once a second
                     logged = str(error)
                     log.error("%s could not be configured: %s", state.member, error)
@@ -136,3 +137,9 @@ class Supervision:
             else:
                 self._roster.configured(state, plan.version)
                 logged = ""
+
+
+def explained(error: MemberUnavailable | MemberFailed) -> str:
+    """Why a member did not do as asked, with the remedy where its release of raycp is another one."""
+    other = isinstance(error, MemberFailed) and error.code is ErrorCode.OTHER_RELEASE
+    return f"{error}: {UPGRADE}" if other else str(error)

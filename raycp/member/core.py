@@ -9,6 +9,7 @@ from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import Subject
+from raycp.base.release import this_release
 from raycp.member.problem_log import ProblemLog, bounded
 from raycp.metrics import FleetMetrics, Metrics
 from raycp.metrics.recorder import FlightRecorder
@@ -30,6 +31,7 @@ class MemberCore:
         self.node = node
         self.node_id = ""
         """Ray's id of the node on which this process runs; empty outside Ray."""
+        self.raycp_release = this_release()
         self.recorder = recorder or FlightRecorder(clock)
         self.loops = Loops(clock)
         self.loops.failed = lambda _: self.changed()
@@ -104,6 +106,7 @@ class MemberCore:
         """The member's present state, for the leader and the observer."""
         version = self.plan.version if self.plan else 0
         report = Report(pid=os.getpid(), node=self.node, node_id=self.node_id, host=self.host, plan=version)
+        report.release = self.raycp_release
         self.fill(report)
         report.problems = bounded([*self.loops.problems, *self._problem_log.standing(self.problems(report))])
         return report

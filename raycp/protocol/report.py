@@ -71,6 +71,8 @@ class Report(msgspec.Struct):
     """Whether a suspect is due: the shard needs a quarantine worker."""
     problems: list[FleetProblem] = []
     """What is wrong with it or its clusters, or with single objects (a bounded number); absent in reports of version 1."""
+    release: str = ""
+    """Of raycp, that the member runs (``base.release``); empty in reports of releases that do not tell."""
     number: int = 0
     """Rises when the report has changed in a way that matters; a watch names the last one seen."""
     protocol: int = PROTOCOL

@@ -44,7 +44,11 @@ REPORTED = frozenset(
         ProblemCode.OBJECT_TOO_LARGE,
     }
 )
-"""Problems that members report, and that do not keep a standby fleet from taking over."""
+"""Problems that members report."""
+
+
+HARMLESS_TO_STANDBYS = REPORTED | {ProblemCode.RELEASE}
+"""Problems that do not keep a standby fleet from taking over."""
 
 
 class ReadinessState(enum.StrEnum):
@@ -240,6 +244,8 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     pools: list[PoolStatus] = []
     nodes: list[RayNodeStatus] = []
     switches: list[Switch] = []
+    release: str = ""
+    """Of raycp, that the leader runs (``base.release``); empty where it does not tell."""
 
     def __post_init__(self) -> None:
         self.problems = as_problems(self.problems)
@@ -302,7 +308,7 @@ def readiness(status: FleetStatus) -> Readiness:
     clusters = [f"cluster {row.name}: {row.reason}" for row in status.clusters if not row.synced and row.name not in named]
     lesser = {**silent, "clusters": clusters}
     if standby_fleet:
-        blocking = [problem for problem in degrading if problem.code not in REPORTED]
+        blocking = [problem for problem in degrading if problem.code not in HARMLESS_TO_STANDBYS]
         required = {**_members(status), "problems": [str(problem) for problem in blocking]}
         return _verdict(required, {**lesser, "reported": [str(each) for each in degrading if each not in blocking]}, shown)
     hub = next((row for row in status.clusters if row.role == "hub"), None)

@@ -73,11 +73,12 @@ def fleet_status(
     pools: Iterable[PoolStatus] = (),
     nodes: Iterable[RayNodeStatus] = (),
     switches: Iterable[Switch] = (),
+    release: str = "",
 ) -> FleetStatus:
     """The status of a fleet whose members should be ``wanted``. ``problems`` are the leader's own; ``reasons``: why there is no
-    plan. ``leadership`` is None until the hub records it; ``uptime`` is the leader's, in seconds."""
+    plan. ``leadership`` is None until the hub records it; ``uptime`` is the leader's, in seconds, and ``release`` its raycp's."""
     if plan is None:
-        return with_readiness(FleetStatus(problems=list(problems), reasons=list(reasons)))
+        return with_readiness(FleetStatus(problems=list(problems), reasons=list(reasons), release=release))
     watcher = _watcher(plan)
     reports = [known.report for slot, known in members.items() if slot.role is watcher]
     standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
@@ -110,6 +111,7 @@ def fleet_status(
             pools=list(pools),
             nodes=list(nodes),
             switches=list(switches),
+            release=release,
         )
     )
 

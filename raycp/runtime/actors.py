@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import ray
 
 from raycp.base.clock import SystemClock
+from raycp.base.release import this_release
 from raycp.member.process_recorder import ABOUT_RECORDINGS, ProcessRecorder
 from raycp.metrics.recorder import Origin
 from raycp.metrics.recorder.log_feed import LogFeed
@@ -60,6 +61,7 @@ class Shell:
         try:
             # A reconciler that burns CPU must not keep the actor's loop waiting for 5 ms at each switch of threads.
             sys.setswitchinterval(0.001)
+            this_release()  # of the code that this process imports, before anybody changes it on disk
             member = Member.parse(self._name)
             if member is None:
                 raise ValueError(f"{self._name!r} is not the name of a member")
@@ -106,7 +108,7 @@ class Shell:
 
     async def _route(self, question: Question[Any]) -> Any:
         if isinstance(question, Ping):
-            return Pong(os.getpid(), self._clock.now() - self._turned)
+            return Pong(os.getpid(), self._clock.now() - self._turned, this_release())
         if isinstance(question, ABOUT_RECORDINGS) and self._recorder is not None:
             return await self._recorder.answer(question)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._ask_core(question), self._loop))

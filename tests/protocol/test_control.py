@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from inprocess import plan_of
 
+from raycp.base.release import this_release
 from raycp.protocol.control import (
     Apply,
     Configure,
@@ -88,7 +89,35 @@ async def test_a_failure_travels_with_its_code_and_message() -> None:
     assert failed.value.code is ErrorCode.INTERNAL
 
 
-def test_a_code_of_a_later_release_is_an_internal_error() -> None:
+@pytest.mark.parametrize(("release", "code"), [(this_release(), ErrorCode.INTERNAL), ("9+a", ErrorCode.OTHER_RELEASE)])
+def test_an_unknown_code_is_an_internal_error_or_of_another_release(release: str, code: ErrorCode) -> None:
     with pytest.raises(ControlError, match="why") as failed:
-        decode_answer(Rest(), msgspec.msgpack.encode([2, "too_late", "why", None]))
-    assert failed.value.code is ErrorCode.INTERNAL
+        decode_answer(Rest(), msgspec.msgpack.encode([2, "too_late", "why", None, release]))
+    assert failed.value.code is code
+
+
+def of_another_release(raw: bytes, *release: str) -> bytes:
+    """The answer as a process of another release gives it; one that does not tell sends no such field."""
+    return msgspec.msgpack.encode([*msgspec.msgpack.decode(raw)[:4], *release])
+
+
+@pytest.mark.parametrize("release", [("0.0.9+abc",), ()])
+async def test_a_failure_between_two_releases_says_so(release: tuple[str, ...]) -> None:
+    async def invalid(question: Question[Any]) -> None:
+        raise ValueError("1 validation error for FleetDoc")
+
+    async def busy(question: Question[Any]) -> None:
+        raise ControlError(ErrorCode.BUSY, "3 reconciles run")
+
+    assert decode_answer(PlanOf(), of_another_release(encode_answer(PLAN), *release)) == PLAN, "what is understood is taken"
+    for answer, what in (
+        (await respond(encode_question(Rest()), invalid), "1 validation error for FleetDoc; it runs "),
+        (encode_answer(7), "the answer to PlanOf can't be decoded.*; it runs "),
+    ):
+        with pytest.raises(ControlError, match=what) as failed:
+            decode_answer(PlanOf(), of_another_release(answer, *release))
+        assert failed.value.code is ErrorCode.OTHER_RELEASE
+        assert ("raycp 0.0.9 (code abc)" in str(failed.value)) == bool(release)
+    with pytest.raises(ControlError, match=r"^3 reconciles run$") as failed:
+        decode_answer(Rest(), of_another_release(await respond(encode_question(Rest()), busy), *release))
+    assert failed.value.code is ErrorCode.BUSY

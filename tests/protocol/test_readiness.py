@@ -211,6 +211,8 @@ def test_a_standby_fleet_is_warm_when_its_leader_has_no_problem_at_all() -> None
     assert readiness(status).reasons == ("ActiveFleet: a standby too",)
     status.problems = [problem(ProblemCode.CLUSTER_UNREACHABLE, "refused", ProblemOwner(cluster="east"))]
     assert (with_readiness(status).warm, with_readiness(status).readiness) == (True, DEGRADED), "that holds no upgrade back"
+    status.problems = [problem(ProblemCode.RELEASE, "it runs another", ProblemOwner(member="worker standard/0"))]
+    assert (with_readiness(status).warm, with_readiness(status).readiness) == (True, DEGRADED)
     status.problems = []
     status.standbys[0].ready, status.standbys[0].reasons = False, ["standby 0/0 is not there yet"]
     assert readiness(status).reasons == ("standby 0/0 is not there yet",)

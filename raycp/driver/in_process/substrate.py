@@ -195,7 +195,7 @@ class InProcessSubstrate:
 
 async def _route(core: Any, recorder: ProcessRecorder | None, question: Question[Any]) -> Any:
     if isinstance(question, Ping):
-        return Pong(os.getpid(), 0.0)
+        return Pong(os.getpid(), 0.0, core.raycp_release)
     if recorder is None:
         return await core.ask(question)
     if isinstance(question, ABOUT_RECORDINGS):

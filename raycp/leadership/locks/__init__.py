@@ -26,7 +26,7 @@ candidate observes, and since when. ``eligibility``: may it acquire? Pure. ``sto
 ``types``: the contract and its values.
 """
 
-from raycp.leadership.locks.make import make_lock
+from raycp.leadership.locks.make import lock_of_kind, make_lock
 from raycp.leadership.locks.pods import pod_of
 from raycp.leadership.locks.types import RESERVED, Confirmed, Holding, Identity, Lock, LockProblem, PodRef, Waiting
 
@@ -39,6 +39,7 @@ __all__ = [
     "LockProblem",
     "PodRef",
     "Waiting",
+    "lock_of_kind",
     "make_lock",
     "pod_of",
 ]

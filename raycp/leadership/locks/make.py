@@ -4,7 +4,7 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.base.loops import Loops
-from raycp.config.runtime import LeaderSpec
+from raycp.config.runtime import ConfigMapLock, LeaderSpec, LeaseLock, LockSpec, RayLock
 from raycp.kube import ClusterClient
 from raycp.leadership.epoch import RECORD
 from raycp.leadership.locks.floor import CrdFloor
@@ -36,3 +36,15 @@ def make_lock(
         return KubeLock("lease", leased, records, RECORD, clock, every=lock.lease.renew, **common)
     store = ConfigMapStore(client, fleet, state_namespace, records.name(RECORD), clock)
     return KubeLock("ray", store, records, EPOCHS, clock, **common)
+
+
+def lock_of_kind(leader: LeaderSpec, kind: str) -> LeaderSpec:
+    """``leader`` with the lock of that kind; with the file's settings where the file names that kind."""
+    if kind == leader.lock.kind:
+        return leader
+    lock = {
+        "ray": LockSpec(ray=RayLock()),
+        "configMap": LockSpec(config_map=ConfigMapLock()),
+        "lease": LockSpec(lease=LeaseLock()),
+    }[kind]
+    return leader.model_copy(update={"lock": lock})

@@ -1,7 +1,8 @@
 """The boundary of control messages: bytes to questions, answers and failures to bytes, and back.
 
-A question is ``[protocol, name, fields]`` in msgpack, an answer ``[protocol, code, message, value]``. What can't be decoded is a
-``ControlError``; no other exception crosses.
+A question is ``[protocol, name, fields]`` in msgpack, an answer ``[protocol, code, message, value, release]``. What can't be
+decoded is a ``ControlError``; no other exception crosses. ``release`` is that of the process that answers: where it is another one
+than this, a failure that may come from that says so.
 """
 
 import functools
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from raycp.base.protocol_version import PROTOCOL, IncompatibleVersion, check_protocol
+from raycp.base.release import difference, this_release
 from raycp.base.text import clean, message_of
 from raycp.protocol.control import leader, members, recordings
 from raycp.protocol.control.errors import ControlError, ErrorCode
@@ -40,7 +42,12 @@ class _Answered(msgspec.Struct, array_like=True):
     code: str
     message: str
     value: msgspec.Raw
+    release: str = ""
+    """Absent in answers of releases that do not tell."""
 
+
+_SUSPECT = frozenset({ErrorCode.UNKNOWN_QUESTION, ErrorCode.MALFORMED, ErrorCode.INTERNAL})
+"""Failures that processes of one release do not have with each other, or whose cause the release may be."""
 
 _MESSAGE_LENGTH = 20_000
 """Characters of a failure's message; problems of a fleet file are listed in full."""
@@ -80,12 +87,13 @@ def decode_question(raw: bytes) -> Question[Any]:
 
 def encode_answer(value: Any) -> bytes:
     """A successful answer's bytes."""
-    return msgspec.msgpack.encode(_Answered(PROTOCOL, "", "", msgspec.Raw(msgspec.msgpack.encode(value))))
+    return msgspec.msgpack.encode(_Answered(PROTOCOL, "", "", msgspec.Raw(msgspec.msgpack.encode(value)), this_release()))
 
 
 def encode_failure(error: ControlError) -> bytes:
     """A failure's bytes."""
-    return msgspec.msgpack.encode(_Answered(PROTOCOL, error.code, clean(str(error), _MESSAGE_LENGTH), msgspec.Raw(_NOTHING)))
+    message = clean(str(error), _MESSAGE_LENGTH)
+    return msgspec.msgpack.encode(_Answered(PROTOCOL, error.code, message, msgspec.Raw(_NOTHING), this_release()))
 
 
 def decode_answer(question: Question[A], raw: bytes) -> A:
@@ -93,11 +101,21 @@ def decode_answer(question: Question[A], raw: bytes) -> A:
     with _Boundary(f"the answer to {type(question).__name__}"):
         answered = _answered.decode(raw)
         check_protocol(answered.protocol, f"the answer to {type(question).__name__}")
-        if answered.code:
-            known = answered.code in ErrorCode.__members__.values()
-            raise ControlError(ErrorCode(answered.code) if known else ErrorCode.INTERNAL, answered.message)
-        found: A = _decoder(_answer_type(type(question))).decode(answered.value)
-        return found
+    if answered.code:
+        known = answered.code in ErrorCode.__members__.values()
+        failure = ControlError(ErrorCode(answered.code) if known else ErrorCode.INTERNAL, answered.message)
+        raise _explained(failure, answered.release)
+    try:
+        with _Boundary(f"the answer to {type(question).__name__}"):
+            found: A = _decoder(_answer_type(type(question))).decode(answered.value)
+            return found
+    except ControlError as error:
+        raise _explained(error, answered.release) from error.__cause__
+
+
+def _explained(error: ControlError, release: str) -> ControlError:
+    why = difference(release) if error.code in _SUSPECT else ""
+    return ControlError(ErrorCode.OTHER_RELEASE, f"{error}; {why}") if why else error
 
 
 async def respond(raw: bytes, ask: Callable[[Question[Any]], Awaitable[Any]]) -> bytes:

@@ -20,6 +20,8 @@ class ErrorCode(StrEnum):
     """The question names something that does not exist."""
     UNKNOWN_QUESTION = "unknown_question"
     INCOMPATIBLE_VERSION = "incompatible_version"
+    OTHER_RELEASE = "other_release"
+    """The question or its answer could not be understood, or failed; the two processes run different releases of raycp."""
     MALFORMED = "malformed"
     """The bytes are no control message."""
     INTERNAL = "internal"

@@ -12,10 +12,12 @@ from raycp.protocol.status import FleetStatus
 
 
 class Pong(msgspec.Struct, array_like=True, frozen=True):
-    """The member's process id, and the seconds since its core's loop last turned."""
+    """The member's process id, the seconds since its core's loop last turned, and the release of raycp that it runs
+    (``base.release``; empty where it does not tell)."""
 
     pid: int
     silence: float
+    release: str = ""
 
 
 class Ping(Question[Pong], frozen=True):
