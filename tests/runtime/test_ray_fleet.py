@@ -245,10 +245,15 @@ def test_apply_in_place(ray_house: House, fleet: Path) -> None:
     assert "north" in told
     assert "everything" in told
     assert "dry run" in told
+    assert before["generation"] in told
+    promised = told.split("would become ")[1].split()[0]
     unchanged = ray_house.status("it")
     assert applied(unchanged) == applied(before)
     ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address)
     after = ray_house.status("it")
+    checked = ray_house.raycp("check", "-c", str(changed), "--offline")
+    assert f"generation {after['generation']}:" in checked
+    assert after["generation"] == promised
     assert {row["name"] for row in after["clusters"]} == {*CLUSTERS, "north"}
     assert {row["name"] for row in after["controllers"]} >= {"batchjob", "everything"}
     assert sum(row["worker"].startswith("standard/") for row in after["workers"]) == 2
