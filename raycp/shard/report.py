@@ -76,9 +76,9 @@ class ShardReporter:
 
     def states(self) -> list[ClusterState]:
         """The clusters' states, as workers receive them."""
-        plans = [watched.plan for watched in self._caches]
+        plans, skew = [watched.plan for watched in self._caches], self._caches.skew
         return [
-            ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker)
+            ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker, skew(row.name))
             for row, plan in zip(self.clusters(), plans, strict=True)
         ]
 
