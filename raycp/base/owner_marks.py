@@ -13,6 +13,7 @@ import base64
 import hmac
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -74,13 +75,14 @@ class MarkKeys(msgspec.Struct, frozen=True):
         """The mark of ``claim``."""
         return f"{self.signing}/{_mac(self.keys[self.signing], claim)}"
 
-    def proof(self, claim: OwnerClaim, mark: str, created: str | None) -> ClaimProof:
-        """``mark`` as the child carries it, empty for none; ``created`` is its creationTimestamp."""
+    def proof(self, claim: OwnerClaim, mark: str, created: str | None, clock_ahead: float = 0.0) -> ClaimProof:
+        """``mark`` as the child carries it, empty for none; ``created`` is its creationTimestamp, by a clock that is so many
+        seconds ``clock_ahead`` of the one that set ``unmarked_before``."""
         name, _, mac = mark.partition("/")
         key = self.keys.get(name)
         if key is not None and _fits(key, claim, mac):
             return ClaimProof.MARKED
-        if created and created < self.unmarked_before and _TIME.fullmatch(created):
+        if created and _TIME.fullmatch(created) and created < _moved(self.unmarked_before, round(clock_ahead)):
             return ClaimProof.OLD
         return ClaimProof.NONE
 
@@ -101,6 +103,14 @@ def next_keys(before: MarkKeys | None, found: Mapping[str, bytes], unmarked_befo
 def _age(name: str) -> tuple[int, str]:
     number = _NUMBER.search(name)
     return (int(number.group()) if number else -1, name)
+
+
+@lru_cache(_CACHED)
+def _moved(time: str, seconds: int) -> str:
+    """``time``, a ``metav1.Time`` or empty, so many seconds later."""
+    if not seconds or not _TIME.fullmatch(time):
+        return time
+    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @lru_cache(_CACHED)

@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
         if before.runtime != fleet.runtime and before.controllers and not changes:
             changes.append("~ controllers' code (replaces the workers)")
         if not changes and before.generation == fleet.generation:
-            say(f"fleet {doc.name} matches the file: nothing to change")
+            say(f"fleet {doc.name} matches the file: nothing to change in generation {fleet.generation}")
             return 0
         say("\n".join(changes) or "~ controllers' declarations")
         if args.dry_run:
-            say("dry run: nothing was changed")
+            say(f"dry run: nothing was changed; generation {before.generation} would become {fleet.generation}")
             return 0
         run_async(client.apply(fleet))
         with readiness(doc.name) as waits:

@@ -40,14 +40,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
-    from raycp.config.canonical import generation
     from raycp.config.load import load_fleet
     from raycp.config.rayenv import local_ray_environments, missing_settings
-    from raycp.driver.fleet_builder import check_stage_files
+    from raycp.driver.fleet_builder import build_fleet
 
     doc = load_fleet(args.config, check_files=not args.offline)
     uses = _uses(args.config, doc)
-    check_stage_files(doc)
+    generation = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent]).generation
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
     environments = local_ray_environments()
     lacking = sorted({setting for each in environments for setting in missing_settings(each)})
@@ -64,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     if args.output in ("json", "yaml"):
         content = {
             "fleet": doc.name,
-            "generation": generation(doc),
+            "generation": generation,
             "controllers": [{"use": use.spec.use, "name": use.name, "kind": str(use.controller.kind)} for use in uses],
             "clusters": [report.row() for report in reports],
             "warnings": warnings,
         }
         put(document(content, args.output))
         return FAILED if failed else 0
-    say(f"fleet {doc.name}, generation {generation(doc)}: {args.config} is valid")
+    say(f"fleet {doc.name}, generation {generation}: {args.config} is valid")
     say(f"controllers: {', '.join(f'{use.name} ({use.controller.kind})' for use in uses)}")
     if reports:
         put(render([report.row() for report in reports], _COLUMNS, args.output))

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
     "why": "what happened to an object, and what it waits for",
+    "errors": "the objects that fail, of all clusters, and why",
     "debug": "what each process did last, the dead ones too",
     "slo": "objectives, budgets and burn rates; Prometheus rules",
     "top": "a live view of lanes, clusters and latency",
@@ -33,7 +34,10 @@ COMMANDS: dict[str, str] = {
     "bench": "measure: latency, storms, switches, embedded clusters",
     "version": "versions of raycp and its dependencies",
 }
-"""Every command and what it does, in the order of the help. A command is its module's name."""
+"""Every command and what it does, in the order of the help. A command is its module's name, apart from ``MODULES``."""
+
+MODULES = {"errors": "failures"}
+"""Of commands whose name another module has."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def available() -> dict[str, str]:
     """The commands whose modules are installed."""
-    return {name: what for name, what in COMMANDS.items() if importlib.util.find_spec(f"raycp.cli.{name}")}
+    return {name: what for name, what in COMMANDS.items() if importlib.util.find_spec(_module(name))}
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
     """A parser of this one command; ``parse_args`` expects its name first."""
     parser = argparse.ArgumentParser(prog="raycp", add_help=False)
     subparsers: Any = parser.add_subparsers(dest="command", required=True)
-    importlib.import_module(f"raycp.cli.{name}").add_parser(subparsers)
+    importlib.import_module(_module(name)).add_parser(subparsers)
     return parser
 
 
@@ -79,11 +83,15 @@ def _main(arguments: list[str]) -> int:
         name = "version"
     if name not in commands:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
-    module = importlib.import_module(f"raycp.cli.{name}")
+    module = importlib.import_module(_module(name))
     print_logs()
     code: int = module.run(parser_of(name).parse_args([name, *rest]))
     sys.stdout.flush()
     return code
+
+
+def _module(command: str) -> str:
+    return f"raycp.cli.{MODULES.get(command, command)}"
 
 
 def _help(commands: dict[str, str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from raycp.cli.console import progress
 from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
+from raycp.cli.failure_watch import FailureWatch
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
@@ -61,8 +62,11 @@ def run(args: argparse.Namespace) -> int:
                 say(summary(status))
                 if at_hand.ours and at_hand.token is not None:
                     say(f"its Ray, for `ray status`: export {assignments(at_hand.address, at_hand.token)}")
-                if (at_hand.ours or args.attach) and foreground(ending, at_hand.ours) == signal.SIGTERM and not at_hand.ours:
-                    give_way(client, doc.name)
+                if at_hand.ours or args.attach:
+                    with FailureWatch(status["observer"]["url"], lambda: observer_of(client)):
+                        came = foreground(ending, at_hand.ours)
+                    if came == signal.SIGTERM and not at_hand.ours:
+                        give_way(client, doc.name)
             except CliError as error:
                 if not isinstance(error.__cause__, StandsBy):
                     raise
@@ -96,6 +100,11 @@ def summary(status: dict[str, Any]) -> str:
         if cluster["kubeconfig"]:
             lines.append(f"kubeconfig of {cluster['name']}: {cluster['kubeconfig']}")
     return "\n".join(lines)
+
+
+def observer_of(client: FleetClient) -> str:
+    """The address of the fleet's observer, empty while none runs. Raises ``CliError``."""
+    return str((run_async(client.status()).get("observer") or {}).get("url") or "")
 
 
 def assignments(address: str, token: Path) -> str:

@@ -45,7 +45,8 @@ class ClusterClient(ObjectCalls):
         self.write_guard: WriteGuard | None = None
         """called immediately before each write is sent; see ``raycp.kube.guard``"""
         self.skew = 0.0
-        """seconds by which the server's wall clock is ahead of ours, from its ``Date`` header (1 s resolution)"""
+        """seconds by which the server's wall clock is ahead of ours, from its ``Date`` header, of 1 s resolution: it moves only by
+        more than that"""
         self._clock = clock
         self._credentials = credentials
         self.received = ReceivedBytes(spec.limits)
@@ -216,7 +217,7 @@ class ClusterClient(ObjectCalls):
             if problem is not None:
                 raise problem
             if loop.time() >= self._skew_due:
-                self._measure_skew(answer.headers.get("date"), loop.time())
+                self._measure_skew(answer.headers.get("date"))
             return answer
 
     @contextlib.asynccontextmanager
@@ -269,6 +270,7 @@ class ClusterClient(ObjectCalls):
             error: KubeError | None
             if isinstance(answer, LineStream):
                 if b"json" in answer.content_type or "watch" not in (query or ()):
+                    self._measure_skew(answer.date)  # once its lists are read, a shard sends few other requests
                     self.gate.report(None)
                     return connection, answer
                 connection.close()
@@ -300,12 +302,14 @@ class ClusterClient(ObjectCalls):
         if self.pool.target != target:
             self.pool.retarget(target)
 
-    def _measure_skew(self, date: str | None, now: float) -> None:
-        self._skew_due = now + _SKEW_SECONDS
+    def _measure_skew(self, date: str | None) -> None:
+        self._skew_due = asyncio.get_running_loop().time() + _SKEW_SECONDS
         if date:
             with contextlib.suppress(ValueError, TypeError):
                 ahead = email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - self._clock.wall()
-                self.skew = ahead if abs(ahead) > 1.0 else 0.0  # below the resolution of the header
+                ahead = ahead if abs(ahead) > 1.0 else 0.0  # below the resolution of the header
+                if abs(ahead - self.skew) > 1.0:
+                    self.skew = ahead
 
     def _log_breaker(self, old: str, new: str, reason: str) -> None:
         log.warning("cluster %r: breaker %s -> %s%s", self.name, old, new, f" ({reason})" if reason else "")

@@ -59,15 +59,23 @@ class LineStream:
         "_timer",
         "_waiter",
         "content_type",
+        "date",
         "done",
         "idle_timeout",
         "last_bytes",
     )
 
     def __init__(
-        self, connection: "HttpChannel", now: float, content_type: bytes = b"", longest: int = AnswerLimits().line
+        self,
+        connection: "HttpChannel",
+        now: float,
+        content_type: bytes = b"",
+        longest: int = AnswerLimits().line,
+        date: str | None = None,
     ) -> None:
         self.content_type = content_type
+        self.date = date
+        """of the server's clock, as its header says it"""
         self._connection = connection
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
@@ -330,7 +338,8 @@ class HttpChannel(asyncio.Protocol):
         names = [name.lower() for name, _ in self._headers]
         self._until_close = b"content-length" not in names and b"transfer-encoding" not in names and self._status not in (204, 304)
         if self._want_stream and 200 <= self._status < 300:  # an interim answer is no stream
-            self._stream = LineStream(self, self.loop.time(), self._content_type, self.received.limits.line)
+            date = next((value.decode("latin-1") for name, value in self._headers if name.lower() == b"date"), None)
+            self._stream = LineStream(self, self.loop.time(), self._content_type, self.received.limits.line, date)
             self._resolve(self._stream)
 
     def on_body(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ import difflib
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +20,8 @@ from raycp.kube.errors import KubeError, NoSuchKind, unserved
 log = logging.getLogger("raycp.kube")
 
 _PATH = re.compile(r"[A-Za-z0-9._/-]+")
+_PLAIN = re.compile(r"[a-z0-9.-]+")
+_AS_THEY_ARE = "-._~:@$&+="  # beside letters and digits, as Go's url.PathEscape
 _MISS_SECONDS = 2.0  # between two readings of a group and version: a CRD may become Established at any moment
 
 
@@ -32,15 +35,28 @@ class Resource(msgspec.Struct, frozen=True):
     subresources: frozenset[str]
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path of the collection, an object, or its subresource; of all namespaces if ``namespace`` is empty."""
+        """The path of the collection, an object, or its subresource; of all namespaces if ``namespace`` is empty. Raises
+        ``ValueError`` as ``segment`` does."""
         gvk = self.gvk
         path = f"/apis/{gvk.group}/{gvk.version}" if gvk.group else f"/api/{gvk.version}"
         if self.namespaced and namespace:
-            path = f"{path}/namespaces/{namespace}"
+            path = f"{path}/namespaces/{segment(namespace)}"
         path = f"{path}/{self.plural}"
         if name:
-            path = f"{path}/{name}"
+            path = f"{path}/{segment(name)}"
         return f"{path}/{subresource}" if subresource else path
+
+
+def segment(name: str) -> str:
+    """The name of an object, or of its namespace, as one segment of a path. Most kinds have names that need no escape; RBAC allows
+    ``system:node``, and lenient servers spaces, ``?`` or capitals.
+
+    Raises ``ValueError`` for a name that no escape keeps in its segment: apiserver decodes a path before it splits it. Source:
+    ``rest.IsValidPathSegmentName`` of client-go, which refuses these and ``%``.
+    """
+    if "/" in name or name in (".", ".."):
+        raise ValueError(f"{name!r} can't be the name of an object: '/', '.' and '..' lead to other paths")
+    return name if _PLAIN.fullmatch(name) else quote(name, safe=_AS_THEY_ARE)
 
 
 class _ApiResource(msgspec.Struct):

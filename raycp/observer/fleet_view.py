@@ -95,6 +95,11 @@ class FleetView:
         """See ``View.slo``."""
         return self._book.report()
 
+    async def errors(self) -> Json:
+        """See ``View.errors``."""
+        rows, failing = self._feed.failures()
+        return {"items": msgspec.to_builtins(sorted(rows, key=lambda row: (row.since, row.object))), "failing": failing}
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """See ``View.timeline``: the shard that watches the cluster answers."""
         plan = self._plan()

@@ -10,6 +10,7 @@ from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_overlay import overlaid
 from raycp.protocol.members import LEADER
+from raycp.protocol.report import FailureReport
 from raycp.protocol.status import FleetStatus, LeaderStatus, with_readiness
 
 SILENT_AFTER = 5.0
@@ -49,6 +50,12 @@ class StatusFeed:
         """Members of the fleet that have stopped reporting to the observer."""
         members = {row.member for row in self._last.member_rows()} if self._last is not None else set()
         return [known for name, known in self._reports.items() if name in members and self._silence(known) > SILENT_AFTER]
+
+    def failures(self) -> tuple[list[FailureReport], int]:
+        """What the primaries report as failing, and how many objects fail, also beyond these."""
+        shards = {row.member for row in self._last.shards} if self._last is not None else set()
+        reports = [known.report for name, known in self._reports.items() if name in shards]
+        return [row for report in reports for row in report.failures], sum(report.failing for report in reports)
 
     def complete(self) -> bool:
         """Whether all shards and workers run and have reported to this observer."""

@@ -47,6 +47,11 @@ class View(Protocol):
 
     async def slo(self) -> list[Json]: ...
 
+    async def errors(self) -> Json:
+        """``items``: failing objects as ``raycp.protocol.report.FailureReport``, the oldest failure first; ``failing`` counts all,
+        also those that are not listed."""
+        ...
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """The last changes of one object, or None when nothing is known of it."""
         ...

@@ -112,6 +112,9 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         return _json(await view.status())
 
+    async def errors(_: web.Request) -> web.Response:
+        return _json(await view.errors())
+
     async def overview(_: web.Request) -> web.Response:
         """All that the status page shows, in one answer."""
         return _json(
@@ -136,6 +139,7 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
             web.get("/readyz", readyz),
             web.get("/api/v1/status", status),
             web.get("/api/v1/overview", overview),
+            web.get("/api/v1/errors", errors),
             listing("clusters", view.clusters),
             listing("shards", view.shards),
             listing("workers", view.workers),

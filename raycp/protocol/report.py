@@ -42,6 +42,21 @@ class SuspectReport(msgspec.Struct):
     since: float
 
 
+class FailureReport(msgspec.Struct, rename="camel"):
+    """An object whose last reconcile failed. ``object`` as ``raycp why`` takes it; ``frame`` is the author's innermost line
+    (``website.py:40``), empty where there is none; ``attempts``: failures in a row. ``since`` and ``next_try`` in Unix seconds;
+    ``next_try`` is None where the controller gave up until the object changes."""
+
+    cluster: str
+    object: str
+    controller: str
+    cause: str
+    frame: str
+    attempts: int
+    next_try: float | None
+    since: float
+
+
 class Report(msgspec.Struct):
     """A member's state, the answer to ``ReportAfter``. ``plan`` is the version of the plan that it runs; ``dead`` a
     primary whose port refuses its standby's connection. ``node`` is the host's name, ``node_id`` Ray's id of the node."""
@@ -67,6 +82,9 @@ class Report(msgspec.Struct):
     suspects: list[SuspectReport] = []
     """A primary's, the convicted first; ``suspected`` counts all, also those beyond the list."""
     suspected: int = 0
+    failures: list[FailureReport] = []
+    """A primary's, at least one of each kind of failure; ``failing`` counts all, also those beyond the list."""
+    failing: int = 0
     quarantine: bool = False
     """Whether a suspect is due: the shard needs a quarantine worker."""
     problems: list[FleetProblem] = []

@@ -27,7 +27,8 @@ class ClusterInfo:
     """A cluster of the fleet as the running worker knows it.
 
     ``reachable``: its API server answered lately. ``synced``: its caches are filled. ``reason`` says why not.
-    ``free_pods`` is how many more Pods it has room for, None where that is unknown.
+    ``free_pods`` is how many more Pods it has room for, None where that is unknown. ``clock_ahead`` is by how many seconds its
+    server's clock is ahead of ours, negative if behind: times that it has stamped are that much later than ours.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ClusterInfo:
     synced: bool = True
     reason: str = ""
     free_pods: int | None = None
+    clock_ahead: float = 0.0
 
 
 class CacheRead(msgspec.Struct, frozen=True):

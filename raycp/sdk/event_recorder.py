@@ -8,6 +8,7 @@ queue is bounded: Events are informative, and must not delay a reconcile.
 import asyncio
 import hashlib
 import logging
+import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 EVENT = GVK("events.k8s.io", "v1", "Event")
 _NOTE_LIMIT = 1024  # bytes; events.k8s.io/v1 Event.note
 _REASON_LIMIT = 128
+_NAME_PART = 220  # characters; a dot, the digest and the time in microseconds follow
+_NO_LABEL = re.compile(r"[^a-z0-9.-]+")
 _SERIES_LIFE = 360.0
 SERIES_PERIOD = 30.0
 """Seconds between two updates of a series' count on the server."""
@@ -67,6 +70,13 @@ def event_for(
 def micro_time(wall: float) -> str:
     """``metav1.MicroTime`` of a Unix time in seconds."""
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _own_name(name: str) -> str:
+    """What an Event's own name begins with: that of its object as far as it is a DNS subdomain, which the names of roles
+    (``system:node``) and those of lenient servers are not. With what follows it has at most 253 characters."""
+    labels = [label.strip("-") for label in _NO_LABEL.sub("-", name.lower())[:_NAME_PART].split(".")]
+    return ".".join(label for label in labels if label) or "object"
 
 
 @dataclass(slots=True)
@@ -126,7 +136,7 @@ class EventRecorder:
                 self.dropped += 1
                 return
             stamp = f"{int(self._clock.wall() * 1e6):x}"
-            name = f"{regarding['name'][:220]}.{digest}{stamp}"
+            name = f"{_own_name(regarding['name'])}.{digest}{stamp}"
             series = _Series(body["metadata"]["namespace"], name, now, now)
             self._known[digest] = series
             self._known.move_to_end(digest)

@@ -64,8 +64,8 @@ def explain(error: BaseException, done: Done, log: Log) -> None:
     done.outcome, done.error_class = Outcome.RETRY, error_class(error)
     message = message_of(error, ERROR_LENGTH - 200)
     if isinstance(error, Permanent):
-        done.outcome, done.error = Outcome.PERMANENT, message
-        log.warning("gave up until the object changes: %s", message)
+        done.outcome, done.error = Outcome.PERMANENT, f"{message}{_where(error)}"
+        log.warning("gave up until the object changes: %s", done.error)
     elif isinstance(error, Retry):
         done.error = message
         if error.after is not None:

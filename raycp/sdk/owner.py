@@ -102,16 +102,23 @@ def mark(
 
 
 def ownership(
-    child: dict[str, Any], kind: GVK, owner: dict[str, Any], owner_cluster: str, child_cluster: str, keys: MarkKeys | None
+    child: dict[str, Any],
+    kind: GVK,
+    owner: dict[str, Any],
+    owner_cluster: str,
+    child_cluster: str,
+    keys: MarkKeys | None,
+    clock_ahead: float = 0.0,
 ) -> Ownership:
-    """How ``child``, an object of ``kind`` in ``child_cluster``, belongs to ``owner``. Without keys no mark counts."""
+    """How ``child``, an object of ``kind`` in ``child_cluster``, belongs to ``owner``. Without keys no mark counts.
+    ``clock_ahead``: seconds that the clock of ``child_cluster`` is ahead of ours."""
     meta, owner_meta = child.get("metadata") or {}, owner["metadata"]
     uid, namespace = owner_meta["uid"], str(meta.get("namespace") or "")
     proof = ClaimProof.NONE
     if keys is not None and (meta.get("labels") or {}).get(OWNER_UID) == uid:
         claim = OwnerClaim(uid, child_cluster, _kind_name(kind), namespace, str(meta.get("name")))
         carried, created = (meta.get("annotations") or {}).get(MARK), meta.get("creationTimestamp")
-        proof = keys.proof(claim, str(carried), str(created) if created else None)
+        proof = keys.proof(claim, str(carried), str(created) if created else None, clock_ahead)
     if proof is ClaimProof.MARKED:
         return Ownership.MARKED
     here = owner_cluster == child_cluster and owner_meta.get("namespace", "") in ("", namespace)
@@ -120,13 +127,14 @@ def ownership(
     return Ownership.OLD if proof is ClaimProof.OLD else Ownership.NONE
 
 
-def proof_of(meta: Meta, cluster: str, kind: GVK, keys: MarkKeys | None) -> tuple[str, ClaimProof]:
-    """The owner that a cached object of ``kind`` names by label, and what proves it; an empty uid where it names none."""
+def proof_of(meta: Meta, cluster: str, kind: GVK, keys: MarkKeys | None, clock_ahead: float) -> tuple[str, ClaimProof]:
+    """The owner that a cached object of ``kind`` names by label, and what proves it; an empty uid where it names none.
+    ``clock_ahead`` as for ``ownership``."""
     uid = (meta.labels or {}).get(OWNER_UID, "")
     if not uid or keys is None:
         return uid, ClaimProof.NONE
     claim = OwnerClaim(uid, cluster, _kind_name(kind), meta.namespace, meta.name)
-    return uid, keys.proof(claim, (meta.annotations or {}).get(MARK, ""), meta.creation_timestamp)
+    return uid, keys.proof(claim, (meta.annotations or {}).get(MARK, ""), meta.creation_timestamp, clock_ahead)
 
 
 def owner_key(annotations: Mapping[str, str] | None) -> OwnerKey | None:

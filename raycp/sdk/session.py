@@ -98,6 +98,11 @@ class Session:
             self.unusable.add(name)
         return info
 
+    def clock_ahead(self, cluster: str) -> float:
+        """Seconds that the cluster's clock is ahead of ours; 0 where that is not known."""
+        info = self.backend.clusters.get(cluster)
+        return info.clock_ahead if info is not None else 0.0
+
     async def read(self, query: CacheRead) -> list[Child]:
         """A cache read, see ``Backend.read``. Raises ``Revoked``."""
         self._check()

@@ -176,8 +176,9 @@ class Writes:
     # -- inside
 
     def _ownership(self, child: dict[str, Any], kind: GVK, cluster: str) -> Ownership:
-        session = self._session
-        return ownership(child, kind, session.own_identity, session.task.key.cluster, cluster, session.backend.marks)
+        session, marks = self._session, self._session.backend.marks
+        owner, home = session.own_identity, session.task.key.cluster
+        return ownership(child, kind, owner, home, cluster, marks, session.clock_ahead(cluster))
 
     async def _name(self, verb: Any, obj: dict[str, Any], cluster: str | None, subresource: str = "") -> ApiRequest:
         """The request for an object, its namespace filled in where the kind has namespaces and the object names none."""

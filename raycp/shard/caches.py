@@ -56,7 +56,7 @@ class Caches:
     def skew(self, cluster: str) -> float:
         """Seconds that the cluster's wall clock is ahead of ours; 0 where that is not known."""
         watched = self.clusters.get(cluster)
-        return watched.client.skew if watched is not None and watched.client is not None else 0.0
+        return watched.skew() if watched is not None else 0.0
 
     def version_after(self, key: RequestKey, writes: Iterable[Written]) -> int | None:
         """The version that the key's object has if one of ``writes`` left it as it is cached now; None otherwise."""

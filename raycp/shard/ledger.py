@@ -76,7 +76,7 @@ class Ledger:
         self.reconciled: dict[RequestKey, int] = {}
         self.working: dict[RequestKey, Handout] = {}
         """The open hand-out of each key that a worker has. Read it; only the ledger writes it."""
-        self.notes = KeyNotes()
+        self.notes = KeyNotes(clock)
         """What the last reconciles said of their inputs. Read it; only the ledger writes it."""
         self.on_change: Callable[[RequestKey], None] | None = None
         self.judge: Callable[[Deferred], None] = lambda deferred: None
@@ -233,8 +233,7 @@ class Ledger:
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         if handout.deferred:
             self._judge(handout, done)
-        noted = done.unusable or waiting or outcome is Outcome.PERMANENT or key in self.notes.by_key
-        if noted and self.notes.ended(done, handout.moves):
+        if self.notes.ended(done, handout.moves):
             self.missed(key)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)

@@ -1,5 +1,5 @@
 """What the last reconcile of each key said of its inputs: the clusters that it found unusable, what it waits for, and whether it
-gave up. When one of those changes, the key is due (law 13).
+gave up. When one of those changes, the key is due (law 13). And which reconciles failed (``failures``).
 
 The keys of a cluster that is lost are found by what their controllers declare; those that depend on its return are found here,
 since each reconcile reports what it has read. Most keys have no note.
@@ -7,16 +7,19 @@ since each reconcile reports what it has read. Most keys have no note.
 
 from collections.abc import Callable
 
+from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
 from raycp.base.tasks import AWAITS_CLUSTERS, Done, Outcome
 from raycp.protocol.frames import KeyNote
+from raycp.shard.failures import Failures
 
 
 class KeyNotes:
     """One shard's; the ledger alone writes it. ``moves`` counts how often a cluster has become usable."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.moves = 0
+        self.failures = Failures(clock)
         self.by_key: dict[RequestKey, KeyNote] = {}
         """The keys that have a note."""
         self._moved: dict[str, int] = {}
@@ -26,6 +29,8 @@ class KeyNotes:
         usable meanwhile: the reconcile may not have seen that."""
         if done.outcome is Outcome.INTERRUPTED:
             return False  # it has decided nothing
+        if done.outcome is not Outcome.OK or self.failures.known:
+            self.failures.ended(done)
         gave_up = done.outcome is Outcome.PERMANENT
         waits = done.waiting in AWAITS_CLUSTERS
         if not (done.unusable or waits or gave_up):
@@ -58,3 +63,4 @@ class KeyNotes:
         """Forget the keys for which ``drops`` is true."""
         for key in [key for key in self.by_key if drops(key)]:
             del self.by_key[key]
+        self.failures.drop(drops)

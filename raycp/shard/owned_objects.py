@@ -6,6 +6,7 @@ counts as unknown to that owner.
 """
 
 import itertools
+from collections.abc import Callable
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
@@ -23,10 +24,12 @@ _numbers = itertools.count(2, 2)
 
 class Claims:
     """Judges the claims of the objects of one kind in one cluster, by one set of keys. What it found is kept on the object, with
-    its number, which is even: the last bit says whether the claim is proven."""
+    its number, which is even: the last bit says whether the claim is proven. ``clock_ahead`` says how many seconds the cluster's
+    clock is ahead of ours."""
 
-    def __init__(self, cluster: str, kind: GVK, keys: MarkKeys | None) -> None:
+    def __init__(self, cluster: str, kind: GVK, keys: MarkKeys | None, clock_ahead: Callable[[], float]) -> None:
         self.keys = keys
+        self._clock_ahead = clock_ahead
         self._cluster = cluster
         self._kind = kind
         self._number = next(_numbers)
@@ -35,7 +38,7 @@ class Claims:
         """Whether ``obj`` belongs to the owner that it names by label."""
         judged = obj.judged
         if judged & ~1 != self._number:
-            proof = proof_of(obj.meta, self._cluster, self._kind, self.keys)[1]
+            proof = proof_of(obj.meta, self._cluster, self._kind, self.keys, self._clock_ahead())[1]
             judged = obj.judged = self._number | (proof is not ClaimProof.NONE)
         return bool(judged & 1)
 

@@ -50,12 +50,13 @@ class ShardReporter:
         return rows
 
     def fill(self, report: Report) -> None:
-        """Put clusters, caches, lanes and suspects into a report."""
+        """Put clusters, caches, lanes, suspects and failures into a report."""
         report.clusters = self.clusters()
         report.cached_bytes = self.cached_bytes()
         report.lanes = self.lanes()
         report.busy = sum(lane.in_flight for lane in report.lanes)
         self._convictions.fill(report)
+        self._ledger.notes.failures.fill(report, self._convictions.name_of, self._ledger.queue.snapshot)
 
     def cached_bytes(self) -> int:
         """Memory of all caches, in bytes."""
@@ -76,9 +77,9 @@ class ShardReporter:
 
     def states(self) -> list[ClusterState]:
         """The clusters' states, as workers receive them."""
-        plans = [watched.plan for watched in self._caches]
+        plans, skew = [watched.plan for watched in self._caches], self._caches.skew
         return [
-            ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker)
+            ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker, skew(row.name))
             for row, plan in zip(self.clusters(), plans, strict=True)
         ]
 

@@ -181,7 +181,7 @@ class WatchedCluster:
         for kind, route in routes.items():
             known = self.informers.get(kind)
             if known is None:
-                known = self.informers[kind] = Informer(route, Store(), Claims(self.name, kind, marks))
+                known = self.informers[kind] = Informer(route, Store(), Claims(self.name, kind, marks, self.skew))
                 self._start(known)
             else:
                 narrowed = (known.route.label_selector, known.route.field_selector) != (route.label_selector, route.field_selector)
@@ -190,7 +190,7 @@ class WatchedCluster:
                     self._stop(known)
                     self._start(known)
             if known.claims.keys != marks:
-                known.claims = Claims(self.name, kind, marks)
+                known.claims = Claims(self.name, kind, marks, self.skew)
                 known.claims.index(known.store)
             if route.owned:  # a first query at a hand-out would block it: 20 ms for 10 000 objects
                 known.store.build_index("owner")
@@ -205,6 +205,10 @@ class WatchedCluster:
                 self._connecting.cancel()
             connect = partial(self._connect, plan.connect)
             self._connecting = self._loops.supervise(connect, LoopName.CONNECTION, ProblemOwner(cluster=self.name))
+
+    def skew(self) -> float:
+        """Seconds that its server's wall clock is ahead of ours; 0 where that is not known."""
+        return self.client.skew if self.client is not None else 0.0
 
     async def _connect(self, spec: ConnectSpec) -> None:
         """Try until it answers as an API server does."""

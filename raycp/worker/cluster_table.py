@@ -56,7 +56,9 @@ class ClusterTable:
             if state is None:
                 infos[info.name] = replace(info, reachable=False, synced=False, reason="its shard is not connected")
             else:
-                infos[info.name] = replace(info, reachable=state.reachable, synced=state.synced, reason=state.reason)
+                infos[info.name] = replace(
+                    info, reachable=state.reachable, synced=state.synced, reason=state.reason, clock_ahead=state.clock_ahead
+                )
         self.infos = infos
 
     def state(self, cluster: str) -> ClusterState | None:

@@ -31,6 +31,7 @@ from raycp.sdk.outcome import INTERNAL, error_class
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
 from raycp.worker.controllers import LoadedController, LoadedControllers
+from raycp.worker.failure_events import FailureEvents
 from raycp.worker.fence import VoidHandouts, WritePermits
 from raycp.worker.handout_frames import fit
 from raycp.worker.refusals import TaskTooLarge, refuse
@@ -120,6 +121,7 @@ class Runs:
         self._recorder = recorder
         self._memory = memory
         self._void = void
+        self._events = FailureEvents(backend, clock)
         self._metrics = ReconcileMetrics(metrics)
         self._sequence = 0
         self._awaited = 0
@@ -288,6 +290,7 @@ class Runs:
         run.started = self._clock.now()
         done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
         run.started = math.inf
+        self._events.ended(task, done, controller.kind)
         if wakes and done.outcome is Outcome.OK:
             done.wakes = wakes
         if done.writes:

@@ -159,7 +159,7 @@ class ShardReads:
             fields = {**head, **decode_answer(item, dict[str, msgspec.Raw], f"list {query.kind}")}
             if owned:
                 meta = decode_answer(item, _Marked, f"list {query.kind}").metadata
-                if proof_of(meta, query.cluster, query.kind, marks)[1] is ClaimProof.NONE:
+                if proof_of(meta, query.cluster, query.kind, marks, client.skew)[1] is ClaimProof.NONE:
                     continue
             found.append(Child(query.cluster, str(query.kind), msgspec.json.encode(fields)))
         return found

@@ -49,6 +49,16 @@ def test_a_child_without_mark_is_told_by_the_time_that_the_server_gave_it() -> N
     assert msgspec.structs.replace(keys, unmarked_before="").proof(claim, "", "1970-01-01T00:00:00Z") is ClaimProof.NONE
 
 
+def test_the_time_of_a_server_whose_clock_is_off_is_read_as_ours() -> None:
+    keys = MarkKeys({"key-1": bytes(32)}, "key-1", "2026-03-01T10:00:00Z")
+    claim = OwnerClaim("u", "east", "Pod.", "default", "p-0-0")
+    assert keys.proof(claim, "", "2026-03-01T10:09:59Z", 600.4) is ClaimProof.OLD, "created before, by a clock that is ahead"
+    assert keys.proof(claim, "", "2026-03-01T10:10:00Z", 600.4) is ClaimProof.NONE
+    assert keys.proof(claim, "", "2026-03-01T09:49:59Z", -600.0) is ClaimProof.OLD
+    assert keys.proof(claim, "", "2026-03-01T09:55:00Z", -600.0) is ClaimProof.NONE, "created after, by a clock that is behind"
+    assert msgspec.structs.replace(keys, unmarked_before="").proof(claim, "", "2026-03-01T09:00:00Z", 600.0) is ClaimProof.NONE
+
+
 @given(st.none() | KEYS, st.dictionaries(st.from_regex(r"key-\d{1,3}", fullmatch=True), st.binary(max_size=40), max_size=5))
 def test_a_key_signs_only_when_the_members_know_it(before: MarkKeys | None, found: dict[str, bytes]) -> None:
     """Rotation: what was signed with an old key stays valid until that key is removed, and no member meets a mark of a key that it

@@ -12,7 +12,9 @@ import pytest
 
 from raycp.cli import main as cli
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+from raycp.config.load import load_fleet
 from raycp.config.rayenv import RAY_ENV, local_ray_environments, missing_settings
+from raycp.driver.fleet_builder import build_fleet
 
 ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
@@ -78,6 +80,16 @@ def test_check_prints_json(tmp_path: Path, capsys: Captured) -> None:
     assert content["fleet"] == "x"
     assert content["clusters"][0]["status"] == "ok"
     assert content["controllers"][0]["name"] == "echo"
+
+
+def test_the_generation_is_the_one_that_the_fleet_will_run(tmp_path: Path, capsys: Captured) -> None:
+    """Declarations and code of the controllers are part of it, as in `raycp status`."""
+    file = write(tmp_path, EMBEDDED)
+    fleet = build_fleet(load_fleet(file), file, [Path.cwd(), tmp_path])
+    assert cli.main(["check", "-c", str(file), "--offline"]) == 0
+    assert f"generation {fleet.generation}:" in capsys.readouterr().out
+    assert cli.main(["check", "-c", str(file), "--offline", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["generation"] == fleet.generation
 
 
 def test_an_invalid_file_is_bad_input(tmp_path: Path, capsys: Captured) -> None:

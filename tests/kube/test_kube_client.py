@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import msgspec
 import pytest
@@ -223,6 +224,20 @@ async def test_the_client_measures_the_skew_of_the_servers_clock(server: Scripte
     assert client.skew == 0.0
     assert other.skew > 1e9
     await other.close()
+
+
+async def test_the_skew_is_measured_again_when_a_watch_opens(server: ScriptedApi) -> None:
+    clock = VirtualClock(wall=time.time())
+    client = await ClusterClient.connect(direct(server), clock)
+    assert client.skew == 0.0
+    clock.shift_wall(-600.0)
+    async with client.stream("/api/v1/configmaps", {"watch": True}):
+        assert abs(client.skew - 600.0) < 3.0
+        known = client.skew
+    clock.shift_wall(-0.9)
+    async with client.stream("/api/v1/configmaps", {"watch": True}):
+        assert client.skew == known, "less than the header's resolution is no news for those who are told of it"
+    await client.close()
 
 
 async def test_a_burst_of_requests_shares_connections(client: ClusterClient) -> None:

@@ -7,7 +7,7 @@ from raycp.base.problems import ProblemCode
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.protocol.members import Member, Role
-from raycp.protocol.report import ClusterReport, LaneReport, Report
+from raycp.protocol.report import ClusterReport, FailureReport, LaneReport, Report
 from raycp.protocol.status import (
     FleetClusterStatus,
     FleetStatus,
@@ -116,3 +116,13 @@ async def test_silent_members_are_those_that_the_leader_counts_on() -> None:
     await clock.advance(SILENT_AFTER + 1.0)
     reports[SHARD.actor_name] = MemberReport(SHARD, report(), clock.now())
     assert [known.member for known in feed.silent()] == [WORKER]
+
+
+async def test_what_fails_is_what_the_primaries_of_the_fleet_report() -> None:
+    _, reports, feed = await made()
+    feed.receive(sent())
+    row = FailureReport("hub", "hub/v1/ConfigMap/default/a", "website", "TypeError: no", "website.py:40", 1, None, 1.8e9)
+    reports[SHARD.actor_name] = MemberReport(SHARD, report(failures=[row], failing=7), 0.0)
+    gone = Member(Role.SHARD, "9", 0)
+    reports[gone.actor_name] = MemberReport(gone, report(failures=[row], failing=1), 0.0)
+    assert feed.failures() == ([row], 7)

@@ -57,6 +57,9 @@ class SmallView:
     async def slo(self) -> list[dict[str, Any]]:
         return [{"name": "echo-high", "windows": {"instant": {"ratio": 0.999}}}]
 
+    async def errors(self) -> dict[str, Any]:
+        return {"items": [{"object": "east/v1/ConfigMap/default/a"}], "failing": 400}
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
 
@@ -106,6 +109,8 @@ async def test_the_json_lists(site: Site) -> None:
     for name in ("clusters", "shards", "workers", "lanes", "slo"):
         async with session.get(f"/api/v1/{name}") as answer:
             assert isinstance((await answer.json())[name], list)
+    async with session.get("/api/v1/errors") as answer:
+        assert await answer.json() == {"items": [{"object": "east/v1/ConfigMap/default/a"}], "failing": 400}
     async with session.get("/api/v1/overview") as answer:
         overview = await answer.json()
     assert overview["status"]["leader"]["epoch"] == 3

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -245,10 +246,15 @@ def test_apply_in_place(ray_house: House, fleet: Path) -> None:
     assert "north" in told
     assert "everything" in told
     assert "dry run" in told
+    assert before["generation"] in told
+    promised = told.split("would become ")[1].split()[0]
     unchanged = ray_house.status("it")
     assert applied(unchanged) == applied(before)
     ray_house.raycp("apply", "-c", str(changed), "--address", ray_house.address)
     after = ray_house.status("it")
+    checked = ray_house.raycp("check", "-c", str(changed), "--offline")
+    assert f"generation {after['generation']}:" in checked
+    assert after["generation"] == promised
     assert {row["name"] for row in after["clusters"]} == {*CLUSTERS, "north"}
     assert {row["name"] for row in after["controllers"]} >= {"batchjob", "everything"}
     assert sum(row["worker"].startswith("standard/") for row in after["workers"]) == 2
@@ -330,6 +336,35 @@ def test_a_driver_killed_half_way_leaves_what_the_next_run_completes(ray_house: 
     asyncio.run(clusters["hub"].request("POST", JOBS, job("half", 2)))
     until(lambda: "half" in asyncio.run(complete(clusters["hub"])), 30, "it works")
     ray_house.raycp("down", "--fleet", "half", "--address", ray_house.address)
+
+
+def warnings(cluster: Cluster) -> list[str]:
+    """The reasons of its Warning Events."""
+    found = asyncio.run(cluster.request("GET", "/apis/events.k8s.io/v1/namespaces/default/events"))["items"]
+    return [event["reason"] for event in found if event["type"] == "Warning"]
+
+
+def test_what_fails_is_on_the_terminal_in_the_list_and_on_the_object(ray_house: House) -> None:
+    path = ray_house.file("fails", ["here"], ["fleet_samples:wild"], shards=SHARDS, tiers=ONE)
+    process = ray_house.popen("run", "-c", str(path), "--attach", "--address", ray_house.address)
+    try:
+        told = output_until(process, "Ctrl-C")
+        assert "fleet fails is ready" in told, told
+        here = clusters_of(ray_house.status("fails"))["here"]
+        bad = config_map("bad", "wild") | {"data": {"do": "raise"}}
+        asyncio.run(here.request("POST", "/api/v1/namespaces/default/configmaps", bad))
+        line = output_until(process, "controller wild").splitlines()[-1]
+        assert line.startswith("error: controller wild: ZeroDivisionError: on purpose (fleet_samples.py:"), line
+        assert line.endswith("): here/v1/ConfigMap/default/bad"), line
+        shown = ray_house.raycp("errors", "--fleet", "fails", "--address", ray_house.address, "-o", "json")
+        (row,) = json.loads(shown[shown.index("{") :])["items"]
+        assert (row["controller"], row["object"]) == ("wild", "here/v1/ConfigMap/default/bad")
+        assert "ReconcileFailed" in until(lambda: warnings(here), 20, "a Warning on the object")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        ray_house.raycp("down", "--fleet", "fails", "--address", ray_house.address)
+    finally:
+        end_tree(process.pid)
 
 
 def test_submit(ray_house: House) -> None:

@@ -54,8 +54,14 @@ class LiveFleet:
     def clusters(self) -> Mapping[str, ClusterInfo]:
         alone = len(self.clients) == 1
         return {
-            name: ClusterInfo(name, "hub" if name == self.hub and not alone else "member", {"name": name}, name not in self.hidden)
-            for name in self.clients
+            name: ClusterInfo(
+                name,
+                "hub" if name == self.hub and not alone else "member",
+                {"name": name},
+                name not in self.hidden,
+                clock_ahead=client.skew,
+            )
+            for name, client in self.clients.items()
         }
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
@@ -100,7 +106,9 @@ class LiveFleet:
     def belongs(self, obj: dict[str, Any], cluster: str, uid: str, *, references: bool) -> bool:
         """Whether a shard would count ``obj`` as a child of the owner with this uid."""
         meta = msgspec.convert(obj["metadata"], Meta)
-        owner, proof = proof_of(meta, cluster, GVK.parse(f"{obj['apiVersion']}/{obj['kind']}"), self.marks)
+        owner, proof = proof_of(
+            meta, cluster, GVK.parse(f"{obj['apiVersion']}/{obj['kind']}"), self.marks, self.clients[cluster].skew
+        )
         named = references and any(reference.uid == uid for reference in meta.owner_references or ())
         return named or (owner == uid and proof is not ClaimProof.NONE)
 

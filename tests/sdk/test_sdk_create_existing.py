@@ -1,5 +1,6 @@
 """A create that finds our own object: others may have changed it since, so the cache takes it from its own watch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from raycp.base.clock import SystemClock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Outcome, Task
 from raycp.kube import ApiError
-from raycp.sdk.backend import Answer, ApiRequest
+from raycp.sdk.backend import Answer, ApiRequest, ClusterInfo
 from raycp.sdk.controller import controller
 from raycp.sdk.run import run_reconcile
 from raycp.sdk.session import Session
@@ -30,6 +31,7 @@ class Taken:
     """A ``Backend`` where our own object has the name already, and has ended since."""
 
     marks = None
+    clusters: Mapping[str, ClusterInfo] = {}
 
     async def namespaced(self, cluster: str, kind: GVK) -> bool:
         return True

@@ -28,7 +28,8 @@ _LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have 
 
 @dataclass(frozen=True, slots=True)
 class JobPod:
-    """One Pod of the job. ``ends_at``: Unix time at which its grace period is over, None while it is not being deleted. ``raw`` is
+    """One Pod of the job, its times by our clock. ``ends_at``: Unix time at which its grace period is over, None while it is not
+    being deleted; ``ready_changed``: when it became ready, or ceased to be. ``raw`` is
     the object without its ``spec``, which is the job's template: of thousands of Pods it would be most of the memory. ``marked``:
     it carries the fleet's mark for this job, cluster and name."""
 
@@ -67,9 +68,12 @@ class JobPod:
         return (self.ends_at or 0.0) + _LEEWAY
 
 
-def read_pod(job: Mapping[str, Any], cluster: str, obj: dict[str, Any], ownership: Ownership) -> JobPod | None:
+def read_pod(
+    job: Mapping[str, Any], cluster: str, obj: dict[str, Any], ownership: Ownership, clock_ahead: float = 0.0
+) -> JobPod | None:
     """The Pod; None where it can't be the job's own: it is proven to belong to another, it is not in the namespace of ``job`` (the
-    job's metadata), or index and attempt in its labels are not those in its name."""
+    job's metadata), or index and attempt in its labels are not those in its name. ``clock_ahead``: seconds that the clock of
+    ``cluster``, which has stamped the Pod's times, is ahead of ours."""
     meta, status = obj["metadata"], obj.get("status") or {}
     labels = meta.get("labels") or {}
     try:
@@ -80,6 +84,8 @@ def read_pod(job: Mapping[str, Any], cluster: str, obj: dict[str, Any], ownershi
     if ownership is Ownership.NONE or not placed:
         return None
     ready = conditions.get(status.get("conditions"), "Ready")
+    ends = conditions.parse_time(meta.get("deletionTimestamp"))
+    changed = conditions.parse_time((ready or {}).get("lastTransitionTime"))
     return JobPod(
         cluster=cluster,
         name=meta["name"],
@@ -91,8 +97,8 @@ def read_pod(job: Mapping[str, Any], cluster: str, obj: dict[str, Any], ownershi
         tracked=TRACKING in (meta.get("finalizers") or ()),
         given_up=GIVEN_UP in (meta.get("annotations") or {}),
         scheduled=bool((obj.get("spec") or {}).get("nodeName")),
-        ends_at=conditions.parse_time(meta.get("deletionTimestamp")),
-        ready_changed=(conditions.parse_time((ready or {}).get("lastTransitionTime")) or 0.0),
+        ends_at=ends - clock_ahead if ends is not None else None,
+        ready_changed=changed - clock_ahead if changed is not None else 0.0,
         marked=ownership is Ownership.MARKED,
         raw={name: value for name, value in obj.items() if name != "spec"},
     )

@@ -33,7 +33,7 @@ _QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _QUOTA_POLL = 10.0
 _NAME_POLL = 10.0
 _AFTER_DELETION = 0.5  # seconds until a job is requeued after deletions of our own
-_SKEW = 2.0  # seconds that a member's clock may be ahead; times beyond it are not trusted
+_SKEW = 2.0  # seconds that a member's clock may be ahead of what was measured; times beyond it are not trusted
 
 
 class _NameTaken(KubeError):
@@ -109,10 +109,11 @@ async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, 
     """The job's Pods in visible clusters. What only claims to be one of them is reported."""
     found: list[JobPod] = []
     foreign: list[str] = []
+    ahead = {info.name: info.clock_ahead for info in ctx.members}
     async for cluster, child in ctx.each_child(POD):
         if cluster not in visible:
             continue
-        pod = read_pod(meta, cluster, child, ctx.ownership(child, cluster=cluster))
+        pod = read_pod(meta, cluster, child, ctx.ownership(child, cluster=cluster), ahead.get(cluster, 0.0))
         if pod is not None:
             found.append(pod)
         else:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from raycp.metrics.recorder.flight_recorder import FlightRecorder
 from raycp.metrics.recorder.record_format import FlightRecord, Origin
 from raycp.metrics.recorder.recorder_dir import RecorderDir, RecordingInfo
-from raycp.metrics.recorder.scrubber import scrub, scrub_error
+from raycp.metrics.recorder.scrubber import scrub, scrub_error, split_place
 from raycp.metrics.recorder.segment_reader import SegmentReader
 from raycp.metrics.recorder.segments import SegmentFiles
 
@@ -34,4 +34,5 @@ __all__: Sequence[str] = [
     "SegmentReader",
     "scrub",
     "scrub_error",
+    "split_place",
 ]

@@ -56,6 +56,15 @@ def scrub_error(text: str) -> str:
     return scrub(text) if place is None else scrub(text[: place.start()]) + place[0]
 
 
+def split_place(error: str) -> tuple[str, str]:
+    """A reconcile's error without its place in the author's code, and the place as ``echo.py:12``; empty where it names none."""
+    place = _PLACE.search(error)
+    if place is None:
+        return error, ""
+    file, _, line = place[0][2:-1].rpartition(", line ")
+    return error[: place.start()], f"{file}:{line}"
+
+
 @functools.lru_cache(1024)
 def _scrub(text: str) -> str:
     if not text.isascii():  # half a character, which a file's name may hold, can't be written

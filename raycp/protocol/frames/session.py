@@ -66,7 +66,8 @@ class Refusal(msgspec.Struct, tag="refused", array_like=True):
 
 
 class ClusterState(msgspec.Struct, array_like=True):
-    """What a shard knows of a cluster, for placement and ``ctx.clusters``. ``breaker`` as ``Isolation.state_of`` says it."""
+    """What a shard knows of a cluster, for placement and ``ctx.clusters``. ``breaker`` as ``Isolation.state_of`` says it;
+    ``clock_ahead``: seconds that its server's wall clock is ahead of ours."""
 
     name: str
     role: str
@@ -75,6 +76,7 @@ class ClusterState(msgspec.Struct, array_like=True):
     synced: bool
     reason: str = ""
     breaker: str = "closed"
+    clock_ahead: float = 0.0
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True):

@@ -1,0 +1,60 @@
+"""``FailureNotices``: controllers' errors on the terminal of ``raycp run``, once each, then counted.
+
+Two failures are the same error if the same line of the same controller fails; without a line, if their causes are equal. Pure but
+for what it remembers.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raycp.base.plaintext import one_line
+from raycp.cli.output import Row
+
+AGAIN_EVERY = 60.0
+"""Seconds between two counts of one error."""
+
+AT_ONCE = 10
+"""Errors that are told at a time; a fleet with more of them has one cause, or needs `raycp errors`."""
+
+REMEMBERED = 1000
+
+
+@dataclass(slots=True)
+class _Told:
+    at: float
+    attempts: int
+
+
+class FailureNotices:
+    """One command's."""
+
+    def __init__(self) -> None:
+        self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+
+    def lines(self, items: Sequence[Row], now: float) -> list[str]:
+        """What to print of the failing objects that the observer knows ``now`` (seconds of any clock)."""
+        alike: dict[tuple[str, str], list[Row]] = {}
+        for row in items:
+            alike.setdefault((row["controller"], row["frame"] or row["cause"]), []).append(row)
+        found: list[str] = []
+        left_out = 0
+        for error, rows in alike.items():
+            attempts = sum(row["attempts"] for row in rows)
+            told = self._told.get(error)
+            if told is not None and (attempts == told.attempts or now - told.at < AGAIN_EVERY):
+                continue
+            if told is None and len(found) >= AT_ONCE:
+                left_out += 1
+                continue
+            first, objects = rows[0], f"{len(rows)} objects" if len(rows) > 1 else rows[0]["object"]
+            at = f" ({first['frame']})" if first["frame"] else ""
+            text = f"controller {first['controller']}: {first['cause']}{at}"
+            found.append(one_line(f"error: {text}: {objects}" if told is None else f"error: {text}: {attempts} times, {objects}"))
+            self._told[error] = _Told(now, attempts)
+            self._told.move_to_end(error)
+        while len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        if left_out:
+            found.append(f"error: {left_out} further errors; `raycp errors` lists them")
+        return found

@@ -1,0 +1,57 @@
+"""``FailureWatch``: tells the terminal of ``raycp run`` what fails, while the command waits to be ended."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from raycp.cli.errors import CliError
+from raycp.cli.failure_notices import FailureNotices
+from raycp.cli.failures import failures_at
+from raycp.cli.printer import say
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+FIND_EVERY = 10.0
+"""Seconds between two questions for the observer's address, while it does not answer."""
+
+
+class FailureWatch:
+    """A context: looks at the observer at ``url`` in a thread of its own until it ends. ``find``: the observer's address now, for
+    one that was replaced; raises ``CliError``."""
+
+    def __init__(self, url: str, find: Callable[[], str]) -> None:
+        self._url = url
+        self._find = find
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="raycp-failures", daemon=True)
+
+    def __enter__(self) -> "FailureWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join(2 * EVERY)  # one that hangs in a request is no reason to stay
+
+    def _run(self) -> None:
+        notices = FailureNotices()
+        pause = EVERY
+        while not self._stop.wait(pause):
+            try:
+                items = failures_at(self._url)["items"]
+                pause = EVERY
+            except CliError:
+                pause = self._find_again()
+                continue
+            for line in notices.lines(items, time.monotonic()):
+                say(line, error=True)
+
+    def _find_again(self) -> float:
+        """Seconds until the next look."""
+        try:
+            self._url = self._find() or self._url
+        except CliError:
+            pass
+        return FIND_EVERY

@@ -1,0 +1,103 @@
+"""``Failures``: the keys whose last reconcile failed, for ``raycp errors``.
+
+They are grouped by what failed: controller, class of the error and place. A report shows some of each group, so that one controller
+which fails for all of its objects hides no other. While nothing fails, the end of a reconcile costs one look at an empty map.
+"""
+
+from collections.abc import Callable
+from itertools import islice, zip_longest
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.keys import RequestKey
+from raycp.base.tasks import Done, Outcome
+from raycp.metrics.recorder import split_place
+from raycp.protocol.report import FailureReport, Report
+from raycp.queueing import Saved
+
+MOST = 50
+"""Failures that a report names."""
+
+CAUSE_LENGTH = 200
+"""Characters of a cause in a report."""
+
+CONFLICT = "ApiError 409"
+CONFLICTS = 5
+"""Conflicts in a row from which they count as a failure: a few are part of a controller's life."""
+
+Group = tuple[str, str, str]
+"""Controller, class of the error, place."""
+
+
+class Failure(msgspec.Struct, gc=False):
+    """``since`` in Unix seconds."""
+
+    group: Group
+    cause: str
+    attempts: int
+    since: float
+
+
+class Failures:
+    """One shard's; ``KeyNotes`` alone writes it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_key: dict[RequestKey, Failure] = {}
+        self._groups: dict[Group, dict[RequestKey, Failure]] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether any key has failed and not succeeded since."""
+        return bool(self._by_key)
+
+    def __len__(self) -> int:
+        """Failing keys; without those whose conflicts are too few to count."""
+        return sum(map(len, self._groups.values()))
+
+    def ended(self, done: Done) -> None:
+        """A reconcile that was not interrupted has ended; its error is scrubbed."""
+        key = done.key
+        before = self._by_key.get(key)
+        if done.outcome is Outcome.OK:
+            if before is not None:
+                self._leave(key, before)
+            return
+        cause, place = split_place(done.error)
+        attempts, since = (before.attempts + 1, before.since) if before is not None else (1, self._clock.wall())
+        failure = Failure((key.controller, done.error_class, place), cause[:CAUSE_LENGTH], attempts, since)
+        if before is not None and before.group != failure.group:
+            self._leave(key, before)
+        self._by_key[key] = failure
+        if done.error_class != CONFLICT or attempts >= CONFLICTS:
+            self._groups.setdefault(failure.group, {})[key] = failure  # in its old place: what is listed stays listed
+
+    def drop(self, drops: Callable[[RequestKey], bool]) -> None:
+        """Forget the keys for which ``drops`` is true."""
+        for key in [key for key in self._by_key if drops(key)]:
+            self._leave(key, self._by_key[key])
+
+    def fill(self, report: Report, name_of: Callable[[RequestKey], str], queued: Callable[[list[RequestKey]], list[Saved]]) -> None:
+        """Put some of each group into the shard's report. ``name_of``: a key's object as ``raycp why`` takes it; ``queued``: the
+        queue's state of keys."""
+        if not self._groups:
+            return
+        report.failing = len(self)
+        columns = [islice(group.items(), MOST) for group in islice(reversed(self._groups.values()), MOST)]
+        turns = (each for turn in zip_longest(*columns) for each in turn if each is not None)
+        shown = list(islice(turns, MOST))
+        now = self._clock.wall()
+        tries = {saved.key: now + saved.delay for saved in queued([key for key, _ in shown]) if saved.due or saved.worker}
+        for key, failure in shown:
+            place = failure.group[2]
+            row = FailureReport(
+                key.cluster, name_of(key), key.controller, failure.cause, place, failure.attempts, tries.get(key), failure.since
+            )
+            report.failures.append(row)
+
+    def _leave(self, key: RequestKey, failure: Failure) -> None:
+        del self._by_key[key]
+        group = self._groups.get(failure.group)
+        if group is not None and group.pop(key, None) is not None and not group:
+            del self._groups[failure.group]

@@ -1,0 +1,107 @@
+"""``raycp errors``, and what ``raycp run`` says of failing objects."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from raycp.cli import failure_watch
+from raycp.cli import main as cli
+from raycp.cli.failure_notices import AGAIN_EVERY, AT_ONCE, FailureNotices
+from raycp.cli.failure_watch import FailureWatch
+
+Captured = pytest.CaptureFixture[str]
+
+
+def row(name: str = "a", attempts: int = 1, **fields: Any) -> dict[str, Any]:
+    found = {
+        "cluster": "east",
+        "object": f"east/v1/ConfigMap/default/{name}",
+        "controller": "website",
+        "cause": "TypeError: no",
+        "frame": "website.py:40",
+        "attempts": attempts,
+        "nextTry": None,
+        "since": 1.8e9,
+    }
+    return found | fields
+
+
+class Observer(http.server.BaseHTTPRequestHandler):
+    """Answers with ``answer``."""
+
+    answer: dict[str, Any] = {}
+
+    def do_GET(self) -> None:
+        known = self.path == "/api/v1/errors"
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(self.answer if known else {}).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def observer() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Observer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_errors_lists_what_fails(observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Observer, "answer", {"items": [row(), row("b", 3, cause="no\x1b[2J")], "failing": 400})
+    assert cli.main(["errors", "--url", observer]) == 0
+    out = capsys.readouterr().out
+    assert "TypeError: no" in out
+    assert "website.py:40" in out
+    assert "when it changes" in out
+    assert "398 more objects fail like these" in out
+    assert "\x1b" not in out
+    assert cli.main(["errors", "--url", observer, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"][0] == row()
+
+
+def test_errors_says_that_nothing_fails(observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Observer, "answer", {"items": [], "failing": 0})
+    assert cli.main(["errors", "--url", observer]) == 0
+    assert "no object fails" in capsys.readouterr().out
+
+
+def test_an_error_is_told_once_and_then_counted() -> None:
+    notices = FailureNotices()
+    assert notices.lines([row()], 0.0) == ["error: controller website: TypeError: no (website.py:40): east/v1/ConfigMap/default/a"]
+    assert notices.lines([row(attempts=2)], 1.0) == []
+    later = [row(attempts=9), row("b", attempts=3)]
+    assert notices.lines(later, AGAIN_EVERY) == ["error: controller website: TypeError: no (website.py:40): 12 times, 2 objects"]
+    assert notices.lines(later, 3 * AGAIN_EVERY) == [], "nothing new"
+    other = row(frame="website.py:51", cause="KeyError: 'x'\nforged")
+    assert notices.lines([other], 3 * AGAIN_EVERY) == [
+        "error: controller website: KeyError: 'x'\\nforged (website.py:51): east/v1/ConfigMap/default/a"
+    ]
+
+
+def test_many_errors_at_once_are_told_in_part_and_the_rest_later() -> None:
+    notices = FailureNotices()
+    many = [row(frame=f"website.py:{number}") for number in range(AT_ONCE + 5)]
+    first = notices.lines(many, 0.0)
+    assert len(first) == AT_ONCE + 1
+    assert first[-1] == "error: 5 further errors; `raycp errors` lists them"
+    assert len(notices.lines(many, 1.0)) == 5
+
+
+def test_run_tells_what_fails_and_finds_an_observer_that_was_replaced(
+    observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_watch, "EVERY", 0.01)
+    monkeypatch.setattr(failure_watch, "FIND_EVERY", 0.01)
+    monkeypatch.setattr(Observer, "answer", {"items": [row()], "failing": 1})
+    told = threading.Event()
+    monkeypatch.setattr(failure_watch, "say", lambda text, *, error: told.set() if "website.py:40" in text and error else None)
+    with FailureWatch("http://127.0.0.1:1", lambda: observer):
+        assert told.wait(10.0)
