@@ -40,11 +40,18 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def folder(text: str) -> Path:
+    """A directory that is there, as an argument names it."""
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a directory")
+    return Path(text)
+
+
 def add_working_dir(parser: argparse.ArgumentParser, what: str = "modules") -> None:
     """``--working-dir``, where the controllers' modules are looked for before the fleet file's directory."""
     parser.add_argument(
         "--working-dir",
-        type=Path,
+        type=folder,
         default=None,
         help=f"directory of the controllers' {what} (default: the working directory, then the file's)",
     )

@@ -85,7 +85,7 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
 
 
 def check_stage_files(doc: FleetDoc) -> None:
-    """Read the stage files of embedded clusters that this machine has. Raises ``StageError`` or ``OSError``."""
+    """Read the stage files of embedded clusters that this machine has. Raises ``StageError``."""
     if any(cluster.embedded is not None and cluster.embedded.stages for cluster in doc.spec.clusters):
         from raycp.embedded.life.stageset import check_stages  # the whole simulation: only where it is needed
 
