@@ -14,8 +14,6 @@ from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.control import FleetHandoverResult
 
-DASHBOARD = "http://127.0.0.1:8265"
-
 
 def add_parser(subparsers: Any) -> None:
     """``raycp upgrade -c FLEET.yaml [--working-dir DIR] [--standby] [--submit] [--force]``; ``... --switch | --abort``."""
@@ -103,5 +101,5 @@ def _print_result(yielded: FleetHandoverResult, name: str, client: FleetClient) 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
     flags = [flag for flag, given in (("--standby", args.standby), ("--force", args.force)) if given]
-    say(f"job {submit_job(args, doc, args.address or DASHBOARD, ['upgrade', *flags])} succeeded")
+    say(f"job {submit_job(args, doc, args.address or '', ['upgrade', *flags])} succeeded")
     return 0
