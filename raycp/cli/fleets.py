@@ -83,6 +83,20 @@ def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
         raise CliError(str(error)) from error
 
 
+def to_join(address: str) -> str:
+    """The Ray on which ``run`` brings a fleet up; empty for one of its own. One that nobody has named is said on stderr.
+
+    Raises ``CliError``.
+    """
+    try:
+        where = resolve(address)
+    except RayError as error:
+        raise CliError(str(error)) from error
+    if where and address == "auto":
+        say(f"on the Ray at {where}", error=True)
+    return where
+
+
 def _lost(where: str, why: str) -> None:
     message = f"error: the Ray at {where} does not answer any more: {why}"
     remedy = "a fleet on it goes on where its nodes live: repeat the command when its head is back"
