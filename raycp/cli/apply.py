@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, folder, run_async
+from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async, search_of
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.config import diff, load_fleet
@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     add_file(parser)
     add_address(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the difference and change nothing")
-    parser.add_argument("--working-dir", type=folder, default=None, help="directory of the controllers' modules")
+    parser.add_argument("--working-dir", type=Path, default=None, help="directory of the controllers' modules")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    search = search_of(args)
     fleet = build_fleet(doc, args.config, search)
     with at_ray(existing(args)):
         client = client_of(doc)

@@ -12,7 +12,7 @@ from typing import Any
 from raycp.cli.console import progress
 from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
-from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, to_join
+from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
 from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    search = search_of(args)
     # Before Ray is started: an import error of a module needs no Ray to be found.
     build_fleet(doc, args.config, search)
     where = to_join(args.address or doc.spec.ray.address)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from raycp.cli.fleets import add_file, folder, run_async
+from raycp.cli.fleets import add_file, run_async, search_of
 from raycp.cli.printer import say, without_colours
 from raycp.cli.prompt import Promptness, prompt
 from raycp.config import FleetDoc, load_fleet
@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser("submit", help="bring a fleet up through Ray's job API")
     add_file(parser)
     parser.add_argument("--address", default="", help="Ray's dashboard (default: RAY_ADDRESS, else http://127.0.0.1:8265)")
-    parser.add_argument("--working-dir", type=folder, default=None, help="directory with the controllers' modules (default: here)")
+    parser.add_argument("--working-dir", type=Path, default=None, help="directory with the controllers' modules (default: here)")
     parser.add_argument("--python", default=None, help="Python on the nodes (default: this one on this machine, else `python`)")
     parser.add_argument("--attach", action="store_true", help="keep printing the job's log after the fleet is ready")
 
@@ -38,7 +38,7 @@ def submit_job(args: argparse.Namespace, doc: FleetDoc, address: str, command: l
     from raycp.driver.fleet_builder import build_fleet
     from raycp.driver.jobs import entrypoint, job_server, staged, submit
 
-    working_dir = (args.working_dir or Path.cwd()).resolve()
+    working_dir = search_of(args)[0].resolve()
     fleet = build_fleet(doc, args.config, [working_dir, args.config.resolve().parent])
     needs_code = "PYTHONPATH" in fleet.runtime
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async
+from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async, search_of
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.cli.submit import submit_job
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from raycp.driver.fleet_builder import build_fleet
     from raycp.runtime import local_ray
 
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    search = search_of(args)
     build_fleet(doc, args.config, search)
     with at_ray(existing(args)):
         fleet = build_fleet(doc, args.config, search, local_ray.working_dir_uri())

@@ -92,7 +92,7 @@ def test_an_argument_with_a_nul(argv: list[str], capsys: Captured) -> None:
 @pytest.mark.parametrize("command", ["run", "apply", "submit", "upgrade"])
 def test_a_working_dir_that_is_none(command: str, capsys: Captured) -> None:
     assert cli.main([command, "-c", str(QUICKSTART), "--working-dir", "/dev/null"]) == 2
-    assert "argument --working-dir: '/dev/null' is not a directory" in capsys.readouterr().err
+    assert "error: --working-dir: /dev/null is not a directory; name the one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["check", "run", "status", "apply", "submit", "down", "demo"])
