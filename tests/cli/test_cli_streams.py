@@ -115,3 +115,9 @@ def test_a_fleet_file_of_50_mb_is_refused_by_its_size(tmp_path: Path, capsys: Ca
     assert cli.main(["check", "-c", str(path)]) == 2
     assert time.process_time() - begin < 2.0, "seconds of CPU; to parse it takes a minute"
     assert capsys.readouterr().err == f"error: {path}: can't be read: it has more than 4096 KiB; this is not a fleet file\n"
+
+
+def test_check_tells_of_a_python_that_ray_can_not_start(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/me/my projects/venv/bin/python")
+    assert cli.main(["check", "--offline", "-c", str(QUICKSTART)]) == 0
+    assert "warning: Ray starts no worker with the Python /home/me/my projects/venv/bin/python, since" in capsys.readouterr().err
