@@ -30,12 +30,8 @@ def say(text: str, *, error: bool = False, end: str = "\n") -> None:
 
     Raises as ``writing`` does. Where standard error can't be written, the text is lost, and the exit code stays.
     """
-    if error:
-        with contextlib.suppress(OSError):
-            print(harmless(text), file=sys.stderr, end=end, flush=True)
-    else:
-        with writing():
-            print(harmless(text), end=end, flush=True)
+    with contextlib.suppress(OSError) if error else writing():
+        print(harmless(text), file=sys.stderr if error else sys.stdout, end=end, flush=True)
 
 
 def open_closed() -> None:
