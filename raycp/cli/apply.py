@@ -6,7 +6,7 @@ from typing import Any
 
 from raycp.base.release import UPGRADE
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
+from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async, search_of
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.config import diff, load_fleet
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    search = search_of(args)
     fleet = build_fleet(doc, args.config, search)
     with at_ray(existing(args)):
         client = client_of(doc)

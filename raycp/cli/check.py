@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
     from raycp.config.load import load_fleet
-    from raycp.config.rayenv import local_ray_environments, missing_settings
+    from raycp.config.rayenv import local_ray_environments, missing_settings, unfit_python
     from raycp.driver.fleet_builder import build_fleet
 
     doc = load_fleet(args.config, check_files=not args.offline)
@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             "the Ray on this machine runs without RAY_AUTH_MODE=token: whoever reaches it runs code there and reads the "
             "credentials of all clusters (docs/security.md)"
         )
+    if why := unfit_python(sys.executable):
+        warnings.append(f"{why}: no fleet comes up on a Ray of this machine")
     failed = any(report.problems for report in reports)
     if args.output in ("json", "yaml"):
         content = {

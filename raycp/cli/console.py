@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from raycp.base.plaintext import harmless
 from raycp.cli.errors import CliError
 from raycp.cli.output import Page, TextTable
-from raycp.cli.printer import is_rich, say
+from raycp.cli.printer import is_rich, say, writing
 
 Report = Callable[[str, int], None]
 """Takes the newest state of what a command waits for, in one line, and how much of the total is done."""
@@ -26,10 +26,11 @@ def put(page: Page) -> None:
         say(str(page))
         return
     console = _console()
-    for number, block in enumerate(page.blocks):
-        if number:
-            console.print()
-        console.print(_drawn(block), soft_wrap=isinstance(block, str))
+    with writing():
+        for number, block in enumerate(page.blocks):
+            if number:
+                console.print()
+            console.print(_drawn(block), soft_wrap=isinstance(block, str))
 
 
 def watch(draw: Callable[[], Page], every: float) -> NoReturn:

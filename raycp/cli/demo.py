@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.fleets import at_ray, claim, run_async
 from raycp.cli.output import Column, Page, render
+from raycp.cli.ports import check_ports, refusal
 from raycp.cli.printer import say
 from raycp.cli.run import foreground, readiness, summary
 from raycp.config import FleetDoc, load_fleet
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if any(cluster.embedded is None for cluster in doc.spec.clusters):
         raise CliError("the demo needs embedded clusters", "for others use `raycp run`, and submit jobs with kubectl")
     fleet = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent])
+    check_ports(doc, args.config)
     say(f"Starting Ray and the fleet {doc.name}: {', '.join(cluster.name for cluster in doc.spec.clusters)} (embedded clusters)")
     begin = time.monotonic()
     with at_ray("local", doc.spec.ray.num_cpus) as at_hand:
@@ -73,12 +74,8 @@ def _beside_others(doc: FleetDoc, quickstart: bool) -> FleetDoc:
     """The fleet as it runs beside others: under a name of its own, where it is ``configs/quickstart.yaml``, which may run too, and
     with any free port for the observer, where the file's port is taken."""
     observer = doc.spec.observer
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((observer.host, observer.port))
-        except OSError:
-            observer = observer.model_copy(update={"port": 0})
+    if refusal(observer.host, observer.port):
+        observer = observer.model_copy(update={"port": 0})
     metadata = doc.metadata.model_copy(update={"name": "demo"}) if quickstart else doc.metadata
     return doc.model_copy(update={"metadata": metadata, "spec": doc.spec.model_copy(update={"observer": observer})})
 

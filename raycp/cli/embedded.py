@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.printer import say
+
 
 def add_parser(subparsers: Any) -> None:
     """Declare the command."""
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         data_dir=args.data_dir,
     )
-    main(wanted, args.dir)
+    main(wanted, args.dir, say)
     return 0
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 
-from raycp.cli.printer import say
+from raycp.cli.printer import OutputError, say
 
 FAILED = 1
 """The input was right, the command failed."""
@@ -54,6 +54,8 @@ def describe(error: BaseException) -> tuple[int, str]:
     """Exit code and message. Errors that are not written for users get a hint how to find their origin."""
     if isinstance(error, CliError):
         return error.code, str(error)
+    if isinstance(error, OutputError):
+        return BAD_INPUT, str(error)
     if any(_is(error, *known) for known in _INPUT_ERRORS):
         return BAD_INPUT, str(error)
     if _is(error, "raycp.kube.errors", "KubeError"):

@@ -51,6 +51,18 @@ def add_working_dir(parser: argparse.ArgumentParser, what: str = "modules") -> N
     )
 
 
+def search_of(args: argparse.Namespace) -> list[Path]:
+    """Where the controllers' modules are looked for: ``--working-dir``, else the working directory, then the fleet file's.
+
+    Raises ``BadInput``.
+    """
+    if args.working_dir is None:
+        return [Path.cwd(), args.config.resolve().parent]
+    if not args.working_dir.is_dir():
+        raise BadInput(f"--working-dir: {args.working_dir} is not a directory", "name the one that has the controllers' modules")
+    return [args.working_dir]
+
+
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine. Errors of Ray or the fleet become ``CliError``."""
     try:
@@ -75,6 +87,20 @@ def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
                 shut_down()
     except RayError as error:
         raise CliError(str(error)) from error
+
+
+def to_join(address: str) -> str:
+    """The Ray on which ``run`` brings a fleet up; empty for one of its own. One that nobody has named is said on stderr.
+
+    Raises ``CliError``.
+    """
+    try:
+        where = resolve(address)
+    except RayError as error:
+        raise CliError(str(error)) from error
+    if where and address == "auto":
+        say(f"on the Ray at {where}", error=True)
+    return where
 
 
 def _lost(where: str, why: str) -> None:

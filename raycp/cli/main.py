@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raycp.cli.errors import BAD_INPUT, BadInput, report
-from raycp.cli.printer import print_logs, say
+from raycp.cli.printer import OutputError, end_errors, flush, give_up, open_closed, print_logs, say
 
 COMMANDS: dict[str, str] = {
     "demo": "bring up an embedded fleet, submit jobs, report, take it down",
@@ -42,20 +42,35 @@ MODULES = {"errors": "failures"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``argv`` (without the program's name) and return the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    code = _settled(list(sys.argv[1:] if argv is None else argv))
+    end_errors()
+    return code
+
+
+def _settled(arguments: list[str]) -> int:
+    try:
+        open_closed()
+        code = _run(arguments)
+        flush()
+        return code
+    except KeyboardInterrupt:
+        say("interrupted", error=True)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has closed the pipe: no failure
+        give_up(sys.stdout)
+        return 0
+    except OutputError as error:
+        give_up(sys.stdout)
+        return report(error)
+    except Exception as error:
+        return report(error)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         return _main(arguments)
     except SystemExit as end:  # argparse: --help is 0, wrong usage 2
         return end.code if isinstance(end.code, int) else BAD_INPUT
-    except KeyboardInterrupt:
-        say("interrupted", error=True)
-        return 130
-    except BrokenPipeError:
-        # the reader (head, less) has closed the pipe: no failure, and nothing may be flushed into it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        return report(error)
 
 
 def available() -> dict[str, str]:
@@ -78,6 +93,8 @@ def _main(arguments: list[str]) -> int:
             return _main([arguments[1], "--help"])
         say(_help(commands))
         return 0 if arguments else BAD_INPUT
+    if strange := next((each for each in arguments if "\0" in each), None):
+        raise BadInput(f"{strange!r} has a NUL character, which no name and no path can have", "remove it")
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
         name = "version"
@@ -85,13 +102,22 @@ def _main(arguments: list[str]) -> int:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
     module = importlib.import_module(_module(name))
     print_logs()
-    code: int = module.run(parser_of(name).parse_args([name, *rest]))
-    sys.stdout.flush()
+    parsed = parser_of(name).parse_args([name, *rest])
+    _find_place()
+    code: int = module.run(parsed)
     return code
 
 
 def _module(command: str) -> str:
     return f"raycp.cli.{MODULES.get(command, command)}"
+
+
+def _find_place() -> None:
+    """Ray and relative paths need a working directory. Raises ``BadInput`` where it has been removed."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise BadInput(f"the working directory can't be used: {error.strerror}", "change to one that exists") from error
 
 
 def _help(commands: dict[str, str]) -> str:

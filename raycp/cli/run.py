@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from raycp.cli.console import progress
 from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.failure_watch import FailureWatch
-from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async
+from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
+from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
 from raycp.config import load_fleet
+from raycp.config.rayenv import unfit_python
 from raycp.driver.fleet_client import FleetClient, StandsBy, up
 from raycp.runtime.fleet_home import forget_ray
 from raycp.runtime.head import open_to_all
@@ -37,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from raycp.runtime import local_ray
 
     doc = load_fleet(args.config)
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    search = search_of(args)
     # Before Ray is started: an import error of a module needs no Ray to be found.
     build_fleet(doc, args.config, search)
-    address = args.address or doc.spec.ray.address
-    with at_ray(address, doc.spec.ray.num_cpus) as at_hand:
+    where = to_join(args.address or doc.spec.ray.address)
+    if not where:
+        check_ports(doc, args.config)
+    with at_ray(where or "local", doc.spec.ray.num_cpus) as at_hand:
         if open_to_all(at_hand.address):
             say(f"warning: {open_ray(at_hand.address)}", error=True)
         uri = local_ray.working_dir_uri()
@@ -51,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
                 "the controllers' modules are on this machine only, and Ray has other nodes",
                 "use `raycp submit`, which sends them, or install them on all nodes",
             )
+        if where and local_ray.single_local_node():
+            if why := unfit_python(sys.executable):
+                raise CliError(why)
+            if doc.ray_namespace not in local_ray.running_namespaces():
+                check_ports(doc, args.config)
         claim(doc, at_hand)
         client = FleetClient(doc.ray_namespace)
         with Ending(f"fleet {doc.name} is being taken down" if at_hand.ours else "this command is ending") as ending:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async
+from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async, search_of
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.cli.submit import submit_job
@@ -14,8 +14,6 @@ from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError, OtherRelease
 from raycp.protocol.control import FleetHandoverResult
 from raycp.protocol.plan import Plan
-
-DASHBOARD = "http://127.0.0.1:8265"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from raycp.driver.fleet_builder import build_fleet
     from raycp.runtime import local_ray
 
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
+    search = search_of(args)
     build_fleet(doc, args.config, search)
     with at_ray(existing(args)):
         fleet = build_fleet(doc, args.config, search, local_ray.working_dir_uri())
@@ -123,5 +121,5 @@ def _print_result(yielded: FleetHandoverResult, name: str, client: FleetClient) 
 
 def _submit(args: argparse.Namespace, doc: FleetDoc) -> int:
     flags = [flag for flag, given in (("--standby", args.standby), ("--force", args.force)) if given]
-    say(f"job {submit_job(args, doc, args.address or DASHBOARD, ['upgrade', *flags])} succeeded")
+    say(f"job {submit_job(args, doc, args.address or '', ['upgrade', *flags])} succeeded")
     return 0

@@ -1,11 +1,13 @@
 """Load a fleet file: a ``FleetDoc``, or all problems of the file."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from raycp.base.regular_files import read_regular
 from raycp.config.clusters import KubeconfigRef
 from raycp.config.crosscheck import crosscheck
 from raycp.config.files import missing_files
@@ -24,6 +26,8 @@ from raycp.config.problems import (
 )
 from raycp.config.yamltree import MAX_BYTES, BadYaml, parse
 
+_REMEDIES = {errno.EFBIG: "this is not a fleet file", errno.EINVAL: "a fleet file is read more than once: write it to a file"}
+
 
 def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
     """Read, validate and cross-check the fleet file at ``path``.
@@ -35,9 +39,7 @@ def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
     try:
         if file.is_dir():
             raise ConfigError([Problem(str(file), "", "", "is a directory", "name the YAML file in it")])
-        if file.stat().st_size > MAX_BYTES:
-            raise ConfigError([Problem(str(file), "", "", "is larger than 4 MiB", "this is not a fleet file")])
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file, MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise ConfigError([Problem(str(file), "", "", "does not exist", "name the fleet file with -c")]) from None
     except UnicodeDecodeError as error:
@@ -45,7 +47,8 @@ def load_fleet(path: Path, *, check_files: bool = False) -> FleetDoc:
         raise ConfigError([Problem(str(file), "", "", message, "save it as UTF-8")]) from None
     except OSError as error:
         message = f"can't be read: {error.strerror or error}"
-        raise ConfigError([Problem(str(file), "", "", message, "check its permissions")]) from None
+        remedy = _REMEDIES.get(error.errno or 0, "check its permissions")
+        raise ConfigError([Problem(str(file), "", "", message, remedy)]) from None
     return parse_fleet(text, file, check_files=check_files)
 
 

@@ -5,6 +5,7 @@ them for a Ray that it starts itself.
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,3 +39,14 @@ def local_ray_environments(proc: Path = Path("/proc")) -> list[dict[str, str]]:
         pairs = (os.fsdecode(item).partition("=") for item in raw.split(b"\0") if item)
         found.append({key: value for key, _, value in pairs})
     return found
+
+
+def unfit_python(executable: str) -> str:
+    """Why no process of a fleet starts with this Python, and the remedy; empty where it does. Ray starts each process that has a
+    ``runtime_env`` with a line for a shell in which the path is not quoted (``ray/_private/runtime_env/context.py``)."""
+    if shlex.quote(executable) == executable:
+        return ""
+    return (
+        f"Ray starts no worker with the Python {executable}, since its path has a space or another character that a shell reads; "
+        "make the virtual environment in a folder without one (it can't be moved), and install raycp there"
+    )

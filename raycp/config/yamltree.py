@@ -79,6 +79,8 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             return [self.build(each, (*loc, index), depth + 1) for index, each in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
+        if "\0" in node.value:
+            raise BadYaml("has a NUL character", line, "remove it: no name and no path can have one", loc)
         return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, loc: Loc, depth: int) -> dict[str, Any]:

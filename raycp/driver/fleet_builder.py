@@ -71,7 +71,7 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
                 digest.update(source.digest.encode())
     if problems:
         raise ConfigError(problems)
-    check_stage_files(doc)
+    _check_stage_files(doc)
     runtime: dict[str, Any] = {}
     if roots and working_dir_uri:
         runtime["working_dir"] = working_dir_uri
@@ -84,8 +84,8 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
     return Fleet(doc.name, doc.canonical(), whole, 0, tuple(plans), text)
 
 
-def check_stage_files(doc: FleetDoc) -> None:
-    """Read the stage files of embedded clusters that this machine has. Raises ``StageError`` or ``OSError``."""
+def _check_stage_files(doc: FleetDoc) -> None:
+    """Read the stage files of embedded clusters that this machine has. Raises ``StageError``."""
     if any(cluster.embedded is not None and cluster.embedded.stages for cluster in doc.spec.clusters):
         from raycp.embedded.life.stageset import check_stages  # the whole simulation: only where it is needed
 

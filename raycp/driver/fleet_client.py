@@ -32,12 +32,16 @@ from raycp.protocol.members import LEADER, Member, Role
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.revisions import base_of, other_of
 from raycp.protocol.substrate import MemberDied, MemberFailed, MemberUnavailable, Substrate
+from raycp.runtime import memory_monitor
 from raycp.runtime.ray_substrate import RaySubstrate
 
 log = logging.getLogger(__name__)
 
 A = TypeVar("A")
 
+
+STARTS_WITHIN = 30.0
+"""How long a leader may take to answer for the first time, in seconds."""
 
 DISMISSED_WITHIN = 10.0
 """How long the leader of a fleet that stood by may take to answer, in seconds: Ray may be restarting it."""
@@ -120,16 +124,16 @@ class FleetClient:
             options["runtime_env"] = {"env_vars": env}
         revision = self._revisions[namespace or await self.leading()]
         await revision.create(LEADER, options)
-        deadline = self.clock.now() + 30.0
+        deadline = self.clock.now() + STARTS_WITHIN
         while True:
             try:
                 await revision.ask(LEADER, Ping(), timeout=10.0)
                 return
             except (MemberDied, MemberUnavailable) as error:
                 if self.clock.now() > deadline:
-                    raise FleetError(
-                        f"the leader does not start: {error}. See Ray's logs, and `ray status` for free resources"
-                    ) from error
+                    memory = memory_monitor.explain(await asyncio.to_thread(memory_monitor.kills, STARTS_WITHIN))
+                    why = memory or "See Ray's logs, and `ray status` for free resources"
+                    raise FleetError(f"the leader does not start: {error}. {why}") from error
                 await self.clock.sleep(0.2)
 
     async def ask(self, question: Question[A], timeout: float = 10.0, patience: float = 10.0) -> A:

@@ -3,11 +3,12 @@
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,9 @@ from raycp.driver.fleet_client import FleetError
 from raycp.runtime import job_client
 
 MAX_BYTES = 100 * 1024 * 1024
+
+DASHBOARD = "http://127.0.0.1:8265"
+"""Ray's dashboard with its job server, as ``ray start --head`` starts it."""
 
 _LEFT_OUT = ("__pycache__", "node_modules", "*.pyc", "*.egg-info", "venv", "dist", "build")
 
@@ -62,7 +66,7 @@ def entrypoint(address: str, python: str | None, command: Sequence[str] = ("run"
         except OSError:
             local = False
         python = sys.executable if local else "python"
-    return " ".join([python, "-m raycp.cli.main", *command, "-c fleet.yaml --address auto --working-dir ."])
+    return " ".join([shlex.quote(python), "-m raycp.cli.main", *command, "-c fleet.yaml --address auto --working-dir ."])
 
 
 def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[str, bool]:
@@ -83,6 +87,17 @@ def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[s
     if tries[last] in ("PENDING", "RUNNING"):
         return (base if last == 1 else f"{base}-{last}"), True
     return f"{base}-{last + 1}", False
+
+
+def job_server(address: str, environment: Mapping[str, str]) -> str:
+    """``http://HOST:PORT`` of the job server: of ``address``, else of the Ray that the environment names, else of this machine.
+
+    Blocks. Raises ``FleetError``.
+    """
+    try:
+        return job_client.server_url(address or job_client.named_by(environment) or DASHBOARD)
+    except job_client.JobError as error:
+        raise FleetError(str(error)) from error
 
 
 async def submit(

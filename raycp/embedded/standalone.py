@@ -74,8 +74,8 @@ async def serve(
             await cluster.stop()
 
 
-def main(clusters: Sequence[tuple[str, EmbeddedSpec]], directory: Path) -> None:
+def main(clusters: Sequence[tuple[str, EmbeddedSpec]], directory: Path, announce: Callable[[str], None]) -> None:
     """Run ``serve`` on an event loop of its own (uvloop)."""
     import uvloop
 
-    uvloop.run(serve(clusters, directory, announce=lambda line: print(line, flush=True)))
+    uvloop.run(serve(clusters, directory, announce=announce))

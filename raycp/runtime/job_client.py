@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import logging
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from raycp.protocol.control.codec import first_line
+from raycp.runtime.head import silence
 
 ANSWER_WITHIN = 4.0
 """How long the job server may take for its first answer, in seconds."""
@@ -19,6 +21,10 @@ SILENT_FOR = 30.0
 
 AGENT_WITHIN = 60.0
 """How long a new head is given to bring up its agent for jobs, in seconds."""
+
+AGENT_PORT = 52365
+"""The agent's, unless ``ray start`` is told another (``DEFAULT_DASHBOARD_AGENT_LISTEN_PORT`` of Ray). An agent that finds its port
+taken goes on without its part for jobs, and says so in ``dashboard_agent.log`` only."""
 
 
 Pick = Callable[[dict[str, str]], tuple[str, bool]]
@@ -41,7 +47,8 @@ async def submit(
     def connect() -> Any:
         with contextlib.suppress(urllib.error.HTTPError):  # an answer; Ray's client, which knows no deadline, judges it
             urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=ANSWER_WITHIN).close()
-        return JobSubmissionClient(address)
+        with _unnamed():
+            return JobSubmissionClient(address)
 
     try:
         client = await asyncio.to_thread(connect)
@@ -60,7 +67,7 @@ async def submit(
     if joined:
         notify(f"job {identity} is under way already; following it")
     else:
-        await _submit(client, identity, fleet, generation, directory, command)
+        await _submit(client, identity, fleet, generation, directory, command, notify)
         notify(f"submitted job {identity}")
     async for text in client.tail_job_logs(identity):
         for line in text.splitlines():
@@ -73,6 +80,38 @@ async def submit(
         info = await asyncio.to_thread(client.get_job_info, identity)
         raise JobError(f"job {identity} ended as {state.value}: {info.message or 'see its log above'}")
     return identity, state.value
+
+
+_NAMES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+@contextlib.contextmanager
+def _unnamed() -> Iterator[None]:
+    """Ray's client takes these variables before the address that it is given."""
+    kept = {name: os.environ.pop(name) for name in _NAMES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def named_by(environment: Mapping[str, str]) -> str:
+    """The Ray that the environment names to those who submit jobs, as ``http://HOST:8265`` or ``HOST:6379``; empty where none."""
+    return next((found for name in _NAMES if (found := environment.get(name, "")) not in ("", "auto", "local")), "")
+
+
+def server_url(address: str) -> str:
+    """``http://HOST:PORT`` of the job server of the Ray whose head is ``HOST:PORT``; a URL stays. Blocks. Raises ``JobError``."""
+    from ray.dashboard.utils import ray_address_to_api_server_url
+
+    if "://" in address:
+        return address
+    if why := silence(address):
+        raise JobError(f"no Ray answers at {address}: {why}. Name its job server with --address http://HOST:8265")
+    try:
+        return str(ray_address_to_api_server_url(address))
+    except Exception as error:  # Ray's own, of any type
+        raise JobError(f"the Ray at {address} names no job server: {first_line(error)}. Start it with its dashboard") from error
 
 
 async def _state(client: Any, identity: str) -> Any:
@@ -90,10 +129,13 @@ async def _state(client: Any, identity: str) -> Any:
         await asyncio.sleep(0.5)
 
 
-async def _submit(client: Any, identity: str, fleet: str, generation: str, directory: Path, command: str) -> None:
+async def _submit(
+    client: Any, identity: str, fleet: str, generation: str, directory: Path, command: str, notify: Callable[[str], None]
+) -> None:
     """Hand the job in. A head that has just started has no agent for jobs yet: that is waited for."""
     runtime_env = {"working_dir": str(directory), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONUNBUFFERED": "1"}}
     deadline = asyncio.get_running_loop().time() + AGENT_WITHIN
+    waits = False
     while True:
         try:
             await asyncio.to_thread(
@@ -106,6 +148,14 @@ async def _submit(client: Any, identity: str, fleet: str, generation: str, direc
             return
         except Exception as error:
             text = first_line(error)
-            if "No available agent" not in text or asyncio.get_running_loop().time() > deadline:
+            if "No available agent" not in text:
                 raise JobError(f"Ray refuses the job: {text}") from error
+            if asyncio.get_running_loop().time() > deadline:
+                raise JobError(
+                    f"no node of this Ray has an agent for jobs after {AGENT_WITHIN:g} s: its port, {AGENT_PORT} by default, may "
+                    "be taken there by another process. Free it, or start Ray with another --dashboard-agent-listen-port"
+                ) from error
+            if not waits:
+                notify(f"waiting for an agent for jobs: it listens on port {AGENT_PORT} of each node by default")
+            waits = True
         await asyncio.sleep(0.5)

@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import re
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import ray
 from ray.exceptions import AuthenticationError
 from ray.util import list_named_actors
 
-from raycp.config.rayenv import RAY_ENV
+from raycp.config.rayenv import RAY_ENV, unfit_python
 from raycp.protocol.control.codec import first_line
 from raycp.protocol.members import Member
 from raycp.protocol.revisions import base_of
@@ -40,14 +42,15 @@ class AtHand:
 
 
 def resolve(address: str) -> str:
-    """``HOST:PORT`` of the running head that ``address`` means; empty where a Ray of this process's own is to be started.
+    """``HOST:PORT`` of the running head that ``address`` means; empty where a Ray of this process's own is to be started. ``auto``
+    means no Ray that another raycp has started for itself: it ends with its fleet.
 
     Raises ``RayError`` where no head answers there, within seconds.
     """
     if address == "local":
         return ""
     named = address if address != "auto" else os.environ.get("RAY_ADDRESS", "")
-    where = named or running_address()
+    where = named or _only([each for each in running_addresses() if ray_token.token_of(each) is None])
     why = silence(where) if where else ""
     if why and named:
         raise RayError(f"no Ray answers at {where}: {why}. Start one with `ray start --head`, or correct the address")
@@ -69,10 +72,26 @@ def connect(address: str, num_cpus: int | None = None) -> AtHand:
             ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
             _put_back()
-            raise RayError(f"the Ray at {where} does not let this process join: {first_line(error)}") from error
+            why = other_versions(str(error)) or first_line(error)
+            raise RayError(f"the Ray at {where} does not let this process join: {why}") from error
         return AtHand(ray.get_runtime_context().gcs_address, ours=False, token=token)
     token = start_local(num_cpus)
     return AtHand(ray.get_runtime_context().gcs_address, ours=True, token=token)
+
+
+_VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+
+
+def other_versions(text: str) -> str:
+    """What Ray's refusal of a process of other versions says in its many lines, in one; empty for another text."""
+    found = _VERSIONS.findall(text)
+    if len(found) != 2:
+        return ""
+    (ray_there, python_there), (ray_here, python_here) = found
+    return (
+        f"it runs Ray {ray_there} with Python {python_there}, raycp here Ray {ray_here} with Python {python_here}; install the "
+        "same versions of both on all nodes and here"
+    )
 
 
 _identity: list[dict[str, str | None]] = []
@@ -116,6 +135,8 @@ def start_local(num_cpus: int | None = None) -> Path | None:
 
 
 def _start(cpus: int) -> None:
+    if why := unfit_python(sys.executable):
+        raise RayError(f"a local Ray can't be started: {why}")
     try:
         with _children_apart():
             ray.init(
@@ -171,7 +192,10 @@ def running_addresses() -> list[str]:
 
 def running_address() -> str:
     """The one Ray that has a process on this machine; empty where none has. Raises ``RayError`` where there are several."""
-    found = running_addresses()
+    return _only(running_addresses())
+
+
+def _only(found: list[str]) -> str:
     if len(found) > 1:
         raise RayError(f"several Rays run on this machine: {', '.join(found)}; name one with --address HOST:PORT")
     return "".join(found)

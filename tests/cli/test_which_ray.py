@@ -9,7 +9,7 @@ import pytest
 from raycp.cli import fleets
 from raycp.cli.errors import BadInput, CliError
 from raycp.config import FleetDoc
-from raycp.runtime import fleet_home
+from raycp.runtime import fleet_home, ray_token
 from raycp.runtime.local_ray import AtHand, RayError, running_address
 
 HERE, THERE, OTHER = "127.0.0.1:6379", "127.0.0.1:6380", "127.0.0.1:6381"
@@ -32,6 +32,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("RAYCP_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(fleets, "silence", made.silence)
+    monkeypatch.setattr("raycp.runtime.local_ray.silence", made.silence)
     monkeypatch.setattr("raycp.runtime.local_ray.running_addresses", lambda: made.rays)
     return made
 
@@ -124,3 +125,29 @@ def test_auto_takes_none_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raycp.runtime.local_ray.running_addresses", lambda: [HERE, THERE])
     with pytest.raises(RayError, match=f"several Rays run on this machine: {HERE}, {THERE}; name one with --address"):
         running_address()
+
+
+def test_run_joins_no_ray_that_another_foreground_fleet_has_started(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    ray_token.record(HERE, ray_token.new_token())
+    machine.rays = [HERE]
+    assert fleets.to_join("auto") == "", "it starts its own"
+    assert fleets.to_join(HERE) == HERE, "it was named"
+    assert capsys.readouterr().err == ""
+    machine.rays = [HERE, THERE]
+    assert fleets.to_join("auto") == THERE
+    assert capsys.readouterr().err == f"on the Ray at {THERE}\n"
+    machine.rays = [HERE, THERE, OTHER]
+    with pytest.raises(CliError, match=f"several Rays run on this machine: {THERE}, {OTHER}; name one with --address"):
+        fleets.to_join("auto")
+
+
+def test_run_says_which_ray_the_environment_names(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", OTHER)
+    machine.answering = {OTHER}
+    assert fleets.to_join("auto") == OTHER
+    assert capsys.readouterr().err == f"on the Ray at {OTHER}\n"
+    machine.answering = set()
+    with pytest.raises(CliError, match=f"no Ray answers at {OTHER}: refused"):
+        fleets.to_join("auto")

@@ -35,6 +35,18 @@ def test_a_small_file_is_enough() -> None:
     assert doc.ray_namespace == "raycp-x"
 
 
+def test_a_text_with_a_nul_is_refused_wherever_it_stands() -> None:
+    for spec in (
+        ONE + RUNS + '  observer: {host: "a\\0b"}\n',
+        '  clusters: [{name: a, embedded: {dataDir: "a\\0b"}}]\n' + RUNS,
+        ONE + '  controllers: [{use: m, config: {text: "a\\x00b"}}]\n',
+    ):
+        found = only(HEAD + spec)
+        assert found.message == "has a NUL character"
+        assert found.path.startswith("spec.")
+        assert found.line > 4
+
+
 FIELDS = [
     # spec, path, part of the message, part of the remedy
     (ONE + RUNS + "  worker: {}\n", "spec.worker", "not a known key", "'workers'"),

@@ -1,6 +1,8 @@
 """The simulation's pure functions: plans of Pods, fit on nodes, owner graph, stages."""
 
+import os
 import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.life.failures import PREFIX, Rates, command_of, plan
 from raycp.embedded.life.fit import PodObject, Room, Taint, Toleration, asks_of, decode_node, explain, obstacle, room_of, tolerated
 from raycp.embedded.life.gofuncs import GENERIC
@@ -16,6 +19,7 @@ from raycp.embedded.life.nodes import patience, taints_for
 from raycp.embedded.life.ownergraph import Graph, OwnerNode
 from raycp.embedded.life.seams import OwnerReference
 from raycp.embedded.life.stagefile import StageError, choose, load_stages, seconds_of
+from raycp.embedded.life.stageset import cluster_stages
 
 
 def a_pod(policy: str = "Never", *, notes: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -296,3 +300,20 @@ class TestMerging:
 
     def test_null_removes_a_key(self) -> None:
         assert merge({"a": 1, "b": {"c": 1}}, {"a": None, "b": {"c": None}}, {}) == {"b": {}}
+
+
+def test_a_stage_file_that_is_no_file_or_too_large_is_said_at_once(tmp_path: Path) -> None:
+    fifo, large, binary = tmp_path / "fifo", tmp_path / "large", tmp_path / "binary"
+    os.mkfifo(fifo)
+    with large.open("wb") as file:
+        file.truncate(50_000_000)
+    binary.write_bytes(b"\xff")
+    for path, why in (
+        (fifo, "can't be read: it is not a regular file"),
+        (Path("/dev/zero"), "can't be read: it is not a regular file"),
+        (large, "can't be read: it has more than 4096 KiB"),
+        (tmp_path / "none", "can't be read: No such file"),
+        (binary, "is not UTF-8 text"),
+    ):
+        with pytest.raises(StageError, match=f"{path}: {why}"):
+            cluster_stages(EmbeddedSpec(stages=[path]), GENERIC)

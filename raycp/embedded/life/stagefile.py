@@ -98,7 +98,7 @@ def choose(stages: list[LifeStage], obj: Any, answers: Answers, rng: random.Rand
 def load_stages(text: str, source: str, functions: Functions) -> list[LifeStage]:
     """The stages of a YAML text with any number of documents. Raises ``StageError``."""
     try:
-        documents = list(yaml.safe_load_all(text))
+        documents = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as error:
         raise StageError(f"{source}: not YAML: {error}") from error
     found: list[LifeStage] = []

@@ -1,0 +1,78 @@
+"""A fleet as a Ray job: where it is submitted, with which command line, and what is said when no agent takes it."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycp.driver import jobs
+from raycp.driver.fleet_client import FleetError
+from raycp.driver.jobs import DASHBOARD, entrypoint, job_server
+from raycp.runtime import job_client
+
+URL, OTHER = "http://ray.example.com:8265", "http://other.example.com:8265"
+
+
+def test_what_is_named_comes_before_the_environment() -> None:
+    environment = {"RAY_ADDRESS": OTHER, "RAY_API_SERVER_ADDRESS": OTHER}
+    assert job_server(URL, environment) == URL
+    assert job_server("", environment) == OTHER
+    assert job_server("", {"RAY_ADDRESS": OTHER}) == OTHER
+    assert job_server("", {"RAY_ADDRESS": "auto"}) == DASHBOARD
+    assert job_server("", {}) == DASHBOARD
+
+
+def test_a_head_is_asked_for_its_job_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def url(address: str) -> str:
+        asked.append(address)
+        return URL
+
+    monkeypatch.setattr("ray.dashboard.utils.ray_address_to_api_server_url", url)
+    monkeypatch.setattr(job_client, "silence", lambda address: "" if address == "10.0.0.7:6379" else "refused")
+    assert job_server("", {"RAY_ADDRESS": "10.0.0.7:6379"}) == URL
+    assert asked == ["10.0.0.7:6379"]
+    with pytest.raises(FleetError, match=r"no Ray answers at 10.0.0.8:6379: refused. Name its job server with --address http://"):
+        job_server("10.0.0.8:6379", {})
+
+
+class Client:
+    """Ray's, which takes its address from the environment first; its Ray has no agent for jobs."""
+
+    def __init__(self, address: str) -> None:
+        self.address = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or address
+        clients.append(self)
+
+    def list_jobs(self) -> list[Any]:
+        return []
+
+    def submit_job(self, **job: Any) -> str:
+        raise RuntimeError("Request failed with status code 500: No available agent to submit job, please try again later.")
+
+
+clients: list[Client] = []
+
+
+async def test_the_address_reaches_rays_client_and_the_agents_port_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients.clear()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", OTHER)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: (tmp_path / "answer").open("w"))
+    monkeypatch.setattr(job_client, "AGENT_WITHIN", 0.6)
+    said: list[str] = []
+    with pytest.raises(FleetError, match=r"no node of this Ray has an agent .* 52365 by default, .*--dashboard-agent-listen-port"):
+        await jobs.submit(URL, "blue", "g1", tmp_path, "raycp run", said.append)
+    assert [client.address for client in clients] == [URL]
+    assert os.environ["RAY_ADDRESS"] == "127.0.0.1:1", "others see it as before"
+    assert said == ["waiting for an agent for jobs: it listens on port 52365 of each node by default"]
+
+
+def test_a_python_in_a_folder_with_a_space_is_one_word() -> None:
+    line = entrypoint("http://elsewhere.example.com:8265", "/srv/my env/bin/python", ["run", "--attach"])
+    assert shlex.split(line)[:5] == ["/srv/my env/bin/python", "-m", "raycp.cli.main", "run", "--attach"]
