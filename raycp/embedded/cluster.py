@@ -23,6 +23,7 @@ from raycp.embedded.kubeconfig import kubeconfig
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
+from raycp.embedded.quota.quotas import Quotas
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.reviews import Reviews
@@ -63,6 +64,8 @@ class EmbeddedCluster:
             self._journal.load(self.store)
         self.registry = Registry(self.store)
         self.pipeline = Pipeline(self.store, self.registry, self.clock, self.spec.seed)
+        if self.spec.controllers.quota:
+            self.pipeline.quotas = Quotas(self.store, self.registry)
         self.recorder = Recorder()
         self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
@@ -119,6 +122,7 @@ class EmbeddedCluster:
             if not isinstance(error.__cause__, OSError):
                 raise
             raise OSError(error.__cause__.errno, error.__cause__.strerror, str(directory)) from error
+        self.pipeline.settle_quotas()
         self._crds.start()
         self._listener = await loop.create_server(
             lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
