@@ -76,9 +76,9 @@ class QuotaBook:
                 over[name] = amount
         if not over:
             return ""
-        used = listed({name: self.used.get(name, NONE) for name in over})
+        reached = listed({name: self.used.get(name, NONE) for name in over})
         limited = listed({name: self.hard[name] for name in over})
-        return f"exceeded quota: {self.name}, requested: {listed(over)}, used: {used}, limited: {limited}"
+        return f"exceeded quota: {self.name}, requested: {listed(over)}, used: {reached}, limited: {limited}"
 
     def _of(self, key: TableKey, record: StoredObject | None) -> Amounts:
         if record is None:

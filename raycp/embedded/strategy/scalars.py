@@ -144,12 +144,15 @@ def canonical_base64(text: str) -> str:
 
 
 _DURATION = re.compile(r"[+-]?(?:(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration (``1h30m``). Raises ``Malformed``."""
+    if _NUMBER.fullmatch(text) is not None and float(text):
+        raise Malformed(f'time: missing unit in duration "{text}"')
     if _DURATION.fullmatch(text) is None:
         raise Malformed(f'time: invalid duration "{text}"')
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
