@@ -12,9 +12,10 @@ from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.errors import StatusError
 from raycp.embedded.options import WriteOptions
+from raycp.embedded.store import StoreChange, Table
 
 Object = dict[str, Any]
-NS = "default"
+NS = "kube-public"  # without the Service that default has
 QUOTED = EmbeddedControllers.none().model_copy(update={"quota": True})
 CRD: Object = {
     "metadata": {"name": "toys.test.io"},
@@ -236,6 +237,50 @@ async def test_a_written_status_is_answered_and_then_put_right(cluster: Embedded
     )
     assert wrote["status"]["hard"] == {"configmaps": "9"}
     assert [c.record.decode()["status"]["hard"]["configmaps"] for c in changes.since(before)] == ["9", "1"]
+
+
+async def test_a_status_that_can_not_be_written_is_written_later(cluster: EmbeddedCluster) -> None:
+    await quota(cluster, {"configmaps": "2"})
+
+    def no_room(table: Table, change: StoreChange) -> None:
+        if table.key.plural == "resourcequotas":
+            raise StatusError(500, "", "etcdserver: mvcc: database space exceeded")
+
+    cluster.store.write_ahead = no_room
+    await cluster.api.create("configmaps", {"metadata": {"name": "a"}}, NS)
+    assert used(cluster) == {"configmaps": "0"}
+    cluster.store.write_ahead = None
+    await cluster.api.create("configmaps", {"metadata": {"name": "b"}}, NS)
+    assert used(cluster) == {"configmaps": "2"}
+    assert "used: configmaps=2" in await refused(cluster.api.create("configmaps", {"metadata": {"name": "c"}}, NS))
+
+
+async def test_the_quota_of_the_e2e_suite(cluster: EmbeddedCluster) -> None:
+    """``newTestResourceQuota`` of ``test/e2e/apimachinery/resource_quota.go``."""
+    gold = "gold.storageclass.storage.k8s.io"
+    hard = {
+        "pods": "5",
+        "services": "10",
+        "services.nodeports": "1",
+        "services.loadbalancers": "1",
+        "replicationcontrollers": "10",
+        "resourcequotas": "1",
+        "cpu": "1",
+        "memory": "500Mi",
+        "configmaps": "10",
+        "secrets": "10",
+        "persistentvolumeclaims": "10",
+        "requests.storage": "10Gi",
+        "ephemeral-storage": "50Gi",
+        f"{gold}/persistentvolumeclaims": "10",
+        f"{gold}/requests.storage": "10Gi",
+        "count/replicasets.apps": "5",
+        "requests.example.com/dongle": "3",
+    }
+    await quota(cluster, hard)
+    assert status(cluster) == {"hard": hard, "used": {name: "1" if name == "resourcequotas" else "0" for name in hard}}
+    other = cluster.api.create("resourcequotas", {"metadata": {"name": "other"}, "spec": {}}, NS)
+    assert "requested: resourcequotas=1, used: resourcequotas=1, limited: resourcequotas=1" in await refused(other)
 
 
 async def test_a_dry_run_is_checked_and_not_counted(cluster: EmbeddedCluster) -> None:
