@@ -21,6 +21,8 @@ class EmbeddedControllers(Strict):
     """empties and removes namespaces that are deleted"""
     serviceaccount: bool = True
     """the ``default`` service account and the ``kube-root-ca.crt`` ConfigMap of each namespace"""
+    quota: bool = True
+    """counts what each ResourceQuota limits, and refuses what exceeds it"""
     scheduler: bool = True
     """binds Pods to nodes by capacity, taints, selectors"""
     stages: bool = True
@@ -29,7 +31,7 @@ class EmbeddedControllers(Strict):
     @classmethod
     def none(cls) -> "EmbeddedControllers":
         """The bare API server."""
-        return cls(gc=False, namespace=False, serviceaccount=False, scheduler=False, stages=False)
+        return cls(gc=False, namespace=False, serviceaccount=False, quota=False, scheduler=False, stages=False)
 
 
 class NodeShape(Strict):

@@ -6,7 +6,8 @@ The path of a request:
 - ``server``: routing, authentication (``auth``) and authorization (``access``);
 - ``faults``: injected latency, errors and broken connections;
 - ``verbs``: get, list, watch, create, update, patch, delete;
-- ``pipeline``: the object's new state (``strategy``, ``patches``, ``managed``, ``crds``, ``webhooks``);
+- ``pipeline``: the object's new state (``strategy``, ``patches``, ``managed``, ``crds``, ``webhooks``), and whether ``quota`` has
+  room for it;
 - ``store``: bytes with revisions and history;
 - ``watch``, ``lists``: what clients read.
 

@@ -1,4 +1,4 @@
-"""Objects that an API server creates itself: the system namespaces, priority classes, and with RBAC the default roles."""
+"""Objects that an API server creates itself: system namespaces, priority classes, its own Service, and with RBAC default roles."""
 
 from typing import Any
 
@@ -84,6 +84,32 @@ async def _roles(api: LocalApi) -> None:
             "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": group}],
         }
         await _ensure(api, f"clusterrolebindings.{_RBAC}", binding)
+
+
+async def publish(api: LocalApi, address: str, port: int) -> None:
+    """The Service ``kubernetes`` and what it leads to, as kube-apiserver's reconciler keeps them in ``default``."""
+    meta = {"name": "kubernetes", "namespace": "default"}
+    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
+    service = {
+        "metadata": {**meta, "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": "10.96.0.1",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+            "sessionAffinity": "None",
+            "type": "ClusterIP",
+        },
+    }
+    mirrored = {**meta, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}
+    endpoints = {"metadata": mirrored, "subsets": [{"addresses": [{"ip": address}], "ports": ports}]}
+    endpoint_slice = {
+        "metadata": {**meta, "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": ports,
+    }
+    for resource, wanted in (("services", service), ("endpoints", endpoints), ("endpointslices.discovery.k8s.io", endpoint_slice)):
+        info = api.resource(resource).info
+        await api.apply(resource, {"apiVersion": info.api_version, "kind": info.kind, **wanted})
 
 
 async def _ensure(api: LocalApi, resource: str, obj: dict[str, Any]) -> None:

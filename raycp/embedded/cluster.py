@@ -1,7 +1,7 @@
 """One embedded cluster: store, strategies, server, simulation and faults, wired, started and stopped together."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from raycp.embedded import tls
 from raycp.embedded.access import Access
 from raycp.embedded.admin import Admin
 from raycp.embedded.auth import AUTHENTICATED, MASTERS, Authenticator, User
-from raycp.embedded.bootstrap import bootstrap
+from raycp.embedded.bootstrap import bootstrap, publish
 from raycp.embedded.crdstatus import CrdStatus
 from raycp.embedded.discovery import DiscoveryEndpoints
 from raycp.embedded.errors import StatusError
@@ -23,6 +23,7 @@ from raycp.embedded.kubeconfig import kubeconfig
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
+from raycp.embedded.quota.quotas import Quotas
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.reviews import Reviews
@@ -63,6 +64,8 @@ class EmbeddedCluster:
             self._journal.load(self.store)
         self.registry = Registry(self.store)
         self.pipeline = Pipeline(self.store, self.registry, self.clock, self.spec.seed)
+        if self.spec.controllers.quota:
+            self.pipeline.quotas = Quotas(self.store, self.registry)
         self.recorder = Recorder()
         self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
@@ -113,17 +116,15 @@ class EmbeddedCluster:
         if self._journal is not None:
             self._journal.follow(self.store)
         self._issue_token(directory)
-        try:
-            await bootstrap(self.api, rbac=spec.rbac)
-        except StatusError as error:
-            if not isinstance(error.__cause__, OSError):
-                raise
-            raise OSError(error.__cause__.errno, error.__cause__.strerror, str(directory)) from error
+        await self._made(bootstrap(self.api, rbac=spec.rbac), directory)
+        self.pipeline.settle_quotas()
         self._crds.start()
         self._listener = await loop.create_server(
             lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
         )
-        port = self._listener.sockets[0].getsockname()[1]
+        address, port, *_ = self._listener.sockets[0].getsockname()
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+        await self._made(publish(self.api.as_manager("kube-apiserver"), reached, port), directory)
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
         self._set_endpoint(f"https://{host}:{port}")
         self._tasks.append(loop.create_task(self.faults.run(), name=f"embedded {self.name} faults"))
@@ -188,6 +189,16 @@ class EmbeddedCluster:
             self._set_endpoint(self.endpoint.server)
 
     # ---- internals
+
+    @staticmethod
+    async def _made(own: Coroutine[Any, Any, None], directory: Path | None) -> None:
+        """Make objects of the server itself. Raises ``OSError`` if ``dataDir`` has no room for them."""
+        try:
+            await own
+        except StatusError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise OSError(error.__cause__.errno, error.__cause__.strerror, str(directory)) from error
 
     def _issue_token(self, directory: Path | None) -> None:
         kept = directory / "admin.token" if directory is not None else None

@@ -43,8 +43,9 @@ PLAIN = Form()
 
 
 @lru_cache(maxsize=512)
-def negotiate(accept: str) -> Form:
-    """The first acceptable form, protobuf and CBOR skipped in favour of JSON. Raises ``StatusError`` 406."""
+def negotiate(accept: str, plain: bool = False) -> Form:
+    """The first acceptable form, protobuf and CBOR skipped in favour of JSON; with ``plain``, of those that are the object itself.
+    Raises ``StatusError`` 406."""
     if not accept:
         return PLAIN
     ranges = []
@@ -58,9 +59,15 @@ def negotiate(accept: str) -> Form:
         ranges.append((-quality, order, media.lower(), params))
     for _, _, media, params in sorted(ranges, key=lambda r: r[:2]):
         found = _form(media, params)
-        if found is not None:
+        if found is not None and not (plain and found.kind):
             return found
     raise not_acceptable(ACCEPTED)
+
+
+def check_plain(accept: bytes | None) -> None:
+    """Refuse (406) what accepts an answer in other forms only, such as a Table of a review: it has but one."""
+    if accept is not None:
+        negotiate(accept.decode("latin-1"), True)
 
 
 def _form(media: str, params: dict[str, str]) -> Form | None:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
+from raycp.embedded.strategy.scalars import Malformed, parse_duration
 
 Query = dict[str, list[str]]
 
@@ -47,6 +48,22 @@ def integer(query: Query, name: str) -> int | None:
         return int(text)
     except ValueError:
         raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+_LONG = frozenset({"attach", "exec", "log", "portforward", "proxy", "watch"})
+"""path segments of requests that may last, which have no deadline"""
+
+
+def check_timeout(path: str, query_text: str) -> None:
+    """Refuse (400) a ``timeout`` that is no Go duration (``WithRequestDeadline``). Watches, logs and the like have none."""
+    query = parse_query(query_text)
+    text = first(query, "timeout")
+    if not text or flag(query, "watch") or not _LONG.isdisjoint(path.split("/")):
+        return
+    try:
+        parse_duration(text)
+    except Malformed as error:
+        raise bad_request(f"invalid timeout specified in the request URL - {error}") from None
 
 
 def not_supported(where: str, value: str, allowed: tuple[str, ...]) -> FieldError:
@@ -216,7 +233,7 @@ def list_options(query_text: str) -> ListOptions:
         fields=first(query, "fieldSelector"),
         limit=max(limit, 0),
         token=token,
-        rv=revision(rv_text),
+        rv=revision(rv_text) if watch else _list_revision(rv_text),
         match=match,
         watch=watch,
         bookmarks=flag(query, "allowWatchBookmarks"),
@@ -232,6 +249,14 @@ def revision(text: str) -> int | None:
     if text.isascii() and text.isdigit() and int(text) < 1 << 64:
         return int(text)
     raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+
+
+def _list_revision(text: str) -> int | None:
+    """As ``revision``, of a list. Raises 400 (``storage.ValidateListOptions``)."""
+    try:
+        return revision(text)
+    except StatusError as error:
+        raise bad_request(f"invalid resource version: {error.message}") from None
 
 
 def _forbidden(where: str, why: str) -> FieldError:

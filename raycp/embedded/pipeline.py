@@ -5,6 +5,7 @@ no-op check, commit). Drafts and finishes are plain functions; only webhooks mak
 ``deletion``, subresources with rules of their own in ``subresources``.
 """
 
+import logging
 import random
 import uuid
 from collections.abc import Callable
@@ -28,10 +29,14 @@ from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.options import WriteOptions, revision
 from raycp.embedded.patches import apply_patch
 from raycp.embedded.priority import admit_priority
+from raycp.embedded.quota.limitranges import LimitRanges
+from raycp.embedded.quota.quotas import Quotas
 from raycp.embedded.registry import Registry, ServedResource, encode
 from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import metadata
 from raycp.embedded.strategy.depth import TOO_DEEP, json_too_deep
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -124,6 +129,10 @@ class Pipeline:
         found = registry.find("", "v1", "namespaces")
         assert found is not None
         self._namespaces = found
+        self._settling = False
+        self._limits = LimitRanges(registry)
+        self.quotas: Quotas | None = None
+        """the quotas to keep; without them none is counted or enforced"""
         self.on_finish: Callable[[ServedResource, Object], None] | None = None
 
     # ---- create
@@ -147,6 +156,7 @@ class Pipeline:
         if operation == "Update":
             track(resource.info, None, obj, options.manager, "Update", now, None)
         meta["uid"] = str(uuid.uuid4())
+        self._limits.default(resource, ns, obj)
         obj = resource.strategy.prepare_create(obj, now, ns)
         if resource.info.plural == "pods" and not resource.info.group:
             admit_priority(self.registry, resource, obj)
@@ -160,6 +170,7 @@ class Pipeline:
         causes = resource.strategy.validate(obj, None, None)
         if causes:
             raise invalid(resource.info, name or meta.get("generateName", ""), causes)
+        self._admit(resource, obj, None, "")
         ns = meta.get("namespace", "")
         if resource.table.get(ns, name) is not None:
             if meta.get("generateName"):
@@ -324,6 +335,7 @@ class Pipeline:
         causes = resource.strategy.validate(obj, old, subresource or None)
         if causes:
             raise invalid(resource.info, record.name, causes)
+        self._admit(resource, obj, old, subresource)
         meta = obj["metadata"]
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         if obj == old:
@@ -333,6 +345,12 @@ class Pipeline:
         if self.on_finish is not None:
             self.on_finish(resource, obj)
         return Wrote(self._commit(resource, obj, record, options.dry_run))
+
+    def _admit(self, resource: ServedResource, obj: Object, old: Object | None, subresource: str) -> None:
+        """Limits and quotas of the namespace, after everything that may change the object. Raises 403."""
+        self._limits.admit(resource, obj, old, subresource)
+        if self.quotas is not None:
+            self.quotas.admit(resource, obj, old, subresource)
 
     def _check_version(self, resource: ServedResource, record: StoredObject, meta: Object) -> None:
         """Check the optimistic lock and the uid of a write. An empty version is no lock. Raises 409."""
@@ -378,7 +396,7 @@ class Pipeline:
         raw = self._encoded(resource, obj, dry_run)
         if dry_run:
             return Wrote(StoredObject(record.ns, record.name, record.uid, record.rv, raw), deleted=True)
-        return Wrote(self.store.delete(resource.table, record, raw).record, deleted=True)
+        return Wrote(self._drop(resource, record, raw), deleted=True)
 
     def _encoded(self, resource: ServedResource, obj: Object, dry_run: bool) -> bytes:
         if not dry_run:
@@ -396,7 +414,27 @@ class Pipeline:
         ns, name, uid = meta.get("namespace", ""), meta["name"], meta["uid"]
         if dry_run:
             return StoredObject(ns, name, uid, old.rv if old is not None else 0, raw)
-        return self.store.put(resource.table, ns, name, uid, raw).record
+        made = self.store.put(resource.table, ns, name, uid, raw).record
+        self.settle_quotas()
+        return made
+
+    def _drop(self, resource: ServedResource, record: StoredObject, raw: bytes | None) -> StoredObject:
+        last = self.store.delete(resource.table, record, raw).record
+        self.settle_quotas()
+        return last
+
+    def settle_quotas(self) -> None:
+        """Bring the status of quotas up to date before a commit is answered; if it can't be written, the next commit tries."""
+        quotas = self.quotas
+        if quotas is None or not quotas.stale or self._settling:
+            return
+        self._settling = True
+        try:
+            quotas.settle(self.commit_update)
+        except StatusError as error:
+            log.warning("the status of a quota could not be written: %s", error.message)
+        finally:
+            self._settling = False
 
     def commit_update(self, resource: ServedResource, record: StoredObject, obj: Object, dry_run: bool = False) -> StoredObject:
         """Commit a state that needs no checks because the server itself made it (deletion, binding)."""
@@ -407,4 +445,4 @@ class Pipeline:
         raw = None if obj is None else self._encoded(resource, obj, dry_run)
         if dry_run:
             return record if raw is None else StoredObject(record.ns, record.name, record.uid, record.rv, raw)
-        return self.store.delete(resource.table, record, raw).record
+        return self._drop(resource, record, raw)

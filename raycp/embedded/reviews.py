@@ -7,6 +7,7 @@ import msgspec
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import ISSUER, Authenticator, User
 from raycp.embedded.errors import FieldError, invalid
+from raycp.embedded.forms import check_plain
 from raycp.embedded.httpio import HttpResponse
 from raycp.embedded.verbs import ResourceRequest
 
@@ -20,6 +21,7 @@ class Reviews:
 
     def handle(self, call: ResourceRequest) -> HttpResponse:
         """Raises ``StatusError``."""
+        check_plain(call.request.headers.get(b"accept"))
         info = call.resource.info
         obj, _ = call.resource.strategy.decode(call.request.body, call.media_type(), "Ignore")
         obj["apiVersion"], obj["kind"] = info.api_version, info.kind

@@ -23,10 +23,11 @@ from raycp.embedded.errors import (
     too_large,
 )
 from raycp.embedded.faults import Faults
+from raycp.embedded.health import health
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
 from raycp.embedded.impersonation import PREFIX, impersonation
 from raycp.embedded.intake import STRANGER_BODY, Heads
-from raycp.embedded.options import flag, parse_query
+from raycp.embedded.options import check_timeout, flag, parse_query
 from raycp.embedded.registry import Registry
 from raycp.embedded.reviews import Reviews
 from raycp.embedded.strategy.depth import TOO_DEEP
@@ -35,10 +36,8 @@ from raycp.embedded.verbs import ResourceRequest, Verbs
 
 log = logging.getLogger(__name__)
 
-_HEALTH = {"/healthz", "/livez", "/readyz"}
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NOT_FOUND = HttpResponse(404, b"404 page not found\n", "text/plain; charset=utf-8")
-CHECKS = ("ping", "log", "etcd", "poststarthook/generic-apiserver-start-informers")
 
 
 class ApiServer:
@@ -140,6 +139,8 @@ class ApiServer:
     # ---- routing
 
     def _route(self, request: HttpRequest) -> Answer | Coroutine[Any, Any, Answer]:
+        if "timeout=" in request.query:
+            check_timeout(request.path, request.query)
         user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
         if any(name.startswith(PREFIX) for name in request.headers):
             user = self._impersonate(request, user)
@@ -229,19 +230,12 @@ class ApiServer:
             raise forbidden_path(user.name, verb, path)
         if path.startswith("/raycp/admin"):
             return self.admin.handle(request, user)
-        if path in _HEALTH or any(path.startswith(p + "/") for p in _HEALTH):
-            return self._health(request, path)
+        healthy = health(path, request.query)
+        if healthy is not None:
+            return healthy
         found = self.discovery.handle(path, request.query, request.header(b"accept"), request.header(b"host"))
         if found is None:
             return HttpResponse(404, _NOT_FOUND.body, _NOT_FOUND.content_type)
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
         return found
-
-    @staticmethod
-    def _health(request: HttpRequest, path: str) -> HttpResponse:
-        kind = path.split("/")[1]
-        if "verbose" in parse_query(request.query):
-            lines = [f"[+]{check} ok" for check in CHECKS] + [f"{kind} check passed", ""]
-            return HttpResponse(200, "\n".join(lines).encode(), "text/plain; charset=utf-8")
-        return HttpResponse(200, b"ok", "text/plain; charset=utf-8")

@@ -34,6 +34,8 @@ LogSource = Callable[[Object, str, dict[str, str]], bytes]
 """The log of a container: Pod, container, parameters (tailLines, timestamps, ...) to text"""
 
 _REFUSED = frozenset({"exec", "attach", "portforward", "proxy"})
+_ANSWERS = frozenset({"binding", "eviction", "token"})
+"""subresources whose answer is no object of their resource, and has no Table"""
 SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 
@@ -60,6 +62,8 @@ class Subresources:
             raise method_not_allowed()
         if info.namespaced and not call.ns:
             raise no_such_path()
+        if call.sub in _ANSWERS:
+            forms.check_plain(call.request.headers.get(b"accept"))
         match call.sub:
             case "scale":
                 return self._scale(call)

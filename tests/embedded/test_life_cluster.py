@@ -1,6 +1,7 @@
 """The simulation on a server, in virtual time: Pods, nodes, owners, namespaces."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -154,7 +155,6 @@ class TestPods:
         await advance(cluster, 3.1)
         await until(lambda: phase(cluster, "p") == "Unknown")
         await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "Odd"])
-
 
     async def test_a_stage_whose_expression_never_ends_harms_no_other(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -323,6 +323,17 @@ class TestGarbageCollection:
         await until(lambda: self.there(cluster, "owner", "held", "child") == ["owner", "held"])
         await cluster.api.patch_merge("configmaps", "default", "held", b'{"metadata":{"finalizers":null}}')
         await until(lambda: not self.there(cluster, "owner", "held"))
+
+    async def test_a_circle_of_owners_does_not_block_deletion(self, make: Make) -> None:
+        """``Garbage collector should not be blocked by dependency circle``."""
+        cluster = await make()
+        made = [await config_map(cluster, name) for name in ("a", "b", "c")]
+        for name, owner in zip(("a", "b", "c"), (made[2], made[0], made[1]), strict=True):
+            about = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+            patch = {"metadata": {"ownerReferences": [{**about, "controller": True, "blockOwnerDeletion": True}]}}
+            await cluster.api.patch_merge("configmaps", "default", name, json.dumps(patch).encode())
+        await cluster.api.delete("configmaps", "default", "a", propagation="Foreground")
+        await until(lambda: not self.there(cluster, "a", "b", "c"))
 
     async def test_orphaned_dependents_lose_their_owner_reference(self, make: Make) -> None:
         cluster = await make()

@@ -163,6 +163,50 @@ async def test_invalid_and_missing_credentials(api: Api) -> None:
     assert (await api.ask("GET", "/raycp/admin/stats", token=api.cluster.add_user("joe")))[0] == 403
 
 
+@pytest.mark.parametrize(("path", "more"), [("healthz", set()), ("livez", set()), ("readyz", {"informer-sync", "etcd-readiness"})])
+async def test_health_names_the_checks_of_a_real_server(api: Api, path: str, more: set[str]) -> None:
+    """Those that ``test/e2e/apimachinery/health_handlers.go`` demands."""
+    status, told = await api.ask("GET", f"/{path}?verbose=1")
+    *checks, last, end = told.split("\n")
+    hooks = {
+        "start-apiserver-admission-initializer",
+        "crd-informer-synced",
+        "bootstrap-controller",
+        "kube-apiserver-autoregistration",
+    }
+    wanted = {"ping", "log", "etcd", "autoregister-completion", *(f"poststarthook/{hook}" for hook in hooks)}
+    assert {f"[+]{check} ok" for check in wanted | more} <= set(checks)
+    assert (status, last, end) == (200, f"{path} check passed", "")
+    status, told = await api.ask("GET", f"/{path}?verbose&exclude=etcd&exclude=nothing")
+    assert "[+]etcd excluded: ok" in told
+    assert 'cannot be excluded: no matches for "nothing"' in told
+
+
+async def test_the_server_publishes_itself(api: Api) -> None:
+    port = int(api.server.rpartition(":")[2])
+    _, service = await api.ask("GET", "/api/v1/namespaces/default/services/kubernetes")
+    assert service["spec"]["clusterIP"] == "10.96.0.1"
+    assert service["spec"]["ports"] == [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]
+    _, told = await api.ask("GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")
+    assert told["metadata"]["labels"] == {"kubernetes.io/service-name": "kubernetes"}
+    assert [one["addresses"] for one in told["endpoints"]] == [["127.0.0.1"]]
+    assert told["ports"] == [{"name": "https", "port": port, "protocol": "TCP"}]
+    _, told = await api.ask("GET", "/api/v1/namespaces/default/endpoints/kubernetes")
+    assert told["subsets"] == [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]
+
+
+async def test_a_server_on_another_port_publishes_that(tmp_path: Path) -> None:
+    ports = []
+    for _ in range(2):
+        cluster = EmbeddedCluster("t", spec(data_dir=tmp_path))
+        endpoint = await cluster.start()
+        found = cluster.api.get("endpointslices.discovery.k8s.io", "default", "kubernetes")
+        assert found is not None
+        ports.append((int(endpoint.server.rpartition(":")[2]), found["ports"][0]["port"]))
+        await cluster.stop()
+    assert all(served == published for served, published in ports)
+
+
 async def test_client_certificates(api: Api, tmp_path: Path) -> None:
     certificate, key = api.cluster.client_certificate("jane", ("devs",))
     chain = tmp_path / "jane.pem"

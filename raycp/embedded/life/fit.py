@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from raycp.embedded.life.seams import PartialMetadata
+from raycp.embedded.quota.podtotals import combined
 from raycp.embedded.strategy.scalars import milli
 
 
@@ -172,32 +173,18 @@ def room_of(node: NodeObject) -> Room:
 
 
 def asks_of(spec: PodObjectSpec) -> Asks:
-    """The larger of containers with sidecars, and any init container with the sidecars before it; plus overhead."""
-    total: dict[str, int] = {}
-    for container in spec.containers or ():
-        _add(total, container)
-    peak: dict[str, int] = {}
-    sidecars: dict[str, int] = {}
-    for container in spec.init_containers or ():
-        if container.restart_policy == "Always":
-            _add(sidecars, container)
-            _add(total, container)
-            step = dict(sidecars)
-        else:
-            step = dict(sidecars)
-            _add(step, container)
-        peak = {name: max(peak.get(name, 0), step.get(name, 0)) for name in peak.keys() | step.keys()}
-    amounts = {name: max(total.get(name, 0), peak.get(name, 0)) for name in total.keys() | peak.keys()}
+    """What a Pod takes of a node: its containers' requests, and overhead."""
+    inits = [(_requests(one), one.restart_policy == "Always") for one in spec.init_containers or ()]
+    amounts = combined(map(_requests, spec.containers or ()), inits)
     for name, value in (spec.overhead or {}).items():
         amounts[name] = amounts.get(name, 0) + milli(value)
     ports = frozenset((p.protocol, p.host_port) for c in spec.containers or () for p in c.ports or () if p.host_port)
     return Asks(tuple(sorted((name, amount) for name, amount in amounts.items() if amount)), ports)
 
 
-def _add(total: dict[str, int], container: Container) -> None:
-    if container.resources is not None:
-        for name, value in (container.resources.requests or {}).items():
-            total[name] = total.get(name, 0) + milli(value)
+def _requests(container: Container) -> dict[str, int]:
+    requests = container.resources.requests if container.resources is not None else None
+    return {name: milli(value) for name, value in (requests or {}).items()}
 
 
 def obstacle(room: Room, spec: PodObjectSpec, asks: Asks) -> str | None:

@@ -133,7 +133,10 @@ class GarbageCollector:
         if solid and (dangling or waiting):
             await self._take_off(dependent, {ref.uid for ref in (*dangling, *waiting)})
         elif not solid and waiting:
-            await self._delete(dependent, "Foreground" if self.graph.of(uid) else "Background")
+            below = self.graph.of(uid)
+            if any(each.uid in self._waiting for each in below):
+                await self._unblock(dependent)  # a circle: each would wait for the next one
+            await self._delete(dependent, "Foreground" if below else "Background")
         elif not solid and dangling:
             await self._delete(dependent, "")
         return None
@@ -158,6 +161,16 @@ class GarbageCollector:
         obj["metadata"]["ownerReferences"] = kept
         if not kept:
             del obj["metadata"]["ownerReferences"]
+        await self.api.update(node.resource, obj)
+
+    async def _unblock(self, node: OwnerNode) -> None:
+        """Let the owners of ``node`` not wait for it (``unblockOwnerReferencesStrategicMergePatch``)."""
+        obj = self._tables.read(node.resource, node.ns, node.name)
+        if obj is None or obj["metadata"]["uid"] != node.uid:
+            return
+        for ref in obj["metadata"].get("ownerReferences") or ():
+            if ref.get("blockOwnerDeletion"):
+                ref["blockOwnerDeletion"] = False
         await self.api.update(node.resource, obj)
 
     async def _finish(self, node: OwnerNode) -> None:

@@ -4,6 +4,7 @@ Rules of kube-controller-manager's garbage collector (``pkg/controller/garbageco
 
 - an object is collected when it has owner references and none of the owners exists;
 - an owner in foreground deletion waits for its dependents with ``blockOwnerDeletion``; all dependents are deleted;
+- in a circle of owners in foreground deletion, a dependent stops blocking: nobody waits for himself;
 - an owner deleted with ``Orphan`` first loses the references of its dependents.
 """
 

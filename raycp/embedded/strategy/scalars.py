@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 _QUANTITY = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(n|u|m|k|Ki|Mi|Gi|Ti|Pi|Ei|[MGTPE]|[eE][+-]?\d+)?")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -20,10 +21,25 @@ class Malformed(ValueError):
     """A scalar that can't be parsed."""
 
 
+class Quantity(NamedTuple):
+    """A parsed ``resource.Quantity``: its exact value, and its form (``decimal``, ``binary`` or ``exponent``)."""
+
+    value: Fraction
+    form: str
+
+    def __str__(self) -> str:
+        return _written(self.value, self.form)
+
+
 @lru_cache(maxsize=4096)
+def parse_quantity(text: str) -> Quantity:
+    """A quantity, rounded up to a nano as apimachinery does. Raises ``Malformed``."""
+    return Quantity(*_parse_quantity(text))
+
+
 def quantity_value(text: str) -> Fraction:
-    """The exact value of a quantity, rounded up to a nano as apimachinery does. Raises ``Malformed``."""
-    return _parse_quantity(text)[0]
+    """The exact value of a quantity. Raises ``Malformed``."""
+    return parse_quantity(text).value
 
 
 @lru_cache(maxsize=4096)
@@ -35,7 +51,10 @@ def milli(quantity: str | int | float) -> int:
 @lru_cache(maxsize=4096)
 def canonical_quantity(text: str) -> str:
     """``0.5`` -> ``500m``, ``1024Mi`` -> ``1Gi`` (``resource.Quantity``'s canonical form). Raises ``Malformed``."""
-    value, form = _parse_quantity(text)
+    return str(parse_quantity(text))
+
+
+def _written(value: Fraction, form: str) -> str:
     if form == "binary":
         whole = value.denominator == 1
         if not whole or -1024 < value < 1024:
@@ -125,12 +144,15 @@ def canonical_base64(text: str) -> str:
 
 
 _DURATION = re.compile(r"[+-]?(?:(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration (``1h30m``). Raises ``Malformed``."""
+    if _NUMBER.fullmatch(text) is not None and float(text):
+        raise Malformed(f'time: missing unit in duration "{text}"')
     if _DURATION.fullmatch(text) is None:
         raise Malformed(f'time: invalid duration "{text}"')
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

@@ -1,6 +1,6 @@
 """Rules of single kinds, grouped as their Go packages are. ``rules_for`` looks them up.
 
-- ``core``, ``pods``, ``services``: the core group; ``pod_parts``, ``pod_defaults``, ``pod_validation``,
+- ``core``, ``limits``, ``pods``, ``services``: the core group; ``pod_parts``, ``pod_defaults``, ``pod_validation``,
   ``container_validation`` and ``placement_validation``: Pods and pod templates;
 - ``workloads``: apps; ``batch``: batch;
 - ``cluster``: cluster-scoped kinds of the other groups.
@@ -10,6 +10,7 @@ from raycp.embedded.strategy.kinds import (  # noqa: F401  (each module register
     batch,
     cluster,
     core,
+    limits,
     pods,
     services,
     workloads,

@@ -1,4 +1,4 @@
-"""ConfigMap, Secret, ServiceAccount, Event, Namespace, LimitRange, ResourceQuota, Endpoints: core/v1 without Pods."""
+"""ConfigMap, Secret, ServiceAccount, Event, Namespace, Endpoints: core/v1 without Pods, volumes and quotas."""
 
 import base64
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import (
     Errors,
-    duplicate,
     forbidden,
     immutable,
     not_supported,
@@ -208,55 +207,6 @@ def _new_event(obj: Object, errors: Errors) -> None:
 
 register("", "Event", validate=_event, metadata_again=True)
 register("events.k8s.io", "Event", validate=_new_event, metadata_again=True)
-
-
-_QUOTA_SCOPES = (
-    "Terminating",
-    "NotTerminating",
-    "BestEffort",
-    "NotBestEffort",
-    "PriorityClass",
-    "CrossNamespacePodAffinity",
-    "VolumeAttributesClass",
-)
-
-
-def _quota(obj: Object, errors: Errors) -> None:
-    spec = obj.get("spec") or {}
-    for index, scope in enumerate(spec.get("scopes") or ()):
-        if scope not in _QUOTA_SCOPES:
-            errors.append(wrong(f"spec.scopes[{index}]", scope, "unsupported scope"))
-    for name, amount in (spec.get("hard") or {}).items():
-        errors.extend(wrong(f"spec.hard[{name}]", name, text) for text in names.qualified_name(name))
-        if amount.startswith("-"):
-            errors.append(wrong(f"spec.hard[{name}]", amount, "must be greater than or equal to 0"))
-
-
-def _quota_update(new: Object, old: Object, errors: Errors) -> None:
-    _quota(new, errors)
-    if set((new.get("spec") or {}).get("scopes") or ()) != set((old.get("spec") or {}).get("scopes") or ()):
-        errors.append(immutable("spec.scopes", (new.get("spec") or {}).get("scopes")))
-
-
-register("", "ResourceQuota", validate=_quota, validate_update=_quota_update)
-
-
-def _limit_range(obj: Object, errors: Errors) -> None:
-    seen: set[str] = set()
-    for index, limit in enumerate((obj.get("spec") or {}).get("limits") or ()):
-        field = f"spec.limits[{index}]"
-        kind = limit.get("type", "")
-        errors.extend(wrong(f"{field}.type", kind, text) for text in names.qualified_name(kind))
-        if kind in seen:
-            errors.append(duplicate(f"{field}.type", kind))
-        seen.add(kind)
-        if kind == "Pod":
-            for part in ("default", "defaultRequest"):
-                if limit.get(part):
-                    errors.append(forbidden(f"{field}.{part}", "may not be specified when `type` is 'Pod'"))
-
-
-register("", "LimitRange", validate=_limit_range, metadata_again=True)
 
 
 def _endpoint_defaults(obj: Object) -> None:
