@@ -10,6 +10,7 @@ from typing import Any
 
 from raycp.embedded.quota.podtotals import Amounts, pod_totals, quantities
 from raycp.embedded.store import TableKey
+from raycp.embedded.strategy.kinds.limits import COMPUTE, COUNTED, HUGE, OF_CLAIMS, OF_PODS, OF_SERVICES
 from raycp.embedded.strategy.scalars import Quantity
 
 PODS, SERVICES, CLAIMS = (TableKey("", plural) for plural in ("pods", "services", "persistentvolumeclaims"))
@@ -18,14 +19,7 @@ NONE = Quantity(Fraction(0), "decimal")
 IGNORED = frozenset({"events"})
 """plurals that quotas never count (``install.DefaultIgnoredResources``)"""
 
-_COMPUTE = ("cpu", "memory", "ephemeral-storage")
-_POD_NAMES = frozenset({"pods", *_COMPUTE, *(f"{part}.{name}" for part in ("requests", "limits") for name in _COMPUTE)})
-_HUGE = ("hugepages-", "requests.hugepages-")
-_SERVICE_NAMES = frozenset({"services", "services.nodeports", "services.loadbalancers"})
-_CLAIM_NAMES = ("persistentvolumeclaims", "requests.storage")
 _BY_CLASS = ".storageclass.storage.k8s.io/"
-_COUNTED = frozenset({"configmaps", "resourcequotas", "replicationcontrollers", "secrets"})
-"""core resources whose count has a name without ``count/`` too"""
 _DEMANDED = frozenset(
     {"cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"},
 )
@@ -37,13 +31,13 @@ def home(name: str) -> TableKey | None:
     if name.startswith("count/"):
         plural, _, group = name.removeprefix("count/").partition(".")
         return None if plural in IGNORED else TableKey(group, plural)
-    if name in _COUNTED:
+    if name in COUNTED:
         return TableKey("", name)
-    if name in _SERVICE_NAMES:
+    if name in OF_SERVICES:
         return SERVICES
-    if name in _CLAIM_NAMES or any(name.endswith(_BY_CLASS + each) for each in _CLAIM_NAMES):
+    if name in OF_CLAIMS or any(name.endswith(_BY_CLASS + each) for each in OF_CLAIMS):
         return CLAIMS
-    if name in _POD_NAMES or name.startswith(_HUGE) or (name.startswith("requests.") and not _native(name)):
+    if name in OF_PODS or name.startswith(HUGE) or (name.startswith("requests.") and not _native(name)):
         return PODS
     return None
 
@@ -58,7 +52,7 @@ def usage(key: TableKey, obj: dict[str, Any]) -> Amounts:
         used |= _service(obj.get("spec") or {})
     elif key == CLAIMS:
         used |= _claim(obj)
-    elif not key.group and key.plural in _COUNTED:
+    elif not key.group and key.plural in COUNTED:
         used[key.plural] = ONE
     return used
 
@@ -86,11 +80,11 @@ def _native(name: str) -> bool:
 def _compute(requests: Amounts, limits: Amounts) -> Amounts:
     used: Amounts = {}
     for name, amount in requests.items():
-        if name in _COMPUTE or name.startswith(_HUGE[0]):
+        if name in COMPUTE or name.startswith(HUGE[0]):
             used[name] = used[f"requests.{name}"] = amount
         elif not _native(name):
             used[f"requests.{name}"] = amount
-    for name in _COMPUTE:
+    for name in COMPUTE:
         if name in limits:
             used[f"limits.{name}"] = limits[name]
     return used

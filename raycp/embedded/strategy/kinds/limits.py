@@ -16,15 +16,16 @@ _POD_SCOPES = frozenset(
 _CLAIM_SCOPE = "VolumeAttributesClass"
 _EXCLUSIVE = (frozenset({"BestEffort", "NotBestEffort"}), frozenset({"Terminating", "NotTerminating"}))
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
-_COMPUTE = ("cpu", "memory", "ephemeral-storage")
-_WHOLE = frozenset(
-    {"pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims"}
-    | {"services.nodeports", "services.loadbalancers"}
-)
-_STANDARD = _WHOLE | {*_COMPUTE, "requests.storage"} | {f"{part}.{name}" for part in ("requests", "limits") for name in _COMPUTE}
-_OF_PODS = frozenset({"pods", *_COMPUTE}) | {f"{part}.{name}" for part in ("requests", "limits") for name in _COMPUTE}
-_OF_CLAIMS = frozenset({"persistentvolumeclaims", "requests.storage"})
-_HUGE = ("hugepages-", "requests.hugepages-")
+COMPUTE = ("cpu", "memory", "ephemeral-storage")
+HUGE = ("hugepages-", "requests.hugepages-")
+"""prefixes of the resources of huge pages"""
+COUNTED = frozenset({"configmaps", "replicationcontrollers", "resourcequotas", "secrets"})
+"""core resources whose count has a name without ``count/`` too"""
+OF_PODS = frozenset({"pods", *COMPUTE, *(f"{part}.{name}" for part in ("requests", "limits") for name in COMPUTE)})
+OF_SERVICES = frozenset({"services", "services.nodeports", "services.loadbalancers"})
+OF_CLAIMS = frozenset({"persistentvolumeclaims", "requests.storage"})
+_WHOLE = COUNTED | OF_SERVICES | {"pods", "persistentvolumeclaims"}
+_STANDARD = COUNTED | OF_PODS | OF_SERVICES | OF_CLAIMS
 
 
 def _quota(obj: Object, errors: Errors) -> None:
@@ -35,7 +36,7 @@ def _quota(obj: Object, errors: Errors) -> None:
         field = f"spec.hard[{name}]"
         faults = names.qualified_name(name)
         errors.extend(wrong(field, name, text) for text in faults)
-        if not faults and "/" not in name and name not in _STANDARD and not name.startswith(_HUGE):
+        if not faults and "/" not in name and name not in _STANDARD and not name.startswith(HUGE):
             errors.append(wrong(field, name, "must be a standard resource for quota"))
         value = quantity_value(amount)
         if value < 0:
@@ -63,7 +64,7 @@ def _scoped(scope: str, name: str) -> bool:
     """Whether a quota with the scope may limit a standard resource (``IsResourceQuotaScopeValidForResource``)."""
     if scope == "BestEffort":
         return name == "pods"
-    return name in (_OF_CLAIMS if scope == _CLAIM_SCOPE else _OF_PODS)
+    return name in (OF_CLAIMS if scope == _CLAIM_SCOPE else OF_PODS)
 
 
 def _selector(selector: Object, hard: Object, errors: Errors) -> None:
