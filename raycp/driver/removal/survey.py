@@ -178,15 +178,15 @@ async def _held(
     async for item in _items(client, resource.path(), query):
         meta = item.metadata
         ours = finalizers_of(meta, (f"raycp-{plan.original}",))
-        if ours and (not children or _child(meta, kind, plan, cluster, keys)):
+        if ours and (not children or _child(meta, kind, plan, cluster, keys, client.skew)):
             where = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
             path = resource.path(meta.namespace, meta.name)
             yield HeldObject(f"{kind.kind} {where}", path, meta.uid, meta.resource_version, tuple(meta.finalizers or ()), ours)
 
 
-def _child(meta: Meta, kind: GVK, plan: ControllerPlan, cluster: str, keys: MarkKeys | None) -> bool:
+def _child(meta: Meta, kind: GVK, plan: ControllerPlan, cluster: str, keys: MarkKeys | None, clock_ahead: float) -> bool:
     """Whether this fleet has made it: another one may run a controller of the same name."""
-    if proof_of(meta, cluster, kind, keys)[1] is not ClaimProof.NONE:
+    if proof_of(meta, cluster, kind, keys, clock_ahead)[1] is not ClaimProof.NONE:
         return True
     owner = GVK.parse(plan.kind)
     here = cluster in plan.clusters
