@@ -88,7 +88,7 @@ def test_steady_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.ray
-@pytest.mark.wide
+@pytest.mark.soak
 @pytest.mark.timeout(180)
 def test_two_causes_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figure = tmp_path / "switch.svg"

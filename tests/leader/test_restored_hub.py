@@ -134,7 +134,7 @@ async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("fleet", ["down", pytest.param("at work", marks=pytest.mark.wide)])
+@pytest.mark.parametrize("fleet", ["down", pytest.param("at work", marks=pytest.mark.soak)])
 async def test_nothing_runs_again_and_nothing_is_lost_that_members_show(ground: Ground, fleet: str) -> None:
     await ground.up()
     await ground.submit("before")

@@ -18,7 +18,7 @@ from test_ray_upgrade import MODULE, SPEC, load, settled
 import raycp
 from raycp.base.release import code_digest
 
-pytestmark = [pytest.mark.ray, pytest.mark.wide, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.timeout(400)]
 
 SOURCES = Path(raycp.__file__).parent
 OLD, NEW = "0.0.9", "0.1.0"

@@ -19,7 +19,7 @@ HEAD = ("--num-cpus=0",)
 
 
 @pytest.mark.ray
-@pytest.mark.wide
+@pytest.mark.soak
 @pytest.mark.timeout(150)
 def test_the_head_is_restarted_under_load(tmp_path: Path) -> None:
     """With Redis: reconciling goes on while it is down, all members are the same afterwards, and a dead worker is replaced."""
