@@ -44,13 +44,9 @@ class Failures:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._by_key: dict[RequestKey, Failure] = {}
+        self.by_key: dict[RequestKey, Failure] = {}
+        """The keys that have failed and not succeeded since. Read it."""
         self._groups: dict[Group, dict[RequestKey, Failure]] = {}
-
-    @property
-    def known(self) -> bool:
-        """Whether any key has failed and not succeeded since."""
-        return bool(self._by_key)
 
     def __len__(self) -> int:
         """Failing keys; without those whose conflicts are too few to count."""
@@ -59,7 +55,7 @@ class Failures:
     def ended(self, done: Done) -> None:
         """A reconcile that was not interrupted has ended; its error is scrubbed."""
         key = done.key
-        before = self._by_key.get(key)
+        before = self.by_key.get(key)
         if done.outcome is Outcome.OK:
             if before is not None:
                 self._leave(key, before)
@@ -69,14 +65,14 @@ class Failures:
         failure = Failure((key.controller, done.error_class, place), cause[:CAUSE_LENGTH], attempts, since)
         if before is not None and before.group != failure.group:
             self._leave(key, before)
-        self._by_key[key] = failure
+        self.by_key[key] = failure
         if done.error_class != CONFLICT or attempts >= CONFLICTS:
             self._groups.setdefault(failure.group, {})[key] = failure  # in its old place: what is listed stays listed
 
     def drop(self, drops: Callable[[RequestKey], bool]) -> None:
         """Forget the keys for which ``drops`` is true."""
-        for key in [key for key in self._by_key if drops(key)]:
-            self._leave(key, self._by_key[key])
+        for key in [key for key in self.by_key if drops(key)]:
+            self._leave(key, self.by_key[key])
 
     def fill(self, report: Report, name_of: Callable[[RequestKey], str], queued: Callable[[list[RequestKey]], list[Saved]]) -> None:
         """Put some of each group into the shard's report. ``name_of``: a key's object as ``raycp why`` takes it; ``queued``: the
@@ -97,7 +93,7 @@ class Failures:
             report.failures.append(row)
 
     def _leave(self, key: RequestKey, failure: Failure) -> None:
-        del self._by_key[key]
+        del self.by_key[key]
         group = self._groups.get(failure.group)
         if group is not None and group.pop(key, None) is not None and not group:
             del self._groups[failure.group]

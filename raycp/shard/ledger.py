@@ -40,7 +40,7 @@ from raycp.shard.quarantine import Quarantine
 from raycp.shard.routes import Route
 from raycp.shard.suspects import Death
 from raycp.shard.watermarks import Watermarks
-from raycp.slo import Kind, SliClocks, SloTracker, Timelines
+from raycp.slo import COUNTED_AT_ONCE, Kind, SliClocks, SloTracker, Timelines
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,8 @@ class Ledger:
             self.timelines.delayed(key, seconds=delay, reason="retry" if done.error else "requeue_after")
         if handout.deferred:
             self._judge(handout, done)
-        if self.notes.ended(done, handout.moves):
+        noted = outcome is not Outcome.OK or done.unusable or waiting or key in self.notes.by_key or key in self.notes.failing
+        if noted and self.notes.ended(done, handout.moves):
             self.missed(key)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
@@ -334,13 +335,13 @@ class Ledger:
         return None
 
     def _count(self, key: RequestKey, done: Done, delay: float | None) -> None:
-        api = 0.0
-        for call in done.calls:
-            api += call.seconds
+        api = sum([call.seconds for call in done.calls])
         ok, permanent = done.outcome is Outcome.OK, done.outcome is Outcome.PERMANENT
         samples = self.clocks.done(key, ok, work=done.seconds, api=api, waiting=done.waiting, permanent=permanent)
-        if samples:
-            self._tracker.take(samples)
+        taken = self._tracker.taken
+        taken += samples
+        if len(taken) >= COUNTED_AT_ONCE:
+            self._tracker.count()
         if done.outcome is Outcome.RETRY and delay is not None:
             self.clocks.delayed(key, self._clock.now() + delay)
 

@@ -20,6 +20,7 @@ class KeyNotes:
     def __init__(self, clock: Clock) -> None:
         self.moves = 0
         self.failures = Failures(clock)
+        self.failing = self.failures.by_key
         self.by_key: dict[RequestKey, KeyNote] = {}
         """The keys that have a note."""
         self._moved: dict[str, int] = {}
@@ -29,8 +30,7 @@ class KeyNotes:
         usable meanwhile: the reconcile may not have seen that."""
         if done.outcome is Outcome.INTERRUPTED:
             return False  # it has decided nothing
-        if done.outcome is not Outcome.OK or self.failures.known:
-            self.failures.ended(done)
+        self.failures.ended(done)
         gave_up = done.outcome is Outcome.PERMANENT
         waits = done.waiting in AWAITS_CLUSTERS
         if not (done.unusable or waits or gave_up):

@@ -24,10 +24,11 @@ from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import Kind, Sample, Segments
 from raycp.slo.timeline import Step, Timelines
-from raycp.slo.tracker import SloTracker
+from raycp.slo.tracker import COUNTED_AT_ONCE, SloTracker
 from raycp.slo.windows import SlotRing, Windows
 
 __all__ = [
+    "COUNTED_AT_ONCE",
     "Kind",
     "LogHistogram",
     "Objective",

@@ -61,31 +61,26 @@ decode_report = msgspec.msgpack.Decoder(SloReport).decode
 class SloTracker:
     """Counts the samples of clocks. One per shard.
 
-    ``take`` only keeps them: they are counted together by ``count``, before metrics are read and with each ``report`` (about once
-    a second), so that the path of a change does not pay for it; earlier if they are many, so that no others wait for all of them.
-    ``wall`` gives the Unix time of exemplars."""
+    Those in ``taken`` are counted together by ``count``, before metrics are read and with each ``report`` (about once a second), so
+    that the path of a change does not pay for it; whoever adds to them counts when they are ``COUNTED_AT_ONCE``, so that nobody
+    waits for more. ``wall`` gives the Unix time of exemplars."""
 
     def __init__(self, objectives: Objectives, metrics: SliMetrics, wall: Callable[[], float]) -> None:
         self._metrics = metrics
         self._wall = wall
-        self._taken: list[Sample] = []
+        self.taken: list[Sample] = []
+        """Samples of changes that have ended, to be counted."""
         self._series: dict[tuple[str, str, str, str], tuple[SeriesTotals, LogHistogram]] = {}
         self._judged: dict[tuple[str, str], tuple[ObjectiveTotals, LogHistogram]] = {}
         self.set_objectives(objectives)
 
     def set_objectives(self, objectives: Objectives) -> None:
         """Judge by these from now on; the counts of former objectives stay in the report."""
-        if self._taken:
+        if self.taken:
             self.count()
         self._objectives = objectives
         self._metrics.objective.replace({_labels(objective): objective.objective for objective in objectives})
         self._metrics.within.replace({_labels(objective): objective.within for objective in objectives})
-
-    def take(self, samples: list[Sample]) -> None:
-        """Keep samples of changes that have ended, to be counted."""
-        self._taken += samples
-        if len(self._taken) >= COUNTED_AT_ONCE:
-            self.count()
 
     def show_overdue(self, counts: Mapping[str, int]) -> None:
         """How many open changes have missed each objective, by its name."""
@@ -93,8 +88,8 @@ class SloTracker:
 
     def count(self) -> None:
         """Count the changes that were taken since the last time."""
-        at = self._wall() if self._taken else 0.0
-        for sample in self._taken:
+        at = self._wall() if self.taken else 0.0
+        for sample in self.taken:
             key = sample.key
             self._count_series(sample, at)
             for objective in self._objectives.of(key.controller, sample.tier, sample.kind):
@@ -110,7 +105,7 @@ class SloTracker:
                 if not charged:  # else counted by ``take_overdue``
                     self._count(objective.name, objective.controller, objective.tier, key.cluster, sample.times, bad)
 
-        self._taken.clear()
+        self.taken.clear()
 
     async def sweep(self, clocks: SliClocks) -> None:
         """``take_overdue`` of all of ``clocks``; others get their turn meanwhile."""

@@ -60,8 +60,8 @@ class FailureEvents:
         self._at = clock.now()
 
     def ended(self, task: Task, done: Done, kind: GVK) -> None:
-        """The reconcile of ``task`` has ended. Never raises, never waits."""
-        if done.outcome in (Outcome.OK, Outcome.INTERRUPTED) or done.error_class in _SILENT or task.raw is None:
+        """The reconcile of ``task`` has ended, and did not succeed. Never raises, never waits."""
+        if done.outcome is Outcome.INTERRUPTED or done.error_class in _SILENT or task.raw is None:
             return
         try:
             self._record(task, done, kind, task.raw)

@@ -290,7 +290,8 @@ class Runs:
         run.started = self._clock.now()
         done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
         run.started = math.inf
-        self._events.ended(task, done, controller.kind)
+        if done.outcome is not Outcome.OK:
+            self._events.ended(task, done, controller.kind)
         if wakes and done.outcome is Outcome.OK:
             done.wakes = wakes
         if done.writes:

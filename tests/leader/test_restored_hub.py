@@ -37,6 +37,9 @@ NOTICED_WITHIN = 150.0
 
 MEMBERS = ("west", "east")
 
+IN_WEST = {"clusters": ["west"]}
+"""A job that is made anew has another uid, by which others are spread otherwise."""
+
 
 class Ground:
     """Three clusters that outlive the fleets; the hub keeps its state in a directory."""
@@ -148,7 +151,7 @@ async def test_nothing_runs_again_and_nothing_is_lost_that_members_show(ground: 
     await ground.end("across")
     unsuspended = json.dumps({"spec": {"suspend": False}}).encode()
     await ground.clusters["hub"].api.patch_merge("batchjobs", "default", "later", unsuspended)
-    await ground.submit("forgotten")
+    await ground.submit("forgotten", placement=IN_WEST)
     await until(lambda: ground.complete("across", "later", "forgotten"))
     ran = ground.created()
     assert len(ran) == 12
@@ -168,7 +171,7 @@ async def test_nothing_runs_again_and_nothing_is_lost_that_members_show(ground: 
     assert ground.status("later")["succeeded"] == 3
     assert ground.created() == ran, "what members show has run"
 
-    await ground.submit("forgotten")
+    await ground.submit("forgotten", placement=IN_WEST)
     await until(lambda: NAME_TAKEN in [each.get("reason") for each in ground.status("forgotten").get("conditions", ())])
     assert ground.created() == ran, "another job's Pods are there under these names"
     await ground.delete_pods("forgotten")

@@ -48,7 +48,7 @@ async def test_a_failure_is_listed_until_the_object_is_reconciled() -> None:
     )
     failures.ended(succeeded(key("a")))
     assert shown(failures) == ([], 0)
-    assert not failures.known
+    assert not failures.by_key
 
 
 def test_a_controller_that_gave_up_has_no_next_try() -> None:
@@ -66,7 +66,7 @@ def test_a_few_conflicts_are_no_failure() -> None:
     failures.ended(failed(key("a"), "the object changed meanwhile", CONFLICT))
     assert shown(failures)[1] == 1
     failures.ended(succeeded(key("a")))
-    assert not failures.known
+    assert not failures.by_key
 
 
 def test_what_fails_for_all_objects_hides_no_other_failure_and_the_report_stays_small() -> None:

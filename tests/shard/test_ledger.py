@@ -18,7 +18,7 @@ from raycp.shard.handouts import Deferred
 from raycp.shard.ledger import Ledger
 from raycp.shard.routes import Route
 from raycp.shard.suspects import Death
-from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
+from raycp.slo import COUNTED_AT_ONCE, Objectives, SliClocks, SloTracker, Timelines
 
 KIND = GVK("", "v1", "ConfigMap")
 ROUTE = Route(ControllerPlan("c", "m", "c", str(KIND), "members", ("here",), 0), None)
@@ -54,7 +54,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.queue = WorkQueue(QueuePolicy(), self.clock, None, Random(1))
-        tracker = SloTracker(Objectives(), SliMetrics(Metrics()), self.clock.wall)
+        tracker = self.tracker = SloTracker(Objectives(), SliMetrics(Metrics()), self.clock.wall)
         self.ledger = Ledger(self.clock, self.queue, SliClocks(self.clock), tracker, Timelines(self.clock), {"c": KIND}.get)
         self.ledger.judge = self.judge
         self.reported: set[RequestKey] = set()
@@ -256,3 +256,13 @@ def test_new_code_forgives_what_failed_gave_up_or_runs() -> None:
         found = machine.queue.why(key)
         assert found is not None
         assert (found.state, found.retry, found.delay_left) == ("ready", False, 0.0), "no backoff is left"
+
+
+def test_samples_that_are_many_are_counted_at_once() -> None:
+    machine = LedgerMachine()
+    for number in range(COUNTED_AT_ONCE):
+        assert len(machine.tracker.taken) == number
+        machine.change(KEYS[0])
+        machine.hand_out("w0")
+        machine.end(KEYS[0], Outcome.OK)
+    assert not machine.tracker.taken

@@ -63,7 +63,7 @@ def test_raycp_slo_prints_the_report_of_a_book(capsys: pytest.CaptureFixture[str
         key = RequestKey("echo", "east", "default", str(i))
         clocks.started(key, "user", clock.now() - (5.0 if i == 0 else 0.001))
         clocks.handed_out(key)
-        tracker.take(clocks.done(key, True))
+        tracker.taken += clocks.done(key, True)
     book.feed("s", tracker.report())
     rows = json.loads(json.dumps(book.report()))
     table = str(show(rows, "wide")).splitlines()

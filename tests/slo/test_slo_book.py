@@ -9,7 +9,6 @@ from raycp.base.keys import RequestKey
 from raycp.metrics import Merger, Metrics, SliMetrics
 from raycp.slo import Objective, Objectives, SliClocks, SloBook, SloTracker
 from raycp.slo.clocks import SWEPT_AT_ONCE
-from raycp.slo.tracker import COUNTED_AT_ONCE
 
 OBJECTIVE = Objective("echo", None, 0.99, 1.0)
 
@@ -33,7 +32,7 @@ class Shard:
         self.clocks.handed_out(key)
         await self.clock.advance(seconds / 2)
         self.tracker.take_overdue(self.clocks.sweep())
-        self.tracker.take(self.clocks.done(key, ok, permanent=not ok, work=seconds / 2))
+        self.tracker.taken += self.clocks.done(key, ok, permanent=not ok, work=seconds / 2)
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ async def test_an_open_change_counts_as_missed_once_before_it_ends(clock: Virtua
     shard.tracker.take_overdue(shard.clocks.sweep())
     book.feed("s", shard.tracker.report())
     assert book.report()[0]["windows"]["instant"]["ratio"] == 0.0
-    shard.tracker.take(shard.clocks.done(key, True))
+    shard.tracker.taken += shard.clocks.done(key, True)
     book.feed("s", shard.tracker.report())
     assert (book.report()[0]["total"], book.report()[0]["bad"]) == (1, 1)
     merger = Merger()
@@ -164,7 +163,7 @@ async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: Virtua
                     for delay in (0.003, 0.02, 0.4):
                         clocks.started(key, "user", clock.now() - delay, tier=tier)
                         clocks.handed_out(key)
-                        tracker.take(clocks.done(key, True, work=delay))
+                        tracker.taken += clocks.done(key, True, work=delay)
         book.feed(f"shard-{shard_number}", tracker.report())
     assert len(book.checkpoint()) < 700_000
 
@@ -182,24 +181,9 @@ async def test_feeding_a_book_costs_little_per_change(clock: VirtualClock) -> No
         for key in keys:
             shard.clocks.started(key, "user", clock.now(), version=1)
             shard.clocks.handed_out(key)
-            shard.tracker.take(shard.clocks.done(key, True, work=0.001))
+            shard.tracker.taken += shard.clocks.done(key, True, work=0.001)
         best = min(best, (time.process_time() - start) / len(keys))
     assert best < 100e-6
-
-
-async def test_many_samples_are_counted_before_they_are_asked_for(clock: VirtualClock) -> None:
-    shard = Shard(clock, Objectives([OBJECTIVE]))
-    taken = []
-    for number in range(COUNTED_AT_ONCE):
-        key = RequestKey("echo", "east", "default", str(number))
-        shard.clocks.started(key, "user", clock.now())
-        shard.clocks.handed_out(key)
-        taken += shard.clocks.done(key, True)
-    counted = SliMetrics(shard.metrics).latency.labels("echo", "east", "standard", "user")
-    shard.tracker.take(taken[:-1])
-    assert counted.count == 0
-    shard.tracker.take(taken[-1:])
-    assert counted.count == COUNTED_AT_ONCE
 
 
 async def test_a_sweep_of_many_gives_others_their_turn(clock: VirtualClock) -> None:
