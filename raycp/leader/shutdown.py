@@ -29,9 +29,14 @@ class Shutdown:
 
     async def end_members(self, *, whole_fleet: bool) -> None:
         """Drain and kill all members. ``whole_fleet``: embedded clusters too, and the lock is released."""
-        members = [state.member for state in self._roster.cleared()]
-        for member in members:
-            self._lifecycle.unsupervise(member)
+        states = self._roster.cleared()
+        for state in states:
+            self._lifecycle.unsupervise(state.member)
+        # What has not reported yet has nothing to drain; one that is being started would not answer in time. A cluster may have
+        # written its kubeconfig by now.
+        unheard = [state.member for state in states if not state.report.pid and state.member.role is not Role.EMBEDDED]
+        await asyncio.gather(*map(self._substrate.kill, unheard))
+        members = [state.member for state in states if state.member not in unheard]
         timeout = self._lifecycle.drain_limit
         for roles in ((Role.WORKER,), (Role.SHARD, Role.STANDBY), (Role.OBSERVER,), (Role.EMBEDDED,) if whole_fleet else ()):
             limit = timeout if roles == (Role.WORKER,) else DRAIN

@@ -31,10 +31,16 @@ class EmbeddedCore(MemberCore):
         self._kubeconfig = ""
         self._file = ""
         self._error = ""
+        self._ended = False
+        self._changing = asyncio.Lock()
+        """Of ``cluster``: it may be asked to end while it starts."""
 
     async def configure(self, plan: Plan, before: Plan | None) -> None:
-        if self.cluster is not None:
-            return
+        async with self._changing:
+            if self.cluster is None and not self._ended:
+                await self._start(plan)
+
+    async def _start(self, plan: Plan) -> None:
         name = self.member.place
         spec = plan.fleet.doc.cluster(name).embedded
         if spec is None:
@@ -76,10 +82,12 @@ class EmbeddedCore(MemberCore):
         await self.drain(0.0)
 
     async def drain(self, timeout: float) -> None:
-        if self.cluster is not None:
-            await self.cluster.stop()
-        if self._file:
-            await asyncio.to_thread(Path(self._file).unlink, missing_ok=True)
+        async with self._changing:
+            self._ended = True
+            if self.cluster is not None:
+                await self.cluster.stop()
+            if self._file:
+                await asyncio.to_thread(Path(self._file).unlink, missing_ok=True)
 
     def fill(self, report: Report) -> None:
         report.ready = self._connect is not None
