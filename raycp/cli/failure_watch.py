@@ -1,11 +1,11 @@
 """``FailureWatch``: tells the terminal of ``raycp run`` what fails, while the command waits to be ended."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 
-from raycp.cli.errors import CliError
 from raycp.cli.failure_notices import FailureNotices
 from raycp.cli.failures import failures_at
 from raycp.cli.printer import say
@@ -19,7 +19,7 @@ FIND_EVERY = 10.0
 
 class FailureWatch:
     """A context: looks at the observer at ``url`` in a thread of its own until it ends. ``find``: the observer's address now, for
-    one that was replaced; raises ``CliError``."""
+    one that was replaced. What goes wrong with either is tried again."""
 
     def __init__(self, url: str, find: Callable[[], str]) -> None:
         self._url = url
@@ -40,18 +40,14 @@ class FailureWatch:
         pause = EVERY
         while not self._stop.wait(pause):
             try:
-                items = failures_at(self._url)["items"]
+                for line in notices.lines(failures_at(self._url)["items"], time.monotonic()):
+                    say(line, error=True)
                 pause = EVERY
-            except CliError:
+            except Exception:  # law 12: nobody answers, or somebody else at that port
                 pause = self._find_again()
-                continue
-            for line in notices.lines(items, time.monotonic()):
-                say(line, error=True)
 
     def _find_again(self) -> float:
         """Seconds until the next look."""
-        try:
+        with contextlib.suppress(Exception):
             self._url = self._find() or self._url
-        except CliError:
-            pass
         return FIND_EVERY

@@ -16,7 +16,7 @@ import msgspec
 from raycp.base.clock import Clock, SystemClock
 from raycp.cli.confirmation import confirmed, has_terminal
 from raycp.cli.errors import FAILED, BadInput, CliError
-from raycp.cli.fleets import add_file, add_working_dir
+from raycp.cli.fleets import add_file, add_working_dir, search_of
 from raycp.cli.printer import say
 from raycp.cli.probe import connect_spec
 from raycp.config import FleetDoc, load_fleet
@@ -51,8 +51,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when all of it is removed; 1 when something could not be, or the user says no."""
     doc = load_fleet(args.config)
-    search = [args.working_dir] if args.working_dir else [Path.cwd(), args.config.resolve().parent]
-    scope = scope_of(build_fleet(doc, args.config, search), args.controller, args.config)
+    scope = scope_of(build_fleet(doc, args.config, search_of(args)), args.controller, args.config)
     if not (args.dry_run or args.yes or has_terminal()):
         raise BadInput("there is no terminal to ask on", "look at what --dry-run prints, then repeat with --yes")
     specs = {

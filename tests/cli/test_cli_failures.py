@@ -95,6 +95,26 @@ def test_many_errors_at_once_are_told_in_part_and_the_rest_later() -> None:
     assert len(notices.lines(many, 1.0)) == 5
 
 
+def test_run_goes_on_telling_whatever_was_answered_at_the_observers_port(
+    observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_watch, "EVERY", 0.01)
+    monkeypatch.setattr(failure_watch, "FIND_EVERY", 0.01)
+    monkeypatch.setattr(Observer, "answer", {"nothing": "known"})
+    told = threading.Event()
+    monkeypatch.setattr(failure_watch, "say", lambda text, *, error: told.set() if "website.py:40" in text and error else None)
+    looked = threading.Event()
+
+    def find() -> str:
+        if looked.is_set():
+            Observer.answer = {"items": [row()], "failing": 1}
+        looked.set()
+        raise ValueError("no plan can be read")
+
+    with FailureWatch(observer, find):
+        assert told.wait(10.0)
+
+
 def test_run_tells_what_fails_and_finds_an_observer_that_was_replaced(
     observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,9 +29,9 @@ _LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have 
 @dataclass(frozen=True, slots=True)
 class JobPod:
     """One Pod of the job, its times by our clock. ``ends_at``: Unix time at which its grace period is over, None while it is not
-    being deleted; ``ready_changed``: when it became ready, or ceased to be. ``raw`` is
-    the object without its ``spec``, which is the job's template: of thousands of Pods it would be most of the memory. ``marked``:
-    it carries the fleet's mark for this job, cluster and name."""
+    being deleted; ``ready_changed``: when it became ready, or ceased to be. ``raw`` is the object without its ``spec``, which is
+    the job's template: of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job,
+    cluster and name."""
 
     cluster: str
     name: str

@@ -241,14 +241,20 @@ async def _definition(client: ClusterClient, crd: dict[str, Any], users: tuple[s
     return [LeftDefinition(stored, objects, users)]
 
 
-async def _stored(client: ClusterClient, path: str, what: str) -> LeftObject | None:
+async def _meta(client: ClusterClient, path: str) -> Meta | None:
+    """None where there is no such object."""
     try:
         answer = await client.request("GET", path)
     except ApiError as error:
         if error.status == 404:
             return None
         raise
-    return LeftObject(what, path, decode_answer(answer.body, _Single, f"GET {path}").metadata.uid)
+    return decode_answer(answer.body, _Single, f"GET {path}").metadata
+
+
+async def _stored(client: ClusterClient, path: str, what: str) -> LeftObject | None:
+    meta = await _meta(client, path)
+    return LeftObject(what, path, meta.uid) if meta is not None else None
 
 
 async def _config_maps(client: ClusterClient, fleet: str, namespace: str) -> list[LeftObject]:
@@ -263,15 +269,9 @@ async def _config_maps(client: ClusterClient, fleet: str, namespace: str) -> lis
 
 async def _floor(client: ClusterClient, fleet: str, namespace: str) -> FloorMark | None:
     path, key = f"{CRDS}/{FLOOR}", annotation(fleet, namespace)
-    try:
-        answer = await client.request("GET", path)
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
-    meta = decode_answer(answer.body, _Single, f"GET {path}").metadata
-    marks = [name for name in meta.annotations or () if name.startswith(PREFIX)]
-    if key not in marks:
+    meta = await _meta(client, path)
+    marks = [name for name in meta.annotations or () if name.startswith(PREFIX)] if meta is not None else []
+    if meta is None or key not in marks:
         return None
     return FloorMark(LeftObject(f"CustomResourceDefinition {FLOOR}", path, meta.uid), key, len(marks) - 1)
 
