@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import not_acceptable
+from raycp.embedded.errors import StatusError, not_acceptable
 from raycp.embedded.lists import Listed, list_body
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import StoredObject
+from raycp.embedded.strategy.decode import PROTOBUF as MEDIA_TYPE
 
 ACCEPTED = (
     "application/json",
@@ -22,6 +23,7 @@ ACCEPTED = (
     "application/cbor",
 )
 META = "meta.k8s.io"
+WATCH_TYPE = MEDIA_TYPE + ";stream=watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,14 @@ class Form:
     is_list: bool = False
     yaml: bool = False
     pretty: bool = False
+    protobuf: bool = False
+    """nothing else is accepted: the answer is made as JSON, and ``protobuf_answer`` makes it protobuf"""
 
     @property
     def content_type(self) -> str:
+        """The media type of a stream in this form."""
+        if self.protobuf:
+            return WATCH_TYPE
         return "application/yaml" if self.yaml else "application/json"
 
 
@@ -44,8 +51,8 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str, plain: bool = False) -> Form:
-    """The first acceptable form, protobuf and CBOR skipped in favour of JSON; with ``plain``, of those that are the object itself.
-    Raises ``StatusError`` 406."""
+    """The first acceptable form; with ``plain``, of those that are the object itself. Protobuf is used where nothing else is
+    accepted, since JSON costs less here. Raises ``StatusError`` 406."""
     if not accept:
         return PLAIN
     ranges = []
@@ -57,10 +64,16 @@ def negotiate(accept: str, plain: bool = False) -> Form:
         except ValueError:
             quality = 1.0
         ranges.append((-quality, order, media.lower(), params))
+    last = None
     for _, _, media, params in sorted(ranges, key=lambda r: r[:2]):
         found = _form(media, params)
-        if found is not None and not (plain and found.kind):
+        if found is None or (plain and found.kind):
+            continue
+        if not found.protobuf:
             return found
+        last = last or found
+    if last is not None:
+        return last
     raise not_acceptable(ACCEPTED)
 
 
@@ -71,19 +84,37 @@ def check_plain(accept: bytes | None) -> None:
 
 
 def _form(media: str, params: dict[str, str]) -> Form | None:
-    if media not in ("application/json", "application/yaml", "*/*", "application/*"):
+    if media not in ("application/json", "application/yaml", "*/*", "application/*", MEDIA_TYPE):
         return None
     wanted = params.get("as", "")
     pretty = params.get("pretty", "") not in ("", "0", "false")
+    protobuf = media == MEDIA_TYPE
     if not wanted:
-        return Form(yaml=media == "application/yaml", pretty=pretty)
+        return Form(yaml=media == "application/yaml", pretty=pretty, protobuf=protobuf)
     if params.get("g") != META or params.get("v") not in ("v1", "v1beta1"):
         return None
-    if wanted == "Table":
+    if wanted == "Table" and not protobuf:
         return Form("Table", params["v"], pretty=pretty)
     if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
-        return Form("PartialObjectMetadata", params["v"], wanted.endswith("List"), pretty=pretty)
+        return Form("PartialObjectMetadata", params["v"], wanted.endswith("List"), pretty=pretty, protobuf=protobuf)
     return None
+
+
+def only_protobuf(accept: bytes | None) -> bool:
+    """Whether an answer, or an error, has to be protobuf."""
+    if accept is None or b"protobuf" not in accept:
+        return False
+    try:
+        return negotiate(accept.decode("latin-1")).protobuf
+    except StatusError:  # which is answered as JSON
+        return False
+
+
+def protobuf_answer(body: bytes) -> bytes:
+    """An answer, given as JSON, in protobuf. Raises ``StatusError`` 406 for kinds without it."""
+    from raycp.embedded.strategy.protobuf_writer import encode_protobuf  # on demand: most clients accept JSON
+
+    return encode_protobuf(msgspec.json.decode(body))
 
 
 def partial(obj: dict[str, Any], version: str) -> dict[str, Any]:

@@ -151,6 +151,10 @@ class Verbs:
     def _watch(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         include = first(parse_query(call.request.query), "includeObject")
+        if form.protobuf and not form.kind:
+            from raycp.embedded.strategy.protobuf_writer import check_protobuf  # on demand: most clients accept JSON
+
+            check_protobuf(call.resource.info.api_version, call.resource.info.kind)
         return WatchStream(self, call, form, include)
 
     # ---- writes
