@@ -15,7 +15,7 @@ from raycp.embedded.escalation import Escalation
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, Stream, header_line
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
-from raycp.embedded.patches import parse_apply
+from raycp.embedded.patches import duplicates_text, parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
@@ -185,9 +185,9 @@ class Verbs:
         if apply:
             patch, twice = parse_apply(request.body)
             if twice and options.validation == "Strict":
-                raise bad_request("strict decoding error: " + ", ".join(twice))
+                raise bad_request("error strict decoding YAML: " + duplicates_text(twice))
             if options.validation == "Warn":
-                warnings += twice
+                warnings += [duplicates_text(twice)] if twice else []
 
             def draft() -> Draft:
                 return pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)

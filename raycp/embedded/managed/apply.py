@@ -57,7 +57,10 @@ def server_side_apply(
             raise bad_request(f"Object '{key}' is missing")
     if shape is rules.shape:
         rules.check_kind(patch)
-    _check_typed(shape, patch, "")
+    problems: list[str] = []
+    _check_typed(shape, patch, "", problems)
+    if problems:
+        raise _untyped(info, patch, problems)
     base = without_managed(live) if live is not None else _empty(info, shape)
     entries = decode_entries(live["metadata"].get("managedFields")) if live is not None else {}
     if live is not None and not entries:
@@ -199,33 +202,33 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
     return value
 
 
-def _check_typed(shape: Shape, value: Any, path: str) -> None:
+def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> None:
     """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys."""
     shape = deduced(shape, value)
     if value is None or shape.kind == shapes.ANY:
         return
     wanted = _TYPES.get(shape.kind)
     if wanted is not None and type(value) not in wanted[1]:
-        raise _untyped(f"{path}: expected {wanted[0]}, got &value.valueUnstructured{{Value:{value!r}}}")
-    if type(value) is dict:
+        problems.append(f"{path}: expected {wanted[0]}, got &value.valueUnstructured{{Value:{value!r}}}")
+    elif type(value) is dict:
         for key, one in value.items():
             inner = shape.fields.get(key, shape.item)
             if inner is not None:
-                _check_typed(inner, one, f"{path}.{key}")
+                _check_typed(inner, one, f"{path}.{key}", problems)
             elif shape.kind == shapes.OBJECT and not shape.open:
-                raise _untyped(f"{path}.{key}: field not declared in schema")
+                problems.append(f"{path}.{key}: field not declared in schema")
     elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
         seen: set[str] = set()
         for index, one in enumerate(value):
             if not is_leaf_list(shape):
                 name = element(shape, one)
                 if name is None:
-                    why = "associative list with keys has an element that omits key field"
-                    raise _untyped(f"{path}: element {index}: {why}")
+                    problems.append(f"{path}: element {index}: associative list with keys has an element that omits key field")
+                    continue
                 if name in seen:
-                    raise _untyped(f"{path}: duplicate entries for key [{name[2:]}]")
+                    problems.append(f"{path}: duplicate entries for key [{name[2:]}]")
                 seen.add(name)
-            _check_typed(shape.item, one, f"{path}[{index}]")
+            _check_typed(shape.item, one, f"{path}[{index}]", problems)
 
 
 _SCALAR = (str, int, float, bool)
@@ -246,6 +249,10 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
-def _untyped(why: str) -> StatusError:
+def _untyped(info: ResourceInfo, patch: dict[str, Any], problems: list[str]) -> StatusError:
     """500 without a reason: the real server returns this error unchanged."""
-    return StatusError(500, "", f"failed to create typed patch object: {why}")
+    meta = patch.get("metadata")
+    meta = meta if type(meta) is dict else {}
+    whose = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {info.group}/{info.version}, Kind={info.kind}"
+    why = problems[0] if len(problems) == 1 else "\n  ".join(["errors:", *problems])
+    return StatusError(500, "", f"failed to create typed patch object ({whose}): {why}")
