@@ -36,7 +36,7 @@ class Form:
     yaml: bool = False
     pretty: bool = False
     protobuf: bool = False
-    """nothing else is accepted: the answer is made as JSON, and ``protobuf_answer`` makes it protobuf"""
+    """the answer is made as JSON, and ``protobuf_answer`` makes it protobuf"""
 
     @property
     def content_type(self) -> str:
@@ -51,8 +51,11 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str, plain: bool = False) -> Form:
-    """The first acceptable form; with ``plain``, of those that are the object itself. Protobuf is used where nothing else is
-    accepted, since JSON costs less here. Raises ``StatusError`` 406."""
+    """The first acceptable form; with ``plain``, of those that are the object itself. Raises ``StatusError`` 406.
+
+    Objects are sent as protobuf where nothing else is accepted, since JSON costs less here; metadata alone where it is preferred,
+    since the items of a list in JSON have a kind, which client-go's metadata client does not expect.
+    """
     if not accept:
         return PLAIN
     ranges = []
@@ -69,7 +72,7 @@ def negotiate(accept: str, plain: bool = False) -> Form:
         found = _form(media, params)
         if found is None or (plain and found.kind):
             continue
-        if not found.protobuf:
+        if not found.protobuf or found.kind:
             return found
         last = last or found
     if last is not None:
@@ -100,12 +103,21 @@ def _form(media: str, params: dict[str, str]) -> Form | None:
     return None
 
 
-def only_protobuf(accept: bytes | None) -> bool:
-    """Whether an answer, or an error, has to be protobuf."""
+def wants_protobuf(accept: bytes | None) -> bool:
+    """Whether an answer is to be protobuf."""
+    return _protobuf(accept, plain=False)
+
+
+def error_in_protobuf(accept: bytes | None) -> bool:
+    """Whether an error is to be protobuf: it has but one form."""
+    return _protobuf(accept, plain=True)
+
+
+def _protobuf(accept: bytes | None, plain: bool) -> bool:
     if accept is None or b"protobuf" not in accept:
         return False
     try:
-        return negotiate(accept.decode("latin-1")).protobuf
+        return negotiate(accept.decode("latin-1"), plain).protobuf
     except StatusError:  # which is answered as JSON
         return False
 
@@ -163,9 +175,8 @@ def table(
     meta: dict[str, Any],
     include: str,
     now: float,
-    headers: bool = True,
 ) -> dict[str, Any]:
-    """``meta.k8s.io Table``. A watch sends the column definitions in its first event only."""
+    """``meta.k8s.io Table``."""
     from raycp.embedded.table import table_columns, table_row  # on demand: most clients ask for no tables
 
     rows = []
@@ -180,6 +191,6 @@ def table(
         "kind": "Table",
         "apiVersion": f"{META}/{form.version}",
         "metadata": meta,
-        "columnDefinitions": table_columns(resource.info) if headers else None,
+        "columnDefinitions": table_columns(resource.info),
         "rows": rows,
     }

@@ -136,6 +136,7 @@ class Registry:
         self._custom: dict[str, list[ServedResource]] = {}
         self._named: dict[str, ServedResource | None] = {}
         self.on_removed: Callable[[ServedResource], None] | None = None
+        """called when a CRD, or a version of it, is no longer served"""
         by_group_plural: dict[tuple[str, str], list[ResourceInfo]] = {}
         for info in BUILTINS:
             by_group_plural.setdefault((info.group, info.plural), []).append(info)
@@ -225,11 +226,12 @@ class Registry:
         if change.type == "DELETED":
             if old:
                 self.store.drop_table(old[0].info.group, old[0].info.plural)
-                if self.on_removed is not None:
-                    for resource in old:
-                        self.on_removed(resource)
         else:
             self._take(record)
+        if self.on_removed is not None:
+            for resource in old:
+                if self.find(resource.info.group, resource.info.version, resource.info.plural) is None:
+                    self.on_removed(resource)
         self.generation += 1
 
     def _take(self, record: StoredObject) -> None:

@@ -23,7 +23,7 @@ from raycp.embedded.errors import (
     too_large,
 )
 from raycp.embedded.faults import Faults
-from raycp.embedded.forms import only_protobuf, protobuf_answer
+from raycp.embedded.forms import error_in_protobuf, protobuf_answer, wants_protobuf
 from raycp.embedded.health import health
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
 from raycp.embedded.impersonation import PREFIX, impersonation
@@ -139,12 +139,12 @@ class ApiServer:
             error = internal(f"{type(error).__name__}: {error}")
         headers = b"".join(header_line(name, value) for name, value in error.headers.items())
         body = msgspec.json.encode(error.status())
-        if only_protobuf(request.headers.get(b"accept")):
+        if error_in_protobuf(request.headers.get(b"accept")):
             return HttpResponse(error.code, protobuf_answer(body), PROTOBUF, headers)
         return HttpResponse(error.code, body, "application/json", headers)
 
     async def _in_protobuf(self, answer: Answer | Coroutine[Any, Any, Answer]) -> Answer:
-        """An answer of a resource to a client that accepts nothing but protobuf. A large one is encoded beside the loop."""
+        """An answer of a resource in protobuf. A large one is encoded beside the loop."""
         if asyncio.iscoroutine(answer):
             answer = await answer
         if isinstance(answer, HttpResponse) and answer.content_type == "application/json":
@@ -182,7 +182,7 @@ class ApiServer:
     def _represented(
         self, request: HttpRequest, answer: Answer | Coroutine[Any, Any, Answer]
     ) -> Answer | Coroutine[Any, Any, Answer]:
-        return self._in_protobuf(answer) if only_protobuf(request.headers.get(b"accept")) else answer
+        return self._in_protobuf(answer) if wants_protobuf(request.headers.get(b"accept")) else answer
 
     def _impersonate(self, request: HttpRequest, user: User) -> User:
         wanted = impersonation(request.pairs)

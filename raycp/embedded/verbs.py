@@ -10,7 +10,7 @@ from raycp.embedded import forms, lists
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import User
 from raycp.embedded.deletion import Deletion
-from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_found, too_large_version
+from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_acceptable, not_found, too_large_version
 from raycp.embedded.escalation import Escalation
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, Stream, header_line
@@ -151,10 +151,6 @@ class Verbs:
     def _watch(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         include = first(parse_query(call.request.query), "includeObject")
-        if form.protobuf and not form.kind:
-            from raycp.embedded.strategy.protobuf_writer import check_protobuf  # on demand: most clients accept JSON
-
-            check_protobuf(call.resource.info.api_version, call.resource.info.kind)
         return WatchStream(self, call, form, include)
 
     # ---- writes
@@ -307,7 +303,10 @@ class Verbs:
         accept = call.request.headers.get(b"accept")
         if accept is None or accept == b"application/json":
             return forms.PLAIN
-        return forms.negotiate(accept.decode("latin-1"))
+        form = forms.negotiate(accept.decode("latin-1"))
+        if form.protobuf and not form.kind and call.resource.info.crd is not None:
+            raise not_acceptable(forms.ACCEPTED)  # custom resources have no protobuf; it is refused before anything is written
+        return form
 
     def shown(
         self, call: ResourceRequest, form: forms.Form, record: StoredObject, status: int = 200, warnings: list[str] | tuple[()] = ()

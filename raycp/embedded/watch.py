@@ -209,7 +209,7 @@ class Watch:
         shown = self.resource.read(record)
         if form.kind == "Table":
             meta = {"resourceVersion": shown["metadata"].get("resourceVersion", "")}
-            shown = table(self.resource, form, [shown], meta, self._include, self._wall(), headers=True)
+            shown = table(self.resource, form, [shown], meta, self._include, self._wall())
         elif form.kind:
             shown = partial(shown, form.version)
         return self._event(type_, shown)
@@ -225,7 +225,7 @@ class Watch:
         return chunk(self.encode(type_, record))
 
     def _push(self, frame: bytes) -> None:
-        self._pending.append(self._headed(frame))
+        self._pending.append(frame)
         if len(self._pending) > MAX_BACKLOG and self._sink.full():
             self.stop()
         elif not self._scheduled and not self.paused:
@@ -240,7 +240,8 @@ class Watch:
             self._columns_sent = True
             return frame
         event = msgspec.json.decode(frame[frame.index(b"\n") + 1 : -2])
-        event["object"]["columnDefinitions"] = None
+        if event["object"]["kind"] == "Table":
+            event["object"]["columnDefinitions"] = None
         return chunk(msgspec.json.encode(event) + b"\n")
 
     def _flush(self) -> None:
@@ -253,7 +254,8 @@ class Watch:
             self._scheduled = True
             self._loop.call_soon(self._flush)
         elif self._pending:
-            data = b"".join(self._pending)
+            # the first of all events has the columns of a Table, and initial events were sent before
+            data = b"".join(map(self._headed, self._pending) if self._form.kind == "Table" else self._pending)
             self._pending.clear()
             self._sink.send(data)
 
@@ -270,7 +272,8 @@ class Watch:
         if self._form.kind == "PartialObjectMetadata":
             obj = partial(obj, self._form.version)
         elif self._form.kind == "Table":
-            obj = table(self.resource, self._form, [], meta, self._include, self._wall(), headers=False)
+            include = "Metadata" if initial_end else self._include  # asTable of apiserver: the annotation is always sent
+            obj = table(self.resource, self._form, [obj], {"resourceVersion": meta["resourceVersion"]}, include, self._wall())
         self._pending.append(chunk(self._event("BOOKMARK", obj)))
         if not self._scheduled:
             self._scheduled = True

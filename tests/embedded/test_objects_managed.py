@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from raycp.embedded.errors import StatusError
 from raycp.embedded.managed import server_side_apply, track
-from raycp.embedded.managed.fieldset import Fields, difference, intersection, paths, recursive_difference, union
+from raycp.embedded.managed.fieldset import Fields, difference, intersection, ordered, paths, recursive_difference, union
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import strategy
 
@@ -27,6 +27,21 @@ def owners(obj: dict[str, Any]) -> dict[str, Any]:
 
 def apply(live: Any, patch: dict[str, Any], manager: str, force: bool = False, time: str = "T1") -> dict[str, Any]:
     return server_side_apply(MAP, live, json.loads(json.dumps(patch)), manager, force, time)
+
+
+def test_fields_are_written_in_the_order_of_structured_merge_diff() -> None:
+    """Clients compare them as text: e2e "should create an applied object if it does not already exist"."""
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}, "kind": "Pod", "apiVersion": "v1"}
+    made = server_side_apply(KINDS["", "Pod"], None, pod, "me")
+    text = '{"f:spec":{"f:containers":{"k:{\\"name\\":\\"c\\"}":{".":{},"f:image":{},"f:name":{}}}}}'
+    assert json.dumps(made["metadata"]["managedFields"][0]["fieldsV1"], separators=(",", ":")) == text
+    port = '{"containerPort":%d,"protocol":"%s"}'
+    keys = ["k:" + port % each for each in ((80, "UDP"), (443, "TCP"), (80, "TCP"), (5, "TCP"))]
+    mixed: Fields = {'v:"b"': {}, **{key: {"f:b": {}, "f:a": {}} for key in keys}, "f:z": {}, 'v:"a"': {}, ".": {}, "f:a": {}}
+    found = ordered(mixed)
+    assert list(found) == [".", "f:a", "f:z", keys[3], keys[2], keys[0], keys[1], 'v:"a"', 'v:"b"']
+    assert list(found[keys[0]]) == ["f:a", "f:b"]
+    assert found == mixed
 
 
 def test_a_create_owns_the_fields_that_it_set() -> None:

@@ -17,7 +17,17 @@ from raycp.embedded.strategy.convert import count_keys, unknown_fields
 from raycp.embedded.strategy.decode import duplicate_fields, may_have_duplicates, media_type, parse_yaml
 from raycp.embedded.strategy.depth import TOO_DEEP, json_too_deep, too_deep
 
-__all__ = ["APPLY", "APPLY_CBOR", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC", "apply_patch", "duplicates_text", "parse_apply", "patch_types"]
+__all__ = [
+    "APPLY",
+    "APPLY_CBOR",
+    "JSON_PATCH",
+    "MERGE_PATCH",
+    "STRATEGIC",
+    "apply_patch",
+    "duplicates_text",
+    "parse_apply",
+    "patch_types",
+]
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

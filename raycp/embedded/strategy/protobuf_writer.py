@@ -35,11 +35,6 @@ def encode_event(type_: str, obj: dict[str, Any]) -> bytes:
     return struct.pack(">I", len(event)) + event
 
 
-def check_protobuf(api_version: str, kind: str) -> None:
-    """Raise ``StatusError`` 406 if a kind has no protobuf."""
-    _shape(api_version, kind)
-
-
 def _shape(api_version: str, kind: str) -> Shape:
     group, _, version = api_version.rpartition("/")
     shape = _metadata_only(kind) if group == "meta.k8s.io" else builtin_shape(group, version, kind)
