@@ -7,6 +7,7 @@ node with entries is one if it has ``"."``. The empty set is a root without entr
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -103,8 +104,13 @@ _NUMERIC = re.compile(rb'"k:\{[^}]*:\d')
 
 
 def ordered(fields: Fields) -> Fields:
-    """A copy in the order of structured-merge-diff, which clients compare as text: names, then keys by value, then values."""
-    raw = _sorted(fields)  # twice as fast as sorting here
+    """The set in the order of structured-merge-diff, which clients compare as text: names, then keys by value, then values."""
+    return _from_sorted(_sorted(fields))  # sorting here would take longer
+
+
+@lru_cache(maxsize=256)
+def _from_sorted(raw: bytes) -> Fields:
+    """Objects that one controller makes have the same fields."""
     made: Fields = _decode(raw)
     return _by_number(made) if len(_NUMERIC.findall(raw)) > 1 else made
 
