@@ -4,6 +4,7 @@ import base64
 import json
 import struct
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -240,6 +241,15 @@ async def test_a_crd_in_protobuf_is_the_same_as_in_json(client: Client) -> None:
     assert spec.properties["labels"].additionalProperties.schema.type == "string"
     assert [each.raw for each in spec.properties["colour"].enum] == [b'"red"', b'"blue"']
     assert read.spec.versions[0].subresources.HasField("status")
+
+
+async def test_a_recorded_request_of_a_go_client(client: Client) -> None:
+    """What the serializer of apimachinery 1.36 makes of ``crd_json("things")`` as a Go type."""
+    recorded = (Path(__file__).parent / "recorded" / "crd.protobuf").read_bytes()
+    status, _, told = await client.ask("POST", CRDS, recorded)
+    assert status == 201, told
+    twin = await client.json("POST", CRDS, crd_json("twins"))
+    assert json.loads(told.replace(b"things", b"twins").replace(b"Things", b"Twins"))["spec"] == twin["spec"]
 
 
 async def test_kinds_of_other_groups_in_protobuf(client: Client) -> None:
