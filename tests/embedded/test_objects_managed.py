@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 
 from raycp.embedded.errors import StatusError
 from raycp.embedded.managed import server_side_apply, track
+from raycp.embedded.managed.apply import MOST_PROBLEMS
 from raycp.embedded.managed.fieldset import Fields, difference, intersection, ordered, paths, recursive_difference, union
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import strategy
@@ -27,6 +28,23 @@ def owners(obj: dict[str, Any]) -> dict[str, Any]:
 
 def apply(live: Any, patch: dict[str, Any], manager: str, force: bool = False, time: str = "T1") -> dict[str, Any]:
     return server_side_apply(MAP, live, json.loads(json.dumps(patch)), manager, force, time)
+
+
+def test_an_applied_configuration_is_told_its_problems_but_not_without_end() -> None:
+    wrong = {**config_map(), "data": {"a": 5}, "binaryData": [], "x": 1}
+    with pytest.raises(StatusError) as refused:
+        apply(None, wrong, "me")
+    assert refused.value.code == 500
+    assert refused.value.message == (
+        "failed to create typed patch object (/a; /v1, Kind=ConfigMap): errors:\n"
+        "  .data.a: expected string, got &value.valueUnstructured{Value:5}\n"
+        "  .binaryData: expected map, got &value.valueUnstructured{Value:[]}\n"
+        "  .x: field not declared in schema"
+    )
+    for many in ({f"x{number}": 1 for number in range(1000)}, {"data": {f"x{number}": 1 for number in range(1000)}}):
+        with pytest.raises(StatusError) as refused:
+            apply(None, {**config_map(), **many}, "me")
+        assert refused.value.message.count("\n") == MOST_PROBLEMS
 
 
 def test_fields_are_written_in_the_order_of_structured_merge_diff() -> None:

@@ -28,6 +28,10 @@ from raycp.embedded.strategy.shapes import Shape
 from raycp.embedded.strategy.structural import deep_copy
 
 
+MOST_PROBLEMS = 20
+"""problems of an applied configuration that are told: each repeats the keys on its path, which may be long"""
+
+
 def server_side_apply(
     info: ResourceInfo,
     live: dict[str, Any] | None,
@@ -205,7 +209,7 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
 def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> None:
     """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys."""
     shape = deduced(shape, value)
-    if value is None or shape.kind == shapes.ANY:
+    if value is None or shape.kind == shapes.ANY or len(problems) >= MOST_PROBLEMS:
         return
     wanted = _TYPES.get(shape.kind)
     if wanted is not None and type(value) not in wanted[1]:
@@ -215,11 +219,13 @@ def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> No
             inner = shape.fields.get(key, shape.item)
             if inner is not None:
                 _check_typed(inner, one, f"{path}.{key}", problems)
-            elif shape.kind == shapes.OBJECT and not shape.open:
+            elif shape.kind == shapes.OBJECT and not shape.open and len(problems) < MOST_PROBLEMS:
                 problems.append(f"{path}.{key}: field not declared in schema")
     elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
         seen: set[str] = set()
         for index, one in enumerate(value):
+            if len(problems) >= MOST_PROBLEMS:
+                return
             if not is_leaf_list(shape):
                 name = element(shape, one)
                 if name is None:
