@@ -27,7 +27,6 @@ from raycp.embedded.strategy.convert import zero
 from raycp.embedded.strategy.shapes import Shape
 from raycp.embedded.strategy.structural import deep_copy
 
-
 MOST_PROBLEMS = 20
 """problems of an applied configuration that are told: each repeats the keys on its path, which may be long"""
 

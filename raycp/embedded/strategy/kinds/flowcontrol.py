@@ -1,4 +1,4 @@
-"""Defaults of API priority and fairness (``pkg/apis/flowcontrol/v1/defaults.go``). An embedded cluster shares its time by no rules."""
+"""Defaults of API priority and fairness (``pkg/apis/flowcontrol/v1/defaults.go``); no request is queued by them."""
 
 from raycp.embedded.strategy.rules import Object, register
 
