@@ -30,6 +30,20 @@ def apply(live: Any, patch: dict[str, Any], manager: str, force: bool = False, t
     return server_side_apply(MAP, live, json.loads(json.dumps(patch)), manager, force, time)
 
 
+def test_a_withdrawn_field_leaves_what_nobody_owns_beside_it() -> None:
+    """``addBackDanglingItems`` of structured-merge-diff: only what was applied before is removed."""
+    labelled = {**config_map(), "metadata": {"name": "a", "labels": {"x": "1"}}}
+    live = apply(None, labelled, "me")
+    live["metadata"]["uid"] = "u"
+    made = apply(live, config_map(), "me")
+    assert {key: one for key, one in made["metadata"].items() if key != "managedFields"} == {"name": "a", "uid": "u"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    live = server_side_apply(SERVICE, None, service, "me")
+    live["spec"]["clusterIP"] = "10.0.0.1"  # no manager owns what the server itself has set
+    made = server_side_apply(SERVICE, live, {key: one for key, one in service.items() if key != "spec"}, "me")
+    assert (made["spec"]["clusterIP"], made["spec"].get("ports")) == ("10.0.0.1", None)
+
+
 def test_an_applied_configuration_is_told_its_problems_but_not_without_end() -> None:
     wrong = {**config_map(), "data": {"a": 5}, "binaryData": [], "x": 1}
     with pytest.raises(StatusError) as refused:

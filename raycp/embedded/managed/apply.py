@@ -85,7 +85,8 @@ def server_side_apply(
         owned: Fields = {}
         for entry in entries.values():
             owned = union(owned, entry.fields)
-        withdrawn = difference(with_parents(last.fields), with_parents(owned))
+        # what stands on the way to a withdrawn field is not withdrawn with it: others' fields may be there that nobody owns
+        withdrawn = intersection(difference(with_parents(last.fields), with_parents(owned)), last.fields)
         if withdrawn:
             merged = _remove(shape, merged, withdrawn)
     made = rules.convert(deep_copy(merged), field_validation, warnings)
@@ -180,7 +181,7 @@ def _merge_lists(shape: Shape, live: list[Any], wanted: list[Any]) -> list[Any]:
 
 
 def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
-    """``value`` without the paths in ``removed`` and everything below them."""
+    """``value`` without the paths in ``removed`` and everything below them; null if nothing is left."""
     shape = deduced(shape, value)
     if type(value) is dict:
         made: dict[str, Any] = {}
@@ -191,7 +192,7 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
             elif below and "." not in below:
                 inner = shape.fields.get(key, shape.item)
                 made[key] = _remove(inner, one, below) if inner is not None else one
-        return made
+        return made or None
     if type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
         kept = []
         for one in value:
@@ -201,7 +202,7 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
                 kept.append(one)
             elif below and "." not in below:
                 kept.append(_remove(shape.item, one, below))
-        return kept
+        return kept or None
     return value
 
 
