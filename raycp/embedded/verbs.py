@@ -21,6 +21,7 @@ from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import body_decoder
+from raycp.embedded.strategy.metadata import finalizer_warnings
 from raycp.embedded.watch import FrameCache, Watch
 from raycp.embedded.webhooks import Webhooks
 
@@ -206,16 +207,19 @@ class Verbs:
         """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
-        return self.wrote(call, form, self._finish(call, draft), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self._finish(call, draft, warnings), warnings, draft.options.dry_run)
 
-    def _finish(self, call: ResourceRequest, draft: Draft) -> Wrote:
+    def _finish(self, call: ResourceRequest, draft: Draft, warnings: list[str]) -> Wrote:
         """Commit what webhooks have left of a draft, if the user may make it: an update that creates needs ``create`` too, and what
         grants permissions needs them."""
         if draft.old is None and call.verb != "create":
             info, (ns, name) = call.resource.info, (call.ns, call.name)
             self._access.check(call.user, Attributes("create", info.group, info.version, info.plural, call.sub, ns, name))
         self._escalation.check(call.user, draft, call.name)
-        return self.pipeline.finish(draft)
+        wrote = self.pipeline.finish(draft)
+        if draft.resource.info.crd is not None and not call.sub:
+            warnings += finalizer_warnings(draft.obj["metadata"], draft.old and draft.old["metadata"])
+        return wrote
 
     async def _by_webhooks(
         self, call: ResourceRequest, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
@@ -226,7 +230,7 @@ class Verbs:
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
             draft = again()  # the object changed while webhooks ran: apply the patch to the current state
-        return self.wrote(call, form, self._finish(call, admitted), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self._finish(call, admitted, warnings), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
         """The answer of a create, update or patch."""

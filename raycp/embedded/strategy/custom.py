@@ -169,9 +169,9 @@ class CustomStrategy:
         errors: Errors = []
         meta = new["metadata"]
         if old is None:
-            metadata.validate(meta, self.info.namespaced, names.dns_subdomain, errors)
+            metadata.validate(meta, self.info.namespaced, names.dns_subdomain, errors, plain_finalizers=True)
         else:
-            metadata.validate(meta, self.info.namespaced, names.path_segment, errors)
+            metadata.validate(meta, self.info.namespaced, names.path_segment, errors, plain_finalizers=True)
             changed: Errors = []
             metadata.validate_update(meta, old["metadata"], changed)
             errors += changed + changed
