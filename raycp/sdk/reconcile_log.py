@@ -1,13 +1,50 @@
-"""The log of one reconcile: ``ctx.log``."""
+"""The log of one reconcile: ``ctx.log``, and the fields of whatever else is logged in it."""
 
 import logging
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
-from raycp.base.tasks import Task
+from raycp.base.tasks import Task, change_of
+from raycp.metrics.log import FIELDS
+
+
+class ReconcileFields(Mapping[str, Any]):
+    """What a reconcile's lines carry. Made when a line needs it: most reconciles log nothing."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        task, key = self._task, self._task.key
+        return {
+            "controller": key.controller,
+            "cluster": key.cluster,
+            "namespace": key.namespace,
+            "name": key.name,
+            "attempt": task.attempt,
+            "tier": task.tier,
+            "reason": task.reason,
+            "change": change_of(task),
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
 
 class ReconcileLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds the reconcile's fields to each record, beside the caller's own ``extra``."""
+    """Adds the reconcile's fields to each record, beside the caller's own ``extra``. The context has them too, but for threads that the
+    author starts."""
+
+    def __init__(self, logger: logging.Logger, fields: ReconcileFields) -> None:
+        super().__init__(logger, {FIELDS: fields})
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         """See ``logging.LoggerAdapter.process``."""
@@ -16,14 +53,5 @@ class ReconcileLog(logging.LoggerAdapter[logging.Logger]):
 
 
 def reconcile_log(controller: str, task: Task) -> ReconcileLog:
-    """A logger whose records carry controller, cluster, key (``namespace/name``), attempt, tier and reason."""
-    key = task.key
-    fields = {
-        "controller": controller,
-        "cluster": key.cluster,
-        "key": f"{key.namespace}/{key.name}" if key.namespace else key.name,
-        "attempt": task.attempt,
-        "tier": task.tier,
-        "reason": task.reason,
-    }
-    return ReconcileLog(logging.getLogger(f"raycp.controller.{controller}"), fields)
+    """A logger whose records carry controller, cluster, namespace, name, attempt, tier, reason and the change's id."""
+    return ReconcileLog(logging.getLogger(f"raycp.controller.{controller}"), ReconcileFields(task))

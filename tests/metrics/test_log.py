@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from printed_log import printed
 
 from raycp.base.plaintext import is_harmless
-from raycp.metrics.log import REDACTED, JsonFormatter, TextFormatter, bind, redact, setup_logging
+from raycp.metrics.log import JsonFormatter, TextFormatter, bind, setup_logging
+from raycp.metrics.redaction import REDACTED, redact
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
 
