@@ -74,8 +74,9 @@ class _Versioned(msgspec.Struct, gc=False):
 
 
 def change_of(task: Task) -> str:
-    """The id of the change that the reconcile sees, ``east-1@48213``: the cluster, and the resourceVersion of the watch event. Timeline
-    (`raycp why`), exemplars, log and writes have the same. Empty for a deleted object, and where the object can't be read."""
+    """The id of the change that the reconcile sees, ``east-1@48213``: the cluster, and the resourceVersion of the watch event.
+    Timeline (`raycp why`), exemplars, log and writes have the same. Empty for a deleted object, and where the object can't be
+    read."""
     if task.raw is None:
         return ""
     try:

@@ -29,7 +29,8 @@ EVERY = 1.0
 OVERLAP = 10.0
 """Seconds that a look of ``-f`` goes back behind the one before: what was not written yet, and nodes whose clocks are late."""
 
-_SHOWN = ("ts", "level", "logger", "msg", "process", "pid", "node", "controller", "cluster", "namespace", "name", "traceback", "offset")
+_PLACE = ("ts", "level", "logger", "msg", "process", "pid", "node", "controller", "cluster", "namespace", "name")
+_SHOWN = frozenset({*_PLACE, "traceback", "offset"})
 """Fields that a line of text shows otherwise than as ``name=value``, or not."""
 
 
@@ -44,7 +45,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged, until Ctrl-C")
     parser.add_argument("--controller", metavar="NAME", help="lines about this controller only")
     parser.add_argument(
-        "--object", metavar="CLUSTER/KIND/NAMESPACE/NAME", help="lines about this object only; KIND and NAMESPACE as for `raycp why`"
+        "--object",
+        metavar="CLUSTER/KIND/NAMESPACE/NAME",
+        help="lines about this object only; KIND and NAMESPACE as for `raycp why`",
     )
     parser.add_argument("--cluster", metavar="NAME", help="lines about this cluster, or an object in it, only")
     parser.add_argument("--level", choices=LEVELS, default="", help="this level and worse (default: all that was printed)")
@@ -122,7 +125,8 @@ def _directory(args: argparse.Namespace, why: str) -> Path:
         return homes[0]
     if not homes:
         raise CliError(why, "no fleet has left logs on this machine either")
-    raise BadInput(f"{why}; several fleets have left logs: {', '.join(home.parent.name for home in homes)}", "name one with --fleet")
+    names = ", ".join(home.parent.name for home in homes)
+    raise BadInput(f"{why}; several fleets have left logs: {names}", "name one with --fleet")
 
 
 class _Printed:
@@ -161,7 +165,8 @@ def line_of(row: Row) -> str:
     if controller := row.get("controller"):
         key = f"{controller}:{key}"
     fields = " ".join(f"{name}={value}" for name, value in row.items() if name not in _SHOWN)
-    parts = [at, f"{str(row.get('level', '')).upper():<8}", f"{row['process']} ({row['pid']})", key, str(row.get("msg", "")), fields]
+    level = str(row.get("level", "")).upper()
+    parts = [at, f"{level:<8}", f"{row['process']} ({row['pid']})", key, str(row.get("msg", "")), fields]
     line = one_line("  ".join(part for part in parts if part))
     trace = "".join(f"\n    {each}" for each in harmless(str(row.get("traceback", ""))).splitlines())
     return line + trace

@@ -9,8 +9,8 @@ import msgspec
 
 
 class Write(msgspec.Struct, rename="camel", gc=False):
-    """One mutating request that was committed. ``epoch``, ``shard``, ``term``, ``change`` are its ``X-Raycp-*`` headers; ``time`` is Unix
-    seconds, whatever the fault ``clockSkew`` does, so that records of several clusters can be ordered."""
+    """One mutating request that was committed. ``epoch``, ``shard``, ``term``, ``change`` are its ``X-Raycp-*`` headers;
+    ``time`` is Unix seconds, whatever the fault ``clockSkew`` does, so that records of several clusters can be ordered."""
 
     verb: str
     resource: str

@@ -24,10 +24,10 @@ from raycp.metrics.recorder.scrubber import scrub_error, scrub_traceback
 from raycp.metrics.redaction import redact
 
 TRACEBACK = "traceback"
-"""The field of a line, or of ``extra``, that has a traceback."""
+"""The field of a line that has a traceback."""
 
 FIELDS = "raycp_fields"
-"""In ``extra``: a mapping of fields whose names are their own matter (``logging`` refuses ``name``)."""
+"""In ``extra``: a mapping of further fields, whose names are those of attributes of a record (``name``)."""
 
 _FIRST = ("ts", "level", "logger", "msg")
 _NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
@@ -69,14 +69,16 @@ def _shown(record: logging.LogRecord) -> dict[str, Any]:
         error = record.exc_info[1]
         fields["error"] = scrub_error(f"{type(error).__name__}: {error}")
         fields[TRACEBACK] = "".join(traceback.format_exception(*record.exc_info))
+    elif record.exc_text:
+        fields[TRACEBACK] = record.exc_text
     if TRACEBACK in fields:
         fields[TRACEBACK] = scrub_traceback(str(fields[TRACEBACK]))
     return fields
 
 
 class JsonFormatter(logging.Formatter):
-    """``{"ts", "level", "logger", "msg", ...process, ...fields}``; ``ts`` is RFC 3339 UTC with milliseconds, ``process`` the fields that
-    all lines of the process have."""
+    """``{"ts", "level", "logger", "msg", ...process, ...fields}``; ``ts`` is RFC 3339 UTC with milliseconds, ``process`` the
+    fields that all lines of the process have."""
 
     def __init__(self, process: Mapping[str, Any] = _NO_FIELDS) -> None:
         super().__init__()
@@ -109,8 +111,8 @@ class TextFormatter(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler[IO[str]]):
-    """Writes lines to a stream, those of ``least`` and above, as JSON or as ``text``. ``also`` receives each line, those of warnings
-    in any case, as JSON."""
+    """Writes lines to a stream, those of ``least`` and above, as JSON or as ``text``. ``also`` receives each line, those of
+    warnings in any case, as JSON."""
 
     def __init__(self, stream: IO[str], least: int, process: Mapping[str, Any], *, text: bool = False) -> None:
         super().__init__(stream)
@@ -139,8 +141,8 @@ class LineHandler(logging.StreamHandler[IO[str]]):
 def setup_logging(
     level: str | int = "info", *, text: bool = False, stream: IO[str] | None = None, process: Mapping[str, Any] = _NO_FIELDS
 ) -> LineHandler:
-    """Send the ``raycp`` loggers to ``stream`` (default stderr), as JSON or as ``text``; ``process``: fields of all JSON lines. Calling
-    it again replaces the former handler.
+    """Send the ``raycp`` loggers to ``stream`` (default stderr), as JSON or as ``text``; ``process``: fields of all JSON
+    lines. Calling it again replaces the former handler.
 
     Raises ``ValueError`` for an unknown level.
     """

@@ -12,9 +12,9 @@ from typing import Any
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import ERROR_LENGTH, clean, message_of
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
-from raycp.metrics.log import TRACEBACK
-from raycp.metrics.recorder import scrub_error
+from raycp.metrics.recorder import scrub_error, scrub_traceback
 from raycp.sdk.controller import Controller
+from raycp.sdk.reconcile_log import ReconcileLog
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.session import Revoked
 
@@ -33,10 +33,8 @@ _LONGEST_WAIT = 1e9
 
 _OURS = ("/raycp/sdk/", "/concurrent/futures/", "/asyncio/")
 
-Log = logging.LoggerAdapter[logging.Logger]
 
-
-def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None:
+def interpret(result: Any, controller: Controller, done: Done, log: ReconcileLog) -> None:
     """What the function returned, other than None."""
     problem = ""
     if not isinstance(result, Result):
@@ -62,7 +60,7 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
     done.waiting = clean(result.waiting, _NAME_LENGTH)
 
 
-def explain(error: BaseException, done: Done, log: Log) -> None:
+def explain(error: BaseException, done: Done, log: ReconcileLog) -> None:
     """What the function raised. Errors that are part of a controller's life are one line in the log, others a traceback."""
     done.outcome, done.error_class = Outcome.RETRY, error_class(error)
     message = message_of(error, ERROR_LENGTH - 200)
@@ -89,7 +87,7 @@ def explain(error: BaseException, done: Done, log: Log) -> None:
     else:
         label = "cancelled itself" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {message}"
         done.error = f"{label}{_where(error)}"
-        log.error("failed: %s", scrub_error(done.error), extra={TRACEBACK: user_traceback(error)})
+        log.failed(f"failed: {scrub_error(done.error)}", scrub_traceback(user_traceback(error)))
     done.error = clean(done.error)
 
 

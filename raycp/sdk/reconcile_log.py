@@ -18,7 +18,7 @@ class ReconcileFields(Mapping[str, Any]):
     @cached_property
     def _fields(self) -> dict[str, Any]:
         task, key = self._task, self._task.key
-        return {
+        fields = {
             "controller": key.controller,
             "cluster": key.cluster,
             "namespace": key.namespace,
@@ -28,6 +28,7 @@ class ReconcileFields(Mapping[str, Any]):
             "reason": task.reason,
             "change": change_of(task),
         }
+        return {name: value for name, value in fields.items() if value != ""}
 
     def __getitem__(self, name: str) -> Any:
         return self._fields[name]
@@ -40,16 +41,26 @@ class ReconcileFields(Mapping[str, Any]):
 
 
 class ReconcileLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds the reconcile's fields to each record, beside the caller's own ``extra``. The context has them too, but for threads that the
-    author starts."""
+    """Adds the reconcile's fields to each record, beside the caller's own ``extra``. The context has them too, but for threads
+    that the author starts."""
 
     def __init__(self, logger: logging.Logger, fields: ReconcileFields) -> None:
-        super().__init__(logger, {FIELDS: fields})
+        # `name` is the logger's: it has a place beside those that are attributes of the record
+        super().__init__(logger, {**{each: fields[each] for each in fields if each != "name"}, FIELDS: {"name": fields["name"]}})
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         """See ``logging.LoggerAdapter.process``."""
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+    def failed(self, text: str, trace: str) -> None:
+        """An error with a traceback that is already text: handlers of others print it behind the message, ours has a field for
+        it."""
+        if self.isEnabledFor(logging.ERROR):
+            logger = self.logger
+            record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (text,), None, extra=dict(self.extra or {}))
+            record.exc_text = trace
+            self.logger.handle(record)
 
 
 def reconcile_log(controller: str, task: Task) -> ReconcileLog:

@@ -23,7 +23,7 @@ from raycp.metrics.recorder.flight_recorder import FlightRecorder
 from raycp.metrics.recorder.log_files import LogFiles, LogPart
 from raycp.metrics.recorder.record_format import FlightRecord, Origin
 from raycp.metrics.recorder.recorder_dir import RecorderDir, RecordingInfo
-from raycp.metrics.recorder.scrubber import scrub, scrub_error, split_place
+from raycp.metrics.recorder.scrubber import scrub, scrub_error, scrub_traceback, split_place
 from raycp.metrics.recorder.segment_reader import SegmentReader
 from raycp.metrics.recorder.segments import SegmentFiles
 
@@ -39,5 +39,6 @@ __all__: Sequence[str] = [
     "SegmentReader",
     "scrub",
     "scrub_error",
+    "scrub_traceback",
     "split_place",
 ]

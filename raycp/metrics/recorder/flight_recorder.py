@@ -164,4 +164,3 @@ class FlightRecorder:
             except Exception:
                 log.exception("the flight recorder failed; it continues in a second")
                 self._stopped.wait(1.0)
-

@@ -34,9 +34,7 @@ class LogFeed(logging.Handler):
                 details["error"] = f"{type(error).__name__}: {error}"
                 details["frame"] = _innermost(error)
             what = "error" if record.levelno >= logging.ERROR else "warning"
-            self._recorder.note(
-                what, _subject(fields), urgent=True, logger=record.name, text=record.getMessage(), **details
-            )
+            self._recorder.note(what, _subject(fields), urgent=True, logger=record.name, text=record.getMessage(), **details)
         except Exception:
             self.handleError(record)
 

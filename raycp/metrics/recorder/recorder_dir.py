@@ -1,8 +1,8 @@
 """The directory of a node's recordings: which there are, which process is dead, which files are too old.
 
-It is the user's alone (0700, files 0600). Two files make a recording (``segments``), two the log beside it (``log_files``); a recording whose newer file nobody has locked
-belongs to a dead process. Dead ones are bounded by number per slot (so that a worker that dies in a loop does not push out what is
-known of a shard), by number, size and age in all.
+It is the user's alone (0700, files 0600). Two files make a recording (``segments``), two the log beside it (``log_files``); a
+recording whose newer file nobody has locked belongs to a dead process. Dead ones are bounded by number per slot (so that a
+worker that dies in a loop does not push out what is known of a shard), by number, size and age in all.
 """
 
 import contextlib

@@ -38,9 +38,10 @@ _FOLLOWS = re.compile(
 _PLACE = re.compile(r" \([\w.-]{1,100}, line \d{1,7}\)$")
 _FRAME = re.compile(r"[ |]*  File \".*\", line \d+")
 _HEADING = re.compile(
-    r"[ |+-]*(?:(?:Exception Group )?Traceback \(most recent call last\):|During handling of the above exception, another exception "
-    r"occurred:|The above exception was the direct cause of the following exception:|\[Previous line repeated \d+ more times?\]|"
-    r"-*(?: \d+ )?-+)$"
+    r"[ |+-]*(?:(?:Exception Group )?Traceback \(most recent call last\):"
+    r"|During handling of the above exception, another exception occurred:"
+    r"|The above exception was the direct cause of the following exception:"
+    r"|\[Previous line repeated \d+ more times?\]|-*(?: \d+ )?-+)$"
 )
 _BARS = re.compile(r"(?: *\| )+")
 _RUNS = (
@@ -64,8 +65,8 @@ def scrub_error(text: str) -> str:
 
 
 def scrub_traceback(text: str) -> str:
-    """A traceback with the messages of its exceptions scrubbed; its frames, and the lines of the author's code, as they are. A message
-    of several lines becomes one."""
+    """A traceback with the messages of its exceptions scrubbed; its frames, and the lines of the author's code, as they are. A
+    message of several lines becomes one."""
     kept: list[str] = []
     message: list[str] = []
 
@@ -80,12 +81,16 @@ def scrub_traceback(text: str) -> str:
         if _FRAME.match(line) or _HEADING.match(line):
             end_message()
             kept.append(line)
-        elif not message and (not line.strip(" |~^") or (kept and _FRAME.match(kept[-1]) and line.startswith("    ", _margin(line)))):
+        elif not message and (not line.strip(" |~^") or (_is_code(line) and kept and _FRAME.match(kept[-1]))):
             kept.append(line)
         else:
             message.append(line)
     end_message()
     return "\n".join(kept).rstrip()
+
+
+def _is_code(line: str) -> bool:
+    return line.startswith("    ", _margin(line))
 
 
 def _margin(line: str) -> int:

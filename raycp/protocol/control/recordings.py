@@ -60,8 +60,9 @@ class LogShelf(msgspec.Struct, array_like=True, frozen=True):
 
 
 class LogsOf(Question[LogShelf], frozen=True):
-    """What the processes of this fleet on this node, the dead too, have logged since ``since``, in Unix seconds. Of each line one of the
-    texts of each of ``wanted`` must be in it: an answer is bounded, and what the asker drops would take the place of what it wants."""
+    """What the processes of this fleet on this node, the dead too, have logged since ``since``, in Unix seconds. Of each line
+    one of the texts of each of ``wanted`` must be in it: an answer is bounded, and what the asker drops would take the place
+    of what it wants."""
 
     since: float
     wanted: list[list[str]] = []
