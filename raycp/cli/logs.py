@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     except InvalidValue as error:
         raise BadInput(f"--since: {args.since!r} {error}", DURATION_REMEDY) from error
     named = parse_object(args.object) if args.object else None
+    local = query_of(args, named, None)
     printed = _Printed(args.output)
     with contextlib.ExitStack() as stack:
         try:
@@ -71,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
         except BadInput:
             raise
         except CliError as error:
-            return _left_behind(args, query_of(args, named, None), since, printed, str(error))
+            return _left_behind(args, local, since, printed, str(error))
         if run_async(_read(args, namespace, named, since, printed)):
             return 0
-    return _left_behind(args, query_of(args, named, None), since, printed, f"no process of fleet {namespace} lives")
+    return _left_behind(args, local, since, printed, f"no process of fleet {namespace} lives")
 
 
 def query_of(args: argparse.Namespace, named: tuple[str, str, str, str] | None, controllers: set[str] | None) -> LogQuery:

@@ -144,7 +144,7 @@ def _rows(log: ProcessLog, host: str) -> Iterator[Row]:
 def process_of(log: ProcessLog) -> str:
     """``worker standard/0 g3``."""
     member = Member.parse(log.actor)
-    return f"{member.slot} g{member.generation}" if member is not None else log.actor
+    return member.process if member is not None else log.actor
 
 
 def _pid(name: str) -> int:

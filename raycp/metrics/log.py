@@ -29,7 +29,7 @@ TRACEBACK = "traceback"
 FIELDS = "raycp_fields"
 """In ``extra``: a mapping of further fields, whose names are those of attributes of a record (``name``)."""
 
-_FIRST = ("ts", "level", "logger", "msg")
+_FIRST = ("ts", "level", "logger", "msg", "process", "pid")
 _NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 _bound: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("raycp_log_fields", default=_NO_FIELDS)
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
@@ -52,7 +52,8 @@ def bound_to(fields: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        _bound.reset(token)
+        with contextlib.suppress(ValueError):  # a coroutine that is thrown away ends in another context
+            _bound.reset(token)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

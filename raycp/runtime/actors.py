@@ -68,7 +68,7 @@ class Shell:
                 raise ValueError(f"{self._name!r} is not the name of a member")
             from raycp.metrics.log import setup_logging
 
-            process = {"process": f"{member.slot} g{member.generation}", "pid": os.getpid()}
+            process = {"process": member.process, "pid": os.getpid()}
             text = os.environ.get("RAYCP_LOG_FORMAT", "json") == "text"
             handler = setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"), text=text, process=process)
             recorder = self._recorder = self._record()

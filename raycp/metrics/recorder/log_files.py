@@ -120,7 +120,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def stamp_in(line: bytes) -> bytes:
     """When a line was logged, as ``stamp_of`` has it, with its ``Z``; empty for what is no line of a log."""
-    return line[len(JSON_LINE) : len(JSON_LINE) + _LENGTH] if line.startswith(JSON_LINE) else b""
+    stamp = line[len(JSON_LINE) : len(JSON_LINE) + _LENGTH] if line.startswith(JSON_LINE) else b""
+    return stamp if stamp.endswith(b"Z") and stamp[:1].isdigit() else b""
 
 
 def _first_since(stream: BinaryIO, stamp: bytes) -> int:
