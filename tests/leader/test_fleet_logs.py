@@ -27,7 +27,7 @@ async def logged(path: Path) -> AsyncIterator[Led]:
     """A fleet in this process, whose log is that of its leader."""
     with (path / "stderr").open("w") as stream, printed("info", stream):
         async with led(path / "rec") as made:
-            await made.apply(doc("wild", "writer"))
+            await made.apply(doc("wild", "parent"))
             lines = made.substrate.recorders[LEADER].recorder.lines
             assert lines is not None
             (handler,) = [each for each in logging.getLogger("raycp").handlers if isinstance(each, LineHandler)]
@@ -76,8 +76,9 @@ async def test_a_failed_reconcile_is_a_record_of_the_living_and_of_the_dead_flee
         assert json.loads(as_json(row)) == row
 
         # one id leads from the watch event (the version, in `raycp why`) through the log to the write
-        await fleet.put("here", "writer", "w")
-        writes = await until(lambda: list(fleet.cluster("here").recorder.select("secrets", "create")))
+        await fleet.put("here", "parent", "w")
+        made = fleet.cluster("here").recorder
+        writes = await until(lambda: [each for each in made.select("secrets", "create") if each.namespace == "default"])
         assert writes[0].change == change_of(fleet, "w")
 
     assert await FleetLogs([fleet.substrate]).read(0.0, LogQuery()) is None
