@@ -40,7 +40,8 @@ class FailureWatch:
         pause = EVERY
         while not self._stop.wait(pause):
             try:
-                for line in notices.lines(failures_at(self._url)["items"], time.monotonic()):
+                found = failures_at(self._url)
+                for line in [*notices.lines(found["items"], time.monotonic()), *notices.problems(found.get("problems") or ())]:
                     say(line, error=True)
                 pause = EVERY
             except Exception:  # law 12: nobody answers, or somebody else at that port

@@ -126,6 +126,7 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
                 "workers": await view.workers(),
                 "lanes": await view.lanes(),
                 "slo": await view.slo(),
+                "errors": await view.errors(),
             }
         )
 

@@ -156,7 +156,7 @@ class ShardCore(MemberCore):
         self.dispatcher.on_suspects = self.changed
         kind_of = self.routes.kind_of_controller
         self.convictions = Convictions(
-            self.identity, self.ledger.quarantine, self.caches, kind_of, self.permits, clock, self.loops, metrics
+            self.identity, self.ledger, self.caches, kind_of, self.permits, clock, self.loops, metrics
         )
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
