@@ -125,3 +125,33 @@ def test_run_tells_what_fails_and_finds_an_observer_that_was_replaced(
     monkeypatch.setattr(failure_watch, "say", lambda text, *, error: told.set() if "website.py:40" in text and error else None)
     with FailureWatch("http://127.0.0.1:1", lambda: observer):
         assert told.wait(10.0)
+
+
+PROBLEM = {
+    "code": "KindFailed",
+    "owner": {"cluster": "east", "kind": "example.com/v1beta9/Website"},
+    "message": "not served\x1b[2J",
+    "since": 1.8e9,
+}
+
+
+def test_errors_shows_what_is_wrong_beyond_single_objects(
+    observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Observer, "answer", {"items": [], "failing": 0, "problems": [PROBLEM]})
+    assert cli.main(["errors", "--url", observer]) == 0
+    out = capsys.readouterr().out
+    assert "no object fails" in out
+    assert "KindFailed" in out
+    assert "example.com/v1beta9/Website" in out
+    assert "\x1b" not in out
+
+
+def test_a_problem_is_told_once_while_it_stands_and_not_for_a_moment() -> None:
+    notices = FailureNotices()
+    other = {**PROBLEM, "code": "ClusterNotSynced"}
+    told = [notices.problems(rows) for rows in ([PROBLEM, other], [PROBLEM], [{**PROBLEM, "message": "still"}], [], [PROBLEM], [PROBLEM])]
+    assert [len(lines) for lines in told] == [0, 1, 0, 0, 0, 1]
+    assert told[1] == [
+        r"problem: KindFailed (cluster east, kind example.com/v1beta9/Website): not served\u001b[2J"
+    ]

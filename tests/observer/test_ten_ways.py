@@ -35,7 +35,7 @@ WAYS = {
     "field": Way("spec.containers"),
     "forbidden": Way("403"),
     "endless": Way("timed out: no result within 0.3 s"),
-    "deadly": Way("it was in flight when", "WorkerDied"),
+    "deadly": Way("the worker in which it ran alone", "WorkerDied"),
     "missing": Way("this worker does not know the controller", problem="ControllerFailed"),
     "hasty": Way("it asks to be reconciled again at once", "RequeueLoop"),
     "outdated": Way("example.com/v1beta9/Website", "", "KindFailed"),
@@ -50,7 +50,7 @@ async def broken(path: Path) -> AsyncIterator[Led]:
     fault = {"kind": "error", "status": 403, "verbs": ["create"], "resources": ["secrets"], "after": "0s"}
     uses = [f"{'fleet_samples' if name == 'deadly' else 'broken_samples'}:{name}" for name in WAYS]
     tiers = {"standard": {"workers": {"min": 2, "max": 2}}}
-    doc = fleet_doc(("here",), uses, {"controllers": QUIET}, tiers=tiers, shards={"standby": 0}, timeouts={"drain": 2})
+    doc = fleet_doc(("here",), uses, {"controllers": QUIET}, tiers=tiers, shards={"standby": 0}, timeouts={"drain": 2, "syncDeadline": "1s"})
     with (path / "stderr").open("w") as stream, printed("info", stream):
         async with led(path / "rec") as fleet:
             await fleet.leader.apply(fleet_of(doc))
@@ -58,10 +58,7 @@ async def broken(path: Path) -> AsyncIterator[Led]:
             lines = fleet.substrate.recorders[LEADER].recorder.lines
             assert lines is not None
             handler.also = lines.add
-            try:
-                await until(lambda: fleet.status()["ready"], 5.0)
-            except AssertionError:
-                assert fleet.status()["reasons"] == []
+            await until(lambda: fleet.status()["ready"], what="it works, as far as it can")
             fleet.cluster("here").faults.add(FaultSpec.model_validate(fault))
             yield fleet
 
@@ -85,7 +82,7 @@ async def test_each_way_is_shown_everywhere_and_the_secret_nowhere(tmp_path: Pat
 
     def load(uses: list[str]) -> Any:
         if uses == ["broken_samples:missing"]:
-            raise ControllerLoadError("broken_samples: no module named 'website'")
+            raise ControllerLoadError("broken_samples:missing", "no module named 'website'")
         return real(uses)
 
     monkeypatch.setattr(loading, "load_controllers", load)
