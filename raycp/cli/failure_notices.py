@@ -73,4 +73,4 @@ class FailureNotices:
         found = [msgspec.convert(row, FleetProblem) for row in rows]
         self._problems = {each.subject: self._problems.get(each.subject, 0) + 1 for each in found}
         new = [each for each in found if self._problems[each.subject] == SEEN_BEFORE]
-        return [one_line(f"problem: {each}") for each in new[:AT_ONCE]]
+        return [one_line(f"problem: {each}; see {each.runbook}") for each in new[:AT_ONCE]]

@@ -61,6 +61,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("what", nargs="?", choices=("report", "rules"), default="report")
     add_observer(parser)
     parser.add_argument("--operator", action="store_true", help="rules as a PrometheusRule of the Prometheus operator")
+    parser.add_argument(
+        "--runbooks", metavar="URL", help="where you publish this project's docs/, for the rules' links to the runbook"
+    )
     add_output(parser)
 
 
@@ -91,4 +94,5 @@ def _rules(args: argparse.Namespace) -> str:
         objectives = Objectives.compile(doc.spec.slo)
     except ValueError as error:
         raise BadInput(f"{args.config}: spec.slo: {error}") from error
-    return as_prometheus_rule(objectives, doc.name) if args.operator else rules_yaml(objectives)
+    base = f"{args.runbooks.rstrip('/')}/" if args.runbooks else ""
+    return as_prometheus_rule(objectives, doc.name, base=base) if args.operator else rules_yaml(objectives, base)

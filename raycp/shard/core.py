@@ -399,7 +399,7 @@ class ShardCore(MemberCore):
     def problems(self, report: Report) -> Mapping[Subject, str]:
         if self.standby is not None and (self.plan is None or self.plan.following is None):
             return {}  # its primary reports on the clusters
-        found = shard_problems(report, self.caches, self.watermarks.problem, self.clock.now())
+        found = shard_problems(report, self.caches, self.watermarks.problem, self.clock.now(), self.ledger)
         return found | self.large.problems(self.convictions.name_of)
 
     # life

@@ -4,7 +4,8 @@ They are grouped by what failed: controller, class of the error and place. A rep
 which fails for all of its objects hides no other. While nothing fails, the end of a reconcile costs one look at an empty map.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from itertools import islice, zip_longest
 
 import msgspec
@@ -18,6 +19,9 @@ from raycp.queueing import Saved
 
 MOST = 50
 """Failures that a report names."""
+
+FOR_ALL = 3
+"""Objects that a controller must have for "all of them" to mean anything."""
 
 CAUSE_LENGTH = 200
 """Characters of a cause in a report."""
@@ -91,6 +95,26 @@ class Failures:
                 key.cluster, name_of(key), key.controller, failure.cause, place, failure.attempts, tries.get(key), failure.since
             )
             report.failures.append(row)
+
+    def of_all(self, reconciled: Collection[RequestKey]) -> dict[str, str]:
+        """The controllers that fail for each of their objects, ``FOR_ALL`` at least, and how. ``reconciled``: all keys that
+        have been."""
+        counts: Counter[str] = Counter()
+        shown: dict[str, str] = {}
+        for (controller, _, place), group in self._groups.items():
+            counts[controller] += len(group)
+            cause = next(iter(group.values())).cause
+            shown.setdefault(controller, f"{cause} ({place})" if place else cause)
+        suspected = {controller for controller, count in counts.items() if count >= FOR_ALL}
+        for key in reconciled:
+            if not suspected:
+                break
+            if key.controller in suspected and key not in self.by_key:
+                suspected.discard(key.controller)
+        return {
+            controller: f"it fails for all of its {counts[controller]} objects, such as: {shown[controller]}"
+            for controller in sorted(suspected)
+        }
 
     def _leave(self, key: RequestKey, failure: Failure) -> None:
         del self.by_key[key]

@@ -150,8 +150,9 @@ def test_errors_shows_what_is_wrong_beyond_single_objects(
 def test_a_problem_is_told_once_while_it_stands_and_not_for_a_moment() -> None:
     notices = FailureNotices()
     other = {**PROBLEM, "code": "ClusterNotSynced"}
-    told = [notices.problems(rows) for rows in ([PROBLEM, other], [PROBLEM], [{**PROBLEM, "message": "still"}], [], [PROBLEM], [PROBLEM])]
+    looks = ([PROBLEM, other], [PROBLEM], [{**PROBLEM, "message": "still"}], [], [PROBLEM], [PROBLEM])
+    told = [notices.problems(rows) for rows in looks]
     assert [len(lines) for lines in told] == [0, 1, 0, 0, 0, 1]
     assert told[1] == [
-        r"problem: KindFailed (cluster east, kind example.com/v1beta9/Website): not served\u001b[2J"
+        r"problem: KindFailed (cluster east, kind example.com/v1beta9/Website): not served\u001b[2J; see docs/runbook.md#kindfailed"
     ]

@@ -50,7 +50,8 @@ async def broken(path: Path) -> AsyncIterator[Led]:
     fault = {"kind": "error", "status": 403, "verbs": ["create"], "resources": ["secrets"], "after": "0s"}
     uses = [f"{'fleet_samples' if name == 'deadly' else 'broken_samples'}:{name}" for name in WAYS]
     tiers = {"standard": {"workers": {"min": 2, "max": 2}}}
-    doc = fleet_doc(("here",), uses, {"controllers": QUIET}, tiers=tiers, shards={"standby": 0}, timeouts={"drain": 2, "syncDeadline": "1s"})
+    times = {"drain": 2, "syncDeadline": "1s"}
+    doc = fleet_doc(("here",), uses, {"controllers": QUIET}, tiers=tiers, shards={"standby": 0}, timeouts=times)
     with (path / "stderr").open("w") as stream, printed("info", stream):
         async with led(path / "rec") as fleet:
             await fleet.leader.apply(fleet_of(doc))
