@@ -24,6 +24,10 @@ NUMBERS = ("uptimeSeconds", "now", "alive", "lagSeconds", "cachedBytes", "object
 """What the observer knows better than the leader, or adds."""
 
 
+WORDS = {"ready": "Ready", "degraded": "Degraded", "not-ready": "NotReady"}
+"""What the condition in the hub calls each readiness."""
+
+
 def doc(**spec: Any) -> FleetDoc:
     return fleet_doc(["hub", "east"], ["fleet_samples:tracked"], timeouts={"syncDeadline": 1, "drain": 1}, **spec)
 
@@ -65,11 +69,7 @@ class Shown:
         if stored is not None:
             reasons = [each["message"] for each in json.loads(stored.get("problems", "[]"))]
             same = same and reasons == [each["message"] for each in leader["problems"]]
-            same = same and stored.get("reason") == {"ready": "Ready", "degraded": "Degraded", "not-ready":
-            "NotReady"}[leader["readiness"]] same =
-            same and
-            stored["status"] ==
-            str(leader["ready"])
+            same = same and (stored.get("reason"), stored.get("status")) == (WORDS[leader["readiness"]], str(leader["ready"]))
         return same and self.readyz == (200 if leader["ready"] else 503) and f"({word})" in self.command
 
 
