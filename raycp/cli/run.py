@@ -14,6 +14,7 @@ from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.failure_watch import FailureWatch
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
+from raycp.cli.observer_access import use_files_of
 from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
                 if at_hand.ours and at_hand.token is not None:
                     say(f"its Ray, for `ray status`: export {assignments(at_hand.address, at_hand.token)}")
                 if at_hand.ours or args.attach:
+                    use_files_of(doc.spec.observer)
                     with FailureWatch(status["observer"]["url"], lambda: observer_of(client)):
                         came = foreground(ending, at_hand.ours)
                     if came == signal.SIGTERM and not at_hand.ours:
