@@ -89,6 +89,8 @@ def _rights(access: ObserverAccess) -> Middleware:
         connection = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
         right = access.right(request.headers, connection.getpeercert() if connection is not None else None)
         if request.method not in _SAFE:
+            if request.match_info.http_exception is not None:  # nothing of that name, or not by that method
+                return await handler(request)
             if foreign_origin(request.headers):
                 return _json({"error": "a page of another server may not write here"}, 403)
             if right < Right.WRITE:
