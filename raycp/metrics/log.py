@@ -31,35 +31,27 @@ FIELDS = "raycp_fields"
 
 _FIRST = ("ts", "level", "logger", "msg", "process", "pid")
 _NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
-_bound: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("raycp_log_fields", default=_NO_FIELDS)
+BOUND: contextvars.ContextVar[Callable[[], Mapping[str, Any]]] = contextvars.ContextVar("raycp_log_fields", default=dict)
+"""Makes the fields of the lines that are logged in this context. A reconcile sets it: it is called where a line is logged, and most
+reconciles log nothing."""
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 
 
 @contextlib.contextmanager
 def bind(**fields: Any) -> Iterator[None]:
     """Add ``fields`` to every line logged in the block."""
-    token = _bound.set({**_bound.get(), **fields})
+    bound = {**BOUND.get()(), **fields}
+    token = BOUND.set(lambda: bound)
     try:
         yield
     finally:
-        _bound.reset(token)
-
-
-@contextlib.contextmanager
-def bound_to(fields: Mapping[str, Any]) -> Iterator[None]:
-    """Add ``fields``, and none that were bound before, to every line logged in the block. They are read when a line is logged."""
-    token = _bound.set(fields)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # a coroutine that is thrown away ends in another context
-            _bound.reset(token)
+        BOUND.reset(token)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The fields of a log record: those bound to the context in which it was made, and its own ``extra``; no empty ones."""
     own = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
-    found = {**_bound.get(), **own.pop(FIELDS, _NO_FIELDS), **own}
+    found = {**BOUND.get()(), **own.pop(FIELDS, _NO_FIELDS), **own}
     return {name: value for name, value in found.items() if value is not None and value != ""}
 
 

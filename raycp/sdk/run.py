@@ -13,6 +13,7 @@ Guarantees:
 """
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.tasks import Done, Outcome
-from raycp.metrics.log import bound_to
+from raycp.metrics.log import BOUND
 from raycp.sdk.context import Context
 from raycp.sdk.controller import Controller
 from raycp.sdk.foreign import report_foreign
@@ -48,8 +49,12 @@ async def run_reconcile(
     ``timeout`` in seconds holds where the controller names none; None: no limit. ``executor`` runs plain functions. ``config``
     becomes ``ctx.config``.
     """
-    with bound_to(ReconcileFields(session.task)):
+    bound = BOUND.set(partial(ReconcileFields, session.task))
+    try:
         return await _run(session, timeout, executor, config)
+    finally:
+        with contextlib.suppress(ValueError):  # a coroutine that is thrown away ends in another context
+            BOUND.reset(bound)
 
 
 async def _run(session: Session, timeout: float | None, executor: Executor | None, config: Mapping[str, Any] | None) -> Done:

@@ -302,7 +302,7 @@ class Ledger:
         held."""
         findings = self.quarantine.died(death, list(handouts.values()), list(foreign.values()))
         # From the last to the first, each to the front of its lane: they keep their order.
-        for identity, key in reversed(handouts.items()):
+        for identity, key in reversed([*handouts.items()]):
             finding = findings.get(key)
             if finding is not None and finding.backoff is not None:
                 done = Done(identity, key, Outcome.RETRY, 0.0, retry_after=finding.backoff, error=finding.reason)
