@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 RECORD = "condition"
 EVERY = 1.0
 RENEW = 30.0
-REWORD = 10.0
+REWORD = 3.0
 """Seconds between two writes because of words alone: a message may count seconds."""
 
 MOST_PROBLEMS = 50
