@@ -130,15 +130,19 @@ def _merged(logs: Iterable[tuple[ProcessLog, str]], query: LogQuery, problems: l
 
 def _rows(log: ProcessLog, host: str) -> Iterator[Row]:
     place = {"process": process_of(log), "pid": _pid(log.name), **({"node": host} if host else {})}
+    logged: set[str] = set()
     for line in log.lines.splitlines():
         try:
             row = json.loads(line)
         except ValueError:
             continue  # torn: the process was killed as it wrote
         if isinstance(row, dict) and isinstance(row.get("ts"), str):
+            if log.past:
+                logged.add(json.dumps(row, sort_keys=True))
             yield {**row, **place}
-    for row in log.past:
-        yield {**row, **place}
+    for row in log.past:  # a line that was written to the log meanwhile is in both
+        if "offset" in row or json.dumps(row, sort_keys=True) not in logged:
+            yield {**row, **place}
 
 
 def process_of(log: ProcessLog) -> str:

@@ -50,7 +50,7 @@ def bind(**fields: Any) -> Iterator[None]:
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The fields of a log record: those bound to the context in which it was made, and its own ``extra``; no empty ones."""
-    own = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
+    own = {k: v for k, v in record.__dict__.items() if k not in _STANDARD and k[0] != "_"}  # Ray adds some of its own
     found = {**BOUND.get()(), **own.pop(FIELDS, _NO_FIELDS), **own}
     return {name: value for name, value in found.items() if value is not None and value != ""}
 

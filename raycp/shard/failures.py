@@ -20,6 +20,7 @@ from raycp.queueing import Saved
 MOST = 50
 """Failures that a report names."""
 
+LOOK_EVERY = 1.0
 FOR_ALL = 3
 """Objects that a controller must have for "all of them" to mean anything."""
 
@@ -51,6 +52,8 @@ class Failures:
         self.by_key: dict[RequestKey, Failure] = {}
         """The keys that have failed and not succeeded since. Read it."""
         self._groups: dict[Group, dict[RequestKey, Failure]] = {}
+        self._hopeless: dict[str, str] = {}
+        self._looked = float("-inf")
 
     def __len__(self) -> int:
         """Failing keys; without those whose conflicts are too few to count."""
@@ -97,8 +100,16 @@ class Failures:
             report.failures.append(row)
 
     def of_all(self, reconciled: Collection[RequestKey]) -> dict[str, str]:
-        """The controllers that fail for each of their objects, ``FOR_ALL`` at least, and how. ``reconciled``: all keys that
-        have been."""
+        """The controllers that fail for each of their objects, ``FOR_ALL`` at least, and how; looked at once in ``LOOK_EVERY``
+        seconds. ``reconciled``: all keys that have been."""
+        now = self._clock.now()
+        if self._groups and now - self._looked < LOOK_EVERY:
+            return self._hopeless
+        self._looked = now
+        self._hopeless = self._of_all(reconciled)
+        return self._hopeless
+
+    def _of_all(self, reconciled: Collection[RequestKey]) -> dict[str, str]:
         counts: Counter[str] = Counter()
         shown: dict[str, str] = {}
         for (controller, _, place), group in self._groups.items():

@@ -127,6 +127,25 @@ def test_run_tells_what_fails_and_finds_an_observer_that_was_replaced(
         assert told.wait(10.0)
 
 
+def test_run_says_once_that_it_can_not_show_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure_watch, "EVERY", 0.01)
+    monkeypatch.setattr(failure_watch, "FIND_EVERY", 0.01)
+    said, looks = list[str](), list[str]()
+    often = threading.Event()
+    monkeypatch.setattr(failure_watch, "say", lambda text, *, error: said.append(text))
+
+    def find() -> str:
+        looks.append("")
+        if len(looks) > 3 * failure_watch.SAID_AFTER:
+            often.set()
+        return ""
+
+    with FailureWatch("http://127.0.0.1:1", find):
+        assert often.wait(10.0)
+    assert len(said) == 1
+    assert said[0].startswith("note: what fails can't be shown here: the observer at http://127.0.0.1:1 does not answer")
+
+
 PROBLEM = {
     "code": "KindFailed",
     "owner": {"cluster": "east", "kind": "example.com/v1beta9/Website"},
