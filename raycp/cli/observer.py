@@ -4,13 +4,12 @@ import argparse
 import json
 import ssl
 import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, context, headers, use_files_of
+from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, context, headers, is_local, use_files_of
 
 
 def add_observer(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +46,7 @@ def fetch(url: str, path: str) -> dict[str, Any] | None:
 def _remedy(url: str, reason: object) -> str:
     if isinstance(reason, ssl.SSLError):
         return f"name the authority of its certificate in {CA}, and the observer by a name that the certificate has with --url"
-    host = urllib.parse.urlsplit(url).hostname or ""
-    if host == "localhost" or host.startswith("127."):
+    if is_local(url):
         return (
             "it listens on its own node only: run this there, forward its port, name it with --url, or set spec.observer.host "
             "(docs/security.md, the observer)"

@@ -3,12 +3,19 @@ file's own files where this machine has them."""
 
 import os
 import ssl
+import urllib.parse
 from pathlib import Path
 
 from raycp.cli.errors import BadInput
 from raycp.config.observer import ObserverSpec
 
 TOKEN_FILE, CA, CERT, KEY = (f"RAYCP_OBSERVER_{name}" for name in ("TOKEN_FILE", "CA", "CERT", "KEY"))
+
+
+def is_local(url: str) -> bool:
+    """Whether the observer at ``url`` listens on the loopback address, which other machines can't reach."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.")
 
 
 def use_files_of(spec: ObserverSpec) -> None:

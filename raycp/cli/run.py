@@ -14,7 +14,7 @@ from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.failure_watch import FailureWatch
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
-from raycp.cli.observer_access import use_files_of
+from raycp.cli.observer_access import is_local, use_files_of
 from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
@@ -107,7 +107,10 @@ def readiness(name: str) -> Iterator[Callable[[list[str]], None]]:
 
 def summary(status: dict[str, Any]) -> str:
     """The addresses that a user needs next."""
-    lines = [f"status page and metrics: {status['observer']['url']}"]
+    url = str(status["observer"]["url"])
+    lines = [f"status page and metrics: {url}"]
+    if is_local(url):
+        lines.append("  on its node only: from elsewhere forward the port, or set spec.observer.host and tokens (docs/security.md)")
     for cluster in status["clusters"]:
         if cluster["kubeconfig"]:
             lines.append(f"kubeconfig of {cluster['name']}: {cluster['kubeconfig']}")

@@ -46,7 +46,8 @@ class ReconcileLog(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, logger: logging.Logger, fields: ReconcileFields) -> None:
         # `name` is the logger's: it has a place beside those that are attributes of the record
-        super().__init__(logger, {**{each: fields[each] for each in fields if each != "name"}, FIELDS: {"name": fields["name"]}})
+        others = {each: fields[each] for each in fields if each != "name"}
+        super().__init__(logger, {**others, FIELDS: {"name": fields.get("name", "")}})
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         """See ``logging.LoggerAdapter.process``."""

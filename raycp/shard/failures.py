@@ -21,6 +21,8 @@ MOST = 50
 """Failures that a report names."""
 
 LOOK_EVERY = 1.0
+"""Seconds between two looks for controllers that fail for each of their objects, which may pass over all keys."""
+
 FOR_ALL = 3
 """Objects that a controller must have for "all of them" to mean anything."""
 

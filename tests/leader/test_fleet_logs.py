@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from raycp.driver.fleet_logs import FleetLogs, LogAnswer, LogQuery, logs_here
 from raycp.metrics.log import LineHandler
 from raycp.protocol.members import LEADER
 from raycp.protocol.substrate import MemberUnavailable
+
+PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text().partition("## Logs")[2]
+DOCUMENTED = {name for row in re.findall(r"^\| (`.*?) \|", PAGE, re.M) for name in re.findall(r"`(\w+)`", row)}
+"""The fields of a record."""
 
 SECRETS = ("hunter22abc", "tok3n-of-the-kube-api")
 
@@ -67,6 +72,7 @@ async def test_a_failed_reconcile_is_a_record_of_the_living_and_of_the_dead_flee
             "name": "a", "attempt": 1, "tier": "standard", "process": "leader g0", "change": change_of(fleet, "a"),
         }  # fmt: skip
         assert {name: row.get(name) for name in expected} == expected
+        assert set(row) <= DOCUMENTED | {"node"}
         assert row["msg"].startswith("failed: ZeroDivisionError: on purpose (fleet_samples.py, line ")
         assert row["traceback"].startswith("Traceback (most recent call last):\n")
         assert 'raise ZeroDivisionError("on purpose")' in row["traceback"]

@@ -9,15 +9,18 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from inprocess import until
 from pydantic import ValidationError
 from test_web import SmallView
 
-from raycp.base.clock import VirtualClock
+from raycp.base.clock import SystemClock, VirtualClock
+from raycp.base.loops import Loops
 from raycp.cli import main as cli
 from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, use_files_of
 from raycp.config.observer import ObserverSpec
 from raycp.embedded.tls import Authority
 from raycp.observer.access import LOOK_EVERY, AccessError, ObserverAccess, Right
+from raycp.observer.http_server import HttpServer
 from raycp.observer.known_hosts import KnownHosts
 from raycp.observer.web import make_app, serve
 
@@ -231,3 +234,17 @@ async def test_commands_show_the_token_and_know_the_authority(
     await server.stop()
     code, _, told = await errors()
     assert (code, "listens on its own node only" in told) == (1, True)
+
+
+async def test_a_server_that_can_not_be_guarded_listens_as_soon_as_it_can(files: Files) -> None:
+    loops = Loops(SystemClock())
+    path = str(files.path / "late")
+    server = HttpServer(SmallView(), SystemClock(), loops, lambda: False, lambda: None)
+    server.open(spec(tokens={"read": path}))
+    await until(lambda: f"{path} can't be read" in server.problem)
+    assert not server.url
+    files.file("late", READ)
+    await until(lambda: server.url)
+    assert not server.problem
+    await server.stop()
+    await loops.stop()
