@@ -81,7 +81,7 @@ def change_of(task: Task) -> str:
         return ""
     try:
         version = msgspec.json.decode(task.raw, type=_Versioned).metadata.resourceVersion
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # a text that is no UTF-8 is a ValueError
         return ""
     return f"{task.key.cluster}@{version}" if _VERSION.fullmatch(version) else ""
 
