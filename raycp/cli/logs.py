@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--since: {args.since!r} {error}", DURATION_REMEDY) from error
     named = parse_object(args.object) if args.object else None
     local = query_of(args, named, None)
-    printed = _Printed(args.output)
+    printed = LogPrinter(args.output)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(at_ray(existing(args)))
@@ -90,7 +90,7 @@ def query_of(args: argparse.Namespace, named: tuple[str, str, str, str] | None, 
 
 
 async def _read(
-    args: argparse.Namespace, namespace: str, named: tuple[str, str, str, str] | None, since: float, printed: "_Printed"
+    args: argparse.Namespace, namespace: str, named: tuple[str, str, str, str] | None, since: float, printed: "LogPrinter"
 ) -> bool:
     """Print what is logged; whether the fleet has any process."""
     client = FleetClient(namespace)
@@ -108,7 +108,7 @@ async def _read(
     return True
 
 
-def _left_behind(args: argparse.Namespace, query: LogQuery, since: float, printed: "_Printed", why: str) -> int:
+def _left_behind(args: argparse.Namespace, query: LogQuery, since: float, printed: "LogPrinter", why: str) -> int:
     """The logs of a fleet that does not run, from this machine's files."""
     directory = _directory(args, why)
     say(f"note: {why}: these are the logs that its processes have left on this machine, in {directory}", error=True)
@@ -130,7 +130,7 @@ def _directory(args: argparse.Namespace, why: str) -> Path:
     raise BadInput(f"{why}; several fleets have left logs: {names}", "name one with --fleet")
 
 
-class _Printed:
+class LogPrinter:
     """What one command has printed: each record once, each problem once."""
 
     def __init__(self, output: str) -> None:

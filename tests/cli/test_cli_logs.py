@@ -59,7 +59,7 @@ def test_a_line_is_one_line_that_commands_no_terminal_then_its_traceback() -> No
 
 
 def test_each_record_is_printed_once_while_one_follows(capsys: pytest.CaptureFixture[str]) -> None:
-    printed = command._Printed("json")
+    printed = command.LogPrinter("json")
     rows: list[dict[str, Any]] = [{**ROW, "msg": str(n)} for n in range(4)]
     stderr = {**ROW, "msg": "crash", "offset": 17}
     for answer in (rows[:2], rows[1:3], [*rows[2:], stderr], [rows[3], {**stderr, "ts": "2026-11-27T13:39:00.000Z"}]):

@@ -8,24 +8,33 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from printed_log import printed
 
-from raycp.metrics.recorder import FlightRecorder, RecorderDir
-from raycp.metrics.recorder.log_feed import LogFeed
+from raycp.metrics.recorder import FlightRecorder
+from raycp.metrics.recorder.log_feed import LOGGERS, LogFeed
+from raycp.protocol.control import LogsOf, PlanOf, Question
+from raycp.protocol.control.codec import encode_question
 from raycp.protocol.members import Member
+from raycp.protocol.substrate import answer_of
 from raycp.runtime import actors
-from raycp.runtime.fleet_home import recorder_home
 
+A = TypeVar("A")
 ACTOR = "raycp::worker::standard/0::g3"
 
 
 class QuietCore:
-    """A core that does nothing."""
+    """A core that does nothing. ``made``: the recorders of all."""
+
+    made: ClassVar[list[FlightRecorder]] = []
 
     def __init__(self, member: Member, namespace: str, recorder: FlightRecorder) -> None:
-        self.recorder = recorder
+        self.made.append(recorder)
+
+    async def ask(self, question: Question[Any]) -> Any:
+        return None
 
 
 @pytest.fixture
@@ -36,6 +45,12 @@ def _process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
     with printed("info", io.StringIO()):
         yield
+    for name in LOGGERS:
+        for handler in [each for each in logging.getLogger(name).handlers if isinstance(each, LogFeed)]:
+            logging.getLogger(name).removeHandler(handler)
+    for recorder in QuietCore.made:
+        recorder.cut()
+    QuietCore.made.clear()
     gc.unfreeze()
     gc.set_threshold(*thresholds)
     sys.setswitchinterval(interval)
@@ -48,23 +63,21 @@ async def test_lines_name_their_process_and_are_kept(
 ) -> None:
     monkeypatch.setenv("RAYCP_LOG_FORMAT", form)
     shell = actors.Shell(ACTOR, "raycp-f")
-    await shell._made.wait()
-    assert isinstance(shell._core, QuietCore), shell._error
+
+    async def ask(question: Question[A]) -> A:
+        member = Member.parse(ACTOR)
+        assert member is not None
+        return answer_of(member, question, await shell.answer(encode_question(question)))
+
+    assert await ask(PlanOf()) is None, "it is made"
     logging.getLogger("raycp.controller.x").info("a line")
-    shell._core.recorder.flush()
-    directory = RecorderDir(recorder_home("raycp-f"))
-    (info,) = directory.recordings()
-    kept = [json.loads(line) for line in directory.log(info.name, 0.0, [], 1 << 20).lines.splitlines()]
-    (line,) = [line for line in kept if line["msg"] == "a line"]
+    (log,) = (await ask(LogsOf(0.0))).logs
+    assert log.living
+    (line,) = [line for line in map(json.loads, log.lines.splitlines()) if line["msg"] == "a line"]
     assert list(line) == ["ts", "level", "logger", "msg", "process", "pid"], "as documented; Ray puts more into its records"
     assert (line["process"], line["logger"], line["level"]) == ("worker standard/0 g3", "raycp.controller.x", "info")
     out = capsys.readouterr().err
     assert ("worker standard/0 g3" in out) == (form == "json")
     assert "a line" in out
-    assert info.living
-    shell._core.recorder.cut()
-    shell._task.cancel()
-    await asyncio.gather(shell._task, return_exceptions=True)
-    for name in ("raycp", "asyncio"):
-        for handler in [each for each in logging.getLogger(name).handlers if isinstance(each, LogFeed)]:
-            logging.getLogger(name).removeHandler(handler)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
