@@ -10,8 +10,8 @@ from raycp.cli.failure_notices import FailureNotices
 from raycp.cli.failures import failures_at
 from raycp.cli.printer import say
 
-EVERY = 1.0
-"""Seconds between two looks."""
+EVERY = 0.5
+"""Seconds between two looks: what members report once a second is told within two, a problem too, which must be there twice."""
 
 SAID_AFTER = 2
 """Looks that fail one after the other before it is said."""
