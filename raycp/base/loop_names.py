@@ -17,6 +17,7 @@ class LoopName(StrEnum):
     REVIVAL = "revival"
     PROOF = "proof"
     HISTORY = "history"
+    CONDITION = "condition"
     SUPERVISION = "supervision"
     CONFIGURATION = "configuration"
     DEATH = "death"

@@ -22,7 +22,9 @@ class ProblemCode(StrEnum):
     CREDENTIALS = "CredentialsNotRenewed"
     """A cluster's credentials can't be renewed: requests fail when they expire."""
     CONTROLLER_FAILED = "ControllerFailed"
-    """A controller can't be loaded, or fails for all of its objects."""
+    """A controller can't be loaded."""
+    ALL_OBJECTS_FAIL = "AllObjectsFail"
+    """A controller fails for each of its objects, in the clusters of one shard."""
     STATE_NOT_STORED = "StateNotStored"
     """A record of the hub (watermark, SLO checkpoint, history) can't be read or written."""
 
@@ -79,6 +81,11 @@ class ProblemCode(StrEnum):
         return cls.OTHER
 
 
+def runbook_of(what: str) -> str:
+    """The place in the runbook about a problem's code, or an alert: relative to the project."""
+    return f"docs/runbook.md#{what.lower()}"
+
+
 class ProblemOwner(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whose fault it is, as narrowly as it is known: ``kind`` is ``str(GVK)``; ``object`` as ``raycp why`` takes it; ``member`` is
     a slot (``worker standard/0``), ``pool TIER`` for all its workers, or ``leader``, and ``loop`` one that runs there; ``peer``
@@ -114,6 +121,11 @@ class FleetProblem(msgspec.Struct, frozen=True):
     owner: ProblemOwner
     message: str
     since: float
+    runbook: str = ""
+    """Where it is written what to do: always that of the code (``runbook_of``)."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "runbook", runbook_of(self.code))
 
     @property
     def subject(self) -> Subject:

@@ -1,5 +1,6 @@
 """The payloads between a shard and a worker, as msgpack (``msgspec``): tasks to the worker, their outcomes back."""
 
+import re
 from enum import StrEnum
 
 import msgspec
@@ -58,6 +59,31 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     partial: bool = False
     refused: str = ""
     foreign: list[str] = []
+
+
+_VERSION = re.compile(r"[\w.-]{1,64}", re.ASCII)
+"""A resourceVersion that may stand in a header: it is opaque, and a server may send anything."""
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    resourceVersion: str = ""
+
+
+class _Versioned(msgspec.Struct, gc=False):
+    metadata: _Metadata
+
+
+def change_of(task: Task) -> str:
+    """The id of the change that the reconcile sees, ``east-1@48213``: the cluster, and the resourceVersion of the watch event.
+    Timeline (`raycp why`), exemplars, log and writes have the same. Empty for a deleted object, and where the object can't be
+    read."""
+    if task.raw is None:
+        return ""
+    try:
+        version = msgspec.json.decode(task.raw, type=_Versioned).metadata.resourceVersion
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # a text that is no UTF-8 is a ValueError
+        return ""
+    return f"{task.key.cluster}@{version}" if _VERSION.fullmatch(version) else ""
 
 
 class Outcome(StrEnum):

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _collect(client: FleetClient, since: float, named: tuple[str, str, str, str] | None, cluster: str) -> Flight:
-    controllers = await _controllers(client, named[1]) if named is not None else None
+    controllers = await controllers_of(client, named[1]) if named is not None else None
     revisions = [client.revision(name) for name in (client.namespace, other_of(client.namespace))]
     try:
         return await FlightRecordings(revisions).collect(since, wanted(named, cluster, controllers))
@@ -68,7 +68,7 @@ async def _collect(client: FleetClient, since: float, named: tuple[str, str, str
         raise FleetError(str(error)) from error
 
 
-async def _controllers(client: FleetClient, kind: str) -> set[str] | None:
+async def controllers_of(client: FleetClient, kind: str) -> set[str] | None:
     """The controllers of a kind; None, for all, where the leader can't say: a fleet without one is worth looking at."""
     try:
         plan = await client.ask(PlanOf(), timeout=3.0, patience=0.0)

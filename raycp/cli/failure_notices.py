@@ -8,7 +8,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from raycp.base.plaintext import one_line
+from raycp.base.problems import FleetProblem, Subject
 from raycp.cli.output import Row
 
 AGAIN_EVERY = 60.0
@@ -18,6 +21,10 @@ AT_ONCE = 10
 """Errors that are told at a time; a fleet with more of them has one cause, or needs `raycp errors`."""
 
 REMEMBERED = 1000
+
+
+SEEN_BEFORE = 2
+"""Looks at which a problem must have stood before it is told: most last for a moment."""
 
 
 @dataclass(slots=True)
@@ -31,6 +38,8 @@ class FailureNotices:
 
     def __init__(self) -> None:
         self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+        self._problems: dict[Subject, int] = {}
+        """How often each that stands has been seen."""
 
     def lines(self, items: Sequence[Row], now: float) -> list[str]:
         """What to print of the failing objects that the observer knows ``now`` (seconds of any clock)."""
@@ -58,3 +67,10 @@ class FailureNotices:
         if left_out:
             found.append(f"error: {left_out} further errors; `raycp errors` lists them")
         return found
+
+    def problems(self, rows: Sequence[Row]) -> list[str]:
+        """What to print of the fleet's problems: each once while it stands, from the second look on."""
+        found = [msgspec.convert(row, FleetProblem) for row in rows]
+        self._problems = {each.subject: self._problems.get(each.subject, 0) + 1 for each in found}
+        new = [each for each in found if self._problems[each.subject] == SEEN_BEFORE]
+        return [one_line(f"problem: {each}; see {each.runbook}") for each in new[:AT_ONCE]]

@@ -10,8 +10,11 @@ from raycp.cli.failure_notices import FailureNotices
 from raycp.cli.failures import failures_at
 from raycp.cli.printer import say
 
-EVERY = 1.0
-"""Seconds between two looks."""
+EVERY = 0.5
+"""Seconds between two looks: what members report once a second is told within two, a problem too, which must be there twice."""
+
+SAID_AFTER = 2
+"""Looks that fail one after the other before it is said."""
 
 FIND_EVERY = 10.0
 """Seconds between two questions for the observer's address, while it does not answer."""
@@ -37,13 +40,17 @@ class FailureWatch:
 
     def _run(self) -> None:
         notices = FailureNotices()
-        pause = EVERY
+        pause, missed = EVERY, 0
         while not self._stop.wait(pause):
             try:
-                for line in notices.lines(failures_at(self._url)["items"], time.monotonic()):
+                found = failures_at(self._url)
+                for line in [*notices.lines(found["items"], time.monotonic()), *notices.problems(found.get("problems") or ())]:
                     say(line, error=True)
-                pause = EVERY
-            except Exception:  # law 12: nobody answers, or somebody else at that port
+                pause, missed = EVERY, 0
+            except Exception as error:  # law 12: nobody answers, or somebody else at that port, or it does not let us in
+                missed += 1
+                if missed == SAID_AFTER:
+                    say(f"note: what fails can't be shown here: {error}", error=True)
                 pause = self._find_again()
 
     def _find_again(self) -> float:

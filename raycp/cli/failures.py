@@ -8,7 +8,7 @@ from raycp.cli.console import put, watch
 from raycp.cli.errors import CliError
 from raycp.cli.observer import add_observer, fetch, observer_url
 from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
-from raycp.cli.status import since
+from raycp.cli.status import PROBLEMS, since
 
 COLUMNS = [
     Column("CLUSTER", "cluster"),
@@ -28,7 +28,8 @@ def add_parser(subparsers: Any) -> None:
         "errors",
         help="the objects that fail, of all clusters, and why",
         description="List the objects whose last reconcile failed: cause, the controller's line, attempts, next try, since when. "
-        "Of many objects that fail alike some are listed. `raycp why OBJECT` shows one with its API calls.",
+        "Then what is wrong beyond single objects. Of many objects that fail alike some are listed. `raycp why OBJECT` shows one "
+        "with its API calls.",
     )
     parser.add_argument("-w", "--watch", action="store_true", help="go on until Ctrl-C")
     add_every(parser)
@@ -63,6 +64,8 @@ def failures_at(url: str) -> dict[str, Any]:
 def show(found: Row, format: Any) -> Page:
     """One screen."""
     page = render(found["items"], COLUMNS, format, empty="no object fails")
+    if problems := found.get("problems"):  # a raycp before these answers without
+        page.add(render(problems, PROBLEMS, format))
     more = found["failing"] - len(found["items"])
     if more > 0:
         page.add(f"{more} more objects fail like these")

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "embedded": "run embedded clusters alone and write their kubeconfigs",
     "why": "what happened to an object, and what it waits for",
     "errors": "the objects that fail, of all clusters, and why",
+    "logs": "what all processes have logged, on all nodes",
     "debug": "what each process did last, the dead ones too",
     "slo": "objectives, budgets and burn rates; Prometheus rules",
     "top": "a live view of lanes, clusters and latency",

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
+from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, context, headers, is_local, use_files_of
 
 
 def add_observer(parser: argparse.ArgumentParser) -> None:
@@ -23,20 +25,41 @@ def fetch(url: str, path: str) -> dict[str, Any] | None:
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{url!r} is not an http:// or https:// address")
     try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=10) as answer:
+        request = urllib.request.Request(url.rstrip("/") + path, headers=headers())
+        with urllib.request.urlopen(request, timeout=10, context=context(url)) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
+        if error.code == 401:
+            raise CliError(
+                f"the observer at {url} lets nobody read without a token or a client certificate",
+                f"name a file with its token in {TOKEN_FILE}, or a certificate in {CERT} and {KEY}",
+            ) from error
         raise CliError(f"the observer at {url} answered {error.code} to {path}") from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise CliError(f"the observer at {url} does not answer: {reason}", "name it with --url") from error
+        raise CliError(f"the observer at {url} does not answer: {reason}", _remedy(url, reason)) from error
+
+
+def _remedy(url: str, reason: object) -> str:
+    if isinstance(reason, ssl.SSLError):
+        return f"name the authority of its certificate in {CA}, and the observer by a name that the certificate has with --url"
+    if is_local(url):
+        return (
+            "it listens on its own node only: run this there, forward its port, name it with --url, or set spec.observer.host "
+            "(docs/security.md, the observer)"
+        )
+    return "name it with --url"
 
 
 def observer_url(args: argparse.Namespace) -> str:
     """``--url``, or the address that the leader reports. Raises ``CliError`` where no observer runs."""
+    if args.config is not None:
+        from raycp.config.load import load_fleet
+
+        use_files_of(load_fleet(args.config).spec.observer)
     if args.url:
         return str(args.url)
     from raycp.cli.fleets import at_ray, existing, namespace_of, note_release, run_async

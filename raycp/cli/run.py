@@ -15,6 +15,7 @@ from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.failure_watch import FailureWatch
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
+from raycp.cli.observer_access import is_local, use_files_of
 from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
                 if at_hand.ours and at_hand.token is not None:
                     say(f"its Ray, for `ray status`: export {assignments(at_hand.address, at_hand.token)}")
                 if at_hand.ours or args.attach:
+                    use_files_of(doc.spec.observer)
                     with FailureWatch(status["observer"]["url"], lambda: observer_of(client)):
                         came = foreground(ending, at_hand.ours)
                     if came == signal.SIGTERM and not at_hand.ours:
@@ -106,7 +108,10 @@ def readiness(name: str) -> Iterator[Callable[[list[str]], None]]:
 
 def summary(status: dict[str, Any]) -> str:
     """The addresses that a user needs next."""
-    lines = [f"status page and metrics: {status['observer']['url']}"]
+    url = str(status["observer"]["url"])
+    lines = [f"status page and metrics: {url}"]
+    if is_local(url):
+        lines.append("  on its node only: from elsewhere forward the port, or set spec.observer.host and tokens (docs/security.md)")
     for cluster in status["clusters"]:
         if cluster["kubeconfig"]:
             lines.append(f"kubeconfig of {cluster['name']}: {cluster['kubeconfig']}")

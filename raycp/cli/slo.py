@@ -1,6 +1,7 @@
 """``raycp slo``: objectives and how well they are met; ``raycp slo rules``: the same objectives as Prometheus rules."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from raycp.cli.console import put
@@ -56,11 +57,16 @@ def add_parser(subparsers: Any) -> None:
         "slo",
         help="objectives, budgets and burn rates; Prometheus rules",
         description="Print each objective with its windows, latencies, error budget and firing alerts. "
-        "`raycp slo rules -c FLEET.yaml` prints the fleet's objectives as a Prometheus rules file.",
+        "`raycp slo rules -c FLEET.yaml` prints the fleet's objectives as a Prometheus rules file, `raycp slo dashboards` writes "
+        "Grafana dashboards.",
     )
-    parser.add_argument("what", nargs="?", choices=("report", "rules"), default="report")
+    parser.add_argument("what", nargs="?", choices=("report", "rules", "dashboards"), default="report")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where `dashboards` writes (default: the working directory)")
     add_observer(parser)
     parser.add_argument("--operator", action="store_true", help="rules as a PrometheusRule of the Prometheus operator")
+    parser.add_argument(
+        "--runbooks", metavar="URL", help="where you publish this project's docs/, for the rules' links to the runbook"
+    )
     add_output(parser)
 
 
@@ -68,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the report (exit code 1 while a page fires) or the rules."""
     if args.what == "rules":
         say(_rules(args), end="")
+        return 0
+    if args.what == "dashboards":
+        _write_dashboards(args.dir or Path.cwd(), _base(args))
         return 0
     rows = (fetch(observer_url(args), "/api/v1/slo") or {}).get("slo", [])
     put(show(rows, args.output))
@@ -77,6 +86,20 @@ def run(args: argparse.Namespace) -> int:
 def show(rows: list[Row], format: Any) -> Page:
     """The report."""
     return render(rows, REPORT, format, empty="the fleet file has no objectives (spec.slo)")
+
+
+def _base(args: argparse.Namespace) -> str:
+    return f"{args.runbooks.rstrip('/')}/" if args.runbooks else ""
+
+
+def _write_dashboards(directory: Path, base: str) -> None:
+    from raycp.metrics.dashboards import DASHBOARDS, dashboard_json
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in DASHBOARDS:
+        file = directory / f"raycp-{name}.json"
+        file.write_text(dashboard_json(name, base))
+        say(str(file))
 
 
 def _rules(args: argparse.Namespace) -> str:
@@ -91,4 +114,5 @@ def _rules(args: argparse.Namespace) -> str:
         objectives = Objectives.compile(doc.spec.slo)
     except ValueError as error:
         raise BadInput(f"{args.config}: spec.slo: {error}") from error
-    return as_prometheus_rule(objectives, doc.name) if args.operator else rules_yaml(objectives)
+    base = _base(args)
+    return as_prometheus_rule(objectives, doc.name, base=base) if args.operator else rules_yaml(objectives, base)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from raycp.base.problems import FleetProblem, ProblemOwner
+from raycp.base.problems import FleetProblem, ProblemOwner, runbook_of
 from raycp.cli.console import put, watch
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, note_release, run_async
 from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render, text
@@ -86,6 +86,7 @@ PROBLEMS = [
     Column("OF", lambda row: str(msgspec.convert(row["owner"], ProblemOwner))),
     Column("SINCE", lambda row: since(row["since"])),
     Column("WHAT", "message"),
+    Column("RUNBOOK", lambda row: runbook_of(row["code"])),
 ]
 TABLES = (
     ("clusters", CLUSTERS),

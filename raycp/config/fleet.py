@@ -10,9 +10,9 @@ from raycp.config.channels import ChannelsSpec
 from raycp.config.clusters import ClusterSpec
 from raycp.config.controllers import RESYNC, ControllerSpec
 from raycp.config.names import FleetName, Labels
+from raycp.config.observer import ObserverSpec
 from raycp.config.runtime import (
     LeaderSpec,
-    ObserverSpec,
     RaySpec,
     ShardsSpec,
     StateSpec,

@@ -128,19 +128,6 @@ class WorkersSpec(Strict):
     """Labels of the Ray nodes that host workers (`ray start --labels`). Empty: any."""
 
 
-class ObserverSpec(Strict):
-    """The HTTP server: metrics, health, status page, JSON API."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on. `0.0.0.0` allows other hosts to scrape it; it shows names of objects, without
-    authentication."""
-    port: int = Field(default=9464, ge=0, le=65535)
-    """Port to listen on; 0 picks a free one, which `raycp status` shows."""
-    hosts: list[str] = []
-    """Names by which browsers and scrapers call it, such as that of an ingress; `.example.com` stands for all names that end so.
-    Its addresses, the names of its host and of Services need no entry. A request under any other name is answered with 421."""
-
-
 class StateSpec(Strict):
     """The state that the fleet keeps in its hub cluster, in ConfigMaps `raycp-FLEET-*`."""
 

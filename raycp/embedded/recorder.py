@@ -9,8 +9,8 @@ import msgspec
 
 
 class Write(msgspec.Struct, rename="camel", gc=False):
-    """One mutating request that was committed. ``epoch``, ``shard``, ``term`` are its ``X-Raycp-*`` headers; ``time`` is Unix
-    seconds, whatever the fault ``clockSkew`` does, so that records of several clusters can be ordered."""
+    """One mutating request that was committed. ``epoch``, ``shard``, ``term``, ``change`` are its ``X-Raycp-*`` headers;
+    ``time`` is Unix seconds, whatever the fault ``clockSkew`` does, so that records of several clusters can be ordered."""
 
     verb: str
     resource: str
@@ -23,6 +23,7 @@ class Write(msgspec.Struct, rename="camel", gc=False):
     term: str
     user: str
     time: float
+    change: str = ""
 
 
 class Recorder:
@@ -58,6 +59,7 @@ class Recorder:
                 headers.get(b"x-raycp-term", b"").decode("latin-1"),
                 user,
                 time,
+                headers.get(b"x-raycp-change", b"").decode("latin-1"),
             )
         )
 

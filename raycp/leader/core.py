@@ -22,6 +22,7 @@ from raycp.leader.crash_loops import CrashLoops
 from raycp.leader.deaths import Deaths
 from raycp.leader.evacuation import Evacuation
 from raycp.leader.fence import Fence
+from raycp.leader.fleet_condition import FleetCondition
 from raycp.leader.fleet_handover import FleetHandover
 from raycp.leader.handover import ShardHandover
 from raycp.leader.history import History
@@ -163,6 +164,7 @@ class LeaderCore:
         )
         self._recovery = Recovery(substrate, plans, roster, lifecycle, deaths)
         publisher = Publisher(plans, roster, self.hub, promotion)
+        self._condition = FleetCondition(clock, loops, lambda: self.history.records)
         self._sender = StatusSender(substrate, clock, loops, roster, wake)
         self._problem_log = ProblemLog(clock)
         self._stats: StatsReporter | None = None
@@ -273,6 +275,7 @@ class LeaderCore:
             self._credentials = ChannelCredentials(member.actor_name)
             self._stats = StatsReporter(member, self._credentials, self._clock, self.loops, self.metrics, self._own_report)
         self.history.begin(records, leadership, standby.order if standby is not None else None)
+        self._condition.begin()
         if standby is None and leadership.incarnation > 1:
             # The leader before may have died during a hand-over of the fleet: its primaries wait for an answer.
             self.loops.supervise(self._fleet_handover.resume, LoopName.RESUMPTION)
@@ -385,8 +388,9 @@ class LeaderCore:
                 found[ProblemCode.RELEASE, ProblemOwner(member=str(slot))] = f"{other}: {UPGRADE}"
         if standby is not None:
             return found | standby.problems
-        if self.history.problem:
-            found[ProblemCode.STATE_NOT_STORED, ProblemOwner(member=LEADER.role)] = f"history of switches: {self.history.problem}"
+        records = {"history of switches": self.history.problem, "the fleet's condition": self._condition.problem}
+        if unstored := [f"{what}: {why}" for what, why in records.items() if why]:
+            found[ProblemCode.STATE_NOT_STORED, ProblemOwner(member=LEADER.role)] = "; ".join(unstored)
         crash_loops = self._crash_loops.problems(self._pools.sizes, self._clock.now())
         return found | crash_loops | self.hub.problems | self.evacuation.problems | self.nodes.problems
 
@@ -394,7 +398,9 @@ class LeaderCore:
 
     def _stepped(self) -> None:
         """Send the status and the own statistics to the observer, and keep the plan for later leaders."""
-        self._sender.send(self.status())
+        status = self.status()
+        self._sender.send(status)
+        self._condition.observed(status)
         plan = self.plan
         if plan is None or plan.following is not None:
             return

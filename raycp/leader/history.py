@@ -78,6 +78,11 @@ class History:
         if first:
             self._loops.forever(self._store, LoopName.HISTORY, every=EVERY)
 
+    @property
+    def records(self) -> Records | None:
+        """The hub's, while this leader keeps them."""
+        return self._records
+
     def end(self) -> None:
         """Another leader keeps the history from now on."""
         self._records = None

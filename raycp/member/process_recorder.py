@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from raycp.base.clock import Clock
-from raycp.metrics.recorder import FlightRecorder, Origin, RecorderDir, SegmentFiles, SegmentReader
+from raycp.member.node_logs import node_logs
+from raycp.metrics.recorder import FlightRecorder, LogFiles, Origin, RecorderDir, SegmentFiles, SegmentReader
 from raycp.metrics.recorder.record_text import line_of
 from raycp.metrics.recorder.segments import file_name_of
 from raycp.protocol.control import (
@@ -23,6 +24,8 @@ from raycp.protocol.control import (
     FollowTo,
     Forget,
     HandOver,
+    LogShelf,
+    LogsOf,
     Prepare,
     Question,
     RecordingContent,
@@ -39,7 +42,7 @@ from raycp.protocol.control import (
 
 log = logging.getLogger(__name__)
 
-ABOUT_RECORDINGS = (RecordingsOf, RecordingContent, RecordingTail)
+ABOUT_RECORDINGS = (RecordingsOf, RecordingContent, RecordingTail, LogsOf)
 """The questions that this answers, for the core."""
 
 NOTED = (
@@ -73,7 +76,8 @@ class ProcessRecorder:
             log.warning("no flight recorder: %s", self._problem)
             self.recorder = FlightRecorder(clock)
         else:
-            self.recorder = FlightRecorder(clock, SegmentFiles(directory, origin))
+            segments = SegmentFiles(directory, origin)
+            self.recorder = FlightRecorder(clock, segments, LogFiles(directory, segments.stem))
             self.recorder.note("process", urgent=True, actor=origin.actor, pid=origin.pid)
 
     async def ask(self, question: Question[Any], answer: Callable[[Question[Any]], Awaitable[Any]]) -> Any:
@@ -107,6 +111,9 @@ class ProcessRecorder:
                     return directory.read(name, since)
                 except (KeyError, OSError) as error:
                     raise ControlError(ErrorCode.NOT_FOUND, f"no recording {name} in {directory.path}") from error
+            case LogsOf(since, wanted):
+                self.recorder.flush()
+                return LogShelf(self._origin.node, self._origin.host, node_logs(directory, since, wanted), self._problem)
             case RecordingTail(actor, count):
                 return self._tail(actor, min(count, LONGEST_TAIL))
         raise TypeError(type(question).__name__)

@@ -11,6 +11,7 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 - ``merger``: ``Merger``, which makes one set of families of many actors, living and dead;
 - ``exposition``: ``FleetCollector``, the sums for ``prometheus_client``, and the page in the format that is asked for;
 - ``log``: structured JSON logging without secrets;
+- ``dashboards``: Grafana dashboards over them;
 - ``recorder``: the flight recorder of a process, for the time after its death.
 """
 

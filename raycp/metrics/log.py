@@ -1,5 +1,7 @@
 """Structured logs: one JSON object per line, with the fields of the current reconcile, and without secrets.
 
+Of an exception a line has ``error``, its class and message, and ``traceback``; both are scrubbed as for the flight recorder.
+
 ``bind(cluster=..., controller=...)`` adds fields for the current context: tasks that it starts inherit them, siblings don't.
 Redaction works on the values of the finished line, so it also covers exception texts, tracebacks and ``%`` arguments. So does
 ``harmless``: whoever reads a log in a terminal is not at the command of an API server's error text, or of a name. A message is
@@ -10,83 +12,83 @@ import contextlib
 import contextvars
 import json
 import logging
-import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import IO, Any
 
 from raycp.base.plaintext import harmless, one_line
+from raycp.metrics.recorder.scrubber import scrub_error, scrub_traceback
+from raycp.metrics.redaction import redact
 
-REDACTED = "[redacted]"
+TRACEBACK = "traceback"
+"""The field of a line that has a traceback."""
 
-_SECRET_KEY = re.compile(
-    r"(?i)^(.*[_.-])?(token|id[_-]?token|refresh[_-]?token|bearer|password|passwd|secret|authorization|api[_-]?key|client[_-]?key(_data|-data)?"
-    r"|client[_-]?key[_-]?pem|private[_-]?key|cookie)$"
-)
-_SECRET_TEXT = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 " + REDACTED),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), REDACTED),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S), REDACTED),
-    (re.compile(r"(?i)(\b(?:id-|refresh-|access-|access_|refresh_|id_)?(?:token|password|passwd|secret|api[_-]?key|client-key-data)"
-                r"[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&}]{4,})"), r"\1" + REDACTED),
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]+:[^/\s@]+@"), r"\1" + REDACTED + "@"),
-)  # fmt: skip
+FIELDS = "raycp_fields"
+"""In ``extra``: a mapping of further fields, whose names are those of attributes of a record (``name``)."""
 
+_FIRST = ("ts", "level", "logger", "msg", "process", "pid")
 _NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
-_bound: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("raycp_log_fields", default=_NO_FIELDS)
+BOUND: contextvars.ContextVar[Callable[[], Mapping[str, Any]]] = contextvars.ContextVar("raycp_log_fields", default=dict)
+"""Makes the fields of the lines that are logged in this context. A reconcile sets it: it is called where a line is logged, and most
+reconciles log nothing."""
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 
 
 @contextlib.contextmanager
 def bind(**fields: Any) -> Iterator[None]:
     """Add ``fields`` to every line logged in the block."""
-    token = _bound.set({**_bound.get(), **fields})
+    bound = {**BOUND.get()(), **fields}
+    token = BOUND.set(lambda: bound)
     try:
         yield
     finally:
-        _bound.reset(token)
-
-
-def redact(value: Any) -> Any:
-    """``value`` with secrets replaced: by key name in mappings, by pattern (bearer tokens, JWTs, private keys, URL
-    passwords, ``token=...``) in text."""
-    if isinstance(value, str):
-        for pattern, replacement in _SECRET_TEXT:
-            value = pattern.sub(replacement, value)
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): REDACTED if v and _SECRET_KEY.match(str(k)) else redact(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [redact(v) for v in value]
-    if isinstance(value, bytes):
-        return redact(value.decode("utf-8", "replace"))
-    return value
+        BOUND.reset(token)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields of a log record: those bound to the context in which it was made, and its own ``extra``."""
-    extra = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
-    return {**_bound.get(), **extra}
+    """The fields of a log record: those bound to the context in which it was made, and its own ``extra``; no empty ones."""
+    own = {k: v for k, v in record.__dict__.items() if k not in _STANDARD and k[0] != "_"}  # Ray adds some of its own
+    found = {**BOUND.get()(), **own.pop(FIELDS, _NO_FIELDS), **own}
+    return {name: value for name, value in found.items() if value is not None and value != ""}
+
+
+def _shown(record: logging.LogRecord) -> dict[str, Any]:
+    """Its fields, and of an exception class and message, and the traceback."""
+    fields = fields_of(record)
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        fields["error"] = scrub_error(f"{type(error).__name__}: {error}")
+        fields[TRACEBACK] = "".join(traceback.format_exception(*record.exc_info))
+    elif record.exc_text:
+        fields[TRACEBACK] = record.exc_text
+    if TRACEBACK in fields:
+        fields[TRACEBACK] = scrub_traceback(str(fields[TRACEBACK]))
+    return fields
 
 
 class JsonFormatter(logging.Formatter):
-    """``{"ts", "level", "logger", "msg", ...fields, "error"}``; ``ts`` is RFC 3339 UTC with milliseconds."""
+    """``{"ts", "level", "logger", "msg", ...process, ...fields}``; ``ts`` is RFC 3339 UTC with milliseconds, ``process`` the
+    fields that all lines of the process have."""
+
+    def __init__(self, process: Mapping[str, Any] = _NO_FIELDS) -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
+            **_shown(record),
             "ts": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "msg": record.getMessage(),
-            **fields_of(record),
+            **self._process,
         }
-        if record.exc_info and record.exc_info[0] is not None:
-            line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        return harmless(json.dumps(redact(line), default=lambda o: redact(repr(o)), ensure_ascii=False))
+        ordered = {name: line[name] for name in _FIRST if name in line} | line
+        return harmless(json.dumps(redact(ordered), default=lambda o: redact(repr(o)), ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -94,16 +96,46 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.gmtime(record.created))
-        fields = "".join(f" {k}={v}" for k, v in redact(fields_of(record)).items())
+        shown = redact(_shown(record))
+        trace = shown.pop(TRACEBACK, "")
         text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {record.name}: {redact(record.getMessage())}"
-        text = one_line(text + fields)
-        if record.exc_info and record.exc_info[0] is not None:
-            text += "\n" + harmless(redact("".join(traceback.format_exception(*record.exc_info)).rstrip()))
-        return text
+        text = one_line(text + "".join(f" {k}={v}" for k, v in shown.items()))
+        return f"{text}\n{harmless(trace)}" if trace else text
 
 
-def setup_logging(level: str | int = "info", *, as_json: bool = True, stream: IO[str] | None = None) -> logging.Handler:
-    """Send the ``raycp`` loggers to ``stream`` (default stderr). Calling it again replaces the former handler.
+class LineHandler(logging.StreamHandler[IO[str]]):
+    """Writes lines to a stream, those of ``least`` and above, as JSON or as ``text``. ``also`` receives each line, those of
+    warnings in any case, as JSON."""
+
+    def __init__(self, stream: IO[str], least: int, process: Mapping[str, Any], *, text: bool = False) -> None:
+        super().__init__(stream)
+        self.also: Callable[[str], None] | None = None
+        self._least = least
+        self._json = JsonFormatter(process)
+        self._text = TextFormatter() if text else None
+        self.set_name("raycp")
+        self.setLevel(min(least, logging.WARNING))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler.emit``."""
+        try:
+            line = self._json.format(record) if self.also is not None or self._text is None else ""
+            if record.levelno >= self._least:
+                self.stream.write((self._text.format(record) if self._text is not None else line) + "\n")
+                self.flush()
+            if self.also is not None:
+                self.also(line)
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+
+def setup_logging(
+    level: str | int = "info", *, text: bool = False, stream: IO[str] | None = None, process: Mapping[str, Any] = _NO_FIELDS
+) -> LineHandler:
+    """Send the ``raycp`` loggers to ``stream`` (default stderr), as JSON or as ``text``; ``process``: fields of all JSON
+    lines. Calling it again replaces the former handler.
 
     Raises ``ValueError`` for an unknown level.
     """
@@ -113,10 +145,7 @@ def setup_logging(level: str | int = "info", *, as_json: bool = True, stream: IO
     root = logging.getLogger("raycp")
     for old in [h for h in root.handlers if h.get_name() == "raycp"]:
         root.removeHandler(old)
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
-    handler.set_name("raycp")
-    handler.setLevel(number)
+    handler = LineHandler(stream or sys.stderr, number, process, text=text)
     root.addHandler(handler)
     root.setLevel(min(number, logging.WARNING))  # for the flight recorder, whatever is printed
     root.propagate = False

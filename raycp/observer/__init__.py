@@ -6,8 +6,8 @@ In the order of the data's path:
   ``raycp.slo.SloBook``. ``dead_processes`` drops what no living process can send again; ``timelines`` asks shards back;
 - ``status_feed``: the status that the leader sends; ``status_overlay`` puts newer reports of the members over it;
 - ``fleet_view``: all of this as ``view.View``, its lists made by ``tables``;
-- ``web``: the routes over a ``View``, ``status.html`` the page, ``known_hosts`` the names that it answers to; ``http_server``
-  keeps them on the fleet's port;
+- ``web``: the routes over a ``View``, ``status.html`` the page, ``known_hosts`` the names that it answers to,
+  ``access`` who may read and write; ``http_server`` keeps them on the fleet's port;
 - ``slo_checkpoint``: the service levels in the hub, so that the observer's replacement goes on with them;
 - ``core``: puts these together.
 """

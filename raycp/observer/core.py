@@ -77,13 +77,13 @@ class ObserverCore(MemberCore):
         self._epoch.set(plan.epoch)
         self._incarnation.set(plan.incarnation)
         spec = plan.fleet.doc.spec.observer
-        self._web.open(spec.host, spec.port, spec.hosts)
+        self._web.open(spec)
         if plan.following is not None:
             self.loops.spawn(self._checkpoint.warm_up(), "connection to the hub")
         elif before is not None and before.following is not None:
             self._checkpoint.taken_over()
             self.loops.supervise(self._checkpoint.restore, LoopName.CHECKPOINT_RESTORE)
-            self._web.return_to_port(spec.host, spec.port)
+            self._web.return_to_port(spec)
 
     async def extra(self, question: Question[Any]) -> Any:
         match question:

@@ -13,7 +13,7 @@ from raycp.observer.status_feed import StatusFeed
 from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
 from raycp.observer.view import Json
 from raycp.protocol.plan import Plan
-from raycp.protocol.status import Check, LeaderStatus, readiness
+from raycp.protocol.status import ACCUSED, Check, LeaderStatus, readiness
 
 
 class ServiceLevels(Protocol):
@@ -98,7 +98,9 @@ class FleetView:
     async def errors(self) -> Json:
         """See ``View.errors``."""
         rows, failing = self._feed.failures()
-        return {"items": msgspec.to_builtins(sorted(rows, key=lambda row: (row.since, row.object))), "failing": failing}
+        items = msgspec.to_builtins(sorted(rows, key=lambda row: (row.since, row.object)))
+        problems = [problem for problem in self._feed.current().found if problem.code not in ACCUSED]
+        return {"items": items, "failing": failing, "problems": msgspec.to_builtins(problems)}
 
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """See ``View.timeline``: the shard that watches the cluster answers."""

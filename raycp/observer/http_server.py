@@ -4,12 +4,14 @@ A standby fleet takes any port while the active one has that of the file, and mo
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 
 from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.config.observer import ObserverSpec
+from raycp.observer.access import AccessError
 from raycp.observer.view import View
 from raycp.observer.web import WebServer, serve
 
@@ -32,7 +34,6 @@ class HttpServer:
         self._changed = changed
         self._web: WebServer | None = None
         self._opened = False
-        self._names: Collection[str] = ()
         self._on_another_port = False
 
     @property
@@ -40,46 +41,55 @@ class HttpServer:
         """Where it listens; empty before."""
         return self._web.url if self._web is not None else ""
 
-    def open(self, host: str, port: int, names: Collection[str] = ()) -> None:
-        """Start to listen, once; returns at once. ``names``: see ``serve``."""
+    def open(self, spec: ObserverSpec) -> None:
+        """Start to listen, once; returns at once."""
         if not self._opened:
             self._opened = True
-            self._names = names
-            self._loops.supervise(partial(self._listen, host, port), LoopName.HTTP_SERVER)
+            self._loops.supervise(partial(self._listen, spec), LoopName.HTTP_SERVER)
 
-    def return_to_port(self, host: str, port: int) -> None:
+    def return_to_port(self, spec: ObserverSpec) -> None:
         """This fleet leads now and needs the port of the fleet file; returns at once."""
         if self._on_another_port:
-            self._loops.supervise(partial(self._move, host, port), LoopName.HTTP_SERVER)
+            self._loops.supervise(partial(self._move, spec), LoopName.HTTP_SERVER)
 
     async def stop(self) -> None:
         """Close the port."""
         if self._web is not None:
             await self._web.stop()
 
-    async def _listen(self, host: str, port: int) -> None:
+    async def _listen(self, spec: ObserverSpec) -> None:
+        port = spec.port
+        if not spec.host.startswith("127.") and spec.tokens is None and spec.clients is None:
+            what = "the observer listens on %s: whoever reaches it reads names of objects; set spec.observer.tokens or .clients"
+            log.warning(what, spec.host)
         while self._web is None:
             try:
-                self._web = await serve(self._view, host, port, self._names)
+                self._web = await serve(self._view, spec, self._clock, port)
+            except AccessError as error:
+                await self._wait(str(error))
             except OSError as error:
                 if self._stands_by() and not self._on_another_port:
                     self._on_another_port, port = True, 0
                     continue
-                problem = f"can't listen on {host}:{port}: {error.strerror or error}; free it, or set spec.observer.port"
-                if problem != self.problem:
-                    log.error("%s", problem)
-                self.problem = problem
-                self._changed()
-                await self._clock.sleep(0.5)
+                why = error.strerror or error
+                await self._wait(f"can't listen on {spec.host}:{port}: {why}; free it, or set spec.observer.port")
         self.problem = ""
         self._changed()
 
-    async def _move(self, host: str, port: int) -> None:
+    async def _wait(self, problem: str) -> None:
+        """It can't listen; for a moment."""
+        if problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
+        self._changed()
+        await self._clock.sleep(0.5)
+
+    async def _move(self, spec: ObserverSpec) -> None:
         deadline = self._clock.now() + MOVE_WITHIN
         while self._clock.now() < deadline:
             try:
-                web = await serve(self._view, host, port, self._names)
-            except OSError:
+                web = await serve(self._view, spec, self._clock)
+            except (OSError, AccessError):
                 await self._clock.sleep(0.1)
                 continue
             before, self._web = self._web, web
@@ -88,4 +98,5 @@ class HttpServer:
             if before is not None:
                 await before.stop()
             return
-        log.warning("port %d of %s is still in use after %.0f s; the HTTP server stays at %s", port, host, MOVE_WITHIN, self.url)
+        what = "port %d of %s is still in use after %.0f s; the HTTP server stays at %s"
+        log.warning(what, spec.port, spec.host, MOVE_WITHIN, self.url)

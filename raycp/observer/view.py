@@ -49,7 +49,7 @@ class View(Protocol):
 
     async def errors(self) -> Json:
         """``items``: failing objects as ``raycp.protocol.report.FailureReport``, the oldest failure first; ``failing`` counts all,
-        also those that are not listed."""
+        also those that are not listed; ``problems``: those of the status that are no single object's, as there."""
         ...
 
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:

@@ -3,11 +3,13 @@
 ``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
 checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
 page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason, a ``Host`` that is not this
-server's with 421 (``known_hosts``). No page of others may show one of these in a frame.
+server's with 421 (``known_hosts``), who may not read with 401, who may not write with 403 (``access``). No page of others may
+show one of these in a frame.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -15,6 +17,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from raycp.base.clock import Clock, SystemClock
+from raycp.config.observer import ObserverSpec
+from raycp.observer.access import ObserverAccess, Right, foreign_origin
 from raycp.observer.known_hosts import KnownHosts, own_names
 from raycp.observer.view import View
 from raycp.protocol.status import Check
@@ -74,7 +79,36 @@ def _hosts(known: KnownHosts) -> Middleware:
     return check
 
 
-def make_app(view: View, known: KnownHosts) -> web.Application:
+_SAFE = ("GET", "HEAD")
+_PROBES = ("/healthz", "/livez", "/readyz")
+
+
+def _rights(access: ObserverAccess) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+        right = access.right(request.headers, connection.getpeercert() if connection is not None else None)
+        if request.method not in _SAFE:
+            if request.match_info.http_exception is not None:  # nothing of that name, or not by that method
+                return await handler(request)
+            if foreign_origin(request.headers):
+                return _json({"error": "a page of another server may not write here"}, 403)
+            if right < Right.WRITE:
+                error = "writing needs the token of spec.observer.tokens.write as a bearer token, or a certificate that may write"
+                return _json({"error": error}, 403)
+        elif right < Right.READ:
+            if request.path in _PROBES:
+                answer = await handler(request)
+                return web.Response(text="ok" if answer.status == 200 else "failed", status=answer.status, headers=_SECURITY)
+            refusal = _json({"error": "reading needs a token (spec.observer.tokens) or a client certificate"}, 401)
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="raycp: any name, the token as password", charset="UTF-8"'
+            return refusal
+        return await handler(request)
+
+    return check
+
+
+def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Application:
     """The aiohttp application; ``serve`` runs it."""
     page = (resources.files("raycp.observer") / "status.html").read_bytes()
 
@@ -126,10 +160,11 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
                 "workers": await view.workers(),
                 "lanes": await view.lanes(),
                 "slo": await view.slo(),
+                "errors": await view.errors(),
             }
         )
 
-    app = web.Application(middlewares=[_errors, _hosts(known)])
+    app = web.Application(middlewares=[_errors, _hosts(known), _rights(access)])
     app.add_routes(
         [
             web.get("/", index),
@@ -155,7 +190,8 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
 class WebServer:
     """A running server."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+    def __init__(self, runner: web.AppRunner, host: str, port: int, scheme: str) -> None:
+        self._scheme = scheme
         self._runner = runner
         self.host = host
         self.port = port
@@ -163,22 +199,29 @@ class WebServer:
     @property
     def url(self) -> str:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
+        return f"{self._scheme}://{host}:{self.port}"
 
     async def stop(self) -> None:
         await self._runner.cleanup()
 
 
-async def serve(view: View, host: str = "127.0.0.1", port: int = 0, names: Collection[str] = ()) -> WebServer:
-    """Listen on ``host:port`` (0: any free port) until ``stop``; ``names``: further ones by which it is called. Raises ``OSError``
-    when the port is taken."""
-    runner = web.AppRunner(make_app(view, KnownHosts([host, *names, *await own_names()])), access_log=None, shutdown_timeout=1.0)
+ANYWHERE = ObserverSpec(port=0)
+"""Any port of this host's own address, without access control."""
+
+
+async def serve(view: View, spec: ObserverSpec = ANYWHERE, clock: Clock | None = None, port: int | None = None) -> WebServer:
+    """Listen as ``spec`` says, or on ``port`` (0: any free one), until ``stop``. Raises ``OSError`` when the port is taken,
+    ``AccessError`` where its files can't be used."""
+    access = await asyncio.to_thread(ObserverAccess, spec, clock or SystemClock())
+    host = spec.host
+    app = make_app(view, KnownHosts([host, *spec.hosts, *await own_names()]), access)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, reuse_address=True)
+    site = web.TCPSite(runner, host, spec.port if port is None else port, reuse_address=True, ssl_context=access.tls)
     try:
         await site.start()
     except OSError:
         await runner.cleanup()
         raise
     bound = runner.addresses[0]
-    return WebServer(runner, host, int(bound[1]))
+    return WebServer(runner, host, int(bound[1]), "https" if access.tls is not None else "http")

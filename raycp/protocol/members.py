@@ -118,6 +118,12 @@ class Member(NamedTuple):
         """The name in Ray's namespace of the fleet."""
         return SEPARATOR.join(("raycp", self.role, self.place, f"g{self.generation}"))
 
+    @property
+    def process(self) -> str:
+        """The process in words, as logs name it: ``worker standard/0 g3``, ``leader g0``."""
+        place = f" {self.place}" if self.place != self.role else ""
+        return f"{self.role}{place} g{self.generation}"
+
     @classmethod
     def parse(cls, actor_name: str) -> "Member | None":
         """The member of that name; None for an actor that is not a fleet's."""

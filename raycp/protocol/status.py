@@ -41,6 +41,7 @@ REPORTED = frozenset(
         ProblemCode.KIND_FAILED,
         ProblemCode.CREDENTIALS,
         ProblemCode.OBJECTS_UNREADABLE,
+        ProblemCode.ALL_OBJECTS_FAIL,
         ProblemCode.STATE_NOT_STORED,
         ProblemCode.OBJECT_TOO_LARGE,
         ProblemCode.KUBECONFIG_NOT_WRITTEN,

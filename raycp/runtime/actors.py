@@ -23,6 +23,7 @@ from raycp.base.release import this_release
 from raycp.member.process_recorder import ABOUT_RECORDINGS, ProcessRecorder
 from raycp.metrics.recorder import Origin
 from raycp.metrics.recorder.log_feed import LogFeed
+from raycp.metrics.recorder.stderr_file import own_stderr
 from raycp.protocol.control import Ping, Pong, Question
 from raycp.protocol.control.codec import respond
 from raycp.protocol.members import Member, Role
@@ -67,8 +68,12 @@ class Shell:
                 raise ValueError(f"{self._name!r} is not the name of a member")
             from raycp.metrics.log import setup_logging
 
-            setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"))
+            process = {"process": member.process, "pid": os.getpid()}
+            text = os.environ.get("RAYCP_LOG_FORMAT", "json") == "text"
+            handler = setup_logging(os.environ.get("RAYCP_LOG_LEVEL", "info"), text=text, process=process)
             recorder = self._recorder = self._record()
+            if recorder.recorder.lines is not None:
+                handler.also = recorder.recorder.lines.add
             self._core = pkgutil.resolve_name(CORE_FACTORY)(member, self._namespace, recorder.recorder)
         except Exception as error:
             log.exception("%s could not be made", self._name)
@@ -94,6 +99,7 @@ class Shell:
             host=socket.gethostname(),
             pid=os.getpid(),
             started=self._clock.wall(),
+            stderr=own_stderr(),
         )
         made = ProcessRecorder(self._clock, recorder_home(self._namespace), origin, recorder_homes())
         made.recorder.start()

@@ -1,6 +1,7 @@
 """The outcome of a reconcile: what its function returned (``interpret``) or raised (``explain``), as fields of ``Done``.
 
-``Done.error`` is one line with the author's file and line; the traceback, cut to the author's frames, goes to the log.
+``Done.error`` is one line with the author's file and line; the traceback, cut to the author's frames, goes to the log. What others
+wrote is scrubbed there.
 """
 
 import asyncio
@@ -11,7 +12,9 @@ from typing import Any
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import ERROR_LENGTH, clean, message_of
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
+from raycp.metrics.recorder import scrub_error, scrub_traceback
 from raycp.sdk.controller import Controller
+from raycp.sdk.reconcile_log import ReconcileLog
 from raycp.sdk.results import Permanent, Result, Retry
 from raycp.sdk.session import Revoked
 
@@ -30,10 +33,8 @@ _LONGEST_WAIT = 1e9
 
 _OURS = ("/raycp/sdk/", "/concurrent/futures/", "/asyncio/")
 
-Log = logging.LoggerAdapter[logging.Logger]
 
-
-def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None:
+def interpret(result: Any, controller: Controller, done: Done, log: ReconcileLog) -> None:
     """What the function returned, other than None."""
     problem = ""
     if not isinstance(result, Result):
@@ -51,7 +52,7 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
         done.outcome = Outcome.RETRY
         done.error = clean(f"{controller.name} {problem} ({controller.module}, line {controller.line})")
         done.error_class = INVALID_RESULT
-        log.error("%s", done.error)
+        log.error("%s", scrub_error(done.error))
         return
     assert isinstance(result, Result)
     done.requeue_after = None if result.requeue_after is None else float(result.requeue_after)
@@ -59,34 +60,34 @@ def interpret(result: Any, controller: Controller, done: Done, log: Log) -> None
     done.waiting = clean(result.waiting, _NAME_LENGTH)
 
 
-def explain(error: BaseException, done: Done, log: Log) -> None:
+def explain(error: BaseException, done: Done, log: ReconcileLog) -> None:
     """What the function raised. Errors that are part of a controller's life are one line in the log, others a traceback."""
     done.outcome, done.error_class = Outcome.RETRY, error_class(error)
     message = message_of(error, ERROR_LENGTH - 200)
     if isinstance(error, Permanent):
         done.outcome, done.error = Outcome.PERMANENT, f"{message}{_where(error)}"
-        log.warning("gave up until the object changes: %s", done.error)
+        log.warning("gave up until the object changes: %s", scrub_error(done.error))
     elif isinstance(error, Retry):
         done.error = message
         if error.after is not None:
             done.retry_after = float(error.after) if _seconds(error.after) else None
-        log.info("will try again: %s", message)
+        log.info("will try again: %s", scrub_error(message))
     elif isinstance(error, Fenced | Revoked):
         done.outcome, done.error = Outcome.INTERRUPTED, message
         log.info("interrupted: %s", message)
     elif isinstance(error, ApiError) and error.conflict:
         done.error = f"the object changed meanwhile: {message}"
-        log.info("will try again: %s", done.error)
+        log.info("will try again: %s", scrub_error(done.error))
     elif isinstance(error, KubeError):
         done.error = f"{message}{_where(error)}"
         if isinstance(error, ApiError | CircuitOpen):
             done.retry_after = error.retry_after if _seconds(error.retry_after) else None
         level = logging.WARNING if isinstance(error, Unreachable) else logging.ERROR
-        log.log(level, "will try again: %s", done.error)
+        log.log(level, "will try again: %s", scrub_error(done.error))
     else:
         label = "cancelled itself" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {message}"
         done.error = f"{label}{_where(error)}"
-        log.error("failed: %s\n%s", done.error, user_traceback(error))
+        log.failed(f"failed: {scrub_error(done.error)}", scrub_traceback(user_traceback(error)))
     done.error = clean(done.error)
 
 

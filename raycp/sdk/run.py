@@ -13,18 +13,23 @@ Guarantees:
 """
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from raycp.base.tasks import Done, Outcome
+from raycp.metrics.log import BOUND
 from raycp.sdk.context import Context
 from raycp.sdk.controller import Controller
 from raycp.sdk.foreign import report_foreign
 from raycp.sdk.outcome import TIMED_OUT, explain, interpret
+from raycp.sdk.reconcile_log import ReconcileFields
 from raycp.sdk.results import Permanent
 from raycp.sdk.session import Session
 from raycp.sdk.sync import SyncContext
@@ -44,6 +49,15 @@ async def run_reconcile(
     ``timeout`` in seconds holds where the controller names none; None: no limit. ``executor`` runs plain functions. ``config``
     becomes ``ctx.config``.
     """
+    bound = BOUND.set(partial(ReconcileFields, session.task))
+    try:
+        return await _run(session, timeout, executor, config)
+    finally:
+        with contextlib.suppress(ValueError):  # a coroutine that is thrown away ends in another context
+            BOUND.reset(bound)
+
+
+async def _run(session: Session, timeout: float | None, executor: Executor | None, config: Mapping[str, Any] | None) -> Done:
     controller, task, clock = session.controller, session.task, session.clock
     started = clock.now()
     limit = controller.timeout if controller.timeout is not None else timeout
@@ -60,7 +74,8 @@ async def run_reconcile(
             if controller.is_async:
                 work = session.work = loop.create_task(_call(session, config, obj))
             else:
-                work = loop.run_in_executor(executor, controller.fn, SyncContext(Context(session, config), loop), obj)
+                called = partial(contextvars.copy_context().run, controller.fn, SyncContext(Context(session, config), loop), obj)
+                work = loop.run_in_executor(executor, called)
             timed_out = await _finish(work, limit, session)
             result = await work
             if inspect.isawaitable(result):  # a plain function around an async one

@@ -11,7 +11,6 @@ The session
 """
 
 import asyncio
-import logging
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +25,7 @@ from raycp.kube import decode_answer
 from raycp.kube.errors import UNABLE, ApiError, BadAnswer, CircuitOpen, Fenced, Throttled, Unreachable
 from raycp.sdk.backend import Answer, ApiRequest, Backend, CacheRead, ClusterInfo
 from raycp.sdk.controller import Controller
-from raycp.sdk.reconcile_log import reconcile_log
+from raycp.sdk.reconcile_log import ReconcileLog, reconcile_log
 from raycp.sdk.written import written_by
 
 _PATH_LENGTH = 1000
@@ -65,7 +64,7 @@ class Session:
         self._versions: dict[ObjectId, str] = {}
 
     @cached_property
-    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+    def log(self) -> ReconcileLog:
         """The reconcile's logger; made at its first use, most reconciles log nothing."""
         return reconcile_log(self.controller.name, self.task)
 

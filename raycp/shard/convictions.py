@@ -1,4 +1,5 @@
-"""What is told of keys that end worker processes (law 11): metrics, a Warning Event on the object, the shard's report.
+"""What is told of keys that end worker processes (law 11): metrics, a Warning Event on the object, the shard's report; and a
+Warning Event on those that ask to be reconciled again for ever.
 
 The Event is written by the shard: the worker that knew the reconcile best is dead. It carries the shard's epoch and term like any
 write of a worker, and none is sent without a permit (law 6).
@@ -15,15 +16,17 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
-from raycp.base.tasks import Task
+from raycp.base.tasks import Done, Task
 from raycp.kube import Fenced, Unreachable, WriteStamp
 from raycp.metrics import Metrics, PoisonMetrics
 from raycp.protocol.report import Report, SuspectReport
 from raycp.sdk.backend import Answer, ApiRequest
 from raycp.sdk.event_recorder import EventRecorder, event_for
 from raycp.shard.caches import Caches
+from raycp.shard.haste import LOOP
 from raycp.shard.identity import ShardIdentity
-from raycp.shard.quarantine import Conviction, Quarantine
+from raycp.shard.ledger import Ledger
+from raycp.shard.quarantine import Conviction
 from raycp.shard.suspects import Level
 
 log = logging.getLogger(__name__)
@@ -48,7 +51,7 @@ class Convictions:
     def __init__(
         self,
         identity: ShardIdentity,
-        quarantine: Quarantine,
+        ledger: Ledger,
         caches: Caches,
         kind_of: Callable[[str], GVK | None],
         permits: EventPermits,
@@ -57,7 +60,7 @@ class Convictions:
         metrics: Metrics,
     ) -> None:
         self._identity = identity
-        self._quarantine = quarantine
+        self._quarantine = ledger.quarantine
         self._caches = caches
         self._kind_of = kind_of
         self._permits = permits
@@ -65,7 +68,8 @@ class Convictions:
         self._loops = loops
         self._metrics = PoisonMetrics(metrics)
         self._recorder: EventRecorder | None = None
-        quarantine.on_conviction = self._convicted
+        ledger.quarantine.on_conviction = self._convicted
+        ledger.notes.on_loop = self._looped
         metrics.before_snapshot(self._set_gauges)
 
     # reports
@@ -110,6 +114,14 @@ class Convictions:
         key, finding, deaths = conviction
         log.error("%s is convicted: %s (%d workers died with it in flight)", key, finding.reason, deaths)
         self._metrics.convictions.labels(key.controller, key.cluster).inc()
+        self._warn(key, EVENT_REASON, f"{finding.reason}. It is reconciled alone, with backoff, until a reconcile succeeds.")
+
+    def _looped(self, fault: Done) -> None:
+        log.error("%s: %s", fault.key, fault.error)
+        self._warn(fault.key, LOOP, f"controller {fault.key.controller}: {fault.error}")
+
+    def _warn(self, key: RequestKey, reason: str, note: str) -> None:
+        """A Warning Event on the key's object."""
         kind, obj = self._kind_of(key.controller), self._caches.object(key)
         if kind is None or obj is None or not self._identity.primary:
             return
@@ -122,9 +134,8 @@ class Convictions:
             "kind": kind.kind,
             "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version},
         }
-        note = f"{finding.reason}. It is reconciled alone, with backoff, until a reconcile succeeds."
         controller = f"raycp.io/{key.controller}"
-        event = event_for(target, "Warning", EVENT_REASON, note, "Reconcile", controller, self._identity.shard, self._clock.wall())
+        event = event_for(target, "Warning", reason, note, "Reconcile", controller, self._identity.shard, self._clock.wall())
         self._recorder.record(self._task(key), key.cluster, msgspec.json.encode(event))
 
     def _task(self, key: RequestKey) -> Task:

@@ -156,7 +156,7 @@ class ShardCore(MemberCore):
         self.dispatcher.on_suspects = self.changed
         kind_of = self.routes.kind_of_controller
         self.convictions = Convictions(
-            self.identity, self.ledger.quarantine, self.caches, kind_of, self.permits, clock, self.loops, metrics
+            self.identity, self.ledger, self.caches, kind_of, self.permits, clock, self.loops, metrics
         )
         self.rollcall = RollCall(self.identity, clock, self.loops, self.dispatcher)
         self.pause = Pause(self.permits, self.dispatcher)
@@ -399,7 +399,7 @@ class ShardCore(MemberCore):
     def problems(self, report: Report) -> Mapping[Subject, str]:
         if self.standby is not None and (self.plan is None or self.plan.following is None):
             return {}  # its primary reports on the clusters
-        found = shard_problems(report, self.caches, self.watermarks.problem, self.clock.now())
+        found = shard_problems(report, self.caches, self.watermarks.problem, self.clock.now(), self.ledger)
         return found | self.large.problems(self.convictions.name_of)
 
     # life

@@ -4,7 +4,8 @@ They are grouped by what failed: controller, class of the error and place. A rep
 which fails for all of its objects hides no other. While nothing fails, the end of a reconcile costs one look at an empty map.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from itertools import islice, zip_longest
 
 import msgspec
@@ -18,6 +19,12 @@ from raycp.queueing import Saved
 
 MOST = 50
 """Failures that a report names."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks for controllers that fail for each of their objects, which may pass over all keys."""
+
+FOR_ALL = 3
+"""Objects that a controller must have for "all of them" to mean anything."""
 
 CAUSE_LENGTH = 200
 """Characters of a cause in a report."""
@@ -47,6 +54,8 @@ class Failures:
         self.by_key: dict[RequestKey, Failure] = {}
         """The keys that have failed and not succeeded since. Read it."""
         self._groups: dict[Group, dict[RequestKey, Failure]] = {}
+        self._hopeless: dict[str, str] = {}
+        self._looked = float("-inf")
 
     def __len__(self) -> int:
         """Failing keys; without those whose conflicts are too few to count."""
@@ -91,6 +100,34 @@ class Failures:
                 key.cluster, name_of(key), key.controller, failure.cause, place, failure.attempts, tries.get(key), failure.since
             )
             report.failures.append(row)
+
+    def of_all(self, reconciled: Collection[RequestKey]) -> dict[str, str]:
+        """The controllers that fail for each of their objects, ``FOR_ALL`` at least, and how; looked at once in ``LOOK_EVERY``
+        seconds. ``reconciled``: all keys that have been."""
+        now = self._clock.now()
+        if self._groups and now - self._looked < LOOK_EVERY:
+            return self._hopeless
+        self._looked = now
+        self._hopeless = self._of_all(reconciled)
+        return self._hopeless
+
+    def _of_all(self, reconciled: Collection[RequestKey]) -> dict[str, str]:
+        counts: Counter[str] = Counter()
+        shown: dict[str, str] = {}
+        for (controller, _, place), group in self._groups.items():
+            counts[controller] += len(group)
+            cause = next(iter(group.values())).cause
+            shown.setdefault(controller, f"{cause} ({place})" if place else cause)
+        suspected = {controller for controller, count in counts.items() if count >= FOR_ALL}
+        for key in reconciled:
+            if not suspected:
+                break
+            if key.controller in suspected and key not in self.by_key:
+                suspected.discard(key.controller)
+        return {
+            controller: f"it fails for all of its {counts[controller]} objects, such as: {shown[controller]}"
+            for controller in sorted(suspected)
+        }
 
     def _leave(self, key: RequestKey, failure: Failure) -> None:
         del self.by_key[key]

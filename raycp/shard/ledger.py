@@ -234,7 +234,7 @@ class Ledger:
         if handout.deferred:
             self._judge(handout, done)
         noted = outcome is not Outcome.OK or done.unusable or waiting or key in self.notes.by_key or key in self.notes.failing
-        if noted and self.notes.ended(done, handout.moves):
+        if (noted or done.requeue_after is not None) and self.notes.ended(done, handout.moves):
             self.missed(key)
         if handout.wakes is not None and self.wakes is not None:
             self.wakes.done(key, handout.wakes)
@@ -300,15 +300,15 @@ class Ledger:
         """A worker's process is dead for certain (law 6f): its keys return, and law 11 says which of them run alone from now on.
         ``handouts`` as ``keys_of`` returns them; ``foreign``: keys that it had from earlier primaries, by the reason why each is
         held."""
-        lost = list(handouts.items())
-        findings = self.quarantine.died(death, [key for _, key in lost], list(foreign.values()))
+        findings = self.quarantine.died(death, list(handouts.values()), list(foreign.values()))
         # From the last to the first, each to the front of its lane: they keep their order.
-        for identity, key in reversed(lost):
+        for identity, key in reversed([*handouts.items()]):
             finding = findings.get(key)
             if finding is not None and finding.backoff is not None:
                 done = Done(identity, key, Outcome.RETRY, 0.0, retry_after=finding.backoff, error=finding.reason)
             else:
                 done = Done(identity, key, Outcome.INTERRUPTED, 0.0, error="its worker died")
+                self.notes.suspected(done, finding)
             self.ended(done, reason=Reason.WORKER_LOST)
         for why, key in foreign.items():
             self.released(key, why)

@@ -12,6 +12,8 @@ from raycp.base.keys import RequestKey
 from raycp.base.tasks import AWAITS_CLUSTERS, Done, Outcome
 from raycp.protocol.frames import KeyNote
 from raycp.shard.failures import Failures
+from raycp.shard.haste import Haste
+from raycp.shard.suspects import Finding, Level
 
 
 class KeyNotes:
@@ -21,6 +23,9 @@ class KeyNotes:
         self.moves = 0
         self.failures = Failures(clock)
         self.failing = self.failures.by_key
+        self.haste = Haste(clock)
+        self.on_loop: Callable[[Done], None] = lambda fault: None
+        """Called for a key that is found to ask for another reconcile for ever."""
         self.by_key: dict[RequestKey, KeyNote] = {}
         """The keys that have a note."""
         self._moved: dict[str, int] = {}
@@ -30,7 +35,10 @@ class KeyNotes:
         usable meanwhile: the reconcile may not have seen that."""
         if done.outcome is Outcome.INTERRUPTED:
             return False  # it has decided nothing
-        self.failures.ended(done)
+        fault = self.haste.fault(done) if done.requeue_after is not None else None
+        if fault is not None and done.key not in self.failing:
+            self.on_loop(fault)
+        self.failures.ended(fault or done)
         gave_up = done.outcome is Outcome.PERMANENT
         waits = done.waiting in AWAITS_CLUSTERS
         if not (done.unusable or waits or gave_up):
@@ -40,6 +48,11 @@ class KeyNotes:
         if since == self.moves:
             return False
         return waits or any(self._moved.get(cluster, 0) > since for cluster in done.unusable)
+
+    def suspected(self, done: Done, finding: Finding | None) -> None:
+        """The worker of ``done`` died, and the key is suspected of it: a failure, though nobody knows yet."""
+        if finding is not None and finding.level is Level.SUSPECT:
+            self.failures.ended(Done(done.id, done.key, Outcome.RETRY, 0.0, error=finding.reason, error_class="WorkerDied"))
 
     def usable(self, cluster: str, *, returned: bool = True) -> list[RequestKey]:
         """``cluster`` is usable: the keys that found it otherwise; and those that wait for any, where it has ``returned``."""
@@ -64,3 +77,4 @@ class KeyNotes:
         for key in [key for key in self.by_key if drops(key)]:
             del self.by_key[key]
         self.failures.drop(drops)
+        self.haste.drop(drops)

@@ -3,13 +3,17 @@
 from raycp.base.problems import FLEET, ProblemCode, ProblemOwner, Subject
 from raycp.protocol.report import Report
 from raycp.shard.caches import Caches
+from raycp.shard.ledger import Ledger
 from raycp.shard.watched_cluster import UNREACHABLE_AFTER, Informer, WatchedCluster
 
 
-def shard_problems(report: Report, caches: Caches, store: str, now: float) -> dict[Subject, str]:
-    """One problem for each cluster that can't be used, and for each kind that fails in a cluster that can. ``report`` has its
-    clusters; ``store``: why the watermarks are not stored."""
-    found: dict[Subject, str] = {}
+def shard_problems(report: Report, caches: Caches, store: str, now: float, ledger: Ledger) -> dict[Subject, str]:
+    """One problem for each cluster that can't be used, for each kind that fails in a cluster that can, and for each controller that
+    fails for each of its objects. ``report`` has its clusters; ``store``: why the watermarks are not stored."""
+    hopeless = ledger.notes.failures.of_all(ledger.reconciled)
+    found: dict[Subject, str] = {
+        (ProblemCode.ALL_OBJECTS_FAIL, ProblemOwner(controller=name)): how for name, how in hopeless.items()
+    }
     for row in report.clusters:
         owner = ProblemOwner(cluster=row.name)
         if not row.reachable:

@@ -2,7 +2,7 @@
 
 A burn rate of 1 spends exactly the whole budget over the objective's window. The alerts are those of Google's SRE
 workbook, chapter 5 ("multiwindow, multi-burn-rate"): the long window shows that the burn matters, the short one that it
-continues.
+continues. With few changes ("low-traffic services", there) single ones would burn a budget: hence ``FEWEST``.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,9 @@ BURN_ALERTS = (
     BurnAlert("ticket", 0.10, "1d", "2h"),
     BurnAlert("ticket", 0.10, "3d", "6h"),
 )
+
+FEWEST = 10
+"""Changes that must have missed an objective in the long window: a few of few are a large share, and no reason to wake anybody."""
 
 Sum = Callable[[str], tuple[float, float]]
 """Window name → (total, bad)."""
@@ -73,6 +76,6 @@ def firing(objective: Objective, window: Sum) -> list[BurnAlert]:
     for alert in BURN_ALERTS:
         limit = alert.threshold(objective)
         pair = (window(alert.long), window(alert.short))
-        if all(total > 0 and bad / total > limit for total, bad in pair):
+        if pair[0][1] >= FEWEST and all(total > 0 and bad / total > limit for total, bad in pair):
             found.append(alert)
     return found

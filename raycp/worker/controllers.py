@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from raycp.base.keys import GVK
 from raycp.protocol.plan import ControllerPlan, Plan
 from raycp.sdk.controller import Controller
 from raycp.sdk.loader import ControllerLoadError, load_controllers
@@ -34,6 +35,8 @@ class LoadedControllers:
         self.known: dict[str, LoadedController] = {}
         self.failed: dict[str, str] = {}
         self.outdated: tuple[str, ...] = ()
+        self.kinds: dict[str, GVK] = {}
+        """Of all controllers of the plan, those too that are not known."""
         self._planned = False
 
     @property
@@ -63,6 +66,7 @@ class LoadedControllers:
                 known[planned.name] = LoadedController(
                     controller, planned.timeout, json.loads(planned.config), member_kinds, code
                 )
+        self.kinds = {planned.name: GVK.parse(planned.kind) for planned in plan.fleet.controllers}
         self.known, self.outdated = known, tuple(outdated)
         self.failed = failed
         self._planned = True

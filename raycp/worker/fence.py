@@ -6,12 +6,16 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
-from raycp.base.tasks import Task
+from raycp.base.tasks import Task, change_of
 from raycp.kube import Fenced, WriteGuard, WriteStamp
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.protocol.plan import Plan
 
 log = logging.getLogger(__name__)
+
+
+CHANGE_HEADER = "X-Raycp-Change"
+"""The id of the change that a write comes from (``change_of``); absent where the object is gone."""
 
 
 class WritePermits(Protocol):
@@ -77,7 +81,8 @@ class WriteFence:
             newest = permits.terms.get(task.shard, 0)
             if task.term < newest:
                 self._refuse(cluster, "term", f"term {task.term} of shard {task.shard} has ended, this is term {newest}")
-            return WriteStamp(headers, None if left == math.inf else left)
+            change = change_of(task)
+            return WriteStamp({**headers, CHANGE_HEADER: change} if change else headers, None if left == math.inf else left)
 
         return stamp
 

@@ -42,6 +42,9 @@ from raycp.worker.write_folds import WriteFolds
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = "UnknownController"
+"""The class of the error where a worker could not import the controller."""
+
 READ_WITHIN = 60.0
 """Seconds in which a task must have read what it did not bring, waiting for room included."""
 
@@ -165,7 +168,11 @@ class Runs:
                 _refuse(link, task, Outcome.INTERRUPTED, "the primary that handed it out was succeeded")
             elif controller is None:
                 problem = self._controllers.problem or "not in the plan"
-                _refuse(link, task, Outcome.RETRY, f"this worker does not know the controller {task.key.controller!r}: {problem}")
+                text = f"this worker does not know the controller {task.key.controller!r}: {problem}"
+                done = Done(task.id, task.key, Outcome.RETRY, 0.0, error=text, error_class=UNKNOWN)
+                link.finished(done)
+                if (kind := self._controllers.kinds.get(task.key.controller)) is not None:
+                    self._user.call(self._events.ended, task, done, kind)
             else:
                 run = self._runs[link.shard, task.id] = Run(task, link, controller, behind=behind)
                 batch.append(run)

@@ -125,3 +125,53 @@ def test_run_tells_what_fails_and_finds_an_observer_that_was_replaced(
     monkeypatch.setattr(failure_watch, "say", lambda text, *, error: told.set() if "website.py:40" in text and error else None)
     with FailureWatch("http://127.0.0.1:1", lambda: observer):
         assert told.wait(10.0)
+
+
+def test_run_says_once_that_it_can_not_show_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure_watch, "EVERY", 0.01)
+    monkeypatch.setattr(failure_watch, "FIND_EVERY", 0.01)
+    said, looks = list[str](), list[str]()
+    often = threading.Event()
+    monkeypatch.setattr(failure_watch, "say", lambda text, *, error: said.append(text))
+
+    def find() -> str:
+        looks.append("")
+        if len(looks) > 3 * failure_watch.SAID_AFTER:
+            often.set()
+        return ""
+
+    with FailureWatch("http://127.0.0.1:1", find):
+        assert often.wait(10.0)
+    assert len(said) == 1
+    assert said[0].startswith("note: what fails can't be shown here: the observer at http://127.0.0.1:1 does not answer")
+
+
+PROBLEM = {
+    "code": "KindFailed",
+    "owner": {"cluster": "east", "kind": "example.com/v1beta9/Website"},
+    "message": "not served\x1b[2J",
+    "since": 1.8e9,
+}
+
+
+def test_errors_shows_what_is_wrong_beyond_single_objects(
+    observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Observer, "answer", {"items": [], "failing": 0, "problems": [PROBLEM]})
+    assert cli.main(["errors", "--url", observer]) == 0
+    out = capsys.readouterr().out
+    assert "no object fails" in out
+    assert "KindFailed" in out
+    assert "example.com/v1beta9/Website" in out
+    assert "\x1b" not in out
+
+
+def test_a_problem_is_told_once_while_it_stands_and_not_for_a_moment() -> None:
+    notices = FailureNotices()
+    other = {**PROBLEM, "code": "ClusterNotSynced"}
+    looks = ([PROBLEM, other], [PROBLEM], [{**PROBLEM, "message": "still"}], [], [PROBLEM], [PROBLEM])
+    told = [notices.problems(rows) for rows in looks]
+    assert [len(lines) for lines in told] == [0, 1, 0, 0, 0, 1]
+    assert told[1] == [
+        r"problem: KindFailed (cluster east, kind example.com/v1beta9/Website): not served\u001b[2J; see docs/runbook.md#kindfailed"
+    ]

@@ -76,6 +76,7 @@ def test_a_problem_is_shown_with_its_owner_and_since_when() -> None:
         "owner": {"cluster": "east", "loop": "reflector", "member": "shard 0"},
         "message": "ValueError: x",
         "since": 1_700_000_000.0,
+        "runbook": "docs/runbook.md#loopfailed",
     }
 
 

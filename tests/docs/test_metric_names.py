@@ -12,6 +12,8 @@ import yaml
 from promtool import promtool
 
 from raycp.metrics.catalog import catalogue
+from raycp.metrics.dashboards import DASHBOARDS as GENERATED
+from raycp.metrics.dashboards import dashboard, dashboard_json
 from raycp.slo import Objective, Objectives
 from raycp.slo.rules import rules_yaml
 
@@ -141,6 +143,20 @@ def test_alerts_show_labels_that_their_metrics_have() -> None:
         known = {label for name in query.metrics() if samples_of(name) for label in FAMILIES[samples_of(name)].labels}
         shown = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule.get("annotations", {}))))
         assert shown <= known | set(rule.get("labels", {})), query.where
+
+
+def test_deployed_dashboards_are_the_generated_ones() -> None:
+    """``raycp slo dashboards --dir deploy/grafana`` writes them."""
+    generated = {f"raycp-{name}.json": dashboard_json(name) for name in GENERATED}
+    assert {file.name: file.read_text() for file in DASHBOARDS} == generated
+
+
+def test_each_panel_has_a_place_of_its_own_and_an_alert_that_exists() -> None:
+    alerts = {rule["alert"] for _, rule in rule_queries() if "alert" in rule}
+    for name, (_, panels) in GENERATED.items():
+        places = [(each["gridPos"]["x"], each["gridPos"]["y"]) for each in dashboard(name)["panels"]]
+        assert len(set(places)) == len(places) > 5
+        assert {panel.alert for panel in panels} - {""} <= alerts
 
 
 def test_dashboards_name_what_exists() -> None:

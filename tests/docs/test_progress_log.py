@@ -16,7 +16,8 @@ def test_the_test_at_work_and_the_slowest_are_named() -> None:
 
 
 def test_a_run_of_several_processes_is_logged_once(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text("import pytest\n@pytest.mark.parametrize('n', ['a', '\\u00e9'])\ndef test_a(n):\n    assert n\n")
+    test = "import pytest\n@pytest.mark.parametrize('n', ['a', '\\u00e9'])\ndef test_a(n):\n    assert n\n"
+    (tmp_path / "test_it.py").write_text(test)
     (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     log = tmp_path / "log"
     command = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", str(tmp_path)]

@@ -26,7 +26,8 @@ from raycp.protocol.members import LEADER, Role
 
 STEADY = {
     Role.LEADER: {
-        LoopName.CONFIGURATION, LoopName.HISTORY, LoopName.LEADER_STEPS, LoopName.PROOF, LoopName.STATISTICS, LoopName.SUPERVISION,
+        LoopName.CONDITION, LoopName.CONFIGURATION, LoopName.HISTORY, LoopName.LEADER_STEPS, LoopName.PROOF, LoopName.STATISTICS,
+        LoopName.SUPERVISION,
     },
     Role.SHARD: {
         LoopName.CLUSTER_GUARD, LoopName.PERMIT, LoopName.REFLECTOR, LoopName.RESYNC, LoopName.STATISTICS, LoopName.SWEEP,

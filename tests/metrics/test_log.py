@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from printed_log import printed
 
+from raycp.base.keys import RequestKey
 from raycp.base.plaintext import is_harmless
-from raycp.metrics.log import REDACTED, JsonFormatter, TextFormatter, bind, redact, setup_logging
+from raycp.base.tasks import Task, change_of
+from raycp.metrics.log import JsonFormatter, TextFormatter, bind, setup_logging
+from raycp.metrics.redaction import REDACTED, redact
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
 
@@ -100,3 +103,20 @@ def test_a_traceback_commands_no_terminal() -> None:
         shown = formatter.format(record)
         assert is_harmless(shown)
         assert "owned" in shown
+
+
+@pytest.mark.parametrize(
+    ("raw", "change"),
+    [
+        (b'{"metadata":{"resourceVersion":"48213"}}', "east@48213"),
+        (None, ""),
+        (b'{"metadata":{}}', ""),
+        (b"{", ""),
+        (b'{"metadata":{"resourceVersion":"\xff"}}', ""),
+        (b'{"metadata":{"resourceVersion":"1\\r\\nX-Raycp-Epoch: 9"}}', ""),
+        (b'{"metadata":{"resourceVersion":7}}', ""),
+    ],
+)
+def test_the_id_of_a_change_is_a_word_whatever_a_server_sent(raw: bytes | None, change: str) -> None:
+    """It goes into a header of each write."""
+    assert change_of(Task(1, RequestKey("c", "east", "d", "a"), "high", "update", 1, 1, "0", 1, 1, 0.0, raw)) == change

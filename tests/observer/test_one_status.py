@@ -1,5 +1,6 @@
 """Leader, observer and command line show the same status: a fleet in one process, asked in all three ways, in each state."""
 
+import json
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ from raycp.base.problems import FleetProblem
 from raycp.cli.status import show, show_standby
 from raycp.config import FleetDoc
 from raycp.driver.upgrade import stand_by
+from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
 from raycp.observer import status_feed
 
@@ -20,6 +22,10 @@ Status = dict[str, Any]
 
 NUMBERS = ("uptimeSeconds", "now", "alive", "lagSeconds", "cachedBytes", "objects", "busy", "slots", "lanes")
 """What the observer knows better than the leader, or adds."""
+
+
+WORDS = {"ready": "Ready", "degraded": "Degraded", "not-ready": "NotReady"}
+"""What the condition in the hub calls each readiness."""
 
 
 def doc(**spec: Any) -> FleetDoc:
@@ -34,9 +40,10 @@ def facts(value: Any) -> Any:
 
 
 class Shown:
-    """What each of the three shows. ``readyz`` is its status code."""
+    """What each of the four shows. ``readyz`` is its status code, ``condition`` what the hub has; None where it can't have any."""
 
-    def __init__(self, leader: Status, observer: Status, readyz: int) -> None:
+    def __init__(self, leader: Status, observer: Status, readyz: int, condition: dict[str, str] | None) -> None:
+        self.condition = condition
         self.leader = leader
         self.observer = observer
         self.readyz = readyz
@@ -58,11 +65,17 @@ class Shown:
             same = leader == observer and reasons == [each for each in leader["reasons"] if each not in problems]
         else:
             same = leader == observer and reasons == leader["reasons"]
+        stored = self.condition
+        if stored is not None:
+            reasons = [each["message"] for each in json.loads(stored.get("problems", "[]"))]
+            same = same and reasons == [each["message"] for each in leader["problems"]]
+            same = same and (stored.get("reason"), stored.get("status")) == (WORDS[leader["readiness"]], str(leader["ready"]))
         return same and self.readyz == (200 if leader["ready"] else 503) and f"({word})" in self.command
 
 
-async def shown(leader: LeaderCore) -> Shown:
-    """Ask all three. The observer may be a moment behind: fails when they don't agree within seconds."""
+async def shown(leader: LeaderCore, hub: EmbeddedCluster | None = None) -> Shown:
+    """Ask all, the ``hub`` too where it is given. The observer may be a moment behind: fails when they don't agree within
+    seconds."""
 
     async def ask() -> Shown | None:
         found = msgspec.to_builtins(leader.status())
@@ -73,10 +86,11 @@ async def shown(leader: LeaderCore) -> Shown:
                 observer = await answer.json()
             async with session.get("/readyz?verbose") as answer:
                 readyz = answer.status
-        made = Shown(found, observer, readyz)
+        stored = hub.api.get("configmaps", "raycp-system", "raycp-t-condition") if hub is not None else {}
+        made = Shown(found, observer, readyz, stored["data"] if stored else None if hub is None else {})
         return made if made.agrees else None
 
-    found: Shown = await until(ask, 10.0, "leader, observer and command line agree")
+    found: Shown = await until(ask, 10.0, "leader, observer, command line and hub agree")
     return found
 
 
@@ -89,7 +103,7 @@ async def test_a_starting_fleet() -> None:
         fleet.substrate.refuse = lambda member: RuntimeError("no room") if member.role == "worker" else None
         await fleet.leader.apply(fleet_of(doc()))
         await until(lambda: fleet.status()["observer"].get("ready"), 20.0)
-        found = await shown(fleet.leader)
+        found = await shown(fleet.leader, fleet.cluster("hub"))
         assert (found.readyz, found.leader["ready"]) == (503, False)
         assert "worker standard/0 is not there yet" in found.leader["reasons"]
         assert "no room" in found.command
@@ -99,7 +113,7 @@ async def test_a_ready_fleet_whose_standby_dies() -> None:
     async with led() as fleet:
         await fleet.apply(doc(shards={"standby": 1}))
         await until(lambda: fleet.status()["shards"][0]["standbys"] == 1, 10.0)
-        found = await shown(fleet.leader)
+        found = await shown(fleet.leader, fleet.cluster("hub"))
         assert (found.readyz, found.leader["ready"]) == (200, True)
         assert await standbys_on_the_page(fleet) == [1]
         fleet.substrate.refuse = lambda member: RuntimeError("no room") if member.role == "standby" else None
@@ -121,7 +135,7 @@ async def test_a_cluster_that_is_down_past_the_sync_deadline(down: str, code: in
         await until(lambda: fleet.status()["observer"].get("ready"), 20.0)
         if code == 200:
             await fleet.ready()
-        found = await shown(fleet.leader)
+        found = await shown(fleet.leader, fleet.cluster("hub") if down != "hub" else None)
         assert (found.readyz, found.leader["readiness"]) == (code, readiness)
         assert {"cluster": down} in [row["owner"] for row in found.leader["problems"]]
         assert not next(row for row in found.observer["clusters"] if row["name"] == down)["synced"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
@@ -193,7 +194,7 @@ async def test_a_page_of_others_reads_nothing_and_frames_nothing(site: Site) -> 
 
 
 async def test_further_names_are_those_of_the_fleet_file() -> None:
-    server = await serve(SmallView(), names=["raycp.example.com"])
+    server = await serve(SmallView(), ObserverSpec(port=0, hosts=["raycp.example.com"]))
     headers = {"Host": "raycp.example.com"}
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthz", headers=headers) as answer:
         assert answer.status == 200

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raycp.protocol.channels.handshake import (
@@ -102,6 +102,7 @@ frames = st.one_of(
 
 
 @given(st.lists(frames, max_size=6))
+@example([b"\x91\xa1\x80"])  # the tag of a message that is no UTF-8
 def test_whatever_a_stranger_says_it_is_not_let_in_and_nothing_else_is_raised(said: list[bytes]) -> None:
     receiver = ReceiverHandshake("secret", "s")
     for frame in said:

@@ -39,6 +39,11 @@ def recorded(ray_house: House, *arguments: str) -> dict[str, Any]:
     return found
 
 
+def logged(ray_house: House, *arguments: str) -> list[dict[str, Any]]:
+    output = ray_house.raycp("logs", "--fleet", "rec", "--address", ray_house.address, "--since", "10m", "-o", "json", *arguments)
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+
+
 def ready(ray_house: House) -> dict[str, Any]:
     def found() -> Any:
         status = ray_house.status("rec")
@@ -126,6 +131,12 @@ def test_no_secret_is_in_any_recording_and_they_are_their_owners_alone(ray_house
     text = json.dumps(recorded(ray_house))
     assert "RuntimeError: the Secret of {..." in text, "failures are recorded"
     assert PASSWORD not in text
+    rows = logged(ray_house)
+    assert PASSWORD not in json.dumps(rows)
+    failed = [row for row in rows if row.get("controller") == "wild" and row["level"] == "error"]
+    assert failed, "the log has them, with key, process, node and traceback"
+    assert {"cluster", "namespace", "name", "change", "process", "pid", "node", "traceback"} <= set(failed[0])
+    assert failed[0]["process"].startswith("worker standard/0 g")
     directory = ray_house.home / "rec" / "recorder"
     assert directory.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
@@ -136,6 +147,7 @@ def test_down_leaves_recordings_that_are_read_when_the_fleet_is_up_again(ray_hou
     ray_house.raycp("down", "--fleet", "rec", "--address", ray_house.address)
     told = ray_house.raycp("debug", "recorder", "--fleet", "rec", "--address", ray_house.address, expect=1)
     assert "no process" in told or "nothing was recorded" in told
+    assert any(row.get("controller") == "wild" for row in logged(ray_house)), "the logs of a fleet that is down"
     ray_house.raycp("run", "-c", str(fleet), "--address", ray_house.address)
     after = {row["pid"]: row["living"] for row in recorded(ray_house)["recordings"]}
     assert before <= set(after)

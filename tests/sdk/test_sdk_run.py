@@ -127,7 +127,7 @@ async def test_a_traceback_shows_the_authors_frames_only(caplog: pytest.LogCaptu
     assert "helper()" in caplog.text
     assert "raycp/sdk/run.py" not in caplog.text
     record = caplog.records[0]
-    assert (record.cluster, record.key, record.attempt, record.tier) == ("a", "ns/n", 2, "high")  # type: ignore[attr-defined]
+    assert (record.cluster, record.namespace, record.attempt, record.tier) == ("a", "ns", 2, "high")  # type: ignore[attr-defined]
 
 
 async def test_a_reconcile_that_times_out_is_cancelled_and_its_context_refuses_writes() -> None:

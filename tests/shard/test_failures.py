@@ -11,7 +11,7 @@ from raycp.base.tasks import Done, Outcome
 from raycp.protocol.members import Role, Slot
 from raycp.protocol.report import FailureReport, Report
 from raycp.queueing import Saved
-from raycp.shard.failures import CONFLICT, CONFLICTS, MOST, Failures
+from raycp.shard.failures import CONFLICT, CONFLICTS, FOR_ALL, LOOK_EVERY, MOST, Failures
 
 WALL = 1.8e9
 PLACE = " (website.py, line 40)"
@@ -134,3 +134,26 @@ async def test_what_a_message_must_not_say_is_in_neither_report_nor_event() -> N
             assert "RuntimeError" in text
             assert "hunter2" not in text
             assert "Zm9v" not in text
+
+
+async def test_a_controller_that_fails_for_each_of_its_objects_is_named() -> None:
+    clock = VirtualClock()
+    failures = Failures(clock)
+
+    async def of_all(*reconciled: RequestKey) -> dict[str, str]:
+        await clock.advance(LOOK_EVERY)
+        return failures.of_all(reconciled)
+
+    ours = [key(f"o-{number}") for number in range(FOR_ALL)]
+    for each in ours[:-1]:
+        failures.ended(failed(each))
+    assert await of_all() == {}, "a few objects say nothing"
+    failures.ended(failed(ours[-1]))
+    failures.ended(failed(key("x", "mail")))
+    expected = {"website": f"it fails for all of its {FOR_ALL} objects, such as: TypeError: no (website.py:40)"}
+    assert await of_all(key("y", "mail")) == expected
+    assert await of_all(*ours, key("fine")) == {}, "one of its objects is well"
+    assert await of_all(*ours) == expected, "reconciled before, and failing now"
+    assert failures.of_all([key("fine")]) == expected, "it is not looked at more often"
+    failures.ended(succeeded(ours[0]))
+    assert await of_all(*ours) == {}

@@ -10,6 +10,7 @@ from raycp.slo import Objective, Objectives
 from raycp.slo.rules import as_prometheus_rule, rules_yaml
 
 OBJECTIVES = Objectives([Objective("batchjob", "critical", 0.999, 1.0), Objective("*", None, 0.9, 0.25, 7 * 86400.0)])
+BURN_RUNBOOK = {"runbook_url": "docs/runbook.md#raycperrorbudgetburn"}
 LABELS = 'slo="batchjob-critical-1s",controller="batchjob",tier="critical"'
 
 
@@ -58,7 +59,7 @@ def test_burn_alerts_fire_and_end_after_recovery(tmp_path: Path) -> None:
     fired = {r["labels"].get("long_window"): r for r in groups[1]["rules"] if r.get("alert") == "RaycpErrorBudgetBurn"}
     for spec in (page, slow):
         summary = fired[spec["exp_labels"]["long_window"]]["annotations"]["summary"]
-        spec["exp_annotations"] = {"summary": summary}
+        spec["exp_annotations"] = {"summary": summary, **BURN_RUNBOOK}
     stripped = yaml.safe_load(rules_yaml(OBJECTIVES))
     for group in stripped["groups"]:
         for rule in group["rules"]:
@@ -78,7 +79,7 @@ def _tickets(fired: dict[str, Any], labels: dict[str, str]) -> list[dict[str, An
     return [
         {
             "exp_labels": {**labels, "severity": "ticket", "long_window": long, "short_window": short},
-            "exp_annotations": {"summary": fired[long]["annotations"]["summary"]},
+            "exp_annotations": {"summary": fired[long]["annotations"]["summary"], **BURN_RUNBOOK},
         }
         for long, short in (("1d", "2h"), ("3d", "6h"))
     ]
@@ -86,7 +87,10 @@ def _tickets(fired: dict[str, Any], labels: dict[str, str]) -> list[dict[str, An
 
 def test_without_traffic_only_the_absence_alert_fires(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
-    absent = {"exp_labels": {"severity": "page"}, "exp_annotations": {"summary": "No metrics of the fleet."}}
+    absent = {
+        "exp_labels": {"severity": "page"},
+        "exp_annotations": {"summary": "No metrics of the fleet.", "runbook_url": "docs/runbook.md#raycpobserverabsent"},
+    }
     tests = {
         "rule_files": ["rules.yaml"],
         "tests": [
@@ -121,3 +125,78 @@ def test_a_window_of_another_length_gets_its_own_record() -> None:
 
 def test_without_objectives_only_fleet_alerts_remain() -> None:
     assert [g["name"] for g in yaml.safe_load(rules_yaml(Objectives()))["groups"]] == ["raycp-fleet"]
+
+
+def fires(tmp_path: Path, series: dict[str, str], expected: dict[str, int], at: str) -> None:
+    """These series make so many alerts of each name fire at that time."""
+    (tmp_path / "rules.yaml").write_text(rules_yaml(OBJECTIVES))
+    counts = [
+        {
+            "expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}}) or vector(0)',
+            "eval_time": at,
+            "exp_samples": [{"labels": "{}", "value": count}],
+        }
+        for name, count in expected.items()
+    ]
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": counts}
+    tests = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
+    promtool("test", "rules", tmp_path / "tests.yaml")
+
+
+def slo_series(changes: str, bad: str) -> dict[str, str]:
+    return {
+        f'raycp_slo_changes_total{{{LABELS},cluster="east"}}': changes,
+        f'raycp_slo_bad_changes_total{{{LABELS},cluster="east"}}': bad,
+        f"raycp_slo_objective_ratio{{{LABELS}}}": "0.999+0x200",
+    }
+
+
+def test_three_changes_that_missed_burn_no_budget_and_many_do(tmp_path: Path) -> None:
+    """Three of three: the share is a thousand times the budget, and nobody is woken."""
+    few, many = slo_series("0+0x60 3+0x140", "0+0x60 3+0x140"), slo_series("0+0x60 1+1x140", "0+0x60 1+1x140")
+    fires(tmp_path, few, {"RaycpErrorBudgetBurn": 0, "RaycpErrorBudgetExhausted": 0}, "63m")
+    fires(tmp_path, few, {"RaycpErrorBudgetBurn": 0, "RaycpErrorBudgetExhausted": 0}, "3h")
+    fires(tmp_path, many, {"RaycpErrorBudgetBurn": 4, "RaycpErrorBudgetExhausted": 1}, "110m")
+
+
+def test_the_fleets_alerts_fire_for_what_lasts_and_not_for_little(tmp_path: Path) -> None:
+    here = 'controller="website",cluster="east"'
+    ill = {
+        f'raycp_reconcile_errors_total{{{here},error="TypeError"}}': "0+6x60",
+        f'raycp_reconcile_total{{{here},result="error"}}': "0+6x60",
+        f'raycp_reconcile_total{{{here},result="success"}}': "0+2x60",
+        f"raycp_poison_convicted{{{here}}}": "1+0x60",
+        'raycp_loop_failures_total{loop="sweep"}': "0+2x60",
+        'raycp_cluster_reachable{cluster="east"}': "0+0x60",
+        'raycp_informer_synced{cluster="east",kind="v1/Pod",role="primary"}': "0+0x60",
+        f'workqueue_longest_running_processor_seconds{{{here},tier="high"}}': "400+0x60",
+        'raycp_queue_oldest_ready_seconds{tier="high"}': "200+0x60",
+        'raycp_actor_replacements_total{role="worker",reason="death"}': "0+1x60",
+    }
+    names = (
+        "RaycpReconcilesFail", "RaycpPoisonConvicted", "RaycpLoopsFail", "RaycpClusterUnreachable", "RaycpInformerNotSynced",
+        "RaycpStuckReconcile", "RaycpLaneStarves", "RaycpActorsDie",
+    )  # fmt: skip
+    fires(tmp_path, ill, dict.fromkeys(names, 1), "40m")
+    well = {
+        f'raycp_reconcile_errors_total{{{here},error="TypeError"}}': "0+1x60",
+        f'raycp_reconcile_total{{{here},result="error"}}': "0+1x60",
+        f'raycp_reconcile_total{{{here},result="success"}}': "0+0x60",
+        f"raycp_poison_convicted{{{here}}}": "0+0x60",
+        'raycp_loop_failures_total{loop="sweep"}': "0+0x20 1+0x40",
+        'raycp_cluster_reachable{cluster="east"}': "1+0x60",
+        'raycp_informer_synced{cluster="east",kind="v1/Pod",role="primary"}': "1+0x60",
+        f'workqueue_longest_running_processor_seconds{{{here},tier="high"}}': "40+0x60",
+        'raycp_queue_oldest_ready_seconds{tier="high"}': "2+0x60",
+        'raycp_actor_replacements_total{role="worker",reason="death"}': "0+0x20 2+0x40",
+    }
+    fires(tmp_path, well, dict.fromkeys(names, 0), "30m")
+
+
+def test_links_to_the_runbook_lead_to_where_it_is_published() -> None:
+    groups = yaml.safe_load(rules_yaml(OBJECTIVES, "https://git.example.com/raycp/"))["groups"]
+    links = {rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule}
+    assert "https://git.example.com/raycp/docs/runbook.md#raycperrorbudgetburn" in links
+    assert all(link.startswith("https://git.example.com/raycp/docs/runbook.md#") for link in links)

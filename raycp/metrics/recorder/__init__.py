@@ -10,6 +10,8 @@ urgent record. Once written, the kernel has it: it survives the process, not the
 - ``flight_recorder``: ``FlightRecorder``, the buffer and its thread;
 - ``log_feed``: the log handler that notes warnings and errors;
 - ``segments``: the two files of a process, which take turns;
+- ``log_files``: the process's log, in two files beside them;
+- ``stderr_file``: what a process wrote past its log, in the file in which Ray keeps its standard error;
 - ``recorder_dir``: the directory of a node's recordings: which process is dead, which files are too old;
 - ``segment_reader``: files back to records, as far as they are sound;
 - ``record_text``: a record as a line for people.
@@ -18,15 +20,18 @@ urgent record. Once written, the kernel has it: it survives the process, not the
 from collections.abc import Sequence
 
 from raycp.metrics.recorder.flight_recorder import FlightRecorder
+from raycp.metrics.recorder.log_files import LogFiles, LogPart
 from raycp.metrics.recorder.record_format import FlightRecord, Origin
 from raycp.metrics.recorder.recorder_dir import RecorderDir, RecordingInfo
-from raycp.metrics.recorder.scrubber import scrub, scrub_error, split_place
+from raycp.metrics.recorder.scrubber import scrub, scrub_error, scrub_traceback, split_place
 from raycp.metrics.recorder.segment_reader import SegmentReader
 from raycp.metrics.recorder.segments import SegmentFiles
 
 __all__: Sequence[str] = [
     "FlightRecord",
     "FlightRecorder",
+    "LogFiles",
+    "LogPart",
     "Origin",
     "RecorderDir",
     "RecordingInfo",
@@ -34,5 +39,6 @@ __all__: Sequence[str] = [
     "SegmentReader",
     "scrub",
     "scrub_error",
+    "scrub_traceback",
     "split_place",
 ]

@@ -20,6 +20,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import RequestKey
+from raycp.metrics.recorder.log_files import LogFiles
 from raycp.metrics.recorder.record_format import MOST_RAW, PACK_TIME, SHAPES, TIME
 from raycp.metrics.recorder.scrubber import scrub, scrubbed
 from raycp.metrics.recorder.segments import SegmentFiles
@@ -52,7 +53,9 @@ _ext = msgspec.msgpack.Ext
 class FlightRecorder:
     """One per process; ``on`` is false without ``segments``: then nothing is kept."""
 
-    def __init__(self, clock: Clock, segments: SegmentFiles | None = None) -> None:
+    def __init__(self, clock: Clock, segments: SegmentFiles | None = None, lines: LogFiles | None = None) -> None:
+        self.lines = lines
+        """The log beside the recording, written by the same thread."""
         self.on = segments is not None
         self.stem = segments.stem if segments is not None else ""
         """The name of its files, without their endings."""
@@ -108,19 +111,22 @@ class FlightRecorder:
     def flush(self) -> None:
         """Write what is buffered, now. A failure is logged once, and what could not be written is counted."""
         with self._writing:
-            records, noted = bytes(self._buffer), self._noted
-            if not records or self._segments is None:
+            if self._segments is None:
                 return
+            records, noted = bytes(self._buffer), self._noted
             # Records that are added from here on stay in the buffer: its front is removed, and the buffer never replaced.
             del self._buffer[: len(records)]
             self._noted -= noted
+            failing = self._failing
             try:
-                self._segments.append(records)
+                if self.lines is not None and self.lines.flush():
+                    failing = ""
+                if records:
+                    self._segments.append(records)
+                    failing = ""
             except OSError as error:
                 self._lost += noted
                 failing = error.strerror or str(error)
-            else:
-                failing = ""
         self._report(failing)
 
     def _report(self, failing: str) -> None:
@@ -146,6 +152,8 @@ class FlightRecorder:
             if self._segments is not None:
                 self._segments.close()
                 self._segments = None
+            if self.lines is not None:
+                self.lines.close()
 
     def _run(self) -> None:
         while not self._stopped.wait(APART):
@@ -156,4 +164,3 @@ class FlightRecorder:
             except Exception:
                 log.exception("the flight recorder failed; it continues in a second")
                 self._stopped.wait(1.0)
-

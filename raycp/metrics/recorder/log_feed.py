@@ -11,7 +11,7 @@ from raycp.metrics.recorder.flight_recorder import FlightRecorder
 LOGGERS = ("raycp", "asyncio")
 """The trees whose records are noted: raycp with its controllers, and what no task has retrieved."""
 
-_SUBJECT = ("controller", "cluster", "key")
+_SUBJECT = ("controller", "cluster", "namespace", "name")
 _KEPT = ("change", "attempt", "tier", "reason")
 """Further fields that are kept: the id of the change, where a log line has one, and those of ``reconcile_log``."""
 
@@ -34,9 +34,7 @@ class LogFeed(logging.Handler):
                 details["error"] = f"{type(error).__name__}: {error}"
                 details["frame"] = _innermost(error)
             what = "error" if record.levelno >= logging.ERROR else "warning"
-            self._recorder.note(
-                what, _subject(fields), urgent=True, logger=record.name, text=record.getMessage(), **details
-            )
+            self._recorder.note(what, _subject(fields), urgent=True, logger=record.name, text=record.getMessage(), **details)
         except Exception:
             self.handleError(record)
 
@@ -53,8 +51,7 @@ class LogFeed(logging.Handler):
 
 def _subject(fields: dict[str, object]) -> RequestKey | str:
     """The key that a reconcile's log line is about; else its cluster."""
-    controller, cluster, key = (str(fields.get(name) or "") for name in _SUBJECT)
-    namespace, _, name = key.rpartition("/")
+    controller, cluster, namespace, name = (str(fields.get(each) or "") for each in _SUBJECT)
     return RequestKey(controller, cluster, namespace, name) if controller and cluster and name else cluster
 
 

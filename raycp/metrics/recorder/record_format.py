@@ -48,7 +48,8 @@ MOST_PACKED = 8 * 1024 * 1024
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that wrote a file. ``node`` is Ray's id of its node, ``host`` the host's name, ``started`` in Unix seconds."""
+    """The process that wrote a file. ``node`` is Ray's id of its node, ``host`` the host's name, ``started`` in Unix seconds.
+    ``stderr``: the file that has its standard error, empty where there is none."""
 
     actor: str
     namespace: str = ""
@@ -56,6 +57,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     pid: int = 0
     started: float = 0.0
+    stderr: str = ""
 
 
 class Header(msgspec.Struct, kw_only=True):

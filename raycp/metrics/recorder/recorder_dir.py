@@ -1,21 +1,25 @@
 """The directory of a node's recordings: which there are, which process is dead, which files are too old.
 
-It is the user's alone (0700, files 0600). Two files make a recording (``segments``); a recording whose newer file nobody has locked
-belongs to a dead process. Dead ones are bounded by number per slot (so that a worker that dies in a loop does not push out what is
-known of a shard), by number, size and age in all.
+It is the user's alone (0700, files 0600). Two files make a recording (``segments``), two the log beside it (``log_files``); a
+recording whose newer file nobody has locked belongs to a dead process. Dead ones are bounded by number per slot (so that a
+worker that dies in a loop does not push out what is known of a shard), by number, size and age in all.
 """
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from raycp.metrics.recorder.log_files import CURRENT_LOG, PREVIOUS_LOG, LogPart, read_log
+from raycp.metrics.recorder.record_format import Origin
+from raycp.metrics.recorder.segment_reader import SegmentReader
 from raycp.metrics.recorder.segments import CURRENT, PREVIOUS, SEGMENT_BYTES, make_private
 
 KEPT_OF_SLOT = 4
@@ -28,7 +32,13 @@ KEPT_SECONDS = 86_400.0
 MOST_READ = 2 * SEGMENT_BYTES
 """Bytes of one file that are read: a full one with its last batch."""
 
+ENDINGS = (PREVIOUS, CURRENT, PREVIOUS_LOG, CURRENT_LOG)
+"""Of a recording's files."""
+
 _NAME = re.compile(r"[A-Za-z0-9-]+\.[0-9]+\.[0-9]+")
+LONGEST_HEADER = 4096
+"""Bytes at the beginning of a file that hold its header."""
+
 _GENERATION = re.compile(r"-g[0-9]+$")
 
 
@@ -72,7 +82,7 @@ class RecorderDir:
         with contextlib.suppress(OSError), os.scandir(self.path) as entries:
             for entry in entries:
                 name, ending = os.path.splitext(entry.name)
-                if ending in (CURRENT, PREVIOUS) and _NAME.fullmatch(name) and entry.is_file(follow_symlinks=False):
+                if ending in ENDINGS and _NAME.fullmatch(name) and entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):  # it took its turn meanwhile
                         parts.setdefault(name, []).append(entry.stat(follow_symlinks=False))
         found = [
@@ -98,12 +108,28 @@ class RecorderDir:
             raise KeyError(name)
         return found
 
+    def origin(self, name: str) -> Origin | None:
+        """The process of a recording; None where its files can't tell."""
+        for ending in (CURRENT, PREVIOUS):
+            with contextlib.suppress(OSError):
+                file = os.open(self.path / f"{name}{ending}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                with open(file, "rb") as stream:
+                    reader = SegmentReader(io.BytesIO(stream.read(LONGEST_HEADER)))
+                    next(iter(reader), None)
+                    if reader.origin is not None:
+                        return reader.origin
+        return None
+
+    def log(self, name: str, since: float, wanted: Sequence[Sequence[str]], most: int) -> LogPart:
+        """See ``read_log``."""
+        return read_log(self.path, name, since, wanted, most)
+
     def remove_old(self, now: float) -> list[str]:
         """Remove the recordings of dead processes that are beyond the bounds; their names. ``now`` in Unix seconds. What can't be
         removed stays."""
         removed = too_many((info for info in self.recordings() if not info.living), now)
         for name in removed:
-            for ending in (PREVIOUS, CURRENT):
+            for ending in ENDINGS:
                 with contextlib.suppress(OSError):
                     (self.path / f"{name}{ending}").unlink()
         return removed

@@ -1,7 +1,7 @@
 """What texts of others (errors, log lines, reasons) must not carry into a file, nor to who reads timelines and status: values of
 Secrets, tokens, contents of objects.
 
-Rules, each on top of ``raycp.metrics.log.redact``:
+Rules, each on top of ``raycp.metrics.redaction.redact``:
 
 1. What follows a brace is an object, or a part of one: left out, to the end of the text, since what was cut off closes no brace.
    Likewise ``b'...'``, and the value that an API server quotes after ``Invalid value:``.
@@ -16,7 +16,7 @@ A record says which key and cluster it is about in fields of its own, so that a 
 import functools
 import re
 
-from raycp.metrics.log import REDACTED, redact
+from raycp.metrics.redaction import REDACTED, redact
 
 LONGEST = 500
 """Characters of a text that are kept."""
@@ -36,6 +36,14 @@ _FOLLOWS = re.compile(
     r"(?=\S*\d)[^\s,;]{4,}"
 )
 _PLACE = re.compile(r" \([\w.-]{1,100}, line \d{1,7}\)$")
+_FRAME = re.compile(r"[ |]*  File \".*\", line \d+")
+_HEADING = re.compile(
+    r"[ |+-]*(?:(?:Exception Group )?Traceback \(most recent call last\):"
+    r"|During handling of the above exception, another exception occurred:"
+    r"|The above exception was the direct cause of the following exception:"
+    r"|\[Previous line repeated \d+ more times?\]|-*(?: \d+ )?-+)$"
+)
+_BARS = re.compile(r"(?: *\| )+")
 _RUNS = (
     re.compile(r"(?<![\w+-])(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])(?=[\w+-]*\d)[\w+-]{16,}={0,2}"),
     re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{15,}={1,2}"),
@@ -54,6 +62,41 @@ def scrub_error(text: str) -> str:
     """``scrub`` of a reconcile's error, whose place in the author's code (``(echo.py, line 12)``, at its end) stays."""
     place = _PLACE.search(text)
     return scrub(text) if place is None else scrub(text[: place.start()]) + place[0]
+
+
+def scrub_traceback(text: str) -> str:
+    """A traceback with the messages of its exceptions scrubbed; its frames, and the lines of the author's code, as they are. A
+    message of several lines becomes one."""
+    kept: list[str] = []
+    message: list[str] = []
+
+    def end_message() -> None:
+        if message:
+            words = [line.strip(" |") for line in message]
+            kept.append(message[0][: _margin(message[0])] + scrub_error(" ".join(words)))
+            kept.extend([""] if not words[-1] else [])
+            message.clear()
+
+    for line in redact(text).splitlines():
+        if _FRAME.match(line) or _HEADING.match(line):
+            end_message()
+            kept.append(line)
+        elif not message and (not line.strip(" |~^") or (_is_code(line) and kept and _FRAME.match(kept[-1]))):
+            kept.append(line)
+        else:
+            message.append(line)
+    end_message()
+    return "\n".join(kept).rstrip()
+
+
+def _is_code(line: str) -> bool:
+    return line.startswith("    ", _margin(line))
+
+
+def _margin(line: str) -> int:
+    """Where a line of an exception group begins, behind its bars."""
+    found = _BARS.match(line)
+    return found.end() if found is not None else 0
 
 
 def split_place(error: str) -> tuple[str, str]:

@@ -94,7 +94,7 @@ class CallerHandshake:
         """The proof for the receiver. Raises ``NotAuthenticated`` where it has not proven itself, or refuses."""
         try:
             found = _of_receiver(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NotAuthenticated("it answers with no challenge") from error
         if isinstance(found, Refusal):
             raise NotAuthenticated(f"it refuses: {clean(found.reason, 200)!r}")
@@ -118,7 +118,7 @@ class ReceiverHandshake:
         """The answer, if there is one. Raises ``NotAuthenticated``."""
         try:
             found = _of_caller(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             refusal = Refusal("a channel begins with an opening: run the same release of raycp in all processes of the fleet")
             raise NotAuthenticated("its first frame is no opening", refusal) from error
         if isinstance(found, Opening) and self._opening is None:

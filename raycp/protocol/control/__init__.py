@@ -50,7 +50,15 @@ from raycp.protocol.control.members import (
     StatusUpdate,
 )
 from raycp.protocol.control.question import Question
-from raycp.protocol.control.recordings import RecordingContent, RecordingShelf, RecordingsOf, RecordingTail
+from raycp.protocol.control.recordings import (
+    LogShelf,
+    LogsOf,
+    ProcessLog,
+    RecordingContent,
+    RecordingShelf,
+    RecordingsOf,
+    RecordingTail,
+)
 
 __all__ = [
     "Apply",
@@ -73,12 +81,15 @@ __all__ = [
     "HandoverResult",
     "KubeconfigOf",
     "Lead",
+    "LogShelf",
+    "LogsOf",
     "PermitRequest",
     "Ping",
     "PlanAfter",
     "PlanOf",
     "Pong",
     "Prepare",
+    "ProcessLog",
     "Question",
     "ReadCache",
     "RecordingContent",

@@ -1,5 +1,7 @@
 """Questions about flight recordings. Any process of a fleet answers them, the leader too, while its core's loop is busy."""
 
+from typing import Any
+
 import msgspec
 
 from raycp.metrics.recorder import RecordingInfo
@@ -34,3 +36,33 @@ class RecordingTail(Question[list[str]], frozen=True):
 
     actor: str
     count: int
+
+
+class ProcessLog(msgspec.Struct, array_like=True, frozen=True):
+    """The log of one process: ``lines`` as they are in its files, and ``past`` records of what it printed beside them
+    (``raycp.metrics.recorder.stderr_file``). ``cut``: older lines that were asked for are left out."""
+
+    name: str
+    actor: str
+    living: bool
+    lines: bytes
+    past: list[dict[str, Any]] = []
+    cut: bool = False
+
+
+class LogShelf(msgspec.Struct, array_like=True, frozen=True):
+    """The logs of a node's processes; those that have nothing to tell are left out. ``problem``: why there are none."""
+
+    node: str
+    host: str
+    logs: list[ProcessLog] = []
+    problem: str = ""
+
+
+class LogsOf(Question[LogShelf], frozen=True):
+    """What the processes of this fleet on this node, the dead too, have logged since ``since``, in Unix seconds. Of each line
+    one of the texts of each of ``wanted`` must be in it: an answer is bounded, and what the asker drops would take the place
+    of what it wants."""
+
+    since: float
+    wanted: list[list[str]] = []

@@ -1,0 +1,94 @@
+"""``raycp logs``: its arguments, what a line looks like, and a fleet that does not run."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycp.base.clock import SystemClock
+from raycp.cli import fleets
+from raycp.cli import logs as command
+from raycp.cli import main as cli
+from raycp.cli.logs import line_of, query_of
+from raycp.driver.fleet_logs import LogAnswer
+from raycp.member.process_recorder import ProcessRecorder
+from raycp.metrics.recorder import Origin
+
+ROW = {
+    "ts": "2026-11-27T13:38:04.123Z", "level": "error", "logger": "raycp.controller.website", "msg": "failed: \x1b[2J",
+    "process": "worker standard/0 g0", "pid": 7,
+    "controller": "website", "cluster": "east", "namespace": "default", "name": "web", "attempt": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--since", "yesterday"], "--since"),
+        (["--object", "hub/a"], "CLUSTER/KIND/NAMESPACE/NAME"),
+        (["--object", "hub/Pod/default/a", "--cluster", "east"], "name one of them"),
+        (["--level", "loud"], "--level"),
+    ],
+)
+def test_wrong_arguments_are_bad_input_before_anything_is_asked(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "existing", lambda args: pytest.fail("Ray was asked"))
+    assert cli.main(["logs", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_object_is_asked_for_by_its_place_and_the_controllers_of_its_kind() -> None:
+    args = cli.parser_of("logs").parse_args(["logs", "--object", "hub/Node/-/n0", "--level", "error"])
+    query = query_of(args, ("hub", "Node", "-", "n0"), {"nodes"})
+    assert query.fits({**ROW, "controller": "nodes", "cluster": "hub", "namespace": "", "name": "n0"})
+    assert not query.fits({**ROW, "controller": "other", "cluster": "hub", "namespace": "", "name": "n0"})
+    assert not query.fits({**ROW, "level": "warning", "controller": "nodes", "cluster": "hub", "namespace": "", "name": "n0"})
+    assert not query.fits(ROW)
+
+
+def test_a_line_is_one_line_that_commands_no_terminal_then_its_traceback() -> None:
+    shown = line_of({**ROW, "traceback": "Traceback:\n  x\x1b"})
+    assert shown.splitlines() == [
+        r"13:38:04.123  ERROR     worker standard/0 g0 (7)  website:east/default/web  failed: \u001b[2J  attempt=3",
+        "    Traceback:",
+        r"      x\u001b",
+    ]
+
+
+def test_each_record_is_printed_once_while_one_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = command.LogPrinter("json")
+    rows: list[dict[str, Any]] = [{**ROW, "msg": str(n)} for n in range(4)]
+    stderr = {**ROW, "msg": "crash", "offset": 17}
+    for answer in (rows[:2], rows[1:3], [*rows[2:], stderr], [rows[3], {**stderr, "ts": "2026-11-27T13:39:00.000Z"}]):
+        printed.add(LogAnswer(answer, ["a node is silent"]))
+    out = capsys.readouterr()
+    assert [json.loads(line)["msg"] for line in out.out.splitlines()] == ["0", "1", "2", "3", "crash"]
+    assert "offset" not in out.out
+    assert out.err == "note: a node is silent\n"
+
+
+def test_without_a_fleet_the_files_of_this_machine_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAYCP_HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(fleets, "running_address", lambda: "")
+    assert cli.main(["logs"]) == 1, "nothing at all"
+    assert "no fleet has left logs" in capsys.readouterr().err
+    for fleet in ("one", "two"):
+        origin = Origin(actor="raycp::worker::standard/0::g0", pid=7, started=time.time())
+        made = ProcessRecorder(SystemClock(), tmp_path / fleet / "recorder", origin)
+        assert made.recorder.lines is not None
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        made.recorder.lines.add(json.dumps({"ts": stamp, "level": "info", "msg": f"of {fleet}"}))
+        made.recorder.stop()
+    assert cli.main(["logs"]) == 2
+    assert "one, two" in capsys.readouterr().err
+    assert cli.main(["logs", "--fleet", "one"]) == 0
+    out = capsys.readouterr()
+    assert out.out.endswith("INFO      worker standard/0 g0 (7)  of one\n")
+    assert "no Ray runs on this machine" in out.err
+    assert str(tmp_path / "one" / "recorder") in out.err
