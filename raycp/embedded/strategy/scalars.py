@@ -129,7 +129,10 @@ def unix_time(text: str) -> float:
     found = _TIME.fullmatch(text)
     if found is None:
         raise Malformed(f'parsing time "{text}"')
-    moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8]))
+    try:
+        moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8]))
+    except ValueError as error:
+        raise Malformed(f'parsing time "{text}": {error}') from error
     return moment.timestamp() + float(f"0.{found[7] or 0}")
 
 

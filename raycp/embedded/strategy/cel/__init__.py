@@ -1,9 +1,9 @@
-"""The part of CEL that ``x-kubernetes-validations`` use: ``parser`` (text to tree), ``compiler`` (tree to closure), with
-``operators`` and ``functions``.
+"""CEL as ``x-kubernetes-validations`` and admission policies use it: Kubernetes' dialect, as of 1.36.
 
-Supported: all operators and macros, has(), strings, lists, maps, regular expressions, times and durations, optional
-fields. ``compile_rule`` refuses a rule that uses anything else (URLs, IPs, CIDRs, quantities, formats, authorizer), and
-thereby the CRD: no rule is silently ignored.
+From a text to its value: ``parser`` (text to tree), ``checker`` (its types, by ``signatures`` and by what ``declared`` reads from a
+schema, and ``literals``), ``estimate`` (what it may cost at most, by ``callcosts``), ``compiler`` (tree to closure), which calls
+``operators``,
+``functions`` and Kubernetes' libraries: ``addresses``, ``versions``, ``sequences``, ``times``. ``values`` makes CEL values of JSON.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,15 @@ from functools import lru_cache
 from typing import Any
 
 from raycp.embedded.strategy.budget import CALL_LIMIT, budget
+from raycp.embedded.strategy.cel.checker import Checked, Environment, TypeErrors, check
 from raycp.embedded.strategy.cel.compiler import METER, CelRefused, Program, compile_node, cost, uses
 from raycp.embedded.strategy.cel.operators import CelError, CostExceeded, Meter
-from raycp.embedded.strategy.cel.parser import CelSyntaxError, parse
+from raycp.embedded.strategy.cel.parser import CelSyntaxError, parse, shown
 
-__all__ = ["CelError", "CelRefused", "CostExceeded", "Rule", "compile_rule"]
+__all__ = ["CelError", "CelRefused", "CostExceeded", "Rule", "check_expression", "compile_rule"]
+
+
+_TOO_DEEP = "expression recursion limit exceeded"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,18 @@ def compile_rule(text: str) -> Rule:
         tree = parse(text)
         return Rule(text, compile_node(tree, frozenset({"self", "oldSelf"})), uses(tree, "oldSelf"), cost(tree))
     except CelSyntaxError as error:
-        raise CelRefused(str(error)) from None
+        raise CelRefused(shown(text, error.at, str(error))) from None
     except RecursionError:
-        raise CelRefused("expression recursion limit exceeded") from None
+        raise CelRefused(_TOO_DEEP) from None
+
+
+def check_expression(text: str, environment: Environment) -> Checked:
+    """Check an expression's types. Raises ``CelRefused`` with the words of kube-apiserver."""
+    try:
+        return check(parse(text), text, environment)
+    except CelSyntaxError as error:
+        raise CelRefused(f"compilation failed: {shown(text, error.at, str(error))}") from None
+    except TypeErrors as error:
+        raise CelRefused(f"compilation failed: {error}") from None
+    except RecursionError:
+        raise CelRefused(f"compilation failed: ERROR: <input>:-1:0: {_TOO_DEEP}") from None
