@@ -108,6 +108,7 @@ class LocalApi:
             raise not_found(found.info, name)
         if self._verbs.webhooks.any and self._verbs.webhooks.match_delete(found, record):
             await self._verbs.webhooks.admit_delete(found, record, ADMIN, False, [])
+        self._verbs.may_delete(found, record, ADMIN, False, [])
         self._verbs.deletion.delete(found, ns, name, options)
 
     async def watch(self, resource: str, revision: int, ns: str = "") -> AsyncIterator[Batch]:
@@ -140,7 +141,7 @@ class LocalApi:
     async def _finish(self, draft: Draft) -> Object:
         if self._verbs.webhooks.any and self._verbs.webhooks.match(draft):
             draft = await self._verbs.webhooks.admit(draft, ADMIN, [])
-        wrote: Wrote = self._pipeline.finish(draft)
+        wrote: Wrote = self._pipeline.finish(self._verbs.guarded(draft, ADMIN, []))
         return draft.obj if wrote.record is not draft.record else draft.resource.read(wrote.record)
 
     @staticmethod

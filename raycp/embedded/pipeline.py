@@ -71,8 +71,12 @@ class Wrote(NamedTuple):
     deleted: bool = False
 
 
+Guard = Callable[["Draft"], None]
+"""validating admission of a draft that is valid. Raises ``StatusError``"""
+
+
 class Draft(NamedTuple):
-    """A write between draft and finish. ``old`` is None for a create."""
+    """A write between draft and finish. ``old`` is None for a create. ``guard`` is asked before the commit."""
 
     resource: ServedResource
     obj: Object
@@ -80,6 +84,7 @@ class Draft(NamedTuple):
     record: StoredObject | None
     options: WriteOptions
     subresource: str = ""
+    guard: Guard | None = None
 
 
 def _metadata_of(obj: Object, name: str) -> Object:
@@ -170,6 +175,8 @@ class Pipeline:
         causes = resource.strategy.validate(obj, None, None)
         if causes:
             raise invalid(resource.info, name or meta.get("generateName", ""), causes)
+        if draft.guard is not None:
+            draft.guard(draft)
         self._admit(resource, obj, None, "")
         ns = meta.get("namespace", "")
         if resource.table.get(ns, name) is not None:
@@ -327,7 +334,7 @@ class Pipeline:
 
     def finish(self, draft: Draft) -> Wrote:
         """Validate and commit a draft. Raises ``StatusError``, 409 if the object changed since the draft."""
-        resource, obj, old, record, options, subresource = draft
+        resource, obj, old, record, options, subresource, guard = draft
         if record is None or old is None:
             return self.finish_create(draft)
         if resource.table.get(record.ns, record.name) is not record:
@@ -335,6 +342,8 @@ class Pipeline:
         causes = resource.strategy.validate(obj, old, subresource or None)
         if causes:
             raise invalid(resource.info, record.name, causes)
+        if guard is not None:
+            guard(draft)
         self._admit(resource, obj, old, subresource)
         meta = obj["metadata"]
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]

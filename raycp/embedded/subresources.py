@@ -126,7 +126,7 @@ class Subresources:
         if call.resource.info.crd is not None:
             obj["metadata"]["resourceVersion"] = str(record.rv)
         draft = self._pipeline.draft_update(call.resource, call.ns, call.name, obj, options)
-        wrote = self._pipeline.finish(draft)
+        wrote = self._pipeline.finish(self._verbs.guarded(draft, call.user, warnings, "scale"))
         self._verbs.wrote(call, forms.PLAIN, wrote, warnings, options.dry_run)
         return _json(200, _scale_of(call, call.resource.read(wrote.record), paths))
 

@@ -114,8 +114,11 @@ class _Checker:
 
     def _select(self, node: Node, known: Variables) -> Type:
         name = node[2]
-        if dotted(node) in TYPE_NAMES:
-            return Type("type", (TYPE_NAMES[dotted(node)],))
+        spelled = dotted(node)
+        if spelled in known:
+            return known[spelled]
+        if spelled in TYPE_NAMES:
+            return Type("type", (TYPE_NAMES[spelled],))
         whole = self.bindings.resolve(self.check(node[1], known))
         wrapped = whole.name == "optional_type"
         of = whole.of[0] if wrapped else whole

@@ -127,8 +127,11 @@ def _logic(left: Program, right: Program, decides: bool) -> Program:
 
 
 def _access(node: Node, known: frozenset[str]) -> Program:
-    if node[0] == "sel" and (named := dotted(node)) in TYPE_NAMES:
-        return lambda scope: named
+    spelled = dotted(node)
+    if spelled in known:
+        return lambda scope: scope[spelled]
+    if spelled in TYPE_NAMES:
+        return lambda scope: spelled
     of = compile_node(node[1], known)
     if node[0] == "has":
         name = node[2]

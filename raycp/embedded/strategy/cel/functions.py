@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from raycp.embedded.strategy.cel.addresses import ADDRESS_FUNCTIONS, ADDRESS_METHODS, Cidr, Ip, Url
+from raycp.embedded.strategy.cel.authorization import AUTHORIZATION_METHODS, CHECK_COST
 from raycp.embedded.strategy.cel.operators import (
     BYTE,
     CelError,
@@ -263,7 +264,11 @@ METHODS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "value": ((0,), _plain(_value)),
     "or": ((1,), _plain(lambda o, other: o if o.there else other)),
     "orValue": ((1,), _plain(lambda o, d: o.value if o.there else d)),
-    **{name: (counts, _plain(one)) for name, (counts, one) in {**ADDRESS_METHODS, **VERSION_METHODS, **TIME_METHODS}.items()},
+    **{
+        name: (counts, _plain(one))
+        for table in (ADDRESS_METHODS, VERSION_METHODS, TIME_METHODS, AUTHORIZATION_METHODS)
+        for name, (counts, one) in table.items()
+    },
     **SEQUENCE_METHODS,
 }
 
@@ -320,6 +325,7 @@ PRICES: dict[str, Callable[..., float]] = {
     **dict.fromkeys(("sets.contains", "sets.intersects", "sets.equivalent"), _pairs),
     **dict.fromkeys(("reverse", "slice"), lambda items, *_: float(len(items))),
     "validate": lambda form, text: (len(text) + 1) * BYTE * 32,
+    "check": lambda *_: float(CHECK_COST),
     "format": _reads,
     "strings.quote": _reads,
     "lowerAscii": _reads,

@@ -279,8 +279,6 @@ for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
 for _kind in (
     "MutatingAdmissionPolicy",
     "MutatingAdmissionPolicyBinding",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
 ):
     register("admissionregistration.k8s.io", _kind, generation=True)
 

@@ -1,0 +1,299 @@
+"""Admission policies on a cluster in this process (``apiserver/pkg/admission/plugin/policy``)."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
+from raycp.embedded.auth import User
+from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.errors import StatusError
+from raycp.embedded.options import WriteOptions
+
+VALIDATING = "validatingadmissionpolicies.admissionregistration.k8s.io"
+BINDINGS = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
+ALICE = User("alice", ("dev", "system:authenticated"))
+ALL = {"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*", "*/*"]}]}
+MAPS = {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]}
+
+
+@pytest.fixture
+async def cluster() -> Any:
+    made = EmbeddedCluster("policies", EmbeddedSpec(controllers=EmbeddedControllers.none()))
+    for name, labels in (("ns", {"team": "a"}), ("other", {})):
+        await made.api.create("namespaces", {"metadata": {"name": name, "labels": labels}})
+    return made
+
+
+async def policy(cluster: EmbeddedCluster, spec: dict[str, Any], binding: dict[str, Any] | None = None, name: str = "p") -> None:
+    await cluster.api.create(VALIDATING, {"metadata": {"name": name}, "spec": {"matchConstraints": MAPS, **spec}})
+    bound = {"policyName": name, "validationActions": ["Deny"], **(binding or {})}
+    await cluster.api.create(BINDINGS, {"metadata": {"name": f"{name}-b"}, "spec": bound})
+
+
+def write(
+    cluster: EmbeddedCluster, data: dict[str, str], ns: str = "ns", labels: dict[str, str] | None = None, user: User = ALICE
+) -> list[str]:
+    """The warnings of a create. Raises ``StatusError``."""
+    maps = cluster.registry.find("", "v1", "configmaps")
+    assert maps is not None
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "m-", "labels": labels or {}}, "data": data}
+    draft = cluster.pipeline.draft_create(maps, ns, obj, WriteOptions(manager="test"))
+    warnings: list[str] = []
+    cluster.pipeline.finish(cluster.verbs.guarded(draft, user, warnings))
+    return warnings
+
+
+def denial(cluster: EmbeddedCluster, data: dict[str, str], **more: Any) -> str:
+    with pytest.raises(StatusError) as refused:
+        write(cluster, data, **more)
+    return refused.value.message.partition(" denied request: ")[2]
+
+
+async def until(found: Callable[[], Any]) -> Any:
+    """What ``found`` returns once that is something, within so many turns of the event loop."""
+    for _ in range(1_000):
+        value = found()
+        if value:
+            return value
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come")
+
+
+async def test_without_a_binding_no_write_is_looked_at(cluster: EmbeddedCluster) -> None:
+    draft = cluster.pipeline.draft_create(
+        cluster.registry.find("", "v1", "configmaps"),  # type: ignore[arg-type]
+        "ns",
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}},
+        WriteOptions(),
+    )
+    assert cluster.verbs.guarded(draft, ALICE, []) is draft
+    await cluster.api.create(
+        VALIDATING, {"metadata": {"name": "p"}, "spec": {"matchConstraints": MAPS, "validations": [{"expression": "false"}]}}
+    )
+    assert cluster.verbs.guarded(draft, ALICE, []) is draft
+
+
+async def test_actions_of_a_binding(cluster: EmbeddedCluster, caplog: pytest.LogCaptureFixture) -> None:
+    spec = {"validations": [{"expression": "false", "message": "never"}]}
+    await policy(cluster, spec, {"validationActions": ["Warn", "Audit"]})
+    with caplog.at_level(logging.INFO, logger="raycp.embedded.policies.validating"):
+        warnings = write(cluster, {})
+    assert warnings == ["Validation failed for ValidatingAdmissionPolicy 'p' with binding 'p-b': never"]
+    assert "validation.policy.admission.k8s.io/validation_failure" in caplog.text
+    assert '"expressionIndex":0' in caplog.text
+
+
+async def test_selectors_and_excluded_rules(cluster: EmbeddedCluster) -> None:
+    excluded = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}]
+    constraints = {**MAPS, "objectSelector": {"matchLabels": {"check": "yes"}}, "excludeResourceRules": excluded}
+    spec = {"matchConstraints": constraints, "validations": [{"expression": "false"}]}
+    await policy(cluster, spec, {"matchResources": {"namespaceSelector": {"matchLabels": {"team": "a"}}}})
+    assert write(cluster, {}) == []
+    assert write(cluster, {}, ns="other", labels={"check": "yes"}) == []
+    assert denial(cluster, {}, labels={"check": "yes"}) == "failed expression: false"
+
+
+async def test_another_version_of_a_resource_matches_unless_exactly_one_is_asked_for(cluster: EmbeddedCluster) -> None:
+    rules = [{"apiGroups": ["autoscaling"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["horizontalpodautoscalers"]}]
+    validations = [{"expression": "object.apiVersion == 'autoscaling/v1' && object.spec.targetCPUUtilizationPercentage < 50"}]
+    await policy(cluster, {"matchConstraints": {"resourceRules": rules}, "validations": validations})
+    metric = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    scaler = {"metadata": {"name": "h"}, "spec": {"scaleTargetRef": target, "maxReplicas": 2, "metrics": [metric]}}
+    with pytest.raises(StatusError, match="failed expression"):
+        await cluster.api.create("horizontalpodautoscalers.v2.autoscaling", scaler, "ns")
+    found = cluster.api.get(VALIDATING, "", "p")
+    assert found is not None
+    found["spec"]["matchConstraints"]["matchPolicy"] = "Exact"
+    await cluster.api.update(VALIDATING, found)
+    await cluster.api.create("horizontalpodautoscalers.v2.autoscaling", scaler, "ns")
+
+
+async def test_parameters(cluster: EmbeddedCluster) -> None:
+    kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+    spec = {
+        "paramKind": kind,
+        "matchConditions": [{"name": "no-params", "expression": "!has(object.metadata.labels.limit)"}],
+        "validations": [
+            {"expression": "size(object.data) <= int(params.data.most)", "messageExpression": "'most: ' + params.data.most"}
+        ],
+    }
+    await policy(cluster, spec, {"paramRef": {"name": "limits", "namespace": "other", "parameterNotFoundAction": "Deny"}})
+    assert denial(cluster, {"a": "1"}) == (
+        "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
+    )
+    found = cluster.api.get(BINDINGS, "", "p-b")
+    assert found is not None
+    found["spec"]["paramRef"] = {"selector": {"matchLabels": {"limit": "yes"}}, "parameterNotFoundAction": "Allow"}
+    found = await cluster.api.update(BINDINGS, found)
+    assert write(cluster, {"a": "1"}) == []
+    limits = {"metadata": {"name": "limits", "labels": {"limit": "yes"}}, "data": {"most": "1"}}
+    await cluster.api.create("configmaps", limits, "ns")
+    assert write(cluster, {"a": "1"}) == []
+    assert denial(cluster, {"a": "1", "b": "2"}) == "most: 1"
+    assert write(cluster, {"a": "1", "b": "2"}, ns="other") == []
+
+
+async def test_errors_follow_the_failure_policy(cluster: EmbeddedCluster) -> None:
+    await policy(cluster, {"validations": [{"expression": "object.data.missing == 'x'"}]})
+    assert denial(cluster, {"a": "1"}) == "expression 'object.data.missing == 'x'' resulted in error: no such key: missing"
+    found = cluster.api.get(VALIDATING, "", "p")
+    assert found is not None
+    found["spec"]["failurePolicy"] = "Ignore"
+    await cluster.api.update(VALIDATING, found)
+    assert write(cluster, {"a": "1"}) == []
+
+
+async def test_expressions_may_cost_so_much_and_no_more(cluster: EmbeddedCluster) -> None:
+    heavy = "object.data.l.split('').all(x, object.data.l.split('').all(y, x == y))"
+    await policy(cluster, {"validations": [{"expression": heavy}]})
+    assert denial(cluster, {"l": "a" * 2_000}).endswith("resulted in error: operation cancelled: actual cost limit exceeded")
+
+
+async def test_variables_are_evaluated_when_they_are_used(cluster: EmbeddedCluster) -> None:
+    variables = [
+        {"name": "broken", "expression": "object.data.missing"},
+        {"name": "keys", "expression": "object.data.map(k, k)"},
+        {"name": "count", "expression": "variables.keys.size()"},
+    ]
+    await policy(
+        cluster, {"variables": variables, "validations": [{"expression": "variables.count < 2 || variables.broken == ''"}]}
+    )
+    assert write(cluster, {"a": "1"}) == []
+    assert 'composited variable "broken" fails to evaluate: no such key: missing' in denial(cluster, {"a": "1", "b": "2"})
+
+
+async def test_the_request_and_the_authorizer(cluster: EmbeddedCluster) -> None:
+    validations = [
+        {"expression": "request.userInfo.username == 'alice' && 'dev' in request.userInfo.groups", "message": "who"},
+        {"expression": "authorizer.group('').resource('configmaps').namespace('ns').check('delete').allowed()", "message": "may"},
+        {"expression": "authorizer.requestResource.check('create').allowed()", "message": "here"},
+        {
+            "expression": "request.resource.resource == 'configmaps' && request.operation == 'CREATE' && oldObject == null",
+            "message": "what",
+        },
+        {"expression": "namespaceObject.metadata.labels['team'] == 'a'", "message": "where"},
+    ]
+    await policy(cluster, {"validations": validations})
+    assert write(cluster, {}) == []
+    assert denial(cluster, {}, user=User("bob")) == "who"
+
+
+async def test_audit_annotations(cluster: EmbeddedCluster, caplog: pytest.LogCaptureFixture) -> None:
+    annotations = [
+        {"key": "size", "valueExpression": "string(size(object.data))"},
+        {"key": "none", "valueExpression": "has(object.data.x) ? 'x' : ''"},
+    ]
+    await policy(cluster, {"auditAnnotations": annotations})
+    with caplog.at_level(logging.INFO, logger="raycp.embedded.policies.validating"):
+        write(cluster, {"a": "1"})
+    assert "{'p/size': '1'}" in caplog.text
+
+
+async def test_deletions_and_collections(cluster: EmbeddedCluster) -> None:
+    expression = "request.operation != 'DELETE' || oldObject.metadata.name != 'kept'"
+    await policy(cluster, {"validations": [{"expression": expression, "reason": "Forbidden"}]})
+    await cluster.api.create("configmaps", {"metadata": {"name": "kept"}}, "ns")
+    with pytest.raises(StatusError) as refused:
+        await cluster.api.delete("configmaps", "ns", "kept")
+    assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
+    assert cluster.api.get("configmaps", "ns", "kept") is not None
+
+
+async def test_policies_are_under_no_policy(cluster: EmbeddedCluster) -> None:
+    await policy(cluster, {"matchConstraints": ALL, "validations": [{"expression": "false"}]})
+    with pytest.raises(StatusError):
+        write(cluster, {})
+    await cluster.api.delete(BINDINGS, "", "p-b")
+    assert write(cluster, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "why"),
+    [
+        ({}, "spec.validations", "validations or auditAnnotations must contain at least one item"),
+        ({"validations": [{"expression": "1"}]}, "spec.validations[0].expression", "must evaluate to bool but got int"),
+        ({"validations": [{"expression": "request.foo == ''"}]}, "spec.validations[0].expression", "undefined field 'foo'"),
+        (
+            {"validations": [{"expression": "params.x"}]},
+            "spec.validations[0].expression",
+            "undeclared reference to 'params' (in container '')",
+        ),
+        (
+            {"validations": [{"expression": "variables.a"}], "variables": [{"name": "b", "expression": "1"}]},
+            "spec.validations[0].expression",
+            "undefined field 'a'",
+        ),
+        (
+            {"validations": [{"expression": "true", "messageExpression": "authorizer.path('/').check('get').reason()"}]},
+            "spec.validations[0].messageExpression",
+            "undeclared reference to 'authorizer'",
+        ),
+        (
+            {"auditAnnotations": [{"key": "k", "valueExpression": "1"}]},
+            "spec.auditAnnotations[0].valueExpression",
+            "must evaluate to one of [string null] but got int",
+        ),
+        ({"validations": [{"expression": "true", "reason": "Nope"}]}, "spec.validations[0].reason", "Unsupported value"),
+        (
+            {"validations": [{"expression": "true"}], "matchConstraints": {}},
+            "spec.matchConstraints.resourceRules",
+            "Required value",
+        ),
+        ({"validations": [{"expression": "true"}], "failurePolicy": "Maybe"}, "spec.failurePolicy", "Unsupported value"),
+    ],
+)
+async def test_invalid_policies_are_refused(cluster: EmbeddedCluster, spec: dict[str, Any], field: str, why: str) -> None:
+    with pytest.raises(StatusError) as refused:
+        await cluster.api.create(VALIDATING, {"metadata": {"name": "p"}, "spec": {"matchConstraints": MAPS, **spec}})
+    causes = {one["field"]: one["message"] for one in (refused.value.details or {})["causes"]}
+    assert why in causes[field]
+
+
+async def test_invalid_bindings_are_refused(cluster: EmbeddedCluster) -> None:
+    spec = {"policyName": "", "validationActions": ["Deny", "Warn"], "paramRef": {"name": "a", "selector": {}}}
+    with pytest.raises(StatusError) as refused:
+        await cluster.api.create(BINDINGS, {"metadata": {"name": "b"}, "spec": spec})
+    assert {one["field"] for one in (refused.value.details or {})["causes"]} == {
+        "spec.policyName",
+        "spec.validationActions",
+        "spec.paramRef.name",
+        "spec.paramRef.selector",
+        "spec.paramRef.parameterNotFoundAction",
+    }
+
+
+async def test_types_of_a_crd_are_checked(cluster: EmbeddedCluster) -> None:
+    from raycp.embedded.crdstatus import CrdStatus
+    from raycp.embedded.policies.typechecks import TypeChecks
+
+    spec = {"type": "object", "properties": {"replicas": {"type": "integer"}}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    names = {"plural": "crontabs", "kind": "CronTab"}
+    crd = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    started: list[Any] = [CrdStatus(cluster.registry, cluster.pipeline, cluster.api), TypeChecks(cluster.registry, cluster.api)]
+    for one in started:
+        one.start()
+    await cluster.api.create(
+        "customresourcedefinitions.apiextensions.k8s.io", {"metadata": {"name": "crontabs.example.com"}, "spec": crd}
+    )
+    await until(lambda: cluster.registry.find("example.com", "v1", "crontabs"))
+    rules = [{"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["crontabs"]}]
+    validations = [
+        {"expression": "object.spec.replicas > 1 && object.metadata.labels['a'] == ''"},
+        {"expression": "object.spec.replicas > '1'"},
+        {"expression": "object.spec.maxRetries < 10"},
+    ]
+    await policy(cluster, {"matchConstraints": {"resourceRules": rules}, "validations": validations})
+    made = await until(lambda: (cluster.api.get(VALIDATING, "", "p") or {}).get("status"))
+    found = made["typeChecking"]["expressionWarnings"]
+    assert [one["fieldRef"] for one in found] == ["spec.validations[1].expression", "spec.validations[2].expression"]
+    assert found[0]["warning"].startswith("example.com/v1, Kind=CronTab: ERROR: <input>:1:22: found no matching overload for '_>_'")
+    assert "undefined field 'maxRetries'" in found[1]["warning"]
+    for one in started:
+        one.stop()
