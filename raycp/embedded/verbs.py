@@ -17,6 +17,7 @@ from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpRespo
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
 from raycp.embedded.patches import parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
+from raycp.embedded.podsecurity.admission import PodSecurity
 from raycp.embedded.policies.matching import AdmissionRequest
 from raycp.embedded.policies.validating import ValidatingPolicies
 from raycp.embedded.recorder import Recorder
@@ -100,6 +101,7 @@ class Verbs:
         faults: Faults,
         webhooks: Webhooks,
         policies: ValidatingPolicies,
+        security: PodSecurity,
         recorder: Recorder,
         access: Access,
     ) -> None:
@@ -111,6 +113,7 @@ class Verbs:
         self.faults = faults
         self.webhooks = webhooks
         self.policies = policies
+        self.security = security
         self.recorder = recorder
         self.frames = FrameCache()
         self.watches: set[Watch] = set()
@@ -228,15 +231,19 @@ class Verbs:
         return self.pipeline.finish(self.guarded(draft, call.user, warnings))
 
     def guarded(self, draft: Draft, user: User, warnings: list[str], sub: str = "") -> Draft:
-        """The draft, under the admission policies if there are any. ``sub``: a subresource that writes the whole object."""
-        if not self.policies.any:
+        """The draft, under validating admission if anything may refuse it. ``sub``: a subresource that writes the whole object."""
+        secured = self.security.concerns(draft.resource, draft.obj)
+        if not self.policies.any and not secured:
             return draft
 
         def guard(made: Draft) -> None:
-            operation = "CREATE" if made.old is None else "UPDATE"
             at = made.subresource or sub
-            request = AdmissionRequest(made.resource, operation, at, made.obj, made.old, user, made.options.dry_run)
-            self.policies.admit(request, warnings)
+            if secured:
+                self.security.admit(made.resource, made.obj, made.old, at, warnings)
+            if self.policies.any:
+                operation = "CREATE" if made.old is None else "UPDATE"
+                request = AdmissionRequest(made.resource, operation, at, made.obj, made.old, user, made.options.dry_run)
+                self.policies.admit(request, warnings)
 
         return draft._replace(guard=guard)
 

@@ -21,7 +21,7 @@ _TOLD = 4
 class Place(NamedTuple):
     """Where a schema node is: how often it may occur, and the node above that a change cannot be followed through."""
 
-    count: int | None = 1
+    occurs: int | None = 1
     """nothing if it is not bounded"""
     uncorrelated: str = ""
 
@@ -38,12 +38,12 @@ class Place(NamedTuple):
         ):
             lost = lost or field
         most = _most(schema)
-        count = None if self.count is None or most is None else min(self.count * most, UNLIMITED)
+        count = None if self.occurs is None or most is None else min(self.occurs * most, UNLIMITED)
         return Place(count, lost)
 
     def times(self, smallest: int) -> int:
         """How many values there may be, each of at least ``smallest`` bytes."""
-        return MAX_REQUEST // (smallest + 1) if self.count is None else self.count
+        return MAX_REQUEST // (smallest + 1) if self.occurs is None else self.occurs
 
 
 def _most(schema: Schema) -> int | None:

@@ -76,8 +76,12 @@ def sort_by(meter: Meter, items: list[Any], keys: list[Any]) -> list[Any]:
     meter.spend(len(keys))
     if len({type(key) for key in keys}) > 1:
         raise CelError("list elements must have the same type")
-    order = sorted(range(len(keys)), key=cmp_to_key(lambda a, b: compare(keys[a], keys[b], meter)))
-    return [items[index] for index in order]
+
+
+    def ordered(one: int, other: int) -> int:
+        return compare(keys[one], keys[other], meter)
+
+    return [items[index] for index in sorted(range(len(keys)), key=cmp_to_key(ordered))]
 
 
 def _range(meter: Meter, count: Any) -> list[int]:

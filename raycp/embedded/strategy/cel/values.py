@@ -65,7 +65,11 @@ def value_converter(schema: Schema) -> Convert | None:
     def convert(value: Any) -> Any:
         if type(value) is not dict:
             return value
-        return {key: made(one) if (made := fields.get(key, others)) is not None else one for key, one in value.items()}
+        found: dict[str, Any] = {}
+        for key, one in value.items():
+            change = fields.get(key, others)
+            found[key] = one if change is None else change(one)
+        return found
 
     return convert
 
