@@ -105,6 +105,55 @@ class TestPods:
         await advance(cluster, 1.5)
         await until(lambda: phase(cluster, "p") == "Succeeded")
 
+    async def test_an_image_that_can_not_be_pulled(self, make: Make) -> None:
+        """Reasons and messages as kubelet's (pkg/kubelet/images)."""
+        cluster = await make(nodes=1)
+        containers = [{"name": "c", "image": "i"}, {"name": "d", "image": "registry.invalid/app:1"}]
+        await pod(cluster, "p", containers=containers)
+
+        def waiting() -> list[dict[str, Any]]:
+            found = cluster.api.get("pods", "default", "p")
+            assert found is not None
+            return [one["state"].get("waiting", {}) for one in found["status"].get("containerStatuses") or ()]
+
+        why = (
+            'failed to pull and unpack image "registry.invalid/app:1": failed to resolve reference "registry.invalid/app:1": '
+            'failed to do request: Head "https://registry.invalid/v2/app/manifests/1": '
+            "dial tcp: lookup registry.invalid: no such host"
+        )
+        await until(waiting)
+        assert waiting() == [{"reason": "ContainerCreating"}, {"reason": "ErrImagePull", "message": why}]
+        await settled(cluster)
+        await advance(cluster, 11)
+        await until(lambda: waiting()[1].get("reason") == "ImagePullBackOff")
+        assert waiting()[1]["message"] == f'Back-off pulling image "registry.invalid/app:1": ErrImagePull: {why}'
+        assert phase(cluster, "p") == "Pending"
+        found = cluster.api.get("pods", "default", "p")
+        assert found is not None
+        found["spec"]["containers"][1]["image"] = "i"
+        await cluster.api.update("pods", found)
+        await until(lambda: phase(cluster, "p") == "Running")
+        note = {"annotations": {"embedded.raycp.io/image-pull-error": ""}}
+        await pod(cluster, "q", meta=note, initContainers=[{"name": "first", "image": "i"}])
+        await until(lambda: (cluster.api.get("pods", "default", "q") or {})["status"].get("initContainerStatuses"))
+        state = cluster.api.get("pods", "default", "q")["status"]["initContainerStatuses"][0]["state"]  # type: ignore[index]
+        assert state["waiting"]["reason"] == "ErrImagePull"
+        assert state["waiting"]["message"].endswith('failed to resolve reference "i": not found')
+
+    async def test_logs_have_the_environment(self, make: Make) -> None:
+        cluster = await make(nodes=1)
+        env = [
+            {"name": "WHO", "value": "a; b"},
+            {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+            {"name": "TWICE", "value": "$(ME)$(ME) $$(ME) $(NONE)"},
+        ]
+        script = "echo $WHO \"${ME}\" '$WHO' ${NONE:-none}; echo $TWICE $(ME)"
+        container = {"name": "c", "image": "i", "command": ["sh", "-c", script], "env": env}
+        made = await pod(cluster, "p", meta={"labels": {"app": "x"}}, containers=[container])
+        await until(lambda: phase(cluster, "p") == "Succeeded")
+        found = cluster.api.get("pods", "default", made["metadata"]["name"])
+        assert cluster.life.logs(found, "c", {}).decode() == "a; b x $WHO none\nxx $(ME) $(NONE) x\n"
+
     async def test_exit_code_and_restart_policy(self, make: Make) -> None:
         cluster = await make(pod_runtime="5s")
         note = {"annotations": {"embedded.raycp.io/exit-code": "7"}}
