@@ -200,6 +200,7 @@ class Subresources:
         if pod["spec"].get("schedulingGates"):
             raise _binding_conflict(name, f"pod {name} has non-empty .spec.schedulingGates")
         pod["spec"]["nodeName"] = node
+        pod["status"].pop("nominatedNodeName", None)
         for key in ("annotations", "labels"):
             if meta.get(key):
                 pod["metadata"][key] = {**(pod["metadata"].get(key) or {}), **meta[key]}

@@ -267,6 +267,54 @@ class TestPods:
 
 
 class TestScheduling:
+    async def test_a_pod_preempts_those_of_lower_priority(self, make: Make) -> None:
+        """pkg/scheduler/framework/preemption: the node whose victims matter least, its name, conditions and events."""
+        cluster = await make(nodes=2, node={"cpu": "2", "memory": "1Gi", "pods": 10})
+        for name, value in (("low", 1), ("middle", 5), ("high", 10)):
+            await cluster.api.create("priorityclasses.scheduling.k8s.io", {"metadata": {"name": name}, "value": value})
+
+        async def one(name: str, priority: str, cpu: str, **more: Any) -> None:
+            container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}
+            await pod(cluster, name, priorityClassName=priority, restartPolicy="Always", containers=[container], **more)
+
+        def read(name: str) -> dict[str, Any]:
+            return cluster.api.get("pods", "default", name) or {}
+
+        for name, priority, node in (("a", "low", 0), ("b", "middle", 1)):
+            await one(name, priority, "1500m", nodeSelector={"kubernetes.io/hostname": f"node-{node}"})
+            await until(lambda name=name: phase(cluster, name) == "Running")
+        changes: list[dict[str, Any]] = []
+        table = cluster.store.table("", "pods")
+        table.subscribe("", lambda change: changes.append(change.record.decode()))
+        await one("no", "low", "1")
+        await until(lambda: "status" in read("no") and read("no")["status"].get("conditions"))
+        assert {read(name)["metadata"]["name"] for name in "ab"} == {"a", "b"}
+        await one("c", "high", "1")
+        await until(lambda: read("c").get("spec", {}).get("nodeName") == "node-0")
+        assert read("a") == {}
+        assert read("b")["spec"]["nodeName"] == "node-1"
+        marked = [one for one in changes if one["metadata"]["name"] == "a"][-1]["status"]["conditions"]
+        target = next(one for one in marked if one["type"] == "DisruptionTarget")
+        assert (target["reason"], target["message"]) == (
+            "PreemptionByScheduler",
+            "default-scheduler: preempting to accommodate a higher priority pod",
+        )
+        nominated = [one["status"].get("nominatedNodeName") for one in changes if one["metadata"]["name"] == "c"]
+        assert "node-0" in nominated
+        assert "nominatedNodeName" not in read("c")["status"]
+        events = [one for one in cluster.api.list("events", "default")[0] if one["reason"] == "Preempted"]
+        assert [one["message"] for one in events] == [f"Preempted by pod {read('c')['metadata']['uid']} on node node-0"]
+
+    async def test_a_pod_that_is_annotated_as_unschedulable(self, make: Make) -> None:
+        cluster = await make(nodes=1)
+        note = {"annotations": {"embedded.raycp.io/unschedulable": "node(s) had volume node affinity conflict"}}
+        await pod(cluster, "p", meta=note)
+        found = await until(lambda: (cluster.api.get("pods", "default", "p") or {})["status"].get("conditions"))
+        assert found[0]["message"] == "0/1 nodes are available: 1 node(s) had volume node affinity conflict."
+        patch = b'{"metadata":{"annotations":{"embedded.raycp.io/unschedulable":null}}}'
+        await cluster.api.patch_merge("pods", "default", "p", patch)
+        await until(lambda: phase(cluster, "p") == "Running")
+
     async def test_a_pod_that_fits_no_node_is_unschedulable_until_capacity_is_free(self, make: Make) -> None:
         cluster = await make(nodes=2, node={"cpu": "2", "pods": 10}, pod_runtime="1h")
         asks = [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}}]
