@@ -24,6 +24,7 @@ from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.podsecurity.admission import PodSecurity
+from raycp.embedded.policies.mutating import MutatingPolicies
 from raycp.embedded.policies.typechecks import TypeChecks
 from raycp.embedded.policies.validating import ValidatingPolicies
 from raycp.embedded.quota.quotas import Quotas
@@ -73,10 +74,16 @@ class EmbeddedCluster:
         self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
         self.access = Access(self.registry, self.spec.rbac)
-        self.policies = ValidatingPolicies(self.registry, self.access)
-        security = PodSecurity(self.registry)
         self.verbs = Verbs(
-            self.store, self.pipeline, self.faults, self.webhooks, self.policies, security, self.recorder, self.access
+            self.store,
+            self.pipeline,
+            self.faults,
+            self.webhooks,
+            ValidatingPolicies(self.registry, self.access),
+            MutatingPolicies(self.registry, self.access),
+            PodSecurity(self.registry),
+            self.recorder,
+            self.access,
         )
         self.auth = Authenticator(self.pipeline.times.wall, lambda plural, ns, name: self.store.table("", plural).get(ns, name))
         self.subresources = Subresources(self.verbs, self.auth, self.access)

@@ -19,6 +19,7 @@ from raycp.embedded.patches import parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.podsecurity.admission import PodSecurity
 from raycp.embedded.policies.matching import AdmissionRequest
+from raycp.embedded.policies.mutating import MutatingPolicies
 from raycp.embedded.policies.validating import ValidatingPolicies
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
@@ -101,6 +102,7 @@ class Verbs:
         faults: Faults,
         webhooks: Webhooks,
         policies: ValidatingPolicies,
+        mutating: MutatingPolicies,
         security: PodSecurity,
         recorder: Recorder,
         access: Access,
@@ -113,6 +115,7 @@ class Verbs:
         self.faults = faults
         self.webhooks = webhooks
         self.policies = policies
+        self.mutating = mutating
         self.security = security
         self.recorder = recorder
         self.frames = FrameCache()
@@ -216,7 +219,8 @@ class Verbs:
         warnings: list[str],
         again: Callable[[], Draft] | None = None,
     ) -> Answer | Coroutine[Any, Any, Answer]:
-        """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
+        """Run the matching policies and webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
+        draft = self.mutated(draft, call.user)
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
         return self.wrote(call, form, self.finish(call, draft, warnings), warnings, draft.options.dry_run)
@@ -229,6 +233,10 @@ class Verbs:
             self._access.check(call.user, Attributes("create", info.group, info.version, info.plural, call.sub, ns, name))
         self._escalation.check(call.user, draft, call.name)
         return self.pipeline.finish(self.guarded(draft, call.user, warnings))
+
+    def mutated(self, draft: Draft, user: User) -> Draft:
+        """The draft as mutating policies change it. Raises ``StatusError``."""
+        return self.mutating.mutate(draft, user) if self.mutating.any else draft
 
     def guarded(self, draft: Draft, user: User, warnings: list[str], sub: str = "") -> Draft:
         """The draft, under validating admission if anything may refuse it. ``sub``: a subresource that writes the whole object."""
@@ -261,7 +269,8 @@ class Verbs:
             old = draft.record
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
-            draft = again()  # the object changed while webhooks ran: apply the patch to the current state
+            # the object changed while webhooks ran: apply the patch to the current state
+            draft = self.mutated(again(), call.user)
         return self.wrote(call, form, self.finish(call, admitted, warnings), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:

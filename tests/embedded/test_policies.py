@@ -297,3 +297,148 @@ async def test_types_of_a_crd_are_checked(cluster: EmbeddedCluster) -> None:
     assert "undefined field 'maxRetries'" in found[1]["warning"]
     for one in started:
         one.stop()
+
+
+# ---- mutating policies
+
+MUTATING = "mutatingadmissionpolicies.admissionregistration.k8s.io"
+MUTATING_BINDINGS = "mutatingadmissionpolicybindings.admissionregistration.k8s.io"
+DEPLOYMENTS = {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}]}
+
+
+def applied(expression: str) -> dict[str, Any]:
+    return {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}
+
+
+def patched(expression: str) -> dict[str, Any]:
+    return {"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}
+
+
+async def mutation(cluster: EmbeddedCluster, *mutations: dict[str, Any], name: str = "m", **spec: Any) -> None:
+    whole = {"matchConstraints": DEPLOYMENTS, "mutations": list(mutations), **spec}
+    await cluster.api.create(MUTATING, {"metadata": {"name": name}, "spec": whole})
+    await cluster.api.create(MUTATING_BINDINGS, {"metadata": {"name": f"{name}-b"}, "spec": {"policyName": name}})
+
+
+async def deployment(cluster: EmbeddedCluster, name: str = "d") -> dict[str, Any]:
+    labels = {"app": "a"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    return await cluster.api.create("deployments.apps", {"metadata": {"name": name}, "spec": spec}, "ns")
+
+
+async def test_an_apply_configuration(cluster: EmbeddedCluster) -> None:
+    """As test/e2e/apimachinery/mutatingadmissionpolicy.go, and a container that is added."""
+    await mutation(
+        cluster,
+        applied('Object{metadata: Object.metadata{annotations: {"mutated-by": "admission-policy"}}}'),
+        applied(
+            "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: ["
+            'Object.spec.template.spec.containers{name: "side", image: "s"},'
+            'Object.spec.template.spec.containers{name: "c", '
+            'imagePullPolicy: object.metadata.annotations["mutated-by"] == "" ? "" : "Never"}'
+            "]}}}}"
+        ),
+    )
+    made = await deployment(cluster)
+    assert made["metadata"]["annotations"] == {"mutated-by": "admission-policy"}
+    containers = {one["name"]: one for one in made["spec"]["template"]["spec"]["containers"]}
+    assert containers["c"]["image"] == "i"
+    assert containers["c"]["imagePullPolicy"] == "Never"
+    assert containers["side"]["terminationMessagePath"] == "/dev/termination-log"
+    made["spec"]["replicas"] = 3
+    del made["metadata"]["annotations"]
+    assert (await cluster.api.update("deployments.apps", made))["metadata"]["annotations"] == {"mutated-by": "admission-policy"}
+
+
+async def test_a_json_patch(cluster: EmbeddedCluster) -> None:
+    await mutation(
+        cluster,
+        patched(
+            'has(object.metadata.labels) ? [] : [JSONPatch{op: "add", path: "/metadata/labels", value: {"a": "b"}},'
+            'JSONPatch{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("x/y"), value: string(object.spec.replicas)},'
+            'JSONPatch{op: "replace", path: "/spec/replicas", value: variables.twice},'
+            'JSONPatch{op: "add", path: "/spec/template/spec/securityContext", '
+            "value: Object.spec.template.spec.securityContext{runAsNonRoot: true}}]"
+        ),
+        patched('[JSONPatch{op: "test", path: "/spec/replicas", value: 1}, JSONPatch{op: "remove", path: "/metadata/labels"}]'),
+        variables=[{"name": "twice", "expression": "object.spec.replicas * 2"}],
+    )
+    made = await deployment(cluster)
+    assert made["metadata"]["labels"] == {"a": "b", "x/y": "2"}
+    assert made["spec"]["replicas"] == 4
+    assert made["spec"]["template"]["spec"]["securityContext"] == {"runAsNonRoot": True}
+
+
+async def test_a_policy_sees_what_others_changed_if_it_asks_for_it(cluster: EmbeddedCluster) -> None:
+    copied = applied('Object{metadata: Object.metadata{annotations: {"seen": has(object.metadata.labels) ? "labels" : "none"}}}')
+    labelled = applied('Object{metadata: Object.metadata{labels: {"l": "1"}}}')
+    await mutation(cluster, copied, name="a", reinvocationPolicy="IfNeeded")
+    await mutation(cluster, labelled, name="b")
+    assert (await deployment(cluster))["metadata"]["annotations"] == {"seen": "labels"}
+    found = cluster.api.get(MUTATING, "", "a")
+    assert found is not None
+    found["spec"]["reinvocationPolicy"] = "Never"
+    await cluster.api.update(MUTATING, found)
+    assert (await deployment(cluster, "e"))["metadata"]["annotations"] == {"seen": "none"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (
+            applied("Object{spec: Object.metadata{}}"),
+            'type mismatch: unexpected type name "Object.metadata", expected "Object.spec"',
+        ),
+        (applied("Object{spec: Object.spec{nope: 1}}"), "failed to convert patch object to typed object"),
+        (
+            applied("Object{spec: Object.spec{selector: Object.spec.selector{}}}"),
+            "may not mutate atomic arrays, maps or structs: .spec.selector",
+        ),
+        (patched('[JSONPatch{op: "remove", path: "/spec/nope"}]'), "JSON Patch: "),
+        (applied("Object{metadata: Object.metadata{name: object.spec.nope}}"), "resulted in error: no such key: nope"),
+    ],
+)
+async def test_mutations_that_fail(cluster: EmbeddedCluster, broken: dict[str, Any], why: str) -> None:
+    await mutation(cluster, broken)
+    with pytest.raises(StatusError) as refused:
+        await deployment(cluster)
+    assert (refused.value.code, refused.value.reason) == (403, "Invalid")
+    assert refused.value.message.startswith("policy 'm' with binding 'm-b' denied request: ")
+    assert why in refused.value.message
+    found = cluster.api.get(MUTATING, "", "m")
+    assert found is not None
+    found["spec"]["failurePolicy"] = "Ignore"
+    await cluster.api.update(MUTATING, found)
+    assert (await deployment(cluster))["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "why"),
+    [
+        ({"mutations": []}, "spec.mutations", "mutations must contain at least one item"),
+        ({"mutations": [{"patchType": "Other"}]}, "spec.mutations[0].patchType", "Unsupported value"),
+        (
+            {"mutations": [{"patchType": "JSONPatch"}]},
+            "spec.mutations[0].jsonPatch",
+            "must be specified when patchType is JSONPatch",
+        ),
+        (
+            {"mutations": [applied("Object.spec{}")]},
+            "spec.mutations[0].applyConfiguration.expression",
+            "must evaluate to Object but got Object.spec",
+        ),
+        (
+            {"mutations": [patched("[JSONPatch{nope: 1}]")]},
+            "spec.mutations[0].jsonPatch.expression",
+            "undefined field 'nope'",
+        ),
+        ({"reinvocationPolicy": "Always"}, "spec.reinvocationPolicy", "Unsupported value"),
+    ],
+)
+async def test_invalid_mutating_policies_are_refused(cluster: EmbeddedCluster, spec: dict[str, Any], field: str, why: str) -> None:
+    whole = {"matchConstraints": DEPLOYMENTS, "mutations": [applied("Object{}")], **spec}
+    with pytest.raises(StatusError) as refused:
+        await cluster.api.create(MUTATING, {"metadata": {"name": "p"}, "spec": whole})
+    causes = {one["field"]: one["message"] for one in (refused.value.details or {})["causes"]}
+    assert why in causes[field]

@@ -57,7 +57,7 @@ def server_side_apply(
             raise bad_request(f"Object '{key}' is missing")
     if shape is rules.shape:
         rules.check_kind(patch)
-    _check_typed(shape, patch, "")
+    check_typed(shape, patch, "")
     base = without_managed(live) if live is not None else _empty(info, shape)
     entries = decode_entries(live["metadata"].get("managedFields")) if live is not None else {}
     if live is not None and not entries:
@@ -199,8 +199,9 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
     return value
 
 
-def _check_typed(shape: Shape, value: Any, path: str) -> None:
-    """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys."""
+def check_typed(shape: Shape, value: Any, path: str) -> None:
+    """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys. Raises
+    ``StatusError``."""
     shape = deduced(shape, value)
     if value is None or shape.kind == shapes.ANY:
         return
@@ -211,7 +212,7 @@ def _check_typed(shape: Shape, value: Any, path: str) -> None:
         for key, one in value.items():
             inner = shape.fields.get(key, shape.item)
             if inner is not None:
-                _check_typed(inner, one, f"{path}.{key}")
+                check_typed(inner, one, f"{path}.{key}")
             elif shape.kind == shapes.OBJECT and not shape.open:
                 raise _untyped(f"{path}.{key}: field not declared in schema")
     elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
@@ -225,7 +226,7 @@ def _check_typed(shape: Shape, value: Any, path: str) -> None:
                 if name in seen:
                     raise _untyped(f"{path}: duplicate entries for key [{name[2:]}]")
                 seen.add(name)
-            _check_typed(shape.item, one, f"{path}[{index}]")
+            check_typed(shape.item, one, f"{path}[{index}]")
 
 
 _SCALAR = (str, int, float, bool)

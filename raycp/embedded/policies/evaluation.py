@@ -60,12 +60,11 @@ class PolicyExpressions:
             self.variables[one["name"]] = made
             self._types[one["name"]] = Type("dyn") if isinstance(made, str) else made.result
 
-    def compiled(
-        self, text: str, *, authorizer: bool = True, objects: dict[str, dict[str, Type]] | None = None
-    ) -> Expression | str:
-        """The expression, or why it does not compile. ``objects``: further object types that it may make."""
-        environment = admission_environment(params=self._params, authorizer=authorizer, variables=self._types)
-        environment.objects.update(objects or {})
+    def compiled(self, text: str, *, authorizer: bool = True, patches: bool = False) -> Expression | str:
+        """The expression, or why it does not compile. ``patches``: it makes objects or JSON patches."""
+        environment = admission_environment(
+            params=self._params, authorizer=authorizer, variables=self._types, patches=patches
+        )
         try:
             return compile_expression(text, environment)
         except CelRefused as error:
@@ -91,6 +90,21 @@ def evaluate(one: Expression | str, scope: dict[str, Any]) -> Any:
             raise OutOfBudget from None
         text = "operation cancelled: actual cost limit exceeded"
         raise EvaluationError(f"expression '{one.text}' resulted in error: {text}") from None
+
+
+def applies(conditions: list[Expression | str], scope: dict[str, Any]) -> bool:
+    """Whether all matchConditions hold. One that is false decides, whatever others fail with. Raises ``EvaluationError``,
+    ``OutOfBudget``."""
+    failed: list[str] = []
+    for condition in conditions:
+        try:
+            if evaluate(condition, scope) is not True:
+                return False
+        except EvaluationError as error:
+            failed.append(str(error))
+    if failed:
+        raise EvaluationError(failed[0] if len(failed) == 1 else "[" + ", ".join(failed) + "]")
+    return True
 
 
 def values_of(registry: Registry, access: Access, request: AdmissionRequest, matched: ServedResource) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import msgspec
 
 from raycp.embedded.access import Access
 from raycp.embedded.errors import StatusError, forbidden
+from raycp.embedded.policies.bound import Bound, bound_policies
 from raycp.embedded.policies.evaluation import (
     OUT_OF_BUDGET,
     EvaluationError,
     OutOfBudget,
     PolicyExpressions,
+    applies,
     evaluate,
     values_of,
 )
@@ -72,7 +74,7 @@ class ValidatingPolicy:
         scope = self._expressions.scope({**values, "params": params})
         verdict = Verdict()
         try:
-            if self._applies(scope):
+            if applies(self._conditions, scope):
                 for index, (spec, expression, message) in enumerate(self._validations):
                     denial = self._denial(index, spec, expression, message, scope)
                     if denial is not None:
@@ -83,19 +85,6 @@ class ValidatingPolicy:
         except EvaluationError as error:
             return Verdict([Denial(str(error))] if self.fails else [])
         return verdict
-
-    def _applies(self, scope: Object) -> bool:
-        """Whether all matchConditions hold. One that is false decides, whatever others fail with."""
-        failed: list[str] = []
-        for condition in self._conditions:
-            try:
-                if evaluate(condition, scope) is not True:
-                    return False
-            except EvaluationError as error:
-                failed.append(str(error))
-        if failed:
-            raise EvaluationError(failed[0] if len(failed) == 1 else "[" + ", ".join(failed) + "]")
-        return True
 
     def _denial(
         self, index: int, spec: Object, expression: Expression | str, message: Expression | str | None, scope: Object
@@ -141,7 +130,7 @@ class ValidatingPolicies:
     def __init__(self, registry: Registry, access: Access) -> None:
         self._registry = registry
         self._access = access
-        self._bound: list[tuple[ValidatingPolicy, list[tuple[str, Object]]]] = []
+        self._bound: Bound[ValidatingPolicy] = []
         self.any = False
         for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
             found = registry.find(GROUP, "v1", plural)
@@ -150,22 +139,7 @@ class ValidatingPolicies:
         self._load()
 
     def _load(self) -> None:
-        policies = self._registry.find(GROUP, "v1", "validatingadmissionpolicies")
-        bindings = self._registry.find(GROUP, "v1", "validatingadmissionpolicybindings")
-        assert policies is not None
-        assert bindings is not None
-        by_policy: dict[str, list[tuple[str, Object]]] = {}
-        for record in bindings.table.records(""):
-            spec = bindings.read(record).get("spec") or {}
-            by_policy.setdefault(spec.get("policyName") or "", []).append((record.name, spec))
-        before = {policy.name: policy for policy, _ in self._bound}
-        self._bound = []
-        for record in policies.table.records(""):
-            if record.name in by_policy:
-                spec = policies.read(record).get("spec") or {}
-                known = before.get(record.name)
-                policy = known if known is not None and known.spec == spec else ValidatingPolicy(record.name, spec)
-                self._bound.append((policy, by_policy[record.name]))
+        self._bound = bound_policies(self._registry, "validating", ValidatingPolicy, self._bound)
         self.any = bool(self._bound)
 
     def admit(self, request: AdmissionRequest, warnings: list[str]) -> None:

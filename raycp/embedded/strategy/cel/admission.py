@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from raycp.embedded.strategy.cel.checker import Environment
 from raycp.embedded.strategy.cel.declared import Declared
+from raycp.embedded.strategy.cel.patches import PatchTypes
 from raycp.embedded.strategy.cel.types import BOOL, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of
 
 VARIABLES = Type("kubernetes.variables")
@@ -73,9 +74,11 @@ def admission_environment(
     variables: Mapping[str, Type] | None = None,
     kind: Declared | None = None,
     params_kind: Declared | None = None,
+    patches: bool = False,
 ) -> Environment:
-    """``variables``: those that the policy defines. ``kind`` and ``params_kind``: what is known of the objects, for type checks."""
-    objects = dict(_OBJECTS)
+    """``variables``: those that the policy defines. ``kind`` and ``params_kind``: what is known of the objects, for type checks.
+    ``patches``: the types that mutations make are there."""
+    objects = PatchTypes(_OBJECTS) if patches else dict(_OBJECTS)
     for declared in (kind, params_kind):
         if declared is not None:
             objects.update(declared.objects())

@@ -12,6 +12,7 @@ from typing import Any
 from raycp.embedded.strategy.cel.functions import FUNCTIONS, METHODS, PRICES
 from raycp.embedded.strategy.cel.operators import BINARY, CelError, Optional, no_overload, subtract, truth
 from raycp.embedded.strategy.cel.parser import Node, dotted
+from raycp.embedded.strategy.cel.patches import TypedObject
 from raycp.embedded.strategy.cel.sequences import sort_by
 from raycp.embedded.strategy.cel.signatures import TYPE_NAMES
 
@@ -91,6 +92,9 @@ def _map(node: Node, known: frozenset[str]) -> Program:
 
     def run(scope: Scope) -> dict[Any, Any]:
         made: dict[Any, Any] = {}
+        if named:
+            made = TypedObject()
+            made.type_name = node[1]
         for key, name, value, maybe in pairs:
             found = value(scope)
             if maybe:

@@ -276,12 +276,6 @@ for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         validate=_webhooks,
         validate_update=lambda new, old, errors: _webhooks(new, errors),
     )
-for _kind in (
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionPolicyBinding",
-):
-    register("admissionregistration.k8s.io", _kind, generation=True)
-
 
 def _budget(obj: Object, errors: Errors) -> None:
     spec = obj.get("spec") or {}

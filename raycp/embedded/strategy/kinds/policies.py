@@ -8,6 +8,7 @@ from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, duplicate, forbidden, not_supported, required, too_many, wrong
 from raycp.embedded.strategy.cel import CelRefused, check_expression
 from raycp.embedded.strategy.cel.admission import admission_environment
+from raycp.embedded.strategy.cel.patches import OBJECT, PATCHES
 from raycp.embedded.strategy.cel.types import BOOL, DYN, NULL, STRING, Type
 from raycp.embedded.strategy.kinds.placement_validation import label_selector
 from raycp.embedded.strategy.rules import register
@@ -94,12 +95,11 @@ class ExpressionChecks:
         *,
         authorizer: bool = True,
         variables: bool = True,
-        objects: dict[str, dict[str, Type]] | None = None,
+        patches: bool = False,
     ) -> Type:
         """The expression's type, which must be one of ``wanted``. A dyn is of no type that is wanted."""
         known = self._variables if variables else None
-        environment = admission_environment(params=self._params, authorizer=authorizer, variables=known)
-        environment.objects.update(objects or {})
+        environment = admission_environment(params=self._params, authorizer=authorizer, variables=known, patches=patches)
         try:
             result = check_expression(text, environment).result
         except CelRefused as error:
@@ -304,4 +304,71 @@ register(
     defaults=_binding_defaults,
     validate=_validating_binding,
     validate_update=again(_validating_binding),
+)
+
+
+def _mutating_defaults(obj: Object) -> None:
+    _policy_defaults(obj)
+    if not obj["spec"].get("reinvocationPolicy"):
+        obj["spec"]["reinvocationPolicy"] = "Never"
+
+
+_MUTATIONS = {"ApplyConfiguration": ("applyConfiguration", OBJECT), "JSONPatch": ("jsonPatch", PATCHES)}
+
+
+def _mutating_policy(obj: Object, errors: Errors) -> None:
+    spec = obj.get("spec") or {}
+    policy_head(spec, errors)
+    checks = ExpressionChecks(spec, errors)
+    checks.conditions(spec)
+    checks.variables(spec)
+    if not spec.get("mutations"):
+        errors.append(required("spec.mutations", "mutations must contain at least one item"))
+    for index, one in enumerate(spec.get("mutations") or ()):
+        field, kind = f"spec.mutations[{index}]", one.get("patchType") or ""
+        if not kind:
+            errors.append(required(f"{field}.patchType"))
+        elif kind not in _MUTATIONS:
+            errors.append(not_supported(f"{field}.patchType", kind, _MUTATIONS))
+        else:
+            _mutation(checks, one, kind, field, errors)
+    policy = spec.get("reinvocationPolicy")
+    if policy not in ("IfNeeded", "Never"):
+        errors.append(not_supported("spec.reinvocationPolicy", policy, ("IfNeeded", "Never")))
+
+
+def _mutation(checks: ExpressionChecks, one: Object, kind: str, field: str, errors: Errors) -> None:
+    for name, (key, wanted) in _MUTATIONS.items():
+        given = one.get(key)
+        if name != kind:
+            if given is not None:
+                errors.append(forbidden(f"{field}.{key}", f"must not be specified when patchType is {kind}"))
+            continue
+        if given is None:
+            errors.append(required(f"{field}.{key}", f"must be specified when patchType is {kind}"))
+        elif not (given.get("expression") or "").strip():
+            errors.append(required(f"{field}.{key}.expression", "expression is not specified"))
+        else:
+            checks.check(given["expression"], f"{field}.{key}.expression", (wanted,), patches=True)
+
+
+def _mutating_binding(obj: Object, errors: Errors) -> None:
+    binding_head(obj.get("spec") or {}, errors)
+
+
+register(
+    GROUP,
+    "MutatingAdmissionPolicy",
+    generation=True,
+    defaults=_mutating_defaults,
+    validate=_mutating_policy,
+    validate_update=again(_mutating_policy),
+)
+register(
+    GROUP,
+    "MutatingAdmissionPolicyBinding",
+    generation=True,
+    defaults=_binding_defaults,
+    validate=_mutating_binding,
+    validate_update=again(_mutating_binding),
 )
