@@ -24,9 +24,9 @@ from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.podsecurity.admission import PodSecurity
-from raycp.embedded.policies.mutating import MutatingPolicies
+from raycp.embedded.policies.mutations import MutatingPolicies
 from raycp.embedded.policies.typechecks import TypeChecks
-from raycp.embedded.policies.validating import ValidatingPolicies
+from raycp.embedded.policies.verdicts import ValidatingPolicies
 from raycp.embedded.quota.quotas import Quotas
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import Registry, ServedResource

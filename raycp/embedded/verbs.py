@@ -18,9 +18,9 @@ from raycp.embedded.options import delete_options, first, list_options, parse_qu
 from raycp.embedded.patches import parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.podsecurity.admission import PodSecurity
-from raycp.embedded.policies.matching import AdmissionRequest
-from raycp.embedded.policies.mutating import MutatingPolicies
-from raycp.embedded.policies.validating import ValidatingPolicies
+from raycp.embedded.policies.constraints import AdmissionRequest
+from raycp.embedded.policies.mutations import MutatingPolicies
+from raycp.embedded.policies.verdicts import ValidatingPolicies
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import ObjectStore, StoredObject

@@ -10,7 +10,7 @@ from raycp.embedded.auth import ANONYMOUS, User
 from raycp.embedded.errors import StatusError, bad_request, internal
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft, Object
-from raycp.embedded.policies.matching import GROUP, AdmissionRequest, exempt, rule_covers, selected
+from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, rule_covers, selected
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import StoredObject
 

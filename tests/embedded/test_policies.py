@@ -80,7 +80,7 @@ async def test_without_a_binding_no_write_is_looked_at(cluster: EmbeddedCluster)
 async def test_actions_of_a_binding(cluster: EmbeddedCluster, caplog: pytest.LogCaptureFixture) -> None:
     spec = {"validations": [{"expression": "false", "message": "never"}]}
     await policy(cluster, spec, {"validationActions": ["Warn", "Audit"]})
-    with caplog.at_level(logging.INFO, logger="raycp.embedded.policies.validating"):
+    with caplog.at_level(logging.INFO, logger="raycp.embedded.policies.verdicts"):
         warnings = write(cluster, {})
     assert warnings == ["Validation failed for ValidatingAdmissionPolicy 'p' with binding 'p-b': never"]
     assert "validation.policy.admission.k8s.io/validation_failure" in caplog.text
@@ -189,7 +189,7 @@ async def test_audit_annotations(cluster: EmbeddedCluster, caplog: pytest.LogCap
         {"key": "none", "valueExpression": "has(object.data.x) ? 'x' : ''"},
     ]
     await policy(cluster, {"auditAnnotations": annotations})
-    with caplog.at_level(logging.INFO, logger="raycp.embedded.policies.validating"):
+    with caplog.at_level(logging.INFO, logger="raycp.embedded.policies.verdicts"):
         write(cluster, {"a": "1"})
     assert "{'p/size': '1'}" in caplog.text
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from raycp.embedded.life.fit import Asks, PodObjectSpec, Room, obstacle
 
 
-class Placed(NamedTuple):
+class RunningPod(NamedTuple):
     """A Pod on a node. ``start``: when it started or was created, as RFC 3339."""
 
     node: str
@@ -24,11 +24,11 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Preemption:
     """A node and the Pods to remove from it; ``violations`` of them break a budget."""
 
     node: str
-    victims: tuple[Placed, ...]
+    victims: tuple[RunningPod, ...]
     violations: int
 
     def rank(self) -> tuple[int, int, int, int]:
@@ -43,8 +43,8 @@ class Candidate:
 
 
 def candidate(
-    room: Room, spec: PodObjectSpec, asks: Asks, placed: Iterable[Placed], breaks: Callable[[list[Placed]], list[bool]]
-) -> Candidate | None:
+    room: Room, spec: PodObjectSpec, asks: Asks, placed: Iterable[RunningPod], breaks: Callable[[list[RunningPod]], list[bool]]
+) -> Preemption | None:
     """The victims on one node, if removing Pods of lower priority helps at all. ``breaks``: of which of them a budget allows no
     disruption, if they go in this order."""
     lower = [one for one in placed if one.priority < spec.priority]
@@ -59,7 +59,7 @@ def candidate(
         ordered = [one for one, bad in zip(lower, broken, strict=True) if bad]
         violating = {one.uid for one in ordered}
         ordered += [one for one, bad in zip(lower, broken, strict=True) if not bad]
-        victims: list[Placed] = []
+        victims: list[RunningPod] = []
         for one in ordered:
             room.take(one.asks)
             if obstacle(room, spec, asks) is not None:
@@ -70,15 +70,15 @@ def candidate(
         lower = []
         if not victims:
             return None
-        return Candidate(room.name, tuple(victims), sum(one.uid in violating for one in victims))
+        return Preemption(room.name, tuple(victims), sum(one.uid in violating for one in victims))
     finally:
         for one in lower:
             room.take(one.asks)
 
 
-def best(candidates: Iterable[Candidate]) -> Candidate | None:
+def best(candidates: Iterable[Preemption]) -> Preemption | None:
     """The node whose victims matter least; of equal ones, that whose victims started last."""
-    found: Candidate | None = None
+    found: Preemption | None = None
     for one in candidates:
         if found is None or one.rank() < found.rank() or (one.rank() == found.rank() and one.earliest() > found.earliest()):
             found = one

@@ -12,7 +12,7 @@ from raycp.embedded.errors import StatusError
 from raycp.embedded.evictions import disruption_target
 from raycp.embedded.life.events import Events
 from raycp.embedded.life.fit import Asks, PodObject, Room, asks_of, decode_node, decode_pod, explain, obstacle, room_of
-from raycp.embedded.life.preemption import Candidate, Placed, best, candidate
+from raycp.embedded.life.preemption import Preemption, RunningPod, best, candidate
 from raycp.embedded.life.seams import Api, Inbox, Tables, iso
 from raycp.embedded.registry import Registry
 from raycp.embedded.selectors import parse_label_dict
@@ -47,7 +47,7 @@ class Scheduler:
         self._tables = Tables(store, registry)
         self._order: list[str] = []
         self._next = 0
-        self._placed: dict[str, Placed] = {}
+        self._placed: dict[str, RunningPod] = {}
         """by the Pod's uid, including Pods on unknown nodes"""
         self._leaving: set[str] = set()
         """uids of placed Pods that are being deleted"""
@@ -133,7 +133,7 @@ class Scheduler:
         if record.uid in self._placed:
             return
         start = pod.status.start_time or pod.metadata.creation_timestamp or ""
-        self._placed[record.uid] = Placed(node, asks, record.uid, record.ns, record.name, pod.spec.priority, start)
+        self._placed[record.uid] = RunningPod(node, asks, record.uid, record.ns, record.name, pod.spec.priority, start)
         room = self.rooms.get(node)
         if room is not None:
             room.take(asks)
@@ -197,11 +197,11 @@ class Scheduler:
                 room.free(one)
             room.ports = ports
 
-    def _preempt(self, key: tuple[str, str], pod: PodObject, asks: Asks) -> Candidate | None:
+    def _preempt(self, key: tuple[str, str], pod: PodObject, asks: Asks) -> Preemption | None:
         """The node to clear for the Pod; None if it may preempt none, or waits for the one that is being cleared."""
         if pod.spec.preemption_policy == "Never":
             return None
-        by_node: dict[str, list[Placed]] = {}
+        by_node: dict[str, list[RunningPod]] = {}
         for one in self._placed.values():
             if one.priority < pod.spec.priority:
                 by_node.setdefault(one.node, []).append(one)
@@ -226,7 +226,7 @@ class Scheduler:
         table = self._tables.table("poddisruptionbudgets.policy")
         budgets = [record.decode() for record in table.records("")]
 
-        def breaks(pods: list[Placed]) -> list[bool]:
+        def breaks(pods: list[RunningPod]) -> list[bool]:
             left = [(one.get("status") or {}).get("disruptionsAllowed") or 0 for one in budgets]
             found = []
             for pod in pods:
@@ -244,7 +244,7 @@ class Scheduler:
 
         return breaks
 
-    async def _remove(self, chosen: Candidate, preemptor: StoredObject) -> None:
+    async def _remove(self, chosen: Preemption, preemptor: StoredObject) -> None:
         """Mark the victims as disrupted, and delete them. One that is gone meanwhile needs nothing."""
         for one in chosen.victims:
             record = self._pods.get(one.ns, one.name)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from raycp.embedded.policies.matching import GROUP
+from raycp.embedded.policies.constraints import GROUP
 from raycp.embedded.registry import Registry
 
 Object = dict[str, Any]

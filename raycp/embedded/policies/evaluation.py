@@ -5,12 +5,12 @@ from typing import Any
 
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import User
-from raycp.embedded.policies.matching import AdmissionRequest
+from raycp.embedded.policies.constraints import AdmissionRequest
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.strategy.budget import budget
 from raycp.embedded.strategy.cel import CelError, CelRefused, CostExceeded, Expression, compile_expression
 from raycp.embedded.strategy.cel.admission import admission_environment
-from raycp.embedded.strategy.cel.authorization import Asked, Check
+from raycp.embedded.strategy.cel.authorization import Asked, AuthorizationCheck
 from raycp.embedded.strategy.cel.types import Type
 
 Object = dict[str, Any]
@@ -123,8 +123,8 @@ def values_of(registry: Registry, access: Access, request: AdmissionRequest, mat
         "oldObject": request.converted(matched, request.old),
         "request": request.attributes(matched),
         "namespaceObject": namespace,
-        "authorizer": Check(decide),
-        "authorizer.requestResource": Check(decide, asked, "resource"),
+        "authorizer": AuthorizationCheck(decide),
+        "authorizer.requestResource": AuthorizationCheck(decide, asked, "resource"),
     }
 
 

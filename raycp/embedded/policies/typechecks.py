@@ -9,7 +9,7 @@ from typing import Any
 
 from raycp.embedded.errors import StatusError
 from raycp.embedded.localapi import LocalApi
-from raycp.embedded.policies.matching import GROUP
+from raycp.embedded.policies.constraints import GROUP
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import StoreChange
 from raycp.embedded.strategy.cel import CelRefused, check_expression

@@ -29,7 +29,7 @@ Decide = Callable[[Asked], tuple[bool, str]]
 
 
 @dataclass(frozen=True)
-class Check:
+class AuthorizationCheck:
     """An authorizer, or a check that is being built. ``stage``: which methods it has."""
 
     decide: Decide
@@ -47,28 +47,28 @@ class Decided:
     error: str = ""
 
 
-def _step(stage: str, becomes: str, field: str) -> Callable[[Any, Any], Check]:
-    def build(value: Any, text: Any) -> Check:
-        if not isinstance(value, Check) or value.stage != stage or not isinstance(text, str):
+def _step(stage: str, becomes: str, field: str) -> Callable[[Any, Any], AuthorizationCheck]:
+    def build(value: Any, text: Any) -> AuthorizationCheck:
+        if not isinstance(value, AuthorizationCheck) or value.stage != stage or not isinstance(text, str):
             raise no_overload(value, text)
         return replace(value, asked=replace(value.asked, **{field: text}), stage=becomes)
 
     return build
 
 
-def _path(value: Any, text: Any) -> Check:
+def _path(value: Any, text: Any) -> AuthorizationCheck:
     if text == "":
         raise CelError("path must not be empty")
     return _step("authorizer", "path", "path")(value, text)
 
 
 def _check(value: Any, verb: Any) -> Decided:
-    if not isinstance(value, Check) or value.stage not in ("path", "resource") or not isinstance(verb, str):
+    if not isinstance(value, AuthorizationCheck) or value.stage not in ("path", "resource") or not isinstance(verb, str):
         raise no_overload(value, verb)
     return Decided(*value.decide(replace(value.asked, verb=verb)))
 
 
-def _account(value: Any, namespace: Any, name: Any) -> Check:
+def _account(value: Any, namespace: Any, name: Any) -> AuthorizationCheck:
     return _step("authorizer", "authorizer", "user")(value, f"system:serviceaccount:{namespace}:{name}")
 
 
@@ -78,9 +78,9 @@ def _decided(value: Any) -> Decided:
     return value
 
 
-def _selected(value: Any, selector: Any) -> Check:
+def _selected(value: Any, selector: Any) -> AuthorizationCheck:
     """Selectors narrow what is asked; rules of RBAC know none, so that they do not change the decision."""
-    if not isinstance(value, Check) or value.stage != "resource" or not isinstance(selector, str):
+    if not isinstance(value, AuthorizationCheck) or value.stage != "resource" or not isinstance(selector, str):
         raise no_overload(value, selector)
     return value
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from raycp.embedded.strategy.cel.literals import literal_errors
-from raycp.embedded.strategy.cel.parser import Node, dotted, shown
+from raycp.embedded.strategy.cel.parser import CelNode, dotted, shown
 from raycp.embedded.strategy.cel.signatures import SIGNATURES, TYPE_NAMES, Overload
 from raycp.embedded.strategy.cel.types import (
     BOOL,
@@ -43,7 +43,7 @@ class Environment:
 class Checked:
     """A checked tree. Types and overloads by ``id`` of the node, which ``tree`` keeps alive."""
 
-    tree: Node
+    tree: CelNode
     result: Type
     types: dict[int, Type]
     overloads: dict[int, list[Overload]]
@@ -53,7 +53,7 @@ class TypeErrors(Exception):
     """The expression does not fit the environment. The message lists all errors, each with its line."""
 
 
-def check(tree: Node, text: str, environment: Environment) -> Checked:
+def check(tree: CelNode, text: str, environment: Environment) -> Checked:
     """Check the tree of ``text``. Raises ``TypeErrors``."""
     checker = _Checker(environment)
     result = checker.check(tree, environment.variables)
@@ -77,12 +77,12 @@ class _Checker:
         self.overloads: dict[int, list[Overload]] = {}
         self.errors: list[tuple[int, str]] = []
 
-    def check(self, node: Node, known: Variables) -> Type:
+    def check(self, node: CelNode, known: Variables) -> Type:
         found = self._check(node, known)
         self.types[id(node)] = found
         return found
 
-    def _check(self, node: Node, known: Variables) -> Type:
+    def _check(self, node: CelNode, known: Variables) -> Type:
         kind = node[0]
         if kind == "lit":
             return _LITERALS[type(node[1]).__name__]
@@ -104,7 +104,7 @@ class _Checker:
             return BOOL
         return self._call(node, *call_of(node), known)
 
-    def _identifier(self, node: Node, known: Variables) -> Type:
+    def _identifier(self, node: CelNode, known: Variables) -> Type:
         name = node[1]
         if name in known:
             return known[name]
@@ -112,7 +112,7 @@ class _Checker:
             return Type("type", (TYPE_NAMES[name],))
         return self._error(node, f"undeclared reference to '{name}' (in container '')")
 
-    def _select(self, node: Node, known: Variables) -> Type:
+    def _select(self, node: CelNode, known: Variables) -> Type:
         name = node[2]
         spelled = dotted(node)
         if spelled in known:
@@ -135,7 +135,7 @@ class _Checker:
             return BOOL
         return optional_of(found) if (wrapped or node[3]) and found != ERROR else found
 
-    def _element(self, node: Node, known: Variables) -> Type:
+    def _element(self, node: CelNode, known: Variables) -> Type:
         """The type of an element, or of the value in an optional one."""
         if node[0] != "maybe":
             return self.check(node, known)
@@ -151,13 +151,13 @@ class _Checker:
             return more_general(self.bindings.resolve(before), self.bindings.resolve(given))
         return DYN
 
-    def _list(self, items: list[Node], known: Variables) -> Type:
+    def _list(self, items: list[CelNode], known: Variables) -> Type:
         joined: Type | None = None
         for one in items:
             joined = self._join(joined, self._element(one, known))
         return list_of(joined if joined is not None else self.bindings.fresh())
 
-    def _map(self, pairs: list[tuple[Node, Node]], known: Variables) -> Type:
+    def _map(self, pairs: list[tuple[CelNode, CelNode]], known: Variables) -> Type:
         keys: Type | None = None
         values: Type | None = None
         for key, value in pairs:
@@ -165,7 +165,7 @@ class _Checker:
             values = self._join(values, self._element(value, known))
         return map_of(keys or self.bindings.fresh(), values or self.bindings.fresh())
 
-    def _struct(self, node: Node, known: Variables) -> Type:
+    def _struct(self, node: CelNode, known: Variables) -> Type:
         fields = self.environment.objects.get(node[1])
         for name, value in node[2]:
             given = self._element(value, known)
@@ -180,7 +180,7 @@ class _Checker:
             return self._error(node, f"undeclared reference to '{node[1]}' (in container '')")
         return Type(node[1])
 
-    def _loop(self, node: Node, known: Variables) -> Type:
+    def _loop(self, node: CelNode, known: Variables) -> Type:
         _, macro, over, names, bodies = node
         whole = self.bindings.resolve(self.check(over, known))
         if macro in ("optMap", "optFlatMap"):
@@ -215,7 +215,7 @@ class _Checker:
         self._expect(bodies[-1], BOOL, found[-1])
         return list_of(one) if macro == "filter" else BOOL
 
-    def _optional_loop(self, node: Node, whole: Type, known: Variables) -> Type:
+    def _optional_loop(self, node: CelNode, whole: Type, known: Variables) -> Type:
         _, macro, over, names, bodies = node
         if whole.name == "optional_type":
             inner = whole.of[0]
@@ -227,7 +227,7 @@ class _Checker:
         found = self.check(bodies[0], {**known, names[0]: inner})
         return found if macro == "optFlatMap" else optional_of(found)
 
-    def _call(self, node: Node, name: str, arguments: list[Node], member: bool, known: Variables) -> Type:
+    def _call(self, node: CelNode, name: str, arguments: list[CelNode], member: bool, known: Variables) -> Type:
         given = [self.bindings.resolve(self.check(one, known)) for one in arguments]
         declared = self.environment.functions.get(name)
         if declared is None:
@@ -254,17 +254,17 @@ class _Checker:
             return names.setdefault(one.name, self.bindings.fresh())
         return Type(one.name, tuple(self._instance(inner, names) for inner in one.of)) if one.of else one
 
-    def _expect(self, node: Node, wanted: Type, given: Type) -> None:
+    def _expect(self, node: CelNode, wanted: Type, given: Type) -> None:
         if not self.bindings.unify([wanted], [given]):
             self._mismatch(node, wanted, given)
 
-    def _mismatch(self, node: Node, wanted: Type, given: Type) -> Type:
+    def _mismatch(self, node: CelNode, wanted: Type, given: Type) -> Type:
         return self._error(node, f"expected type '{self._shown(wanted)}' but found '{self._shown(given)}'")
 
     def _shown(self, one: Type) -> str:
         return str(self.bindings.resolve(one, final=True))
 
-    def _error(self, node: Node, message: str) -> Type:
+    def _error(self, node: CelNode, message: str) -> Type:
         self.errors.append((node.at, message))
         return ERROR
 
@@ -280,7 +280,7 @@ def _possible(overload: Overload, given: list[Type]) -> bool:
     return True
 
 
-def call_of(node: Node) -> tuple[str, list[Node], bool]:
+def call_of(node: CelNode) -> tuple[str, list[CelNode], bool]:
     """The function that a node calls: its name, its arguments with the receiver, and whether it has one."""
     kind = node[0]
     if kind == "call":

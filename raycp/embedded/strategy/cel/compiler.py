@@ -11,7 +11,7 @@ from typing import Any
 
 from raycp.embedded.strategy.cel.functions import FUNCTIONS, METHODS, PRICES
 from raycp.embedded.strategy.cel.operators import BINARY, CelError, Optional, no_overload, subtract, truth
-from raycp.embedded.strategy.cel.parser import Node, dotted
+from raycp.embedded.strategy.cel.parser import CelNode, dotted
 from raycp.embedded.strategy.cel.patches import TypedObject
 from raycp.embedded.strategy.cel.sequences import sort_by
 from raycp.embedded.strategy.cel.signatures import TYPE_NAMES
@@ -26,7 +26,7 @@ class CelRefused(Exception):
     """The expression uses a name or function that does not exist, or that this interpreter does not support."""
 
 
-def compile_node(node: Node, known: frozenset[str]) -> Program:
+def compile_node(node: CelNode, known: frozenset[str]) -> Program:
     """Compile a tree that may use the variables ``known``. Raises ``CelRefused``."""
     kind = node[0]
     if kind == "lit":
@@ -65,12 +65,12 @@ def compile_node(node: Node, known: frozenset[str]) -> Program:
     return _call(node, known)
 
 
-def _element(node: Node, known: frozenset[str]) -> tuple[Program, bool]:
+def _element(node: CelNode, known: frozenset[str]) -> tuple[Program, bool]:
     """An element's program, and whether its value is an optional one that may be left out."""
     return (compile_node(node[1], known), True) if node[0] == "maybe" else (compile_node(node, known), False)
 
 
-def _list(nodes: list[Node], known: frozenset[str]) -> Program:
+def _list(nodes: list[CelNode], known: frozenset[str]) -> Program:
     items = [_element(one, known) for one in nodes]
     if not any(maybe for _, maybe in items):
         plain = [one for one, _ in items]
@@ -83,7 +83,7 @@ def _list(nodes: list[Node], known: frozenset[str]) -> Program:
     return run
 
 
-def _map(node: Node, known: frozenset[str]) -> Program:
+def _map(node: CelNode, known: frozenset[str]) -> Program:
     """A map, or an object of a named type, which is a map as well."""
     named = node[0] == "struct"
     pairs = [
@@ -130,7 +130,7 @@ def _logic(left: Program, right: Program, decides: bool) -> Program:
     return run
 
 
-def _access(node: Node, known: frozenset[str]) -> Program:
+def _access(node: CelNode, known: frozenset[str]) -> Program:
     spelled = dotted(node)
     if spelled in known:
         return lambda scope: scope[spelled]
@@ -186,7 +186,7 @@ def _access(node: Node, known: frozenset[str]) -> Program:
     return index
 
 
-def _loop(node: Node, known: frozenset[str]) -> Program:
+def _loop(node: CelNode, known: frozenset[str]) -> Program:
     _, macro, over, variables, bodies = node
     source = compile_node(over, known)
     if macro in ("optMap", "optFlatMap"):
@@ -261,11 +261,11 @@ def _optional_loop(macro: str, source: Program, name: str, body: Program) -> Pro
     return run
 
 
-def _call(node: Node, known: frozenset[str]) -> Program:
+def _call(node: CelNode, known: frozenset[str]) -> Program:
     if node[0] == "call":
         name, arguments = node[1], node[2]
         found = FUNCTIONS.get(name)
-        extra: list[Node] = []
+        extra: list[CelNode] = []
     else:
         name, arguments, extra = node[2], node[3], [node[1]]
         found = METHODS.get(name)

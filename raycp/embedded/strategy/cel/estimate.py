@@ -3,7 +3,7 @@
 from raycp.embedded.strategy.cel.callcosts import Argument, call_cost
 from raycp.embedded.strategy.cel.checker import Checked, call_of
 from raycp.embedded.strategy.cel.declared import Declared
-from raycp.embedded.strategy.cel.parser import Node
+from raycp.embedded.strategy.cel.parser import CelNode
 from raycp.embedded.strategy.cel.sizes import UNKNOWN, Range, fixed
 from raycp.embedded.strategy.cel.types import DYN, SCALARS, Type
 
@@ -35,7 +35,7 @@ class _Coster:
         """of the elements of lists that the expression itself makes"""
         self.locals: dict[str, _Local] = {}
 
-    def cost(self, node: Node) -> Range:
+    def cost(self, node: CelNode) -> Range:
         kind = node[0]
         if kind == "lit":
             return ZERO
@@ -69,19 +69,19 @@ class _Coster:
             return test.plus(yes.union(no))
         return self._call(node)
 
-    def type(self, node: Node) -> Type:
+    def type(self, node: CelNode) -> Type:
         return self.checked.types.get(id(node), DYN)
 
-    def _path(self, node: Node) -> Path:
+    def _path(self, node: CelNode) -> Path:
         return self.paths.get(id(node), ())
 
-    def _select(self, node: Node) -> Range:
+    def _select(self, node: CelNode) -> Range:
         inner = self.cost(node[1])
         self.paths[id(node)] = (*self._path(node[1]), node[2])
         plain = self.type(node[1]).name in ("dyn", "optional_type") and not node[3]
         return inner if plain else inner.plus(ONE)
 
-    def _call(self, node: Node) -> Range:
+    def _call(self, node: CelNode) -> Range:
         name, arguments, _ = call_of(node)
         total = _sum([self.cost(one) for one in arguments])
         if name == "dyn":
@@ -103,14 +103,14 @@ class _Coster:
             self.sizes[id(node)] = sized
         return total.plus(own) if own is not None else total
 
-    def _argument(self, node: Node, wanted: Type) -> Argument:
+    def _argument(self, node: CelNode, wanted: Type) -> Argument:
         """With the type of the overload where the expression leaves it open."""
         own = self.type(node)
         kind = wanted if own.name in ("dyn", "error") and not wanted.parameter else own
         literal = node[1] if node[0] == "lit" else None
         return Argument(kind, self.size(node), self._item(node), literal)
 
-    def _item(self, node: Node) -> Range:
+    def _item(self, node: CelNode) -> Range:
         """The size of a list's elements."""
         found = self.items.get(id(node))
         if found is not None:
@@ -126,7 +126,7 @@ class _Coster:
         found = self.root.at(path[1:]) if path else None
         return Range(0, found.most) if found is not None else None
 
-    def size(self, node: Node) -> Range:
+    def size(self, node: CelNode) -> Range:
         """The size of the value of a node whose cost was taken."""
         found = self.sizes.get(id(node))
         if found is not None:
@@ -146,7 +146,7 @@ class _Coster:
         local = self.locals.get(node[1]) if node[0] == "id" else None
         return local.size if local is not None and local.size is not None else UNKNOWN
 
-    def _loop(self, node: Node) -> Range:
+    def _loop(self, node: CelNode) -> Range:
         _, macro, over, names, bodies = node
         outer = self.cost(over)
         if macro in ("optMap", "optFlatMap"):
@@ -165,7 +165,7 @@ class _Coster:
         self.locals = before
         return outer.plus(self._iterations(node, macro, count, inner, last, own))
 
-    def _iterations(self, node: Node, macro: str, count: Range, inner: list[Range], last: Range, own: Range) -> Range:
+    def _iterations(self, node: CelNode, macro: str, count: Range, inner: list[Range], last: Range, own: Range) -> Range:
         """What the expansion of a macro costs: its start, its result, and each iteration (cel-go's ``parser/macro.go``)."""
         body = inner[-1]
         if macro in ("all", "exists"):
@@ -195,7 +195,7 @@ class _Coster:
             return made.plus(fixed(12)).plus(found.cost)
         return made
 
-    def _optional(self, node: Node, outer: Range) -> Range:
+    def _optional(self, node: CelNode, outer: Range) -> Range:
         """``x.hasValue() ? optional.of(x.value() bound to the name: the body) : optional.none()``."""
         _, _, over, names, bodies = node
         before = dict(self.locals)

@@ -7,7 +7,7 @@ As cel-go's ``ValidateHomogeneousAggregateLiterals``, ``ValidateDurationLiterals
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from raycp.embedded.strategy.cel.parser import Node
+from raycp.embedded.strategy.cel.parser import CelNode
 from raycp.embedded.strategy.cel.types import DYN, Type
 from raycp.embedded.strategy.patterns import Pattern, PatternRefused
 from raycp.embedded.strategy.scalars import Malformed, parse_duration, unix_time
@@ -20,7 +20,7 @@ _TAKEN: dict[str, tuple[Callable[[str], Any], type[Exception]]] = {
 }
 
 
-def literal_errors(node: Node, types: dict[int, Type], mixed: bool = False) -> list[Found]:
+def literal_errors(node: CelNode, types: dict[int, Type], mixed: bool = False) -> list[Found]:
     """Places and messages. ``mixed``: within a call of ``format``, where lists may mix types."""
     found: list[Found] = []
     kind = node[0]
@@ -38,19 +38,19 @@ def literal_errors(node: Node, types: dict[int, Type], mixed: bool = False) -> l
     return found
 
 
-def _children(node: Node) -> Iterator[Node]:
+def _children(node: CelNode) -> Iterator[CelNode]:
     for part in node[1:]:
-        if isinstance(part, Node):
+        if isinstance(part, CelNode):
             yield part
         elif isinstance(part, list):
             for one in part:
-                if isinstance(one, Node):
+                if isinstance(one, CelNode):
                     yield one
                 elif isinstance(one, tuple):
-                    yield from (inner for inner in one if isinstance(inner, Node))
+                    yield from (inner for inner in one if isinstance(inner, CelNode))
 
 
-def _alike(nodes: list[Node], types: dict[int, Type]) -> list[Found]:
+def _alike(nodes: list[CelNode], types: dict[int, Type]) -> list[Found]:
     first: Type | None = None
     for one in nodes:
         kind = types.get(id(one[1] if one[0] == "maybe" else one), DYN)
@@ -62,7 +62,7 @@ def _alike(nodes: list[Node], types: dict[int, Type]) -> list[Found]:
     return []
 
 
-def _taken(name: str, argument: Node) -> list[Found]:
+def _taken(name: str, argument: CelNode) -> list[Found]:
     if argument[0] != "lit" or not isinstance(argument[1], str):
         return []
     parse, refusal = _TAKEN[name]

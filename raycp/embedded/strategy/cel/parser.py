@@ -16,17 +16,16 @@ from raycp.embedded.strategy.cel.operators import Uint
 from raycp.embedded.strategy.cel.signatures import NAMESPACES, SIGNATURES
 
 
-class Node(tuple[Any, ...]):
+class CelNode(tuple[Any, ...]):
     """A node of the tree. ``at`` is where it is in the text, as cel-go counts it: an operator's place, a call's parenthesis."""
 
     at: int
 
     @staticmethod
-    def of(at: int, *parts: Any) -> "Node":
-        made = Node(parts)
+    def of(at: int, *parts: Any) -> "CelNode":
+        made = CelNode(parts)
         made.at = at
         return made
-
 
 
 _TOKEN = re.compile(
@@ -152,51 +151,51 @@ class _Parser:
         if not self.take(wanted):
             raise self.fail("mismatched input", f"'{wanted}'")
 
-    def expression(self) -> Node:
+    def expression(self) -> CelNode:
         condition = self.either()
         at = self.place()
         if not self.take("?"):
             return condition
         yes = self.either()
         self.expect(":")
-        return Node.of(at, "cond", condition, yes, self.expression())
+        return CelNode.of(at, "cond", condition, yes, self.expression())
 
-    def either(self) -> Node:
+    def either(self) -> CelNode:
         left, at = self.both(), self.place()
         while self.take("||"):
-            left = Node.of(at, "or", left, self.both())
+            left = CelNode.of(at, "or", left, self.both())
             at = self.place()
         return left
 
-    def both(self) -> Node:
+    def both(self) -> CelNode:
         left, at = self.binary(0), self.place()
         while self.take("&&"):
-            left = Node.of(at, "and", left, self.binary(0))
+            left = CelNode.of(at, "and", left, self.binary(0))
             at = self.place()
         return left
 
-    def binary(self, level: int) -> Node:
+    def binary(self, level: int) -> CelNode:
         if level == len(_LEVELS):
             return self.unary()
         left = self.binary(level + 1)
         while self.peek() in _LEVELS[level]:
             operator, at = self.peek(), self.place()
             self.at += 1
-            left = Node.of(at, "bin", operator, left, self.binary(level + 1))
+            left = CelNode.of(at, "bin", operator, left, self.binary(level + 1))
         return left
 
-    def unary(self) -> Node:
+    def unary(self) -> CelNode:
         at = self.place()
         if self.take("!"):
-            return Node.of(at, "not", self.unary())
+            return CelNode.of(at, "not", self.unary())
         if self.take("-"):
             inner = self.unary()
             if inner[0] == "lit" and type(inner[1]) in (int, float):
-                return Node.of(at, "lit", -inner[1])
-            return Node.of(at, "neg", inner)
+                return CelNode.of(at, "lit", -inner[1])
+            return CelNode.of(at, "neg", inner)
         return self.member()
 
-    def member(self) -> Node:
+    def member(self) -> CelNode:
         node = self.primary()
         while True:
             at = self.place()
@@ -209,27 +208,27 @@ class _Parser:
                 if self.peek() == "(" and not optional:
                     node = self.method(node, name)
                 else:
-                    node = Node.of(at, "sel", node, unescape(name), optional)
+                    node = CelNode.of(at, "sel", node, unescape(name), optional)
             elif self.take("["):
                 optional = self.take("?")
                 key = self.expression()
                 self.expect("]")
-                node = Node.of(at, "index", node, key, optional)
+                node = CelNode.of(at, "index", node, key, optional)
             elif self.peek() == "{" and (name := dotted(node)):
-                node = Node.of(at, "struct", name, self.entries(names=True))
+                node = CelNode.of(at, "struct", name, self.entries(names=True))
             else:
                 return node
 
-    def arguments(self) -> list[Node]:
+    def arguments(self) -> list[CelNode]:
         self.expect("(")
-        found: list[Node] = []
+        found: list[CelNode] = []
         while not self.take(")"):
             if found:
                 self.expect(",")
             found.append(self.expression())
         return found
 
-    def method(self, of: Node, name: str) -> Node:
+    def method(self, of: CelNode, name: str) -> CelNode:
         at = self.place()
         arguments = self.arguments()
         for count, bodies in MACROS.get(name, ()):
@@ -237,12 +236,12 @@ class _Parser:
                 for one in arguments[:count]:
                     if one[0] != "id":
                         raise CelSyntaxError("argument must be a simple name", one.at)
-                return Node.of(at, "loop", name, of, [one[1] for one in arguments[:count]], arguments[count:])
+                return CelNode.of(at, "loop", name, of, [one[1] for one in arguments[:count]], arguments[count:])
         if of[0] == "id" and of[1] in NAMESPACES and f"{of[1]}.{name}" in SIGNATURES:
-            return Node.of(at, "call", f"{of[1]}.{name}", arguments)
-        return Node.of(at, "method", of, name, arguments)
+            return CelNode.of(at, "call", f"{of[1]}.{name}", arguments)
+        return CelNode.of(at, "method", of, name, arguments)
 
-    def primary(self) -> Node:
+    def primary(self) -> CelNode:
         if self.at >= len(self.tokens):
             raise self.fail("mismatched input")
         kind, text, at = self.tokens[self.at]
@@ -251,11 +250,11 @@ class _Parser:
         self.at += 1
         if kind in ("int", "hex"):
             value = int(text.rstrip("uU"), 16 if kind == "hex" else 10)
-            return Node.of(at, "lit", Uint(value) if text[-1] in "uU" else value)
+            return CelNode.of(at, "lit", Uint(value) if text[-1] in "uU" else value)
         if kind == "double":
-            return Node.of(at, "lit", float(text))
+            return CelNode.of(at, "lit", float(text))
         if kind == "string":
-            return Node.of(at, "lit", _string(text))
+            return CelNode.of(at, "lit", _string(text))
         if kind == "id":
             return self.name(text, at)
         if text == "(":
@@ -263,25 +262,25 @@ class _Parser:
             self.expect(")")
             return inner
         if text == "[":
-            items: list[Node] = []
+            items: list[CelNode] = []
             while not self.take("]"):
                 if items:
                     self.expect(",")
                     if self.take("]"):
                         break
                 items.append(self.element())
-            return Node.of(at, "list", items)
+            return CelNode.of(at, "list", items)
         self.at -= 1
-        return Node.of(at, "map", self.entries(names=False))
+        return CelNode.of(at, "map", self.entries(names=False))
 
-    def element(self) -> Node:
+    def element(self) -> CelNode:
         at = self.place()
-        return Node.of(at, "maybe", self.expression()) if self.take("?") else self.expression()
+        return CelNode.of(at, "maybe", self.expression()) if self.take("?") else self.expression()
 
-    def entries(self, names: bool) -> list[tuple[Any, Node]]:
+    def entries(self, names: bool) -> list[tuple[Any, CelNode]]:
         """The fields of a struct or the pairs of a map, in braces."""
         self.expect("{")
-        pairs: list[tuple[Any, Node]] = []
+        pairs: list[tuple[Any, CelNode]] = []
         while not self.take("}"):
             if pairs:
                 self.expect(",")
@@ -296,26 +295,26 @@ class _Parser:
                 key = unescape(key[1])
             self.expect(":")
             value = self.expression()
-            pairs.append((key, Node.of(value.at, "maybe", value) if optional else value))
+            pairs.append((key, CelNode.of(value.at, "maybe", value) if optional else value))
         return pairs
 
-    def name(self, text: str, at: int) -> Node:
+    def name(self, text: str, at: int) -> CelNode:
         if text in ("true", "false", "null"):
-            return Node.of(at, "lit", {"true": True, "false": False, "null": None}[text])
+            return CelNode.of(at, "lit", {"true": True, "false": False, "null": None}[text])
         if text in _RESERVED or text == "in":
             raise CelSyntaxError(f"reserved identifier: {text}", at)
         if self.peek() != "(":
-            return Node.of(at, "id", text)
+            return CelNode.of(at, "id", text)
         at = self.place()
         arguments = self.arguments()
         if text == "has":
             if len(arguments) != 1 or arguments[0][0] != "sel":
                 raise CelSyntaxError("invalid argument to has() macro", at)
-            return Node.of(at, "has", arguments[0][1], arguments[0][2])
-        return Node.of(at, "call", text, arguments)
+            return CelNode.of(at, "has", arguments[0][1], arguments[0][2])
+        return CelNode.of(at, "call", text, arguments)
 
 
-def dotted(node: Node) -> str:
+def dotted(node: CelNode) -> str:
     """The name ``a.b.c`` that the node spells, or nothing."""
     if node[0] == "id":
         return str(node[1])
@@ -325,7 +324,7 @@ def dotted(node: Node) -> str:
     return ""
 
 
-def parse(text: str) -> Node:
+def parse(text: str) -> CelNode:
     """The tree of an expression. Raises ``CelSyntaxError``."""
     parser = _Parser(text)
     tree = parser.expression()

@@ -10,6 +10,7 @@ from raycp.embedded.managed.apply import check_typed, merge
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft
 from raycp.embedded.policies.bound import Bound, bound_policies
+from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, matches
 from raycp.embedded.policies.evaluation import (
     OUT_OF_BUDGET,
     EvaluationError,
@@ -19,7 +20,6 @@ from raycp.embedded.policies.evaluation import (
     evaluate,
     values_of,
 )
-from raycp.embedded.policies.matching import GROUP, AdmissionRequest, exempt, matches
 from raycp.embedded.policies.params import Misconfigured, params_of
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.strategy import shapes

@@ -9,6 +9,7 @@ import msgspec
 from raycp.embedded.access import Access
 from raycp.embedded.errors import StatusError, forbidden
 from raycp.embedded.policies.bound import Bound, bound_policies
+from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, matches
 from raycp.embedded.policies.evaluation import (
     OUT_OF_BUDGET,
     EvaluationError,
@@ -18,7 +19,6 @@ from raycp.embedded.policies.evaluation import (
     evaluate,
     values_of,
 )
-from raycp.embedded.policies.matching import GROUP, AdmissionRequest, exempt, matches
 from raycp.embedded.policies.params import Misconfigured, params_of
 from raycp.embedded.registry import Registry
 from raycp.embedded.strategy.budget import validation_budget
@@ -43,7 +43,7 @@ class Denial:
 
 
 @dataclass
-class Verdict:
+class PolicyVerdict:
     """What a policy says of a request with one object of parameters."""
 
     denials: list[Denial] = field(default_factory=list)
@@ -69,10 +69,10 @@ class ValidatingPolicy:
             self._validations.append((one, made.compiled(one["expression"]), message))
         self._annotations = [(one, made.compiled(one["valueExpression"])) for one in spec.get("auditAnnotations") or ()]
 
-    def judge(self, values: Object, params: Object | None) -> Verdict:
+    def judge(self, values: Object, params: Object | None) -> PolicyVerdict:
         """What the policy says of a request."""
         scope = self._expressions.scope({**values, "params": params})
-        verdict = Verdict()
+        verdict = PolicyVerdict()
         try:
             if applies(self._conditions, scope):
                 for index, (spec, expression, message) in enumerate(self._validations):
@@ -81,9 +81,9 @@ class ValidatingPolicy:
                         verdict.denials.append(denial)
                 self._annotate(scope, verdict)
         except OutOfBudget:
-            return Verdict([Denial(OUT_OF_BUDGET)] if self.fails else [])
+            return PolicyVerdict([Denial(OUT_OF_BUDGET)] if self.fails else [])
         except EvaluationError as error:
-            return Verdict([Denial(str(error))] if self.fails else [])
+            return PolicyVerdict([Denial(str(error))] if self.fails else [])
         return verdict
 
     def _denial(
@@ -97,7 +97,7 @@ class ValidatingPolicy:
         text = _message(message, scope) or (spec.get("message") or "").strip() or f"failed expression: {spec['expression'].strip()}"
         return Denial(text, spec.get("reason") or "Invalid", index)
 
-    def _annotate(self, scope: Object, verdict: Verdict) -> None:
+    def _annotate(self, scope: Object, verdict: PolicyVerdict) -> None:
         for spec, expression in self._annotations:
             try:
                 value = evaluate(expression, scope)
