@@ -139,7 +139,8 @@ class LocalApi:
             unsubscribe()
 
     async def _finish(self, draft: Draft) -> Object:
-        draft = self._verbs.mutated(draft, ADMIN)
+        if self._verbs.mutating.any:
+            draft = self._verbs.mutating.mutate(draft, ADMIN)
         if self._verbs.webhooks.any and self._verbs.webhooks.match(draft):
             draft = await self._verbs.webhooks.admit(draft, ADMIN, [])
         wrote: Wrote = self._pipeline.finish(self._verbs.guarded(draft, ADMIN, []))

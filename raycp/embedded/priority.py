@@ -15,9 +15,10 @@ GROUP = "scheduling.k8s.io"
 def admit_priority(registry: Registry, resource: ServedResource, obj: dict[str, Any]) -> None:
     """Set ``spec.priority`` and ``spec.preemptionPolicy`` of a new Pod; of PriorityClasses only one may be the global default.
     Raises 403."""
-    if resource.info.plural == "pods" and not resource.info.group:
+    plural = resource.info.plural
+    if plural == "pods" and not resource.info.group:
         _pod(registry, resource, obj)
-    elif resource.info.plural == "priorityclasses" and obj.get("globalDefault"):
+    elif plural == "priorityclasses" and obj.get("globalDefault"):
         classes = registry.find(GROUP, "v1", "priorityclasses")
         assert classes is not None
         known = next((one.name for one in classes.table.records("") if _DEFAULT in one.raw), None)

@@ -220,7 +220,8 @@ class Verbs:
         again: Callable[[], Draft] | None = None,
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """Run the matching policies and webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
-        draft = self.mutated(draft, call.user)
+        if self.mutating.any:
+            draft = self.mutating.mutate(draft, call.user)
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
         return self.wrote(call, form, self.finish(call, draft, warnings), warnings, draft.options.dry_run)
@@ -234,24 +235,23 @@ class Verbs:
         self._escalation.check(call.user, draft, call.name)
         return self.pipeline.finish(self.guarded(draft, call.user, warnings))
 
-    def mutated(self, draft: Draft, user: User) -> Draft:
-        """The draft as mutating policies change it. Raises ``StatusError``."""
-        return self.mutating.mutate(draft, user) if self.mutating.any else draft
-
     def guarded(self, draft: Draft, user: User, warnings: list[str], sub: str = "") -> Draft:
         """The draft, under validating admission if anything may refuse it. ``sub``: a subresource that writes the whole object."""
-        secured = self.security.concerns(draft.resource, draft.obj)
-        if not self.policies.any and not secured:
+        security, policies = self.security, self.policies
+        if not (security.any or policies.any or draft.resource is security.namespaces):
+            return draft
+        secured = security.concerns(draft.resource, draft.obj)
+        if not policies.any and not secured:
             return draft
 
         def guard(made: Draft) -> None:
             at = made.subresource or sub
             if secured:
-                self.security.admit(made.resource, made.obj, made.old, at, warnings)
-            if self.policies.any:
+                security.admit(made.resource, made.obj, made.old, at, warnings)
+            if policies.any:
                 operation = "CREATE" if made.old is None else "UPDATE"
                 request = AdmissionRequest(made.resource, operation, at, made.obj, made.old, user, made.options.dry_run)
-                self.policies.admit(request, warnings)
+                policies.admit(request, warnings)
 
         return draft._replace(guard=guard)
 
@@ -270,7 +270,7 @@ class Verbs:
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
             # the object changed while webhooks ran: apply the patch to the current state
-            draft = self.mutated(again(), call.user)
+            draft = self.mutating.mutate(again(), call.user)
         return self.wrote(call, form, self.finish(call, admitted, warnings), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:

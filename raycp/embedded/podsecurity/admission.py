@@ -82,10 +82,11 @@ class PodSecurity:
         self._registry = registry
         self._labelled: dict[str, dict[str, Standard]] = {}
         self.any = False
-        namespaces = registry.find("", "v1", "namespaces")
-        assert namespaces is not None
-        namespaces.table.subscribe("", self._changed)
-        for record in namespaces.table.records(""):
+        found = registry.find("", "v1", "namespaces")
+        assert found is not None
+        self.namespaces = found
+        found.table.subscribe("", self._changed)
+        for record in found.table.records(""):
             self._take(record)
 
     def _changed(self, change: StoreChange) -> None:
@@ -104,15 +105,14 @@ class PodSecurity:
 
     def concerns(self, resource: ServedResource, obj: Object) -> bool:
         """Whether a write may be judged here: a cheap question for all the others."""
-        info = resource.info
-        if info.plural == "namespaces" and not info.group:
+        if resource is self.namespaces:
             return any(key.startswith(PREFIX) for key in obj["metadata"].get("labels") or ())
         return self.any and obj["metadata"].get("namespace") in self._labelled
 
     def admit(self, resource: ServedResource, obj: Object, old: Object | None, sub: str, warnings: list[str]) -> None:
         """Raises ``StatusError`` 403 for a Pod that violates its namespace's level, 422 for labels that are none."""
         info = resource.info
-        if info.plural == "namespaces" and not info.group:
+        if resource is self.namespaces:
             if not sub:
                 self._namespace(resource, obj, old, warnings)
             return
