@@ -238,6 +238,11 @@ async def test_policies_are_under_no_policy(cluster: EmbeddedCluster) -> None:
             "spec.auditAnnotations[0].valueExpression",
             "must evaluate to one of [string null] but got int",
         ),
+        (
+            {"validations": [{"expression": "'" + "a" * 30_000 + "' != ''"}] * 2},
+            "spec.validations[1].expression",
+            "the expressions of a policy may have 50000 characters together",
+        ),
         ({"validations": [{"expression": "true", "reason": "Nope"}]}, "spec.validations[0].reason", "Unsupported value"),
         (
             {"validations": [{"expression": "true"}], "matchConstraints": {}},

@@ -163,6 +163,10 @@ class MutatingPolicies:
         """The draft as the policies that match change it. Raises ``StatusError`` if one fails that must not."""
         if exempt(draft.resource.info):
             return draft
+        with validation_budget():
+            return self._mutate(draft, user)
+
+    def _mutate(self, draft: Draft, user: User) -> Draft:
         errors: list[tuple[MutatingPolicy, str, str]] = []
         obj, invocations = draft.obj, self._invocations(draft, user, errors)
         changed_at = -1
@@ -206,11 +210,10 @@ class MutatingPolicies:
     ) -> Object:
         request = self._request(draft, obj, user)
         values = values_of(self._registry, self._access, request, one.matched)
-        with validation_budget():
-            try:
-                made, failed = one.policy.mutate(values, one.params, one.matched)
-            except OutOfBudget:
-                made, failed = values["object"], [OUT_OF_BUDGET]
+        try:
+            made, failed = one.policy.mutate(values, one.params, one.matched)
+        except OutOfBudget:
+            made, failed = values["object"], [OUT_OF_BUDGET]
         errors += [(one.policy, one.binding, why) for why in failed]
         if made is values["object"] or made == values["object"]:
             return obj

@@ -26,16 +26,20 @@ _TYPES = 10
 """how many types are checked (``maxTypesToCheck``)"""
 
 
-def expression_warnings(registry: Registry, spec: Object) -> list[Object]:
-    """``status.typeChecking.expressionWarnings`` of a policy."""
+async def expression_warnings(registry: Registry, spec: Object) -> list[Object]:
+    """``status.typeChecking.expressionWarnings`` of a policy. Others run between the checks."""
     kinds = [(resource, made) for resource in _resources(registry, spec) if (made := _declared(resource)) is not None]
     params = _params(registry, spec)
     found: list[Object] = []
     for index, validation in enumerate(spec.get("validations") or ()):
         for key in ("expression", "messageExpression"):
             text = validation.get(key)
-            checked = [(resource, _check(spec, text, kind, params)) for resource, kind in kinds] if text else []
-            told = [f"{_shown(resource)}: {why}\n" for resource, why in checked if why]
+            told: list[str] = []
+            for resource, kind in kinds if text else ():
+                await asyncio.sleep(0)
+                why = _check(spec, text, kind, params)
+                if why:
+                    told.append(f"{_shown(resource)}: {why}\n")
             if told:
                 found.append({"fieldRef": f"spec.validations[{index}].{key}", "warning": "\n".join(told)})
     return found
@@ -139,7 +143,7 @@ class TypeChecks:
             status = policy.get("status") or {}
             if status.get("observedGeneration") == generation and status.get("typeChecking") is not None:
                 continue
-            warnings = expression_warnings(self._registry, policy.get("spec") or {})
+            warnings = await expression_warnings(self._registry, policy.get("spec") or {})
             checked: Object = {"expressionWarnings": warnings} if warnings else {}
             policy["status"] = {**status, "observedGeneration": generation, "typeChecking": checked}
             try:

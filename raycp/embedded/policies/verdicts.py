@@ -146,6 +146,10 @@ class ValidatingPolicies:
         """Evaluate the policies that match. Raises ``StatusError`` if one denies the request."""
         if exempt(request.resource.info):
             return
+        with validation_budget():
+            self._admit(request, warnings)
+
+    def _admit(self, request: AdmissionRequest, warnings: list[str]) -> None:
         denied: list[tuple[str, Denial]] = []
         failures: list[Object] = []
         annotations: dict[str, str] = {}
@@ -166,8 +170,7 @@ class ValidatingPolicies:
                     continue
                 if values is None:
                     values = values_of(self._registry, self._access, request, matched)
-                with validation_budget():
-                    verdicts = [policy.judge(values, one) for one in params]
+                verdicts = [policy.judge(values, one) for one in params]
                 for verdict in verdicts:
                     annotations.update(verdict.annotations)
                     denied += [(who, Denial(text)) for text in verdict.errors]

@@ -5,7 +5,6 @@ import binascii
 import math
 import re
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -90,20 +89,38 @@ def _parse_quantity(text: str) -> tuple[Fraction, str]:
             else "unable to parse quantity's suffix"
         )
     sign, digits, suffix = found[1], found[2], found[3] or ""
-    number = Fraction(Decimal(digits))
-    form = "decimal"
     if suffix in _DECIMAL:
-        number *= Fraction(10) ** _DECIMAL[suffix]
+        number, form = _scaled(digits, _DECIMAL[suffix]), "decimal"
     elif suffix in _BINARY:
-        number *= 1024 ** _BINARY[suffix]
-        form = "binary"
+        number, form = _scaled(digits, 0) * 1024 ** _BINARY[suffix], "binary"
     else:
-        number *= Fraction(10) ** int(suffix[1:])
-        form = "exponent"
+        number, form = _scaled(digits, int(suffix[1:12])), "exponent"
     nanos = number * 10**9
     if nanos.denominator != 1:
-        number = Fraction(int((Decimal(nanos.numerator) / Decimal(nanos.denominator)).to_integral_value(ROUND_CEILING)), 10**9)
+        number = Fraction(math.ceil(nanos), 10**9)
     return (-number if sign == "-" else number), form
+
+
+_MOST, _LEAST, _KEPT = 25, -15, 60
+"""digits before the point of the largest number, after it of the smallest, and those that are kept of any"""
+
+
+def _scaled(digits: str, exponent: int) -> Fraction:
+    """``digits`` times ten to ``exponent``. Beyond a limit it is 2^63 - 1, or as small a one as there is (``ParseQuantity``): what
+    a client sends must not be computed to a billion digits."""
+    whole, _, rest = digits.partition(".")
+    kept = (whole + rest).lstrip("0")
+    if not kept:
+        return Fraction(0)
+    before = len(kept) - len(rest) + exponent
+    if before > _MOST:
+        return Fraction(2**63 - 1)
+    if before < _LEAST:
+        return Fraction(1, 10**9)
+    shift = exponent - len(rest) + max(0, len(kept) - _KEPT)
+    more = kept[_KEPT:].strip("0")
+    number = int(kept[:_KEPT]) * Fraction(10) ** shift
+    return number + Fraction(10) ** (shift - 1) if more else number
 
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")

@@ -47,6 +47,8 @@ _ESCAPES = {
     "__slash__": "/",
 }
 _RESERVED = frozenset({"if", "for", "while", "import", "let", "loop", "package", "namespace", "return", "var", "void"})
+MAX_EXPRESSION = 100_000
+"""characters of an expression, as cel-go's parser takes"""
 MACROS = {
     "all": ((1, 1), (2, 1)),
     "exists": ((1, 1), (2, 1)),
@@ -326,6 +328,8 @@ def dotted(node: CelNode) -> str:
 
 def parse(text: str) -> CelNode:
     """The tree of an expression. Raises ``CelSyntaxError``."""
+    if len(text) > MAX_EXPRESSION:
+        raise CelSyntaxError(f"expression code point size exceeds limit: size: {len(text)}, limit {MAX_EXPRESSION}")
     parser = _Parser(text)
     tree = parser.expression()
     if parser.at < len(parser.tokens):
@@ -335,6 +339,8 @@ def parse(text: str) -> CelNode:
 
 def shown(text: str, at: int, message: str) -> str:
     """An error as cel-go prints it: with its line and a mark below its place."""
+    if len(text) > MAX_EXPRESSION:
+        return f"ERROR: <input>:-1:0: {message}"
     line = text.count("\n", 0, at)
     column = at - (text.rfind("\n", 0, at) + 1)
     snippet = text.split("\n")[line].replace("\t", " ")

@@ -16,6 +16,8 @@ from raycp.embedded.strategy.rules import register
 Object = dict[str, Any]
 GROUP = "admissionregistration.k8s.io"
 _MAX_CONDITIONS, _MAX_ANNOTATIONS, _MAX_VALUE = 64, 20, 5 * 1024
+POLICY_LIMIT = 50_000
+"""characters of all expressions of a policy: half a second of checks and compilation"""
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 _IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
@@ -86,6 +88,7 @@ class ExpressionChecks:
         self._params = bool(spec.get("paramKind"))
         self._errors = errors
         self._variables: dict[str, Type] | None = None
+        self._characters = 0
 
     def check(
         self,
@@ -98,6 +101,12 @@ class ExpressionChecks:
         patches: bool = False,
     ) -> Type:
         """The expression's type, which must be one of ``wanted``. A dyn is of no type that is wanted."""
+        if self._characters > POLICY_LIMIT:
+            return DYN  # told already
+        self._characters += len(text)
+        if self._characters > POLICY_LIMIT:
+            self._errors.append(forbidden(field, f"the expressions of a policy may have {POLICY_LIMIT} characters together"))
+            return DYN
         known = self._variables if variables else None
         environment = admission_environment(params=self._params, authorizer=authorizer, variables=known, patches=patches)
         try:
