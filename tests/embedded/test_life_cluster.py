@@ -267,6 +267,46 @@ class TestPods:
 
 
 class TestScheduling:
+    async def test_a_budget_says_what_may_be_disrupted(self, make: Make) -> None:
+        """pkg/controller/disruption: a number of Pods, a share of their controllers' replicas, Pods that are being evicted."""
+        cluster = await make(nodes=1, controllers={"gc": False})
+        labels = {"app": "a"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        spec = {"replicas": 4, "selector": {"matchLabels": labels}, "template": template}
+        owner = await cluster.api.create("replicasets.apps", {"metadata": {"name": "r"}, "spec": spec}, "default")
+        ref = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": owner["metadata"]["uid"], "controller": True}
+        for name in ("a", "b", "c"):
+            await pod(cluster, name, meta={"labels": labels, "ownerReferences": [ref]}, restartPolicy="Always")
+            await until(lambda name=name: phase(cluster, name) == "Running")
+        budgets = "poddisruptionbudgets.policy"
+
+        async def status(name: str, **given: Any) -> dict[str, Any]:
+            wanted = {"selector": {"matchLabels": labels}, **given}
+            await cluster.api.create(budgets, {"metadata": {"name": name}, "spec": wanted}, "default")
+            await until(lambda: "conditions" in ((cluster.api.get(budgets, "default", name) or {}).get("status") or {}))
+            found: dict[str, Any] = cluster.api.get(budgets, "default", name)["status"]  # type: ignore[index]
+            return found
+
+        first = await status("number", minAvailable=2)
+        counted = {key: first[key] for key in ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")}
+        assert counted == {"disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3}
+        assert (first["observedGeneration"], first["conditions"][0]["reason"]) == (1, "SufficientPods")
+        second = await status("share", maxUnavailable="25%")
+        assert (second["desiredHealthy"], second["expectedPods"], second["disruptionsAllowed"]) == (3, 4, 0)
+        assert second["conditions"][0]["reason"] == "InsufficientPods"
+        await cluster.api.delete("pods", "default", "a")
+        await until(lambda: cluster.api.get(budgets, "default", "number")["status"]["disruptionsAllowed"] == 0)  # type: ignore[index]
+        job = {**ref, "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "x"}
+        await pod(cluster, "d", meta={"labels": labels, "ownerReferences": [job]}, restartPolicy="Always")
+        failed = await until(
+            lambda: [
+                one
+                for one in cluster.api.get(budgets, "default", "share")["status"]["conditions"]  # type: ignore[index]
+                if one["reason"] == "SyncFailed"
+            ]
+        )
+        assert failed[0]["message"] == 'found no controllers for pod "d"'
+
     async def test_a_pod_preempts_those_of_lower_priority(self, make: Make) -> None:
         """pkg/scheduler/framework/preemption: the node whose victims matter least, its name, conditions and events."""
         cluster = await make(nodes=2, node={"cpu": "2", "memory": "1Gi", "pods": 10})
@@ -331,8 +371,9 @@ class TestScheduling:
             found = cluster.api.get("pods", "default", last)
             return {c["type"]: c for c in found["status"].get("conditions") or ()}.get("PodScheduled", {})  # type: ignore[index]
 
-        await until(lambda: told().get("reason") == "Unschedulable")
-        assert told()["message"] == "0/2 nodes are available: 2 Insufficient cpu."
+        # before the nodes were ready, it was another message
+        await until(lambda: told().get("message") == "0/2 nodes are available: 2 Insufficient cpu.")
+        assert told()["reason"] == "Unschedulable"
         await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "FailedScheduling"])
         await cluster.api.delete("pods", "default", "a" if last != "a" else "b", grace=0)
         await until(lambda: phase(cluster, last) == "Running")
