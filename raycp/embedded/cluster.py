@@ -71,9 +71,9 @@ class EmbeddedCluster:
         if self.spec.controllers.quota:
             self.pipeline.quotas = Quotas(self.store, self.registry)
         self.recorder = Recorder()
-        self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
         self.access = Access(self.registry, self.spec.rbac)
+        self.webhooks = Webhooks(self.registry, self.access)
         self.verbs = Verbs(
             self.store,
             self.pipeline,

@@ -6,20 +6,34 @@ from typing import Any
 
 import msgspec
 
+from raycp.embedded.access import Access
 from raycp.embedded.auth import ANONYMOUS, User
-from raycp.embedded.errors import StatusError, bad_request, internal
+from raycp.embedded.errors import StatusError, bad_request, forbidden, internal
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft, Object
 from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, rule_covers, selected
+from raycp.embedded.policies.evaluation import (
+    OUT_OF_BUDGET,
+    EvaluationError,
+    OutOfBudget,
+    PolicyExpressions,
+    applies,
+    values_of,
+)
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import StoredObject
+from raycp.embedded.strategy.budget import validation_budget
+from raycp.embedded.strategy.cel import Expression
 
 
 class Webhooks:
     """Calls the configured webhooks. ``any`` is false while there are none, and writes need not wait."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, access: Access) -> None:
         self._registry = registry
+        self._access = access
+        self._conditions: dict[str, list[Expression | str]] = {}
+        """the compiled matchConditions, by their texts as JSON"""
         self._hooks: dict[str, list[Object]] = {"mutating": [], "validating": []}
         self.any = False
         self._session: Any = None
@@ -51,7 +65,7 @@ class Webhooks:
         obj = draft.obj
         for hook in self._hooks["mutating"]:
             request = _request(draft, obj, user)
-            if self._wants(hook, request):
+            if self._wants(hook, request) and self._applies(hook, request):
                 patch = await self._call(hook, request, warnings)
                 if patch:
                     changed = json_patch.apply(obj, patch)
@@ -67,12 +81,13 @@ class Webhooks:
         """Call the validating webhooks. Raises ``StatusError`` if one denies the request."""
         request = AdmissionRequest(resource, "DELETE", "", None, resource.read(record), user, dry_run)
         for hook in self._hooks["mutating"]:
-            if self._wants(hook, request):
+            if self._wants(hook, request) and self._applies(hook, request):
                 await self._call(hook, request, warnings)
         await self._validate(request, warnings)
 
     async def _validate(self, request: AdmissionRequest, warnings: list[str]) -> None:
-        calls = [self._call(hook, request, warnings) for hook in self._hooks["validating"] if self._wants(hook, request)]
+        wanted = [hook for hook in self._hooks["validating"] if self._wants(hook, request) and self._applies(hook, request)]
+        calls = [self._call(hook, request, warnings) for hook in wanted]
         for error in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(error, BaseException):
                 raise error
@@ -84,6 +99,8 @@ class Webhooks:
         for record in found.table.records(""):
             hooks += found.read(record).get("webhooks") or ()
         self._hooks[kind] = hooks
+        texts = {_key(hook) for every in self._hooks.values() for hook in every}
+        self._conditions = {key: self._conditions.get(key) or _compiled(key) for key in texts}
         self.any = any(self._hooks.values())
 
     def _wants(self, hook: Object, request: AdmissionRequest) -> bool:
@@ -91,6 +108,19 @@ class Webhooks:
         if exempt(info) or not any(rule_covers(rule, info, request.sub, request.operation) for rule in hook.get("rules") or ()):
             return False
         return selected(self._registry, hook, request)
+
+    def _applies(self, hook: Object, request: AdmissionRequest) -> bool:
+        """Whether the matchConditions hold. Raises ``StatusError`` if one fails and the webhook's policy is Fail."""
+        conditions = self._conditions[_key(hook)]
+        if not conditions:
+            return True
+        with validation_budget():
+            try:
+                return applies(conditions, values_of(self._registry, self._access, request, request.resource))
+            except (EvaluationError, OutOfBudget) as error:
+                if hook.get("failurePolicy", "Fail") == "Ignore":
+                    return False
+                raise forbidden(request.resource.info, request.name, str(error) or OUT_OF_BUDGET) from None
 
     async def _call(self, hook: Object, request: AdmissionRequest, warnings: list[str]) -> Any:
         """Call a webhook. Returns its JSON patch, if any. Raises ``StatusError`` if it denies the request."""
@@ -134,6 +164,15 @@ class Webhooks:
                 raise bad_request(f"the server answered {response.status}")
             answer: Object = msgspec.json.decode(body)
             return answer
+
+
+def _key(hook: Object) -> str:
+    return msgspec.json.encode([one.get("expression") for one in hook.get("matchConditions") or ()]).decode()
+
+
+def _compiled(key: str) -> list[Expression | str]:
+    made = PolicyExpressions({})
+    return [made.compiled(text) for text in msgspec.json.decode(key)]
 
 
 def _request(draft: Draft, obj: Object, user: User) -> AdmissionRequest:

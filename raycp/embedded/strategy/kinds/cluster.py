@@ -4,6 +4,7 @@ from raycp.embedded import crds
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, duplicate, forbidden, immutable, not_supported, required, wrong
 from raycp.embedded.strategy.kinds.placement_validation import label_selector
+from raycp.embedded.strategy.kinds.policies import ExpressionChecks
 from raycp.embedded.strategy.metadata import check_labels
 from raycp.embedded.strategy.rules import Object, register
 
@@ -264,6 +265,7 @@ def _webhooks(obj: Object, errors: Errors) -> None:
         config = hook.get("clientConfig") or {}
         if (config.get("url") is None) == (config.get("service") is None):
             errors.append(required(f"{field}.clientConfig", "exactly one of url or service is required"))
+        ExpressionChecks({}, errors).conditions(hook, field)
 
 
 for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):

@@ -135,14 +135,14 @@ class ExpressionChecks:
             else:
                 self._variables[name] = self.check(text, f"{field}.expression")
 
-    def conditions(self, spec: Object) -> None:
-        """``validateMatchConditions``: they see no variables."""
+    def conditions(self, spec: Object, whose: str) -> None:
+        """``validateMatchConditions`` of ``whose`` field: they see no variables."""
         given = spec.get("matchConditions") or []
         if len(given) > _MAX_CONDITIONS:
-            self._errors.append(too_many("spec.matchConditions", len(given), _MAX_CONDITIONS))
+            self._errors.append(too_many(f"{whose}.matchConditions", len(given), _MAX_CONDITIONS))
         seen: set[str] = set()
         for index, one in enumerate(given):
-            field = f"spec.matchConditions[{index}]"
+            field = f"{whose}.matchConditions[{index}]"
             text, name = (one.get("expression") or "").strip(), one.get("name") or ""
             if not text:
                 self._errors.append(required(f"{field}.expression"))
@@ -195,7 +195,7 @@ def _validating_policy(obj: Object, errors: Errors) -> None:
     spec = obj.get("spec") or {}
     policy_head(spec, errors)
     checks = ExpressionChecks(spec, errors)
-    checks.conditions(spec)
+    checks.conditions(spec, "spec")
     checks.variables(spec)
     if not spec.get("validations") and not spec.get("auditAnnotations"):
         for key in ("validations", "auditAnnotations"):
@@ -329,7 +329,7 @@ def _mutating_policy(obj: Object, errors: Errors) -> None:
     spec = obj.get("spec") or {}
     policy_head(spec, errors)
     checks = ExpressionChecks(spec, errors)
-    checks.conditions(spec)
+    checks.conditions(spec, "spec")
     checks.variables(spec)
     if not spec.get("mutations"):
         errors.append(required("spec.mutations", "mutations must contain at least one item"))
