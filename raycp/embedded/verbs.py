@@ -10,12 +10,12 @@ from raycp.embedded import forms, lists
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import User
 from raycp.embedded.deletion import Deletion
-from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_found, too_large_version
+from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_acceptable, not_found, too_large_version
 from raycp.embedded.escalation import Escalation
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, Stream, header_line
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
-from raycp.embedded.patches import parse_apply
+from raycp.embedded.patches import duplicates_text, parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.podsecurity.admission import PodSecurity
 from raycp.embedded.policies.constraints import AdmissionRequest
@@ -25,6 +25,7 @@ from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import body_decoder
+from raycp.embedded.strategy.metadata import finalizer_warnings
 from raycp.embedded.watch import FrameCache, Watch
 from raycp.embedded.webhooks import Webhooks
 
@@ -197,9 +198,9 @@ class Verbs:
         if apply:
             patch, twice = parse_apply(request.body)
             if twice and options.validation == "Strict":
-                raise bad_request("strict decoding error: " + ", ".join(twice))
+                raise bad_request("error strict decoding YAML: " + duplicates_text(twice))
             if options.validation == "Warn":
-                warnings += twice
+                warnings += [duplicates_text(twice)] if twice else []
 
             def draft() -> Draft:
                 return pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)
@@ -233,7 +234,10 @@ class Verbs:
             info, (ns, name) = call.resource.info, (call.ns, call.name)
             self._access.check(call.user, Attributes("create", info.group, info.version, info.plural, call.sub, ns, name))
         self._escalation.check(call.user, draft, call.name)
-        return self.pipeline.finish(self.guarded(draft, call.user, warnings))
+        wrote = self.pipeline.finish(self.guarded(draft, call.user, warnings))
+        if draft.resource.info.crd is not None and not call.sub:
+            warnings += finalizer_warnings(draft.obj["metadata"], draft.old and draft.old["metadata"])
+        return wrote
 
     def guarded(self, draft: Draft, user: User, warnings: list[str], sub: str = "") -> Draft:
         """The draft, under validating admission if anything may refuse it. ``sub``: a subresource that writes the whole object."""
@@ -357,7 +361,10 @@ class Verbs:
         accept = call.request.headers.get(b"accept")
         if accept is None or accept == b"application/json":
             return forms.PLAIN
-        return forms.negotiate(accept.decode("latin-1"))
+        form = forms.negotiate(accept.decode("latin-1"))
+        if form.protobuf and not form.kind and call.resource.info.crd is not None:
+            raise not_acceptable(forms.ACCEPTED)  # custom resources have no protobuf; it is refused before anything is written
+        return form
 
     def shown(
         self, call: ResourceRequest, form: forms.Form, record: StoredObject, status: int = 200, warnings: list[str] | tuple[()] = ()

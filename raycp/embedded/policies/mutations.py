@@ -91,10 +91,11 @@ class MutatingPolicy:
             raise EvaluationError("type mismatch: " + "\n".join(told))
         shape, patch = resource.strategy.shape, _plain(made)
         info = resource.info
-        try:
-            check_typed(shape, {**patch, "apiVersion": info.api_version, "kind": info.kind}, "")
-        except StatusError as error:
-            raise EvaluationError(f"error applying patch: failed to convert patch object to typed object: {error}") from None
+        problems: list[str] = []
+        check_typed(shape, {**patch, "apiVersion": info.api_version, "kind": info.kind}, "", problems)
+        if problems:
+            text = "failed to convert patch object to typed object: " + "\n".join(problems)
+            raise EvaluationError(f"error applying patch: {text}")
         atomic = _atomic(shape, patch, "")
         if atomic:
             text = f"may not mutate atomic arrays, maps or structs: {', '.join(atomic)}"

@@ -279,6 +279,7 @@ for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         validate_update=lambda new, old, errors: _webhooks(new, errors),
     )
 
+
 def _budget(obj: Object, errors: Errors) -> None:
     spec = obj.get("spec") or {}
     if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
@@ -341,8 +342,6 @@ register(
     ),
 )
 for _group, _kind in (
-    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
-    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
     ("resource.k8s.io", "DeviceClass"),
     ("resource.k8s.io", "ResourceSlice"),
 ):
