@@ -166,8 +166,8 @@ class Scheduler:
             chosen = self._preempt(key, pod, asks) if told is None else None
             message = explain(len(self.rooms), obstacles)
             await self._report_unschedulable(key, record, message, chosen.node if chosen is not None else "")
-            if chosen is not None:
-                await self._remove(chosen, record)
+            if chosen is not None and not await self._remove(chosen, record):
+                self.inbox.put(key)  # a victim changed meanwhile: choose again
             return None
         self._unschedulable.pop(key, None)
         self._nominated.pop(key, None)
@@ -244,8 +244,10 @@ class Scheduler:
 
         return breaks
 
-    async def _remove(self, chosen: Preemption, preemptor: StoredObject) -> None:
-        """Mark the victims as disrupted, and delete them. One that is gone meanwhile needs nothing."""
+    async def _remove(self, chosen: Preemption, preemptor: StoredObject) -> bool:
+        """Mark the victims as disrupted, and delete them. One that is gone meanwhile needs nothing. False if one was not deleted
+        because it changed."""
+        done = True
         for one in chosen.victims:
             record = self._pods.get(one.ns, one.name)
             if record is None or record.uid != one.uid:
@@ -260,6 +262,8 @@ class Scheduler:
             except StatusError as error:
                 if error.code not in (404, 409):
                     raise
+                done = done and error.code == 404
+        return done
 
     def _find(self, key: tuple[str, str], pod: PodObject, asks: Asks) -> tuple[str | None, dict[str, int]]:
         """The least loaded of the first ``SAMPLE`` nodes that fit, in round-robin order."""
