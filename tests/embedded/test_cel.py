@@ -169,6 +169,7 @@ def test_types_are_checked_with_the_words_of_cel_go(rule: str, place: str, why: 
         "self.r > 1 && self.x < 1.5 && self.r * 2.0 > 1.0",
         "self.?o.?a.orValue(false) && self.o.a && has(self.o.a) && self == oldSelf",
         "self.l.map(i, size(i)).sum() > 2 && self.l + [] == [] && self.m['a'] == 1",
+        "size(self.s) == 0 || format.dns1123Label().validate(self.s) == null || self.o == null",
         "self.l.exists(i, i in ['a']) && dyn(self.x) == 'a' && [] == self.l",
         "self.l.filter(i, i != '').transformMap(i, v, size(v)).all(k, k > 1)",
     ],

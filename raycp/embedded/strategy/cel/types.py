@@ -87,7 +87,7 @@ class Bindings:
                 return True
         if NULL in (wanted, given):
             other = given if wanted == NULL else wanted
-            return other.name not in PRIMITIVES and other.name not in ("list", "map", "type", "optional_type")
+            return other.name not in PRIMITIVES and other.name not in ("list", "map", "type")
         if wanted.name != given.name or len(wanted.of) != len(given.of):
             return False
         return all(self._fits(one, other, made) for one, other in zip(wanted.of, given.of, strict=True))

@@ -15,7 +15,7 @@ from raycp.embedded.strategy.formats import FORMATS
 from raycp.embedded.strategy.scalars import Malformed, Quantity, parse_quantity
 
 _SEMVER = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(0|[1-9]\d{0,18})\.(0|[1-9]\d{0,18})\.(0|[1-9]\d{0,18})"
     r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
     r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
 )
@@ -33,7 +33,7 @@ class Semver:
         self._before = found[4] or ""
 
     def _key(self) -> tuple[Any, ...]:
-        parts = [(0, int(one), "") if one.isdigit() else (1, 0, one) for one in self._before.split(".") if one]
+        parts = [(0, len(one), one) if one.isdigit() else (1, 0, one) for one in self._before.split(".") if one]
         return self.major, self.minor, self.patch, not parts, parts
 
     def __eq__(self, other: object) -> bool:
