@@ -201,6 +201,7 @@ def array(items: Schema, most: int | None = None) -> Schema:
         ({"type": "string", "maxLength": 10}, "self.contains('test')", 5),
         (TEXT, 'size(self + "hello") > size("hello")', 314_578),
         (array(TEXT), "self[1] == self[1]", 314_577),
+        (TEXT, "matches(self, '^[a-z]+$')", 2),  # cel-go charges a search to the method only
     ],
 )
 def test_estimated_costs(schema: Schema, rule: str, cost: int) -> None:

@@ -1,6 +1,6 @@
 """What an expression may cost at most, by the sizes that the schema of its variables allows (cel-go's ``checker/cost.go``)."""
 
-from raycp.embedded.strategy.cel.callcosts import Argument, call_cost
+from raycp.embedded.strategy.cel.callcosts import Argument, CallCost, call_cost
 from raycp.embedded.strategy.cel.checker import Checked, call_of
 from raycp.embedded.strategy.cel.declared import Declared
 from raycp.embedded.strategy.cel.parser import CelNode
@@ -82,7 +82,7 @@ class _Coster:
         return inner if plain else inner.plus(ONE)
 
     def _call(self, node: CelNode) -> Range:
-        name, arguments, _ = call_of(node)
+        name, arguments, member = call_of(node)
         total = _sum([self.cost(one) for one in arguments])
         if name == "dyn":
             self.sizes[id(node)] = self.size(arguments[0])
@@ -91,7 +91,7 @@ class _Coster:
         sized: Range | None = None
         for overload in self.checked.overloads.get(id(node), ()):
             given = [self._argument(one, wanted) for one, wanted in zip(arguments, overload.arguments, strict=True)]
-            found = call_cost(name, given)
+            found = call_cost(name, given) if member or name != "matches" else CallCost(ONE)
             own = found.cost if own is None else own.union(found.cost)
             if found.size is not None:
                 sized = found.size if sized is None else sized.union(found.size)
