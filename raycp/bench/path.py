@@ -26,7 +26,7 @@ from raycp.sdk import Context, controller
 PACKAGE = f"{Path(__file__).parents[1]}/"
 LEFT_OUT = ("base/", "embedded/", "bench/", "metrics/cells.py")
 CLUSTER = "here"
-QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "scheduler": False, "stages": False}
+QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "disruption": False, "scheduler": False, "stages": False}
 """The embedded cluster serves its API and does nothing else."""
 
 SETTLED = 0.05

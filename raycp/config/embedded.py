@@ -23,6 +23,8 @@ class EmbeddedControllers(Strict):
     """the ``default`` service account and the ``kube-root-ca.crt`` ConfigMap of each namespace"""
     quota: bool = True
     """counts what each ResourceQuota limits, and refuses what exceeds it"""
+    disruption: bool = True
+    """keeps the status of PodDisruptionBudgets"""
     scheduler: bool = True
     """binds Pods to nodes by capacity, taints, selectors"""
     stages: bool = True
@@ -31,7 +33,7 @@ class EmbeddedControllers(Strict):
     @classmethod
     def none(cls) -> "EmbeddedControllers":
         """The bare API server."""
-        return cls(gc=False, namespace=False, serviceaccount=False, quota=False, scheduler=False, stages=False)
+        return cls(**dict.fromkeys(cls.model_fields, False))
 
 
 class NodeShape(Strict):

@@ -23,6 +23,10 @@ from raycp.embedded.kubeconfig import kubeconfig
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.persist import Journal
 from raycp.embedded.pipeline import Pipeline
+from raycp.embedded.podsecurity.admission import PodSecurity
+from raycp.embedded.policies.mutations import MutatingPolicies
+from raycp.embedded.policies.typechecks import TypeChecks
+from raycp.embedded.policies.verdicts import ValidatingPolicies
 from raycp.embedded.quota.quotas import Quotas
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import Registry, ServedResource
@@ -67,10 +71,20 @@ class EmbeddedCluster:
         if self.spec.controllers.quota:
             self.pipeline.quotas = Quotas(self.store, self.registry)
         self.recorder = Recorder()
-        self.webhooks = Webhooks(self.registry)
         self.faults = Faults(list(self.spec.faults), self.clock, self, self.spec.seed)
         self.access = Access(self.registry, self.spec.rbac)
-        self.verbs = Verbs(self.store, self.pipeline, self.faults, self.webhooks, self.recorder, self.access)
+        self.webhooks = Webhooks(self.registry, self.access)
+        self.verbs = Verbs(
+            self.store,
+            self.pipeline,
+            self.faults,
+            self.webhooks,
+            ValidatingPolicies(self.registry, self.access),
+            MutatingPolicies(self.registry, self.access),
+            PodSecurity(self.registry),
+            self.recorder,
+            self.access,
+        )
         self.auth = Authenticator(self.pipeline.times.wall, lambda plural, ns, name: self.store.table("", plural).get(ns, name))
         self.subresources = Subresources(self.verbs, self.auth, self.access)
         self.api = LocalApi(self.verbs, self.subresources)
@@ -92,6 +106,7 @@ class EmbeddedCluster:
         self.on_endpoint: Callable[[Endpoint], None] | None = None
         """called with each new endpoint once it serves; one with a new token follows the fault ``expireToken``"""
         self._crds = CrdStatus(self.registry, self.pipeline, self.api)
+        self._type_checks = TypeChecks(self.registry, self.api)
         self.registry.on_removed = self._resource_removed
         self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,6 +134,7 @@ class EmbeddedCluster:
         await self._made(bootstrap(self.api, rbac=spec.rbac), directory)
         self.pipeline.settle_quotas()
         self._crds.start()
+        self._type_checks.start()
         self._listener = await loop.create_server(
             lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
         )
@@ -145,6 +161,7 @@ class EmbeddedCluster:
             await self.life.stop()
             self.life = None
         self._crds.stop()
+        self._type_checks.stop()
         if self._listener is not None:
             self._listener.close()
         self.verbs.close()

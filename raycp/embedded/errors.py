@@ -233,8 +233,3 @@ def too_many_requests(message: str, retry_after: int) -> StatusError:
 def internal(message: str) -> StatusError:
     """500 as ``NewInternalError`` makes it."""
     return StatusError(500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]})
-
-
-def not_implemented(what: str) -> StatusError:
-    """501: a feature that embedded clusters do not implement; ``docs/embedded.md`` lists them."""
-    return StatusError(501, "NotImplemented", f"{what} is not served by an embedded cluster", {})

@@ -115,6 +115,7 @@ class LocalApi:
             raise not_found(found.info, name)
         if self._verbs.webhooks.any and self._verbs.webhooks.match_delete(found, record):
             await self._verbs.webhooks.admit_delete(found, record, ADMIN, False, [])
+        self._verbs.may_delete(found, record, ADMIN, False, [])
         self._verbs.deletion.delete(found, ns, name, options)
 
     async def watch(self, resource: str, revision: int, ns: str = "") -> AsyncIterator[Batch]:
@@ -145,9 +146,11 @@ class LocalApi:
             unsubscribe()
 
     async def _finish(self, draft: Draft) -> Object:
+        if self._verbs.mutating.any:
+            draft = self._verbs.mutating.mutate(draft, ADMIN)
         if self._verbs.webhooks.any and self._verbs.webhooks.match(draft):
             draft = await self._verbs.webhooks.admit(draft, ADMIN, [])
-        wrote: Wrote = self._pipeline.finish(draft)
+        wrote: Wrote = self._pipeline.finish(self._verbs.guarded(draft, ADMIN, []))
         return draft.obj if wrote.record is not draft.record else draft.resource.read(wrote.record)
 
     @staticmethod

@@ -72,7 +72,7 @@ class Wrote(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A write between draft and finish. ``old`` is None for a create."""
+    """A write between draft and finish. ``old`` is None for a create. ``guard`` may refuse it: it raises ``StatusError``."""
 
     resource: ServedResource
     obj: Object
@@ -80,6 +80,7 @@ class Draft(NamedTuple):
     record: StoredObject | None
     options: WriteOptions
     subresource: str = ""
+    guard: Callable[["Draft"], None] | None = None
 
 
 def _metadata_of(obj: Object, name: str) -> Object:
@@ -158,8 +159,7 @@ class Pipeline:
         meta["uid"] = str(uuid.uuid4())
         self._limits.default(resource, ns, obj)
         obj = resource.strategy.prepare_create(obj, now, ns)
-        if resource.info.plural == "pods" and not resource.info.group:
-            admit_priority(self.registry, resource, obj)
+        admit_priority(self.registry, resource, obj)
         return Draft(resource, obj, None, None, options)
 
     def finish_create(self, draft: Draft) -> Wrote:
@@ -170,7 +170,7 @@ class Pipeline:
         causes = resource.strategy.validate(obj, None, None)
         if causes:
             raise invalid(resource.info, name or meta.get("generateName", ""), causes)
-        self._admit(resource, obj, None, "")
+        self._admit(draft)
         ns = meta.get("namespace", "")
         if resource.table.get(ns, name) is not None:
             if meta.get("generateName"):
@@ -327,7 +327,7 @@ class Pipeline:
 
     def finish(self, draft: Draft) -> Wrote:
         """Validate and commit a draft. Raises ``StatusError``, 409 if the object changed since the draft."""
-        resource, obj, old, record, options, subresource = draft
+        resource, obj, old, record, options, subresource, _ = draft
         if record is None or old is None:
             return self.finish_create(draft)
         if resource.table.get(record.ns, record.name) is not record:
@@ -335,7 +335,7 @@ class Pipeline:
         causes = resource.strategy.validate(obj, old, subresource or None)
         if causes:
             raise invalid(resource.info, record.name, causes)
-        self._admit(resource, obj, old, subresource)
+        self._admit(draft)
         meta = obj["metadata"]
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         if obj == old:
@@ -346,11 +346,13 @@ class Pipeline:
             self.on_finish(resource, obj)
         return Wrote(self._commit(resource, obj, record, options.dry_run))
 
-    def _admit(self, resource: ServedResource, obj: Object, old: Object | None, subresource: str) -> None:
-        """Limits and quotas of the namespace, after everything that may change the object. Raises 403."""
-        self._limits.admit(resource, obj, old, subresource)
+    def _admit(self, draft: Draft) -> None:
+        """What may refuse a valid object, then limits and quotas of its namespace. Raises ``StatusError``."""
+        if draft.guard is not None:
+            draft.guard(draft)
+        self._limits.admit(draft.resource, draft.obj, draft.old, draft.subresource)
         if self.quotas is not None:
-            self.quotas.admit(resource, obj, old, subresource)
+            self.quotas.admit(draft.resource, draft.obj, draft.old, draft.subresource)
 
     def _check_version(self, resource: ServedResource, record: StoredObject, meta: Object) -> None:
         """Check the optimistic lock and the uid of a write. An empty version is no lock. Raises 409."""

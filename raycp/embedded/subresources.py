@@ -1,5 +1,6 @@
 """Subresources: status and the like are updates; scale, binding, eviction, token and log have rules of their own."""
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,15 +14,15 @@ from raycp.embedded.errors import (
     StatusError,
     bad_request,
     conflict,
+    internal,
     invalid_kind,
     method_not_allowed,
     no_such_path,
     not_found,
-    not_implemented,
-    too_many_requests,
 )
+from raycp.embedded.evictions import SUCCESS, Evictions
 from raycp.embedded.httpio import Answer, HttpResponse
-from raycp.embedded.options import delete_options, first, integer, parse_query, write_options
+from raycp.embedded.options import first, integer, parse_query, write_options
 from raycp.embedded.patches import apply_patch
 from raycp.embedded.pipeline import Object
 from raycp.embedded.registry import ServedResource
@@ -36,7 +37,6 @@ LogSource = Callable[[Object, str, dict[str, str]], bytes]
 _REFUSED = frozenset({"exec", "attach", "portforward", "proxy"})
 _ANSWERS = frozenset({"binding", "eviction", "token"})
 """subresources whose answer is no object of their resource, and has no Table"""
-SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 
 class Subresources:
@@ -46,6 +46,7 @@ class Subresources:
         self._verbs = verbs
         self._pipeline = verbs.pipeline
         self._tokens = TokenRequests(verbs.pipeline, auth)
+        self._evictions = Evictions(verbs)
         self._access = access
         self.logs: LogSource | None = None
         """the source of logs; without it every log is empty"""
@@ -55,8 +56,6 @@ class Subresources:
         info = call.resource.info
         if call.sub not in info.subresources or (more and call.sub != "proxy"):
             raise no_such_path() if info.crd is None else not_found(info, call.name)
-        if call.sub in _REFUSED:
-            raise not_implemented(f"{info.plural}/{call.sub}")
         known = info.subresource(call.sub)
         if known is not None and call.verb not in known.verbs:
             raise method_not_allowed()
@@ -64,13 +63,15 @@ class Subresources:
             raise no_such_path()
         if call.sub in _ANSWERS:
             forms.check_plain(call.request.headers.get(b"accept"))
+        if call.sub in _REFUSED:
+            raise self._unreachable(call)
         match call.sub:
             case "scale":
                 return self._scale(call)
             case "binding":
                 return self.bind_request(call)
             case "eviction":
-                return self._evict(call)
+                return self._evictions.create(call, self._record(call))
             case "token":
                 return self._tokens.create(call, self._record(call))
             case "log":
@@ -82,6 +83,24 @@ class Subresources:
         if record is None:
             raise not_found(call.resource.info, call.name)
         return record
+
+    def _unreachable(self, call: ResourceRequest) -> StatusError:
+        """The error of a real server whose kubelets do not answer: of what would need a container's process or network."""
+        record = self._record(call)
+        kind, node = call.resource.info.plural, call.name
+        if kind == "services":
+            return StatusError(503, "ServiceUnavailable", f"no endpoints available for service {json.dumps(call.name)}")
+        if kind == "pods":
+            pod = record.decode()
+            if call.sub in ("exec", "attach"):
+                container_of(pod, first(parse_query(call.request.query), "container"))
+            node = pod["spec"].get("nodeName") or ""
+            if not node:
+                return bad_request(f"pod {call.name} does not have a host assigned")
+        if call.sub == "proxy":
+            text = f"error trying to reach service: dial tcp: lookup {node}: no such host"
+            return StatusError(503, "ServiceUnavailable", text)
+        return internal(f"error dialing backend: dial tcp: lookup {node}: no such host")
 
     # ---- scale
 
@@ -126,7 +145,7 @@ class Subresources:
         if call.resource.info.crd is not None:
             obj["metadata"]["resourceVersion"] = str(record.rv)
         draft = self._pipeline.draft_update(call.resource, call.ns, call.name, obj, options)
-        wrote = self._pipeline.finish(draft)
+        wrote = self._pipeline.finish(self._verbs.guarded(draft, call.user, warnings, "scale"))
         self._verbs.wrote(call, forms.PLAIN, wrote, warnings, options.dry_run)
         return _json(200, _scale_of(call, call.resource.read(wrote.record), paths))
 
@@ -181,6 +200,7 @@ class Subresources:
         if pod["spec"].get("schedulingGates"):
             raise _binding_conflict(name, f"pod {name} has non-empty .spec.schedulingGates")
         pod["spec"]["nodeName"] = node
+        pod["status"].pop("nominatedNodeName", None)
         for key in ("annotations", "labels"):
             if meta.get(key):
                 pod["metadata"][key] = {**(pod["metadata"].get(key) or {}), **meta[key]}
@@ -192,59 +212,6 @@ class Subresources:
         pod["status"]["conditions"] = [*conditions, scheduled]
         return self._pipeline.commit_update(pods, record, pod, dry_run)
 
-    def _evict(self, call: ResourceRequest) -> Answer:
-        request = call.request
-        record = self._record(call)
-        eviction, _ = body_decoder("policy", "v1", "Eviction").decode(request.body, call.media_type(), "Ignore")
-        name = (eviction.get("metadata") or {}).get("name") or call.name
-        if name != call.name:
-            raise bad_request("name in URL does not match name in Eviction object")
-        options = delete_options({}, b"", eviction.get("deleteOptions") or {})
-        if "dryRun=All" in request.query:
-            options.dry_run = True
-        pod = record.decode()
-        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed", "Pending") and (
-            "deletionTimestamp" not in pod["metadata"]
-        ):
-            self._disrupt(call.ns, record, pod, options.dry_run)
-        removed, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
-        if not options.dry_run:
-            self._verbs.record(call, removed)
-        return _json(201, {**SUCCESS, "code": 201})
-
-    def _disrupt(self, ns: str, record: StoredObject, pod: Object, dry_run: bool) -> None:
-        """Check the PodDisruptionBudgets that cover the Pod. Raises 429 if one allows no disruption."""
-        from raycp.embedded.selectors import parse_label_dict
-
-        budgets = self._pipeline.registry.find("policy", "v1", "poddisruptionbudgets")
-        assert budgets is not None
-        found = []
-        for each in budgets.table.records(ns):
-            budget = budgets.read(each)
-            selector = (budget.get("spec") or {}).get("selector")
-            if selector is not None and parse_label_dict(selector)(record.labels):
-                found.append((each, budget))
-        if len(found) > 1:
-            text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-            raise StatusError(500, "InternalError", text, {"causes": [{"message": text}]})
-        for each, budget in found:
-            status = budget.setdefault("status", {})
-            allowed = status.get("disruptionsAllowed") or 0
-            if allowed <= 0:
-                text = "Cannot evict pod as it would violate the pod's disruption budget."
-                error = too_many_requests(text, 10)
-                needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-                cause = {
-                    "reason": "DisruptionBudget",
-                    "message": f"The disruption budget {each.name} needs {needs} healthy pods and has {has} currently",
-                }
-                error.details = {"causes": [cause]}
-                error.headers = {}
-                raise error
-            status["disruptionsAllowed"] = allowed - 1
-            status.setdefault("disruptedPods", {})[record.name] = self._pipeline.times.now()
-            self._pipeline.commit_update(budgets, each, budget, dry_run)
-
     def _log(self, call: ResourceRequest) -> Answer:
         pod = self._record(call).decode()
         query = parse_query(call.request.query)
@@ -252,16 +219,7 @@ class Subresources:
         for number in ("tailLines", "limitBytes", "sinceSeconds"):
             integer(query, number)
         spec = pod["spec"]
-        names = [c["name"] for c in spec.get("containers") or ()]
-        others = [c["name"] for c in (spec.get("initContainers") or []) + (spec.get("ephemeralContainers") or [])]
-        container = first(query, "container")
-        if not container:
-            annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
-            if len(names) > 1 and annotated not in names:
-                raise bad_request(f"a container name must be specified for pod {call.name}, choose one of: [{' '.join(names)}]")
-            container = str(annotated) if annotated in names else names[0]
-        elif container not in names and container not in others:
-            raise bad_request(f"container {container} is not valid for pod {call.name}")
+        container = container_of(pod, first(query, "container"))
         node = spec.get("nodeName")
         if not node and (pod.get("status") or {}).get("phase") in (None, "Pending"):
             return HttpResponse(204, b"")
@@ -271,6 +229,21 @@ class Subresources:
                 raise not_found(nodes.info, node)
         text = self.logs(pod, container, given) if self.logs is not None else b""
         return HttpResponse(200, text, "text/plain")
+
+
+def container_of(pod: Object, asked: str) -> str:
+    """The container that a request means. Raises ``StatusError`` 400 if it names none of the Pod's, or must name one."""
+    spec, name = pod["spec"], pod["metadata"]["name"]
+    names = [one["name"] for one in spec.get("containers") or ()]
+    others = [one["name"] for one in (spec.get("initContainers") or []) + (spec.get("ephemeralContainers") or [])]
+    if asked:
+        if asked not in names and asked not in others:
+            raise bad_request(f"container {asked} is not valid for pod {name}")
+        return asked
+    annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    if len(names) > 1 and annotated not in names:
+        raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]")
+    return str(annotated) if annotated in names else str(names[0])
 
 
 def _json(status: int, body: Object) -> HttpResponse:

@@ -17,6 +17,10 @@ from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpRespo
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
 from raycp.embedded.patches import duplicates_text, parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
+from raycp.embedded.podsecurity.admission import PodSecurity
+from raycp.embedded.policies.constraints import AdmissionRequest
+from raycp.embedded.policies.mutations import MutatingPolicies
+from raycp.embedded.policies.verdicts import ValidatingPolicies
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import ObjectStore, StoredObject
@@ -93,7 +97,16 @@ class Verbs:
     """Handles get, list, watch, create, update, patch, delete, deletecollection of stored resources."""
 
     def __init__(
-        self, store: ObjectStore, pipeline: Pipeline, faults: Faults, webhooks: Webhooks, recorder: Recorder, access: Access
+        self,
+        store: ObjectStore,
+        pipeline: Pipeline,
+        faults: Faults,
+        webhooks: Webhooks,
+        policies: ValidatingPolicies,
+        mutating: MutatingPolicies,
+        security: PodSecurity,
+        recorder: Recorder,
+        access: Access,
     ) -> None:
         self._access = access
         self._escalation = Escalation(access)
@@ -102,6 +115,9 @@ class Verbs:
         self.deletion = Deletion(pipeline)
         self.faults = faults
         self.webhooks = webhooks
+        self.policies = policies
+        self.mutating = mutating
+        self.security = security
         self.recorder = recorder
         self.frames = FrameCache()
         self.watches: set[Watch] = set()
@@ -204,22 +220,50 @@ class Verbs:
         warnings: list[str],
         again: Callable[[], Draft] | None = None,
     ) -> Answer | Coroutine[Any, Any, Answer]:
-        """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
+        """Run the matching policies and webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
+        if self.mutating.any:
+            draft = self.mutating.mutate(draft, call.user)
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
-        return self.wrote(call, form, self._finish(call, draft, warnings), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self.finish(call, draft, warnings), warnings, draft.options.dry_run)
 
-    def _finish(self, call: ResourceRequest, draft: Draft, warnings: list[str]) -> Wrote:
+    def finish(self, call: ResourceRequest, draft: Draft, warnings: list[str]) -> Wrote:
         """Commit what webhooks have left of a draft, if the user may make it: an update that creates needs ``create`` too, and what
         grants permissions needs them."""
         if draft.old is None and call.verb != "create":
             info, (ns, name) = call.resource.info, (call.ns, call.name)
             self._access.check(call.user, Attributes("create", info.group, info.version, info.plural, call.sub, ns, name))
         self._escalation.check(call.user, draft, call.name)
-        wrote = self.pipeline.finish(draft)
+        wrote = self.pipeline.finish(self.guarded(draft, call.user, warnings))
         if draft.resource.info.crd is not None and not call.sub:
             warnings += finalizer_warnings(draft.obj["metadata"], draft.old and draft.old["metadata"])
         return wrote
+
+    def guarded(self, draft: Draft, user: User, warnings: list[str], sub: str = "") -> Draft:
+        """The draft, under validating admission if anything may refuse it. ``sub``: a subresource that writes the whole object."""
+        security, policies = self.security, self.policies
+        if not (security.any or policies.any or draft.resource is security.namespaces):
+            return draft
+        secured = security.concerns(draft.resource, draft.obj)
+        if not policies.any and not secured:
+            return draft
+
+        def guard(made: Draft) -> None:
+            at = made.subresource or sub
+            if secured:
+                security.admit(made.resource, made.obj, made.old, at, warnings)
+            if policies.any:
+                operation = "CREATE" if made.old is None else "UPDATE"
+                request = AdmissionRequest(made.resource, operation, at, made.obj, made.old, user, made.options.dry_run)
+                policies.admit(request, warnings)
+
+        return draft._replace(guard=guard)
+
+    def may_delete(self, resource: ServedResource, record: StoredObject, user: User, dry_run: bool, warnings: list[str]) -> None:
+        """Validating admission of a deletion. Raises ``StatusError``."""
+        if self.policies.any:
+            request = AdmissionRequest(resource, "DELETE", "", None, resource.read(record), user, dry_run)
+            self.policies.admit(request, warnings)
 
     async def _by_webhooks(
         self, call: ResourceRequest, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
@@ -229,8 +273,9 @@ class Verbs:
             old = draft.record
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
-            draft = again()  # the object changed while webhooks ran: apply the patch to the current state
-        return self.wrote(call, form, self._finish(call, admitted, warnings), warnings, draft.options.dry_run)
+            # the object changed while webhooks ran: apply the patch to the current state
+            draft = self.mutating.mutate(again(), call.user)
+        return self.wrote(call, form, self.finish(call, admitted, warnings), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
         """The answer of a create, update or patch."""
@@ -274,24 +319,33 @@ class Verbs:
         return self._finish_delete(call, form, options, warnings)
 
     def _finish_delete(self, call: ResourceRequest, form: forms.Form, options: Any, warnings: list[str] | None = None) -> Answer:
+        warnings = warnings if warnings is not None else []
+        there = call.resource.table.get(call.ns, call.name) if self.policies.any else None
+        if there is not None:
+            self.may_delete(call.resource, there, call.user, options.dry_run, warnings)
         record, removed = self.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
             self.record(call, record)
         body = self.deletion.answer(call.resource, record, removed)
         if body is None:
-            return self.shown(call, form, record, 200, warnings or ())
-        return self._response(call, forms.PLAIN, 200, body, warnings or ())
+            return self.shown(call, form, record, 200, warnings)
+        return self._response(call, forms.PLAIN, 200, body, warnings)
 
     def _delete_collection(self, call: ResourceRequest) -> Answer:
         form = self._form(call)
         options = self._delete_options(call)
         found = lists.find(call.resource, call.ns, list_options(call.request.query), self.store.revision)
+        warnings: list[str] = []
+        if self.policies.any:
+            for record in found.records:
+                self.may_delete(call.resource, record, call.user, options.dry_run, warnings)
         found.records = self.deletion.collection(call.resource, found.records, options)
         if not options.dry_run:
             for record in found.records:
                 self.record(call, record)
         found.revision = self.store.revision
-        return self._response(call, form, 200, forms.many(call.resource, form, found, "", self.pipeline.times.wall()))
+        body = forms.many(call.resource, form, found, "", self.pipeline.times.wall())
+        return self._response(call, form, 200, body, warnings)
 
     def _delete_options(self, call: ResourceRequest) -> Any:
         request = call.request

@@ -2,28 +2,39 @@
 
 import asyncio
 import base64
-import uuid
 from typing import Any
 
 import msgspec
 
-from raycp.embedded.auth import User
-from raycp.embedded.errors import StatusError, bad_request, internal
+from raycp.embedded.access import Access
+from raycp.embedded.auth import ANONYMOUS, User
+from raycp.embedded.errors import StatusError, bad_request, forbidden, internal
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft, Object
+from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, rule_covers, selected
+from raycp.embedded.policies.evaluation import (
+    OUT_OF_BUDGET,
+    EvaluationError,
+    OutOfBudget,
+    PolicyExpressions,
+    applies,
+    values_of,
+)
 from raycp.embedded.registry import Registry, ServedResource
-from raycp.embedded.selectors import parse_label_dict
 from raycp.embedded.store import StoredObject
-
-GROUP = "admissionregistration.k8s.io"
+from raycp.embedded.strategy.budget import validation_budget
+from raycp.embedded.strategy.cel import Expression
 
 
 class Webhooks:
     """Calls the configured webhooks. ``any`` is false while there are none, and writes need not wait."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, access: Access) -> None:
         self._registry = registry
-        self._hooks: dict[str, list[tuple[str, Object]]] = {"mutating": [], "validating": []}
+        self._access = access
+        self._conditions: dict[str, list[Expression | str]] = {}
+        """the compiled matchConditions, by their texts as JSON"""
+        self._hooks: dict[str, list[Object]] = {"mutating": [], "validating": []}
         self.any = False
         self._session: Any = None
         for kind in self._hooks:
@@ -39,69 +50,44 @@ class Webhooks:
 
     def match(self, draft: Draft) -> bool:
         """Whether any webhook matches this draft."""
-        operation = "CREATE" if draft.old is None else "UPDATE"
-        labels = draft.obj["metadata"].get("labels") or {}
-        ns = draft.obj["metadata"].get("namespace") or ""
-        return any(
-            self._wants(hook, draft.resource, operation, draft.subresource, ns, labels)
-            for hooks in self._hooks.values()
-            for _, hook in hooks
-        )
+        return self._any_wants(_request(draft, draft.obj, ANONYMOUS))
 
     def match_delete(self, resource: ServedResource, record: StoredObject) -> bool:
         """Whether any webhook matches this deletion."""
-        return any(
-            self._wants(hook, resource, "DELETE", "", record.ns, record.labels)
-            for hooks in self._hooks.values()
-            for _, hook in hooks
-        )
+        old = {"metadata": {"name": record.name, "namespace": record.ns, "labels": record.labels}}
+        return self._any_wants(AdmissionRequest(resource, "DELETE", "", None, old, ANONYMOUS, False))
+
+    def _any_wants(self, request: AdmissionRequest) -> bool:
+        return any(self._wants(hook, request) for hooks in self._hooks.values() for hook in hooks)
 
     async def admit(self, draft: Draft, user: User, warnings: list[str]) -> Draft:
         """The draft after the mutating webhooks. Raises ``StatusError`` if one denies it."""
-        operation = "CREATE" if draft.old is None else "UPDATE"
-        resource, obj, old = draft.resource, draft.obj, draft.old
-        for _, hook in self._hooks["mutating"]:
-            meta = obj["metadata"]
-            ns, labels = meta.get("namespace") or "", meta.get("labels") or {}
-            if self._wants(hook, resource, operation, draft.subresource, ns, labels):
-                review = self._review(resource, operation, draft.subresource, obj, old, user, draft.options.dry_run)
-                patch = await self._call(hook, review, warnings)
+        obj = draft.obj
+        for hook in self._hooks["mutating"]:
+            request = _request(draft, obj, user)
+            if self._wants(hook, request) and self._applies(hook, request):
+                patch = await self._call(hook, request, warnings)
                 if patch:
                     changed = json_patch.apply(obj, patch)
                     if not isinstance(changed, dict):
                         raise internal(f"webhook {hook['name']} made no object")
-                    obj = resource.strategy.convert(changed)
-        await self._validate(resource, operation, draft.subresource, obj, old, user, draft.options.dry_run, warnings)
+                    obj = draft.resource.strategy.convert(changed)
+        await self._validate(_request(draft, obj, user), warnings)
         return draft._replace(obj=obj)
 
     async def admit_delete(
         self, resource: ServedResource, record: StoredObject, user: User, dry_run: bool, warnings: list[str]
     ) -> None:
         """Call the validating webhooks. Raises ``StatusError`` if one denies the request."""
-        old = resource.read(record)
-        for _, hook in self._hooks["mutating"]:
-            if self._wants(hook, resource, "DELETE", "", record.ns, record.labels):
-                await self._call(hook, self._review(resource, "DELETE", "", None, old, user, dry_run), warnings)
-        await self._validate(resource, "DELETE", "", None, old, user, dry_run, warnings)
+        request = AdmissionRequest(resource, "DELETE", "", None, resource.read(record), user, dry_run)
+        for hook in self._hooks["mutating"]:
+            if self._wants(hook, request) and self._applies(hook, request):
+                await self._call(hook, request, warnings)
+        await self._validate(request, warnings)
 
-    async def _validate(
-        self,
-        resource: ServedResource,
-        operation: str,
-        sub: str,
-        obj: Object | None,
-        old: Object | None,
-        user: User,
-        dry_run: bool,
-        warnings: list[str],
-    ) -> None:
-        meta = (obj if obj is not None else old or {})["metadata"]
-        ns, labels = meta.get("namespace") or "", meta.get("labels") or {}
-        calls = [
-            self._call(hook, self._review(resource, operation, sub, obj, old, user, dry_run), warnings)
-            for _, hook in self._hooks["validating"]
-            if self._wants(hook, resource, operation, sub, ns, labels)
-        ]
+    async def _validate(self, request: AdmissionRequest, warnings: list[str]) -> None:
+        wanted = [hook for hook in self._hooks["validating"] if self._wants(hook, request) and self._applies(hook, request)]
+        calls = [self._call(hook, request, warnings) for hook in wanted]
         for error in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(error, BaseException):
                 raise error
@@ -109,60 +95,36 @@ class Webhooks:
     def _load(self, kind: str) -> None:
         found = self._registry.find(GROUP, "v1", f"{kind}webhookconfigurations")
         assert found is not None
-        hooks = []
+        hooks: list[Object] = []
         for record in found.table.records(""):
-            hooks += [(record.name, hook) for hook in found.read(record).get("webhooks") or ()]
+            hooks += found.read(record).get("webhooks") or ()
         self._hooks[kind] = hooks
+        texts = {_key(hook) for every in self._hooks.values() for hook in every}
+        self._conditions = {key: self._conditions.get(key) or _compiled(key) for key in texts}
         self.any = any(self._hooks.values())
 
-    def _wants(self, hook: Object, resource: ServedResource, operation: str, sub: str, ns: str, labels: Any) -> bool:
-        info = resource.info
-        if info.group == GROUP and "webhookconfigurations" in info.plural:
+    def _wants(self, hook: Object, request: AdmissionRequest) -> bool:
+        info = request.resource.info
+        if exempt(info) or not any(rule_covers(rule, info, request.sub, request.operation) for rule in hook.get("rules") or ()):
             return False
-        name = f"{info.plural}/{sub}" if sub else info.plural
-        if not any(_rule_covers(rule, info, name, sub, operation) for rule in hook.get("rules") or ()):
-            return False
-        if hook.get("objectSelector") and not parse_label_dict(hook["objectSelector"])(labels):
-            return False
-        if hook.get("namespaceSelector"):
-            own = info.plural == "namespaces" and not info.group
-            if ns or own:
-                namespaces = self._registry.find("", "v1", "namespaces")
-                record = namespaces.table.get("", ns) if namespaces is not None and not own else None
-                if not parse_label_dict(hook["namespaceSelector"])(record.labels if record is not None else labels if own else {}):
+        return selected(self._registry, hook, request)
+
+    def _applies(self, hook: Object, request: AdmissionRequest) -> bool:
+        """Whether the matchConditions hold. Raises ``StatusError`` if one fails and the webhook's policy is Fail."""
+        conditions = self._conditions[_key(hook)]
+        if not conditions:
+            return True
+        with validation_budget():
+            try:
+                return applies(conditions, values_of(self._registry, self._access, request, request.resource))
+            except (EvaluationError, OutOfBudget) as error:
+                if hook.get("failurePolicy", "Fail") == "Ignore":
                     return False
-        return True
+                raise forbidden(request.resource.info, request.name, str(error) or OUT_OF_BUDGET) from None
 
-    @staticmethod
-    def _review(
-        resource: ServedResource, operation: str, sub: str, obj: Object | None, old: Object | None, user: User, dry_run: bool
-    ) -> Object:
-        info = resource.info
-        shown = obj if obj is not None else old or {}
-        kind = {"group": info.group, "version": info.version, "kind": info.kind}
-        plural = {"group": info.group, "version": info.version, "resource": info.plural}
-        request: Object = {
-            "uid": str(uuid.uuid4()),
-            "kind": kind,
-            "resource": plural,
-            "requestKind": kind,
-            "requestResource": plural,
-            "name": shown["metadata"].get("name", ""),
-            "operation": operation,
-            "userInfo": user.info(),
-            "object": obj,
-            "oldObject": old,
-            "dryRun": dry_run,
-            "options": {"kind": f"{operation.title()}Options", "apiVersion": "meta.k8s.io/v1"},
-        }
-        if sub:
-            request["subResource"] = request["requestSubResource"] = sub
-        if shown["metadata"].get("namespace"):
-            request["namespace"] = shown["metadata"]["namespace"]
-        return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
-
-    async def _call(self, hook: Object, review: Object, warnings: list[str]) -> Any:
+    async def _call(self, hook: Object, request: AdmissionRequest, warnings: list[str]) -> Any:
         """Call a webhook. Returns its JSON patch, if any. Raises ``StatusError`` if it denies the request."""
+        review = request.review()
         try:
             answer = await self._post(hook, review)
         except Exception as error:
@@ -204,22 +166,18 @@ class Webhooks:
             return answer
 
 
-def _rule_covers(rule: Object, info: Any, name: str, sub: str, operation: str) -> bool:
-    def has(key: str, wanted: str) -> bool:
-        given = rule.get(key) or ()
-        return "*" in given or wanted in given
+def _key(hook: Object) -> str:
+    return msgspec.json.encode([one.get("expression") for one in hook.get("matchConditions") or ()]).decode()
 
-    resources = rule.get("resources") or ()
-    covered = name in resources or "*/*" in resources or (not sub and "*" in resources)
-    if sub and (f"*/{sub}" in resources or f"{info.plural}/*" in resources):
-        covered = True
-    if not sub and f"{info.plural}/*" in resources:
-        covered = True
-    scope = rule.get("scope") or "*"
-    in_scope = scope == "*" or (scope == "Namespaced") == info.namespaced
-    return (
-        covered and in_scope and has("operations", operation) and has("apiGroups", info.group) and has("apiVersions", info.version)
-    )
+
+def _compiled(key: str) -> list[Expression | str]:
+    made = PolicyExpressions({})
+    return [made.compiled(text) for text in msgspec.json.decode(key)]
+
+
+def _request(draft: Draft, obj: Object, user: User) -> AdmissionRequest:
+    operation = "CREATE" if draft.old is None else "UPDATE"
+    return AdmissionRequest(draft.resource, operation, draft.subresource, obj, draft.old, user, draft.options.dry_run)
 
 
 def _denied(name: str, status: Object) -> StatusError:

@@ -105,6 +105,55 @@ class TestPods:
         await advance(cluster, 1.5)
         await until(lambda: phase(cluster, "p") == "Succeeded")
 
+    async def test_an_image_that_can_not_be_pulled(self, make: Make) -> None:
+        """Reasons and messages as kubelet's (pkg/kubelet/images)."""
+        cluster = await make(nodes=1)
+        containers = [{"name": "c", "image": "i"}, {"name": "d", "image": "registry.invalid/app:1"}]
+        await pod(cluster, "p", containers=containers)
+
+        def waiting() -> list[dict[str, Any]]:
+            found = cluster.api.get("pods", "default", "p")
+            assert found is not None
+            return [one["state"].get("waiting", {}) for one in found["status"].get("containerStatuses") or ()]
+
+        why = (
+            'failed to pull and unpack image "registry.invalid/app:1": failed to resolve reference "registry.invalid/app:1": '
+            'failed to do request: Head "https://registry.invalid/v2/app/manifests/1": '
+            "dial tcp: lookup registry.invalid: no such host"
+        )
+        await until(waiting)
+        assert waiting() == [{"reason": "ContainerCreating"}, {"reason": "ErrImagePull", "message": why}]
+        await settled(cluster)
+        await advance(cluster, 11)
+        await until(lambda: waiting()[1].get("reason") == "ImagePullBackOff")
+        assert waiting()[1]["message"] == f'Back-off pulling image "registry.invalid/app:1": ErrImagePull: {why}'
+        assert phase(cluster, "p") == "Pending"
+        found = cluster.api.get("pods", "default", "p")
+        assert found is not None
+        found["spec"]["containers"][1]["image"] = "i"
+        await cluster.api.update("pods", found)
+        await until(lambda: phase(cluster, "p") == "Running")
+        note = {"annotations": {"embedded.raycp.io/image-pull-error": ""}}
+        await pod(cluster, "q", meta=note, initContainers=[{"name": "first", "image": "i"}])
+        await until(lambda: (cluster.api.get("pods", "default", "q") or {})["status"].get("initContainerStatuses"))
+        state = cluster.api.get("pods", "default", "q")["status"]["initContainerStatuses"][0]["state"]  # type: ignore[index]
+        assert state["waiting"]["reason"] == "ErrImagePull"
+        assert state["waiting"]["message"].endswith('failed to resolve reference "i": not found')
+
+    async def test_logs_have_the_environment(self, make: Make) -> None:
+        cluster = await make(nodes=1)
+        env = [
+            {"name": "WHO", "value": "a; b"},
+            {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+            {"name": "TWICE", "value": "$(ME)$(ME) $$(ME) $(NONE)"},
+        ]
+        script = "echo $WHO \"${ME}\" '$WHO' ${NONE:-none}; echo $TWICE $(ME)"
+        container = {"name": "c", "image": "i", "command": ["sh", "-c", script], "env": env}
+        made = await pod(cluster, "p", meta={"labels": {"app": "x"}}, containers=[container])
+        await until(lambda: phase(cluster, "p") == "Succeeded")
+        found = cluster.api.get("pods", "default", made["metadata"]["name"])
+        assert cluster.life.logs(found, "c", {}).decode() == "a; b x $WHO none\nxx $(ME) $(NONE) x\n"
+
     async def test_exit_code_and_restart_policy(self, make: Make) -> None:
         cluster = await make(pod_runtime="5s")
         note = {"annotations": {"embedded.raycp.io/exit-code": "7"}}
@@ -218,6 +267,94 @@ class TestPods:
 
 
 class TestScheduling:
+    async def test_a_budget_says_what_may_be_disrupted(self, make: Make) -> None:
+        """pkg/controller/disruption: a number of Pods, a share of their controllers' replicas, Pods that are being evicted."""
+        cluster = await make(nodes=1, controllers={"gc": False})
+        labels = {"app": "a"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        spec = {"replicas": 4, "selector": {"matchLabels": labels}, "template": template}
+        owner = await cluster.api.create("replicasets.apps", {"metadata": {"name": "r"}, "spec": spec}, "default")
+        ref = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": owner["metadata"]["uid"], "controller": True}
+        for name in ("a", "b", "c"):
+            await pod(cluster, name, meta={"labels": labels, "ownerReferences": [ref]}, restartPolicy="Always")
+            await until(lambda name=name: phase(cluster, name) == "Running")
+        budgets = "poddisruptionbudgets.policy"
+
+        async def status(name: str, **given: Any) -> dict[str, Any]:
+            wanted = {"selector": {"matchLabels": labels}, **given}
+            await cluster.api.create(budgets, {"metadata": {"name": name}, "spec": wanted}, "default")
+            await until(lambda: "conditions" in ((cluster.api.get(budgets, "default", name) or {}).get("status") or {}))
+            found: dict[str, Any] = cluster.api.get(budgets, "default", name)["status"]  # type: ignore[index]
+            return found
+
+        first = await status("number", minAvailable=2)
+        counted = {key: first[key] for key in ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")}
+        assert counted == {"disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3}
+        assert (first["observedGeneration"], first["conditions"][0]["reason"]) == (1, "SufficientPods")
+        second = await status("share", maxUnavailable="25%")
+        assert (second["desiredHealthy"], second["expectedPods"], second["disruptionsAllowed"]) == (3, 4, 0)
+        assert second["conditions"][0]["reason"] == "InsufficientPods"
+        await cluster.api.delete("pods", "default", "a")
+        await until(lambda: cluster.api.get(budgets, "default", "number")["status"]["disruptionsAllowed"] == 0)  # type: ignore[index]
+        job = {**ref, "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "x"}
+        await pod(cluster, "d", meta={"labels": labels, "ownerReferences": [job]}, restartPolicy="Always")
+        failed = await until(
+            lambda: [
+                one
+                for one in cluster.api.get(budgets, "default", "share")["status"]["conditions"]  # type: ignore[index]
+                if one["reason"] == "SyncFailed"
+            ]
+        )
+        assert failed[0]["message"] == 'found no controllers for pod "d"'
+
+    async def test_a_pod_preempts_those_of_lower_priority(self, make: Make) -> None:
+        """pkg/scheduler/framework/preemption: the node whose victims matter least, its name, conditions and events."""
+        cluster = await make(nodes=2, node={"cpu": "2", "memory": "1Gi", "pods": 10})
+        for name, value in (("low", 1), ("middle", 5), ("high", 10)):
+            await cluster.api.create("priorityclasses.scheduling.k8s.io", {"metadata": {"name": name}, "value": value})
+
+        async def one(name: str, priority: str, cpu: str, **more: Any) -> None:
+            container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}
+            await pod(cluster, name, priorityClassName=priority, restartPolicy="Always", containers=[container], **more)
+
+        def read(name: str) -> dict[str, Any]:
+            return cluster.api.get("pods", "default", name) or {}
+
+        for name, priority, node in (("a", "low", 0), ("b", "middle", 1)):
+            await one(name, priority, "1500m", nodeSelector={"kubernetes.io/hostname": f"node-{node}"})
+            await until(lambda name=name: phase(cluster, name) == "Running")
+        changes: list[dict[str, Any]] = []
+        table = cluster.store.table("", "pods")
+        table.subscribe("", lambda change: changes.append(change.record.decode()))
+        await one("no", "low", "1")
+        await until(lambda: "status" in read("no") and read("no")["status"].get("conditions"))
+        assert {read(name)["metadata"]["name"] for name in "ab"} == {"a", "b"}
+        await one("c", "high", "1")
+        await until(lambda: read("c").get("spec", {}).get("nodeName") == "node-0")
+        assert read("a") == {}
+        assert read("b")["spec"]["nodeName"] == "node-1"
+        marked = [one for one in changes if one["metadata"]["name"] == "a"][-1]["status"]["conditions"]
+        target = next(one for one in marked if one["type"] == "DisruptionTarget")
+        assert (target["reason"], target["message"]) == (
+            "PreemptionByScheduler",
+            "default-scheduler: preempting to accommodate a higher priority pod",
+        )
+        nominated = [one["status"].get("nominatedNodeName") for one in changes if one["metadata"]["name"] == "c"]
+        assert "node-0" in nominated
+        assert "nominatedNodeName" not in read("c")["status"]
+        events = [one for one in cluster.api.list("events", "default")[0] if one["reason"] == "Preempted"]
+        assert [one["message"] for one in events] == [f"Preempted by pod {read('c')['metadata']['uid']} on node node-0"]
+
+    async def test_a_pod_that_is_annotated_as_unschedulable(self, make: Make) -> None:
+        cluster = await make(nodes=1)
+        note = {"annotations": {"embedded.raycp.io/unschedulable": "node(s) had volume node affinity conflict"}}
+        await pod(cluster, "p", meta=note)
+        found = await until(lambda: (cluster.api.get("pods", "default", "p") or {})["status"].get("conditions"))
+        assert found[0]["message"] == "0/1 nodes are available: 1 node(s) had volume node affinity conflict."
+        patch = b'{"metadata":{"annotations":{"embedded.raycp.io/unschedulable":null}}}'
+        await cluster.api.patch_merge("pods", "default", "p", patch)
+        await until(lambda: phase(cluster, "p") == "Running")
+
     async def test_a_pod_that_fits_no_node_is_unschedulable_until_capacity_is_free(self, make: Make) -> None:
         cluster = await make(nodes=2, node={"cpu": "2", "pods": 10}, pod_runtime="1h")
         asks = [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1500m"}}}]
@@ -234,8 +371,9 @@ class TestScheduling:
             found = cluster.api.get("pods", "default", last)
             return {c["type"]: c for c in found["status"].get("conditions") or ()}.get("PodScheduled", {})  # type: ignore[index]
 
-        await until(lambda: told().get("reason") == "Unschedulable")
-        assert told()["message"] == "0/2 nodes are available: 2 Insufficient cpu."
+        # before the nodes were ready, it was another message
+        await until(lambda: told().get("message") == "0/2 nodes are available: 2 Insufficient cpu.")
+        assert told()["reason"] == "Unschedulable"
         await until(lambda: [e for e in cluster.api.list("events")[0] if e["reason"] == "FailedScheduling"])
         await cluster.api.delete("pods", "default", "a" if last != "a" else "b", grace=0)
         await until(lambda: phase(cluster, last) == "Running")

@@ -15,6 +15,7 @@ from raycp.embedded.strategy.depth import MAX_DEPTH
 from raycp.embedded.strategy.expressions import PATTERN_LIMIT, RULE_LIMIT
 from raycp.embedded.strategy.kinds.cluster import crds
 from raycp.embedded.strategy.patterns import Pattern, PatternRefused
+from raycp.embedded.strategy.scalars import Malformed, canonical_quantity, parse_duration, parse_quantity
 from raycp.embedded.strategy.schema_nodes import NO_OLD
 from raycp.embedded.strategy.schema_rules import RuleSet
 from raycp.embedded.strategy.yamldoc import MAX_VALUES
@@ -248,3 +249,31 @@ def test_no_rule_runs_after_one_that_cost_too_much() -> None:
     spent = told([heavy] * 5 + ["false"], list(range(300)))
     assert spent[-1].endswith("validation failed due to running out of cost budget, no further validation rules will be run")
     assert len(spent) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("1e9999999999", str(2**63 - 1)),
+        ("1e-9999999999", "1e-9"),
+        ("9" * 1_000_000, str(2**63 - 1)),
+        ("0." + "0" * 1_000_000 + "1", "1n"),
+        ("1." + "0" * 1_000_000 + "1", "1000000001n"),
+        ("0e9999999999", "0"),
+    ],
+)
+def test_a_quantity_is_computed_to_few_digits(text: str, canonical: str) -> None:
+    """Each took minutes, in any Pod's requests: ``ParseQuantity`` caps them."""
+    assert canonical_quantity(text) == canonical
+
+
+def test_an_expression_is_no_longer_than_cel_go_takes() -> None:
+    with pytest.raises(CelRefused, match=r"expression code point size exceeds limit: size: 100002, limit 100000"):
+        compile_rule("'" + "a" * 100_000 + "'")
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_quantity])
+def test_scalars_are_refused_in_linear_time(parse: Any) -> None:
+    """Each took hours: the digits were split in all ways."""
+    with pytest.raises(Malformed):
+        parse("1" * 1_000_000 + "x")

@@ -171,7 +171,7 @@ def test_cel_expressions(rule: str, value: Any, result: bool) -> None:
     assert compile_rule(rule).holds(value) is result
 
 
-@pytest.mark.parametrize("rule", ["self.a <", "isURL(self)", "other == 1", "self.all(x)", "'unclosed"])
+@pytest.mark.parametrize("rule", ["self.a <", "isURI(self)", "other == 1", "self.all(x)", "'unclosed"])
 def test_unsupported_cel_is_refused(rule: str) -> None:
     with pytest.raises(CelRefused):
         compile_rule(rule)

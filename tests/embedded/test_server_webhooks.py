@@ -152,3 +152,30 @@ async def test_a_patch_is_retried_when_the_object_changes_during_a_webhook(clust
     assert told["metadata"]["labels"] == {"checked": "yes"}
     assert told["data"] == {"by": "another"}
     assert len(hook.seen) == 2
+
+
+async def test_match_conditions_narrow_what_a_webhook_is_asked(cluster: EmbeddedCluster, hook: Hook) -> None:
+    """``apiserver/pkg/admission/plugin/webhook/matchconditions``: all must hold, and one that fails denies under ``Fail``."""
+    name = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+    conditions = [
+        {"name": "labelled", "expression": "object.metadata.labels['ask'] == 'yes'"},
+        {"name": "other", "expression": "!object.metadata.name.startsWith('skip')"},
+        {"name": "may", "expression": "authorizer.requestResource.check('get').allowed()"},
+    ]
+    made = await cluster.api.create(name, hook.configuration("Validating", matchConditions=conditions))
+    await cluster.api.create("configmaps", config_map("a", ask="yes"), "default")
+    await cluster.api.create("configmaps", config_map("b", ask="no"), "default")
+    await cluster.api.create("configmaps", config_map("skip", ask="yes"), "default")
+    assert [one["name"] for one in hook.seen] == ["a"]
+    with pytest.raises(StatusError) as refused:
+        await cluster.api.create("configmaps", config_map("c"), "default")
+    assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
+    assert refused.value.message.endswith("resulted in error: no such key: labels")
+    made["webhooks"][0]["failurePolicy"] = "Ignore"
+    await cluster.api.update(name, made)
+    await cluster.api.create("configmaps", config_map("c"), "default")
+    assert len(hook.seen) == 1
+    broken = hook.configuration("Other", matchConditions=[{"name": "x", "expression": "objct.a"}])
+    with pytest.raises(StatusError) as refused:
+        await cluster.api.create(name, broken)
+    assert (refused.value.details or {})["causes"][0]["field"] == "webhooks[0].matchConditions[0].expression"

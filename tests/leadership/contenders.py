@@ -337,7 +337,7 @@ class Arena:
 @contextlib.asynccontextmanager
 async def arena_of(kind: str, **embedded: Any) -> AsyncIterator[Arena]:
     """An arena, for the time of the block; what went wrong in it fails at its end."""
-    quiet = {"gc": True, "namespace": False, "serviceaccount": False, "scheduler": False, "stages": False}
+    quiet = {"gc": True, "namespace": False, "serviceaccount": False, "disruption": False, "scheduler": False, "stages": False}
     cluster = EmbeddedCluster("hub", EmbeddedSpec.model_validate({"controllers": quiet, **embedded}), REAL)
     arena = Arena(kind, cluster)
     try:

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 A = TypeVar("A")
 HOST = "127.0.0.1"
 CLOCK = SystemClock()
-QUIET = {"gc": False, "namespace": False, "serviceaccount": False, "quota": False, "scheduler": False, "stages": False}
+QUIET = dict.fromkeys(("gc", "namespace", "serviceaccount", "quota", "disruption", "scheduler", "stages"), False)
 """An API server without life: what most of these tests need."""
 
 

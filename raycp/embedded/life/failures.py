@@ -3,10 +3,12 @@
 In order of precedence:
 
 1. annotations on the Pod: ``embedded.raycp.io/startup-delay`` and ``/runtime`` (Go durations; runtime ``never`` never
-   ends), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``;
+   ends), ``/exit-code``, ``/failure-probability`` (0 to 1, or ``30%``), ``/reason``, ``/message``, ``/image-pull-error``;
 2. the command of its first container, if it is one of the usual ones for trying things out: ``sleep N``,
    ``exit N``, ``true``, ``false``, ``echo``, ``date``, also as ``sh -c`` with ``;`` and ``&&`` between them;
 3. the cluster's ``startupDelay``, ``podRuntime`` and ``failureRate``.
+
+An image of a registry in the domain ``.invalid`` (RFC 2606) can not be pulled.
 
 A random draw depends on (seed, namespace, name, restart count) alone, so that a run is repeatable.
 """
@@ -18,11 +20,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raycp.embedded.life.environ import ShellText, environment_of, expanded
 from raycp.embedded.life.stagefile import seconds_of
 
 PREFIX = "embedded.raycp.io/"
 LONGEST_BACKOFF = 300.0
 """seconds; kubelet's longest back-off between restarts"""
+
+
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,15 @@ class Rates:
 
 
 def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
-    """The ``.raycp`` of stages: startup, runtime, backoff (seconds), starts, ends, restarts (bool), phase, exitCode,
-    reason, message, restartCount."""
+    """The ``.raycp`` of stages: startup, runtime, backoff (seconds), starts, pulls, ends, restarts (bool), phase, exitCode,
+    reason, message, restartCount, unpulled (the container whose image can not be pulled), pullError, pullState (what that
+    container waits for)."""
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     notes: Mapping[str, str] = meta.get("annotations") or {}
     policy = spec.get("restartPolicy", "Always")
     restarts = max((int(c.get("restartCount") or 0) for c in status.get("containerStatuses") or []), default=0)
-    script = command_of(spec)
+    script = command_of(spec, _environment(pod))
+    unpulled, pull_error = pull_failure(pod)
     runtime, code = _runtime(notes, script, policy, rates), _exit_code(notes, script)
     if runtime is not None and code == 0 and script is None:
         share = _share(notes.get(PREFIX + "failure-probability"), rates.failure_rate)
@@ -61,6 +69,10 @@ def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
         reason = "Error"
     return {
         "starts": bool(spec.get("nodeName")) or rates.nodeless,
+        "pulls": not unpulled,
+        "unpulled": unpulled,
+        "pullError": pull_error,
+        "pullState": _pull_state(status, unpulled) if unpulled else "",
         "startup": _seconds(notes.get(PREFIX + "startup-delay"), rates.startup_delay),
         "runtime": runtime if runtime is not None else 0.0,
         "ends": runtime is not None and not again,
@@ -76,6 +88,39 @@ def plan(pod: Mapping[str, Any], rates: Rates) -> dict[str, Any]:
     }
 
 
+def pull_failure(pod: Mapping[str, Any]) -> tuple[str, str]:
+    """The container whose image can not be pulled, and why, as containerd says it; empty if all can be."""
+    spec = pod.get("spec") or {}
+    every = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    noted = (pod["metadata"].get("annotations") or {}).get(PREFIX + "image-pull-error")
+    if noted is not None and every:
+        return every[0]["name"], noted or f"{_unpacked(every[0].get('image') or '')}: not found"
+    for one in every:
+        image = one.get("image") or ""
+        host, slash, rest = image.partition("/")
+        name = host.partition(":")[0]
+        if slash and name.endswith(".invalid"):
+            path, _, tag = rest.partition(":")
+            request = f'failed to do request: Head "https://{host}/v2/{path}/manifests/{tag or "latest"}"'
+            return one["name"], f"{_unpacked(image)}: {request}: dial tcp: lookup {name}: no such host"
+    return "", ""
+
+
+def _pull_state(status: Mapping[str, Any], container: str) -> str:
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    waiting = [(one.get("state") or {}).get("waiting") for one in every if one.get("name") == container]
+    return str((waiting[0] or {}).get("reason") or "none") if waiting else "none"
+
+
+def _unpacked(image: str) -> str:
+    return f'failed to pull and unpack image "{image}": failed to resolve reference "{image}"'
+
+
+def _environment(pod: Mapping[str, Any]) -> Mapping[str, str]:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    return environment_of(pod, containers[0]) if containers else {}
+
+
 @dataclass(frozen=True)
 class Script:
     """The effect of a well-known command: seconds of sleep, exit code, printed lines."""
@@ -85,18 +130,20 @@ class Script:
     lines: tuple[str, ...]
 
 
-def command_of(spec: Mapping[str, Any]) -> Script | None:
-    """The script of the first container; None for a command that is not supported."""
+def command_of(spec: Mapping[str, Any], variables: Mapping[str, str] = _NONE) -> Script | None:
+    """The script of the first container, whose environment is ``variables``; None for a command that is not supported."""
     containers = spec.get("containers") or []
     if not containers:
         return None
     words = [*(containers[0].get("command") or []), *(containers[0].get("args") or [])]
     if not words:
         return None
-    words = [str(word) for word in words]
+    words = [expanded(str(word), variables) for word in words]
     if words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash") and len(words) >= 3 and words[1].startswith("-") and "c" in words[1]:
+        script = ShellText(words[2], variables)
         try:
-            lines = [shlex.split(part, comments=True) for part in re.split(r";|&&|\n", words[2])]
+            parts = [shlex.split(part, comments=True) for part in re.split(r";|&&|\n", script.text)]
+            lines = [[script.filled(word) for word in part] for part in parts]
         except ValueError:
             return None
     else:

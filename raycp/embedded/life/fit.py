@@ -1,7 +1,7 @@
 """Whether a node can run a Pod: kube-scheduler's filters that need no other Pods' placement, in its wording. Pure.
 
 NodeUnschedulable, NodeName, TaintToleration, NodeAffinity (``nodeSelector`` and required terms), NodeResourcesFit,
-NodePorts. Not supported: inter-Pod affinity, topology spread, volumes, preemption (see ``docs/embedded.md``).
+NodePorts. Not supported: inter-Pod affinity, topology spread, volumes (see ``docs/embedded.md``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -78,10 +78,12 @@ class PodObjectSpec(msgspec.Struct, rename="camel"):
     scheduler_name: str = "default-scheduler"
     scheduling_gates: list[Any] | None = None
     priority: int = 0
+    preemption_policy: str = ""
 
 
-class PodStatus(msgspec.Struct):
+class PodStatus(msgspec.Struct, rename="camel"):
     phase: str = ""
+    start_time: str | None = None
 
 
 class PodObject(msgspec.Struct):

@@ -5,6 +5,7 @@ from typing import Any
 
 from raycp.base.clock import Clock
 from raycp.config.embedded import EmbeddedSpec
+from raycp.embedded.life.disruption import Disruption
 from raycp.embedded.life.failures import Rates, plan
 from raycp.embedded.life.gc import GarbageCollector
 from raycp.embedded.life.gofuncs import node_ip, pod_ip
@@ -43,12 +44,13 @@ class ClusterLife:
         self.gc = GarbageCollector(api, store, registry, clock) if on.gc else None
         self.namespaces = NamespaceController(api, store, registry, clock) if on.namespace else None
         self.accounts = ServiceAccounts(api, store, registry, clock, ca_pem) if on.serviceaccount else None
+        self.disruption = Disruption(api, store, registry, clock) if on.disruption else None
         self.scheduler = Scheduler(api, store, registry, clock) if on.scheduler else None
         self.nodes = Nodes(api, store, registry, clock, spec.nodes, spec.node, spec.seed) if on.stages else None
         self.player = self._player(api, store, registry) if on.stages else None
 
     async def start(self) -> None:
-        for part in (self.gc, self.namespaces, self.accounts, self.scheduler, self.player):
+        for part in (self.gc, self.namespaces, self.accounts, self.disruption, self.scheduler, self.player):
             if part is not None:
                 part.start()
                 self._tasks.append(asyncio.create_task(part.run(), name=f"life {type(part).__name__}"))
@@ -58,7 +60,7 @@ class ClusterLife:
             self._tasks.append(asyncio.create_task(self.nodes.run(), name="life Nodes"))
 
     async def stop(self) -> None:
-        for part in (self.gc, self.namespaces, self.accounts, self.scheduler, self.player, self.nodes):
+        for part in (self.gc, self.namespaces, self.accounts, self.disruption, self.scheduler, self.player, self.nodes):
             if part is not None:
                 part.stop()
         for task in self._tasks:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from raycp.embedded.life.environ import environment_of
 from raycp.embedded.life.failures import PREFIX, command_of
 from raycp.embedded.life.seams import unix
 
@@ -24,7 +25,7 @@ def lines_of(pod: dict[str, Any], container: str) -> list[Line]:
     if noted is not None:
         return [(begin, line) for line in noted.splitlines()]
     first = (pod["spec"].get("containers") or [{}])[0]
-    script = command_of(pod["spec"]) if first.get("name") == container else None
+    script = command_of(pod["spec"], environment_of(pod, first)) if first.get("name") == container else None
     if script is not None:
         return [(begin, line) for line in script.lines]
     lines = [(begin, f"{pod['metadata']['name']}/{container} started")]

@@ -51,6 +51,7 @@ class PartialMetadata(msgspec.Struct, rename="camel"):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     finalizers: list[str] | None = None
     owner_references: list[OwnerReference] | None = None

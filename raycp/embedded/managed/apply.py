@@ -61,7 +61,7 @@ def server_side_apply(
     if shape is rules.shape:
         rules.check_kind(patch)
     problems: list[str] = []
-    _check_typed(shape, patch, "", problems)
+    check_typed(shape, patch, "", problems)
     if problems:
         raise _untyped(info, patch, problems)
     base = without_managed(live) if live is not None else _empty(info, shape)
@@ -206,7 +206,7 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
     return value
 
 
-def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> None:
+def check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> None:
     """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys."""
     shape = deduced(shape, value)
     if value is None or shape.kind == shapes.ANY or len(problems) >= MOST_PROBLEMS:
@@ -218,7 +218,7 @@ def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> No
         for key, one in value.items():
             inner = shape.fields.get(key, shape.item)
             if inner is not None:
-                _check_typed(inner, one, f"{path}.{key}", problems)
+                check_typed(inner, one, f"{path}.{key}", problems)
             elif shape.kind == shapes.OBJECT and not shape.open and len(problems) < MOST_PROBLEMS:
                 problems.append(f"{path}.{key}: field not declared in schema")
     elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
@@ -234,7 +234,7 @@ def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> No
                 if name in seen:
                     problems.append(f"{path}: duplicate entries for key [{name[2:]}]")
                 seen.add(name)
-            _check_typed(shape.item, one, f"{path}[{index}]", problems)
+            check_typed(shape.item, one, f"{path}[{index}]", problems)
 
 
 _SCALAR = (str, int, float, bool)

@@ -20,6 +20,12 @@ class JsonPatchFailed(Exception):
     """An operation can't be applied: 422."""
 
 
+class TestFailed(JsonPatchFailed):
+    """An operation "test" of the patch does not hold."""
+
+    __test__ = False
+
+
 class MalformedJsonPatch(Exception):
     """The patch can't be read: 400."""
 
@@ -94,7 +100,7 @@ class _Patched:
             self._remove(path)
         elif kind == "test":
             if not same(self._get(path, missing=None), operation.get("value")):
-                raise JsonPatchFailed(f"testing value {path} failed")
+                raise TestFailed(f"testing value {path} failed")
         else:
             source = operation.get("from")
             if type(source) is not str:

@@ -42,10 +42,18 @@ class Pattern:
         found = self._search(text)
         return str(found.group().decode(errors="replace")) if found is not None else ""
 
+    def each(self, text: str) -> list[str]:
+        """All matches that do not overlap. Raises ``MatchTooCostly``."""
+        return [found.group().decode(errors="replace") for found in self._compiled.finditer(self._paid(text))]
+
     def _search(self, text: str) -> Any:
+        return self._compiled.search(self._paid(text))
+
+    def _paid(self, text: str) -> bytes:
+        """The text's bytes, when the match is paid for."""
         raw = text.encode(errors="replace")
         left = budget()
         left.steps -= self.size * len(raw)
         if left.steps < 0:
             raise MatchTooCostly
-        return self._compiled.search(raw)
+        return raw

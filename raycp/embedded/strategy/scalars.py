@@ -5,12 +5,11 @@ import binascii
 import math
 import re
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-_QUANTITY = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(n|u|m|k|Ki|Mi|Gi|Ti|Pi|Ei|[MGTPE]|[eE][+-]?\d+)?")
+_QUANTITY = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(n|u|m|k|Ki|Mi|Gi|Ti|Pi|Ei|[MGTPE]|[eE][+-]?\d+)?")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _DECIMAL_NAMES = {exp: name for name, exp in _DECIMAL.items()}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
@@ -90,20 +89,38 @@ def _parse_quantity(text: str) -> tuple[Fraction, str]:
             else "unable to parse quantity's suffix"
         )
     sign, digits, suffix = found[1], found[2], found[3] or ""
-    number = Fraction(Decimal(digits))
-    form = "decimal"
     if suffix in _DECIMAL:
-        number *= Fraction(10) ** _DECIMAL[suffix]
+        number, form = _scaled(digits, _DECIMAL[suffix]), "decimal"
     elif suffix in _BINARY:
-        number *= 1024 ** _BINARY[suffix]
-        form = "binary"
+        number, form = _scaled(digits, 0) * 1024 ** _BINARY[suffix], "binary"
     else:
-        number *= Fraction(10) ** int(suffix[1:])
-        form = "exponent"
+        number, form = _scaled(digits, int(suffix[1:12])), "exponent"
     nanos = number * 10**9
     if nanos.denominator != 1:
-        number = Fraction(int((Decimal(nanos.numerator) / Decimal(nanos.denominator)).to_integral_value(ROUND_CEILING)), 10**9)
+        number = Fraction(math.ceil(nanos), 10**9)
     return (-number if sign == "-" else number), form
+
+
+_MOST, _LEAST, _KEPT = 25, -15, 60
+"""digits before the point of the largest number, after it of the smallest, and those that are kept of any"""
+
+
+def _scaled(digits: str, exponent: int) -> Fraction:
+    """``digits`` times ten to ``exponent``. Beyond a limit it is 2^63 - 1, or as small a one as there is (``ParseQuantity``): what
+    a client sends must not be computed to a billion digits."""
+    whole, _, rest = digits.partition(".")
+    kept = (whole + rest).lstrip("0")
+    if not kept:
+        return Fraction(0)
+    before = len(kept) - len(rest) + exponent
+    if before > _MOST:
+        return Fraction(2**63 - 1)
+    if before < _LEAST:
+        return Fraction(1, 10**9)
+    shift = exponent - len(rest) + max(0, len(kept) - _KEPT)
+    more = kept[_KEPT:].strip("0")
+    number = int(kept[:_KEPT]) * Fraction(10) ** shift
+    return number + Fraction(10) ** (shift - 1) if more else number
 
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
@@ -129,7 +146,10 @@ def unix_time(text: str) -> float:
     found = _TIME.fullmatch(text)
     if found is None:
         raise Malformed(f'parsing time "{text}"')
-    moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8]))
+    try:
+        moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8]))
+    except ValueError as error:
+        raise Malformed(f'parsing time "{text}": {error}') from error
     return moment.timestamp() + float(f"0.{found[7] or 0}")
 
 
@@ -143,9 +163,9 @@ def canonical_base64(text: str) -> str:
         raise Malformed("illegal base64 data") from error
 
 
-_DURATION = re.compile(r"[+-]?(?:(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"[+-]?(?:(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
+_NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)")
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 

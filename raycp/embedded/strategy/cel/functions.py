@@ -8,20 +8,27 @@ import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from raycp.embedded.strategy.cel.addresses import ADDRESS_FUNCTIONS, ADDRESS_METHODS, Cidr, Ip, Url
+from raycp.embedded.strategy.cel.authorization import AUTHORIZATION_METHODS, CHECK_COST
 from raycp.embedded.strategy.cel.operators import (
     BYTE,
     CelError,
     CostExceeded,
     Duration,
     Meter,
+    Optional,
     Timestamp,
+    Uint,
     add,
     compare,
     equal,
     no_overload,
 )
+from raycp.embedded.strategy.cel.sequences import SEQUENCE_FUNCTIONS, SEQUENCE_METHODS, as_list, shown
+from raycp.embedded.strategy.cel.times import TIME_METHODS
+from raycp.embedded.strategy.cel.versions import VERSION_FUNCTIONS, VERSION_METHODS, NamedFormat, Semver
 from raycp.embedded.strategy.patterns import MatchTooCostly, Pattern, PatternRefused
-from raycp.embedded.strategy.scalars import Malformed, parse_duration, unix_time
+from raycp.embedded.strategy.scalars import Malformed, Quantity, parse_duration, unix_time
 
 T = TypeVar("T")
 
@@ -33,11 +40,30 @@ def _size(value: Any) -> int:
 
 
 def _to_int(value: Any) -> int:
+    if isinstance(value, Duration):
+        return round(float(value) * 1e9)
     if isinstance(value, (str, float, int)) and not isinstance(value, bool):
         try:
-            return int(value)
+            found = int(value)
         except (ValueError, OverflowError) as error:
             raise CelError(str(error)) from None
+        if not -(2**63) <= found < 2**63:
+            raise CelError("integer overflow")
+        return found
+    raise no_overload(value)
+
+
+def _to_uint(value: Any) -> Uint:
+    if isinstance(value, (Duration, Timestamp)):
+        raise no_overload(value)
+    if isinstance(value, (str, float, int)) and not isinstance(value, bool):
+        try:
+            found = int(value)
+        except (ValueError, OverflowError) as error:
+            raise CelError(str(error)) from None
+        if not 0 <= found < 2**64:
+            raise CelError("unsigned integer overflow")
+        return Uint(found)
     raise no_overload(value)
 
 
@@ -51,12 +77,8 @@ def _to_double(value: Any) -> float:
 
 
 def _to_string(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int)):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:g}"
+    if isinstance(value, (str, bytes, bool, int, float, Ip, Cidr)):
+        return shown(value)
     raise no_overload(value)
 
 
@@ -74,6 +96,11 @@ def _find(value: Any, pattern: Any) -> str:
     return _found(value, pattern, Pattern.first)
 
 
+def _find_all(value: Any, pattern: Any, limit: int = -1) -> list[str]:
+    found = _found(value, pattern, Pattern.each)
+    return found if limit < 0 else found[:limit]
+
+
 def _found(value: Any, pattern: Any, ask: Callable[[Pattern, str], T]) -> T:
     try:
         return ask(Pattern(_text(pattern)), _text(value))
@@ -84,6 +111,10 @@ def _found(value: Any, pattern: Any, ask: Callable[[Pattern, str], T]) -> T:
 
 
 def _timestamp(value: Any) -> Timestamp:
+    if isinstance(value, Timestamp):
+        return value
+    if type(value) is int:
+        return Timestamp(value)
     try:
         return Timestamp(unix_time(_text(value)))
     except Malformed as error:
@@ -91,32 +122,63 @@ def _timestamp(value: Any) -> Timestamp:
 
 
 def _duration(value: Any) -> Duration:
+    if isinstance(value, Duration):
+        return value
     try:
         return Duration(parse_duration(_text(value)))
     except Malformed as error:
         raise CelError(str(error)) from None
 
 
+_TYPES: dict[type, str] = {
+    bool: "bool",
+    int: "int",
+    Uint: "uint",
+    float: "double",
+    str: "string",
+    bytes: "bytes",
+    list: "list",
+    dict: "map",
+    type(None): "null_type",
+    Optional: "optional_type",
+    Timestamp: "google.protobuf.Timestamp",
+    Duration: "google.protobuf.Duration",
+    Ip: "net.IP",
+    Cidr: "net.CIDR",
+    Url: "kubernetes.URL",
+    Quantity: "kubernetes.Quantity",
+    Semver: "kubernetes.Semver",
+    NamedFormat: "kubernetes.NamedFormat",
+}
+
+
 def _type(value: Any) -> str:
-    names = {
-        bool: "bool",
-        int: "int",
-        float: "double",
-        str: "string",
-        list: "list",
-        dict: "map",
-        type(None): "null_type",
-    }
-    return names.get(type(value), "dyn")
+    return _TYPES.get(type(value), "dyn")
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    found = {"true": True, "True": True, "TRUE": True, "t": True, "1": True}
+    found |= {"false": False, "False": False, "FALSE": False, "f": False, "0": False}
+    if _text(value) not in found:
+        raise CelError(f"type conversion error from 'string' to 'bool': {value}")
+    return found[value]
+
+
+def _value(one: Any) -> Any:
+    if not one.there:
+        raise CelError("optional.none() dereference")
+    return one.value
 
 
 def _is_sorted(meter: Meter, items: Any) -> bool:
-    return all(compare(a, b, meter) <= 0 for a, b in itertools.pairwise(_list(items)))
+    return all(compare(a, b, meter) <= 0 for a, b in itertools.pairwise(as_list(items)))
 
 
 def _sum(meter: Meter, items: Any) -> Any:
     total: Any = 0
-    for index, one in enumerate(_list(items)):
+    for index, one in enumerate(as_list(items)):
         if isinstance(one, (str, list, bytes)):
             raise no_overload(one)
         total = add(total, one, meter) if index else one
@@ -124,7 +186,7 @@ def _sum(meter: Meter, items: Any) -> Any:
 
 
 def _extreme(meter: Meter, items: Any, sign: int) -> Any:
-    if not _list(items):
+    if not as_list(items):
         raise CelError("min/max called on empty list")
     best = items[0]
     for one in items[1:]:
@@ -139,16 +201,10 @@ def _index_of(meter: Meter, value: Any, wanted: Any, start: int = 0) -> int:
     return _text(value).find(_text(wanted), start)
 
 
-def _last_index_of(meter: Meter, value: Any, wanted: Any) -> int:
+def _last_index_of(meter: Meter, value: Any, wanted: Any, start: int | None = None) -> int:
     if isinstance(value, list):
         return next((i for i in range(len(value) - 1, -1, -1) if equal(value[i], wanted, meter)), -1)
-    return _text(value).rfind(_text(wanted))
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise no_overload(value)
-    return value
+    return _text(value).rfind(_text(wanted), 0, None if start is None else start + len(wanted))
 
 
 def _char_at(text: Any, index: Any) -> str:
@@ -165,14 +221,22 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 FUNCTIONS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "size": ((1,), _plain(_size)),
     "int": ((1,), _plain(_to_int)),
-    "uint": ((1,), _plain(_to_int)),
+    "uint": ((1,), _plain(_to_uint)),
     "double": ((1,), _plain(_to_double)),
     "string": ((1,), _plain(_to_string)),
-    "bool": ((1,), _plain(lambda v: v if isinstance(v, bool) else {"true": True, "false": False}[_text(v)])),
+    "bool": ((1,), _plain(_bool)),
+    "bytes": ((1,), _plain(lambda v: v if isinstance(v, bytes) else _text(v).encode())),
+    "matches": ((2,), _plain(_matches)),
+    "optional.of": ((1,), _plain(lambda v: Optional(True, v))),
+    "optional.ofNonZeroValue": ((1,), _plain(lambda v: Optional(bool(v), v if v else None))),
+    "optional.none": ((0,), _plain(lambda: Optional(False))),
+    "jsonpatch.escapeKey": ((1,), _plain(lambda v: _text(v).replace("~", "~0").replace("/", "~1"))),
     "type": ((1,), _plain(_type)),
     "dyn": ((1,), _plain(lambda v: v)),
     "timestamp": ((1,), _plain(_timestamp)),
     "duration": ((1,), _plain(_duration)),
+    **{name: (counts, _plain(one)) for name, (counts, one) in {**ADDRESS_FUNCTIONS, **VERSION_FUNCTIONS}.items()},
+    **SEQUENCE_FUNCTIONS,
 }
 METHODS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "size": ((0,), _plain(_size)),
@@ -184,21 +248,28 @@ METHODS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "upperAscii": ((0,), _plain(lambda s: _text(s).upper())),
     "trim": ((0,), _plain(lambda s: _text(s).strip())),
     "split": ((1, 2), _plain(lambda s, p, n=-1: _text(s).split(p, n - 1 if n > 0 else -1) if p else list(_text(s)))),
-    "join": ((0, 1), _plain(lambda s, p="": _text(p).join(_list(s)))),
+    "join": ((0, 1), _plain(lambda s, p="": _text(p).join(as_list(s)))),
     "replace": ((2, 3), _plain(lambda s, a, b, n=-1: _text(s).replace(a, b, n))),
     "substring": ((1, 2), _plain(lambda s, a, b=None: _text(s)[a:b])),
     "charAt": ((1,), _plain(_char_at)),
     "indexOf": ((1, 2), _index_of),
-    "lastIndexOf": ((1,), _last_index_of),
+    "lastIndexOf": ((1, 2), _last_index_of),
     "find": ((1,), _plain(_find)),
+    "findAll": ((1, 2), _plain(_find_all)),
     "isSorted": ((0,), _is_sorted),
     "sum": ((0,), _sum),
     "min": ((0,), lambda meter, s: _extreme(meter, s, -1)),
     "max": ((0,), lambda meter, s: _extreme(meter, s, 1)),
     "hasValue": ((0,), _plain(lambda o: o.there)),
-    "value": ((0,), _plain(lambda o: o.value)),
+    "value": ((0,), _plain(_value)),
+    "or": ((1,), _plain(lambda o, other: o if o.there else other)),
     "orValue": ((1,), _plain(lambda o, d: o.value if o.there else d)),
-    "getSeconds": ((0,), _plain(lambda d: int(float(d)) if isinstance(d, Duration) else int(float(d)) % 60)),
+    **{
+        name: (counts, _plain(one))
+        for table in (ADDRESS_METHODS, VERSION_METHODS, TIME_METHODS, AUTHORIZATION_METHODS)
+        for name, (counts, one) in table.items()
+    },
+    **SEQUENCE_METHODS,
 }
 
 
@@ -218,6 +289,10 @@ def _match(value: Any, pattern: Any) -> float:
     return (len(value) + 1) * BYTE * max(1.0, len(pattern) * 0.25)
 
 
+def _pairs(left: Any, right: Any) -> float:
+    return float(len(left) * len(right))
+
+
 def _joined(items: Any, between: Any = "") -> float:
     return len(items) + (sum(map(len, items)) + len(items) * len(between)) * BYTE
 
@@ -226,7 +301,7 @@ def _replaced(value: Any, old: Any, new: Any, limit: int = -1) -> float:
     """By the size of what is made, since each replacement may multiply."""
     found = int(value.count(old))
     count = found if limit < 0 else min(found, limit)
-    return float (len(value) + count * len(new)) * BYTE
+    return float(len(value) + count * len(new)) * BYTE
 
 
 PRICES: dict[str, Callable[..., float]] = {
@@ -245,6 +320,14 @@ PRICES: dict[str, Callable[..., float]] = {
     "split": _search,
     "matches": _match,
     "find": _match,
+    "findAll": lambda value, pattern, *_: _match(value, pattern),
+    **dict.fromkeys(("url", "isURL", "ip", "isIP", "cidr", "isCIDR", "quantity", "isQuantity", "semver", "isSemver"), _reads),
+    **dict.fromkeys(("sets.contains", "sets.intersects", "sets.equivalent"), _pairs),
+    **dict.fromkeys(("reverse", "slice"), lambda items, *_: float(len(items))),
+    "validate": lambda form, text: (len(text) + 1) * BYTE * 32,
+    "check": lambda *_: float(CHECK_COST),
+    "format": _reads,
+    "strings.quote": _reads,
     "lowerAscii": _reads,
     "upperAscii": _reads,
     "trim": _reads,

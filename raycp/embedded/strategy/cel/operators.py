@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from raycp.embedded.strategy.scalars import Quantity
+
 
 class CelError(Exception):
     """Evaluation failed."""
@@ -38,6 +40,10 @@ BYTE = 0.1
 """units for each character that is read or written (cel-go's ``StringTraversalCostFactor``)"""
 
 
+class Uint(int):
+    """An unsigned integer, which has no arithmetic with signed ones."""
+
+
 class Duration(float):
     """Seconds between two times."""
 
@@ -65,6 +71,10 @@ def equal(a: Any, b: Any, meter: Meter) -> bool:
         return a.keys() == b.keys() and all(equal(one, b[key], meter) for key, one in a.items())
     if isinstance(a, (str, bytes)) and isinstance(b, (str, bytes)):
         meter.spend(min(len(a), len(b)) * BYTE)
+    if isinstance(a, Quantity) and isinstance(b, Quantity):
+        return a.value == b.value
+    if isinstance(a, Optional) and isinstance(b, Optional):
+        return a.there is b.there and (not a.there or equal(a.value, b.value, meter))
     return bool(a == b)
 
 
@@ -82,7 +92,7 @@ def compare(a: Any, b: Any, meter: Meter) -> int:
         or (isinstance(a, str) and isinstance(b, str))
         or (isinstance(a, bool) and isinstance(b, bool))
         or (isinstance(a, bytes) and isinstance(b, bytes))
-    )
+    ) and isinstance(a, Timestamp) is isinstance(b, Timestamp) and isinstance(a, Duration) is isinstance(b, Duration)
     if not comparable:
         raise no_overload(a, b)
     if isinstance(a, (str, bytes)):
@@ -96,7 +106,7 @@ def add(a: Any, b: Any, meter: Meter) -> Any:
             return Timestamp(float(a) + float(b))
         return Duration(float(a) + float(b))
     if _number(a) and _number(b) and type(a) is type(b):
-        return _in_range(a + b)
+        return _in_range(a + b, type(a))
     if type(a) is type(b) and isinstance(a, (str, list, bytes)):
         meter.spend((len(a) + len(b)) * BYTE)
         return a + b
@@ -109,19 +119,23 @@ def subtract(a: Any, b: Any) -> Any:
     if isinstance(a, Duration) and isinstance(b, Duration):
         return Duration(float(a) - float(b))
     if _number(a) and _number(b) and type(a) is type(b):
-        return _in_range(a - b)
+        return _in_range(a - b, type(a))
     raise no_overload(a, b)
 
 
-def _in_range(value: Any) -> Any:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+def _in_range(value: Any, kind: type) -> Any:
+    if kind is int and not -(2**63) <= value < 2**63:
         raise CelError("integer overflow")
+    if kind is Uint:
+        if not 0 <= value < 2**64:
+            raise CelError("unsigned integer overflow")
+        return Uint(value)
     return value
 
 
 def _multiply(a: Any, b: Any) -> Any:
     if _number(a) and _number(b) and type(a) is type(b):
-        return _in_range(a * b)
+        return _in_range(a * b, type(a))
     raise no_overload(a, b)
 
 
@@ -132,15 +146,15 @@ def _divide(a: Any, b: Any) -> Any:
         return a / b if b else math.copysign(math.inf, a) if a else math.nan
     if b == 0:
         raise CelError("division by zero")
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    return type(a)(abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1))
 
 
 def _modulo(a: Any, b: Any) -> Any:
-    if not (type(a) is int and type(b) is int):
+    if not (type(a) in (int, Uint) and type(a) is type(b)):
         raise no_overload(a, b)
     if b == 0:
         raise CelError("modulus by zero")
-    return int(math.copysign(abs(a) % abs(b), a)) if a else 0
+    return type(a)(abs(a) % abs(b) * (-1 if a < 0 else 1))
 
 
 def _within(a: Any, b: Any, meter: Meter) -> bool:

@@ -3,7 +3,7 @@
 - ``core``, ``limits``, ``pods``, ``services``: the core group; ``pod_parts``, ``pod_defaults``, ``pod_validation``,
   ``container_validation`` and ``placement_validation``: Pods and pod templates;
 - ``workloads``: apps; ``batch``: batch; ``flowcontrol``: API priority and fairness;
-- ``cluster``: cluster-scoped kinds of the other groups.
+- ``policies``: admission policies; ``cluster``: cluster-scoped kinds of the other groups.
 """
 
 from raycp.embedded.strategy.kinds import (  # noqa: F401  (each module registers its kinds at import)
@@ -13,6 +13,7 @@ from raycp.embedded.strategy.kinds import (  # noqa: F401  (each module register
     flowcontrol,
     limits,
     pods,
+    policies,
     services,
     workloads,
 )

@@ -4,6 +4,7 @@ from raycp.embedded import crds
 from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, duplicate, forbidden, immutable, not_supported, required, wrong
 from raycp.embedded.strategy.kinds.placement_validation import label_selector
+from raycp.embedded.strategy.kinds.policies import ExpressionChecks
 from raycp.embedded.strategy.metadata import check_labels
 from raycp.embedded.strategy.rules import Object, register
 
@@ -264,6 +265,7 @@ def _webhooks(obj: Object, errors: Errors) -> None:
         config = hook.get("clientConfig") or {}
         if (config.get("url") is None) == (config.get("service") is None):
             errors.append(required(f"{field}.clientConfig", "exactly one of url or service is required"))
+        ExpressionChecks({}, errors).conditions(hook, field)
 
 
 for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
@@ -276,32 +278,6 @@ for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         validate=_webhooks,
         validate_update=lambda new, old, errors: _webhooks(new, errors),
     )
-
-
-def _policy_defaults(obj: Object) -> None:
-    spec = obj["spec"]
-    if obj["kind"].endswith("Policy") and spec.get("failurePolicy") is None:
-        spec["failurePolicy"] = "Fail"
-    match = spec.get("matchConstraints") or spec.get("matchResources")
-    if match is None:
-        return
-    if match.get("matchPolicy") is None:
-        match["matchPolicy"] = "Equivalent"
-    for key in ("namespaceSelector", "objectSelector"):
-        if match.get(key) is None:
-            match[key] = {}
-    for rule in (*(match.get("resourceRules") or ()), *(match.get("excludeResourceRules") or ())):
-        if rule.get("scope") is None:
-            rule["scope"] = "*"
-
-
-for _kind in (
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionPolicyBinding",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-):
-    register("admissionregistration.k8s.io", _kind, generation=True, defaults=_policy_defaults)
 
 
 def _budget(obj: Object, errors: Errors) -> None:

@@ -173,21 +173,12 @@ def default_tolerations(spec: Object) -> None:
         spec["tolerations"] = [*there, *more]
 
 
-SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
-
-
 def admit(obj: Object) -> None:
-    """Admission and PrepareForCreate of a new Pod. The caller handles PriorityClasses other than the system's."""
+    """Admission and PrepareForCreate of a new Pod. Priorities are the caller's."""
     spec = obj.get("spec")
     if not spec:
         return
     default_tolerations(spec)
-    name = spec.get("priorityClassName", "")
-    if not name or name in SYSTEM_PRIORITIES:
-        if "priority" not in spec:
-            spec["priority"] = SYSTEM_PRIORITIES.get(name, 0)
-        if "preemptionPolicy" not in spec:
-            spec["preemptionPolicy"] = "PreemptLowerPriority"
     if spec.get("serviceAccountName"):
         spec["serviceAccount"] = spec["serviceAccountName"]
     elif spec.get("serviceAccount"):
