@@ -1,9 +1,10 @@
 """``BatchJob`` (``batch.raycp.io/v1alpha1``): a Kubernetes Job whose Pods are spread over the members of a fleet.
 
 The path of a job: ``types`` is its schema (and its CRD); ``reconcile`` collects the observed state; ``plan`` decides, as a pure
-function from a ``job`` to a ``JobPlan``, with ``pods`` (a Pod's state), ``policy`` (what a failure means), ``record`` (what the
-status remembers, with sets of ``indexes``) and ``raycp.scheduling``; ``reconcile`` writes the status first and then carries the
-plan out; ``cleanup`` deletes the Pods of a deleted job.
+function from a ``job`` to a ``JobPlan``; its parts ``ends``, ``verdict``, ``creations`` and ``report`` work on one ``step``, with
+``pods`` (a Pod's state), ``policy`` (what a failure means), ``record`` (what the status remembers, with sets of ``indexes``) and
+``raycp.scheduling``; ``reconcile`` writes the status first and then carries the plan out; ``cleanup`` deletes the Pods of a
+deleted job.
 
 The laws, held by tests:
 

@@ -1,0 +1,72 @@
+"""``JobStep``: one step of planning a job: what is seen, what is remembered, and what is decided so far."""
+
+from collections.abc import Iterable
+
+from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.pods import JobPod
+from raycp.controllers.batchjob.record import JobRecord
+from raycp.sdk import conditions
+
+
+class JobStep:
+    """The parts of the plan (``ends``, ``verdict``, ``creations``, ``report``) work on it one after the other."""
+
+    def __init__(self, job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> None:
+        self.job, self.spec, self.now = job, job.spec, now
+        self.pods = sorted(pods, key=lambda pod: (pod.index, pod.attempt, pod.cluster))
+        self.clusters = {cluster.name: cluster for cluster in clusters}
+        self.record = JobRecord.read(dict(job.status))
+        self.out = JobPlan()
+        self.running: dict[int, list[JobPod]] = {}
+        """Pods that have not ended, by index: an index with one gets no other."""
+        self.blocked: set[int] = set()
+        self.live: list[JobPod] = []
+        """Pods that run and are wanted."""
+        self.policy_failure: tuple[str, str] | None = None
+        self.wakes: list[float] = []
+        self.unplaced = ""
+        self.finished = self.record.true("Complete") or self.record.true("Failed")
+
+    def settled(self, pod: JobPod) -> bool:
+        """Whether its end is counted already, or its index no longer exists."""
+        record, index = self.record, pod.index
+        if self.spec.completions is not None and index >= self.spec.size:
+            return True
+        if index in record.completed or index in record.failed_indexes:
+            return True
+        return pod.attempt < record.attempts.get(index, 0)
+
+    def release(self, pod: JobPod) -> None:
+        """Let its object go: its end is counted."""
+        if pod.tracked:
+            self.out.releases.append(pod)
+
+    def visible(self, cluster: str) -> bool:
+        """Whether its Pods are known at the moment."""
+        found = self.clusters.get(cluster)
+        return found is not None and found.visible
+
+    def hidden(self) -> set[int]:
+        """Indexes assigned to unreachable clusters: assumed to be running."""
+        return {index for index, cluster in self.record.assigned.items() if not self.visible(cluster)}
+
+    def used(self) -> set[str]:
+        """Clusters that have run Pods of the job, or will."""
+        touched = {name for name, tally in self.record.clusters.items() if tally.succeeded or tally.failed}
+        return touched | set(self.record.assigned.values())
+
+    def ending(self) -> bool:
+        """Whether success or failure is decided; Pods may still run."""
+        return self.record.true("SuccessCriteriaMet") or self.record.true("FailureTarget")
+
+    def condition(self, type: str, status: bool, reason: str, message: str) -> bool:
+        """Set a condition of the job; whether that changed anything."""
+        return conditions.set(
+            self.record.conditions,
+            type,
+            status,
+            reason,
+            message,
+            now=self.now,
+            observed_generation=self.job.generation,
+        )
