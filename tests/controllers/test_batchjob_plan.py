@@ -15,7 +15,7 @@ from raycp.controllers.batchjob.pods import JobPod, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 
-TEMPLATE = {"spec": {"containers": [{"name": "main", "image": "busybox"}]}}
+TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}}
 NOW = 1_700_000_000.0
 
 
@@ -33,6 +33,10 @@ class World:
         self.status: dict[str, Any] = {}
         self.pods: dict[tuple[str, str], JobPod] = {}
         self.ends: dict[tuple[int, int], str] = {}
+        self.deleted: set[tuple[int, int]] = set()
+        """Pods that somebody has deleted: they may count as failed, or end by themselves before that is seen."""
+        self.killed: set[tuple[int, int]] = set()
+        """Pods that ran when their job had failed: they count as failed, however they end."""
         self.lucky: set[int] = set()
         """Indexes whose Pod was given up and succeeded all the same: that may count."""
         self.now = NOW
@@ -56,6 +60,8 @@ class World:
         rng.shuffle(writes)
         if decided.status != self.status:
             writes.insert(0, ("status", decided.status))
+            if crash_after != 0 and conditions.is_true(decided.status["conditions"], "FailureTarget"):
+                self.killed |= {(pod.index, pod.attempt) for pod in decided.ends if not (pod.ended or pod.given_up or pod.ends_at)}
         for done, (kind, what) in enumerate(writes):
             if crash_after is not None and done >= crash_after:
                 return
@@ -81,7 +87,12 @@ class World:
         key = (create.cluster, pod_name("job", create.index, create.attempt))
         if key in self.pods:
             return  # AlreadyExists with our owner mark
-        running = [pod for pod in self.pods.values() if pod.index == create.index and not pod.ended]
+        going = self.spec.replaces_terminating
+        running = [
+            pod
+            for pod in self.pods.values()
+            if pod.index == create.index and not pod.ended and not (going and pod.ends_at is not None)
+        ]
         assert not running, f"law 1: {create} while {running}"
         identity = (create.index, create.attempt)
         assert self.ends.get(identity) is None, f"law 1: {create} again after it ended as {self.ends[identity]}"
@@ -95,6 +106,8 @@ class World:
             self.reap(key)
 
     def delete(self, key: tuple[str, str]) -> None:
+        if not self.pods[key].given_up:
+            self.deleted.add((self.pods[key].index, self.pods[key].attempt))
         if self.pods[key].ends_at is None:
             self.pods[key] = replace(self.pods[key], ends_at=self.now + 1)
         self.reap(key)
@@ -111,7 +124,7 @@ class World:
             if pod.given_up:
                 if phase == "Succeeded":
                     self.lucky.add(pod.index)
-            else:
+            elif (pod.index, pod.attempt) not in self.killed:
                 self.ends[pod.index, pod.attempt] = phase
             self.pods[key] = replace(pod, phase=phase, ready=False)
             self.reap(key)
@@ -143,6 +156,9 @@ def specs(draw: st.DrawFn) -> BatchJobSpec:
         fields["completionMode"] = mode
     if mode == "Indexed" and draw(st.booleans()):
         fields |= {"backoffLimitPerIndex": draw(st.integers(0, 2)), "backoffLimit": 2**31 - 1}
+        fields["successPolicy"] = {"rules": [{"succeededCount": draw(st.integers(1, fields["completions"]))}]}
+    if draw(st.booleans()):
+        fields["podReplacementPolicy"] = draw(st.sampled_from(["Failed", "TerminatingOrFailed"]))
     strategy = draw(st.sampled_from(["Spread", "Pack", "Single"]))
     fields["placement"] = {"strategy": strategy}
     return spec(**fields)
@@ -177,11 +193,11 @@ def test_every_interleaving_keeps_the_laws(job_spec: BatchJobSpec, seed: int, st
     finished = [c for c in ("Complete", "Failed") if conditions.is_true(status["conditions"], c)]
     assert len(finished) == 1, "a job ends, and in one way"
     succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
-    if finished == ["Complete"]:
+    if finished == ["Complete"] and job_spec.success_policy is None:
         assert status["succeeded"] >= (1 if job_spec.work_queue else job_spec.size)
     assert status["succeeded"] <= len(succeeded | world.lucky), "counted at most once"
-    failures = sum(phase == "Failed" for phase in world.ends.values())
-    assert status["failed"] <= failures + sum(1 for _ in world.ends), "no failure counted twice"
+    failures = {pod for pod, phase in world.ends.items() if phase == "Failed"} | world.killed
+    assert len(failures) <= status["failed"] <= len(failures | world.deleted), "each failure is counted once"
     assert not [pod for pod in world.pods.values() if pod.tracked], "no Pod is held back for ever"
     assert not [pod for pod in world.pods.values() if not pod.ended], "nothing runs on"
     assert status.get("active") == 0
@@ -201,7 +217,7 @@ def test_without_deletions_each_end_is_counted_exactly_once(job_spec: BatchJobSp
     world.settle(rng)
     succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
     assert len(succeeded) <= world.status["succeeded"] <= len(succeeded | world.lucky)
-    assert world.status["failed"] == sum(phase == "Failed" for phase in world.ends.values())
+    assert world.status["failed"] == sum(phase == "Failed" for phase in world.ends.values()) + len(world.killed)
 
 
 def run(world: World, rounds: int = 1) -> None:
@@ -209,14 +225,15 @@ def run(world: World, rounds: int = 1) -> None:
         world.reconcile(random.Random(1))
 
 
-def test_a_steady_job_is_written_once() -> None:
+def test_a_steady_job_is_written_once_before_its_pods_exist_and_once_when_they_do() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     assert world.status_writes == 1
     assert len(world.pods) == 3
-    assert world.status["active"] == 3
+    assert world.status["active"] == 0, "they may have been refused"
     run(world, 5)
-    assert world.status_writes == 1
+    assert world.status["active"] == 3
+    assert world.status_writes == 2
 
 
 def test_an_unreachable_cluster_is_no_failure() -> None:
@@ -261,7 +278,7 @@ def test_the_backoff_limit_counts_all_clusters_together() -> None:
         world.end(key, "Failed")
     run(world)
     assert conditions.is_true(world.status["conditions"], "Failed")
-    assert world.status["failed"] == 3
+    assert world.status["failed"] == 4, "that one too: the Job controller counts what it ends of a failed job"
 
 
 def test_a_retry_waits_for_its_backoff_and_no_longer() -> None:

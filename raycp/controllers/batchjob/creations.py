@@ -8,10 +8,6 @@ from raycp.scheduling import Candidate, Demand, Rules, place
 
 def trim(step: JobStep) -> None:
     """End Pods that are too many."""
-    if step.finished or step.ending():
-        step.out.ends += step.live
-        step.live = []
-        return
     over = len(step.live) + len(step.hidden()) - step.spec.at_once
     if over > 0:
         cheap = sorted(step.live, key=lambda pod: (pod.ready, pod.phase == "Running", -pod.index))
@@ -27,24 +23,33 @@ def fill(step: JobStep) -> None:
     hidden = step.hidden()
     want = spec.at_once - sum(map(len, step.running.values())) - len(hidden)
     chosen: list[int] = []
-    for index in range(spec.size):
-        if len(chosen) >= want:
-            break
-        taken = index in step.running or index in step.blocked or index in hidden
-        if taken or index in record.completed or index in record.failed_indexes:
+    if want > 0 and spec.backoff_limit_per_index is None and step.now < record.backoff_until:
+        _wait_until(step, record.backoff_until)
+        return
+    for index in record.completed.union(record.failed_indexes).missing(spec.size) if want > 0 else ():
+        if index in step.running or index in step.blocked or index in hidden:
             continue
-        if record.attempts.get(index) and step.now < record.backoff_until:
-            step.wakes.append(record.backoff_until)
-            step.out.waiting = "backoff"
+        if spec.backoff_limit_per_index is not None and step.now < record.waits.get(index, 0.0):
+            _wait_until(step, record.waits[index])
             continue
         chosen.append(index)
+        if len(chosen) >= want:
+            break
     homeless = [index for index in chosen if index not in record.assigned]
     _place(step, homeless)
     for index in chosen:
         cluster = record.assigned.get(index)
         if cluster is not None:
             record.tally(cluster)
-            step.out.creates.append(Create(cluster, index, record.attempts.get(index, 0)))
+            failures = None if spec.backoff_limit_per_index is None else record.index_failures.get(index, 0)
+            ignored = record.index_ignored.get(index, 0)
+            step.out.creates.append(Create(cluster, index, record.attempts.get(index, 0), failures, ignored))
+            record.waits.pop(index, None)
+
+
+def _wait_until(step: JobStep, at: float) -> None:
+    step.wakes.append(at)
+    step.out.waiting = "backoff"
 
 
 def _place(step: JobStep, homeless: list[int]) -> None:

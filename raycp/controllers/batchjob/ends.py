@@ -14,7 +14,7 @@ def forget(step: JobStep) -> None:
             record.attempts[index] = record.attempts.get(index, 0) + 1
     if step.spec.completions is not None and not step.finished:
         # an elastic Indexed job that has shrunk; attempts and failures are kept, in case it grows again
-        record.completed = {index for index in record.completed if index < step.spec.size}
+        record.completed = record.completed.below(step.spec.size)
 
 
 def count(step: JobStep) -> None:
@@ -22,22 +22,19 @@ def count(step: JobStep) -> None:
     record = step.record
     for pod in step.pods:
         if not pod.ended:
-            step.running.setdefault(pod.index, []).append(pod)
+            step.present.append(pod)
+            if not (pod.terminating and step.spec.replaces_terminating):
+                step.running.setdefault(pod.index, []).append(pod)
         if step.finished or step.settled(pod):
             _old(step, pod)
         elif pod.phase == "Succeeded":
-            record.completed.add(pod.index)
-            for memory in (record.attempts, record.index_failures, record.assigned):
-                memory.pop(pod.index, None)
-            record.tally(pod.cluster).succeeded += 1
-            record.failures_in_a_row = 0
-            step.release(pod)
+            _success(step, pod)
         elif pod.given_up:
             # ended or not, its name is taken until it is deleted
             step.blocked.add(pod.index)
             if pod.ends_at is None or pod.tracked:
                 step.out.ends.append(pod)
-        elif pod.phase == "Failed" or pod.overdue(step.now):
+        elif pod.phase == "Failed" or pod.overdue(step.now) or (pod.terminating and step.spec.replaces_terminating):
             _failure(step, pod)
         elif pod.terminating:
             step.wakes.append(pod.overdue_at)
@@ -48,6 +45,7 @@ def count(step: JobStep) -> None:
             record.assigned.setdefault(pod.index, pod.cluster)
             if pod.attempt > record.attempts.get(pod.index, 0):
                 record.attempts[pod.index] = pod.attempt
+    _back_off(step)
 
 
 def tidy(step: JobStep) -> None:
@@ -59,28 +57,75 @@ def tidy(step: JobStep) -> None:
             del record.assigned[index]
 
 
+def _success(step: JobStep, pod: JobPod) -> None:
+    record, index = step.record, pod.index
+    record.completed.add(index)
+    _forget_index(step, index)
+    record.assigned.pop(index, None)
+    record.tally(pod.cluster).succeeded += 1
+    step.successes.append(_ended_at(step, pod))
+    step.release(pod)
+
+
 def _failure(step: JobStep, pod: JobPod) -> None:
     record, spec, index = step.record, step.spec, pod.index
-    action, why = policy.action_for(pod, spec)
+    action, why = policy.action_for(pod, spec, step.job.namespace)
     record.attempts[index] = pod.attempt + 1
-    if pod.ended:  # an overdue one may run on while its cluster is unreachable: it stays assigned
+    if pod.ended or spec.replaces_terminating:
+        # with replacement policy Failed, an overdue one may run on while its cluster is unreachable: it stays assigned
         record.assigned.pop(index, None)
     step.release(pod)
-    if action == "Ignore":
-        return
-    record.failed += 1
-    record.tally(pod.cluster).failed += 1
-    record.failures_in_a_row += 1
-    backoff = spec.retry_backoff
-    wait = min(backoff.initial_seconds * 2.0 ** min(record.failures_in_a_row - 1, 60), backoff.max_seconds)
-    record.backoff_until = step.now + wait
+    at = _ended_at(step, pod)
+    step.failures.append(at)
+    counted = action != "Ignore"
+    if counted:
+        record.failed += 1
+        record.tally(pod.cluster).failed += 1
     if action == "FailJob":
         step.policy_failure = ("PodFailurePolicy", why)
-    if spec.backoff_limit_per_index is not None:
-        record.index_failures[index] = record.index_failures.get(index, 0) + 1
-        if action == "FailIndex" or record.index_failures[index] > spec.backoff_limit_per_index:
-            record.failed_indexes.add(index)
-            record.attempts.pop(index, None)
+    if spec.backoff_limit_per_index is None:
+        return
+    failures = record.index_failures if counted else record.index_ignored
+    failures[index] = failures.get(index, 0) + 1
+    if action == "FailIndex" or (counted and failures[index] > spec.backoff_limit_per_index):
+        record.failed_indexes.add(index)
+        _forget_index(step, index)
+    else:
+        record.waits[index] = at + _wait(step, record.index_failures.get(index, 0) + record.index_ignored.get(index, 0))
+
+
+def _forget_index(step: JobStep, index: int) -> None:
+    record = step.record
+    memories: tuple[dict[int, int] | dict[int, float], ...] = (
+        record.attempts,
+        record.index_failures,
+        record.index_ignored,
+        record.waits,
+    )
+    for memory in memories:
+        memory.pop(index, None)
+
+
+def _back_off(step: JobStep) -> None:
+    """The wait of the whole job, as the Job controller's ``newBackoffRecord``: a success begins a new count, and of the failures
+    seen together with it those count that came later. Ignored failures are among them."""
+    record = step.record
+    if step.successes:
+        record.failures_in_a_row, record.backoff_until = 0, 0.0
+    later = [at for at in step.failures if not step.successes or at > max(step.successes)]
+    if later:
+        record.failures_in_a_row += len(later)
+        record.backoff_until = max(later) + _wait(step, record.failures_in_a_row)
+
+
+def _wait(step: JobStep, failures: int) -> float:
+    backoff = step.spec.retry_backoff
+    return min(backoff.initial_seconds * 2.0 ** min(failures - 1, 60), backoff.max_seconds)
+
+
+def _ended_at(step: JobStep, pod: JobPod) -> float:
+    """A member's kubelet stamps it: it is neither in the future nor before the Pod's creation."""
+    return min(max(pod.ended_at or step.now, pod.created), step.now)
 
 
 def _old(step: JobStep, pod: JobPod) -> None:

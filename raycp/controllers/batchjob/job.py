@@ -27,6 +27,8 @@ class Job:
     generation: int | None = None
     forgotten: frozenset[str] = frozenset()
     failure: tuple[str, str] | None = None
+    namespace: str = "default"
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class Create:
     cluster: str
     index: int
     attempt: int
+    failures: int | None = None
+    """With ``backoffLimitPerIndex``: failed Pods of the index so far, and those of them that were ignored."""
+    ignored: int = 0
 
 
 @dataclass

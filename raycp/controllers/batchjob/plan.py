@@ -1,9 +1,9 @@
 """``plan(job, pods, clusters, now) -> JobPlan``: the next step of a job. Pure; every decision of the controller is made here.
 
 The parts, in order, all on one ``JobStep``: ``ends`` *forgets* clusters that were abandoned by annotation and *counts* ends that no
-status has counted yet; ``verdict`` *judges* whether the job has succeeded or failed, and *suspends* or starts it; ``creations``
-*trims* surplus Pods and *fills* up with new ones; ``verdict`` *finishes* when all Pods have ended; ``report`` *describes* the
-result as a status. The status must be written before the rest is carried out.
+status has counted yet; ``verdict`` *judges* whether the job has succeeded or failed, *suspends* or starts it, or *stops* it;
+``creations`` *trims* surplus Pods and *fills* up with new ones; ``verdict`` *finishes* when all Pods have ended; ``report``
+*describes* the result as a status. The status must be written before the rest is carried out.
 """
 
 from collections.abc import Iterable
@@ -23,6 +23,7 @@ def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: 
     if not step.finished:
         verdict.judge(step)
         verdict.suspend(step)
+    verdict.stop(step)
     creations.trim(step)
     creations.fill(step)
     verdict.finish(step)

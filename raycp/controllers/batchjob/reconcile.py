@@ -5,18 +5,19 @@ One status write per reconcile at most, before anything else; none where nothing
 """
 
 import asyncio
-from collections.abc import Awaitable, Container, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Container, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
-from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, new_pod, own_pods, read_pod
-from raycp.controllers.batchjob.record import JobRecord
-from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
+from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, own_pods, read_pod
+from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
+from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk import conditions
 from raycp.sdk.context import Context
@@ -29,6 +30,7 @@ POD = "v1/Pod"
 PARALLEL = 64
 """Pod writes of one job at a time."""
 
+_SOFT = frozenset({"active", "ready", "terminating", "duration", "tier"})
 _QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _QUOTA_POLL = 10.0
 _NAME_POLL = 10.0
@@ -54,7 +56,7 @@ class _Refused(Exception):
 )
 async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     """Take the next step of one BatchJob."""
-    if obj["spec"].get("managedBy") not in (None, MANAGED_BY):
+    if obj["spec"].get("managedBy") not in (None, MANAGED_BY, JOB_CONTROLLER):
         return None
     meta = obj["metadata"]
     deleting = bool(meta.get("deletionTimestamp"))
@@ -70,16 +72,16 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     if deleting:
         return await _delete(ctx, obj, pods, clusters)
     try:
-        spec = read_spec(obj["spec"])
-    except ValidationError as error:
-        return await _invalid(ctx, obj, str(error.errors(include_url=False)[0]["msg"]))
-    job = Job(meta["uid"], spec, status, meta.get("generation"), _forgotten(meta))
+        spec = read_spec(obj)
+    except InvalidSpec as error:
+        return await _invalid(ctx, obj, str(error))
+    job = Job(meta["uid"], spec, status, meta.get("generation"), _forgotten(meta), None, meta["namespace"], ctx.request.tier)
     now = ctx.now()
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await hold(ctx, obj, FINALIZER)
     decided = plan(job, pods, clusters, now)
     later: float | None = None
-    changed = max((pod.ready_changed for pod in pods if not pod.ended), default=0.0)
+    changed = max((max(pod.ready_changed, pod.created) for pod in pods if not pod.ended), default=0.0)
     if soft_only(status, decided.status) and -_SKEW <= now - changed < _QUIET:
         later = _QUIET
     else:
@@ -89,7 +91,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     try:
         held = await _carry_out(ctx, obj, spec, decided)
     except _Refused as refusal:
-        job = Job(job.uid, spec, decided.status, job.generation, job.forgotten, ("InvalidTemplate", str(refusal)))
+        job = replace(job, status=decided.status, failure=("InvalidTemplate", str(refusal)))
         decided = plan(job, pods, clusters, now)
         await ctx.status(decided.status, replace=True)
         for kind, reason, note in decided.events:
@@ -118,16 +120,11 @@ async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, 
             found.append(pod)
         else:
             foreign.append(f"{cluster}/{child['metadata'].get('namespace', '')}/{child['metadata']['name']}")
-    own, others = own_pods(found, JobRecord.read(dict(status)))
+    own, others = own_pods(found, status)
     foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
     if foreign:
         report_foreign(ctx, foreign)
     return own
-
-
-def read_spec(spec: Mapping[str, Any]) -> BatchJobSpec:
-    """The spec as a model. Of the template it holds the fields that the model names; Pods get it as the user wrote it."""
-    return BatchJobSpec.model_validate(spec)
 
 
 async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: JobPlan) -> Result | None:
@@ -140,11 +137,10 @@ async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, deci
         return None
     errors = [error for error in await _all(work) if error is not None]
     if decided.creates and not errors:
-        counts: dict[str, int] = {}
-        for create in decided.creates:
-            counts[create.cluster] = counts.get(create.cluster, 0) + 1
-        by_cluster = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
-        ctx.event("SuccessfulCreate", f"created Pods ({by_cluster})")
+        ctx.event("SuccessfulCreate", f"created Pods ({_by_cluster(create.cluster for create in decided.creates)})")
+    deleted = [pod.cluster for pod in decided.ends if pod.ends_at is None and not pod.ended]
+    if deleted and not errors:
+        ctx.event("SuccessfulDelete", f"deleted Pods ({_by_cluster(deleted)})")
     for error in errors:
         if isinstance(error, _Refused) or not isinstance(error, KubeError):
             raise error
@@ -164,6 +160,10 @@ async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, deci
     return None
 
 
+def _by_cluster(clusters: Iterable[str]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in sorted(Counter(clusters).items()))
+
+
 async def _not_scheduled(ctx: Context, decided: JobPlan, reason: str, message: str) -> None:
     shown = [dict(condition) for condition in decided.status.get("conditions", ())]
     conditions.set(shown, "Scheduled", False, reason, message, now=ctx.now())
@@ -172,7 +172,7 @@ async def _not_scheduled(ctx: Context, decided: JobPlan, reason: str, message: s
 
 
 async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create: Create) -> None:
-    pod = new_pod(obj, spec, create.index, create.attempt)
+    pod = new_pod(obj, spec, create)
     try:
         try:
             await ctx.create(pod, cluster=create.cluster)
@@ -240,7 +240,8 @@ async def _invalid(ctx: Context, obj: dict[str, Any], problem: str) -> Result | 
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
     shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
     conditions.set(shown, "Failed", True, "InvalidSpec", problem, now=ctx.now())
-    await ctx.status({"conditions": shown, "phase": "Failed"})
+    if await ctx.status({"conditions": shown, "phase": "Failed"}):
+        ctx.event("InvalidSpec", problem, type="Warning")
     return None
 
 
@@ -256,13 +257,15 @@ async def _all(work: list[Awaitable[Any]]) -> list[BaseException | None]:
 
 
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ in readiness only, which changes often and is rarely waited for."""
+    """Whether two statuses differ only in how many Pods are active and ready, which changes often and is rarely waited for."""
     return bool(old) and old != new and _hard(old) == _hard(new)
 
 
 def _hard(status: Mapping[str, Any]) -> dict[str, Any]:
-    hard = {key: value for key, value in status.items() if key not in ("ready", "terminating")}
-    hard["clusters"] = [{k: v for k, v in entry.items() if k != "ready"} for entry in status.get("clusters") or ()]
+    hard = {key: value for key, value in status.items() if key not in _SOFT}
+    if hard.get("phase") in ("Pending", "Running"):
+        hard["phase"] = "Running"
+    hard["clusters"] = [{k: v for k, v in entry.items() if k not in _SOFT} for entry in status.get("clusters") or ()]
     hard["conditions"] = [c for c in status.get("conditions") or () if c.get("type") != "PodsReady"]
     return hard
 

@@ -1,44 +1,26 @@
 """``describe``: the result of a step, as a status."""
 
 from collections import Counter
+from typing import Any
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, POLL
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
+SETTLE = 1.0
+"""Seconds until a job is requeued whose Pods were created: the status counts those that exist, and our own creations requeue no key
+(law 8)."""
+
+GOING = 0.5
+"""Seconds until a job is requeued whose Pods were deleted, or let go: one that no kubelet holds is gone at once, by our write."""
+
 
 def describe(step: JobStep) -> None:
     """Write the record as a status."""
     record, out = step.record, step.out
-    for pod in step.live:
-        record.tally(pod.cluster)
-    live = Counter(pod.cluster for pod in step.live)
-    ready_in = Counter(pod.cluster for pod in step.live if pod.ready)
-    created = Counter(create.cluster for create in out.creates)
-    waited_for = set(record.assigned.values())
-    unreachable = []
-    for name, tally in record.clusters.items():
-        cluster = step.clusters.get(name)
-        visible = cluster is not None and cluster.visible
-        # A finished job waits for no cluster, and is not written again whenever one that it used is lost or returns.
-        tally.reachable = visible or step.finished
-        tally.message = "" if tally.reachable else (cluster.reason if cluster else "") or "not reachable"
-        if not visible:
-            if name in waited_for:
-                unreachable.append(name)
-            elif step.finished:
-                tally.active = tally.ready = 0
-            continue
-        tally.active, tally.ready = live[name] + created[name], ready_in[name]
-    if unreachable and not step.finished:
-        step.wakes.append(step.now + POLL)
-        out.waiting = out.waiting or CLUSTER
-        message = f"can't reach {', '.join(sorted(unreachable))}; Pods there are assumed to be running"
-        if step.condition("ClustersReachable", False, "ClusterUnreachable", message):
-            out.events.append(("Warning", "ClusterUnreachable", message))
-    elif conditions.get(record.conditions, "ClustersReachable"):
-        step.condition("ClustersReachable", True, "Reachable", "")
+    _count_clusters(step)
+    _unreachable(step)
     active = sum(tally.active for tally in record.clusters.values())
     ready = sum(tally.ready for tally in record.clusters.values())
     scheduled = conditions.get(record.conditions, "Scheduled")
@@ -52,8 +34,92 @@ def describe(step: JobStep) -> None:
         step.condition("PodsReady", whole, "AllReady" if whole else "NotAllReady", "")
     elif step.finished:
         conditions.remove(record.conditions, "PodsReady")
-    terminating = sum(pod.terminating for pods in step.running.values() for pod in pods)
-    out.status = record.write(step.job.generation, terminating, _phase(step, active))
+    going = {(pod.cluster, pod.name) for pod in out.ends if not pod.ended}
+    terminating = sum(pod.terminating or (pod.cluster, pod.name) in going for pod in step.present)
+    if out.creates:
+        step.wakes.append(step.now + SETTLE)
+    if going or any(not pod.ended for pod in out.releases):
+        step.wakes.append(step.now + GOING)
+    status = record.write(
+        step.job.generation,
+        terminating,
+        _phase(step, active),
+        indexed=step.spec.indexed,
+        limited=step.spec.backoff_limit_per_index is not None,
+    )
+    out.status = _for_people(step, status)
+
+
+def _count_clusters(step: JobStep) -> None:
+    """``active`` counts what is seen: a Pod that is yet to be created may be refused."""
+    live = Counter(pod.cluster for pod in step.live)
+    ready_in = Counter(pod.cluster for pod in step.live if pod.ready)
+    for name in live:
+        step.record.tally(name)
+    for name, tally in step.record.clusters.items():
+        cluster = step.clusters.get(name)
+        visible = cluster is not None and cluster.visible
+        # A finished job waits for no cluster, and is not written again whenever one that it used is lost or returns.
+        tally.reachable = visible or step.finished
+        tally.message = "" if tally.reachable else (cluster.reason if cluster else "") or "not reachable"
+        if visible:
+            tally.active, tally.ready = live[name], ready_in[name]
+        elif step.finished:
+            tally.active = tally.ready = 0
+
+
+def _unreachable(step: JobStep) -> None:
+    record, out = step.record, step.out
+    lost = sorted(name for name in set(record.assigned.values()) if not step.visible(name))
+    if lost and not step.finished:
+        step.wakes.append(step.now + POLL)
+        out.waiting = out.waiting or CLUSTER
+        message = f"can't reach {', '.join(lost)}; Pods there are assumed to be running"
+        if step.condition("ClustersReachable", False, "ClusterUnreachable", message):
+            out.events.append(("Warning", "ClusterUnreachable", message))
+    elif conditions.get(record.conditions, "ClustersReachable"):
+        step.condition("ClustersReachable", True, "Reachable", "")
+
+
+def _for_people(step: JobStep, status: dict[str, Any]) -> dict[str, Any]:
+    """With the texts that only ``kubectl get`` shows. They alone are no reason to write a status."""
+    old = step.job.status
+    texts = ("progress", "duration", "tier")
+    if {key: value for key, value in old.items() if key not in texts} == status:
+        return status | {key: old[key] for key in texts if key in old}
+    record, spec = step.record, step.spec
+    needed = f"{spec.completions}" if spec.completions is not None else "1"
+    if spec.work_queue and spec.at_once > 1:
+        needed += f" of {spec.at_once}"
+    status["progress"] = f"{len(record.completed)}/{needed}"
+    if record.start is not None:
+        over = (
+            conditions.get(record.conditions, "Complete") or conditions.get(record.conditions, "Failed") if step.finished else None
+        )
+        end = conditions.parse_time(over["lastTransitionTime"]) if over else None
+        status["duration"] = duration_text((step.now if end is None else end) - record.start)
+    if step.job.tier:
+        status["tier"] = step.job.tier
+    return status
+
+
+def duration_text(seconds: float) -> str:
+    """As ``kubectl`` writes durations (``HumanDuration`` of apimachinery), in two units at most."""
+    total = max(0, int(seconds))
+    minutes, hours, days = total // 60, total // 3600, total // 86400
+    if total < 120:
+        return f"{total}s"
+    if minutes < 10:
+        return f"{minutes}m{total % 60}s" if total % 60 else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 192:
+        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+    return f"{days}d"
 
 
 def _phase(step: JobStep, active: int) -> str:

@@ -17,12 +17,17 @@ class JobStep:
         self.clusters = {cluster.name: cluster for cluster in clusters}
         self.record = JobRecord.read(dict(job.status))
         self.out = JobPlan()
+        self.present: list[JobPod] = []
+        """Pods that have not ended: the job is not over while there are any."""
         self.running: dict[int, list[JobPod]] = {}
-        """Pods that have not ended, by index: an index with one gets no other."""
+        """Those of them that keep their index from getting another Pod, by index."""
         self.blocked: set[int] = set()
         self.live: list[JobPod] = []
         """Pods that run and are wanted."""
         self.policy_failure: tuple[str, str] | None = None
+        self.failures: list[float] = []
+        self.successes: list[float] = []
+        """When the Pods ended whose ends are counted in this step, in Unix seconds."""
         self.wakes: list[float] = []
         self.unplaced = ""
         self.finished = self.record.true("Complete") or self.record.true("Failed")

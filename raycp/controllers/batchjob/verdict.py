@@ -1,4 +1,4 @@
-"""Whether the job has succeeded or failed, is suspended, or is finished: its conditions."""
+"""Whether the job has succeeded or failed, is suspended, or is finished: its conditions, as ``syncJob`` of the Job controller."""
 
 from raycp.controllers.batchjob import policy
 from raycp.controllers.batchjob.job import POLL
@@ -7,44 +7,49 @@ from raycp.sdk import conditions
 
 
 def judge(step: JobStep) -> None:
-    """Decide on success or failure, once."""
-    record, spec = step.record, step.spec
-    if record.true("SuccessCriteriaMet") or record.true("FailureTarget"):
+    """Decide on success or failure, once. Failure is judged first."""
+    if step.ending():
         return
-    failed = sum(index < spec.size for index in record.failed_indexes)
-    done = len(record.completed) + failed
-    met = policy.success_met(spec, record.completed)
-    if met:
+    record, spec = step.record, step.spec
+    failed = len(record.failed_indexes.below(spec.size))
+    failure = _failure_reason(step, failed)
+    if failure is not None:
+        step.condition("FailureTarget", True, *failure)
+        return
+    if spec.indexed and (met := policy.success_met(spec, record.completed)):
         step.condition("SuccessCriteriaMet", True, "SuccessPolicy", met)
-    elif spec.work_queue and record.completed and not step.running and not step.hidden():
-        step.condition("SuccessCriteriaMet", True, "CompletionsReached", "a Pod succeeded and all have ended")
-    elif not spec.work_queue and done >= spec.size and not failed:
-        step.condition("SuccessCriteriaMet", True, "CompletionsReached", f"{len(record.completed)} of {spec.size} succeeded")
-    else:
-        failure = _failure_reason(step, done, failed)
-        if failure is not None:
-            step.condition("FailureTarget", True, *failure)
-            step.out.events.append(("Warning", *failure))
+        return
+    enough = bool(record.completed) if spec.work_queue else len(record.completed) >= spec.size
+    if enough and not step.live and not step.hidden():
+        step.condition("SuccessCriteriaMet", True, "CompletionsReached", "Reached expected number of succeeded pods")
 
 
-def _failure_reason(step: JobStep, done: int, failed: int) -> tuple[str, str] | None:
+def _failure_reason(step: JobStep, failed: int) -> tuple[str, str] | None:
     record, spec = step.record, step.spec
     if step.job.failure is not None:
         return step.job.failure
     if step.policy_failure is not None:
         return step.policy_failure
-    if spec.backoff_limit_per_index is None and record.failed > spec.backoff_limit:
-        return "BackoffLimitExceeded", f"{record.failed} Pods failed, backoffLimit is {spec.backoff_limit}"
-    if spec.max_failed_indexes is not None and failed > spec.max_failed_indexes:
-        return "MaxFailedIndexesExceeded", f"{failed} indexes failed, maxFailedIndexes is {spec.max_failed_indexes}"
-    if failed and not spec.work_queue and done >= spec.size:
-        return "FailedIndexes", f"{failed} of {spec.size} indexes failed"
+    if record.failed > spec.failure_limit or _restarts_exceed(step):
+        return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
     if spec.active_deadline_seconds is not None and record.start is not None and not spec.suspend:
         due = record.start + spec.active_deadline_seconds
         if step.now >= due:
-            return "DeadlineExceeded", f"it was active longer than {spec.active_deadline_seconds} s"
+            return "DeadlineExceeded", "Job was active longer than specified deadline"
         step.wakes.append(due)
+    if spec.max_failed_indexes is not None and failed > spec.max_failed_indexes:
+        return "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes"
+    if failed and not spec.work_queue and len(record.completed) + failed >= spec.size:
+        return "FailedIndexes", "Job has failed indexes"
     return None
+
+
+def _restarts_exceed(step: JobStep) -> bool:
+    """Whether containers that were restarted in their Pods have used up ``backoffLimit``; for ``restartPolicy: OnFailure``."""
+    if step.spec.template.spec.restart_policy != "OnFailure":
+        return False
+    restarts = sum(pod.restarts for pod in step.present)
+    return restarts >= max(step.spec.failure_limit, 1)
 
 
 def suspend(step: JobStep) -> None:
@@ -53,41 +58,44 @@ def suspend(step: JobStep) -> None:
     if step.ending():
         return
     if step.spec.suspend:
-        if step.condition("Suspended", True, "JobSuspended", "spec.suspend is true"):
-            step.out.events.append(("Normal", "Suspended", "the job is suspended; its Pods are deleted"))
+        if step.condition("Suspended", True, "JobSuspended", "Job suspended"):
+            step.out.events.append(("Normal", "Suspended", "Job suspended"))
         record.start = None
         step.out.ends += step.live
         step.live = []
         return
     if record.true("Suspended"):
-        step.condition("Suspended", False, "JobResumed", "spec.suspend is false")
-        step.out.events.append(("Normal", "Resumed", "the job is resumed"))
+        step.condition("Suspended", False, "JobResumed", "Job resumed")
+        step.out.events.append(("Normal", "Resumed", "Job resumed"))
     if record.start is None:
         record.start = float(int(step.now))
         if step.spec.active_deadline_seconds is not None:
             step.wakes.append(record.start + step.spec.active_deadline_seconds)
 
 
+def stop(step: JobStep) -> None:
+    """End what still runs of a job whose success or failure is decided. A failed job's Pods count as failed, as they do for the
+    Job controller: in the status that is written before they are deleted."""
+    if not (step.finished or step.ending()):
+        return
+    record = step.record
+    if not step.finished and record.true("FailureTarget"):
+        for pod in step.live:
+            record.failed += 1
+            record.tally(pod.cluster).failed += 1
+            record.attempts[pod.index] = pod.attempt + 1
+    step.out.ends += step.live
+    step.live = []
+
+
 def finish(step: JobStep) -> None:
     """Where success or failure is decided and no Pod is left: the job is over. Then its time to live runs."""
     record = step.record
     if not step.finished and step.ending():
-        hidden = step.hidden()
-        if not step.running and not hidden:
-            step.finished = True
-            success = conditions.get(record.conditions, "SuccessCriteriaMet")
-            reached = success if success and success["status"] == "True" else None
-            target = reached or conditions.get(record.conditions, "FailureTarget")
-            assert target is not None
-            step.condition("Complete" if reached else "Failed", True, target["reason"], target["message"])
-            if reached:
-                record.completion = float(int(step.now))
-                step.out.events.append(("Normal", "Completed", f"{len(record.completed)} succeeded"))
-            record.assigned.clear()
-            record.attempts.clear()
-            record.failures_in_a_row = 0
-        elif hidden:
+        if step.hidden():
             step.wakes.append(step.now + POLL)
+        elif not step.present:
+            _close(step)
     ttl = step.spec.ttl_seconds_after_finished
     if step.finished and ttl is not None:
         ended = conditions.get(record.conditions, "Complete" if record.true("Complete") else "Failed")
@@ -96,3 +104,21 @@ def finish(step: JobStep) -> None:
             step.out.delete_job = True
         else:
             step.wakes.append(at + ttl)
+
+
+def _close(step: JobStep) -> None:
+    record = step.record
+    step.finished = True
+    reached = record.true("SuccessCriteriaMet")
+    target = conditions.get(record.conditions, "SuccessCriteriaMet" if reached else "FailureTarget")
+    assert target is not None
+    step.condition("Complete" if reached else "Failed", True, target["reason"], target["message"])
+    if reached:
+        record.completion = float(int(step.now))
+        step.out.events.append(("Normal", "Completed", "Job completed"))
+    else:
+        step.out.events.append(("Warning", target["reason"], target["message"]))
+    record.assigned.clear()
+    record.attempts.clear()
+    record.waits.clear()
+    record.failures_in_a_row = 0
