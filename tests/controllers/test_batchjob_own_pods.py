@@ -14,9 +14,11 @@ from raycp.base.owner_marks import MARK, MarkKeys
 from raycp.base.tasks import Outcome
 from raycp.config.embedded import EmbeddedSpec
 from raycp.controllers.batchjob import batchjob
-from raycp.controllers.batchjob.pods import new_pod, own_pods, read_pod
-from raycp.controllers.batchjob.reconcile import read_spec
+from raycp.controllers.batchjob.job import Create
+from raycp.controllers.batchjob.newpod import new_pod
+from raycp.controllers.batchjob.pods import own_pods, read_pod
 from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.specs import read_spec
 from raycp.controllers.batchjob.types import crd
 from raycp.sdk import conditions
 from raycp.sdk.owner import OWNER_UID, mark, ownership
@@ -30,7 +32,7 @@ CLUSTERS = ["east", "west", "north"]
 
 def pod_of(index: int, attempt: int, cluster: str) -> dict[str, Any]:
     """A Pod as the fleet creates it."""
-    made = mark(new_pod(JOB, read_spec(JOB["spec"]), index, attempt), JOB, "hub", cluster, KEYS, label=True)
+    made = mark(new_pod(JOB, read_spec(JOB), Create(cluster, index, attempt)), JOB, "hub", cluster, KEYS, label=True)
     made["metadata"] |= {"uid": f"{cluster}-{index}-{attempt}", "creationTimestamp": AFTER}
     return made
 
@@ -113,7 +115,7 @@ async def forge(fleet: LiveFleet, cluster: str, namespace: str, name: str, phase
     """A Pod with a job's labels, by somebody who may create Pods and write their status there."""
     found = await current(fleet)
     assert found is not None
-    pod = new_pod(found, read_spec(found["spec"]), index, 0)
+    pod = new_pod(found, read_spec(found), Create("east", index, 0))
     pod["metadata"]["labels"][OWNER_UID] = found["metadata"]["uid"]
     pod["metadata"]["annotations"] = {"raycp.io/owner": "hub/default/pi", MARK: "key-1/AAAAAAAAAAAAAAAAAAAAAA"}
     pod["metadata"] |= {"name": name, "namespace": namespace}
@@ -141,7 +143,7 @@ async def test_forged_successes_complete_no_job(fleet: LiveFleet) -> None:
     status = found["status"]
     assert status.get("failed", 0) == 0
     assert status["succeeded"] == 0
-    assert status["active"] == 2
+    assert [(entry["name"], entry["assigned"]) for entry in status["clusters"]] == [("east", "0-1")]
     found = await until(fleet, "Complete")
     assert found["status"]["succeeded"] == 3
     own = await fleet.objects("east", "v1/Pod", "default")

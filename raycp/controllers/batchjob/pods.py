@@ -117,19 +117,15 @@ def _ended_at(containers: Iterable[Mapping[str, Any]], ends: float | None, grace
     return ends - grace if ends is not None else None
 
 
-def own_pods(pods: Iterable[JobPod], status: Mapping[str, Any]) -> tuple[list[JobPod], list[JobPod]]:
+def own_pods(pods: Iterable[JobPod], record: JobRecord) -> tuple[list[JobPod], list[JobPod]]:
     """The Pods that are the job's own, and the others.
 
     A mark says that the fleet has assigned the Pod's index to that cluster. For one without a mark (created before the fleet had a
     key) the status has to say so: the cluster is among the job's, and the index is assigned to no other.
     """
-    found = list(pods)
-    if all(pod.marked for pod in found):
-        return found, []
-    record = JobRecord.read(status)
     own: list[JobPod] = []
     others: list[JobPod] = []
-    for pod in found:
+    for pod in pods:
         recorded = pod.cluster in record.clusters and record.assigned.get(pod.index, pod.cluster) == pod.cluster
         (own if pod.marked or recorded else others).append(pod)
     return own, others

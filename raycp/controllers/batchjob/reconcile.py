@@ -16,6 +16,7 @@ from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, Create, Job
 from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, own_pods, read_pod
+from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
 from raycp.kube.errors import ApiError, KubeError
@@ -30,7 +31,7 @@ POD = "v1/Pod"
 PARALLEL = 64
 """Pod writes of one job at a time."""
 
-_SOFT = frozenset({"active", "ready", "terminating", "duration", "tier"})
+_SOFT = frozenset({"active", "ready", "duration", "tier"})
 _QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _QUOTA_POLL = 10.0
 _NAME_POLL = 10.0
@@ -120,7 +121,10 @@ async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, 
             found.append(pod)
         else:
             foreign.append(f"{cluster}/{child['metadata'].get('namespace', '')}/{child['metadata']['name']}")
-    own, others = own_pods(found, status)
+    if all(pod.marked for pod in found):  # what the status says of them is not asked
+        own, others = found, []
+    else:
+        own, others = own_pods(found, JobRecord.read(status))
     foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
     if foreign:
         report_foreign(ctx, foreign)
@@ -257,8 +261,9 @@ async def _all(work: list[Awaitable[Any]]) -> list[BaseException | None]:
 
 
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ only in how many Pods are active and ready, which changes often and is rarely waited for."""
-    return bool(old) and old != new and _hard(old) == _hard(new)
+    """Whether two statuses differ only in that more Pods are active, or in how many are ready: that changes often, and is rarely
+    waited for."""
+    return bool(old) and old != new and _hard(old) == _hard(new) and (old.get("active") or 0) <= new["active"]
 
 
 def _hard(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,7 +33,7 @@ def read_spec(obj: Mapping[str, Any]) -> BatchJobSpec:
     meta, spec = obj["metadata"], obj["spec"]
     uid = meta.get("uid", "")
     known = _known.get(uid)
-    if known is not None and known[0] == spec:
+    if uid and known is not None and known[0] == spec:
         _known.move_to_end(uid)
         return known[1]
     made = _parsed(spec)
@@ -42,7 +43,7 @@ def read_spec(obj: Mapping[str, Any]) -> BatchJobSpec:
         found.append(problem)
     if found:
         raise InvalidSpec("; ".join(found))
-    _known[uid] = (spec, made)
+    _known[uid] = (deepcopy(spec), made)
     while len(_known) > _KEPT:
         _known.popitem(last=False)
     return made
