@@ -1,6 +1,6 @@
 """Which Pods have ended, and what of it no status has counted yet."""
 
-from raycp.controllers.batchjob import policy
+from raycp.controllers.batchjob import absence, policy, refusals
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.step import JobStep
 
@@ -31,6 +31,7 @@ def count(step: JobStep) -> None:
                 memory.pop(pod.index, None)
             record.tally(pod.cluster).succeeded += 1
             record.failures_in_a_row = 0
+            refusals.room_made(step, pod.cluster)
             step.release(pod)
         elif pod.given_up:
             # ended or not, its name is taken until it is deleted
@@ -41,8 +42,8 @@ def count(step: JobStep) -> None:
             _failure(step, pod)
         elif pod.terminating:
             step.wakes.append(pod.overdue_at)
-        elif any(other.index == pod.index for other in step.live[-1:]):
-            step.out.ends.append(pod)  # law 1 rules this out; should it happen, one of them is deleted
+        elif step.leaves(pod) or any(other.index == pod.index for other in step.live[-1:]):
+            step.out.ends.append(pod)  # law 1 rules two of one index out; should it happen, one of them is deleted
         else:
             step.live.append(pod)
             record.assigned.setdefault(pod.index, pod.cluster)
@@ -65,6 +66,7 @@ def _failure(step: JobStep, pod: JobPod) -> None:
     record.attempts[index] = pod.attempt + 1
     if pod.ended:  # an overdue one may run on while its cluster is unreachable: it stays assigned
         record.assigned.pop(index, None)
+    refusals.room_made(step, pod.cluster)
     step.release(pod)
     if action == "Ignore":
         return
@@ -85,6 +87,8 @@ def _failure(step: JobStep, pod: JobPod) -> None:
 
 def _old(step: JobStep, pod: JobPod) -> None:
     """A Pod whose end is counted, or no longer matters."""
+    if absence.replaced(step, pod):
+        return
     if pod.ended or pod.terminating:
         step.release(pod)
     else:

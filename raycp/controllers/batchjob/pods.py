@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.troubles import trouble_of, unschedulable_since
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 from raycp.sdk.owner import Ownership
@@ -31,7 +32,8 @@ class JobPod:
     """One Pod of the job, its times by our clock. ``ends_at``: Unix time at which its grace period is over, None while it is not
     being deleted; ``ready_changed``: when it became ready, or ceased to be. ``raw`` is the object without its ``spec``, which is
     the job's template: of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job,
-    cluster and name."""
+    cluster and name. ``trouble``: (reason, message) of what keeps it from running; ``unschedulable_since``: Unix time since which its
+    scheduler finds no node."""
 
     cluster: str
     name: str
@@ -46,6 +48,8 @@ class JobPod:
     ends_at: float | None = None
     ready_changed: float = 0.0
     marked: bool = True
+    trouble: tuple[str, str] | None = None
+    unschedulable_since: float | None = None
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -100,6 +104,8 @@ def read_pod(
         ends_at=ends - clock_ahead if ends is not None else None,
         ready_changed=changed - clock_ahead if changed is not None else 0.0,
         marked=ownership is Ownership.MARKED,
+        trouble=trouble_of(status),
+        unschedulable_since=unschedulable_since(status, clock_ahead),
         raw={name: value for name, value in obj.items() if name != "spec"},
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raycp.controllers.batchjob import indexes
+from raycp.controllers.batchjob.standing import Standing
 from raycp.sdk import conditions
 
 
@@ -17,6 +18,7 @@ class Tally:
     ready: int = 0
     reachable: bool = True
     message: str = ""
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class JobRecord:
             record.clusters[name] = Tally(
                 entry.get("succeeded") or 0, entry.get("failed") or 0, entry.get("active") or 0, entry.get("ready") or 0
             )
+            record.clusters[name].standing = Standing.read(entry)
             for index in indexes.parse(entry.get("assigned") or ""):
                 record.assigned[index] = name
         return record
@@ -87,6 +90,7 @@ class JobRecord:
             }
             if tally.message:
                 entry["message"] = tally.message
+            entry |= tally.standing.write()
             entries.append(entry)
         status: dict[str, Any] = {
             "active": sum(tally.active for tally in self.clusters.values()),

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from raycp.base.tasks import CLUSTER
-from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, POLL
+from raycp.controllers.batchjob.obstacles import placement, released, waits_for
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -27,12 +27,12 @@ def describe(step: JobStep) -> None:
         if not visible:
             if name in waited_for:
                 unreachable.append(name)
-            elif step.finished:
+            else:  # nothing is assumed to run there: it was forgotten, or replaced
                 tally.active = tally.ready = 0
             continue
         tally.active, tally.ready = live[name] + created[name], ready_in[name]
     if unreachable and not step.finished:
-        step.wakes.append(step.now + POLL)
+        step.poll()
         out.waiting = out.waiting or CLUSTER
         message = f"can't reach {', '.join(sorted(unreachable))}; Pods there are assumed to be running"
         if step.condition("ClustersReachable", False, "ClusterUnreachable", message):
@@ -41,15 +41,11 @@ def describe(step: JobStep) -> None:
         step.condition("ClustersReachable", True, "Reachable", "")
     active = sum(tally.active for tally in record.clusters.values())
     ready = sum(tally.ready for tally in record.clusters.values())
-    scheduled = conditions.get(record.conditions, "Scheduled")
-    if step.unplaced:
-        if step.condition("Scheduled", False, "NoClusterFits", step.unplaced):
-            out.events.append(("Warning", "NoClusterFits", step.unplaced))
-    elif not step.spec.suspend and not (out.creates and scheduled and scheduled["reason"] in (PODS_REFUSED, NAME_TAKEN)):
-        step.condition("Scheduled", True, "Placed", "")
+    placement(step)
+    released(step)
     if not step.finished and not step.spec.suspend:
         whole = active > 0 and ready == active
-        step.condition("PodsReady", whole, "AllReady" if whole else "NotAllReady", "")
+        step.condition("PodsReady", whole, *(("AllReady", "") if whole else waits_for(step)))
     elif step.finished:
         conditions.remove(record.conditions, "PodsReady")
     terminating = sum(pod.terminating for pods in step.running.values() for pod in pods)

@@ -19,6 +19,9 @@ FINALIZER = "batch.raycp.io/pods"
 FORGET = "batch.raycp.io/forget-clusters"
 """Annotation on the job: names of clusters, comma-separated, that will not come back; their Pods are written off."""
 
+ORPHANED = "batch.raycp.io/orphaned"
+"""Annotation on a deleted job: its Pods are to stay (``kubectl delete --cascade=orphan``)."""
+
 MANAGED_BY = "raycp.io/batchjob"
 
 
@@ -84,6 +87,20 @@ class Placement(_Model):
     max_clusters: int | None = Field(default=None, ge=1)
     max_pods_per_cluster: int | None = Field(default=None, ge=1, description="The most unfinished Pods in one cluster.")
     weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
+
+    # when a cluster is lost, drained, or has no node for the Pods
+    on_unreachable: Literal["Wait", "Replace"] = Field(
+        default="Wait", description="Wait: Pods in an unreachable cluster are assumed to run. Replace: they run anew elsewhere."
+    )
+    unreachable_toleration_seconds: int = Field(
+        default=300, ge=0, description="With Replace: how long a cluster may be unreachable before its Pods are replaced."
+    )
+    unschedulable_toleration_seconds: int = Field(
+        default=60, ge=1, description="How long Pods may find no node in a cluster before they move to another that takes them."
+    )
+    max_moving: int | None = Field(
+        default=None, ge=1, description="Most Pods that leave a drained cluster at a time; by default a quarter of parallelism."
+    )
 
 
 class JobPodSpec(_Model):
@@ -173,6 +190,17 @@ class BatchJobSpec(_Model):
         return self.at_once
 
 
+class RefusalStatus(_Model):
+    """A cluster takes none of the job's Pods for now, and why. See ``raycp.controllers.batchjob.refusals``."""
+
+    reason: str
+    message: str = Field(default="", description="The server's words.")
+    times: int = Field(default=1, description="Refusals in a row.")
+    until: str | None = Field(default=None, description="When one Pod is tried there again.")
+    template: bool = Field(default=False, description="It is the Pod itself that is refused.")
+    probe: int | None = Field(default=None, description="The index that is tried there.")
+
+
 class ClusterStatus(_Model):
     """What one member does for the job."""
 
@@ -184,6 +212,10 @@ class ClusterStatus(_Model):
     failed: int = 0
     reachable: bool = True
     message: str = ""
+    refusal: RefusalStatus | None = None
+    lost_at: str | None = Field(default=None, description="Since when it is unreachable, while indexes are assigned here.")
+    leaving: str = Field(default="", description="Assigned indexes whose Pods here are given up, to run elsewhere.")
+    replaced: str = Field(default="", description="Indexes that run elsewhere by now, and whose Pods here may exist still.")
 
 
 class BackoffStatus(_Model):

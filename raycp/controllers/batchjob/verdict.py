@@ -1,7 +1,6 @@
 """Whether the job has succeeded or failed, is suspended, or is finished: its conditions."""
 
-from raycp.controllers.batchjob import policy
-from raycp.controllers.batchjob.job import POLL
+from raycp.controllers.batchjob import policy, refusals
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -29,8 +28,8 @@ def judge(step: JobStep) -> None:
 
 def _failure_reason(step: JobStep, done: int, failed: int) -> tuple[str, str] | None:
     record, spec = step.record, step.spec
-    if step.job.failure is not None:
-        return step.job.failure
+    if (refused := refusals.refused_everywhere(step)) is not None:
+        return refused
     if step.policy_failure is not None:
         return step.policy_failure
     if spec.backoff_limit_per_index is None and record.failed > spec.backoff_limit:
@@ -87,7 +86,7 @@ def finish(step: JobStep) -> None:
             record.attempts.clear()
             record.failures_in_a_row = 0
         elif hidden:
-            step.wakes.append(step.now + POLL)
+            step.poll()
     ttl = step.spec.ttl_seconds_after_finished
     if step.finished and ttl is not None:
         ended = conditions.get(record.conditions, "Complete" if record.true("Complete") else "Failed")
