@@ -29,6 +29,8 @@ class ClusterInfo:
     ``reachable``: its API server answered lately. ``synced``: its caches are filled. ``reason`` says why not.
     ``free_pods`` is how many more Pods it has room for, None where that is unknown. ``clock_ahead`` is by how many seconds its
     server's clock is ahead of ours, negative if behind: times that it has stamped are that much later than ours.
+    ``draining``: what runs there for the fleet is to go elsewhere. ``permit``: for how many seconds after it was lost a write of ours
+    that is under way may still take effect there (law 6c).
     """
 
     name: str
@@ -39,6 +41,8 @@ class ClusterInfo:
     reason: str = ""
     free_pods: int | None = None
     clock_ahead: float = 0.0
+    draining: bool = False
+    permit: float = 0.0
 
 
 class CacheRead(msgspec.Struct, frozen=True):

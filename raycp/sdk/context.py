@@ -97,6 +97,12 @@ class Context(Writes):
         many. They are not among ``children``; an Event on the object names them."""
         return tuple(self._session.task.foreign)
 
+    @property
+    def orphans(self) -> bool:
+        """The object was deleted with propagation policy Orphan, though the finalizer ``orphan``, by which the API server says so, may
+        be gone already. Remember it: another shard may not know."""
+        return self._session.task.orphans
+
     def now(self) -> float:
         """Unix time in seconds, from the injected clock."""
         return self._session.clock.wall()

@@ -335,6 +335,11 @@ class WatchedCluster:
         return self.client is not None and all(informer.synced or informer.refused for informer in self.informers.values())
 
     @property
+    def last_contact(self) -> float:
+        """When any of its lists or watches last received something, by our clock; its start before that."""
+        return max([self.started, *(informer.last_contact or 0.0 for informer in self.informers.values())])
+
+    @property
     def in_flight(self) -> int:
         """Requests under way to its API server, watches not counted."""
         return self.client.gate.in_flight if self.client is not None else 0

@@ -59,9 +59,7 @@ class World:
         writes += [("release", pod) for pod in decided.releases]
         rng.shuffle(writes)
         if decided.status != self.status:
-            writes.insert(0, ("status", decided.status))
-            if crash_after != 0 and conditions.is_true(decided.status["conditions"], "FailureTarget"):
-                self.killed |= {(pod.index, pod.attempt) for pod in decided.ends if not (pod.ended or pod.given_up or pod.ends_at)}
+            writes.insert(0, ("status", decided))
         for done, (kind, what) in enumerate(writes):
             if crash_after is not None and done >= crash_after:
                 return
@@ -70,8 +68,10 @@ class World:
 
     def write(self, kind: str, what: Any, rng: random.Random) -> None:
         if kind == "status":
-            self.status = what
+            self.status = what.status
             self.status_writes += 1
+            if conditions.is_true(self.status["conditions"], "FailureTarget"):
+                self.killed |= {(pod.index, pod.attempt) for pod in what.ends if self.kills(pod)}
         elif kind == "create":
             self.create(what)
         elif kind == "release":
@@ -83,16 +83,21 @@ class World:
                 if rng.random() < 0.9:  # else the controller dies between the two writes
                     self.delete(key)
 
+    def kills(self, pod: JobPod) -> bool:
+        """Whether a failed job that ends this Pod counts it: unless it was given up, or counted, before."""
+        return not (pod.ended or pod.given_up or pod.ends_at or (pod.index, pod.attempt) in self.deleted)
+
+    def in_the_way(self, create: Create) -> list[JobPod]:
+        """Pods that keep the index from getting another."""
+        going = self.spec.replaces_terminating
+        found = [pod for pod in self.pods.values() if pod.index == create.index and not pod.ended]
+        return [pod for pod in found if not (going and pod.ends_at is not None)]
+
     def create(self, create: Create) -> None:
         key = (create.cluster, pod_name("job", create.index, create.attempt))
         if key in self.pods:
             return  # AlreadyExists with our owner mark
-        going = self.spec.replaces_terminating
-        running = [
-            pod
-            for pod in self.pods.values()
-            if pod.index == create.index and not pod.ended and not (going and pod.ends_at is not None)
-        ]
+        running = self.in_the_way(create)
         assert not running, f"law 1: {create} while {running}"
         identity = (create.index, create.attempt)
         assert self.ends.get(identity) is None, f"law 1: {create} again after it ended as {self.ends[identity]}"

@@ -262,12 +262,3 @@ async def test_changes_are_judged_alike(hub: LiveFleet) -> None:
         fields = await refusal(hub, "update", made | {"spec": job(new)["spec"]})
         assert (fields is None) == good, (old, new, started, fields)
         assert (not update_problems(job(old)["spec"], job(new)["spec"], started)) == good, (old, new, started)
-
-
-def test_an_unchanged_spec_is_read_once_and_a_changed_one_anew() -> None:
-    made = job({"parallelism": 2})
-    made["metadata"]["uid"] = "u"
-    first = read_spec(made)
-    assert read_spec(copy.deepcopy(made)) is first
-    made["spec"]["parallelism"] = 3
-    assert read_spec(made).parallelism == 3

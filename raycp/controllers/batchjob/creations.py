@@ -1,9 +1,15 @@
 """Which Pods are surplus, which are to be created, and where."""
 
-from raycp.controllers.batchjob.job import POLL, Create, JobCluster
-from raycp.controllers.batchjob.step import JobStep
-from raycp.controllers.batchjob.types import Placement
-from raycp.scheduling import Candidate, Demand, Rules, place
+from dataclasses import replace
+
+from raycp.base.tasks import CAPACITY
+from raycp.controllers.batchjob.job import Create, JobCluster
+from raycp.controllers.batchjob.refusals import standing_refusal, tried
+from raycp.controllers.batchjob.step import JobStep, candidate_of, rules_of
+from raycp.scheduling import Candidate, Demand, place
+
+_SETTLES = 1.0
+"""Seconds after which a Pod that is not there counts as never created."""
 
 
 def trim(step: JobStep) -> None:
@@ -35,6 +41,7 @@ def fill(step: JobStep) -> None:
         chosen.append(index)
         if len(chosen) >= want:
             break
+    chosen = [index for index in chosen if not _leaves_unborn(step, index)]
     homeless = [index for index in chosen if index not in record.assigned]
     _place(step, homeless)
     for index in chosen:
@@ -61,28 +68,41 @@ def _place(step: JobStep, homeless: list[int]) -> None:
     for cluster in record.assigned.values():
         existing[cluster] = existing.get(cluster, 0) + 1
     demand = Demand(step.job.uid, len(homeless), rules_of(step.spec.placement), existing, frozenset(step.used()))
-    decision = place(demand, [_candidate(cluster) for cluster in step.clusters.values()], step.now)
+    decision = place(demand, [_candidate(step, cluster) for cluster in step.clusters.values()], step.now)
     left = iter(homeless)
     for cluster, count in decision.assigned.items():
         for _ in range(count):
-            record.assigned[next(left)] = cluster
+            record.assigned[index := next(left)] = cluster
+            tried(step, cluster, index)
     step.unplaced = decision.reason
     if decision.unplaced:
-        step.out.waiting = "capacity"
-        step.wakes.append(step.now + POLL)
+        step.out.waiting = CAPACITY
+        step.poll()
+        untils = [tally.standing.refusal.until for tally in record.clusters.values() if tally.standing.refusal is not None]
+        step.wakes += [until for until in untils if until > step.now]
 
 
-def rules_of(placement: Placement) -> Rules:
-    """The job's ``placement`` as placement rules."""
-    return Rules(
-        strategy=placement.strategy,
-        clusters=tuple(placement.clusters),
-        selector=placement.cluster_selector,
-        max_clusters=placement.max_clusters,
-        max_per_cluster=placement.max_pods_per_cluster,
-        weights=placement.weights,
-    )
+def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
+    """The cluster as placement sees it, with what the job knows of it."""
+    found = candidate_of(cluster)
+    tally = step.record.clusters.get(cluster.name)
+    verdict = tally.standing.refusal if tally is not None else None
+    if cluster.draining:
+        return replace(found, refusal="it is drained")
+    if verdict is None:
+        return found
+    if standing_refusal(step, cluster.name) is not None:
+        return replace(found, refusal=verdict.message)
+    return replace(found, free_pods=1 if found.free_pods is None else min(1, found.free_pods))  # the probe
 
 
-def _candidate(cluster: JobCluster) -> Candidate:
-    return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods)
+def _leaves_unborn(step: JobStep, index: int) -> bool:
+    """Whether the index is assigned to a cluster that is drained: it is not created there. That it leaves is recorded first, as for
+    a Pod: a creation by a process that has died since may still take effect."""
+    name = step.record.assigned.get(index)
+    cluster = step.clusters.get(name) if name is not None else None
+    if name is None or cluster is None or not cluster.draining:
+        return False
+    step.record.tally(name).standing.leaving.add(index)
+    step.wakes.append(step.now + _SETTLES)
+    return True

@@ -1,6 +1,6 @@
 """Which Pods have ended, and what of it no status has counted yet."""
 
-from raycp.controllers.batchjob import policy
+from raycp.controllers.batchjob import absence, policy, refusals
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.step import JobStep
 
@@ -38,8 +38,8 @@ def count(step: JobStep) -> None:
             _failure(step, pod)
         elif pod.terminating:
             step.wakes.append(pod.overdue_at)
-        elif any(other.index == pod.index for other in step.live[-1:]):
-            step.out.ends.append(pod)  # law 1 rules this out; should it happen, one of them is deleted
+        elif step.leaves(pod) or any(other.index == pod.index for other in step.live[-1:]):
+            step.out.ends.append(pod)  # law 1 rules two of one index out; should it happen, one of them is deleted
         else:
             step.live.append(pod)
             record.assigned.setdefault(pod.index, pod.cluster)
@@ -74,6 +74,7 @@ def _failure(step: JobStep, pod: JobPod) -> None:
     if pod.ended or spec.replaces_terminating:
         # with replacement policy Failed, an overdue one may run on while its cluster is unreachable: it stays assigned
         record.assigned.pop(index, None)
+    refusals.room_made(step, pod.cluster)
     step.release(pod)
     at = _ended_at(step, pod)
     step.failures.append(at)
@@ -130,6 +131,8 @@ def _ended_at(step: JobStep, pod: JobPod) -> float:
 
 def _old(step: JobStep, pod: JobPod) -> None:
     """A Pod whose end is counted, or no longer matters."""
+    if absence.replaced(step, pod):
+        return
     if pod.ended or pod.terminating:
         step.release(pod)
     else:

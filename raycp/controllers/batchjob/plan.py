@@ -1,14 +1,16 @@
 """``plan(job, pods, clusters, now) -> JobPlan``: the next step of a job. Pure; every decision of the controller is made here.
 
-The parts, in order, all on one ``JobStep``: ``ends`` *forgets* clusters that were abandoned by annotation and *counts* ends that no
-status has counted yet; ``verdict`` *judges* whether the job has succeeded or failed, *suspends* or starts it, or *stops* it;
-``creations`` *trims* surplus Pods and *fills* up with new ones; ``verdict`` *finishes* when all Pods have ended; ``report``
-*describes* the result as a status. The status must be written before the rest is carried out.
+The parts, in order, all on one ``JobStep``: ``ends`` *forgets* clusters that were abandoned by annotation; ``refusals`` *notes*
+which refuse the job's Pods, ``absence`` *mourns* those that are lost; ``ends`` *counts* ends that no status has counted yet;
+``absence`` *welcomes* clusters that are back; ``moves`` lets indexes *arrive* that have left their cluster; ``verdict`` *judges*
+whether the job has succeeded or failed, *suspends* or starts it, or *stops* it; ``creations`` *trims* surplus Pods; ``moves``
+decides which *leave* their cluster; ``creations`` *fills* up with new ones; ``verdict`` *finishes* when all Pods have ended;
+``report`` *describes* the result as a status. The status must be written before the rest is carried out.
 """
 
 from collections.abc import Iterable
 
-from raycp.controllers.batchjob import creations, ends, report, verdict
+from raycp.controllers.batchjob import absence, creations, ends, moves, refusals, report, verdict
 from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.step import JobStep
@@ -18,13 +20,18 @@ def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: 
     """The next step of ``job``. ``pods`` are all that are seen in visible clusters; ``now`` is Unix time in seconds."""
     step = JobStep(job, pods, clusters, now)
     ends.forget(step)
+    refusals.note(step)
+    absence.mourn(step)
     ends.count(step)
+    absence.welcome(step)
+    moves.arrive(step)
     ends.tidy(step)
     if not step.finished:
         verdict.judge(step)
         verdict.suspend(step)
     verdict.stop(step)
     creations.trim(step)
+    moves.leave(step)
     creations.fill(step)
     verdict.finish(step)
     report.describe(step)

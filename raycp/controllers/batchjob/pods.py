@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.troubles import trouble_of, unschedulable_since
 from raycp.sdk import conditions
 from raycp.sdk.owner import Ownership
 
@@ -26,7 +27,9 @@ class JobPod:
     """One Pod of the job, its times by our clock. ``ends_at``: Unix time at which its grace period is over, None while it is not
     being deleted; ``ready_changed``: when it became ready, or ceased to be; ``ended_at``: when its last container ended, None where
     that is not known. ``restarts`` of all its containers. ``raw`` is the object without its ``spec``, which is the job's template:
-    of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job, cluster and name."""
+    of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job, cluster and name.
+    ``trouble``: (reason, message) of what keeps it from running; ``unschedulable_since``: Unix time since which its scheduler finds
+    no node."""
 
     cluster: str
     name: str
@@ -44,6 +47,8 @@ class JobPod:
     ended_at: float | None = None
     restarts: int = 0
     marked: bool = True
+    trouble: tuple[str, str] | None = None
+    unschedulable_since: float | None = None
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -104,6 +109,8 @@ def read_pod(
         ended_at=ended - clock_ahead if ended is not None else None,
         restarts=sum(container.get("restartCount") or 0 for container in containers),
         marked=ownership is Ownership.MARKED,
+        trouble=trouble_of(status),
+        unschedulable_since=unschedulable_since(status, clock_ahead),
         raw={name: value for name, value in obj.items() if name != "spec"},
     )
 

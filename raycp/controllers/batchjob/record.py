@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raycp.controllers.batchjob.indexes import IndexSet
+from raycp.controllers.batchjob.standing import ASSIGNED_LIMIT, Standing
 from raycp.sdk import conditions
-
-ASSIGNED_LIMIT = 100_000
-"""Indexes that are assigned to clusters at one time: the highest ``parallelism``. No status makes a worker hold more."""
 
 _HIGHEST = 2**31 - 1
 _STANDARD = ("FailureTarget", "SuccessCriteriaMet", "Suspended", "Failed", "Complete")
@@ -25,6 +23,7 @@ class Tally:
     ready: int = 0
     reachable: bool = True
     message: str = ""
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(slots=True)
@@ -74,6 +73,7 @@ class JobRecord:
             record.clusters[name] = Tally(
                 entry.get("succeeded") or 0, entry.get("failed") or 0, entry.get("active") or 0, entry.get("ready") or 0
             )
+            record.clusters[name].standing = Standing.read(entry)
             for index in IndexSet.read(entry.get("assigned") or "", _HIGHEST):
                 if left <= 0:
                     break
@@ -108,6 +108,7 @@ class JobRecord:
             }
             if tally.message:
                 entry["message"] = tally.message
+            entry |= tally.standing.write()
             entries.append(entry)
         status: dict[str, Any] = {
             "active": sum(tally.active for tally in self.clusters.values()),

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from raycp.base.tasks import CLUSTER
-from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, POLL
+from raycp.controllers.batchjob.obstacles import placement, released, waits_for
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -23,15 +23,11 @@ def describe(step: JobStep) -> None:
     _unreachable(step)
     active = sum(tally.active for tally in record.clusters.values())
     ready = sum(tally.ready for tally in record.clusters.values())
-    scheduled = conditions.get(record.conditions, "Scheduled")
-    if step.unplaced:
-        if step.condition("Scheduled", False, "NoClusterFits", step.unplaced):
-            out.events.append(("Warning", "NoClusterFits", step.unplaced))
-    elif not step.spec.suspend and not (out.creates and scheduled and scheduled["reason"] in (PODS_REFUSED, NAME_TAKEN)):
-        step.condition("Scheduled", True, "Placed", "")
+    placement(step)
+    released(step)
     if not step.finished and not step.spec.suspend:
         whole = active > 0 and ready == active
-        step.condition("PodsReady", whole, "AllReady" if whole else "NotAllReady", "")
+        step.condition("PodsReady", whole, *(("AllReady", "") if whole else waits_for(step)))
     elif step.finished:
         conditions.remove(record.conditions, "PodsReady")
     going = {(pod.cluster, pod.name) for pod in out.ends if not pod.ended}
@@ -56,6 +52,7 @@ def _count_clusters(step: JobStep) -> None:
     ready_in = Counter(pod.cluster for pod in step.live if pod.ready)
     for name in live:
         step.record.tally(name)
+    waited_for = set(step.record.assigned.values())
     for name, tally in step.record.clusters.items():
         cluster = step.clusters.get(name)
         visible = cluster is not None and cluster.visible
@@ -64,7 +61,7 @@ def _count_clusters(step: JobStep) -> None:
         tally.message = "" if tally.reachable else (cluster.reason if cluster else "") or "not reachable"
         if visible:
             tally.active, tally.ready = live[name], ready_in[name]
-        elif step.finished:
+        elif name not in waited_for:  # nothing is assumed to run there: it was forgotten, or replaced
             tally.active = tally.ready = 0
 
 
@@ -72,7 +69,7 @@ def _unreachable(step: JobStep) -> None:
     record, out = step.record, step.out
     lost = sorted(name for name in set(record.assigned.values()) if not step.visible(name))
     if lost and not step.finished:
-        step.wakes.append(step.now + POLL)
+        step.poll()
         out.waiting = out.waiting or CLUSTER
         message = f"can't reach {', '.join(lost)}; Pods there are assumed to be running"
         if step.condition("ClustersReachable", False, "ClusterUnreachable", message):

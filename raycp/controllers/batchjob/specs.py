@@ -1,8 +1,6 @@
 """``read_spec``: an object's spec as a model, checked by the rules of ``validation`` as the API server should have checked it."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,33 +17,20 @@ from raycp.controllers.batchjob.validation import (
     same_template,
 )
 
-_KEPT = 1024
-_known: OrderedDict[str, tuple[Mapping[str, Any], BatchJobSpec]] = OrderedDict()
-
 
 class InvalidSpec(ValueError):
     """A spec that the API server should have refused. The message names field, problem and, where it is short, the value."""
 
 
 def read_spec(obj: Mapping[str, Any]) -> BatchJobSpec:
-    """The spec of a job. Of the template it holds what the rules read; Pods get it as the user wrote it. An unchanged spec is not
-    checked again. Raises ``InvalidSpec``."""
-    meta, spec = obj["metadata"], obj["spec"]
-    uid = meta.get("uid", "")
-    known = _known.get(uid)
-    if uid and known is not None and known[0] == spec:
-        _known.move_to_end(uid)
-        return known[1]
-    made = _parsed(spec)
+    """The spec of a job. Of the template it holds what the rules read; Pods get it as the user wrote it. Raises ``InvalidSpec``."""
+    made = _parsed(obj["spec"])
     found = list(_broken(made))
     # The name of a job that has a status was accepted once, by a server that knew no rule for it.
-    if not obj.get("status") and (problem := name_problem(meta["name"], made)):
+    if not obj.get("status") and (problem := name_problem(obj["metadata"]["name"], made)):
         found.append(problem)
     if found:
         raise InvalidSpec("; ".join(found))
-    _known[uid] = (deepcopy(spec), made)
-    while len(_known) > _KEPT:
-        _known.popitem(last=False)
     return made
 
 

@@ -10,6 +10,17 @@ class _Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
+class RefusalStatus(_Model):
+    """A cluster takes none of the job's Pods for now, and why."""
+
+    reason: str = Field(description="Why, in one word.")
+    message: str = Field(default="", description="The server's words.")
+    times: int = Field(default=1, description="Refusals in a row.")
+    until: str | None = Field(default=None, description="When one Pod is tried there again.")
+    template: bool = Field(default=False, description="It is the Pod itself that is refused.")
+    probe: int | None = Field(default=None, description="The index that is tried there.")
+
+
 class ClusterStatus(_Model):
     """What one member does for the job."""
 
@@ -21,6 +32,10 @@ class ClusterStatus(_Model):
     failed: int = Field(default=0, description="Pods that have failed.")
     reachable: bool = Field(default=True, description="Whether the cluster answers. If not, the numbers are the last known.")
     message: str = Field(default="", description="Why it is not reachable.")
+    refusal: RefusalStatus | None = None
+    lost_at: str | None = Field(default=None, description="Since when it is unreachable, while indexes are assigned here.")
+    leaving: str = Field(default="", description="Assigned indexes whose Pods here are given up, to run elsewhere.")
+    replaced: str = Field(default="", description="Indexes that run elsewhere by now, and whose Pods here may exist still.")
 
 
 class BackoffStatus(_Model):

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
-from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.types import Placement
+from raycp.scheduling import Candidate, Rules, allowed
 from raycp.sdk import conditions
 
 
@@ -13,9 +15,10 @@ class JobStep:
 
     def __init__(self, job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> None:
         self.job, self.spec, self.now = job, job.spec, now
-        self.pods = sorted(pods, key=lambda pod: (pod.index, pod.attempt, pod.cluster))
         self.clusters = {cluster.name: cluster for cluster in clusters}
         self.record = JobRecord.read(dict(job.status))
+        assigned = self.record.assigned
+        self.pods = sorted(pods, key=lambda pod: (pod.index, pod.attempt, assigned.get(pod.index) != pod.cluster, pod.cluster))
         self.out = JobPlan()
         self.present: list[JobPod] = []
         """Pods that have not ended: the job is not over while there are any."""
@@ -31,6 +34,10 @@ class JobStep:
         self.wakes: list[float] = []
         self.unplaced = ""
         self.finished = self.record.true("Complete") or self.record.true("Failed")
+
+    def poll(self) -> None:
+        """Wait for a cluster: no event of the job reports that one is back."""
+        self.wakes.append(self.now + POLL)
 
     def settled(self, pod: JobPod) -> bool:
         """Whether its end is counted already, or its index no longer exists."""
@@ -56,9 +63,20 @@ class JobStep:
         return {index for index, cluster in self.record.assigned.items() if not self.visible(cluster)}
 
     def used(self) -> set[str]:
-        """Clusters that have run Pods of the job, or will."""
-        touched = {name for name, tally in self.record.clusters.items() if tally.succeeded or tally.failed}
-        return touched | set(self.record.assigned.values())
+        """Clusters that have run Pods of the job, or will: not those that its Pods leave."""
+        record = self.record
+        touched = {name for name, tally in record.clusters.items() if tally.succeeded or tally.failed}
+        touched |= {cluster for index, cluster in record.assigned.items() if index not in record.tally(cluster).standing.leaving}
+        return touched - {name for name, cluster in self.clusters.items() if cluster.draining}
+
+    def eligible(self) -> list[str]:
+        """The clusters in which the job may run, reachable or not, by their names."""
+        rules = rules_of(self.spec.placement)
+        return sorted(name for name, cluster in self.clusters.items() if allowed(candidate_of(cluster), rules))
+
+    def leaves(self, pod: JobPod) -> bool:
+        """Whether it is given up, to run elsewhere."""
+        return pod.index in self.record.tally(pod.cluster).standing.leaving
 
     def ending(self) -> bool:
         """Whether success or failure is decided; Pods may still run."""
@@ -75,3 +93,20 @@ class JobStep:
             now=self.now,
             observed_generation=self.job.generation,
         )
+
+
+def rules_of(placement: Placement) -> Rules:
+    """The job's ``placement`` as placement rules."""
+    return Rules(
+        strategy=placement.strategy,
+        clusters=tuple(placement.clusters),
+        selector=placement.cluster_selector,
+        max_clusters=placement.max_clusters,
+        max_per_cluster=placement.max_pods_per_cluster,
+        weights=placement.weights,
+    )
+
+
+def candidate_of(cluster: JobCluster) -> Candidate:
+    """The cluster as placement sees it."""
+    return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods)

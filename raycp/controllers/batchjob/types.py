@@ -31,6 +31,9 @@ FINALIZER = "batch.raycp.io/pods"
 FORGET = "batch.raycp.io/forget-clusters"
 """Annotation on the job: names of clusters, comma-separated, that will not come back; their Pods are written off."""
 
+ORPHANED = "batch.raycp.io/orphaned"
+"""Annotation on a deleted job: its Pods are to stay (``kubectl delete --cascade=orphan``)."""
+
 MANAGED_BY = "raycp.io/batchjob"
 JOB_CONTROLLER = "kubernetes.io/job-controller"
 """The built-in controller's name in a pasted spec: here it is this one."""
@@ -141,6 +144,20 @@ class Placement(_Model):
     max_clusters: int | None = Field(default=None, ge=1)
     max_pods_per_cluster: int | None = Field(default=None, ge=1, description="The most unfinished Pods in one cluster.")
     weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
+
+    # when a cluster is lost, drained, or has no node for the Pods
+    on_unreachable: Literal["Wait", "Replace"] = Field(
+        default="Wait", description="Wait: Pods in an unreachable cluster are assumed to run. Replace: they run anew elsewhere."
+    )
+    unreachable_toleration_seconds: int = Field(
+        default=300, ge=0, description="With Replace: how long a cluster may be unreachable before its Pods are replaced."
+    )
+    unschedulable_toleration_seconds: int = Field(
+        default=60, ge=1, description="How long Pods may find no node in a cluster before they move to another that takes them."
+    )
+    max_moving: int | None = Field(
+        default=None, ge=1, description="Most Pods that leave a drained cluster at a time; by default a quarter of parallelism."
+    )
 
 
 _Count = Annotated[int, Field(ge=0, le=_INT32)]

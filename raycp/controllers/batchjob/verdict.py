@@ -1,7 +1,6 @@
 """Whether the job has succeeded or failed, is suspended, or is finished: its conditions, as ``syncJob`` of the Job controller."""
 
-from raycp.controllers.batchjob import policy
-from raycp.controllers.batchjob.job import POLL
+from raycp.controllers.batchjob import policy, refusals
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -26,8 +25,8 @@ def judge(step: JobStep) -> None:
 
 def _failure_reason(step: JobStep, failed: int) -> tuple[str, str] | None:
     record, spec = step.record, step.spec
-    if step.job.failure is not None:
-        return step.job.failure
+    if (refused := refusals.refused_everywhere(step)) is not None:
+        return refused
     if step.policy_failure is not None:
         return step.policy_failure
     if record.failed > spec.failure_limit or _restarts_exceed(step):
@@ -93,7 +92,7 @@ def finish(step: JobStep) -> None:
     record = step.record
     if not step.finished and step.ending():
         if step.hidden():
-            step.wakes.append(step.now + POLL)
+            step.poll()
         elif not step.present:
             _close(step)
     ttl = step.spec.ttl_seconds_after_finished
