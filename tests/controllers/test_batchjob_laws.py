@@ -85,6 +85,8 @@ class Ground(World):
         pod = self.pods[key]
         if pod.ends_at is not None and not pod.tracked and not pod.scheduled:
             del self.pods[key]  # no kubelet has it
+            if not pod.given_up:
+                self.ends[pod.index, pod.attempt] = "Failed"
         else:
             super().reap(key)
 
@@ -300,7 +302,7 @@ def test_one_refused_index_goes_elsewhere_and_harms_no_other() -> None:
 def test_a_template_that_all_refuse_fails_the_job_and_a_quota_does_not() -> None:
     for reason, fails in (("InvalidTemplate", True), ("PodsRefused", False)):
         world = Ground(spec(parallelism=2, completions=2))
-        world.refusing = {name: reason for name in world.names}
+        world.refusing = dict.fromkeys(world.names, reason)
         run(world, 2)
         assert conditions.is_true(world.status["conditions"], "Failed") == fails
     world.now += 5000

@@ -1,5 +1,5 @@
-"""``cleanup``: what becomes of the Pods of a deleted job; when that is done in every member its finalizer is removed, and with it the
-job.
+"""``cleanup``: what becomes of the Pods of a deleted job; when that is done in every member its finalizer is removed, and with it
+the job.
 
 Owner references lead into no other cluster, so that the API server's garbage collector does not know the Pods. What
 ``propagationPolicy`` asks for is done here: with Background and Foreground they are deleted, and the job stays until they are gone;
@@ -31,8 +31,8 @@ def cleanup(
     *,
     orphan: bool = False,
 ) -> tuple[JobPlan, str]:
-    """What to delete now, or with ``orphan`` to release; and what the cleanup waits for: empty when no Pod is left and the finalizer
-    may be removed. The job's spec does not matter: an invalid one is cleaned up too.
+    """What to delete now, or with ``orphan`` to release; and what the cleanup waits for: empty when no Pod is left and the
+    finalizer may be removed. The job's spec does not matter: an invalid one is cleaned up too.
 
     It waits for an unreachable cluster that ever had Pods of the job, unless annotation ``batch.raycp.io/forget-clusters`` names
     it (``forgotten``).

@@ -92,8 +92,8 @@ def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
 
 
 def _leaves_unborn(step: JobStep, index: int) -> bool:
-    """Whether the index is assigned to a cluster that is drained: it is not created there. That it leaves is recorded first, as for a
-    Pod: a creation by a process that has died since may still take effect."""
+    """Whether the index is assigned to a cluster that is drained: it is not created there. That it leaves is recorded first, as for
+    a Pod: a creation by a process that has died since may still take effect."""
     name = step.record.assigned.get(index)
     cluster = step.clusters.get(name) if name is not None else None
     if name is None or cluster is None or not cluster.draining:

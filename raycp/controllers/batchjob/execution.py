@@ -29,7 +29,8 @@ HELD_POLL = 15.0
 
 @dataclass
 class WriteOutcomes:
-    """What the writes met, beside success. ``held`` is the first refusal of a release, as a message; ``errors`` are to be retried."""
+    """What the writes met, beside success. ``held`` is the first refusal of a release, as a message; ``errors`` are to be
+    retried."""
 
     refused: tuple[RefusedCreate, ...] = ()
     held: str = ""
@@ -102,7 +103,7 @@ async def _disown(ctx: Context, owner: str, pod: JobPod) -> None:
     gone: dict[str, Any] = {
         "finalizers": kept or None,
         "labels": {OWNER_UID: None},
-        "annotations": {name: None for name in (MARK, OWNER, OWNER_KIND)},
+        "annotations": dict.fromkeys((MARK, OWNER, OWNER_KIND)),
     }
     if meta.get("ownerReferences"):
         gone["ownerReferences"] = owners or None

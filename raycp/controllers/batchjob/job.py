@@ -32,7 +32,8 @@ UNSCHEDULABLE = "Unschedulable"
 
 @dataclass(frozen=True, slots=True)
 class RefusedCreate:
-    """A creation that an API server has refused: there is no Pod of ``index`` in ``cluster``. ``message`` has the server's words."""
+    """A creation that an API server has refused: there is no Pod of ``index`` in ``cluster``. ``message`` has the server's
+    words."""
 
     cluster: str
     index: int

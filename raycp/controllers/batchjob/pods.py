@@ -32,8 +32,8 @@ class JobPod:
     """One Pod of the job, its times by our clock. ``ends_at``: Unix time at which its grace period is over, None while it is not
     being deleted; ``ready_changed``: when it became ready, or ceased to be. ``raw`` is the object without its ``spec``, which is
     the job's template: of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job,
-    cluster and name. ``trouble``: (reason, message) of what keeps it from running; ``unschedulable_since``: Unix time since which its
-    scheduler finds no node."""
+    cluster and name. ``trouble``: (reason, message) of what keeps it from running; ``unschedulable_since``: Unix time since which
+    its scheduler finds no node."""
 
     cluster: str
     name: str

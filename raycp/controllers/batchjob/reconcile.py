@@ -1,7 +1,8 @@
 """The ``batchjob`` controller: collects the observed state, asks ``plan``, writes the status, carries the rest out.
 
 The status is written before anything else; not where nothing changes. Then all Pod writes (``execution``), in every cluster. Where
-one refuses a Pod, the next plan is recorded and carried out in the same way. A crash anywhere leaves a state from which the next reconcile continues (see the package).
+one refuses a Pod, the next plan is recorded and carried out in the same way. A crash anywhere leaves a state from which the next
+reconcile continues (see the package).
 """
 
 from collections.abc import Container, Mapping

@@ -1,5 +1,5 @@
-"""``Standing``: what a job remembers of one cluster beside its counts: that it refuses the job's Pods, since when it is lost, and which
-indexes leave it or were replaced meanwhile."""
+"""``Standing``: what a job remembers of one cluster beside its counts: that it refuses the job's Pods, since when it is lost, and
+which indexes leave it or were replaced meanwhile."""
 
 import math
 from collections.abc import Mapping
