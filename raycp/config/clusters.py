@@ -81,8 +81,8 @@ class ClusterSpec(Strict):
     unschedulable: bool = False
     """Place no new work here; placed work continues."""
     drain: bool = False
-    """Move the Pods of `BatchJob`s to other clusters, some at a time, and place no new ones here: `raycp drain`. Before a cluster is
-    removed `raycp apply` does so too."""
+    """Move the Pods of `BatchJob`s to other clusters, some at a time, and place no new ones here: `raycp drain`. Before a cluster
+    is removed `raycp apply` does so too."""
 
     @property
     def mode(self) -> Literal["kubeconfig", "inCluster", "embedded"]:

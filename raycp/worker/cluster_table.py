@@ -66,7 +66,8 @@ class ClusterTable:
                 infos[info.name] = replace(info, reachable=False, synced=False, reason="its shard is not connected")
             else:
                 infos[info.name] = replace(
-                    info, reachable=state.reachable, synced=state.synced, reason=state.reason, clock_ahead=state.clock_ahead
+                    info, reachable=state.reachable, synced=state.synced, reason=state.reason, clock_ahead=state.clock_ahead,
+                    voided=state.voided,
                 )
         self.infos = infos
 

@@ -85,6 +85,8 @@ class Ground(World):
         pod = self.pods[key]
         if pod.ends_at is not None and not pod.tracked and not pod.scheduled:
             del self.pods[key]  # no kubelet has it
+            if not pod.given_up:
+                self.ends[pod.index, pod.attempt] = "Failed"
         else:
             super().reap(key)
 

@@ -15,7 +15,8 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec
 from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Controller, Session, run_reconcile
-from raycp.sdk.owner import OWNER_UID, proof_of
+from raycp.sdk.backend import ChildOwner
+from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID, proof_of
 
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 CLOCK = SystemClock()
@@ -68,6 +69,8 @@ class LiveFleet:
         return (await self.clients[cluster].resource(kind)).namespaced
 
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
+        if query.op in ("owners", "uids"):
+            return await self.rows(query)
         if query.op == "get":
             found = await self.objects(query.cluster, query.kind, query.namespace)
             found = [obj for obj in found if obj["metadata"]["name"] == query.name]
@@ -76,6 +79,18 @@ class LiveFleet:
             if query.op == "owned":
                 found = [obj for obj in found if self.belongs(obj, query.cluster, query.name, references=query.references)]
         return [Child(query.cluster, str(query.kind), msgspec.json.encode(obj)) for obj in found]
+
+    async def rows(self, query: CacheRead) -> list[Child]:
+        found = await self.objects(query.cluster, query.kind)
+        rows: list[Any] = [obj["metadata"]["uid"] for obj in found]
+        if query.op == "owners":
+            owned: dict[str, list[dict[str, Any]]] = {}
+            for obj in found:
+                uid = (obj["metadata"].get("labels") or {}).get(OWNER_UID, "")
+                if uid and self.belongs(obj, query.cluster, uid, references=False):
+                    owned.setdefault(uid, []).append(obj["metadata"].get("annotations") or {})
+            rows = [ChildOwner(uid, of[0].get(OWNER, ""), of[0].get(OWNER_KIND, ""), len(of)) for uid, of in owned.items()]
+        return [Child(query.cluster, str(query.kind), msgspec.json.encode(rows))]
 
     async def request(self, task: Task, call: ApiRequest) -> Answer:
         if self.before is not None:

@@ -154,6 +154,7 @@ def test_modules_that_can_not_be_loaded_say_why(tmp_path: Path, monkeypatch: pyt
     assert [c.name for c in load_controllers(["c3_one", "c3_one:same", "raycp.controllers.batchjob"])] == [
         "same",
         "batchjob",
+        "batchjob-sweep",
     ]
 
 

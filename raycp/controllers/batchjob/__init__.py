@@ -18,5 +18,6 @@ The laws, held by tests:
 """
 
 from raycp.controllers.batchjob.reconcile import batchjob
+from raycp.controllers.batchjob.sweeper import batchjob_sweep
 
-__all__ = ["batchjob"]
+__all__ = ["batchjob", "batchjob_sweep"]
