@@ -68,10 +68,11 @@ def note(step: JobStep) -> None:
             refuse(step, each.cluster, each.reason, each.message, template=each.template)
 
 
-def refuse(step: JobStep, cluster: str, reason: str, message: str, *, template: bool = False, first: float = FIRST) -> None:
+def refuse(step: JobStep, cluster: str, reason: str, message: str, *, template: bool = False, first: float | None = None) -> None:
     """The verdict, once more where it stands already; an Event has the words."""
     standing = step.record.tally(cluster).standing
     times = standing.refusal.times + 1 if standing.refusal is not None else 1
+    first = FIRST if first is None else first
     wait = min(first * 2.0 ** min(times - 1, 30), max(first, LONGEST))
     standing.refusal = Refusal(reason, message, times, whole(step.now + wait), template)
     step.out.events.append(("Warning", reason, message))
