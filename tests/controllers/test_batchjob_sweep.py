@@ -122,11 +122,13 @@ async def sweep(fleet: LiveFleet) -> SweepRecord:
     return read_record(((await definition(fleet))["metadata"].get("annotations") or {}).get(RECORD, ""))
 
 
-async def orphaned_by_hand(fleet: LiveFleet, count: int) -> None:
-    """A job with Pods in east, deleted while its finalizer was taken off by hand."""
+async def orphaned_by_hand(fleet: LiveFleet, count: int, *, forged: bool = False) -> None:
+    """A job with Pods in east, deleted while its finalizer was taken off by hand. ``forged``: and a Pod that only claims it."""
     made = await fleet.send("create", "hub", job(parallelism=count, completions=count, placement={"clusters": ["east"]}))
     await fleet.reconcile(batchjob, "default", "pi")
     assert len([name for _, name in await pods(fleet) if name.startswith("pi-")]) == count
+    if forged:
+        await forge(fleet, "east", "default", "pi-7-0", "Running", 7)
     await fleet.send("delete", "hub", made, {})
     found = await current(fleet)
     assert found is not None
@@ -146,8 +148,7 @@ async def test_pods_of_a_job_whose_finalizer_was_taken_off_are_swept_and_no_othe
     await fleet.send("create", "hub", {**job("alive", parallelism=1, completions=1, placement={"clusters": ["east"]})})
     await fleet.reconcile(batchjob, "default", "alive")
     await others(fleet, 8)
-    await orphaned_by_hand(fleet, 2)
-    await forge(fleet, "east", "default", "pi-7-0", "Running", 7)
+    await orphaned_by_hand(fleet, 2, forged=True)
     await sweep(fleet)
     names = {name for _, name in await pods(fleet)}
     assert names == {"alive-0-0", "pi-7-0", *(f"other-{index}" for index in range(8))}, "the forged one has no mark"
