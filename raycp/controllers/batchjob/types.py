@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
 from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
 from raycp.controllers.batchjob.statustypes import BatchJobStatus
 from raycp.controllers.batchjob.validation import (
     EXIT_RULES,
     FAILURE_RULES,
-    IMMUTABLE,
     INDEXED_LIMIT,
-    ROOT_RULES,
     SPEC_RULES,
     SUCCESS_RULES,
     cel_rules,
