@@ -166,11 +166,10 @@ async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, 
             found.append(pod)
         else:
             foreign.append(f"{cluster}/{child['metadata'].get('namespace', '')}/{child['metadata']['name']}")
-    if all(pod.marked for pod in found):  # what the status says of them is not asked
-        own, others = found, []
-    else:
+    own = found
+    if not all(pod.marked for pod in found):
         own, others = own_pods(found, JobRecord.read(status))
-    foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
+        foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
     if foreign:
         report_foreign(ctx, foreign)
     return own

@@ -5,16 +5,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raycp.controllers.batchjob.immutability import IMMUTABLE, name_problem, same_template
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.controllers.batchjob.validation import (
     EXIT_RULES,
     FAILURE_RULES,
-    IMMUTABLE,
     SPEC_RULES,
     SUCCESS_RULES,
     SpecRule,
-    name_problem,
-    same_template,
 )
 
 
@@ -37,7 +35,7 @@ def read_spec(obj: Mapping[str, Any]) -> BatchJobSpec:
 def update_problems(old: Mapping[str, Any], new: Mapping[str, Any], started: bool) -> list[str]:
     """What the API server should refuse about a change from one spec to another. ``started``: the job has a ``startTime``."""
     before, after = _parsed(old), _parsed(new)
-    found = [f"spec{rule.field}: Invalid value: {rule.message}" for rule in IMMUTABLE if not rule.same(before, after)]
+    found = [f"spec{rule.field}: Invalid value: {rule.message}" for rule in IMMUTABLE if not rule.holds((before, after))]
     if not same_template(before, after, started):
         found.append("spec.template: Invalid value: field is immutable")
     return found
@@ -67,7 +65,7 @@ def _broken(spec: BatchJobSpec) -> Iterator[str]:
         yield from _of(SUCCESS_RULES, success, f"spec.successPolicy.rules[{at}]")
 
 
-def _of(rules: Iterable[SpecRule[Any]], value: Any, path: str) -> Iterator[str]:
+def _of(rules: Iterable[SpecRule], value: Any, path: str) -> Iterator[str]:
     for rule in rules:
         if not rule.holds(value):
             word = "Required value" if rule.reason == "FieldValueRequired" else "Invalid value"

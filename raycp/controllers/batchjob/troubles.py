@@ -19,8 +19,8 @@ def trouble_of(status: Mapping[str, Any]) -> tuple[str, str] | None:
         return UNSCHEDULED, str(scheduled.get("message") or "")
     for part in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(part) or ():
-            waiting = (container.get("state") or {}).get("waiting")
-            reason = str((waiting or {}).get("reason") or "")
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            reason = str(waiting.get("reason") or "")
             if reason not in _STARTING:
                 return reason, f"container {container.get('name')}: {waiting.get('message') or reason}"
     return None

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
 from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
 from raycp.controllers.batchjob.statustypes import BatchJobStatus
 from raycp.controllers.batchjob.validation import (
     EXIT_RULES,
     FAILURE_RULES,
-    IMMUTABLE,
     INDEXED_LIMIT,
-    ROOT_RULES,
     SPEC_RULES,
     SUCCESS_RULES,
     cel_rules,
@@ -136,12 +135,14 @@ class RetryBackoff(_Model):
 
 
 class Placement(_Model):
-    """Which member clusters, and how. See ``raycp.scheduling``."""
+    """Which member clusters run the Pods, and how many of them."""
 
     clusters: list[str] = Field(default_factory=list, description="Names, in order of preference; empty: all members.")
     cluster_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a cluster must have.")
-    strategy: Literal["Spread", "Pack", "Single"] = "Spread"
-    max_clusters: int | None = Field(default=None, ge=1)
+    strategy: Literal["Spread", "Pack", "Single"] = Field(
+        default="Spread", description="Spread: evenly, by weight. Pack: fill one cluster before the next. Single: one cluster only."
+    )
+    max_clusters: int | None = Field(default=None, ge=1, description="The most clusters that run Pods of the job.")
     max_pods_per_cluster: int | None = Field(default=None, ge=1, description="The most unfinished Pods in one cluster.")
     weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
 

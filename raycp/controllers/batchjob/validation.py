@@ -8,52 +8,38 @@ can't state within the server's cost limit. Messages and fields are those of the
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from raycp.controllers.batchjob.indexes import FORM, IndexSet, problem_of
-from raycp.controllers.batchjob.podtemplate import FIXED
-
-if TYPE_CHECKING:
-    from raycp.controllers.batchjob.types import BatchJobSpec, ExitCodes, FailureRule, LabelSelector, SuccessRule
 
 Reason = Literal["FieldValueInvalid", "FieldValueRequired"]
-_INVALID: Reason = "FieldValueInvalid"
-_REQUIRED: Reason = "FieldValueRequired"
-_M = TypeVar("_M")
+INVALID: Reason = "FieldValueInvalid"
+REQUIRED: Reason = "FieldValueRequired"
 
 INDEXED_LIMIT = 100_000
 _HIGH_COMPLETIONS, _HIGH_LIMIT = 100_000, 10_000
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_MANAGED_BY = rf"^{_LABEL}([.]{_LABEL})*/[A-Za-z0-9/._~%!$&'()*+,;=:-]+$"
+LABEL_FORM = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_MANAGED_BY = rf"^{LABEL_FORM}([.]{LABEL_FORM})*/[A-Za-z0-9/._~%!$&'()*+,;=:-]+$"
 
 
 @dataclass(frozen=True)
-class SpecRule(Generic[_M]):
-    """One rule. ``field``: path below the model that it is a rule of, such as ``.completions``."""
+class SpecRule:
+    """One rule. ``field``: path below the model that it is a rule of, such as ``.completions``. ``holds`` is asked of such a model;
+    the models know these rules, so that no type of theirs is named here."""
 
     field: str
     reason: Reason
     message: str
     cel: str
-    holds: Callable[[_M], bool]
+    holds: Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
-class ImmutableField:
-    """A field of the spec that must not change. ``same(old, new)``, for the controller's form."""
-
-    field: str
-    message: str
-    cel: str
-    same: Callable[["BatchJobSpec", "BatchJobSpec"], bool]
-
-
-def cel_rules(rules: Iterable[SpecRule[Any] | ImmutableField]) -> dict[str, Any]:
+def cel_rules(rules: Iterable[SpecRule]) -> dict[str, Any]:
     """As ``x-kubernetes-validations``, for ``json_schema_extra``."""
     found: list[dict[str, Any]] = []
     for rule in rules:
         if rule.cel:
-            entry = {"rule": rule.cel, "message": rule.message, "reason": getattr(rule, "reason", _INVALID)}
+            entry = {"rule": rule.cel, "message": rule.message, "reason": rule.reason}
             found.append(entry | ({"fieldPath": rule.field} if rule.field else {}))
     return {"x-kubernetes-validations": found}
 
@@ -62,16 +48,16 @@ def _if_given(field: str, cel: str) -> str:
     return f"!has(self.{field}) || {cel}"
 
 
-def _high(spec: "BatchJobSpec") -> bool:
+def _high(spec: Any) -> bool:
     return spec.backoff_limit_per_index is not None and (spec.completions or 0) > _HIGH_COMPLETIONS
 
 
-def _names(spec: "BatchJobSpec") -> set[str]:
+def _names(spec: Any) -> set[str]:
     pod = spec.template.spec
     return {container.name for container in [*pod.containers, *(pod.init_containers or ())]}
 
 
-def _chosen(selector: "LabelSelector", labels: Mapping[str, str]) -> bool:
+def _chosen(selector: Any, labels: Mapping[str, str]) -> bool:
     """Whether the selector matches, as ``metav1.LabelSelectorAsSelector``."""
     for key, value in (selector.match_labels or {}).items():
         if labels.get(key) != value:
@@ -94,7 +80,7 @@ def _unordered(text: str) -> bool:
     return numbers != sorted(numbers)
 
 
-_INDEXED = "self.completionMode == 'Indexed'"
+INDEXED = "self.completionMode == 'Indexed'"
 _HIGH = f"has(self.backoffLimitPerIndex) && has(self.completions) && self.completions > {_HIGH_COMPLETIONS}"
 _HIGH_MESSAGE = (
     f"must be less than or equal to {_HIGH_LIMIT} when completions are above {_HIGH_COMPLETIONS}"
@@ -114,94 +100,94 @@ _CONTAINER_NAMED = (
 )
 _LAST = "r.succeededIndexes.replace('-', ',')"
 
-SPEC_RULES: "Sequence[SpecRule[BatchJobSpec]]" = (
+SPEC_RULES: Sequence[SpecRule] = (
     SpecRule(
         ".completions",
-        _REQUIRED,
+        REQUIRED,
         "when completion mode is Indexed",
-        f"!({_INDEXED}) || has(self.completions)",
+        f"!({INDEXED}) || has(self.completions)",
         lambda s: not s.indexed or s.completions is not None,
     ),
     SpecRule(
         ".backoffLimitPerIndex",
-        _REQUIRED,
+        REQUIRED,
         "when maxFailedIndexes is specified",
         _if_given("maxFailedIndexes", "has(self.backoffLimitPerIndex)"),
         lambda s: s.max_failed_indexes is None or s.backoff_limit_per_index is not None,
     ),
     SpecRule(
         ".maxFailedIndexes",
-        _INVALID,
+        INVALID,
         "must be less than or equal to completions",
         _if_given("maxFailedIndexes", "!has(self.completions) || self.maxFailedIndexes <= self.completions"),
         lambda s: s.max_failed_indexes is None or s.completions is None or s.max_failed_indexes <= s.completions,
     ),
     SpecRule(
         ".maxFailedIndexes",
-        _REQUIRED,
+        REQUIRED,
         f"must be specified when completions is above {_HIGH_COMPLETIONS}",
         f"!({_HIGH}) || has(self.maxFailedIndexes)",
         lambda s: not _high(s) or s.max_failed_indexes is not None,
     ),
     SpecRule(
         ".parallelism",
-        _INVALID,
+        INVALID,
         _HIGH_MESSAGE,
         f"!({_HIGH}) || !has(self.parallelism) || self.parallelism <= {_HIGH_LIMIT}",
         lambda s: not _high(s) or s.at_once <= _HIGH_LIMIT,
     ),
     SpecRule(
         ".maxFailedIndexes",
-        _INVALID,
+        INVALID,
         _HIGH_MESSAGE,
         f"!({_HIGH}) || !has(self.maxFailedIndexes) || self.maxFailedIndexes <= {_HIGH_LIMIT}",
         lambda s: not _high(s) or (s.max_failed_indexes or 0) <= _HIGH_LIMIT,
     ),
     SpecRule(
         ".backoffLimitPerIndex",
-        _INVALID,
+        INVALID,
         "requires indexed completion mode",
-        _if_given("backoffLimitPerIndex", _INDEXED),
+        _if_given("backoffLimitPerIndex", INDEXED),
         lambda s: s.backoff_limit_per_index is None or s.indexed,
     ),
     SpecRule(
         ".maxFailedIndexes",
-        _INVALID,
+        INVALID,
         "requires indexed completion mode",
-        _if_given("maxFailedIndexes", _INDEXED),
+        _if_given("maxFailedIndexes", INDEXED),
         lambda s: s.max_failed_indexes is None or s.indexed,
     ),
     SpecRule(
         ".successPolicy",
-        _INVALID,
+        INVALID,
         "requires indexed completion mode",
-        _if_given("successPolicy", _INDEXED),
+        _if_given("successPolicy", INDEXED),
         lambda s: s.success_policy is None or s.indexed,
     ),
     SpecRule(
         ".managedBy",
-        _INVALID,
+        INVALID,
         'must be a domain-prefixed path (such as "acme.io/foo")',
         _if_given("managedBy", f'self.managedBy.matches("{_MANAGED_BY}")'),
         lambda s: s.managed_by is None or re.search(_MANAGED_BY, s.managed_by) is not None,
     ),
     SpecRule(
         ".podReplacementPolicy",
-        _INVALID,
+        INVALID,
         'supported values: "Failed", when podFailurePolicy is specified',
         _if_given("podReplacementPolicy", "!has(self.podFailurePolicy) || self.podReplacementPolicy == 'Failed'"),
         lambda s: s.pod_failure_policy is None or s.pod_replacement_policy in (None, "Failed"),
     ),
     SpecRule(
         ".template.spec.restartPolicy",
-        _INVALID,
+        INVALID,
         'only "Never" is supported when podFailurePolicy is specified',
         _if_given("podFailurePolicy", "self.template.spec.restartPolicy == 'Never'"),
         lambda s: s.pod_failure_policy is None or s.template.spec.restart_policy == "Never",
     ),
     SpecRule(
         ".podFailurePolicy.rules",
-        _INVALID,
+        INVALID,
         "action FailIndex requires the backoffLimitPerIndex to be set",
         _if_given(
             "podFailurePolicy", "has(self.backoffLimitPerIndex) || self.podFailurePolicy.rules.all(r, r.action != 'FailIndex')"
@@ -214,7 +200,7 @@ SPEC_RULES: "Sequence[SpecRule[BatchJobSpec]]" = (
     ),
     SpecRule(
         ".podFailurePolicy.rules",
-        _INVALID,
+        INVALID,
         "onExitCodes.containerName must be one of the container or initContainer names in the pod template",
         _if_given(
             "podFailurePolicy",
@@ -232,7 +218,7 @@ SPEC_RULES: "Sequence[SpecRule[BatchJobSpec]]" = (
     ),
     SpecRule(
         ".successPolicy.rules",
-        _INVALID,
+        INVALID,
         "succeededCount must be less than or equal to the number of specified completions",
         _if_given(
             "successPolicy",
@@ -247,7 +233,7 @@ SPEC_RULES: "Sequence[SpecRule[BatchJobSpec]]" = (
     ),
     SpecRule(
         ".successPolicy.rules",
-        _INVALID,
+        INVALID,
         "error parsing succeededIndexes: too large index",
         _if_given(
             "successPolicy",
@@ -264,21 +250,21 @@ SPEC_RULES: "Sequence[SpecRule[BatchJobSpec]]" = (
     ),
     SpecRule(
         ".selector",
-        _REQUIRED,
+        REQUIRED,
         "when manualSelector is true",
         _if_given("manualSelector", "!self.manualSelector || has(self.selector)"),
         lambda s: not s.manual_selector or s.selector is not None,
     ),
     SpecRule(
         ".selector",
-        _INVALID,
+        INVALID,
         "`selector` not auto-generated",
         _if_given("selector", "(has(self.manualSelector) && self.manualSelector)"),
         lambda s: s.selector is None or bool(s.manual_selector),
     ),
     SpecRule(
         ".template.metadata",
-        _INVALID,
+        INVALID,
         "`selector` does not match template `labels`",
         _if_given(
             "selector",
@@ -290,34 +276,34 @@ SPEC_RULES: "Sequence[SpecRule[BatchJobSpec]]" = (
     ),
 )
 
-FAILURE_RULES: "Sequence[SpecRule[FailureRule]]" = (
+FAILURE_RULES: Sequence[SpecRule] = (
     SpecRule(
         "",
-        _INVALID,
+        INVALID,
         "specifying both OnExitCodes and OnPodConditions is not supported",
         "!has(self.onExitCodes) || !has(self.onPodConditions) || size(self.onPodConditions) == 0",
         lambda rule: rule.on_exit_codes is None or not rule.on_pod_conditions,
     ),
     SpecRule(
         "",
-        _INVALID,
+        INVALID,
         "specifying one of OnExitCodes and OnPodConditions is required",
         "has(self.onExitCodes) || (has(self.onPodConditions) && size(self.onPodConditions) > 0)",
         lambda rule: rule.on_exit_codes is not None or bool(rule.on_pod_conditions),
     ),
 )
 
-EXIT_RULES: "Sequence[SpecRule[ExitCodes]]" = (
+EXIT_RULES: Sequence[SpecRule] = (
     SpecRule(
         ".values",
-        _INVALID,
+        INVALID,
         "must not be 0 for the In operator",
         "self.operator != 'In' || !(0 in self.values)",
         lambda codes: codes.operator != "In" or 0 not in codes.values,
     ),
     # The list is a set in the CRD, so that the server refuses repeated values itself.
-    SpecRule(".values", _INVALID, "must not repeat a value", "", lambda codes: len(set(codes.values)) == len(codes.values)),
-    SpecRule(".values", _INVALID, "must be ordered", "self.values.isSorted()", lambda codes: codes.values == sorted(codes.values)),
+    SpecRule(".values", INVALID, "must not repeat a value", "", lambda codes: len(set(codes.values)) == len(codes.values)),
+    SpecRule(".values", INVALID, "must be ordered", "self.values.isSorted()", lambda codes: codes.values == sorted(codes.values)),
 )
 
 _FRAGMENTS = "self.succeededIndexes.split(',')"
@@ -325,17 +311,17 @@ _FIRST_LAST = "int(p.split('-')[0])", "int(p.split('-')[1])"
 _TOTAL = f"{_FRAGMENTS}.map(p, p.contains('-') ? {_FIRST_LAST[1]} - {_FIRST_LAST[0]} + 1 : 1).sum()"
 _READABLE = f"self.succeededIndexes.matches('{FORM}')"
 
-SUCCESS_RULES: "Sequence[SpecRule[SuccessRule]]" = (
+SUCCESS_RULES: Sequence[SpecRule] = (
     SpecRule(
         "",
-        _REQUIRED,
+        REQUIRED,
         "at least one of succeededCount or succeededIndexes must be specified",
         "has(self.succeededCount) || has(self.succeededIndexes)",
         lambda rule: rule.succeeded_count is not None or rule.succeeded_indexes is not None,
     ),
     SpecRule(
         ".succeededIndexes",
-        _INVALID,
+        INVALID,
         "error parsing succeededIndexes: must be indexes and intervals in increasing order, such as 0-3,7",
         _if_given(
             "succeededIndexes",
@@ -347,14 +333,14 @@ SUCCESS_RULES: "Sequence[SpecRule[SuccessRule]]" = (
     ),
     SpecRule(
         ".succeededIndexes",
-        _INVALID,
+        INVALID,
         "error parsing succeededIndexes: an index is named twice",
         "",
         lambda rule: not problem_of(rule.succeeded_indexes or "", 10**10) or _unordered(rule.succeeded_indexes or ""),
     ),
     SpecRule(
         ".succeededCount",
-        _INVALID,
+        INVALID,
         "must be less than or equal to the number of indexes in the specified succeededIndexes field",
         f"!has(self.succeededCount) || !has(self.succeededIndexes) || !({_READABLE})"
         f" || (self.succeededIndexes == '' ? self.succeededCount == 0 : self.succeededCount <= {_TOTAL})",
@@ -366,123 +352,3 @@ SUCCESS_RULES: "Sequence[SpecRule[SuccessRule]]" = (
         ),
     ),
 )
-
-_FIXED_MESSAGE = "field is immutable"
-
-
-def _fixed(name: str) -> str:
-    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
-
-
-IMMUTABLE: Sequence[ImmutableField] = (
-    ImmutableField(
-        ".completionMode",
-        _FIXED_MESSAGE,
-        "self.completionMode == oldSelf.completionMode",
-        lambda old, new: old.completion_mode == new.completion_mode,
-    ),
-    ImmutableField(
-        ".completions",
-        _FIXED_MESSAGE,
-        f"{_INDEXED} || ({_fixed('completions')})",
-        lambda old, new: new.indexed or old.completions == new.completions,
-    ),
-    ImmutableField(
-        ".completions",
-        "can only be modified in tandem with spec.parallelism",
-        f"!({_INDEXED}) || !has(self.completions) || !has(oldSelf.completions) || self.completions == oldSelf.completions"
-        " || (has(self.parallelism) ? self.parallelism : 1) == self.completions",
-        lambda old, new: (
-            not new.indexed or None in (new.completions, old.completions) or new.completions in (old.completions, new.at_once)
-        ),
-    ),
-    ImmutableField(".selector", _FIXED_MESSAGE, _fixed("selector"), lambda old, new: old.selector == new.selector),
-    ImmutableField(
-        ".podFailurePolicy",
-        _FIXED_MESSAGE,
-        _fixed("podFailurePolicy"),
-        lambda old, new: old.pod_failure_policy == new.pod_failure_policy,
-    ),
-    ImmutableField(
-        ".backoffLimitPerIndex",
-        _FIXED_MESSAGE,
-        _fixed("backoffLimitPerIndex"),
-        lambda old, new: old.backoff_limit_per_index == new.backoff_limit_per_index,
-    ),
-    ImmutableField(".managedBy", _FIXED_MESSAGE, _fixed("managedBy"), lambda old, new: old.managed_by == new.managed_by),
-    ImmutableField(
-        ".successPolicy", _FIXED_MESSAGE, _fixed("successPolicy"), lambda old, new: old.success_policy == new.success_policy
-    ),
-)
-
-
-def _kept(path: str) -> str:
-    """That a field below the template is as it was. ``path`` is optional from its last part on."""
-    mine, old = f"self.spec.template.spec.{path}", f"oldSelf.spec.template.spec.{path}"
-    return f"has({mine}) == has({old}) && (!has({mine}) || {mine} == {old})"
-
-
-def _kept_affinity(part: str) -> str:
-    mine, old = "self.spec.template.spec.affinity", "oldSelf.spec.template.spec.affinity"
-    has_mine, had = f"(has({mine}) && has({mine}.{part}))", f"(has({old}) && has({old}.{part}))"
-    return f"{has_mine} == {had} && (!{has_mine} || {mine}.{part} == {old}.{part})"
-
-
-def same_template(old: "BatchJobSpec", new: "BatchJobSpec", started: bool) -> bool:
-    """Whether the template is as it was, apart from what may change: while the job is suspended and has no ``startTime``, labels,
-    annotations, ``nodeSelector``, ``tolerations``, node affinity and scheduling gates (KEP-2926, KEP-5440)."""
-    if old.template == new.template:
-        return True
-    if started or not old.suspend:
-        return False
-    before, after = (spec.template.spec.model_dump(by_alias=True, exclude_none=True) for spec in (old, new))
-    others = all(
-        (before.get("affinity") or {}).get(part) == (after.get("affinity") or {}).get(part)
-        for part in ("podAffinity", "podAntiAffinity")
-    )
-    return others and all(before.get(name) == after.get(name) for name in FIXED)
-
-
-_TEMPLATE_KEPT = " && ".join(
-    [*(f"({_kept(name)})" for name in FIXED), *(f"({_kept_affinity(part)})" for part in ("podAffinity", "podAntiAffinity"))]
-)
-_HOST = "self.metadata.name + '-' + string(self.spec.completions - 1)"
-
-ROOT_RULES: dict[str, Any] = {
-    "x-kubernetes-validations": [
-        {
-            "rule": "self.spec.template == oldSelf.spec.template || ((has(oldSelf.spec.suspend) && oldSelf.spec.suspend)"
-            f" && (!has(oldSelf.status) || !has(oldSelf.status.startTime)) && {_TEMPLATE_KEPT})",
-            "message": _FIXED_MESSAGE,
-            "reason": _INVALID,
-            "fieldPath": ".spec.template",
-        },
-        {
-            # Of a job that has a status the name can't change any more, nor may it keep that status from being written.
-            "rule": "has(self.status) || size(self.metadata.name) <= 63",
-            "message": "the name of a job must be no more than 63 characters",
-            "reason": _INVALID,
-            "fieldPath": ".metadata",
-        },
-        {
-            "rule": "has(self.status) || self.spec.completionMode != 'Indexed' || !has(self.spec.completions)"
-            f" || self.spec.completions == 0 || (size({_HOST}) <= 63 && self.metadata.name.matches('^{_LABEL}$'))",
-            "message": "will not able to create pod with invalid DNS label",
-            "messageExpression": f"'metadata.name: will not able to create pod with invalid DNS label: ' + {_HOST}",
-            "reason": _INVALID,
-            "fieldPath": ".metadata",
-        },
-    ]
-}
-"""Rules that read more than the spec: the name, and whether the job has started."""
-
-
-def name_problem(name: str, spec: "BatchJobSpec") -> str:
-    """What is wrong with the job's name; empty where nothing is. A Pod's label has it, and an Indexed Pod's host name begins with
-    it."""
-    if len(name) > 63:
-        return "metadata.name: Invalid value: the name of a job must be no more than 63 characters"
-    host = f"{name}-{(spec.completions or 1) - 1}"
-    if spec.indexed and spec.completions and (len(host) > 63 or not re.fullmatch(_LABEL, name, re.ASCII)):
-        return f"metadata.name: Invalid value: will not able to create pod with invalid DNS label: {host}"
-    return ""
