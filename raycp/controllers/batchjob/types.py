@@ -99,7 +99,7 @@ class SuccessRule(_Model):
 
     model_config = _model_with(cel_rules(SUCCESS_RULES))
     succeeded_indexes: str | None = Field(
-        default=None, max_length=8192, description="Indexes and intervals in increasing order, such as 0-3,7."
+        default=None, max_length=65_536, description="Indexes and intervals in increasing order, such as 0-3,7."
     )
     succeeded_count: int | None = Field(
         default=None, ge=0, le=_INT32, description="How many of succeededIndexes, or of all indexes, must succeed."
