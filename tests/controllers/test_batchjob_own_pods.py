@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,7 +160,10 @@ async def test_forged_successes_complete_no_job(fleet: LiveFleet) -> None:
     assert len(await fleet.objects("west", "v1/Pod", "default")) == 3
 
 
-async def test_a_name_that_anothers_pod_has_is_reported_and_the_pod_left_alone(fleet: LiveFleet) -> None:
+async def test_a_name_that_anothers_pod_has_is_reported_and_the_pod_left_alone(
+    fleet: LiveFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raycp.controllers.batchjob.refusals.FIRST", 0.5)
     await fleet.send("create", "hub", job(parallelism=2, completions=2, placement={"clusters": ["east"]}))
     taken = await forge(fleet, "east", "default", "pi-0-0", "Succeeded", 0)
     done = await fleet.reconcile(batchjob, "default", "pi")

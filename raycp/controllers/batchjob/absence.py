@@ -6,8 +6,8 @@ elsewhere as the next attempt; that is no failure. A Pod of the replaced attempt
 become of it, and deleted.
 """
 
+from raycp.controllers.batchjob.cluster_record import whole
 from raycp.controllers.batchjob.pods import JobPod
-from raycp.controllers.batchjob.standing import whole
 from raycp.controllers.batchjob.step import JobStep
 
 _SHOWN = 5

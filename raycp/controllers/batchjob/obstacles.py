@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from raycp.controllers.batchjob.cluster_record import PodRefusal
 from raycp.controllers.batchjob.job import NAME_TAKEN, RELEASED
-from raycp.controllers.batchjob.standing import Refusal
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -49,19 +49,19 @@ def waits_for(step: JobStep) -> tuple[str, str]:
     return _camel(reason), f"{reason}: {'; '.join(pods[:_SHOWN])}{more}"
 
 
-def _refusals(step: JobStep) -> dict[str, Refusal]:
+def _refusals(step: JobStep) -> dict[str, PodRefusal]:
     if step.finished:
         return {}
     tallies = sorted(step.record.clusters.items())
     return {name: tally.standing.refusal for name, tally in tallies if tally.standing.refusal is not None}
 
 
-def _probes(step: JobStep, refusals: dict[str, Refusal]) -> bool:
+def _probes(step: JobStep, refusals: dict[str, PodRefusal]) -> bool:
     """Whether a Pod is on its way to a cluster that has refused one: what it says is not known yet."""
     return any(create.cluster in refusals for create in step.out.creates)
 
 
-def _waiting(refusals: dict[str, Refusal]) -> str:
+def _waiting(refusals: dict[str, PodRefusal]) -> str:
     """What the job waits for, as it is counted (``Done.waiting``)."""
     if any("exceeded quota" in refusal.message for refusal in refusals.values()):
         return "quota"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raycp.controllers.batchjob.cluster_record import ASSIGNED_LIMIT, Standing
 from raycp.controllers.batchjob.indexes import IndexSet
-from raycp.controllers.batchjob.standing import ASSIGNED_LIMIT, Standing
 from raycp.sdk import conditions
 
 _HIGHEST = 2**31 - 1

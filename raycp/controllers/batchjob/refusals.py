@@ -11,8 +11,8 @@
 
 from dataclasses import dataclass, replace
 
+from raycp.controllers.batchjob.cluster_record import PodRefusal, whole
 from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED, RefusedCreate
-from raycp.controllers.batchjob.standing import Refusal, whole
 from raycp.controllers.batchjob.step import JobStep
 from raycp.kube.errors import ApiError
 
@@ -68,12 +68,13 @@ def note(step: JobStep) -> None:
             refuse(step, each.cluster, each.reason, each.message, template=each.template)
 
 
-def refuse(step: JobStep, cluster: str, reason: str, message: str, *, template: bool = False, first: float = FIRST) -> None:
+def refuse(step: JobStep, cluster: str, reason: str, message: str, *, template: bool = False, first: float | None = None) -> None:
     """The verdict, once more where it stands already; an Event has the words."""
     standing = step.record.tally(cluster).standing
     times = standing.refusal.times + 1 if standing.refusal is not None else 1
+    first = FIRST if first is None else first
     wait = min(first * 2.0 ** min(times - 1, 30), max(first, LONGEST))
-    standing.refusal = Refusal(reason, message, times, whole(step.now + wait), template)
+    standing.refusal = PodRefusal(reason, message, times, whole(step.now + wait), template)
     step.out.events.append(("Warning", reason, message))
 
 
@@ -84,7 +85,7 @@ def room_made(step: JobStep, cluster: str) -> None:
         standing.refusal = replace(standing.refusal, until=float(int(step.now)))
 
 
-def standing_refusal(step: JobStep, cluster: str) -> Refusal | None:
+def standing_refusal(step: JobStep, cluster: str) -> PodRefusal | None:
     """The verdict on a cluster that takes no Pod now: its backoff lasts, or its probe is under way."""
     tally = step.record.clusters.get(cluster)
     found = tally.standing.refusal if tally is not None else None

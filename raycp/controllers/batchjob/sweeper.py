@@ -1,7 +1,8 @@
 """The ``batchjob-sweep`` controller: removes Pods whose job is dead: its finalizer was taken off by hand while a member was away,
 say.
 
-Its one object is the CustomResourceDefinition of BatchJobs, in whose annotations it remembers what ``dead_jobs.decide`` needs, and in which ``raycp sweep --confirm`` confirms what is held.
+Its one object is the CustomResourceDefinition of BatchJobs, in whose annotations it remembers what ``dead_jobs.decide`` needs, and
+in which ``raycp sweep --confirm`` confirms what is held.
 """
 
 from typing import Any
@@ -43,6 +44,7 @@ _JOB = f"{GROUP}/{VERSION}/{KIND}"
     on="hub",
     fields={"metadata.name": NAME},
     reachability=True,
+    resync=EVERY,
 )
 async def batchjob_sweep(ctx: Context, obj: dict[str, Any]) -> Result | None:
     """Look for Pods of dead jobs in every member that can be read, once."""
@@ -50,7 +52,7 @@ async def batchjob_sweep(ctx: Context, obj: dict[str, Any]) -> Result | None:
     record, confirmed = read_record(annotations.get(RECORD, "")), annotations.get(CONFIRMED, "")
     hub = await ctx.live.get("v1/Namespace", "kube-system")
     if hub is None:
-        return Result(requeue_after=EVERY)  # it is no cluster that could be told from another
+        return None  # it is no cluster that could be told from another
     living = await ctx.uids(_JOB)
     found: list[ClusterDead] = []
     members = ctx.members
@@ -75,7 +77,7 @@ async def batchjob_sweep(ctx: Context, obj: dict[str, Any]) -> Result | None:
         if removed >= AT_ONCE:
             return Result(requeue_after=0.0)  # what is confirmed stays so until all of it is done
     await _remember(ctx, obj, record, decided.record, confirmed)
-    return Result(requeue_after=EVERY)
+    return None
 
 
 def read_record(text: str) -> SweepRecord:

@@ -15,7 +15,7 @@ ASSIGNED_LIMIT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class PodRefusal:
     """The verdict that a cluster does not take this job's Pods, in the server's words.
 
     ``until`` is the Unix time (whole seconds) up to which no Pod is sent there; afterwards one is, index ``probe``, and when it is
@@ -30,7 +30,7 @@ class Refusal:
     probe: int | None = None
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any] | None) -> "Refusal | None":
+    def read(cls, entry: Mapping[str, Any] | None) -> "PodRefusal | None":
         """From ``status.clusters[].refusal``."""
         if not entry:
             return None
@@ -60,7 +60,7 @@ class Standing:
     assigned to it whose Pods are given up, to run elsewhere. ``replaced``: indexes that run elsewhere by now, as a later attempt,
     whose Pods here may exist still."""
 
-    refusal: Refusal | None = None
+    refusal: PodRefusal | None = None
     lost_at: float | None = None
     leaving: set[int] = field(default_factory=set)
     replaced: set[int] = field(default_factory=set)
@@ -69,7 +69,7 @@ class Standing:
     def read(cls, entry: Mapping[str, Any]) -> "Standing":
         """From an entry of ``status.clusters``."""
         return cls(
-            Refusal.read(entry.get("refusal")),
+            PodRefusal.read(entry.get("refusal")),
             conditions.parse_time(entry.get("lostAt")),
             _few(entry.get("leaving")),
             _few(entry.get("replaced")),
