@@ -271,7 +271,9 @@ def crd() -> dict[str, Any]:
         columns=(
             column("Status", ".status.phase", description="Pending, Running, Suspended, Completing, Failing, Complete or Failed."),
             column("Completions", ".status.progress", description="Successes of those needed."),
-            column("Duration", ".status.duration", description="From start to end; of a running job, to its last change."),
+            column(
+                "Duration", ".status.duration", description="From start to end; of a running job, to its last change, with a +."
+            ),
             column("Active", ".status.active", "integer", description="Pods that run or wait to."),
             column("Failed", ".status.failed", "integer", description="Pods that have failed."),
             column("Tier", ".status.tier", description="The tier that the job's reconciles run in."),
