@@ -129,9 +129,9 @@ async def test_pods_of_an_indexed_job_are_taken_by_a_real_schema(fleet: LiveFlee
 
 
 async def test_a_spec_that_only_the_controller_refuses_fails_with_its_cause(fleet: LiveFleet) -> None:
-    """An index that is named twice: CEL can't tell."""
-    rules = {"rules": [{"succeededIndexes": "0,0"}]}
-    await fleet.send("create", "hub", job(completions=2, completionMode="Indexed", successPolicy=rules))
+    """An index that is named twice in the middle: CEL can't tell."""
+    rules = {"rules": [{"succeededIndexes": "0,1,1-2"}]}
+    await fleet.send("create", "hub", job(completions=3, completionMode="Indexed", successPolicy=rules))
     found = await until(fleet, "Failed")
     failed = conditions.get(found["status"]["conditions"], "Failed")
     assert failed is not None

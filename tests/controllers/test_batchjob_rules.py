@@ -227,12 +227,13 @@ async def test_what_a_job_refuses_is_refused_by_server_and_controller(hub: LiveF
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_an_index_named_twice_is_refused_by_the_controller(hub: LiveFleet) -> None:
-    """CEL can't tell: the one rule that the server does not know."""
-    twice = success(succeededIndexes="0-2,2-3")
-    assert await refusal(hub, "create", job(twice, "twice")) is None
-    with pytest.raises(InvalidSpec, match="named twice"):
-        read_spec(job(twice))
+async def test_indexes_out_of_order_between_the_first_and_the_last_are_refused_by_the_controller(hub: LiveFleet) -> None:
+    """The one thing that the server does not see."""
+    for number, text in enumerate(("0-2,2-3", "0,3,2,4", "0,2-1,4")):
+        wrong = success(succeededIndexes=text)
+        assert await refusal(hub, "create", job(wrong, f"order-{number}")) is None
+        with pytest.raises(InvalidSpec, match="in increasing order"):
+            read_spec(job(wrong))
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -24,7 +24,7 @@ def _immutable(name: str, attribute: str) -> SpecRule:
 
 def _completions_kept(change: Any) -> bool:
     old, new = change
-    return new.indexed or old.completions == new.completions
+    return bool(new.indexed or old.completions == new.completions)
 
 
 def _in_tandem(change: Any) -> bool:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 LabelValue = Annotated[str, Field(max_length=63)]
+Text = Annotated[str, Field(max_length=253)]
+"""Names and enumerations. A bound lets the API server tell what a rule on them may cost."""
+
 Obj = dict[str, Any]
 
 
@@ -51,35 +54,35 @@ class JobPodSpec(_Open):
     affinity: PodAffinity | None = None
     automount_service_account_token: bool | None = None
     dns_config: Obj | None = None
-    dns_policy: str | None = None
+    dns_policy: Text | None = None
     enable_service_links: bool | None = None
     host_aliases: list[Obj] | None = None
     host_ipc: bool | None = Field(default=None, alias="hostIPC")
     host_network: bool | None = None
     host_pid: bool | None = Field(default=None, alias="hostPID")
     host_users: bool | None = None
-    hostname: str | None = Field(default=None, description="Host name of the Pod. An Indexed job sets its own.")
-    hostname_override: str | None = None
+    hostname: Text | None = Field(default=None, description="Host name of the Pod. An Indexed job sets its own.")
+    hostname_override: Text | None = None
     image_pull_secrets: list[Obj] | None = None
-    node_name: str | None = None
+    node_name: Text | None = None
     node_selector: dict[str, str] | None = Field(default=None, description="Labels that the node must have.")
     os: Obj | None = None
     overhead: Obj | None = None
-    preemption_policy: str | None = None
+    preemption_policy: Text | None = None
     priority: int | None = None
-    priority_class_name: str | None = None
+    priority_class_name: Text | None = None
     readiness_gates: list[Obj] | None = None
     resource_claims: list[Obj] | None = None
     resources: Obj | None = None
-    runtime_class_name: str | None = None
-    scheduler_name: str | None = None
+    runtime_class_name: Text | None = None
+    scheduler_name: Text | None = None
     scheduling_gates: list[Obj] | None = None
     security_context: Obj | None = None
-    service_account: str | None = None
-    service_account_name: str | None = None
+    service_account: Text | None = None
+    service_account_name: Text | None = None
     set_hostname_as_fqdn: bool | None = Field(default=None, alias="setHostnameAsFQDN")
     share_process_namespace: bool | None = None
-    subdomain: str | None = None
+    subdomain: Text | None = None
     termination_grace_period_seconds: int | None = None
     tolerations: list[Obj] | None = Field(default=None, description="Taints of nodes that the Pod tolerates.")
     topology_spread_constraints: list[Obj] | None = None

@@ -94,7 +94,8 @@ def _for_people(step: JobStep, status: dict[str, Any]) -> dict[str, Any]:
             conditions.get(record.conditions, "Complete") or conditions.get(record.conditions, "Failed") if step.finished else None
         )
         end = conditions.parse_time(over["lastTransitionTime"]) if over else None
-        status["duration"] = duration_text((step.now if end is None else end) - record.start)
+        # a printer column shows what is stored, which does not go on by itself: a running job has run that long at least
+        status["duration"] = duration_text(step.now - record.start) + "+" if end is None else duration_text(end - record.start)
     if step.job.tier:
         status["tier"] = step.job.tier
     return status

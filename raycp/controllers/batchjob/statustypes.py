@@ -79,7 +79,7 @@ class BatchJobStatus(_Model):
     clusters: list[ClusterStatus] = Field(default_factory=list, description="What each member does for the job.")
     phase: str = Field(default="", description="For people: Pending, Running, Suspended, Completing, Failing, Complete or Failed.")
     progress: str = Field(default="", description="For people: successes of those needed, such as 3/5.")
-    duration: str = Field(default="", description="For people: from start to end; of a running job, to its last change.")
+    duration: str = Field(default="", description="For people: from start to end; of a running job, to its last change, with a +.")
     tier: str = Field(default="", description="For people: the tier that the job's reconciles run in.")
     conditions: list[dict[str, Any]] = Field(
         default_factory=list,

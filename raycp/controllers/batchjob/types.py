@@ -99,7 +99,7 @@ class SuccessRule(_Model):
 
     model_config = _model_with(cel_rules(SUCCESS_RULES))
     succeeded_indexes: str | None = Field(
-        default=None, max_length=8192, description="Indexes and intervals in increasing order, such as 0-3,7."
+        default=None, max_length=65_536, description="Indexes and intervals in increasing order, such as 0-3,7."
     )
     succeeded_count: int | None = Field(
         default=None, ge=0, le=_INT32, description="How many of succeededIndexes, or of all indexes, must succeed."
@@ -271,7 +271,9 @@ def crd() -> dict[str, Any]:
         columns=(
             column("Status", ".status.phase", description="Pending, Running, Suspended, Completing, Failing, Complete or Failed."),
             column("Completions", ".status.progress", description="Successes of those needed."),
-            column("Duration", ".status.duration", description="From start to end; of a running job, to its last change."),
+            column(
+                "Duration", ".status.duration", description="From start to end; of a running job, to its last change, with a +."
+            ),
             column("Active", ".status.active", "integer", description="Pods that run or wait to."),
             column("Failed", ".status.failed", "integer", description="Pods that have failed."),
             column("Tier", ".status.tier", description="The tier that the job's reconciles run in."),
