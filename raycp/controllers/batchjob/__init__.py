@@ -1,11 +1,12 @@
 """``BatchJob`` (``batch.raycp.io/v1alpha1``): a Kubernetes Job whose Pods are spread over the members of a fleet.
 
-The path of a job: ``types`` is the schema of its spec, with ``podtemplate``, ``statustypes`` and the CRD made of them; ``validation``
-and ``immutability`` have the rules beyond types, in the form of the server and of the controller, and ``specs`` reads a spec by
-them; ``reconcile`` collects the observed state; ``plan`` decides, as a pure function from a ``job`` to a ``JobPlan``; its parts
-``ends``, ``verdict``, ``creations``, ``report`` and others work on one ``step``, with ``pods`` (a Pod's state), ``policy`` (what a
-failure means), ``record`` (what the status remembers, with sets of ``indexes``) and ``raycp.scheduling``; ``reconcile`` writes the
-status first and then has the plan carried out by ``execution``, with ``newpod``; ``cleanup`` deletes the Pods of a deleted job.
+The path of a job: ``types`` is the schema of its spec, with ``podtemplate``, ``statustypes`` and the CRD made of them;
+``validation`` and ``immutability`` have the rules beyond types, in the form of the server and of the controller, and ``specs``
+reads a spec by them; ``reconcile`` collects the observed state; ``plan`` decides, as a pure function from a ``job`` to a
+``JobPlan``; its parts ``ends``, ``verdict``, ``creations``, ``report`` and others work on one ``step``, with ``pods`` (a Pod's
+state), ``policy`` (what a failure means), ``record`` (what the status remembers, with sets of ``indexes``) and
+``raycp.scheduling``; ``reconcile`` writes the status first and then has the plan carried out by ``execution``, with ``newpod``;
+``cleanup`` deletes the Pods of a deleted job.
 
 The laws, held by tests:
 
