@@ -584,7 +584,7 @@ def test_an_elastic_job_that_shrinks_drops_the_indexes_above() -> None:
     end_all(world)
     run(world, 2)
     assert types(world) == ["SuccessCriteriaMet", "Complete"]
-    assert (world.status["completedIndexes"], world.status["failed"]) == ("0-1", 0)
+    assert (world.status["completedIndexes"], world.status["failed"]) == ("0,1", 0)
 
 
 # -- status

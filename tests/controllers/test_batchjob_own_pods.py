@@ -144,7 +144,7 @@ async def test_forged_successes_complete_no_job(fleet: LiveFleet) -> None:
     status = found["status"]
     assert status.get("failed", 0) == 0
     assert status["succeeded"] == 0
-    assert [(entry["name"], entry["assigned"]) for entry in status["clusters"]] == [("east", "0-1")]
+    assert [(entry["name"], entry["assigned"]) for entry in status["clusters"]] == [("east", "0,1")]
     found = await until(fleet, "Complete")
     assert found["status"]["succeeded"] == 3
     own = await fleet.objects("east", "v1/Pod", "default")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycp.controllers.batchjob.cleanup import cleanup
+from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.job import Create, Job, JobCluster
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, pod_name
@@ -17,6 +18,15 @@ from raycp.sdk import conditions
 
 TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}}
 NOW = 1_700_000_000.0
+IGNORED, FATAL = 7, 42
+"""Exit codes of ``POLICY``."""
+
+POLICY = {
+    "rules": [
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [FATAL]}},
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [IGNORED]}},
+    ]
+}
 
 
 def spec(**fields: Any) -> BatchJobSpec:
@@ -37,6 +47,8 @@ class World:
         """Pods that somebody has deleted: they may count as failed, or end by themselves before that is seen."""
         self.killed: set[tuple[int, int]] = set()
         """Pods that ran when their job had failed: they count as failed, however they end."""
+        self.ignored: set[tuple[int, int]] = set()
+        """Pods that end as the job's policy says to ignore."""
         self.lucky: set[int] = set()
         """Indexes whose Pod was given up and succeeded all the same: that may count."""
         self.now = NOW
@@ -123,9 +135,14 @@ class World:
         if pod.ends_at is not None and not pod.tracked and pod.ended:
             del self.pods[key]
 
-    def end(self, key: tuple[str, str], phase: str) -> None:
+    def end(self, key: tuple[str, str], phase: str, code: int = 0) -> None:
         pod = self.pods[key]
         if not pod.ended:
+            if phase == "Failed" and code:
+                terminated = {"exitCode": code}
+                pod = replace(pod, raw={"status": {"containerStatuses": [{"name": "main", "state": {"terminated": terminated}}]}})
+                if code == IGNORED and self.spec.pod_failure_policy is not None:
+                    self.ignored.add((pod.index, pod.attempt))
             if pod.given_up:
                 if phase == "Succeeded":
                     self.lucky.add(pod.index)
@@ -162,8 +179,12 @@ def specs(draw: st.DrawFn) -> BatchJobSpec:
     if mode == "Indexed" and draw(st.booleans()):
         fields |= {"backoffLimitPerIndex": draw(st.integers(0, 2)), "backoffLimit": 2**31 - 1}
         fields["successPolicy"] = {"rules": [{"succeededCount": draw(st.integers(1, fields["completions"]))}]}
-    if draw(st.booleans()):
+    if draw(st.integers(0, 3)) == 0:
+        fields["podFailurePolicy"] = POLICY
+    elif draw(st.booleans()):
         fields["podReplacementPolicy"] = draw(st.sampled_from(["Failed", "TerminatingOrFailed"]))
+    if draw(st.integers(0, 3)) == 0:
+        fields["activeDeadlineSeconds"] = draw(st.sampled_from([1, 60, 100_000]))
     strategy = draw(st.sampled_from(["Spread", "Pack", "Single"]))
     fields["placement"] = {"strategy": strategy}
     return spec(**fields)
@@ -190,7 +211,7 @@ def test_every_interleaving_keeps_the_laws(job_spec: BatchJobSpec, seed: int, st
         elif key is not None and step == 7:
             world.delete(key)
         elif key is not None:
-            world.end(key, "Succeeded" if rng.random() < 0.6 else "Failed")
+            world.end(key, "Succeeded" if rng.random() < 0.6 else "Failed", rng.choice([1, 1, IGNORED, FATAL]))
     world.spec = world.spec.model_copy(update={"suspend": False})
     world.settle(rng)
 
@@ -201,7 +222,7 @@ def test_every_interleaving_keeps_the_laws(job_spec: BatchJobSpec, seed: int, st
     if finished == ["Complete"] and job_spec.success_policy is None:
         assert status["succeeded"] >= (1 if job_spec.work_queue else job_spec.size)
     assert status["succeeded"] <= len(succeeded | world.lucky), "counted at most once"
-    failures = {pod for pod, phase in world.ends.items() if phase == "Failed"} | world.killed
+    failures = {pod for pod, phase in world.ends.items() if phase == "Failed" and pod not in world.ignored} | world.killed
     assert len(failures) <= status["failed"] <= len(failures | world.deleted), "each failure is counted once"
     assert not [pod for pod in world.pods.values() if pod.tracked], "no Pod is held back for ever"
     assert not [pod for pod in world.pods.values() if not pod.ended], "nothing runs on"
@@ -217,12 +238,37 @@ def test_without_deletions_each_end_is_counted_exactly_once(job_spec: BatchJobSp
         world.reconcile(rng, crash_after=rng.choice([None, None, 0, 1, 2]))
         for key in sorted(world.pods):
             if rng.random() < 0.4 and world.pods[key].ends_at is None:
-                world.end(key, "Succeeded" if rng.random() < 0.7 else "Failed")
+                world.end(key, "Succeeded" if rng.random() < 0.7 else "Failed", rng.choice([1, 1, IGNORED, FATAL]))
         world.now += 700
     world.settle(rng)
     succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
     assert len(succeeded) <= world.status["succeeded"] <= len(succeeded | world.lucky)
-    assert world.status["failed"] == sum(phase == "Failed" for phase in world.ends.values()) + len(world.killed)
+    failures = {pod for pod, phase in world.ends.items() if phase == "Failed" and pod not in world.ignored}
+    assert world.status["failed"] == len(failures | world.killed)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 7), min_size=5, max_size=50))
+def test_an_elastic_job_keeps_the_laws_however_it_shrinks_and_grows(seed: int, steps: list[int]) -> None:
+    rng = random.Random(seed)
+    world = World(spec(completionMode="Indexed", completions=3, parallelism=3, backoffLimit=1000))
+    for step in steps:
+        keys = sorted(world.pods)
+        if step <= 2:
+            world.reconcile(rng, crash_after=rng.choice([None, 1, 2]))
+        elif step == 3:
+            size = rng.randint(1, 6)
+            world.spec = world.spec.model_copy(update={"completions": size, "parallelism": size})
+        elif step == 4:
+            world.now += 700
+        elif keys:
+            world.end(rng.choice(keys), "Succeeded" if rng.random() < 0.6 else "Failed")
+    world.settle(rng)
+    status = world.status
+    assert conditions.is_true(status["conditions"], "Complete")
+    assert status["completedIndexes"] == str(IndexSet(range(status["succeeded"]))), "all of the size at which it completed"
+    assert status["failed"] <= sum(phase == "Failed" for phase in world.ends.values())
+    assert not [pod for pod in world.pods.values() if pod.tracked or not pod.ended], "nothing is held back or runs on"
 
 
 def run(world: World, rounds: int = 1) -> None:

@@ -84,9 +84,11 @@ class IndexSet:
         return isinstance(other, IndexSet) and (self._firsts, self._lasts) == (other._firsts, other._lasts)
 
     def __str__(self) -> str:
-        """The shortest form, in order."""
+        """In order, three or more in a row as an interval (``JobStatus.completedIndexes`` of the API reference)."""
         pairs = zip(self._firsts, self._lasts, strict=True)
-        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in pairs)
+        return ",".join(
+            str(first) if first == last else f"{first},{last}" if last == first + 1 else f"{first}-{last}" for first, last in pairs
+        )
 
     def below(self, size: int) -> "IndexSet":
         """Those below ``size``."""
