@@ -80,7 +80,8 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     if decided.delete_job:
         await ctx.delete(obj, propagation="Background")
         return None
-    waits = [seconds for seconds in (later, decided.requeue_after, carried.again) if seconds is not None]
+    settles = decided.settles_after if carried.again is None else None
+    waits = [seconds for seconds in (later, decided.requeue_after, carried.again, settles) if seconds is not None]
     return Result(requeue_after=min(waits, default=None), waiting=decided.waiting)
 
 
