@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_batchjob_plan import TEMPLATE, World, run, spec
 
-from raycp.controllers.batchjob.job import Create, Job, JobCluster
+from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod
@@ -180,15 +180,20 @@ def test_with_limits_per_index_a_pod_carries_the_failures_of_its_index() -> None
 # -- failures and backoff
 
 
+def next_look(decided: JobPlan) -> float | None:
+    """Seconds until the job is requeued."""
+    return min((wait for wait in (decided.requeue_after, decided.settles_after) if wait is not None), default=None)
+
+
 def waits(world: World) -> float:
     """Seconds until the next Pod is created, in virtual time."""
     started, before = world.now, world.uids
     while world.uids == before:
         decided = plan(Job("uid", world.spec, world.status, 1), world.seen(), world.clusters(), world.now)
-        assert decided.creates or decided.requeue_after is not None, "nothing would wake it"
+        assert decided.creates or next_look(decided) is not None, "nothing would wake it"
         run(world)
         if world.uids == before:
-            world.now += decided.requeue_after or 0.0
+            world.now += next_look(decided) or 0.0
         assert world.now - started < 5000
     return world.now - started
 
@@ -524,8 +529,9 @@ def test_a_deadline_ends_a_job_whose_pods_no_node_takes() -> None:
             del world.pods[gone]  # the API server deletes at once what has no node
         if types(world) == ["FailureTarget", "Failed"]:
             break
-        assert decided.requeue_after is not None, "stuck"
-        world.now += decided.requeue_after
+        wait = next_look(decided)
+        assert wait is not None, "stuck"
+        world.now += wait
     assert reason(world, "Failed") == ("DeadlineExceeded", "Job was active longer than specified deadline")
     assert (world.status["failed"], world.status["active"]) == (1, 0)
 
@@ -607,7 +613,7 @@ def test_active_counts_no_pod_that_is_not_there() -> None:
     job = Job("uid", spec(completions=3, parallelism=3), {}, 1)
     decided = plan(job, [], [JobCluster("a")], 1e9)
     assert (len(decided.creates), decided.status["active"], decided.status["phase"]) == (3, 0, "Pending")
-    assert decided.requeue_after is not None, "that they exist by now is no event of others"
+    assert decided.settles_after is not None, "that they exist by now is no event of others"
 
 
 def test_uncounted_pods_are_none_and_indexes_of_thousands_of_millions_cost_nothing() -> None:

@@ -58,7 +58,7 @@ async def test_jobs_that_replace_are_exact_through_loss_and_return(count: int, m
         await until(lambda: not pods_in(fleet, "east"), 60.0, "what was replaced is deleted")
         for name in names:
             found = status(fleet, name)
-            assert (found["succeeded"], found["failed"], found["active"], found["completedIndexes"]) == (2, 0, 0, "0-1")
+            assert (found["succeeded"], found["failed"], found["active"], found["completedIndexes"]) == (2, 0, 0, "0,1")
             ended = [(cluster, pod["metadata"]["name"], pod["status"]["phase"]) for cluster, pod in pods_of(fleet, name)]
             assert {phase for _, _, phase in ended} == {"Succeeded"}
             assert len(ended) == 2, "one for each index"

@@ -92,6 +92,8 @@ class JobPlan:
     ends: list[JobPod] = field(default_factory=list)
     releases: list[JobPod] = field(default_factory=list)
     requeue_after: float | None = None
+    settles_after: float | None = None
+    """Seconds after which what the writes have done is looked at, in addition; not where a server has held one."""
     waiting: str = ""
     events: list[tuple[str, str, str]] = field(default_factory=list)
     delete_job: bool = False

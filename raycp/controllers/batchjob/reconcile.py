@@ -16,7 +16,6 @@ from raycp.controllers.batchjob.job import HELD, RELEASED, Job, JobCluster, JobP
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, own_pods, read_pod
 from raycp.controllers.batchjob.record import JobRecord
-from raycp.controllers.batchjob.report import GOING
 from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, ORPHANED, VERSION, crd
 from raycp.kube.errors import KubeError
@@ -81,9 +80,8 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     if decided.delete_job:
         await ctx.delete(obj, propagation="Background")
         return None
-    waits = [seconds for seconds in (later, decided.requeue_after, carried.again) if seconds is not None]
-    if carried.again == HELD_POLL:  # the plan expects to see what it has ended soon
-        waits = [seconds for seconds in waits if seconds > GOING]
+    settles = decided.settles_after if carried.again is None else None
+    waits = [seconds for seconds in (later, decided.requeue_after, carried.again, settles) if seconds is not None]
     return Result(requeue_after=min(waits, default=None), waiting=decided.waiting)
 
 

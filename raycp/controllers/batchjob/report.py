@@ -8,12 +8,9 @@ from raycp.controllers.batchjob.obstacles import placement, released, waits_for
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
-SETTLE = 1.0
-"""Seconds until a job is requeued whose Pods were created: the status counts those that exist, and our own creations requeue no key
-(law 8)."""
-
-GOING = 0.5
-"""Seconds until a job is requeued whose Pods were deleted, or let go: one that no kubelet holds is gone at once, by our write."""
+_CREATED, _GOING = 1.0, 0.5
+"""Seconds until Pods that were created, and those that were deleted or let go, are looked at again: the status counts those that
+exist, one that no kubelet holds is gone at once, and our own writes requeue no key (law 8)."""
 
 
 def describe(step: JobStep) -> None:
@@ -32,10 +29,10 @@ def describe(step: JobStep) -> None:
         conditions.remove(record.conditions, "PodsReady")
     going = {(pod.cluster, pod.name) for pod in out.ends if not pod.ended}
     terminating = sum(pod.terminating or (pod.cluster, pod.name) in going for pod in step.present)
-    if out.creates:
-        step.wakes.append(step.now + SETTLE)
     if going or any(not pod.ended for pod in out.releases):
-        step.wakes.append(step.now + GOING)
+        out.settles_after = _GOING
+    elif out.creates:
+        out.settles_after = _CREATED
     status = record.write(
         step.job.generation,
         terminating,
