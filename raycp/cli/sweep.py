@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         say("there is more, or something else, by now:")
         say("\n".join(lines(left)))
         return FAILED
-    say("swept")
+    say("these Pods are being deleted, some have not ended yet" if left.approved else "swept")
     return 0
 
 
@@ -95,12 +95,16 @@ async def confirm(spec: ConnectSpec, digest: str, clock: Clock) -> SweepRecord:
     async with connected(spec, "raycp-sweep", clock) as hub:
         body = msgspec.json.encode({"metadata": {"annotations": {CONFIRMED: digest}}})
         await hub.request("PATCH", _PATH, body=body, content_type=MERGE_PATCH)
-        deadline = clock.now() + WITHIN
+        deadline, taken_up, record = clock.now() + WITHIN, False, SweepRecord()
         while clock.now() < deadline:
             meta = await _read(hub)
-            if CONFIRMED not in meta.annotations:
-                return read_record(meta.annotations.get(RECORD, ""))
+            record = read_record(meta.annotations.get(RECORD, ""))
+            taken_up = CONFIRMED not in meta.annotations
+            if taken_up and (record.held or not record.approved):
+                return record
             await clock.sleep(0.2)
+    if taken_up:
+        return record
     raise CliError(f"no fleet has swept within {WITHIN:g} s", "`raycp status` says whether it runs; what is confirmed stays so")
 
 

@@ -79,20 +79,14 @@ def owned_objects(store: Store, uid: str, *, references: bool, namespace: str = 
     return found, [obj for obj in foreign if (obj.meta.namespace, obj.meta.name) not in referenced]
 
 
-def owner_rows(store: Store, claims: Claims, cluster: str, kind: str) -> list[Child]:
+def owner_rows(store: Store, cluster: str, kind: str) -> list[Child]:
     """The owners to which objects of ``store`` are proven to belong, as ``CacheRead`` says."""
-    found: dict[str, list[Any]] = {}
-    for obj in store:
-        uid = (obj.meta.labels or {}).get(OWNER_UID)
-        if not uid or not claims.proven(obj):
-            continue
-        row = found.get(uid)
-        if row is None:
+    found: list[ChildOwner] = []
+    for uid, obj, count in store.groups(CLAIMS):
+        if not uid.startswith(_UNPROVEN):
             annotations = obj.meta.annotations or {}
-            found[uid] = [annotations.get(OWNER, ""), annotations.get(OWNER_KIND, ""), 1]
-        else:
-            row[2] += 1
-    return _rows([ChildOwner(uid, *row) for uid, row in found.items()], cluster, kind)
+            found.append(ChildOwner(uid, annotations.get(OWNER, ""), annotations.get(OWNER_KIND, ""), count))
+    return _rows(found, cluster, kind)
 
 
 def uid_rows(store: Store, cluster: str, kind: str) -> list[Child]:

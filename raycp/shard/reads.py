@@ -40,7 +40,7 @@ def answer_read(caches: Caches, read: Read, marks: MarkKeys | None) -> Reply:
             if read.op == "owners":
                 if marks is None:
                     reply.unknown_clusters.append(cluster)
-                reply.found += owner_rows(informer.store, informer.claims, cluster, kind)
+                reply.found += owner_rows(informer.store, cluster, kind)
                 continue
             if read.op == "uids":
                 reply.found += uid_rows(informer.store, cluster, kind)

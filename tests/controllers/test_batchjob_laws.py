@@ -348,9 +348,17 @@ def test_pods_without_a_node_stay_where_no_other_cluster_takes_them() -> None:
     world = Ground(spec(parallelism=2, completions=2, placement={"clusters": ["a"]}))
     world.full.add("a")
     run(world)
+    run(world)
+    assert conditions.is_true(world.status["conditions"], "Scheduled")
     world.now += 1000
     run(world, 3)
     assert set(clusters_of(world).values()) == {"a"}
+    scheduled = conditions.get(world.status["conditions"], "Scheduled")
+    assert scheduled is not None
+    assert (scheduled["status"], scheduled["reason"]) == ("False", "Unschedulable")
+    world.make_room("a")
+    run(world)
+    assert conditions.is_true(world.status["conditions"], "Scheduled")
 
 
 def test_a_drained_cluster_is_left_some_pods_at_a_time() -> None:

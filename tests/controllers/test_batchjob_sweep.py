@@ -60,7 +60,12 @@ def test_what_may_be_the_hubs_fault_is_held_until_it_is_confirmed(
     assert wrong.jobs == (), "another finding was confirmed"
     done = decision(*clusters, **change, confirmed=held.record.digest)
     assert [each.cluster for each in done.jobs] == ["east"]
-    assert done.record == SweepRecord(change.get("hub", "hub-uid"), 2000.0)
+    assert (done.record.hub, done.record.trusted, done.record.held) == (change.get("hub", "hub-uid"), 2000.0, [])
+    again = decision(*clusters, **{**change, "record": done.record})
+    assert [each.cluster for each in again.jobs] == ["east"], "what is confirmed stays so until it is done"
+    more = decision(*clusters, found(9, 10, "west"), **{**change, "record": done.record})
+    assert [each.cluster for each in more.record.held] == ["west"], "and covers nothing else"
+    assert decision(**{**change, "record": done.record}).record.approved == []
 
 
 def test_one_cluster_with_too_many_does_not_hold_the_others() -> None:

@@ -4,7 +4,7 @@
    an orphan deletion has released have none.
 2. Nothing is swept while the hub may be the one that is wrong: it is another cluster than before, was restored to an older state,
    or has never been seen in order; nor in a cluster of whose Pods more than ``MOST`` would go. Who confirms a digest confirms what
-   was shown under it, and nothing else.
+   was shown under it, and nothing else; that is remembered until it is done, however long it takes.
 """
 
 import hashlib
@@ -17,6 +17,8 @@ MOST = 0.2
 """Share of a cluster's Pods that are swept without anybody's confirmation."""
 
 _SHOWN = 10
+_APPROVED = 4000
+"""Jobs that are confirmed at a time: the record is an annotation, and those of an object have 256 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,14 @@ class HeldSweep(msgspec.Struct, frozen=True):
 
 class SweepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the sweeper remembers. ``hub`` is the uid of the hub's namespace kube-system, ``trusted`` the Unix time at which that
-    hub was last seen in order, or confirmed. ``digest`` names what is ``held``."""
+    hub was last seen in order, or confirmed. ``digest`` names what is ``held``; ``approved`` are the uids of dead jobs whose Pods
+    were confirmed to go."""
 
     hub: str = ""
     trusted: float = 0.0
     held: list[HeldSweep] = []
     digest: str = ""
+    approved: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +77,27 @@ def decide(
     """``found``: what is dead, in the clusters that could be read; ``complete`` if those are all. ``voided``: when the hub's cache
     became void for the last time, Unix time. ``confirmed``: the digest that somebody has confirmed, or empty."""
     dead = [each for each in found if each.jobs]
-    digest = digest_of(hub, dead)
-    doubt = _doubt(hub, voided, record)
-    if dead and confirmed == digest:
-        return SweepDecision(tuple(job for each in dead for job in each.jobs), SweepRecord(hub, now))
-    if not dead:
-        in_order = not doubt or complete
-        trusted = record if not doubt else SweepRecord(hub, now) if in_order else record
-        return SweepDecision((), SweepRecord(trusted.hub, trusted.trusted))
+    known, trusted, approved = record.hub, record.trusted, set(record.approved)
+    if dead and confirmed == digest_of(hub, dead):
+        known, trusted = hub, now
+        approved |= set(sorted({job.uid for each in dead for job in each.jobs})[:_APPROVED])
+    elif not dead and complete and _doubt(hub, voided, record):
+        known, trusted = hub, now
+    doubt = _doubt(hub, voided, SweepRecord(known, trusted))
     jobs: list[DeadJob] = []
     held: list[HeldSweep] = []
     for each in dead:
-        pods = sum(job.pods for job in each.jobs)
+        jobs += [job for job in each.jobs if job.uid in approved]
+        others = [job for job in each.jobs if job.uid not in approved]
+        pods = sum(job.pods for job in others)
         why = doubt or _too_many(pods, each.pods)
-        if why:
-            held.append(HeldSweep(each.cluster, pods, each.pods, [job.job for job in each.jobs[:_SHOWN]], why))
+        if others and why:
+            held.append(HeldSweep(each.cluster, pods, each.pods, [job.job for job in others[:_SHOWN]], why))
         else:
-            jobs += each.jobs
-    return SweepDecision(tuple(jobs), SweepRecord(record.hub, record.trusted, held, digest if held else ""))
+            jobs += others
+    left = {job.uid for job in jobs} & approved if complete else approved
+    digest = digest_of(hub, dead) if held else ""
+    return SweepDecision(tuple(jobs), SweepRecord(known, trusted, held, digest, sorted(left)))
 
 
 def digest_of(hub: str, dead: Sequence[ClusterDead]) -> str:

@@ -55,7 +55,10 @@ def _leave_full(step: JobStep) -> None:
         return
     full = {pod.cluster for pod in stuck}
     going = _with_a_place(step, stuck, lambda cluster: cluster.name in full)
-    words = {pod.cluster: pod.trouble[1] for pod in going if pod.trouble is not None}
+    words = {pod.cluster: pod.trouble[1] for pod in stuck if pod.trouble is not None}
+    if len(going) < len(stuck):
+        names = ", ".join(f"{name}: {words.get(name) or 'they stay pending'}" for name in sorted(full))
+        step.stuck = f"no node takes {len(stuck) - len(going)} Pods, and no other cluster does ({names})"
     for name in sorted({pod.cluster for pod in going}):
         message = f"cluster {name} has no node for Pods of the job: {words.get(name) or 'they stay pending'}"
         refuse(step, name, UNSCHEDULABLE, message, first=float(toleration))

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from raycp.controllers.batchjob.cluster_record import PodRefusal
-from raycp.controllers.batchjob.job import NAME_TAKEN, RELEASED
+from raycp.controllers.batchjob.job import NAME_TAKEN, RELEASED, UNSCHEDULABLE
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -24,6 +24,9 @@ def placement(step: JobStep) -> None:
         if step.condition("Scheduled", False, reason, step.unplaced):
             step.out.events.append(("Warning", reason, step.unplaced))
         step.out.waiting = _waiting(refusals) or step.out.waiting
+    elif step.stuck:
+        if step.condition("Scheduled", False, UNSCHEDULABLE, step.stuck):
+            step.out.events.append(("Warning", UNSCHEDULABLE, step.stuck))
     elif not step.spec.suspend and not (step.out.creates and _probes(step, refusals)):
         step.condition("Scheduled", True, "Placed", "")
 

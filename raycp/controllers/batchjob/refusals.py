@@ -12,7 +12,7 @@
 from dataclasses import dataclass, replace
 
 from raycp.controllers.batchjob.cluster_record import PodRefusal, whole
-from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED, RefusedCreate
+from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED
 from raycp.controllers.batchjob.step import JobStep
 from raycp.kube.errors import ApiError
 
@@ -115,7 +115,3 @@ def refused_everywhere(step: JobStep) -> tuple[str, str] | None:
         words.append(found.message)
     return (TEMPLATE_REFUSED, "; ".join(dict.fromkeys(words))) if words else None
 
-
-def words_of(refusals: list[RefusedCreate]) -> str:
-    """For the log: the first few."""
-    return "; ".join(each.message for each in refusals[:3])

@@ -33,6 +33,8 @@ class JobStep:
         """When the Pods ended whose ends are counted in this step, in Unix seconds."""
         self.wakes: list[float] = []
         self.unplaced = ""
+        """Why Pods have no cluster, a sentence; ``stuck``: why some have one and no node, and no better place."""
+        self.stuck = ""
         self.finished = self.record.true("Complete") or self.record.true("Failed")
 
     def poll(self) -> None:

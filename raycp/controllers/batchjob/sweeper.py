@@ -13,11 +13,11 @@ from raycp.base.owner_marks import MARK
 from raycp.controllers.batchjob.dead_jobs import ClusterDead, DeadJob, SweepRecord, decide
 from raycp.controllers.batchjob.pods import TRACKING
 from raycp.controllers.batchjob.types import GROUP, KIND, VERSION
-from raycp.kube.errors import ApiError, Unreachable
+from raycp.kube.errors import ApiError, KubeError, Unreachable
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller
 from raycp.sdk.owner import OWNER, owner_key
-from raycp.sdk.results import Result
+from raycp.sdk.results import Result, Retry
 
 NAME = f"batchjobs.{GROUP}"
 """Of the definition."""
@@ -34,6 +34,7 @@ EVERY = 60.0
 AT_ONCE = 200
 """Pods that one reconcile removes."""
 
+_LOOK_AGAIN = 1.0
 _POD = "v1/Pod"
 _JOB = f"{GROUP}/{VERSION}/{KIND}"
 
@@ -71,13 +72,18 @@ async def batchjob_sweep(ctx: Context, obj: dict[str, Any]) -> Result | None:
         confirmed=confirmed,
         now=ctx.now(),
     )
-    removed = 0
-    for job in decided.jobs:
-        removed += await _sweep(ctx, job, AT_ONCE - removed)
-        if removed >= AT_ONCE:
-            return Result(requeue_after=0.0)  # what is confirmed stays so until all of it is done
     await _remember(ctx, obj, record, decided.record, confirmed)
-    return None
+    removed, failed = 0, ""
+    for job in decided.jobs:
+        if removed >= AT_ONCE:
+            return Result(requeue_after=0.0)
+        try:
+            removed += await _sweep(ctx, job, AT_ONCE - removed)
+        except KubeError as error:  # of one cluster: the others are swept
+            failed = failed or f"Pods of job {job.job} in cluster {job.cluster}: {error}"
+    if failed:
+        raise Retry(failed)
+    return Result(requeue_after=_LOOK_AGAIN) if removed else None
 
 
 def read_record(text: str) -> SweepRecord:
