@@ -11,8 +11,8 @@ The path of a request:
 - ``store``: bytes with revisions and history;
 - ``watch``, ``lists``: what clients read.
 
-``forms`` and ``table`` render other representations of an answer (Table, metadata only). ``resources``, ``registry``,
-``discovery`` and ``openapi`` describe the served resources. ``life`` simulates the rest of a cluster: garbage collection,
-namespaces, scheduler, nodes and Pods. ``cluster.EmbeddedCluster`` wires all of it; ``standalone`` serves clusters from the
-command line.
+``forms`` and ``table`` render other representations of an answer (Table, metadata only, protobuf). ``resources``, ``registry``,
+``discovery``, ``openapi`` and ``openapi_crds`` describe the served resources. ``life`` simulates the rest of a cluster: garbage
+collection, namespaces, scheduler, nodes and Pods. ``cluster.EmbeddedCluster`` wires all of it; ``standalone`` serves clusters
+from the command line.
 """

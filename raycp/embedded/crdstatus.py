@@ -91,14 +91,12 @@ class CrdStatus:
         finalizers = crd["metadata"].get("finalizers") or []
         if CLEANUP_FINALIZER not in finalizers:
             return
-        spec = crd["spec"]
-        resource = self._registry.named(f"{spec['names']['plural']}.{spec['group']}")
+        resource = self._registry.in_storage(crd["metadata"]["name"])
         left = 0
         if resource is not None:
             self._watch_emptying(resource.table, crd["metadata"]["name"])
             for record in resource.table.records(""):
-                name = f"{resource.info.plural}.{resource.info.version}.{resource.info.group}"
-                await self._api.delete(name, record.ns, record.name)
+                await self._api.delete(resource, record.ns, record.name)
             left = resource.table.count
         if not left:
             finalizers.remove(CLEANUP_FINALIZER)

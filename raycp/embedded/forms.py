@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import not_acceptable
+from raycp.embedded.errors import StatusError, not_acceptable
 from raycp.embedded.lists import Listed, list_body
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import StoredObject
+from raycp.embedded.strategy.decode import PROTOBUF as MEDIA_TYPE
 
 ACCEPTED = (
     "application/json",
@@ -22,6 +23,7 @@ ACCEPTED = (
     "application/cbor",
 )
 META = "meta.k8s.io"
+WATCH_TYPE = MEDIA_TYPE + ";stream=watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,14 @@ class Form:
     is_list: bool = False
     yaml: bool = False
     pretty: bool = False
+    protobuf: bool = False
+    """the answer is made as JSON, and ``protobuf_answer`` makes it protobuf"""
 
     @property
     def content_type(self) -> str:
+        """The media type of a stream in this form."""
+        if self.protobuf:
+            return WATCH_TYPE
         return "application/yaml" if self.yaml else "application/json"
 
 
@@ -44,8 +51,11 @@ PLAIN = Form()
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str, plain: bool = False) -> Form:
-    """The first acceptable form, protobuf and CBOR skipped in favour of JSON; with ``plain``, of those that are the object itself.
-    Raises ``StatusError`` 406."""
+    """The first acceptable form; with ``plain``, of those that are the object itself. Raises ``StatusError`` 406.
+
+    Objects are sent as protobuf where nothing else is accepted, since JSON costs less here; metadata alone where it is preferred,
+    since the items of a list in JSON have a kind, which client-go's metadata client does not expect.
+    """
     if not accept:
         return PLAIN
     ranges = []
@@ -57,10 +67,16 @@ def negotiate(accept: str, plain: bool = False) -> Form:
         except ValueError:
             quality = 1.0
         ranges.append((-quality, order, media.lower(), params))
+    last = None
     for _, _, media, params in sorted(ranges, key=lambda r: r[:2]):
         found = _form(media, params)
-        if found is not None and not (plain and found.kind):
+        if found is None or (plain and found.kind):
+            continue
+        if not found.protobuf or found.kind:
             return found
+        last = last or found
+    if last is not None:
+        return last
     raise not_acceptable(ACCEPTED)
 
 
@@ -71,19 +87,46 @@ def check_plain(accept: bytes | None) -> None:
 
 
 def _form(media: str, params: dict[str, str]) -> Form | None:
-    if media not in ("application/json", "application/yaml", "*/*", "application/*"):
+    if media not in ("application/json", "application/yaml", "*/*", "application/*", MEDIA_TYPE):
         return None
     wanted = params.get("as", "")
     pretty = params.get("pretty", "") not in ("", "0", "false")
+    protobuf = media == MEDIA_TYPE
     if not wanted:
-        return Form(yaml=media == "application/yaml", pretty=pretty)
+        return Form(yaml=media == "application/yaml", pretty=pretty, protobuf=protobuf)
     if params.get("g") != META or params.get("v") not in ("v1", "v1beta1"):
         return None
-    if wanted == "Table":
+    if wanted == "Table" and not protobuf:
         return Form("Table", params["v"], pretty=pretty)
     if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
-        return Form("PartialObjectMetadata", params["v"], wanted.endswith("List"), pretty=pretty)
+        return Form("PartialObjectMetadata", params["v"], wanted.endswith("List"), pretty=pretty, protobuf=protobuf)
     return None
+
+
+def wants_protobuf(accept: bytes | None) -> bool:
+    """Whether an answer is to be protobuf."""
+    return _protobuf(accept, plain=False)
+
+
+def error_in_protobuf(accept: bytes | None) -> bool:
+    """Whether an error is to be protobuf: it has but one form."""
+    return _protobuf(accept, plain=True)
+
+
+def _protobuf(accept: bytes | None, plain: bool) -> bool:
+    if accept is None or b"protobuf" not in accept:
+        return False
+    try:
+        return negotiate(accept.decode("latin-1"), plain).protobuf
+    except StatusError:  # which is answered as JSON
+        return False
+
+
+def protobuf_answer(body: bytes) -> bytes:
+    """An answer, given as JSON, in protobuf. Raises ``StatusError`` 406 for kinds without it."""
+    from raycp.embedded.strategy.protobuf_writer import encode_protobuf  # on demand: most clients accept JSON
+
+    return encode_protobuf(msgspec.json.decode(body))
 
 
 def partial(obj: dict[str, Any], version: str) -> dict[str, Any]:
@@ -132,9 +175,8 @@ def table(
     meta: dict[str, Any],
     include: str,
     now: float,
-    headers: bool = True,
 ) -> dict[str, Any]:
-    """``meta.k8s.io Table``. A watch sends the column definitions in its first event only."""
+    """``meta.k8s.io Table``."""
     from raycp.embedded.table import table_columns, table_row  # on demand: most clients ask for no tables
 
     rows = []
@@ -149,6 +191,6 @@ def table(
         "kind": "Table",
         "apiVersion": f"{META}/{form.version}",
         "metadata": meta,
-        "columnDefinitions": table_columns(resource.info) if headers else None,
+        "columnDefinitions": table_columns(resource.info),
         "rows": rows,
     }

@@ -1,6 +1,7 @@
 """Lists: selection, revision and paging, and the bytes of the answer."""
 
 import base64
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -91,13 +92,12 @@ def find(resource: ServedResource, ns: str, options: ListOptions, revision: int)
             if not options.token:
                 raise expired("The resourceVersion for the provided list is too old.") from None
             raise expired(TOO_OLD, _inconsistent(start)) from None
+    if start:
+        sort_key: Callable[[StoredObject], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
+        find_first = bisect_right if start.endswith("\0") else bisect_left
+        records = records[find_first(records, start.rstrip("\0"), key=sort_key) :]
     if chosen is not None:
         records = [record for record in records if chosen(record)]
-    if start:
-        first = start.rstrip("\0")
-        sort_key: Callable[[StoredObject], str] = (lambda r: r.name) if ns or not resource.info.namespaced else _full_key
-        inclusive = not start.endswith("\0")
-        records = [r for r in records if sort_key(r) > first or (inclusive and sort_key(r) == first)]
     # a list "at any version" comes from the watch cache, which has no paging
     if options.limit and len(records) > options.limit and not (options.rv == 0 and not options.token):
         page = records[: options.limit]

@@ -98,10 +98,17 @@ class LocalApi:
         return await self._finish(draft)
 
     async def delete(
-        self, resource: str, ns: str, name: str, *, propagation: str = "", uid: str = "", grace: int | None = None
+        self,
+        resource: str | ServedResource,
+        ns: str,
+        name: str,
+        *,
+        propagation: str = "",
+        uid: str = "",
+        grace: int | None = None,
     ) -> None:
-        """DELETE an object."""
-        found = self.resource(resource)
+        """DELETE an object, also of a resource that has no name since it is not served."""
+        found = self.resource(resource) if isinstance(resource, str) else resource
         options = DeleteOptions(grace=grace, policy=propagation, uid=uid)
         record = found.table.get(ns, name)
         if record is None:

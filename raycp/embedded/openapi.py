@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from raycp.embedded import openapi_crds
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy.schemas import definition, definition_name
 
@@ -68,7 +69,7 @@ class OpenApi:
             schemas: dict[str, Any] = {}
             paths: dict[str, Any] = {}
             for infos in self._groups.values():
-                made = _document(infos)
+                made = _document(infos, v2=True)
                 paths.update(made["paths"])
                 schemas.update(made["components"]["schemas"])
             text = msgspec.json.encode(
@@ -98,74 +99,56 @@ def _crd_mark(info: ResourceInfo) -> str:
     return f"{meta.get('uid')}/{meta.get('resourceVersion')}/{meta.get('generation')}"
 
 
-def _document(infos: list[ResourceInfo]) -> dict[str, Any]:
+def _document(infos: list[ResourceInfo], v2: bool = False) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     paths: dict[str, Any] = {}
     for info in infos:
-        name = _schema_name(info, schemas)
+        name = _schema_name(info, schemas, v2)
         if name:
             _add_paths(info, name, paths)
     for name in ("Status", "DeleteOptions"):
-        _take(_META + name, schemas)
+        _take(_META + name, schemas, v2)
     return {"openapi": "3.0.0", "info": _INFO, "paths": paths, "components": {"schemas": schemas}}
 
 
-def _schema_name(info: ResourceInfo, schemas: dict[str, Any]) -> str:
+def _schema_name(info: ResourceInfo, schemas: dict[str, Any], v2: bool) -> str:
     """Add the schemas of a resource's kind and list. Returns the kind's name."""
     if info.crd is None:
         for kind in (info.kind, info.list_kind):
             name = definition_name(info.group, info.version, kind)
             if name is not None:
-                _take(name, schemas)
+                _take(name, schemas, v2)
         return definition_name(info.group, info.version, info.kind) or ""
-    version = next(v for v in info.crd["spec"]["versions"] if v["name"] == info.version)
-    own = dict((version.get("schema") or {}).get("openAPIV3Schema") or {"type": "object"})
-    reverse = ".".join(reversed(info.group.split(".")))
-    name = f"{reverse}.{info.version}.{info.kind}"
-    meta = {"$ref": _pointer(_META + "ObjectMeta")}
-    _take(_META + "ObjectMeta", schemas)
-    own["properties"] = {
-        "apiVersion": {"type": "string", "description": "APIVersion defines the versioned schema of this object."},
-        "kind": {"type": "string", "description": "Kind is the REST resource this object represents."},
-        **(own.get("properties") or {}),
-        "metadata": meta,
-    }
-    gvk = {"group": info.group, "version": info.version, "kind": info.kind}
-    schemas[name] = {**own, "x-kubernetes-group-version-kind": [gvk]}
-    _take(_META + "ListMeta", schemas)
-    schemas[f"{name}List"] = {
-        "type": "object",
-        "description": f"{info.list_kind} is a list of {info.kind}",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"$ref": _pointer(_META + "ListMeta")},
-            "items": {"type": "array", "items": {"$ref": _pointer(name)}},
-        },
-        "x-kubernetes-group-version-kind": [{**gvk, "kind": info.list_kind}],
-    }
-    return name
+    schemas.update(openapi_crds.custom_schemas(info, _POINTER, v2))
+    for name in (openapi_crds.OBJECT_META, openapi_crds.LIST_META):
+        _take(name, schemas, v2)
+    return openapi_crds.schema_name(info)
 
 
-def _pointer(name: str) -> str:
-    return f"#/components/schemas/{name}"
+_POINTER = "#/components/schemas/"
 
 
-def _take(name: str, schemas: dict[str, Any]) -> None:
+_SWAGGER = {
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": "string", "format": "int-or-string"},
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": "string"},
+}
+"""what Swagger has no form for, as kube-openapi's ``openAPIV2`` types have it"""
+
+
+def _take(name: str, schemas: dict[str, Any], v2: bool) -> None:
     """Add a definition, and all definitions that it refers to, in OpenAPI's form."""
     if name in schemas:
         return
     schemas[name] = {}
     wanted: list[str] = []
-    schemas[name] = _open(definition(name), wanted)
+    schemas[name] = _SWAGGER[name] if v2 and name in _SWAGGER else _open(definition(name), wanted, v2)
     for other in wanted:
-        _take(other, schemas)
+        _take(other, schemas, v2)
 
 
-def _open(schema: Any, wanted: list[str]) -> Any:
+def _open(schema: Any, wanted: list[str], v2: bool) -> Any:
     if type(schema) is list:
-        return [_open(one, wanted) for one in schema]
+        return [_open(one, wanted, v2) for one in schema]
     if type(schema) is not dict:
         return schema
     made: dict[str, Any] = {}
@@ -173,14 +156,14 @@ def _open(schema: Any, wanted: list[str]) -> Any:
         if key == "$ref" and type(one) is str:
             other = one.rsplit("/", 1)[1]
             wanted.append(other)
-            made["$ref"] = _pointer(other)
+            made["$ref"] = _POINTER + other
         elif key == "type" and type(one) is list:
             made["type"] = next((t for t in one if t != "null"), "string")
         elif key == "properties":
-            made["properties"] = {name: _open(inner, wanted) for name, inner in one.items()}
+            made["properties"] = {name: _open(inner, wanted, v2) for name, inner in one.items()}
         elif key not in ("$schema", "$id"):
-            made[key] = _open(one, wanted)
-    if "$ref" in made and len(made) > 1:  # siblings of a reference are lost in OpenAPI 3.0: wrap it
+            made[key] = _open(one, wanted, v2)
+    if "$ref" in made and len(made) > 1 and not v2:  # siblings of a reference are lost in OpenAPI 3.0: wrap it
         made["allOf"] = [{"$ref": made.pop("$ref")}]
     return made
 
@@ -230,13 +213,14 @@ def _item(info: ResourceInfo, schema: str, place: str, verbs: list[str], paths: 
             "operationId": f"{word}{info.group.title().replace('.', '')}{info.version.title()}{info.kind}"
             + ("Status" if place.endswith("/status") else ""),
             "tags": [f"{info.group or 'core'}_{info.version}"],
-            "parameters": _PARAMETERS.get(verb, []),
             "x-kubernetes-action": _ACTIONS.get(verb, verb),
             "x-kubernetes-group-version-kind": {"group": info.group, "kind": info.kind, "version": info.version},
-            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": _pointer(schema)}}}}},
+            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": _POINTER + schema}}}}},
         }
+        if verb in _PARAMETERS:  # an empty list would not survive client-go's parser
+            operation["parameters"] = _PARAMETERS[verb]
         if verb in ("create", "update"):
-            operation["requestBody"] = {"content": {"*/*": {"schema": {"$ref": _pointer(schema)}}}, "required": True}
+            operation["requestBody"] = {"content": {"*/*": {"schema": {"$ref": _POINTER + schema}}}, "required": True}
         elif verb == "patch":
             body = {"type": "object", "description": "Patch"}
             kinds = [kind for kind in _PATCHES if info.crd is None or "strategic" not in kind]
@@ -256,7 +240,7 @@ def _paths_v2(item: dict[str, Any]) -> dict[str, Any]:
             continue
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
         kept = {key: one for key, one in operation.items() if key not in ("requestBody", "responses", "parameters")}
-        kept["parameters"] = [_parameter_v2(one) for one in operation["parameters"]]
+        kept["parameters"] = [_parameter_v2(one) for one in operation.get("parameters", ())]
         body = operation.get("requestBody")
         if body:
             own = next(iter(body["content"].values()))["schema"]

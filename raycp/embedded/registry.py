@@ -134,8 +134,10 @@ class Registry:
         self.resources: dict[tuple[str, str, str], ServedResource] = {}
         self._by_kind: dict[tuple[str, str, str], ServedResource] = {}
         self._custom: dict[str, list[ServedResource]] = {}
+        self._in_storage: dict[str, ServedResource] = {}
         self._named: dict[str, ServedResource | None] = {}
         self.on_removed: Callable[[ServedResource], None] | None = None
+        """called when a CRD, or a version of it, is no longer served"""
         by_group_plural: dict[tuple[str, str], list[ResourceInfo]] = {}
         for info in BUILTINS:
             by_group_plural.setdefault((info.group, info.plural), []).append(info)
@@ -159,6 +161,10 @@ class Registry:
         """The resource of an object's apiVersion and kind."""
         group, _, version = api_version.rpartition("/")
         return self._by_kind.get((group, version, kind))
+
+    def in_storage(self, crd: str) -> ServedResource | None:
+        """The resource of an established CRD in the version of its storage, whether it is served or not."""
+        return self._in_storage.get(crd)
 
     def named(self, name: str) -> ServedResource | None:
         """The resource named ``plural``, ``plural.group`` or ``plural.version.group``; by default in its preferred version."""
@@ -222,14 +228,16 @@ class Registry:
         old = self._custom.pop(record.name, [])
         for resource in old:
             self._remove(resource)
+        stored = self._in_storage.pop(record.name, None)
         if change.type == "DELETED":
-            if old:
-                self.store.drop_table(old[0].info.group, old[0].info.plural)
-                if self.on_removed is not None:
-                    for resource in old:
-                        self.on_removed(resource)
+            if stored is not None:
+                self.store.drop_table(stored.info.group, stored.info.plural)
         else:
             self._take(record)
+        if self.on_removed is not None:
+            for resource in old:
+                if self.find(resource.info.group, resource.info.version, resource.info.plural) is None:
+                    self.on_removed(resource)
         self.generation += 1
 
     def _take(self, record: StoredObject) -> None:
@@ -247,5 +255,7 @@ class Registry:
                 info = storage if version["name"] == storage_version else resource_for_crd(crd, version["name"])
                 added.append(ServedResource(info, storage, table))
         self._custom[record.name] = added
+        stored = next((resource for resource in added if resource.info is storage), None)
+        self._in_storage[record.name] = stored or ServedResource(storage, storage, table)
         for resource in added:
             self._add(resource)

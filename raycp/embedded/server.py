@@ -23,6 +23,7 @@ from raycp.embedded.errors import (
     too_large,
 )
 from raycp.embedded.faults import Faults
+from raycp.embedded.forms import error_in_protobuf, protobuf_answer, wants_protobuf
 from raycp.embedded.health import health
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
 from raycp.embedded.impersonation import PREFIX, impersonation
@@ -30,6 +31,7 @@ from raycp.embedded.intake import STRANGER_BODY, Heads
 from raycp.embedded.options import check_timeout, flag, parse_query
 from raycp.embedded.registry import Registry
 from raycp.embedded.reviews import Reviews
+from raycp.embedded.strategy.decode import PROTOBUF
 from raycp.embedded.strategy.depth import TOO_DEEP
 from raycp.embedded.subresources import Subresources
 from raycp.embedded.verbs import ResourceRequest, Verbs
@@ -37,6 +39,8 @@ from raycp.embedded.verbs import ResourceRequest, Verbs
 log = logging.getLogger(__name__)
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+LARGE = 1 << 20
+"""bytes of an answer from which on it is made protobuf in a thread"""
 _NOT_FOUND = HttpResponse(404, b"404 page not found\n", "text/plain; charset=utf-8")
 
 
@@ -95,16 +99,16 @@ class ApiServer:
         try:
             answer = self._route(request)
         except Exception as error:
-            return self.refusal(error)
+            return self.refusal(error, request)
         if asyncio.iscoroutine(answer):
-            return self._guarded(answer)
+            return self._guarded(answer, request)
         return answer
 
-    async def _guarded(self, answer: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _guarded(self, answer: Coroutine[Any, Any, Answer], request: HttpRequest) -> Answer:
         try:
             return await answer
         except Exception as error:
-            return self.refusal(error)
+            return self.refusal(error, request)
 
     async def _under_faults(self, request: HttpRequest) -> Answer:
         watch = flag(parse_query(request.query), "watch")
@@ -116,7 +120,7 @@ class ApiServer:
             if fault.action == "badAnswer":
                 return bad_answer(fault.bad, request.path)
             if fault.action == "answer" and fault.error is not None:
-                return self.refusal(fault.error)
+                return self.refusal(fault.error, request)
             if fault.action == "halfOpen":
                 await asyncio.Event().wait()  # until the client closes the connection
             return None
@@ -126,7 +130,7 @@ class ApiServer:
         return cut_answer(answer) if cut and isinstance(answer, HttpResponse) else answer
 
     @staticmethod
-    def refusal(error: Exception) -> HttpResponse:
+    def refusal(error: Exception, request: HttpRequest) -> HttpResponse:
         """The Status of an error."""
         if isinstance(error, RecursionError):
             error = bad_request(TOO_DEEP)
@@ -134,7 +138,22 @@ class ApiServer:
             log.error("a request failed", exc_info=error)
             error = internal(f"{type(error).__name__}: {error}")
         headers = b"".join(header_line(name, value) for name, value in error.headers.items())
-        return HttpResponse(error.code, msgspec.json.encode(error.status()), "application/json", headers)
+        body = msgspec.json.encode(error.status())
+        if error_in_protobuf(request.headers.get(b"accept")):
+            return HttpResponse(error.code, protobuf_answer(body), PROTOBUF, headers)
+        return HttpResponse(error.code, body, "application/json", headers)
+
+    async def _in_protobuf(self, answer: Answer | Coroutine[Any, Any, Answer]) -> Answer:
+        """An answer of a resource in protobuf. A large one is encoded beside the loop."""
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if isinstance(answer, HttpResponse) and answer.content_type == "application/json":
+            if len(answer.body) < LARGE:
+                answer.body = protobuf_answer(answer.body)
+            else:
+                answer.body = await asyncio.get_running_loop().run_in_executor(None, protobuf_answer, answer.body)
+            answer.content_type = PROTOBUF
+        return answer
 
     # ---- routing
 
@@ -155,10 +174,15 @@ class ApiServer:
                 parts.pop()
             if parts[1] == "api":
                 if len(parts) > 3:
-                    return self._resource(request, user, "", parts[2], parts[3:])
+                    return self._represented(request, self._resource(request, user, "", parts[2], parts[3:]))
             elif len(parts) > 4:
-                return self._resource(request, user, parts[2], parts[3], parts[4:])
+                return self._represented(request, self._resource(request, user, parts[2], parts[3], parts[4:]))
         return self._other(request, user, path.rstrip("/") or "/")
+
+    def _represented(
+        self, request: HttpRequest, answer: Answer | Coroutine[Any, Any, Answer]
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        return self._in_protobuf(answer) if wants_protobuf(request.headers.get(b"accept")) else answer
 
     def _impersonate(self, request: HttpRequest, user: User) -> User:
         wanted = impersonation(request.pairs)

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+SNAPSHOTS = 4
+"""earlier states of a table that are kept: the pages of a large list are cut from one"""
 FIRST_REVISION = 100
 """The revision of a new store; a real server's bootstrap writes about as many objects before it serves."""
 
@@ -135,6 +137,7 @@ class Table:
         self.superseded = 0
         self.count = 0
         self.last_rv = floor
+        self._snapshots: dict[tuple[str, int], list[StoredObject]] = {}
         self._subscribers: dict[str, list[Subscriber]] = {}
 
     def get(self, ns: str, name: str) -> StoredObject | None:
@@ -157,11 +160,21 @@ class Table:
         return found
 
     def at(self, ns: str, revision: int) -> list[StoredObject]:
-        """As ``records``, at an earlier revision (rule 3). Raises ``Compacted``."""
+        """As ``records``, at an earlier revision (rule 3). The result is shared: don't change it. Raises ``Compacted``."""
         if revision < self.floor:
             raise Compacted
         if revision >= self.last_rv:
             return self.records(ns)
+        kept = self._snapshots
+        found = kept.pop((ns, revision), None)
+        if found is None:
+            found = self._earlier(ns, revision)
+            while len(kept) >= SNAPSHOTS:
+                del kept[next(iter(kept))]
+        kept[ns, revision] = found
+        return found
+
+    def _earlier(self, ns: str, revision: int) -> list[StoredObject]:
         state = {(r.ns, r.name): r for r in self.records(ns)}
         for change in reversed(self.history):
             if change.rv <= revision:
@@ -236,7 +249,13 @@ class Table:
             if change.prev is not None:
                 freed += len(change.prev.raw)
         self.superseded -= freed
+        self.forget_snapshots()
         return freed
+
+    def forget_snapshots(self) -> None:
+        """Drop those below the floor, since they hold what the history has dropped."""
+        for key in [key for key in self._snapshots if key[1] < self.floor]:
+            del self._snapshots[key]
 
 
 class ObjectStore:
@@ -292,6 +311,7 @@ class ObjectStore:
             keep = sum(1 for change in table.history if change.rv > upto)
             self.superseded -= table.trim(keep)
             table.floor = max(table.floor, upto)
+            table.forget_snapshots()
             table.last_rv = max(table.last_rv, table.floor)
         self.base = max(self.base, upto)
 

@@ -10,17 +10,18 @@ from raycp.embedded import forms, lists
 from raycp.embedded.access import Access, Attributes
 from raycp.embedded.auth import User
 from raycp.embedded.deletion import Deletion
-from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_found, too_large_version
+from raycp.embedded.errors import StatusError, bad_request, method_not_allowed, not_acceptable, not_found, too_large_version
 from raycp.embedded.escalation import Escalation
 from raycp.embedded.faults import Faults
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, Stream, header_line
 from raycp.embedded.options import delete_options, first, list_options, parse_query, revision, write_options
-from raycp.embedded.patches import parse_apply
+from raycp.embedded.patches import duplicates_text, parse_apply
 from raycp.embedded.pipeline import APPLY, Draft, Pipeline, Wrote
 from raycp.embedded.recorder import Recorder
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.store import ObjectStore, StoredObject
 from raycp.embedded.strategy import body_decoder
+from raycp.embedded.strategy.metadata import finalizer_warnings
 from raycp.embedded.watch import FrameCache, Watch
 from raycp.embedded.webhooks import Webhooks
 
@@ -181,9 +182,9 @@ class Verbs:
         if apply:
             patch, twice = parse_apply(request.body)
             if twice and options.validation == "Strict":
-                raise bad_request("strict decoding error: " + ", ".join(twice))
+                raise bad_request("error strict decoding YAML: " + duplicates_text(twice))
             if options.validation == "Warn":
-                warnings += twice
+                warnings += [duplicates_text(twice)] if twice else []
 
             def draft() -> Draft:
                 return pipeline.draft_apply(call.resource, call.ns, call.name, patch, options, call.sub, warnings)
@@ -206,16 +207,19 @@ class Verbs:
         """Run the matching webhooks on a draft and finish it. ``again`` makes a new draft of a patch."""
         if self.webhooks.any and self.webhooks.match(draft):
             return self._by_webhooks(call, form, draft, warnings, again)
-        return self.wrote(call, form, self._finish(call, draft), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self._finish(call, draft, warnings), warnings, draft.options.dry_run)
 
-    def _finish(self, call: ResourceRequest, draft: Draft) -> Wrote:
+    def _finish(self, call: ResourceRequest, draft: Draft, warnings: list[str]) -> Wrote:
         """Commit what webhooks have left of a draft, if the user may make it: an update that creates needs ``create`` too, and what
         grants permissions needs them."""
         if draft.old is None and call.verb != "create":
             info, (ns, name) = call.resource.info, (call.ns, call.name)
             self._access.check(call.user, Attributes("create", info.group, info.version, info.plural, call.sub, ns, name))
         self._escalation.check(call.user, draft, call.name)
-        return self.pipeline.finish(draft)
+        wrote = self.pipeline.finish(draft)
+        if draft.resource.info.crd is not None and not call.sub:
+            warnings += finalizer_warnings(draft.obj["metadata"], draft.old and draft.old["metadata"])
+        return wrote
 
     async def _by_webhooks(
         self, call: ResourceRequest, form: forms.Form, draft: Draft, warnings: list[str], again: Callable[[], Draft] | None
@@ -226,7 +230,7 @@ class Verbs:
             if again is None or old is None or call.resource.table.get(old.ns, old.name) is old:
                 break
             draft = again()  # the object changed while webhooks ran: apply the patch to the current state
-        return self.wrote(call, form, self._finish(call, admitted), warnings, draft.options.dry_run)
+        return self.wrote(call, form, self._finish(call, admitted, warnings), warnings, draft.options.dry_run)
 
     def wrote(self, call: ResourceRequest, form: forms.Form, wrote: Wrote, warnings: list[str], dry_run: bool) -> Answer:
         """The answer of a create, update or patch."""
@@ -303,7 +307,10 @@ class Verbs:
         accept = call.request.headers.get(b"accept")
         if accept is None or accept == b"application/json":
             return forms.PLAIN
-        return forms.negotiate(accept.decode("latin-1"))
+        form = forms.negotiate(accept.decode("latin-1"))
+        if form.protobuf and not form.kind and call.resource.info.crd is not None:
+            raise not_acceptable(forms.ACCEPTED)  # custom resources have no protobuf; it is refused before anything is written
+        return form
 
     def shown(
         self, call: ResourceRequest, form: forms.Form, record: StoredObject, status: int = 200, warnings: list[str] | tuple[()] = ()

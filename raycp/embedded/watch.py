@@ -1,4 +1,4 @@
-"""Watches: the events of one resource as JSON lines, encoded once per form and shared by all watches.
+"""Watches: the events of one resource as JSON lines or protobuf frames, encoded once per form and shared by all watches.
 
 A ``Watch`` filters changes for one client and sends the encoded lines to its sink, one batch per turn of the event loop.
 It is bounded: a client that does not read is disconnected, as by apiserver's watch cache.
@@ -86,7 +86,7 @@ class Watch:
         self._wall = wall
         self._sink = sink
         self._chosen: RecordPredicate | None = selection(resource, options.labels, options.fields)
-        self._key = (resource.info.api_version, form.kind, form.version, include)
+        self._key = (resource.info.api_version, form.kind, form.version, form.protobuf, include)
         self._first: Iterator[StoredObject] | None = None
         """initial objects that are not sent yet; pending events follow them"""
         self._pending: list[bytes] = []
@@ -202,24 +202,30 @@ class Watch:
             self._sink.send(b"".join(frames))
 
     def encode(self, type_: str, record: StoredObject) -> bytes:
-        """One event as a JSON line in the watch's form."""
+        """One event in the watch's form."""
         form = self._form
-        if not form.kind:
+        if not form.kind and not form.protobuf:
             return b'{"type":"%b","object":%b}\n' % (type_.encode(), self.resource.present(record))
-        obj = self.resource.read(record)
-        shown: dict[str, Any]
+        shown = self.resource.read(record)
         if form.kind == "Table":
-            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            shown = table(self.resource, form, [obj], meta, self._include, self._wall(), headers=True)
-        else:
-            shown = partial(obj, form.version)
-        return msgspec.json.encode({"type": type_, "object": shown}) + b"\n"
+            meta = {"resourceVersion": shown["metadata"].get("resourceVersion", "")}
+            shown = table(self.resource, form, [shown], meta, self._include, self._wall())
+        elif form.kind:
+            shown = partial(shown, form.version)
+        return self._event(type_, shown)
+
+    def _event(self, type_: str, obj: dict[str, Any]) -> bytes:
+        if self._form.protobuf:
+            from raycp.embedded.strategy.protobuf_writer import encode_event  # on demand: most clients accept JSON
+
+            return encode_event(type_, obj)
+        return msgspec.json.encode({"type": type_, "object": obj}) + b"\n"
 
     def _frame(self, type_: str, record: StoredObject) -> bytes:
         return chunk(self.encode(type_, record))
 
     def _push(self, frame: bytes) -> None:
-        self._pending.append(self._headed(frame))
+        self._pending.append(frame)
         if len(self._pending) > MAX_BACKLOG and self._sink.full():
             self.stop()
         elif not self._scheduled and not self.paused:
@@ -234,7 +240,8 @@ class Watch:
             self._columns_sent = True
             return frame
         event = msgspec.json.decode(frame[frame.index(b"\n") + 1 : -2])
-        event["object"]["columnDefinitions"] = None
+        if event["object"]["kind"] == "Table":
+            event["object"]["columnDefinitions"] = None
         return chunk(msgspec.json.encode(event) + b"\n")
 
     def _flush(self) -> None:
@@ -247,7 +254,8 @@ class Watch:
             self._scheduled = True
             self._loop.call_soon(self._flush)
         elif self._pending:
-            data = b"".join(self._pending)
+            # the first of all events has the columns of a Table, and initial events were sent before
+            data = b"".join(map(self._headed, self._pending) if self._form.kind == "Table" else self._pending)
             self._pending.clear()
             self._sink.send(data)
 
@@ -264,15 +272,15 @@ class Watch:
         if self._form.kind == "PartialObjectMetadata":
             obj = partial(obj, self._form.version)
         elif self._form.kind == "Table":
-            obj = table(self.resource, self._form, [], meta, self._include, self._wall(), headers=False)
-        self._pending.append(chunk(msgspec.json.encode({"type": "BOOKMARK", "object": obj}) + b"\n"))
+            include = "Metadata" if initial_end else self._include  # asTable of apiserver: the annotation is always sent
+            obj = table(self.resource, self._form, [obj], {"resourceVersion": meta["resourceVersion"]}, include, self._wall())
+        self._pending.append(chunk(self._event("BOOKMARK", obj)))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _error(self, error: StatusError) -> None:
-        line = msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"
-        self._pending.append(chunk(line))
+        self._pending.append(chunk(self._event("ERROR", error.status())))
         self.stop()
 
 

@@ -8,9 +8,11 @@ import pytest_asyncio
 from live_fleet import LiveFleet
 from test_batchjob_live import current, job, pods, until
 
-from raycp.config.embedded import EmbeddedSpec
+from raycp.base.tasks import Outcome
+from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.controllers.batchjob import batchjob
 from raycp.controllers.batchjob.cleanup import cleanup
+from raycp.controllers.batchjob.execution import HELD_POLL
 from raycp.controllers.batchjob.job import JobCluster
 from raycp.controllers.batchjob.types import crd
 from raycp.sdk import conditions
@@ -139,6 +141,19 @@ async def test_a_spec_that_only_the_controller_refuses_fails_with_its_cause(flee
     assert "spec.successPolicy.rules[0].succeededIndexes" in failed["message"]
     assert await pods(fleet) == []
     assert "InvalidSpec" in {event["reason"] for event in fleet.events}
+
+
+async def test_an_end_that_a_member_refuses_is_not_tried_every_half_second(fleet: LiveFleet) -> None:
+    await fleet.send("create", "hub", job(placement={"clusters": ["east"]}))
+    await fleet.reconcile(batchjob, "default", "pi")
+    refusal = {"kind": "error", "status": 403, "verbs": ["patch"], "resources": ["pods"]}
+    fleet.embedded["east"].faults.add(FaultSpec.model_validate(refusal))
+    found = await current(fleet)
+    assert found is not None
+    await fleet.send("patch", "hub", found, {"spec": {"suspend": True}})
+    for _ in range(3):
+        done = await fleet.reconcile(batchjob, "default", "pi")
+        assert (done.outcome, done.requeue_after) == (Outcome.OK, HELD_POLL)
 
 
 def test_a_damaged_status_keeps_no_deletion_up() -> None:

@@ -237,6 +237,21 @@ def test_explain_and_api_resources(kc: Kubectl) -> None:
     assert "batch/v1" in kc.out("api-versions").splitlines()
 
 
+def test_explain_of_a_custom_kind_named_like_a_built_in_one(kc: Kubectl, tmp_path: Path) -> None:
+    """e2e "kubectl explain works for CR with the same resource name as built-in object"."""
+    crd = yaml.safe_load(CRD)
+    crd["metadata"]["name"] = "services.test.raycp.io"
+    crd["spec"]["names"] = {"plural": "services", "singular": "service", "kind": "Service", "shortNames": ["csvc"]}
+    kc("create", "-f", "-", stdin=yaml.safe_dump(crd))
+    kc("wait", "--for=condition=Established", "crd", "services.test.raycp.io")
+    explain = ("--cache-dir", str(tmp_path), "explain")  # kubectl looks for a new short name in what it has cached only
+    assert "What it looks like." in kc.out(*explain, "csvc.spec")
+    assert "Standard object's metadata" in kc.out(*explain, "csvc.metadata")
+    assert "externalTrafficPolicy" in kc.out(*explain, "services.spec")
+    assert 'field "none" does not exist' in kc(*explain, "csvc.spec.none", check=False).stderr
+    kc("delete", "crd", "services.test.raycp.io")
+
+
 def test_auth_can_i_and_whoami(kc: Kubectl) -> None:
     assert kc.out("auth", "can-i", "create", "pods") == "yes\n"
     assert "kubernetes-admin" in kc.out("auth", "whoami")

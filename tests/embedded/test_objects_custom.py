@@ -1,6 +1,7 @@
 """Custom resources: CRDs, structural schemas, CEL, printer columns, OpenAPI."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -306,4 +307,49 @@ def test_openapi() -> None:
     assert patch["x-kubernetes-group-version-kind"] == {"group": "example.com", "version": "v1", "kind": "Widget"}
     assert "fieldValidation" in [parameter["name"] for parameter in patch["parameters"]]
     assert documents.document("apis/nope/v1") is None
-    assert json.loads(documents.v2())["swagger"] == "2.0"
+
+
+def test_openapi_survives_the_parser_of_client_go() -> None:
+    """kube-openapi's types leave out what is empty, so that what has it is another document when it is read again."""
+    documents = OpenApi([*BUILTINS, widgets(SIZED)])
+
+    def empty(value: Any, path: str) -> Iterator[str]:
+        if value in ([], {}) and not path.endswith(("default", "securityDefinitions")):
+            yield path
+        for key, one in value.items() if type(value) is dict else enumerate(value) if type(value) is list else ():
+            yield from empty(one, f"{path}/{key}")
+
+    for name in documents.index()["paths"]:
+        found = json.loads(documents.document(name) or b"")
+        schemas = found["components"]["schemas"]
+        bare = [name for name, schema in schemas.items() if not schema]
+        assert not bare
+        assert list(empty(found["paths"], "paths")) == []
+        assert [path for path in empty(schemas, "") if path.rsplit("/", 1)[1] in ("required", "properties", "enum", "items")] == []
+
+
+def test_swagger_has_no_more_than_it_can_express() -> None:
+    schema = {
+        "type": "object",
+        "required": ["size", "none"],
+        "properties": {
+            "size": {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "none": {"type": "string", "nullable": True},
+            "rest": {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {"a": {"type": "string"}}},
+            "sub": {"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"spec": {"type": "object"}}},
+        },
+    }
+    documents = OpenApi([*BUILTINS, widgets(schema)])
+    v2 = json.loads(documents.v2())
+    assert v2["swagger"] == "2.0"
+    spec = v2["definitions"]["com.example.v1.Widget"]["properties"]["spec"]
+    assert spec["required"] == ["size"]
+    fields = spec["properties"]
+    assert fields["size"] == {"x-kubernetes-int-or-string": True}
+    assert fields["none"] == {}
+    assert fields["rest"] == {"x-kubernetes-preserve-unknown-fields": True}
+    assert set(fields["sub"]["properties"]) == {"apiVersion", "kind", "metadata", "spec"}
+    assert fields["sub"]["required"] == ["kind", "apiVersion"]
+    assert v2["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] == {"type": "string", "format": "int-or-string"}
+    v3 = json.loads(documents.document("apis/example.com/v1") or b"")["components"]["schemas"]["com.example.v1.Widget"]
+    assert v3["properties"]["spec"]["properties"]["rest"]["properties"] == {"a": {"type": "string"}}

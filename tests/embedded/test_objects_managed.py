@@ -9,7 +9,8 @@ from hypothesis import strategies as some
 
 from raycp.embedded.errors import StatusError
 from raycp.embedded.managed import server_side_apply, track
-from raycp.embedded.managed.fieldset import Fields, difference, intersection, paths, recursive_difference, union
+from raycp.embedded.managed.apply import MOST_PROBLEMS
+from raycp.embedded.managed.fieldset import Fields, difference, intersection, ordered, paths, recursive_difference, union
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import strategy
 
@@ -27,6 +28,52 @@ def owners(obj: dict[str, Any]) -> dict[str, Any]:
 
 def apply(live: Any, patch: dict[str, Any], manager: str, force: bool = False, time: str = "T1") -> dict[str, Any]:
     return server_side_apply(MAP, live, json.loads(json.dumps(patch)), manager, force, time)
+
+
+def test_a_withdrawn_field_leaves_what_nobody_owns_beside_it() -> None:
+    """``addBackDanglingItems`` of structured-merge-diff: only what was applied before is removed."""
+    labelled = {**config_map(), "metadata": {"name": "a", "labels": {"x": "1"}}}
+    live = apply(None, labelled, "me")
+    live["metadata"]["uid"] = "u"
+    made = apply(live, config_map(), "me")
+    assert {key: one for key, one in made["metadata"].items() if key != "managedFields"} == {"name": "a", "uid": "u"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    live = server_side_apply(SERVICE, None, service, "me")
+    live["spec"]["clusterIP"] = "10.0.0.1"  # no manager owns what the server itself has set
+    made = server_side_apply(SERVICE, live, {key: one for key, one in service.items() if key != "spec"}, "me")
+    assert (made["spec"]["clusterIP"], made["spec"].get("ports")) == ("10.0.0.1", None)
+
+
+def test_an_applied_configuration_is_told_its_problems_but_not_without_end() -> None:
+    wrong = {**config_map(), "data": {"a": 5}, "binaryData": [], "x": 1}
+    with pytest.raises(StatusError) as refused:
+        apply(None, wrong, "me")
+    assert refused.value.code == 500
+    assert refused.value.message == (
+        "failed to create typed patch object (/a; /v1, Kind=ConfigMap): errors:\n"
+        "  .data.a: expected string, got &value.valueUnstructured{Value:5}\n"
+        "  .binaryData: expected map, got &value.valueUnstructured{Value:[]}\n"
+        "  .x: field not declared in schema"
+    )
+    for many in ({f"x{number}": 1 for number in range(1000)}, {"data": {f"x{number}": 1 for number in range(1000)}}):
+        with pytest.raises(StatusError) as refused:
+            apply(None, {**config_map(), **many}, "me")
+        assert refused.value.message.count("\n") == MOST_PROBLEMS
+
+
+def test_fields_are_written_in_the_order_of_structured_merge_diff() -> None:
+    """Clients compare them as text: e2e "should create an applied object if it does not already exist"."""
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}, "kind": "Pod", "apiVersion": "v1"}
+    made = server_side_apply(KINDS["", "Pod"], None, pod, "me")
+    text = '{"f:spec":{"f:containers":{"k:{\\"name\\":\\"c\\"}":{".":{},"f:image":{},"f:name":{}}}}}'
+    assert json.dumps(made["metadata"]["managedFields"][0]["fieldsV1"], separators=(",", ":")) == text
+    port = '{"containerPort":%d,"protocol":"%s"}'
+    keys = ["k:" + port % each for each in ((80, "UDP"), (443, "TCP"), (80, "TCP"), (5, "TCP"))]
+    mixed: Fields = {'v:"b"': {}, **{key: {"f:b": {}, "f:a": {}} for key in keys}, "f:z": {}, 'v:"a"': {}, ".": {}, "f:a": {}}
+    found = ordered(mixed)
+    assert list(found) == [".", "f:a", "f:z", keys[3], keys[2], keys[0], keys[1], 'v:"a"', 'v:"b"']
+    assert list(found[keys[0]]) == ["f:a", "f:b"]
+    assert found == mixed
 
 
 def test_a_create_owns_the_fields_that_it_set() -> None:

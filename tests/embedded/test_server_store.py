@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.embedded.store import Compacted, ObjectStore, StoreChange, with_revision
+from raycp.embedded.store import FIRST_REVISION, SNAPSHOTS, Compacted, ObjectStore, StoreChange, with_revision
 
 
 def put(store: ObjectStore, ns: str, name: str, **more: object) -> StoreChange:
@@ -95,6 +95,22 @@ def test_compaction_on_demand_keeps_current_objects() -> None:
     with pytest.raises(Compacted):
         table.since(before)
     assert names(store) == ["a/x", "a/y"]
+
+
+def test_earlier_states_that_are_kept_are_few_and_end_with_the_history() -> None:
+    things = ObjectStore(history=100)
+    table = things.table("", "things")
+    versions = [put(things, "a", f"n{number}").rv for number in range(20)]
+    for version in versions[:-1]:
+        assert len(table.at("", version)) == version - FIRST_REVISION
+    assert table.at("", versions[-2]) is table.at("", versions[-2])
+    assert len(table._snapshots) == SNAPSHOTS
+    things.compact(versions[-3])
+    assert set(table._snapshots) == {("", versions[-3]), ("", versions[-2])}
+    things.compact()
+    assert not table._snapshots
+    with pytest.raises(Compacted):
+        table.at("", versions[-2])
 
 
 steps = st.lists(st.tuples(st.sampled_from(["put", "delete"]), st.sampled_from("ab"), st.sampled_from("xyz")), max_size=40)

@@ -13,6 +13,9 @@ Text = Annotated[str, Field(max_length=253)]
 Obj = dict[str, Any]
 
 
+_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
 class _Open(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
@@ -20,7 +23,10 @@ class _Open(BaseModel):
 class JobContainer(_Open):
     """A container that runs in the Pod."""
 
-    name: LabelValue = Field(description="Name of the container: a DNS label, unique in the Pod.")
+    name: LabelValue = Field(
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Name of the container: a DNS label, unique in the Pod."
+    )
+    image: str = Field(min_length=1, description="The image that it runs.")
 
 
 class PodMetadata(_Open):
@@ -45,9 +51,14 @@ class JobPodSpec(_Open):
         description="Never: a failed container fails its Pod. OnFailure: it is restarted in the Pod, and its restarts count towards"
         " backoffLimit."
     )
-    containers: list[JobContainer] = Field(min_length=1, max_length=256, description="The containers of the Pod.")
+    containers: list[JobContainer] = Field(
+        min_length=1, max_length=256, description="The containers of the Pod.", json_schema_extra=_BY_NAME
+    )
     init_containers: list[JobContainer] | None = Field(
-        default=None, max_length=256, description="Containers that run one after the other before the others start."
+        default=None,
+        max_length=256,
+        description="Containers that run one after the other before the others start.",
+        json_schema_extra=_BY_NAME,
     )
     ephemeral_containers: list[Obj] | None = None
     active_deadline_seconds: int | None = None

@@ -57,6 +57,10 @@ def _names(spec: Any) -> set[str]:
     return {container.name for container in [*pod.containers, *(pod.init_containers or ())]}
 
 
+def _once(containers: Sequence[Any]) -> bool:
+    return len({container.name for container in containers}) == len(containers)
+
+
 def _chosen(selector: Any, labels: Mapping[str, str]) -> bool:
     """Whether the selector matches, as ``metav1.LabelSelectorAsSelector``."""
     for key, value in (selector.match_labels or {}).items():
@@ -174,6 +178,11 @@ SPEC_RULES: Sequence[SpecRule] = (
         'only "Never" is supported when podFailurePolicy is specified',
         _if_given("podFailurePolicy", "self.template.spec.restartPolicy == 'Never'"),
         lambda s: s.pod_failure_policy is None or s.template.spec.restart_policy == "Never",
+    ),
+    # The lists are maps by name in the CRD.
+    SpecRule(".template.spec.containers", INVALID, "a name is used twice", "", lambda s: _once(s.template.spec.containers)),
+    SpecRule(
+        ".template.spec.initContainers", INVALID, "a name is used twice", "", lambda s: _once(s.template.spec.init_containers or ())
     ),
     SpecRule(
         ".podFailurePolicy.rules",

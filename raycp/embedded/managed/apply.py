@@ -27,6 +27,9 @@ from raycp.embedded.strategy.convert import zero
 from raycp.embedded.strategy.shapes import Shape
 from raycp.embedded.strategy.structural import deep_copy
 
+MOST_PROBLEMS = 20
+"""problems of an applied configuration that are told: each repeats the keys on its path, which may be long"""
+
 
 def server_side_apply(
     info: ResourceInfo,
@@ -57,7 +60,10 @@ def server_side_apply(
             raise bad_request(f"Object '{key}' is missing")
     if shape is rules.shape:
         rules.check_kind(patch)
-    _check_typed(shape, patch, "")
+    problems: list[str] = []
+    _check_typed(shape, patch, "", problems)
+    if problems:
+        raise _untyped(info, patch, problems)
     base = without_managed(live) if live is not None else _empty(info, shape)
     entries = decode_entries(live["metadata"].get("managedFields")) if live is not None else {}
     if live is not None and not entries:
@@ -79,7 +85,8 @@ def server_side_apply(
         owned: Fields = {}
         for entry in entries.values():
             owned = union(owned, entry.fields)
-        withdrawn = difference(with_parents(last.fields), with_parents(owned))
+        # what stands on the way to a withdrawn field is not withdrawn with it: others' fields may be there that nobody owns
+        withdrawn = intersection(difference(with_parents(last.fields), with_parents(owned)), last.fields)
         if withdrawn:
             merged = _remove(shape, merged, withdrawn)
     made = rules.convert(deep_copy(merged), field_validation, warnings)
@@ -174,7 +181,7 @@ def _merge_lists(shape: Shape, live: list[Any], wanted: list[Any]) -> list[Any]:
 
 
 def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
-    """``value`` without the paths in ``removed`` and everything below them."""
+    """``value`` without the paths in ``removed`` and everything below them; null if nothing is left."""
     shape = deduced(shape, value)
     if type(value) is dict:
         made: dict[str, Any] = {}
@@ -185,7 +192,7 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
             elif below and "." not in below:
                 inner = shape.fields.get(key, shape.item)
                 made[key] = _remove(inner, one, below) if inner is not None else one
-        return made
+        return made or None
     if type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
         kept = []
         for one in value:
@@ -195,37 +202,39 @@ def _remove(shape: Shape, value: Any, removed: Fields) -> Any:
                 kept.append(one)
             elif below and "." not in below:
                 kept.append(_remove(shape.item, one, below))
-        return kept
+        return kept or None
     return value
 
 
-def _check_typed(shape: Shape, value: Any, path: str) -> None:
+def _check_typed(shape: Shape, value: Any, path: str, problems: list[str]) -> None:
     """Validate an applied configuration as structured-merge-diff does: declared fields, types, unique keys."""
     shape = deduced(shape, value)
-    if value is None or shape.kind == shapes.ANY:
+    if value is None or shape.kind == shapes.ANY or len(problems) >= MOST_PROBLEMS:
         return
     wanted = _TYPES.get(shape.kind)
     if wanted is not None and type(value) not in wanted[1]:
-        raise _untyped(f"{path}: expected {wanted[0]}, got &value.valueUnstructured{{Value:{value!r}}}")
-    if type(value) is dict:
+        problems.append(f"{path}: expected {wanted[0]}, got &value.valueUnstructured{{Value:{value!r}}}")
+    elif type(value) is dict:
         for key, one in value.items():
             inner = shape.fields.get(key, shape.item)
             if inner is not None:
-                _check_typed(inner, one, f"{path}.{key}")
-            elif shape.kind == shapes.OBJECT and not shape.open:
-                raise _untyped(f"{path}.{key}: field not declared in schema")
+                _check_typed(inner, one, f"{path}.{key}", problems)
+            elif shape.kind == shapes.OBJECT and not shape.open and len(problems) < MOST_PROBLEMS:
+                problems.append(f"{path}.{key}: field not declared in schema")
     elif type(value) is list and shape.kind == shapes.LIST and shape.item is not None:
         seen: set[str] = set()
         for index, one in enumerate(value):
+            if len(problems) >= MOST_PROBLEMS:
+                return
             if not is_leaf_list(shape):
                 name = element(shape, one)
                 if name is None:
-                    why = "associative list with keys has an element that omits key field"
-                    raise _untyped(f"{path}: element {index}: {why}")
+                    problems.append(f"{path}: element {index}: associative list with keys has an element that omits key field")
+                    continue
                 if name in seen:
-                    raise _untyped(f"{path}: duplicate entries for key [{name[2:]}]")
+                    problems.append(f"{path}: duplicate entries for key [{name[2:]}]")
                 seen.add(name)
-            _check_typed(shape.item, one, f"{path}[{index}]")
+            _check_typed(shape.item, one, f"{path}[{index}]", problems)
 
 
 _SCALAR = (str, int, float, bool)
@@ -246,6 +255,10 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
-def _untyped(why: str) -> StatusError:
+def _untyped(info: ResourceInfo, patch: dict[str, Any], problems: list[str]) -> StatusError:
     """500 without a reason: the real server returns this error unchanged."""
-    return StatusError(500, "", f"failed to create typed patch object: {why}")
+    meta = patch.get("metadata")
+    meta = meta if type(meta) is dict else {}
+    whose = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {info.group}/{info.version}, Kind={info.kind}"
+    why = problems[0] if len(problems) == 1 else "\n  ".join(["errors:", *problems])
+    return StatusError(500, "", f"failed to create typed patch object ({whose}): {why}")

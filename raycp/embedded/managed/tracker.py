@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from raycp.embedded.managed.fieldset import Fields, difference, intersection, recursive_difference, union
+from raycp.embedded.managed.fieldset import Fields, difference, intersection, ordered, recursive_difference, union
 from raycp.embedded.managed.walk import compare, created_set
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.strategy import strategy
@@ -47,7 +47,7 @@ class ManagedEntry:
         if self.time:
             made["time"] = self.time
         made["fieldsType"] = "FieldsV1"
-        made["fieldsV1"] = self.fields
+        made["fieldsV1"] = ordered(self.fields)
         if self.subresource:
             made["subresource"] = self.subresource
         return made

@@ -17,7 +17,17 @@ from raycp.embedded.strategy.convert import count_keys, unknown_fields
 from raycp.embedded.strategy.decode import duplicate_fields, may_have_duplicates, media_type, parse_yaml
 from raycp.embedded.strategy.depth import TOO_DEEP, json_too_deep, too_deep
 
-__all__ = ["APPLY", "APPLY_CBOR", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC", "apply_patch", "parse_apply", "patch_types"]
+__all__ = [
+    "APPLY",
+    "APPLY_CBOR",
+    "JSON_PATCH",
+    "MERGE_PATCH",
+    "STRATEGIC",
+    "apply_patch",
+    "duplicates_text",
+    "parse_apply",
+    "patch_types",
+]
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -67,6 +77,11 @@ def parse_apply(body: bytes) -> tuple[dict[str, Any], list[str]]:
     if type(found) is not dict:
         raise bad_request("error decoding YAML: expected an object")
     return found, duplicates
+
+
+def duplicates_text(duplicates: list[str]) -> str:
+    """What sigs.k8s.io/yaml says of duplicate keys."""
+    return "\n  ".join(["error converting YAML to JSON: yaml: unmarshal errors:", *duplicates])
 
 
 def apply_patch(

@@ -2,7 +2,7 @@
 
 - ``schemas``, ``omission``, ``shapes``: the form of a kind: the JSON schemas of the ``kubernetes-validate`` package, the
   zero values that Go encodes, and both as a tree of ``Shape``;
-- ``scalars``, ``convert``, ``decode``, ``protobuf``: bodies to dicts with Go's types;
+- ``scalars``, ``convert``, ``decode``, ``protobuf``: bodies to dicts with Go's types; ``protobuf_writer``: the way back;
 - ``names``, ``causes``, ``metadata``: validation of names, constructors of field errors, rules of every kind's metadata;
 - ``rules``, ``kinds/``: rules of single kinds (Pods, Jobs, Services and others);
 - ``builtin``: the strategy of built-in kinds;

@@ -10,6 +10,9 @@ from raycp.embedded.strategy.kinds import pod_parts, rules_for
 from raycp.embedded.strategy.rules import KindRules
 from raycp.embedded.strategy.shapes import OBJECT, Shape, builtin_shape
 
+_OTHER_SERVERS = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
+"""groups of apiextensions-apiserver and kube-aggregator, which validate metadata as apimachinery does"""
+
 
 def body_shape(group: str, version: str, kind: str) -> Shape:
     """The shape of a kind. Kinds without a schema (PodExecOptions) are not converted."""
@@ -184,13 +187,14 @@ class BuiltinStrategy(BodyDecoder):
         meta = new["metadata"]
         rules = self.rules
         namespaced = self.info.namespaced
+        plain = self.info.group in _OTHER_SERVERS
         if old is None:
             if self._has_metadata:
-                metadata.validate(meta, namespaced, rules.name, errors)
+                metadata.validate(meta, namespaced, rules.name, errors, plain)
             rules.validate(new, errors)
             return errors
         before = old["metadata"]
-        metadata.validate(meta, namespaced, names.path_segment, errors)
+        metadata.validate(meta, namespaced, names.path_segment, errors, plain)
         changed: list[FieldError] = []
         metadata.validate_update(meta, before, changed)
         errors += changed + changed  # both validateCommonFields and the kind's ValidateUpdate report it
@@ -201,7 +205,7 @@ class BuiltinStrategy(BodyDecoder):
             pod_parts.validate_part(new, old, subresource, errors)
             return errors
         if rules.metadata_again:
-            metadata.validate(meta, namespaced, rules.name, errors)
+            metadata.validate(meta, namespaced, rules.name, errors, plain)
         rules.validate_update(new, old, errors)
         return errors
 

@@ -1,5 +1,6 @@
 """The strategy of a custom resource: pruning, defaulting and validation by its version's structural schema."""
 
+import contextlib
 from typing import Any
 
 from raycp.embedded.errors import FieldError, bad_request, unsupported_media_type
@@ -104,12 +105,16 @@ class CustomStrategy:
         try:
             if field_validation != "Ignore":
                 dropped += unknown_fields(object_meta(), meta, "metadata")
-            self._meta(meta, seen)
+            try:
+                self._meta(meta, seen)
+            except Mismatch as error:
+                error.path.append("metadata")
+                raise
+            if not self.keep_all:
+                structural.prune(self.schema, obj, "", dropped, root=True)
         except Mismatch as error:
-            path = path_text(["metadata", *error.path[::-1]])
+            path = path_text(error.path[::-1])
             raise decode.cannot_handle(self.kind, self.version, f"json: {error.message} (field {path})") from None
-        if not self.keep_all:
-            structural.prune(self.schema, obj, "", dropped, root=True)
         if self._defaults:
             structural.default(self.schema, obj)
         problems = [f'unknown field "{path}"' for path in sorted(dropped)]
@@ -164,9 +169,9 @@ class CustomStrategy:
         errors: Errors = []
         meta = new["metadata"]
         if old is None:
-            metadata.validate(meta, self.info.namespaced, names.dns_subdomain, errors)
+            metadata.validate(meta, self.info.namespaced, names.dns_subdomain, errors, plain_finalizers=True)
         else:
-            metadata.validate(meta, self.info.namespaced, names.path_segment, errors)
+            metadata.validate(meta, self.info.namespaced, names.path_segment, errors, plain_finalizers=True)
             changed: Errors = []
             metadata.validate_update(meta, old["metadata"], changed)
             errors += changed + changed
@@ -199,7 +204,8 @@ class CustomStrategy:
     def prune_and_default_read(self, obj: dict[str, Any]) -> dict[str, Any]:
         """Prune and default a stored object by this version's schema, which may have changed since the write."""
         if not self.keep_all:
-            structural.prune(self.schema, obj, "", [], root=True)
+            with contextlib.suppress(Mismatch):  # metadata that an earlier schema did not know as such
+                structural.prune(self.schema, obj, "", [], root=True)
         if self._defaults:
             structural.default(self.schema, obj)
         return obj

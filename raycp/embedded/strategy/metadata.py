@@ -40,8 +40,8 @@ def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:
     new.pop("selfLink", None)
 
 
-def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors: Errors) -> None:
-    """``ValidateObjectMeta``."""
+def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors: Errors, plain_finalizers: bool = False) -> None:
+    """``ValidateObjectMeta``. ``plain_finalizers``: a finalizer needs no domain, which only kube-apiserver's own kinds ask for."""
     prefix = meta.get("generateName")
     if prefix:
         checked = prefix[:-1] + "a" if prefix.endswith("-") else prefix  # maskTrailingDash
@@ -60,10 +60,10 @@ def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors
             errors.extend(wrong("metadata.namespace", namespace, text) for text in names.dns_label(namespace))
     elif namespace:
         errors.append(forbidden("metadata.namespace", "not allowed on this type"))
-    _common(meta, errors)
+    _common(meta, errors, plain_finalizers)
 
 
-def _common(meta: dict[str, Any], errors: Errors) -> None:
+def _common(meta: dict[str, Any], errors: Errors, plain_finalizers: bool) -> None:
     labels = meta.get("labels")
     if labels:
         check_labels(labels, "metadata.labels", errors)
@@ -75,7 +75,7 @@ def _common(meta: dict[str, Any], errors: Errors) -> None:
         _owners(owners, errors)
     finalizers = meta.get("finalizers")
     if finalizers:
-        _finalizers(finalizers, errors)
+        _finalizers(finalizers, errors, plain_finalizers)
     if meta.get("managedFields"):
         _managed(meta["managedFields"], errors)
 
@@ -128,12 +128,26 @@ def _owners(owners: list[dict[str, Any]], errors: Errors) -> None:
                 controller = str(owner.get("name"))
 
 
-def _finalizers(finalizers: list[str], errors: Errors) -> None:
+def finalizer_warnings(new: dict[str, Any], old: dict[str, Any] | None) -> list[str]:
+    """What a write of a custom resource is warned of: new finalizers that others may use as well."""
+    before = (old or {}).get("finalizers") or ()
+    found = []
+    for finalizer in sorted(set(new.get("finalizers") or ()).difference(before)):
+        if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+            path = " including a path (/)" if "." in finalizer else ""
+            found.append(
+                f'metadata.finalizers: "{finalizer}": prefer a domain-qualified finalizer name{path} to avoid accidental '
+                "conflicts with other finalizer writers"
+            )
+    return found
+
+
+def _finalizers(finalizers: list[str], errors: Errors, plain: bool) -> None:
     orphan = foreground = False
     for index, finalizer in enumerate(finalizers):
         texts = names.qualified_name(finalizer)
         errors.extend(wrong("metadata.finalizers", finalizer, text) for text in texts)
-        if not texts and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+        if not plain and not texts and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             errors.append(
                 wrong(
                     f"metadata.finalizers[{index}]",

@@ -129,7 +129,7 @@ discovery.EndpointSlice P:endpoints,ports
 events.Event P:deprecatedFirstTimestamp,deprecatedLastTimestamp,deprecatedSource,regarding o:deprecatedCount
 flowcontrol.FlowSchemaCondition o:status
 flowcontrol.FlowSchemaSpec P:matchingPrecedence
-flowcontrol.LimitedPriorityLevelConfiguration P:limitResponse,nominalConcurrencyShares
+flowcontrol.LimitedPriorityLevelConfiguration P:limitResponse p:nominalConcurrencyShares
 flowcontrol.PriorityLevelConfigurationCondition o:status
 flowcontrol.QueuingConfiguration P:handSize,queueLengthLimit,queues
 flowcontrol.ResourcePolicyRule P:namespaces o:clusterScope

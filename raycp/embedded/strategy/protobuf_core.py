@@ -19,6 +19,8 @@ core.v1.CinderPersistentVolumeSource volumeID fsType readOnly secretRef
 core.v1.CinderVolumeSource volumeID fsType readOnly secretRef
 core.v1.ClientIPConfig timeoutSeconds
 core.v1.ClusterTrustBundleProjection name signerName labelSelector path optional
+core.v1.ComponentCondition type status message error
+core.v1.ComponentStatus metadata conditions
 core.v1.ConfigMap metadata data binaryData immutable
 core.v1.ConfigMapEnvSource @core.v1.LocalObjectReference optional
 core.v1.ConfigMapKeySelector @core.v1.LocalObjectReference key optional
@@ -26,8 +28,8 @@ core.v1.ConfigMapNodeConfigSource namespace name uid resourceVersion kubeletConf
 core.v1.ConfigMapProjection @core.v1.LocalObjectReference items 4:optional
 core.v1.ConfigMapVolumeSource @core.v1.LocalObjectReference items defaultMode optional
 core.v1.Container name image command args workingDir ports env resources volumeMounts livenessProbe readinessProbe
-  lifecycle terminationMessagePath imagePullPolicy securityContext stdin stdinOnce tty envFrom
-  terminationMessagePolicy volumeDevices startupProbe resizePolicy restartPolicy restartPolicyRules
+  lifecycle terminationMessagePath imagePullPolicy securityContext stdin stdinOnce tty envFrom terminationMessagePolicy
+  volumeDevices startupProbe resizePolicy restartPolicy restartPolicyRules
 core.v1.ContainerExtendedResourceRequest containerName resourceName requestName
 core.v1.ContainerImage names sizeBytes
 core.v1.ContainerPort name hostPort containerPort protocol hostIP
@@ -104,7 +106,7 @@ core.v1.NamespaceStatus phase conditions
 core.v1.Node metadata spec status
 core.v1.NodeAddress type address
 core.v1.NodeAffinity requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution
-core.v1.NodeAllocatableResourceClaimStatus resourceClaimName containers
+core.v1.NodeAllocatableResourceClaimStatus resourceClaimName containers resources
 core.v1.NodeCondition type status lastHeartbeatTime lastTransitionTime reason message
 core.v1.NodeConfigSource 2:configMap
 core.v1.NodeConfigStatus assigned active lastKnownGood error
@@ -128,15 +130,15 @@ core.v1.PersistentVolumeClaim metadata spec status
 core.v1.PersistentVolumeClaimCondition type status lastProbeTime lastTransitionTime reason message
 core.v1.PersistentVolumeClaimSpec accessModes resources volumeName selector storageClassName volumeMode dataSource
   dataSourceRef volumeAttributesClassName
-core.v1.PersistentVolumeClaimStatus phase accessModes capacity conditions allocatedResources
-  7:allocatedResourceStatuses currentVolumeAttributesClassName modifyVolumeStatus
+core.v1.PersistentVolumeClaimStatus phase accessModes capacity conditions allocatedResources 7:allocatedResourceStatuses
+  currentVolumeAttributesClassName modifyVolumeStatus
 core.v1.PersistentVolumeClaimTemplate metadata spec
 core.v1.PersistentVolumeClaimVolumeSource claimName readOnly
-core.v1.PersistentVolumeSource gcePersistentDisk awsElasticBlockStore hostPath glusterfs nfs rbd iscsi cinder cephfs
-  fc flocker flexVolume azureFile vsphereVolume quobyte azureDisk photonPersistentDisk portworxVolume scaleIO local
+core.v1.PersistentVolumeSource gcePersistentDisk awsElasticBlockStore hostPath glusterfs nfs rbd iscsi cinder cephfs fc
+  flocker flexVolume azureFile vsphereVolume quobyte azureDisk photonPersistentDisk portworxVolume scaleIO local
   storageos csi
-core.v1.PersistentVolumeSpec capacity @core.v1.PersistentVolumeSource accessModes claimRef
-  persistentVolumeReclaimPolicy storageClassName mountOptions volumeMode nodeAffinity volumeAttributesClassName
+core.v1.PersistentVolumeSpec capacity @core.v1.PersistentVolumeSource accessModes claimRef persistentVolumeReclaimPolicy
+  storageClassName mountOptions volumeMode nodeAffinity volumeAttributesClassName
 core.v1.PersistentVolumeStatus phase message reason lastPhaseTransitionTime
 core.v1.PhotonPersistentDiskVolumeSource pdID fsType
 core.v1.Pod metadata spec status
@@ -162,8 +164,8 @@ core.v1.PodSpec volumes containers restartPolicy terminationGracePeriodSeconds a
   nodeSelector serviceAccountName serviceAccount nodeName hostNetwork hostPID hostIPC securityContext imagePullSecrets
   hostname subdomain affinity schedulerName initContainers automountServiceAccountToken tolerations hostAliases
   priorityClassName priority dnsConfig shareProcessNamespace readinessGates runtimeClassName enableServiceLinks
-  preemptionPolicy overhead topologySpreadConstraints ephemeralContainers setHostnameAsFQDN os hostUsers
-  schedulingGates resourceClaims resources hostnameOverride 43:schedulingGroup
+  preemptionPolicy overhead topologySpreadConstraints ephemeralContainers setHostnameAsFQDN os hostUsers schedulingGates
+  resourceClaims resources hostnameOverride 43:schedulingGroup
 core.v1.PodStatus phase conditions message reason hostIP podIP startTime containerStatuses qosClass
   initContainerStatuses nominatedNodeName podIPs ephemeralContainerStatuses resize resourceClaimStatuses hostIPs
   observedGeneration extendedResourceClaimStatus allocatedResources resources nodeAllocatableResourceClaimStatuses
@@ -212,10 +214,10 @@ core.v1.Service metadata spec status
 core.v1.ServiceAccount metadata secrets imagePullSecrets automountServiceAccountToken
 core.v1.ServiceAccountTokenProjection audience expirationSeconds path
 core.v1.ServicePort name protocol port targetPort nodePort appProtocol
-core.v1.ServiceSpec ports selector clusterIP type externalIPs 7:sessionAffinity loadBalancerIP
-  loadBalancerSourceRanges externalName externalTrafficPolicy healthCheckNodePort publishNotReadyAddresses
-  sessionAffinityConfig 17:ipFamilyPolicy clusterIPs ipFamilies allocateLoadBalancerNodePorts loadBalancerClass
-  internalTrafficPolicy trafficDistribution
+core.v1.ServiceSpec ports selector clusterIP type externalIPs 7:sessionAffinity loadBalancerIP loadBalancerSourceRanges
+  externalName externalTrafficPolicy healthCheckNodePort publishNotReadyAddresses sessionAffinityConfig
+  17:ipFamilyPolicy clusterIPs ipFamilies allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy
+  trafficDistribution
 core.v1.ServiceStatus loadBalancer conditions
 core.v1.SessionAffinityConfig clientIP
 core.v1.SleepAction seconds

@@ -1,12 +1,77 @@
 """Protobuf field numbers of apimachinery's types and the API groups other than core; ``protobuf`` explains the notation."""
 
 TABLE = """
+admissionregistration.v1.ApplyConfiguration expression
+admissionregistration.v1.AuditAnnotation key valueExpression
+admissionregistration.v1.ExpressionWarning 2:fieldRef warning
+admissionregistration.v1.JSONPatch expression
+admissionregistration.v1.MatchCondition name expression
+admissionregistration.v1.MatchResources namespaceSelector objectSelector resourceRules excludeResourceRules
+  7:matchPolicy
+admissionregistration.v1.MutatingAdmissionPolicy metadata spec
+admissionregistration.v1.MutatingAdmissionPolicyBinding metadata spec
+admissionregistration.v1.MutatingAdmissionPolicyBindingSpec policyName paramRef matchResources
+admissionregistration.v1.MutatingAdmissionPolicySpec paramKind matchConstraints variables mutations failurePolicy
+  matchConditions reinvocationPolicy
+admissionregistration.v1.MutatingWebhook name clientConfig rules failurePolicy namespaceSelector sideEffects
+  timeoutSeconds admissionReviewVersions matchPolicy reinvocationPolicy objectSelector matchConditions
+admissionregistration.v1.MutatingWebhookConfiguration metadata webhooks
+admissionregistration.v1.Mutation 2:patchType applyConfiguration jsonPatch
+admissionregistration.v1.NamedRuleWithOperations resourceNames @admissionregistration.v1.RuleWithOperations
+admissionregistration.v1.ParamKind apiVersion kind
+admissionregistration.v1.ParamRef name namespace selector parameterNotFoundAction
+admissionregistration.v1.Rule apiGroups apiVersions resources scope
+admissionregistration.v1.RuleWithOperations operations @admissionregistration.v1.Rule
+admissionregistration.v1.ServiceReference namespace name path port
+admissionregistration.v1.TypeChecking expressionWarnings
+admissionregistration.v1.ValidatingAdmissionPolicy metadata spec status
+admissionregistration.v1.ValidatingAdmissionPolicyBinding metadata spec
+admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec policyName paramRef matchResources validationActions
+admissionregistration.v1.ValidatingAdmissionPolicySpec paramKind matchConstraints validations failurePolicy
+  auditAnnotations matchConditions variables
+admissionregistration.v1.ValidatingAdmissionPolicyStatus observedGeneration typeChecking conditions
+admissionregistration.v1.ValidatingWebhook name clientConfig rules failurePolicy namespaceSelector sideEffects
+  timeoutSeconds admissionReviewVersions matchPolicy objectSelector matchConditions
+admissionregistration.v1.ValidatingWebhookConfiguration metadata webhooks
+admissionregistration.v1.Validation expression message reason messageExpression
+admissionregistration.v1.Variable name expression
+admissionregistration.v1.WebhookClientConfig service caBundle url
+apiextensions.v1.CustomResourceColumnDefinition name type format description priority jsonPath
+apiextensions.v1.CustomResourceConversion strategy webhook
+apiextensions.v1.CustomResourceDefinition metadata spec status
+apiextensions.v1.CustomResourceDefinitionCondition type status lastTransitionTime reason message observedGeneration
+apiextensions.v1.CustomResourceDefinitionNames plural singular shortNames kind listKind categories
+apiextensions.v1.CustomResourceDefinitionSpec group 3:names scope 7:versions 9:conversion preserveUnknownFields
+apiextensions.v1.CustomResourceDefinitionStatus conditions acceptedNames storedVersions observedGeneration
+apiextensions.v1.CustomResourceDefinitionVersion name served storage schema subresources additionalPrinterColumns
+  deprecated deprecationWarning selectableFields
+apiextensions.v1.CustomResourceSubresourceScale specReplicasPath statusReplicasPath labelSelectorPath
+apiextensions.v1.CustomResourceSubresources status scale
+apiextensions.v1.CustomResourceValidation openAPIV3Schema
+apiextensions.v1.ExternalDocumentation description url
+apiextensions.v1.JSONSchemaProps id $schema $ref description type format title default maximum exclusiveMaximum minimum
+  exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems multipleOf enum maxProperties minProperties
+  required items allOf oneOf anyOf not properties additionalProperties patternProperties dependencies additionalItems
+  definitions externalDocs example nullable x-kubernetes-preserve-unknown-fields x-kubernetes-embedded-resource
+  x-kubernetes-int-or-string x-kubernetes-list-map-keys x-kubernetes-list-type x-kubernetes-map-type
+  x-kubernetes-validations
+apiextensions.v1.SelectableField jsonPath
+apiextensions.v1.ServiceReference namespace name path port
+apiextensions.v1.ValidationRule rule message messageExpression reason fieldPath optionalOldSelf
+apiextensions.v1.WebhookClientConfig service caBundle url
+apiextensions.v1.WebhookConversion 2:clientConfig conversionReviewVersions
+apiregistration.v1.APIService metadata spec status
+apiregistration.v1.APIServiceCondition type status lastTransitionTime reason message
+apiregistration.v1.APIServiceSpec service group version insecureSkipTLSVerify caBundle 7:groupPriorityMinimum
+  versionPriority
+apiregistration.v1.APIServiceStatus conditions
+apiregistration.v1.ServiceReference namespace name port
 apps.v1.ControllerRevision metadata data revision
 apps.v1.DaemonSet metadata spec status
 apps.v1.DaemonSetCondition type status lastTransitionTime reason message
 apps.v1.DaemonSetSpec selector template updateStrategy minReadySeconds 6:revisionHistoryLimit
-apps.v1.DaemonSetStatus currentNumberScheduled numberMisscheduled desiredNumberScheduled numberReady
-  observedGeneration updatedNumberScheduled numberAvailable numberUnavailable collisionCount conditions
+apps.v1.DaemonSetStatus currentNumberScheduled numberMisscheduled desiredNumberScheduled numberReady observedGeneration
+  updatedNumberScheduled numberAvailable numberUnavailable collisionCount conditions
 apps.v1.DaemonSetUpdateStrategy type rollingUpdate
 apps.v1.Deployment metadata spec status
 apps.v1.DeploymentCondition type status 4:reason message lastUpdateTime lastTransitionTime
@@ -98,8 +163,8 @@ batch.v1.JobCondition type status lastProbeTime lastTransitionTime reason messag
 batch.v1.JobSpec parallelism completions activeDeadlineSeconds selector manualSelector template backoffLimit
   ttlSecondsAfterFinished completionMode suspend podFailurePolicy backoffLimitPerIndex maxFailedIndexes
   podReplacementPolicy managedBy successPolicy
-batch.v1.JobStatus conditions startTime completionTime active succeeded failed completedIndexes
-  uncountedTerminatedPods ready failedIndexes terminating
+batch.v1.JobStatus conditions startTime completionTime active succeeded failed completedIndexes uncountedTerminatedPods
+  ready failedIndexes terminating
 batch.v1.JobTemplateSpec metadata spec
 batch.v1.PodFailurePolicy rules
 batch.v1.PodFailurePolicyOnExitCodesRequirement containerName operator values
@@ -108,6 +173,10 @@ batch.v1.PodFailurePolicyRule action onExitCodes onPodConditions
 batch.v1.SuccessPolicy rules
 batch.v1.SuccessPolicyRule succeededIndexes succeededCount
 batch.v1.UncountedTerminatedPods succeeded failed
+certificates.v1.CertificateSigningRequest metadata spec status
+certificates.v1.CertificateSigningRequestCondition type reason message lastUpdateTime lastTransitionTime status
+certificates.v1.CertificateSigningRequestSpec request username uid groups usages extra signerName expirationSeconds
+certificates.v1.CertificateSigningRequestStatus conditions certificate
 coordination.v1.Lease metadata spec
 coordination.v1.LeaseSpec holderIdentity leaseDurationSeconds acquireTime renewTime leaseTransitions strategy
   preferredHolder
@@ -121,8 +190,50 @@ discovery.v1.ForZone name
 events.v1.Event metadata eventTime series reportingController reportingInstance action reason regarding related note
   type deprecatedSource deprecatedFirstTimestamp deprecatedLastTimestamp deprecatedCount
 events.v1.EventSeries count lastObservedTime
+flowcontrol.v1.ExemptPriorityLevelConfiguration nominalConcurrencyShares lendablePercent
+flowcontrol.v1.FlowDistinguisherMethod type
+flowcontrol.v1.FlowSchema metadata spec status
+flowcontrol.v1.FlowSchemaCondition type status lastTransitionTime reason message
+flowcontrol.v1.FlowSchemaSpec priorityLevelConfiguration matchingPrecedence distinguisherMethod rules
+flowcontrol.v1.FlowSchemaStatus conditions
+flowcontrol.v1.GroupSubject name
+flowcontrol.v1.LimitResponse type queuing
+flowcontrol.v1.LimitedPriorityLevelConfiguration nominalConcurrencyShares limitResponse lendablePercent
+  borrowingLimitPercent
+flowcontrol.v1.NonResourcePolicyRule verbs 6:nonResourceURLs
+flowcontrol.v1.PolicyRulesWithSubjects subjects resourceRules nonResourceRules
+flowcontrol.v1.PriorityLevelConfiguration metadata spec status
+flowcontrol.v1.PriorityLevelConfigurationCondition type status lastTransitionTime reason message
+flowcontrol.v1.PriorityLevelConfigurationReference name
+flowcontrol.v1.PriorityLevelConfigurationSpec type limited exempt
+flowcontrol.v1.PriorityLevelConfigurationStatus conditions
+flowcontrol.v1.QueuingConfiguration queues handSize queueLengthLimit
+flowcontrol.v1.ResourcePolicyRule verbs apiGroups resources clusterScope namespaces
+flowcontrol.v1.ServiceAccountSubject namespace name
+flowcontrol.v1.Subject kind user group serviceAccount
+flowcontrol.v1.UserSubject name
+meta.v1.Condition type status observedGeneration lastTransitionTime reason message
+meta.v1.DeleteOptions gracePeriodSeconds preconditions orphanDependents propagationPolicy dryRun
+  ignoreStoreReadErrorWithClusterBreakingPotential
+meta.v1.FieldSelectorRequirement key operator values
+meta.v1.LabelSelector matchLabels matchExpressions
+meta.v1.LabelSelectorRequirement key operator values
+meta.v1.ListMeta selfLink resourceVersion continue remainingItemCount shardInfo
+meta.v1.ManagedFieldsEntry manager operation apiVersion time 6:fieldsType fieldsV1 subresource
+meta.v1.ObjectMeta name generateName namespace selfLink uid resourceVersion generation creationTimestamp
+  deletionTimestamp deletionGracePeriodSeconds labels annotations ownerReferences finalizers 17:managedFields
+meta.v1.OwnerReference kind 3:name uid apiVersion controller blockOwnerDeletion
+meta.v1.PartialObjectMetadata metadata
+meta.v1.Preconditions uid resourceVersion
+meta.v1.ShardInfo selector
+meta.v1.Status metadata status message reason details code
+meta.v1.StatusCause reason message field
+meta.v1.StatusDetails name group kind causes retryAfterSeconds uid
+meta.v1.WatchEvent type object
 networking.v1.HTTPIngressPath path backend pathType
 networking.v1.HTTPIngressRuleValue paths
+networking.v1.IPAddress metadata spec
+networking.v1.IPAddressSpec parentRef
 networking.v1.IPBlock cidr except
 networking.v1.Ingress metadata spec status
 networking.v1.IngressBackend 3:resource service
@@ -144,7 +255,14 @@ networking.v1.NetworkPolicyIngressRule ports from
 networking.v1.NetworkPolicyPeer podSelector namespaceSelector ipBlock
 networking.v1.NetworkPolicyPort protocol port endPort
 networking.v1.NetworkPolicySpec podSelector ingress egress policyTypes
+networking.v1.ParentReference group resource namespace name
 networking.v1.ServiceBackendPort name number
+networking.v1.ServiceCIDR metadata spec status
+networking.v1.ServiceCIDRSpec cidrs
+networking.v1.ServiceCIDRStatus conditions
+node.v1.Overhead podFixed
+node.v1.RuntimeClass metadata handler overhead scheduling
+node.v1.Scheduling nodeSelector tolerations
 policy.v1.Eviction metadata deleteOptions
 policy.v1.PodDisruptionBudget metadata spec status
 policy.v1.PodDisruptionBudgetSpec minAvailable selector maxUnavailable unhealthyPodEvictionPolicy
@@ -158,18 +276,65 @@ rbac.v1.Role metadata rules
 rbac.v1.RoleBinding metadata subjects roleRef
 rbac.v1.RoleRef apiGroup kind name
 rbac.v1.Subject kind apiGroup name namespace
+resource.v1.AllocatedDeviceStatus driver pool device conditions data networkData shareID
+resource.v1.AllocationResult devices 3:nodeSelector 5:allocationTimestamp
+resource.v1.CELDeviceSelector expression
+resource.v1.CapacityRequestPolicy default 3:validValues validRange
+resource.v1.CapacityRequestPolicyRange min max step
+resource.v1.CapacityRequirements requests
+resource.v1.Counter value
+resource.v1.CounterSet name counters
+resource.v1.Device name attributes capacity consumesCounters nodeName nodeSelector allNodes taints bindsToNode
+  bindingConditions bindingFailureConditions allowMultipleAllocations nodeAllocatableResourceMappings
+resource.v1.DeviceAllocationConfiguration source requests @resource.v1.DeviceConfiguration
+resource.v1.DeviceAllocationResult results config
+resource.v1.DeviceAttribute 2:int bool string version ints bools strings versions
+resource.v1.DeviceCapacity value requestPolicy
+resource.v1.DeviceClaim requests constraints config
+resource.v1.DeviceClaimConfiguration requests @resource.v1.DeviceConfiguration
+resource.v1.DeviceClass metadata spec
+resource.v1.DeviceClassConfiguration @resource.v1.DeviceConfiguration
+resource.v1.DeviceClassSpec selectors config 4:extendedResourceName
+resource.v1.DeviceConfiguration opaque
+resource.v1.DeviceConstraint requests matchAttribute distinctAttribute
+resource.v1.DeviceCounterConsumption counterSet counters
+resource.v1.DeviceRequest name exactly firstAvailable
+resource.v1.DeviceRequestAllocationResult request driver pool device adminAccess tolerations bindingConditions
+  bindingFailureConditions shareID consumedCapacity
+resource.v1.DeviceSelector cel
+resource.v1.DeviceSubRequest name deviceClassName selectors allocationMode count tolerations capacity
+resource.v1.DeviceTaint key value effect timeAdded
+resource.v1.DeviceToleration key operator value effect tolerationSeconds
+resource.v1.ExactDeviceRequest deviceClassName selectors allocationMode count adminAccess tolerations capacity
+resource.v1.NetworkDeviceData interfaceName ips hardwareAddress
+resource.v1.NodeAllocatableResourceMapping capacityKey allocationMultiplier
+resource.v1.OpaqueDeviceConfiguration driver parameters
+resource.v1.ResourceClaim metadata spec status
+resource.v1.ResourceClaimConsumerReference apiGroup 3:resource name uid
+resource.v1.ResourceClaimSpec devices
+resource.v1.ResourceClaimStatus allocation reservedFor 4:devices
+resource.v1.ResourceClaimTemplate metadata spec
+resource.v1.ResourceClaimTemplateSpec metadata spec
+resource.v1.ResourcePool name generation resourceSliceCount
+resource.v1.ResourceSlice metadata spec
+resource.v1.ResourceSliceSpec driver pool nodeName nodeSelector allNodes devices perDeviceNodeSelection sharedCounters
 scheduling.v1.PriorityClass metadata value globalDefault description preemptionPolicy
+storage.v1.CSIDriver metadata spec
+storage.v1.CSIDriverSpec attachRequired podInfoOnMount volumeLifecycleModes storageCapacity fsGroupPolicy tokenRequests
+  requiresRepublish seLinuxMount nodeAllocatableUpdatePeriodSeconds serviceAccountTokenInSecrets
+  preventPodSchedulingIfMissing
+storage.v1.CSINode metadata spec
+storage.v1.CSINodeDriver name nodeID topologyKeys allocatable
+storage.v1.CSINodeSpec drivers
+storage.v1.CSIStorageCapacity metadata nodeTopology storageClassName capacity maximumVolumeSize
 storage.v1.StorageClass metadata provisioner parameters reclaimPolicy mountOptions allowVolumeExpansion
   volumeBindingMode allowedTopologies
-meta.v1.Condition type status observedGeneration lastTransitionTime reason message
-meta.v1.DeleteOptions gracePeriodSeconds preconditions orphanDependents propagationPolicy dryRun
-  ignoreStoreReadErrorWithClusterBreakingPotential
-meta.v1.FieldSelectorRequirement key operator values
-meta.v1.LabelSelector matchLabels matchExpressions
-meta.v1.LabelSelectorRequirement key operator values
-meta.v1.ManagedFieldsEntry manager operation apiVersion time 6:fieldsType fieldsV1 subresource
-meta.v1.ObjectMeta name generateName namespace selfLink uid resourceVersion generation creationTimestamp
-  deletionTimestamp deletionGracePeriodSeconds labels annotations ownerReferences finalizers 17:managedFields
-meta.v1.OwnerReference kind 3:name uid apiVersion controller blockOwnerDeletion
-meta.v1.Preconditions uid resourceVersion
+storage.v1.TokenRequest audience expirationSeconds
+storage.v1.VolumeAttachment metadata spec status
+storage.v1.VolumeAttachmentSource persistentVolumeName inlineVolumeSpec
+storage.v1.VolumeAttachmentSpec attacher source nodeName
+storage.v1.VolumeAttachmentStatus attached attachmentMetadata attachError detachError
+storage.v1.VolumeAttributesClass metadata driverName parameters
+storage.v1.VolumeError time message errorCode
+storage.v1.VolumeNodeResources count
 """

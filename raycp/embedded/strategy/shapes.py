@@ -181,3 +181,13 @@ def _field(schema: dict[str, Any]) -> Shape:
 def object_meta() -> Shape:
     """The shape of every object's ``metadata``."""
     return defined(_META + "ObjectMeta")
+
+
+def schema_props() -> Shape:
+    """The shape of a schema in a CRD."""
+    return defined(_PROPS)
+
+
+def list_meta() -> Shape:
+    """The shape of every list's ``metadata``."""
+    return defined(_META + "ListMeta")

@@ -6,6 +6,7 @@ Sources: the Kubernetes documentation of structural schemas and ``apiextensions-
 from typing import Any
 
 from raycp.embedded.strategy import shapes
+from raycp.embedded.strategy.convert import DecodeStats, Mismatch, converter, unknown_fields
 from raycp.embedded.strategy.schema_nodes import EMBEDDED, INT_OR_STRING, KEEP, Schema
 from raycp.embedded.strategy.shapes import Shape
 
@@ -49,7 +50,11 @@ def _with(shape: Shape, schema: Schema) -> Shape:
 
 
 def prune(schema: Schema, value: Any, path: str, dropped: list[str], root: bool = False) -> None:
-    """Drop fields that the schema does not specify, in place; ``dropped`` collects their paths."""
+    """Drop fields that the schema does not specify, in place; ``dropped`` collects their paths.
+
+    Nulls that a field may not have and that no default replaces are dropped as well, without mention. The metadata of an embedded
+    object gets Go's types, as that of the root has; raises ``Mismatch`` where it can't.
+    """
     if type(value) is list:
         items = schema.get("items")
         if items:
@@ -63,16 +68,30 @@ def prune(schema: Schema, value: Any, path: str, dropped: list[str], root: bool 
     keep = schema.get(KEEP) or extra is True
     meta = root or schema.get(EMBEDDED)
     for key in list(value):
-        if meta and key in ("apiVersion", "kind", "metadata"):
-            continue
         here = f"{path}.{key}" if path else key
-        if key in properties:
-            prune(properties[key], value[key], here, dropped)
-        elif isinstance(extra, dict):
-            prune(extra, value[key], here, dropped)
-        elif not keep:
+        if meta and key in ("apiVersion", "kind", "metadata"):
+            if key == "metadata" and not root:
+                _coerce(value[key], here, dropped)
+            continue
+        inner = properties.get(key) or (extra if isinstance(extra, dict) else None)
+        if inner is not None:
+            if value[key] is None and not inner.get("nullable") and "default" not in inner:
+                del value[key]
+            else:
+                prune(inner, value[key], here, dropped)
+        elif key not in properties and not keep:
             dropped.append(here)
             del value[key]
+
+
+def _coerce(meta: Any, path: str, dropped: list[str]) -> None:
+    if type(meta) is dict:
+        dropped += unknown_fields(shapes.object_meta(), meta, path)
+    try:
+        converter(shapes.object_meta())(meta, DecodeStats())
+    except Mismatch as error:
+        error.path.append(path)
+        raise
 
 
 def deep_copy(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 - ``core``, ``limits``, ``pods``, ``services``: the core group; ``pod_parts``, ``pod_defaults``, ``pod_validation``,
   ``container_validation`` and ``placement_validation``: Pods and pod templates;
-- ``workloads``: apps; ``batch``: batch;
+- ``workloads``: apps; ``batch``: batch; ``flowcontrol``: API priority and fairness;
 - ``cluster``: cluster-scoped kinds of the other groups.
 """
 
@@ -10,6 +10,7 @@ from raycp.embedded.strategy.kinds import (  # noqa: F401  (each module register
     batch,
     cluster,
     core,
+    flowcontrol,
     limits,
     pods,
     services,

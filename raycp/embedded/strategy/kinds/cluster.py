@@ -276,13 +276,32 @@ for _kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         validate=_webhooks,
         validate_update=lambda new, old, errors: _webhooks(new, errors),
     )
+
+
+def _policy_defaults(obj: Object) -> None:
+    spec = obj["spec"]
+    if obj["kind"].endswith("Policy") and spec.get("failurePolicy") is None:
+        spec["failurePolicy"] = "Fail"
+    match = spec.get("matchConstraints") or spec.get("matchResources")
+    if match is None:
+        return
+    if match.get("matchPolicy") is None:
+        match["matchPolicy"] = "Equivalent"
+    for key in ("namespaceSelector", "objectSelector"):
+        if match.get(key) is None:
+            match[key] = {}
+    for rule in (*(match.get("resourceRules") or ()), *(match.get("excludeResourceRules") or ())):
+        if rule.get("scope") is None:
+            rule["scope"] = "*"
+
+
 for _kind in (
     "MutatingAdmissionPolicy",
     "MutatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 ):
-    register("admissionregistration.k8s.io", _kind, generation=True)
+    register("admissionregistration.k8s.io", _kind, generation=True, defaults=_policy_defaults)
 
 
 def _budget(obj: Object, errors: Errors) -> None:
@@ -347,8 +366,6 @@ register(
     ),
 )
 for _group, _kind in (
-    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
-    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
     ("resource.k8s.io", "DeviceClass"),
     ("resource.k8s.io", "ResourceSlice"),
 ):
