@@ -55,6 +55,8 @@ class World:
         self.uids = 0
         self.status_writes = 0
         self.events: list[tuple[str, str, str]] = []
+        self.settling = False
+        """The controller no longer dies."""
 
     def seen(self) -> list[JobPod]:
         return [pod for pod in self.pods.values() if pod.cluster not in self.hidden]
@@ -92,7 +94,7 @@ class World:
             key = (what.cluster, what.name)
             if key in self.pods:
                 self.pods[key] = replace(self.pods[key], tracked=False, given_up=True)
-                if rng.random() < 0.9:  # else the controller dies between the two writes
+                if self.settling or rng.random() < 0.9:  # else the controller dies between the two writes
                     self.delete(key)
 
     def kills(self, pod: JobPod) -> bool:
@@ -154,6 +156,7 @@ class World:
     def settle(self, rng: random.Random) -> None:
         """Everything comes back into sight, every Pod ends well, and the controller gets all the time it wants."""
         self.hidden.clear()
+        self.settling = True
         quiet = 0
         for _ in range(400):
             before = (self.status, dict(self.pods))
