@@ -18,6 +18,7 @@ from raycp.controllers.batchjob import batchjob
 from raycp.controllers.batchjob.pods import TRACKING
 from raycp.controllers.batchjob.troubles import trouble_of
 from raycp.controllers.batchjob.types import crd
+from raycp.kube import Unreachable
 from raycp.sdk import conditions
 
 INDEXED = {"completionMode": "Indexed", "placement": {"clusters": ["east", "west"]}}
@@ -89,6 +90,37 @@ async def test_one_refused_retry_does_not_fail_the_running_job(fleet: LiveFleet,
     scheduled = await condition(fleet, "Scheduled")
     assert "cluster east refuses the Pod" in scheduled["message"]
     assert done.requeue_after is not None
+
+
+async def test_a_pod_whose_creation_was_answered_to_nobody_is_no_refusal(fleet: LiveFleet) -> None:
+    """The request took effect, its answer was lost, and the next one meets a quota before anybody looks at its name."""
+    await fleet.send("create", "hub", job(parallelism=1, completions=1, **INDEXED))
+    answered = fleet.request
+
+    async def lost(task: Any, call: Any) -> Any:
+        answer = await answered(task, call)
+        if call.verb == "create" and call.kind.kind == "Pod":
+            raise Unreachable("no answer", sent=True)
+        return answer
+
+    fleet.request = lost  # type: ignore[method-assign]
+    done = await fleet.reconcile(batchjob, "default", "pi")
+    assert done.outcome is Outcome.RETRY
+    fleet.request = answered  # type: ignore[method-assign]
+    for cluster in ("east", "west"):
+        refuse(fleet, cluster, 403, "create")
+    before = await pods(fleet)
+    fleet.hide_pods = True
+    done = await fleet.reconcile(batchjob, "default", "pi")
+    fleet.hide_pods = False
+    assert done.outcome is Outcome.OK, done.error
+    assert await pods(fleet) == before
+    assert await condition(fleet, "PodsAccepted") == {}
+    async with asyncio.timeout(10):
+        while (await current(fleet) or {})["status"]["active"] != 1:
+            await fleet.reconcile(batchjob, "default", "pi")
+            await asyncio.sleep(0.1)
+    assert await pods(fleet) == before
 
 
 async def test_a_name_that_is_taken_in_one_cluster_is_used_in_another(fleet: LiveFleet) -> None:

@@ -58,7 +58,7 @@ def test_a_cluster_that_refuses_the_job_gets_none_of_it_and_says_why() -> None:
     decision = place(Demand("uid", 2, Rules(selector={"region": "west"})), fleet, 0.0)
     assert decision.assigned == {}
     decision = place(Demand("uid", 2, Rules(clusters=("a", "b"))), fleet, 0.0)
-    assert {verdict.cluster: verdict.reason for verdict in decision.verdicts} == {"a": "Refused", "b": "Unreachable", "c": "NotNamed"}
+    assert {each.cluster: each.reason for each in decision.verdicts} == {"a": "Refused", "b": "Unreachable", "c": "NotNamed"}
     assert "exceeded quota (a)" in decision.reason
     assert [each.name for each in fleet if allowed(each, Rules(clusters=("a", "b")))] == ["a", "b"], "whatever their state"
 

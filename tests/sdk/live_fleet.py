@@ -30,6 +30,8 @@ class LiveFleet:
         self.hub = names[0]
         self.clients: dict[str, ClusterClient] = {}
         self.hidden: set[str] = set()
+        self.hide_pods = False
+        """The caches have not received the Pods yet."""
         self.events: list[dict[str, Any]] = []
         self.calls: list[ApiRequest] = []
         self.before: Callable[[ApiRequest], Awaitable[None]] | None = None
@@ -170,7 +172,7 @@ class LiveFleet:
                     if member in self.hidden:
                         continue
                     selector = f"{OWNER_UID}={uid}" if owned.on == "members" else ""
-                    for obj in await self.objects(member, owned.kind, "", selector):
+                    for obj in [] if self.hide_pods else await self.objects(member, owned.kind, "", selector):
                         if self.belongs(obj, member, uid, references=member == where):
                             task.children.append(Child(member, str(owned.kind), msgspec.json.encode(obj)))
         return await run_reconcile(Session(controller, task, self, CLOCK), **options)

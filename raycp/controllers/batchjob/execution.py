@@ -7,7 +7,7 @@ nothing tells when it accepts one); a Pod is gone already.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.kube.errors import UNABLE, ApiError, KubeError
 from raycp.sdk.context import Context
 from raycp.sdk.finalizers import release
-from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID
+from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID, Ownership
 
 PARALLEL = 64
 """Pod writes of one job at a time."""
@@ -155,8 +155,17 @@ async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create:
         words = refused(error, create.cluster, f"{meta['namespace']}/{meta['name']}")
         if words is None:
             raise
+        if not error.already_exists and await _exists(ctx, meta, create.cluster):
+            return None
         return RefusedCreate(create.cluster, create.index, words.reason, words.message, words.template)
     return None
+
+
+async def _exists(ctx: Context, meta: Mapping[str, Any], cluster: str) -> bool:
+    """Whether the Pod is there all the same: admission comes before the name is looked up, and an earlier request, whose answer was
+    lost, may have created it."""
+    found = await ctx.live.get("v1/Pod", meta["name"], meta["namespace"], cluster=cluster)
+    return found is not None and ctx.ownership(found, cluster=cluster) is not Ownership.NONE
 
 
 async def _create_namespace(ctx: Context, name: str, cluster: str) -> None:
