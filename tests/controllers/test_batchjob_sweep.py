@@ -15,7 +15,7 @@ from test_batchjob_wakes import JOBS, fleet_with, job_of, pods_in, silence, subm
 
 from raycp.base.owner_marks import MARK
 from raycp.base.tasks import Outcome
-from raycp.config.embedded import EmbeddedSpec
+from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.controllers.batchjob import batchjob, batchjob_sweep
 from raycp.controllers.batchjob.dead_jobs import ClusterDead, DeadJob, HeldSweep, SweepDecision, SweepRecord, decide, digest_of
 from raycp.controllers.batchjob.pods import TRACKING
@@ -184,6 +184,22 @@ async def test_a_member_that_cannot_be_read_is_swept_when_it_can(fleet: LiveFlee
     fleet.hidden.clear()
     await sweep(fleet)
     assert len(await pods(fleet)) == 20
+
+
+async def test_a_member_that_refuses_to_be_read_or_changed_hinders_no_other(fleet: LiveFleet) -> None:
+    await sweep(fleet)
+    await others(fleet, 20)
+    await orphaned_by_hand(fleet, 2)
+    away = await fleet.send("create", "hub", job("away", parallelism=1, completions=1, placement={"clusters": ["west"]}))
+    await fleet.reconcile(batchjob, "default", "away")
+    await fleet.send("delete", "hub", away, {})
+    await fleet.send("patch", "hub", away, {"metadata": {"finalizers": None}})
+    fault = {"kind": "error", "status": 403, "verbs": ["list"], "resources": ["pods"]}
+    fleet.embedded["west"].faults.add(FaultSpec.model_validate(fault))
+    done = await fleet.reconcile(batchjob_sweep, "", NAME)
+    assert done.outcome is Outcome.OK, done.error
+    fleet.embedded["west"].faults.clear(None)
+    assert len(await pods(fleet)) == 21, "east is swept, west could not be read"
 
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])

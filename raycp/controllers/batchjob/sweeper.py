@@ -13,7 +13,7 @@ from raycp.base.owner_marks import MARK
 from raycp.controllers.batchjob.dead_jobs import ClusterDead, DeadJob, SweepRecord, decide
 from raycp.controllers.batchjob.pods import TRACKING
 from raycp.controllers.batchjob.types import GROUP, KIND, VERSION
-from raycp.kube.errors import ApiError, KubeError, Unreachable
+from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller
 from raycp.sdk.owner import OWNER, owner_key
@@ -61,8 +61,8 @@ async def batchjob_sweep(ctx: Context, obj: dict[str, Any]) -> Result | None:
         if member.reachable and member.synced:
             try:
                 found.append(await _dead_in(ctx, member.name, living))
-            except Unreachable:
-                continue
+            except KubeError as error:  # law 11: the others can be read
+                ctx.log.info("cluster %s is not swept: %s", member.name, error)
     decided = decide(
         found,
         complete=len(found) == len(members),
@@ -95,7 +95,7 @@ def read_record(text: str) -> SweepRecord:
 
 
 async def _dead_in(ctx: Context, cluster: str, living: set[str]) -> ClusterDead:
-    """Each is looked up on the hub before it counts: the caches of hub and member are not of one moment. Raises ``Unreachable``."""
+    """Each is looked up on the hub before it counts: the caches of hub and member are not of one moment. Raises ``KubeError``."""
     dead: list[DeadJob] = []
     for row in await ctx.owners(_POD, cluster=cluster):
         owner = owner_key({OWNER: row.owner})
