@@ -2,7 +2,7 @@
 
 In the order of a measurement: ``ground`` starts API servers (or uses kubeconfigs), each in a process of its own; ``fleets``
 starts the system under test on them; a ``load`` process, controlled through ``driver``, makes users' changes and receives their
-effects on its own watch; a ``scenario`` (``steady``, ``storms``, ``neighbours``, ``poison``, ``hostile``, ``switch``,
+effects on its own watch; a ``scenario`` (``steady``, ``jobs``, ``storms``, ``neighbours``, ``poison``, ``hostile``, ``switch``,
 ``embedded``) decides what happens when, and ``latencies`` turns samples into figures; ``runner`` repeats a scenario; ``report``
 prints tables, ``plot`` draws figures, ``bounds`` compares figures with what is promised. ``suite`` runs all scenarios.
 

@@ -1,8 +1,8 @@
-"""``steady``, ``cold`` and ``jobs``: latency and throughput without faults."""
+"""``steady`` and ``cold``: latency and throughput without faults."""
 
 import asyncio
 
-from raycp.bench.fleets import BATCHJOB, fleet_doc, fleet_under_test
+from raycp.bench.fleets import fleet_doc, fleet_under_test
 from raycp.bench.peer_kopf import LABEL_VALUE, kopf_operator
 from raycp.bench.scenario import RunOutcome, Stage, outcome_of, scenario
 
@@ -103,38 +103,3 @@ async def cold(stage: Stage) -> RunOutcome:
         outcome = await _cold(stage, prefix, count, began)
     await _clean(stage, "work")
     return outcome
-
-
-@scenario(
-    name="jobs",
-    about="BatchJobs on the hub, Pods on member clusters: POST sent until the first Pod is received; Pods per second",
-    clusters=3,
-)
-async def jobs(stage: Stage) -> RunOutcome:
-    rate = float(stage.options.get("rate") or 50.0)
-    count, pods = stage.count(int(stage.options.get("count") or 500)), int(stage.options.get("pods") or 2)
-    hub = stage.ground.names[0]
-    spec = {
-        "parallelism": pods,
-        "completions": pods,
-        "template": {
-            "metadata": {"labels": {"bench": "jobs"}},
-            "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10"}]},
-        },
-    }
-    async with fleet_under_test(fleet_doc(stage.ground, controllers=[{"use": BATCHJOB}]), stage.policy):
-        warm = await stage.load.post(hub, f"jw{stage.run}", 20, rate=rate, kind="BatchJob", spec=spec, work_label="jobs")
-        await stage.load.wait(f"jw{stage.run}", warm["sent"], 30)
-        prefix = f"j{stage.run}"
-        await stage.load.post(hub, prefix, count, rate=rate, kind="BatchJob", spec=spec, work_label="jobs")
-        answer = await stage.load.wait(prefix, count, 60)
-        response = await stage.load.order("owned_times", prefix=prefix, count=count * pods, timeout=30.0)
-        times = response["times"]
-        per_second = (len(times) - 1) / max(1e-9, times[-1] - times[0]) if len(times) > 1 else None
-        await stage.load.clean(hub, selector="bench=jobs", resources=["batchjobs"])
-    own = {
-        "rate": rate,
-        "pods_per_second": round(per_second, 1) if per_second else None,
-        "pods_missing": count * pods - len(times),
-    }
-    return outcome_of(answer, **own)

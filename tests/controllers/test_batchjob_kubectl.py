@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
+import pytest
 import pytest_asyncio
 from live_fleet import LiveFleet
 from test_batchjob_live import current, job, pods, until
@@ -14,6 +15,7 @@ from raycp.controllers.batchjob import batchjob
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.execution import HELD_POLL
 from raycp.controllers.batchjob.job import JobCluster
+from raycp.controllers.batchjob.specs import InvalidSpec
 from raycp.controllers.batchjob.types import crd
 from raycp.sdk import conditions
 
@@ -139,6 +141,8 @@ async def test_a_spec_that_only_the_controller_refuses_fails_with_its_cause(flee
     assert failed is not None
     assert failed["reason"] == "InvalidSpec"
     assert "spec.successPolicy.rules[0].succeededIndexes" in failed["message"]
+    shown = columns(found["status"])
+    assert (shown["Status"], shown["Failed"], shown["Tier"]) == ("Failed", 0, "standard")
     assert await pods(fleet) == []
     assert "InvalidSpec" in {event["reason"] for event in fleet.events}
 
@@ -154,6 +158,18 @@ async def test_an_end_that_a_member_refuses_is_not_tried_every_half_second(fleet
     for _ in range(3):
         done = await fleet.reconcile(batchjob, "default", "pi")
         assert (done.outcome, done.requeue_after) == (Outcome.OK, HELD_POLL)
+
+
+async def test_a_job_that_is_complete_stays_so_whatever_rules_come_later(fleet: LiveFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fleet.send("create", "hub", job())
+    before = await until(fleet, "Complete")
+
+    def refuse(_: Any) -> None:
+        raise InvalidSpec("a rule of a later release")
+
+    monkeypatch.setattr("raycp.controllers.batchjob.reconcile.read_spec", refuse)
+    await fleet.reconcile(batchjob, "default", "pi")
+    assert await current(fleet) == before
 
 
 def test_a_damaged_status_keeps_no_deletion_up() -> None:

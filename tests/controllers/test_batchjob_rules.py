@@ -67,6 +67,18 @@ GOOD: list[dict[str, Any]] = [
         },
         "template": labelled(a="b"),
     },
+    dict.fromkeys(
+        (
+            "parallelism",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+            "selector",
+            "podFailurePolicy",
+            "managedBy",
+            "suspend",
+            "completionMode",
+        )
+    ),
     {"template": template(restartPolicy="OnFailure", nodeSelector={"a": "b"}, hostPID=True, unknownField={"kept": 1})},
 ]
 

@@ -209,9 +209,15 @@ async def _deletion_waits(
 
 async def _invalid(ctx: Context, obj: dict[str, Any], problem: str) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
-    conditions.set(shown, "Failed", True, "InvalidSpec", problem, now=ctx.now())
-    if await ctx.status({"conditions": shown, "phase": "Failed"}):
+    status = obj.get("status") or {}
+    shown = [dict(condition) for condition in status.get("conditions", ())]
+    if conditions.is_true(shown, "Complete") or conditions.is_true(shown, "Failed"):
+        return None
+    for kind in ("FailureTarget", "Failed"):
+        conditions.set(shown, kind, True, "InvalidSpec", problem, now=ctx.now())
+    counts = {name: status.get(name) or 0 for name in ("active", "succeeded", "failed")}
+    written = {"conditions": shown, "phase": "Failed", "progress": f"{counts['succeeded']}/-", "tier": ctx.request.tier, **counts}
+    if await ctx.status(written):
         ctx.event("InvalidSpec", problem, type="Warning")
     return None
 

@@ -114,4 +114,3 @@ def refused_everywhere(step: JobStep) -> tuple[str, str] | None:
             return None
         words.append(found.message)
     return (TEMPLATE_REFUSED, "; ".join(dict.fromkeys(words))) if words else None
-

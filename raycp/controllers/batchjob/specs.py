@@ -43,7 +43,7 @@ def update_problems(old: Mapping[str, Any], new: Mapping[str, Any], started: boo
 
 def _parsed(spec: Mapping[str, Any]) -> BatchJobSpec:
     try:
-        return BatchJobSpec.model_validate(spec)
+        return BatchJobSpec.model_validate({name: value for name, value in spec.items() if value is not None})
     except ValidationError as error:
         raise InvalidSpec("; ".join(_cause(one) for one in error.errors(include_url=False))) from None
 

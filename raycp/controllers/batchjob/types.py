@@ -281,5 +281,15 @@ def crd() -> dict[str, Any]:
             column("Age", ".metadata.creationTimestamp", "date"),
         ),
     )
-    made["spec"]["versions"][0]["schema"]["openAPIV3Schema"] |= ROOT_RULES
+    schema = made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"] = _without_null(schema["properties"]["spec"])
+    schema |= ROOT_RULES
     return made
+
+
+def _without_null(schema: Any) -> Any:
+    """A null that a user writes means what it means in a Job: not given. The server prunes it where the schema does not allow
+    it."""
+    if isinstance(schema, dict):
+        return {key: _without_null(value) for key, value in schema.items() if key != "nullable"}
+    return [_without_null(value) for value in schema] if isinstance(schema, list) else schema
