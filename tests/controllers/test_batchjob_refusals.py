@@ -211,3 +211,26 @@ async def test_a_template_that_every_cluster_refuses_fails_the_job_with_all_word
     assert failed["reason"] == "InvalidTemplate"
     assert "cluster east refuses" in failed["message"]
     assert "cluster west refuses" in failed["message"]
+
+
+async def test_pods_for_which_the_scheduler_finds_no_node_move_to_another_cluster() -> None:
+    async with LiveFleet("hub", "east", "west", spec=EmbeddedSpec.model_validate({"nodes": 1, "podRuntime": "1h"})) as fleet:
+        await fleet.install("hub", crd())
+        (node,) = await fleet.objects("east", "v1/Node")
+        await fleet.send("patch", "east", node, {"spec": {"unschedulable": True}})
+        rules = {"clusters": ["east", "west"], "strategy": "Pack", "unschedulableTolerationSeconds": 3}
+        await fleet.send("create", "hub", job(parallelism=2, completions=2, placement=rules))
+        reasons: set[str] = set()
+        async with asyncio.timeout(20):
+            while len([pod for pod in await fleet.objects("west", "v1/Pod") if pod["spec"].get("nodeName")]) < 2:
+                await fleet.reconcile(batchjob, "default", "pi")
+                reasons.add((await condition(fleet, "PodsReady")).get("reason", ""))
+                await asyncio.sleep(0.05)
+        assert "Unschedulable" in reasons, "it is shown before they move"
+        assert await fleet.objects("east", "v1/Pod") == []
+        found = await current(fleet)
+        assert found is not None
+        (east,) = [each for each in found["status"]["clusters"] if each["name"] == "east"]
+        assert east["refusal"]["reason"] == "Unschedulable"
+        assert "nodes are available" in east["refusal"]["message"], "in the scheduler's words"
+        assert found["status"]["failed"] == 0
