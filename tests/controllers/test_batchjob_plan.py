@@ -250,7 +250,7 @@ def test_without_deletions_each_end_is_counted_exactly_once(job_spec: BatchJobSp
     assert world.status["failed"] == len(failures | world.killed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 7), min_size=5, max_size=50))
 def test_an_elastic_job_keeps_the_laws_however_it_shrinks_and_grows(seed: int, steps: list[int]) -> None:
     rng = random.Random(seed)
@@ -269,7 +269,10 @@ def test_an_elastic_job_keeps_the_laws_however_it_shrinks_and_grows(seed: int, s
     world.settle(rng)
     status = world.status
     assert conditions.is_true(status["conditions"], "Complete")
-    assert status["completedIndexes"] == str(IndexSet(range(status["succeeded"]))), "all of the size at which it completed"
+    completed = set(IndexSet.read(status["completedIndexes"], 6))
+    succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
+    assert completed <= succeeded | world.lucky, "nothing counts that did not succeed"
+    assert len(completed) == status["succeeded"] > 0
     assert status["failed"] <= sum(phase == "Failed" for phase in world.ends.values())
     assert not [pod for pod in world.pods.values() if pod.tracked or not pod.ended], "nothing is held back or runs on"
 
